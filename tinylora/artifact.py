@@ -1,0 +1,333 @@
+"""The artifact: upstream's ``tiny_lora_v.pt``, read as untrusted input.
+
+The file is a ``torch.save`` zip that holds one pickled dict (see :class:`Artifact` for its keys).
+It is examined in three steps, and nothing in it is ever executed:
+
+1. the zip's directory bounds every size;
+2. the pickle's opcodes are listed and may only name the few types of which a tensor is made;
+3. ``torch.load(weights_only=True)`` reads it, and each field is checked.
+"""
+
+import hashlib
+import math
+import pickle
+import pickletools
+import warnings
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from tinylora.errors import (
+    ArtifactFieldError,
+    ArtifactUnreadableError,
+    ArtifactValueError,
+    UnsafeArtifactError,
+)
+
+Formula = Literal["full", "diagonal"]
+Stream = Literal["cuda", "cpu"]
+
+MAX_FILE_BYTES = 1 << 24
+MAX_U = 1 << 16
+MAX_RANK = 1 << 10
+
+_REQUIRED: Mapping[str, type] = {
+    "global_v": Tensor,
+    "u_value": int,
+    "rank": int,
+    "seed": int,
+    "model_id": str,
+    "total_replaced_layers": int,
+}
+_SAFE_GLOBALS = frozenset(
+    {"collections OrderedDict", "torch._utils _rebuild_tensor_v2"}
+    | {f"torch {kind}Storage" for kind in ("BFloat16", "Half", "Float", "Double", "Long", "Int")}
+)
+# Opcodes that import or build objects; GLOBAL is judged by its argument instead.
+_CODE_OPCODES = frozenset(
+    {"STACK_GLOBAL", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4"}
+)
+# What a damaged archive makes torch.load and zipfile raise.
+_DAMAGE = (
+    zipfile.BadZipFile,
+    pickle.UnpicklingError,
+    RuntimeError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    EOFError,
+    AssertionError,
+    MemoryError,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Artifact:
+    """What a TinyLoRA training left behind.
+
+    Attributes:
+        path: The file it came from.
+        global_v: The trained vector, ``[u]``, floating point (upstream: bf16), on the CPU.
+        u: Its length (``u_value`` in the file).
+        rank: Rank r at which each frozen weight's SVD was cut.
+        seed: Seed of the random projections P.
+        model_id: Hub id of the base model, as upstream wrote it.
+        total_replaced_layers: How many linear modules the training wrapped.
+        is_quantized: Whether training used the 4-bit base; None in files without that key.
+        saved_device: Device that ``global_v`` was saved from, such as ``cuda:0``; the projections
+            were drawn on the same device.
+        sha256: Hex digest of the file.
+        extra_keys: Keys of the file that this library does not know.
+    """
+
+    path: Path
+    global_v: Tensor
+    u: int
+    rank: int
+    seed: int
+    model_id: str
+    total_replaced_layers: int
+    is_quantized: bool | None
+    saved_device: str
+    sha256: str
+    extra_keys: tuple[str, ...] = field(default=())
+
+    @property
+    def formula_hint(self) -> Formula:
+        """Formula that the file's keys suggest: ``is_quantized`` came with the diagonal one."""
+        return "full" if self.is_quantized is None else "diagonal"
+
+    @property
+    def stream_hint(self) -> Stream | None:
+        """Random stream that the saved device implies; None where it is neither CUDA nor CPU."""
+        kind = self.saved_device.split(":", 1)[0]
+        return kind if kind in ("cuda", "cpu") else None  # type: ignore[return-value]
+
+
+def load_artifact(path: str | Path) -> Artifact:
+    """Read an artifact without running anything in it.
+
+    Args:
+        path: A file in upstream's format.
+
+    Returns:
+        The artifact, every field checked.
+
+    Raises:
+        ArtifactMissingError: There is no such file.
+        ArtifactUnreadableError: Not a ``torch.save`` zip, truncated, damaged or oversized.
+        UnsafeArtifactError: The pickle names anything but tensors and plain values.
+        ArtifactFieldError: A field is missing or of the wrong type.
+        ArtifactValueError: A non-finite ``global_v``, ``u_value`` ≠ its length, rank < 1, ...
+    """
+    path = Path(path)
+    content = _read_bounded(path)
+    _refuse_code(path, _pickle_of(path, content))
+    locations: list[str] = []
+
+    def remember_location(storage: Any, location: str) -> Any:
+        locations.append(location)
+        return storage
+
+    try:
+        loaded = torch.load(BytesIO(content), map_location=remember_location, weights_only=True)
+    except _DAMAGE as error:
+        raise ArtifactUnreadableError(
+            f"{path}: the archive is damaged ({type(error).__name__}: {error}); copy it again from "
+            "the training machine"
+        ) from error
+    fields = _check_types(path, loaded)
+    _check_values(path, fields)
+    return Artifact(
+        path=path,
+        global_v=fields["global_v"].detach().clone(),
+        u=fields["u_value"],
+        rank=fields["rank"],
+        seed=fields["seed"],
+        model_id=fields["model_id"],
+        total_replaced_layers=fields["total_replaced_layers"],
+        is_quantized=fields.get("is_quantized"),
+        saved_device=locations[0] if locations else "cpu",
+        sha256=hashlib.sha256(content).hexdigest(),
+        extra_keys=tuple(sorted(set(fields) - set(_REQUIRED) - {"is_quantized"})),
+    )
+
+
+def _read_bounded(path: Path) -> bytes:
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path}: no such artifact file; expected upstream's tiny_lora_v.pt"
+        )
+    size = path.stat().st_size
+    if size > MAX_FILE_BYTES:
+        raise ArtifactUnreadableError(
+            f"{path}: {size} bytes; an artifact has about 2 kB and at most {MAX_FILE_BYTES}. "
+            "Is this a model checkpoint?"
+        )
+    return path.read_bytes()
+
+
+def _pickle_of(path: Path, content: bytes) -> bytes:
+    """The pickle inside the zip, after the zip's directory has passed inspection."""
+    try:
+        with zipfile.ZipFile(BytesIO(content)) as archive:
+            unpacked = sum(member.file_size for member in archive.infolist())
+            if unpacked > MAX_FILE_BYTES:
+                raise ArtifactUnreadableError(
+                    f"{path}: unpacks to {unpacked} bytes; at most {MAX_FILE_BYTES} are expected"
+                )
+            names = [n for n in archive.namelist() if n == "data.pkl" or n.endswith("/data.pkl")]
+            if len(names) != 1:
+                raise ArtifactUnreadableError(
+                    f"{path}: a zip with {len(names)} data.pkl members, expected one; is this file "
+                    "made by torch.save?"
+                )
+            return archive.read(names[0])
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+        raise ArtifactUnreadableError(
+            f"{path}: not a torch.save zip archive, or truncated ({error}); copy it again from the "
+            "training machine"
+        ) from error
+
+
+def _refuse_code(path: Path, pickled: bytes) -> None:
+    """List the pickle's opcodes, without unpickling, and refuse all but plain data."""
+    try:
+        for opcode, argument, _ in pickletools.genops(pickled):
+            named = str(argument) if opcode.name == "GLOBAL" else opcode.name
+            if named in _CODE_OPCODES or (opcode.name == "GLOBAL" and named not in _SAFE_GLOBALS):
+                raise UnsafeArtifactError(
+                    f"{path}: its pickle contains {named!r}, which an artifact never needs and "
+                    "which could run code; do not load this file, ask for the original"
+                )
+    except (ValueError, UnicodeDecodeError) as error:
+        if isinstance(error, UnsafeArtifactError):
+            raise
+        raise ArtifactUnreadableError(f"{path}: damaged pickle ({error})") from error
+
+
+def _check_types(path: Path, loaded: object) -> dict[str, Any]:
+    if not isinstance(loaded, dict):
+        raise ArtifactFieldError(
+            f"{path}: holds a {type(loaded).__name__}, expected a dict with {sorted(_REQUIRED)}"
+        )
+    if unnamed := [key for key in loaded if not isinstance(key, str)]:
+        raise ArtifactFieldError(f"{path}: keys {unnamed!r} are not strings")
+    for name, kind in _REQUIRED.items():
+        if name not in loaded:
+            raise ArtifactFieldError(
+                f"{path}: key {name!r} is missing (found {sorted(loaded)}); this is not a "
+                "TinyLoRA artifact, or an older format"
+            )
+        value = loaded[name]
+        # bool is an int to Python, and never a count or a seed
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise ArtifactFieldError(
+                f"{path}: {name} is a {type(value).__name__}, expected {kind.__name__}"
+            )
+    if not isinstance(loaded.get("is_quantized"), bool | None):
+        raise ArtifactFieldError(
+            f"{path}: is_quantized is a {type(loaded['is_quantized']).__name__}, expected bool"
+        )
+    vector = loaded["global_v"]
+    if vector.dim() != 1 or not vector.is_floating_point() or vector.layout != torch.strided:
+        raise ArtifactFieldError(
+            f"{path}: global_v is {vector.dtype} of shape {list(vector.shape)}, expected a "
+            "floating-point vector [u]"
+        )
+    return loaded
+
+
+def _check_values(path: Path, fields: Mapping[str, Any]) -> None:
+    def refuse(name: str, found: object, expected: str) -> None:
+        raise ArtifactValueError(f"{path}: {name} = {found}, expected {expected}")
+
+    vector, u, rank, seed = (fields[k] for k in ("global_v", "u_value", "rank", "seed"))
+    if not 1 <= vector.numel() <= MAX_U:
+        refuse("global_v.numel()", vector.numel(), f"1 to {MAX_U}")
+    if u != vector.numel():
+        refuse("u_value", u, f"the length of global_v, {vector.numel()}")
+    if not 1 <= rank <= MAX_RANK:
+        refuse("rank", rank, f"1 to {MAX_RANK}")
+    if not -(1 << 63) <= seed < 1 << 64:
+        refuse("seed", seed, "a 64-bit integer, as torch.manual_seed takes")
+    if not 1 <= fields["total_replaced_layers"] <= 1 << 20:
+        refuse("total_replaced_layers", fields["total_replaced_layers"], f"1 to {1 << 20}")
+    if not fields["model_id"].strip():
+        refuse("model_id", repr(fields["model_id"]), "the hub id of the base model")
+    if not bool(torch.isfinite(vector).all()):
+        bad = [i for i, x in enumerate(vector.tolist()) if not math.isfinite(x)]
+        refuse("global_v", f"non-finite at {bad[:8]}", "finite numbers; the training diverged")
+
+
+def save_artifact(
+    path: str | Path,
+    *,
+    global_v: Tensor,
+    rank: int,
+    seed: int,
+    model_id: str,
+    total_replaced_layers: int,
+    is_quantized: bool | None = None,
+    saved_device: str = "cuda:0",
+) -> None:
+    """Write an artifact in upstream's format, byte for byte the same for the same arguments.
+
+    ``torch.save`` would record the device that the vector is on now; here the caller names the
+    device whose random stream drew P, because a reader has nothing else to tell it by.
+
+    Args:
+        path: Where to write; replaced if it exists.
+        global_v: ``[u]``, floating point; stored as bf16.
+        rank: SVD rank r.
+        seed: Seed of the projections.
+        model_id: Hub id of the base.
+        total_replaced_layers: Number of wrapped modules.
+        is_quantized: Written only when not None (later upstream files have it).
+        saved_device: Storage location to record, ``cuda:0`` or ``cpu``.
+    """
+    vector = global_v.detach().to("cpu", torch.bfloat16).contiguous().clone()
+    fields: dict[str, Any] = {
+        "global_v": vector,
+        "u_value": vector.numel(),
+        "rank": rank,
+        "seed": seed,
+        "model_id": model_id,
+        "total_replaced_layers": total_replaced_layers,
+    }
+    if is_quantized is not None:
+        fields["is_quantized"] = is_quantized
+    pickled = BytesIO()
+    with warnings.catch_warnings():
+        # pickling a tensor still goes through the storage class that torch deprecates
+        warnings.filterwarnings("ignore", "TypedStorage is deprecated", UserWarning)
+        _StoragePickler(pickled, saved_device).dump(fields)
+    members = {
+        "data.pkl": pickled.getvalue(),
+        "byteorder": b"little",
+        "data/0": vector.view(torch.uint8).numpy().tobytes(),
+        "version": b"3\n",
+    }
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for name, content in members.items():
+            archive.writestr(zipfile.ZipInfo(f"tiny_lora_v/{name}"), content)
+
+
+class _StoragePickler(pickle.Pickler):
+    """Pickles one tensor as ``torch.save`` does: its storage by reference, with a location."""
+
+    def __init__(self, file: BytesIO, location: str) -> None:
+        super().__init__(file, protocol=2)
+        self._location = location
+
+    def persistent_id(self, obj: Any) -> tuple[Any, ...] | None:
+        if isinstance(obj, torch.storage.TypedStorage):
+            return ("storage", torch.BFloat16Storage, "0", self._location, obj.nbytes() // 2)
+        return None

@@ -1,0 +1,65 @@
+"""Errors of the library.
+
+Every error is both the project's own and a standard type, so a caller may catch either::
+
+    TinyLoRAError (Exception)
+    ├── ArtifactError (ValueError)           tiny_lora_v.pt cannot be used
+    │   ├── ArtifactUnreadableError          not a torch.save archive, or a damaged one
+    │   ├── UnsafeArtifactError              the pickle names something that is not data
+    │   ├── ArtifactFieldError               a field is missing or has the wrong type
+    │   └── ArtifactValueError               a field has the right type and an impossible value
+    ├── ArtifactMissingError (FileNotFoundError)  no file at that path
+    ├── TargetMismatchError (ValueError)     not the base that the artifact was trained on
+    ├── ProjectionError (ValueError)         the random stream cannot be reproduced as asked
+    ├── QuantizedWeightError (ValueError)    4-bit tensors that do not fit together
+    ├── FactorizationError (ArithmeticError) the SVD failed or its input is not finite
+    └── RestoreError (RuntimeError)          the adapter cannot be put on this model
+"""
+
+
+class TinyLoRAError(Exception):
+    """Root of everything that this project raises on purpose."""
+
+
+class ArtifactError(TinyLoRAError, ValueError):
+    """An artifact file that cannot be used."""
+
+
+class ArtifactUnreadableError(ArtifactError):
+    """The file is not a ``torch.save`` archive, is truncated, or is damaged."""
+
+
+class UnsafeArtifactError(ArtifactError):
+    """The file's pickle refers to code or types that an artifact never needs."""
+
+
+class ArtifactFieldError(ArtifactError):
+    """A field is missing or has the wrong type."""
+
+
+class ArtifactValueError(ArtifactError):
+    """A field has the right type and a value that cannot be right."""
+
+
+class ArtifactMissingError(TinyLoRAError, FileNotFoundError):
+    """There is no artifact file at the given path."""
+
+
+class TargetMismatchError(TinyLoRAError, ValueError):
+    """The base model does not have the modules that the artifact was trained on."""
+
+
+class ProjectionError(TinyLoRAError, ValueError):
+    """The random projections cannot be drawn as asked."""
+
+
+class QuantizedWeightError(TinyLoRAError, ValueError):
+    """Tensors of a 4-bit weight are missing, misshapen or inconsistent."""
+
+
+class FactorizationError(TinyLoRAError, ArithmeticError):
+    """The singular value decomposition failed; zeros are never returned instead."""
+
+
+class RestoreError(TinyLoRAError, RuntimeError):
+    """The adapter cannot be put on, or taken off, this model."""

@@ -1,0 +1,94 @@
+"""The fixed random projections P, drawn from the stream that the trainer drew them from.
+
+The trainer seeds once and then draws one bf16 tensor a module, in module order, on the device that
+holds the module's weight: ``[u, r, r]`` for the ``full`` formula; ``[u, r]``, divided by √r in
+bf16, for the ``diagonal`` one. The CPU's generator gives other numbers than a GPU's, and each GPU
+of a split model has a stream of its own.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from tinylora.artifact import Formula, Stream
+from tinylora.errors import ProjectionError
+from tinylora.philox import offset_increment, philox_normal
+
+
+def draw_projections(
+    names: Sequence[str],
+    u: int,
+    rank: int,
+    seed: int,
+    *,
+    formula: Formula,
+    rng: Stream,
+    placement: Mapping[str, str] | None = None,
+) -> Tensor:
+    """Draw P of every module.
+
+    Args:
+        names: Target modules in the order of the stream.
+        u: Length of the shared vector.
+        rank: SVD rank r.
+        seed: Seed of every device's stream.
+        formula: ``full`` or ``diagonal``; decides shape and scale.
+        rng: Generator of the device that P was drawn on.
+        placement: For a model that was split over devices: module name, or a prefix of it up to a
+            dot, to device, like transformers' ``device_map`` (``""`` matches all). Each device's
+            stream starts anew. None: one device held all.
+
+    Returns:
+        bf16, ``[len(names), u, r, r]`` (full) or ``[len(names), u, r]`` (diagonal), on the CPU.
+
+    Raises:
+        ProjectionError: A module that the placement does not cover.
+    """
+    shape = (u, rank, rank) if formula == "full" else (u, rank)
+    drawn = torch.empty((len(names), *shape), dtype=torch.bfloat16)
+    for indices in _by_device(names, placement).values():
+        stream = _cuda_stream if rng == "cuda" else _cpu_stream
+        drawn[indices] = stream(len(indices), shape, seed)
+    if formula == "diagonal":
+        # bf16 divided by a Python float: computed in float32, rounded back
+        drawn = drawn / rank**0.5
+    return drawn
+
+
+def device_of(name: str, placement: Mapping[str, str]) -> str:
+    """Device of a module: the entry with the longest matching prefix.
+
+    Raises:
+        ProjectionError: No entry matches.
+    """
+    prefix = name
+    while prefix not in placement:
+        if not prefix:
+            raise ProjectionError(
+                f"placement names no device for module {name!r}; it has {sorted(placement)}. Give "
+                'the training\'s device map, or "" for the rest'
+            )
+        prefix = prefix.rpartition(".")[0]
+    return placement[prefix]
+
+
+def _by_device(names: Sequence[str], placement: Mapping[str, str] | None) -> dict[str, list[int]]:
+    groups: dict[str, list[int]] = {}
+    for index, name in enumerate(names):
+        device = device_of(name, placement) if placement is not None else ""
+        groups.setdefault(device, []).append(index)
+    return groups
+
+
+def _cuda_stream(count: int, shape: tuple[int, ...], seed: int) -> Tensor:
+    numel = torch.Size(shape).numel()
+    advance = offset_increment(numel)
+    draws = [philox_normal(numel, seed, advance * i) for i in range(count)]
+    return torch.stack(draws).to(torch.bfloat16).reshape(count, *shape)
+
+
+def _cpu_stream(count: int, shape: tuple[int, ...], seed: int) -> Tensor:
+    generator = torch.Generator("cpu").manual_seed(seed)
+    draws = [torch.randn(shape, generator=generator, dtype=torch.bfloat16) for _ in range(count)]
+    return torch.stack(draws)
