@@ -1,0 +1,1 @@
+"""Evaluation of code models: generation, judging in a sandbox, paired statistics, tables."""

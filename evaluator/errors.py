@@ -1,0 +1,64 @@
+"""Errors of the evaluator.
+
+Each is a :class:`tinylora.errors.TinyLoRAError` (what a command line catches) and a standard
+type (what a library user expects)::
+
+    TinyLoRAError
+    └── EvaluatorError
+        ├── ConfigError              (ValueError)    a run's configuration cannot be used
+        ├── SuiteError               (ValueError)    a suite, or a problem of it, cannot be judged
+        │   └── ArchiveError                         test data that is broken or an attack
+        ├── CompletionsError         (ValueError)    a file of completions cannot be read
+        ├── RecordsError             (ValueError)    records of a run are missing or disagree
+        ├── RunDirectoryError        (OSError)       a run's directory cannot take this run
+        ├── ModelError               (RuntimeError)  an arm's model cannot be loaded as it should
+        ├── GenerationError          (RuntimeError)  a model's completions make no sense
+        └── SandboxError             (RuntimeError)  the judge's own machinery failed
+            └── SandboxUnavailableError              no compiler, or no sandbox works here
+"""
+
+from tinylora.errors import TinyLoRAError
+
+
+class EvaluatorError(TinyLoRAError):
+    """Root of the evaluator's errors."""
+
+
+class ConfigError(EvaluatorError, ValueError):
+    """A configuration that cannot be used."""
+
+
+class SuiteError(EvaluatorError, ValueError):
+    """A suite, or a problem of it, that cannot be judged."""
+
+
+class ArchiveError(SuiteError):
+    """Test data in an archive or folder that is broken, incomplete or an attack."""
+
+
+class CompletionsError(EvaluatorError, ValueError):
+    """A file of completions that cannot be read or does not fit its suite."""
+
+
+class RecordsError(EvaluatorError, ValueError):
+    """Records of a run that are missing, damaged or disagree with each other."""
+
+
+class RunDirectoryError(EvaluatorError, OSError):
+    """The directory of a run is in use, belongs to another run, or has no room."""
+
+
+class ModelError(EvaluatorError, RuntimeError):
+    """A model that is missing, or that would load as something else than the arm says."""
+
+
+class GenerationError(EvaluatorError, RuntimeError):
+    """A model that gives no usable logits, or a prompt that does not fit it."""
+
+
+class SandboxError(EvaluatorError, RuntimeError):
+    """The judge's own machinery failed; no solution is to blame."""
+
+
+class SandboxUnavailableError(SandboxError):
+    """No compiler, or no rung of the sandbox ladder, works on this machine."""
