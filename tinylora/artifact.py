@@ -329,5 +329,5 @@ class _StoragePickler(pickle.Pickler):
 
     def persistent_id(self, obj: Any) -> tuple[Any, ...] | None:
         if isinstance(obj, torch.storage.TypedStorage):
-            return ("storage", torch.BFloat16Storage, "0", self._location, obj.nbytes() // 2)
+            return ("storage", torch.BFloat16Storage, "0", self._location, obj.size())
         return None

@@ -244,7 +244,7 @@ class QuantizedWeight:
         for name, tensor in sorted(self.to_tensors("").items()):
             if not name.startswith(STATE_PREFIX):
                 digest.update(name.encode() + tensor.contiguous().view(-1).cpu().numpy().tobytes())
-        meaning = [self.quant_type, self.blocksize, str(self.dtype), list(self.shape)]
+        meaning: list[object] = [self.quant_type, self.blocksize, str(self.dtype), list(self.shape)]
         meaning += [self.nested.offset, self.nested.blocksize] if self.nested else []
         digest.update(json.dumps(meaning).encode())
         return digest.hexdigest()

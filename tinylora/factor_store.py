@@ -1,0 +1,98 @@
+"""Factors kept on disk, because those of one base never change.
+
+One safetensors file a weight, named by the digest of the weight, the rank and the method, so a
+store may be shared by bases, ranks and processes, filled in pieces, and copied from the training
+machine.
+"""
+
+import logging
+import os
+import tempfile
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from tinylora.factors import Factors, Method, compute_factors, weight_digest, weight_matrix
+from tinylora.quantized_weight import QuantizedWeight
+
+FORMAT = "tinylora-factors/1"
+
+_log = logging.getLogger(__name__)
+
+
+class FactorStore:
+    """A directory of factors.
+
+    Args:
+        directory: Made on the first write.
+    """
+
+    def __init__(self, directory: str | Path) -> None:
+        self.directory = Path(directory)
+
+    def path(self, digest: str, rank: int, method: Method) -> Path:
+        """File of one weight's factors."""
+        return self.directory / f"{digest[:40]}-r{rank}-{method}.safetensors"
+
+    def get(self, digest: str, rank: int, method: Method) -> Factors | None:
+        """Stored factors, or None where there are none (or the file is damaged, with a warning).
+
+        Args:
+            digest: ``weight_digest`` of the weight.
+            rank: r.
+            method: ``exact`` or ``fast``.
+        """
+        path = self.path(digest, rank, method)
+        if not path.exists():
+            return None
+        try:
+            with safe_open(path, framework="pt") as file:
+                about = file.metadata() or {}
+                tensors: dict[str, Tensor] = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        except SafetensorError as error:
+            _log.warning("%s is damaged (%s); computing these factors again", path, error)
+            return None
+        if about.get("format") != FORMAT or about.get("digest") != digest:
+            _log.warning("%s holds other factors than its name says; computing them again", path)
+            return None
+        return Factors(**tensors, method=method, lapack=about["lapack"])
+
+    def put(self, digest: str, factors: Factors) -> None:
+        """Store factors; a reader sees all of the file or none."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        path = self.path(digest, factors.rank, factors.method)
+        tensors = {name: getattr(factors, name) for name in ("U", "S", "Vh", "spectrum")}
+        about = {"format": FORMAT, "digest": digest, "lapack": factors.lapack}
+        handle, temporary = tempfile.mkstemp(dir=self.directory, suffix=".partial")
+        os.close(handle)
+        try:
+            save_file(tensors, temporary, metadata=about)
+            Path(temporary).replace(path)
+        finally:
+            Path(temporary).unlink(missing_ok=True)
+
+
+def factors_of(
+    weight: QuantizedWeight | Tensor, rank: int, method: Method, store: FactorStore | None
+) -> Factors:
+    """Factors of a weight, from the store where it has them, else computed and stored.
+
+    Args:
+        weight: The frozen weight.
+        rank: r.
+        method: ``exact`` or ``fast``.
+        store: None computes them every time.
+
+    Raises:
+        FactorizationError: See :func:`tinylora.factors.exact_factors`.
+    """
+    if store is None:
+        return compute_factors(weight_matrix(weight), rank, method)
+    digest = weight_digest(weight)
+    found = store.get(digest, rank, method)
+    if found is None:
+        found = compute_factors(weight_matrix(weight), rank, method)
+        store.put(digest, found)
+    return found
