@@ -1,0 +1,113 @@
+"""What stands on the disk for an arm: directory, digest, size, and the exporter's own numbers."""
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+from evaluator.config import ArmConfig
+from evaluator.errors import ModelError
+
+WEIGHT_SUFFIXES = (".safetensors", ".bin")
+ADAPTER_CONFIG = "adapter_config.json"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """An arm's files.
+
+    Attributes:
+        directory: Where they lie.
+        digest: sha256 over names and contents of all files of the directory.
+        artifact_digest: sha256 of the artifact, for a restored arm.
+        weight_bytes: Size of the weight files, with the artifact where there is one.
+        capture: Share of the delta that the stored weights hold, from ``fidelity.json``.
+        residual: What they miss, relative to the delta, likewise.
+    """
+
+    directory: Path
+    digest: str
+    artifact_digest: str | None
+    weight_bytes: int
+    capture: float | None
+    residual: float | None
+
+
+def find_checkpoint(arm: ArmConfig) -> Checkpoint:
+    """Resolve an arm's model to a local directory and read its facts.
+
+    Raises:
+        ModelError: There is no such directory or hub model, it holds no checkpoint, the artifact
+            is missing, or an adapter is embedded where the arm has none.
+    """
+    directory = _directory(arm)
+    if not (directory / "config.json").is_file():
+        raise ModelError(
+            f"arm {arm.name}: {directory} has no config.json; expected the directory of a "
+            "transformers checkpoint"
+        )
+    if (directory / ADAPTER_CONFIG).exists() and arm.kind != "merged":
+        raise ModelError(
+            f"arm {arm.name}: {directory} embeds an adapter ({ADAPTER_CONFIG}), so it would load "
+            f"as base plus adapter; an arm of kind {arm.kind} needs the base alone"
+        )
+    files = sorted(p for p in directory.iterdir() if p.is_file() and not p.name.startswith("."))
+    weights = [p for p in files if p.suffix in WEIGHT_SUFFIXES]
+    if not weights:
+        raise ModelError(f"arm {arm.name}: {directory} has no weight file (*.safetensors)")
+    artifact = arm.artifact
+    if artifact is not None and not artifact.is_file():
+        raise ModelError(f"arm {arm.name}: no artifact at {artifact}")
+    capture, residual = _fidelity(directory / "fidelity.json")
+    size = sum(p.stat().st_size for p in weights) + (artifact.stat().st_size if artifact else 0)
+    return Checkpoint(
+        directory=directory,
+        digest=_digest(files),
+        artifact_digest=_digest([artifact]) if artifact else None,
+        weight_bytes=size,
+        capture=capture,
+        residual=residual,
+    )
+
+
+def _directory(arm: ArmConfig) -> Path:
+    local = Path(arm.model)
+    if local.is_dir():
+        return local
+    if local.is_absolute() or not re.fullmatch(r"[\w.-]+/[\w.-]+", arm.model):
+        raise ModelError(f"arm {arm.name}: no directory {local.absolute()}")
+    try:
+        return Path(snapshot_download(arm.model))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+        raise ModelError(
+            f"arm {arm.name}: no directory {local.absolute()}, and the Hugging Face hub gave no "
+            f"model of this name: {error}"
+        ) from error
+
+
+def _digest(files: list[Path]) -> str:
+    total = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as file:
+            content = hashlib.file_digest(file, "sha256").hexdigest()
+        total.update(f"{path.name}\0{content}\n".encode())
+    return total.hexdigest()
+
+
+def _fidelity(path: Path) -> tuple[float | None, float | None]:
+    """Capture and residual as the exporter wrote them; None where it wrote none."""
+    if not path.is_file():
+        return None, None
+    try:
+        total = json.loads(path.read_text(encoding="utf-8"))["total"]
+        values = total.get("capture"), total.get("residual")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(
+            f"{path}: expected an object with total.capture and total.residual ({error!r})"
+        ) from error
+    capture, residual = (None if value is None else float(value) for value in values)
+    return capture, residual

@@ -1,0 +1,166 @@
+"""Paired comparison of arms: flips, intervals, and a verdict that may be wrong in known ways only.
+
+The rule of the verdict, for the difference of the pass rates of an arm and the reference:
+
+- ``match``: the 90 % interval lies inside (−δ, +δ). This is the pair of one-sided 5 % tests of
+  equivalence (Schuirmann 1987): at most 5 % of arms that differ by δ or more are called a match.
+- ``differ``: not a match, and the 95 % interval excludes 0.
+- ``inconclusive``: neither. The run was too small to tell.
+
+A difference may be real and still a match, where it is surely smaller than δ. A p-value above 0.05
+never makes a match.
+
+A match with the reference says that the adapter's effect was kept only if there was an effect to
+lose: if the control arm (the base without the adapter) does not ``differ`` from the reference by
+the same rule, every match of the run is *uninformative*.
+
+Shapes: m problems, n samples of each; ``passes`` is bool [m, n], the same problems in the same
+order and the same noise per sample in each arm.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+import numpy as np
+import numpy.typing as npt
+
+from evaluator.mcnemar import exact_mcnemar, exact_sign_flip
+from evaluator.proportions import design_effect
+from evaluator.tango import Interval, shown_margin, tango_interval
+
+Passes = npt.NDArray[np.bool_]
+
+
+class Equivalence(StrEnum):
+    """What a comparison says about two pass rates."""
+
+    MATCH = "match"
+    DIFFER = "differ"
+    INCONCLUSIVE = "inconclusive"
+
+
+@dataclass(frozen=True)
+class PairedComparison:
+    """An arm against the reference, on the same problems and noise.
+
+    Attributes:
+        arm: Name of the arm.
+        reference: Name of the reference.
+        problems: m.
+        samples: n.
+        gained: Samples that only the arm passed.
+        lost: Samples that only the reference passed.
+        difference: Pass rate of the arm minus that of the reference.
+        interval95: Tango's interval of the difference.
+        interval90: The same at the level that the equivalence test uses.
+        p_value: Exact McNemar test; with n > 1 the sign-flip test over problems.
+        margin: δ.
+        shown_margin: Smallest δ that m problems could have shown, without any flip.
+        verdict: By the rule of this module.
+        informative: For a match: whether the control differs from the reference; None where the
+            verdict is another one, or there is no control.
+    """
+
+    arm: str
+    reference: str
+    problems: int
+    samples: int
+    gained: int
+    lost: int
+    difference: float
+    interval95: Interval
+    interval90: Interval
+    p_value: float
+    margin: float
+    shown_margin: float
+    verdict: Equivalence
+    informative: bool | None = None
+
+
+def equivalence_verdict(interval90: Interval, interval95: Interval, margin: float) -> Equivalence:
+    """Apply the rule of this module."""
+    if -margin < interval90.low and interval90.high < margin:
+        return Equivalence.MATCH
+    if interval95.low > 0 or interval95.high < 0:
+        return Equivalence.DIFFER
+    return Equivalence.INCONCLUSIVE
+
+
+def compare_pair(
+    arm: str, passes: Passes, reference: str, reference_passes: Passes, margin: float
+) -> PairedComparison:
+    """Compare one arm with the reference.
+
+    Args:
+        arm: Name of the arm.
+        passes: bool [m, n] of the arm.
+        reference: Name of the reference.
+        reference_passes: bool [m, n] of the reference.
+        margin: δ, as a proportion.
+
+    Raises:
+        ValueError: Unequal shapes, or no problem.
+    """
+    if passes.shape != reference_passes.shape or passes.size == 0:
+        raise ValueError(
+            f"expected two equal shapes [problems, samples] with at least one problem, found "
+            f"{passes.shape} for {arm} and {reference_passes.shape} for {reference}"
+        )
+    problems, samples = passes.shape
+    differences = passes.astype(np.int64) - reference_passes
+    gained, lost = int((differences > 0).sum()), int((differences < 0).sum())
+    effect = design_effect(differences.astype(np.float64))
+    b, c, pairs = gained / effect, lost / effect, passes.size / effect
+    interval95, interval90 = tango_interval(b, c, pairs, 0.95), tango_interval(b, c, pairs, 0.90)
+    p_value = (
+        exact_mcnemar(gained, lost)
+        if samples == 1
+        else exact_sign_flip(differences.sum(axis=1).tolist())
+    )
+    return PairedComparison(
+        arm=arm,
+        reference=reference,
+        problems=problems,
+        samples=samples,
+        gained=gained,
+        lost=lost,
+        difference=float(differences.mean()),
+        interval95=interval95,
+        interval90=interval90,
+        p_value=p_value,
+        margin=margin,
+        shown_margin=shown_margin(problems),
+        verdict=equivalence_verdict(interval90, interval95, margin),
+    )
+
+
+def compare_arms(
+    passes: Mapping[str, Passes], reference: str, control: str | None, margin: float
+) -> tuple[PairedComparison, ...]:
+    """Compare every other arm with the reference, the control among them.
+
+    Args:
+        passes: bool [m, n] by arm, with the reference and the control.
+        reference: Name of the restored arm.
+        control: Name of the base arm, if the run has one.
+        margin: δ.
+
+    Returns:
+        One comparison for each arm but the reference, in the order of ``passes``.
+    """
+    pairs = [
+        compare_pair(arm, own, reference, passes[reference], margin)
+        for arm, own in passes.items()
+        if arm != reference
+    ]
+    effect = next((p.verdict is Equivalence.DIFFER for p in pairs if p.arm == control), None)
+    return tuple(_with_information(pair, control, effect) for pair in pairs)
+
+
+def _with_information(
+    pair: PairedComparison, control: str | None, effect: bool | None
+) -> PairedComparison:
+    if pair.verdict is not Equivalence.MATCH or pair.arm == control:
+        return pair
+    return replace(pair, informative=effect)

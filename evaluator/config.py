@@ -1,0 +1,187 @@
+"""The run's configuration: one YAML file, checked field by field.
+
+Relative paths in it are resolved against the directory in which the command runs, as those of any
+other command-line argument are, so a configuration may be kept anywhere.
+"""
+
+import hashlib
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from evaluator.errors import ConfigError
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$", max_length=64)]
+ComputeDtype = Literal["float32", "bfloat16", "float16"]
+
+
+class ArmKind(StrEnum):
+    """What an arm is in the comparison."""
+
+    BASE = "base"  # no adapter: the control
+    RESTORED = "restored"  # base and TinyLoRA at run time: the reference
+    MERGED = "merged"  # an exported checkpoint, loaded as its user would load it
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class ArmConfig(_Section):
+    """One model of the comparison.
+
+    Attributes:
+        name: Stands in every record and table.
+        kind: Role in the comparison. The first ``restored`` arm is the reference; a second one is
+            an A/A repeat.
+        model: Checkpoint directory, or a model id of the Hugging Face hub.
+        load: ``auto`` takes the checkpoint as it is; ``nf4`` quantizes a 16-bit checkpoint while
+            loading, with the trainer's settings.
+        artifact: The ``tiny_lora_v.pt`` of a ``restored`` arm.
+        formula: Form of the delta, as ``tinylora.DeltaOptions`` has it.
+        rng: Random stream of the projections, likewise.
+        numerics: Arithmetic of the delta, likewise.
+        seed: Replaces the seed of the decoding, which makes a repeat independent: the noise floor.
+    """
+
+    name: Name
+    kind: Annotated[ArmKind, Field(strict=False)]
+    model: str
+    load: Literal["auto", "nf4"] = "auto"
+    artifact: Annotated[Path, Field(strict=False)] | None = None
+    formula: Literal["auto", "full", "diagonal"] = "auto"
+    rng: Literal["auto", "cuda", "cpu"] = "auto"
+    numerics: Literal["fp32", "trainer"] = "fp32"
+    seed: int | None = None
+
+    @model_validator(mode="after")
+    def _artifact_where_needed(self) -> Self:
+        if self.kind is ArmKind.RESTORED and self.artifact is None:
+            raise ValueError("an arm of kind restored needs the field artifact")
+        if self.kind is not ArmKind.RESTORED and self.artifact is not None:
+            raise ValueError(f"artifact belongs to arms of kind restored, this one is {self.kind}")
+        return self
+
+
+class DecodingConfig(_Section):
+    """How completions are drawn; ``temperature: 0`` is greedy decoding."""
+
+    samples: int = Field(default=1, ge=1)
+    temperature: float = Field(default=0.0, ge=0.0, le=10.0, allow_inf_nan=False)
+    top_p: float = Field(default=1.0, gt=0.0, le=1.0)
+    top_k: int = Field(default=0, ge=0)
+    max_new_tokens: int = Field(default=1024, ge=1)
+    batch_size: int = Field(default=16, ge=1)
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _greedy_has_one_sample(self) -> Self:
+        if self.temperature == 0 and self.samples > 1:
+            raise ValueError("greedy decoding writes one text: samples > 1 needs a temperature > 0")
+        return self
+
+
+class EquivalenceConfig(_Section):
+    """The margin of the equivalence test, fixed before the run.
+
+    Attributes:
+        margin: δ, a difference of pass rates; 0.02 is two points.
+    """
+
+    margin: float = Field(default=0.02, gt=0.0, lt=1.0)
+
+
+class JudgeConfig(_Section):
+    """How programs are judged; the fields are those of ``evaluator.judge.JudgeSettings``."""
+
+    standard: str = "c++14"
+
+
+class RunConfig(_Section):
+    """Everything that decides a run's records.
+
+    Attributes:
+        name: Title of the tables.
+        suite: Suite folder or upstream ``.jsonl`` file.
+        out: Directory of the run.
+        arms: The models; names differ.
+        compute_dtype: What the models compute in. float32 makes texts independent of the batch
+            to the last near-tie; the checkpoint's stored values are not touched by it.
+        device: ``auto`` takes a GPU where there is one.
+        equivalence: δ.
+        judge: Judging.
+        decoding: Decoding.
+    """
+
+    name: Name
+    suite: Annotated[Path, Field(strict=False)]
+    out: Annotated[Path, Field(strict=False)]
+    arms: Annotated[tuple[ArmConfig, ...], Field(min_length=1, strict=False)]
+    decoding: DecodingConfig = DecodingConfig()
+    compute_dtype: ComputeDtype = "float32"
+    device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    equivalence: EquivalenceConfig = EquivalenceConfig()
+    judge: JudgeConfig = JudgeConfig()
+
+    @field_validator("arms")
+    @classmethod
+    def _names_differ(cls, arms: tuple[ArmConfig, ...]) -> tuple[ArmConfig, ...]:
+        names = [arm.name for arm in arms]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"each arm needs its own name, found twice: {', '.join(twice)}")
+        return arms
+
+    def reference(self) -> ArmConfig | None:
+        """The arm that others are compared with: the first restored one."""
+        return next((arm for arm in self.arms if arm.kind is ArmKind.RESTORED), None)
+
+
+def load_config(path: Path) -> RunConfig:
+    """Read and check a configuration.
+
+    Raises:
+        ConfigError: The file cannot be read, is no YAML, or a field is wrong; the message names
+            the file and each field.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot read the configuration: {error}") from error
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(
+            f"{path}: expected a mapping with name, suite, out and arms, "
+            f"found {type(content).__name__}"
+        )
+    try:
+        return RunConfig.model_validate(content)
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {_describe(error)}") from error
+
+
+def dump_config(config: RunConfig) -> str:
+    """The configuration as YAML with every default written out."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def config_digest(config: RunConfig) -> str:
+    """sha256 of all fields but ``out``: a run directory may be moved."""
+    content = config.model_dump_json(exclude={"out"})
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def _describe(error: ValidationError) -> str:
+    problems: list[str] = []
+    for item in error.errors(include_url=False):
+        field = ".".join(str(part) for part in item["loc"]) or "the file"
+        found: Any = item["input"]
+        shown = "" if isinstance(found, dict) else f", found {found!r}"
+        problems.append(f"field {field}: {item['msg']}{shown}")
+    return "; ".join(problems)

@@ -1,0 +1,77 @@
+"""Where and with what a run was made."""
+
+import importlib.metadata
+import os
+import platform
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+PACKAGES = (
+    "tinylora-export",
+    "torch",
+    "transformers",
+    "bitsandbytes",
+    "peft",
+    "accelerate",
+    "safetensors",
+    "tokenizers",
+    "numpy",
+    "scipy",
+    "pandas",
+)
+
+
+def describe_environment(command: str, device: torch.device, sandbox: dict[str, Any]) -> Any:
+    """Versions, machine and command of one session of a run.
+
+    Args:
+        command: The command line.
+        device: What the models run on.
+        sandbox: Rung of the sandbox ladder and what was probed.
+
+    Returns:
+        An object for JSON. A run that was resumed has one for each session.
+    """
+    return {
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": command,
+        "versions": {"python": platform.python_version(), **package_versions()},
+        "machine": {
+            "system": platform.platform(),
+            "cpu": _cpu_name(),
+            "cpus": len(os.sched_getaffinity(0)),
+            "torch_threads": torch.get_num_threads(),
+            "device": str(device),
+            "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
+        },
+        "sandbox": sandbox,
+    }
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of the packages that decide what a run computes; an absent one is left out."""
+    versions = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def command_line() -> str:
+    """The command as typed, the program by its name alone."""
+    return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()

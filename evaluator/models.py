@@ -1,0 +1,215 @@
+"""Load an arm's model as its user would, then set what it computes in.
+
+The stored values stay what they are: 4-bit weights keep their codes and scales and are
+dequantized at each use; dense weights are cast. Only the arithmetic is chosen, by default float32,
+so that arms differ by their weights and not by the rounding of activations.
+
+Three ways in which a model can silently be another one are refused here: an adapter embedded in
+the directory while ``peft`` is missing (transformers then loads the base alone), tensors missing
+from the checkpoint (they would be drawn at random), and a 4-bit load that quantized nothing.
+"""
+
+import gc
+import importlib.util
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from bitsandbytes.nn import Linear4bit, Params4bit
+from safetensors import safe_open
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from evaluator.checkpoints import ADAPTER_CONFIG
+from evaluator.config import ArmConfig, ComputeDtype
+from evaluator.errors import ModelError
+from tinylora import (
+    DeltaOptions,
+    TinyLoRAGlobalParams,
+    TinyLoRALinear,
+    load_artifact,
+    restore,
+)
+
+# The trainer's settings: its base is the 16-bit checkpoint quantized while loading.
+TRAINER_NF4 = {
+    "load_in_4bit": True,
+    "bnb_4bit_quant_type": "nf4",
+    "bnb_4bit_use_double_quant": True,
+    "bnb_4bit_compute_dtype": torch.float16,
+}
+
+
+def resolve_device(name: str) -> torch.device:
+    """``auto`` to the first GPU or the CPU; other names as torch has them.
+
+    Raises:
+        ModelError: A GPU was asked for and there is none.
+    """
+    available = torch.cuda.is_available()
+    if name == "auto":
+        return torch.device("cuda:0" if available else "cpu")
+    if name.startswith("cuda") and not available:
+        raise ModelError(f"device: {name} was asked for, but torch sees no GPU here")
+    return torch.device(name)
+
+
+def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
+    """The checkpoint's tokenizer.
+
+    Raises:
+        ModelError: It cannot be loaded.
+    """
+    try:
+        return AutoTokenizer.from_pretrained(directory)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{directory}: cannot load the tokenizer: {error}") from error
+
+
+@contextmanager
+def loaded_model(
+    arm: ArmConfig, directory: Path, compute_dtype: ComputeDtype, device: torch.device
+) -> Iterator[PreTrainedModel]:
+    """One arm's model, in memory only inside the ``with``.
+
+    Args:
+        arm: How to load it, and the artifact to restore.
+        directory: Its checkpoint.
+        compute_dtype: What it computes in.
+        device: Where.
+
+    Raises:
+        ModelError: It cannot be loaded, or would load as something else.
+        TinyLoRAError: The artifact does not fit.
+    """
+    model = _load(arm, directory, device)
+    if arm.artifact is not None:
+        options = DeltaOptions(formula=arm.formula, rng=arm.rng, numerics=arm.numerics)
+        restore(model, load_artifact(arm.artifact), options)
+    compute_in(model, getattr(torch, compute_dtype))
+    model.eval()
+    try:
+        yield model
+    finally:
+        del model
+        gc.collect()
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def compute_in(model: PreTrainedModel, dtype: torch.dtype) -> None:
+    """Let a model compute in ``dtype``, in place.
+
+    4-bit layers keep their stored tensors; other parameters are cast; buffers are cast only to a
+    wider type (rotary frequencies stay float32). The adapter's own modules are left alone: their
+    numerics are an option of the restore.
+
+    Args:
+        model: Any causal model, dense, 4-bit, with an adapter or not.
+        dtype: float32, bfloat16 or float16.
+    """
+    for module in model.modules():
+        if isinstance(module, TinyLoRALinear | TinyLoRAGlobalParams):
+            continue
+        if isinstance(module, Linear4bit):
+            module.compute_dtype = dtype
+            module.compute_type_is_set = True
+            # On CPUs with AVX512-BF16 bitsandbytes would compute in bfloat16 whatever is asked.
+            module.support_avx512bf16_for_cpu = dtype is torch.bfloat16 and (
+                module.support_avx512bf16_for_cpu
+            )
+        for parameter in module.parameters(recurse=False):
+            if parameter.is_floating_point() and not isinstance(parameter, Params4bit):
+                parameter.data = parameter.data.to(dtype)
+        for name, buffer in module.named_buffers(recurse=False):
+            if buffer.is_floating_point() and buffer.itemsize < dtype.itemsize:
+                setattr(module, name, buffer.to(dtype))
+
+
+def _load(arm: ArmConfig, directory: Path, device: torch.device) -> PreTrainedModel:
+    quantized = _is_quantized(directory)
+    if arm.load == "nf4" and quantized:
+        raise ModelError(
+            f"arm {arm.name}: load: nf4 quantizes a 16-bit checkpoint while loading, but "
+            f"{directory} is quantized already; use load: auto"
+        )
+    four_bit = arm.load == "nf4" or quantized
+    if (directory / ADAPTER_CONFIG).exists() and importlib.util.find_spec("peft") is None:
+        raise ModelError(
+            f"arm {arm.name}: {directory} embeds an adapter, and peft is not installed: "
+            "transformers would load the base alone. Install peft"
+        )
+    try:
+        model, info = AutoModelForCausalLM.from_pretrained(
+            directory,
+            # 4-bit: the dtype that the trainer's weights were rounded to, and that their
+            # quantization state names. Dense: as stored.
+            dtype=torch.bfloat16 if four_bit else "auto",
+            quantization_config=BitsAndBytesConfig(**TRAINER_NF4) if arm.load == "nf4" else None,
+            device_map={"": str(device)},
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, ImportError, RuntimeError) as error:
+        raise ModelError(f"arm {arm.name}: cannot load {directory}: {error}") from error
+    _check_complete(arm, directory, info)
+    if four_bit and not any(isinstance(m, Linear4bit) for m in model.modules()):
+        raise ModelError(f"arm {arm.name}: {directory} was to load in 4 bits, no layer of it is")
+    _check_adapter(arm, directory, model)
+    return model
+
+
+def _is_quantized(directory: Path) -> bool:
+    config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+    return config.get("quantization_config") is not None
+
+
+def _check_complete(arm: ArmConfig, directory: Path, info: dict[str, Any]) -> None:
+    for what, meaning in (
+        ("missing_keys", "the checkpoint lacks, they would be drawn at random"),
+        ("mismatched_keys", "of another shape than the configuration says"),
+    ):
+        names = sorted(str(name) for name in info[what])
+        if names:
+            raise ModelError(
+                f"arm {arm.name}: {directory}: {len(names)} tensors {meaning}: "
+                f"{', '.join(names[:5])}; export or download it again"
+            )
+
+
+def _check_adapter(arm: ArmConfig, directory: Path, model: PreTrainedModel) -> None:
+    """Every LoRA factor of the file is attached, with the file's values."""
+    path = directory / "adapter_model.safetensors"
+    if not (directory / ADAPTER_CONFIG).exists():
+        return
+    attached = {
+        _plain(name): tensor for name, tensor in model.named_parameters() if ".lora_" in name
+    }
+    with safe_open(path, framework="pt") as file:
+        names = list(file.keys())
+        differing = [
+            name
+            for name in names
+            if _plain(name) not in attached
+            or not torch.equal(
+                attached[_plain(name)].detach().cpu().float(), file.get_tensor(name).float()
+            )
+        ]
+    if differing or not names:
+        raise ModelError(
+            f"arm {arm.name}: {directory} embeds an adapter, but {len(differing)} of its "
+            f"{len(names)} tensors did not attach: {', '.join(differing[:3])}. Without them this "
+            "is the base alone; check the versions of peft and transformers"
+        )
+
+
+def _plain(name: str) -> str:
+    """Name of an adapter tensor without what PEFT puts around it in files and modules."""
+    return name.removeprefix("base_model.model.").replace(".default.", ".")

@@ -1,0 +1,99 @@
+"""Gumbel noise that pairs the arms of a comparison.
+
+Adding independent Gumbel(0, 1) noise to ``logits / temperature`` and taking the largest draws
+exactly one sample from the softmax (Gumbel 1954; Maddison, Tarlow, Minka: "A* Sampling", 2014).
+Here the noise is a pure function of (run seed, problem, sample, position, token): it does not
+depend on the batch, the order, a resume, the number of processes, the device or the padding of
+the vocabulary. Arms with equal logits therefore write equal text, and arms with nearly equal
+logits part only where the draw was close.
+
+The generator is Philox4x32-10 (Salmon, Moraes, Dror, Shaw: "Parallel random numbers: as easy as
+1, 2, 3", SC'11) in plain integer tensor operations, so the same code runs on CPU and GPU.
+The 128-bit digest of (seed, problem, sample) fills the key and the two upper counter words;
+position and token fill the lower two:
+
+    counter = (token // 2, position, digest[2], digest[3])      key = (digest[0], digest[1])
+
+Of the four words of one block the even token takes the first two and the odd token the last two;
+52 of these 64 bits make the uniform number, so the noise reaches from −3.6 to 36.7.
+
+Shapes: B = rows of a batch, V = size of the vocabulary.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+_MULTIPLIER_0, _MULTIPLIER_2 = 0xD2511F53, 0xCD9E8D57
+_WEYL_0, _WEYL_1 = 0x9E3779B9, 0xBB67AE85
+_WORD = 0xFFFFFFFF
+_ROUNDS = 10
+
+
+def noise_key(seed: int, problem: str, sample: int) -> tuple[int, int, int, int]:
+    """Digest of what a stream of noise belongs to, as four 32-bit words.
+
+    Args:
+        seed: The run's seed.
+        problem: The problem's id.
+        sample: The sample's number, from 0.
+    """
+    name = json.dumps([seed, problem, sample], ensure_ascii=True).encode()
+    digest = hashlib.blake2b(name, digest_size=16, person=b"gumbel-noise").digest()
+    words = [int.from_bytes(digest[i : i + 4], "little") for i in range(0, 16, 4)]
+    return words[0], words[1], words[2], words[3]
+
+
+def noise_keys(rows: Sequence[tuple[int, int, int, int]], device: torch.device) -> Tensor:
+    """Keys of a batch as one int64 tensor [B, 4]."""
+    return torch.tensor(list(rows), dtype=torch.int64, device=device)
+
+
+def gumbel_noise(keys: Tensor, position: int, vocabulary: int) -> Tensor:
+    """Gumbel(0, 1) noise of one position for every row and token.
+
+    Args:
+        keys: int64 [B, 4], rows of ``noise_key``.
+        position: Number of tokens generated before this one.
+        vocabulary: V; the values of a token do not depend on it.
+
+    Returns:
+        float64 [B, V] on the device of ``keys``.
+    """
+    blocks = torch.arange((vocabulary + 1) // 2, dtype=torch.int64, device=keys.device)
+    column = keys.unsqueeze(1)  # [B, 1, 4]
+    zero = torch.zeros_like(column[..., 0])  # broadcasts the counter words to [B, blocks]
+    words = _philox4x32(
+        (blocks + zero, zero + position, column[..., 2], column[..., 3]),
+        (column[..., 0], column[..., 1]),
+    )
+    even, odd = _uniform(words[0], words[1]), _uniform(words[2], words[3])
+    uniform = torch.stack((even, odd), dim=-1).flatten(1)[:, :vocabulary]
+    return -torch.log(-torch.log(uniform))
+
+
+def _uniform(high: Tensor, low: Tensor) -> Tensor:
+    """52 of 64 random bits as float64 in the open interval (0, 1)."""
+    return ((high << 20 | low >> 12).double() + 0.5) * 2.0**-52
+
+
+def _philox4x32(
+    counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[Tensor, Tensor]
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Ten rounds of Philox on 32-bit words held in int64 tensors."""
+    c0, c1, c2, c3 = counter
+    k0, k1 = key
+    for _ in range(_ROUNDS):
+        # The low 64 bits of the signed product are those of the unsigned one.
+        product_0, product_2 = c0 * _MULTIPLIER_0, c2 * _MULTIPLIER_2
+        c0, c1, c2, c3 = (
+            (product_2 >> 32 & _WORD) ^ c1 ^ k0,
+            product_2 & _WORD,
+            (product_0 >> 32 & _WORD) ^ c3 ^ k1,
+            product_0 & _WORD,
+        )
+        k0, k1 = k0 + _WEYL_0 & _WORD, k1 + _WEYL_1 & _WORD
+    return c0, c1, c2, c3

@@ -1,0 +1,87 @@
+"""From problems to token ids, with the tokenizer's own chat template."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from transformers import PreTrainedTokenizerBase
+
+from evaluator.errors import GenerationError, ModelError
+from evaluator.problem import Problem
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What a model reads for one problem.
+
+    Attributes:
+        problem: The problem's id.
+        text: The prompt after the chat template.
+        token_ids: Its tokens.
+    """
+
+    problem: str
+    text: str
+    token_ids: tuple[int, ...]
+
+
+def build_prompts(
+    problems: Sequence[Problem], tokenizer: PreTrainedTokenizerBase, where: str
+) -> tuple[Prompt, ...]:
+    """Put each statement, or a suite's ready-made prompt, into the chat template.
+
+    Args:
+        problems: The suite's problems.
+        tokenizer: With a chat template.
+        where: Name of the checkpoint, for errors.
+
+    Raises:
+        ModelError: The tokenizer has no chat template.
+    """
+    if not tokenizer.chat_template:
+        raise ModelError(
+            f"{where}: the tokenizer has no chat template (chat_template.jinja, or chat_template "
+            "in tokenizer_config.json); copy the base model's next to the weights"
+        )
+    prompts = []
+    for problem in problems:
+        messages = [{"role": "user", "content": problem.prompt or problem.statement}]
+        text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        # The template has written the special tokens already.
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        prompts.append(Prompt(problem.id, text, tuple(ids)))
+    return tuple(prompts)
+
+
+def prompts_digest(prompts: Sequence[Prompt]) -> str:
+    """sha256 of the problems' ids and tokens: arms are comparable only where it is the same."""
+    digest = hashlib.sha256()
+    for prompt in prompts:
+        digest.update(repr((prompt.problem, prompt.token_ids)).encode())
+    return digest.hexdigest()
+
+
+def check_prompts_fit(
+    prompts: Sequence[Prompt], max_new_tokens: int, context: int | None, where: str
+) -> None:
+    """Check that prompt and completion fit the model's context.
+
+    Args:
+        prompts: The prompts.
+        max_new_tokens: Longest completion.
+        context: Positions that the model has; None where its configuration does not say.
+        where: Name of the checkpoint, for errors.
+
+    Raises:
+        GenerationError: Names the problems that do not fit.
+    """
+    if context is None:
+        return
+    long = [p.problem for p in prompts if len(p.token_ids) + max_new_tokens > context]
+    if long:
+        names = ", ".join(long[:5]) + (" …" if len(long) > 5 else "")
+        raise GenerationError(
+            f"{where}: {len(long)} of {len(prompts)} prompts do not fit its {context} positions "
+            f"together with max_new_tokens = {max_new_tokens}: {names}. Lower max_new_tokens, or "
+            "leave these problems out of the suite"
+        )

@@ -1,0 +1,221 @@
+"""Records of a run: one JSON object a line, appended as they are made.
+
+A record's identity is everything that must be equal when the same run is made again; times, sizes
+and messages stand beside it in the row. A killed process can leave a torn last line: it is cut off
+when the file is opened again. Files are written in the order in which records are made; a finished
+run sorts them, so that they do not depend on kills, batches or processes.
+"""
+
+import fcntl
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, Self, TypeVar
+
+from evaluator.errors import RecordsError, RunDirectoryError
+
+Key = tuple[str, str, int]
+FinishReason = Literal["stop", "length"]
+
+
+@dataclass(frozen=True)
+class GenerationRecord:
+    """One completion.
+
+    Attributes:
+        arm: Name of the arm.
+        problem: Id of the problem.
+        sample: Number of the sample, from 0.
+        text: The completion as the tokenizer decodes it, special tokens too, without the end token.
+        token_count: Generated tokens, the end token included.
+        finish_reason: ``stop`` at an end token, ``length`` at the limit.
+        seconds: Wall time of its batch divided by the rows of the batch; not part of the identity.
+    """
+
+    arm: str
+    problem: str
+    sample: int
+    text: str
+    token_count: int
+    finish_reason: FinishReason
+    seconds: float
+
+    @property
+    def key(self) -> Key:
+        """(arm, problem, sample)."""
+        return self.arm, self.problem, self.sample
+
+    @property
+    def identity(self) -> tuple[Any, ...]:
+        """All fields but the time."""
+        return (*self.key, self.text, self.token_count, self.finish_reason)
+
+    @classmethod
+    def from_row(cls, row: dict[str, Any]) -> Self:
+        """Read a line's object; KeyError or TypeError where it is not one of these."""
+        return cls(**row)
+
+
+@dataclass(frozen=True)
+class TestRecord:
+    """One test of one program; the last four fields are not part of the identity."""
+
+    __test__ = False  # not a test class, whatever pytest thinks of the name
+
+    name: str
+    verdict: str
+    score: float
+    time_ms: float | None = None
+    memory_kib: int | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class VerdictRecord:
+    """What the judge says about one completion.
+
+    Attributes:
+        arm: Name of the arm.
+        problem: Id of the problem.
+        sample: Number of the sample.
+        verdict: AC CE PC WA RE TLE MLE OLE UKE of the whole program.
+        score: 0 … 100.
+        code_sha256: Digest of the extracted program; None where there was none.
+        how: Rule that found the program in the text.
+        reason: Why none was found, else empty.
+        compile_message: What the compiler said; not part of the identity.
+        tests: One record a test that was run.
+    """
+
+    arm: str
+    problem: str
+    sample: int
+    verdict: str
+    score: float
+    code_sha256: str | None
+    how: str
+    reason: str
+    compile_message: str
+    tests: tuple[TestRecord, ...]
+
+    @property
+    def key(self) -> Key:
+        """(arm, problem, sample)."""
+        return self.arm, self.problem, self.sample
+
+    @property
+    def identity(self) -> tuple[Any, ...]:
+        """All that does not depend on the moment or the machine's load."""
+        tests = tuple((t.name, t.verdict, t.score) for t in self.tests)
+        return (*self.key, self.verdict, self.score, self.code_sha256, self.how, self.reason, tests)
+
+    @classmethod
+    def from_row(cls, row: dict[str, Any]) -> Self:
+        """Read a line's object; KeyError or TypeError where it is not one of these."""
+        return cls(**{**row, "tests": tuple(TestRecord(**test) for test in row["tests"])})
+
+
+Record = GenerationRecord | VerdictRecord
+_Record = TypeVar("_Record", GenerationRecord, VerdictRecord)
+
+
+def repair(path: Path) -> int:
+    """Cut a torn last line off; return the number of bytes that were cut."""
+    if not path.exists():
+        return 0
+    content = path.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    if whole < len(content):
+        with path.open("r+b") as file:
+            file.truncate(whole)
+            os.fsync(file.fileno())
+    return len(content) - whole
+
+
+def append(path: Path, records: Sequence[Record]) -> None:
+    """Append records and wait until they are on the disk."""
+    lines = b"".join(_line(record) for record in records)
+    with path.open("ab") as file:
+        file.write(lines)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read(path: Path, from_row: Callable[[dict[str, Any]], _Record]) -> dict[Key, _Record]:
+    """Read all records by key; a missing file has none, a torn last line is not counted.
+
+    Args:
+        path: A ``.jsonl`` file.
+        from_row: ``from_row`` of the record's class.
+
+    Raises:
+        RecordsError: A line is damaged, or two lines of one key disagree.
+    """
+    records: dict[Key, _Record] = {}
+    for number, line in _whole_lines(path):
+        try:
+            record = from_row(json.loads(line))
+        except (ValueError, KeyError, TypeError) as error:
+            raise RecordsError(
+                f"{path}, line {number}: not a record ({error}); delete this line and start the "
+                "run again to redo it"
+            ) from error
+        earlier = records.setdefault(record.key, record)
+        if earlier.identity != record.identity:
+            raise RecordsError(
+                f"{path}, line {number}: a second, different record of {record.key}; start the "
+                "run anew with --overwrite"
+            )
+    return records
+
+
+def rewrite_sorted(path: Path, records: Iterable[Record]) -> None:
+    """Replace a file by these records, in this order, at once."""
+    replace_file(path, b"".join(_line(record) for record in records))
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file so that it is there whole or not at all."""
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+@contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Hold a run's directory for this process; the lock goes with the process.
+
+    Raises:
+        RunDirectoryError: Another process holds it.
+    """
+    with (directory / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise RunDirectoryError(
+                f"{directory}: another process is writing this run; wait for it or stop it"
+            ) from error
+        yield
+
+
+def _line(record: Record) -> bytes:
+    text = json.dumps(asdict(record), ensure_ascii=False)
+    # A lone surrogate becomes its JSON escape and is read back as it was.
+    return text.encode("utf-8", "backslashreplace") + b"\n"
+
+
+def _whole_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if line.endswith(b"\n"):
+                yield number, line

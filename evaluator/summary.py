@@ -1,0 +1,154 @@
+"""From verdict records to numbers by arm and problem. Needs no model.
+
+A verdict UKE is the judge's own failure. A problem with one, in any arm, is left out of every
+arm's numbers, so that arms are compared on the same problems; the report says how many.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from evaluator.compare import PairedComparison, compare_arms
+from evaluator.errors import RecordsError
+from evaluator.proportions import pass_at_k, pass_rate_interval
+from evaluator.records import Key, VerdictRecord
+from evaluator.run_directory import ArmFacts, ProblemFacts, RunFacts
+from evaluator.tango import Interval
+
+VERDICTS = ("AC", "PC", "WA", "RE", "TLE", "MLE", "OLE", "CE", "UKE")
+
+
+@dataclass(frozen=True)
+class ArmSummary:
+    """One arm's numbers over the problems that count.
+
+    Attributes:
+        facts: Name, kind, digest, size, fidelity.
+        passes: bool [m, n]: all tests of the program are AC.
+        interval: 95 % interval of the pass rate.
+        pass_at: Unbiased pass@k by k.
+        compile_rate: Share of completions that gave a program that compiled.
+        no_code_rate: Share without a program.
+        mean_score: 0 … 100.
+        verdicts: Completions by verdict, over all problems, UKE too.
+    """
+
+    facts: ArmFacts
+    passes: npt.NDArray[np.bool_]
+    interval: Interval
+    pass_at: Mapping[int, float]
+    compile_rate: float
+    no_code_rate: float
+    mean_score: float
+    verdicts: Mapping[str, int]
+
+    @property
+    def pass_rate(self) -> float:
+        """pass@1."""
+        return float(self.passes.mean())
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """A whole run's numbers.
+
+    Attributes:
+        facts: Of the run.
+        problems: The m problems that count, in the suite's order.
+        unjudged: Ids of problems left out because the judge itself failed.
+        arms: In the configuration's order.
+        comparisons: Each other arm against the reference; empty without a restored arm.
+        reference: Name of the reference.
+        control: Name of the base arm.
+    """
+
+    facts: RunFacts
+    problems: tuple[ProblemFacts, ...]
+    unjudged: tuple[str, ...]
+    arms: tuple[ArmSummary, ...]
+    comparisons: tuple[PairedComparison, ...]
+    reference: str | None
+    control: str | None
+
+    def comparison(self, arm: str) -> PairedComparison | None:
+        """The arm's comparison with the reference."""
+        return next((pair for pair in self.comparisons if pair.arm == arm), None)
+
+
+def summarize(facts: RunFacts, verdicts: Mapping[Key, VerdictRecord]) -> RunSummary:
+    """Compute everything that tables show.
+
+    Args:
+        facts: Of the run.
+        verdicts: One record for every arm, problem and sample.
+
+    Raises:
+        RecordsError: Records are missing, or no problem is left.
+    """
+    _check_complete(facts, verdicts)
+    failed = {record.problem for record in verdicts.values() if record.verdict == "UKE"}
+    problems = tuple(p for p in facts.problems if p.id not in failed)
+    if not problems:
+        raise RecordsError("the judge failed on every problem (UKE): there is nothing to compare")
+    arms = tuple(_summarize_arm(arm, facts, problems, verdicts) for arm in facts.arms)
+    reference = next((arm.name for arm in facts.arms if arm.kind == "restored"), None)
+    control = next((arm.name for arm in facts.arms if arm.kind == "base"), None)
+    passes = {arm.facts.name: arm.passes for arm in arms}
+    margin = float(facts.config["equivalence"]["margin"])
+    return RunSummary(
+        facts=facts,
+        problems=problems,
+        unjudged=tuple(p.id for p in facts.problems if p.id in failed),
+        arms=arms,
+        comparisons=compare_arms(passes, reference, control, margin) if reference else (),
+        reference=reference,
+        control=control,
+    )
+
+
+def _check_complete(facts: RunFacts, verdicts: Mapping[Key, VerdictRecord]) -> None:
+    wanted = {
+        (arm.name, problem.id, sample)
+        for arm in facts.arms
+        for problem in facts.problems
+        for sample in range(facts.samples)
+    }
+    missing = len(wanted - verdicts.keys())
+    if missing:
+        raise RecordsError(
+            f"{missing} of {len(wanted)} verdicts are missing: the run is not finished. Start it "
+            "again with the same configuration; it goes on where it stopped"
+        )
+
+
+def _summarize_arm(
+    arm: ArmFacts,
+    facts: RunFacts,
+    problems: Sequence[ProblemFacts],
+    verdicts: Mapping[Key, VerdictRecord],
+) -> ArmSummary:
+    samples = range(facts.samples)
+    grid = [[verdicts[arm.name, p.id, sample] for sample in samples] for p in problems]
+    records = [record for row in grid for record in row]
+    passes = np.array([[record.verdict == "AC" for record in row] for row in grid])
+    every = Counter(record.verdict for record in verdicts.values() if record.arm == arm.name)
+    compiled = [r.code_sha256 is not None and r.verdict != "CE" for r in records]
+    return ArmSummary(
+        facts=arm,
+        passes=passes,
+        interval=pass_rate_interval(passes),
+        pass_at={k: pass_at_k(passes, k) for k in _ks(facts.samples)},
+        compile_rate=float(np.mean(compiled)),
+        no_code_rate=float(np.mean([record.code_sha256 is None for record in records])),
+        mean_score=float(np.mean([record.score for record in records])),
+        verdicts={name: every.get(name, 0) for name in VERDICTS},
+    )
+
+
+def _ks(samples: int) -> list[int]:
+    """1, the powers of two below n, and n."""
+    powers = [2**i for i in range(samples.bit_length()) if 2**i < samples]
+    return [*powers, samples]

@@ -1,0 +1,235 @@
+"""A run's numbers as tables: for people (text cells) and for programs (data frames)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from evaluator.compare import PairedComparison
+from evaluator.records import replace_file
+from evaluator.summary import VERDICTS, ArmSummary, RunSummary
+
+
+@dataclass(frozen=True)
+class TextTable:
+    """A table for people.
+
+    Attributes:
+        title: Above it.
+        header: Names of the columns; the first is aligned left, the others right.
+        rows: Cells, as many as the header.
+    """
+
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+    def markdown(self) -> str:
+        """The table as Markdown, with its title as a heading."""
+        ruler = ("---", *("---:" for _ in self.header[1:]))
+        lines = [_line(self.header), _line(ruler), *(_line(row) for row in self.rows)]
+        return f"## {self.title}\n\n" + "\n".join(lines) + "\n"
+
+
+def arms_frame(summary: RunSummary) -> pd.DataFrame:
+    """One row an arm; rates and differences as proportions, sizes in bytes."""
+    return pd.DataFrame([_arm_row(arm, summary) for arm in summary.arms])
+
+
+def problems_frame(summary: RunSummary) -> pd.DataFrame:
+    """One row a problem: id, family, language, and the share of passed samples by arm."""
+    columns: dict[str, list[object]] = {
+        "problem": [p.id for p in summary.problems],
+        "family": [p.family for p in summary.problems],
+        "language": [p.language for p in summary.problems],
+    }
+    for arm in summary.arms:
+        columns[f"passed_{arm.facts.name}"] = list(arm.passes.mean(axis=1))
+    return pd.DataFrame(columns)
+
+
+def verdicts_frame(summary: RunSummary) -> pd.DataFrame:
+    """Completions by arm and verdict, all problems counted."""
+    return pd.DataFrame([{"arm": arm.facts.name, **arm.verdicts} for arm in summary.arms])
+
+
+def groups_frame(summary: RunSummary) -> pd.DataFrame:
+    """Pass rates by language and by family: one row a group, one column an arm."""
+    problems = problems_frame(summary)
+    passed = [f"passed_{arm.facts.name}" for arm in summary.arms]
+    parts = []
+    for by in ("language", "family"):
+        groups = problems.dropna(subset=[by]).groupby(by, sort=True)
+        means = groups[passed].mean()
+        means.insert(0, "problems", groups.size())
+        means.index.name = "group"
+        part = means.reset_index()
+        part.insert(0, "by", by)
+        parts.append(part)
+    frame = pd.concat(parts, ignore_index=True)
+    return frame.rename(columns={f"passed_{a.facts.name}": a.facts.name for a in summary.arms})
+
+
+def arms_table(summary: RunSummary) -> TextTable:
+    """The main table."""
+    samples = summary.facts.samples
+    header = (
+        "arm",
+        "kind",
+        "pass@1",
+        "95 % interval",
+        *(f"pass@{k}" for k in summary.arms[0].pass_at if k > 1),
+        "compiles",
+        "no code",
+        "score",
+        "gained / lost",
+        "difference [95 %]",
+        "p",
+        "verdict",
+        "size",
+        "capture",
+        "residual",
+    )
+    count = f"{len(summary.problems)} problems"
+    title = f"{summary.facts.config['name']}: {count}" + (
+        f" × {samples} samples" if samples > 1 else ""
+    )
+    return TextTable(title, header, tuple(_arm_cells(arm, summary) for arm in summary.arms))
+
+
+def verdicts_table(summary: RunSummary) -> TextTable:
+    """Verdict counts; verdicts that no arm got are left out."""
+    shown = [name for name in VERDICTS if any(arm.verdicts[name] for arm in summary.arms)]
+    rows = tuple(
+        (arm.facts.name, *(str(arm.verdicts[name]) for name in shown)) for arm in summary.arms
+    )
+    return TextTable("Verdicts", ("arm", *shown), rows)
+
+
+def languages_table(summary: RunSummary) -> TextTable | None:
+    """Pass rates by language, where the suite has more than one."""
+    frame = groups_frame(summary)
+    frame = frame[frame["by"] == "language"]
+    if len(frame) < 2:
+        return None
+    names = [arm.facts.name for arm in summary.arms]
+    rows = tuple(
+        (str(row["group"]), str(row["problems"]), *(percent(float(row[name])) for name in names))
+        for _, row in frame.iterrows()
+    )
+    return TextTable("Pass rate by language", ("language", "problems", *names), rows)
+
+
+def write_frame(frame: pd.DataFrame, stem: Path) -> None:
+    """Write a data frame as ``stem.csv`` and ``stem.parquet``, each at once."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(stem.with_name(stem.name + ".csv"), frame.to_csv(index=False).encode())
+    replace_file(stem.with_name(stem.name + ".parquet"), frame.to_parquet(index=False))
+
+
+def percent(rate: float) -> str:
+    """A proportion as a percentage with one decimal.
+
+    >>> percent(0.125)
+    '12.5 %'
+    """
+    return f"{100 * rate:.1f} %"
+
+
+def points(difference: float) -> str:
+    """A signed difference of proportions, in percentage points.
+
+    >>> points(-0.004)
+    '−0.4'
+    """
+    return f"{100 * difference:+.1f}".replace("-", "−")
+
+
+def p_text(p_value: float) -> str:
+    """A p-value, as small as it is."""
+    return f"{p_value:.1e}" if p_value < 0.001 else f"{p_value:.3f}"
+
+
+def verdict_text(pair: PairedComparison) -> str:
+    """The verdict with what must never be read without it."""
+    if pair.informative is False:
+        return "match (uninformative)"
+    return str(pair.verdict)
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _arm_row(arm: ArmSummary, summary: RunSummary) -> dict[str, object]:
+    facts, pair = arm.facts, summary.comparison(arm.facts.name)
+    row: dict[str, object] = {
+        "arm": facts.name,
+        "kind": facts.kind,
+        "problems": arm.passes.shape[0],
+        "samples": arm.passes.shape[1],
+        "pass_rate": arm.pass_rate,
+        "pass_rate_low95": arm.interval.low,
+        "pass_rate_high95": arm.interval.high,
+        **{f"pass_at_{k}": value for k, value in arm.pass_at.items()},
+        "compile_rate": arm.compile_rate,
+        "no_code_rate": arm.no_code_rate,
+        "mean_score": arm.mean_score,
+        "reference": pair and pair.reference,
+        "gained": pair and pair.gained,
+        "lost": pair and pair.lost,
+        "difference": pair and pair.difference,
+        "difference_low95": pair and pair.interval95.low,
+        "difference_high95": pair and pair.interval95.high,
+        "difference_low90": pair and pair.interval90.low,
+        "difference_high90": pair and pair.interval90.high,
+        "p_value": pair and pair.p_value,
+        "margin": pair and pair.margin,
+        "verdict": str(pair.verdict) if pair else None,
+        "informative": pair.informative if pair else None,
+        "weight_bytes": facts.weight_bytes,
+        "capture": facts.capture,
+        "residual": facts.residual,
+    }
+    return row
+
+
+def _arm_cells(arm: ArmSummary, summary: RunSummary) -> tuple[str, ...]:
+    facts, pair = arm.facts, summary.comparison(arm.facts.name)
+    if pair is not None:
+        low, high = points(pair.interval95.low), points(pair.interval95.high)
+        compared = (
+            f"+{pair.gained} / −{pair.lost}",
+            f"{points(pair.difference)} [{low}, {high}]",
+            p_text(pair.p_value),
+            "control" if facts.name == summary.control else verdict_text(pair),
+        )
+    else:
+        compared = ("", "", "", "reference" if facts.name == summary.reference else "")
+    return (
+        facts.name,
+        facts.kind,
+        percent(arm.pass_rate),
+        f"{100 * arm.interval.low:.1f} – {100 * arm.interval.high:.1f}",
+        *(percent(value) for k, value in arm.pass_at.items() if k > 1),
+        percent(arm.compile_rate),
+        percent(arm.no_code_rate),
+        f"{arm.mean_score:.1f}",
+        *compared,
+        size_text(facts.weight_bytes),
+        "" if facts.capture is None else f"{facts.capture:.3f}",
+        "" if facts.residual is None else f"{facts.residual:.3f}",
+    )
+
+
+def size_text(size: int) -> str:
+    """Bytes in decimal units.
+
+    >>> size_text(1_234_567)
+    '1.23 MB'
+    """
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size >= scale:
+            return f"{size / scale:.2f} {unit}"
+    return f"{size} B"
