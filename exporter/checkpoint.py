@@ -1,0 +1,272 @@
+"""Reading a base checkpoint: headers first, tensors from the memory map when they are needed.
+
+Two kinds are read, each in one ``model.safetensors`` or in shards named by
+``model.safetensors.index.json``: 16/32-bit floating point, and bitsandbytes 4-bit, where the
+weight ``X.weight`` is a packed ``uint8`` tensor with its scales and code book beside it
+(``X.weight.absmax``, ``X.weight.quant_map``, ``X.weight.quant_state.bitsandbytes__nf4``, ...).
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from exporter.errors import CheckpointError, CheckpointMissingError
+from tinylora import QuantizedWeight
+
+SINGLE_FILE = "model.safetensors"
+INDEX_FILE = "model.safetensors.index.json"
+STATE_MARK = ".quant_state.bitsandbytes__"
+
+# safetensors' dtype names, in the order in which its own writer lays tensors out (widest first).
+TORCH_DTYPES: Mapping[str, torch.dtype] = {
+    "I64": torch.int64,
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "I32": torch.int32,
+    "BF16": torch.bfloat16,
+    "F16": torch.float16,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+DTYPE_NAMES: Mapping[torch.dtype, str] = {dtype: name for name, dtype in TORCH_DTYPES.items()}
+
+
+@dataclass(frozen=True)
+class TensorHeader:
+    """One tensor as its file's header describes it; ``dtype`` is safetensors' name."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    file: str
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        """The dtype as torch names it."""
+        return TORCH_DTYPES[self.dtype]
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the data in bytes."""
+        return torch.Size(self.shape).numel() * self.torch_dtype.itemsize
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A base checkpoint on disk; holds headers, never weights.
+
+    Attributes:
+        path: Its directory.
+        config: ``config.json``.
+        shards: Its weight files, in the order of their names.
+        tensors: Header of every tensor.
+        parts: For each packed 4-bit weight, the names of its scales, code books and state.
+        is_4bit: Whether its linear layers are stored as bitsandbytes 4-bit weights.
+    """
+
+    path: Path
+    config: Mapping[str, Any]
+    shards: tuple[str, ...]
+    tensors: Mapping[str, TensorHeader]
+    parts: Mapping[str, tuple[str, ...]]
+    is_4bit: bool
+
+    def read(self, name: str) -> Tensor:
+        """One tensor, on the CPU, backed by the file's memory map.
+
+        Raises:
+            CheckpointError: There is no such tensor, or its file cannot be read.
+        """
+        return self.read_all((name,))[name]
+
+    def read_all(self, names: tuple[str, ...]) -> dict[str, Tensor]:
+        """Several tensors by name; see :meth:`read`."""
+        tensors: dict[str, Tensor] = {}
+        for file in dict.fromkeys(self._header(name).file for name in names):
+            with _opened(self.path / file) as opened:
+                for name in names:
+                    if self.tensors[name].file == file:
+                        tensors[name] = opened.get_tensor(name)
+        return tensors
+
+    def read_4bit(self, module: str) -> QuantizedWeight:
+        """The 4-bit weight of a linear layer, as stored."""
+        prefix = f"{module}.weight"
+        return QuantizedWeight.from_tensors(prefix, self.read_all(self.names_4bit(module)))
+
+    def names_4bit(self, module: str) -> tuple[str, ...]:
+        """Names of the tensors of one 4-bit weight, the packed codes first."""
+        prefix = f"{module}.weight"
+        return (prefix, *self.parts.get(prefix, ()))
+
+    @property
+    def packed(self) -> frozenset[str]:
+        """Names of the weights that are stored in 4 bits."""
+        return frozenset(
+            prefix for prefix, parts in self.parts.items() if any(STATE_MARK in p for p in parts)
+        )
+
+    def _header(self, name: str) -> TensorHeader:
+        if name not in self.tensors:
+            raise CheckpointError(
+                f"{self.path}: tensor {name!r} is missing; is the download complete, and is this "
+                "the architecture that config.json names?"
+            )
+        return self.tensors[name]
+
+
+def open_checkpoint(path: str | Path) -> Checkpoint:
+    """Read the headers of a checkpoint.
+
+    Args:
+        path: A directory with config.json and safetensors weights.
+
+    Returns:
+        The checkpoint; no weight has been read.
+
+    Raises:
+        CheckpointMissingError: The directory or one of its files is not there.
+        CheckpointError: A file is damaged, or of a kind that cannot be folded.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise CheckpointMissingError(f"{path}: no such directory; expected a base checkpoint")
+    config = read_json(path / "config.json")
+    shards, weight_map = _shards(path)
+    tensors: dict[str, TensorHeader] = {}
+    for shard in shards:
+        for header in read_headers(path / shard):
+            if header.name in tensors:
+                raise CheckpointError(
+                    f"{path / shard}: tensor {header.name!r} is also in "
+                    f"{tensors[header.name].file}; download the base again"
+                )
+            tensors[header.name] = header
+    for name, shard in weight_map.items():
+        if name not in tensors or tensors[name].file != shard:
+            raise CheckpointError(
+                f"{path / INDEX_FILE}: says that {name!r} is in {shard}, but it is not; download "
+                "the base again"
+            )
+    return Checkpoint(path, config, shards, tensors, _parts(tensors), _is_4bit(path, config))
+
+
+def read_headers(file: Path) -> list[TensorHeader]:
+    """Headers of one safetensors file, ordered by name.
+
+    Raises:
+        CheckpointError: The file is damaged or holds a dtype that is not supported.
+        CheckpointMissingError: It is not there.
+    """
+    headers = []
+    with _opened(file) as opened:
+        for name in sorted(opened.keys()):
+            view = opened.get_slice(name)
+            dtype = view.get_dtype()
+            if dtype not in TORCH_DTYPES:
+                raise CheckpointError(
+                    f"{file}: tensor {name!r} has dtype {dtype}; expected one of "
+                    f"{', '.join(TORCH_DTYPES)}"
+                )
+            headers.append(TensorHeader(name, dtype, tuple(view.get_shape()), file.name))
+    return headers
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file.
+
+    Raises:
+        CheckpointMissingError: There is no such file.
+        CheckpointError: It is not a JSON object.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise CheckpointMissingError(
+            f"{path}: no such file; is the checkpoint complete?"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: cannot be read as JSON ({error})") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path}: holds a {type(content).__name__}, expected an object")
+    return content
+
+
+def file_sha256(path: Path) -> str:
+    """Hex SHA-256 of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[Any]:
+    if not file.is_file():
+        raise CheckpointMissingError(f"{file}: no such weight file; download the base again")
+    try:
+        with safe_open(file, framework="pt", device="cpu") as opened:
+            yield opened
+    except (SafetensorError, OSError) as error:
+        if isinstance(error, CheckpointMissingError):
+            raise
+        raise CheckpointError(
+            f"{file}: not a readable safetensors file ({error}); download it again"
+        ) from error
+
+
+def _parts(names: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Names of the form ``X.weight.absmax``, sorted, under the ``X.weight`` that they belong to."""
+    parts: dict[str, list[str]] = {}
+    for name in sorted(names):
+        prefix, mark, _ = name.partition(".weight.")
+        if mark:
+            parts.setdefault(f"{prefix}.weight", []).append(name)
+    return {prefix: tuple(found) for prefix, found in parts.items()}
+
+
+def _shards(path: Path) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Weight files, and the index's map from tensor to file (empty for a single file)."""
+    if (path / INDEX_FILE).is_file():
+        weight_map = read_json(path / INDEX_FILE).get("weight_map")
+        if not isinstance(weight_map, dict) or not weight_map:
+            raise CheckpointError(f"{path / INDEX_FILE}: has no weight_map; download it again")
+        shards = tuple(sorted(set(weight_map.values())))
+        if outside := [s for s in shards if not isinstance(s, str) or Path(s).name != s]:
+            raise CheckpointError(
+                f"{path / INDEX_FILE}: names files outside the directory: {outside[:3]}"
+            )
+        return shards, weight_map
+    if (path / SINGLE_FILE).is_file():
+        return (SINGLE_FILE,), {}
+    found = sorted(p.name for p in path.iterdir() if p.suffix in {".bin", ".pt", ".gguf"})
+    raise CheckpointMissingError(
+        f"{path}: neither {SINGLE_FILE} nor {INDEX_FILE} is there"
+        + (f" (found {', '.join(found[:4])}; convert it to safetensors)" if found else "")
+    )
+
+
+def _is_4bit(path: Path, config: Mapping[str, Any]) -> bool:
+    settings = config.get("quantization_config")
+    if settings is None:
+        return False
+    if not isinstance(settings, dict) or not settings.get("load_in_4bit"):
+        raise CheckpointError(
+            f"{path / 'config.json'}: quantization_config {settings!r:.200} is not supported; give "
+            "the 16-bit base or a bitsandbytes 4-bit one"
+        )
+    storage = settings.get("bnb_4bit_quant_storage", "uint8")
+    if storage != "uint8":
+        raise CheckpointError(
+            f"{path / 'config.json'}: bnb_4bit_quant_storage is {storage!r}, expected 'uint8'; "
+            "give the 16-bit base instead"
+        )
+    return True

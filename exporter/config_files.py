@@ -1,0 +1,149 @@
+"""The small JSON files beside the weights: config.json, the shard index, adapter_config.json."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from exporter.architecture import Architecture
+from exporter.checkpoint import INDEX_FILE, Checkpoint, TensorHeader
+from exporter.formats import Format
+from exporter.plan import TRAINER_DTYPE
+
+CONFIG_FILE = "config.json"
+ADAPTER_CONFIG_FILE = "adapter_config.json"
+
+_WEIGHT_SUFFIXES = frozenset(
+    {".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".onnx", ".ckpt"}
+)
+
+
+def config_text(base: Checkpoint, layout: Format, kept: Sequence[str]) -> str | None:
+    """``config.json`` of the output, or None where the base's stays as it is, byte for byte.
+
+    Args:
+        base: The base checkpoint.
+        layout: The output format.
+        kept: Linear modules that stay in 16 bits.
+    """
+    if layout.weights == "4bit" and base.is_4bit:
+        return None
+    config = dict(base.config)
+    dtype = layout.dtype or TRAINER_DTYPE
+    key = "torch_dtype" if "torch_dtype" in config and "dtype" not in config else "dtype"
+    config[key] = str(dtype).removeprefix("torch.")
+    if layout.weights == "4bit":
+        config["quantization_config"] = quantization_config(kept)
+    else:
+        config.pop("quantization_config", None)
+    if config == base.config:
+        return None
+    return json.dumps(config, indent=2, ensure_ascii=False) + "\n"
+
+
+def quantization_config(kept: Sequence[str]) -> dict[str, Any]:
+    """The trainer's bitsandbytes settings, as transformers writes them.
+
+    Args:
+        kept: Linear modules that are stored in 16 bits.
+    """
+    return {
+        "_load_in_4bit": True,
+        "_load_in_8bit": False,
+        "bnb_4bit_compute_dtype": "float16",
+        "bnb_4bit_quant_storage": "uint8",
+        "bnb_4bit_quant_type": "nf4",
+        "bnb_4bit_use_double_quant": True,
+        "llm_int8_enable_fp32_cpu_offload": False,
+        "llm_int8_has_fp16_weight": False,
+        "llm_int8_skip_modules": list(kept),
+        "llm_int8_threshold": 6.0,
+        "load_in_4bit": True,
+        "load_in_8bit": False,
+        "quant_method": "bitsandbytes",
+    }
+
+
+def index_text(headers: Sequence[TensorHeader]) -> str:
+    """``model.safetensors.index.json``; ``total_size`` is in bytes of tensor data.
+
+    Args:
+        headers: Every tensor of the written shards.
+    """
+    index = {
+        "metadata": {"total_size": sum(header.nbytes for header in headers)},
+        "weight_map": {header.name: header.file for header in sorted(headers, key=_by_name)},
+    }
+    return json.dumps(index, indent=2, ensure_ascii=False) + "\n"
+
+
+def adapter_config(
+    architecture: Architecture, layout: Format, rank: int, model_id: str
+) -> dict[str, Any]:
+    """PEFT's ``adapter_config.json`` of a LoRA with scale 1.
+
+    Args:
+        architecture: The base's modules.
+        layout: The output format. An adapter with its base in one directory names no base, so that
+            nothing can fetch another one instead.
+        rank: LoRA rank; ``lora_alpha`` is the same.
+        model_id: Hub id of the base.
+    """
+    leaves = sorted({name.rsplit(".", 1)[-1] for name in architecture.targets})
+    return {
+        "auto_mapping": None,
+        "base_model_name_or_path": model_id if layout.weights == "none" else None,
+        "bias": "none",
+        "fan_in_fan_out": False,
+        "inference_mode": True,
+        "init_lora_weights": True,
+        "lora_alpha": rank,
+        "lora_dropout": 0.0,
+        "modules_to_save": None,
+        "peft_type": "LORA",
+        "r": rank,
+        "revision": None,
+        "target_modules": leaves if architecture.same_leaf else sorted(architecture.targets),
+        "task_type": "CAUSAL_LM",
+        "use_dora": False,
+        "use_rslora": False,
+    }
+
+
+def carried_files(base: Path, own: frozenset[str]) -> Mapping[str, Path]:
+    """Files of the base that go along byte for byte, by their name in the output.
+
+    Weights, shard indexes and hidden directories stay behind; the base's model card becomes
+    ``BASE_README.md``.
+
+    Args:
+        base: The base directory.
+        own: Names that the export writes itself.
+    """
+    carried: dict[str, Path] = {}
+    for path in sorted(base.rglob("*")):
+        relative = path.relative_to(base)
+        hidden = any(part.startswith(".") for part in relative.parts[:-1])
+        is_weight = path.suffix in _WEIGHT_SUFFIXES or path.name.endswith(
+            (".safetensors.index.json", ".bin.index.json")
+        )
+        name = "BASE_README.md" if str(relative) == "README.md" else relative.as_posix()
+        if path.is_file() and not hidden and not is_weight and name not in own:
+            carried[name] = path
+    return carried
+
+
+def _by_name(header: TensorHeader) -> str:
+    return header.name
+
+
+__all__ = [
+    "ADAPTER_CONFIG_FILE",
+    "CONFIG_FILE",
+    "INDEX_FILE",
+    "adapter_config",
+    "carried_files",
+    "config_text",
+    "index_text",
+    "quantization_config",
+]

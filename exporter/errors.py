@@ -1,0 +1,68 @@
+"""Errors of the exporter.
+
+Every error is both the project's own and a standard type::
+
+    TinyLoRAError (tinylora.errors)
+    └── ExportError
+        ├── RequestError (ValueError)              options that contradict each other
+        ├── CheckpointError (ValueError)           the base cannot be used
+        │   └── CheckpointMissingError (FileNotFoundError)   a file of it is not there
+        ├── PlanError (ValueError)                 base, artifact and format do not fit together
+        ├── FoldError (ArithmeticError)            a weight is not finite, before or after
+        ├── WriterError (RuntimeError)             what was written is not what was planned
+        ├── OutputExistsError (FileExistsError)    the output directory is already there
+        ├── OutputBusyError (RuntimeError)         another export is writing the same output
+        ├── DiskFullError (OSError)                no room for the output
+        ├── CaptureError (RuntimeError)            the stored weights keep too little of the delta
+        └── VerificationError (RuntimeError)       a finished export cannot be verified at all
+"""
+
+from tinylora.errors import TinyLoRAError
+
+
+class ExportError(TinyLoRAError):
+    """Root of what the exporter raises on purpose."""
+
+
+class RequestError(ExportError, ValueError):
+    """Options that contradict each other or are out of range."""
+
+
+class CheckpointError(ExportError, ValueError):
+    """A base checkpoint that cannot be used: damaged, incomplete, or of an unknown kind."""
+
+
+class CheckpointMissingError(CheckpointError, FileNotFoundError):
+    """The base directory, or a file that it needs, is not there."""
+
+
+class PlanError(ExportError, ValueError):
+    """Base, artifact and format do not fit together."""
+
+
+class FoldError(ExportError, ArithmeticError):
+    """A weight is not finite before the fold, or does not fit the output dtype after it."""
+
+
+class WriterError(ExportError, RuntimeError):
+    """What was written is not what was planned."""
+
+
+class OutputExistsError(ExportError, FileExistsError):
+    """The output is already there and may not be replaced."""
+
+
+class OutputBusyError(ExportError, RuntimeError):
+    """Another export is writing the same output right now."""
+
+
+class DiskFullError(ExportError, OSError):
+    """There is no room for the output."""
+
+
+class CaptureError(ExportError, RuntimeError):
+    """The stored weights keep less of the delta than ``require_capture`` asks."""
+
+
+class VerificationError(ExportError, RuntimeError):
+    """The directory is not an export, or cannot be checked at all."""

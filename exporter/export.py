@@ -1,0 +1,355 @@
+"""The orchestrator: request -> plan -> files -> measures -> documents -> output directory."""
+
+import csv
+import io
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from exporter.architecture import Architecture, read_architecture
+from exporter.checkpoint import (
+    INDEX_FILE,
+    Checkpoint,
+    TensorHeader,
+    file_sha256,
+    open_checkpoint,
+    read_headers,
+)
+from exporter.config_files import (
+    ADAPTER_CONFIG_FILE,
+    CONFIG_FILE,
+    adapter_config,
+    carried_files,
+    config_text,
+    index_text,
+)
+from exporter.errors import CaptureError, CheckpointError, DiskFullError, WriterError
+from exporter.fidelity import FidelityReport, ModuleFidelity, Verdict
+from exporter.fold import FoldRecord, linear_tensors, lora_tensors, tensor_chunks
+from exporter.manifest import (
+    SUMS_FILE,
+    Provenance,
+    build_manifest,
+    collect_provenance,
+    digest_files,
+    sums_text,
+)
+from exporter.measure import measure_module
+from exporter.model_card import model_card, read_license
+from exporter.plan import ExportPlan, LinearUnit, LoraUnit, OutputFile, TensorUnit, build_plan
+from exporter.reopen import check_file
+from exporter.request import ExportRequest, check_request
+from exporter.shard_writer import ShardWriter
+from exporter.warn import fidelity_warning, identity_warning
+from exporter.workspace import (
+    MANIFEST_FILE,
+    FinishedFile,
+    Workspace,
+    check_replaceable,
+    open_workspace,
+)
+from tinylora import AdapterDeltas, Artifact, FactorStore, ResolvedOptions, load_artifact
+from tinylora.targets import check_target_count
+
+_log = logging.getLogger(__name__)
+
+_OWN_FILES = frozenset(
+    {
+        CONFIG_FILE,
+        ADAPTER_CONFIG_FILE,
+        INDEX_FILE,
+        MANIFEST_FILE,
+        SUMS_FILE,
+        "README.md",
+        "fidelity.json",
+        "fidelity.csv",
+    }
+)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One step of an export is done.
+
+    Attributes:
+        stage: What kind of step: ``fold`` (singular factors, fold, store) or ``measure``.
+        done: Steps finished.
+        total: Steps in all.
+        module: The target module that the step was about.
+    """
+
+    stage: str
+    done: int
+    total: int
+    module: str
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What an export made.
+
+    Attributes:
+        out: The output directory.
+        format: Its format.
+        resolved: How the delta was rebuilt.
+        fidelity: What was measured, per module and in total.
+        files: SHA-256 of every file by name.
+        warnings: What the user should know, in plain words.
+    """
+
+    out: Path
+    format: str
+    resolved: ResolvedOptions
+    fidelity: FidelityReport
+    files: dict[str, str]
+    warnings: tuple[str, ...]
+
+    @property
+    def verdict(self) -> Verdict:
+        """In a word, whether the stored weights hold the delta."""
+        return self.fidelity.verdict
+
+
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """The inputs of an export, read and checked."""
+
+    request: ExportRequest
+    artifact: Artifact
+    base: Checkpoint
+    architecture: Architecture
+    plan: ExportPlan
+    deltas: AdapterDeltas
+    provenance: Provenance
+
+
+def export(
+    request: ExportRequest, progress: Callable[[Progress], None] | None = None
+) -> ExportReport:
+    """Export an artifact on its base as a checkpoint.
+
+    Args:
+        request: What to export, and where to.
+        progress: Called after each module.
+
+    Returns:
+        The report; the output directory is complete.
+
+    Raises:
+        TinyLoRAError: See :mod:`exporter.errors` and :mod:`tinylora.errors`; no output directory
+            is left then. After a full disk or an interruption the working directory stays, and the
+            same call goes on where it stopped.
+    """
+    check_request(request)
+    check_replaceable(request.out, request.overwrite)
+    job = _prepare(request)
+    workspace = open_workspace(request.out, job.provenance.key, request.overwrite)
+    try:
+        report = _run(job, workspace, progress or _ignore)
+        workspace.publish(request.overwrite)
+    except (KeyboardInterrupt, DiskFullError):
+        raise
+    except Exception:
+        workspace.discard()
+        raise
+    finally:
+        workspace.close()
+    return report
+
+
+def _prepare(request: ExportRequest) -> _Job:
+    """Read all inputs and build the plan; nothing is written."""
+    artifact = load_artifact(request.artifact)
+    base = open_checkpoint(request.base)
+    if (base.path / ADAPTER_CONFIG_FILE).exists():
+        raise CheckpointError(
+            f"{base.path / ADAPTER_CONFIG_FILE}: the base carries an adapter already, which "
+            "transformers would load too; give the plain base"
+        )
+    architecture = read_architecture(base.path, base.config)
+    check_target_count(artifact, list(architecture.targets), str(base.path))
+    plan = build_plan(
+        base,
+        architecture,
+        request.layout,
+        rank=artifact.rank,
+        fold_onto=request.fold_onto,
+        max_shard_size=request.max_shard_size,
+    )
+    store = FactorStore(request.factor_store) if request.factor_store is not None else None
+    deltas = AdapterDeltas(artifact, architecture.targets, request.options, store)
+    provenance = collect_provenance(request, base, artifact, deltas.resolved)
+    return _Job(request, artifact, base, architecture, plan, deltas, provenance)
+
+
+def _run(job: _Job, workspace: Workspace, progress: Callable[[Progress], None]) -> ExportReport:
+    carried = {} if job.request.layout.weights == "none" else _carried(job)
+    workspace.check_room(job.plan.max_bytes + sum(p.stat().st_size for p in carried.values()))
+    steps = _Steps(progress, 2 * len(job.plan.expected))
+    finished = [_make_file(job, file, workspace, steps) for file in job.plan.files]
+    fidelity = _fidelity(job, finished, workspace)
+    warnings = [
+        w
+        for w in (
+            identity_warning(job.artifact, job.base),
+            fidelity_warning(fidelity, job.request.layout),
+        )
+        if w
+    ]
+    _require_capture(job.request, fidelity)
+    for name, path in carried.items():
+        workspace.copy(path, name)
+    headers = [h for file in job.plan.files for h in read_headers(workspace.path / file.name)]
+    _write_configs(job, workspace, headers)
+    _write_documents(job, workspace, fidelity, headers, warnings)
+    for warning in warnings:
+        _log.warning("%s", warning)
+    return ExportReport(
+        out=workspace.out,
+        format=job.request.format,
+        resolved=job.deltas.resolved,
+        fidelity=fidelity,
+        files=digest_files(workspace.path),
+        warnings=tuple(warnings),
+    )
+
+
+class _Steps:
+    """Counts finished steps for the progress callback."""
+
+    def __init__(self, callback: Callable[[Progress], None], total: int) -> None:
+        self._callback, self._total, self._done = callback, total, 0
+
+    def step(self, stage: str, module: str) -> None:
+        self._done += 1
+        self._callback(Progress(stage, self._done, self._total, module))
+
+
+def _make_file(job: _Job, file: OutputFile, workspace: Workspace, steps: _Steps) -> FinishedFile:
+    """Write one file and measure it, or take it over from a run that was killed."""
+    earlier = workspace.finished(file.name)
+    if earlier is not None:
+        for module in earlier.modules:
+            steps.step("fold", module.module)
+            steps.step("measure", module.module)
+        return earlier
+    path = workspace.path / file.name
+    folds: list[tuple[LinearUnit | LoraUnit, FoldRecord]] = []
+    with ShardWriter(path, file.specs) as writer:
+        for unit in file.units:
+            record = _write_unit(job, unit, writer)
+            if record is not None and not isinstance(unit, TensorUnit):
+                folds.append((unit, record))
+                steps.step("fold", unit.module)
+        writer.finish()
+    check_file(path, file.specs)
+    measured: list[ModuleFidelity] = []
+    for folded, record in folds:
+        measured.append(measure_module(folded, record, job.base, path))
+        steps.step("measure", folded.module)
+    finished = FinishedFile(file.name, file_sha256(path), tuple(measured))
+    workspace.record(finished)
+    return finished
+
+
+@torch.no_grad()
+def _write_unit(
+    job: _Job, unit: TensorUnit | LinearUnit | LoraUnit, writer: ShardWriter
+) -> FoldRecord | None:
+    match unit:
+        case TensorUnit():
+            writer.write_rows(unit.name, tensor_chunks(unit, job.base), unit.shape)
+            return None
+        case LinearUnit():
+            tensors, record = linear_tensors(unit, job.base, job.deltas, job.request.requantize)
+        case LoraUnit():
+            tensors, record = lora_tensors(unit, job.base, job.deltas)
+    for name, tensor in tensors.items():
+        writer.write(name, tensor)
+    return record
+
+
+def _fidelity(job: _Job, finished: list[FinishedFile], workspace: Workspace) -> FidelityReport:
+    """Measures of all modules in stream order; every planned fold must be among them."""
+    found = {module.module: module for file in finished for module in file.modules}
+    if missing := job.plan.expected - found.keys():
+        raise WriterError(
+            f"{len(missing)} planned folds did not happen, first {sorted(missing)[:3]}; this is a "
+            "defect of the exporter, please report it"
+        )
+    size = sum((workspace.path / file.name).stat().st_size for file in finished)
+    return FidelityReport(tuple(found[name] for name in job.plan.targets), size)
+
+
+def _require_capture(request: ExportRequest, fidelity: FidelityReport) -> None:
+    wanted, capture = request.require_capture, fidelity.total.capture
+    if wanted is None or capture is None or capture >= wanted:
+        return
+    raise CaptureError(
+        f"{request.out}: {request.format} keeps {capture:.4g} of the delta, less than the "
+        f"{wanted:.4g} required (residual {fidelity.total.residual:.4g}); nothing was written. "
+        "nf4-embedded and lora keep all of it, fp32 nearly so"
+    )
+
+
+def _carried(job: _Job) -> dict[str, Path]:
+    return dict(carried_files(job.base.path, _OWN_FILES))
+
+
+def _write_configs(job: _Job, workspace: Workspace, headers: list[TensorHeader]) -> None:
+    layout = job.request.layout
+    if layout.weights != "none":
+        text = config_text(job.base, layout, job.plan.kept)
+        source = job.base.path / CONFIG_FILE
+        workspace.write_bytes(CONFIG_FILE, source.read_bytes() if text is None else text.encode())
+        weights = [h for h in headers if h.file.startswith("model")]
+        if len({header.file for header in weights}) > 1:
+            workspace.write_text(INDEX_FILE, index_text(weights))
+    if layout.adapter:
+        config = adapter_config(job.architecture, layout, job.artifact.rank, job.artifact.model_id)
+        workspace.write_text(ADAPTER_CONFIG_FILE, json.dumps(config, indent=2) + "\n")
+
+
+def _write_documents(
+    job: _Job,
+    workspace: Workspace,
+    fidelity: FidelityReport,
+    headers: list[TensorHeader],
+    warnings: list[str],
+) -> None:
+    layout = job.request.layout
+    measures = fidelity.as_dict()
+    workspace.write_text("fidelity.json", json.dumps(measures, indent=2, allow_nan=False) + "\n")
+    workspace.write_text("fidelity.csv", _csv(measures["modules"]))
+    card = model_card(layout, job.provenance, fidelity, read_license(job.base.path), warnings)
+    workspace.write_text("README.md", card)
+    manifest = build_manifest(
+        job.provenance,
+        job.plan,
+        fidelity=measures["total"],
+        lapack=[module.spectrum.lapack for module in fidelity.modules],
+        headers=headers,
+        digests=digest_files(workspace.path),
+        warnings=warnings,
+    )
+    workspace.write_text(MANIFEST_FILE, json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
+    workspace.write_text(SUMS_FILE, sums_text(digest_files(workspace.path)))
+
+
+def _csv(rows: list[dict[str, object]]) -> str:
+    """One line a module; lists as space-separated values."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        flat = {k: " ".join(map(str, v)) if isinstance(v, list) else v for k, v in row.items()}
+        writer.writerow(flat)
+    return text.getvalue()
+
+
+def _ignore(progress: Progress) -> None:
+    """The callback of a caller that does not want to know."""

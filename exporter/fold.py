@@ -1,0 +1,169 @@
+"""Makes the tensors of each unit of the plan: read, quantize on the way, add the delta, store.
+
+The delta is held as two thin factors; its dense form exists only while one module is folded.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from exporter.checkpoint import Checkpoint
+from exporter.errors import FoldError
+from exporter.fidelity import Spectrum, spectrum_of, sums_of
+from exporter.plan import TRAINER_DTYPE, LinearUnit, LoraUnit, TensorUnit, lora_names
+from exporter.requantize import preserve, recompute
+from exporter.request import RequantizeMethod
+from tinylora import AdapterDeltas, LowRankDelta, QuantizedWeight
+
+_ELEMENTS_AT_ONCE = 1 << 24
+
+
+@dataclass(frozen=True, eq=False)
+class FoldRecord:
+    """What is remembered of a fold until the written file is measured.
+
+    Attributes:
+        module: The target module.
+        delta: The wanted delta.
+        spectrum: Singular values of its weight.
+        base_digest: Digest of the base's 4-bit weight; None for other formats.
+        grid_miss: Least ‖E − Δ‖² on the base's scales; None where codes are not chosen, or where
+            nothing better than no change exists.
+    """
+
+    module: str
+    delta: LowRankDelta
+    spectrum: Spectrum
+    base_digest: str | None
+    grid_miss: float | None
+
+
+def tensor_chunks(unit: TensorUnit, base: Checkpoint) -> Iterator[Tensor]:
+    """A carried tensor in pieces of bounded size, cast and checked.
+
+    Raises:
+        FoldError: It is not finite, or does not fit the output dtype.
+    """
+    flat = base.read(unit.name).reshape(-1)
+    for chunk in torch.split(flat, _ELEMENTS_AT_ONCE):
+        check_finite(chunk, unit.name, base)
+        for dtype in unit.casts:
+            chunk = _cast(chunk, dtype, unit.name)
+        yield chunk
+
+
+def seen_weight(unit: LinearUnit | LoraUnit, base: Checkpoint) -> QuantizedWeight | Tensor:
+    """The layer's weight as the adapter saw it in training: 4-bit, or a 16-bit ``[out, in]``.
+
+    Raises:
+        FoldError: It is not finite.
+    """
+    if unit.source == "4bit":
+        weight = base.read_4bit(unit.module)
+        for name, tensor in weight.to_tensors(f"{unit.module}.weight").items():
+            check_finite(tensor, name, base)
+        check_finite(weight.block_absmax(), f"{unit.module}.weight.absmax", base)
+        return weight
+    dense = base.read(f"{unit.module}.weight")
+    check_finite(dense, f"{unit.module}.weight", base)
+    if unit.source == "quantize":
+        return QuantizedWeight.quantize(_cast(dense, TRAINER_DTYPE, unit.module))
+    return dense if base.is_4bit else _cast(dense, TRAINER_DTYPE, unit.module)
+
+
+def as_float(weight: QuantizedWeight | Tensor) -> Tensor:
+    """A weight as the forward pass sees it, float32 ``[out, in]``."""
+    return (weight.dequantize() if isinstance(weight, QuantizedWeight) else weight).float()
+
+
+def ground_weight(unit: LinearUnit, seen: QuantizedWeight | Tensor, base: Checkpoint) -> Tensor:
+    """What the delta is added to, float32 ``[out, in]``."""
+    if unit.onto_original and unit.source != "4bit":
+        return base.read(f"{unit.module}.weight").float()
+    return as_float(seen)
+
+
+def linear_tensors(
+    unit: LinearUnit, base: Checkpoint, deltas: AdapterDeltas, method: RequantizeMethod
+) -> tuple[Mapping[str, Tensor], FoldRecord | None]:
+    """Tensors of a linear layer's weight, with the delta folded where the plan says so.
+
+    Args:
+        unit: What to make.
+        base: Where from.
+        deltas: The artifact's deltas.
+        method: Requantizer of 4-bit outputs.
+
+    Returns:
+        Tensors by name, and the fold's record if there was a fold.
+
+    Raises:
+        FoldError: A value is not finite, before or after.
+    """
+    seen = seen_weight(unit, base)
+    name = f"{unit.module}.weight"
+    if not unit.fold:
+        if unit.dtype is None and isinstance(seen, QuantizedWeight):
+            return seen.to_tensors(name), None
+        assert unit.dtype is not None, "4-bit outputs come from 4-bit weights"
+        return {name: _cast(ground_weight(unit, seen, base), unit.dtype, name)}, None
+    factors = deltas.factors(unit.module, seen)
+    delta, spectrum = deltas.delta_of(unit.module, factors), spectrum_of(factors)
+    if unit.dtype is None:
+        assert isinstance(seen, QuantizedWeight), "4-bit outputs come from 4-bit weights"
+        merged, grid_miss = _requantize(seen, delta, method)
+        record = FoldRecord(unit.module, delta, spectrum, seen.digest(), grid_miss)
+        return merged.to_tensors(name), record
+    total = ground_weight(unit, seen, base) + delta.dense()
+    record = FoldRecord(unit.module, delta, spectrum, base_digest=None, grid_miss=None)
+    return {name: _cast(total, unit.dtype, name)}, record
+
+
+def lora_tensors(
+    unit: LoraUnit, base: Checkpoint, deltas: AdapterDeltas
+) -> tuple[Mapping[str, Tensor], FoldRecord]:
+    """The pair ``lora_A = Vh`` and ``lora_B = U·diag(S)·R`` of a target module, fp32."""
+    factors = deltas.factors(unit.module, seen_weight(unit, base))
+    delta = deltas.delta_of(unit.module, factors)
+    name_a, name_b = lora_names(unit.module)
+    record = FoldRecord(unit.module, delta, spectrum_of(factors), base_digest=None, grid_miss=None)
+    return {name_a: delta.right, name_b: delta.left}, record
+
+
+def check_finite(tensor: Tensor, name: str, base: Checkpoint) -> None:
+    """Refuse a tensor of the base that has an infinity or NaN.
+
+    Raises:
+        FoldError: Naming the file and the tensor.
+    """
+    if tensor.dtype.is_floating_point and not bool(torch.isfinite(tensor).all()):
+        header = base.tensors.get(name)
+        file = base.path / header.file if header else base.path
+        raise FoldError(
+            f"{file}: tensor {name!r} has non-finite values; the base is damaged, download it again"
+        )
+
+
+def _requantize(
+    seen: QuantizedWeight, delta: LowRankDelta, method: RequantizeMethod
+) -> tuple[QuantizedWeight, float | None]:
+    nearest = preserve(seen, delta)
+    merged = nearest if method == "preserve" else recompute(seen, delta)
+    if nearest is seen:
+        return merged, None
+    return merged, sums_of(as_float(nearest) - as_float(seen), delta.dense()).miss
+
+
+def _cast(tensor: Tensor, dtype: torch.dtype, name: str) -> Tensor:
+    """Cast a finite tensor, refusing values that the dtype cannot hold."""
+    result = tensor.to(dtype)
+    if result is not tensor and not bool(torch.isfinite(result).all()):
+        largest = float(tensor.abs().max())
+        limit = torch.finfo(dtype).max
+        raise FoldError(
+            f"{name}: a value of size {largest:.6g} does not fit {dtype}, whose largest is "
+            f"{limit:.6g}; export as bf16 or fp32 instead"
+        )
+    return result

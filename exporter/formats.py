@@ -1,0 +1,63 @@
+"""The output formats, each described by what its files hold.
+
+========================  =========================================  ====================
+format                    what it is                                 keeps the delta
+========================  =========================================  ====================
+``nf4``                   merged, requantized to 4 bits              as measured; often not
+``nf4-embedded``          4-bit base as it is + the delta as a LoRA  exactly
+``bf16 fp16 fp32``        merged, dense                              by precision
+``lora``                  PEFT LoRA adapter alone                    exactly
+========================  =========================================  ====================
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from exporter.errors import RequestError
+
+FormatName = Literal["nf4", "nf4-embedded", "bf16", "fp16", "fp32", "lora"]
+
+
+@dataclass(frozen=True)
+class Format:
+    """What the files of one output format hold.
+
+    Attributes:
+        name: The format's name on the command line.
+        weights: How linear layers are stored: in 4 bits, dense, or not at all.
+        dtype: Dtype of a dense format's floating-point tensors; None for the others.
+        merged: Whether the delta is folded into the weights.
+        adapter: Whether a PEFT LoRA adapter is written.
+    """
+
+    name: FormatName
+    weights: Literal["4bit", "dense", "none"]
+    dtype: torch.dtype | None
+    merged: bool
+    adapter: bool
+
+
+FORMATS: tuple[Format, ...] = (
+    Format("nf4", "4bit", None, merged=True, adapter=False),
+    Format("nf4-embedded", "4bit", None, merged=False, adapter=True),
+    Format("bf16", "dense", torch.bfloat16, merged=True, adapter=False),
+    Format("fp16", "dense", torch.float16, merged=True, adapter=False),
+    Format("fp32", "dense", torch.float32, merged=True, adapter=False),
+    Format("lora", "none", None, merged=False, adapter=True),
+)
+
+
+def format_named(name: str) -> Format:
+    """The format of that name.
+
+    Raises:
+        RequestError: There is none.
+    """
+    for candidate in FORMATS:
+        if candidate.name == name:
+            return candidate
+    raise RequestError(
+        f"format {name!r} is unknown; the formats are {', '.join(f.name for f in FORMATS)}"
+    )

@@ -1,0 +1,159 @@
+"""The manifest: where every byte of an export came from.
+
+It holds no time and no path, so that the same inputs and options give the same bytes.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from exporter.checkpoint import Checkpoint, TensorHeader, file_sha256
+from exporter.plan import ExportPlan
+from exporter.request import ExportRequest
+from tinylora import Artifact, ResolvedOptions
+
+MANIFEST_FORMAT = "tinylora-export/1"
+SUMS_FILE = "SHA256SUMS"
+_LIBRARIES = ("torch", "transformers", "bitsandbytes", "safetensors")
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Everything that decides the bytes of an export.
+
+    Attributes:
+        tool: Name and version of this tool.
+        libraries: Versions of the libraries that compute.
+        options: The options, every ``auto`` decided.
+        base: Digest and files of the base.
+        artifact: Digest and fields of the artifact.
+    """
+
+    tool: Mapping[str, str]
+    libraries: Mapping[str, str]
+    options: Mapping[str, Any]
+    base: Mapping[str, Any]
+    artifact: Mapping[str, Any]
+
+    def as_dict(self) -> dict[str, Any]:
+        """As it stands in the manifest."""
+        return {
+            "tool": dict(self.tool),
+            "libraries": dict(self.libraries),
+            "options": dict(self.options),
+            "base": dict(self.base),
+            "artifact": dict(self.artifact),
+        }
+
+    @property
+    def key(self) -> str:
+        """Hex digest; equal keys mean equal output."""
+        return hashlib.sha256(json.dumps(self.as_dict(), sort_keys=True).encode()).hexdigest()
+
+
+def collect_provenance(
+    request: ExportRequest, base: Checkpoint, artifact: Artifact, resolved: ResolvedOptions
+) -> Provenance:
+    """Read the digests of the inputs and the versions of the tools."""
+    return Provenance(
+        tool={"name": "tinylora-export", "version": _version("tinylora-export")},
+        libraries={name: _version(name) for name in _LIBRARIES},
+        options=_options(request, resolved),
+        base=_base(base),
+        artifact={
+            "sha256": artifact.sha256,
+            "global_v": [float(value) for value in artifact.global_v.double().tolist()],
+            "u": artifact.u,
+            "rank": artifact.rank,
+            "seed": artifact.seed,
+            "model_id": artifact.model_id,
+            "total_replaced_layers": artifact.total_replaced_layers,
+            "is_quantized": artifact.is_quantized,
+            "saved_device": artifact.saved_device,
+        },
+    )
+
+
+def build_manifest(
+    provenance: Provenance,
+    plan: ExportPlan,
+    *,
+    fidelity: Mapping[str, Any],
+    lapack: Sequence[str],
+    headers: Sequence[TensorHeader],
+    digests: Mapping[str, str],
+    warnings: Sequence[str],
+) -> dict[str, Any]:
+    """The content of ``export_manifest.json``.
+
+    Args:
+        provenance: Inputs, options and versions.
+        plan: What was planned, and has been done.
+        fidelity: Measures over all modules.
+        lapack: Builds that computed the singular vectors.
+        headers: Every tensor that was written.
+        digests: SHA-256 of every other file of the output.
+        warnings: What the user was warned of.
+    """
+    tensors: dict[str, dict[str, list[Any]]] = {}
+    for header in headers:
+        tensors.setdefault(header.file, {})[header.name] = [header.dtype, list(header.shape)]
+    return {
+        "format": MANIFEST_FORMAT,
+        **provenance.as_dict(),
+        "lapack": sorted(set(lapack)),
+        "fidelity": dict(fidelity),
+        "warnings": list(warnings),
+        "targets": list(plan.targets),
+        "kept_16bit": list(plan.kept),
+        "files": dict(sorted(digests.items())),
+        "tensors": tensors,
+    }
+
+
+def sums_text(digests: Mapping[str, str]) -> str:
+    """``SHA256SUMS`` in the form that ``sha256sum -c`` reads."""
+    return "".join(f"{digest}  {name}\n" for name, digest in sorted(digests.items()))
+
+
+def digest_files(directory: Path) -> dict[str, str]:
+    """SHA-256 of every visible file below a directory, by relative name."""
+    return {
+        path.relative_to(directory).as_posix(): file_sha256(path)
+        for path in sorted(directory.rglob("*"))
+        if path.is_file() and path.name != ".export-journal.json"
+    }
+
+
+def _options(request: ExportRequest, resolved: ResolvedOptions) -> dict[str, Any]:
+    layout = request.layout
+    placement = request.options.placement
+    return {
+        "format": request.format,
+        "requantize": request.requantize if layout.merged and layout.weights == "4bit" else None,
+        "fold_onto": request.fold_onto if layout.weights == "dense" else None,
+        "formula": resolved.formula,
+        "rng": resolved.rng,
+        "svd": resolved.svd,
+        "numerics": resolved.numerics,
+        "placement": dict(placement) if placement is not None else None,
+        "max_shard_size": request.max_shard_size,
+    }
+
+
+def _base(base: Checkpoint) -> dict[str, Any]:
+    files = {name: file_sha256(base.path / name) for name in base.shards}
+    config = file_sha256(base.path / "config.json")
+    digest = hashlib.sha256(sums_text(files).encode()).hexdigest()
+    return {"digest": digest, "config": config, "files": files, "is_4bit": base.is_4bit}
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # run from a source tree that is not installed
+        return "not installed"

@@ -1,0 +1,156 @@
+"""The README.md of an export: how to load it, what was measured, whose licence it has."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from exporter.fidelity import FidelityReport, rounded
+from exporter.formats import Format
+from exporter.manifest import Provenance
+
+_LICENSE_KEYS = ("license", "license_name", "license_link")
+
+
+@dataclass(frozen=True)
+class BaseLicense:
+    """What the base says about its licence.
+
+    Attributes:
+        metadata: The licence fields of the front matter of its README.md.
+        files: Licence files that are carried along.
+    """
+
+    metadata: Mapping[str, str]
+    files: tuple[str, ...]
+
+    @property
+    def sentence(self) -> str:
+        """For people."""
+        name = self.metadata.get("license_name") or self.metadata.get("license")
+        named = f"`{name}`" if name else "see the base's page"
+        files = f" (its text: {', '.join(self.files)})" if self.files else ""
+        return f"The base's licence applies: {named}{files}."
+
+
+def read_license(base: Path) -> BaseLicense:
+    """Licence of a base, from its model card's front matter and its LICENSE files."""
+    files = sorted(
+        p.name for p in base.iterdir() if p.name.upper().startswith(("LICENSE", "LICENCE"))
+    )
+    card = base / "README.md"
+    text = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else ""
+    front: Any = None
+    if text.startswith("---\n"):
+        try:
+            front = yaml.safe_load(text[4:].partition("\n---")[0])
+        except yaml.YAMLError:  # someone else's card; the licence is then unknown, and said so
+            front = None
+    fields = front if isinstance(front, dict) else {}
+    metadata = {key: str(fields[key]) for key in _LICENSE_KEYS if fields.get(key)}
+    return BaseLicense(metadata, tuple(files))
+
+
+def model_card(
+    layout: Format,
+    provenance: Provenance,
+    fidelity: FidelityReport,
+    license_: BaseLicense,
+    warnings: Sequence[str],
+) -> str:
+    """Text of README.md.
+
+    Args:
+        layout: The output format.
+        provenance: Inputs and options.
+        fidelity: What was measured.
+        license_: The base's licence.
+        warnings: What the user was warned of.
+    """
+    artifact = provenance.artifact
+    front = {
+        **license_.metadata,
+        "base_model": artifact["model_id"],
+        "library_name": "peft" if layout.weights == "none" else "transformers",
+        "tags": ["tinylora", layout.name],
+    }
+    parts = [
+        f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---\n",
+        f"# {artifact['model_id']} with a TinyLoRA adapter ({layout.name})\n",
+        _CONTENT[layout.name] + "\n",
+        f"## Loading\n\n```python\n{_loading(layout, artifact['model_id'])}```\n",
+        _EMBEDDED_WARNING if layout.adapter and layout.weights != "none" else "",
+        _measured(fidelity),
+        "".join(f"> **Warning:** {warning}\n\n" for warning in warnings),
+        _origin(provenance),
+        f"## Licence\n\n{license_.sentence}\n",
+    ]
+    return "\n".join(part for part in parts if part)
+
+
+_CONTENT = {
+    "nf4": "The delta is merged into the weights, which are stored in 4 bits (bitsandbytes).",
+    "nf4-embedded": "The 4-bit base, code for code, with the delta beside it as a LoRA adapter.",
+    "bf16": "The delta is merged into dense bfloat16 weights.",
+    "fp16": "The delta is merged into dense float16 weights.",
+    "fp32": "The delta is merged into dense float32 weights.",
+    "lora": "The delta alone, as a PEFT LoRA adapter; it belongs on the base in 4 bits.",
+}
+
+_EMBEDDED_WARNING = """> **`peft` must be installed.** Without it transformers loads the base alone, silently.
+> Load from a local directory: from a hub id transformers looks for another base.
+"""
+
+
+def _loading(layout: Format, model_id: str) -> str:
+    if layout.weights != "none":
+        return (
+            "from transformers import AutoModelForCausalLM\n\n"
+            'model = AutoModelForCausalLM.from_pretrained("path/to/this/directory")\n'
+        )
+    return (
+        "import torch\n"
+        "from peft import PeftModel\n"
+        "from transformers import AutoModelForCausalLM, BitsAndBytesConfig\n\n"
+        "settings = BitsAndBytesConfig(\n"
+        '    load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,\n'
+        "    bnb_4bit_compute_dtype=torch.float16,\n"
+        ")\n"
+        f'base = AutoModelForCausalLM.from_pretrained("{model_id}", dtype=torch.bfloat16,\n'
+        "                                            quantization_config=settings)\n"
+        'model = PeftModel.from_pretrained(base, "path/to/this/directory")\n'
+    )
+
+
+def _measured(fidelity: FidelityReport) -> str:
+    total = fidelity.total
+
+    def shown(value: float | None) -> str:
+        return "undefined (the delta is zero)" if value is None else f"{rounded(value):.6g}"
+
+    return (
+        "## What was measured\n\n"
+        "E is what the stored weights add to the base, Δ what the adapter adds; `fidelity.json` "
+        "has each module.\n\n"
+        "| measure | value |\n| --- | --- |\n"
+        f"| verdict | {fidelity.verdict} |\n"
+        f"| capture ⟨E,Δ⟩/⟨Δ,Δ⟩ (1: all of the delta) | {shown(total.capture)} |\n"
+        f"| residual ‖E−Δ‖/‖Δ‖ (0: perfect, 1: as good as the base) | {shown(total.residual)} |\n"
+        f"| noise orthogonal to Δ | {shown(total.noise)} |\n"
+    )
+
+
+def _origin(provenance: Provenance) -> str:
+    options, base = provenance.options, provenance.base
+    rows = "".join(
+        f"| {name} | {value} |\n" for name, value in options.items() if value is not None
+    )
+    return (
+        "## Origin\n\n| option | value |\n| --- | --- |\n"
+        f"{rows}| artifact sha256 | {provenance.artifact['sha256']} |\n"
+        f"| base digest | {base['digest']} |\n\n"
+        "`export_manifest.json` has versions, every tensor and every digest; "
+        "`sha256sum -c SHA256SUMS` checks the files.\n"
+    )

@@ -1,0 +1,318 @@
+"""The frozen plan: which tensors go into which file, checked before any work is done.
+
+A plan is built from headers and a meta-device model alone. Each file holds units, a unit being the
+tensors that are made together and must stay in one file:
+
+* :class:`TensorUnit`  a tensor that is carried over, or cast;
+* :class:`LinearUnit`  the weight of a linear layer, dense or 4-bit, perhaps with the delta folded;
+* :class:`LoraUnit`    the two factors of a target module.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from exporter.architecture import Architecture
+from exporter.checkpoint import DTYPE_NAMES, SINGLE_FILE, STATE_MARK, Checkpoint
+from exporter.errors import PlanError
+from exporter.formats import Format
+from exporter.request import FoldOnto
+from exporter.shard_writer import TensorSpec, file_bytes
+
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+# The trainer loads 16-bit bases with dtype=bfloat16 and these bitsandbytes settings.
+TRAINER_DTYPE = torch.bfloat16
+BLOCK_SIZE = 64
+NESTED_BLOCK_SIZE = 256
+
+
+@dataclass(frozen=True)
+class TensorUnit:
+    """A tensor of the base that no fold touches.
+
+    Attributes:
+        name: Its key, in the base and in the output.
+        shape: Its shape.
+        casts: Dtypes that it passes through, in order; empty: byte for byte as it is.
+        outputs: What is written.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    casts: tuple[torch.dtype, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
+@dataclass(frozen=True)
+class LinearUnit:
+    """The weight of a linear layer.
+
+    Attributes:
+        module: Qualified name of the layer.
+        shape: ``(out, in)``.
+        source: How the base stores it: ``4bit``, ``quantize`` (16-bit, quantized on the way as
+            loading in 4 bits would) or ``dense`` (16-bit and left so).
+        onto_original: Whether the output stands on the base's own 16-bit values.
+        fold: Whether the delta is added.
+        dtype: Dtype of a dense output; None: the output is 4-bit.
+        outputs: What is written.
+    """
+
+    module: str
+    shape: tuple[int, int]
+    source: Literal["4bit", "quantize", "dense"]
+    onto_original: bool
+    fold: bool
+    dtype: torch.dtype | None
+    outputs: tuple[TensorSpec, ...]
+
+
+@dataclass(frozen=True)
+class LoraUnit:
+    """The LoRA pair of a target module; ``source`` as in :class:`LinearUnit`."""
+
+    module: str
+    shape: tuple[int, int]
+    source: Literal["4bit", "quantize", "dense"]
+    outputs: tuple[TensorSpec, ...]
+
+
+Unit = TensorUnit | LinearUnit | LoraUnit
+
+
+@dataclass(frozen=True)
+class OutputFile:
+    """One safetensors file of the output."""
+
+    name: str
+    units: tuple[Unit, ...]
+
+    @property
+    def specs(self) -> tuple[TensorSpec, ...]:
+        """Every tensor in it."""
+        return tuple(spec for unit in self.units for spec in unit.outputs)
+
+
+@dataclass(frozen=True)
+class ExportPlan:
+    """What will be written.
+
+    Attributes:
+        files: The weight files, adapter included, in the order in which they are made.
+        targets: Target modules in the order of the random stream.
+        kept: Linear modules that 4-bit loading leaves in 16 bits.
+    """
+
+    files: tuple[OutputFile, ...]
+    targets: tuple[str, ...]
+    kept: tuple[str, ...]
+
+    @property
+    def max_bytes(self) -> int:
+        """Most bytes that the weight files can take."""
+        return sum(file_bytes(file.specs) for file in self.files)
+
+    @property
+    def expected(self) -> frozenset[str]:
+        """Modules whose delta must have been folded, or stored, when the export ends."""
+        return frozenset(self.targets)
+
+
+def build_plan(
+    base: Checkpoint,
+    architecture: Architecture,
+    layout: Format,
+    *,
+    rank: int,
+    fold_onto: FoldOnto = "dequantized",
+    max_shard_size: int | None = None,
+) -> ExportPlan:
+    """Plan an export from headers.
+
+    Args:
+        base: The base checkpoint.
+        architecture: Its modules.
+        layout: The output format.
+        rank: The artifact's rank.
+        fold_onto: What dense outputs stand on.
+        max_shard_size: Largest shard in bytes; None keeps the base's layout.
+
+    Returns:
+        The plan.
+
+    Raises:
+        PlanError: A tensor of the architecture is missing or misshapen, or the base has no
+            original weights to fold onto.
+    """
+    _check_shapes(base, architecture)
+    _check_rank(architecture, rank)
+    if fold_onto == "original" and base.is_4bit:
+        raise PlanError(
+            f"{base.path}: --fold-onto original needs the 16-bit base, this one is 4-bit; give the "
+            "16-bit base, or fold onto the dequantized weights"
+        )
+    planner = _Planner(base, architecture, layout, fold_onto == "original")
+    files: list[OutputFile] = []
+    if layout.weights != "none":
+        groups = [list(planner.units(shard)) for shard in base.shards]
+        if max_shard_size is not None:
+            groups = _regroup([unit for group in groups for unit in group], max_shard_size)
+        files += _named([group for group in groups if group])
+    if layout.adapter:
+        loras = tuple(planner.lora(module, rank) for module in architecture.targets)
+        files.append(OutputFile(ADAPTER_WEIGHTS, loras))
+    return ExportPlan(tuple(files), architecture.targets, architecture.kept)
+
+
+def lora_names(module: str) -> tuple[str, str]:
+    """Keys of ``lora_A`` and ``lora_B`` in a PEFT adapter file."""
+    prefix = f"base_model.model.{module}"
+    return f"{prefix}.lora_A.weight", f"{prefix}.lora_B.weight"
+
+
+@dataclass(frozen=True)
+class _Planner:
+    base: Checkpoint
+    architecture: Architecture
+    layout: Format
+    onto_original: bool
+
+    def units(self, shard: str) -> Iterator[Unit]:
+        """Units whose (packed) weight lies in a shard of the base."""
+        linear = set(self.architecture.linears) | set(self.architecture.targets)
+        linear |= {prefix.removesuffix(".weight") for prefix in self.base.packed}
+        companions = {name for prefix in self.base.packed for name in self.base.parts[prefix]}
+        for name, header in self.base.tensors.items():
+            module = name.removesuffix(".weight")
+            if header.file != shard or name in companions:
+                continue
+            if name.endswith(".weight") and module in linear:
+                yield self._linear(module)
+            else:
+                yield self._tensor(name)
+
+    def lora(self, module: str, rank: int) -> LoraUnit:
+        out, into = self._shape(module)
+        name_a, name_b = lora_names(module)
+        specs = (TensorSpec(name_a, "F32", (rank, into)), TensorSpec(name_b, "F32", (out, rank)))
+        return LoraUnit(module, (out, into), self._source(module), specs)
+
+    def _linear(self, module: str) -> LinearUnit:
+        shape, source = self._shape(module), self._source(module)
+        fold = self.layout.merged and module in self.architecture.targets
+        dtype = self.layout.dtype
+        if dtype is None and source == "dense":
+            header = self.base.tensors[f"{module}.weight"]
+            dtype = header.torch_dtype if self.base.is_4bit else TRAINER_DTYPE
+        name = f"{module}.weight"
+        outputs = (
+            self._specs_4bit(module, shape)
+            if dtype is None
+            else (TensorSpec(name, DTYPE_NAMES[dtype], shape),)
+        )
+        return LinearUnit(module, shape, source, self.onto_original, fold, dtype, outputs)
+
+    def _tensor(self, name: str) -> TensorUnit:
+        header = self.base.tensors[name]
+        casts: list[torch.dtype] = []
+        if header.torch_dtype.is_floating_point:
+            if not self.base.is_4bit and not self.onto_original:
+                casts.append(TRAINER_DTYPE)
+            if self.layout.dtype is not None:
+                casts.append(self.layout.dtype)
+        dtype = casts[-1] if casts else header.torch_dtype
+        if all(cast == header.torch_dtype for cast in casts):
+            casts = []
+        spec = TensorSpec(name, DTYPE_NAMES[dtype], header.shape)
+        return TensorUnit(name, header.shape, tuple(casts), (spec,))
+
+    def _source(self, module: str) -> Literal["4bit", "quantize", "dense"]:
+        if f"{module}.weight" in self.base.packed:
+            return "4bit"
+        if self.base.is_4bit or module not in self.architecture.linears:
+            return "dense"
+        return "quantize"
+
+    def _shape(self, module: str) -> tuple[int, int]:
+        shape = self.architecture.parameters.get(f"{module}.weight", ())
+        if len(shape) != 2:
+            raise PlanError(
+                f"{self.base.path}: {module}.weight is stored in 4 bits, but config.json's "
+                "architecture has no such linear layer; weights and config.json do not belong "
+                "together"
+            )
+        return shape[0], shape[1]
+
+    def _specs_4bit(self, module: str, shape: tuple[int, int]) -> tuple[TensorSpec, ...]:
+        if self._source(module) == "4bit":
+            headers = [self.base.tensors[name] for name in self.base.names_4bit(module)]
+            return tuple(
+                TensorSpec(h.name, h.dtype, None if STATE_MARK in h.name else h.shape)
+                for h in headers
+            )
+        name, numel = f"{module}.weight", shape[0] * shape[1]
+        blocks = -(-numel // BLOCK_SIZE)
+        return (
+            TensorSpec(name, "U8", (-(-numel // 2), 1)),
+            TensorSpec(f"{name}.absmax", "U8", (blocks,)),
+            TensorSpec(f"{name}.nested_absmax", "F32", (-(-blocks // NESTED_BLOCK_SIZE),)),
+            TensorSpec(f"{name}.nested_quant_map", "F32", (256,)),
+            TensorSpec(f"{name}.quant_map", "F32", (16,)),
+            TensorSpec(f"{name}{STATE_MARK}nf4", "U8", None),
+        )
+
+
+def _check_shapes(base: Checkpoint, architecture: Architecture) -> None:
+    for name, shape in architecture.parameters.items():
+        header = base.tensors.get(name)
+        if header is None:
+            raise PlanError(
+                f"{base.path}: tensor {name!r} {list(shape)} of the architecture in config.json is "
+                "missing; is the download complete?"
+            )
+        if name in base.packed:
+            expected: tuple[int, ...] = (-(-torch.Size(shape).numel() // 2), 1)
+        else:
+            expected = shape
+        if header.shape != expected:
+            raise PlanError(
+                f"{base.path / header.file}: tensor {name!r} has shape {list(header.shape)}, "
+                f"config.json asks for {list(expected)}; weights and config.json do not belong "
+                "together"
+            )
+
+
+def _check_rank(architecture: Architecture, rank: int) -> None:
+    for module in architecture.targets:
+        shape = architecture.parameters[f"{module}.weight"]
+        if rank > min(shape):
+            raise PlanError(
+                f"{module}: a weight of shape {list(shape)} has no SVD cut at rank {rank}; is this "
+                "the base that the artifact was trained on?"
+            )
+
+
+def _regroup(units: Sequence[Unit], limit: int) -> list[list[Unit]]:
+    """Fill shards in order, each up to ``limit`` bytes; a larger unit gets one of its own."""
+    groups: list[list[Unit]] = [[]]
+    used = 0
+    for unit in units:
+        size = sum(spec.max_bytes for spec in unit.outputs)
+        if groups[-1] and used + size > limit:
+            groups.append([])
+            used = 0
+        groups[-1].append(unit)
+        used += size
+    return groups
+
+
+def _named(groups: Sequence[Sequence[Unit]]) -> list[OutputFile]:
+    if len(groups) == 1:
+        return [OutputFile(SINGLE_FILE, tuple(groups[0]))]
+    total = len(groups)
+    return [
+        OutputFile(f"model-{i:05d}-of-{total:05d}.safetensors", tuple(group))
+        for i, group in enumerate(groups, start=1)
+    ]

@@ -1,0 +1,226 @@
+"""Writes one safetensors file tensor by tensor, at places fixed before the first byte.
+
+Format: 8 bytes little-endian header length, the JSON header padded with spaces to a multiple of 8,
+then the data without gaps. Tensors lie in safetensors' own order (widest dtype first, then by
+name). One kind of tensor has a size that only its content tells: bitsandbytes' quant_state JSON
+spells out a float. Those go to the end of the file, where nothing needs alignment, and the header
+is given room for the longest that it could become; readers skip the spaces.
+
+Tensors may be written in any order; a file that lacks one never gets its final name.
+"""
+
+import errno
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from exporter.checkpoint import DTYPE_NAMES, TORCH_DTYPES
+from exporter.errors import DiskFullError, WriterError
+
+PART_SUFFIX = ".part"
+MAX_STATE_BYTES = 1024
+_WRITE_BYTES = 1 << 26
+_WIDEST_FIRST = {name: place for place, name in enumerate(TORCH_DTYPES)}
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """A tensor to be written.
+
+    Attributes:
+        name: Its key in the file.
+        dtype: safetensors' name of its dtype.
+        shape: Its shape; None where only the content tells (uint8, one-dimensional, small).
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...] | None
+
+    @property
+    def max_bytes(self) -> int:
+        """Size of the data in bytes, or the most that it may be."""
+        if self.shape is None:
+            return MAX_STATE_BYTES
+        return torch.Size(self.shape).numel() * TORCH_DTYPES[self.dtype].itemsize
+
+
+def file_bytes(specs: Sequence[TensorSpec]) -> int:
+    """Most bytes that a file of these tensors can take."""
+    return _header_room(specs) + sum(spec.max_bytes for spec in specs)
+
+
+class ShardWriter:
+    """Writes ``path`` under a temporary name; :meth:`finish` gives it its own.
+
+    Use as a context manager: leaving it without :meth:`finish` removes the temporary file.
+    """
+
+    def __init__(self, path: Path, specs: Sequence[TensorSpec]) -> None:
+        """Make the temporary file.
+
+        Args:
+            path: The file's final name.
+            specs: Every tensor that it will hold.
+
+        Raises:
+            WriterError: Two tensors share a name.
+            DiskFullError: There is no room.
+        """
+        self._path = path
+        self._part = path.with_name(path.name + PART_SUFFIX)
+        self._pending = {spec.name: spec for spec in specs}
+        if len(self._pending) != len(specs):
+            raise WriterError(f"{path.name}: the plan names a tensor twice")
+        self._fixed = sorted((s for s in specs if s.shape is not None), key=_place)
+        self._states: dict[str, Tensor] = {}
+        self._data_start = _header_room(specs)
+        self._offsets = _offsets(self._fixed)
+        self._file = os.open(self._part, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        if self._file >= 0:
+            self._close()
+            self._part.unlink(missing_ok=True)
+
+    def write(self, name: str, tensor: Tensor) -> None:
+        """Write one tensor.
+
+        Raises:
+            WriterError: It was not planned, is written twice, or has another dtype or shape.
+            DiskFullError: There is no room.
+        """
+        self.write_rows(name, [tensor], tuple(tensor.shape))
+
+    def write_rows(self, name: str, chunks: Iterable[Tensor], shape: tuple[int, ...]) -> None:
+        """Write one tensor of ``shape`` from pieces of its leading dimension, in order."""
+        spec = self._take(name, shape)
+        if spec.shape is None:
+            self._states[name] = torch.cat([chunk.flatten() for chunk in chunks]).clone()
+            return
+        begin = self._data_start + self._offsets[name]
+        offset = begin
+        for chunk in chunks:
+            if DTYPE_NAMES[chunk.dtype] != spec.dtype:
+                raise WriterError(f"{self._path.name}: {name!r} is {chunk.dtype}, planned {spec}")
+            offset = self._put(_bytes_of(chunk), offset)
+        if offset - begin != spec.max_bytes:
+            raise WriterError(
+                f"{self._path.name}: {name!r} has {offset - begin} bytes, planned {spec.max_bytes}"
+            )
+
+    def finish(self) -> None:
+        """Write the header, flush to disk, and give the file its final name.
+
+        Raises:
+            WriterError: A planned tensor was not written.
+            DiskFullError: There is no room.
+        """
+        if self._pending:
+            raise WriterError(
+                f"{self._path.name}: {len(self._pending)} planned tensors were never written, "
+                f"first {sorted(self._pending)[:3]}"
+            )
+        written = list(self._fixed)
+        offset = self._data_start + sum(spec.max_bytes for spec in self._fixed)
+        for name in sorted(self._states):
+            state = self._states[name]
+            written.append(TensorSpec(name, "U8", (state.numel(),)))
+            offset = self._put(_bytes_of(state), offset)
+        header = _header(written).ljust(self._data_start - 8)
+        self._put(memoryview(len(header).to_bytes(8, "little") + header), 0)
+        try:
+            os.ftruncate(self._file, offset)
+            os.fsync(self._file)
+        except OSError as error:
+            raise disk_error(error, self._path) from error
+        self._close()
+        self._part.replace(self._path)
+
+    def _take(self, name: str, shape: tuple[int, ...]) -> TensorSpec:
+        spec = self._pending.pop(name, None)
+        if spec is None:
+            raise WriterError(f"{self._path.name}: {name!r} was not planned, or is written twice")
+        if spec.shape not in (None, shape):
+            raise WriterError(
+                f"{self._path.name}: {name!r} has shape {list(shape)}, planned {spec.shape}"
+            )
+        return spec
+
+    def _put(self, data: memoryview, offset: int) -> int:
+        try:
+            while data:
+                written = os.pwrite(self._file, data[:_WRITE_BYTES], offset)
+                data, offset = data[written:], offset + written
+        except OSError as error:
+            raise disk_error(error, self._path) from error
+        return offset
+
+    def _close(self) -> None:
+        os.close(self._file)
+        self._file = -1
+
+
+def disk_error(error: OSError, path: Path) -> OSError:
+    """The error to raise for a failed write: :class:`DiskFullError` where there was no room."""
+    if error.errno not in _NO_ROOM:
+        return error
+    return DiskFullError(
+        f"{path}: no room left while writing ({error.strerror}); free some and run the same "
+        "command again, finished shards are kept"
+    )
+
+
+def _place(spec: TensorSpec) -> tuple[int, str]:
+    return _WIDEST_FIRST[spec.dtype], spec.name
+
+
+def _offsets(ordered: Sequence[TensorSpec]) -> Mapping[str, int]:
+    offsets, end = {}, 0
+    for spec in ordered:
+        offsets[spec.name] = end
+        end += spec.max_bytes
+    return offsets
+
+
+def _header(ordered: Sequence[TensorSpec]) -> bytes:
+    entries: dict[str, object] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for spec in ordered:
+        begin, end = end, end + spec.max_bytes
+        entries[spec.name] = {
+            "dtype": spec.dtype,
+            "shape": list(spec.shape or ()),
+            "data_offsets": [begin, end],
+        }
+    text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
+    return text.ljust(-(-len(text) // 8) * 8)
+
+
+def _header_room(specs: Sequence[TensorSpec]) -> int:
+    """Bytes before the data: the length field and the longest header that may be needed."""
+    fixed = sorted((s for s in specs if s.shape is not None), key=_place)
+    states = sorted((s for s in specs if s.shape is None), key=_place)
+    longest = [replace(spec, shape=(MAX_STATE_BYTES,)) for spec in states]
+    return 8 + len(_header([*fixed, *longest]))
+
+
+def _bytes_of(tensor: Tensor) -> memoryview:
+    array = tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy()
+    return memoryview(array)  # type: ignore[arg-type]  # an ndarray is a buffer

@@ -1,0 +1,253 @@
+"""The directory in which an export is made, and how it becomes the output.
+
+Everything is written to ``<out>.partial-export`` beside the output, which is locked, so that two
+exports never write the same one. Each finished shard is recorded in a journal with its digest and
+its measures; an export that was killed finds them there and goes on. Renaming the directory is the
+last step: ``<out>`` is complete or it is not there.
+"""
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from exporter.checkpoint import file_sha256
+from exporter.errors import (
+    DiskFullError,
+    OutputBusyError,
+    OutputExistsError,
+    RequestError,
+)
+from exporter.fidelity import ErrorSums, ModuleFidelity, Spectrum
+from exporter.shard_writer import PART_SUFFIX, disk_error
+
+MANIFEST_FILE = "export_manifest.json"
+_JOURNAL = ".export-journal.json"
+_SPARE_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class FinishedFile:
+    """A shard that is complete on disk.
+
+    Attributes:
+        name: Its file name.
+        sha256: Hex digest of its content.
+        modules: Measures of the modules folded into it.
+    """
+
+    name: str
+    sha256: str
+    modules: tuple[ModuleFidelity, ...]
+
+
+class Workspace:
+    """The locked working directory of one export; use :func:`open_workspace`."""
+
+    def __init__(self, out: Path, path: Path, lock: int, key: str) -> None:
+        self.out = out
+        self.path = path
+        self._lock = lock
+        self._key = key
+        self._finished = self._resume()
+
+    def finished(self, name: str) -> FinishedFile | None:
+        """The record of a file that an earlier run of the same export completed."""
+        return self._finished.get(name)
+
+    def record(self, file: FinishedFile) -> None:
+        """Add a completed file to the journal."""
+        self._finished[file.name] = file
+        entries = [asdict(entry) for entry in self._finished.values()]
+        self.write_text(_JOURNAL, json.dumps({"key": self._key, "files": entries}))
+
+    def write_text(self, name: str, text: str) -> None:
+        """Write a small file so that it is there whole or not at all."""
+        self.write_bytes(name, text.encode())
+
+    def write_bytes(self, name: str, content: bytes) -> None:
+        """As :meth:`write_text`.
+
+        Raises:
+            DiskFullError: There is no room.
+        """
+        target = self.path / name
+        part = target.with_name(target.name + PART_SUFFIX)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            part.write_bytes(content)
+            part.replace(target)
+        except OSError as error:
+            raise disk_error(error, target) from error
+
+    def copy(self, source: Path, name: str) -> None:
+        """Carry a file over byte for byte.
+
+        Raises:
+            DiskFullError: There is no room.
+        """
+        target = self.path / name
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, target)
+        except OSError as error:
+            raise disk_error(error, target) from error
+
+    def check_room(self, wanted: int) -> None:
+        """Refuse to start an export that the disk cannot hold.
+
+        Raises:
+            DiskFullError: With what is needed and what is free.
+        """
+        done = sum((self.path / name).stat().st_size for name in self._finished)
+        wanted += _SPARE_BYTES - done
+        free = shutil.disk_usage(self.path).free
+        if wanted > free:
+            raise DiskFullError(
+                f"{self.out}: the export needs {wanted / 1e9:.2f} GB and the disk has "
+                f"{free / 1e9:.2f} GB free; free some, or choose another directory or format"
+            )
+
+    def publish(self, overwrite: bool) -> None:
+        """Give the directory its final name.
+
+        Raises:
+            OutputExistsError: The output appeared meanwhile and may not be replaced.
+        """
+        (self.path / _JOURNAL).unlink(missing_ok=True)
+        check_replaceable(self.out, overwrite)
+        _sync(self.path)
+        replaced = self.out.with_name(f"{self.out.name}.replaced-export")
+        if self.out.exists():
+            shutil.rmtree(replaced, ignore_errors=True)
+            self.out.replace(replaced)
+        self.path.replace(self.out)
+        _sync(self.out.parent)
+        shutil.rmtree(replaced, ignore_errors=True)
+
+    def discard(self) -> None:
+        """Remove everything that was written."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def close(self) -> None:
+        """Release the lock."""
+        os.close(self._lock)
+
+    def _resume(self) -> dict[str, FinishedFile]:
+        """Files of an earlier run of the same export; anything else is removed."""
+        finished = {
+            file.name: file
+            for file in _read_journal(self.path / _JOURNAL, self._key)
+            if (self.path / file.name).is_file()
+            and file_sha256(self.path / file.name) == file.sha256
+        }
+        for stale in self.path.iterdir():
+            if stale.name not in finished and stale.name != _JOURNAL:
+                shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
+        return finished
+
+
+def open_workspace(out: Path, key: str, overwrite: bool) -> Workspace:
+    """Make or resume the working directory of an export and lock it.
+
+    Args:
+        out: The output directory.
+        key: Digest of everything that decides the output's bytes; files of an earlier run are kept
+            only under the same key.
+        overwrite: Whether an earlier export at ``out`` may be replaced.
+
+    Returns:
+        The locked workspace.
+
+    Raises:
+        OutputExistsError: The output is there and may not be replaced.
+        OutputBusyError: Another export has the lock.
+        DiskFullError: There is no room for a directory.
+    """
+    out = Path(os.path.abspath(out))  # noqa: PTH100  (resolve() would follow a symbolic link)
+    check_replaceable(out, overwrite)
+    path = out.with_name(f"{out.name}.partial-export")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise OutputExistsError(f"{path}: is a file; remove it") from error
+    except OSError as error:
+        raise disk_error(error, path) from error
+    lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # the export that had the lock may have renamed the directory while we waited for nothing
+        still_there = path.exists() and path.stat().st_ino == os.fstat(lock).st_ino
+    except BlockingIOError:
+        still_there = False
+    if not still_there:
+        os.close(lock)
+        raise OutputBusyError(f"{out}: another export is writing it; wait, or choose another --out")
+    try:
+        check_replaceable(out, overwrite)
+        return Workspace(out, path, lock, key)
+    except BaseException:
+        os.close(lock)
+        raise
+
+
+def check_replaceable(out: Path, overwrite: bool) -> None:
+    """Refuse an output that is there, unless it is an export that may be replaced.
+
+    Raises:
+        OutputExistsError: Naming what to do.
+        RequestError: The output is a symbolic link.
+    """
+    if out.is_symlink():
+        raise RequestError(f"{out}: is a symbolic link; name the directory itself")
+    if not out.exists():
+        return
+    if not overwrite:
+        raise OutputExistsError(f"{out}: is already there; choose another --out or --overwrite it")
+    empty = out.is_dir() and not any(out.iterdir())
+    if not empty and not (out / MANIFEST_FILE).is_file():
+        raise OutputExistsError(
+            f"{out}: has no {MANIFEST_FILE}, so it is no earlier export and is not replaced even "
+            "with --overwrite; remove it yourself or choose another --out"
+        )
+
+
+def _read_journal(path: Path, key: str) -> Sequence[FinishedFile]:
+    if not path.is_file():
+        return ()
+    try:
+        journal = json.loads(path.read_text())
+    except ValueError:  # killed on a file system without atomic rename: start over
+        return ()
+    if journal.get("key") != key:
+        return ()
+    return [_finished_file(entry) for entry in journal["files"]]
+
+
+def _finished_file(entry: dict[str, Any]) -> FinishedFile:
+    modules = tuple(
+        ModuleFidelity(
+            **{
+                **module,
+                "shape": tuple(module["shape"]),
+                "sums": ErrorSums(**module["sums"]),
+                "spectrum": Spectrum(
+                    **{**module["spectrum"], "values": tuple(module["spectrum"]["values"])}
+                ),
+            }
+        )
+        for module in entry["modules"]
+    )
+    return FinishedFile(entry["name"], entry["sha256"], modules)
+
+
+def _sync(directory: Path) -> None:
+    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
