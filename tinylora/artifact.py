@@ -25,6 +25,7 @@ from torch import Tensor
 
 from tinylora.errors import (
     ArtifactFieldError,
+    ArtifactMissingError,
     ArtifactUnreadableError,
     ArtifactValueError,
     UnsafeArtifactError,
@@ -162,9 +163,7 @@ def load_artifact(path: str | Path) -> Artifact:
 
 def _read_bounded(path: Path) -> bytes:
     if not path.is_file():
-        raise FileNotFoundError(
-            f"{path}: no such artifact file; expected upstream's tiny_lora_v.pt"
-        )
+        raise ArtifactMissingError(f"{path}: no such file; expected upstream's tiny_lora_v.pt")
     size = path.stat().st_size
     if size > MAX_FILE_BYTES:
         raise ArtifactUnreadableError(
@@ -329,5 +328,5 @@ class _StoragePickler(pickle.Pickler):
 
     def persistent_id(self, obj: Any) -> tuple[Any, ...] | None:
         if isinstance(obj, torch.storage.TypedStorage):
-            return ("storage", torch.BFloat16Storage, "0", self._location, obj.size())
+            return ("storage", torch.BFloat16Storage, "0", self._location, obj.size())  # type: ignore[no-untyped-call]
         return None

@@ -109,7 +109,7 @@ def exact_factors(W: Tensor, rank: int) -> Factors:
     _check_input(W, rank)
     try:
         U, S, Vh = torch.linalg.svd(W, full_matrices=False)
-    except torch._C._LinAlgError as error:
+    except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
         raise FactorizationError(
             f"the SVD of a {list(W.shape)} weight did not converge ({error}); the trainer cannot "
             "have had factors of this weight, so the base is damaged or another one"

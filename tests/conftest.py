@@ -1,0 +1,45 @@
+"""What all tests share: Hypothesis' profile and a tiny real base model."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import settings
+from transformers import Qwen2Config, Qwen2ForCausalLM
+
+settings.register_profile("project", deadline=None, derandomize=True, max_examples=40)
+settings.load_profile("project")
+
+TINY = Qwen2Config(
+    hidden_size=128,
+    intermediate_size=256,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    vocab_size=320,
+    max_position_embeddings=256,
+    tie_word_embeddings=True,
+    eos_token_id=1,
+    pad_token_id=0,
+    bos_token_id=None,
+)
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Directory of a bf16 Qwen2 checkpoint with 2 layers (14 target modules) and random weights."""
+    directory = tmp_path_factory.mktemp("tiny-base")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = Qwen2ForCausalLM(TINY).to(torch.bfloat16)
+    model.save_pretrained(directory)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real data beside the repository; the test is skipped where it is absent."""
+    folder = Path(__file__).resolve().parents[1].parent / "shared" / "data" / "luogu"
+    if not folder.is_dir():
+        pytest.skip("the real data folder is not beside this checkout")
+    return folder

@@ -1,0 +1,44 @@
+"""Imports go one way: exporter → tinylora ← evaluator, and within a package there is no cycle."""
+
+import ast
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+ALLOWED = {
+    "tinylora": {"tinylora"},
+    "exporter": {"exporter", "tinylora"},
+    "evaluator": {"evaluator", "tinylora"},
+}
+
+
+def imports_of(path):
+    """Dotted names that a file imports, also inside functions."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize("package", sorted(ALLOWED))
+def test_packages_import_only_what_is_below_them(package):
+    for path in (ROOT / package).rglob("*.py"):
+        ours = {name.split(".")[0] for name in imports_of(path)} & (
+            set(ALLOWED) | {"demo", "tests"}
+        )
+        assert ours <= ALLOWED[package], path
+
+
+@pytest.mark.parametrize("package", sorted(ALLOWED))
+def test_no_cycle_within_a_package(package):
+    modules = {p.stem: p for p in (ROOT / package).glob("*.py") if p.stem != "__init__"}
+    assert modules
+    graph = {}
+    for stem, path in modules.items():
+        parts = [name.split(".") for name in imports_of(path)]
+        graph[stem] = {p[1] for p in parts if p[0] == package and len(p) > 1 and p[1] in modules}
+    assert list(TopologicalSorter(graph).static_order())  # raises on a cycle

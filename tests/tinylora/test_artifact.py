@@ -1,0 +1,258 @@
+"""Artifacts as untrusted input: round trip, the real file, and everything that can be wrong."""
+
+import collections
+import contextlib
+import io
+import os
+import pickle
+import zipfile
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tinylora import load_artifact, save_artifact
+from tinylora.errors import (
+    ArtifactError,
+    ArtifactFieldError,
+    ArtifactMissingError,
+    ArtifactUnreadableError,
+    ArtifactValueError,
+    TinyLoRAError,
+    UnsafeArtifactError,
+)
+
+GOOD = {
+    "global_v": torch.linspace(-1e-4, 1e-4, 32).to(torch.bfloat16),
+    "u_value": 32,
+    "rank": 2,
+    "seed": 42,
+    "model_id": "qwen/Qwen2.5-Coder-3B-Instruct",
+    "total_replaced_layers": 252,
+}
+
+
+def saved(path, **changes):
+    fields = {**GOOD, **changes}
+    torch.save({k: v for k, v in fields.items() if v is not ...}, path)
+    return path
+
+
+def test_a_file_of_torch_save_loads(tmp_path):
+    artifact = load_artifact(saved(tmp_path / "v.pt"))
+    assert torch.equal(artifact.global_v, GOOD["global_v"])
+    assert (artifact.u, artifact.rank, artifact.seed) == (32, 2, 42)
+    assert artifact.total_replaced_layers == 252
+    assert (artifact.saved_device, artifact.stream_hint) == ("cpu", "cpu")
+    assert (artifact.is_quantized, artifact.formula_hint) == (None, "full")
+
+
+def test_is_quantized_hints_at_the_diagonal_formula(tmp_path):
+    artifact = load_artifact(saved(tmp_path / "v.pt", is_quantized=True))
+    assert (artifact.is_quantized, artifact.formula_hint) == (True, "diagonal")
+
+
+def test_unknown_keys_are_kept_by_name(tmp_path):
+    artifact = load_artifact(saved(tmp_path / "v.pt", epoch=3))
+    assert artifact.extra_keys == ("epoch",)
+
+
+@given(
+    values=st.lists(st.floats(-1, 1, width=16), min_size=1, max_size=40),
+    rank=st.integers(1, 64),
+    seed=st.integers(0, 2**64 - 1),
+    device=st.sampled_from(["cuda:0", "cuda:3", "cpu"]),
+)
+def test_round_trip(tmp_path_factory, values, rank, seed, device):
+    path = tmp_path_factory.mktemp("artifact") / "v.pt"
+    vector = torch.tensor(values).to(torch.bfloat16)
+    save_artifact(
+        path,
+        global_v=vector,
+        rank=rank,
+        seed=seed,
+        model_id="m",
+        total_replaced_layers=7,
+        saved_device=device,
+    )
+    artifact = load_artifact(path)
+    assert torch.equal(artifact.global_v, vector)
+    assert (artifact.rank, artifact.seed, artifact.saved_device) == (rank, seed, device)
+    assert artifact.stream_hint == device.split(":")[0]
+    loaded = torch.load(path, weights_only=True, map_location="cpu")
+    assert torch.equal(loaded["global_v"], vector)
+
+
+def test_saving_is_deterministic(tmp_path):
+    for name in ("a", "b"):
+        save_artifact(
+            tmp_path / name,
+            global_v=GOOD["global_v"],
+            rank=2,
+            seed=1,
+            model_id="m",
+            total_replaced_layers=7,
+        )
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_the_real_artifact(shared_data):
+    artifact = load_artifact(shared_data / "tiny_lora_v.pt")
+    assert (artifact.u, artifact.rank, artifact.seed) == (32, 2, 42)
+    assert artifact.model_id == "qwen/Qwen2.5-Coder-3B-Instruct"
+    assert artifact.total_replaced_layers == 252
+    assert (artifact.saved_device, artifact.stream_hint) == ("cuda:0", "cuda")
+    assert artifact.global_v.dtype == torch.bfloat16
+    assert 1e-7 < artifact.global_v.abs().max() < 2e-4
+
+
+@pytest.mark.parametrize("missing", sorted(GOOD))
+def test_a_missing_key_is_named(tmp_path, missing):
+    with pytest.raises(ArtifactFieldError, match=missing):
+        load_artifact(saved(tmp_path / "v.pt", **{missing: ...}))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("global_v", [1.0, 2.0]),
+        ("global_v", torch.arange(32)),
+        ("global_v", torch.zeros(4, 8)),
+        ("global_v", torch.zeros(32).to_sparse()),
+        ("u_value", "32"),
+        ("u_value", 32.0),
+        ("rank", True),
+        ("seed", None),
+        ("model_id", b"qwen"),
+        ("total_replaced_layers", torch.tensor(252)),
+        ("is_quantized", "yes"),
+    ],
+)
+def test_a_wrong_type_is_named(tmp_path, field, value):
+    # a sparse tensor needs constructors that an artifact never needs, so it may be refused earlier
+    with pytest.raises((ArtifactFieldError, UnsafeArtifactError)) as caught:
+        load_artifact(saved(tmp_path / "v.pt", **{field: value}))
+    if caught.type is ArtifactFieldError:
+        assert field in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("u_value", 31),
+        ("rank", 0),
+        ("rank", -2),
+        ("rank", 10**9),
+        ("seed", 2**64),
+        ("seed", -(2**63) - 1),
+        ("total_replaced_layers", 0),
+        ("model_id", "  "),
+        ("global_v", torch.full((32,), float("nan"))),
+        ("global_v", torch.cat([torch.zeros(31), torch.tensor([float("inf")])])),
+        ("global_v", torch.zeros(0)),
+        ("global_v", torch.zeros(1).expand(10**7)),
+    ],
+)
+def test_an_impossible_value_is_named(tmp_path, field, value):
+    with pytest.raises(ArtifactValueError, match=field):
+        load_artifact(saved(tmp_path / "v.pt", **{field: value}))
+
+
+class RunsCode:
+    def __reduce__(self):
+        return (os.system, ("touch owned",))
+
+
+class BuildsByDict:
+    def __reduce__(self):
+        return (collections.Counter, (["a"],))
+
+
+@pytest.mark.parametrize("payload", [RunsCode(), BuildsByDict()])
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_code_in_the_pickle_is_refused_and_never_runs(tmp_path, monkeypatch, payload, protocol):
+    monkeypatch.chdir(tmp_path)
+    torch.save({**GOOD, "extra": payload}, tmp_path / "v.pt", pickle_protocol=protocol)
+    with pytest.raises(UnsafeArtifactError, match=r"v\.pt"):
+        load_artifact(tmp_path / "v.pt")
+    assert not (tmp_path / "owned").exists()
+
+
+def test_code_smuggled_as_a_bare_pickle_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "v.pt").write_bytes(pickle.dumps(RunsCode(), protocol=2))
+    with pytest.raises(ArtifactUnreadableError, match="zip"):
+        load_artifact(tmp_path / "v.pt")
+    assert not (tmp_path / "owned").exists()
+
+
+def test_every_truncation_is_an_error_of_its_own(tmp_path):
+    whole = saved(tmp_path / "v.pt").read_bytes()
+    for length in range(0, len(whole), 37):
+        (tmp_path / "cut.pt").write_bytes(whole[:length])
+        with pytest.raises(ArtifactUnreadableError):
+            load_artifact(tmp_path / "cut.pt")
+
+
+@given(position=st.integers(0, 10**6), value=st.integers(0, 255))
+def test_a_flipped_byte_gives_an_artifact_or_our_error(tmp_path_factory, position, value):
+    folder = tmp_path_factory.getbasetemp()
+    content = bytearray(saved(folder / "v.pt").read_bytes())
+    content[position % len(content)] = value
+    (folder / "v.pt").write_bytes(content)
+    with contextlib.suppress(ArtifactError):
+        assert torch.isfinite(load_artifact(folder / "v.pt").global_v).all()
+
+
+def rewritten(path, change):
+    """The archive with `change(name, content)` applied to every member."""
+    with zipfile.ZipFile(saved(path)) as archive:
+        members = {n: change(n, archive.read(n)) for n in archive.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return path
+
+
+def test_a_storage_shorter_than_the_tensor_is_refused(tmp_path):
+    path = rewritten(tmp_path / "v.pt", lambda n, c: c[:8] if n.endswith("data/0") else c)
+    with pytest.raises(ArtifactError):
+        load_artifact(path)
+
+
+def test_a_zip_bomb_is_refused_before_unpacking(tmp_path):
+    path = tmp_path / "v.pt"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", b"\0" * (1 << 28))
+    assert path.stat().st_size < 1 << 20
+    with pytest.raises(ArtifactUnreadableError, match="unpacks to"):
+        load_artifact(path)
+
+
+def test_other_files_are_told_apart(tmp_path):
+    (tmp_path / "big").write_bytes(b"\0" * ((1 << 24) + 1))
+    with pytest.raises(ArtifactUnreadableError, match="checkpoint"):
+        load_artifact(tmp_path / "big")
+    with zipfile.ZipFile(tmp_path / "z", "w") as archive:
+        archive.writestr("readme.txt", "hello")
+    with pytest.raises(ArtifactUnreadableError, match=r"data\.pkl"):
+        load_artifact(tmp_path / "z")
+    torch.save([1, 2], tmp_path / "list")
+    with pytest.raises(ArtifactFieldError, match="list"):
+        load_artifact(tmp_path / "list")
+    torch.save({**GOOD, 3: 4}, tmp_path / "keys")
+    with pytest.raises(ArtifactFieldError, match="3"):
+        load_artifact(tmp_path / "keys")
+    with pytest.raises(ArtifactMissingError):
+        load_artifact(tmp_path / "absent")
+
+
+def test_errors_are_the_projects_and_standard_types(tmp_path):
+    with pytest.raises(FileNotFoundError) as missing:
+        load_artifact(tmp_path / "absent")
+    assert isinstance(missing.value, TinyLoRAError)
+    (tmp_path / "v.pt").write_bytes(io.BytesIO().getvalue())
+    with pytest.raises(ValueError, match="zip") as unreadable:
+        load_artifact(tmp_path / "v.pt")
+    assert isinstance(unreadable.value, TinyLoRAError)

@@ -1,0 +1,126 @@
+"""Factors against numpy's float64 SVD, and the store that keeps them."""
+
+import logging
+
+import numpy as np
+import pytest
+import torch
+
+from tinylora import FactorStore, QuantizedWeight, exact_factors, fast_factors
+from tinylora.errors import FactorizationError
+from tinylora.factor_store import factors_of
+from tinylora.factors import weight_digest
+
+
+def matrix(shape, seed=0, spikes=(3.0, 2.0, 1.2, 0.7)):
+    """A noisy matrix with a few leading directions, as trained weights have."""
+    generator = np.random.default_rng(seed)
+    noise = generator.standard_normal(shape) * 0.02
+    left = np.linalg.qr(generator.standard_normal((shape[0], len(spikes))))[0]
+    right = np.linalg.qr(generator.standard_normal((shape[1], len(spikes))))[0]
+    return torch.from_numpy(noise + left * spikes @ right.T).float()
+
+
+@pytest.mark.parametrize("shape", [(96, 96), (160, 64), (64, 200), (3, 5)])
+@pytest.mark.parametrize("method", [exact_factors, fast_factors])
+def test_against_float64(shape, method):
+    rank = 2
+    W = matrix(shape, spikes=(3.0, 2.0, 1.2))
+    factors = method(W, rank)
+    U, S, Vh = np.linalg.svd(W.double().numpy(), full_matrices=False)
+    assert np.allclose(factors.S.numpy(), S[:rank], rtol=2e-6)
+    count = factors.spectrum.numel()
+    assert count == min(rank + 8, min(shape))
+    assert np.allclose(factors.spectrum[: rank + 1], S[: rank + 1], rtol=1e-4)
+    for k in range(rank):
+        sign = np.sign(Vh[k] @ factors.Vh[k].double().numpy())
+        assert np.abs(factors.Vh[k].numpy() * sign - Vh[k]).max() < 2e-6
+        assert np.abs(factors.U[:, k].numpy() * sign - U[:, k]).max() < 2e-6
+
+
+@pytest.mark.parametrize("shape", [(300, 260), (200, 400)])
+def test_fast_path_on_a_flat_spectrum(shape):
+    W = matrix(shape, spikes=())
+    factors = fast_factors(W, 2)
+    S = np.linalg.svd(W.double().numpy(), compute_uv=False)
+    assert np.allclose(factors.S.numpy(), S[:2], rtol=1e-5)
+    assert torch.allclose(factors.U.T @ factors.U, torch.eye(2), atol=1e-5)
+
+
+def test_exact_path_does_not_depend_on_threads():
+    W = matrix((200, 130))
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        one = exact_factors(W, 2)
+        torch.set_num_threads(2)
+        two = exact_factors(W, 2)
+    finally:
+        torch.set_num_threads(before)
+    assert torch.allclose(one.U, two.U, atol=2e-6)
+    assert torch.allclose(one.Vh, two.Vh, atol=2e-6)
+
+
+def test_gaps():
+    W = torch.diag(torch.tensor([4.0, 3.0, 2.9997, 1.0]))
+    factors = exact_factors(W, 2)
+    assert factors.smallest_inner_gap == pytest.approx(0.25)
+    assert factors.gap_at_cut == pytest.approx(1e-4, rel=1e-2)
+    assert exact_factors(W, 4).gap_at_cut == 1.0
+
+
+@pytest.mark.parametrize("method", [exact_factors, fast_factors])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_non_finite_weight_is_an_error(method, bad):
+    W = matrix((16, 16))
+    W[3, 4] = bad
+    with pytest.raises(FactorizationError, match="non-finite"):
+        method(W, 2)
+
+
+@pytest.mark.parametrize("rank", [0, 17])
+def test_an_impossible_rank_is_an_error(rank):
+    with pytest.raises(FactorizationError, match="expected 1 to 16"):
+        exact_factors(matrix((16, 20)), rank)
+
+
+@pytest.mark.parametrize("quantized", [True, False])
+def test_the_store_gives_back_what_was_computed(tmp_path, monkeypatch, quantized):
+    W = matrix((64, 96)).to(torch.bfloat16)
+    weight = QuantizedWeight.quantize(W) if quantized else W
+    store = FactorStore(tmp_path / "store")
+    first = factors_of(weight, 2, "exact", store)
+    monkeypatch.setattr("tinylora.factor_store.compute_factors", None)  # must not be called again
+    again = factors_of(weight, 2, "exact", store)
+    for name in ("U", "S", "Vh", "spectrum"):
+        assert torch.equal(getattr(first, name), getattr(again, name))
+    assert (again.method, again.lapack) == ("exact", first.lapack)
+    assert store.get(weight_digest(weight), 3, "exact") is None
+    assert store.get(weight_digest(weight), 2, "fast") is None
+
+
+def test_a_damaged_or_misplaced_file_is_computed_again(tmp_path, caplog):
+    W = matrix((32, 32))
+    store = FactorStore(tmp_path)
+    first = factors_of(W, 2, "exact", store)
+    path = store.path(weight_digest(W), 2, "exact")
+    path.write_bytes(path.read_bytes()[:50])
+    with caplog.at_level(logging.WARNING):
+        again = factors_of(W, 2, "exact", store)
+    assert "damaged" in caplog.text
+    assert torch.equal(first.U, again.U)
+    other = matrix((32, 32), seed=1)
+    path.rename(store.path(weight_digest(other), 2, "exact"))
+    with caplog.at_level(logging.WARNING):
+        found = factors_of(other, 2, "exact", store)
+    assert "other factors" in caplog.text
+    assert torch.equal(found.U, exact_factors(other, 2).U)
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_digests_tell_dtypes_shapes_and_values_apart():
+    W = matrix((8, 8))
+    changed = W.clone()
+    changed[0, 0] += 1e-3
+    variants = [W, W.to(torch.bfloat16), W.view(4, 16), changed, QuantizedWeight.quantize(W)]
+    assert len({weight_digest(v) for v in variants}) == len(variants)

@@ -1,0 +1,155 @@
+"""The 4-bit format against bitsandbytes and against a float64 reading of the format."""
+
+import json
+
+import pytest
+import torch
+from bitsandbytes.functional import dequantize_4bit, quantize_4bit
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tinylora import QuantizedWeight
+from tinylora.errors import QuantizedWeightError
+from tinylora.quantized_weight import pack_codes, unpack_codes
+
+SHAPES = [(64, 64), (192, 100), (33, 7), (1, 1), (128, 520)]
+
+
+def weight(shape, dtype=torch.bfloat16, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return (torch.randn(shape, generator=generator) * 0.02).to(dtype)
+
+
+def read_by_the_format(tensors, name):
+    """Dequantize in float64 by the table in the format's description, element by element."""
+    (state_key,) = [k for k in tensors if ".quant_state." in k]
+    state = json.loads(bytes(tensors[state_key].tolist()))
+    data = tensors[name].flatten().tolist()
+    book = tensors[f"{name}.quant_map"].double().tolist()
+    absmax = tensors[f"{name}.absmax"].tolist()
+    if "nested_blocksize" in state:
+        nested_book = tensors[f"{name}.nested_quant_map"].double().tolist()
+        nested = tensors[f"{name}.nested_absmax"].double().tolist()
+        absmax = [
+            nested_book[byte] * nested[i // state["nested_blocksize"]] + state["nested_offset"]
+            for i, byte in enumerate(absmax)
+        ]
+    out, inn = state["shape"]
+    values = []
+    for i in range(out * inn):
+        code = data[i // 2] >> 4 if i % 2 == 0 else data[i // 2] & 15
+        values.append(book[code] * absmax[i // state["blocksize"]])
+    return torch.tensor(values, dtype=torch.float64).view(out, inn)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("quant_type", ["nf4", "fp4"])
+@pytest.mark.parametrize("double_quant", [True, False])
+@pytest.mark.parametrize("blocksize", [64, 128])
+def test_quantized_as_bitsandbytes_and_read_as_described(
+    shape, quant_type, double_quant, blocksize
+):
+    W = weight(shape)
+    ours = QuantizedWeight.quantize(
+        W, quant_type=quant_type, blocksize=blocksize, double_quant=double_quant
+    )
+    data, state = quantize_4bit(
+        W, blocksize=blocksize, compress_statistics=double_quant, quant_type=quant_type
+    )
+    theirs = {"w": data, **{f"w.{k}": v for k, v in state.as_dict(packed=True).items()}}
+    stored = ours.to_tensors("w")
+    assert stored.keys() == theirs.keys()
+    for key, tensor in theirs.items():
+        assert torch.equal(stored[key], tensor), key
+    assert torch.equal(ours.dequantize(), dequantize_4bit(data, state))
+    reference = read_by_the_format(stored, "w")
+    assert torch.allclose(ours.dequantize(torch.float32).double(), reference, rtol=3e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+def test_values_are_rounded_to_the_weights_own_dtype(dtype):
+    quantized = QuantizedWeight.quantize(weight((64, 64), dtype))
+    assert quantized.dtype == quantized.dequantize().dtype == dtype
+
+
+@given(st.lists(st.integers(0, 15), min_size=1, max_size=300))
+def test_packing_is_undone_by_unpacking(codes):
+    flat = torch.tensor(codes, dtype=torch.uint8)
+    packed = pack_codes(flat)
+    assert packed.shape == (-(-len(codes) // 2), 1)
+    assert torch.equal(unpack_codes(packed, len(codes)), flat)
+
+
+def test_the_first_element_is_in_the_high_nibble():
+    assert pack_codes(torch.tensor([0xA, 0x3, 0xF], dtype=torch.uint8)).flatten().tolist() == [
+        0xA3,
+        0xF0,
+    ]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_rewriting_the_same_codes_changes_no_byte(shape):
+    quantized = QuantizedWeight.quantize(weight(shape))
+    rewritten = quantized.with_codes(quantized.codes()).to_tensors("w")
+    reread = QuantizedWeight.from_tensors("w", rewritten).to_tensors("w")
+    for key, tensor in quantized.to_tensors("w").items():
+        assert torch.equal(rewritten[key], tensor)
+        assert torch.equal(reread[key], tensor)
+
+
+def test_every_code_decodes_to_its_entry_of_the_code_book():
+    quantized = QuantizedWeight.quantize(weight((64, 64)), double_quant=False)
+    changed = quantized.with_codes(torch.arange(4096).remainder(16).to(torch.uint8))
+    values = changed.dequantize(torch.float32).view(64, 64)
+    expected = quantized.code.repeat(256).view(64, 64) * quantized.absmax.unsqueeze(1)
+    assert torch.equal(values, expected)
+
+
+def test_the_digest_follows_the_values_and_not_the_spelling_of_the_state():
+    quantized = QuantizedWeight.quantize(weight((64, 64)))
+    tensors = quantized.to_tensors("w")
+    key = "w.quant_state.bitsandbytes__nf4"
+    state = json.loads(bytes(tensors[key].tolist()))
+    respelled = json.dumps(state, indent=2).encode()
+    tensors[key] = torch.tensor(list(respelled), dtype=torch.uint8)
+    assert QuantizedWeight.from_tensors("w", tensors).digest() == quantized.digest()
+    for name in ("w", "w.absmax"):
+        changed = dict(tensors)
+        changed[name] = changed[name].clone()
+        changed[name].view(-1)[0] ^= 1
+        assert QuantizedWeight.from_tensors("w", changed).digest() != quantized.digest()
+
+
+@pytest.mark.parametrize(
+    "missing", ["w.absmax", "w.quant_map", "w.nested_absmax", "w.nested_quant_map", "w.quant_state"]
+)
+def test_a_missing_companion_is_named(missing):
+    tensors = QuantizedWeight.quantize(weight((64, 64))).to_tensors("w")
+    kept = {k: v for k, v in tensors.items() if not k.startswith(missing)}
+    with pytest.raises(QuantizedWeightError, match=missing):
+        QuantizedWeight.from_tensors("w", kept)
+
+
+@pytest.mark.parametrize("key", ["w", "w.absmax", "w.nested_absmax"])
+def test_a_companion_of_the_wrong_size_is_named(key):
+    tensors = QuantizedWeight.quantize(weight((64, 64))).to_tensors("w")
+    tensors[key] = tensors[key][:-1]
+    with pytest.raises(QuantizedWeightError, match=f"{key}:"):
+        QuantizedWeight.from_tensors("w", tensors)
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        b"not json",
+        b"{}",
+        b'{"quant_type": "int4", "blocksize": 64, "dtype": "bfloat16", "shape": [64, 64]}',
+        b'{"quant_type": "nf4", "blocksize": 3, "dtype": "bfloat16", "shape": [64, 64]}',
+        b'{"quant_type": "nf4", "blocksize": 64, "dtype": "bfloat16", "shape": [-64, -64]}',
+    ],
+)
+def test_a_damaged_state_is_named(state):
+    tensors = QuantizedWeight.quantize(weight((64, 64)), double_quant=False).to_tensors("w")
+    tensors["w.quant_state.bitsandbytes__nf4"] = torch.tensor(list(state), dtype=torch.uint8)
+    with pytest.raises(QuantizedWeightError, match="quantization state"):
+        QuantizedWeight.from_tensors("w", tensors)
