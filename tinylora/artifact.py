@@ -12,8 +12,10 @@ import hashlib
 import math
 import pickle
 import pickletools
+import struct
 import warnings
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -24,6 +26,7 @@ import torch
 from torch import Tensor
 
 from tinylora.errors import (
+    ArtifactError,
     ArtifactFieldError,
     ArtifactMissingError,
     ArtifactUnreadableError,
@@ -57,7 +60,11 @@ _CODE_OPCODES = frozenset(
 # What a damaged archive makes torch.load and zipfile raise.
 _DAMAGE = (
     zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
     pickle.UnpicklingError,
+    OSError,
+    OverflowError,
     RuntimeError,
     ValueError,
     TypeError,
@@ -189,7 +196,9 @@ def _pickle_of(path: Path, content: bytes) -> bytes:
                     "made by torch.save?"
                 )
             return archive.read(names[0])
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+    except ArtifactError:
+        raise
+    except _DAMAGE as error:
         raise ArtifactUnreadableError(
             f"{path}: not a torch.save zip archive, or truncated ({error}); copy it again from the "
             "training machine"
@@ -206,9 +215,9 @@ def _refuse_code(path: Path, pickled: bytes) -> None:
                     f"{path}: its pickle contains {named!r}, which an artifact never needs and "
                     "which could run code; do not load this file, ask for the original"
                 )
-    except (ValueError, UnicodeDecodeError) as error:
-        if isinstance(error, UnsafeArtifactError):
-            raise
+    except ArtifactError:
+        raise
+    except _DAMAGE as error:
         raise ArtifactUnreadableError(f"{path}: damaged pickle ({error})") from error
 
 
