@@ -1,0 +1,119 @@
+r"""Holding an output against the answer, byte by byte; one function a rule.
+
+``lines`` is Luogu's rule: trailing spaces and ``\r`` of a line and trailing newlines of the file
+do not count; leading spaces and tabs do. Outputs are bytes: what is not UTF-8, or holds NUL, is
+compared like anything else.
+"""
+
+import math
+import re
+from dataclasses import dataclass
+from itertools import zip_longest
+
+from evaluator.problem import DEFAULT_TOLERANCE, Checker
+
+_NUMBER = re.compile(rb"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
+_SHOWN = 60
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Whether an output is right, and the first difference where it is not."""
+
+    ok: bool
+    detail: str = ""
+
+
+def compare_output(checker: Checker, output: bytes, answer: bytes) -> Comparison:
+    """Compare by the checker's rule; special judges are programs and run elsewhere.
+
+    Raises:
+        ValueError: If the checker is a special judge.
+    """
+    if checker.kind == "lines":
+        return compare_lines(output, answer)
+    if checker.kind == "exact":
+        return compare_exact(output, answer)
+    if checker.kind == "tokens":
+        return compare_tokens(output, answer)
+    if checker.kind == "float":
+        tolerance = DEFAULT_TOLERANCE if checker.tolerance is None else checker.tolerance
+        return compare_floats(output, answer, tolerance)
+    raise ValueError(f"checker kind {checker.kind!r} is no comparison")
+
+
+def compare_lines(output: bytes, answer: bytes) -> Comparison:
+    """Compare line by line, as Luogu does."""
+    if output == answer:
+        return Comparison(True)
+    return _first_difference("line", _lines(output), _lines(answer))
+
+
+def compare_exact(output: bytes, answer: bytes) -> Comparison:
+    """Compare every byte."""
+    if output == answer:
+        return Comparison(True)
+    pairs = zip(output, answer, strict=False)
+    same = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(output), len(answer)))
+    found, wanted = _shown(output[same:]), _shown(answer[same:])
+    return Comparison(False, f"byte {same + 1}: expected {wanted}, found {found}")
+
+
+def compare_tokens(output: bytes, answer: bytes) -> Comparison:
+    """Compare the sequences of words between any white space."""
+    return _first_difference("token", output.split(), answer.split())
+
+
+def compare_floats(output: bytes, answer: bytes, tolerance: float) -> Comparison:
+    """Compare token by token, numbers up to an absolute or relative error.
+
+    Args:
+        output: What the program printed.
+        answer: The answer.
+        tolerance: Largest ``|found - expected| / max(1, |expected|)``.
+    """
+    found, wanted = output.split(), answer.split()
+    if len(found) == len(wanted):
+        pairs = zip(found, wanted, strict=True)
+        if all(_close(a, b, tolerance) for a, b in pairs):
+            return Comparison(True)
+        aligned = [b if _close(a, b, tolerance) else a for a, b in zip(found, wanted, strict=True)]
+        return _first_difference("token", aligned, wanted)
+    return _first_difference("token", found, wanted)
+
+
+def _lines(text: bytes) -> list[bytes]:
+    """Split into lines without what does not count at their ends and at the file's end."""
+    lines = [line.rstrip(b" \r") for line in text.split(b"\n")]
+    while lines and not lines[-1]:
+        lines.pop()
+    return lines
+
+
+def _close(found: bytes, wanted: bytes, tolerance: float) -> bool:
+    """Whether two tokens are equal, or numbers that are close; NaN is close to nothing."""
+    if found == wanted:
+        return True
+    if not (_NUMBER.fullmatch(found) and _NUMBER.fullmatch(wanted)):
+        return False
+    a, b = float(found), float(wanted)
+    if math.isinf(a) or math.isinf(b):
+        return a == b
+    return abs(a - b) <= tolerance * max(1.0, abs(b))
+
+
+def _first_difference(unit: str, found: list[bytes], wanted: list[bytes]) -> Comparison:
+    """Find the first place where two sequences differ."""
+    if found == wanted:
+        return Comparison(True)
+    pairs = enumerate(zip_longest(found, wanted), start=1)
+    place, (a, b) = next((n, pair) for n, pair in pairs if pair[0] != pair[1])
+    return Comparison(False, f"{unit} {place}: expected {_shown(b)}, found {_shown(a)}")
+
+
+def _shown(part: bytes | None) -> str:
+    """Show a bounded part of a text."""
+    if not part:
+        return "nothing"
+    text = part[:_SHOWN].decode("utf-8", "backslashreplace")
+    return repr(text) + ("..." if len(part) > _SHOWN else "")

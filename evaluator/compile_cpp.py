@@ -1,0 +1,89 @@
+"""Compiling a program, inside the sandbox and under limits of its own."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from evaluator.blob import Blob
+from evaluator.judge_settings import JudgeSettings
+from evaluator.problem import to_bytes
+from evaluator.sandbox_worker import Command, Limits, RunReport, SandboxWorker
+
+_FREOPEN = re.compile(r"\bfreopen\s*\([^;]*\)\s*;")
+_MESSAGE_CHARS = 4000
+# The program leaves the sandbox through standard output, so nothing of it is ever on disk.
+_SCRIPT = 'g++ "$@" && cat program'
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """Outcome of a compilation.
+
+    Attributes:
+        program: The executable, or None where there is none.
+        message: What the compiler said, cut to 4000 characters.
+    """
+
+    program: Blob | None
+    message: str
+
+
+def compile_cpp(
+    worker: SandboxWorker,
+    source: str,
+    settings: JudgeSettings,
+    headers: Mapping[str, Blob] | None = None,
+) -> Compiled:
+    """Compile one source file.
+
+    Args:
+        worker: Where to run the compiler.
+        source: C++ source.
+        settings: Standard, flags and limits.
+        headers: Files to put beside the source.
+
+    Raises:
+        SandboxError: If the sandbox failed; the source is not to blame.
+    """
+    flags = [f"-std={settings.standard}", *settings.compile_flags]
+    quiet = ["-w", "-fmax-errors=20", "-fdiagnostics-color=never"]  # bounds what it says, no more
+    argv = ["/bin/sh", "-c", _SCRIPT, "sh", *flags, *quiet, "-I.", "-o", "program", "main.cpp"]
+    text = _FREOPEN.sub(";", source) if settings.strip_freopen else source
+    main = Blob.of(text.encode("utf-8", "surrogatepass") if _odd(text) else to_bytes(text))
+    command = Command((*argv, *settings.link_flags), files={"main.cpp": main, **(headers or {})})
+    report = worker.run(command, _limits(settings))
+    message = report.stderr.decode("utf-8", "replace")[:_MESSAGE_CHARS]
+    if report.exit_code == 0 and report.reason == "exit" and report.stdout:
+        return Compiled(Blob.of(report.stdout, "program"), message)
+    return Compiled(None, _what_stopped_it(report) + message)
+
+
+def _odd(text: str) -> bool:
+    """Whether a text (from a JSON file) holds surrogates that stand for no byte."""
+    return any("\ud800" <= c <= "\udfff" and not "\udc80" <= c <= "\udcff" for c in text)
+
+
+def _limits(settings: JudgeSettings) -> Limits:
+    """Limits of a compilation; the processes are g++'s own, so their number is no danger."""
+    return Limits(
+        cpu_ms=settings.compile_cpu_ms,
+        wall_ms=settings.compile_wall_ms,
+        memory_kib=None,
+        address_space_bytes=settings.compile_memory_kib * 1024,
+        stack_bytes=64 << 20,
+        file_bytes=settings.compile_file_kib * 1024,
+        box_bytes=4 * settings.compile_file_kib * 1024,
+        processes=256,
+        devices=("null",),
+    )
+
+
+def _what_stopped_it(report: RunReport) -> str:
+    """Say which limit stopped a compilation, if one did."""
+    if report.reason != "exit":
+        return f"the compiler was stopped at its {report.reason} limit\n"
+    if report.output_full:
+        return "the compiler wrote more than it may\n"
+    if report.signal is not None:
+        return f"the compiler was ended by signal {report.signal}\n"
+    return ""

@@ -1,0 +1,164 @@
+"""Judging programs: all cores, results as they finish, every distinct program once."""
+
+import logging
+import os
+import queue
+import threading
+from collections.abc import Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+
+from evaluator.blob import Blob
+from evaluator.compile_cpp import compile_cpp
+from evaluator.errors import SandboxError
+from evaluator.judge_settings import JudgeSettings
+from evaluator.problem import Problem, TestCase
+from evaluator.run_gate import RunGate
+from evaluator.run_test import TestBench, run_test
+from evaluator.sandbox import Sandbox
+from evaluator.sandbox_worker import SandboxWorker
+from evaluator.special_judge import SpecialJudges
+from evaluator.verdicts import ProgramVerdict, TestVerdict, failed_before_tests, program_verdict
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class JudgeJob:
+    """One program to judge.
+
+    Attributes:
+        key: The caller's name for it; comes back with the verdict.
+        problem: The problem it should solve.
+        code: C++ source, or None where none was found.
+        no_code_reason: Why there is none.
+    """
+
+    key: tuple[str, ...]
+    problem: Problem
+    code: str | None
+    no_code_reason: str | None = None
+
+
+def judge_jobs(
+    jobs: Iterable[JudgeJob], settings: JudgeSettings, sandbox: Sandbox
+) -> Iterator[tuple[tuple[str, ...], ProgramVerdict]]:
+    """Judge programs in parallel; yields (key, verdict) as they finish, in no fixed order.
+
+    Jobs of the same problem object and the same code are judged once and share the verdict. Jobs
+    are taken from the iterable as workers get free. Closing the iterator ends everything that
+    still runs.
+
+    Args:
+        jobs: The programs.
+        settings: How to compile and run them.
+        sandbox: From :func:`evaluator.sandbox.probe_sandbox`.
+    """
+    with _Pool(settings, sandbox) as pool:
+        yield from pool.judge(iter(jobs))
+
+
+class _Pool:
+    """The workers of one :func:`judge_jobs` call."""
+
+    def __init__(self, settings: JudgeSettings, sandbox: Sandbox) -> None:
+        self._size = settings.workers or len(os.sched_getaffinity(0))
+        self._bench = TestBench(settings, RunGate(), SpecialJudges(settings))
+        self._stop = threading.Event()
+        self._workers = [sandbox.worker() for _ in range(self._size)]
+        self._idle: queue.SimpleQueue[SandboxWorker] = queue.SimpleQueue()
+        for worker in self._workers:
+            self._idle.put(worker)
+        self._threads = ThreadPoolExecutor(self._size, thread_name_prefix="judge")
+
+    def __enter__(self) -> "_Pool":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for worker in self._workers:
+            worker.abort()
+        self._threads.shutdown(wait=True, cancel_futures=True)
+        for worker in self._workers:
+            worker.close()
+
+    def judge(self, jobs: Iterator[JudgeJob]) -> Iterator[tuple[tuple[str, ...], ProgramVerdict]]:
+        """Keep the workers busy; see :func:`judge_jobs`."""
+        pending: set[Future[ProgramVerdict]] = set()
+        waiting: dict[Future[ProgramVerdict], list[tuple[str, ...]]] = {}
+        known: dict[tuple[int, str], Future[ProgramVerdict]] = {}
+        problems: dict[int, Problem] = {}  # holds the objects whose identities are keys
+        for job in jobs:
+            if job.code is None:
+                detail = f"no code was found ({job.no_code_reason or 'no reason given'})"
+                yield job.key, failed_before_tests("CE", detail)
+                continue
+            identity = (id(job.problem), job.code)
+            problems[id(job.problem)] = job.problem
+            if identity not in known:
+                known[identity] = self._threads.submit(self._judge, job.problem, job.code)
+                pending.add(known[identity])
+            if known[identity] in pending:
+                waiting.setdefault(known[identity], []).append(job.key)
+            else:
+                yield job.key, known[identity].result()
+            while len(pending) >= 2 * self._size:
+                yield from self._finished(pending, waiting)
+        while pending:
+            yield from self._finished(pending, waiting)
+
+    @staticmethod
+    def _finished(
+        pending: set[Future[ProgramVerdict]],
+        waiting: dict[Future[ProgramVerdict], list[tuple[str, ...]]],
+    ) -> Iterator[tuple[tuple[str, ...], ProgramVerdict]]:
+        """Wait for at least one verdict and give it to all that asked for it."""
+        done, _ = wait(pending, return_when=FIRST_COMPLETED)
+        for future in done:
+            pending.discard(future)
+            for key in waiting.pop(future):
+                yield key, future.result()
+
+    def _judge(self, problem: Problem, code: str) -> ProgramVerdict:
+        """Judge one program on an idle worker."""
+        worker = self._idle.get()
+        try:
+            return self._compile_and_run(worker, problem, code)
+        finally:
+            self._idle.put(worker)
+
+    def _compile_and_run(
+        self, worker: SandboxWorker, problem: Problem, code: str
+    ) -> ProgramVerdict:
+        """Compile, then run all tests; trouble of the sandbox is tried twice and then UKE."""
+        try:
+            compiled = compile_cpp(worker, code, self._bench.settings)
+        except SandboxError as first:
+            self._note(problem, "compilation", first)
+            try:
+                compiled = compile_cpp(worker, code, self._bench.settings)
+            except SandboxError as error:
+                return failed_before_tests("UKE", str(error))
+        if compiled.program is None:
+            return failed_before_tests("CE", "does not compile", compiled.message)
+        tests = [self._run(worker, compiled.program, problem, test) for test in problem.tests]
+        compiled.program.close()
+        return program_verdict(problem, tests, compiled.message)
+
+    def _run(
+        self, worker: SandboxWorker, program: Blob, problem: Problem, test: TestCase
+    ) -> TestVerdict:
+        """Run one test; trouble of the sandbox is tried twice and then UKE."""
+        try:
+            return run_test(self._bench, worker, program, problem, test)
+        except SandboxError as first:
+            self._note(problem, f"test {test.name!r}", first)
+            try:
+                return run_test(self._bench, worker, program, problem, test)
+            except SandboxError as error:
+                return TestVerdict(test.name, "UKE", 0.0, 0, 0, detail=str(error))
+
+    def _note(self, problem: Problem, what: str, error: SandboxError) -> None:
+        """Report trouble of the sandbox, unless it was told to stop."""
+        if not self._stop.is_set():
+            logger.warning("problem %s, %s: %s; once more", problem.id, what, error)

@@ -1,0 +1,66 @@
+"""Settings of the judge; a frozen value that a run records."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from evaluator.errors import ConfigError
+
+STANDARDS = ("c++98", "c++11", "c++14", "c++17", "c++20", "c++23")
+
+
+@dataclass(frozen=True)
+class JudgeSettings:
+    """How programs are compiled and run.
+
+    Attributes:
+        standard: C++ standard.
+        compile_flags: Flags before the source file.
+        link_flags: Flags after it.
+        compile_cpu_ms: CPU milliseconds of each process of a compilation.
+        compile_wall_ms: Wall milliseconds of a compilation; generous, for loaded machines.
+        compile_memory_kib: Address space of each process of a compilation.
+        compile_file_kib: Size of any file that a compilation writes.
+        wall_multiple: Wall limit of a test in multiples of its CPU limit.
+        extra_time_factor: A test is killed at this multiple of its CPU limit. A program that ends
+            between the limit and the kill is run again, alone, before its TLE counts.
+        output_kib: Standard output and error of a test, each (OLE beyond it).
+        workers: Programs judged at the same time; None means one for each core.
+        strip_freopen: Remove calls of freopen, as the upstream project does.
+        unsafe: Allow the sandbox rung without isolation.
+        testlib_path: The ``testlib.h`` that special judges include.
+
+    Raises:
+        ConfigError: If a value makes no sense.
+    """
+
+    standard: str = "c++14"
+    compile_flags: tuple[str, ...] = ("-O2", "-DONLINE_JUDGE")
+    link_flags: tuple[str, ...] = ("-lm",)
+    compile_cpu_ms: int = 10_000
+    compile_wall_ms: int = 60_000
+    compile_memory_kib: int = 2 << 20
+    compile_file_kib: int = 64 << 10
+    wall_multiple: float = 3.0
+    extra_time_factor: float = 1.25
+    output_kib: int = 32 << 10
+    workers: int | None = None
+    strip_freopen: bool = False
+    unsafe: bool = False
+    testlib_path: Path | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse values that make no sense."""
+        if self.standard not in STANDARDS:
+            raise ConfigError(f"standard is {self.standard!r}, allowed are {', '.join(STANDARDS)}")
+        if self.workers is not None and self.workers < 1:
+            raise ConfigError(f"workers is {self.workers}, expected at least 1")
+        if self.extra_time_factor < 1 or self.wall_multiple < self.extra_time_factor:
+            raise ConfigError(
+                f"expected 1 <= extra_time_factor <= wall_multiple, found "
+                f"{self.extra_time_factor} and {self.wall_multiple}"
+            )
+        for name in ("compile_cpu_ms", "compile_wall_ms", "compile_memory_kib", "output_kib"):
+            if getattr(self, name) <= 0:
+                raise ConfigError(f"{name} is {getattr(self, name)}, expected more than 0")
+        if self.testlib_path is not None and not self.testlib_path.is_file():
+            raise ConfigError(f"testlib_path {self.testlib_path} is not a file")

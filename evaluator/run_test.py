@@ -1,0 +1,112 @@
+"""Running a compiled program on one test, and naming what happened."""
+
+from dataclasses import dataclass
+
+from evaluator.blob import Blob
+from evaluator.compare_output import compare_output
+from evaluator.judge_settings import JudgeSettings
+from evaluator.problem import Problem, TestCase, to_bytes
+from evaluator.run_gate import RunGate
+from evaluator.sandbox_worker import Command, Limits, RunReport, SandboxWorker
+from evaluator.special_judge import SpecialJudges
+from evaluator.verdicts import TestVerdict, Verdict
+
+# What a program may map without touching it; residency is what counts.
+_UNTOUCHED_BYTES = 4 << 30
+
+
+@dataclass(frozen=True)
+class TestBench:
+    """What all tests of a judge share."""
+
+    __test__ = False
+
+    settings: JudgeSettings
+    gate: RunGate
+    special_judges: SpecialJudges
+
+
+def run_test(
+    bench: TestBench, worker: SandboxWorker, program: Blob, problem: Problem, test: TestCase
+) -> TestVerdict:
+    """Run a program on one test.
+
+    A TLE near the limit may be the machine's doing, so that it is run again while nothing else
+    of this judge runs, and the second run counts.
+
+    Raises:
+        SandboxError: If the sandbox failed.
+    """
+    time_ms, _ = problem.limits(test)
+    limits = _limits(bench.settings, problem, test)
+    command = Command(("program",), program=program, stdin=Blob.of(to_bytes(test.input)))
+    with bench.gate.together():
+        report = worker.run(command, limits)
+    if _is_near_limit(report, time_ms):
+        with bench.gate.alone():
+            report = worker.run(command, limits)
+    verdict, share, detail = _judge_report(bench, worker, report, problem, test)
+    return TestVerdict(
+        name=test.name,
+        verdict=verdict,
+        score=share * test.score,
+        time_ms=round(report.cpu_ms),
+        memory_kib=report.memory_kib,
+        exit_code=report.exit_code,
+        signal=report.signal,
+        detail=detail,
+    )
+
+
+def _limits(settings: JudgeSettings, problem: Problem, test: TestCase) -> Limits:
+    """Limits of one test; an answer longer than the output limit raises it."""
+    time_ms, memory_kib = problem.limits(test)
+    return Limits(
+        cpu_ms=round(time_ms * settings.extra_time_factor),
+        wall_ms=round(time_ms * settings.wall_multiple),
+        memory_kib=memory_kib,
+        address_space_bytes=memory_kib * 1024 + _UNTOUCHED_BYTES,
+        stack_bytes=memory_kib * 1024,  # as on Luogu: deep recursion may use all of the memory
+        file_bytes=max(settings.output_kib * 1024, 2 * len(test.output.encode("utf-8", "replace"))),
+    )
+
+
+def _is_near_limit(report: RunReport, time_ms: int) -> bool:
+    """Whether a time-out might not happen on a quiet machine."""
+    if report.reason == "wall":
+        return report.cpu_ms > time_ms / 2
+    return report.reason == "exit" and report.cpu_ms > time_ms
+
+
+def _judge_report(
+    bench: TestBench, worker: SandboxWorker, report: RunReport, problem: Problem, test: TestCase
+) -> tuple[Verdict, float, str]:
+    """Name what happened: verdict, share of the points, detail."""
+    time_ms, memory_kib = problem.limits(test)
+    if report.output_full:
+        return "OLE", 0.0, "more output than allowed"
+    if report.reason == "memory" or report.memory_kib > memory_kib:
+        return "MLE", 0.0, f"{report.memory_kib} KiB, allowed are {memory_kib}"
+    if report.reason == "wall":
+        return "TLE", 0.0, f"asleep: {report.wall_ms:.0f} ms passed, {report.cpu_ms:.0f} ms used"
+    if report.reason == "cpu" or report.cpu_ms > time_ms:
+        return "TLE", 0.0, f"{report.cpu_ms:.0f} ms, allowed are {time_ms}"
+    if report.signal is not None:
+        return "RE", 0.0, f"signal {report.signal}{_said(report)}"
+    if report.exit_code != 0:
+        return "RE", 0.0, f"exit code {report.exit_code}{_said(report)}"
+    answer = to_bytes(test.output)
+    if problem.checker.source is not None:
+        inp = to_bytes(test.input)
+        said = bench.special_judges.check(
+            worker, problem.checker.source, inp, report.stdout, answer
+        )
+        return said.verdict, said.share, said.detail
+    comparison = compare_output(problem.checker, report.stdout, answer)
+    return ("AC", 1.0, "") if comparison.ok else ("WA", 0.0, comparison.detail)
+
+
+def _said(report: RunReport) -> str:
+    """The start of what a crashed program wrote to standard error."""
+    text = report.stderr[:200].decode("utf-8", "backslashreplace").strip()
+    return f": {text}" if text else ""

@@ -1,0 +1,119 @@
+"""Verdicts of tests and programs, and how scores add up.
+
+========  ===========================================================================
+AC        accepted
+CE        does not compile, or there is no code
+PC        partial points of a special judge
+WA        wrong answer
+RE        ended by a signal or an exit code other than 0
+TLE       CPU time over the limit, or asleep until the wall limit
+MLE       resident memory over the limit
+OLE       more output than allowed
+UKE       the judge itself failed; nothing is known about the program
+========  ===========================================================================
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from evaluator.problem import Problem
+
+Verdict = Literal["AC", "CE", "PC", "WA", "RE", "TLE", "MLE", "OLE", "UKE"]
+
+
+@dataclass(frozen=True)
+class TestVerdict:
+    """Outcome of one test.
+
+    Attributes:
+        name: The test's name.
+        verdict: Its verdict.
+        score: Points got, out of the test's points.
+        time_ms: CPU milliseconds.
+        memory_kib: Peak resident KiB of the program alone.
+        exit_code: Or None where a signal ended it or it did not run.
+        signal: Or None.
+        detail: For people: the first difference, the limit, the checker's message.
+    """
+
+    __test__ = False
+
+    name: str
+    verdict: Verdict
+    score: float
+    time_ms: int
+    memory_kib: int
+    exit_code: int | None = None
+    signal: int | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class ProgramVerdict:
+    """Outcome of one program on one problem.
+
+    Attributes:
+        verdict: AC if all tests are; else the first other verdict in the tests' order, UKE only
+            where no test shows a fault of the program.
+        score: 0 to 100.
+        subtasks: Subtask id -> points got (the minimum of its tests).
+        tests: In the problem's order; empty for CE.
+        compile_message: What the compiler said.
+        detail: For CE and UKE: why.
+    """
+
+    verdict: Verdict
+    score: float
+    tests: tuple[TestVerdict, ...]
+    subtasks: Mapping[int, float] = field(default_factory=dict)
+    compile_message: str = ""
+    detail: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Whether all tests are AC."""
+        return self.verdict == "AC"
+
+
+def failed_before_tests(verdict: Verdict, detail: str, message: str = "") -> ProgramVerdict:
+    """Give the verdict of a program that never ran."""
+    return ProgramVerdict(verdict, 0.0, (), compile_message=message, detail=detail)
+
+
+def program_verdict(
+    problem: Problem, tests: Sequence[TestVerdict], message: str = ""
+) -> ProgramVerdict:
+    """Combine the verdicts of all tests of a problem, in its order.
+
+    A subtask gives the minimum of its tests' points; tests without a subtask count by themselves.
+    The score is the share of all points, out of 100.
+    """
+    got: dict[int, list[float]] = defaultdict(list)
+    full: dict[int, list[float]] = defaultdict(list)
+    total = possible = 0.0
+    for case, test in zip(problem.tests, tests, strict=True):
+        if case.subtask is None:
+            total += test.score
+            possible += case.score
+        else:
+            got[case.subtask].append(test.score)
+            full[case.subtask].append(case.score)
+    subtasks = {subtask: min(points) for subtask, points in sorted(got.items())}
+    total += sum(subtasks.values())
+    possible += sum(min(points) for points in full.values())
+    verdict = _combined([test.verdict for test in tests])
+    score = 100 * total / possible if possible else 100.0 * (verdict == "AC")
+    details = (test.detail for test in tests if test.verdict == verdict == "UKE")
+    return ProgramVerdict(
+        verdict, score, tuple(tests), subtasks, compile_message=message, detail=next(details, "")
+    )
+
+
+def _combined(verdicts: Sequence[Verdict]) -> Verdict:
+    """Combine verdicts: the first fault of the program, else UKE, else AC."""
+    faults = [verdict for verdict in verdicts if verdict not in ("AC", "UKE")]
+    if faults:
+        return faults[0]
+    return "UKE" if "UKE" in verdicts else "AC"
