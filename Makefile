@@ -1,0 +1,42 @@
+# Everything runs in one virtual environment, made on first use.
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+DEMO := build/demo
+FORMATS := nf4 nf4-embedded bf16
+
+.PHONY: setup demo test lint type bench gpu clean
+
+setup: $(VENV)/.ready
+
+# torch first and alone, so that its own index or wheel is taken as the constraints say
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt torch
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+# Export the demo artifact in three formats, evaluate base, restored and the three, print the table.
+demo: setup
+	for format in $(FORMATS); do \
+	  $(BIN)/tinylora-export merge --base demo/base --artifact demo/tiny_lora_v.pt \
+	    --factor-store $(DEMO)/factors --format $$format --out $(DEMO)/$$format --overwrite || exit 1; \
+	done
+	$(BIN)/tinylora-eval run configs/demo.yaml
+
+test: setup
+	$(BIN)/python -m pytest -m "not gpu and not network"
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+type: setup
+	$(BIN)/mypy
+
+gpu: setup
+	$(BIN)/python -m pytest -m gpu tests/gpu
+
+clean:
+	rm -rf build $(VENV)
