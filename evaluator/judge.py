@@ -4,7 +4,7 @@ import logging
 import os
 import queue
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
@@ -42,7 +42,7 @@ class JudgeJob:
 
 def judge_jobs(
     jobs: Iterable[JudgeJob], settings: JudgeSettings, sandbox: Sandbox
-) -> Iterator[tuple[tuple[str, ...], ProgramVerdict]]:
+) -> Generator[tuple[tuple[str, ...], ProgramVerdict], None, None]:
     """Judge programs in parallel; yields (key, verdict) as they finish, in no fixed order.
 
     Jobs of the same problem object and the same code are judged once and share the verdict. Jobs

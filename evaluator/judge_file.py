@@ -1,0 +1,269 @@
+"""Judging a file of completions, without any model.
+
+The completions are JSON lines ``{"problem": id, "sample": int, "completion": str}``. The output
+folder gets ``judge.json`` (what was judged, and how) and ``verdicts.jsonl``, one row for each
+problem and sample, appended as made. A run that was killed is resumed by the same call: whole rows
+are kept, a torn last line and rows that were UKE are judged again. When all are there the file is
+put into the order of the completions.
+"""
+
+import fcntl
+import hashlib
+import json
+import logging
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from evaluator.errors import CompletionsError, RecordsError
+from evaluator.extract import extract_code
+from evaluator.judge import JudgeJob, judge_jobs
+from evaluator.judge_settings import JudgeSettings
+from evaluator.sandbox import Sandbox, probe_sandbox
+from evaluator.suite import Suite, load_suite
+from evaluator.verdicts import ProgramVerdict
+
+logger = logging.getLogger(__name__)
+
+Key = tuple[str, int]
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class JudgeSummary:
+    """What a run of :func:`judge_completions` did.
+
+    Attributes:
+        verdicts_path: The file of verdicts.
+        total: Rows in it.
+        judged: Rows that this call judged; the others were there before.
+        counts: Verdict -> rows.
+        without_code: Rows in whose completion no code was found (counted under CE).
+    """
+
+    verdicts_path: Path
+    total: int
+    judged: int
+    counts: Mapping[str, int]
+    without_code: int
+
+
+def judge_completions(
+    suite: Suite | str | Path,
+    completions: str | Path,
+    out: str | Path,
+    settings: JudgeSettings | None = None,
+    sandbox: Sandbox | None = None,
+    progress: Progress | None = None,
+) -> JudgeSummary:
+    """Judge every completion of a file.
+
+    Args:
+        suite: A suite, or the path of one (an own-form folder or an upstream jsonl).
+        completions: The file of completions.
+        out: The output folder; made where it is missing.
+        settings: How to compile and run; None means the defaults.
+        sandbox: Where; None probes for one.
+        progress: Called with (rows done, rows in all) at the start and after every row.
+
+    Raises:
+        SuiteError: If the suite cannot be used.
+        CompletionsError: If the file is missing, malformed, or names a problem that is not there.
+        RecordsError: If the folder holds verdicts of something else, or is in use.
+        SandboxUnavailableError: If programs cannot be run here.
+    """
+    settings = settings or JudgeSettings()
+    suite = suite if isinstance(suite, Suite) else load_suite(suite)
+    rows = read_completions(Path(completions), suite)
+    sandbox = sandbox or probe_sandbox(settings.unsafe)
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    with _sole_user(out):
+        _check_manifest(out / "judge.json", suite, settings, sandbox)
+        path = out / "verdicts.jsonl"
+        kept = _kept_verdicts(path, rows)
+        todo = {key: text for key, text in rows.items() if key not in kept}
+        if progress is not None:
+            progress(len(kept), len(rows))
+        with path.open("a", encoding="utf-8") as stream:
+            for row in _judge(suite, todo, settings, sandbox):
+                kept[row["problem"], row["sample"]] = row
+                stream.write(_line(row))
+                stream.flush()
+                if progress is not None:
+                    progress(len(kept), len(rows))
+        _write_whole(path, "".join(_line(kept[key]) for key in rows))
+    counts = Counter(row["verdict"] for row in kept.values())
+    without = sum(row["extraction"] == "none" for row in kept.values())
+    return JudgeSummary(path, len(rows), len(todo), dict(sorted(counts.items())), without)
+
+
+def read_completions(path: Path, suite: Suite) -> dict[Key, str]:
+    """Read a file of completions: (problem, sample) -> text, in the file's order.
+
+    Raises:
+        CompletionsError: Naming the line, if the file cannot be used.
+    """
+    known = suite.by_id()
+    rows: dict[Key, str] = {}
+    for where, row in _json_lines(path):
+        key, text = _completion(where, row)
+        if key[0] not in known:
+            raise CompletionsError(
+                f"{where}: problem {key[0]!r} is not in suite {suite.name!r} "
+                f"({len(known)} problems, such as {', '.join(list(known)[:3])})"
+            )
+        if rows.setdefault(key, text) != text:
+            raise CompletionsError(f"{where}: problem {key[0]!r}, sample {key[1]} stands twice")
+    if not rows:
+        raise CompletionsError(f"{path}: no completions in it")
+    return rows
+
+
+def _json_lines(path: Path) -> Iterator[tuple[str, Any]]:
+    """Yield (place, object) of every line that is not blank."""
+    try:
+        with path.open(encoding="utf-8", newline="\n") as stream:
+            for number, line in enumerate(stream, start=1):
+                if not line.strip():
+                    continue
+                try:
+                    yield f"{path}, line {number}", json.loads(line)
+                except json.JSONDecodeError as error:
+                    torn = (
+                        "" if line.endswith("\n") else "; the line is torn: was its writer killed?"
+                    )
+                    raise CompletionsError(
+                        f"{path}, line {number}: not JSON ({error}){torn}"
+                    ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise CompletionsError(f"{path}: cannot be read ({error})") from error
+
+
+def _completion(where: str, row: Any) -> tuple[Key, str]:
+    """Check one row of completions."""
+    if not isinstance(row, dict):
+        raise CompletionsError(f"{where}: expected an object, found {type(row).__name__}")
+    problem, sample, text = row.get("problem"), row.get("sample", 0), row.get("completion")
+    if isinstance(problem, bool) or not isinstance(problem, str | int):
+        raise CompletionsError(f"{where}: 'problem' is {problem!r}, expected the id of a problem")
+    if isinstance(sample, bool) or not isinstance(sample, int):
+        raise CompletionsError(f"{where}: 'sample' is {sample!r}, expected a whole number")
+    if not isinstance(text, str):
+        found = type(text).__name__
+        raise CompletionsError(f"{where}: 'completion' is of type {found}, expected a string")
+    return (str(problem), sample), text
+
+
+@contextmanager
+def _sole_user(folder: Path) -> Iterator[None]:
+    """Hold a folder against a second judge; the lock ends with this process, however it ends."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise RecordsError(f"{folder}: another judge is writing there") from error
+        yield
+    finally:
+        os.close(handle)
+
+
+def _check_manifest(path: Path, suite: Suite, settings: JudgeSettings, sandbox: Sandbox) -> None:
+    """Write down what is judged and how, or hold it against what a former call wrote."""
+    how = {k: v for k, v in asdict(settings).items() if k != "workers"}
+    how["testlib_path"] = None if settings.testlib_path is None else str(settings.testlib_path)
+    manifest = {"suite": suite.name, "suite_digest": suite.digest, "settings": how}
+    manifest = json.loads(json.dumps({**manifest, "sandbox": asdict(sandbox.info)}))
+    if not path.exists():
+        _write_whole(path, json.dumps(manifest, indent=2) + "\n")
+        return
+    former = json.loads(path.read_text(encoding="utf-8"))
+    for key in ("suite_digest", "settings"):
+        if former.get(key) != manifest[key]:
+            raise RecordsError(
+                f"{path}: the verdicts there were made with another {key} "
+                f"({former.get(key)!r:.200}, now {manifest[key]!r:.200}); use a new folder"
+            )
+    if former["sandbox"]["rung"] != sandbox.info.rung:
+        logger.warning("%s: begun in sandbox %s", path, former["sandbox"]["rung"])
+
+
+def _kept_verdicts(path: Path, rows: Mapping[Key, str]) -> dict[Key, dict[str, Any]]:
+    """Read the verdicts of a former call; a torn last line is cut off the file."""
+    if not path.exists():
+        return {}
+    data = path.read_bytes()
+    whole = data[: data.rfind(b"\n") + 1]
+    if len(whole) < len(data):
+        os.truncate(path, len(whole))
+    kept: dict[Key, dict[str, Any]] = {}
+    for number, line in enumerate(whole.splitlines(), start=1):
+        try:
+            row = json.loads(line)
+            key = (row["problem"], row["sample"])
+            digest = row["completion_sha256"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise RecordsError(f"{path}, line {number}: not a verdict ({error!r})") from error
+        if key not in rows:
+            raise RecordsError(f"{path}, line {number}: no completion of {key} any more")
+        if digest != _digest(rows[key]):
+            raise RecordsError(f"{path}, line {number}: was judged for another text of {key}")
+        if row["verdict"] != "UKE":
+            kept[key] = row
+    return kept
+
+
+def _judge(
+    suite: Suite, todo: Mapping[Key, str], settings: JudgeSettings, sandbox: Sandbox
+) -> Iterator[dict[str, Any]]:
+    """Judge what is left; yields finished rows."""
+    problems = suite.by_id()
+    extractions = {key: extract_code(text) for key, text in todo.items()}
+    jobs = (
+        JudgeJob((key[0], str(key[1])), problems[key[0]], found.code, found.reason)
+        for key, found in extractions.items()
+    )
+    with closing(judge_jobs(jobs, settings, sandbox)) as verdicts:
+        for (problem, sample), verdict in verdicts:
+            key = (problem, int(sample))
+            yield _row(key, verdict, extractions[key].how, todo[key])
+
+
+def _row(key: Key, verdict: ProgramVerdict, how: str, completion: str) -> dict[str, Any]:
+    """Build one row of ``verdicts.jsonl``."""
+    return {
+        "problem": key[0],
+        "sample": key[1],
+        "verdict": verdict.verdict,
+        "score": verdict.score,
+        "subtasks": {str(k): v for k, v in verdict.subtasks.items()},
+        "extraction": how,
+        "detail": verdict.detail,
+        "compile_message": verdict.compile_message,
+        "tests": [asdict(test) for test in verdict.tests],
+        "completion_sha256": _digest(completion),
+    }
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    """Spell one row; ASCII, so that no text can tear a line or fail to encode."""
+    return json.dumps(row, ensure_ascii=True) + "\n"
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Replace a file at once, so that a kill leaves the old one or the new one."""
+    part = path.with_name(path.name + ".part")
+    with part.open("w", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    part.replace(path)
