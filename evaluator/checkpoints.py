@@ -5,6 +5,7 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
@@ -24,6 +25,8 @@ class Checkpoint:
         directory: Where they lie.
         digest: sha256 over names and contents of all files of the directory.
         artifact_digest: sha256 of the artifact, for a restored arm.
+        quantized: Whether the stored weights are quantized.
+        positions: Longest context, where the configuration names one.
         weight_bytes: Size of the weight files, with the artifact where there is one.
         capture: Share of the delta that the stored weights hold, from ``fidelity.json``.
         residual: What they miss, relative to the delta, likewise.
@@ -32,6 +35,8 @@ class Checkpoint:
     directory: Path
     digest: str
     artifact_digest: str | None
+    quantized: bool
+    positions: int | None
     weight_bytes: int
     capture: float | None
     residual: float | None
@@ -63,11 +68,14 @@ def find_checkpoint(arm: ArmConfig) -> Checkpoint:
     if artifact is not None and not artifact.is_file():
         raise ModelError(f"arm {arm.name}: no artifact at {artifact}")
     capture, residual = _fidelity(directory / "fidelity.json")
+    model_config = _read_object(directory / "config.json")
     size = sum(p.stat().st_size for p in weights) + (artifact.stat().st_size if artifact else 0)
     return Checkpoint(
         directory=directory,
         digest=_digest(files),
         artifact_digest=_digest([artifact]) if artifact else None,
+        quantized=model_config.get("quantization_config") is not None,
+        positions=model_config.get("max_position_embeddings"),
         weight_bytes=size,
         capture=capture,
         residual=residual,
@@ -103,11 +111,23 @@ def _fidelity(path: Path) -> tuple[float | None, float | None]:
     if not path.is_file():
         return None, None
     try:
-        total = json.loads(path.read_text(encoding="utf-8"))["total"]
-        values = total.get("capture"), total.get("residual")
+        total = _read_object(path)["total"]
+        capture, residual = (
+            None if total.get(name) is None else float(total[name])
+            for name in ("capture", "residual")
+        )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(
-            f"{path}: expected an object with total.capture and total.residual ({error!r})"
+            f"{path}: expected an object with numbers total.capture and total.residual ({error!r})"
         ) from error
-    capture, residual = (None if value is None else float(value) for value in values)
     return capture, residual
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path}: cannot be read as JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise ModelError(f"{path}: expected an object, found {type(content).__name__}")
+    return content

@@ -4,7 +4,7 @@ Relative paths in it are resolved against the directory in which the command run
 other command-line argument are, so a configuration may be kept anywhere.
 """
 
-import hashlib
+import json
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from evaluator.errors import ConfigError
+from evaluator.judge_settings import JudgeSettings
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$", max_length=64)]
 ComputeDtype = Literal["float32", "bfloat16", "float16"]
@@ -95,9 +96,33 @@ class EquivalenceConfig(_Section):
 
 
 class JudgeConfig(_Section):
-    """How programs are judged; the fields are those of ``evaluator.judge.JudgeSettings``."""
+    """How programs are judged; the fields mean what they do in ``JudgeSettings``.
+
+    ``unsafe`` is not among them: it is asked for on the command line, at every start.
+    """
 
     standard: str = "c++14"
+    compile_flags: Annotated[tuple[str, ...], Field(strict=False)] = ("-O2", "-DONLINE_JUDGE")
+    link_flags: Annotated[tuple[str, ...], Field(strict=False)] = ("-lm",)
+    wall_multiple: float = 3.0
+    extra_time_factor: float = 1.25
+    output_kib: int = 32 << 10
+    workers: int | None = None
+    strip_freopen: bool = False
+    testlib_path: Annotated[Path, Field(strict=False)] | None = None
+
+    @model_validator(mode="after")
+    def _judge_takes_them(self) -> Self:
+        self.settings(unsafe=False)
+        return self
+
+    def settings(self, *, unsafe: bool) -> JudgeSettings:
+        """The judge's own form.
+
+        Raises:
+            ConfigError: A value makes no sense.
+        """
+        return JudgeSettings(**dict(self), unsafe=unsafe)
 
 
 class RunConfig(_Section):
@@ -171,10 +196,11 @@ def dump_config(config: RunConfig) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-def config_digest(config: RunConfig) -> str:
-    """sha256 of all fields but ``out``: a run directory may be moved."""
-    content = config.model_dump_json(exclude={"out"})
-    return hashlib.sha256(content.encode()).hexdigest()
+def deciding_fields(config: RunConfig) -> dict[str, Any]:
+    """The fields that decide the records: all but the directory and the number of workers."""
+    hidden: dict[str, Any] = {"out": True, "judge": {"workers"}}
+    fields: dict[str, Any] = json.loads(config.model_dump_json(exclude=hidden))
+    return fields
 
 
 def _describe(error: ValidationError) -> str:

@@ -11,7 +11,6 @@ from the checkpoint (they would be drawn at random), and a 4-bit load that quant
 
 import gc
 import importlib.util
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,11 +27,12 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from evaluator.checkpoints import ADAPTER_CONFIG
+from evaluator.checkpoints import ADAPTER_CONFIG, Checkpoint
 from evaluator.config import ArmConfig, ComputeDtype
 from evaluator.errors import ModelError
 from tinylora import (
     DeltaOptions,
+    FactorStore,
     TinyLoRAGlobalParams,
     TinyLoRALinear,
     load_artifact,
@@ -76,24 +76,29 @@ def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
 
 @contextmanager
 def loaded_model(
-    arm: ArmConfig, directory: Path, compute_dtype: ComputeDtype, device: torch.device
+    arm: ArmConfig,
+    checkpoint: Checkpoint,
+    compute_dtype: ComputeDtype,
+    device: torch.device,
+    factors: Path,
 ) -> Iterator[PreTrainedModel]:
     """One arm's model, in memory only inside the ``with``.
 
     Args:
         arm: How to load it, and the artifact to restore.
-        directory: Its checkpoint.
+        checkpoint: Its files.
         compute_dtype: What it computes in.
         device: Where.
+        factors: Directory in which SVD factors of the base are kept between starts.
 
     Raises:
         ModelError: It cannot be loaded, or would load as something else.
         TinyLoRAError: The artifact does not fit.
     """
-    model = _load(arm, directory, device)
+    model = _load(arm, checkpoint, device)
     if arm.artifact is not None:
         options = DeltaOptions(formula=arm.formula, rng=arm.rng, numerics=arm.numerics)
-        restore(model, load_artifact(arm.artifact), options)
+        restore(model, load_artifact(arm.artifact), options, FactorStore(factors))
     compute_in(model, getattr(torch, compute_dtype))
     model.eval()
     try:
@@ -134,14 +139,14 @@ def compute_in(model: PreTrainedModel, dtype: torch.dtype) -> None:
                 setattr(module, name, buffer.to(dtype))
 
 
-def _load(arm: ArmConfig, directory: Path, device: torch.device) -> PreTrainedModel:
-    quantized = _is_quantized(directory)
-    if arm.load == "nf4" and quantized:
+def _load(arm: ArmConfig, checkpoint: Checkpoint, device: torch.device) -> PreTrainedModel:
+    directory = checkpoint.directory
+    if arm.load == "nf4" and checkpoint.quantized:
         raise ModelError(
             f"arm {arm.name}: load: nf4 quantizes a 16-bit checkpoint while loading, but "
             f"{directory} is quantized already; use load: auto"
         )
-    four_bit = arm.load == "nf4" or quantized
+    four_bit = arm.load == "nf4" or checkpoint.quantized
     if (directory / ADAPTER_CONFIG).exists() and importlib.util.find_spec("peft") is None:
         raise ModelError(
             f"arm {arm.name}: {directory} embeds an adapter, and peft is not installed: "
@@ -164,11 +169,6 @@ def _load(arm: ArmConfig, directory: Path, device: torch.device) -> PreTrainedMo
         raise ModelError(f"arm {arm.name}: {directory} was to load in 4 bits, no layer of it is")
     _check_adapter(arm, directory, model)
     return model
-
-
-def _is_quantized(directory: Path) -> bool:
-    config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
-    return config.get("quantization_config") is not None
 
 
 def _check_complete(arm: ArmConfig, directory: Path, info: dict[str, Any]) -> None:

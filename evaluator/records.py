@@ -9,7 +9,7 @@ run sorts them, so that they do not depend on kills, batches or processes.
 import fcntl
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -89,6 +89,8 @@ class VerdictRecord:
         how: Rule that found the program in the text.
         reason: Why none was found, else empty.
         compile_message: What the compiler said; not part of the identity.
+        detail: For CE and UKE: why; not part of the identity.
+        subtasks: Points by subtask id.
         tests: One record a test that was run.
     """
 
@@ -101,6 +103,8 @@ class VerdictRecord:
     how: str
     reason: str
     compile_message: str
+    detail: str
+    subtasks: Mapping[str, float]
     tests: tuple[TestRecord, ...]
 
     @property

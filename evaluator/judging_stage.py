@@ -1,0 +1,152 @@
+"""The stage that judges completions: ``generations.jsonl`` in, ``verdicts.jsonl`` out.
+
+Equal programs of one problem are judged once, whichever arms and samples wrote them. So arms with
+equal programs have equal verdicts, and a time that lies near a limit makes no flip.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from evaluator.extract import Extraction, extract_code
+from evaluator.generation_stage import Progress
+from evaluator.judge import JudgeJob, judge_jobs
+from evaluator.judge_settings import JudgeSettings
+from evaluator.problem import Problem
+from evaluator.records import (
+    GenerationRecord,
+    Key,
+    TestRecord,
+    VerdictRecord,
+    append,
+    read,
+    repair,
+    rewrite_sorted,
+)
+from evaluator.run_directory import RunDirectory
+from evaluator.sandbox import Sandbox
+from evaluator.suite import Suite
+from evaluator.verdicts import ProgramVerdict
+
+# Problem and digest of the program, or the reason why there is none.
+_Program = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class _Submission:
+    """A completion with what was extracted from it."""
+
+    key: Key
+    extraction: Extraction
+    code_sha256: str | None
+
+    @property
+    def program(self) -> _Program:
+        return self.key[1], self.code_sha256 or f"no code: {self.extraction.reason}"
+
+
+def judge_all(
+    directory: RunDirectory,
+    suite: Suite,
+    generations: Sequence[GenerationRecord],
+    settings: JudgeSettings,
+    sandbox: Sandbox,
+    progress: Progress,
+) -> None:
+    """Judge the completions that have no verdict yet.
+
+    Args:
+        directory: Of the run.
+        suite: The problems.
+        generations: All completions, in the order of the records.
+        settings: Of the judge.
+        sandbox: What programs run in.
+        progress: Called after each program.
+    """
+    path = directory.verdicts
+    repair(path)
+    verdicts = read(path, VerdictRecord.from_row)
+    submissions = [_submission(record) for record in generations]
+    waiting: dict[_Program, list[_Submission]] = {}
+    judged: dict[_Program, VerdictRecord] = {}
+    for submission in submissions:
+        if submission.key in verdicts:
+            judged[submission.program] = verdicts[submission.key]
+        else:
+            waiting.setdefault(submission.program, []).append(submission)
+
+    def keep(made: list[VerdictRecord]) -> None:
+        append(path, made)
+        verdicts.update((record.key, record) for record in made)
+        progress("judge", len(verdicts), len(generations))
+
+    keep([])
+    for program in waiting.keys() & judged.keys():
+        keep([_copy(judged[program], s) for s in waiting.pop(program)])
+    problems = suite.by_id()
+    jobs = [_job(group[0], problems[group[0].key[1]]) for group in waiting.values()]
+    for key, verdict in judge_jobs(jobs, settings, sandbox):
+        keep([_record(submission, verdict) for submission in waiting[key[0], key[1]]])
+    rewrite_sorted(path, [verdicts[record.key] for record in generations])
+
+
+def _submission(record: GenerationRecord) -> _Submission:
+    extraction = extract_code(record.text)
+    code = extraction.code
+    digest = None
+    if code is not None:
+        digest = hashlib.sha256(code.encode("utf-8", "surrogatepass")).hexdigest()
+    return _Submission(record.key, extraction, digest)
+
+
+def _job(submission: _Submission, problem: Problem) -> JudgeJob:
+    return JudgeJob(
+        key=submission.program,
+        problem=problem,
+        code=submission.extraction.code,
+        no_code_reason=submission.extraction.reason,
+    )
+
+
+def _record(submission: _Submission, verdict: ProgramVerdict) -> VerdictRecord:
+    arm, problem, sample = submission.key
+    tests = tuple(
+        TestRecord(
+            name=test.name,
+            verdict=test.verdict,
+            score=test.score,
+            time_ms=test.time_ms,
+            memory_kib=test.memory_kib,
+            exit_code=test.exit_code,
+            signal=test.signal,
+            detail=test.detail,
+        )
+        for test in verdict.tests
+    )
+    return VerdictRecord(
+        arm=arm,
+        problem=problem,
+        sample=sample,
+        verdict=verdict.verdict,
+        score=verdict.score,
+        code_sha256=submission.code_sha256,
+        how=submission.extraction.how,
+        reason=submission.extraction.reason or "",
+        compile_message=verdict.compile_message,
+        detail=verdict.detail,
+        subtasks={str(name): points for name, points in verdict.subtasks.items()},
+        tests=tests,
+    )
+
+
+def _copy(record: VerdictRecord, submission: _Submission) -> VerdictRecord:
+    """The verdict of an equal program for another completion."""
+    arm, problem, sample = submission.key
+    return replace(
+        record,
+        arm=arm,
+        problem=problem,
+        sample=sample,
+        how=submission.extraction.how,
+        reason=submission.extraction.reason or "",
+    )

@@ -1,0 +1,150 @@
+"""A run from configuration to tables.
+
+    suite → prompts → generations.jsonl → verdicts.jsonl → comparison → tables
+
+Everything that can go wrong without a model (compiler, sandbox, suite, checkpoints, disk, an
+existing directory) is checked before the first model is loaded. A run that was killed is started
+again with the same command and goes on where it stopped.
+"""
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+from evaluator.checkpoints import Checkpoint, find_checkpoint
+from evaluator.config import ArmConfig, RunConfig, deciding_fields, dump_config
+from evaluator.environment import describe_environment
+from evaluator.errors import ModelError, RunDirectoryError
+from evaluator.generation_stage import Progress, generate_all
+from evaluator.judging_stage import judge_all
+from evaluator.models import load_tokenizer, resolve_device
+from evaluator.prompts import Prompt, build_prompts, check_prompts_fit, prompts_digest
+from evaluator.records import locked
+from evaluator.report import Results, write_results
+from evaluator.run_directory import ArmFacts, ProblemFacts, RunDirectory, RunFacts
+from evaluator.sandbox import Sandbox, probe_sandbox
+from evaluator.suite import Suite, load_suite
+
+_BYTES_PER_TOKEN = 8  # of a completion on the disk, escaped
+_BYTES_PER_TEST = 250  # of a verdict
+_SPARE_BYTES = 128 * 2**20  # tables, factors, rewritten files
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything a run needs, checked, before any model is loaded."""
+
+    config: RunConfig
+    suite: Suite
+    sandbox: Sandbox
+    checkpoints: Mapping[str, Checkpoint]
+    prompts: tuple[Prompt, ...]
+    facts: RunFacts
+
+
+def run(
+    config: RunConfig, *, command: str, overwrite: bool, unsafe: bool, progress: Progress
+) -> Results:
+    """Make a run, or go on with it, and write its tables.
+
+    Args:
+        config: What to run.
+        command: The command line, for the record.
+        overwrite: Delete the records of an earlier run in the same directory.
+        unsafe: Allow judging without a sandbox.
+        progress: Called with the stage, what is done, and the total.
+
+    Raises:
+        TinyLoRAError: Anything that keeps the run from being made as configured.
+    """
+    directory = RunDirectory(config.out)
+    directory.check_usable(overwrite)
+    prepared = prepare(config, unsafe=unsafe)
+    _check_disk(prepared)
+    directory.path.mkdir(parents=True, exist_ok=True)
+    with locked(directory.path):
+        directory.begin(prepared.facts, dump_config(config), overwrite)
+        device = resolve_device(config.device)
+        sandbox = asdict(prepared.sandbox.info)
+        directory.add_session(describe_environment(command, device, sandbox))
+        generations = generate_all(
+            directory, config, prepared.checkpoints, prepared.prompts, progress
+        )
+        settings = config.judge.settings(unsafe=unsafe)
+        judge_all(directory, prepared.suite, generations, settings, prepared.sandbox, progress)
+        return write_results(directory)
+
+
+def prepare(config: RunConfig, *, unsafe: bool) -> Prepared:
+    """Read and check everything but the weights.
+
+    Raises:
+        TinyLoRAError: Compiler, sandbox, suite, device, a checkpoint or a tokenizer is unusable.
+    """
+    sandbox = probe_sandbox(unsafe)
+    suite = load_suite(config.suite)
+    resolve_device(config.device)
+    checkpoints = {arm.name: find_checkpoint(arm) for arm in config.arms}
+    prompts = _common_prompts(config, suite, checkpoints)
+    facts = RunFacts(
+        config=deciding_fields(config),
+        suite=suite.name,
+        suite_digest=suite.digest,
+        prompts_digest=prompts_digest(prompts),
+        problems=tuple(ProblemFacts(p.id, p.family, p.language) for p in suite.problems),
+        arms=tuple(_arm_facts(arm, checkpoints[arm.name]) for arm in config.arms),
+    )
+    return Prepared(config, suite, sandbox, checkpoints, prompts, facts)
+
+
+def _common_prompts(
+    config: RunConfig, suite: Suite, checkpoints: Mapping[str, Checkpoint]
+) -> tuple[Prompt, ...]:
+    """The prompts of the first arm, after checking that the other arms read the same ones."""
+    first: tuple[Prompt, ...] = ()
+    for arm in config.arms:
+        where = f"arm {arm.name}"
+        checkpoint = checkpoints[arm.name]
+        prompts = build_prompts(suite.problems, load_tokenizer(checkpoint.directory), where)
+        check_prompts_fit(prompts, config.decoding.max_new_tokens, checkpoint.positions, where)
+        first = first or prompts
+        differing = [a.problem for a, b in zip(prompts, first, strict=True) if a != b]
+        if differing:
+            raise ModelError(
+                f"{where} reads another prompt than arm {config.arms[0].name} for "
+                f"{len(differing)} problems ({differing[0]} …): tokenizer or chat template "
+                "differ, and completions would not be comparable. Copy the base's tokenizer files"
+            )
+    return first
+
+
+def _arm_facts(arm: ArmConfig, checkpoint: Checkpoint) -> ArmFacts:
+    return ArmFacts(
+        name=arm.name,
+        kind=str(arm.kind),
+        digest=checkpoint.digest,
+        artifact_digest=checkpoint.artifact_digest,
+        weight_bytes=checkpoint.weight_bytes,
+        capture=checkpoint.capture,
+        residual=checkpoint.residual,
+    )
+
+
+def _check_disk(prepared: Prepared) -> None:
+    """Refuse to start a run whose records cannot fit.
+
+    Raises:
+        RunDirectoryError: Says how much is free and how much may be needed.
+    """
+    config, problems = prepared.config, prepared.suite.problems
+    rows = len(config.arms) * config.decoding.samples
+    texts = rows * len(problems) * config.decoding.max_new_tokens * _BYTES_PER_TOKEN
+    verdicts = rows * sum(len(problem.tests) for problem in problems) * _BYTES_PER_TEST
+    needed = 2 * (texts + verdicts) + _SPARE_BYTES  # twice: files are rewritten sorted
+    existing = next(p for p in (config.out, *config.out.absolute().parents) if p.exists())
+    free = shutil.disk_usage(existing).free
+    if free < needed:
+        raise RunDirectoryError(
+            f"{config.out}: {free / 1e6:.0f} MB are free and the run may need "
+            f"{needed / 1e6:.0f} MB; free some space or choose another out"
+        )

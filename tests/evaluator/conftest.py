@@ -1,0 +1,101 @@
+"""A tiny chat model with its tokenizer, a small suite, and an artifact that fits the model."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+
+from tinylora import save_artifact
+
+TEMPLATE = (
+    "{% for m in messages %}<|user|>{{ m['content'] }}{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+
+
+def tiny_tokenizer() -> PreTrainedTokenizerFast:
+    """Byte-level tokens without merges: any text goes through it unchanged."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    special = ["<|pad|>", "<|end|>", "<|user|>", "<|assistant|>"]
+    trainer = trainers.BpeTrainer(
+        vocab_size=260,
+        special_tokens=special,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator([], trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="<|pad|>",
+        eos_token="<|end|>",
+        chat_template=TEMPLATE,
+    )
+
+
+@pytest.fixture(scope="session")
+def chat_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Directory of a bf16 Qwen2 checkpoint with random weights and a byte-level tokenizer."""
+    directory = tmp_path_factory.mktemp("chat-base")
+    tokenizer = tiny_tokenizer()
+    config = Qwen2Config(
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        vocab_size=264,
+        max_position_embeddings=512,
+        tie_word_embeddings=True,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=None,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = Qwen2ForCausalLM(config)
+        for parameter in model.parameters():
+            torch.nn.init.normal_(parameter, std=0.2)
+    model.to(torch.bfloat16).save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def chat_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An artifact for ``chat_base`` whose delta is large enough to change texts."""
+    path = tmp_path_factory.mktemp("artifact") / "tiny_lora_v.pt"
+    vector = torch.linspace(-0.3, 0.3, 8).to(torch.bfloat16)
+    save_artifact(
+        path, global_v=vector, rank=2, seed=7, model_id="tiny/chat-base", total_replaced_layers=14
+    )
+    return path
+
+
+@pytest.fixture
+def sum_suite(tmp_path: Path) -> Path:
+    """Six problems "print a + k" with two tests each, in two languages."""
+    folder = tmp_path / "suite"
+    folder.mkdir()
+    (folder / "suite.json").write_text(
+        json.dumps({"format": "tinylora-suite/1", "name": "sums"}), encoding="utf-8"
+    )
+    rows = [
+        {
+            "id": f"S{k}",
+            "statement": f"Print a + {k}." if k % 2 else f"输出 a + {k}。" + "长" * k,
+            "family": f"f{k % 3}",
+            "language": "en" if k % 2 else "zh",
+            "tests": [
+                {"name": str(a), "input": f"{a}\n", "output": f"{a + k}\n"} for a in (1, 20)
+            ],
+        }
+        for k in range(6)
+    ]
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    (folder / "problems.jsonl").write_text(text, encoding="utf-8")
+    return folder

@@ -1,0 +1,140 @@
+"""Tango's interval against published values, brute force, and its own promises."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from scipy.optimize import minimize_scalar
+from scipy.stats import norm
+
+from evaluator.tango import score_statistic, shown_margin, tango_interval
+
+Z95 = float(norm.ppf(0.975))
+
+
+@pytest.mark.parametrize(
+    ("b", "c", "n", "level", "low", "high", "digits"),
+    [
+        # Fagerland, Lydersen, Laake: "Recommended tests and confidence intervals for paired
+        # binomial proportions" (2014): airway hyper-responsiveness, Bentur et al. 2009.
+        (1, 7, 21, 0.95, -0.517, -0.026, 3),
+        # The same authors' book (2017), complete response, Cavo et al. 2012.
+        (6, 16, 161, 0.95, -0.1240, -0.0054, 4),
+        # R package PropCIs, scoreci.mp(25, 28, 618, 0.90).
+        (28, 25, 618, 0.90, -0.0148, 0.0247, 4),
+    ],
+)
+def test_published_values(b, c, n, level, low, high, digits):
+    interval = tango_interval(b, c, n, level)
+    assert round(interval.low, digits) == low
+    assert round(interval.high, digits) == high
+
+
+def constrained_likelihood_q(difference, b, c, n):
+    """P(second alone) that makes the counts most likely under λ, by numeric maximisation."""
+
+    def minus_log_likelihood(q):
+        p, rest = q + difference, 1 - 2 * q - difference
+        terms = ((b, p), (c, q), (n - b - c, rest))
+        return -sum(k * math.log(max(x, 1e-300)) for k, x in terms if k)
+
+    low, high = max(0.0, -difference), (1 - difference) / 2
+    grid = np.linspace(low, high, 2001)
+    best = int(np.argmin([minus_log_likelihood(q) for q in grid]))
+    found = minimize_scalar(
+        minus_log_likelihood,
+        bounds=(grid[max(best - 1, 0)], grid[min(best + 1, 2000)]),
+        method="bounded",
+        options={"xatol": 1e-13},
+    )
+    ends = [(minus_log_likelihood(q), q) for q in (low, high, float(found.x))]
+    return min(ends)[1]
+
+
+def reference_statistic(difference, b, c, n):
+    """The score statistic with Var = P(first alone) + P(second alone) − λ² per pair."""
+    q = constrained_likelihood_q(difference, b, c, n)
+    variance = (2 * q + difference - difference**2) * n
+    return (b - c - n * difference) / math.sqrt(variance)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 12), st.integers(0, 12), st.integers(0, 60), st.sampled_from([0.9, 0.95]))
+def test_limits_are_roots_of_the_brute_force_score_test(b, c, rest, level):
+    n = b + c + rest
+    assume(n >= 3)
+    z = float(norm.ppf(0.5 + level / 2))
+    interval = tango_interval(b, c, n, level)
+    for limit, target in ((interval.low, z), (interval.high, -z)):
+        if abs(limit) < 0.999:
+            assert reference_statistic(limit, b, c, n) == pytest.approx(target, abs=2e-4)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 50), st.integers(0, 50), st.integers(0, 400), st.floats(0.5, 0.999))
+def test_interval_holds_the_estimate_and_mirrors(b, c, rest, level):
+    n = b + c + rest
+    assume(n > 0)
+    interval, mirrored = tango_interval(b, c, n, level), tango_interval(c, b, n, level)
+    assert -1 <= interval.low <= (b - c) / n <= interval.high <= 1
+    assert interval.low == pytest.approx(-mirrored.high, abs=1e-9)
+    assert interval.high == pytest.approx(-mirrored.low, abs=1e-9)
+    wider = tango_interval(b, c, n, level + (1 - level) / 2)
+    assert wider.low <= interval.low + 1e-9
+    assert wider.high >= interval.high - 1e-9
+
+
+def test_excludes_zero_exactly_where_the_asymptotic_mcnemar_test_rejects():
+    for b in range(0, 30):
+        for c in range(0, 30):
+            interval = tango_interval(b, c, 80)
+            rejects = b != c and abs(b - c) / math.sqrt(b + c) > Z95
+            assert (interval.low > 0 or interval.high < 0) == rejects, (b, c)
+
+
+@pytest.mark.parametrize(("n", "margin"), [(133, 0.02), (268, 0.01), (539, 0.005)])
+def test_margin_that_a_run_without_flips_can_show(n, margin):
+    interval = tango_interval(0, 0, n, 0.90)
+    assert interval.high == pytest.approx(shown_margin(n), abs=1e-9)
+    assert interval.low == pytest.approx(-shown_margin(n), abs=1e-9)
+    assert shown_margin(n) == pytest.approx(1.6448536**2 / (n + 1.6448536**2), rel=1e-6)
+    assert shown_margin(n) < margin < shown_margin(n - 2)
+
+
+def test_every_pair_flipped():
+    # c = 0 and b = n: the lower root is (n − z²) / (n + z²).
+    interval = tango_interval(10, 0, 10)
+    assert interval.high == 1
+    assert interval.low == pytest.approx((10 - Z95**2) / (10 + Z95**2), abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("b", "c", "n", "level"),
+    [(-1, 0, 5, 0.9), (3, 3, 5, 0.9), (0, 0, 0, 0.9), (1, 1, 5, 1.0), (math.nan, 0, 5, 0.9)],
+)
+def test_impossible_counts_are_refused(b, c, n, level):
+    with pytest.raises(ValueError, match="expected"):
+        tango_interval(b, c, n, level)
+
+
+@pytest.mark.parametrize(
+    ("only_first", "only_second", "n"), [(0.02, 0.02, 150), (0.15, 0.05, 100), (0.01, 0.0, 300)]
+)
+def test_coverage(only_first, only_second, n):
+    """The share of simulated runs whose 90 % interval holds the truth."""
+    rng = np.random.default_rng(5)
+    p = [only_first, only_second, 1 - only_first - only_second]
+    counts, times = np.unique(rng.multinomial(n, p, size=4000), axis=0, return_counts=True)
+    held = 0
+    for (b, c, _), repeats in zip(counts, times, strict=True):
+        interval = tango_interval(int(b), int(c), n, 0.90)
+        held += repeats * (interval.low <= only_first - only_second <= interval.high)
+    assert 0.88 <= held / 4000 <= 0.975
+
+
+def test_statistic_falls_with_the_difference():
+    grid = np.linspace(-0.99, 0.99, 199)
+    values = [score_statistic(x, 4, 9, 50) for x in grid]
+    assert all(a > b for a, b in zip(values, values[1:], strict=False))
