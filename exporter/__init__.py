@@ -1,16 +1,31 @@
-"""Fold TinyLoRA adapters into standalone checkpoints, and measure what is left of them."""
+"""Fold TinyLoRA adapters into standalone checkpoints, and measure what is left of them.
+
+The flow, one file a step::
+
+    request ─┐
+    base ────┼─ checkpoint, architecture ─ plan ─ fold (requantize) ─ shard_writer ─ reopen
+    artifact ┘                                                                         │
+                 output directory ─ workspace ─ documents (manifest, card) ─ measure (fidelity)
+"""
 
 from exporter.errors import ExportError
 from exporter.export import ExportReport, Progress, export
-from exporter.fidelity import FidelityReport, ModuleFidelity
+from exporter.fidelity import ErrorSums, FidelityReport, ModuleFidelity
+from exporter.inspection import ArtifactInspection, inspect_artifact
 from exporter.request import ExportRequest
+from exporter.verify import VerifyReport, verify
 
 __all__ = [
+    "ArtifactInspection",
+    "ErrorSums",
     "ExportError",
     "ExportReport",
     "ExportRequest",
     "FidelityReport",
     "ModuleFidelity",
     "Progress",
+    "VerifyReport",
     "export",
+    "inspect_artifact",
+    "verify",
 ]

@@ -1,8 +1,5 @@
 """The orchestrator: request -> plan -> files -> measures -> documents -> output directory."""
 
-import csv
-import io
-import json
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,64 +8,24 @@ from pathlib import Path
 import torch
 
 from exporter.architecture import Architecture, read_architecture
-from exporter.checkpoint import (
-    INDEX_FILE,
-    Checkpoint,
-    TensorHeader,
-    file_sha256,
-    open_checkpoint,
-    read_headers,
-)
-from exporter.config_files import (
-    ADAPTER_CONFIG_FILE,
-    CONFIG_FILE,
-    adapter_config,
-    carried_files,
-    config_text,
-    index_text,
-)
+from exporter.checkpoint import Checkpoint, file_sha256, open_checkpoint, read_headers
+from exporter.config_files import ADAPTER_CONFIG_FILE
+from exporter.documents import DocumentInputs, base_files, write_documents
 from exporter.errors import CaptureError, CheckpointError, DiskFullError, WriterError
 from exporter.fidelity import FidelityReport, ModuleFidelity, Verdict
 from exporter.fold import FoldRecord, linear_tensors, lora_tensors, tensor_chunks
-from exporter.manifest import (
-    SUMS_FILE,
-    Provenance,
-    build_manifest,
-    collect_provenance,
-    digest_files,
-    sums_text,
-)
+from exporter.manifest import Provenance, collect_provenance, digest_files
 from exporter.measure import measure_module
-from exporter.model_card import model_card, read_license
 from exporter.plan import ExportPlan, LinearUnit, LoraUnit, OutputFile, TensorUnit, build_plan
 from exporter.reopen import check_file
 from exporter.request import ExportRequest, check_request
 from exporter.shard_writer import ShardWriter
 from exporter.warn import fidelity_warning, identity_warning
-from exporter.workspace import (
-    MANIFEST_FILE,
-    FinishedFile,
-    Workspace,
-    check_replaceable,
-    open_workspace,
-)
+from exporter.workspace import FinishedFile, Workspace, check_replaceable, open_workspace
 from tinylora import AdapterDeltas, Artifact, FactorStore, ResolvedOptions, load_artifact
 from tinylora.targets import check_target_count
 
 _log = logging.getLogger(__name__)
-
-_OWN_FILES = frozenset(
-    {
-        CONFIG_FILE,
-        ADAPTER_CONFIG_FILE,
-        INDEX_FILE,
-        MANIFEST_FILE,
-        SUMS_FILE,
-        "README.md",
-        "fidelity.json",
-        "fidelity.csv",
-    }
-)
 
 
 @dataclass(frozen=True)
@@ -187,34 +144,35 @@ def _prepare(request: ExportRequest) -> _Job:
 
 
 def _run(job: _Job, workspace: Workspace, progress: Callable[[Progress], None]) -> ExportReport:
-    carried = {} if job.request.layout.weights == "none" else _carried(job)
+    layout = job.request.layout
+    carried = base_files(layout, job.base.path)
     workspace.check_room(job.plan.max_bytes + sum(p.stat().st_size for p in carried.values()))
     steps = _Steps(progress, 2 * len(job.plan.expected))
     finished = [_make_file(job, file, workspace, steps) for file in job.plan.files]
     fidelity = _fidelity(job, finished, workspace)
-    warnings = [
-        w
-        for w in (
-            identity_warning(job.artifact, job.base),
-            fidelity_warning(fidelity, job.request.layout),
-        )
-        if w
-    ]
     _require_capture(job.request, fidelity)
-    for name, path in carried.items():
-        workspace.copy(path, name)
-    headers = [h for file in job.plan.files for h in read_headers(workspace.path / file.name)]
-    _write_configs(job, workspace, headers)
-    _write_documents(job, workspace, fidelity, headers, warnings)
+    found = (identity_warning(job.artifact, job.base), fidelity_warning(fidelity, layout))
+    warnings = tuple(warning for warning in found if warning is not None)
+    inputs = DocumentInputs(
+        layout=layout,
+        base=job.base,
+        architecture=job.architecture,
+        plan=job.plan,
+        provenance=job.provenance,
+        fidelity=fidelity,
+        headers=[h for file in job.plan.files for h in read_headers(workspace.path / file.name)],
+        warnings=warnings,
+    )
+    write_documents(inputs, workspace)
     for warning in warnings:
         _log.warning("%s", warning)
     return ExportReport(
         out=workspace.out,
-        format=job.request.format,
+        format=layout.name,
         resolved=job.deltas.resolved,
         fidelity=fidelity,
         files=digest_files(workspace.path),
-        warnings=tuple(warnings),
+        warnings=warnings,
     )
 
 
@@ -294,61 +252,6 @@ def _require_capture(request: ExportRequest, fidelity: FidelityReport) -> None:
         f"{wanted:.4g} required (residual {fidelity.total.residual:.4g}); nothing was written. "
         "nf4-embedded and lora keep all of it, fp32 nearly so"
     )
-
-
-def _carried(job: _Job) -> dict[str, Path]:
-    return dict(carried_files(job.base.path, _OWN_FILES))
-
-
-def _write_configs(job: _Job, workspace: Workspace, headers: list[TensorHeader]) -> None:
-    layout = job.request.layout
-    if layout.weights != "none":
-        text = config_text(job.base, layout, job.plan.kept)
-        source = job.base.path / CONFIG_FILE
-        workspace.write_bytes(CONFIG_FILE, source.read_bytes() if text is None else text.encode())
-        weights = [h for h in headers if h.file.startswith("model")]
-        if len({header.file for header in weights}) > 1:
-            workspace.write_text(INDEX_FILE, index_text(weights))
-    if layout.adapter:
-        config = adapter_config(job.architecture, layout, job.artifact.rank, job.artifact.model_id)
-        workspace.write_text(ADAPTER_CONFIG_FILE, json.dumps(config, indent=2) + "\n")
-
-
-def _write_documents(
-    job: _Job,
-    workspace: Workspace,
-    fidelity: FidelityReport,
-    headers: list[TensorHeader],
-    warnings: list[str],
-) -> None:
-    layout = job.request.layout
-    measures = fidelity.as_dict()
-    workspace.write_text("fidelity.json", json.dumps(measures, indent=2, allow_nan=False) + "\n")
-    workspace.write_text("fidelity.csv", _csv(measures["modules"]))
-    card = model_card(layout, job.provenance, fidelity, read_license(job.base.path), warnings)
-    workspace.write_text("README.md", card)
-    manifest = build_manifest(
-        job.provenance,
-        job.plan,
-        fidelity=measures["total"],
-        lapack=[module.spectrum.lapack for module in fidelity.modules],
-        headers=headers,
-        digests=digest_files(workspace.path),
-        warnings=warnings,
-    )
-    workspace.write_text(MANIFEST_FILE, json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
-    workspace.write_text(SUMS_FILE, sums_text(digest_files(workspace.path)))
-
-
-def _csv(rows: list[dict[str, object]]) -> str:
-    """One line a module; lists as space-separated values."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        flat = {k: " ".join(map(str, v)) if isinstance(v, list) else v for k, v in row.items()}
-        writer.writerow(flat)
-    return text.getvalue()
 
 
 def _ignore(progress: Progress) -> None:

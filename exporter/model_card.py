@@ -99,9 +99,10 @@ _CONTENT = {
     "lora": "The delta alone, as a PEFT LoRA adapter; it belongs on the base in 4 bits.",
 }
 
-_EMBEDDED_WARNING = """> **`peft` must be installed.** Without it transformers loads the base alone, silently.
-> Load from a local directory: from a hub id transformers looks for another base.
-"""
+_EMBEDDED_WARNING = (
+    "> **`peft` must be installed.** Without it transformers loads the base alone and says nothing."
+    "\n> Load from a local directory: from a hub id transformers looks for another base.\n"
+)
 
 
 def _loading(layout: Format, model_id: str) -> str:

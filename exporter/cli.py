@@ -1,0 +1,188 @@
+"""``tinylora-export``: merge, inspect, verify."""
+
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from exporter.errors import CaptureError
+from exporter.export import ExportReport, export
+from exporter.export import Progress as ExportProgress
+from exporter.fidelity import ErrorSums
+from exporter.formats import FormatName
+from exporter.inspection import inspect_artifact, resolved_hint
+from exporter.request import ExportRequest, FoldOnto, RequantizeMethod, parse_size
+from exporter.verify import VerifyReport, verify
+from tinylora import DeltaOptions, TinyLoRAError
+
+app = typer.Typer(
+    help="Fold TinyLoRA adapters into standalone checkpoints, and measure what is left of them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,
+)
+_out = Console()
+_err = Console(stderr=True)
+
+
+@app.command()
+def merge(
+    base: Annotated[Path, typer.Option(help="Base checkpoint: 16-bit or bitsandbytes 4-bit.")],
+    artifact: Annotated[Path, typer.Option(help="tiny_lora_v.pt")],
+    out: Annotated[Path, typer.Option(help="Directory to make.")],
+    format_: Annotated[FormatName, typer.Option("--format", help="Output format.")] = "nf4",
+    requantize: Annotated[RequantizeMethod, typer.Option(help="Codes of nf4.")] = "preserve",
+    formula: Annotated[Literal["auto", "full", "diagonal"], typer.Option()] = "auto",
+    rng: Annotated[Literal["auto", "cuda", "cpu"], typer.Option()] = "auto",
+    svd: Annotated[Literal["auto", "exact", "fast"], typer.Option()] = "auto",
+    numerics: Annotated[Literal["fp32", "trainer"], typer.Option()] = "fp32",
+    fold_onto: Annotated[FoldOnto, typer.Option(help="What dense formats add to.")] = "dequantized",
+    require_capture: Annotated[
+        float | None, typer.Option(help="Fail (exit 1) if less of the delta is kept.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace an earlier export.")] = False,
+    factor_store: Annotated[Path | None, typer.Option(help="Keep factors here.")] = None,
+    max_shard_size: Annotated[
+        str | None, typer.Option(help="Such as 4GB; default: the base's layout.")
+    ] = None,
+) -> None:
+    """Export an artifact on its base as a checkpoint that loads by itself."""
+    with _failures():
+        request = ExportRequest(
+            base=base,
+            artifact=artifact,
+            out=out,
+            format=format_,
+            requantize=requantize,
+            options=DeltaOptions(formula=formula, rng=rng, svd=svd, numerics=numerics),
+            fold_onto=fold_onto,
+            require_capture=require_capture,
+            overwrite=overwrite,
+            factor_store=factor_store,
+            max_shard_size=parse_size(max_shard_size) if max_shard_size is not None else None,
+        )
+        _show_report(_export_with_bar(request))
+
+
+@app.command()
+def inspect(
+    artifact: Annotated[Path, typer.Argument(help="tiny_lora_v.pt")],
+    json_: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
+) -> None:
+    """Show what is in an artifact, and what about it looks odd. Nothing in it is run."""
+    with _failures():
+        found = inspect_artifact(artifact)
+        if json_:
+            typer.echo(json.dumps(found.as_dict(), indent=2, ensure_ascii=False))
+            return
+        table = Table("field", "value", title=escape(str(artifact)))
+        fields = found.as_dict()
+        vector = fields.pop("global_v")
+        remarks = fields.pop("remarks")
+        for name, value in fields.items():
+            table.add_row(name, escape(str(value)))
+        for name in ("dtype", "norm", "smallest", "largest", "zeros"):
+            table.add_row(f"global_v {name}", str(vector[name]))
+        table.add_row("an export takes", resolved_hint(found.artifact))
+        _out.print(table)
+        for remark in remarks:
+            _out.print(f"- {escape(remark)}")
+
+
+@app.command(name="verify")
+def verify_command(
+    directory: Annotated[Path, typer.Argument(help="An export.")],
+    load: Annotated[bool, typer.Option("--load", help="Load it with transformers.")] = False,
+    base: Annotated[Path | None, typer.Option(help="With --load: compare logits.")] = None,
+    artifact: Annotated[Path | None, typer.Option(help="With --load: compare logits.")] = None,
+) -> None:
+    """Check an export against its manifest; exit 1 if something is wrong."""
+    with _failures():
+        report = verify(directory, load=load, base=base, artifact=artifact)
+        _show_verification(report)
+        if not report.ok:
+            raise typer.Exit(1)
+
+
+def _export_with_bar(request: ExportRequest) -> ExportReport:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    # the report's warnings are shown below; without this they would also be logged
+    logging.getLogger("exporter").setLevel(logging.ERROR)
+    with Progress(*columns, console=_err, transient=True) as bar:
+        task = bar.add_task("reading the base", total=None)
+
+        def show(progress: ExportProgress) -> None:
+            text = f"{progress.stage} {escape(progress.module)}"
+            bar.update(task, description=text, completed=progress.done, total=progress.total)
+
+        return export(request, show)
+
+
+def _show_report(report: ExportReport) -> None:
+    fidelity = report.fidelity
+    table = Table("modules", "capture", "residual", "noise", "bound", "codes moved", "scales")
+    groups: dict[str, list[int]] = {}
+    for place, module in enumerate(fidelity.modules):
+        groups.setdefault(module.module.rsplit(".", 1)[-1], []).append(place)
+    for leaf, places in groups.items():
+        members = [fidelity.modules[place] for place in places]
+        part = type(fidelity)(tuple(members), 0)
+        table.add_row(f"{len(members)} {leaf}", *_cells(part.total, part.as_dict()["total"]))
+    total = fidelity.as_dict()["total"]
+    table.add_section()
+    table.add_row(f"all {len(fidelity.modules)}", *_cells(fidelity.total, total))
+    _out.print(table)
+    r = report.resolved
+    _out.print(
+        f"{escape(str(report.out))}: {report.format}, {fidelity.bytes / 1e6:.1f} MB; formula "
+        f"{r.formula}, rng {r.rng}, svd {r.svd}, numerics {r.numerics}; delta {report.verdict}"
+    )
+    for warning in report.warnings:
+        _err.print(f"[bold yellow]Warning:[/] {escape(warning)}", highlight=False)
+
+
+def _cells(sums: ErrorSums, total: dict[str, int | None]) -> list[str]:
+    values = (sums.capture, sums.residual, sums.noise, sums.residual_bound)
+    cells = ["-" if value is None else f"{value:.4g}" for value in values]
+    counts = (total["codes_moved"], total["scales_changed"])
+    return cells + ["-" if count is None else str(count) for count in counts]
+
+
+def _show_verification(report: VerifyReport) -> None:
+    for check in report.checks:
+        _out.print(f"{'ok  ' if check.ok else 'FAIL'} {escape(check.name)}")
+        for problem in check.problems:
+            _err.print(f"     {escape(problem)}")
+    if report.logits is not None:
+        found = report.logits
+        residual = "-" if found.residual is None else f"{found.residual:.4g}"
+        _out.print(
+            f"logits against the restored model: largest difference {found.largest:.4g}, residual "
+            f"{residual} (1: the delta is gone); the adapter changes logits by {found.change:.4g}"
+        )
+
+
+@contextmanager
+def _failures() -> Iterator[None]:
+    """Errors of the project go to stderr; exit 1 where a check failed, 2 for anything else."""
+    try:
+        yield
+    except CaptureError as error:
+        _err.print(f"[bold red]Error:[/] {escape(str(error))}", highlight=False)
+        raise typer.Exit(1) from error
+    except TinyLoRAError as error:
+        _err.print(f"[bold red]Error:[/] {escape(str(error))}", highlight=False)
+        raise typer.Exit(2) from error

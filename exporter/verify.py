@@ -1,0 +1,180 @@
+"""Checks a finished export against its manifest."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from exporter.checkpoint import file_sha256, read_headers, read_json
+from exporter.config_files import ADAPTER_CONFIG_FILE
+from exporter.errors import CheckpointError, VerificationError
+from exporter.formats import format_named
+from exporter.load_check import LogitComparison, check_load, compare_logits
+from exporter.manifest import MANIFEST_FORMAT, SUMS_FILE, sums_text
+from exporter.plan import ADAPTER_WEIGHTS, lora_names
+from exporter.reopen import file_problems
+from exporter.workspace import MANIFEST_FILE
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was checked.
+
+    Attributes:
+        name: What.
+        problems: What is wrong with it, in words; empty if it holds.
+    """
+
+    name: str
+    problems: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether it holds."""
+        return not self.problems
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """All checks of one export.
+
+    Attributes:
+        directory: The export.
+        format: Its format.
+        checks: In the order in which they were made.
+        logits: The comparison with the restored model, if one was asked for.
+    """
+
+    directory: Path
+    format: str
+    checks: tuple[Check, ...]
+    logits: LogitComparison | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether every check holds."""
+        return all(check.ok for check in self.checks)
+
+
+def verify(
+    directory: str | Path,
+    *,
+    load: bool = False,
+    base: str | Path | None = None,
+    artifact: str | Path | None = None,
+) -> VerifyReport:
+    """Check an export: files, digests, tensors, adapter; on request also that it loads.
+
+    Args:
+        directory: An export.
+        load: Load it with plain transformers and run it.
+        base: With ``artifact`` and ``load``: base to compare logits with. Both models are held in
+            memory in float32.
+        artifact: The artifact to restore on it.
+
+    Returns:
+        What was checked.
+
+    Raises:
+        VerificationError: The directory is no export at all, or the arguments do not go together.
+    """
+    directory = Path(directory)
+    if (base is None) != (artifact is None):
+        raise VerificationError("--base and --artifact go together; give both or neither")
+    manifest = _manifest(directory)
+    layout = format_named(manifest["options"]["format"])
+    if base is not None and (not load or layout.weights == "none"):
+        raise VerificationError(
+            "comparing logits needs --load and a format that loads by itself, not lora"
+        )
+    checks = [_check_digests(directory, manifest), *_check_tensors(directory, manifest)]
+    if layout.adapter:
+        checks.append(_check_adapter(directory, manifest))
+        if layout.weights != "none":
+            checks.append(_check_peft())
+    logits = None
+    if load and layout.weights != "none" and all(check.ok for check in checks):
+        checks.append(Check("loads with plain transformers", check_load(directory, layout)))
+        if base is not None and artifact is not None and checks[-1].ok:
+            logits = compare_logits(directory, Path(base), Path(artifact), manifest["options"])
+    return VerifyReport(directory, layout.name, tuple(checks), logits)
+
+
+def _manifest(directory: Path) -> Mapping[str, Any]:
+    try:
+        manifest = read_json(directory / MANIFEST_FILE)
+    except CheckpointError as error:
+        raise VerificationError(f"{directory}: no export made by this tool ({error})") from error
+    shape = {"options": dict, "files": dict, "tensors": dict, "targets": list}
+    bad = [key for key, kind in shape.items() if not isinstance(manifest.get(key), kind)]
+    if manifest.get("format") != MANIFEST_FORMAT or bad:
+        raise VerificationError(
+            f"{directory / MANIFEST_FILE}: format {manifest.get('format')!r}, fields missing: "
+            f"{bad}; expected {MANIFEST_FORMAT!r}"
+        )
+    return manifest
+
+
+def _check_digests(directory: Path, manifest: Mapping[str, Any]) -> Check:
+    """Every file of the manifest is there with its digest; SHA256SUMS says the same."""
+    problems = []
+    found: dict[str, str] = {}
+    for name, digest in manifest["files"].items():
+        path = directory / name
+        if not path.is_file():
+            problems.append(f"{name} is missing")
+            continue
+        found[name] = file_sha256(path)
+        if found[name] != digest:
+            problems.append(f"{name} has been changed (sha256 {found[name]}, recorded {digest})")
+    found[MANIFEST_FILE] = file_sha256(directory / MANIFEST_FILE)
+    sums = directory / SUMS_FILE
+    if not sums.is_file():
+        problems.append(f"{SUMS_FILE} is missing")
+    elif not problems and sums.read_text() != sums_text(found):
+        problems.append(f"{SUMS_FILE} does not agree with the files")
+    extra = {p.name for p in directory.glob("*.safetensors")} - manifest["files"].keys()
+    problems += [f"{name} is no part of the export" for name in sorted(extra)]
+    return Check("files and digests", tuple(problems))
+
+
+def _check_tensors(directory: Path, manifest: Mapping[str, Any]) -> list[Check]:
+    checks = []
+    for file, tensors in manifest["tensors"].items():
+        planned = {name: (dtype, tuple(shape)) for name, (dtype, shape) in tensors.items()}
+        try:
+            problems = file_problems(directory / file, planned)
+        except CheckpointError as error:
+            problems = [str(error)]
+        checks.append(Check(f"tensors of {file}", tuple(problems)))
+    return checks
+
+
+def _check_adapter(directory: Path, manifest: Mapping[str, Any]) -> Check:
+    """The adapter names every target and has one rank throughout, so PEFT would attach it."""
+    try:
+        config = json.loads((directory / ADAPTER_CONFIG_FILE).read_text())
+        headers = {h.name: h.shape for h in read_headers(directory / ADAPTER_WEIGHTS)}
+    except (OSError, ValueError) as error:
+        return Check("adapter", (f"cannot be read: {error}",))
+    rank, patterns = config.get("r"), config.get("target_modules", [])
+    problems = []
+    if config.get("peft_type") != "LORA" or config.get("lora_alpha") != rank:
+        problems.append(f"{ADAPTER_CONFIG_FILE} is no LoRA of scale 1")
+    for module in manifest["targets"]:
+        name_a, name_b = lora_names(module)
+        shapes = headers.get(name_a, ()), headers.get(name_b, ())
+        if len(shapes[0]) != 2 or len(shapes[1]) != 2 or shapes[0][0] != rank != shapes[1][1]:
+            problems.append(f"{module}: lora_A {shapes[0]} and lora_B {shapes[1]} at rank {rank}")
+        if not any(module == p or module.endswith(f".{p}") for p in patterns):
+            problems.append(f"{module} is not among the adapter's target_modules")
+    return Check("adapter would attach", tuple(problems))
+
+
+def _check_peft() -> Check:
+    if find_spec("peft") is not None:
+        return Check("peft is installed", ())
+    problem = "peft is not installed: transformers would load the base alone and say nothing"
+    return Check("peft is installed", (problem,))
