@@ -3,6 +3,7 @@
 The delta is held as two thin factors; its dense form exists only while one module is folded.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -124,12 +125,35 @@ def linear_tensors(
 def lora_tensors(
     unit: LoraUnit, base: Checkpoint, deltas: AdapterDeltas
 ) -> tuple[Mapping[str, Tensor], FoldRecord]:
-    """The pair ``lora_A = Vh`` and ``lora_B = U·diag(S)·R`` of a target module, fp32."""
+    """The LoRA pair of a target module, fp32, and the record for measuring it."""
     factors = deltas.factors(unit.module, seen_weight(unit, base))
     delta = deltas.delta_of(unit.module, factors)
     name_a, name_b = lora_names(unit.module)
     record = FoldRecord(unit.module, delta, spectrum_of(factors), base_digest=None, grid_miss=None)
-    return {name_a: delta.right, name_b: delta.left}, record
+    lora_a, lora_b = lora_pair(delta, unit.balanced)
+    return {name_a: lora_a, name_b: lora_b}, record
+
+
+def lora_pair(delta: LowRankDelta, balanced: bool) -> tuple[Tensor, Tensor]:
+    """``lora_A = Vh`` and ``lora_B = U·diag(S)·R``, or both scaled to one size.
+
+    When a directory holds base and adapter, transformers casts the adapter to the base's compute
+    dtype, float16. There lora_B of a real artifact (1e-5 and less) would lie among the subnormal
+    numbers and lose digits. ``balanced`` divides A and multiplies B by one power of two, which
+    changes no bit of their product in float32 and leaves float16 its full precision.
+
+    Args:
+        delta: The delta, ``[out, in]``.
+        balanced: Whether to scale.
+
+    Returns:
+        lora_A ``[r, in]`` and lora_B ``[out, r]``.
+    """
+    size_a, size_b = float(delta.right.abs().max()), float(delta.left.abs().max())
+    if not balanced or size_a == 0 or size_b == 0:
+        return delta.right, delta.left
+    scale = 2.0 ** round(math.log2(size_a / size_b) / 2)
+    return delta.right / scale, delta.left * scale
 
 
 def check_finite(tensor: Tensor, name: str, base: Checkpoint) -> None:

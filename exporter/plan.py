@@ -71,11 +71,21 @@ class LinearUnit:
 
 @dataclass(frozen=True)
 class LoraUnit:
-    """The LoRA pair of a target module; ``source`` as in :class:`LinearUnit`."""
+    """The LoRA pair of a target module.
+
+    Attributes:
+        module: Qualified name of the layer.
+        shape: ``(out, in)`` of its weight.
+        source: As in :class:`LinearUnit`.
+        balanced: Whether the two factors are brought to one size, see
+            :func:`exporter.fold.lora_pair`.
+        outputs: What is written.
+    """
 
     module: str
     shape: tuple[int, int]
     source: Literal["4bit", "quantize", "dense"]
+    balanced: bool
     outputs: tuple[TensorSpec, ...]
 
 
@@ -197,7 +207,8 @@ class _Planner:
         out, into = self._shape(module)
         name_a, name_b = lora_names(module)
         specs = (TensorSpec(name_a, "F32", (rank, into)), TensorSpec(name_b, "F32", (out, rank)))
-        return LoraUnit(module, (out, into), self._source(module), specs)
+        balanced = self.layout.weights != "none"
+        return LoraUnit(module, (out, into), self._source(module), balanced, specs)
 
     def _linear(self, module: str) -> LinearUnit:
         shape, source = self._shape(module), self._source(module)

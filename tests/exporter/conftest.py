@@ -1,0 +1,211 @@
+"""Bases, artifacts and a float64 reference that shares no code with the packages under test."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from bitsandbytes.functional import dequantize_4bit, quantize_4bit
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
+
+from exporter import ExportRequest, export
+from tinylora import save_artifact
+
+SUFFIXES = (
+    "self_attn.q_proj",
+    "self_attn.k_proj",
+    "self_attn.v_proj",
+    "self_attn.o_proj",
+    "mlp.gate_proj",
+    "mlp.up_proj",
+    "mlp.down_proj",
+)
+SEED, RANK, U = 42, 2, 8
+TOKENS = torch.arange(24).mul(37).remainder(250).unsqueeze(0)
+
+
+def make_model(**changes) -> Qwen2ForCausalLM:
+    settings = {
+        "vocab_size": 256,
+        "hidden_size": 64,
+        "intermediate_size": 160,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "tie_word_embeddings": True,
+        "max_position_embeddings": 128,
+        "bos_token_id": None,
+        "eos_token_id": 1,
+        "pad_token_id": 0,
+    }
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = Qwen2ForCausalLM(Qwen2Config(**(settings | changes)))
+        for name, parameter in model.named_parameters():
+            if name.endswith("bias"):  # zero at initialisation, and then no test of biases
+                parameter.data.normal_(0, 0.1)
+    return model
+
+
+@pytest.fixture(scope="session")
+def make_base(tmp_path_factory) -> Callable[..., Path]:
+    """Write a 16- or 32-bit checkpoint: ``make_base(dtype, max_shard_size=..., **config)``."""
+
+    def make(dtype=torch.bfloat16, *, max_shard_size="1GB", **changes) -> Path:
+        directory = tmp_path_factory.mktemp("base") / "tiny-qwen"
+        make_model(**changes).to(dtype).save_pretrained(directory, max_shard_size=max_shard_size)
+        (directory / "tokenizer_config.json").write_text('{"chat_template": "x"}\n')
+        (directory / "LICENSE").write_text("the licence\n")
+        (directory / "README.md").write_text("---\nlicense: apache-2.0\n---\n# Tiny\n")
+        return directory
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def base(make_base) -> Path:
+    return make_base()
+
+
+@pytest.fixture(scope="session")
+def base_4bit(base, tmp_path_factory) -> Path:
+    """The base as a bitsandbytes checkpoint, written here without the exporter."""
+    directory = tmp_path_factory.mktemp("base4") / "tiny-qwen"
+    directory.mkdir()
+    tensors = {}
+    for name, tensor in load_file(base / "model.safetensors").items():
+        if name.removesuffix(".weight").endswith(SUFFIXES):
+            packed, state = quantize_4bit(tensor, compress_statistics=True, quant_type="nf4")
+            tensors[name] = packed
+            for key, value in state.as_dict(packed=True).items():
+                tensors[f"{name}.{key}"] = value
+        else:
+            tensors[name] = tensor
+    save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
+    config = json.loads((base / "config.json").read_text())
+    config["quantization_config"] = {
+        "load_in_4bit": True,
+        "quant_method": "bitsandbytes",
+        "bnb_4bit_quant_type": "nf4",
+        "bnb_4bit_use_double_quant": True,
+        "bnb_4bit_compute_dtype": "bfloat16",
+        "bnb_4bit_quant_storage": "uint8",
+    }
+    (directory / "config.json").write_text(json.dumps(config, indent=3))
+    return directory
+
+
+@pytest.fixture(scope="session")
+def make_artifact(tmp_path_factory) -> Callable[..., Path]:
+    """``make_artifact(size)``: P from the CPU generator, so that the reference can draw it."""
+
+    def make(size: float, layers: int = 14, **changes) -> Path:
+        path = tmp_path_factory.mktemp("artifact") / "tiny_lora_v.pt"
+        fields = {
+            "global_v": torch.linspace(-1, 1.3, U) * size,
+            "rank": RANK,
+            "seed": SEED,
+            "model_id": "someone/tiny-qwen",
+            "total_replaced_layers": layers,
+            "saved_device": "cpu",
+        }
+        save_artifact(path, **(fields | changes))
+        return path
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def artifact(make_artifact) -> Path:
+    return make_artifact(3e-3)
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Export into a fresh directory: ``run(base, artifact, format, **request fields)``."""
+
+    def call(base: Path, artifact: Path, format: str, *, name: str = "out", **fields):
+        request = ExportRequest(base, artifact, tmp_path / name, format=format, **fields)
+        return export(request)
+
+    return call
+
+
+def seen_weight(tensor: Tensor) -> Tensor:
+    """What training saw of a weight: bf16, through bitsandbytes and back."""
+    packed, state = quantize_4bit(
+        tensor.to(torch.bfloat16), compress_statistics=True, quant_type="nf4"
+    )
+    return dequantize_4bit(packed, state)
+
+
+def reference_delta(weight: Tensor, projection: Tensor, vector: Tensor) -> Tensor:
+    """U diag(S) R Vh in float64 from bf16 factors, spec formula ``full``."""
+    U_, S, Vh = torch.linalg.svd(weight.float(), full_matrices=False)
+    U_, S, Vh = (t.to(torch.bfloat16).double() for t in (U_[:, :RANK], S[:RANK], Vh[:RANK]))
+    core = sum(v * p for v, p in zip(vector.double(), projection.double(), strict=True))
+    return U_ @ torch.diag(S) @ core @ Vh
+
+
+@pytest.fixture(scope="session")
+def references():
+    """``references(base, size) -> {"seen": ..., "delta": ...}`` by weight name, float64."""
+
+    def build(base: Path, size: float) -> dict[str, dict[str, Tensor]]:
+        tensors = {}
+        for file in base.glob("*.safetensors"):
+            tensors |= load_file(file)
+        vector = (torch.linspace(-1, 1.3, U) * size).to(torch.bfloat16)
+        generator = torch.Generator("cpu").manual_seed(SEED)
+        layers = json.loads((base / "config.json").read_text())["num_hidden_layers"]
+        seen, delta = {}, {}
+        for layer in range(layers):
+            for suffix in SUFFIXES:
+                name = f"model.layers.{layer}.{suffix}.weight"
+                projection = torch.randn(U, RANK, RANK, generator=generator, dtype=torch.bfloat16)
+                seen[name] = seen_weight(tensors[name])
+                delta[name] = reference_delta(seen[name], projection, vector)
+        return {
+            "seen": {name: weight.double() for name, weight in seen.items()},
+            "delta": delta,
+            "tensors": tensors,
+        }
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def reference_logits(references):
+    """``reference_logits(base, size)``: logits of a float64 dense model, W + ΔW."""
+
+    def compute(base: Path, size: float) -> Tensor:
+        found = references(base, size)
+        config = Qwen2Config.from_pretrained(base)
+        model = Qwen2ForCausalLM(config).double()
+        state = {n: t.to(torch.bfloat16).double() for n, t in found["tensors"].items()}
+        for name, weight in found["seen"].items():
+            state[name] = weight + found["delta"][name]
+        missing, unexpected = model.load_state_dict(state, strict=False)
+        assert set(missing) <= {"lm_head.weight"} and not unexpected
+        model.tie_weights()
+        return logits_of(model)
+
+    return compute
+
+
+@torch.no_grad()
+def logits_of(model) -> Tensor:
+    return model.eval()(TOKENS).logits.double()
+
+
+@pytest.fixture(scope="session")
+def logits():
+    """``logits(directory, dtype=None)``: logits of a plain from_pretrained model, float64."""
+
+    def compute(directory: Path, **options) -> Tensor:
+        return logits_of(AutoModelForCausalLM.from_pretrained(directory, **options))
+
+    return compute

@@ -1,0 +1,128 @@
+import json
+import resource
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save
+
+from exporter.checkpoint import DTYPE_NAMES
+from exporter.errors import DiskFullError, WriterError
+from exporter.shard_writer import MAX_STATE_BYTES, ShardWriter, TensorSpec, file_bytes
+
+DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.uint8, torch.int64, torch.bool)
+
+
+def specs_of(tensors):
+    return [TensorSpec(n, DTYPE_NAMES[t.dtype], tuple(t.shape)) for n, t in tensors.items()]
+
+
+def write(path, tensors, specs=None):
+    with ShardWriter(path, specs or specs_of(tensors)) as writer:
+        for name, tensor in tensors.items():
+            writer.write(name, tensor)
+        writer.finish()
+
+
+tensor_lists = st.dictionaries(
+    st.text(min_size=1, max_size=12).filter(lambda s: s != "__metadata__" and s.isprintable()),
+    st.tuples(st.sampled_from(DTYPES), st.lists(st.integers(0, 5), max_size=3)),
+    min_size=1,
+    max_size=8,
+)
+
+
+@given(tensor_lists)
+def test_bytes_are_those_of_safetensors_own_writer(tmp_path_factory, described):
+    tensors = {
+        name: torch.randint(0, 2, shape).to(dtype) for name, (dtype, shape) in described.items()
+    }
+    path = tmp_path_factory.mktemp("w") / "a.safetensors"
+    write(path, tensors)
+    assert path.read_bytes() == save(tensors, metadata={"format": "pt"})
+    assert path.stat().st_size <= file_bytes(specs_of(tensors))
+
+
+def test_writing_order_does_not_matter(tmp_path):
+    tensors = {"a": torch.ones(3), "b": torch.zeros(5, dtype=torch.uint8), "c": torch.ones(2, 2)}
+    write(tmp_path / "1", tensors)
+    write(tmp_path / "2", dict(reversed(tensors.items())), specs_of(tensors))
+    assert (tmp_path / "1").read_bytes() == (tmp_path / "2").read_bytes()
+
+
+@pytest.mark.parametrize("length", [1, 7, 180, MAX_STATE_BYTES])
+def test_tensors_of_unknown_length_go_to_the_end(tmp_path, length):
+    state = torch.arange(length).to(torch.uint8)
+    tensors = {"s1": state, "w": torch.ones(3), "s2": state, "x": torch.ones(3).to(torch.uint8)}
+    specs = [
+        TensorSpec("s1", "U8", None),
+        TensorSpec("w", "F32", (3,)),
+        TensorSpec("s2", "U8", None),
+        TensorSpec("x", "U8", (3,)),
+    ]
+    write(tmp_path / "f", tensors, specs)
+    loaded = load_file(tmp_path / "f")
+    assert loaded.keys() == tensors.keys()
+    assert all(torch.equal(loaded[name], tensors[name]) for name in tensors)
+
+
+def test_rows_are_written_in_pieces(tmp_path):
+    whole = torch.randn(10, 3)
+    with ShardWriter(tmp_path / "f", [TensorSpec("a", "F32", (10, 3))]) as writer:
+        writer.write_rows("a", whole.reshape(-1).split(7), (10, 3))
+        writer.finish()
+    assert torch.equal(load_file(tmp_path / "f")["a"], whole)
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor", "message"),
+    [
+        ("b", torch.ones(2), "not planned"),
+        ("a", torch.ones(3), "shape"),
+        ("a", torch.ones(2).half(), "float16"),
+    ],
+)
+def test_what_was_not_planned_is_refused(tmp_path, name, tensor, message):
+    with (
+        pytest.raises(WriterError, match=message),
+        ShardWriter(tmp_path / "f", [TensorSpec("a", "F32", (2,))]) as writer,
+    ):
+        writer.write(name, tensor)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_or_repeated_tensor_is_refused(tmp_path):
+    specs = [TensorSpec("a", "F32", (2,)), TensorSpec("b", "F32", (2,))]
+    with pytest.raises(WriterError, match="'b'"), ShardWriter(tmp_path / "f", specs) as writer:
+        writer.write("a", torch.ones(2))
+        writer.finish()
+    with pytest.raises(WriterError, match="twice"), ShardWriter(tmp_path / "f", specs) as writer:
+        writer.write("a", torch.ones(2))
+        writer.write("a", torch.ones(2))
+    with pytest.raises(WriterError, match="twice"):
+        ShardWriter(tmp_path / "f", [specs[0], specs[0]])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_room_is_a_clear_error_and_leaves_nothing(tmp_path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    specs = [TensorSpec("a", "F32", (100_000,))]
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (65536, hard))
+        with (
+            pytest.raises(DiskFullError, match="no room"),
+            ShardWriter(tmp_path / "f", specs) as writer,
+        ):
+            writer.write("a", torch.ones(100_000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_header_is_aligned(tmp_path):
+    write(tmp_path / "f", {"name": torch.ones(3, dtype=torch.bfloat16)})
+    raw = (tmp_path / "f").read_bytes()
+    size = int.from_bytes(raw[:8], "little")
+    assert size % 8 == 0
+    assert json.loads(raw[8 : 8 + size])["__metadata__"] == {"format": "pt"}
