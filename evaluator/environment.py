@@ -3,6 +3,7 @@
 import importlib.metadata
 import os
 import platform
+import shlex
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -64,8 +65,8 @@ def package_versions() -> dict[str, str]:
 
 
 def command_line() -> str:
-    """The command as typed, the program by its name alone."""
-    return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    """The command as typed, quoted where the shell needs it."""
+    return shlex.join(["tinylora-eval", *sys.argv[1:]])
 
 
 def _cpu_name() -> str:

@@ -6,7 +6,9 @@ equal programs have equal verdicts, and a time that lies near a limit makes no f
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from evaluator.extract import Extraction, extract_code
 from evaluator.generation_stage import Progress
@@ -53,7 +55,7 @@ def judge_all(
     sandbox: Sandbox,
     progress: Progress,
 ) -> None:
-    """Judge the completions that have no verdict yet.
+    """Judge the completions that have no verdict yet, or one by a judge that failed (UKE).
 
     Args:
         directory: Of the run.
@@ -64,8 +66,7 @@ def judge_all(
         progress: Called after each program.
     """
     path = directory.verdicts
-    repair(path)
-    verdicts = read(path, VerdictRecord.from_row)
+    verdicts = _usable_verdicts(path)
     submissions = [_submission(record) for record in generations]
     waiting: dict[_Program, list[_Submission]] = {}
     judged: dict[_Program, VerdictRecord] = {}
@@ -85,9 +86,20 @@ def judge_all(
         keep([_copy(judged[program], s) for s in waiting.pop(program)])
     problems = suite.by_id()
     jobs = [_job(group[0], problems[group[0].key[1]]) for group in waiting.values()]
-    for key, verdict in judge_jobs(jobs, settings, sandbox):
-        keep([_record(submission, verdict) for submission in waiting[key[0], key[1]]])
+    with closing(judge_jobs(jobs, settings, sandbox)) as finished:
+        for key, verdict in finished:
+            keep([_record(submission, verdict) for submission in waiting[key[0], key[1]]])
     rewrite_sorted(path, [verdicts[record.key] for record in generations])
+
+
+def _usable_verdicts(path: Path) -> dict[Key, VerdictRecord]:
+    """Verdicts of earlier starts, without those of a judge that failed."""
+    repair(path)
+    verdicts = read(path, VerdictRecord.from_row)
+    usable = {key: record for key, record in verdicts.items() if record.verdict != "UKE"}
+    if len(usable) < len(verdicts):
+        rewrite_sorted(path, usable.values())
+    return usable
 
 
 def _submission(record: GenerationRecord) -> _Submission:

@@ -31,10 +31,16 @@ class TextTable:
         lines = [_line(self.header), _line(ruler), *(_line(row) for row in self.rows)]
         return f"## {self.title}\n\n" + "\n".join(lines) + "\n"
 
+    def select(self, title: str, columns: Sequence[str]) -> "TextTable":
+        """The columns of these names, for a narrow screen; names that are absent are skipped."""
+        places = [self.header.index(name) for name in columns if name in self.header]
+        rows = tuple(tuple(row[i] for i in places) for row in self.rows)
+        return TextTable(title, tuple(self.header[i] for i in places), rows)
+
 
 def arms_frame(summary: RunSummary) -> pd.DataFrame:
     """One row an arm; rates and differences as proportions, sizes in bytes."""
-    return pd.DataFrame([_arm_row(arm, summary) for arm in summary.arms])
+    return pd.DataFrame([_arm_row(arm, summary) for arm in summary.arms]).convert_dtypes()
 
 
 def problems_frame(summary: RunSummary) -> pd.DataFrame:
@@ -140,10 +146,11 @@ def percent(rate: float) -> str:
 def points(difference: float) -> str:
     """A signed difference of proportions, in percentage points.
 
-    >>> points(-0.004)
-    '−0.4'
+    >>> points(-0.004), points(-0.0)
+    ('−0.4', '0.0')
     """
-    return f"{100 * difference:+.1f}".replace("-", "−")
+    text = f"{100 * difference:+.1f}"
+    return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", "−")
 
 
 def p_text(p_value: float) -> str:

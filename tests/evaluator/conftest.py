@@ -37,9 +37,42 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
+def statement(k: int) -> str:
+    """Of problem Sk: even ones in Chinese, longer with k, so that lengths differ."""
+    return f"Print a + {k}." if k % 2 else f"输出 a + {k}。" + "长" * k
+
+
+def program(k: int, sign: str) -> str:
+    """Right for problem Sk with the sign +."""
+    return "#include<iostream>\nint main(){int a;std::cin>>a;std::cout<<a" + sign + str(k) + ";}"
+
+
+def _teach(model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast) -> None:
+    """Make the model write the right program or, as often, one with the wrong sign."""
+    rows, starts = [], []
+    for k in range(6):
+        for sign in "+-":
+            prompt = f"<|user|>{statement(k)}<|assistant|>"
+            rows.append(tokenizer(prompt + program(k, sign) + "<|end|>")["input_ids"])
+            starts.append(len(tokenizer(prompt)["input_ids"]))
+    longest = max(map(len, rows))
+    ids = torch.tensor([row + [0] * (longest - len(row)) for row in rows])
+    labels = ids.clone()
+    for index, (row, start) in enumerate(zip(rows, starts, strict=True)):
+        labels[index, :start] = -100
+        labels[index, len(row) :] = -100
+    optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3)
+    for step in range(250):
+        optimizer.param_groups[0]["lr"] = 4e-3 * min(1, step / 20) * (1 - step / 250)
+        loss = model(input_ids=ids, attention_mask=(ids != 0).long(), labels=labels).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+
 @pytest.fixture(scope="session")
 def chat_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Directory of a bf16 Qwen2 checkpoint with random weights and a byte-level tokenizer."""
+    """Directory of a bf16 Qwen2 checkpoint that writes right and wrong programs."""
     directory = tmp_path_factory.mktemp("chat-base")
     tokenizer = tiny_tokenizer()
     config = Qwen2Config(
@@ -58,8 +91,7 @@ def chat_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = Qwen2ForCausalLM(config)
-        for parameter in model.parameters():
-            torch.nn.init.normal_(parameter, std=0.2)
+        _teach(model, tokenizer)
     model.to(torch.bfloat16).save_pretrained(directory)
     tokenizer.save_pretrained(directory)
     return directory
@@ -87,12 +119,10 @@ def sum_suite(tmp_path: Path) -> Path:
     rows = [
         {
             "id": f"S{k}",
-            "statement": f"Print a + {k}." if k % 2 else f"输出 a + {k}。" + "长" * k,
+            "statement": statement(k),
             "family": f"f{k % 3}",
             "language": "en" if k % 2 else "zh",
-            "tests": [
-                {"name": str(a), "input": f"{a}\n", "output": f"{a + k}\n"} for a in (1, 20)
-            ],
+            "tests": [{"name": str(a), "input": f"{a}\n", "output": f"{a + k}\n"} for a in (1, 20)],
         }
         for k in range(6)
     ]
