@@ -189,7 +189,7 @@ def _compile_supervisor() -> Blob:
     """Compile supervisor.cpp, statically where the static libraries are there."""
     source = Path(__file__).with_name("supervisor.cpp")
     errors = ""
-    with tempfile.TemporaryDirectory(prefix="tinylora-judge-") as folder:
+    with tempfile.TemporaryDirectory(prefix="tinylora-supervisor-") as folder:
         target = Path(folder, "supervisor")
         for mode in (["-static"], []):
             argv = ["g++", "-std=c++14", "-O2", *mode, "-o", os.fspath(target), os.fspath(source)]

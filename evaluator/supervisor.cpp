@@ -317,6 +317,7 @@ struct Watch {
     bool has_clock;
     int statm, schedstat;
     long long start;
+    long long peak = 0;  // resident bytes; the kernel's own peak lags some pages behind
 
     explicit Watch(pid_t child) : pid(child), start(now_us()) {
         char path[64];
@@ -328,14 +329,16 @@ struct Watch {
     }
 
     // Which limit is broken now, or null.
-    const char* broken() const {
+    const char* broken() {
         timespec t;
         if (has_clock && clock_gettime(clock, &t) == 0 &&
             t.tv_sec * 1000LL + t.tv_nsec / 1000000 > settings.cpu)
             return "cpu";
         long long size, resident;
-        if (read_numbers(statm, &size, &resident) && resident * getpagesize() > settings.rss)
-            return "memory";
+        if (read_numbers(statm, &size, &resident)) {
+            if (resident * getpagesize() > peak) peak = resident * getpagesize();
+            if (peak > settings.rss) return "memory";
+        }
         const long long wall = (now_us() - start) / 1000;
         if (wall <= settings.wall) return nullptr;
         // Waiting for a busy machine's processor is no fault of the program.
@@ -399,8 +402,10 @@ void watch(pid_t child) {
     reap_the_rest(child);
     const long long cpu = (usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1000000LL +
                           usage.ru_utime.tv_usec + usage.ru_stime.tv_usec;
-    dprintf(settings.report, "%d %d %s %lld %lld %ld\n", WIFEXITED(status) ? WEXITSTATUS(status) : -1,
-            WIFSIGNALED(status) ? WTERMSIG(status) : 0, reason, cpu, wall, usage.ru_maxrss);
+    const long long peak = usage.ru_maxrss > watched.peak / 1024 ? usage.ru_maxrss : watched.peak / 1024;
+    dprintf(settings.report, "%d %d %s %lld %lld %lld\n",
+            WIFEXITED(status) ? WEXITSTATUS(status) : -1,
+            WIFSIGNALED(status) ? WTERMSIG(status) : 0, reason, cpu, wall, peak);
 }
 
 }  // namespace
