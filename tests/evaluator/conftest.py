@@ -8,6 +8,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
+from evaluator.sandbox import probe_sandbox
 from tinylora import save_artifact
 
 TEMPLATE = (
@@ -129,3 +130,9 @@ def sum_suite(tmp_path: Path) -> Path:
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     (folder / "problems.jsonl").write_text(text, encoding="utf-8")
     return folder
+
+
+@pytest.fixture(scope="session")
+def sandbox():
+    """The best sandbox of this machine."""
+    return probe_sandbox()
