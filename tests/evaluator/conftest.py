@@ -102,7 +102,7 @@ def chat_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def chat_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An artifact for ``chat_base`` whose delta is large enough to change texts."""
     path = tmp_path_factory.mktemp("artifact") / "tiny_lora_v.pt"
-    vector = torch.linspace(-0.3, 0.3, 8).to(torch.bfloat16)
+    vector = torch.linspace(-0.05, 0.05, 8).to(torch.bfloat16)
     save_artifact(
         path, global_v=vector, rank=2, seed=7, model_id="tiny/chat-base", total_replaced_layers=14
     )

@@ -43,9 +43,7 @@ def test_philox_known_answers(counter, key, expected):
 
 
 @settings(max_examples=50, deadline=None)
-@given(
-    st.lists(st.integers(0, 2**32 - 1), min_size=4, max_size=4), st.integers(0, 2**64 - 1)
-)
+@given(st.lists(st.integers(0, 2**32 - 1), min_size=4, max_size=4), st.integers(0, 2**64 - 1))
 def test_philox_equals_the_numpy_one_of_the_library(counter, key):
     expected = philox4x32(np.array([counter], dtype=np.uint32), key)[0]
     words = _philox4x32(tuple(map(one, counter)), (one(key & 0xFFFFFFFF), one(key >> 32)))

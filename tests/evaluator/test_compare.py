@@ -1,0 +1,137 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evaluator.compare import Equivalence, compare_arms, compare_pair, equivalence_verdict
+from evaluator.mcnemar import exact_mcnemar
+from evaluator.tango import Interval, tango_interval
+
+
+def arm(passed, total):
+    """bool [total, 1] of which the first ``passed`` pass."""
+    return (np.arange(total) < passed)[:, None]
+
+
+def flipped(passes, gained, lost):
+    result = passes.copy()
+    result[np.flatnonzero(~passes[:, 0])[:gained]] = True
+    result[np.flatnonzero(passes[:, 0])[:lost]] = False
+    return result
+
+
+REFERENCE = arm(180, 300)
+
+
+@pytest.mark.parametrize(
+    ("ninety", "ninety_five", "expected"),
+    [
+        ((-0.01, 0.02), (-0.02, 0.025), "match"),
+        ((0.005, 0.02), (0.001, 0.025), "match"),  # a real difference, surely below the margin
+        ((-0.031, 0.01), (-0.04, 0.02), "inconclusive"),
+        ((-0.03, 0.01), (-0.04, 0.02), "inconclusive"),  # on the margin is not inside
+        ((0.01, 0.04), (-0.001, 0.05), "inconclusive"),  # the 95 % interval holds 0
+        ((0.01, 0.04), (0.001, 0.05), "differ"),
+        ((-0.5, -0.2), (-0.6, -0.1), "differ"),
+    ],
+)
+def test_rule(ninety, ninety_five, expected):
+    verdict = equivalence_verdict(Interval(*ninety, 0.9), Interval(*ninety_five, 0.95), 0.03)
+    assert verdict == expected
+
+
+def test_counts_signs_and_tests_of_one_pair():
+    pair = compare_pair("nf4", flipped(REFERENCE, 4, 11), "restored", REFERENCE, 0.03)
+    assert (pair.gained, pair.lost, pair.problems, pair.samples) == (4, 11, 300, 1)
+    assert pair.difference == pytest.approx(-7 / 300)
+    assert pair.interval95 == tango_interval(4, 11, 300, 0.95)
+    assert pair.interval90 == tango_interval(4, 11, 300, 0.90)
+    assert pair.p_value == exact_mcnemar(4, 11)
+    assert pair.shown_margin == pytest.approx(1.6448536**2 / (300 + 1.6448536**2))
+
+
+@given(st.integers(0, 2**40 - 1), st.integers(0, 2**40 - 1), st.sampled_from([1, 2, 4]))
+def test_comparison_is_antisymmetric(first, second, samples):
+    a, b = (
+        np.array([(bits >> i) & 1 for i in range(40)], dtype=bool).reshape(-1, samples)
+        for bits in (first, second)
+    )
+    one, other = compare_pair("a", a, "b", b, 0.1), compare_pair("b", b, "a", a, 0.1)
+    assert one.difference == -other.difference
+    assert (one.gained, one.lost) == (other.lost, other.gained)
+    assert one.interval95.low == pytest.approx(-other.interval95.high, abs=1e-9)
+    assert one.p_value == pytest.approx(other.p_value)
+    assert one.verdict == other.verdict
+    assert one.interval95.low <= one.difference <= one.interval95.high
+
+
+def test_a_match_means_something_where_the_control_differs():
+    passes = {
+        "base": flipped(REFERENCE, 5, 60),
+        "restored": REFERENCE,
+        "nf4": flipped(REFERENCE, 1, 1),
+        "lost": flipped(REFERENCE, 5, 60),
+    }
+    base, nf4, lost = compare_arms(passes, "restored", "base", 0.03)
+    assert (base.verdict, base.informative) == (Equivalence.DIFFER, None)
+    assert (nf4.verdict, nf4.informative) == (Equivalence.MATCH, True)
+    assert (lost.verdict, lost.informative) == (Equivalence.DIFFER, None)
+
+
+@pytest.mark.parametrize(("gained", "lost"), [(0, 0), (2, 3), (4, 10)])
+def test_a_match_is_uninformative_where_no_effect_was_detected(gained, lost):
+    passes = {"base": flipped(REFERENCE, gained, lost), "restored": REFERENCE, "nf4": REFERENCE}
+    nf4 = compare_arms(passes, "restored", "base", 0.03)[1]
+    assert (nf4.verdict, nf4.informative) == (Equivalence.MATCH, False)
+
+
+def test_without_a_control_it_is_unknown():
+    nf4 = compare_arms({"restored": REFERENCE, "nf4": REFERENCE}, "restored", None, 0.03)[0]
+    assert (nf4.verdict, nf4.informative) == (Equivalence.MATCH, None)
+
+
+def test_a_small_run_without_flips_is_inconclusive_not_a_match():
+    few = arm(20, 40)
+    pair = compare_pair("nf4", few, "restored", few, 0.03)
+    assert pair.p_value == 1
+    assert pair.verdict is Equivalence.INCONCLUSIVE
+
+
+def test_unequal_or_empty_arms_are_refused():
+    for a, b in ((arm(1, 3), arm(1, 4)), (arm(0, 0), arm(0, 0))):
+        with pytest.raises(ValueError, match="equal shapes"):
+            compare_pair("a", a, "b", b, 0.1)
+
+
+@pytest.mark.parametrize("samples", [1, 4])
+def test_false_matches_are_rare(samples):
+    """Arms that differ by δ in truth are called a match in about 5 % of runs, not more."""
+    rng = np.random.default_rng(11)
+    runs, margin = 700, 0.06
+    matches = 0
+    for _ in range(runs):
+        easy = rng.random((250, 1)) < 0.5  # what one sample of a problem shows, the others do too
+        noise = rng.random((250, samples))
+        reference = easy ^ (noise < 0.05)
+        loses = rng.random((250, 1)) < margin / 0.5
+        candidate = reference & ~(loses & easy & (noise >= 0.05))
+        # Exactly: P(reference passes, candidate not) = P(easy) · 0.95 · margin / 0.5.
+        truth = margin * 0.95
+        pair = compare_pair("a", candidate, "b", reference, truth)
+        matches += pair.verdict is Equivalence.MATCH
+    assert matches / runs < 0.065
+
+
+@pytest.mark.parametrize("samples", [1, 4])
+def test_coverage_with_clusters(samples):
+    rng = np.random.default_rng(2)
+    held, runs = 0, 700
+    for _ in range(runs):
+        chance = rng.beta(1, 1, size=(150, 1))
+        shift = rng.choice([0.0, 0.3], size=(150, 1), p=[0.8, 0.2])
+        uniform = rng.random((150, samples))
+        a, b = uniform < chance, uniform < np.minimum(chance + shift, 1)
+        truth = -0.2 * (0.3 - 0.3**2 / 2)  # E[min(c + 0.3, 1) − c] over uniform c
+        pair = compare_pair("a", a, "b", b, 0.05)
+        held += pair.interval95.low <= truth <= pair.interval95.high
+    assert 0.93 <= held / runs <= 0.985

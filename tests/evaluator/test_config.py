@@ -1,0 +1,97 @@
+import pytest
+import yaml
+
+from evaluator.config import deciding_fields, dump_config, load_config
+from evaluator.errors import ConfigError
+
+GOOD = {
+    "name": "demo",
+    "suite": "demo/suite",
+    "out": "results/demo",
+    "arms": [
+        {"name": "base", "kind": "base", "model": "demo/base", "load": "nf4"},
+        {"name": "restored", "kind": "restored", "model": "demo/base", "artifact": "a.pt"},
+        {"name": "nf4", "kind": "merged", "model": "build/nf4"},
+    ],
+    "decoding": {"samples": 2, "temperature": 0.8, "max_new_tokens": 192, "seed": 3},
+    "equivalence": {"margin": 0.03},
+    "judge": {"standard": "c++17", "workers": 2},
+}
+
+
+def write(path, **changes):
+    path.write_text(yaml.safe_dump({**GOOD, **changes}), encoding="utf-8")
+    return path
+
+
+def test_reads_a_configuration_and_fills_the_rest(tmp_path):
+    config = load_config(write(tmp_path / "c.yaml"))
+    assert config.compute_dtype == "float32"
+    assert config.decoding.batch_size == 16
+    assert [arm.kind for arm in config.arms] == ["base", "restored", "merged"]
+    assert config.reference() is config.arms[1]
+    assert config.judge.settings(unsafe=True).unsafe is True
+    assert config.judge.settings(unsafe=False).standard == "c++17"
+
+
+def test_what_is_written_down_reads_back_the_same(tmp_path):
+    config = load_config(write(tmp_path / "c.yaml"))
+    (tmp_path / "again.yaml").write_text(dump_config(config), encoding="utf-8")
+    assert load_config(tmp_path / "again.yaml") == config
+
+
+def test_out_and_workers_do_not_decide_records_and_the_margin_does(tmp_path):
+    def fields(**changes):
+        return deciding_fields(load_config(write(tmp_path / "c.yaml", **changes)))
+
+    assert fields() == fields(out="elsewhere", judge={"standard": "c++17", "workers": 7})
+    assert fields() != fields(equivalence={"margin": 0.05})
+    assert fields() != fields(judge={"standard": "c++14"})
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"sweet": 1}, "field sweet"),
+        ({"arms": []}, "field arms"),
+        ({"arms": [{"name": "a", "kind": "bas", "model": "m"}]}, "arms.0.kind"),
+        ({"arms": [{"name": "a", "kind": "restored", "model": "m"}]}, "needs the field artifact"),
+        (
+            {"arms": [{"name": "a", "kind": "base", "model": "m", "artifact": "x"}]},
+            "artifact belongs to arms of kind restored",
+        ),
+        ({"arms": [{"name": "a/b", "kind": "base", "model": "m"}]}, "arms.0.name"),
+        ({"arms": [{"name": "a", "kind": "base", "model": "m"}] * 2}, "found twice: a"),
+        ({"decoding": {"temperature": "0.8"}}, "decoding.temperature"),
+        ({"decoding": {"temperature": -1}}, "decoding.temperature"),
+        ({"decoding": {"temperature": float("nan")}}, "decoding.temperature"),
+        ({"decoding": {"samples": 3}}, "greedy decoding writes one text"),
+        ({"decoding": {"batch_size": 0}}, "decoding.batch_size"),
+        ({"equivalence": {"margin": 0}}, "equivalence.margin"),
+        ({"equivalence": {"margin": 1.5}}, "equivalence.margin"),
+        ({"compute_dtype": "int8"}, "compute_dtype"),
+        ({"device": "tpu"}, "device"),
+        ({"judge": {"standard": "c++77"}}, "allowed are c"),
+        ({"judge": {"unsafe": True}}, "judge.unsafe"),
+        ({"judge": {"workers": 0}}, "workers is 0"),
+    ],
+)
+def test_errors_name_file_and_field(tmp_path, changes, named):
+    path = write(tmp_path / "wrong.yaml", **changes)
+    with pytest.raises(ConfigError) as caught:
+        load_config(path)
+    assert str(path) in str(caught.value)
+    assert named in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"a: [", b"- 1\n- 2\n", b"\xff\xfe", b""])
+def test_files_that_are_no_mapping(tmp_path, content):
+    path = tmp_path / "c.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match="c.yaml"):
+        load_config(path)
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(ConfigError, match="cannot read"):
+        load_config(tmp_path / "none.yaml")
