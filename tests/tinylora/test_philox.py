@@ -90,6 +90,7 @@ def test_equals_a_loop_over_the_kernels_threads(numel, seed, offset, blocks):
 
 def test_offset_advances_by_four_for_every_projection():
     assert [offset_increment(n) for n in (1, 64, 128, 4096)] == [4, 4, 4, 4]
+    assert offset_increment(256 * 4, device_threads=256) == 4
     assert offset_increment(256 * 4 + 1, device_threads=256) == 8
     assert offset_increment(0) == 0
 
