@@ -35,6 +35,10 @@ lint: setup
 type: setup
 	$(BIN)/mypy
 
+# Both sides of every comparison in one run; writes results/bench/.
+bench: setup
+	$(BIN)/python -m benchmarks.kernels
+
 gpu: setup
 	$(BIN)/python -m pytest -m gpu tests/gpu
 

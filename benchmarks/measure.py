@@ -1,0 +1,55 @@
+"""Timing of rival functions in turn, and the line that says where they were timed."""
+
+import platform
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table: a way of doing something and its seconds, best and median."""
+
+    task: str
+    way: str
+    median: float
+    best: float
+    note: str = ""
+
+
+def alternate(task: str, ways: dict[str, Callable[[], object]], rounds: int) -> list[Row]:
+    """Time each way once a round, in turn, so that a drift of the machine hits all alike."""
+    seconds: dict[str, list[float]] = {way: [] for way in ways}
+    for way in ways.values():
+        way()  # warm-up
+    for _ in range(rounds):
+        for name, way in ways.items():
+            start = time.perf_counter()
+            way()
+            seconds[name].append(time.perf_counter() - start)
+    return [Row(task, name, statistics.median(s), min(s)) for name, s in seconds.items()]
+
+
+def machine() -> str:
+    """Processor, cores and versions."""
+    model = platform.processor() or platform.machine()
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            model = line.partition(":")[2].strip()
+            break
+    packages = ("torch", "transformers", "bitsandbytes", "peft")
+    versions = ", ".join(f"{name} {version(name)}" for name in packages)
+    return f"{model}, {torch.get_num_threads()} threads, Python {platform.python_version()}, {versions}"
+
+
+def markdown(title: str, command: str, rows: Sequence[Row]) -> str:
+    """A table with the command and machine that made it."""
+    lines = [f"# {title}", "", f"`{command}` on {machine()}.", ""]
+    lines += ["| task | way | median s | best s | note |", "| --- | --- | ---: | ---: | --- |"]
+    lines += [f"| {r.task} | {r.way} | {r.median:.4g} | {r.best:.4g} | {r.note} |" for r in rows]
+    return "\n".join(lines) + "\n"

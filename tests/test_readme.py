@@ -1,0 +1,101 @@
+"""Every command of the READMEs runs, and both READMEs give the same ones.
+
+`make demo` and `make test` themselves are run by CI; here their targets must exist. The commands of
+the tools run as they stand there, in a copy of the tree whose demo configuration is cut down to two
+arms and a few problems.
+"""
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+READMES = ("README.md", "README.zh-CN.md")
+TOOLS = {"tinylora-export": "exporter", "tinylora-eval": "evaluator"}
+PROBLEMS = 6
+
+
+def blocks(readme, language):
+    text = (ROOT / readme).read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+def commands(readme):
+    lines = "".join(blocks(readme, "bash")).splitlines()
+    return [shlex.split(line, comments=True) for line in lines if line.strip()]
+
+
+def code_of(readme):
+    """The Python block without its comments, which are translated."""
+    return re.sub(r"\s*#.*", "", blocks(readme, "python")[0])
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory):
+    """A directory with the demo and a small configuration under the demo's name."""
+    directory = tmp_path_factory.mktemp("tree")
+    (directory / "demo").symlink_to(ROOT / "demo")
+    small = directory / "small-suite"
+    shutil.copytree(ROOT / "demo" / "suite" / "heldout", small)
+    rows = (small / "problems.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    (small / "problems.jsonl").write_text("".join(rows[:PROBLEMS]), encoding="utf-8")
+    config = yaml.safe_load((ROOT / "configs" / "demo.yaml").read_text(encoding="utf-8"))
+    config["suite"] = str(small)
+    config["arms"] = [arm for arm in config["arms"] if arm["kind"] != "merged"]
+    (directory / "configs").mkdir()
+    (directory / "configs" / "demo.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    return directory
+
+
+def test_both_languages_give_the_same_commands_and_code():
+    english, chinese = READMES
+    assert commands(english) == commands(chinese)
+    assert code_of(english) == code_of(chinese)
+
+
+def test_the_first_two_commands_are_demo_and_test():
+    assert commands("README.md")[:2] == [["make", "demo"], ["make", "test"]]
+
+
+def test_every_make_target_exists():
+    makefile = (ROOT / "Makefile").read_text()
+    every = [c for document in (*READMES, "CONTRIBUTING.md") for c in commands(document)]
+    targets = {command[1] for command in every if command[0] == "make"}
+    assert targets >= {"setup", "demo", "test", "lint", "type", "bench", "gpu"}
+    for target in targets:
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def test_the_tools_commands_run_as_written(tree):
+    run = [command for command in commands("README.md") if command[0] in TOOLS]
+    assert len(run) >= 6
+    for tool, *arguments in run:
+        call = f"import sys; sys.argv[0] = {tool!r}; from {TOOLS[tool]}.cli import app; app()"
+        done = subprocess.run(
+            [sys.executable, "-c", call, *arguments],
+            cwd=tree,
+            env={
+                "PATH": "/usr/bin:/bin:/usr/sbin:/sbin",
+                "PYTHONPATH": str(ROOT),
+                "LANG": "C.UTF-8",
+            },
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, f"{tool} {arguments}\n{done.stdout}\n{done.stderr}"
+    assert (tree / "build" / "mine" / "adapter_model.safetensors").exists()
+    assert (tree / "build" / "judged" / "verdicts.jsonl").exists()
+
+
+def test_the_python_example_runs(tree, monkeypatch):
+    monkeypatch.chdir(tree)
+    scope = {}
+    exec(blocks("README.md", "python")[0], scope)
+    assert scope["restoration"].wrapped
