@@ -43,8 +43,8 @@ def machine() -> str:
             model = line.partition(":")[2].strip()
             break
     packages = ("torch", "transformers", "bitsandbytes", "peft")
-    versions = ", ".join(f"{name} {version(name)}" for name in packages)
-    return f"{model}, {torch.get_num_threads()} threads, Python {platform.python_version()}, {versions}"
+    parts = [model, f"{torch.get_num_threads()} threads", f"Python {platform.python_version()}"]
+    return ", ".join(parts + [f"{name} {version(name)}" for name in packages])
 
 
 def markdown(title: str, command: str, rows: Sequence[Row]) -> str:

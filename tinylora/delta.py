@@ -111,8 +111,9 @@ def core_matrix(global_v: Tensor, projection: Tensor, formula: Formula) -> Tenso
         ``[..., r, r]``, differentiable in ``global_v``.
     """
     if formula == "full":
-        return torch.einsum("u,...uij->...ij", global_v, projection)
-    return torch.diag_embed(torch.einsum("u,...ui->...i", global_v, projection))
+        r = projection.shape[-1]
+        return (global_v @ projection.flatten(-2)).unflatten(-1, (r, r))
+    return torch.diag_embed(global_v @ projection)
 
 
 def left_factor(U: Tensor, S: Tensor, R: Tensor, numerics: Numerics, formula: Formula) -> Tensor:
