@@ -13,7 +13,7 @@ from exporter.export import ExportReport, Progress, export
 from exporter.fidelity import ErrorSums, FidelityReport, ModuleFidelity
 from exporter.inspection import ArtifactInspection, inspect_artifact
 from exporter.request import ExportRequest
-from exporter.verify import VerifyReport, verify
+from exporter.verification import VerifyReport, verify
 
 __all__ = [
     "ArtifactInspection",

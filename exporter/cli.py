@@ -20,7 +20,7 @@ from exporter.fidelity import ErrorSums
 from exporter.formats import FormatName
 from exporter.inspection import inspect_artifact, resolved_hint
 from exporter.request import ExportRequest, FoldOnto, RequantizeMethod, parse_size
-from exporter.verify import VerifyReport, verify
+from exporter.verification import VerifyReport, verify
 from tinylora import DeltaOptions, TinyLoRAError
 
 app = typer.Typer(
@@ -148,7 +148,8 @@ def _show_report(report: ExportReport) -> None:
     r = report.resolved
     _out.print(
         f"{escape(str(report.out))}: {report.format}, {fidelity.bytes / 1e6:.1f} MB; formula "
-        f"{r.formula}, rng {r.rng}, svd {r.svd}, numerics {r.numerics}; delta {report.verdict}"
+        f"{r.formula}, rng {r.rng}, svd {r.svd}, numerics {r.numerics}; factors took "
+        f"{report.factor_seconds:.1f} s; delta {report.verdict}"
     )
     for warning in report.warnings:
         _err.print(f"[bold yellow]Warning:[/] {escape(warning)}", highlight=False)

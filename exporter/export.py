@@ -1,8 +1,10 @@
 """The orchestrator: request -> plan -> files -> measures -> documents -> output directory."""
 
 import logging
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -12,17 +14,18 @@ from exporter.checkpoint import Checkpoint, file_sha256, open_checkpoint, read_h
 from exporter.config_files import ADAPTER_CONFIG_FILE
 from exporter.documents import DocumentInputs, base_files, write_documents
 from exporter.errors import CaptureError, CheckpointError, DiskFullError, WriterError
+from exporter.factorize import factors_of_units
 from exporter.fidelity import FidelityReport, ModuleFidelity, Verdict
 from exporter.fold import FoldRecord, linear_tensors, lora_tensors, tensor_chunks
 from exporter.manifest import Provenance, collect_provenance, digest_files
 from exporter.measure import measure_module
-from exporter.plan import ExportPlan, LinearUnit, LoraUnit, OutputFile, TensorUnit, build_plan
+from exporter.plan import ExportPlan, LinearUnit, LoraUnit, OutputFile, TensorUnit, Unit, build_plan
 from exporter.reopen import check_file
 from exporter.request import ExportRequest, check_request
 from exporter.shard_writer import ShardWriter
 from exporter.warn import fidelity_warning, identity_warning
 from exporter.workspace import FinishedFile, Workspace, check_replaceable, open_workspace
-from tinylora import AdapterDeltas, Artifact, FactorStore, ResolvedOptions, load_artifact
+from tinylora import AdapterDeltas, Artifact, Factors, FactorStore, ResolvedOptions, load_artifact
 from tinylora.targets import check_target_count
 
 _log = logging.getLogger(__name__)
@@ -33,7 +36,7 @@ class Progress:
     """One step of an export is done.
 
     Attributes:
-        stage: What kind of step: ``fold`` (singular factors, fold, store) or ``measure``.
+        stage: What kind of step: ``factors``, ``fold`` or ``measure``.
         done: Steps finished.
         total: Steps in all.
         module: The target module that the step was about.
@@ -56,6 +59,7 @@ class ExportReport:
         fidelity: What was measured, per module and in total.
         files: SHA-256 of every file by name.
         warnings: What the user should know, in plain words.
+        factor_seconds: How long the singular factors took in this run.
     """
 
     out: Path
@@ -64,6 +68,7 @@ class ExportReport:
     fidelity: FidelityReport
     files: dict[str, str]
     warnings: tuple[str, ...]
+    factor_seconds: float
 
     @property
     def verdict(self) -> Verdict:
@@ -147,7 +152,7 @@ def _run(job: _Job, workspace: Workspace, progress: Callable[[Progress], None]) 
     layout = job.request.layout
     carried = base_files(layout, job.base.path)
     workspace.check_room(job.plan.max_bytes + sum(p.stat().st_size for p in carried.values()))
-    steps = _Steps(progress, 2 * len(job.plan.expected))
+    steps = _Steps(progress, 3 * len(job.plan.expected))
     finished = [_make_file(job, file, workspace, steps) for file in job.plan.files]
     fidelity = _fidelity(job, finished, workspace)
     _require_capture(job.request, fidelity)
@@ -173,14 +178,16 @@ def _run(job: _Job, workspace: Workspace, progress: Callable[[Progress], None]) 
         fidelity=fidelity,
         files=digest_files(workspace.path),
         warnings=warnings,
+        factor_seconds=steps.factor_seconds,
     )
 
 
 class _Steps:
-    """Counts finished steps for the progress callback."""
+    """Counts finished steps for the progress callback, and times the factors."""
 
     def __init__(self, callback: Callable[[Progress], None], total: int) -> None:
         self._callback, self._total, self._done = callback, total, 0
+        self.factor_seconds = 0.0
 
     def step(self, stage: str, module: str) -> None:
         self._done += 1
@@ -192,14 +199,15 @@ def _make_file(job: _Job, file: OutputFile, workspace: Workspace, steps: _Steps)
     earlier = workspace.finished(file.name)
     if earlier is not None:
         for module in earlier.modules:
-            steps.step("fold", module.module)
-            steps.step("measure", module.module)
+            for stage in ("factors", "fold", "measure"):
+                steps.step(stage, module.module)
         return earlier
     path = workspace.path / file.name
+    factors = _factors(job, file, steps)
     folds: list[tuple[LinearUnit | LoraUnit, FoldRecord]] = []
     with ShardWriter(path, file.specs) as writer:
         for unit in file.units:
-            record = _write_unit(job, unit, writer)
+            record = _write_unit(job, unit, factors, writer)
             if record is not None and not isinstance(unit, TensorUnit):
                 folds.append((unit, record))
                 steps.step("fold", unit.module)
@@ -214,18 +222,32 @@ def _make_file(job: _Job, file: OutputFile, workspace: Workspace, steps: _Steps)
     return finished
 
 
+def _factors(job: _Job, file: OutputFile, steps: _Steps) -> Mapping[str, Factors]:
+    units = [
+        unit
+        for unit in file.units
+        if isinstance(unit, LoraUnit) or (isinstance(unit, LinearUnit) and unit.fold)
+    ]
+    start = time.monotonic()
+    found = factors_of_units(units, job.base, job.deltas, partial(steps.step, "factors"))
+    steps.factor_seconds += time.monotonic() - start
+    return found
+
+
 @torch.no_grad()
 def _write_unit(
-    job: _Job, unit: TensorUnit | LinearUnit | LoraUnit, writer: ShardWriter
+    job: _Job, unit: Unit, factors: Mapping[str, Factors], writer: ShardWriter
 ) -> FoldRecord | None:
     match unit:
         case TensorUnit():
             writer.write_rows(unit.name, tensor_chunks(unit, job.base), unit.shape)
             return None
         case LinearUnit():
-            tensors, record = linear_tensors(unit, job.base, job.deltas, job.request.requantize)
+            own = factors[unit.module] if unit.fold else None
+            method = job.request.requantize
+            tensors, record = linear_tensors(unit, job.base, job.deltas, own, method)
         case LoraUnit():
-            tensors, record = lora_tensors(unit, job.base, job.deltas)
+            tensors, record = lora_tensors(unit, job.deltas, factors[unit.module])
     for name, tensor in tensors.items():
         writer.write(name, tensor)
     return record

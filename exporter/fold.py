@@ -16,7 +16,7 @@ from exporter.fidelity import Spectrum, spectrum_of, sums_of
 from exporter.plan import TRAINER_DTYPE, LinearUnit, LoraUnit, TensorUnit, lora_names
 from exporter.requantize import preserve, recompute
 from exporter.request import RequantizeMethod
-from tinylora import AdapterDeltas, LowRankDelta, QuantizedWeight
+from tinylora import AdapterDeltas, Factors, LowRankDelta, QuantizedWeight
 
 _ELEMENTS_AT_ONCE = 1 << 24
 
@@ -87,7 +87,11 @@ def ground_weight(unit: LinearUnit, seen: QuantizedWeight | Tensor, base: Checkp
 
 
 def linear_tensors(
-    unit: LinearUnit, base: Checkpoint, deltas: AdapterDeltas, method: RequantizeMethod
+    unit: LinearUnit,
+    base: Checkpoint,
+    deltas: AdapterDeltas,
+    factors: Factors | None,
+    method: RequantizeMethod,
 ) -> tuple[Mapping[str, Tensor], FoldRecord | None]:
     """Tensors of a linear layer's weight, with the delta folded where the plan says so.
 
@@ -95,6 +99,7 @@ def linear_tensors(
         unit: What to make.
         base: Where from.
         deltas: The artifact's deltas.
+        factors: Factors of the weight, where there is a fold.
         method: Requantizer of 4-bit outputs.
 
     Returns:
@@ -105,12 +110,11 @@ def linear_tensors(
     """
     seen = seen_weight(unit, base)
     name = f"{unit.module}.weight"
-    if not unit.fold:
+    if factors is None:
         if unit.dtype is None and isinstance(seen, QuantizedWeight):
             return seen.to_tensors(name), None
         assert unit.dtype is not None, "4-bit outputs come from 4-bit weights"
         return {name: _cast(ground_weight(unit, seen, base), unit.dtype, name)}, None
-    factors = deltas.factors(unit.module, seen)
     delta, spectrum = deltas.delta_of(unit.module, factors), spectrum_of(factors)
     if unit.dtype is None:
         assert isinstance(seen, QuantizedWeight), "4-bit outputs come from 4-bit weights"
@@ -123,10 +127,9 @@ def linear_tensors(
 
 
 def lora_tensors(
-    unit: LoraUnit, base: Checkpoint, deltas: AdapterDeltas
+    unit: LoraUnit, deltas: AdapterDeltas, factors: Factors
 ) -> tuple[Mapping[str, Tensor], FoldRecord]:
     """The LoRA pair of a target module, fp32, and the record for measuring it."""
-    factors = deltas.factors(unit.module, seen_weight(unit, base))
     delta = deltas.delta_of(unit.module, factors)
     name_a, name_b = lora_names(unit.module)
     record = FoldRecord(unit.module, delta, spectrum_of(factors), base_digest=None, grid_miss=None)

@@ -96,14 +96,14 @@ def compare_logits(
 
 def load_base(path: Path) -> Any:
     """Load a base as the trainer did: bf16, quantized to nf4 unless it is 4-bit already."""
-    settings = None
-    if not open_checkpoint(path).is_4bit:
-        settings = BitsAndBytesConfig(
-            load_in_4bit=True,
-            bnb_4bit_quant_type="nf4",
-            bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=torch.float16,
-        )
+    if open_checkpoint(path).is_4bit:  # even quantization_config=None would undo its own
+        return AutoModelForCausalLM.from_pretrained(path, local_files_only=True, device_map="cpu")
+    settings = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.float16,
+    )
     return AutoModelForCausalLM.from_pretrained(
         path,
         local_files_only=True,

@@ -1,0 +1,181 @@
+import json
+from importlib.util import find_spec
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
+
+from exporter import inspect_artifact, verification, verify
+from exporter.cli import app
+from exporter.errors import RequestError, VerificationError
+from exporter.request import parse_size
+from tinylora import save_artifact
+
+cli = CliRunner()
+
+
+@pytest.fixture
+def embedded(base, artifact, run):
+    return run(base, artifact, "nf4-embedded").out
+
+
+def failed(report):
+    return {check.name: " ".join(check.problems) for check in report.checks if not check.ok}
+
+
+@pytest.mark.parametrize("format", ["nf4", "nf4-embedded", "bf16", "fp16", "fp32", "lora"])
+def test_fresh_exports_verify(base, artifact, run, format):
+    report = verify(run(base, artifact, format).out)
+    assert report.ok and report.format == format and len(report.checks) >= 2
+
+
+def test_a_flipped_byte_is_found(embedded):
+    path = embedded / "model.safetensors"
+    raw = bytearray(path.read_bytes())
+    raw[-2000] ^= 1
+    path.write_bytes(raw)
+    assert "model.safetensors has been changed" in failed(verify(embedded))["files and digests"]
+
+
+def test_missing_and_added_files_are_found(embedded):
+    (embedded / "LICENSE").unlink()
+    save_file({"a": torch.ones(1)}, embedded / "model-2.safetensors")
+    problems = failed(verify(embedded))["files and digests"]
+    assert "LICENSE is missing" in problems and "model-2.safetensors is no part" in problems
+
+
+def test_another_dtype_is_found(base, artifact, run):
+    out = run(base, artifact, "bf16").out
+    path = out / "model.safetensors"
+    tensors = {name: tensor.half() for name, tensor in load_file(path).items()}
+    save_file(tensors, path, metadata={"format": "pt"})
+    assert "is F16" in failed(verify(out))["tensors of model.safetensors"]
+
+
+def test_non_finite_values_are_found(base, artifact, run):
+    out = run(base, artifact, "bf16").out
+    path = out / "model.safetensors"
+    tensors = load_file(path)
+    tensors["model.norm.weight"][0] = torch.nan
+    save_file(tensors, path, metadata={"format": "pt"})
+    assert "non-finite" in failed(verify(out))["tensors of model.safetensors"]
+
+
+def test_an_adapter_that_would_not_attach_is_found(embedded):
+    config = json.loads((embedded / "adapter_config.json").read_text())
+    config["target_modules"].remove("q_proj")
+    (embedded / "adapter_config.json").write_text(json.dumps(config))
+    assert "q_proj" in failed(verify(embedded))["adapter would attach"]
+
+
+def test_missing_peft_is_found(embedded, monkeypatch):
+    monkeypatch.setattr(
+        verification, "find_spec", lambda name: None if name == "peft" else find_spec(name)
+    )
+    assert "base alone" in failed(verify(embedded))["peft is installed"]
+
+
+def test_what_is_no_export_is_refused(base, tmp_path):
+    for directory in (base, tmp_path, tmp_path / "none"):
+        with pytest.raises(VerificationError, match="no export"):
+            verify(directory)
+    (tmp_path / "export_manifest.json").write_text('{"format": "else"}')
+    with pytest.raises(VerificationError, match="else"):
+        verify(tmp_path)
+    with pytest.raises(VerificationError, match="together"):
+        verify(base, base=base)
+
+
+# --- command line -------------------------------------------------------------------------------
+
+
+def invoke(*arguments):
+    return cli.invoke(app, [str(argument) for argument in arguments])
+
+
+def test_merge_reports_and_warns(base, make_artifact, tmp_path):
+    artifact, out = make_artifact(3e-5), tmp_path / "out"
+    result = invoke("merge", "--base", base, "--artifact", artifact, "--out", out)
+    assert result.exit_code == 0, result.stderr
+    assert "capture" in result.stdout and "all 14" in result.stdout
+    assert "THE DELTA WAS LOST" in " ".join(result.stderr.split())
+    assert invoke("verify", out).exit_code == 0
+    (out / "config.json").write_text("{}")
+    result = invoke("verify", out)
+    assert result.exit_code == 1 and "config.json has been changed" in result.stderr
+
+
+def test_options_reach_the_manifest(base, artifact, tmp_path):
+    out, store = tmp_path / "out", tmp_path / "store"
+    result = invoke(
+        "merge", "--base", base, "--artifact", artifact, "--out", out, "--format", "nf4",
+        "--requantize", "recompute", "--formula", "diagonal", "--rng", "cuda", "--svd", "fast",
+        "--numerics", "trainer", "--factor-store", store, "--max-shard-size", "50KB",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    options = json.loads((out / "export_manifest.json").read_text())["options"]
+    assert options == {
+        "format": "nf4", "requantize": "recompute", "fold_onto": None, "formula": "diagonal",
+        "rng": "cuda", "svd": "fast", "numerics": "trainer", "placement": None,
+        "max_shard_size": 50_000,
+    }  # fmt: skip
+    assert len(list(store.iterdir())) == 14
+
+
+def test_errors_go_to_stderr_with_exit_code_2(base, artifact, tmp_path):
+    nowhere = tmp_path / "nowhere"
+    result = invoke("merge", "--base", nowhere, "--artifact", artifact, "--out", tmp_path / "o")
+    assert result.exit_code == 2 and "nowhere" in result.stderr and not result.stdout
+    result = invoke("inspect", tmp_path / "none.pt")
+    assert result.exit_code == 2 and "none.pt" in result.stderr
+    result = invoke("verify", tmp_path)
+    assert result.exit_code == 2 and "no export" in result.stderr
+    result = invoke("merge", "--base", base, "--artifact", artifact, "--out", tmp_path / "o",
+                    "--max-shard-size", "much")  # fmt: skip
+    assert result.exit_code == 2 and "much" in result.stderr
+
+
+def test_a_shortfall_is_exit_code_1_and_leaves_nothing(base, make_artifact, tmp_path):
+    result = invoke(
+        "merge", "--base", base, "--artifact", make_artifact(3e-5), "--out", tmp_path / "o",
+        "--require-capture", "0.5",
+    )  # fmt: skip
+    assert result.exit_code == 1 and "required" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_inspect(artifact, tmp_path):
+    result = invoke("inspect", artifact, "--json")
+    found = json.loads(result.stdout)
+    assert found["rank"] == 2 and found["seed"] == 42 and found["u"] == 8
+    assert found["global_v"]["values"] == inspect_artifact(artifact).artifact.global_v.tolist()
+    assert invoke("inspect", artifact).exit_code == 0
+    odd = tmp_path / "odd.pt"
+    save_artifact(
+        odd, global_v=torch.zeros(4), rank=2, seed=1, model_id="a/b", total_replaced_layers=13,
+        is_quantized=False, saved_device="cuda:1",
+    )  # fmt: skip
+    remarks = " | ".join(inspect_artifact(odd).remarks)
+    for expected in ("all zeros", "no multiple of 7", "diagonal", "16-bit base", "first GPU"):
+        assert expected in remarks
+
+
+def test_help_lists_the_commands():
+    result = invoke("--help")
+    for command in ("merge", "inspect", "verify"):
+        assert command in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("123", 123), ("2GB", 2 * 10**9), ("1.5KiB", 1536), ("3 mb", 3_000_000), ("1TiB", 2**40)],
+)
+def test_sizes(text, size):
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "GB", "5XB", "-", "five", "1e999"])
+def test_bad_sizes(text):
+    with pytest.raises(RequestError):
+        parse_size(text)
