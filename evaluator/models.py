@@ -69,9 +69,17 @@ def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
         ModelError: It cannot be loaded.
     """
     try:
-        return AutoTokenizer.from_pretrained(directory)
+        tokenizer = AutoTokenizer.from_pretrained(directory)
     except (OSError, ValueError) as error:
         raise ModelError(f"{directory}: cannot load the tokenizer: {error}") from error
+    # Without any file transformers makes an empty tokenizer and says nothing.
+    names = {"tokenizer.json", *tokenizer.vocab_files_names.values()}
+    if not any((directory / name).is_file() for name in names):
+        raise ModelError(
+            f"{directory}: has no tokenizer (none of {', '.join(sorted(names))}); copy the base's "
+            "tokenizer files next to the weights"
+        )
+    return tokenizer
 
 
 @contextmanager
@@ -141,12 +149,13 @@ def compute_in(model: PreTrainedModel, dtype: torch.dtype) -> None:
 
 def _load(arm: ArmConfig, checkpoint: Checkpoint, device: torch.device) -> PreTrainedModel:
     directory = checkpoint.directory
-    if arm.load == "nf4" and checkpoint.quantized:
+    quantize = arm.load == "nf4"
+    if quantize and checkpoint.quantized:
         raise ModelError(
             f"arm {arm.name}: load: nf4 quantizes a 16-bit checkpoint while loading, but "
             f"{directory} is quantized already; use load: auto"
         )
-    four_bit = arm.load == "nf4" or checkpoint.quantized
+    four_bit = quantize or checkpoint.quantized
     if (directory / ADAPTER_CONFIG).exists() and importlib.util.find_spec("peft") is None:
         raise ModelError(
             f"arm {arm.name}: {directory} embeds an adapter, and peft is not installed: "
@@ -158,7 +167,8 @@ def _load(arm: ArmConfig, checkpoint: Checkpoint, device: torch.device) -> PreTr
             # 4-bit: the dtype that the trainer's weights were rounded to, and that their
             # quantization state names. Dense: as stored.
             dtype=torch.bfloat16 if four_bit else "auto",
-            quantization_config=BitsAndBytesConfig(**TRAINER_NF4) if arm.load == "nf4" else None,
+            # Even None given here would hide the checkpoint's own quantization.
+            **({"quantization_config": BitsAndBytesConfig(**TRAINER_NF4)} if quantize else {}),
             device_map={"": str(device)},
             output_loading_info=True,
         )
@@ -167,7 +177,7 @@ def _load(arm: ArmConfig, checkpoint: Checkpoint, device: torch.device) -> PreTr
     _check_complete(arm, directory, info)
     if four_bit and not any(isinstance(m, Linear4bit) for m in model.modules()):
         raise ModelError(f"arm {arm.name}: {directory} was to load in 4 bits, no layer of it is")
-    _check_adapter(arm, directory, model)
+    _attach_as_stored(arm, directory, model)
     return model
 
 
@@ -184,30 +194,33 @@ def _check_complete(arm: ArmConfig, directory: Path, info: dict[str, Any]) -> No
             )
 
 
-def _check_adapter(arm: ArmConfig, directory: Path, model: PreTrainedModel) -> None:
-    """Every LoRA factor of the file is attached, with the file's values."""
-    path = directory / "adapter_model.safetensors"
+def _attach_as_stored(arm: ArmConfig, directory: Path, model: PreTrainedModel) -> None:
+    """Check that every tensor of an embedded adapter is attached, and set it to the file's values.
+
+    PEFT rounds an adapter to the compute dtype of the 4-bit layers below it, by default float16.
+    As this module chooses that dtype anew, it goes back to the stored values first.
+    """
     if not (directory / ADAPTER_CONFIG).exists():
         return
     attached = {
         _plain(name): tensor for name, tensor in model.named_parameters() if ".lora_" in name
     }
-    with safe_open(path, framework="pt") as file:
-        names = list(file.keys())
-        differing = [
-            name
-            for name in names
-            if _plain(name) not in attached
-            or not torch.equal(
-                attached[_plain(name)].detach().cpu().float(), file.get_tensor(name).float()
-            )
-        ]
-    if differing or not names:
+    with safe_open(directory / "adapter_model.safetensors", framework="pt") as file:
+        stored = {_plain(name): file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    loose = [
+        name
+        for name, tensor in stored.items()
+        if name not in attached
+        or not torch.equal(attached[name].detach().cpu(), tensor.to(attached[name].dtype))
+    ]
+    if loose or not stored:
         raise ModelError(
-            f"arm {arm.name}: {directory} embeds an adapter, but {len(differing)} of its "
-            f"{len(names)} tensors did not attach: {', '.join(differing[:3])}. Without them this "
+            f"arm {arm.name}: {directory} embeds an adapter, but {len(loose)} of its "
+            f"{len(stored)} tensors did not attach: {', '.join(loose[:3])}. Without them this "
             "is the base alone; check the versions of peft and transformers"
         )
+    for name, tensor in stored.items():
+        attached[name].data = tensor.to(attached[name].device)
 
 
 def _plain(name: str) -> str:
