@@ -22,6 +22,7 @@ _CONFIG_NAMES = ("config.yml", "config.yaml")
 _CHECKER_NAME = "checker.cpp"
 _CONFIG_KEYS = frozenset({"timeLimit", "memoryLimit", "score", "subtaskId", "isPretest"})
 _MAX_CONFIG_BYTES = 1 << 20
+_MAX_CONFIG_DEPTH = 32
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,8 @@ def _read_config(
         return {}
     if len(files[name]) > _MAX_CONFIG_BYTES:
         raise ArchiveError(f"{path}: {name} has more than {_MAX_CONFIG_BYTES} bytes")
+    if _depth(files[name]) > _MAX_CONFIG_DEPTH:
+        raise ArchiveError(f"{path}: {name} nests deeper than {_MAX_CONFIG_DEPTH} brackets")
     try:
         # Aliases are how a small YAML file grows without bound; Luogu's never have any.
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(files[name])):
@@ -110,6 +113,15 @@ def _read_config(
             )
         config[stems[key]] = {**config.get(stems[key], {}), **value}
     return config
+
+
+def _depth(text: bytes) -> int:
+    """Bound the nesting of brackets, on which the YAML reader's time grows quadratically."""
+    depth = deepest = 0
+    for bracket in re.findall(rb"[\[\]{}]", text):
+        depth = max(0, depth + (1 if bracket in b"[{" else -1))
+        deepest = max(deepest, depth)
+    return deepest
 
 
 def _test_case(

@@ -133,7 +133,8 @@ def _why_unusable(inp: str, out: str) -> str | None:
 def _is_elided(text: str) -> bool:
     """Whether part of a sample is cut out; a grid drawn with dots is not."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    grid = len({len(line) for line in lines}) == 1 and len(lines) > 1
+    dotted = sum("." in line for line in lines)
+    grid = len({len(line) for line in lines}) == 1 and dotted > 1
     return ("..." in lines and not grid) or _ELIDED_NOTE.search(text) is not None
 
 

@@ -1,0 +1,133 @@
+"""Comparison rules."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evaluator.compare_output import (
+    compare_exact,
+    compare_floats,
+    compare_lines,
+    compare_output,
+    compare_tokens,
+)
+from evaluator.problem import Checker
+
+TEXTS = st.lists(st.sampled_from([b"a", b"b", b" ", b"\t", b"\r", b"\n", b"\0", b"\xff"])).map(
+    b"".join
+)
+
+
+@pytest.mark.parametrize(
+    ("output", "answer", "same"),
+    [
+        (b"1 2\n", b"1 2", True),
+        (b"1 2  \r\n3\n\n\n", b"1 2\n3", True),
+        (b"1\n  \n", b"1", True),
+        (b"", b"\n\n", True),
+        (b"\r\n", b"", True),
+        (b" 1\n", b"1\n", False),
+        (b"\t1\n", b"1\n", False),
+        (b"1  2\n", b"1 2\n", False),
+        (b"1\t\n", b"1\n", False),
+        (b"\n1\n", b"1\n", False),
+        (b"1\n\n2\n", b"1\n2\n", False),
+        (b"1\n", b"1\n2\n", False),
+        (b"", b"1\n", False),
+        (b"A\n", b"a\n", False),
+        (b"\xff\x00\n", b"\xff\x00", True),
+        (b"\xff\n", b"\xfe\n", False),
+        (b"1\x00\n", b"1\n", False),
+        (b"1\x0b\n", b"1\n", False),
+    ],
+)
+def test_lines(output, answer, same):
+    assert compare_lines(output, answer).ok is same
+
+
+def slow_lines(text: bytes) -> list[bytes]:
+    """Luogu's rule, spelled character by character."""
+    lines, line = [], b""
+    for byte in text:
+        if byte == ord("\n"):
+            lines.append(line)
+            line = b""
+        else:
+            line += bytes([byte])
+    lines.append(line)
+    cleaned = []
+    for line in lines:
+        while line[-1:] in (b" ", b"\r"):
+            line = line[:-1]
+        cleaned.append(line)
+    while cleaned and cleaned[-1] == b"":
+        del cleaned[-1]
+    return cleaned
+
+
+@given(TEXTS, TEXTS)
+def test_lines_against_the_slow_rule(a, b):
+    assert compare_lines(a, b).ok is (slow_lines(a) == slow_lines(b))
+    assert compare_lines(a, b).ok is compare_lines(b, a).ok
+
+
+@given(TEXTS, st.sampled_from([b" ", b"\r", b"\n", b" \r\n\n"]))
+def test_white_space_at_the_end_never_counts(text, tail):
+    assert compare_lines(text + tail, text).ok
+
+
+@given(TEXTS, TEXTS)
+def test_exact_and_tokens(a, b):
+    assert compare_exact(a, b).ok is (a == b)
+    assert compare_tokens(a, b).ok is (a.split() == b.split())
+
+
+@pytest.mark.parametrize(
+    ("output", "answer", "tolerance", "same"),
+    [
+        (b"0.333333", b"0.33333333", 1e-6, True),
+        (b"0.3333", b"0.33333333", 1e-6, False),
+        (b"1000000.5", b"1000000", 1e-6, True),
+        (b"1000002", b"1000000", 1e-6, False),
+        (b"-1", b"1", 1.9, False),
+        (b"1e3", b"1000", 0, True),
+        (b".5", b"0.5", 0, True),
+        (b"nan", b"1", 1e9, False),
+        (b"nan", b"nan", 1e-6, True),
+        (b"inf", b"1e999", 1, False),
+        (b"1e999", b"5", 1e9, False),
+        (b"1_0", b"10", 1, False),
+        (b"0x10", b"16", 1, False),
+        (b"Yes 1.0", b"Yes 1", 1e-6, True),
+        (b"yes 1.0", b"Yes 1", 1e-6, False),
+        (b"1 2", b"1", 1e-6, False),
+        (b"1", b"1 2", 1e-6, False),
+        (b"", b"", 1e-6, True),
+    ],
+)
+def test_floats(output, answer, tolerance, same):
+    assert compare_floats(output, answer, tolerance).ok is same
+
+
+@pytest.mark.parametrize(
+    ("checker", "detail"),
+    [
+        (Checker("lines"), "line 2: expected '3', found '4'"),
+        (Checker("exact"), "byte 5: expected '3\\n', found '4\\n'"),
+        (Checker("tokens"), "token 3: expected '3', found '4'"),
+        (Checker("float", 0.1), "token 3: expected '3', found '4'"),
+    ],
+)
+def test_details_name_the_first_difference(checker, detail):
+    comparison = compare_output(checker, b"1 2\n4\n", b"1 2\n3\n")
+    assert (comparison.ok, comparison.detail) == (False, detail)
+
+
+def test_details_are_bounded_text():
+    detail = compare_lines(b"\xff" * 1000, b"x" * 1000).detail
+    assert len(detail) < 400 and detail.isprintable()
+
+
+def test_special_judges_are_no_comparison():
+    with pytest.raises(ValueError, match="special"):
+        compare_output(Checker("special", source="int main() {}"), b"", b"")
