@@ -21,6 +21,7 @@ import sys
 
 _MAX_REQUEST = 1 << 17
 _MAX_FDS = 32
+_CLEAN_UP_S = 0.5
 _HIGH_FD = 200  # received descriptors are moved up here, away from the command's own numbers
 
 
@@ -76,7 +77,7 @@ def _serve(channel: socket.socket, request: dict[str, object], fds: list[int]) -
     try:
         ready = [fd for fd, _ in poller.poll(timeout_ms)]
         if watcher not in ready:
-            _kill(pid)
+            _end(pid, watcher)
         _, status = os.waitpid(pid, 0)
     finally:
         os.close(watcher)
@@ -85,10 +86,13 @@ def _serve(channel: socket.socket, request: dict[str, object], fds: list[int]) -
     return {"status": status, "timed_out": watcher not in ready}
 
 
-def _kill(pid: int) -> None:
-    """Kill a command and its process group; sandboxes die with their first process."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(pid, signal.SIGKILL)
+def _end(pid: int, watcher: int) -> None:
+    """Ask a command to end, which lets its supervisor clean up, then kill its process group."""
+    for wish in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(pid, wish)
+        if select.select([watcher], [], [], _CLEAN_UP_S)[0]:
+            return
 
 
 def _list(value: object) -> list[object]:

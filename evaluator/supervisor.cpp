@@ -376,22 +376,29 @@ void reap_the_rest(pid_t group) {
     }
 }
 
+// The end of the command, and the launcher's wish to end it.
+sigset_t awaited_signals() {
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGCHLD);
+    sigaddset(&set, SIGTERM);
+    return set;
+}
+
 void watch(pid_t child) {
     Watch watched(child);
     const char* reason = "exit";
     bool killed = false;
-    sigset_t chld;
-    sigemptyset(&chld);
-    sigaddset(&chld, SIGCHLD);
+    const sigset_t awaited = awaited_signals();
     int status = 0;
     rusage usage = {};
     const timespec tick = {0, 5000000};
     for (;;) {
-        sigtimedwait(&chld, nullptr, &tick);
+        const bool told_to_stop = sigtimedwait(&awaited, nullptr, &tick) == SIGTERM;
         pid_t pid;
         while ((pid = wait4(-1, &status, WNOHANG, &usage)) > 0 && pid != child) {}
         if (pid == child) break;
-        const char* limit_broken = killed ? nullptr : watched.broken();
+        const char* limit_broken = killed ? nullptr : told_to_stop ? "wall" : watched.broken();
         if (limit_broken) {
             reason = limit_broken;
             killed = true;
@@ -415,10 +422,10 @@ int main(int, char** arguments) {
     enter_box();
     drop_privileges();
     prctl(PR_SET_CHILD_SUBREAPER, 1);
-    sigset_t chld;
-    sigemptyset(&chld);
-    sigaddset(&chld, SIGCHLD);
-    sigprocmask(SIG_BLOCK, &chld, nullptr);
+    const sigset_t awaited = awaited_signals();
+    sigprocmask(SIG_BLOCK, &awaited, nullptr);
+    // Where no namespace ends with the launcher, this process cleans up when it does.
+    if (strcmp(settings.root, "host") == 0) prctl(PR_SET_PDEATHSIG, SIGTERM);
     const pid_t child = fork();
     need(child >= 0, "fork");
     if (child == 0) run_command(command);

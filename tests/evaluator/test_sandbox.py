@@ -1,0 +1,262 @@
+"""The ladder, the launcher and the measurements."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+import evaluator.sandbox as ladder
+from evaluator.blob import Blob
+from evaluator.compile_cpp import compile_cpp
+from evaluator.errors import SandboxError, SandboxUnavailableError
+from evaluator.judge_settings import JudgeSettings
+from evaluator.sandbox import probe_sandbox
+from evaluator.sandbox_worker import Command, Limits
+
+LIMITS = Limits(
+    cpu_ms=1000,
+    wall_ms=3000,
+    memory_kib=256 << 10,
+    address_space_bytes=4 << 30,
+    stack_bytes=64 << 20,
+    file_bytes=1 << 20,
+)
+SHELL = dataclasses.replace(LIMITS, processes=256)
+TOUCH = """
+#include <cstdlib>
+int main() {
+    volatile char* p = static_cast<char*>(malloc(20 << 20));
+    for (int i = 0; i < 20 << 20; i += 4096) p[i] = 1;
+}
+"""
+
+
+@pytest.fixture(scope="module", params=["bwrap", "unshare", "unsafe"])
+def rung(request):
+    try:
+        return probe_sandbox(unsafe=True, only=request.param)
+    except SandboxUnavailableError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture
+def worker(rung):
+    with rung.worker() as worker:
+        yield worker
+
+
+def build(worker, source):
+    compiled = compile_cpp(worker, source, JudgeSettings())
+    assert compiled.program is not None, compiled.message
+    return compiled.program
+
+
+def test_info_names_the_rung_and_the_compiler(rung):
+    assert rung.info.compiler.startswith("g++")
+    assert rung.info.rung == "unsafe" or rung.info.tool
+
+
+def test_a_command_has_input_output_files_and_an_exit_code(worker):
+    script = "cat; cat name; echo err >&2; exit 3"
+    command = Command(
+        ("/bin/sh", "-c", script), stdin=Blob.of(b"in\n"), files={"name": Blob.of(b"f\0")}
+    )
+    report = worker.run(command, SHELL)
+    assert (report.exit_code, report.signal, report.reason) == (3, None, "exit")
+    assert (report.stdout, report.stderr) == (b"in\nf\0", b"err\n")
+
+
+def test_the_same_blob_can_be_read_again(worker):
+    text = Blob.of(b"again")
+    for _ in range(2):
+        assert worker.run(Command(("/bin/cat",), stdin=text), SHELL).stdout == b"again"
+
+
+def test_nothing_stays_in_the_box(worker):
+    first = worker.run(Command(("/bin/sh", "-c", "echo x > left; pwd")), SHELL)
+    second = worker.run(Command(("/bin/sh", "-c", "ls; pwd")), SHELL)
+    assert first.exit_code == 0
+    assert b"left" not in second.stdout
+    box = Path(first.stdout.decode().strip())
+    assert not box.exists()
+
+
+def test_a_signal_is_told_from_an_exit_code(worker):
+    killed = worker.run(Command(("/bin/sh", "-c", "kill -ABRT $$")), SHELL)
+    exited = worker.run(Command(("/bin/sh", "-c", "exit 134")), SHELL)
+    assert (killed.exit_code, killed.signal) == (None, 6)
+    assert (exited.exit_code, exited.signal) == (134, None)
+
+
+def test_a_command_that_cannot_start_is_the_sandbox_s_failure(worker):
+    with pytest.raises(SandboxError, match="exec"):
+        worker.run(Command(("/no/such/program",)), SHELL)
+    assert worker.run(Command(("/bin/true",)), SHELL).exit_code == 0
+
+
+def test_cpu_time_is_the_program_s_own(worker):
+    program = build(
+        worker,
+        "#include <ctime>\nint main() { while (clock() < CLOCKS_PER_SEC / 5) {} }\n",
+    )
+    report = worker.run(Command(("p",), program=program), LIMITS)
+    assert 195 < report.cpu_ms < 260
+    assert worker.run(Command(("/bin/true",)), SHELL).cpu_ms < 50
+
+
+def test_memory_does_not_depend_on_the_judge_s_own(rung):
+    """A judge that holds a model must not give its programs a larger footprint."""
+    figures = []
+    for ballast in (0, 1 << 30):
+        held = b"x" * ballast
+        with rung.worker() as worker:
+            program = build(worker, TOUCH)
+            figures.append(worker.run(Command(("p",), program=program), LIMITS).memory_kib)
+        del held
+    assert abs(figures[0] - figures[1]) < 2048
+    assert 20 << 10 < figures[0] < 25 << 10
+
+
+def test_the_program_has_no_privileges(worker):
+    report = worker.run(Command(("/bin/cat", "/proc/self/status")), SHELL)
+    status = dict(line.split(":\t", 1) for line in report.stdout.decode().splitlines())
+    assert int(status["CapEff"], 16) == int(status["CapPrm"], 16) == 0
+    assert status["NoNewPrivs"] == "1"
+    assert status["Seccomp"] == "2"
+
+
+def test_aborting_ends_a_run_at_once(rung):
+    with rung.worker() as worker:
+        timer = threading.Timer(0.5, worker.abort)
+        timer.start()
+        start = time.monotonic()
+        with pytest.raises(SandboxError):
+            worker.run(Command(("/bin/sleep", "60")), dataclasses.replace(SHELL, wall_ms=60_000))
+        assert time.monotonic() - start < 5
+        timer.join()
+
+
+def test_a_launcher_that_dies_is_replaced(worker):
+    assert worker.run(Command(("/bin/true",)), SHELL).exit_code == 0
+    worker._process.kill()
+    worker._process.wait()
+    with pytest.raises(SandboxError):
+        worker.run(Command(("/bin/true",)), SHELL)
+    assert worker.run(Command(("/bin/true",)), SHELL).exit_code == 0
+
+
+def test_killing_the_judge_ends_its_programs(rung, tmp_path):
+    """A judge that is killed cannot clean up; its programs must end all the same."""
+    script = f"""
+import time
+from evaluator.sandbox import probe_sandbox
+from evaluator.sandbox_worker import Command, Limits
+limits = Limits(60000, 60000, None, 1 << 30, 8 << 20, 1 << 20, processes=256)
+with probe_sandbox(unsafe=True, only={rung.info.rung!r}).worker() as worker:
+    worker.run(Command(("/bin/true",)), limits)
+    print(worker._process.pid, flush=True)
+    worker.run(Command(("/bin/sh", "-c", "sleep 60")), limits)
+"""
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    argv = [sys.executable, "-c", script]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, env=env) as judge:
+        launcher = int(judge.stdout.readline())
+        family = descendants_after(launcher, at_least=2)
+        judge.kill()
+    deadline = time.monotonic() + 5
+    while (alive := {pid for pid in family if is_alive(pid)}) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not alive
+
+
+def descendants_after(pid, at_least):
+    """A process and its descendants, once there are some."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        found = {pid: start_of(pid)}
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit() and is_below(int(entry.name), pid):
+                found[int(entry.name)] = start_of(int(entry.name))
+        if len(found) > at_least:
+            return found
+        time.sleep(0.02)
+    pytest.fail("the command did not start")
+
+
+def stat_of(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+
+
+def start_of(pid):
+    stat = stat_of(pid)
+    return stat and stat[19]
+
+
+def is_below(pid, ancestor):
+    while pid > 1:
+        stat = stat_of(pid)
+        if stat is None:
+            return False
+        pid = int(stat[1])
+        if pid == ancestor:
+            return True
+    return False
+
+
+def is_alive(pid):
+    stat = stat_of(pid)
+    return stat is not None and stat[0] not in "ZX"
+
+
+def test_ladder_takes_the_first_rung_that_works():
+    assert probe_sandbox(unsafe=True).info.rung in ("bwrap", "unshare", "unsafe")
+
+
+def test_without_bubblewrap_the_next_rung_is_taken(monkeypatch):
+    def absent(limits):
+        return ["/nowhere/bwrap"]
+
+    monkeypatch.setitem(ladder._RUNGS, "bwrap", (absent, "ready"))
+    sandbox = probe_sandbox(unsafe=True)
+    assert sandbox.info.rung in ("unshare", "unsafe")
+    assert "not installed" in sandbox.info.refused[0]
+
+
+def test_without_any_rung_the_way_out_is_named(monkeypatch):
+    def broken(limits):
+        return ["/bin/false"]
+
+    for rung in ("bwrap", "unshare"):
+        monkeypatch.setitem(ladder._RUNGS, rung, (broken, "ready"))
+    with pytest.raises(SandboxUnavailableError, match="(?s)bubblewrap.*--unsafe"):
+        probe_sandbox()
+    assert probe_sandbox(unsafe=True).info.rung == "unsafe"
+
+
+def test_without_a_compiler_the_package_is_named(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(SandboxUnavailableError, match="apt-get install g\\+\\+"):
+        probe_sandbox()
+
+
+def test_unsafe_has_to_be_asked_for():
+    with pytest.raises(SandboxUnavailableError):
+        probe_sandbox(only="unsafe")
+
+
+def test_the_launcher_is_a_small_process():
+    """It must import nothing large: its memory is the floor of a fork."""
+    source = Path(ladder.__file__).with_name("launcher.py").read_text()
+    assert (
+        "torch" not in source
+        and "from evaluator" not in source
+        and "import evaluator" not in source
+    )
