@@ -1,0 +1,276 @@
+"""Judging programs: verdicts, sharing, order, stopping, and a loaded machine."""
+
+import contextlib
+import itertools
+import os
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+import evaluator.run_test as run_test_module
+from evaluator.errors import ConfigError, SandboxError
+from evaluator.judge import JudgeJob, judge_jobs
+from evaluator.judge_settings import JudgeSettings
+from evaluator.problem import Checker, Problem, TestCase
+from evaluator.run_gate import RunGate
+from evaluator.sandbox_worker import SandboxWorker
+
+ADD = '#include <cstdio>\nint main() { int a, b; scanf("%d%d", &a, &b); printf("%d\\n", a + b); }\n'
+PAIRS = ((1, 2), (30, 4), (-5, 5))
+
+
+def add_problem(**fields):
+    tests = tuple(TestCase(f"t{a}", f"{a} {b}\n", f"{a + b}\n") for a, b in PAIRS)
+    return Problem("add", "", tests, **fields)
+
+
+def judge(sandbox, problem, *codes, **settings):
+    jobs = [JudgeJob((str(n),), problem, code) for n, code in enumerate(codes)]
+    verdicts = dict(judge_jobs(jobs, JudgeSettings(**settings), sandbox))
+    return [verdicts[(str(n),)] for n in range(len(codes))]
+
+
+def burn(ms, then='puts("ok");'):
+    """A program that uses an amount of CPU time."""
+    return f"""
+    #include <cstdio>
+    #include <ctime>
+    int main() {{ while (clock() < {ms} * (CLOCKS_PER_SEC / 1000)) {{}} {then} }}"""
+
+
+def test_a_right_program(sandbox):
+    [verdict] = judge(sandbox, add_problem(), ADD)
+    assert (verdict.verdict, verdict.score, verdict.passed) == ("AC", 100, True)
+    assert [test.name for test in verdict.tests] == ["t1", "t30", "t-5"]
+    assert all(test.exit_code == 0 and test.signal is None for test in verdict.tests)
+    assert all(0 <= test.time_ms < 200 for test in verdict.tests)
+    assert all(500 < test.memory_kib < 16 << 10 for test in verdict.tests)
+
+
+def test_wrong_programs(sandbox):
+    wrong = ADD.replace("a + b)", "a < 0 ? 1 : a + b)")
+    crash = ADD.replace("a + b);", "a + b); return a == 30;")
+    none, broken = judge(sandbox, add_problem(), None, "int main( {")
+    first, second = judge(sandbox, add_problem(), wrong, crash)
+    assert (first.verdict, [t.verdict for t in first.tests]) == ("WA", ["AC", "AC", "WA"])
+    assert first.tests[2].detail == "line 1: expected '0', found '1'"
+    assert first.score == pytest.approx(200 / 3)
+    assert [t.verdict for t in second.tests] == ["AC", "RE", "AC"]
+    assert (broken.verdict, broken.tests) == ("CE", ()) and "error" in broken.compile_message
+    assert none.verdict == "CE" and "no code was found" in none.detail
+
+
+def test_the_reason_for_no_code_is_kept(sandbox):
+    job = JudgeJob(("k",), add_problem(), None, "empty_completion")
+    [(key, verdict)] = judge_jobs([job], JudgeSettings(), sandbox)
+    assert key == ("k",) and "empty_completion" in verdict.detail
+
+
+def test_limits_of_a_single_test_hold(sandbox):
+    tests = (TestCase("short", "", "ok", time_limit_ms=100), TestCase("long", "", "ok"))
+    [verdict] = judge(sandbox, Problem("p", "", tests, time_limit_ms=1500), burn(300))
+    assert [test.verdict for test in verdict.tests] == ["TLE", "AC"]
+    tests = (TestCase("small", "", "ok", memory_limit_kib=8 << 10), TestCase("large", "", "ok"))
+    touch = "static volatile char a[16 << 20];\n#include <cstdio>\nint main() {\n"
+    touch += 'for (auto& c : a) c = 1;\nputs("ok"); }'
+    [verdict] = judge(sandbox, Problem("p", "", tests), touch)
+    assert [test.verdict for test in verdict.tests] == ["MLE", "AC"]
+
+
+def test_the_exact_rule_and_the_line_rule(sandbox):
+    code = '#include <cstdio>\nint main() { printf("ok \\r\\n\\n"); }\n'
+    for kind, expected in (("lines", "AC"), ("exact", "WA"), ("tokens", "AC")):
+        problem = Problem("p", "", (TestCase("1", "", "ok\n"),), checker=Checker(kind))
+        assert judge(sandbox, problem, code)[0].verdict == expected
+
+
+def test_standard_and_online_judge(sandbox):
+    code = """
+    #include <cmath>
+    #include <cstdio>
+    #ifndef ONLINE_JUDGE
+    #error no macro
+    #endif
+    int main() { std::printf("%ld %.0f", __cplusplus, std::sqrt(4.0)); }"""
+    problem = Problem("p", "", (TestCase("1", "", "201402 2"),))
+    assert judge(sandbox, problem, code)[0].verdict == "AC"
+    assert judge(sandbox, problem, code, standard="c++17")[0].verdict == "WA"
+
+
+def test_freopen_runs_as_written_unless_it_is_removed(sandbox):
+    code = """
+    #include <cstdio>
+    int main() {
+        freopen("x.out", "w", stdout);
+        puts("ok");
+    }"""
+    problem = Problem("p", "", (TestCase("1", "", "ok"),))
+    assert judge(sandbox, problem, code)[0].verdict == "WA"
+    assert judge(sandbox, problem, code, strip_freopen=True)[0].verdict == "AC"
+
+
+def test_large_input_and_output(sandbox):
+    text = "".join(f"{n}\n" for n in range(400_000))
+    code = (
+        '#include <cstdio>\nint main() { int x; while (scanf("%d", &x) == 1) printf("%d\\n", x); }'
+    )
+    problem = Problem("p", "", (TestCase("1", text, text),))
+    assert judge(sandbox, problem, code)[0].verdict == "AC"
+    assert judge(sandbox, problem, code, output_kib=1)[0].verdict == "AC"  # the answer is longer
+
+
+def test_subtasks(sandbox):
+    tests = tuple(
+        TestCase(str(n), f"{n} 0\n", f"{n}\n", score=points, subtask=subtask)
+        for n, points, subtask in ((1, 30, 1), (2, 30, 1), (3, 70, 2))
+    )
+    wrong = ADD.replace("a + b)", "a == 2 ? 0 : a + b)")
+    [verdict] = judge(sandbox, Problem("p", "", tests), wrong)
+    assert verdict.subtasks == {1: 0, 2: 70} and verdict.score == 70
+
+
+def test_equal_programs_are_judged_once(sandbox, monkeypatch):
+    ran = []
+    real = SandboxWorker.run
+
+    def counted(self, command, limits):
+        ran.append(command)
+        return real(self, command, limits)
+
+    monkeypatch.setattr(SandboxWorker, "run", counted)
+    problem = add_problem()
+    verdicts = judge(sandbox, problem, *[ADD] * 20, ADD + "\n")
+    assert len(ran) == 2 * (1 + len(PAIRS))
+    assert all(verdict == verdicts[0] for verdict in verdicts[:20])
+
+
+def test_jobs_are_taken_as_workers_get_free(sandbox):
+    taken = itertools.count()
+    problem = add_problem()
+
+    def endless():
+        while True:
+            yield JudgeJob(("k",), problem, f"{ADD}// {next(taken)}\n")
+
+    with contextlib.closing(judge_jobs(endless(), JudgeSettings(workers=2), sandbox)) as verdicts:
+        assert next(verdicts)[1].passed
+    assert next(taken) <= 8
+
+
+def test_closing_ends_what_runs(sandbox):
+    problem = Problem("p", "", (TestCase("1", "", ""),), time_limit_ms=60_000)
+    jobs = [
+        JudgeJob(("none",), problem, None),
+        JudgeJob(("loop",), problem, "int main() {for(;;);}"),
+    ]
+    jobs.insert(0, jobs[1])
+    verdicts = judge_jobs(jobs, JudgeSettings(workers=1), sandbox)
+    assert next(verdicts)[0] == ("none",)
+    before = threading.active_count()
+    time.sleep(1.5)
+    start = time.monotonic()
+    verdicts.close()
+    assert time.monotonic() - start < 10
+    assert threading.active_count() < before
+    tasks = Path("/proc/self/task").iterdir()
+    children = [c for t in tasks for c in (t / "children").read_text().split()]
+    assert not [c for c in children if "launcher.py" in Path(f"/proc/{c}/cmdline").read_text()]
+
+
+def test_a_failing_sandbox_is_tried_twice_and_then_uke(sandbox, monkeypatch, caplog):
+    failures = []
+
+    def flaky(bench, worker, program, problem, test):
+        failures.append(test.name)
+        if test.name == "t1" or failures.count(test.name) == 1:
+            raise SandboxError("broken")
+        return real(bench, worker, program, problem, test)
+
+    real = run_test_module.run_test
+    monkeypatch.setattr("evaluator.judge.run_test", flaky)
+    [verdict] = judge(sandbox, add_problem(), ADD)
+    assert [test.verdict for test in verdict.tests] == ["UKE", "AC", "AC"]
+    assert (verdict.verdict, verdict.detail) == ("UKE", "broken")
+    assert "once more" in caplog.text
+
+
+def test_near_the_limit_counts_only_when_run_alone(sandbox, monkeypatch):
+    """A program over the limit beside others gets a second run, which decides."""
+    ways = []
+    for name in ("together", "alone"):
+        real = getattr(RunGate, name)
+
+        def noted(self, real=real, name=name):
+            ways.append(name)
+            return real(self)
+
+        monkeypatch.setattr(RunGate, name, noted)
+    problem = Problem("p", "", (TestCase("1", "", "ok"),), time_limit_ms=200)
+    over, quick, endless = burn(225), burn(20), burn(5000)
+    expected = {over: ("TLE", ["together", "alone"]), quick: ("AC", ["together"])}
+    expected[endless] = ("TLE", ["together"])
+    for code, (verdict, way) in expected.items():
+        ways.clear()
+        assert judge(sandbox, problem, code)[0].verdict == verdict
+        assert ways == way
+
+
+def test_the_gate():
+    gate, log = RunGate(), []
+    inside = threading.Event()
+    leave = threading.Event()
+
+    def alone():
+        with gate.alone():
+            log.append("alone")
+
+    def late():
+        with gate.together():
+            log.append("late")
+
+    with gate.together(), gate.together():
+        threads = [threading.Thread(target=alone)]
+        threads[0].start()
+        while gate._waiting_alone == 0:
+            time.sleep(0.001)
+        threads.append(threading.Thread(target=late))
+        threads[1].start()
+        inside.wait(0.05)
+        assert log == []
+        leave.set()
+    for thread in threads:
+        thread.join()
+    assert log == ["alone", "late"]
+
+
+def test_a_loaded_machine_changes_no_verdict(sandbox):
+    """Six busy processes a core: programs get a fraction of the wall time and all of their CPU."""
+    hogs = []
+    for _ in range(6 * len(os.sched_getaffinity(0))):
+        hogs.append(os.posix_spawn("/bin/sh", ["sh", "-c", "while :; do :; done"], {}))
+    try:
+        problem = Problem("p", "", (TestCase("1", "", "ok"),), time_limit_ms=300)
+        verdicts = judge(sandbox, problem, *[f"// {n}\n{burn(150)}" for n in range(4)])
+    finally:
+        for pid in hogs:
+            os.kill(pid, 9)
+            os.waitpid(pid, 0)
+    assert [verdict.verdict for verdict in verdicts] == ["AC"] * 4
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"standard": "c++12"},
+        {"workers": 0},
+        {"extra_time_factor": 0.5},
+        {"wall_multiple": 1.0},
+        {"output_kib": 0},
+        {"testlib_path": Path("/nowhere/testlib.h")},
+    ],
+)
+def test_senseless_settings(fields):
+    with pytest.raises(ConfigError, match=next(iter(fields))):
+        JudgeSettings(**fields)

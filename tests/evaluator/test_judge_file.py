@@ -1,0 +1,196 @@
+"""Judging a file of completions: rows, resuming, bad files."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from evaluator.errors import CompletionsError, RecordsError, SuiteError
+from evaluator.judge_file import judge_completions
+from evaluator.judge_settings import JudgeSettings
+from evaluator.suite import load_suite
+
+STABLE = ("problem", "sample", "verdict", "score", "extraction", "completion_sha256")
+
+
+def program(expression):
+    code = (
+        f'#include <cstdio>\nint main() {{ int a; scanf("%d", &a); printf("%d", {expression}); }}\n'
+    )
+    return f"答案:\n```cpp\n{code}```\n"
+
+
+def completions_of(path, rows):
+    lines = [{"problem": p, "sample": s, "completion": c} for p, s, c in rows]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+def verdicts_of(folder):
+    return [json.loads(line) for line in (folder / "verdicts.jsonl").read_text().splitlines()]
+
+
+def stable(rows):
+    return [{key: row[key] for key in STABLE} for row in rows]
+
+
+@pytest.fixture
+def completions(tmp_path):
+    rows = [(f"S{k}", s, program(f"a + {k + s}")) for k in range(6) for s in (1, 0)]
+    rows.append(("S0", 5, "I do not know."))
+    return completions_of(tmp_path / "c.jsonl", rows)
+
+
+def test_rows(sum_suite, completions, tmp_path, sandbox):
+    seen = []
+    summary = judge_completions(
+        sum_suite,
+        completions,
+        tmp_path / "out",
+        sandbox=sandbox,
+        progress=lambda *x: seen.append(x),
+    )
+    rows = verdicts_of(tmp_path / "out")
+    assert [(r["problem"], r["sample"]) for r in rows] == [
+        *[(f"S{k}", s) for k in range(6) for s in (1, 0)],
+        ("S0", 5),
+    ]
+    assert [r["verdict"] for r in rows] == ["WA", "AC"] * 6 + ["CE"]
+    assert summary.counts == {"AC": 6, "CE": 1, "WA": 6}
+    assert (summary.total, summary.judged, summary.without_code) == (13, 13, 1)
+    assert [t["name"] for t in rows[1]["tests"]] == ["1", "20"]
+    assert {"name", "verdict", "time_ms", "memory_kib", "detail"} <= rows[1]["tests"][0].keys()
+    assert seen[0] == (0, 13) and seen[-1] == (13, 13)
+    manifest = json.loads((tmp_path / "out" / "judge.json").read_text())
+    assert manifest["suite_digest"] == load_suite(sum_suite).digest
+    assert manifest["sandbox"]["rung"] == sandbox.info.rung
+
+
+def test_a_second_call_judges_nothing(sum_suite, completions, tmp_path, sandbox):
+    judge_completions(sum_suite, completions, tmp_path / "out", sandbox=sandbox)
+    before = (tmp_path / "out" / "verdicts.jsonl").read_bytes()
+    summary = judge_completions(sum_suite, completions, tmp_path / "out", sandbox=sandbox)
+    assert summary.judged == 0
+    assert (tmp_path / "out" / "verdicts.jsonl").read_bytes() == before
+
+
+def test_torn_rows_and_uke_are_judged_again(sum_suite, completions, tmp_path, sandbox):
+    judge_completions(sum_suite, completions, tmp_path / "out", sandbox=sandbox)
+    path = tmp_path / "out" / "verdicts.jsonl"
+    whole = path.read_text()
+    lines = whole.splitlines(keepends=True)
+    uke = json.dumps(json.loads(lines[1]) | {"verdict": "UKE"}) + "\n"
+    path.write_text("".join([lines[0], uke, *lines[2:8], lines[8][:40]]))
+    summary = judge_completions(sum_suite, completions, tmp_path / "out", sandbox=sandbox)
+    assert summary.judged == 6
+    assert stable(verdicts_of(tmp_path / "out")) == stable(json.loads(line) for line in lines)
+
+
+def test_kill_and_resume(sum_suite, completions, tmp_path, sandbox):
+    """Killed after some rows, over and over; the rows are those of a run in one go."""
+    judge_completions(sum_suite, completions, tmp_path / "whole", sandbox=sandbox)
+    out = tmp_path / "out"
+    script = (
+        "import sys\nfrom evaluator.judge_file import judge_completions\n"
+        "judge_completions(*sys.argv[1:])\n"
+    )
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    argv = [sys.executable, "-c", script, str(sum_suite), str(completions), str(out)]
+    for wanted in (2, 6):
+        with subprocess.Popen(argv, env=env) as process:
+            while process.poll() is None and size_of(out) < wanted:
+                time.sleep(0.005)
+            process.send_signal(signal.SIGKILL)
+    partial = size_of(out)
+    assert partial >= 6
+    summary = judge_completions(sum_suite, completions, out, sandbox=sandbox)
+    assert summary.judged == 13 - partial
+    assert stable(verdicts_of(out)) == stable(verdicts_of(tmp_path / "whole"))
+
+
+def size_of(folder):
+    path = folder / "verdicts.jsonl"
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def test_other_settings_or_texts_need_another_folder(sum_suite, completions, tmp_path, sandbox):
+    out = tmp_path / "out"
+    judge_completions(sum_suite, completions, out, sandbox=sandbox)
+    with pytest.raises(RecordsError, match="another settings"):
+        judge_completions(sum_suite, completions, out, JudgeSettings(standard="c++17"), sandbox)
+    judge_completions(sum_suite, completions, out, JudgeSettings(workers=1), sandbox)
+    other = completions_of(tmp_path / "d.jsonl", [("S0", 0, "changed")])
+    with pytest.raises(RecordsError, match="line 1"):
+        judge_completions(sum_suite, other, out, sandbox=sandbox)
+    with (sum_suite / "problems.jsonl").open() as stream:
+        lines = stream.readlines()
+    (sum_suite / "problems.jsonl").write_text("".join(lines[:-1]))
+    first = completions_of(tmp_path / "e.jsonl", [("S0", 0, "x")])
+    with pytest.raises(RecordsError, match="another suite_digest"):
+        judge_completions(sum_suite, first, out, sandbox=sandbox)
+
+
+def test_more_completions_can_be_added(sum_suite, tmp_path, sandbox):
+    rows = [("S1", 0, program("a + 1"))]
+    path = completions_of(tmp_path / "c.jsonl", rows)
+    judge_completions(sum_suite, path, tmp_path / "out", sandbox=sandbox)
+    completions_of(path, [*rows, ("S1", 1, program("a + 2"))])
+    summary = judge_completions(sum_suite, path, tmp_path / "out", sandbox=sandbox)
+    assert (summary.judged, summary.counts) == (1, {"AC": 1, "WA": 1})
+
+
+def test_an_upstream_file_is_a_suite(tmp_path, sandbox):
+    cases = [{"input": "3", "output": "4\n"}]
+    row = {"prompt": "x\n# P1000 超级玛丽\n", "test_cases": cases}
+    suite = tmp_path / "rl.jsonl"
+    suite.write_text(json.dumps(row) + "\n")
+    path = completions_of(tmp_path / "c.jsonl", [("P1000", 0, program("a + 1"))])
+    summary = judge_completions(suite, path, tmp_path / "out", sandbox=sandbox)
+    assert summary.counts == {"AC": 1}
+
+
+def test_two_judges_do_not_share_a_folder(sum_suite, completions, tmp_path, sandbox):
+    def second(done, total):
+        if done == 0:
+            with pytest.raises(RecordsError, match="another judge"):
+                judge_completions(sum_suite, completions, tmp_path / "out", sandbox=sandbox)
+
+    judge_completions(sum_suite, completions, tmp_path / "out", sandbox=sandbox, progress=second)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "no completions"),
+        ('{"problem": "S0", "sample": 0, "compl', "line 1: not JSON.*torn"),
+        ("nonsense\n", "line 1: not JSON"),
+        ('{"problem": "S0", "sample": 0, "completion": "a"}\n[]\n', "line 2: expected an object"),
+        ('{"problem": "P9", "sample": 0, "completion": ""}\n', "'P9' is not in suite 'sums'"),
+        ('{"sample": 0, "completion": ""}\n', "'problem' is None"),
+        ('{"problem": "S0", "sample": "x", "completion": ""}\n', "'sample' is 'x'"),
+        ('{"problem": "S0", "sample": 0}\n', "'completion' is of type NoneType"),
+        (
+            '{"problem": "S0", "sample": 0, "completion": "a"}\n'
+            '{"problem": "S0", "sample": 0, "completion": "b"}\n',
+            "line 2.*stands twice",
+        ),
+    ],
+)
+def test_bad_completions(sum_suite, tmp_path, text, words):
+    path = tmp_path / "c.jsonl"
+    path.write_text(text)
+    with pytest.raises(CompletionsError, match=words):
+        judge_completions(sum_suite, path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_missing_files(sum_suite, tmp_path):
+    with pytest.raises(CompletionsError, match="cannot be read"):
+        judge_completions(sum_suite, tmp_path / "none.jsonl", tmp_path / "out")
+    with pytest.raises(SuiteError, match="no such suite"):
+        judge_completions(tmp_path / "none", tmp_path / "none.jsonl", tmp_path / "out")
