@@ -385,7 +385,7 @@ sigset_t awaited_signals() {
     return set;
 }
 
-void watch(pid_t child) {
+void watch(pid_t child, pid_t launcher) {
     Watch watched(child);
     const char* reason = "exit";
     bool killed = false;
@@ -394,7 +394,10 @@ void watch(pid_t child) {
     rusage usage = {};
     const timespec tick = {0, 5000000};
     for (;;) {
-        const bool told_to_stop = sigtimedwait(&awaited, nullptr, &tick) == SIGTERM;
+        siginfo_t info = {};
+        // Only the launcher's word counts (pid 0 from outside of a namespace), not the command's.
+        const bool told_to_stop =
+            sigtimedwait(&awaited, &info, &tick) == SIGTERM && info.si_pid == launcher;
         pid_t pid;
         while ((pid = wait4(-1, &status, WNOHANG, &usage)) > 0 && pid != child) {}
         if (pid == child) break;
@@ -418,6 +421,7 @@ void watch(pid_t child) {
 }  // namespace
 
 int main(int, char** arguments) {
+    const pid_t launcher = getppid();
     char** command = read_settings(arguments + 1);
     enter_box();
     drop_privileges();
@@ -429,7 +433,7 @@ int main(int, char** arguments) {
     const pid_t child = fork();
     need(child >= 0, "fork");
     if (child == 0) run_command(command);
-    watch(child);
+    watch(child, launcher);
     leave_box();
     return 0;
 }

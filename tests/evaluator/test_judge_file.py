@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
@@ -99,7 +98,7 @@ def test_kill_and_resume(sum_suite, completions, tmp_path, sandbox):
         "import sys\nfrom evaluator.judge_file import judge_completions\n"
         "judge_completions(*sys.argv[1:])\n"
     )
-    env = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     argv = [sys.executable, "-c", script, str(sum_suite), str(completions), str(out)]
     for wanted in (2, 6):
         with subprocess.Popen(argv, env=env) as process:

@@ -162,7 +162,7 @@ with probe_sandbox(unsafe=True, only={rung.info.rung!r}).worker() as worker:
     print(worker._process.pid, flush=True)
     worker.run(Command(("/bin/sh", "-c", "sleep 60")), limits)
 """
-    env = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     argv = [sys.executable, "-c", script]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, env=env) as judge:
         launcher = int(judge.stdout.readline())
