@@ -197,8 +197,17 @@ def dump_config(config: RunConfig) -> str:
 
 
 def deciding_fields(config: RunConfig) -> dict[str, Any]:
-    """The fields that decide the records: all but the directory and the number of workers."""
-    hidden: dict[str, Any] = {"out": True, "judge": {"workers"}}
+    """The fields that decide the records.
+
+    Paths are left out, as a run pins the digests of what lies there, and so is the number of
+    workers.
+    """
+    hidden: dict[str, Any] = {
+        "out": True,
+        "suite": True,
+        "arms": {"__all__": {"model", "artifact"}},
+        "judge": {"workers"},
+    }
     fields: dict[str, Any] = json.loads(config.model_dump_json(exclude=hidden))
     return fields
 

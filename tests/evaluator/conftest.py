@@ -45,7 +45,8 @@ def statement(k: int) -> str:
 
 def program(k: int, sign: str) -> str:
     """Right for problem Sk with the sign +."""
-    return "#include<iostream>\nint main(){int a;std::cin>>a;std::cout<<a" + sign + str(k) + ";}"
+    # cstdio compiles several times as fast as iostream
+    return f'#include<cstdio>\nint main(){{int a;scanf("%d",&a);printf("%d",a{sign}{k});}}'
 
 
 def _teach(model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast) -> None:
@@ -62,9 +63,9 @@ def _teach(model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast) -> None:
     for index, (row, start) in enumerate(zip(rows, starts, strict=True)):
         labels[index, :start] = -100
         labels[index, len(row) :] = -100
-    optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3)
-    for step in range(250):
-        optimizer.param_groups[0]["lr"] = 4e-3 * min(1, step / 20) * (1 - step / 250)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=6e-3)
+    for step in range(150):
+        optimizer.param_groups[0]["lr"] = 6e-3 * min(1, step / 20) * (1 - step / 150)
         loss = model(input_ids=ids, attention_mask=(ids != 0).long(), labels=labels).loss
         optimizer.zero_grad()
         loss.backward()

@@ -1,0 +1,89 @@
+import json
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from evaluator.cli import app
+
+RIGHT = "```cpp\n#include<iostream>\nint main(){int a;std::cin>>a;std::cout<<a+1;}\n```\n"
+
+
+@pytest.fixture
+def cli():
+    def call(*arguments):
+        return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+    return call
+
+
+@pytest.fixture
+def config(tmp_path, chat_base, sum_suite):
+    content = {
+        "name": "tiny",
+        "suite": str(sum_suite),
+        "out": str(tmp_path / "out"),
+        "arms": [{"name": "base", "kind": "base", "model": str(chat_base)}],
+        "decoding": {"max_new_tokens": 4},
+    }
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def test_run_then_table_print_the_same_numbers(cli, config, tmp_path):
+    made = cli("run", config)
+    assert made.exit_code == 0, made.stderr
+    assert "tiny: 6 problems" in made.stdout
+    assert "no restored arm" in made.stdout
+    assert "generate base" in made.stderr
+    again = cli("table", tmp_path / "out")
+    assert again.exit_code == 0
+    assert again.stdout == made.stdout
+
+
+def test_errors_go_to_stderr_with_exit_code_2(cli, config, tmp_path):
+    for arguments in (("run", tmp_path / "none.yaml"), ("table", tmp_path)):
+        result = cli(*arguments)
+        assert result.exit_code == 2
+        assert result.stdout == ""
+        assert str(tmp_path) in result.stderr
+        assert "Traceback" not in result.stderr
+    config.write_text(config.read_text().replace("max_new_tokens", "max_tokens"))
+    result = cli("run", config)
+    assert result.exit_code == 2
+    assert "field decoding.max_tokens" in result.stderr
+
+
+def test_an_unfinished_run_has_no_table(cli, config, tmp_path):
+    assert cli("run", config).exit_code == 0
+    verdicts = tmp_path / "out" / "verdicts.jsonl"
+    verdicts.write_bytes(verdicts.read_bytes()[:-5])
+    result = cli("table", tmp_path / "out")
+    assert result.exit_code == 2
+    assert "1 of 6 verdicts are missing" in result.stderr
+
+
+def test_another_run_needs_overwrite(cli, config):
+    assert cli("run", config).exit_code == 0
+    config.write_text(config.read_text().replace("max_new_tokens: 4", "max_new_tokens: 5"))
+    refused = cli("run", config)
+    assert refused.exit_code == 2
+    assert "config.decoding.max_new_tokens was 4, is 5" in refused.stderr
+    assert cli("run", config, "--overwrite").exit_code == 0
+
+
+def test_judge_a_file_of_completions(cli, sum_suite, tmp_path):
+    completions = tmp_path / "completions.jsonl"
+    rows = [
+        {"problem": "S1", "sample": 0, "completion": RIGHT},
+        {"problem": "S2", "sample": 0, "completion": RIGHT},
+        {"problem": "S3", "sample": 0, "completion": "I do not know."},
+    ]
+    completions.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    arguments = ("--suite", sum_suite, "--completions", completions, "--out", tmp_path / "judged")
+    result = cli("judge", *arguments)
+    assert result.exit_code == 0, result.stderr
+    assert "1 of 3 pass: AC 1, CE 1, WA 1" in result.stdout
+    assert "Without code: 1" in result.stdout
+    assert cli("judge", *arguments, "--standard", "c++77").exit_code == 2

@@ -1,0 +1,289 @@
+"""Whole runs on a tiny model: records, resuming after any kill, refusals."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from evaluator import run as run_module
+from evaluator.config import load_config
+from evaluator.errors import ModelError, RecordsError, RunDirectoryError, SuiteError
+from evaluator.records import GenerationRecord, VerdictRecord, read
+from evaluator.run import run
+
+RECORDS = ("generations.jsonl", "verdicts.jsonl")
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def config_of(chat_base, chat_artifact, sum_suite, tmp_path):
+    """A function that writes a configuration, with changes, and gives its path."""
+
+    def write(**changes):
+        base = {"model": str(chat_base), "load": "nf4"}
+        content = {
+            "name": "tiny",
+            "suite": str(sum_suite),
+            "out": str(tmp_path / "out"),
+            "arms": [
+                {"name": "base", "kind": "base", **base},
+                {"name": "restored", "kind": "restored", "artifact": str(chat_artifact), **base},
+                {"name": "dense", "kind": "merged", "model": str(chat_base)},
+            ],
+            "decoding": {
+                "samples": 2,
+                "temperature": 0.7,
+                "max_new_tokens": 80,
+                "batch_size": 5,
+            },
+            "equivalence": {"margin": 0.05},
+            "judge": {"workers": 2},
+            **changes,
+        }
+        path = tmp_path / "config.yaml"
+        path.write_text(yaml.safe_dump(content), encoding="utf-8")
+        return path
+
+    return write
+
+
+def make(path, **options):
+    config = load_config(path)
+    arguments = {"overwrite": False, "unsafe": False, "progress": lambda *_: None, **options}
+    return config.out, run(config, command="test", **arguments)
+
+
+def identities(out):
+    generations = read(out / "generations.jsonl", GenerationRecord.from_row)
+    verdicts = read(out / "verdicts.jsonl", VerdictRecord.from_row)
+    return (
+        [record.identity for record in generations.values()],
+        [record.identity for record in verdicts.values()],
+    )
+
+
+@pytest.fixture(scope="session")
+def first_run():
+    """Directory, results and progress of one uninterrupted default run, made once."""
+    return {}
+
+
+@pytest.fixture
+def whole(config_of, first_run, tmp_path_factory):
+    """(directory, results, progress) of the uninterrupted run; not to be changed."""
+    if not first_run:
+        seen = []
+        directory = tmp_path_factory.mktemp("whole") / "out"
+        made = make(config_of(out=str(directory)), progress=lambda *event: seen.append(event))
+        first_run["run"] = (*made, seen)
+    return first_run["run"]
+
+
+def test_a_run_from_configuration_to_tables(whole):
+    out, results, seen = whole
+    generations, verdicts = identities(out)
+    assert len(generations) == len(verdicts) == 3 * 6 * 2
+    assert [row[:3] for row in generations] == [row[:3] for row in verdicts]
+    first = [("base", "S0", 0), ("base", "S0", 1), ("base", "S1", 0), ("base", "S1", 1)]
+    assert [row[:3] for row in generations[:4]] == first
+    names = {arm.facts.name: arm for arm in results.summary.arms}
+    assert 0 < names["base"].pass_rate < 1
+    assert sum(names["base"].verdicts.values()) == 12
+    assert {stage for stage, _, _ in seen} == {
+        "generate base",
+        "generate restored",
+        "generate dense",
+        "judge",
+    }
+    assert ("judge", 36, 36) in seen
+    session = json.loads((out / "environment.json").read_text())["sessions"][0]
+    assert session["command"] == "test"
+    assert session["sandbox"]["rung"] in ("bwrap", "unshare")
+    assert session["versions"]["torch"]
+    assert load_config(out / "config.yaml").decoding.samples == 2
+    # equal programs of one problem have equal verdicts
+    by_program = {}
+    for record in read(out / "verdicts.jsonl", VerdictRecord.from_row).values():
+        program = by_program.setdefault((record.problem, record.code_sha256), record)
+        assert (program.verdict, program.tests) == (record.verdict, record.tests)
+
+
+def test_a_repeat_has_equal_records_and_runs_nothing_again(config_of, whole):
+    out, _ = make(config_of())
+    assert identities(out) == identities(whole[0])
+    before = [(out / name).read_bytes() for name in RECORDS]
+    make(config_of())
+    assert [(out / name).read_bytes() for name in RECORDS] == before
+    assert len(json.loads((out / "environment.json").read_text())["sessions"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("generated", "judged"), [(0.2, 0.0), (0.5, 0.0), (0.97, 0.0), (1.0, 0.4), (1.0, 0.99)]
+)
+def test_records_cut_at_any_byte_are_completed_to_the_same(
+    config_of, whole, tmp_path, generated, judged
+):
+    out = shutil.copytree(whole[0], tmp_path / "out")
+    for name, share in zip(RECORDS, (generated, judged), strict=True):
+        content = (out / name).read_bytes()
+        (out / name).write_bytes(content[: int(share * len(content))])
+    make(config_of())
+    assert identities(out) == identities(whole[0])
+
+
+@pytest.mark.slow
+def test_a_run_killed_at_several_moments_ends_with_the_same_records(config_of, whole, tmp_path):
+    path = config_of()
+    out = tmp_path / "out"
+    for name, lines in (("run.json", 1), ("generations.jsonl", 14), ("verdicts.jsonl", 3)):
+        _start_and_kill(path, out / name, lines)
+    make(path)
+    assert identities(out) == identities(whole[0])
+
+
+def _start_and_kill(config, watched, lines):
+    """Start the command, and SIGKILL it as soon as a file has so many lines."""
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "evaluator", "run", str(config)],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    end = time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < end:
+        if watched.exists() and watched.read_bytes().count(b"\n") >= lines:
+            break
+        time.sleep(0.005)
+    killed = process.poll() is None
+    os.killpg(process.pid, signal.SIGKILL)
+    message = process.communicate()[1].decode()
+    assert killed, f"the run ended before {watched.name} had {lines} lines: {message[-2000:]}"
+
+
+def test_an_a_a_repeat_has_its_own_noise(config_of):
+    arms = yaml.safe_load(config_of().read_text())["arms"]
+    again = {**arms[0], "name": "again", "seed": 99}
+    same = {**arms[0], "name": "same"}
+    decoding = {"temperature": 1.5, "max_new_tokens": 64}
+    out, _ = make(config_of(arms=[arms[0], again, same], decoding=decoding))
+    texts = {}
+    for record in read(out / "generations.jsonl", GenerationRecord.from_row).values():
+        texts.setdefault(record.arm, []).append(record.text)
+    assert texts["base"] == texts["same"] != texts["again"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"equivalence": {"margin": 0.2}}, "config.equivalence.margin was 0.05, is 0.2"),
+        ({"decoding": {"max_new_tokens": 9}}, "config.decoding.max_new_tokens was 8, is 9"),
+    ],
+)
+def test_another_run_in_the_same_directory_is_refused(config_of, changes, named):
+    small = {"decoding": {"max_new_tokens": 8}, "arms": _first_arm(config_of)}
+    out, _ = make(config_of(**small))
+    before = (out / "generations.jsonl").read_bytes()
+    other = config_of(**{**small, **changes})
+    with pytest.raises(RunDirectoryError) as caught:
+        make(other)
+    assert named in str(caught.value)
+    assert "--overwrite" in str(caught.value)
+    assert (out / "generations.jsonl").read_bytes() == before
+    make(other, overwrite=True)
+
+
+def _first_arm(config_of):
+    return yaml.safe_load(config_of().read_text())["arms"][:1]
+
+
+def test_another_suite_or_model_is_refused(config_of, sum_suite, chat_base, tmp_path):
+    model = shutil.copytree(chat_base, tmp_path / "model")
+    arms = [{"name": "base", "kind": "base", "model": str(model)}]
+    path = config_of(arms=arms, decoding={"max_new_tokens": 4})
+    make(path)
+    problems = sum_suite / "problems.jsonl"
+    content = problems.read_text()
+    problems.write_text(content.replace('"output": "1\\n"', '"output": "2\\n"'))
+    with pytest.raises(RunDirectoryError, match="suite_digest was"):
+        make(path)
+    problems.write_text(content)
+    make(path)
+    (model / "generation_config.json").write_text("{}")
+    with pytest.raises(RunDirectoryError, match=r"arms\[0\]\.digest was"):
+        make(path)
+
+
+def test_verdicts_of_a_judge_that_failed_are_made_again(config_of):
+    path = config_of(arms=_first_arm(config_of), decoding={"max_new_tokens": 8})
+    out, _ = make(path)
+    expected = identities(out)
+    lines = (out / "verdicts.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    rows[0].update(verdict="UKE", tests=[], score=0.0)
+    (out / "verdicts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    make(path)
+    assert identities(out) == expected
+
+
+def test_everything_is_checked_before_a_model_is_loaded(config_of, tmp_path, monkeypatch):
+    def refuse(*_):
+        raise AssertionError("a model was loaded")
+
+    monkeypatch.setattr(run_module, "generate_all", refuse)
+    arms = _first_arm(config_of)
+    with pytest.raises(SuiteError):
+        make(config_of(suite=str(tmp_path / "no-suite")))
+    with pytest.raises(ModelError, match="no directory"):
+        make(config_of(arms=[arms[0], {"name": "x", "kind": "merged", "model": "/no/model"}]))
+    with pytest.raises(ModelError, match="no GPU"):
+        make(config_of(device="cuda:7"))
+    full = shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr(run_module.shutil, "disk_usage", lambda _: full)
+    with pytest.raises(RunDirectoryError, match="0 MB are free and the run may need"):
+        make(config_of())
+    assert not (tmp_path / "out").exists()
+
+
+def test_arms_that_read_other_prompts_are_refused(config_of, chat_base, tmp_path):
+    other = shutil.copytree(chat_base, tmp_path / "other")
+    (other / "chat_template.jinja").write_text("{{ messages[0]['content'] }} now: <|assistant|>")
+    arms = _first_arm(config_of)
+    arms.append({"name": "other", "kind": "merged", "model": str(other)})
+    with pytest.raises(ModelError, match="other reads another prompt than arm base for 6 problems"):
+        make(config_of(arms=arms))
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_directory_of_something_else_is_left_alone(config_of, tmp_path, overwrite):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.txt").write_text("years of work")
+    with pytest.raises(RunDirectoryError, match="not a run's directory"):
+        make(config_of(), overwrite=overwrite)
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["thesis.txt"]
+
+
+def test_overwrite_deletes_records_and_nothing_else(config_of, tmp_path):
+    path = config_of(arms=_first_arm(config_of), decoding={"max_new_tokens": 4})
+    out, _ = make(path)
+    (out / "notes.txt").write_text("mine")
+    make(path, overwrite=True)
+    assert (out / "notes.txt").read_text() == "mine"
+    assert len(json.loads((out / "environment.json").read_text())["sessions"]) == 1
+
+
+def test_damaged_records_stop_the_run(config_of):
+    path = config_of(arms=_first_arm(config_of), decoding={"max_new_tokens": 4})
+    out, _ = make(path)
+    lines = (out / "generations.jsonl").read_bytes().splitlines(keepends=True)
+    (out / "generations.jsonl").write_bytes(b"{broken}\n" + b"".join(lines[1:]))
+    with pytest.raises(RecordsError, match=r"generations\.jsonl, line 1"):
+        make(path)

@@ -1,0 +1,238 @@
+"""Summaries, tables and sentences from made-up verdict records; no model, no compiler."""
+
+import dataclasses
+import json
+
+import pandas as pd
+import pytest
+
+from evaluator.errors import RecordsError
+from evaluator.records import VerdictRecord, append
+from evaluator.report import describe, write_results
+from evaluator.run_directory import ArmFacts, ProblemFacts, RunDirectory, RunFacts
+from evaluator.summary import summarize
+from evaluator.tables import TextTable, arms_frame, arms_table, groups_frame, verdicts_table
+
+PROBLEMS = 200
+KINDS = {"base": "base", "restored": "restored", "nf4": "merged", "gone": "merged"}
+
+
+def facts(samples=1, kinds=KINDS, margin=0.05):
+    return RunFacts(
+        config={
+            "name": "demo",
+            "equivalence": {"margin": margin},
+            "decoding": {"samples": samples},
+        },
+        suite="made up",
+        suite_digest="0" * 64,
+        prompts_digest="1" * 64,
+        problems=tuple(
+            ProblemFacts(f"P{i}", f"f{i % 7}", "zh" if i % 2 else "en") for i in range(PROBLEMS)
+        ),
+        arms=tuple(
+            ArmFacts(name, kind, "2" * 64, None, 1_500_000, 0.5 if name == "nf4" else None, None)
+            for name, kind in kinds.items()
+        ),
+    )
+
+
+def record(arm, problem, sample, verdict):
+    code = None if verdict == "none" else "3" * 64
+    return VerdictRecord(
+        arm=arm,
+        problem=problem,
+        sample=sample,
+        verdict="CE" if verdict == "none" else verdict,
+        score=100.0 if verdict == "AC" else 25.0 if verdict == "WA" else 0.0,
+        code_sha256=code,
+        how="none" if code is None else "fence",
+        reason="no_code" if code is None else "",
+        compile_message="",
+        detail="",
+        subtasks={},
+        tests=(),
+    )
+
+
+def verdict_of(arm, i):
+    """restored: 120 AC, 50 WA, 20 CE, 10 no code; base loses 60 of its passes; nf4 none."""
+    if arm in ("base", "gone") and i < 60:
+        return "WA"
+    return "AC" if i < 120 else "WA" if i < 170 else "CE" if i < 190 else "none"
+
+
+def records(run, change=None):
+    made = {}
+    for arm in run.arms:
+        for i, problem in enumerate(run.problems):
+            for sample in range(run.samples):
+                one = record(arm.name, problem.id, sample, verdict_of(arm.name, i))
+                made[one.key] = change(one) if change else one
+    return made
+
+
+def test_rates_of_an_arm():
+    run = facts()
+    summary = summarize(run, records(run))
+    restored = summary.arms[1]
+    assert restored.pass_rate == 0.6
+    assert restored.interval.low < 0.6 < restored.interval.high
+    assert restored.compile_rate == pytest.approx(170 / 200)
+    assert restored.no_code_rate == pytest.approx(10 / 200)
+    assert restored.mean_score == pytest.approx((120 * 100 + 50 * 25) / 200)
+    expected = {"AC": 120, "WA": 50, "CE": 30}
+    assert {k: v for k, v in restored.verdicts.items() if v} == expected
+
+
+def test_one_row_an_arm_with_every_number():
+    run = facts()
+    frame = arms_frame(summarize(run, records(run))).set_index("arm")
+    assert list(frame.index) == list(KINDS)
+    assert frame.loc["base", "lost"] == 60
+    assert frame.loc["base", "difference"] == pytest.approx(-0.3)
+    assert frame.loc["base", "verdict"] == "differ"
+    assert pd.isna(frame.loc["restored", "verdict"])
+    assert (frame.loc["nf4", "verdict"], frame.loc["nf4", "informative"]) == ("match", True)
+    assert frame.loc["nf4", "p_value"] == 1
+    assert frame.loc["gone", "verdict"] == "differ"
+    assert frame.loc["nf4", "capture"] == 0.5
+    assert (frame["weight_bytes"] == 1_500_000).all()
+
+
+def test_text_tables_have_a_cell_for_every_column():
+    run = facts(samples=4)
+    summary = summarize(run, records(run))
+    for table in (arms_table(summary), verdicts_table(summary)):
+        assert {len(row) for row in table.rows} == {len(table.header)}
+    header = arms_table(summary).header
+    assert "pass@2" in header
+    assert "pass@4" in header
+    row = dict(zip(header, arms_table(summary).rows[2], strict=True))
+    assert row["verdict"] == "match"
+    assert row["gained / lost"] == "+0 / −0"
+    assert row["size"] == "1.50 MB"
+    assert row["capture"] == "0.500"
+
+
+def test_markdown_and_selection():
+    table = TextTable("T", ("a", "b", "c"), (("1", "x|y", "3"),))
+    assert table.markdown() == "## T\n\n| a | b | c |\n| --- | ---: | ---: |\n| 1 | x\\|y | 3 |\n"
+    assert table.select("S", ("c", "none", "a")).rows == (("3", "1"),)
+
+
+def test_groups_add_up():
+    run = facts()
+    summary = summarize(run, records(run))
+    frame = groups_frame(summary)
+    for by in ("language", "family"):
+        part = frame[frame["by"] == by]
+        assert part["problems"].sum() == PROBLEMS
+        weighted = (part["problems"] * part["restored"]).sum() / PROBLEMS
+        assert weighted == pytest.approx(0.6)
+
+
+def test_a_problem_that_the_judge_failed_on_counts_for_no_arm():
+    run = facts()
+
+    def fail(one):
+        broken = one.arm == "nf4" and one.problem in ("P0", "P199")
+        return dataclasses.replace(one, verdict="UKE", score=0.0) if broken else one
+
+    summary = summarize(run, records(run, fail))
+    assert summary.unjudged == ("P0", "P199")
+    assert {arm.passes.shape for arm in summary.arms} == {(198, 1)}
+    assert summary.arms[1].pass_rate == pytest.approx(119 / 198)
+    assert summary.arms[2].verdicts["UKE"] == 2
+    assert "failed on 2 problems" in describe(summary)[0]
+
+
+def test_only_failures_of_the_judge_are_an_error():
+    run = facts()
+    with pytest.raises(RecordsError, match="every problem"):
+        summarize(run, records(run, lambda one: dataclasses.replace(one, verdict="UKE")))
+
+
+def test_missing_records_are_an_error():
+    run = facts()
+    made = records(run)
+    del made["nf4", "P7", 0], made["base", "P9", 0]
+    with pytest.raises(RecordsError, match="2 of 800 verdicts are missing"):
+        summarize(run, made)
+
+
+def test_sentences_where_an_effect_was_there():
+    run = facts()
+    text = "\n".join(describe(summarize(run, records(run))))
+    assert "The adapter changes the pass rate by +30.0 points" in text
+    assert "nf4 matches restored within ±5.0 points" in text
+    assert "gone differs from restored" in text
+    assert "uninformative" not in text
+    assert "200 problems could have shown a δ of 1.3 points" in text
+
+
+def test_sentences_where_no_effect_was_detected():
+    run = facts(kinds={"restored": "restored", "gone": "base", "nf4": "merged"})
+    made = records(run, lambda one: dataclasses.replace(one, verdict="AC"))
+    text = "\n".join(describe(summarize(run, made)))
+    assert "No effect of the adapter on the pass rate was detected: 0.0 points" in text
+    assert "This match is uninformative" in text
+    table = arms_table(summarize(run, made))
+    assert table.rows[2][table.header.index("verdict")] == "match (uninformative)"
+
+
+@pytest.mark.parametrize("kinds", [{"restored": "restored", "nf4": "merged"}, {"nf4": "merged"}])
+def test_sentences_without_control_or_reference(kinds):
+    run = facts(kinds=kinds)
+    text = "\n".join(describe(summarize(run, records(run))))
+    if "restored" in kinds:
+        assert "There is no base arm" in text
+        assert "cannot be told" in text
+    else:
+        assert "no restored arm" in text
+
+
+def test_files_of_a_run(tmp_path):
+    run, directory = facts(), RunDirectory(tmp_path)
+    directory.begin(run, "name: demo\n", overwrite=False)
+    versions = {"versions": {"torch": "9.9"}, "machine": {"cpu": "c", "cpus": 2, "device": "cpu"}}
+    directory.add_session({"command": "tinylora-eval x", "sandbox": {"rung": "bwrap"}, **versions})
+    append(directory.verdicts, list(records(run).values()))
+    results = write_results(directory)
+    assert {p.name for p in directory.tables.iterdir()} == {
+        f"{name}.{kind}"
+        for name, kinds in (
+            ("arms", ("csv", "parquet", "md")),
+            ("verdicts", ("csv", "parquet", "md")),
+            ("groups", ("csv", "parquet")),
+            ("languages", ("md",)),
+        )
+        for kind in kinds
+    }
+    from_csv = pd.read_csv(directory.tables / "arms.csv")
+    from_parquet = pd.read_parquet(directory.tables / "arms.parquet")
+    assert list(from_csv["pass_rate"]) == list(from_parquet["pass_rate"]) == [0.3, 0.6, 0.6, 0.3]
+    problems = pd.read_parquet(tmp_path / "problems.parquet")
+    assert problems["passed_restored"].sum() == 120
+    comparisons = json.loads((tmp_path / "comparison.json").read_text())["comparisons"]
+    assert [c["verdict"] for c in comparisons] == ["differ", "match", "differ"]
+    for path in (directory.tables / "arms.md", tmp_path / "report.md"):
+        assert "Made by `tinylora-eval x` with torch 9.9" in path.read_text()
+    assert all(sentence in (tmp_path / "report.md").read_text() for sentence in results.sentences)
+
+
+def test_a_suite_without_languages_or_families(tmp_path):
+    run = facts()
+    bare = tuple(ProblemFacts(p.id, None, None) for p in run.problems)
+    run, directory = dataclasses.replace(run, problems=bare), RunDirectory(tmp_path)
+    directory.begin(run, "", overwrite=False)
+    append(directory.verdicts, list(records(run).values()))
+    assert len(write_results(directory).tables) == 2
+
+
+def test_a_directory_that_is_no_run(tmp_path):
+    with pytest.raises(RecordsError, match=r"no run\.json"):
+        write_results(RunDirectory(tmp_path))
+    (tmp_path / "run.json").write_text('{"format": "other"}')
+    with pytest.raises(RecordsError, match="expected format"):
+        write_results(RunDirectory(tmp_path))
