@@ -85,17 +85,17 @@ def verify(
         raise VerificationError("--base and --artifact go together; give both or neither")
     manifest = _manifest(directory)
     layout = format_named(manifest["options"]["format"])
-    if base is not None and (not load or layout.weights == "none"):
-        raise VerificationError(
-            "comparing logits needs --load and a format that loads by itself, not lora"
-        )
+    if load and layout.weights == "none":
+        raise VerificationError(f"{directory}: --load: a lora export does not load by itself")
+    if base is not None and not load:
+        raise VerificationError("comparing logits with --base and --artifact needs --load")
     checks = [_check_digests(directory, manifest), *_check_tensors(directory, manifest)]
     if layout.adapter:
         checks.append(_check_adapter(directory, manifest))
         if layout.weights != "none":
             checks.append(_check_peft())
     logits = None
-    if load and layout.weights != "none" and all(check.ok for check in checks):
+    if load and all(check.ok for check in checks):
         checks.append(Check("loads with plain transformers", check_load(directory, layout)))
         if base is not None and artifact is not None and checks[-1].ok:
             logits = compare_logits(directory, Path(base), Path(artifact), manifest["options"])

@@ -179,3 +179,11 @@ def test_sizes(text, size):
 def test_bad_sizes(text):
     with pytest.raises(RequestError):
         parse_size(text)
+
+
+def test_a_lora_alone_cannot_be_loaded(base, artifact, run):
+    out = run(base, artifact, "lora").out
+    with pytest.raises(VerificationError, match="by itself"):
+        verify(out, load=True)
+    with pytest.raises(VerificationError, match="needs --load"):
+        verify(out, base=base, artifact=artifact)
