@@ -95,7 +95,10 @@ def test_an_embedded_adapter_equals_the_restored_model_to_rounding(
     restored = logits(arm("restored", chat_base, load="nf4", artifact=chat_artifact), tmp_path)
     merged = logits(arm("merged", embedded), tmp_path)
     assert (restored - base).abs().max() > 0.5
-    assert (merged - restored).abs().max() < 2e-5 * restored.abs().max()
+    effect = (restored - base).abs().max()
+    assert effect > 0.5
+    # An adapter rounded to float16, as PEFT would use it, is off by 2e-4 of the effect.
+    assert (merged - restored).abs().max() < 2e-5 * effect
 
 
 def test_a_restored_dense_base(chat_base, chat_artifact, tmp_path):
