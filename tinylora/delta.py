@@ -111,8 +111,9 @@ def core_matrix(global_v: Tensor, projection: Tensor, formula: Formula) -> Tenso
         ``[..., r, r]``, differentiable in ``global_v``.
     """
     if formula == "full":
-        r = projection.shape[-1]
-        return (global_v @ projection.flatten(-2)).unflatten(-1, (r, r))
+        return (global_v @ projection.flatten(-2)).view(
+            projection.shape[:-3] + projection.shape[-2:]
+        )
     return torch.diag_embed(global_v @ projection)
 
 
