@@ -147,9 +147,9 @@ def fast_factors(W: Tensor, rank: int) -> Factors:
     peak = Vh.gather(1, Vh.abs().argmax(dim=1, keepdim=True)).sign()[:rank]
     return Factors(
         U=(U[:, :rank] * peak.T).float().contiguous().cpu(),
-        S=S[:rank].float().cpu(),
+        S=S[:rank].float().cpu().clone(),
         Vh=(Vh[:rank] * peak).float().contiguous().cpu(),
-        spectrum=S[: rank + SPECTRUM_MARGIN].float().cpu(),
+        spectrum=S[: rank + SPECTRUM_MARGIN].float().cpu().clone(),
         method="fast",
         lapack=lapack_build(),
     )

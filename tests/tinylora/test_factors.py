@@ -124,3 +124,16 @@ def test_digests_tell_dtypes_shapes_and_values_apart():
     changed[0, 0] += 1e-3
     variants = [W, W.to(torch.bfloat16), W.view(4, 16), changed, QuantizedWeight.quantize(W)]
     assert len({weight_digest(v) for v in variants}) == len(variants)
+
+
+@pytest.mark.parametrize("method", ["exact", "fast"])
+def test_factors_of_a_large_weight_can_be_stored(tmp_path, method):
+    """Large enough for the Krylov path; safetensors refuses tensors that share memory."""
+    W = matrix((400, 640))
+    store = FactorStore(tmp_path)
+    first = factors_of(W, 2, method, store)
+    assert torch.equal(store.get(weight_digest(W), 2, method).S, first.S)
+    if method == "fast":
+        exact = exact_factors(W, 2)
+        assert torch.allclose(first.S, exact.S, rtol=1e-5)
+        assert (first.Vh @ exact.Vh.T).diagonal().abs().min() > 1 - 1e-6
