@@ -17,6 +17,7 @@ from exporter.plan import TRAINER_DTYPE, LinearUnit, LoraUnit, TensorUnit, lora_
 from exporter.requantize import preserve, recompute
 from exporter.request import RequantizeMethod
 from tinylora import AdapterDeltas, Factors, LowRankDelta, QuantizedWeight
+from tinylora.factors import weight_matrix
 
 _ELEMENTS_AT_ONCE = 1 << 24
 
@@ -74,16 +75,11 @@ def seen_weight(unit: LinearUnit | LoraUnit, base: Checkpoint) -> QuantizedWeigh
     return dense if base.is_4bit else _cast(dense, TRAINER_DTYPE, unit.module)
 
 
-def as_float(weight: QuantizedWeight | Tensor) -> Tensor:
-    """A weight as the forward pass sees it, float32 ``[out, in]``."""
-    return (weight.dequantize() if isinstance(weight, QuantizedWeight) else weight).float()
-
-
 def ground_weight(unit: LinearUnit, seen: QuantizedWeight | Tensor, base: Checkpoint) -> Tensor:
     """What the delta is added to, float32 ``[out, in]``."""
     if unit.onto_original and unit.source != "4bit":
         return base.read(f"{unit.module}.weight").float()
-    return as_float(seen)
+    return weight_matrix(seen)
 
 
 def linear_tensors(
@@ -180,7 +176,7 @@ def _requantize(
     merged = nearest if method == "preserve" else recompute(seen, delta)
     if nearest is seen:
         return merged, None
-    return merged, sums_of(as_float(nearest) - as_float(seen), delta.dense()).miss
+    return merged, sums_of(weight_matrix(nearest) - weight_matrix(seen), delta.dense()).miss
 
 
 def _cast(tensor: Tensor, dtype: torch.dtype, name: str) -> Tensor:

@@ -9,9 +9,10 @@ from torch import Tensor
 
 from exporter.checkpoint import Checkpoint
 from exporter.fidelity import ErrorSums, ModuleFidelity, sums_of, sums_without_change
-from exporter.fold import FoldRecord, as_float, ground_weight, seen_weight
+from exporter.fold import FoldRecord, ground_weight, seen_weight
 from exporter.plan import LinearUnit, LoraUnit, lora_names
 from tinylora import QuantizedWeight
+from tinylora.factors import weight_matrix
 
 
 def measure_module(
@@ -64,7 +65,7 @@ def _measure_4bit(
     bound = record.grid_miss
     if bound is None:  # no code could move under the base's scales
         bound = sums_of(torch.zeros_like(dense), dense).delta
-    sums = sums_of(as_float(weight) - as_float(seen), dense, bound)
+    sums = sums_of(weight_matrix(weight) - weight_matrix(seen), dense, bound)
     return sums, codes_moved, scales_changed
 
 
