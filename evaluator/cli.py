@@ -2,13 +2,16 @@
 
 Exit codes: 0 done, 2 an error that the message explains. Paths in a configuration are resolved
 against the current directory.
+
+Models and statistics take seconds to import and ``judge`` needs neither, so each command imports
+what it uses.
 """
 
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -23,17 +26,14 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
-from transformers.utils import logging as transformers_logging
 
-from evaluator.config import load_config
-from evaluator.environment import command_line
 from evaluator.judge_file import judge_completions
 from evaluator.judge_settings import JudgeSettings
-from evaluator.report import Results, write_results
-from evaluator.run import run as make_run
-from evaluator.run_directory import RunDirectory
-from evaluator.tables import TextTable
 from tinylora.errors import TinyLoRAError
+
+if TYPE_CHECKING:
+    from evaluator.report import Results
+    from evaluator.tables import TextTable
 
 app = typer.Typer(
     help="Generate, judge and compare: does an exported checkpoint still solve its problems?",
@@ -62,7 +62,6 @@ def _main(
         format="%(message)s",
         handlers=[RichHandler(console=_err, show_path=False)],
     )
-    transformers_logging.disable_progress_bar()
 
 
 @app.command()
@@ -74,6 +73,13 @@ def run(
     unsafe: Unsafe = False,
 ) -> None:
     """Make a run: completions, verdicts, statistics, tables. A killed run goes on."""
+    from transformers.utils import logging as transformers_logging
+
+    from evaluator.config import load_config
+    from evaluator.environment import command_line
+    from evaluator.run import run as make_run
+
+    transformers_logging.disable_progress_bar()
     with _errors_explained():
         settings = load_config(config)
         with _progress_bars() as progress:
@@ -92,6 +98,9 @@ def table(
     run_dir: Annotated[Path, typer.Argument(help="Directory of a finished run.")],
 ) -> None:
     """Compute statistics and tables of a finished run again; needs no model."""
+    from evaluator.report import write_results
+    from evaluator.run_directory import RunDirectory
+
     with _errors_explained():
         _show(write_results(RunDirectory(run_dir)), run_dir)
 
@@ -171,7 +180,7 @@ def _errors_explained() -> Iterator[None]:
         raise typer.Exit(2) from error
 
 
-def _show(results: Results, out: Path) -> None:
+def _show(results: "Results", out: Path) -> None:
     arms, *others = results.tables
     for text_table in (*_fitting(arms), *others):
         _out.print(_rich_table(text_table))
@@ -180,7 +189,7 @@ def _show(results: Results, out: Path) -> None:
     _out.print(f"\nTables and records: {out}", markup=False, highlight=False)
 
 
-def _fitting(arms: TextTable) -> list[TextTable]:
+def _fitting(arms: "TextTable") -> list["TextTable"]:
     """The main table, in two where the screen is narrow."""
     if _out.width >= _WIDE:
         return [arms]
@@ -189,7 +198,7 @@ def _fitting(arms: TextTable) -> list[TextTable]:
     return [arms.select(arms.title, own), arms.select("Against the reference", ("arm", *compared))]
 
 
-def _rich_table(table: TextTable) -> Table:
+def _rich_table(table: "TextTable") -> Table:
     shown = Table(title=table.title, title_justify="left")
     for index, name in enumerate(table.header):
         shown.add_column(name, justify="left" if index == 0 else "right", overflow="fold")
