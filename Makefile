@@ -18,12 +18,14 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	touch $@
 
 # Export the demo artifact in three formats, evaluate base, restored and the three, print the table.
+# One thread: a model of a million parameters gains nothing from a second one, and beside another
+# program loses much by waiting for it.
 demo: setup
 	for format in $(FORMATS); do \
 	  $(BIN)/tinylora-export merge --base demo/base --artifact demo/tiny_lora_v.pt \
 	    --factor-store $(DEMO)/factors --format $$format --out $(DEMO)/$$format --overwrite || exit 1; \
 	done
-	$(BIN)/tinylora-eval run configs/demo.yaml
+	OMP_NUM_THREADS=1 $(BIN)/tinylora-eval run configs/demo.yaml --overwrite
 
 test: setup
 	$(BIN)/python -m pytest -m "not gpu and not network"
