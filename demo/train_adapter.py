@@ -48,7 +48,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=24)
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--reward-rate", type=float, default=2e-4)
-    parser.add_argument("--decay", type=float, default=0.0, help="weight of |v|^2 in the loss")
+    parser.add_argument("--decay", type=float, default=80.0, help="weight of |v|^2 in the loss")
     parser.add_argument("--temperature", type=float, default=0.8)
     return parser.parse_args()
 
