@@ -20,6 +20,7 @@ from exporter.fidelity import ErrorSums
 from exporter.formats import FormatName
 from exporter.inspection import inspect_artifact, resolved_hint
 from exporter.request import ExportRequest, FoldOnto, RequantizeMethod, parse_size
+from exporter.retention import Retention
 from exporter.verification import VerifyReport, verify
 from tinylora import DeltaOptions, TinyLoRAError
 
@@ -101,12 +102,20 @@ def inspect(
 def verify_command(
     directory: Annotated[Path, typer.Argument(help="An export.")],
     load: Annotated[bool, typer.Option("--load", help="Load it with transformers.")] = False,
-    base: Annotated[Path | None, typer.Option(help="With --load: compare logits.")] = None,
-    artifact: Annotated[Path | None, typer.Option(help="With --load: compare logits.")] = None,
+    base: Annotated[Path | None, typer.Option(help="What to compare with.")] = None,
+    artifact: Annotated[Path | None, typer.Option(help="What to compare with.")] = None,
+    prompts: Annotated[
+        Path | None, typer.Option(help="Texts to compare on, token by token: .jsonl or .txt.")
+    ] = None,
+    record: Annotated[
+        bool, typer.Option(help="Write the retention into manifest and model card.")
+    ] = True,
 ) -> None:
     """Check an export against its manifest; exit 1 if something is wrong."""
     with _failures():
-        report = verify(directory, load=load, base=base, artifact=artifact)
+        report = verify(
+            directory, load=load, base=base, artifact=artifact, prompts=prompts, record=record
+        )
         _show_verification(report)
         if not report.ok:
             raise typer.Exit(1)
@@ -174,6 +183,22 @@ def _show_verification(report: VerifyReport) -> None:
             f"logits against the restored model: largest difference {found.largest:.4g}, residual "
             f"{residual} (1: the delta is gone); the adapter changes logits by {found.change:.4g}"
         )
+    if report.retention is not None:
+        _show_retention(report.retention)
+
+
+def _show_retention(found: Retention) -> None:
+    table = Table("against the restored model", "mean KL", "99 %", "largest", "same first choice")
+    for name, d in (
+        ("this export", found.export),
+        ("base, without the adapter", found.base),
+        ("restored again, other batches", found.repeat),
+        ("restored, computed in bfloat16", found.bfloat16),
+    ):
+        numbers = (f"{d.mean:.3g}", f"{d.p99:.3g}", f"{d.largest:.3g}", f"{d.top1_agreement:.2%}")
+        table.add_row(name, *numbers)
+    _out.print(table)
+    _out.print(found.sentence)
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from exporter.config_files import (
 from exporter.fidelity import FidelityReport
 from exporter.formats import Format
 from exporter.manifest import SUMS_FILE, Provenance, build_manifest, digest_files, sums_text
-from exporter.model_card import model_card, read_license
+from exporter.model_card import CARD_FILE, model_card, read_license
 from exporter.plan import ADAPTER_WEIGHTS, ExportPlan
 from exporter.workspace import MANIFEST_FILE, Workspace
 
@@ -31,7 +31,7 @@ OWN_FILES = frozenset(
         INDEX_FILE,
         MANIFEST_FILE,
         SUMS_FILE,
-        "README.md",
+        CARD_FILE,
         "fidelity.json",
         "fidelity.csv",
     }
@@ -71,7 +71,7 @@ def write_documents(inputs: DocumentInputs, workspace: Workspace) -> None:
     workspace.write_text("fidelity.csv", _csv(measures["modules"]))
     license_ = read_license(inputs.base.path)
     card = model_card(inputs.layout, inputs.provenance, inputs.fidelity, license_, inputs.warnings)
-    workspace.write_text("README.md", card)
+    workspace.write_text(CARD_FILE, card)
     manifest = build_manifest(
         inputs.provenance,
         inputs.plan,

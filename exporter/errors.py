@@ -14,6 +14,8 @@ Every error is both the project's own and a standard type::
         ├── OutputBusyError (RuntimeError)         another export is writing the same output
         ├── DiskFullError (OSError)                no room for the output
         ├── CaptureError (RuntimeError)            the stored weights keep too little of the delta
+        ├── PromptError (ValueError)               a file of prompts cannot be used
+        ├── TargetResidualError (RuntimeError)     no allowed format keeps as much as was asked
         └── VerificationError (RuntimeError)       a finished export cannot be verified at all
 """
 
@@ -62,6 +64,14 @@ class DiskFullError(ExportError, OSError):
 
 class CaptureError(ExportError, RuntimeError):
     """The stored weights keep less of the delta than ``require_capture`` asks."""
+
+
+class PromptError(ExportError, ValueError):
+    """A file of prompts that cannot be read, or does not fit the model."""
+
+
+class TargetResidualError(ExportError, RuntimeError):
+    """No allowed format, or choice of modules, keeps as much of the effect as was asked."""
 
 
 class VerificationError(ExportError, RuntimeError):

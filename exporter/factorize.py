@@ -5,15 +5,13 @@ flips. So each decomposition runs on one thread, and the threads that torch may 
 different modules.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
-
-import torch
 
 from exporter.checkpoint import Checkpoint
 from exporter.fold import seen_weight
 from exporter.plan import LinearUnit, LoraUnit
+from exporter.threads import single_threaded
 from tinylora import AdapterDeltas, Factors
 
 # Each worker holds one weight and the workspace of its SVD, about 0.5 GB for a 3B model.
@@ -46,7 +44,7 @@ def factors_of_units(
         return unit.module, deltas.factors(unit.module, seen_weight(unit, base))
 
     found: dict[str, Factors] = {}
-    with _single_threaded() as threads:
+    with single_threaded() as threads:
         pool = ThreadPoolExecutor(min(threads, _MOST_WORKERS))
         try:
             for future in as_completed([pool.submit(work, unit) for unit in units]):
@@ -56,14 +54,3 @@ def factors_of_units(
         finally:
             pool.shutdown(cancel_futures=True)
     return found
-
-
-@contextmanager
-def _single_threaded() -> Iterator[int]:
-    """Let torch use one thread in here; yields how many it may use outside."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield threads
-    finally:
-        torch.set_num_threads(threads)

@@ -120,6 +120,11 @@ def sums_text(digests: Mapping[str, str]) -> str:
     return "".join(f"{digest}  {name}\n" for name, digest in sorted(digests.items()))
 
 
+def content_sha256(content: bytes) -> str:
+    """Hex SHA-256 of bytes."""
+    return hashlib.sha256(content).hexdigest()
+
+
 def digest_files(directory: Path) -> dict[str, str]:
     """SHA-256 of every visible file below a directory, by relative name."""
     return {

@@ -10,7 +10,11 @@ import yaml
 from exporter.fidelity import FidelityReport, rounded
 from exporter.formats import Format
 from exporter.manifest import Provenance
+from exporter.retention import Retention
 
+CARD_FILE = "README.md"
+_ORIGIN = "## Origin\n"
+_RETENTION = "## Retention\n"
 _LICENSE_KEYS = ("license", "license_name", "license_link")
 
 
@@ -90,6 +94,32 @@ def model_card(
     return "\n".join(part for part in parts if part)
 
 
+def with_retention(card: str, retention: Retention) -> str:
+    """A model card with a section on retention, in place of an earlier one.
+
+    Args:
+        card: Text made by :func:`model_card`.
+        retention: What was measured.
+    """
+    before, _, origin = card.partition(_ORIGIN)
+    before = before.partition(_RETENTION)[0]
+    rows = "".join(
+        f"| {name} | {d.mean:.3g} | {d.p99:.3g} | {d.largest:.3g} | {d.top1_agreement:.2%} |\n"
+        for name, d in (
+            ("this export", retention.export),
+            ("the base, without the adapter", retention.base),
+            ("the restored model again, other batches", retention.repeat),
+            ("the restored model in bfloat16", retention.bfloat16),
+        )
+    )
+    return (
+        f"{before}{_RETENTION}\n{retention.sentence} Retention is 1 − KL(restored‖export)/"
+        "KL(restored‖base), computed in float32 on the same tokens.\n\n"
+        "| model | mean KL (nats) | 99 % | largest | same first choice |\n"
+        f"| --- | --- | --- | --- | --- |\n{rows}\n{_ORIGIN}{origin}"
+    )
+
+
 _CONTENT = {
     "nf4": "The delta is merged into the weights, which are stored in 4 bits (bitsandbytes).",
     "nf4-embedded": "The 4-bit base, code for code, with the delta beside it as a LoRA adapter.",
@@ -149,7 +179,7 @@ def _origin(provenance: Provenance) -> str:
         f"| {name} | {value} |\n" for name, value in options.items() if value is not None
     )
     return (
-        "## Origin\n\n| option | value |\n| --- | --- |\n"
+        f"{_ORIGIN}\n| option | value |\n| --- | --- |\n"
         f"{rows}| artifact sha256 | {provenance.artifact['sha256']} |\n"
         f"| base digest | {base['digest']} |\n\n"
         "`export_manifest.json` has versions, every tensor and every digest; "

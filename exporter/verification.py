@@ -14,8 +14,12 @@ from exporter.formats import format_named
 from exporter.load_check import LogitComparison, check_load, compare_logits
 from exporter.manifest import MANIFEST_FORMAT, SUMS_FILE, sums_text
 from exporter.plan import ADAPTER_WEIGHTS, lora_names
+from exporter.prompts import read_prompts
+from exporter.record import finish_recording, record_retention
 from exporter.reopen import file_problems
+from exporter.retention import Retention, measure_retention
 from exporter.workspace import MANIFEST_FILE
+from tinylora import DeltaOptions
 
 
 @dataclass(frozen=True)
@@ -45,12 +49,14 @@ class VerifyReport:
         format: Its format.
         checks: In the order in which they were made.
         logits: The comparison with the restored model, if one was asked for.
+        retention: The comparison token by token, if texts were given.
     """
 
     directory: Path
     format: str
     checks: tuple[Check, ...]
     logits: LogitComparison | None = None
+    retention: Retention | None = None
 
     @property
     def ok(self) -> bool:
@@ -64,42 +70,76 @@ def verify(
     load: bool = False,
     base: str | Path | None = None,
     artifact: str | Path | None = None,
+    prompts: str | Path | None = None,
+    record: bool = True,
 ) -> VerifyReport:
     """Check an export: files, digests, tensors, adapter; on request also that it loads.
 
     Args:
         directory: An export.
         load: Load it with plain transformers and run it.
-        base: With ``artifact`` and ``load``: base to compare logits with. Both models are held in
-            memory in float32.
+        base: With ``artifact`` and ``load`` or ``prompts``: the base to compare with. Models are
+            held in memory in float32.
         artifact: The artifact to restore on it.
+        prompts: File of texts on which the export, the restored model and the base are compared
+            token by token (:mod:`exporter.prompts`); implies ``load``.
+        record: Write the retention found into the export's manifest and model card.
 
     Returns:
         What was checked.
 
     Raises:
         VerificationError: The directory is no export at all, or the arguments do not go together.
+        PromptError: The texts cannot be used.
+        OSError: The export cannot be written, so nothing was recorded.
     """
     directory = Path(directory)
-    if (base is None) != (artifact is None):
-        raise VerificationError("--base and --artifact go together; give both or neither")
+    load = load or prompts is not None
+    _check_arguments(load, base, artifact, prompts)
+    finish_recording(directory)
     manifest = _manifest(directory)
     layout = format_named(manifest["options"]["format"])
     if load and layout.weights == "none":
-        raise VerificationError(f"{directory}: --load: a lora export does not load by itself")
-    if base is not None and not load:
-        raise VerificationError("comparing logits with --base and --artifact needs --load")
+        raise VerificationError(
+            f"{directory}: a {layout.name} export does not load by itself, so only its files can "
+            "be verified"
+        )
     checks = [_check_digests(directory, manifest), *_check_tensors(directory, manifest)]
     if layout.adapter:
         checks.append(_check_adapter(directory, manifest))
         if layout.weights != "none":
             checks.append(_check_peft())
-    logits = None
+    logits = retention = None
     if load and all(check.ok for check in checks):
         checks.append(Check("loads with plain transformers", check_load(directory, layout)))
         if base is not None and artifact is not None and checks[-1].ok:
-            logits = compare_logits(directory, Path(base), Path(artifact), manifest["options"])
-    return VerifyReport(directory, layout.name, tuple(checks), logits)
+            base, artifact = Path(base), Path(artifact)
+            options = _delta_options(manifest)
+            if prompts is None:
+                logits = compare_logits(directory, base, artifact, options)
+            else:
+                texts = read_prompts(Path(prompts), base)
+                retention = measure_retention(directory, base, artifact, options, texts)
+    if retention is not None and record:
+        record_retention(directory, retention)
+    return VerifyReport(directory, layout.name, tuple(checks), logits, retention)
+
+
+def _check_arguments(load: bool, base: object, artifact: object, prompts: object) -> None:
+    if (base is None) != (artifact is None):
+        raise VerificationError("--base and --artifact go together; give both or neither")
+    if base is not None and not load:
+        raise VerificationError(
+            "comparing with --base and --artifact needs --prompts FILE (token by token) or --load "
+            "(logits on fixed tokens)"
+        )
+    if prompts is not None and base is None:
+        raise VerificationError("--prompts needs --base and --artifact: what to compare with")
+
+
+def _delta_options(manifest: Mapping[str, Any]) -> DeltaOptions:
+    names = ("formula", "rng", "svd", "numerics", "placement")
+    return DeltaOptions(**{name: manifest["options"][name] for name in names})
 
 
 def _manifest(directory: Path) -> Mapping[str, Any]:

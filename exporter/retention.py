@@ -1,0 +1,235 @@
+"""How much of the adapter's effect on the next token survives in an export, token by token.
+
+On the same tokens, with p the next-token distribution of the restored model and q another's::
+
+    KL(p‖q) = Σ p (ln p − ln q)                          nats, one number a token
+    retention = 1 − mean KL(restored‖export) / mean KL(restored‖base)
+
+1: the export predicts what the restored model predicts; 0: it is as far from it as the base is.
+All models run in float32 on exact views of their stored values (:mod:`exporter.dense_model`).
+
+Two floors stand beside it. ``repeat`` is the restored model run again on the same texts in other
+batches: what float rounding alone does. ``bfloat16`` is the restored model computed in bfloat16:
+what serving it in half precision does. An adapter whose own effect lies below the first cannot be
+seen at all; below the second, it drowns in the arithmetic of most servers.
+"""
+
+import math
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from exporter.dense_model import in_float32, load_base, load_exact, logits_of
+from exporter.prompts import PromptSet, TokenPrompt
+from exporter.threads import single_threaded
+from tinylora import DeltaOptions, load_artifact, restore
+
+_BATCH = 4
+_POSITIONS_AT_ONCE = 64
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """How far a model's predictions are from the restored model's.
+
+    Attributes:
+        mean: Mean KL(restored‖model) over the tokens, nats.
+        p99: Its 99th percentile.
+        largest: Its maximum.
+        top1_agreement: Share of tokens at which both predict the same next token.
+        logit_distance: Root of the summed squared differences of logits.
+    """
+
+    mean: float
+    p99: float
+    largest: float
+    top1_agreement: float
+    logit_distance: float
+
+
+@dataclass(frozen=True)
+class Retention:
+    """The export and the base beside the restored model, on the same tokens.
+
+    Attributes:
+        prompts_sha256: Digest of the file of texts.
+        tokens: Number of compared predictions.
+        export: Of the export.
+        base: Of the base, without the adapter.
+        repeat: Of the restored model itself, run in other batches.
+        bfloat16: Of the restored model computed in bfloat16.
+    """
+
+    prompts_sha256: str
+    tokens: int
+    export: Divergence
+    base: Divergence
+    repeat: Divergence
+    bfloat16: Divergence
+
+    @property
+    def value(self) -> float | None:
+        """1 − KL(restored‖export)/KL(restored‖base); None where the effect is below the floor."""
+        if not self.visible:
+            return None
+        return 1 - self.export.mean / self.base.mean
+
+    @property
+    def output_residual(self) -> float | None:
+        """‖logits(export) − logits(restored)‖ / ‖logits(base) − logits(restored)‖."""
+        if self.base.logit_distance == 0:
+            return None
+        return self.export.logit_distance / self.base.logit_distance
+
+    @property
+    def visible(self) -> bool:
+        """Whether the adapter changes predictions by more than float rounding does."""
+        return self.base.mean > self.repeat.mean
+
+    @property
+    def visible_in_half_precision(self) -> bool:
+        """Whether it changes them by more than computing in bfloat16 does."""
+        return self.base.mean > self.bfloat16.mean
+
+    @property
+    def sentence(self) -> str:
+        """What follows, in plain words."""
+        if self.value is None:
+            return (
+                f"The adapter's effect (mean KL {self.base.mean:.3g} nats a token) is not above "
+                f"the noise of float32 ({self.repeat.mean:.3g}): on these texts nothing can be "
+                "said about its retention."
+            )
+        text = f"Retention {self.value:.4f} on {self.tokens} tokens."
+        if not self.visible_in_half_precision:
+            text += (
+                f" The adapter's effect (mean KL {self.base.mean:.3g}) is smaller than what "
+                f"computing in bfloat16 does ({self.bfloat16.mean:.3g})."
+            )
+        return text
+
+    def as_dict(self) -> dict[str, Any]:
+        """For the manifest; floats to six digits."""
+
+        def divergence(found: Divergence) -> dict[str, float]:
+            return {name: _digits(value) for name, value in vars(found).items()}
+
+        return {
+            "prompts_sha256": self.prompts_sha256,
+            "tokens": self.tokens,
+            "retention": None if self.value is None else _digits(self.value),
+            "output_residual": None
+            if self.output_residual is None
+            else _digits(self.output_residual),
+            "visible": self.visible,
+            "visible_in_half_precision": self.visible_in_half_precision,
+            "export": divergence(self.export),
+            "base": divergence(self.base),
+            "repeat": divergence(self.repeat),
+            "bfloat16": divergence(self.bfloat16),
+        }
+
+
+def measure_retention(
+    export: Path, base: Path, artifact: Path, options: DeltaOptions, prompts: PromptSet
+) -> Retention:
+    """Run base, restored model and export on the same texts.
+
+    One model is in memory at a time, in float32; the restored model's logits are kept on disk
+    meanwhile (4 bytes a token and vocabulary entry).
+
+    Args:
+        export: Directory of the export.
+        base: Its base.
+        artifact: Its artifact.
+        options: How its delta was rebuilt.
+        prompts: The texts.
+    """
+    with tempfile.TemporaryDirectory() as directory, single_threaded():
+        reference = _Reference(Path(directory), prompts.prompts)
+        repeat, of_base = _restored_and_base(reference, base, artifact, options)
+        of_export = reference.distance(load_exact(export))
+        of_half = reference.distance(_restored_in_bfloat16(base, artifact, options))
+    return Retention(prompts.sha256, prompts.tokens, of_export, of_base, repeat, of_half)
+
+
+def _restored_and_base(
+    reference: "_Reference", base: Path, artifact: Path, options: DeltaOptions
+) -> tuple[Divergence, Divergence]:
+    """Fill the reference; distances of the restored model's repeat and of the base."""
+    model = load_base(base)
+    restoration = restore(model, load_artifact(artifact), options)
+    in_float32(model).eval()
+    reference.keep(model)
+    repeat = reference.distance(model, batch_size=_BATCH)
+    restoration.remove()
+    return repeat, reference.distance(model)
+
+
+def _restored_in_bfloat16(base: Path, artifact: Path, options: DeltaOptions) -> Any:
+    model = load_base(base)
+    restore(model, load_artifact(artifact), options)
+    in_float32(model).eval()
+    for parameter in model.parameters():  # buffers, the adapter's factors among them, stay as wide
+        parameter.data = parameter.data.bfloat16()
+    return model
+
+
+class _Reference:
+    """Logits of the restored model, one file a text."""
+
+    def __init__(self, directory: Path, prompts: tuple[TokenPrompt, ...]) -> None:
+        self._directory, self._prompts = directory, prompts
+
+    def keep(self, model: Any) -> None:
+        for number, prompt in enumerate(self._prompts):
+            save_file({"logits": logits_of(model, (prompt,))[0].contiguous()}, self._file(number))
+
+    def distance(self, model: Any, batch_size: int = 1) -> Divergence:
+        kl: list[Tensor] = []
+        same, squared = 0, []
+        for start in range(0, len(self._prompts), batch_size):
+            batch = self._prompts[start : start + batch_size]
+            for offset, other in enumerate(logits_of(model, batch)):
+                logits = load_file(self._file(start + offset))["logits"]
+                kl.append(kl_divergence(logits, other))
+                same += int((logits.argmax(dim=1) == other.argmax(dim=1)).sum())
+                squared.append(float((logits - other).double().square().sum()))
+        every = torch.cat(kl)
+        return Divergence(
+            mean=float(every.mean()),
+            p99=float(torch.quantile(every, 0.99)),
+            largest=float(every.max()),
+            top1_agreement=same / every.numel(),
+            logit_distance=math.sqrt(math.fsum(squared)),
+        )
+
+    def _file(self, number: int) -> Path:
+        return self._directory / f"{number}.safetensors"
+
+
+def kl_divergence(reference: Tensor, other: Tensor) -> Tensor:
+    """KL(reference‖other) of each position in nats, float64 ``[positions]``.
+
+    Args:
+        reference: Logits, ``[positions, vocabulary]``.
+        other: Logits, of the same shape.
+    """
+    parts = []
+    for one, two in zip(
+        torch.split(reference, _POSITIONS_AT_ONCE),
+        torch.split(other, _POSITIONS_AT_ONCE),
+        strict=True,
+    ):
+        p, q = one.double().log_softmax(dim=1), two.double().log_softmax(dim=1)
+        parts.append((p.exp() * (p - q)).sum(dim=1).clamp_min(0))
+    return torch.cat(parts)
+
+
+def _digits(value: float) -> float:
+    return float(f"{value:.6g}")
