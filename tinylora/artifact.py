@@ -118,6 +118,20 @@ class Artifact:
         kind = self.saved_device.split(":", 1)[0]
         return kind if kind in ("cuda", "cpu") else None  # type: ignore[return-value]
 
+    def describe(self) -> dict[str, Any]:
+        """What decides its delta, for a manifest."""
+        return {
+            "sha256": self.sha256,
+            "global_v": [float(value) for value in self.global_v.double().tolist()],
+            "u": self.u,
+            "rank": self.rank,
+            "seed": self.seed,
+            "model_id": self.model_id,
+            "total_replaced_layers": self.total_replaced_layers,
+            "is_quantized": self.is_quantized,
+            "saved_device": self.saved_device,
+        }
+
 
 def load_artifact(path: str | Path) -> Artifact:
     """Read an artifact without running anything in it.
