@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from exporter.checkpoint import open_checkpoint
 from exporter.formats import Format
-from tinylora import DeltaOptions, QuantizedWeight, load_artifact, restore
+from tinylora import DeltaOptions, QuantizedWeight, load_adapter, restore
 
 _TOKENS = 64
 
@@ -80,9 +80,13 @@ def compare_logits(
     del exported
     model = load_base(base)
     delta_options = DeltaOptions(
-        **{name: options[name] for name in ("formula", "rng", "svd", "numerics", "placement")}
+        **{
+            name: options[name]
+            for name in ("formula", "rng", "svd", "numerics", "placement")
+            if options[name] is not None  # a PEFT adapter leaves no choice
+        }
     )
-    restoration = restore(model, load_artifact(artifact), delta_options)
+    restoration = restore(model, load_adapter(artifact), delta_options)
     of_restored = _logits(in_float32(model))
     restoration.remove()
     of_base = _logits(model)

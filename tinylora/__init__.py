@@ -9,13 +9,14 @@ The flow, one file a step::
 """
 
 from tinylora.adapter import adapted_layers, deltas_of, load_adapter
-from tinylora.artifact import Artifact, load_artifact, save_artifact
-from tinylora.delta import AdapterDeltas, DeltaOptions, ResolvedOptions
+from tinylora.artifact import AdapterSizes, Artifact, load_artifact, save_artifact
+from tinylora.delta import AdapterDeltas
 from tinylora.errors import TinyLoRAError
 from tinylora.factor_store import FactorStore
 from tinylora.factors import Factors, exact_factors, fast_factors
 from tinylora.inject import Restoration, apply_tiny_lora, restore
 from tinylora.low_rank import LowRankDelta, ModuleDelta, ModuleDeltas, TinyLoRAParts
+from tinylora.options import DeltaOptions, ResolvedOptions
 from tinylora.peft_adapter import PeftAdapter, load_peft_adapter
 from tinylora.peft_deltas import PeftDeltas
 from tinylora.philox import philox_normal
@@ -32,6 +33,7 @@ from tinylora.wrappers import (
 __all__ = [
     "AdaptedLinear",
     "AdapterDeltas",
+    "AdapterSizes",
     "Artifact",
     "DeltaOptions",
     "FactorStore",

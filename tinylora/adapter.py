@@ -14,10 +14,11 @@ from pathlib import Path
 from torch import nn
 
 from tinylora.artifact import Artifact, load_artifact
-from tinylora.delta import AdapterDeltas, DeltaOptions
+from tinylora.delta import AdapterDeltas
 from tinylora.errors import OptionsError
 from tinylora.factor_store import FactorStore
 from tinylora.low_rank import ModuleDeltas
+from tinylora.options import DeltaOptions
 from tinylora.peft_adapter import PeftAdapter, adapter_files, load_peft_adapter
 from tinylora.peft_deltas import PeftDeltas, stored_layers
 from tinylora.targets import check_target_count, target_modules

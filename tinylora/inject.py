@@ -6,6 +6,7 @@ back the very same objects.
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -15,10 +16,11 @@ from torch import Tensor, nn
 
 from tinylora.adapter import Adapter, adapted_layers, deltas_of
 from tinylora.artifact import Artifact, Formula, Stream
-from tinylora.delta import AdapterDeltas, ArtifactModuleDelta, DeltaOptions
+from tinylora.delta import AdapterDeltas, ArtifactModuleDelta
 from tinylora.errors import RestoreError
 from tinylora.factor_store import FactorStore
 from tinylora.low_rank import ModuleDelta, ModuleDeltas
+from tinylora.options import DeltaOptions
 from tinylora.quantized_weight import QuantizedWeight
 from tinylora.targets import target_modules
 from tinylora.wrappers import (
@@ -181,7 +183,7 @@ def _wrap(
 ) -> Restoration:
     wrappers: dict[str, nn.Module] = {}
     for name, module in modules:
-        delta = deltas.module(name, readable_weight(name, module))
+        delta = deltas.module(name, partial(readable_weight, name, module))
         wrappers[name] = _wrapper(module, global_params, delta)
         if on_module is not None:
             on_module(name)

@@ -4,6 +4,7 @@ Everything behind an adapter (folding, restoring, measuring) asks for these and 
 does not know whether upstream's ``tiny_lora_v.pt`` or a PEFT adapter is in use.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from tinylora.factors import Factors
+from tinylora.options import ResolvedOptions
 from tinylora.quantized_weight import QuantizedWeight
 
 
@@ -85,12 +87,16 @@ class ModuleDeltas(Protocol):
     vectors: Tensor
     weight_tying: float
 
-    def module(self, name: str, weight: QuantizedWeight | Tensor) -> ModuleDelta:
+    @property
+    def resolved(self) -> ResolvedOptions | None:
+        """How ΔW is rebuilt; None where the adapter stores its factors and leaves no choice."""
+
+    def module(self, name: str, weight: Callable[[], QuantizedWeight | Tensor]) -> ModuleDelta:
         """The delta of a module.
 
         Args:
             name: The module.
-            weight: Its frozen weight.
+            weight: Gives its frozen weight; called only where that is needed.
 
         Raises:
             TargetMismatchError: No such target module.

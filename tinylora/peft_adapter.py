@@ -26,6 +26,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from tinylora.artifact import AdapterSizes
 from tinylora.errors import (
     ArtifactFieldError,
     ArtifactMissingError,
@@ -67,6 +68,11 @@ class PeftAdapter:
     def rank(self) -> int:
         """Rank r."""
         return self.config.r
+
+    @property
+    def sizes(self) -> AdapterSizes:
+        """Sizes of its tensors."""
+        return AdapterSizes(self.rank, self.config.u, self.vectors.shape[0], capped=True)
 
     @property
     def model_id(self) -> str:

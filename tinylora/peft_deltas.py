@@ -7,7 +7,7 @@ the dtype of the layer that is being trained. That dtype is not in the file, but
 having it are, so a P drawn here is rounded in the same way.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -31,6 +31,7 @@ class PeftDeltas:
         rank: r of the adapter; the deltas of smaller modules are padded with zeros.
         vectors: The trained vectors, ``[groups, u]``.
         weight_tying: The adapter's.
+        resolved: None: there is nothing to decide.
     """
 
     def __init__(self, adapter: PeftAdapter, names: Sequence[str]) -> None:
@@ -39,9 +40,12 @@ class PeftDeltas:
         self.rank = adapter.rank
         self.vectors = adapter.vectors
         self.weight_tying = adapter.config.weight_tying
+        self.resolved = None
         self._index = {name: i for i, name in enumerate(self.names)}
 
-    def module(self, name: str, weight: QuantizedWeight | Tensor) -> "PeftModuleDelta":
+    def module(
+        self, name: str, weight: Callable[[], QuantizedWeight | Tensor] | None = None
+    ) -> "PeftModuleDelta":
         """The delta of a module; its weight is not needed, as A and B are stored.
 
         Raises:

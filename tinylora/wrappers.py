@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from tinylora.artifact import Formula
-from tinylora.delta import Numerics, bf16_factors, core_matrix, left_factor
+from tinylora.delta import bf16_factors, core_matrix, left_factor
 from tinylora.factors import Factors
 from tinylora.low_rank import TinyLoRAParts
+from tinylora.options import Numerics
 
 
 class TinyLoRAGlobalParams(nn.Module):
