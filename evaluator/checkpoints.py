@@ -12,6 +12,7 @@ from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
 from evaluator.config import ArmConfig
 from evaluator.errors import ModelError
+from tinylora.adapter import files_of
 
 WEIGHT_SUFFIXES = (".safetensors", ".bin")
 ADAPTER_CONFIG = "adapter_config.json"
@@ -64,16 +65,16 @@ def find_checkpoint(arm: ArmConfig) -> Checkpoint:
     weights = [p for p in files if p.suffix in WEIGHT_SUFFIXES]
     if not weights:
         raise ModelError(f"arm {arm.name}: {directory} has no weight file (*.safetensors)")
-    artifact = arm.artifact
-    if artifact is not None and not artifact.is_file():
-        raise ModelError(f"arm {arm.name}: no artifact at {artifact}")
+    artifact = list(files_of(arm.artifact)) if arm.artifact is not None else []
+    if absent := [path for path in artifact if not path.is_file()]:
+        raise ModelError(f"arm {arm.name}: no artifact at {arm.artifact}: {absent[0]} is missing")
     capture, residual = _fidelity(directory / "fidelity.json")
     model_config = _read_object(directory / "config.json")
-    size = sum(p.stat().st_size for p in weights) + (artifact.stat().st_size if artifact else 0)
+    size = sum(path.stat().st_size for path in (*weights, *artifact))
     return Checkpoint(
         directory=directory,
         digest=_digest(files),
-        artifact_digest=_digest([artifact]) if artifact else None,
+        artifact_digest=_digest(artifact) if artifact else None,
         quantized=model_config.get("quantization_config") is not None,
         positions=model_config.get("max_position_embeddings"),
         weight_bytes=size,

@@ -41,7 +41,8 @@ class ArmConfig(_Section):
         model: Checkpoint directory, or a model id of the Hugging Face hub.
         load: ``auto`` takes the checkpoint as it is; ``nf4`` quantizes a 16-bit checkpoint while
             loading, with the trainer's settings.
-        artifact: The ``tiny_lora_v.pt`` of a ``restored`` arm.
+        artifact: The ``tiny_lora_v.pt`` of a ``restored`` arm, or the directory of a PEFT TinyLoRA
+            adapter.
         formula: Form of the delta, as ``tinylora.DeltaOptions`` has it.
         rng: Random stream of the projections, likewise.
         numerics: Arithmetic of the delta, likewise.

@@ -31,11 +31,11 @@ from evaluator.checkpoints import ADAPTER_CONFIG, Checkpoint
 from evaluator.config import ArmConfig, ComputeDtype
 from evaluator.errors import ModelError
 from tinylora import (
+    AdaptedLinear,
     DeltaOptions,
     FactorStore,
     TinyLoRAGlobalParams,
-    TinyLoRALinear,
-    load_artifact,
+    load_adapter,
     restore,
 )
 
@@ -106,7 +106,7 @@ def loaded_model(
     model = _load(arm, checkpoint, device)
     if arm.artifact is not None:
         options = DeltaOptions(formula=arm.formula, rng=arm.rng, numerics=arm.numerics)
-        restore(model, load_artifact(arm.artifact), options, FactorStore(factors))
+        restore(model, load_adapter(arm.artifact), options, FactorStore(factors))
     compute_in(model, getattr(torch, compute_dtype))
     model.eval()
     try:
@@ -130,7 +130,7 @@ def compute_in(model: PreTrainedModel, dtype: torch.dtype) -> None:
         dtype: float32, bfloat16 or float16.
     """
     for module in model.modules():
-        if isinstance(module, TinyLoRALinear | TinyLoRAGlobalParams):
+        if isinstance(module, AdaptedLinear | TinyLoRAGlobalParams):
             continue
         if isinstance(module, Linear4bit):
             module.compute_dtype = dtype

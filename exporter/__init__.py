@@ -11,7 +11,8 @@ The flow, one file a step::
 from exporter.errors import ExportError
 from exporter.export import ExportReport, Progress, export
 from exporter.fidelity import ErrorSums, FidelityReport, ModuleFidelity
-from exporter.inspection import ArtifactInspection, inspect_artifact
+from exporter.inspection import ArtifactInspection, inspect_adapter, inspect_artifact
+from exporter.peft_inspection import PeftInspection
 from exporter.request import ExportRequest
 from exporter.verification import VerifyReport, verify
 
@@ -23,9 +24,11 @@ __all__ = [
     "ExportRequest",
     "FidelityReport",
     "ModuleFidelity",
+    "PeftInspection",
     "Progress",
     "VerifyReport",
     "export",
+    "inspect_adapter",
     "inspect_artifact",
     "verify",
 ]

@@ -1,6 +1,6 @@
 """What the base's ``config.json`` says about its modules, from a model on the meta device."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,18 +34,23 @@ class Architecture:
     same_leaf: bool
 
 
-def read_architecture(path: Path, config: Mapping[str, Any]) -> Architecture:
+def read_architecture(
+    path: Path,
+    config: Mapping[str, Any],
+    find_targets: Callable[[nn.Module], Sequence[str]] = target_names,
+) -> Architecture:
     """Build the model on the meta device and read off its modules.
 
     Args:
         path: Directory of the checkpoint.
         config: Its config.json.
+        find_targets: Gives the names of the modules that the adapter changes, in its order.
 
     Raises:
         CheckpointError: transformers has no such architecture, or it needs code from elsewhere.
     """
     model = _meta_model(path)
-    names = target_names(model)
+    names = find_targets(model)
     skip = (config.get("quantization_config") or {}).get("llm_int8_skip_modules")
     patterns = _patterns_kept(model, skip)
     every = {n: m for n, m in model.named_modules() if type(m) is nn.Linear}

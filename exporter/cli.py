@@ -18,7 +18,7 @@ from exporter.export import ExportReport, export
 from exporter.export import Progress as ExportProgress
 from exporter.fidelity import ErrorSums
 from exporter.formats import FormatName
-from exporter.inspection import inspect_artifact, resolved_hint
+from exporter.inspection import inspect_adapter
 from exporter.request import ExportRequest, FoldOnto, RequantizeMethod, parse_size
 from exporter.retention import Retention
 from exporter.verification import VerifyReport, verify
@@ -37,7 +37,7 @@ _err = Console(stderr=True)
 @app.command()
 def merge(
     base: Annotated[Path, typer.Option(help="Base checkpoint: 16-bit or bitsandbytes 4-bit.")],
-    artifact: Annotated[Path, typer.Option(help="tiny_lora_v.pt")],
+    artifact: Annotated[Path, typer.Option(help="tiny_lora_v.pt, or a PEFT TinyLoRA directory.")],
     out: Annotated[Path, typer.Option(help="Directory to make.")],
     format_: Annotated[FormatName, typer.Option("--format", help="Output format.")] = "nf4",
     requantize: Annotated[RequantizeMethod, typer.Option(help="Codes of nf4.")] = "preserve",
@@ -75,24 +75,24 @@ def merge(
 
 @app.command()
 def inspect(
-    artifact: Annotated[Path, typer.Argument(help="tiny_lora_v.pt")],
+    artifact: Annotated[Path, typer.Argument(help="tiny_lora_v.pt, or a PEFT directory.")],
     json_: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
 ) -> None:
     """Show what is in an artifact, and what about it looks odd. Nothing in it is run."""
     with _failures():
-        found = inspect_artifact(artifact)
+        found = inspect_adapter(artifact)
         if json_:
             typer.echo(json.dumps(found.as_dict(), indent=2, ensure_ascii=False))
             return
         table = Table("field", "value", title=escape(str(artifact)))
         fields = found.as_dict()
-        vector = fields.pop("global_v")
+        vector = fields.pop(found.vector_name)
         remarks = fields.pop("remarks")
         for name, value in fields.items():
             table.add_row(name, escape(str(value)))
         for name in ("dtype", "norm", "smallest", "largest", "zeros"):
-            table.add_row(f"global_v {name}", str(vector[name]))
-        table.add_row("an export takes", resolved_hint(found.artifact))
+            table.add_row(f"{found.vector_name} {name}", str(vector[name]))
+        table.add_row("an export takes", found.takes)
         _out.print(table)
         for remark in remarks:
             _out.print(f"- {escape(remark)}")
@@ -154,10 +154,9 @@ def _show_report(report: ExportReport) -> None:
     table.add_section()
     table.add_row(f"all {len(fidelity.modules)}", *_cells(fidelity.total, total))
     _out.print(table)
-    r = report.resolved
     _out.print(
-        f"{escape(str(report.out))}: {report.format}, {fidelity.bytes / 1e6:.1f} MB; formula "
-        f"{r.formula}, rng {r.rng}, svd {r.svd}, numerics {r.numerics}; factors took "
+        f"{escape(str(report.out))}: {report.format}, {fidelity.bytes / 1e6:.1f} MB; "
+        f"{report.resolved or 'factors as stored in the adapter'}; factors took "
         f"{report.factor_seconds:.1f} s; delta {report.verdict}"
     )
     for warning in report.warnings:

@@ -9,6 +9,7 @@ from exporter.architecture import Architecture
 from exporter.checkpoint import INDEX_FILE, Checkpoint, TensorHeader
 from exporter.formats import Format
 from exporter.plan import TRAINER_DTYPE
+from tinylora import AdapterSizes
 
 CONFIG_FILE = "config.json"
 ADAPTER_CONFIG_FILE = "adapter_config.json"
@@ -77,6 +78,38 @@ def index_text(headers: Sequence[TensorHeader]) -> str:
     return json.dumps(index, indent=2, ensure_ascii=False) + "\n"
 
 
+def tinylora_config(
+    architecture: Architecture, sizes: AdapterSizes, weight_tying: float, model_id: str
+) -> dict[str, Any]:
+    """PEFT's ``adapter_config.json`` of a TinyLoRA adapter that stores its projections.
+
+    Args:
+        architecture: The base's modules.
+        sizes: The adapter's sizes.
+        weight_tying: How many modules share a vector, as PEFT measures it.
+        model_id: Hub id of the base, or nothing.
+    """
+    return {
+        "auto_mapping": None,
+        "base_model_name_or_path": model_id or None,
+        "bias": "none",
+        "fan_in_fan_out": False,
+        "inference_mode": True,
+        "init_weights": True,
+        "modules_to_save": None,
+        "peft_type": "TINYLORA",
+        "projection_seed": 0,  # without effect: P is stored
+        "r": sizes.rank,
+        "revision": None,
+        "save_projection": True,
+        "target_modules": _patterns(architecture),
+        "task_type": "CAUSAL_LM",
+        "tinylora_dropout": 0.0,
+        "u": sizes.u,
+        "weight_tying": weight_tying,
+    }
+
+
 def adapter_config(
     architecture: Architecture, layout: Format, rank: int, model_id: str
 ) -> dict[str, Any]:
@@ -89,10 +122,9 @@ def adapter_config(
         rank: LoRA rank; ``lora_alpha`` is the same.
         model_id: Hub id of the base.
     """
-    leaves = sorted({name.rsplit(".", 1)[-1] for name in architecture.targets})
     return {
         "auto_mapping": None,
-        "base_model_name_or_path": model_id if layout.weights == "none" else None,
+        "base_model_name_or_path": (model_id or None) if layout.weights == "none" else None,
         "bias": "none",
         "fan_in_fan_out": False,
         "inference_mode": True,
@@ -103,11 +135,17 @@ def adapter_config(
         "peft_type": "LORA",
         "r": rank,
         "revision": None,
-        "target_modules": leaves if architecture.same_leaf else sorted(architecture.targets),
+        "target_modules": _patterns(architecture),
         "task_type": "CAUSAL_LM",
         "use_dora": False,
         "use_rslora": False,
     }
+
+
+def _patterns(architecture: Architecture) -> list[str]:
+    """``target_modules``: the last names where those single out the targets, else whole names."""
+    leaves = sorted({name.rsplit(".", 1)[-1] for name in architecture.targets})
+    return leaves if architecture.same_leaf else sorted(architecture.targets)
 
 
 def carried_files(base: Path, own: frozenset[str]) -> Mapping[str, Path]:
@@ -146,4 +184,5 @@ __all__ = [
     "config_text",
     "index_text",
     "quantization_config",
+    "tinylora_config",
 ]

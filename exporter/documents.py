@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from exporter.architecture import Architecture
 from exporter.checkpoint import INDEX_FILE, Checkpoint, TensorHeader
@@ -16,6 +17,7 @@ from exporter.config_files import (
     carried_files,
     config_text,
     index_text,
+    tinylora_config,
 )
 from exporter.fidelity import FidelityReport
 from exporter.formats import Format
@@ -23,6 +25,7 @@ from exporter.manifest import SUMS_FILE, Provenance, build_manifest, digest_file
 from exporter.model_card import CARD_FILE, model_card, read_license
 from exporter.plan import ADAPTER_WEIGHTS, ExportPlan
 from exporter.workspace import MANIFEST_FILE, Workspace
+from tinylora import AdapterSizes
 
 OWN_FILES = frozenset(
     {
@@ -40,13 +43,18 @@ OWN_FILES = frozenset(
 
 @dataclass(frozen=True)
 class DocumentInputs:
-    """What the documents of an export are made from."""
+    """What the documents of an export are made from.
+
+    ``sizes`` and ``weight_tying`` are the adapter's, the others the export's.
+    """
 
     layout: Format
     base: Checkpoint
     architecture: Architecture
     plan: ExportPlan
     provenance: Provenance
+    sizes: AdapterSizes
+    weight_tying: float
     fidelity: FidelityReport
     headers: Sequence[TensorHeader]
     warnings: Sequence[str]
@@ -76,7 +84,7 @@ def write_documents(inputs: DocumentInputs, workspace: Workspace) -> None:
         inputs.provenance,
         inputs.plan,
         fidelity=measures["total"],
-        lapack=[module.spectrum.lapack for module in inputs.fidelity.modules],
+        lapack=[m.spectrum.lapack for m in inputs.fidelity.modules if m.spectrum is not None],
         headers=inputs.headers,
         digests=digest_files(workspace.path),
         warnings=inputs.warnings,
@@ -95,9 +103,16 @@ def _write_configs(inputs: DocumentInputs, workspace: Workspace) -> None:
         if len({header.file for header in weights}) > 1:
             workspace.write_text(INDEX_FILE, index_text(weights))
     if layout.adapter:
-        artifact = inputs.provenance.artifact
-        config = adapter_config(inputs.architecture, layout, artifact["rank"], artifact["model_id"])
+        config = _adapter_config(inputs)
         workspace.write_text(ADAPTER_CONFIG_FILE, json.dumps(config, indent=2) + "\n")
+
+
+def _adapter_config(inputs: DocumentInputs) -> dict[str, Any]:
+    architecture, sizes = inputs.architecture, inputs.sizes
+    model_id = inputs.provenance.artifact["model_id"]
+    if inputs.layout.method == "TINYLORA":
+        return tinylora_config(architecture, sizes, inputs.weight_tying, model_id)
+    return adapter_config(architecture, inputs.layout, sizes.rank, model_id)
 
 
 def _csv(rows: Sequence[Mapping[str, object]]) -> str:

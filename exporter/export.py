@@ -9,24 +9,49 @@ from pathlib import Path
 
 import torch
 
+from exporter.adapter_units import TinyUnit, VectorUnit
 from exporter.architecture import Architecture, read_architecture
 from exporter.checkpoint import Checkpoint, file_sha256, open_checkpoint, read_headers
 from exporter.config_files import ADAPTER_CONFIG_FILE
 from exporter.documents import DocumentInputs, base_files, write_documents
 from exporter.errors import CaptureError, CheckpointError, DiskFullError, WriterError
-from exporter.factorize import factors_of_units
+from exporter.factorize import rebuild_deltas
 from exporter.fidelity import FidelityReport, ModuleFidelity, Verdict
-from exporter.fold import FoldRecord, linear_tensors, lora_tensors, tensor_chunks
+from exporter.fold import (
+    FoldRecord,
+    linear_tensors,
+    lora_tensors,
+    tensor_chunks,
+    tiny_tensors,
+    vector_tensors,
+)
 from exporter.manifest import Provenance, collect_provenance, digest_files
 from exporter.measure import measure_module
-from exporter.plan import ExportPlan, LinearUnit, LoraUnit, OutputFile, TensorUnit, Unit, build_plan
+from exporter.plan import (
+    ExportPlan,
+    LinearUnit,
+    LoraUnit,
+    ModuleUnit,
+    OutputFile,
+    TensorUnit,
+    Unit,
+    build_plan,
+)
 from exporter.reopen import check_file
 from exporter.request import ExportRequest, check_request
 from exporter.shard_writer import ShardWriter
-from exporter.warn import fidelity_warning, identity_warning
+from exporter.warn import fidelity_warning, ground_warning, identity_warning
 from exporter.workspace import FinishedFile, Workspace, check_replaceable, open_workspace
-from tinylora import AdapterDeltas, Artifact, Factors, FactorStore, ResolvedOptions, load_artifact
-from tinylora.targets import check_target_count
+from tinylora import (
+    FactorStore,
+    ModuleDelta,
+    ModuleDeltas,
+    ResolvedOptions,
+    adapted_layers,
+    deltas_of,
+    load_adapter,
+)
+from tinylora.adapter import Adapter
 
 _log = logging.getLogger(__name__)
 
@@ -55,7 +80,7 @@ class ExportReport:
     Attributes:
         out: The output directory.
         format: Its format.
-        resolved: How the delta was rebuilt.
+        resolved: How the delta was rebuilt; None where the adapter left no choice.
         fidelity: What was measured, per module and in total.
         files: SHA-256 of every file by name.
         warnings: What the user should know, in plain words.
@@ -64,7 +89,7 @@ class ExportReport:
 
     out: Path
     format: str
-    resolved: ResolvedOptions
+    resolved: ResolvedOptions | None
     fidelity: FidelityReport
     files: dict[str, str]
     warnings: tuple[str, ...]
@@ -81,11 +106,11 @@ class _Job:
     """The inputs of an export, read and checked."""
 
     request: ExportRequest
-    artifact: Artifact
+    artifact: Adapter
     base: Checkpoint
     architecture: Architecture
     plan: ExportPlan
-    deltas: AdapterDeltas
+    deltas: ModuleDeltas
     provenance: Provenance
 
 
@@ -125,25 +150,28 @@ def export(
 
 def _prepare(request: ExportRequest) -> _Job:
     """Read all inputs and build the plan; nothing is written."""
-    artifact = load_artifact(request.artifact)
+    artifact = load_adapter(request.artifact)
     base = open_checkpoint(request.base)
     if (base.path / ADAPTER_CONFIG_FILE).exists():
         raise CheckpointError(
             f"{base.path / ADAPTER_CONFIG_FILE}: the base carries an adapter already, which "
             "transformers would load too; give the plain base"
         )
-    architecture = read_architecture(base.path, base.config)
-    check_target_count(artifact, list(architecture.targets), str(base.path))
+    architecture = read_architecture(
+        base.path,
+        base.config,
+        lambda model: [name for name, _ in adapted_layers(artifact, model, str(base.path))],
+    )
     plan = build_plan(
         base,
         architecture,
         request.layout,
-        rank=artifact.rank,
+        sizes=artifact.sizes,
         fold_onto=request.fold_onto,
         max_shard_size=request.max_shard_size,
     )
     store = FactorStore(request.factor_store) if request.factor_store is not None else None
-    deltas = AdapterDeltas(artifact, architecture.targets, request.options, store)
+    deltas = deltas_of(artifact, architecture.targets, request.options, store)
     provenance = collect_provenance(request, base, artifact, deltas.resolved)
     return _Job(request, artifact, base, architecture, plan, deltas, provenance)
 
@@ -156,7 +184,11 @@ def _run(job: _Job, workspace: Workspace, progress: Callable[[Progress], None]) 
     finished = [_make_file(job, file, workspace, steps) for file in job.plan.files]
     fidelity = _fidelity(job, finished, workspace)
     _require_capture(job.request, fidelity)
-    found = (identity_warning(job.artifact, job.base), fidelity_warning(fidelity, layout))
+    found = (
+        identity_warning(job.artifact.model_id, job.base),
+        ground_warning(job.deltas, job.base, job.request),
+        fidelity_warning(fidelity, layout),
+    )
     warnings = tuple(warning for warning in found if warning is not None)
     inputs = DocumentInputs(
         layout=layout,
@@ -164,6 +196,8 @@ def _run(job: _Job, workspace: Workspace, progress: Callable[[Progress], None]) 
         architecture=job.architecture,
         plan=job.plan,
         provenance=job.provenance,
+        sizes=job.artifact.sizes,
+        weight_tying=job.deltas.weight_tying,
         fidelity=fidelity,
         headers=[h for file in job.plan.files for h in read_headers(workspace.path / file.name)],
         warnings=warnings,
@@ -203,12 +237,12 @@ def _make_file(job: _Job, file: OutputFile, workspace: Workspace, steps: _Steps)
                 steps.step(stage, module.module)
         return earlier
     path = workspace.path / file.name
-    factors = _factors(job, file, steps)
-    folds: list[tuple[LinearUnit | LoraUnit, FoldRecord]] = []
+    rebuilt = _rebuild(job, file, steps)
+    folds: list[tuple[ModuleUnit, FoldRecord]] = []
     with ShardWriter(path, file.specs) as writer:
         for unit in file.units:
-            record = _write_unit(job, unit, factors, writer)
-            if record is not None and not isinstance(unit, TensorUnit):
+            record = _write_unit(job, unit, rebuilt, writer)
+            if record is not None and not isinstance(unit, TensorUnit | VectorUnit):
                 folds.append((unit, record))
                 steps.step("fold", unit.module)
         writer.finish()
@@ -222,32 +256,36 @@ def _make_file(job: _Job, file: OutputFile, workspace: Workspace, steps: _Steps)
     return finished
 
 
-def _factors(job: _Job, file: OutputFile, steps: _Steps) -> Mapping[str, Factors]:
+def _rebuild(job: _Job, file: OutputFile, steps: _Steps) -> Mapping[str, ModuleDelta]:
     units = [
         unit
         for unit in file.units
-        if isinstance(unit, LoraUnit) or (isinstance(unit, LinearUnit) and unit.fold)
+        if isinstance(unit, LoraUnit | TinyUnit) or (isinstance(unit, LinearUnit) and unit.fold)
     ]
     start = time.monotonic()
-    found = factors_of_units(units, job.base, job.deltas, partial(steps.step, "factors"))
+    found = rebuild_deltas(units, job.base, job.deltas, partial(steps.step, "factors"))
     steps.factor_seconds += time.monotonic() - start
     return found
 
 
 @torch.no_grad()
 def _write_unit(
-    job: _Job, unit: Unit, factors: Mapping[str, Factors], writer: ShardWriter
+    job: _Job, unit: Unit, rebuilt: Mapping[str, ModuleDelta], writer: ShardWriter
 ) -> FoldRecord | None:
     match unit:
         case TensorUnit():
             writer.write_rows(unit.name, tensor_chunks(unit, job.base), unit.shape)
             return None
         case LinearUnit():
-            own = factors[unit.module] if unit.fold else None
+            own = rebuilt[unit.module] if unit.fold else None
             method = job.request.requantize
-            tensors, record = linear_tensors(unit, job.base, job.deltas, own, method)
+            tensors, record = linear_tensors(unit, job.base, own, method)
         case LoraUnit():
-            tensors, record = lora_tensors(unit, job.deltas, factors[unit.module])
+            tensors, record = lora_tensors(unit, rebuilt[unit.module])
+        case TinyUnit():
+            tensors, record = tiny_tensors(unit, rebuilt[unit.module])
+        case VectorUnit():
+            tensors, record = vector_tensors(unit, job.deltas), None
     for name, tensor in tensors.items():
         writer.write(name, tensor)
     return record

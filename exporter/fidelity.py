@@ -108,7 +108,8 @@ class ModuleFidelity:
         codes_moved: 4-bit codes that differ from the base's; None for other formats.
         scales_changed: Block scales that differ from the base's; None for other formats.
         bytes: Bytes stored for this module's weight or adapter pair.
-        spectrum: Singular values of the base's weight around the cut.
+        spectrum: Singular values of the base's weight around the cut; None where the adapter
+            stores its own factors.
     """
 
     module: str
@@ -117,7 +118,7 @@ class ModuleFidelity:
     codes_moved: int | None
     scales_changed: int | None
     bytes: int
-    spectrum: Spectrum
+    spectrum: Spectrum | None
 
 
 @dataclass(frozen=True)
@@ -161,12 +162,21 @@ class FidelityReport:
             "scales_changed": _sum([m.scales_changed for m in self.modules]),
             "bytes": self.bytes,
             "modules": len(self.modules),
+            **self._about_factors(),
         }
         return {"total": total, "modules": [_module_dict(m) for m in self.modules]}
 
+    def _about_factors(self) -> dict[str, str]:
+        """A word where modules have no spectrum; nothing where all have one."""
+        if all(module.spectrum is not None for module in self.modules):
+            return {}
+        return {"factors": "stored in the adapter: no weight was factorized, no spectrum is known"}
 
-def spectrum_of(factors: Factors) -> Spectrum:
-    """Singular values and gaps of a module's factors."""
+
+def spectrum_of(factors: Factors | None) -> Spectrum | None:
+    """Singular values and gaps of a module's factors; None where none were computed."""
+    if factors is None:
+        return None
     values = tuple(float(x) for x in factors.spectrum.tolist())
     inner = factors.smallest_inner_gap if factors.rank > 1 else None
     return Spectrum(values, _number(factors.gap_at_cut), _number(inner), factors.lapack)
@@ -224,6 +234,7 @@ def _measures(sums: ErrorSums) -> dict[str, float | None]:
 
 
 def _module_dict(module: ModuleFidelity) -> dict[str, Any]:
+    spectrum = module.spectrum
     return {
         "module": module.module,
         "shape": list(module.shape),
@@ -231,9 +242,9 @@ def _module_dict(module: ModuleFidelity) -> dict[str, Any]:
         "codes_moved": module.codes_moved,
         "scales_changed": module.scales_changed,
         "bytes": module.bytes,
-        "gap_at_cut": rounded(module.spectrum.gap_at_cut),
-        "smallest_inner_gap": rounded(module.spectrum.smallest_inner_gap),
-        "spectrum": [rounded(value) for value in module.spectrum.values],
+        "gap_at_cut": rounded(spectrum.gap_at_cut) if spectrum else None,
+        "smallest_inner_gap": rounded(spectrum.smallest_inner_gap) if spectrum else None,
+        "spectrum": [rounded(value) for value in spectrum.values] if spectrum else None,
     }
 
 

@@ -10,13 +10,21 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from exporter.adapter_units import TinyUnit, VectorUnit, tiny_names, vector_name
 from exporter.checkpoint import Checkpoint
 from exporter.errors import FoldError
 from exporter.fidelity import Spectrum, spectrum_of, sums_of
-from exporter.plan import TRAINER_DTYPE, LinearUnit, LoraUnit, TensorUnit, lora_names
+from exporter.plan import (
+    TRAINER_DTYPE,
+    LinearUnit,
+    LoraUnit,
+    ModuleUnit,
+    TensorUnit,
+    lora_names,
+)
 from exporter.requantize import preserve, recompute
 from exporter.request import RequantizeMethod
-from tinylora import AdapterDeltas, Factors, LowRankDelta, QuantizedWeight
+from tinylora import LowRankDelta, ModuleDelta, ModuleDeltas, QuantizedWeight
 from tinylora.factors import weight_matrix
 
 _ELEMENTS_AT_ONCE = 1 << 24
@@ -29,17 +37,19 @@ class FoldRecord:
     Attributes:
         module: The target module.
         delta: The wanted delta.
-        spectrum: Singular values of its weight.
+        spectrum: Singular values of its weight; None where the adapter stores its own factors.
         base_digest: Digest of the base's 4-bit weight; None for other formats.
         grid_miss: Least ‖E − Δ‖² on the base's scales; None where codes are not chosen, or where
             nothing better than no change exists.
+        group: Number of the module's trained vector, where those are stored.
     """
 
     module: str
     delta: LowRankDelta
-    spectrum: Spectrum
+    spectrum: Spectrum | None
     base_digest: str | None
     grid_miss: float | None
+    group: int | None = None
 
 
 def tensor_chunks(unit: TensorUnit, base: Checkpoint) -> Iterator[Tensor]:
@@ -56,7 +66,7 @@ def tensor_chunks(unit: TensorUnit, base: Checkpoint) -> Iterator[Tensor]:
         yield chunk
 
 
-def seen_weight(unit: LinearUnit | LoraUnit, base: Checkpoint) -> QuantizedWeight | Tensor:
+def seen_weight(unit: ModuleUnit, base: Checkpoint) -> QuantizedWeight | Tensor:
     """The layer's weight as the adapter saw it in training: 4-bit, or a 16-bit ``[out, in]``.
 
     Raises:
@@ -85,8 +95,7 @@ def ground_weight(unit: LinearUnit, seen: QuantizedWeight | Tensor, base: Checkp
 def linear_tensors(
     unit: LinearUnit,
     base: Checkpoint,
-    deltas: AdapterDeltas,
-    factors: Factors | None,
+    rebuilt: ModuleDelta | None,
     method: RequantizeMethod,
 ) -> tuple[Mapping[str, Tensor], FoldRecord | None]:
     """Tensors of a linear layer's weight, with the delta folded where the plan says so.
@@ -94,8 +103,7 @@ def linear_tensors(
     Args:
         unit: What to make.
         base: Where from.
-        deltas: The artifact's deltas.
-        factors: Factors of the weight, where there is a fold.
+        rebuilt: The module's delta, where there is a fold.
         method: Requantizer of 4-bit outputs.
 
     Returns:
@@ -106,12 +114,12 @@ def linear_tensors(
     """
     seen = seen_weight(unit, base)
     name = f"{unit.module}.weight"
-    if factors is None:
+    if rebuilt is None:
         if unit.dtype is None and isinstance(seen, QuantizedWeight):
             return seen.to_tensors(name), None
         assert unit.dtype is not None, "4-bit outputs come from 4-bit weights"
         return {name: _cast(ground_weight(unit, seen, base), unit.dtype, name)}, None
-    delta, spectrum = deltas.delta_of(unit.module, factors), spectrum_of(factors)
+    delta, spectrum = rebuilt.low_rank(), spectrum_of(rebuilt.factors)
     if unit.dtype is None:
         assert isinstance(seen, QuantizedWeight), "4-bit outputs come from 4-bit weights"
         merged, grid_miss = _requantize(seen, delta, method)
@@ -122,15 +130,30 @@ def linear_tensors(
     return {name: _cast(total, unit.dtype, name)}, record
 
 
-def lora_tensors(
-    unit: LoraUnit, deltas: AdapterDeltas, factors: Factors
-) -> tuple[Mapping[str, Tensor], FoldRecord]:
+def lora_tensors(unit: LoraUnit, rebuilt: ModuleDelta) -> tuple[Mapping[str, Tensor], FoldRecord]:
     """The LoRA pair of a target module, fp32, and the record for measuring it."""
-    delta = deltas.delta_of(unit.module, factors)
+    delta, spectrum = rebuilt.low_rank(), spectrum_of(rebuilt.factors)
     name_a, name_b = lora_names(unit.module)
-    record = FoldRecord(unit.module, delta, spectrum_of(factors), base_digest=None, grid_miss=None)
+    record = FoldRecord(unit.module, delta, spectrum, base_digest=None, grid_miss=None)
     lora_a, lora_b = lora_pair(delta, unit.balanced)
     return {name_a: lora_a, name_b: lora_b}, record
+
+
+def tiny_tensors(unit: TinyUnit, rebuilt: ModuleDelta) -> tuple[Mapping[str, Tensor], FoldRecord]:
+    """A, B and P of a target module, fp32, and the record for measuring them."""
+    parts, spectrum = rebuilt.parts(), spectrum_of(rebuilt.factors)
+    names = tiny_names(unit.module)
+    tensors = dict(zip(names, (parts.A, parts.B, parts.P), strict=True))
+    delta = rebuilt.low_rank()
+    record = FoldRecord(
+        unit.module, delta, spectrum, base_digest=None, grid_miss=None, group=parts.group
+    )
+    return tensors, record
+
+
+def vector_tensors(unit: VectorUnit, deltas: ModuleDeltas) -> Mapping[str, Tensor]:
+    """One trained vector, fp32."""
+    return {vector_name(unit.group): deltas.vectors[unit.group].float()}
 
 
 def lora_pair(delta: LowRankDelta, balanced: bool) -> tuple[Tensor, Tensor]:

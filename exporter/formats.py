@@ -7,6 +7,7 @@ format                    what it is                                 keeps the d
 ``nf4-embedded``          4-bit base as it is + the delta as a LoRA  exactly
 ``bf16 fp16 fp32``        merged, dense                              by precision
 ``lora``                  PEFT LoRA adapter alone                    exactly
+``peft-tinylora``         PEFT TinyLoRA adapter alone                exactly
 ========================  =========================================  ====================
 """
 
@@ -17,7 +18,7 @@ import torch
 
 from exporter.errors import RequestError
 
-FormatName = Literal["nf4", "nf4-embedded", "bf16", "fp16", "fp32", "lora"]
+FormatName = Literal["nf4", "nf4-embedded", "bf16", "fp16", "fp32", "lora", "peft-tinylora"]
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,8 @@ class Format:
         weights: How linear layers are stored: in 4 bits, dense, or not at all.
         dtype: Dtype of a dense format's floating-point tensors; None for the others.
         merged: Whether the delta is folded into the weights.
-        adapter: Whether a PEFT LoRA adapter is written.
+        adapter: Whether a PEFT adapter is written.
+        method: PEFT's name of that adapter's method.
     """
 
     name: FormatName
@@ -37,6 +39,7 @@ class Format:
     dtype: torch.dtype | None
     merged: bool
     adapter: bool
+    method: Literal["LORA", "TINYLORA"] = "LORA"
 
 
 FORMATS: tuple[Format, ...] = (
@@ -46,6 +49,7 @@ FORMATS: tuple[Format, ...] = (
     Format("fp16", "dense", torch.float16, merged=True, adapter=False),
     Format("fp32", "dense", torch.float32, merged=True, adapter=False),
     Format("lora", "none", None, merged=False, adapter=True),
+    Format("peft-tinylora", "none", None, merged=False, adapter=True, method="TINYLORA"),
 )
 
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 
-from tinylora import Artifact, DeltaOptions, load_artifact
-from tinylora.delta import resolve_options
+from exporter.peft_inspection import PeftInspection, inspect_peft
+from exporter.vector_words import about_vector, vector_summary
+from tinylora import Artifact, DeltaOptions, load_adapter, load_artifact
+from tinylora.options import resolve_options
 
-# Trained vectors seen so far lie between 1e-7 and 2e-4.
-_SMALL, _LARGE = 1e-7, 1e-1
 _MODULES_PER_LAYER = 7
 
 
@@ -27,10 +27,22 @@ class ArtifactInspection:
     artifact: Artifact
     remarks: tuple[str, ...]
 
+    @property
+    def takes(self) -> str:
+        """The options that an export would take by itself, for display."""
+        if self.artifact.stream_hint is None:
+            return f"formula {self.artifact.formula_hint}, rng must be given"
+        resolved = resolve_options(self.artifact, DeltaOptions())
+        return f"formula {resolved.formula}, rng {resolved.rng}, svd {resolved.svd}"
+
+    @property
+    def vector_name(self) -> str:
+        """Key of the trained numbers in :meth:`as_dict`."""
+        return "global_v"
+
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         artifact = self.artifact
-        vector = artifact.global_v.double()
         return {
             "file": artifact.path.name,
             "sha256": artifact.sha256,
@@ -43,20 +55,13 @@ class ArtifactInspection:
             "saved_device": artifact.saved_device,
             "formula_hint": artifact.formula_hint,
             "rng_hint": artifact.stream_hint,
-            "global_v": {
-                "dtype": str(artifact.global_v.dtype).removeprefix("torch."),
-                "norm": float(vector.norm()),
-                "smallest": float(vector.abs().min()),
-                "largest": float(vector.abs().max()),
-                "zeros": int((vector == 0).sum()),
-                "values": vector.tolist(),
-            },
+            "global_v": vector_summary(artifact.global_v),
             "remarks": list(self.remarks),
         }
 
 
 def inspect_artifact(path: str | Path) -> ArtifactInspection:
-    """Read an artifact and remark on it.
+    """Read upstream's artifact and remark on it.
 
     Args:
         path: Upstream's ``tiny_lora_v.pt``.
@@ -64,28 +69,30 @@ def inspect_artifact(path: str | Path) -> ArtifactInspection:
     Raises:
         ArtifactError: It cannot be used; nothing in it was run.
     """
-    artifact = load_artifact(path)
+    return _inspect(load_artifact(path))
+
+
+def inspect_adapter(path: str | Path) -> ArtifactInspection | PeftInspection:
+    """Read an adapter of either dialect and remark on it.
+
+    Args:
+        path: Upstream's ``tiny_lora_v.pt``, or the directory of a PEFT TinyLoRA adapter.
+
+    Raises:
+        ArtifactError: It cannot be used; nothing in it was run.
+        ArtifactMissingError: Nothing is there.
+    """
+    adapter = load_adapter(path)
+    return _inspect(adapter) if isinstance(adapter, Artifact) else inspect_peft(adapter)
+
+
+def _inspect(artifact: Artifact) -> ArtifactInspection:
     return ArtifactInspection(artifact, tuple((*_about_values(artifact), *_about_origin(artifact))))
 
 
 def _about_values(artifact: Artifact) -> Iterator[str]:
-    vector = artifact.global_v.double().abs()
-    largest = float(vector.max())
-    if largest == 0:
-        yield "global_v is all zeros: nothing was trained, the adapter changes nothing"
-        return
-    if zeros := int((vector == 0).sum()):
-        yield f"{zeros} of {artifact.u} entries of global_v are exactly zero"
-    if largest < _SMALL:
-        yield f"the largest entry of global_v is {largest:.3g}, less than any real one seen"
-    if largest > _LARGE:
-        yield f"the largest entry of global_v is {largest:.3g}, far above any real one seen"
-    if largest <= 1e-3:
-        yield (
-            "the delta is far below the steps of 4-bit weights: a merged nf4 export will lose it; "
-            "nf4-embedded or lora keep it exactly"
-        )
-    if artifact.global_v.dtype != torch.bfloat16:
+    yield from about_vector(artifact.global_v, "global_v")
+    if artifact.global_v.dtype != torch.bfloat16 and bool(artifact.global_v.any()):
         yield f"global_v is {artifact.global_v.dtype}; upstream stores bfloat16"
 
 
@@ -112,11 +119,3 @@ def _about_origin(artifact: Artifact) -> Iterator[str]:
         )
     if artifact.extra_keys:
         yield f"unknown keys, ignored: {', '.join(artifact.extra_keys)}"
-
-
-def resolved_hint(artifact: Artifact) -> str:
-    """The options that an export would take by itself, for display."""
-    if artifact.stream_hint is None:
-        return f"formula {artifact.formula_hint}, rng must be given"
-    resolved = resolve_options(artifact, DeltaOptions())
-    return f"formula {resolved.formula}, rng {resolved.rng}, svd {resolved.svd}"

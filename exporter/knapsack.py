@@ -2,8 +2,8 @@
 
 Storing module i in 4 bits moves the output by gᵢ (:meth:`exporter.effect.EffectModel.miss_of`). To
 first order the errors add up, so with K the modules kept in 16 bits the squared error is
-‖Σ gᵢ, i ∉ K‖² = Σ Gᵢⱼ over the others, G = gᵀg. Errors may point the same way or against each other,
-which is why their sizes alone do not decide.
+‖Σ gᵢ, i ∉ K‖² = Σ Gᵢⱼ over the others, G = gᵀg. Errors may point the same way or against each
+other, which is why their sizes alone do not decide.
 
 Choosing K is a knapsack with a quadratic value, solved greedily: the module that takes away most
 error per extra byte goes first; at the end every module that is not needed is put back, dearest

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM
 
 from exporter.dense_model import in_float32, load_base, load_exact
 from exporter.formats import Format
-from tinylora import DeltaOptions, load_artifact, restore
+from tinylora import DeltaOptions, load_adapter, restore
 
 _TOKENS = 64
 
@@ -74,7 +74,7 @@ def compare_logits(
     """
     of_export = _logits(load_exact(directory))
     model = load_base(base)
-    restoration = restore(model, load_artifact(artifact), options)
+    restoration = restore(model, load_adapter(artifact), options)
     of_restored = _logits(in_float32(model))
     restoration.remove()
     of_base = _logits(model)

@@ -14,7 +14,8 @@ from typing import Any
 from exporter.checkpoint import Checkpoint, TensorHeader, file_sha256
 from exporter.plan import ExportPlan
 from exporter.request import ExportRequest
-from tinylora import Artifact, ResolvedOptions
+from tinylora import ResolvedOptions
+from tinylora.adapter import Adapter
 
 MANIFEST_FORMAT = "tinylora-export/1"
 SUMS_FILE = "SHA256SUMS"
@@ -56,7 +57,7 @@ class Provenance:
 
 
 def collect_provenance(
-    request: ExportRequest, base: Checkpoint, artifact: Artifact, resolved: ResolvedOptions
+    request: ExportRequest, base: Checkpoint, artifact: Adapter, resolved: ResolvedOptions | None
 ) -> Provenance:
     """Read the digests of the inputs and the versions of the tools."""
     return Provenance(
@@ -64,17 +65,7 @@ def collect_provenance(
         libraries={name: _version(name) for name in _LIBRARIES},
         options=_options(request, resolved),
         base=_base(base),
-        artifact={
-            "sha256": artifact.sha256,
-            "global_v": [float(value) for value in artifact.global_v.double().tolist()],
-            "u": artifact.u,
-            "rank": artifact.rank,
-            "seed": artifact.seed,
-            "model_id": artifact.model_id,
-            "total_replaced_layers": artifact.total_replaced_layers,
-            "is_quantized": artifact.is_quantized,
-            "saved_device": artifact.saved_device,
-        },
+        artifact=artifact.describe(),
     )
 
 
@@ -134,17 +125,17 @@ def digest_files(directory: Path) -> dict[str, str]:
     }
 
 
-def _options(request: ExportRequest, resolved: ResolvedOptions) -> dict[str, Any]:
+def _options(request: ExportRequest, resolved: ResolvedOptions | None) -> dict[str, Any]:
     layout = request.layout
     placement = request.options.placement
     return {
         "format": request.format,
         "requantize": request.requantize if layout.merged and layout.weights == "4bit" else None,
         "fold_onto": request.fold_onto if layout.weights == "dense" else None,
-        "formula": resolved.formula,
-        "rng": resolved.rng,
-        "svd": resolved.svd,
-        "numerics": resolved.numerics,
+        **{
+            name: getattr(resolved, name, None)  # none of them where the adapter stores its factors
+            for name in ("formula", "rng", "svd", "numerics")
+        },
         "placement": dict(placement) if placement is not None else None,
         "max_shard_size": request.max_shard_size,
     }

@@ -1,22 +1,23 @@
 """Measures what a written file holds of each folded delta, by reading the file again."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from exporter.adapter_units import TinyUnit, tiny_names, vector_name
 from exporter.checkpoint import Checkpoint
 from exporter.fidelity import ErrorSums, ModuleFidelity, sums_of, sums_without_change
 from exporter.fold import FoldRecord, ground_weight, seen_weight
-from exporter.plan import LinearUnit, LoraUnit, lora_names
-from tinylora import QuantizedWeight
+from exporter.plan import LinearUnit, LoraUnit, ModuleUnit, lora_names
+from tinylora import QuantizedWeight, TinyLoRAParts
 from tinylora.factors import weight_matrix
 
 
 def measure_module(
-    unit: LinearUnit | LoraUnit, record: FoldRecord, base: Checkpoint, file: Path
+    unit: ModuleUnit, record: FoldRecord, base: Checkpoint, file: Path
 ) -> ModuleFidelity:
     """Compare a module as it stands in a finished file with its base and its delta.
 
@@ -29,11 +30,13 @@ def measure_module(
     Returns:
         The module's measures.
     """
-    stored = _read(file, unit)
+    stored = read_tensors(file, [spec.name for spec in unit.outputs])
     codes_moved = scales_changed = None
     if isinstance(unit, LoraUnit):
         name_a, name_b = lora_names(unit.module)
         sums = sums_of(stored[name_b] @ stored[name_a], record.delta.dense())
+    elif isinstance(unit, TinyUnit):
+        sums = sums_of(_tiny_delta(unit, record, stored, file), record.delta.dense())
     elif unit.dtype is None:
         sums, codes_moved, scales_changed = _measure_4bit(unit, record, base, stored)
     else:
@@ -69,6 +72,17 @@ def _measure_4bit(
     return sums, codes_moved, scales_changed
 
 
-def _read(file: Path, unit: LinearUnit | LoraUnit) -> dict[str, Tensor]:
+def _tiny_delta(
+    unit: TinyUnit, record: FoldRecord, stored: Mapping[str, Tensor], file: Path
+) -> Tensor:
+    """B · R · A as the file has it."""
+    assert record.group is not None, "a stored vector has a number"
+    vector = read_tensors(file, [vector_name(record.group)])[vector_name(record.group)]
+    a, b, p = (stored[name] for name in tiny_names(unit.module))
+    return TinyLoRAParts(a, b, p, record.group).low_rank(vector).dense()
+
+
+def read_tensors(file: Path, names: Sequence[str]) -> dict[str, Tensor]:
+    """Tensors of a finished file, by name."""
     with safe_open(file, framework="pt", device="cpu") as opened:
-        return {spec.name: opened.get_tensor(spec.name) for spec in unit.outputs}
+        return {name: opened.get_tensor(name) for name in names}

@@ -74,17 +74,18 @@ def model_card(
         warnings: What the user was warned of.
     """
     artifact = provenance.artifact
+    model_id = artifact["model_id"] or "A base model"  # a PEFT adapter may name none
     front = {
         **license_.metadata,
-        "base_model": artifact["model_id"],
+        **({"base_model": artifact["model_id"]} if artifact["model_id"] else {}),
         "library_name": "peft" if layout.weights == "none" else "transformers",
         "tags": ["tinylora", layout.name],
     }
     parts = [
         f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---\n",
-        f"# {artifact['model_id']} with a TinyLoRA adapter ({layout.name})\n",
+        f"# {model_id} with a TinyLoRA adapter ({layout.name})\n",
         _CONTENT[layout.name] + "\n",
-        f"## Loading\n\n```python\n{_loading(layout, artifact['model_id'])}```\n",
+        f"## Loading\n\n```python\n{_loading(layout, model_id)}```\n",
         _EMBEDDED_WARNING if layout.adapter and layout.weights != "none" else "",
         _measured(fidelity),
         "".join(f"> **Warning:** {warning}\n\n" for warning in warnings),
@@ -127,6 +128,12 @@ _CONTENT = {
     "fp16": "The delta is merged into dense float16 weights.",
     "fp32": "The delta is merged into dense float32 weights.",
     "lora": "The delta alone, as a PEFT LoRA adapter; it belongs on the base in 4 bits.",
+    "peft-tinylora": (
+        "The adapter alone, as a PEFT TinyLoRA adapter (PEFT 0.19 or later) with all its parts "
+        "stored. PEFT cannot put TinyLoRA on a 4-bit base: load the base in 16 or 32 bits. The "
+        "parts stay float32 on a 16-bit base too; with `autocast_adapter_dtype=False` PEFT would "
+        "round them to the base's dtype."
+    ),
 }
 
 _EMBEDDED_WARNING = (
@@ -140,6 +147,14 @@ def _loading(layout: Format, model_id: str) -> str:
         return (
             "from transformers import AutoModelForCausalLM\n\n"
             'model = AutoModelForCausalLM.from_pretrained("path/to/this/directory")\n'
+        )
+    if layout.method == "TINYLORA":
+        return (
+            "import torch\n"
+            "from peft import PeftModel\n"
+            "from transformers import AutoModelForCausalLM\n\n"
+            f'base = AutoModelForCausalLM.from_pretrained("{model_id}", dtype=torch.bfloat16)\n'
+            'model = PeftModel.from_pretrained(base, "path/to/this/directory")\n'
         )
     return (
         "import torch\n"

@@ -5,7 +5,8 @@ tensors that are made together and must stay in one file:
 
 * :class:`TensorUnit`  a tensor that is carried over, or cast;
 * :class:`LinearUnit`  the weight of a linear layer, dense or 4-bit, perhaps with the delta folded;
-* :class:`LoraUnit`    the two factors of a target module.
+* :class:`LoraUnit`    the two factors of a target module;
+* :class:`TinyUnit`, :class:`VectorUnit`  the parts of a PEFT TinyLoRA adapter.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,12 +15,14 @@ from typing import Literal
 
 import torch
 
+from exporter.adapter_units import TinyUnit, VectorUnit, tiny_unit, vector_units
 from exporter.architecture import Architecture
 from exporter.checkpoint import DTYPE_NAMES, SINGLE_FILE, STATE_MARK, Checkpoint
 from exporter.errors import PlanError
 from exporter.formats import Format
 from exporter.request import FoldOnto
 from exporter.shard_writer import TensorSpec, file_bytes
+from tinylora import AdapterSizes
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 # The trainer loads 16-bit bases with dtype=bfloat16 and these bitsandbytes settings.
@@ -89,7 +92,8 @@ class LoraUnit:
     outputs: tuple[TensorSpec, ...]
 
 
-Unit = TensorUnit | LinearUnit | LoraUnit
+ModuleUnit = LinearUnit | LoraUnit | TinyUnit
+Unit = TensorUnit | ModuleUnit | VectorUnit
 
 
 @dataclass(frozen=True)
@@ -135,7 +139,7 @@ def build_plan(
     architecture: Architecture,
     layout: Format,
     *,
-    rank: int,
+    sizes: AdapterSizes,
     fold_onto: FoldOnto = "dequantized",
     max_shard_size: int | None = None,
 ) -> ExportPlan:
@@ -145,7 +149,7 @@ def build_plan(
         base: The base checkpoint.
         architecture: Its modules.
         layout: The output format.
-        rank: The artifact's rank.
+        sizes: The adapter's sizes.
         fold_onto: What dense outputs stand on.
         max_shard_size: Largest shard in bytes; None keeps the base's layout.
 
@@ -157,7 +161,8 @@ def build_plan(
             original weights to fold onto.
     """
     _check_shapes(base, architecture)
-    _check_rank(architecture, rank)
+    if not sizes.capped:
+        _check_rank(architecture, sizes.rank)
     if fold_onto == "original" and base.is_4bit:
         raise PlanError(
             f"{base.path}: --fold-onto original needs the 16-bit base, this one is 4-bit; give the "
@@ -171,8 +176,7 @@ def build_plan(
             groups = _regroup([unit for group in groups for unit in group], max_shard_size)
         files += _named([group for group in groups if group])
     if layout.adapter:
-        loras = tuple(planner.lora(module, rank) for module in architecture.targets)
-        files.append(OutputFile(ADAPTER_WEIGHTS, loras))
+        files.append(OutputFile(ADAPTER_WEIGHTS, tuple(planner.adapter(sizes))))
     return ExportPlan(tuple(files), architecture.targets, architecture.kept)
 
 
@@ -203,7 +207,16 @@ class _Planner:
             else:
                 yield self._tensor(name)
 
-    def lora(self, module: str, rank: int) -> LoraUnit:
+    def adapter(self, sizes: AdapterSizes) -> Iterator[Unit]:
+        """Units of the adapter file."""
+        if self.layout.method == "LORA":
+            yield from (self._lora(module, sizes.rank) for module in self.architecture.targets)
+            return
+        for module in self.architecture.targets:
+            yield tiny_unit(module, self._shape(module), self._source(module), sizes)
+        yield from vector_units(sizes)
+
+    def _lora(self, module: str, rank: int) -> LoraUnit:
         out, into = self._shape(module)
         name_a, name_b = lora_names(module)
         specs = (TensorSpec(name_a, "F32", (rank, into)), TensorSpec(name_b, "F32", (out, rank)))

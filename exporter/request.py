@@ -18,7 +18,7 @@ class ExportRequest:
 
     Attributes:
         base: Directory of the base checkpoint, 16-bit or bitsandbytes 4-bit.
-        artifact: Upstream's ``tiny_lora_v.pt``.
+        artifact: Upstream's ``tiny_lora_v.pt``, or the directory of a PEFT TinyLoRA adapter.
         out: Directory to make.
         format: Output format, see :mod:`exporter.formats`.
         requantize: How ``nf4`` picks codes: ``preserve`` keeps the base's scales byte for byte and
@@ -71,7 +71,7 @@ def check_request(request: ExportRequest) -> None:
         )
     if layout.adapter and request.options.numerics == "trainer":
         raise RequestError(
-            f"--numerics trainer cannot be stored as {layout.name}: a LoRA holds the two factors, "
+            f"--numerics trainer cannot be stored as {layout.name}: an adapter holds factors, "
             "and the trainer's roundings happen to their product; use fp32, or a merged format"
         )
     capture = request.require_capture

@@ -27,7 +27,7 @@ from torch import Tensor
 from exporter.dense_model import in_float32, load_base, load_exact, logits_of
 from exporter.prompts import PromptSet, TokenPrompt
 from exporter.threads import single_threaded
-from tinylora import DeltaOptions, load_artifact, restore
+from tinylora import DeltaOptions, load_adapter, restore
 
 _BATCH = 4
 _POSITIONS_AT_ONCE = 64
@@ -163,7 +163,7 @@ def _restored_and_base(
 ) -> tuple[Divergence, Divergence]:
     """Fill the reference; distances of the restored model's repeat and of the base."""
     model = load_base(base)
-    restoration = restore(model, load_artifact(artifact), options)
+    restoration = restore(model, load_adapter(artifact), options)
     in_float32(model).eval()
     reference.keep(model)
     repeat = reference.distance(model, batch_size=_BATCH)
@@ -173,7 +173,7 @@ def _restored_and_base(
 
 def _restored_in_bfloat16(base: Path, artifact: Path, options: DeltaOptions) -> Any:
     model = load_base(base)
-    restore(model, load_artifact(artifact), options)
+    restore(model, load_adapter(artifact), options)
     in_float32(model).eval()
     for parameter in model.parameters():  # buffers, the adapter's factors among them, stay as wide
         parameter.data = parameter.data.bfloat16()

@@ -1,7 +1,7 @@
 """Checks a finished export against its manifest."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Any
 from exporter.checkpoint import file_sha256, read_headers, read_json
 from exporter.config_files import ADAPTER_CONFIG_FILE
 from exporter.errors import CheckpointError, VerificationError
-from exporter.formats import format_named
+from exporter.formats import Format, format_named
 from exporter.load_check import LogitComparison, check_load, compare_logits
 from exporter.manifest import MANIFEST_FORMAT, SUMS_FILE, sums_text
 from exporter.plan import ADAPTER_WEIGHTS, lora_names
@@ -19,7 +19,8 @@ from exporter.record import finish_recording, record_retention
 from exporter.reopen import file_problems
 from exporter.retention import Retention, measure_retention
 from exporter.workspace import MANIFEST_FILE
-from tinylora import DeltaOptions
+from tinylora import DeltaOptions, load_peft_adapter
+from tinylora.errors import ArtifactError, ArtifactMissingError
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def verify(
         load: Load it with plain transformers and run it.
         base: With ``artifact`` and ``load`` or ``prompts``: the base to compare with. Models are
             held in memory in float32.
-        artifact: The artifact to restore on it.
+        artifact: The artifact, or directory of a PEFT adapter, to restore on it.
         prompts: File of texts on which the export, the restored model and the base are compared
             token by token (:mod:`exporter.prompts`); implies ``load``.
         record: Write the retention found into the export's manifest and model card.
@@ -106,7 +107,7 @@ def verify(
         )
     checks = [_check_digests(directory, manifest), *_check_tensors(directory, manifest)]
     if layout.adapter:
-        checks.append(_check_adapter(directory, manifest))
+        checks.append(_check_adapter(directory, layout, manifest))
         if layout.weights != "none":
             checks.append(_check_peft())
     logits = retention = None
@@ -139,7 +140,9 @@ def _check_arguments(load: bool, base: object, artifact: object, prompts: object
 
 def _delta_options(manifest: Mapping[str, Any]) -> DeltaOptions:
     names = ("formula", "rng", "svd", "numerics", "placement")
-    return DeltaOptions(**{name: manifest["options"][name] for name in names})
+    options = manifest["options"]
+    # a PEFT adapter leaves no choice, so the manifest has none
+    return DeltaOptions(**{name: options[name] for name in names if options[name] is not None})
 
 
 def _manifest(directory: Path) -> Mapping[str, Any]:
@@ -192,8 +195,26 @@ def _check_tensors(directory: Path, manifest: Mapping[str, Any]) -> list[Check]:
     return checks
 
 
-def _check_adapter(directory: Path, manifest: Mapping[str, Any]) -> Check:
-    """The adapter names every target and has one rank throughout, so PEFT would attach it."""
+def _check_adapter(directory: Path, layout: Format, manifest: Mapping[str, Any]) -> Check:
+    """The adapter names every target and is whole, so PEFT would attach it."""
+    name = "adapter would attach"
+    if layout.method == "LORA":
+        return _check_lora(directory, manifest, name)
+    try:
+        adapter = load_peft_adapter(directory)
+        patterns = read_json(directory / ADAPTER_CONFIG_FILE).get("target_modules", [])
+    except (ArtifactError, ArtifactMissingError, CheckpointError) as error:
+        return Check(name, (str(error),))
+    problems = [
+        f"{module} is not among the adapter's modules"
+        for module in manifest["targets"]
+        if module not in adapter.shapes or not _matched(module, patterns)
+    ]
+    return Check(name, tuple(problems))
+
+
+def _check_lora(directory: Path, manifest: Mapping[str, Any], name: str) -> Check:
+    """One rank throughout, and scale 1."""
     try:
         config = json.loads((directory / ADAPTER_CONFIG_FILE).read_text())
         headers = {h.name: h.shape for h in read_headers(directory / ADAPTER_WEIGHTS)}
@@ -208,9 +229,13 @@ def _check_adapter(directory: Path, manifest: Mapping[str, Any]) -> Check:
         shapes = headers.get(name_a, ()), headers.get(name_b, ())
         if len(shapes[0]) != 2 or len(shapes[1]) != 2 or shapes[0][0] != rank != shapes[1][1]:
             problems.append(f"{module}: lora_A {shapes[0]} and lora_B {shapes[1]} at rank {rank}")
-        if not any(module == p or module.endswith(f".{p}") for p in patterns):
+        if not _matched(module, patterns):
             problems.append(f"{module} is not among the adapter's target_modules")
-    return Check("adapter would attach", tuple(problems))
+    return Check(name, tuple(problems))
+
+
+def _matched(module: str, patterns: Sequence[str]) -> bool:
+    return any(module == p or module.endswith(f".{p}") for p in patterns)
 
 
 def _check_peft() -> Check:

@@ -3,7 +3,8 @@
 from exporter.checkpoint import Checkpoint
 from exporter.fidelity import FidelityReport
 from exporter.formats import Format
-from tinylora import Artifact
+from exporter.request import ExportRequest
+from tinylora import ModuleDeltas
 
 
 def fidelity_warning(fidelity: FidelityReport, layout: Format) -> str | None:
@@ -32,15 +33,33 @@ def fidelity_warning(fidelity: FidelityReport, layout: Format) -> str | None:
     )
 
 
-def identity_warning(artifact: Artifact, base: Checkpoint) -> str | None:
-    """A warning where nothing about the base says that it is the artifact's; None if it does."""
-    wanted = _leaf(artifact.model_id)
+def ground_warning(deltas: ModuleDeltas, base: Checkpoint, request: ExportRequest) -> str | None:
+    """A warning where the delta is added to other weights than training had; None otherwise."""
+    quantized = request.layout.weights == "dense" and request.fold_onto == "dequantized"
+    if deltas.resolved is not None or base.is_4bit or not quantized:
+        return None
+    return (
+        "PEFT trains TinyLoRA on the 16-bit weights, and this export adds the delta to weights "
+        "that went through 4 bits; --fold-onto original adds it to those of training."
+    )
+
+
+def identity_warning(model_id: str, base: Checkpoint) -> str | None:
+    """A warning where nothing about the base says that it is the adapter's; None if it does.
+
+    Args:
+        model_id: Name of the base that the adapter was trained on, empty where it names none.
+        base: The base.
+    """
+    if not model_id:
+        return "The adapter names no base model. On another base than its own it is meaningless."
+    wanted = _leaf(model_id)
     named = base.config.get("_name_or_path")
     origins = [*base.path.resolve().parts, named if isinstance(named, str) else ""]
     if any(_leaf(origin) == wanted for origin in origins):
         return None
     return (
-        f"The artifact was trained on {artifact.model_id}; nothing in the base's name or config "
+        f"The artifact was trained on {model_id}; nothing in the base's name or config "
         "says that this is it. On another base the result is meaningless."
     )
 

@@ -235,14 +235,16 @@ def _finished_file(entry: dict[str, Any]) -> FinishedFile:
                 **module,
                 "shape": tuple(module["shape"]),
                 "sums": ErrorSums(**module["sums"]),
-                "spectrum": Spectrum(
-                    **{**module["spectrum"], "values": tuple(module["spectrum"]["values"])}
-                ),
+                "spectrum": _spectrum(module["spectrum"]),
             }
         )
         for module in entry["modules"]
     )
     return FinishedFile(entry["name"], entry["sha256"], modules)
+
+
+def _spectrum(entry: dict[str, Any] | None) -> Spectrum | None:
+    return None if entry is None else Spectrum(**{**entry, "values": tuple(entry["values"])})
 
 
 def _sync(directory: Path) -> None:

@@ -76,6 +76,28 @@ _DAMAGE = (
 )
 
 
+@dataclass(frozen=True)
+class AdapterSizes:
+    """Sizes of an adapter's tensors, known before anything is computed.
+
+    Attributes:
+        rank: Rank r.
+        u: Length of a trained vector.
+        groups: Number of trained vectors.
+        capped: Whether a module with a side shorter than r has that side's rank instead (PEFT), or
+            there can be no such module (upstream).
+    """
+
+    rank: int
+    u: int
+    groups: int
+    capped: bool
+
+    def rank_of(self, shape: tuple[int, int]) -> int:
+        """Rank of a module whose weight has a shape ``(out, in)``."""
+        return min(self.rank, *shape)
+
+
 @dataclass(frozen=True, eq=False)
 class Artifact:
     """What a TinyLoRA training left behind.
@@ -117,6 +139,25 @@ class Artifact:
         """Random stream that the saved device implies; None where it is neither CUDA nor CPU."""
         kind = self.saved_device.split(":", 1)[0]
         return kind if kind in ("cuda", "cpu") else None  # type: ignore[return-value]
+
+    @property
+    def sizes(self) -> AdapterSizes:
+        """Sizes of its tensors."""
+        return AdapterSizes(self.rank, self.u, groups=1, capped=False)
+
+    def describe(self) -> dict[str, Any]:
+        """What decides its delta, for a manifest."""
+        return {
+            "sha256": self.sha256,
+            "global_v": [float(value) for value in self.global_v.double().tolist()],
+            "u": self.u,
+            "rank": self.rank,
+            "seed": self.seed,
+            "model_id": self.model_id,
+            "total_replaced_layers": self.total_replaced_layers,
+            "is_quantized": self.is_quantized,
+            "saved_device": self.saved_device,
+        }
 
 
 def load_artifact(path: str | Path) -> Artifact:

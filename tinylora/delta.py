@@ -11,92 +11,23 @@ formula        core R                       ΔW
 
 Shapes: out, in = the module's sides; r = rank; u = numel(v); n = number of modules.
 
-``numerics="fp32"`` keeps the bf16 inputs and rounds nothing in between; ``"trainer"`` rounds to
-bf16 where the trainer's bf16 products round, which moves ΔW by about 2⁻⁸ of its size.
+Options, numerics among them, are in ``options``.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-from tinylora.artifact import Artifact, Formula, Stream
-from tinylora.errors import ProjectionError, TargetMismatchError
+from tinylora.artifact import Artifact, Formula
+from tinylora.errors import TargetMismatchError
 from tinylora.factor_store import FactorStore, factors_of
-from tinylora.factors import Factors, Method
+from tinylora.factors import Factors
+from tinylora.low_rank import LowRankDelta, TinyLoRAParts
+from tinylora.options import DeltaOptions, Numerics, resolve_options
 from tinylora.projection import draw_projections
 from tinylora.quantized_weight import QuantizedWeight
-
-Numerics = Literal["fp32", "trainer"]
-
-
-@dataclass(frozen=True)
-class DeltaOptions:
-    """How to rebuild the deltas.
-
-    Attributes:
-        formula: ``auto`` follows the file's keys (a hint, not proof).
-        rng: Generator that P came from; ``auto`` follows the device that the file names.
-        svd: ``auto`` is ``exact`` for ``full`` and ``fast`` for ``diagonal``.
-        numerics: See the module's text.
-        placement: Training's module-to-device map, if the model was split over devices.
-    """
-
-    formula: Literal["auto", "full", "diagonal"] = "auto"
-    rng: Literal["auto", "cuda", "cpu"] = "auto"
-    svd: Literal["auto", "exact", "fast"] = "auto"
-    numerics: Numerics = "fp32"
-    placement: Mapping[str, str] | None = None
-
-
-@dataclass(frozen=True)
-class ResolvedOptions:
-    """:class:`DeltaOptions` with every ``auto`` decided."""
-
-    formula: Formula
-    rng: Stream
-    svd: Method
-    numerics: Numerics
-
-
-@dataclass(frozen=True, eq=False)
-class LowRankDelta:
-    """ΔW = left · right.
-
-    Attributes:
-        left: fp32 ``[out, r]``, U · diag(S) · R.
-        right: fp32 ``[r, in]``, Vh.
-        rounding: Dtype that the trainer rounded the product to; None under fp32 numerics.
-    """
-
-    left: Tensor
-    right: Tensor
-    rounding: torch.dtype | None = None
-
-    def dense(self) -> Tensor:
-        """ΔW, fp32 ``[out, in]``."""
-        product = self.left @ self.right
-        return product if self.rounding is None else product.to(self.rounding).float()
-
-
-def resolve_options(artifact: Artifact, options: DeltaOptions) -> ResolvedOptions:
-    """Decide every ``auto``.
-
-    Raises:
-        ProjectionError: ``rng="auto"`` and the file names neither a CUDA device nor the CPU.
-    """
-    formula = artifact.formula_hint if options.formula == "auto" else options.formula
-    rng = artifact.stream_hint if options.rng == "auto" else options.rng
-    if rng is None:
-        raise ProjectionError(
-            f"{artifact.path}: saved from device {artifact.saved_device!r}, whose random stream "
-            "is not known here; say rng=cuda or rng=cpu if P was drawn there"
-        )
-    by_formula: Method = "exact" if formula == "full" else "fast"
-    svd = by_formula if options.svd == "auto" else options.svd
-    return ResolvedOptions(formula, rng, svd, options.numerics)
 
 
 def core_matrix(global_v: Tensor, projection: Tensor, formula: Formula) -> Tensor:
@@ -154,6 +85,9 @@ class AdapterDeltas:
 
     Attributes:
         names: As given.
+        rank: The artifact's.
+        vectors: The shared vector, ``[1, u]``.
+        weight_tying: 1.0, as all modules share it.
         resolved: The options with every ``auto`` decided.
         projections: P of every module, see :func:`tinylora.projection.draw_projections`.
         cores: R of every module, float64 ``[n, r, r]``.
@@ -172,6 +106,9 @@ class AdapterDeltas:
         options = options or DeltaOptions()
         self.artifact = artifact
         self.names = tuple(names)
+        self.rank = artifact.rank
+        self.vectors = artifact.global_v.unsqueeze(0)
+        self.weight_tying = 1.0
         self.resolved = resolve_options(artifact, options)
         self.projections = draw_projections(
             self.names,
@@ -197,6 +134,21 @@ class AdapterDeltas:
         if name not in self._index:
             raise TargetMismatchError(f"{name!r} is not among the {len(self.names)} target modules")
         return self._index[name]
+
+    def module(
+        self, name: str, weight: Callable[[], QuantizedWeight | Tensor]
+    ) -> "ArtifactModuleDelta":
+        """The delta of a module, its weight factorized.
+
+        Args:
+            name: The module.
+            weight: Gives its frozen weight.
+
+        Raises:
+            TargetMismatchError: No such target module.
+            FactorizationError: The SVD failed.
+        """
+        return ArtifactModuleDelta(self, name, self.factors(name, weight()))
 
     def factors(self, name: str, weight: QuantizedWeight | Tensor) -> Factors:
         """Factors of a module's weight.
@@ -238,3 +190,35 @@ class AdapterDeltas:
         left = left_factor(U.double(), S.double(), R, numerics, formula)
         rounding = torch.bfloat16 if numerics == "trainer" else None
         return LowRankDelta(left.float(), Vh.float(), rounding)
+
+    def parts_of(self, name: str, factors: Factors) -> TinyLoRAParts:
+        """ΔW of a module in PEFT's form: A = Vh, B = U · diag(S), P full.
+
+        Under fp32 numerics that is the very same delta: a product of two bf16 numbers is exact in
+        fp32.
+
+        Args:
+            name: The module.
+            factors: Factors of its weight.
+        """
+        U, S, Vh = (t.float() for t in bf16_factors(factors))
+        P = self.projections[self.index(name)].float()
+        full = P if self.resolved.formula == "full" else torch.diag_embed(P)
+        return TinyLoRAParts(A=Vh, B=U * S, P=full, group=0)
+
+
+@dataclass(frozen=True, eq=False)
+class ArtifactModuleDelta:
+    """The delta of one module, see :class:`tinylora.low_rank.ModuleDelta`."""
+
+    deltas: AdapterDeltas
+    name: str
+    factors: Factors
+
+    def low_rank(self) -> LowRankDelta:
+        """ΔW under the deltas' numerics."""
+        return self.deltas.delta_of(self.name, self.factors)
+
+    def parts(self) -> TinyLoRAParts:
+        """ΔW under fp32 numerics, taken apart."""
+        return self.deltas.parts_of(self.name, self.factors)

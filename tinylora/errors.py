@@ -3,13 +3,14 @@
 Every error is both the project's own and a standard type, so a caller may catch either::
 
     TinyLoRAError (Exception)
-    ├── ArtifactError (ValueError)           tiny_lora_v.pt cannot be used
-    │   ├── ArtifactUnreadableError          not a torch.save archive, or a damaged one
-    │   ├── UnsafeArtifactError              the pickle names something that is not data
+    ├── ArtifactError (ValueError)           tiny_lora_v.pt or a PEFT adapter cannot be used
+    │   ├── ArtifactUnreadableError          not of its file format, or damaged
+    │   ├── UnsafeArtifactError              a pickle that names something that is not data
     │   ├── ArtifactFieldError               a field is missing or has the wrong type
     │   └── ArtifactValueError               a field has the right type and an impossible value
     ├── ArtifactMissingError (FileNotFoundError)  no file at that path
     ├── TargetMismatchError (ValueError)     not the base that the artifact was trained on
+    ├── OptionsError (ValueError)            options that this adapter's dialect does not have
     ├── ProjectionError (ValueError)         the random stream cannot be reproduced as asked
     ├── QuantizedWeightError (ValueError)    4-bit tensors that do not fit together
     ├── FactorizationError (ArithmeticError) the SVD failed or its input is not finite
@@ -26,11 +27,11 @@ class ArtifactError(TinyLoRAError, ValueError):
 
 
 class ArtifactUnreadableError(ArtifactError):
-    """The file is not a ``torch.save`` archive, is truncated, or is damaged."""
+    """The file is not of the expected format, is too large, truncated or damaged."""
 
 
 class UnsafeArtifactError(ArtifactError):
-    """The file's pickle refers to code or types that an artifact never needs."""
+    """A pickle that refers to code or types that an artifact never needs."""
 
 
 class ArtifactFieldError(ArtifactError):
@@ -47,6 +48,10 @@ class ArtifactMissingError(TinyLoRAError, FileNotFoundError):
 
 class TargetMismatchError(TinyLoRAError, ValueError):
     """The base model does not have the modules that the artifact was trained on."""
+
+
+class OptionsError(TinyLoRAError, ValueError):
+    """Options that do not apply to an adapter of this dialect."""
 
 
 class ProjectionError(TinyLoRAError, ValueError):

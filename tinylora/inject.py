@@ -1,12 +1,12 @@
 """The restored model: a base with the adapter at run time.
 
-ΔW is never formed under fp32 numerics: y = base(x) + ((x Vhᵀ) Rᵀ) (U diag(S))ᵀ, work of rank r,
-differentiable in the shared vector. The base modules are wrapped and left untouched, so taking the
-wrappers off gives back the very same objects.
+The base modules are wrapped (see ``wrappers``) and left untouched, so taking the wrappers off gives
+back the very same objects.
 """
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -14,140 +14,33 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tinylora.adapter import Adapter, adapted_layers, deltas_of
 from tinylora.artifact import Artifact, Formula, Stream
-from tinylora.delta import (
-    AdapterDeltas,
-    DeltaOptions,
-    Numerics,
-    bf16_factors,
-    core_matrix,
-    left_factor,
-)
+from tinylora.delta import AdapterDeltas, ArtifactModuleDelta
 from tinylora.errors import RestoreError
 from tinylora.factor_store import FactorStore
-from tinylora.factors import Factors
+from tinylora.low_rank import ModuleDelta, ModuleDeltas
+from tinylora.options import DeltaOptions
 from tinylora.quantized_weight import QuantizedWeight
-from tinylora.targets import check_target_count, target_modules
+from tinylora.targets import target_modules
+from tinylora.wrappers import (
+    AdaptedLinear,
+    PeftTinyLoRALinear,
+    TinyLoRAGlobalParams,
+    TinyLoRALinear,
+)
 
 _log = logging.getLogger(__name__)
 
 _CONTAINER = "tiny_lora_params"
 
 
-class TinyLoRAGlobalParams(nn.Module):
-    """Holder of the shared vector, as in the trainer.
-
-    Args:
-        u_dim: Length u.
-        device: Device of the vector.
-        dtype: Its dtype; the trainer's is bf16.
-
-    Attributes:
-        global_v: Parameter ``[u]``, zeros at first, which leaves the base as it is.
-    """
-
-    def __init__(
-        self,
-        u_dim: int = 16,
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.bfloat16,
-    ) -> None:
-        super().__init__()
-        self.global_v = nn.Parameter(torch.zeros(u_dim, device=device, dtype=dtype))
-
-    def forward(self) -> Tensor:
-        """The vector."""
-        return self.global_v
-
-
-class TinyLoRALinear(nn.Module):
-    """A linear module and its TinyLoRA update.
-
-    Args:
-        base_layer: ``nn.Linear`` or bitsandbytes ``Linear4bit``; not changed.
-        global_params: Holder of the shared vector, shared by all wrappers.
-        factors: Leading factors of the base's weight.
-        projection: P of this module, ``[u, r, r]`` (full) or ``[u, r]`` (diagonal).
-        formula: Which formula.
-        numerics: ``fp32``, or ``trainer`` to form ΔW in bf16 as the trainer did.
-    """
-
-    US: Tensor
-    Vh: Tensor
-    P: Tensor
-    U: Tensor
-    S: Tensor
-
-    def __init__(
-        self,
-        base_layer: nn.Module,
-        global_params: TinyLoRAGlobalParams,
-        factors: Factors,
-        projection: Tensor,
-        formula: Formula,
-        numerics: Numerics = "fp32",
-    ) -> None:
-        super().__init__()
-        self.base_layer = base_layer
-        self.formula = formula
-        self.numerics = numerics
-        # a list, so that the shared holder is not registered once in every wrapper
-        self._shared = [global_params]
-        weight: Tensor = base_layer.weight  # type: ignore[assignment]
-        U, S, Vh = (t.to(weight.device).float() for t in bf16_factors(factors))
-        for name, tensor in {"U": U, "S": S, "Vh": Vh, "US": U * S}.items():
-            self.register_buffer(name, tensor, persistent=False)
-        self.register_buffer("P", projection.to(weight.device).float(), persistent=False)
-
-    @property
-    def weight(self) -> Tensor:
-        """The base's weight, for code that asks a linear module for its dtype or device."""
-        return self.base_layer.weight  # type: ignore[return-value]
-
-    @property
-    def bias(self) -> Tensor | None:
-        """The base's bias."""
-        return self.base_layer.bias  # type: ignore[return-value]
-
-    @property
-    def in_features(self) -> int:
-        """Columns of W."""
-        return self.Vh.shape[1]
-
-    @property
-    def out_features(self) -> int:
-        """Rows of W."""
-        return self.U.shape[0]
-
-    def delta(self) -> Tensor:
-        """ΔW, fp32 ``[out, in]``, differentiable in the shared vector."""
-        R = core_matrix(self._vector(), self.P, self.formula)
-        product = left_factor(self.U, self.S, R, self.numerics, self.formula) @ self.Vh
-        return product.to(torch.bfloat16).float() if self.numerics == "trainer" else product
-
-    def forward(self, x: Tensor) -> Tensor:
-        """``base(x) + x ΔWᵀ``, in the dtype of ``base(x)``.
-
-        Args:
-            x: ``[..., in]``.
-        """
-        base: Tensor = self.base_layer(x)
-        if self.numerics == "trainer":
-            return base + (x.to(torch.bfloat16) @ self.delta().to(torch.bfloat16).T).to(base.dtype)
-        R = core_matrix(self._vector(), self.P, self.formula)
-        update = ((x.float() @ self.Vh.T) @ R.T) @ self.US.T
-        return (base + update).to(base.dtype)
-
-    def _vector(self) -> Tensor:
-        return self._shared[0].global_v.to(self.Vh.device).float()
-
-
 class Restoration:
     """An adapter on a model; take it off with :meth:`remove`, or use it as a context manager.
 
     Attributes:
-        global_params: Holder of the vector; train it, or change it in place.
-        wrapped: Names of the wrapped modules, in the order of the random stream.
+        global_params: Holder of the trained numbers; train them, or change them in place.
+        wrapped: Names of the wrapped modules, in the adapter's order.
     """
 
     def __init__(
@@ -190,7 +83,7 @@ class Restoration:
 
 def restore(
     model: nn.Module,
-    artifact: Artifact,
+    artifact: Adapter,
     options: DeltaOptions | None = None,
     store: FactorStore | None = None,
     *,
@@ -203,8 +96,8 @@ def restore(
 
     Args:
         model: The base, plain or bitsandbytes 4-bit.
-        artifact: The artifact.
-        options: How to rebuild the deltas.
+        artifact: The adapter, of either dialect.
+        options: How to rebuild the deltas of upstream's dialect.
         store: Where factors are kept between runs; the exact SVD of a 3-billion-parameter base
             takes about 13 minutes on two cores, and nothing from a store.
         on_module: Called with each module's name after it is wrapped.
@@ -213,22 +106,21 @@ def restore(
         A handle that can take the adapter off again.
 
     Raises:
-        TargetMismatchError: The base has another number of target modules.
+        TargetMismatchError: The base has other target modules.
+        OptionsError: Options of upstream's dialect for a PEFT adapter.
         RestoreError: The model has an adapter already, or weights that cannot be read.
         QuantizedWeightError: A 4-bit weight is repacked or not quantized yet.
         FactorizationError: An SVD failed.
     """
     _refuse_adapted(model)
-    modules = target_modules(model)
-    names = [name for name, _ in modules]
-    check_target_count(artifact, names, type(model).__name__)
-    deltas = AdapterDeltas(artifact, names, options, store)
+    modules = adapted_layers(artifact, model, type(model).__name__)
+    deltas = deltas_of(artifact, [name for name, _ in modules], options, store)
     device = modules[0][1].weight.device
-    vector = artifact.global_v
-    global_params = TinyLoRAGlobalParams(artifact.u, device=device, dtype=vector.dtype)  # type: ignore[arg-type]
+    vectors = deltas.vectors if deltas.vectors.shape[0] > 1 else deltas.vectors[0]
+    holder = TinyLoRAGlobalParams(vectors.shape, device=device, dtype=vectors.dtype)  # type: ignore[arg-type]
     with torch.no_grad():
-        global_params.global_v.copy_(vector)
-    return _wrap(model, modules, deltas, global_params, on_module)
+        holder.global_v.copy_(vectors)
+    return _wrap(model, modules, deltas, holder, on_module)
 
 
 def apply_tiny_lora(
@@ -285,28 +177,39 @@ def apply_tiny_lora(
 def _wrap(
     model: nn.Module,
     modules: list[tuple[str, nn.Module]],
-    deltas: AdapterDeltas,
+    deltas: ModuleDeltas,
     global_params: TinyLoRAGlobalParams,
     on_module: Callable[[str], None] | None,
 ) -> Restoration:
     wrappers: dict[str, nn.Module] = {}
-    for index, (name, module) in enumerate(modules):
-        wrappers[name] = TinyLoRALinear(
-            module,
-            global_params,
-            deltas.factors(name, readable_weight(name, module)),
-            deltas.projections[index],
-            deltas.resolved.formula,
-            deltas.resolved.numerics,
-        )
+    for name, module in modules:
+        delta = deltas.module(name, partial(readable_weight, name, module))
+        wrappers[name] = _wrapper(module, global_params, delta)
         if on_module is not None:
             on_module(name)
     # only now touch the model: a failure above leaves it as it was
     for name, wrapper in wrappers.items():
         _set_module(model, name, wrapper)
     setattr(model, _CONTAINER, global_params)
-    _log.info("restored %d modules with %s", len(wrappers), deltas.resolved)
+    _log.info("restored %d modules", len(wrappers))
     return Restoration(model, global_params, wrappers)
+
+
+def _wrapper(
+    module: nn.Module, global_params: TinyLoRAGlobalParams, delta: ModuleDelta
+) -> AdaptedLinear:
+    """Upstream's wrapper where its roundings can be asked for, else the general one."""
+    if not isinstance(delta, ArtifactModuleDelta):
+        return PeftTinyLoRALinear(module, global_params, delta.parts())
+    deltas = delta.deltas
+    return TinyLoRALinear(
+        module,
+        global_params,
+        delta.factors,
+        deltas.projections[deltas.index(delta.name)],
+        deltas.resolved.formula,
+        deltas.resolved.numerics,
+    )
 
 
 def readable_weight(name: str, module: nn.Module) -> QuantizedWeight | Tensor:
@@ -332,7 +235,7 @@ def readable_weight(name: str, module: nn.Module) -> QuantizedWeight | Tensor:
 
 
 def _refuse_adapted(model: nn.Module) -> None:
-    if any(isinstance(module, TinyLoRALinear) for module in model.modules()):
+    if any(isinstance(module, AdaptedLinear) for module in model.modules()):
         raise RestoreError(
             f"{type(model).__name__} carries a TinyLoRA adapter already; remove it first"
         )

@@ -1,5 +1,6 @@
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,12 +12,21 @@ from exporter.errors import CheckpointError, CheckpointMissingError, PlanError
 from exporter.formats import FORMATS, format_named
 from exporter.plan import LinearUnit, LoraUnit, TensorUnit, build_plan
 from exporter.shard_writer import file_bytes
+from tinylora import AdapterSizes
+
+SIZES = AdapterSizes(rank=2, u=8, groups=1, capped=False)
 
 
 def plan_of(base, format="nf4", **options):
     checkpoint = open_checkpoint(base)
     architecture = read_architecture(checkpoint.path, checkpoint.config)
-    return build_plan(checkpoint, architecture, format_named(format), rank=2, **options)
+    return build_plan(
+        checkpoint,
+        architecture,
+        format_named(format),
+        sizes=SIZES,
+        **options,
+    )
 
 
 def units(plan, kind):
@@ -181,8 +191,8 @@ def test_a_rank_above_the_smallest_weight(base):
     checkpoint = open_checkpoint(base)
     architecture = read_architecture(checkpoint.path, checkpoint.config)
     with pytest.raises(PlanError, match="no SVD cut at rank 33"):
-        build_plan(checkpoint, architecture, format_named("nf4"), rank=33)
-    build_plan(checkpoint, architecture, format_named("nf4"), rank=32)
+        build_plan(checkpoint, architecture, format_named("nf4"), sizes=replace(SIZES, rank=33))
+    build_plan(checkpoint, architecture, format_named("nf4"), sizes=replace(SIZES, rank=32))
 
 
 def test_a_packed_weight_that_the_architecture_does_not_have(base_4bit, tmp_path):

@@ -1,0 +1,281 @@
+"""PEFT's dialect, against adapters that PEFT itself made and its own get_delta_weight."""
+
+import json
+
+import pytest
+import torch
+from peft import TinyLoraConfig, get_peft_model
+from safetensors.torch import load_file, save_file
+from torch import nn
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+from tinylora import (
+    DeltaOptions,
+    PeftTinyLoRALinear,
+    adapted_layers,
+    deltas_of,
+    load_adapter,
+    load_peft_adapter,
+    restore,
+)
+from tinylora.errors import (
+    ArtifactFieldError,
+    ArtifactMissingError,
+    ArtifactUnreadableError,
+    ArtifactValueError,
+    OptionsError,
+    TargetMismatchError,
+    UnsafeArtifactError,
+)
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning"),  # from peft
+    # what PEFT says whenever P is not stored
+    pytest.mark.filterwarnings("ignore:Specified to not (save|load) .*projection:UserWarning"),
+    pytest.mark.filterwarnings("ignore:Specified to not load tinylora_P:UserWarning"),
+]
+IDS = torch.arange(2, 26).view(2, 12)
+TARGETS = ["q_proj", "k_proj", "down_proj"]
+
+
+def plain(directory, dtype=torch.float32):
+    return AutoModelForCausalLM.from_pretrained(directory, dtype=dtype)
+
+
+def peft_model(base, dtype=torch.float32, **changes):
+    settings = {
+        "r": 2, "u": 5, "weight_tying": 0.5, "projection_seed": 11, "target_modules": TARGETS,
+        "task_type": "CAUSAL_LM",
+    }  # fmt: skip
+    model = get_peft_model(plain(base, dtype), TinyLoraConfig(**(settings | changes)))
+    generator = torch.Generator().manual_seed(3)
+    for vector in model.base_model.tinylora_v["default"].values():
+        vector.data.copy_(torch.randn(vector.shape, generator=generator) * 0.02)
+    return model.eval()
+
+
+@pytest.fixture
+def saved(tiny_base, tmp_path):
+    """``saved(**config) -> (directory, the PEFT model that was saved there)``."""
+
+    def make(dtype=torch.float32, **changes):
+        model = peft_model(tiny_base, dtype, **changes)
+        model.save_pretrained(tmp_path / "adapter", save_embedding_layers=False)
+        return tmp_path / "adapter", model
+
+    return make
+
+
+def layers_of(model):
+    inner = model.base_model.model
+    return {n: m for n, m in inner.named_modules() if hasattr(m, "get_delta_weight")}
+
+
+def weight_is_not_needed():
+    raise AssertionError("A and B are stored")
+
+
+def assert_same_deltas(directory, model, tiny_base):
+    adapter = load_adapter(directory)
+    base = plain(tiny_base)
+    names = [name for name, _ in adapted_layers(adapter, base, "the base")]
+    deltas, layers = deltas_of(adapter, names), layers_of(model)
+    assert names == list(layers)  # PEFT's own order decides groups and seeds
+    for name, layer in layers.items():
+        wanted = layer.get_delta_weight("default").detach().double()
+        found = deltas.module(name, weight_is_not_needed).low_rank()
+        assert found.left.dtype == found.right.dtype == torch.float32
+        assert wanted.norm() > 0
+        assert (found.dense().double() - wanted).norm() <= 1e-6 * wanted.norm(), name
+
+
+@pytest.mark.parametrize("save_projection", [True, False])
+@pytest.mark.parametrize("weight_tying", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize(("r", "u"), [(1, 1), (1, 5), (2, 16), (4, 1), (4, 5), (4, 16)])
+def test_deltas_equal_pefts(saved, tiny_base, r, u, weight_tying, save_projection):
+    options = {"r": r, "u": u, "weight_tying": weight_tying, "save_projection": save_projection}
+    directory, model = saved(**options)
+    assert_same_deltas(directory, model, tiny_base)
+    adapter = load_peft_adapter(directory)
+    assert adapter.vectors.shape == ({0.0: 6, 0.5: 3, 1.0: 1}[weight_tying], u)
+
+
+@pytest.mark.parametrize("weight_tying", [0.1, 0.3, 0.75, 0.9])
+def test_uneven_groups(saved, tiny_base, weight_tying):
+    """14 modules in 13, 10, 4 (halves round to even) and 1 groups, the last ones the largest."""
+    directory, model = saved(weight_tying=weight_tying, target_modules="all-linear")
+    assert_same_deltas(directory, model, tiny_base)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_seeded_projection_is_rounded_as_the_training_layer_was(saved, tiny_base, dtype):
+    directory, model = saved(dtype, save_projection=False)
+    assert_same_deltas(directory, model, tiny_base)
+
+
+def test_a_side_shorter_than_r(saved, tiny_base):
+    directory, model = saved(r=100, u=2, save_projection=False)  # k_proj is 64 x 128
+    assert_same_deltas(directory, model, tiny_base)
+    k_proj = next(s for n, s in load_peft_adapter(directory).shapes.items() if "k_proj" in n)
+    assert k_proj == (64, 128, 64)
+
+
+@pytest.mark.parametrize("weight_tying", [0.0, 0.5, 1.0])
+def test_restored_logits_equal_pefts(saved, tiny_base, weight_tying):
+    directory, model = saved(weight_tying=weight_tying, save_projection=False)
+    base = plain(tiny_base)
+    before = dict(base.named_modules())
+    with torch.no_grad():
+        plain_logits, wanted = base(IDS).logits, model(IDS).logits
+        with restore(base, load_adapter(directory)) as restoration:
+            assert isinstance(base.get_submodule(restoration.wrapped[0]), PeftTinyLoRALinear)
+            found = base(IDS).logits
+        assert torch.equal(base(IDS).logits, plain_logits)
+    assert all(module is before[name] for name, module in base.named_modules())
+    change = (wanted - plain_logits).norm()
+    assert change > 1e-2
+    assert (found - wanted).norm() < 1e-5 * change
+
+
+def test_restoring_on_a_4bit_base_which_peft_cannot(saved, tiny_base):
+    directory, model = saved()
+    settings = BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.float32
+    )
+    base = AutoModelForCausalLM.from_pretrained(
+        tiny_base, dtype=torch.bfloat16, quantization_config=settings
+    )
+    restoration = restore(base, load_adapter(directory))
+    for name in restoration.wrapped:
+        wanted = layers_of(model)[name].get_delta_weight("default")
+        assert (base.get_submodule(name).delta() - wanted).norm() <= 1e-6 * wanted.norm()
+
+
+def test_gradients_reach_each_modules_own_vector(saved, tiny_base):
+    directory, model = saved(weight_tying=0.5)
+    base = plain(tiny_base).requires_grad_(False)
+    vector = restore(base, load_adapter(directory)).global_params.global_v
+    base(IDS, labels=IDS).loss.backward()
+    model(IDS, labels=IDS).loss.backward()
+    theirs = model.base_model.tinylora_v["default"]
+    wanted = torch.stack([theirs[str(group)].grad for group in range(3)])
+    assert (vector.grad - wanted).norm() <= 1e-4 * wanted.norm()
+
+
+def test_options_of_the_other_dialect_are_refused(saved, tiny_base):
+    adapter = load_adapter(saved()[0])
+    for options in ({"formula": "full"}, {"rng": "cpu"}, {"svd": "fast"}, {"numerics": "trainer"}):
+        with pytest.raises(OptionsError, match=next(iter(options))):
+            restore(plain(tiny_base), adapter, DeltaOptions(**options))
+
+
+# --- bases that do not fit ----------------------------------------------------------------------
+
+
+def test_other_bases_are_refused(saved, tiny_base):
+    adapter = load_adapter(saved()[0])
+    base = plain(tiny_base)
+    base.model.layers[1].mlp.down_proj = nn.Linear(100, 128)
+    with pytest.raises(TargetMismatchError, match=r"layers\.1\.mlp\.down_proj is 128 x 100"):
+        restore(base, adapter)
+    base.model.layers = base.model.layers[:1]
+    with pytest.raises(TargetMismatchError, match=r"no module model\.layers\.1"):
+        restore(base, adapter)
+
+
+@pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`:UserWarning")  # from peft
+def test_embeddings_and_a_tied_head_are_refused(saved, tiny_base):
+    directory, _ = saved(target_modules=["embed_tokens"])
+    with pytest.raises(TargetMismatchError, match="embed_tokens is a Embedding"):
+        restore(plain(tiny_base), load_adapter(directory))
+    directory, _ = saved(target_modules=["lm_head"])
+    config = plain(tiny_base).config
+    for device in ("cpu", "meta"):
+        with torch.device(device):
+            base = AutoModelForCausalLM.from_config(config)
+        with pytest.raises(TargetMismatchError, match="lm_head is tied"):
+            adapted_layers(load_adapter(directory), base, "the base")
+
+
+# --- hostile and damaged files ------------------------------------------------------------------
+
+A_KEY = "base_model.model.model.layers.0.self_attn.q_proj.tinylora_A"
+P_KEY, V_KEY = A_KEY[:-1] + "P", "base_model.tinylora_v.1"
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "error", "words"),
+    [
+        ("peft_type", "LORA", ArtifactFieldError, "LORA"),
+        ("r", 0, ArtifactValueError, "r = 0"),
+        ("r", True, ArtifactFieldError, "whole number"),
+        ("r", 3, ArtifactFieldError, "tinylora_A.*with r = 3"),
+        ("u", 10**6, ArtifactValueError, "u = 1000000"),
+        ("u", 6, ArtifactFieldError, r"tinylora_P.*u = 6"),
+        ("weight_tying", 1.5, ArtifactValueError, "weight_tying = 1.5"),
+        ("weight_tying", float("nan"), ArtifactValueError, "weight_tying = nan"),
+        ("weight_tying", 0.0, ArtifactFieldError, r"tinylora_v\.3' is missing"),
+        ("weight_tying", 1.0, ArtifactFieldError, r"tinylora_v\.1' belongs to no module"),
+        ("projection_seed", 2**64, ArtifactValueError, "projection_seed"),
+        ("save_projection", False, ArtifactFieldError, "tinylora_P' is there"),
+        ("save_projection", None, ArtifactFieldError, "save_projection is None"),
+        ("bias", "all", ArtifactValueError, "bias = 'all'"),
+        ("modules_to_save", ["lm_head"], ArtifactValueError, "modules_to_save"),
+        ("fan_in_fan_out", True, ArtifactValueError, "fan_in_fan_out"),
+        ("use_dora", True, ArtifactValueError, "use_dora"),
+        ("base_model_name_or_path", 3, ArtifactFieldError, "base_model_name_or_path"),
+    ],
+)
+def test_bad_configurations(saved, field, value, error, words):
+    directory, _ = saved()
+    file = directory / "adapter_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {field: value}))
+    with pytest.raises(error, match=words):
+        load_adapter(directory)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "error", "words"),
+    [
+        (A_KEY, None, ArtifactFieldError, "tinylora_A' is missing"),
+        (A_KEY, torch.zeros(2, 3, 4), ArtifactFieldError, r"tinylora_A' has shape \[2, 3, 4\]"),
+        (A_KEY, torch.zeros(2, 128, dtype=torch.int8), ArtifactFieldError, "dtype I8"),
+        (A_KEY, torch.full((2, 128), torch.nan), ArtifactValueError, "tinylora_A' has non-finite"),
+        (P_KEY, None, ArtifactFieldError, "tinylora_P' is missing"),
+        (P_KEY, torch.zeros(5, 2), ArtifactFieldError, r"tinylora_P' has shape \[5, 2\]"),
+        (V_KEY, None, ArtifactFieldError, r"tinylora_v\.1' is missing"),
+        (V_KEY, torch.zeros(4), ArtifactFieldError, r"tinylora_v\.1' has shape \[4\]"),
+        (V_KEY, torch.full((5,), torch.inf), ArtifactValueError, r"tinylora_v\.1' has non-finite"),
+        ("base_model.model.lm_head.weight", torch.zeros(2), ArtifactFieldError, "no part of"),
+    ],
+)
+def test_bad_tensors(saved, key, value, error, words):
+    directory, _ = saved()
+    tensors = load_file(directory / "adapter_model.safetensors") | {key: value}
+    kept = {name: tensor for name, tensor in tensors.items() if tensor is not None}
+    save_file(kept, directory / "adapter_model.safetensors")
+    with pytest.raises(error, match=words):
+        load_adapter(directory)
+
+
+def test_files_that_are_not_read(saved):
+    directory, _ = saved()
+    weights, config = directory / "adapter_model.safetensors", directory / "adapter_config.json"
+    whole = weights.read_bytes()
+    for length in (0, 4, 100, len(whole) - 1):
+        weights.write_bytes(whole[:length])
+        with pytest.raises(ArtifactUnreadableError, match=r"adapter_model\.safetensors"):
+            load_adapter(directory)
+    weights.rename(directory / "adapter_model.bin")
+    with pytest.raises(UnsafeArtifactError, match="pickle"):
+        load_adapter(directory)
+    (directory / "adapter_model.bin").unlink()
+    with pytest.raises(ArtifactMissingError, match=r"adapter_model\.safetensors"):
+        load_adapter(directory)
+    for text in ("{", "[" * 100_000, "[]", " " * (1 << 20) + "{}"):
+        config.write_text(text)
+        with pytest.raises((ArtifactUnreadableError, ArtifactFieldError), match="adapter_config"):
+            load_adapter(directory)
+    config.unlink()
+    with pytest.raises(ArtifactMissingError, match="adapter_config"):
+        load_adapter(directory)
