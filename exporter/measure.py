@@ -4,10 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
 from torch import Tensor
 
-from exporter.checkpoint import Checkpoint
+from exporter.checkpoint import TORCH_DTYPES, Checkpoint, checked_data_file
 from exporter.fidelity import ErrorSums, ModuleFidelity, sums_of, sums_without_change
 from exporter.fold import FoldRecord, ground_weight, seen_weight
 from exporter.plan import LinearUnit, LoraUnit, lora_names
@@ -70,5 +69,8 @@ def _measure_4bit(
 
 
 def _read(file: Path, unit: LinearUnit | LoraUnit) -> dict[str, Tensor]:
-    with safe_open(file, framework="pt", device="cpu") as opened:
-        return {spec.name: opened.get_tensor(spec.name) for spec in unit.outputs}
+    opened = checked_data_file(file)
+    return {
+        spec.name: opened.read(spec.name, TORCH_DTYPES[spec.dtype], spec.shape or (-1,))
+        for spec in unit.outputs
+    }

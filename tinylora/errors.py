@@ -12,6 +12,7 @@ Every error is both the project's own and a standard type, so a caller may catch
     ├── TargetMismatchError (ValueError)     not the base that the artifact was trained on
     ├── ProjectionError (ValueError)         the random stream cannot be reproduced as asked
     ├── QuantizedWeightError (ValueError)    4-bit tensors that do not fit together
+    ├── FactorStoreError (OSError)           the directory of kept factors cannot be used
     ├── FactorizationError (ArithmeticError) the SVD failed or its input is not finite
     └── RestoreError (RuntimeError)          the adapter cannot be put on this model
 """
@@ -55,6 +56,10 @@ class ProjectionError(TinyLoRAError, ValueError):
 
 class QuantizedWeightError(TinyLoRAError, ValueError):
     """Tensors of a 4-bit weight are missing, misshapen or inconsistent."""
+
+
+class FactorStoreError(TinyLoRAError, OSError):
+    """Factors cannot be written to their store, or read from it."""
 
 
 class FactorizationError(TinyLoRAError, ArithmeticError):
