@@ -10,6 +10,7 @@ Every error is both the project's own and a standard type, so a caller may catch
     │   └── ArtifactValueError               a field has the right type and an impossible value
     ├── ArtifactMissingError (FileNotFoundError)  no file at that path
     ├── TargetMismatchError (ValueError)     not the base that the artifact was trained on
+    │   └── FusedProjectionError             several projections of it share one weight
     ├── ProjectionError (ValueError)         the random stream cannot be reproduced as asked
     ├── QuantizedWeightError (ValueError)    4-bit tensors that do not fit together
     ├── FactorStoreError (OSError)           the directory of kept factors cannot be used
@@ -48,6 +49,10 @@ class ArtifactMissingError(TinyLoRAError, FileNotFoundError):
 
 class TargetMismatchError(TinyLoRAError, ValueError):
     """The base model does not have the modules that the artifact was trained on."""
+
+
+class FusedProjectionError(TargetMismatchError):
+    """The base keeps several projections, or those of several experts, in one weight."""
 
 
 class ProjectionError(TinyLoRAError, ValueError):
