@@ -1,4 +1,4 @@
-"""Reading a base checkpoint: headers first, tensors from the memory map when they are needed.
+"""Reading a base checkpoint: headers first, tensors when they are needed.
 
 Two kinds are read, each in one ``model.safetensors`` or in shards named by
 ``model.safetensors.index.json``: 16/32-bit floating point, and bitsandbytes 4-bit, where the
@@ -18,7 +18,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from exporter.data_file import DataFile, open_data_file
 from exporter.errors import CheckpointError, CheckpointMissingError
+from exporter.io_errors import reading
 from tinylora import QuantizedWeight
 
 SINGLE_FILE = "model.safetensors"
@@ -69,6 +71,7 @@ class Checkpoint:
         path: Its directory.
         config: ``config.json``.
         shards: Its weight files, in the order of their names.
+        files: Where the tensors of each weight file lie.
         tensors: Header of every tensor.
         parts: For each packed 4-bit weight, the names of its scales, code books and state.
         is_4bit: Whether its linear layers are stored as bitsandbytes 4-bit weights.
@@ -77,32 +80,29 @@ class Checkpoint:
     path: Path
     config: Mapping[str, Any]
     shards: tuple[str, ...]
+    files: Mapping[str, DataFile]
     tensors: Mapping[str, TensorHeader]
     parts: Mapping[str, tuple[str, ...]]
     is_4bit: bool
 
     def read(self, name: str) -> Tensor:
-        """One tensor, on the CPU, backed by the file's memory map.
+        """One tensor, on the CPU, in memory of its own.
 
         Raises:
             CheckpointError: There is no such tensor, or its file cannot be read.
         """
-        return self.read_all((name,))[name]
+        header = self._header(name)
+        return self.files[header.file].read(name, header.torch_dtype, header.shape)
 
-    def read_all(self, names: tuple[str, ...]) -> dict[str, Tensor]:
-        """Several tensors by name; see :meth:`read`."""
-        tensors: dict[str, Tensor] = {}
-        for file in dict.fromkeys(self._header(name).file for name in names):
-            with _opened(self.path / file) as opened:
-                for name in names:
-                    if self.tensors[name].file == file:
-                        tensors[name] = opened.get_tensor(name)
-        return tensors
+    def chunks(self, name: str, elements: int) -> Iterator[Tensor]:
+        """One tensor, flat, in pieces of at most ``elements``; see :meth:`read`."""
+        header = self._header(name)
+        return self.files[header.file].chunks(name, header.torch_dtype, elements)
 
     def read_4bit(self, module: str) -> QuantizedWeight:
         """The 4-bit weight of a linear layer, as stored."""
-        prefix = f"{module}.weight"
-        return QuantizedWeight.from_tensors(prefix, self.read_all(self.names_4bit(module)))
+        tensors = {name: self.read(name) for name in self.names_4bit(module)}
+        return QuantizedWeight.from_tensors(f"{module}.weight", tensors)
 
     def names_4bit(self, module: str) -> tuple[str, ...]:
         """Names of the tensors of one 4-bit weight, the packed codes first."""
@@ -143,8 +143,11 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
         raise CheckpointMissingError(f"{path}: no such directory; expected a base checkpoint")
     config = read_json(path / "config.json")
     shards, weight_map = _shards(path)
+    files: dict[str, DataFile] = {}
     tensors: dict[str, TensorHeader] = {}
     for shard in shards:
+        # before anything else is read: what changes from here on is noticed
+        files[shard] = checked_data_file(path / shard)
         for header in read_headers(path / shard):
             if header.name in tensors:
                 raise CheckpointError(
@@ -158,7 +161,20 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
                 f"{path / INDEX_FILE}: says that {name!r} is in {shard}, but it is not; download "
                 "the base again"
             )
-    return Checkpoint(path, config, shards, tensors, _parts(tensors), _is_4bit(path, config))
+    parts, is_4bit = _parts(tensors), _is_4bit(path, config)
+    return Checkpoint(path, config, shards, files, tensors, parts, is_4bit)
+
+
+def checked_data_file(file: Path) -> DataFile:
+    """Where the tensors of a file lie, after safetensors itself has found its header in order.
+
+    Raises:
+        CheckpointError: The file is damaged.
+        CheckpointMissingError: It is not there.
+        CheckpointUnreadableError: It cannot be read.
+    """
+    with _opened(file):
+        return open_data_file(file)
 
 
 def read_headers(file: Path) -> list[TensorHeader]:
@@ -187,15 +203,14 @@ def read_json(path: Path) -> dict[str, Any]:
 
     Raises:
         CheckpointMissingError: There is no such file.
+        CheckpointUnreadableError: It cannot be read.
         CheckpointError: It is not a JSON object.
     """
+    with reading(path):
+        raw = path.read_bytes()
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise CheckpointMissingError(
-            f"{path}: no such file; is the checkpoint complete?"
-        ) from error
-    except (OSError, ValueError) as error:
+        content = json.loads(raw)
+    except ValueError as error:
         raise CheckpointError(f"{path}: cannot be read as JSON ({error})") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: holds a {type(content).__name__}, expected an object")
@@ -203,8 +218,12 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def file_sha256(path: Path) -> str:
-    """Hex SHA-256 of a file's content."""
-    with path.open("rb") as file:
+    """Hex SHA-256 of a file's content.
+
+    Raises:
+        CheckpointUnreadableError: It cannot be read.
+    """
+    with reading(path), path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -213,11 +232,9 @@ def _opened(file: Path) -> Iterator[Any]:
     if not file.is_file():
         raise CheckpointMissingError(f"{file}: no such weight file; download the base again")
     try:
-        with safe_open(file, framework="pt", device="cpu") as opened:
+        with reading(file), safe_open(file, framework="pt", device="cpu") as opened:
             yield opened
-    except (SafetensorError, OSError) as error:
-        if isinstance(error, CheckpointMissingError):
-            raise
+    except SafetensorError as error:
         raise CheckpointError(
             f"{file}: not a readable safetensors file ({error}); download it again"
         ) from error

@@ -21,6 +21,7 @@ from exporter.config_files import (
 )
 from exporter.fidelity import FidelityReport
 from exporter.formats import Format
+from exporter.io_errors import reading
 from exporter.manifest import SUMS_FILE, Provenance, build_manifest, digest_files, sums_text
 from exporter.model_card import CARD_FILE, model_card, read_license
 from exporter.plan import ADAPTER_WEIGHTS, ExportPlan
@@ -69,15 +70,18 @@ def write_documents(inputs: DocumentInputs, workspace: Workspace) -> None:
     """Write configuration, carried files, measures, model card, manifest and digests.
 
     Raises:
-        DiskFullError: There is no room.
+        OutputWriteError: There is no room, or they cannot be written.
+        CheckpointUnreadableError: A file of the base cannot be read.
     """
-    for name, path in base_files(inputs.layout, inputs.base.path).items():
+    with reading(inputs.base.path):
+        carried = base_files(inputs.layout, inputs.base.path)
+        license_ = read_license(inputs.base.path)
+    for name, path in carried.items():
         workspace.copy(path, name)
     _write_configs(inputs, workspace)
     measures = inputs.fidelity.as_dict()
     workspace.write_text("fidelity.json", json.dumps(measures, indent=2, allow_nan=False) + "\n")
     workspace.write_text("fidelity.csv", _csv(measures["modules"]))
-    license_ = read_license(inputs.base.path)
     card = model_card(inputs.layout, inputs.provenance, inputs.fidelity, license_, inputs.warnings)
     workspace.write_text(CARD_FILE, card)
     manifest = build_manifest(
@@ -98,7 +102,10 @@ def _write_configs(inputs: DocumentInputs, workspace: Workspace) -> None:
     if layout.weights != "none":
         text = config_text(base, layout, inputs.plan.kept)
         source = base.path / CONFIG_FILE
-        workspace.write_bytes(CONFIG_FILE, source.read_bytes() if text is None else text.encode())
+        if text is None:
+            workspace.copy(source, CONFIG_FILE)
+        else:
+            workspace.write_text(CONFIG_FILE, text)
         weights = [header for header in inputs.headers if header.file != ADAPTER_WEIGHTS]
         if len({header.file for header in weights}) > 1:
             workspace.write_text(INDEX_FILE, index_text(weights))

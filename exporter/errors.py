@@ -6,13 +6,15 @@ Every error is both the project's own and a standard type::
     └── ExportError
         ├── RequestError (ValueError)              options that contradict each other
         ├── CheckpointError (ValueError)           the base cannot be used
-        │   └── CheckpointMissingError (FileNotFoundError)   a file of it is not there
+        │   ├── CheckpointMissingError (FileNotFoundError)   a file of it is not there
+        │   └── CheckpointUnreadableError (OSError)          a file of it cannot be read just now
         ├── PlanError (ValueError)                 base, artifact and format do not fit together
         ├── FoldError (ArithmeticError)            a weight is not finite, before or after
         ├── WriterError (RuntimeError)             what was written is not what was planned
         ├── OutputExistsError (FileExistsError)    the output directory is already there
         ├── OutputBusyError (RuntimeError)         another export is writing the same output
-        ├── DiskFullError (OSError)                no room for the output
+        ├── OutputWriteError (OSError)             the output cannot be written
+        │   └── DiskFullError                      no room for it
         ├── CaptureError (RuntimeError)            the stored weights keep too little of the delta
         ├── PromptError (ValueError)               a file of prompts cannot be used
         ├── TargetResidualError (RuntimeError)     no allowed format keeps as much as was asked
@@ -38,6 +40,10 @@ class CheckpointMissingError(CheckpointError, FileNotFoundError):
     """The base directory, or a file that it needs, is not there."""
 
 
+class CheckpointUnreadableError(CheckpointError, OSError):
+    """A file of the base is there but cannot be read just now, or changes while it is read."""
+
+
 class PlanError(ExportError, ValueError):
     """Base, artifact and format do not fit together."""
 
@@ -58,7 +64,11 @@ class OutputBusyError(ExportError, RuntimeError):
     """Another export is writing the same output right now."""
 
 
-class DiskFullError(ExportError, OSError):
+class OutputWriteError(ExportError, OSError):
+    """The output cannot be written: no permission, a read-only or failing file system."""
+
+
+class DiskFullError(OutputWriteError):
     """There is no room for the output."""
 
 

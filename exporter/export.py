@@ -14,7 +14,13 @@ from exporter.architecture import Architecture, read_architecture
 from exporter.checkpoint import Checkpoint, file_sha256, open_checkpoint, read_headers
 from exporter.config_files import ADAPTER_CONFIG_FILE
 from exporter.documents import DocumentInputs, base_files, write_documents
-from exporter.errors import CaptureError, CheckpointError, DiskFullError, WriterError
+from exporter.errors import (
+    CaptureError,
+    CheckpointError,
+    CheckpointUnreadableError,
+    OutputWriteError,
+    WriterError,
+)
 from exporter.factorize import rebuild_deltas
 from exporter.fidelity import FidelityReport, ModuleFidelity, Verdict
 from exporter.fold import (
@@ -25,6 +31,7 @@ from exporter.fold import (
     tiny_tensors,
     vector_tensors,
 )
+from exporter.io_errors import reading
 from exporter.manifest import Provenance, collect_provenance, digest_files
 from exporter.measure import measure_module
 from exporter.plan import (
@@ -52,6 +59,7 @@ from tinylora import (
     load_adapter,
 )
 from tinylora.adapter import Adapter
+from tinylora.errors import FactorStoreError
 
 _log = logging.getLogger(__name__)
 
@@ -128,8 +136,8 @@ def export(
 
     Raises:
         TinyLoRAError: See :mod:`exporter.errors` and :mod:`tinylora.errors`; no output directory
-            is left then. After a full disk or an interruption the working directory stays, and the
-            same call goes on where it stopped.
+            is left then. After an interruption, and where reading or writing failed, the working
+            directory stays, and the same call goes on where it stopped.
     """
     check_request(request)
     check_replaceable(request.out, request.overwrite)
@@ -138,8 +146,8 @@ def export(
     try:
         report = _run(job, workspace, progress or _ignore)
         workspace.publish(request.overwrite)
-    except (KeyboardInterrupt, DiskFullError):
-        raise
+    except (KeyboardInterrupt, OutputWriteError, CheckpointUnreadableError, FactorStoreError):
+        raise  # what is finished stays for the next run
     except Exception:
         workspace.discard()
         raise
@@ -178,8 +186,9 @@ def _prepare(request: ExportRequest) -> _Job:
 
 def _run(job: _Job, workspace: Workspace, progress: Callable[[Progress], None]) -> ExportReport:
     layout = job.request.layout
-    carried = base_files(layout, job.base.path)
-    workspace.check_room(job.plan.max_bytes + sum(p.stat().st_size for p in carried.values()))
+    with reading(job.base.path):
+        carried = sum(p.stat().st_size for p in base_files(layout, job.base.path).values())
+    workspace.check_room(job.plan.max_bytes + carried)
     steps = _Steps(progress, 3 * len(job.plan.expected))
     finished = [_make_file(job, file, workspace, steps) for file in job.plan.files]
     fidelity = _fidelity(job, finished, workspace)

@@ -58,8 +58,7 @@ def tensor_chunks(unit: TensorUnit, base: Checkpoint) -> Iterator[Tensor]:
     Raises:
         FoldError: It is not finite, or does not fit the output dtype.
     """
-    flat = base.read(unit.name).reshape(-1)
-    for chunk in torch.split(flat, _ELEMENTS_AT_ONCE):
+    for chunk in base.chunks(unit.name, _ELEMENTS_AT_ONCE):
         check_finite(chunk, unit.name, base)
         for dtype in unit.casts:
             chunk = _cast(chunk, dtype, unit.name)

@@ -4,11 +4,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
 from torch import Tensor
 
 from exporter.adapter_units import TinyUnit, tiny_names, vector_name
-from exporter.checkpoint import Checkpoint
+from exporter.checkpoint import Checkpoint, checked_data_file, read_headers
 from exporter.fidelity import ErrorSums, ModuleFidelity, sums_of, sums_without_change
 from exporter.fold import FoldRecord, ground_weight, seen_weight
 from exporter.plan import LinearUnit, LoraUnit, ModuleUnit, lora_names
@@ -84,5 +83,8 @@ def _tiny_delta(
 
 def read_tensors(file: Path, names: Sequence[str]) -> dict[str, Tensor]:
     """Tensors of a finished file, by name."""
-    with safe_open(file, framework="pt", device="cpu") as opened:
-        return {name: opened.get_tensor(name) for name in names}
+    opened = checked_data_file(file)
+    headers = {header.name: header for header in read_headers(file)}
+    return {
+        name: opened.read(name, headers[name].torch_dtype, headers[name].shape) for name in names
+    }

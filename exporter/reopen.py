@@ -5,9 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
 
-from exporter.checkpoint import read_headers
+from exporter.checkpoint import STATE_MARK, TensorHeader, checked_data_file, read_headers
 from exporter.errors import WriterError
 from exporter.shard_writer import TensorSpec
 
@@ -46,21 +45,23 @@ def file_problems(
         if header.dtype != dtype or (shape is not None and header.shape != tuple(shape)):
             found = f"{header.dtype} {list(header.shape)}"
             problems.append(f"tensor {name!r} is {found}, expected {dtype} {shape}")
-    return sorted(problems) + _bad_values(path, sorted(planned.keys() & headers.keys()))
+    return sorted(problems) + _bad_values(
+        path, [headers[n] for n in sorted(planned.keys() & headers)]
+    )
 
 
-def _bad_values(path: Path, names: Sequence[str]) -> list[str]:
+def _bad_values(path: Path, headers: Sequence[TensorHeader]) -> list[str]:
     problems = []
-    with safe_open(path, framework="pt", device="cpu") as opened:
-        for name in names:
-            tensor = opened.get_tensor(name)
-            if ".quant_state.bitsandbytes__" in name:
-                problems += _bad_state(name, bytes(tensor.tolist()))
-            elif tensor.dtype.is_floating_point and not all(
-                bool(torch.isfinite(part).all())
-                for part in torch.split(tensor.reshape(-1), _ELEMENTS_AT_ONCE)
-            ):
-                problems.append(f"tensor {name!r} has non-finite values")
+    opened = checked_data_file(path)
+    for header in headers:
+        name, dtype = header.name, header.torch_dtype
+        if STATE_MARK in name:
+            problems += _bad_state(name, bytes(opened.read(name, dtype, header.shape).tolist()))
+        elif dtype.is_floating_point and not all(
+            bool(torch.isfinite(part).all())
+            for part in opened.chunks(name, dtype, _ELEMENTS_AT_ONCE)
+        ):
+            problems.append(f"tensor {name!r} has non-finite values")
     return problems
 
 

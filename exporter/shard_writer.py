@@ -9,7 +9,6 @@ is given room for the longest that it could become; readers skip the spaces.
 Tensors may be written in any order; a file that lacks one never gets its final name.
 """
 
-import errno
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,13 +21,13 @@ import torch
 from torch import Tensor
 
 from exporter.checkpoint import DTYPE_NAMES, TORCH_DTYPES
-from exporter.errors import DiskFullError, WriterError
+from exporter.errors import WriterError
+from exporter.io_errors import writing
 
 PART_SUFFIX = ".part"
 MAX_STATE_BYTES = 1024
 _WRITE_BYTES = 1 << 26
 _WIDEST_FIRST = {name: place for place, name in enumerate(TORCH_DTYPES)}
-_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,7 @@ class ShardWriter:
 
         Raises:
             WriterError: Two tensors share a name.
-            DiskFullError: There is no room.
+            OutputWriteError: There is no room, or it cannot be written.
         """
         self._path = path
         self._part = path.with_name(path.name + PART_SUFFIX)
@@ -84,7 +83,8 @@ class ShardWriter:
         self._states: dict[str, Tensor] = {}
         self._data_start = _header_room(specs)
         self._offsets = _offsets(self._fixed)
-        self._file = os.open(self._part, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
+        with writing(path):
+            self._file = os.open(self._part, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
 
     def __enter__(self) -> Self:
         return self
@@ -104,7 +104,7 @@ class ShardWriter:
 
         Raises:
             WriterError: It was not planned, is written twice, or has another dtype or shape.
-            DiskFullError: There is no room.
+            OutputWriteError: There is no room, or it cannot be written.
         """
         self.write_rows(name, [tensor], tuple(tensor.shape))
 
@@ -130,7 +130,7 @@ class ShardWriter:
 
         Raises:
             WriterError: A planned tensor was not written.
-            DiskFullError: There is no room.
+            OutputWriteError: There is no room, or it cannot be written.
         """
         if self._pending:
             raise WriterError(
@@ -145,13 +145,11 @@ class ShardWriter:
             offset = self._put(_bytes_of(state), offset)
         header = _header(written).ljust(self._data_start - 8)
         self._put(memoryview(len(header).to_bytes(8, "little") + header), 0)
-        try:
+        with writing(self._path):
             os.ftruncate(self._file, offset)
             os.fsync(self._file)
-        except OSError as error:
-            raise disk_error(error, self._path) from error
-        self._close()
-        self._part.replace(self._path)
+            self._close()
+            self._part.replace(self._path)
 
     def _take(self, name: str, shape: tuple[int, ...]) -> TensorSpec:
         spec = self._pending.pop(name, None)
@@ -164,27 +162,15 @@ class ShardWriter:
         return spec
 
     def _put(self, data: memoryview, offset: int) -> int:
-        try:
+        with writing(self._path):
             while data:
                 written = os.pwrite(self._file, data[:_WRITE_BYTES], offset)
                 data, offset = data[written:], offset + written
-        except OSError as error:
-            raise disk_error(error, self._path) from error
         return offset
 
     def _close(self) -> None:
-        os.close(self._file)
-        self._file = -1
-
-
-def disk_error(error: OSError, path: Path) -> OSError:
-    """The error to raise for a failed write: :class:`DiskFullError` where there was no room."""
-    if error.errno not in _NO_ROOM:
-        return error
-    return DiskFullError(
-        f"{path}: no room left while writing ({error.strerror}); free some and run the same "
-        "command again, finished shards are kept"
-    )
+        handle, self._file = self._file, -1
+        os.close(handle)
 
 
 def _place(spec: TensorSpec) -> tuple[int, str]:

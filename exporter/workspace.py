@@ -3,7 +3,7 @@
 Everything is written to ``<out>.partial-export`` beside the output, which is locked, so that two
 exports never write the same one. Each finished shard is recorded in a journal with its digest and
 its measures; an export that was killed finds them there and goes on. Renaming the directory is the
-last step: ``<out>`` is complete or it is not there.
+last step (:mod:`exporter.publish`): ``<out>`` is complete or it is not there.
 """
 
 import fcntl
@@ -13,21 +13,25 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from exporter.checkpoint import file_sha256
 from exporter.errors import (
     DiskFullError,
     OutputBusyError,
     OutputExistsError,
+    OutputWriteError,
     RequestError,
 )
 from exporter.fidelity import ErrorSums, ModuleFidelity, Spectrum
-from exporter.shard_writer import PART_SUFFIX, disk_error
+from exporter.io_errors import reading, writing
+from exporter.publish import recover, replace_directory, sync
+from exporter.shard_writer import PART_SUFFIX
 
 MANIFEST_FILE = "export_manifest.json"
 _JOURNAL = ".export-journal.json"
 _SPARE_BYTES = 1 << 20
+_COPY_BYTES = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -73,29 +77,30 @@ class Workspace:
         """As :meth:`write_text`.
 
         Raises:
-            DiskFullError: There is no room.
+            OutputWriteError: There is no room, or it cannot be written.
         """
         target = self.path / name
         part = target.with_name(target.name + PART_SUFFIX)
-        try:
+        with writing(target):
             target.parent.mkdir(parents=True, exist_ok=True)
             part.write_bytes(content)
             part.replace(target)
-        except OSError as error:
-            raise disk_error(error, target) from error
 
     def copy(self, source: Path, name: str) -> None:
         """Carry a file over byte for byte.
 
         Raises:
-            DiskFullError: There is no room.
+            OutputWriteError: There is no room, or it cannot be written.
+            CheckpointUnreadableError: The source cannot be read.
         """
         target = self.path / name
-        try:
+        with writing(target):
             target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, target)
-        except OSError as error:
-            raise disk_error(error, target) from error
+            with reading(source):
+                original = source.open("rb")
+            with original, target.open("wb") as copy:
+                while content := _read_some(original, source):
+                    copy.write(content)
 
     def check_room(self, wanted: int) -> None:
         """Refuse to start an export that the disk cannot hold.
@@ -105,7 +110,8 @@ class Workspace:
         """
         done = sum((self.path / name).stat().st_size for name in self._finished)
         wanted += _SPARE_BYTES - done
-        free = shutil.disk_usage(self.path).free
+        with writing(self.out):
+            free = shutil.disk_usage(self.path).free
         if wanted > free:
             raise DiskFullError(
                 f"{self.out}: the export needs {wanted / 1e9:.2f} GB and the disk has "
@@ -117,17 +123,14 @@ class Workspace:
 
         Raises:
             OutputExistsError: The output appeared meanwhile and may not be replaced.
+            OutputWriteError: The disk fails, or the name cannot be given.
         """
-        (self.path / _JOURNAL).unlink(missing_ok=True)
         check_replaceable(self.out, overwrite)
-        _sync(self.path)
-        replaced = self.out.with_name(f"{self.out.name}.replaced-export")
-        if self.out.exists():
-            shutil.rmtree(replaced, ignore_errors=True)
-            self.out.replace(replaced)
-        self.path.replace(self.out)
-        _sync(self.out.parent)
-        shutil.rmtree(replaced, ignore_errors=True)
+        with writing(self.out):
+            for written in (*self.path.rglob("*"), self.path):
+                sync(written)
+            (self.path / _JOURNAL).unlink(missing_ok=True)
+        replace_directory(self.path, self.out)
 
     def discard(self) -> None:
         """Remove everything that was written."""
@@ -166,33 +169,44 @@ def open_workspace(out: Path, key: str, overwrite: bool) -> Workspace:
     Raises:
         OutputExistsError: The output is there and may not be replaced.
         OutputBusyError: Another export has the lock.
-        DiskFullError: There is no room for a directory.
+        OutputWriteError: There is no room for a directory, or it may not be made or locked.
     """
     out = Path(os.path.abspath(out))  # noqa: PTH100  (resolve() would follow a symbolic link)
     check_replaceable(out, overwrite)
     path = out.with_name(f"{out.name}.partial-export")
-    try:
+    with writing(path):
+        if path.is_file():
+            raise OutputExistsError(f"{path}: is a file; remove it")
         path.mkdir(parents=True, exist_ok=True)
-    except FileExistsError as error:
-        raise OutputExistsError(f"{path}: is a file; remove it") from error
-    except OSError as error:
-        raise disk_error(error, path) from error
-    lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # the export that had the lock may have renamed the directory while we waited for nothing
-        still_there = path.exists() and path.stat().st_ino == os.fstat(lock).st_ino
-    except BlockingIOError:
-        still_there = False
-    if not still_there:
-        os.close(lock)
-        raise OutputBusyError(f"{out}: another export is writing it; wait, or choose another --out")
-    try:
+        _take_lock(lock, path, out)
+        recover(out)
         check_replaceable(out, overwrite)
-        return Workspace(out, path, lock, key)
+        with writing(path):
+            return Workspace(out, path, lock, key)
     except BaseException:
         os.close(lock)
         raise
+
+
+def _take_lock(lock: int, path: Path, out: Path) -> None:
+    """Lock the open directory, which must still be the one at ``path``.
+
+    Raises:
+        OutputBusyError: Another export has it, or had it and has renamed it.
+        OutputWriteError: The file system has no locks.
+    """
+    try:
+        with writing(path):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            mine = path.exists() and path.stat().st_ino == os.fstat(lock).st_ino
+    except OutputWriteError as error:
+        if not isinstance(error.__cause__, BlockingIOError):
+            raise
+        mine = False
+    if not mine:
+        raise OutputBusyError(f"{out}: another export is writing it; wait, or choose another --out")
 
 
 def check_replaceable(out: Path, overwrite: bool) -> None:
@@ -201,15 +215,18 @@ def check_replaceable(out: Path, overwrite: bool) -> None:
     Raises:
         OutputExistsError: Naming what to do.
         RequestError: The output is a symbolic link.
+        OutputWriteError: It cannot even be looked at.
     """
-    if out.is_symlink():
-        raise RequestError(f"{out}: is a symbolic link; name the directory itself")
-    if not out.exists():
-        return
+    with writing(out):
+        if out.is_symlink():
+            raise RequestError(f"{out}: is a symbolic link; name the directory itself")
+        if not out.exists():
+            return
+        empty = out.is_dir() and not any(out.iterdir())
+        ours = (out / MANIFEST_FILE).is_file()
     if not overwrite:
         raise OutputExistsError(f"{out}: is already there; choose another --out or --overwrite it")
-    empty = out.is_dir() and not any(out.iterdir())
-    if not empty and not (out / MANIFEST_FILE).is_file():
+    if not empty and not ours:
         raise OutputExistsError(
             f"{out}: has no {MANIFEST_FILE}, so it is no earlier export and is not replaced even "
             "with --overwrite; remove it yourself or choose another --out"
@@ -247,9 +264,6 @@ def _spectrum(entry: dict[str, Any] | None) -> Spectrum | None:
     return None if entry is None else Spectrum(**{**entry, "values": tuple(entry["values"])})
 
 
-def _sync(directory: Path) -> None:
-    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def _read_some(file: BinaryIO, path: Path) -> bytes:
+    with reading(path):
+        return file.read(_COPY_BYTES)

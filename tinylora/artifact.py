@@ -218,7 +218,13 @@ def _read_bounded(path: Path) -> bytes:
             f"{path}: {size} bytes; an artifact has about 2 kB and at most {MAX_FILE_BYTES}. "
             "Is this a model checkpoint?"
         )
-    return path.read_bytes()
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ArtifactUnreadableError(
+            f"{path}: cannot be read ({error.strerror or error}); see to its permissions, or to "
+            "the disk or network that it is on"
+        ) from error
 
 
 def _pickle_of(path: Path, content: bytes) -> bytes:

@@ -10,9 +10,11 @@ Every error is both the project's own and a standard type, so a caller may catch
     │   └── ArtifactValueError               a field has the right type and an impossible value
     ├── ArtifactMissingError (FileNotFoundError)  no file at that path
     ├── TargetMismatchError (ValueError)     not the base that the artifact was trained on
+    │   └── FusedProjectionError             several projections of it share one weight
     ├── OptionsError (ValueError)            options that this adapter's dialect does not have
     ├── ProjectionError (ValueError)         the random stream cannot be reproduced as asked
     ├── QuantizedWeightError (ValueError)    4-bit tensors that do not fit together
+    ├── FactorStoreError (OSError)           the directory of kept factors cannot be used
     ├── FactorizationError (ArithmeticError) the SVD failed or its input is not finite
     └── RestoreError (RuntimeError)          the adapter cannot be put on this model
 """
@@ -50,6 +52,10 @@ class TargetMismatchError(TinyLoRAError, ValueError):
     """The base model does not have the modules that the artifact was trained on."""
 
 
+class FusedProjectionError(TargetMismatchError):
+    """The base keeps several projections, or those of several experts, in one weight."""
+
+
 class OptionsError(TinyLoRAError, ValueError):
     """Options that do not apply to an adapter of this dialect."""
 
@@ -60,6 +66,10 @@ class ProjectionError(TinyLoRAError, ValueError):
 
 class QuantizedWeightError(TinyLoRAError, ValueError):
     """Tensors of a 4-bit weight are missing, misshapen or inconsistent."""
+
+
+class FactorStoreError(TinyLoRAError, OSError):
+    """Factors cannot be written to their store, or read from it."""
 
 
 class FactorizationError(TinyLoRAError, ArithmeticError):

@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from tinylora.errors import FactorStoreError
 from tinylora.factors import Factors, Method, compute_factors, weight_digest, weight_matrix
 from tinylora.quantized_weight import QuantizedWeight
 
@@ -43,35 +44,54 @@ class FactorStore:
             digest: ``weight_digest`` of the weight.
             rank: r.
             method: ``exact`` or ``fast``.
+
+        Raises:
+            FactorStoreError: The file is there and cannot be read.
         """
         path = self.path(digest, rank, method)
-        if not path.exists():
-            return None
         try:
+            if not path.exists():
+                return None
             with safe_open(path, framework="pt") as file:
                 about = file.metadata() or {}
                 tensors: dict[str, Tensor] = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         except SafetensorError as error:
             _log.warning("%s is damaged (%s); computing these factors again", path, error)
             return None
+        except OSError as error:
+            raise _store_error(path, error) from error
         if about.get("format") != FORMAT or about.get("digest") != digest:
             _log.warning("%s holds other factors than its name says; computing them again", path)
             return None
         return Factors(**tensors, method=method, lapack=about["lapack"])
 
     def put(self, digest: str, factors: Factors) -> None:
-        """Store factors; a reader sees all of the file or none."""
-        self.directory.mkdir(parents=True, exist_ok=True)
+        """Store factors; a reader sees all of the file or none.
+
+        Raises:
+            FactorStoreError: They cannot be written.
+        """
         path = self.path(digest, factors.rank, factors.method)
         tensors = {name: getattr(factors, name) for name in ("U", "S", "Vh", "spectrum")}
         about = {"format": FORMAT, "digest": digest, "lapack": factors.lapack}
-        handle, temporary = tempfile.mkstemp(dir=self.directory, suffix=".partial")
-        os.close(handle)
         try:
-            save_file(tensors, temporary, metadata=about)
-            Path(temporary).replace(path)
-        finally:
-            Path(temporary).unlink(missing_ok=True)
+            self.directory.mkdir(parents=True, exist_ok=True)
+            handle, temporary = tempfile.mkstemp(dir=self.directory, suffix=".partial")
+            os.close(handle)
+            try:
+                save_file(tensors, temporary, metadata=about)
+                Path(temporary).replace(path)
+            finally:
+                Path(temporary).unlink(missing_ok=True)
+        except (OSError, SafetensorError) as error:  # a full disk comes as the latter
+            raise _store_error(path, error) from error
+
+
+def _store_error(path: Path, error: Exception) -> FactorStoreError:
+    return FactorStoreError(
+        f"{path}: the factor store cannot be used ({error}); choose another directory for it, make "
+        "room, or do without"
+    )
 
 
 def factors_of(

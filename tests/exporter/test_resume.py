@@ -4,9 +4,8 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -26,19 +25,6 @@ from exporter.errors import (
 )
 from exporter.workspace import open_workspace
 from tinylora import TinyLoRAError
-
-# Exports with the arguments, and stops itself with SIGSTOP after a number of steps.
-RUN = """
-import os, signal, sys
-from pathlib import Path
-from exporter import ExportRequest, export
-base, artifact, out, format, stop_at = sys.argv[1:]
-def progress(step):
-    if step.done == int(stop_at):
-        os.kill(os.getpid(), signal.SIGSTOP)
-export(ExportRequest(Path(base), Path(artifact), Path(out), format=format,
-                     max_shard_size=30_000), progress)
-"""
 
 
 class Killed(BaseException):
@@ -62,21 +48,23 @@ def journaled(partial):
     return {f["name"]: (partial / f["name"]).stat().st_mtime_ns for f in journal["files"]}
 
 
-def test_stopped_locked_killed_and_resumed(base, artifact, tmp_path):
+def test_stopped_locked_killed_and_resumed(server, base, artifact, tmp_path):
     fields = {"format": "nf4-embedded", "max_shard_size": 30_000}
     whole = export(ExportRequest(base, artifact, tmp_path / "whole", **fields)).out
     out = tmp_path / "killed"
-    command = [sys.executable, "-c", RUN, str(base), str(artifact), str(out), "nf4-embedded", "20"]
-    env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
-    child = subprocess.Popen(command, env=env)
-    _, status = os.waitpid(child.pid, os.WUNTRACED)
-    assert os.WIFSTOPPED(status)
+    asked = {"base": str(base), "artifact": str(artifact), "out": str(out)} | fields
+    child = server.start(asked | {"stop_at": 20})
+    with Path(f"/proc/{child}/stat").open() as stat:  # SIGSTOP has been delivered when it says T
+        while stat.read().rpartition(")")[2].split()[0] != "T":
+            time.sleep(0.01)
+            stat.seek(0)
     try:
         with pytest.raises(OutputBusyError, match="another export"):
             export(ExportRequest(base, artifact, out, **fields))
     finally:
-        child.kill()
-    assert child.wait() == -signal.SIGKILL
+        os.kill(child, signal.SIGKILL)
+        status = server.wait()
+    assert os.WTERMSIG(status) == signal.SIGKILL
     partial = out.with_name("killed.partial-export")
     finished = journaled(partial)
     assert not out.exists()

@@ -1,0 +1,98 @@
+"""Reads tensors of a safetensors file with plain reads at known places.
+
+Not through a memory map: when a mapped file is cut short, or its network file system goes away, the
+kernel ends the process (SIGBUS) and nothing can be said about it. A plain read fails with an error,
+and large tensors can be read in pieces. A file that changes while it is being read is noticed.
+"""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from exporter.errors import CheckpointUnreadableError
+from exporter.io_errors import reading
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """Where the tensors of one file lie.
+
+    Attributes:
+        path: The file.
+        size: Its size in bytes.
+        modified_ns: When it was last changed.
+        places: Tensor name -> first byte and end of its data in the file.
+    """
+
+    path: Path
+    size: int
+    modified_ns: int
+    places: Mapping[str, tuple[int, int]]
+
+    def read(self, name: str, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
+        """One whole tensor, on the CPU, in memory of its own.
+
+        Raises:
+            CheckpointUnreadableError: The file cannot be read, or is not what it was.
+        """
+        begin, end = self.places[name]
+        return self._bytes(begin, end).view(dtype).view(shape)
+
+    def chunks(self, name: str, dtype: torch.dtype, elements: int) -> Iterator[Tensor]:
+        """One tensor, flat, in pieces of at most ``elements``; errors as for :meth:`read`."""
+        begin, end = self.places[name]
+        step = elements * dtype.itemsize
+        for start in range(begin, end, step):
+            yield self._bytes(start, min(start + step, end)).view(dtype)
+
+    def _bytes(self, begin: int, end: int) -> Tensor:
+        buffer = torch.empty(end - begin, dtype=torch.uint8)
+        room = memoryview(buffer.numpy())  # type: ignore[arg-type]  # an ndarray is a buffer
+        with reading(self.path), self.path.open("rb", buffering=0) as file:
+            self._check_unchanged(os.fstat(file.fileno()))
+            while room:
+                count = os.preadv(file.fileno(), [room], end - len(room))
+                if count == 0:
+                    raise self._changed("ends early")
+                room = room[count:]
+        return buffer
+
+    def _check_unchanged(self, now: os.stat_result) -> None:
+        if now.st_size != self.size:
+            raise self._changed(f"has {now.st_size} bytes, had {self.size}")
+        if now.st_mtime_ns != self.modified_ns:
+            raise self._changed("was written to")
+
+    def _changed(self, what: str) -> CheckpointUnreadableError:
+        return CheckpointUnreadableError(
+            f"{self.path}: changed while it was being read: it {what}; let nothing write to it, "
+            "restore it if it is damaged, and run the same command again"
+        )
+
+
+def open_data_file(path: Path) -> DataFile:
+    """Read where the tensors of a file lie.
+
+    Args:
+        path: A safetensors file whose header has been checked by safetensors itself.
+
+    Raises:
+        CheckpointMissingError: It is not there.
+        CheckpointUnreadableError: It cannot be read.
+    """
+    with reading(path), path.open("rb") as file:
+        stat = os.fstat(file.fileno())
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+    start = 8 + length
+    places = {
+        name: (start + entry["data_offsets"][0], start + entry["data_offsets"][1])
+        for name, entry in header.items()
+        if name != "__metadata__"
+    }
+    return DataFile(path, stat.st_size, stat.st_mtime_ns, places)
