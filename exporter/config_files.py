@@ -28,7 +28,7 @@ def config_text(base: Checkpoint, layout: Format, kept: Sequence[str]) -> str | 
         kept: Linear modules that stay in 16 bits.
     """
     if layout.weights == "4bit" and base.is_4bit:
-        return None
+        return _base_4bit_config(base, kept)
     config = dict(base.config)
     dtype = layout.dtype or TRAINER_DTYPE
     key = "torch_dtype" if "torch_dtype" in config and "dtype" not in config else "dtype"
@@ -39,6 +39,17 @@ def config_text(base: Checkpoint, layout: Format, kept: Sequence[str]) -> str | 
         config.pop("quantization_config", None)
     if config == base.config:
         return None
+    return json.dumps(config, indent=2, ensure_ascii=False) + "\n"
+
+
+def _base_4bit_config(base: Checkpoint, kept: Sequence[str]) -> str | None:
+    """The 4-bit base's own configuration, but for modules that it had in 4 bits."""
+    if not any(f"{module}.weight" in base.packed for module in kept):
+        return None
+    settings = dict(base.config["quantization_config"])
+    named = settings.get("llm_int8_skip_modules") or []
+    settings["llm_int8_skip_modules"] = sorted({*named, *kept})
+    config = dict(base.config) | {"quantization_config": settings}
     return json.dumps(config, indent=2, ensure_ascii=False) + "\n"
 
 

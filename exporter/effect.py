@@ -10,24 +10,20 @@ output layer reads them, over all compared tokens::
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from exporter.activations import Activations
 from exporter.checkpoint import Checkpoint
 from exporter.dense_model import head_inputs, in_float32, load_base
 from exporter.fold import seen_weight
 from exporter.plan import LinearUnit
 from exporter.prompts import TokenPrompt
-from exporter.requantize import preserve, recompute
-from tinylora import LowRankDelta, QuantizedWeight
-from tinylora.factors import weight_matrix
-
-Stored = Literal["base", "exact", "preserve", "recompute", "bf16", "fp16"]
-"""How a module's weight is stored: without the delta, with all of it, or rounded to a format."""
-
-_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+from exporter.stored import Stored, stored_weight
+from tinylora import LowRankDelta
 
 
 class EffectModel:
@@ -38,8 +34,10 @@ class EffectModel:
         units: The plan's units of the target modules.
         deltas: Delta of each of them.
         prompts: Calibration texts.
+        scratch: Directory for the modules' recorded inputs.
 
     Attributes:
+        activations: Inputs of the target modules in the restored model.
         modules: Names of the target modules.
         base_output: h of the base, float32 ``[tokens, hidden]``.
         restored_output: h of the restored model.
@@ -51,6 +49,7 @@ class EffectModel:
         units: Sequence[LinearUnit],
         deltas: Mapping[str, LowRankDelta],
         prompts: Sequence[TokenPrompt],
+        scratch: Path,
     ) -> None:
         self._base = base
         self._units = {unit.module: unit for unit in units}
@@ -61,6 +60,8 @@ class EffectModel:
         self.base_output = self._output()
         self.store(dict.fromkeys(self.modules, "exact"))
         self.restored_output = self._output()
+        self.activations = Activations(scratch)
+        self.activations.record(self._model, self.modules, self._prompts)
 
     @property
     def change(self) -> float:
@@ -70,33 +71,19 @@ class EffectModel:
     def store(self, choice: Mapping[str, Stored]) -> None:
         """Give modules the weights that they would be stored with."""
         for module, stored in choice.items():
-            self.put(module, self.stored_weight(module, stored))
+            seen = seen_weight(self._units[module], self._base)
+            moment = self.activations.second_moment(module) if stored == "calibrated" else None
+            self.put(module, stored_weight(seen, self._deltas[module], stored, moment))
 
     def put(self, module: str, weight: Tensor) -> None:
         """Give a module any weight, float32 ``[out, in]``."""
         layer: nn.Linear = self._model.get_submodule(module)
         layer.weight.data = weight
 
-    def stored_weight(self, module: str, stored: Stored) -> Tensor:
-        """The weight of a module as the forward pass would see it, float32 ``[out, in]``."""
-        seen = seen_weight(self._units[module], self._base)
-        weight, delta = weight_matrix(seen), self._deltas[module]
-        if stored == "base":
-            return weight
-        if stored in ("preserve", "recompute"):
-            assert isinstance(seen, QuantizedWeight), "codes are chosen for 4-bit weights"
-            merged = preserve(seen, delta) if stored == "preserve" else recompute(seen, delta)
-            return weight if merged is seen else weight_matrix(merged)
-        total = weight + delta.dense()
-        return total if stored == "exact" else total.to(_DTYPES[stored]).float()
-
     def residual(self) -> float:
-        """Output residual of the model as it stands.
-
-        Raises:
-            ZeroDivisionError: The adapter changes nothing at all; see :attr:`change`.
-        """
-        return float((self._output() - self.restored_output).double().norm()) / self.change
+        """Output residual of the model as it stands."""
+        miss = float((self._output() - self.restored_output).double().norm())
+        return relative(miss, self.change)
 
     def miss_of(self, module: str, stored: Stored) -> Tensor:
         """What storing one module alone does to h, the others being exact, ``[tokens, hidden]``."""
@@ -107,6 +94,13 @@ class EffectModel:
 
     def _output(self) -> Tensor:
         return head_inputs(self._model, self._prompts)
+
+
+def relative(miss: float, change: float) -> float:
+    """Miss / change; where nothing was to change, 0 if nothing did, else infinite."""
+    if change > 0:
+        return miss / change
+    return 0.0 if miss == 0 else float("inf")
 
 
 def gram_matrix(misses: Iterable[Tensor]) -> Tensor:

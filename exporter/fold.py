@@ -4,7 +4,7 @@ The delta is held as two thin factors; its dense form exists only while one modu
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -22,8 +22,9 @@ from exporter.plan import (
     TensorUnit,
     lora_names,
 )
-from exporter.requantize import preserve, recompute
+from exporter.requantize import preserve
 from exporter.request import RequantizeMethod
+from exporter.stored import requantized
 from tinylora import LowRankDelta, ModuleDelta, ModuleDeltas, QuantizedWeight
 from tinylora.factors import weight_matrix
 
@@ -96,6 +97,7 @@ def linear_tensors(
     base: Checkpoint,
     rebuilt: ModuleDelta | None,
     method: RequantizeMethod,
+    moments: Callable[[str], Tensor] | None = None,
 ) -> tuple[Mapping[str, Tensor], FoldRecord | None]:
     """Tensors of a linear layer's weight, with the delta folded where the plan says so.
 
@@ -104,6 +106,7 @@ def linear_tensors(
         base: Where from.
         rebuilt: The module's delta, where there is a fold.
         method: Requantizer of 4-bit outputs.
+        moments: For ``calibrated``: mean(x xᵀ) of a module's inputs.
 
     Returns:
         Tensors by name, and the fold's record if there was a fold.
@@ -121,7 +124,8 @@ def linear_tensors(
     delta, spectrum = rebuilt.low_rank(), spectrum_of(rebuilt.factors)
     if unit.dtype is None:
         assert isinstance(seen, QuantizedWeight), "4-bit outputs come from 4-bit weights"
-        merged, grid_miss = _requantize(seen, delta, method)
+        moment = moments(unit.module) if moments is not None else None
+        merged, grid_miss = _requantize(seen, delta, method, moment)
         record = FoldRecord(unit.module, delta, spectrum, seen.digest(), grid_miss)
         return merged.to_tensors(name), record
     total = ground_weight(unit, seen, base) + delta.dense()
@@ -192,10 +196,10 @@ def check_finite(tensor: Tensor, name: str, base: Checkpoint) -> None:
 
 
 def _requantize(
-    seen: QuantizedWeight, delta: LowRankDelta, method: RequantizeMethod
+    seen: QuantizedWeight, delta: LowRankDelta, method: RequantizeMethod, moment: Tensor | None
 ) -> tuple[QuantizedWeight, float | None]:
     nearest = preserve(seen, delta)
-    merged = nearest if method == "preserve" else recompute(seen, delta)
+    merged = nearest if method == "preserve" else requantized(seen, delta, method, moment)
     if nearest is seen:
         return merged, None
     return merged, sums_of(weight_matrix(nearest) - weight_matrix(seen), delta.dense()).miss

@@ -4,6 +4,7 @@
 format                    what it is                                 keeps the delta
 ========================  =========================================  ====================
 ``nf4``                   merged, requantized to 4 bits              as measured; often not
+``nf4-mixed``             merged; some modules bf16, the rest 4-bit  by choice
 ``nf4-embedded``          4-bit base as it is + the delta as a LoRA  exactly
 ``bf16 fp16 fp32``        merged, dense                              by precision
 ``lora``                  PEFT LoRA adapter alone                    exactly
@@ -18,7 +19,9 @@ import torch
 
 from exporter.errors import RequestError
 
-FormatName = Literal["nf4", "nf4-embedded", "bf16", "fp16", "fp32", "lora", "peft-tinylora"]
+FormatName = Literal[
+    "nf4", "nf4-mixed", "nf4-embedded", "bf16", "fp16", "fp32", "lora", "peft-tinylora"
+]
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,7 @@ class Format:
 
 FORMATS: tuple[Format, ...] = (
     Format("nf4", "4bit", None, merged=True, adapter=False),
+    Format("nf4-mixed", "4bit", None, merged=True, adapter=False),
     Format("nf4-embedded", "4bit", None, merged=False, adapter=True),
     Format("bf16", "dense", torch.bfloat16, merged=True, adapter=False),
     Format("fp16", "dense", torch.float16, merged=True, adapter=False),

@@ -123,6 +123,8 @@ def with_retention(card: str, retention: Retention) -> str:
 
 _CONTENT = {
     "nf4": "The delta is merged into the weights, which are stored in 4 bits (bitsandbytes).",
+    "nf4-mixed": "The delta is merged; the modules that carry most of its effect are stored in "
+    "bfloat16, the others in 4 bits (bitsandbytes).",
     "nf4-embedded": "The 4-bit base, code for code, with the delta beside it as a LoRA adapter.",
     "bf16": "The delta is merged into dense bfloat16 weights.",
     "fp16": "The delta is merged into dense float16 weights.",

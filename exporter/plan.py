@@ -142,6 +142,7 @@ def build_plan(
     sizes: AdapterSizes,
     fold_onto: FoldOnto = "dequantized",
     max_shard_size: int | None = None,
+    keep: Sequence[str] = (),
 ) -> ExportPlan:
     """Plan an export from headers.
 
@@ -152,6 +153,7 @@ def build_plan(
         sizes: The adapter's sizes.
         fold_onto: What dense outputs stand on.
         max_shard_size: Largest shard in bytes; None keeps the base's layout.
+        keep: Target modules that a 4-bit format stores in bf16 all the same.
 
     Returns:
         The plan.
@@ -168,7 +170,7 @@ def build_plan(
             f"{base.path}: --fold-onto original needs the 16-bit base, this one is 4-bit; give the "
             "16-bit base, or fold onto the dequantized weights"
         )
-    planner = _Planner(base, architecture, layout, fold_onto == "original")
+    planner = _Planner(base, architecture, layout, fold_onto == "original", frozenset(keep))
     files: list[OutputFile] = []
     if layout.weights != "none":
         groups = [list(planner.units(shard)) for shard in base.shards]
@@ -177,7 +179,8 @@ def build_plan(
         files += _named([group for group in groups if group])
     if layout.adapter:
         files.append(OutputFile(ADAPTER_WEIGHTS, tuple(planner.adapter(sizes))))
-    return ExportPlan(tuple(files), architecture.targets, architecture.kept)
+    kept = tuple(sorted({*architecture.kept, *keep}))
+    return ExportPlan(tuple(files), architecture.targets, kept)
 
 
 def lora_names(module: str) -> tuple[str, str]:
@@ -192,6 +195,7 @@ class _Planner:
     architecture: Architecture
     layout: Format
     onto_original: bool
+    keep: frozenset[str]
 
     def units(self, shard: str) -> Iterator[Unit]:
         """Units whose (packed) weight lies in a shard of the base."""
@@ -230,6 +234,8 @@ class _Planner:
         if dtype is None and source == "dense":
             header = self.base.tensors[f"{module}.weight"]
             dtype = header.torch_dtype if self.base.is_4bit else TRAINER_DTYPE
+        if module in self.keep:
+            dtype = TRAINER_DTYPE
         name = f"{module}.weight"
         outputs = (
             self._specs_4bit(module, shape)

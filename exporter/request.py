@@ -8,8 +8,29 @@ from exporter.errors import RequestError
 from exporter.formats import Format, FormatName, format_named
 from tinylora import DeltaOptions
 
-RequantizeMethod = Literal["preserve", "recompute"]
+RequantizeMethod = Literal["preserve", "recompute", "calibrated"]
 FoldOnto = Literal["dequantized", "original"]
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What a choice that the exporter makes itself is aimed at.
+
+    Attributes:
+        prompts: Calibration texts (:mod:`exporter.prompts`), on which the effect of each module is
+            measured.
+        check_prompts: Other texts, on which the finished export is compared with the restored
+            model; the retention goes into manifest and model card.
+        target_residual: Output residual to reach, see :mod:`exporter.effect`.
+        max_bytes: Most bytes that the weight files of ``nf4-mixed`` may take.
+        without_peft: Whether ``auto`` leaves out the formats that need ``peft`` to load.
+    """
+
+    prompts: Path | None = None
+    check_prompts: Path | None = None
+    target_residual: float | None = None
+    max_bytes: int | None = None
+    without_peft: bool = False
 
 
 @dataclass(frozen=True)
@@ -20,9 +41,11 @@ class ExportRequest:
         base: Directory of the base checkpoint, 16-bit or bitsandbytes 4-bit.
         artifact: Upstream's ``tiny_lora_v.pt``, or the directory of a PEFT TinyLoRA adapter.
         out: Directory to make.
-        format: Output format, see :mod:`exporter.formats`.
+        format: Output format, see :mod:`exporter.formats`; ``auto`` is the smallest that reaches
+            the goal's residual.
         requantize: How ``nf4`` picks codes: ``preserve`` keeps the base's scales byte for byte and
-            moves a code only where that is nearer; ``recompute`` quantizes anew, as PEFT does.
+            moves a code only where that is nearer; ``recompute`` quantizes anew, as PEFT does;
+            ``calibrated`` keeps the scales and chooses codes by their effect on the goal's texts.
         options: How the delta is rebuilt (formula, random stream, SVD, numerics).
         fold_onto: What dense formats add the delta to: the ``dequantized`` 4-bit weights, which the
             adapter saw in training, or the ``original`` 16-bit ones.
@@ -31,12 +54,14 @@ class ExportRequest:
         overwrite: Whether an earlier export at ``out`` may be replaced.
         factor_store: Directory in which singular factors are kept for the next artifact.
         max_shard_size: Largest shard, in bytes; None keeps the base's layout.
+        goal: For ``nf4-mixed``, ``auto`` and ``calibrated``.
+        keep: Modules that ``nf4-mixed`` stores in bf16; empty: chosen by the goal.
     """
 
     base: Path
     artifact: Path
     out: Path
-    format: FormatName = "nf4"
+    format: FormatName | Literal["auto"] = "nf4"
     requantize: RequantizeMethod = "preserve"
     options: DeltaOptions = DeltaOptions()
     fold_onto: FoldOnto = "dequantized"
@@ -44,6 +69,8 @@ class ExportRequest:
     overwrite: bool = False
     factor_store: Path | None = None
     max_shard_size: int | None = None
+    goal: Goal = Goal()
+    keep: tuple[str, ...] = ()
 
     @property
     def layout(self) -> Format:
@@ -57,29 +84,70 @@ def check_request(request: ExportRequest) -> None:
     Raises:
         RequestError: With what is allowed and what was given.
     """
-    layout = request.layout
     _one_of("requantize", request.requantize, get_args(RequantizeMethod))
     _one_of("fold_onto", request.fold_onto, get_args(FoldOnto))
+    _check_paths(request.base, request.out)
+    _check_limits(request)
+    _check_goal(request)
+    if request.format == "auto":
+        return
+    layout = request.layout
     if request.fold_onto == "original" and layout.weights != "dense":
         raise RequestError(
             f"--fold-onto original applies to the dense formats, not to {layout.name}: 4-bit "
             "weights and adapters always stand on the quantized base"
         )
-    if request.requantize == "recompute" and layout.name != "nf4":
+    rounds = layout.merged and layout.weights == "4bit"
+    if request.requantize != "preserve" and not rounds:
         raise RequestError(
-            f"--requantize recompute applies to nf4 alone; {layout.name} rounds no code"
+            f"--requantize {request.requantize} applies to nf4 and nf4-mixed; {layout.name} rounds "
+            "no code"
         )
     if layout.adapter and request.options.numerics == "trainer":
         raise RequestError(
             f"--numerics trainer cannot be stored as {layout.name}: an adapter holds factors, "
             "and the trainer's roundings happen to their product; use fp32, or a merged format"
         )
+
+
+def _check_limits(request: ExportRequest) -> None:
     capture = request.require_capture
     if capture is not None and not 0 < capture <= 1:
         raise RequestError(f"--require-capture {capture}: expected a share above 0, at most 1")
-    if request.max_shard_size is not None and request.max_shard_size < 1:
-        raise RequestError(f"--max-shard-size {request.max_shard_size}: expected at least 1 byte")
-    _check_paths(request.base, request.out)
+    target = request.goal.target_residual
+    if target is not None and not 0 < target < 1:
+        raise RequestError(f"--target-residual {target}: expected a number between 0 and 1")
+    for name, size in (
+        ("--max-shard-size", request.max_shard_size),
+        ("--max-bytes", request.goal.max_bytes),
+    ):
+        if size is not None and size < 1:
+            raise RequestError(f"{name} {size}: expected at least 1 byte")
+
+
+def _check_goal(request: ExportRequest) -> None:
+    goal = request.goal
+    if request.format == "auto":
+        if goal.target_residual is None:
+            raise RequestError("--format auto needs --target-residual, such as 0.1")
+        if request.requantize != "preserve" or request.fold_onto != "dequantized":
+            raise RequestError("--format auto chooses --requantize and --fold-onto itself")
+    if request.format == "nf4-mixed" and not request.keep:
+        if goal.prompts is None:
+            raise RequestError(
+                "--format nf4-mixed needs --prompts: texts on which each module's effect is "
+                "measured"
+            )
+        if goal.target_residual is None and goal.max_bytes is None:
+            raise RequestError("--format nf4-mixed needs --target-residual, --max-bytes, or both")
+    if request.requantize == "calibrated" and goal.prompts is None:
+        raise RequestError("--requantize calibrated needs --prompts: texts to calibrate on")
+    if goal.target_residual is not None and request.format not in ("auto", "nf4-mixed"):
+        raise RequestError("--target-residual applies to --format auto and nf4-mixed")
+    if goal.max_bytes is not None and request.format != "nf4-mixed":
+        raise RequestError("--max-bytes applies to --format nf4-mixed")
+    if goal.without_peft and request.format != "auto":
+        raise RequestError("--without-peft applies to --format auto")
 
 
 def parse_size(text: str) -> int:

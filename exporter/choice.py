@@ -1,0 +1,243 @@
+"""Choosing what the user left open: the modules of ``nf4-mixed``, the format of ``auto``.
+
+Every choice is a measurement. With calibration texts it is the output residual of the model with
+the weights that would be stored (:mod:`exporter.effect`); without, ``auto`` goes by the residual
+‖E − Δ‖/‖Δ‖ over all weights, which needs no model in memory and is the stricter of the two wherever
+rounding errors cancel.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from exporter.architecture import Architecture
+from exporter.checkpoint import Checkpoint
+from exporter.effect import EffectModel, gram_matrix, relative
+from exporter.errors import TargetResidualError
+from exporter.fidelity import sums_of
+from exporter.fold import seen_weight
+from exporter.formats import FormatName, format_named
+from exporter.knapsack import choose_kept
+from exporter.plan import ExportPlan, LinearUnit, build_plan
+from exporter.request import ExportRequest, RequantizeMethod
+from exporter.stored import Stored, stored_weight
+from tinylora import AdapterSizes, LowRankDelta
+from tinylora.factors import weight_matrix
+
+# The prediction is of first order; what it misses is made up by aiming lower and measuring again.
+_MOST_ROUNDS = 8
+_AIM_BELOW = 0.97
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One way of storing the model that was tried out.
+
+    Attributes:
+        format: Its format.
+        requantize: How its 4-bit codes are chosen; None where none is.
+        bytes: Most that its weight files take.
+        residual: What was measured.
+        keep: Modules that it stores in bf16 beside 4-bit ones.
+    """
+
+    format: FormatName
+    requantize: RequantizeMethod | None
+    bytes: int
+    residual: float
+    keep: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was chosen, and why.
+
+    Attributes:
+        measured_on: ``output`` or ``weights``: which residual decided.
+        target: Residual that was asked for; None: as small as the bytes allow.
+        trials: What was tried, in order; the last is the one chosen.
+    """
+
+    measured_on: str
+    target: float | None
+    trials: tuple[Trial, ...]
+
+    @property
+    def chosen(self) -> Trial:
+        """The trial that met the goal."""
+        return self.trials[-1]
+
+    @property
+    def sentence(self) -> str:
+        """Why, in plain words."""
+        found = self.chosen
+        name = found.format + (f" ({found.requantize})" if found.requantize else "")
+        text = f"{name}: {self.measured_on} residual {found.residual:.3g}"
+        if found.keep:
+            text += f" with {len(found.keep)} modules in bf16"
+        if self.target is not None:
+            text += f", target {self.target:g}"
+        smaller = [f"{t.format}/{t.requantize or '-'} {t.residual:.3g}" for t in self.trials[:-1]]
+        return text + (f"; smaller ones miss it: {', '.join(smaller)}" if smaller else "")
+
+    def as_dict(self) -> dict[str, Any]:
+        """For the manifest."""
+        return {
+            "measured_on": self.measured_on,
+            "target": self.target,
+            "trials": [
+                asdict(trial) | {"residual": float(f"{trial.residual:.6g}")}
+                for trial in self.trials
+            ],
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Chooser:
+    """Everything that a choice is made from.
+
+    Attributes:
+        request: What was asked.
+        base: The base.
+        architecture: Its modules.
+        sizes: The adapter's sizes.
+        deltas: Delta of each target module.
+        effect: The model on calibration texts; None without texts.
+    """
+
+    request: ExportRequest
+    base: Checkpoint
+    architecture: Architecture
+    sizes: AdapterSizes
+    deltas: Mapping[str, LowRankDelta]
+    effect: EffectModel | None
+
+    def decide(self) -> tuple[ExportRequest, Choice]:
+        """The request with everything decided.
+
+        Raises:
+            TargetResidualError: Nothing allowed reaches the target.
+        """
+        choice = self._mixed() if self.request.format == "nf4-mixed" else self._auto()
+        found = choice.chosen
+        request = replace(
+            self.request,
+            format=found.format,
+            requantize=found.requantize or "preserve",
+            keep=found.keep,
+        )
+        return request, choice
+
+    def _auto(self) -> Choice:
+        goal = self.request.goal
+        target = goal.target_residual
+        assert target is not None, "checked with the request"
+        trials: list[Trial] = []
+        for trial in self._candidates(target):
+            trials.append(trial)
+            if trial.residual <= target:
+                return Choice(self._measure, target, tuple(trials))
+        best = min(trials, key=lambda t: t.residual)
+        raise TargetResidualError(
+            f"no format reaches a residual of {target:g}; the best is {best.format} with "
+            f"{best.residual:.4g}. Allow a larger residual, or peft: nf4-embedded keeps the delta"
+        )
+
+    @property
+    def _measure(self) -> str:
+        return "weights" if self.effect is None else "output"
+
+    def _candidates(self, target: float) -> Iterator[Trial]:
+        """Formats from the smallest on; each is measured when it is asked for."""
+        yield self._trial("nf4", "preserve", "preserve")
+        yield self._trial("nf4", "recompute", "recompute")
+        if self.effect is not None:
+            yield self._trial("nf4", "calibrated", "calibrated")
+        if not self.request.goal.without_peft:
+            yield Trial("nf4-embedded", None, self._bytes("nf4-embedded"), 0.0)
+        if self.effect is not None:
+            yield self._smallest_mixed(self.effect, "calibrated", target, None)
+        yield self._trial("bf16", None, "bf16")
+        yield self._trial("fp16", None, "fp16")
+        yield Trial("fp32", None, self._bytes("fp32"), 0.0)
+
+    def _mixed(self) -> Choice:
+        goal, effect = self.request.goal, self.effect
+        assert effect is not None, "checked with the request"
+        target = goal.target_residual
+        trial = self._smallest_mixed(effect, self.request.requantize, target or 0.0, goal.max_bytes)
+        if target is not None and trial.residual > target:
+            budget = "" if goal.max_bytes is None else f" within {goal.max_bytes} bytes"
+            raise TargetResidualError(
+                f"nf4-mixed does not reach an output residual of {target:g}{budget}: the best is "
+                f"{trial.residual:.4g} with {len(trial.keep)} of {len(effect.modules)} modules in "
+                f"bf16 ({trial.bytes} bytes). Ask for less, give more bytes, or use nf4-embedded"
+            )
+        return Choice("output", target, (trial,))
+
+    def _smallest_mixed(
+        self, effect: EffectModel, method: RequantizeMethod, target: float, max_bytes: int | None
+    ) -> Trial:
+        """The fewest bf16 modules that reach a target, or the best choice within the bytes."""
+        if max_bytes is not None and max_bytes < self._bytes("nf4"):
+            raise TargetResidualError(
+                f"{max_bytes} bytes do not hold the model in nf4, which takes {self._bytes('nf4')}"
+            )
+        gram = gram_matrix(effect.miss_of(module, method) for module in effect.modules)
+        extra = [_extra_bytes(unit) for unit in target_units(self._plan("nf4"))]
+        budget = None if max_bytes is None else max_bytes - self._bytes("nf4")
+        aim = target
+        for _ in range(_MOST_ROUNDS):
+            chosen = choose_kept(gram, extra, target=aim * effect.change, budget=budget)
+            keep = tuple(effect.modules[index] for index in sorted(chosen))
+            effect.store(dict.fromkeys(effect.modules, method) | dict.fromkeys(keep, "bf16"))
+            residual = effect.residual()
+            if residual <= target or aim == 0:
+                break
+            aim *= _AIM_BELOW * target / residual
+        return Trial("nf4-mixed", method, self._bytes("nf4-mixed", keep), residual, keep)
+
+    def _trial(self, name: FormatName, method: RequantizeMethod | None, stored: Stored) -> Trial:
+        if self.effect is None:
+            residual = self._weight_residual(stored)
+        else:
+            self.effect.store(dict.fromkeys(self.effect.modules, stored))
+            residual = self.effect.residual()
+        return Trial(name, method, self._bytes(name), residual)
+
+    def _weight_residual(self, stored: Stored) -> float:
+        """‖E − Δ‖/‖Δ‖ over all target modules, one at a time."""
+        miss, wanted = [], []
+        for unit in target_units(self._plan("nf4")):
+            seen, delta = seen_weight(unit, self.base), self.deltas[unit.module]
+            error = stored_weight(seen, delta, stored) - weight_matrix(seen)
+            sums = sums_of(error, delta.dense())
+            miss.append(sums.miss)
+            wanted.append(sums.delta)
+        return relative(math.sqrt(math.fsum(miss)), math.sqrt(math.fsum(wanted)))
+
+    def _plan(self, name: FormatName, keep: Sequence[str] = ()) -> ExportPlan:
+        return build_plan(
+            self.base, self.architecture, format_named(name), sizes=self.sizes, keep=keep
+        )
+
+    def _bytes(self, name: FormatName, keep: Sequence[str] = ()) -> int:
+        return self._plan(name, keep).max_bytes
+
+
+def target_units(plan: ExportPlan) -> list[LinearUnit]:
+    """Units into which a merged plan folds, in the order of the random stream."""
+    found = {
+        unit.module: unit
+        for file in plan.files
+        for unit in file.units
+        if isinstance(unit, LinearUnit) and unit.fold
+    }
+    return [found[module] for module in plan.targets]
+
+
+def _extra_bytes(unit: LinearUnit) -> int:
+    """What storing a module in bf16 costs beyond 4 bits."""
+    in_16_bits = 2 * unit.shape[0] * unit.shape[1]
+    return max(in_16_bits - sum(spec.max_bytes for spec in unit.outputs), 1)

@@ -1,0 +1,49 @@
+"""A weight as a format would store it, computed without writing anything."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from exporter.calibrate import calibrated
+from exporter.requantize import preserve, recompute
+from tinylora import LowRankDelta, QuantizedWeight
+from tinylora.factors import weight_matrix
+
+Stored = Literal["base", "exact", "preserve", "recompute", "calibrated", "bf16", "fp16"]
+"""Without the delta, with all of it, requantized by one of the methods, or rounded to 16 bits."""
+
+_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def stored_weight(
+    seen: QuantizedWeight | Tensor,
+    delta: LowRankDelta,
+    stored: Stored,
+    moment: Tensor | None = None,
+) -> Tensor:
+    """What the forward pass would see, float32 ``[out, in]``.
+
+    Args:
+        seen: The base's weight; for a 4-bit way of storing, a 4-bit one.
+        delta: The delta to add.
+        stored: How.
+        moment: For ``calibrated``, see :func:`exporter.calibrate.calibrated`.
+    """
+    if stored == "base":
+        return weight_matrix(seen)
+    if stored in ("exact", "bf16", "fp16"):
+        total = weight_matrix(seen) + delta.dense()
+        return total if stored == "exact" else total.to(_DTYPES[stored]).float()
+    assert isinstance(seen, QuantizedWeight), "codes are chosen for 4-bit weights"
+    return weight_matrix(requantized(seen, delta, stored, moment))
+
+
+def requantized(
+    seen: QuantizedWeight, delta: LowRankDelta, method: str, moment: Tensor | None = None
+) -> QuantizedWeight:
+    """The 4-bit weight that a method stores; the base's own object where nothing changes."""
+    if method == "calibrated":
+        assert moment is not None, "calibration texts were asked for with the method"
+        return calibrated(seen, delta, moment)
+    return preserve(seen, delta) if method == "preserve" else recompute(seen, delta)
