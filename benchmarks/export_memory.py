@@ -7,14 +7,12 @@ Each export is ``tinylora-export merge`` in a process of its own. The first one 
 and fills DIR/factors, the others take them from there. Writes results/scale/export_memory.md.
 """
 
-import argparse
 import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.measure import machine
-from benchmarks.watch import Usage, baseline, watch
+from benchmarks.watch import Usage, watch
 
 CLI = "from exporter.cli import app; app()"
 # everything that an export of a Qwen2 checkpoint imports

@@ -40,7 +40,7 @@ OWN_FILES = frozenset(
 
 @dataclass(frozen=True)
 class DocumentInputs:
-    """What the documents of an export are made from."""
+    """What the documents of an export are made from; ``digests`` are those of the weight files."""
 
     layout: Format
     base: Checkpoint
@@ -49,6 +49,7 @@ class DocumentInputs:
     provenance: Provenance
     fidelity: FidelityReport
     headers: Sequence[TensorHeader]
+    digests: Mapping[str, str]
     warnings: Sequence[str]
 
 
@@ -78,11 +79,11 @@ def write_documents(inputs: DocumentInputs, workspace: Workspace) -> None:
         fidelity=measures["total"],
         lapack=[module.spectrum.lapack for module in inputs.fidelity.modules],
         headers=inputs.headers,
-        digests=digest_files(workspace.path),
+        digests=digest_files(workspace.path, inputs.digests),
         warnings=inputs.warnings,
     )
     workspace.write_text(MANIFEST_FILE, json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
-    workspace.write_text(SUMS_FILE, sums_text(digest_files(workspace.path)))
+    workspace.write_text(SUMS_FILE, sums_text(digest_files(workspace.path, inputs.digests)))
 
 
 def _write_configs(inputs: DocumentInputs, workspace: Workspace) -> None:

@@ -1,34 +1,34 @@
 """The orchestrator: request -> plan -> files -> measures -> documents -> output directory."""
 
 import logging
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-
-import torch
 
 from exporter.architecture import Architecture, read_architecture
 from exporter.checkpoint import Checkpoint, file_sha256, open_checkpoint, read_headers
 from exporter.config_files import ADAPTER_CONFIG_FILE
 from exporter.documents import DocumentInputs, base_files, write_documents
 from exporter.errors import CaptureError, CheckpointError, DiskFullError, WriterError
-from exporter.factorize import factors_of_units
 from exporter.fidelity import FidelityReport, ModuleFidelity, Verdict
-from exporter.fold import FoldRecord, linear_tensors, lora_tensors, tensor_chunks
-from exporter.manifest import Provenance, collect_provenance, digest_files
+from exporter.fold import FoldRecord, tensor_chunks
+from exporter.make_units import make_units
+from exporter.manifest import Provenance, base_digests, collect_provenance, digest_files
 from exporter.measure import measure_module
-from exporter.plan import ExportPlan, LinearUnit, LoraUnit, OutputFile, TensorUnit, Unit, build_plan
+from exporter.plan import ExportPlan, LinearUnit, LoraUnit, OutputFile, TensorUnit, build_plan
 from exporter.reopen import check_file
 from exporter.request import ExportRequest, check_request
 from exporter.shard_writer import ShardWriter
 from exporter.warn import fidelity_warning, identity_warning
+from exporter.workers import in_order, single_threaded, workers_for
 from exporter.workspace import FinishedFile, Workspace, check_replaceable, open_workspace
-from tinylora import AdapterDeltas, Artifact, Factors, FactorStore, ResolvedOptions, load_artifact
+from tinylora import AdapterDeltas, Artifact, FactorStore, ResolvedOptions, load_artifact
 from tinylora.targets import check_target_count
 
 _log = logging.getLogger(__name__)
+
+_Fold = tuple[LinearUnit | LoraUnit, FoldRecord]
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,11 @@ def _prepare(request: ExportRequest) -> _Job:
             f"{base.path / ADAPTER_CONFIG_FILE}: the base carries an adapter already, which "
             "transformers would load too; give the plain base"
         )
-    architecture = read_architecture(base.path, base.config)
+    with ThreadPoolExecutor(
+        1
+    ) as pool:  # hashing needs no interpreter, building a model little else
+        digests = pool.submit(base_digests, base)
+        architecture = read_architecture(base.path, base.config)
     check_target_count(artifact, list(architecture.targets), str(base.path))
     plan = build_plan(
         base,
@@ -144,7 +148,7 @@ def _prepare(request: ExportRequest) -> _Job:
     )
     store = FactorStore(request.factor_store) if request.factor_store is not None else None
     deltas = AdapterDeltas(artifact, architecture.targets, request.options, store)
-    provenance = collect_provenance(request, base, artifact, deltas.resolved)
+    provenance = collect_provenance(request, digests.result(), artifact, deltas.resolved)
     return _Job(request, artifact, base, architecture, plan, deltas, provenance)
 
 
@@ -153,7 +157,9 @@ def _run(job: _Job, workspace: Workspace, progress: Callable[[Progress], None]) 
     carried = base_files(layout, job.base.path)
     workspace.check_room(job.plan.max_bytes + sum(p.stat().st_size for p in carried.values()))
     steps = _Steps(progress, 3 * len(job.plan.expected))
-    finished = [_make_file(job, file, workspace, steps) for file in job.plan.files]
+    with single_threaded() as threads:
+        finished = [_make_file(job, f, workspace, steps, threads) for f in job.plan.files]
+    digests = {file.name: file.sha256 for file in finished}
     fidelity = _fidelity(job, finished, workspace)
     _require_capture(job.request, fidelity)
     found = (identity_warning(job.artifact, job.base), fidelity_warning(fidelity, layout))
@@ -166,6 +172,7 @@ def _run(job: _Job, workspace: Workspace, progress: Callable[[Progress], None]) 
         provenance=job.provenance,
         fidelity=fidelity,
         headers=[h for file in job.plan.files for h in read_headers(workspace.path / file.name)],
+        digests=digests,
         warnings=warnings,
     )
     write_documents(inputs, workspace)
@@ -176,7 +183,7 @@ def _run(job: _Job, workspace: Workspace, progress: Callable[[Progress], None]) 
         format=layout.name,
         resolved=job.deltas.resolved,
         fidelity=fidelity,
-        files=digest_files(workspace.path),
+        files=digest_files(workspace.path, digests),
         warnings=warnings,
         factor_seconds=steps.factor_seconds,
     )
@@ -194,7 +201,9 @@ class _Steps:
         self._callback(Progress(stage, self._done, self._total, module))
 
 
-def _make_file(job: _Job, file: OutputFile, workspace: Workspace, steps: _Steps) -> FinishedFile:
+def _make_file(
+    job: _Job, file: OutputFile, workspace: Workspace, steps: _Steps, threads: int
+) -> FinishedFile:
     """Write one file and measure it, or take it over from a run that was killed."""
     earlier = workspace.finished(file.name)
     if earlier is not None:
@@ -203,54 +212,44 @@ def _make_file(job: _Job, file: OutputFile, workspace: Workspace, steps: _Steps)
                 steps.step(stage, module.module)
         return earlier
     path = workspace.path / file.name
-    factors = _factors(job, file, steps)
-    folds: list[tuple[LinearUnit | LoraUnit, FoldRecord]] = []
-    with ShardWriter(path, file.specs) as writer:
-        for unit in file.units:
-            record = _write_unit(job, unit, factors, writer)
-            if record is not None and not isinstance(unit, TensorUnit):
-                folds.append((unit, record))
-                steps.step("fold", unit.module)
-        writer.finish()
+    layers = [unit for unit in file.units if not isinstance(unit, TensorUnit)]
+    largest = max((unit.shape[0] * unit.shape[1] for unit in layers), default=0)
+    workers = workers_for(threads, largest)
+    folds = _write_file(job, file, path, steps, workers)
     check_file(path, file.specs)
+
+    def measure(fold: _Fold) -> ModuleFidelity:
+        return measure_module(*fold, job.base, path)
+
     measured: list[ModuleFidelity] = []
-    for folded, record in folds:
-        measured.append(measure_module(folded, record, job.base, path))
-        steps.step("measure", folded.module)
+    for module in in_order(measure, folds, workers):
+        measured.append(module)
+        steps.step("measure", module.module)
     finished = FinishedFile(file.name, file_sha256(path), tuple(measured))
     workspace.record(finished)
     return finished
 
 
-def _factors(job: _Job, file: OutputFile, steps: _Steps) -> Mapping[str, Factors]:
-    units = [
-        unit
-        for unit in file.units
-        if isinstance(unit, LoraUnit) or (isinstance(unit, LinearUnit) and unit.fold)
-    ]
-    start = time.monotonic()
-    found = factors_of_units(units, job.base, job.deltas, partial(steps.step, "factors"))
-    steps.factor_seconds += time.monotonic() - start
-    return found
-
-
-@torch.no_grad()
-def _write_unit(
-    job: _Job, unit: Unit, factors: Mapping[str, Factors], writer: ShardWriter
-) -> FoldRecord | None:
-    match unit:
-        case TensorUnit():
-            writer.write_rows(unit.name, tensor_chunks(unit, job.base), unit.shape)
-            return None
-        case LinearUnit():
-            own = factors[unit.module] if unit.fold else None
-            method = job.request.requantize
-            tensors, record = linear_tensors(unit, job.base, job.deltas, own, method)
-        case LoraUnit():
-            tensors, record = lora_tensors(unit, job.deltas, factors[unit.module])
-    for name, tensor in tensors.items():
-        writer.write(name, tensor)
-    return record
+def _write_file(
+    job: _Job, file: OutputFile, path: Path, steps: _Steps, workers: int
+) -> list[_Fold]:
+    """Write all tensors of a file; returns what was folded, or stored as an adapter."""
+    folds: list[_Fold] = []
+    layers = [unit for unit in file.units if not isinstance(unit, TensorUnit)]
+    with ShardWriter(path, file.specs) as writer:
+        for carried in file.units:
+            if isinstance(carried, TensorUnit):
+                writer.write_rows(carried.name, tensor_chunks(carried, job.base), carried.shape)
+        for made in make_units(layers, job.base, job.deltas, job.request.requantize, workers):
+            for name, tensor in made.tensors.items():
+                writer.write(name, tensor)
+            if made.record is not None:
+                folds.append((made.unit, made.record))
+                steps.factor_seconds += made.factor_seconds
+                steps.step("factors", made.unit.module)
+                steps.step("fold", made.unit.module)
+        writer.finish()
+    return folds
 
 
 def _fidelity(job: _Job, finished: list[FinishedFile], workspace: Workspace) -> FidelityReport:

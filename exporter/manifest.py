@@ -56,14 +56,24 @@ class Provenance:
 
 
 def collect_provenance(
-    request: ExportRequest, base: Checkpoint, artifact: Artifact, resolved: ResolvedOptions
+    request: ExportRequest,
+    base: Mapping[str, Any],
+    artifact: Artifact,
+    resolved: ResolvedOptions,
 ) -> Provenance:
-    """Read the digests of the inputs and the versions of the tools."""
+    """Put together what decides the output's bytes.
+
+    Args:
+        request: What was asked for.
+        base: See :func:`base_digests`.
+        artifact: The artifact.
+        resolved: The delta's options.
+    """
     return Provenance(
         tool={"name": "tinylora-export", "version": _version("tinylora-export")},
         libraries={name: _version(name) for name in _LIBRARIES},
         options=_options(request, resolved),
-        base=_base(base),
+        base=base,
         artifact={
             "sha256": artifact.sha256,
             "global_v": [float(value) for value in artifact.global_v.double().tolist()],
@@ -76,6 +86,14 @@ def collect_provenance(
             "saved_device": artifact.saved_device,
         },
     )
+
+
+def base_digests(base: Checkpoint) -> dict[str, Any]:
+    """Digests of a base: of each weight file, of config.json, and of all weights together."""
+    files = {name: file_sha256(base.path / name) for name in base.shards}
+    config = file_sha256(base.path / "config.json")
+    digest = hashlib.sha256(sums_text(files).encode()).hexdigest()
+    return {"digest": digest, "config": config, "files": files, "is_4bit": base.is_4bit}
 
 
 def build_manifest(
@@ -120,13 +138,19 @@ def sums_text(digests: Mapping[str, str]) -> str:
     return "".join(f"{digest}  {name}\n" for name, digest in sorted(digests.items()))
 
 
-def digest_files(directory: Path) -> dict[str, str]:
-    """SHA-256 of every visible file below a directory, by relative name."""
-    return {
-        path.relative_to(directory).as_posix(): file_sha256(path)
+def digest_files(directory: Path, known: Mapping[str, str]) -> dict[str, str]:
+    """SHA-256 of every visible file below a directory, by relative name.
+
+    Args:
+        directory: Where they are.
+        known: Digests of files that need not be read for that.
+    """
+    names = [
+        path.relative_to(directory).as_posix()
         for path in sorted(directory.rglob("*"))
         if path.is_file() and path.name != ".export-journal.json"
-    }
+    ]
+    return {name: known.get(name) or file_sha256(directory / name) for name in names}
 
 
 def _options(request: ExportRequest, resolved: ResolvedOptions) -> dict[str, Any]:
@@ -143,13 +167,6 @@ def _options(request: ExportRequest, resolved: ResolvedOptions) -> dict[str, Any
         "placement": dict(placement) if placement is not None else None,
         "max_shard_size": request.max_shard_size,
     }
-
-
-def _base(base: Checkpoint) -> dict[str, Any]:
-    files = {name: file_sha256(base.path / name) for name in base.shards}
-    config = file_sha256(base.path / "config.json")
-    digest = hashlib.sha256(sums_text(files).encode()).hexdigest()
-    return {"digest": digest, "config": config, "files": files, "is_4bit": base.is_4bit}
 
 
 def _version(package: str) -> str:

@@ -8,11 +8,10 @@ from safetensors import safe_open
 from torch import Tensor
 
 from exporter.checkpoint import Checkpoint
-from exporter.fidelity import ErrorSums, ModuleFidelity, sums_of, sums_without_change
-from exporter.fold import FoldRecord, ground_weight, seen_weight
+from exporter.fidelity import ErrorSums, ModuleFidelity, sums_over, sums_without_change
+from exporter.fold import FoldRecord, ground_weight, seen_weight, stored_change
 from exporter.plan import LinearUnit, LoraUnit, lora_names
-from tinylora import QuantizedWeight
-from tinylora.factors import weight_matrix
+from tinylora import LowRankDelta, QuantizedWeight
 
 
 def measure_module(
@@ -33,13 +32,14 @@ def measure_module(
     codes_moved = scales_changed = None
     if isinstance(unit, LoraUnit):
         name_a, name_b = lora_names(unit.module)
-        sums = sums_of(stored[name_b] @ stored[name_a], record.delta.dense())
+        pair = LowRankDelta(stored[name_b], stored[name_a])
+        both = zip(pair.pieces(), record.delta.pieces(), strict=True)
+        sums = sums_over((found, wanted) for (_, found), (_, wanted) in both)
     elif unit.dtype is None:
         sums, codes_moved, scales_changed = _measure_4bit(unit, record, base, stored)
     else:
         ground = ground_weight(unit, seen_weight(unit, base), base)
-        error = stored[f"{unit.module}.weight"].float() - ground
-        sums = sums_of(error, record.delta.dense())
+        sums = sums_over(stored_change(stored[f"{unit.module}.weight"], ground, record.delta))
     return ModuleFidelity(
         module=unit.module,
         shape=unit.shape,
@@ -61,12 +61,11 @@ def _measure_4bit(
     assert isinstance(seen, QuantizedWeight), "4-bit outputs come from 4-bit weights"
     codes_moved = int((weight.codes() != seen.codes()).sum())
     scales_changed = int((weight.block_absmax() != seen.block_absmax()).sum())
-    dense = record.delta.dense()
     bound = record.grid_miss
     if bound is None:  # no code could move under the base's scales
-        bound = sums_of(torch.zeros_like(dense), dense).delta
-    sums = sums_of(weight_matrix(weight) - weight_matrix(seen), dense, bound)
-    return sums, codes_moved, scales_changed
+        bound = sums_over((torch.zeros_like(d), d) for _, d in record.delta.pieces()).delta
+    changes = stored_change(weight.dequantize(), seen.dequantize(), record.delta)
+    return sums_over(changes, bound), codes_moved, scales_changed
 
 
 def _read(file: Path, unit: LinearUnit | LoraUnit) -> dict[str, Tensor]:

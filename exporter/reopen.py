@@ -1,17 +1,17 @@
 """Reopens a written file and checks it against its plan."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-import torch
 from safetensors import safe_open
 
-from exporter.checkpoint import read_headers
+from exporter.checkpoint import TensorHeader, read_headers
 from exporter.errors import WriterError
+from exporter.finite import all_finite
 from exporter.shard_writer import TensorSpec
 
-_ELEMENTS_AT_ONCE = 1 << 24
+_BYTES_AT_ONCE = 1 << 26
 
 
 def check_file(path: Path, specs: Sequence[TensorSpec]) -> None:
@@ -46,22 +46,34 @@ def file_problems(
         if header.dtype != dtype or (shape is not None and header.shape != tuple(shape)):
             found = f"{header.dtype} {list(header.shape)}"
             problems.append(f"tensor {name!r} is {found}, expected {dtype} {shape}")
-    return sorted(problems) + _bad_values(path, sorted(planned.keys() & headers.keys()))
+    return sorted(problems) + _bad_values(
+        path, [headers[n] for n in sorted(planned.keys() & headers.keys())]
+    )
 
 
-def _bad_values(path: Path, names: Sequence[str]) -> list[str]:
+def _bad_values(path: Path, headers: Sequence[TensorHeader]) -> list[str]:
     problems = []
-    with safe_open(path, framework="pt", device="cpu") as opened:
-        for name in names:
-            tensor = opened.get_tensor(name)
-            if ".quant_state.bitsandbytes__" in name:
-                problems += _bad_state(name, bytes(tensor.tolist()))
-            elif tensor.dtype.is_floating_point and not all(
-                bool(torch.isfinite(part).all())
-                for part in torch.split(tensor.reshape(-1), _ELEMENTS_AT_ONCE)
-            ):
-                problems.append(f"tensor {name!r} has non-finite values")
+    for names in _batches(headers):
+        # a new memory map each time: one map would keep all pages of the file in memory
+        with safe_open(path, framework="pt", device="cpu") as opened:
+            for name in names:
+                tensor = opened.get_tensor(name)
+                if ".quant_state.bitsandbytes__" in name:
+                    problems += _bad_state(name, bytes(tensor.tolist()))
+                elif not all_finite(tensor):
+                    problems.append(f"tensor {name!r} has non-finite values")
     return problems
+
+
+def _batches(headers: Sequence[TensorHeader]) -> Iterator[list[str]]:
+    batch, size = [], 0
+    for header in headers:
+        batch.append(header.name)
+        size += header.nbytes
+        if size >= _BYTES_AT_ONCE:
+            yield batch
+            batch, size = [], 0
+    yield batch
 
 
 def _bad_state(name: str, raw: bytes) -> list[str]:

@@ -15,7 +15,7 @@ Shapes: out, in = the module's sides; r = rank; u = numel(v); n = number of modu
 bf16 where the trainer's bf16 products round, which moves ΔW by about 2⁻⁸ of its size.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -30,6 +30,11 @@ from tinylora.projection import draw_projections
 from tinylora.quantized_weight import QuantizedWeight
 
 Numerics = Literal["fp32", "trainer"]
+
+# Pieces of a dense ΔW: small enough for a core's cache, with enough rows that BLAS multiplies a
+# piece as it would the whole (a product of very few rows takes another path and rounds otherwise).
+_PIECE_ELEMENTS = 1 << 18
+_PIECE_ROWS = 64
 
 
 @dataclass(frozen=True)
@@ -77,7 +82,18 @@ class LowRankDelta:
 
     def dense(self) -> Tensor:
         """ΔW, fp32 ``[out, in]``."""
-        product = self.left @ self.right
+        return self._rows(slice(None))
+
+    def pieces(self) -> Iterator[tuple[slice, Tensor]]:
+        """ΔW in rows: which rows, and their values, fp32; bit for bit those of :meth:`dense`."""
+        rows, columns = self.left.shape[0], self.right.shape[1]
+        count = max(1, rows // max(_PIECE_ROWS, _PIECE_ELEMENTS // columns))
+        for i in range(count):
+            part = slice(rows * i // count, rows * (i + 1) // count)
+            yield part, self._rows(part)
+
+    def _rows(self, part: slice) -> Tensor:
+        product = self.left[part] @ self.right
         return product if self.rounding is None else product.to(self.rounding).float()
 
 

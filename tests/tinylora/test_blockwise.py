@@ -1,4 +1,4 @@
-"""Piecewise quantization gives bitsandbytes' bits, and dequantization those of the plain formula."""
+"""Piecewise quantization gives bitsandbytes' bits; dequantization, those of the formula."""
 
 import pytest
 import torch
