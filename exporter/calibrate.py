@@ -3,10 +3,10 @@
 ``preserve`` rounds element by element, so a delta below half a step is lost altogether. On real
 inputs x many columns move together: one code that moves a whole step can stand for a small change
 spread over a row. With T = W + ΔW, Q what is stored and C = mean(x xᵀ)
-(:mod:`exporter.activations`), this minimizes tr((Q − T)(C + λI)(Q − T)ᵀ) over the codes, on the base's own scales, by cyclic
-coordinate descent: each element goes to the code nearest to its optimum given all others, row by
-row in parallel. λ is a share of C's mean diagonal and keeps the fit from following the calibration
-texts into directions that they hardly show.
+(:mod:`exporter.activations`), this minimizes tr((Q − T)(C + λI)(Q − T)ᵀ) over the codes, on the
+base's own scales, by cyclic coordinate descent: each element goes to the code nearest to its
+optimum given all others, row by row in parallel. λ is a share of C's mean diagonal and keeps the
+fit from following the calibration texts into directions that they hardly show.
 
 The objective is that of GPTQ (Frantar et al., 2022, arXiv:2210.17323); the descent in place of its
 one sweep is that of QuantEase (Behdin et al., 2023, arXiv:2309.01885). Both quantize W; here the

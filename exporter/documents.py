@@ -46,7 +46,7 @@ OWN_FILES = frozenset(
 class DocumentInputs:
     """What the documents of an export are made from.
 
-    ``sizes`` and ``weight_tying`` are the adapter's, the others the export's.
+    ``sizes`` and ``weight_tying`` are the adapter's, ``digests`` those of the weight files.
     """
 
     layout: Format
@@ -58,6 +58,7 @@ class DocumentInputs:
     weight_tying: float
     fidelity: FidelityReport
     headers: Sequence[TensorHeader]
+    digests: Mapping[str, str]
     warnings: Sequence[str]
 
 
@@ -90,11 +91,11 @@ def write_documents(inputs: DocumentInputs, workspace: Workspace) -> None:
         fidelity=measures["total"],
         lapack=[m.spectrum.lapack for m in inputs.fidelity.modules if m.spectrum is not None],
         headers=inputs.headers,
-        digests=digest_files(workspace.path),
+        digests=digest_files(workspace.path, inputs.digests),
         warnings=inputs.warnings,
     )
     workspace.write_text(MANIFEST_FILE, json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
-    workspace.write_text(SUMS_FILE, sums_text(digest_files(workspace.path)))
+    workspace.write_text(SUMS_FILE, sums_text(digest_files(workspace.path, inputs.digests)))
 
 
 def _write_configs(inputs: DocumentInputs, workspace: Workspace) -> None:

@@ -1,15 +1,12 @@
 """The orchestrator: request -> plan -> files -> measures -> documents -> output directory."""
 
 import logging
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
-import torch
-
-from exporter.adapter_units import TinyUnit, VectorUnit
+from exporter.adapter_units import VectorUnit
 from exporter.architecture import Architecture, read_architecture
 from exporter.checkpoint import Checkpoint, file_sha256, open_checkpoint, read_headers
 from exporter.config_files import ADAPTER_CONFIG_FILE
@@ -21,37 +18,21 @@ from exporter.errors import (
     OutputWriteError,
     WriterError,
 )
-from exporter.factorize import rebuild_deltas
 from exporter.fidelity import FidelityReport, ModuleFidelity, Verdict
-from exporter.fold import (
-    FoldRecord,
-    linear_tensors,
-    lora_tensors,
-    tensor_chunks,
-    tiny_tensors,
-    vector_tensors,
-)
+from exporter.fold import FoldRecord, tensor_chunks, vector_tensors
 from exporter.io_errors import reading
-from exporter.manifest import Provenance, collect_provenance, digest_files
+from exporter.make_units import make_units
+from exporter.manifest import Provenance, base_digests, collect_provenance, digest_files
 from exporter.measure import measure_module
-from exporter.plan import (
-    ExportPlan,
-    LinearUnit,
-    LoraUnit,
-    ModuleUnit,
-    OutputFile,
-    TensorUnit,
-    Unit,
-    build_plan,
-)
+from exporter.plan import ExportPlan, ModuleUnit, OutputFile, TensorUnit, build_plan
 from exporter.reopen import check_file
 from exporter.request import ExportRequest, check_request
 from exporter.shard_writer import ShardWriter
 from exporter.warn import fidelity_warning, ground_warning, identity_warning
+from exporter.workers import in_order, single_threaded, workers_for
 from exporter.workspace import FinishedFile, Workspace, check_replaceable, open_workspace
 from tinylora import (
     FactorStore,
-    ModuleDelta,
     ModuleDeltas,
     ResolvedOptions,
     adapted_layers,
@@ -62,6 +43,8 @@ from tinylora.adapter import Adapter
 from tinylora.errors import FactorStoreError
 
 _log = logging.getLogger(__name__)
+
+_Fold = tuple[ModuleUnit, FoldRecord]
 
 
 @dataclass(frozen=True)
@@ -165,11 +148,14 @@ def _prepare(request: ExportRequest) -> _Job:
             f"{base.path / ADAPTER_CONFIG_FILE}: the base carries an adapter already, which "
             "transformers would load too; give the plain base"
         )
-    architecture = read_architecture(
-        base.path,
-        base.config,
-        lambda model: [name for name, _ in adapted_layers(artifact, model, str(base.path))],
-    )
+    # hashing needs no interpreter, building a model on the meta device little else
+    with ThreadPoolExecutor(1) as pool:
+        digests = pool.submit(base_digests, base)
+        architecture = read_architecture(
+            base.path,
+            base.config,
+            lambda model: [name for name, _ in adapted_layers(artifact, model, str(base.path))],
+        )
     plan = build_plan(
         base,
         architecture,
@@ -180,7 +166,7 @@ def _prepare(request: ExportRequest) -> _Job:
     )
     store = FactorStore(request.factor_store) if request.factor_store is not None else None
     deltas = deltas_of(artifact, architecture.targets, request.options, store)
-    provenance = collect_provenance(request, base, artifact, deltas.resolved)
+    provenance = collect_provenance(request, digests.result(), artifact, deltas.resolved)
     return _Job(request, artifact, base, architecture, plan, deltas, provenance)
 
 
@@ -190,7 +176,9 @@ def _run(job: _Job, workspace: Workspace, progress: Callable[[Progress], None]) 
         carried = sum(p.stat().st_size for p in base_files(layout, job.base.path).values())
     workspace.check_room(job.plan.max_bytes + carried)
     steps = _Steps(progress, 3 * len(job.plan.expected))
-    finished = [_make_file(job, file, workspace, steps) for file in job.plan.files]
+    with single_threaded() as threads:
+        finished = [_make_file(job, f, workspace, steps, threads) for f in job.plan.files]
+    digests = {file.name: file.sha256 for file in finished}
     fidelity = _fidelity(job, finished, workspace)
     _require_capture(job.request, fidelity)
     found = (
@@ -209,6 +197,7 @@ def _run(job: _Job, workspace: Workspace, progress: Callable[[Progress], None]) 
         weight_tying=job.deltas.weight_tying,
         fidelity=fidelity,
         headers=[h for file in job.plan.files for h in read_headers(workspace.path / file.name)],
+        digests=digests,
         warnings=warnings,
     )
     write_documents(inputs, workspace)
@@ -219,7 +208,7 @@ def _run(job: _Job, workspace: Workspace, progress: Callable[[Progress], None]) 
         format=layout.name,
         resolved=job.deltas.resolved,
         fidelity=fidelity,
-        files=digest_files(workspace.path),
+        files=digest_files(workspace.path, digests),
         warnings=warnings,
         factor_seconds=steps.factor_seconds,
     )
@@ -237,7 +226,9 @@ class _Steps:
         self._callback(Progress(stage, self._done, self._total, module))
 
 
-def _make_file(job: _Job, file: OutputFile, workspace: Workspace, steps: _Steps) -> FinishedFile:
+def _make_file(
+    job: _Job, file: OutputFile, workspace: Workspace, steps: _Steps, threads: int
+) -> FinishedFile:
     """Write one file and measure it, or take it over from a run that was killed."""
     earlier = workspace.finished(file.name)
     if earlier is not None:
@@ -246,58 +237,52 @@ def _make_file(job: _Job, file: OutputFile, workspace: Workspace, steps: _Steps)
                 steps.step(stage, module.module)
         return earlier
     path = workspace.path / file.name
-    rebuilt = _rebuild(job, file, steps)
-    folds: list[tuple[ModuleUnit, FoldRecord]] = []
-    with ShardWriter(path, file.specs) as writer:
-        for unit in file.units:
-            record = _write_unit(job, unit, rebuilt, writer)
-            if record is not None and not isinstance(unit, TensorUnit | VectorUnit):
-                folds.append((unit, record))
-                steps.step("fold", unit.module)
-        writer.finish()
+    layers = _layers(file)
+    largest = max((unit.shape[0] * unit.shape[1] for unit in layers), default=0)
+    workers = workers_for(threads, largest)
+    folds = _write_file(job, file, path, steps, workers)
     check_file(path, file.specs)
+
+    def measure(fold: _Fold) -> ModuleFidelity:
+        return measure_module(*fold, job.base, path)
+
     measured: list[ModuleFidelity] = []
-    for folded, record in folds:
-        measured.append(measure_module(folded, record, job.base, path))
-        steps.step("measure", folded.module)
+    for module in in_order(measure, folds, workers):
+        measured.append(module)
+        steps.step("measure", module.module)
     finished = FinishedFile(file.name, file_sha256(path), tuple(measured))
     workspace.record(finished)
     return finished
 
 
-def _rebuild(job: _Job, file: OutputFile, steps: _Steps) -> Mapping[str, ModuleDelta]:
-    units = [
-        unit
-        for unit in file.units
-        if isinstance(unit, LoraUnit | TinyUnit) or (isinstance(unit, LinearUnit) and unit.fold)
-    ]
-    start = time.monotonic()
-    found = rebuild_deltas(units, job.base, job.deltas, partial(steps.step, "factors"))
-    steps.factor_seconds += time.monotonic() - start
-    return found
+def _write_file(
+    job: _Job, file: OutputFile, path: Path, steps: _Steps, workers: int
+) -> list[_Fold]:
+    """Write all tensors of a file; returns what was folded, or stored as an adapter."""
+    folds: list[_Fold] = []
+    with ShardWriter(path, file.specs) as writer:
+        for unit in file.units:
+            if isinstance(unit, TensorUnit):
+                writer.write_rows(unit.name, tensor_chunks(unit, job.base), unit.shape)
+            elif isinstance(unit, VectorUnit):
+                for name, tensor in vector_tensors(unit, job.deltas).items():
+                    writer.write(name, tensor)
+        method = job.request.requantize
+        for made in make_units(_layers(file), job.base, job.deltas, method, workers):
+            for name, tensor in made.tensors.items():
+                writer.write(name, tensor)
+            if made.record is not None:
+                folds.append((made.unit, made.record))
+                steps.factor_seconds += made.factor_seconds
+                steps.step("factors", made.unit.module)
+                steps.step("fold", made.unit.module)
+        writer.finish()
+    return folds
 
 
-@torch.no_grad()
-def _write_unit(
-    job: _Job, unit: Unit, rebuilt: Mapping[str, ModuleDelta], writer: ShardWriter
-) -> FoldRecord | None:
-    match unit:
-        case TensorUnit():
-            writer.write_rows(unit.name, tensor_chunks(unit, job.base), unit.shape)
-            return None
-        case LinearUnit():
-            own = rebuilt[unit.module] if unit.fold else None
-            method = job.request.requantize
-            tensors, record = linear_tensors(unit, job.base, own, method)
-        case LoraUnit():
-            tensors, record = lora_tensors(unit, rebuilt[unit.module])
-        case TinyUnit():
-            tensors, record = tiny_tensors(unit, rebuilt[unit.module])
-        case VectorUnit():
-            tensors, record = vector_tensors(unit, job.deltas), None
-    for name, tensor in tensors.items():
-        writer.write(name, tensor)
-    return record
+def _layers(file: OutputFile) -> list[ModuleUnit]:
+    """Units that are made from the weight of a linear layer."""
+    return [unit for unit in file.units if not isinstance(unit, TensorUnit | VectorUnit)]
 
 
 def _fidelity(job: _Job, finished: list[FinishedFile], workspace: Workspace) -> FidelityReport:

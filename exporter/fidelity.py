@@ -16,7 +16,7 @@ All four are None where Δ = 0. Sums are float64; E is read from the reopened fi
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -30,7 +30,6 @@ Verdict = Literal["empty", "kept", "partly kept", "lost"]
 KEPT_RESIDUAL = 0.1
 LOST_RESIDUAL = 0.9
 LOST_CAPTURE = 0.1
-_ROWS_AT_ONCE = 512
 
 
 @dataclass(frozen=True)
@@ -183,17 +182,19 @@ def spectrum_of(factors: Factors | None) -> Spectrum | None:
 
 
 def sums_of(error: Tensor, delta: Tensor, bound: float | None = None) -> ErrorSums:
-    """Sums for one module, the same for every number of threads.
+    """Sums for one module, from E and Δ as a whole, ``[out, in]``; see :func:`sums_over`."""
+    return sums_over(((error, delta),), bound)
+
+
+def sums_over(pieces: Iterable[tuple[Tensor, Tensor]], bound: float | None = None) -> ErrorSums:
+    """Sums for one module, the same for every number of threads and every division into pieces.
 
     Args:
-        error: E, ``[out, in]``, float32.
-        delta: Δ, ``[out, in]``, float32.
+        pieces: E and Δ of some rows at a time, each ``[rows, in]``, float32.
         bound: Passed on.
     """
     rows: list[list[float]] = [[], [], [], []]
-    for e, d in zip(
-        torch.split(error, _ROWS_AT_ONCE), torch.split(delta, _ROWS_AT_ONCE), strict=True
-    ):
+    for e, d in pieces:
         e64, d64 = e.double(), d.double()
         products = (d64 * d64, e64 * d64, e64 * e64, (e64 - d64).square())
         for found, product in zip(rows, products, strict=True):
@@ -210,8 +211,7 @@ def sums_without_change(delta: LowRankDelta, bound: bool) -> ErrorSums:
         bound: Whether no choice of codes could do better.
     """
     if delta.rounding is not None:
-        dense = delta.dense()
-        norm = sums_of(torch.zeros_like(dense), dense).delta
+        norm = sums_over((torch.zeros_like(d), d) for _, d in delta.pieces()).delta
     else:
         left, right = delta.left.double(), delta.right.double()
         norm = max(float(((left.T @ left) * (right @ right.T)).sum()), 0.0)

@@ -13,7 +13,8 @@ from torch import Tensor
 from exporter.adapter_units import TinyUnit, VectorUnit, tiny_names, vector_name
 from exporter.checkpoint import Checkpoint
 from exporter.errors import FoldError
-from exporter.fidelity import Spectrum, spectrum_of, sums_of
+from exporter.fidelity import Spectrum, spectrum_of, sums_over
+from exporter.finite import all_finite
 from exporter.plan import (
     TRAINER_DTYPE,
     LinearUnit,
@@ -26,7 +27,6 @@ from exporter.requantize import preserve
 from exporter.request import RequantizeMethod
 from exporter.stored import requantized
 from tinylora import LowRankDelta, ModuleDelta, ModuleDeltas, QuantizedWeight
-from tinylora.factors import weight_matrix
 
 _ELEMENTS_AT_ONCE = 1 << 24
 
@@ -86,14 +86,15 @@ def seen_weight(unit: ModuleUnit, base: Checkpoint) -> QuantizedWeight | Tensor:
 
 
 def ground_weight(unit: LinearUnit, seen: QuantizedWeight | Tensor, base: Checkpoint) -> Tensor:
-    """What the delta is added to, float32 ``[out, in]``."""
+    """What the delta is added to, ``[out, in]``, in the dtype that it is stored or seen in."""
     if unit.onto_original and unit.source != "4bit":
-        return base.read(f"{unit.module}.weight").float()
-    return weight_matrix(seen)
+        return base.read(f"{unit.module}.weight")
+    return seen.dequantize() if isinstance(seen, QuantizedWeight) else seen
 
 
 def linear_tensors(
     unit: LinearUnit,
+    seen: QuantizedWeight | Tensor,
     base: Checkpoint,
     rebuilt: ModuleDelta | None,
     method: RequantizeMethod,
@@ -103,6 +104,7 @@ def linear_tensors(
 
     Args:
         unit: What to make.
+        seen: The layer's :func:`seen_weight`.
         base: Where from.
         rebuilt: The module's delta, where there is a fold.
         method: Requantizer of 4-bit outputs.
@@ -114,7 +116,6 @@ def linear_tensors(
     Raises:
         FoldError: A value is not finite, before or after.
     """
-    seen = seen_weight(unit, base)
     name = f"{unit.module}.weight"
     if rebuilt is None:
         if unit.dtype is None and isinstance(seen, QuantizedWeight):
@@ -128,9 +129,12 @@ def linear_tensors(
         merged, grid_miss = _requantize(seen, delta, method, moment)
         record = FoldRecord(unit.module, delta, spectrum, seen.digest(), grid_miss)
         return merged.to_tensors(name), record
-    total = ground_weight(unit, seen, base) + delta.dense()
+    ground = ground_weight(unit, seen, base)
+    stored = torch.empty(unit.shape, dtype=unit.dtype)
+    for rows, change in delta.pieces():
+        stored[rows] = _cast(change.add_(ground[rows]), unit.dtype, name)
     record = FoldRecord(unit.module, delta, spectrum, base_digest=None, grid_miss=None)
-    return {name: _cast(total, unit.dtype, name)}, record
+    return {name: stored}, record
 
 
 def lora_tensors(unit: LoraUnit, rebuilt: ModuleDelta) -> tuple[Mapping[str, Tensor], FoldRecord]:
@@ -187,7 +191,7 @@ def check_finite(tensor: Tensor, name: str, base: Checkpoint) -> None:
     Raises:
         FoldError: Naming the file and the tensor.
     """
-    if tensor.dtype.is_floating_point and not bool(torch.isfinite(tensor).all()):
+    if not all_finite(tensor):
         header = base.tensors.get(name)
         file = base.path / header.file if header else base.path
         raise FoldError(
@@ -202,13 +206,27 @@ def _requantize(
     merged = nearest if method == "preserve" else requantized(seen, delta, method, moment)
     if nearest is seen:
         return merged, None
-    return merged, sums_of(weight_matrix(nearest) - weight_matrix(seen), delta.dense()).miss
+    return merged, sums_over(stored_change(nearest.dequantize(), seen.dequantize(), delta)).miss
+
+
+def stored_change(
+    stored: Tensor, ground: Tensor, delta: LowRankDelta
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """E = stored − ground and Δ, some rows at a time, float32.
+
+    Args:
+        stored: ``[out, in]``, any floating-point dtype.
+        ground: ``[out, in]``, any floating-point dtype.
+        delta: Δ, ``[out, in]``.
+    """
+    for rows, change in delta.pieces():
+        yield stored[rows].float() - ground[rows].float(), change
 
 
 def _cast(tensor: Tensor, dtype: torch.dtype, name: str) -> Tensor:
     """Cast a finite tensor, refusing values that the dtype cannot hold."""
     result = tensor.to(dtype)
-    if result is not tensor and not bool(torch.isfinite(result).all()):
+    if result is not tensor and not all_finite(result):
         largest = float(tensor.abs().max())
         limit = torch.finfo(dtype).max
         raise FoldError(

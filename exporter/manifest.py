@@ -57,16 +57,34 @@ class Provenance:
 
 
 def collect_provenance(
-    request: ExportRequest, base: Checkpoint, artifact: Adapter, resolved: ResolvedOptions | None
+    request: ExportRequest,
+    base: Mapping[str, Any],
+    artifact: Adapter,
+    resolved: ResolvedOptions | None,
 ) -> Provenance:
-    """Read the digests of the inputs and the versions of the tools."""
+    """Put together what decides the output's bytes.
+
+    Args:
+        request: What was asked for.
+        base: See :func:`base_digests`.
+        artifact: The artifact.
+        resolved: The delta's options.
+    """
     return Provenance(
         tool={"name": "tinylora-export", "version": _version("tinylora-export")},
         libraries={name: _version(name) for name in _LIBRARIES},
         options=_options(request, resolved),
-        base=_base(base),
+        base=base,
         artifact=artifact.describe(),
     )
+
+
+def base_digests(base: Checkpoint) -> dict[str, Any]:
+    """Digests of a base: of each weight file, of config.json, and of all weights together."""
+    files = {name: file_sha256(base.path / name) for name in base.shards}
+    config = file_sha256(base.path / "config.json")
+    digest = hashlib.sha256(sums_text(files).encode()).hexdigest()
+    return {"digest": digest, "config": config, "files": files, "is_4bit": base.is_4bit}
 
 
 def build_manifest(
@@ -116,13 +134,19 @@ def content_sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def digest_files(directory: Path) -> dict[str, str]:
-    """SHA-256 of every visible file below a directory, by relative name."""
-    return {
-        path.relative_to(directory).as_posix(): file_sha256(path)
+def digest_files(directory: Path, known: Mapping[str, str]) -> dict[str, str]:
+    """SHA-256 of every visible file below a directory, by relative name.
+
+    Args:
+        directory: Where they are.
+        known: Digests of files that need not be read for that.
+    """
+    names = [
+        path.relative_to(directory).as_posix()
         for path in sorted(directory.rglob("*"))
         if path.is_file() and path.name != ".export-journal.json"
-    }
+    ]
+    return {name: known.get(name) or file_sha256(directory / name) for name in names}
 
 
 def _options(request: ExportRequest, resolved: ResolvedOptions | None) -> dict[str, Any]:
@@ -139,13 +163,6 @@ def _options(request: ExportRequest, resolved: ResolvedOptions | None) -> dict[s
         "placement": dict(placement) if placement is not None else None,
         "max_shard_size": request.max_shard_size,
     }
-
-
-def _base(base: Checkpoint) -> dict[str, Any]:
-    files = {name: file_sha256(base.path / name) for name in base.shards}
-    config = file_sha256(base.path / "config.json")
-    digest = hashlib.sha256(sums_text(files).encode()).hexdigest()
-    return {"digest": digest, "config": config, "files": files, "is_4bit": base.is_4bit}
 
 
 def _version(package: str) -> str:

@@ -8,11 +8,10 @@ from torch import Tensor
 
 from exporter.adapter_units import TinyUnit, tiny_names, vector_name
 from exporter.checkpoint import Checkpoint, checked_data_file, read_headers
-from exporter.fidelity import ErrorSums, ModuleFidelity, sums_of, sums_without_change
-from exporter.fold import FoldRecord, ground_weight, seen_weight
+from exporter.fidelity import ErrorSums, ModuleFidelity, sums_over, sums_without_change
+from exporter.fold import FoldRecord, ground_weight, seen_weight, stored_change
 from exporter.plan import LinearUnit, LoraUnit, ModuleUnit, lora_names
-from tinylora import QuantizedWeight, TinyLoRAParts
-from tinylora.factors import weight_matrix
+from tinylora import LowRankDelta, QuantizedWeight, TinyLoRAParts
 
 
 def measure_module(
@@ -33,15 +32,14 @@ def measure_module(
     codes_moved = scales_changed = None
     if isinstance(unit, LoraUnit):
         name_a, name_b = lora_names(unit.module)
-        sums = sums_of(stored[name_b] @ stored[name_a], record.delta.dense())
+        sums = _between(LowRankDelta(stored[name_b], stored[name_a]), record.delta)
     elif isinstance(unit, TinyUnit):
-        sums = sums_of(_tiny_delta(unit, record, stored, file), record.delta.dense())
+        sums = _between(_tiny_delta(unit, record, stored, file), record.delta)
     elif unit.dtype is None:
         sums, codes_moved, scales_changed = _measure_4bit(unit, record, base, stored)
     else:
         ground = ground_weight(unit, seen_weight(unit, base), base)
-        error = stored[f"{unit.module}.weight"].float() - ground
-        sums = sums_of(error, record.delta.dense())
+        sums = sums_over(stored_change(stored[f"{unit.module}.weight"], ground, record.delta))
     return ModuleFidelity(
         module=unit.module,
         shape=unit.shape,
@@ -63,22 +61,27 @@ def _measure_4bit(
     assert isinstance(seen, QuantizedWeight), "4-bit outputs come from 4-bit weights"
     codes_moved = int((weight.codes() != seen.codes()).sum())
     scales_changed = int((weight.block_absmax() != seen.block_absmax()).sum())
-    dense = record.delta.dense()
     bound = record.grid_miss
     if bound is None:  # no code could move under the base's scales
-        bound = sums_of(torch.zeros_like(dense), dense).delta
-    sums = sums_of(weight_matrix(weight) - weight_matrix(seen), dense, bound)
-    return sums, codes_moved, scales_changed
+        bound = sums_over((torch.zeros_like(d), d) for _, d in record.delta.pieces()).delta
+    changes = stored_change(weight.dequantize(), seen.dequantize(), record.delta)
+    return sums_over(changes, bound), codes_moved, scales_changed
+
+
+def _between(found: LowRankDelta, wanted: LowRankDelta) -> ErrorSums:
+    """Sums where the file holds factors, E = found."""
+    both = zip(found.pieces(), wanted.pieces(), strict=True)
+    return sums_over((one, two) for (_, one), (_, two) in both)
 
 
 def _tiny_delta(
     unit: TinyUnit, record: FoldRecord, stored: Mapping[str, Tensor], file: Path
-) -> Tensor:
+) -> LowRankDelta:
     """B · R · A as the file has it."""
     assert record.group is not None, "a stored vector has a number"
     vector = read_tensors(file, [vector_name(record.group)])[vector_name(record.group)]
     a, b, p = (stored[name] for name in tiny_names(unit.module))
-    return TinyLoRAParts(a, b, p, record.group).low_rank(vector).dense()
+    return TinyLoRAParts(a, b, p, record.group).low_rank(vector)
 
 
 def read_tensors(file: Path, names: Sequence[str]) -> dict[str, Tensor]:

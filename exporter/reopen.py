@@ -4,10 +4,9 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import torch
-
 from exporter.checkpoint import STATE_MARK, TensorHeader, checked_data_file, read_headers
 from exporter.errors import WriterError
+from exporter.finite import all_finite
 from exporter.shard_writer import TensorSpec
 
 _ELEMENTS_AT_ONCE = 1 << 24
@@ -57,10 +56,7 @@ def _bad_values(path: Path, headers: Sequence[TensorHeader]) -> list[str]:
         name, dtype = header.name, header.torch_dtype
         if STATE_MARK in name:
             problems += _bad_state(name, bytes(opened.read(name, dtype, header.shape).tolist()))
-        elif dtype.is_floating_point and not all(
-            bool(torch.isfinite(part).all())
-            for part in opened.chunks(name, dtype, _ELEMENTS_AT_ONCE)
-        ):
+        elif not all(all_finite(part) for part in opened.chunks(name, dtype, _ELEMENTS_AT_ONCE)):
             problems.append(f"tensor {name!r} has non-finite values")
     return problems
 

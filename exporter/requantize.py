@@ -31,17 +31,19 @@ def preserve(base: QuantizedWeight, delta: LowRankDelta) -> QuantizedWeight:
     Returns:
         ``base`` itself where no code moves; otherwise the same statistics with other codes.
     """
-    values = block_values(base)
-    steps = _smallest_steps(values)
+    scales = base.block_absmax()
+    pieces = torch.split(scales, _BLOCKS_AT_ONCE)
+    steps = torch.cat([_smallest_steps(_values(piece, base)) for piece in pieces])
     if largest_entry_bound(delta) < _SAFE_SHARE * float(steps.min()):
         return base
     change = _blocks(delta.dense().reshape(-1), base.blocksize)
-    reached = change.abs().amax(dim=1) >= _SAFE_SHARE * steps
+    largest = [part.abs().amax(dim=1) for part in torch.split(change, _BLOCKS_AT_ONCE)]
+    reached = torch.cat(largest) >= _SAFE_SHARE * steps
     codes = _blocks(base.codes(), base.blocksize)
     moved = False
     for rows in torch.split(reached.nonzero().squeeze(1), _BLOCKS_AT_ONCE):
         old = codes[rows]
-        new = _nearest(values[rows], old, change[rows])
+        new = _nearest(_values(scales[rows], base), old, change[rows])
         moved = moved or not torch.equal(old, new)
         codes[rows] = new
     return base.with_codes(codes.view(-1)[: base.numel]) if moved else base
@@ -54,7 +56,9 @@ def recompute(base: QuantizedWeight, delta: LowRankDelta) -> QuantizedWeight:
         base: The base's weight, ``[out, in]``; its settings are kept.
         delta: The delta to add.
     """
-    merged = base.dequantize().float() + delta.dense()
+    merged = base.dequantize().float()
+    for rows, change in delta.pieces():
+        merged[rows] += change
     fresh = QuantizedWeight.quantize(
         merged,
         quant_type=base.quant_type,
@@ -70,8 +74,11 @@ def block_values(weight: QuantizedWeight) -> Tensor:
     Returns:
         fp32 ``[blocks, 16]``, column c for code c.
     """
-    scaled = weight.block_absmax().unsqueeze(1) * weight.code.unsqueeze(0)
-    return scaled.to(weight.dtype).float()
+    return _values(weight.block_absmax(), weight)
+
+
+def _values(absmax: Tensor, weight: QuantizedWeight) -> Tensor:
+    return (absmax.unsqueeze(1) * weight.code.unsqueeze(0)).to(weight.dtype).float()
 
 
 def largest_entry_bound(delta: LowRankDelta) -> float:

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from exporter.dense_model import in_float32, load_base, load_exact, logits_of
 from exporter.prompts import PromptSet, TokenPrompt
-from exporter.threads import single_threaded
+from exporter.workers import single_threaded
 from tinylora import DeltaOptions, load_adapter, restore
 
 _BATCH = 4

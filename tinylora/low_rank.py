@@ -4,7 +4,7 @@ Everything behind an adapter (folding, restoring, measuring) asks for these and 
 does not know whether upstream's ``tiny_lora_v.pt`` or a PEFT adapter is in use.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,6 +14,11 @@ from torch import Tensor
 from tinylora.factors import Factors
 from tinylora.options import ResolvedOptions
 from tinylora.quantized_weight import QuantizedWeight
+
+# Pieces of a dense ΔW: small enough for a core's cache, with enough rows that BLAS multiplies a
+# piece as it would the whole (a product of very few rows takes another path and rounds otherwise).
+_PIECE_ELEMENTS = 1 << 18
+_PIECE_ROWS = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +37,18 @@ class LowRankDelta:
 
     def dense(self) -> Tensor:
         """ΔW, fp32 ``[out, in]``."""
-        product = self.left @ self.right
+        return self._rows(slice(None))
+
+    def pieces(self) -> Iterator[tuple[slice, Tensor]]:
+        """ΔW in rows: which rows, and their values, fp32; bit for bit those of :meth:`dense`."""
+        rows, columns = self.left.shape[0], self.right.shape[1]
+        count = max(1, rows // max(_PIECE_ROWS, _PIECE_ELEMENTS // columns))
+        for i in range(count):
+            part = slice(rows * i // count, rows * (i + 1) // count)
+            yield part, self._rows(part)
+
+    def _rows(self, part: slice) -> Tensor:
+        product = self.left[part] @ self.right
         return product if self.rounding is None else product.to(self.rounding).float()
 
 

@@ -27,6 +27,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from tinylora.blockwise import dequantize_blocks, quantize_blocks
 from tinylora.errors import QuantizedWeightError
 
 QuantType = Literal["nf4", "fp4"]
@@ -172,13 +173,22 @@ class QuantizedWeight:
             blocksize: Elements a block.
             double_quant: Quantize the absmax too.
         """
-        from bitsandbytes.functional import quantize_4bit
+        from bitsandbytes.functional import QuantState, get_4bit_type, quantize_blockwise
 
-        data, state = quantize_4bit(
-            weight.contiguous(),
+        data, absmax = quantize_blocks(weight, quant_type, blocksize)
+        offset = nested = None
+        if double_quant:
+            offset = absmax.mean()
+            absmax, nested = quantize_blockwise(absmax - offset, blocksize=256)
+        state = QuantState(
+            absmax=absmax,
+            shape=weight.shape,
+            dtype=weight.dtype,
             blocksize=blocksize,
-            compress_statistics=double_quant,
+            code=get_4bit_type(quant_type, device=weight.device),
             quant_type=quant_type,
+            offset=offset,
+            state2=nested,
         )
         packed = {f"weight.{key}": value for key, value in state.as_dict(packed=True).items()}
         return cls.from_tensors("weight", {"weight": data, **packed})
@@ -233,10 +243,9 @@ class QuantizedWeight:
         Returns:
             ``[out, in]``.
         """
-        values = self.code[self.codes().int()]
-        blocks = _pad_to(values, self.blocksize).view(-1, self.blocksize)
-        blocks = blocks * self.block_absmax().unsqueeze(1)
-        return blocks.view(-1)[: self.numel].view(self.shape).to(dtype or self.dtype)
+        out = torch.empty(self.numel, dtype=dtype or self.dtype, device=self.data.device)
+        absmax = self.block_absmax()
+        return dequantize_blocks(self.data, absmax, self.code, self.blocksize, out).view(self.shape)
 
     def digest(self) -> str:
         """SHA-256 (hex) of everything that decides the dequantized values."""

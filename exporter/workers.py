@@ -1,0 +1,67 @@
+"""Several modules at a time, in bounded memory, with the same bits for every number of threads.
+
+A threaded SVD rounds differently with each number of threads, and a bf16 factor on the edge then
+flips. So torch works on one thread for each module, and the threads that it may use work on
+different modules; how many, their memory decides.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TypeVar
+
+import torch
+
+_MOST_WORKERS = 8
+_WORKSPACE_BYTES = 1_100_000_000
+# Of an SVD: the weight, LAPACK's copy of it, the singular vectors, and its workspace, all fp32.
+_BYTES_PER_ELEMENT = 24
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def workers_for(threads: int, largest: int) -> int:
+    """How many modules may be in work at once.
+
+    Args:
+        threads: What torch may use.
+        largest: Elements of the largest weight.
+
+    >>> workers_for(16, 2048 * 11008), workers_for(16, 896 * 4864), workers_for(1, 10)
+    (2, 8, 1)
+    """
+    by_memory = _WORKSPACE_BYTES // (_BYTES_PER_ELEMENT * max(largest, 1))
+    return max(1, min(threads, _MOST_WORKERS, by_memory))
+
+
+def in_order(
+    work: Callable[[Item], Result], items: Sequence[Item], workers: int
+) -> Iterator[Result]:
+    """``map(work, items)`` on several threads, at most one result ahead of what is in work."""
+    if workers == 1:
+        yield from map(work, items)
+        return
+    pool = ThreadPoolExecutor(workers)
+    waiting: deque[Future[Result]] = deque()
+    try:
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) > workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def single_threaded() -> Iterator[int]:
+    """Let torch use one thread in here; yields how many it may use outside."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield threads
+    finally:
+        torch.set_num_threads(threads)

@@ -1,0 +1,98 @@
+"""Piecewise quantization gives bitsandbytes' bits; dequantization, those of the formula."""
+
+import pytest
+import torch
+from bitsandbytes.functional import quantize_4bit
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tinylora import QuantizedWeight, blockwise
+
+DTYPES = (torch.bfloat16, torch.float16, torch.float32)
+
+
+def same_as_bitsandbytes(weight, quant_type="nf4", blocksize=64, double_quant=True):
+    ours = QuantizedWeight.quantize(
+        weight, quant_type=quant_type, blocksize=blocksize, double_quant=double_quant
+    ).to_tensors("weight")
+    data, state = quantize_4bit(
+        weight, blocksize=blocksize, quant_type=quant_type, compress_statistics=double_quant
+    )
+    theirs = {"weight": data} | {f"weight.{k}": v for k, v in state.as_dict(packed=True).items()}
+    assert ours.keys() == theirs.keys()
+    for name, tensor in theirs.items():
+        assert ours[name].dtype == tensor.dtype and torch.equal(ours[name], tensor), name
+
+
+def test_the_table_is_in_use_with_this_bitsandbytes():
+    assert blockwise._table() is not None
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(300, 1024), (3, 5), (1, 1), (129, 1023), (7, 64)])
+@pytest.mark.parametrize("blocksize", [32, 64, 4096])
+def test_same_bits_as_bitsandbytes(dtype, shape, blocksize):
+    weight = torch.randn(shape, generator=torch.Generator().manual_seed(1)) * 0.02
+    same_as_bitsandbytes(weight.to(dtype), blocksize=blocksize)
+
+
+@pytest.mark.parametrize("quant_type", ["nf4", "fp4"])
+def test_single_quantization_and_fp4(quant_type):
+    weight = torch.randn(200, 1000, generator=torch.Generator().manual_seed(2))
+    same_as_bitsandbytes(weight, quant_type, double_quant=False)
+
+
+@given(
+    seed=st.integers(0, 2**32),
+    exponent=st.integers(-44, 38),
+    zeros=st.floats(0, 1),
+    size=st.integers(1, 700),
+)
+def test_same_bits_for_any_size_of_numbers(seed, exponent, zeros, size):
+    generator = torch.Generator().manual_seed(seed)
+    spread = torch.rand(size, generator=generator) * 3
+    weight = torch.randn(size, generator=generator).clamp(-3, 3) * 10**-spread
+    weight *= torch.rand(size, generator=generator) >= zeros
+    weight = (weight.double() * 10.0**exponent).float()
+    same_as_bitsandbytes(weight.view(1, -1), double_quant=False)
+
+
+def test_every_bf16_value_under_every_bf16_scale_of_a_binade():
+    """All 128 significands of the absmax against all 128 of a value, in 8 binades below it."""
+    steps = 1 + torch.arange(128) / 128
+    values = torch.cat([s * steps * 2.0**-k for k in range(8) for s in (1, -1)])  # 2048 of them
+    weight = torch.cat([torch.full((128, 1), 0.0), values.expand(128, -1)], dim=1)
+    weight = weight.minimum(steps.view(-1, 1)).maximum(-steps.view(-1, 1))
+    weight = torch.nn.functional.pad(weight, (0, 4096 - weight.shape[1]))
+    weight[:, -1] = steps
+    same_as_bitsandbytes(weight.to(torch.bfloat16), blocksize=4096, double_quant=False)
+
+
+@pytest.mark.parametrize("quant_type", ["nf4", "fp4"])
+def test_without_the_table_bitsandbytes_does_the_work(monkeypatch, quant_type):
+    monkeypatch.setattr(blockwise, "_table", lambda: None)
+    weight = torch.randn(300, 1001, generator=torch.Generator().manual_seed(3))
+    same_as_bitsandbytes(weight.to(torch.bfloat16), quant_type)
+
+
+def test_a_table_that_differs_anywhere_is_not_used(monkeypatch):
+    honest = blockwise._by_table
+
+    def shifted(piece, blocksize, table):
+        codes, absmax = honest(piece, blocksize, table)
+        codes[len(codes) // 3] ^= 1
+        return codes, absmax
+
+    monkeypatch.setattr(blockwise, "_by_table", shifted)
+    assert blockwise._table.__wrapped__() is None
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(300, 1024), (3, 5), (129, 1023)])
+@pytest.mark.parametrize("double_quant", [True, False])
+def test_dequantization_is_code_book_times_absmax(dtype, shape, double_quant):
+    weight = torch.randn(shape, generator=torch.Generator().manual_seed(4)).to(torch.bfloat16)
+    quantized = QuantizedWeight.quantize(weight, double_quant=double_quant)
+    scales = quantized.block_absmax().repeat_interleave(64)[: weight.numel()]
+    plain = (quantized.code[quantized.codes().long()] * scales).view(shape)
+    assert torch.equal(quantized.dequantize(dtype), plain.to(dtype))

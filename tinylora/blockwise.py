@@ -1,0 +1,157 @@
+"""4-bit codes of large weights, a cache-sized piece at a time.
+
+Quantizing is bitsandbytes' own work: its CPU kernel finds each code by binary search, one value
+after the other, with several float32 copies of the weight beside it. For nf4 a table does the same
+eight times faster (a bin of 1/32 tells the code but for one comparison). It is used only where it
+gives, on numbers chosen to sit on and beside every rounding edge, bit for bit what the installed
+bitsandbytes gives; otherwise bitsandbytes is called piece by piece.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from torch import Tensor
+
+# A multiple of every block size; its float32 values fit into a core's cache.
+_ELEMENTS_AT_ONCE = 1 << 17
+_ELEMENTS_AT_ONCE_ON_DEVICE = 1 << 25
+_BINS = 32
+_LEAST_ABSMAX = 1e-38
+
+
+def quantize_blocks(weight: Tensor, quant_type: str, blocksize: int) -> tuple[Tensor, Tensor]:
+    """Codes and scales as ``bitsandbytes.functional.quantize_4bit`` finds them.
+
+    Args:
+        weight: bf16, fp16 or fp32, any shape; n elements.
+        quant_type: ``nf4`` or ``fp4``.
+        blocksize: Elements a block.
+
+    Returns:
+        uint8 ``[ceil(n/2), 1]``, two codes a byte, and the absmax, fp32 ``[ceil(n/blocksize)]``.
+    """
+    flat = weight.contiguous().reshape(-1)
+    numel, step = flat.numel(), _step(flat)
+    packed = torch.empty((-(-numel // 2), 1), dtype=torch.uint8, device=flat.device)
+    absmax = torch.empty(-(-numel // blocksize), dtype=torch.float32, device=flat.device)
+    table = _table() if quant_type == "nf4" and flat.device.type == "cpu" else None
+    for start in range(0, numel, step):
+        piece = flat[start : start + step]
+        if table is not None:
+            codes, scales = _by_table(piece, blocksize, table)
+        else:
+            codes, scales = _by_bitsandbytes(piece, quant_type, blocksize)
+        packed[start // 2 : start // 2 + len(codes)] = codes
+        absmax[start // blocksize : start // blocksize + len(scales)] = scales
+    return packed, absmax
+
+
+def dequantize_blocks(
+    data: Tensor, absmax: Tensor, code: Tensor, blocksize: int, out: Tensor
+) -> Tensor:
+    """Values of codes: code book times absmax in float32, rounded to the dtype of ``out``.
+
+    Args:
+        data: uint8 ``[ceil(n/2), 1]``, two codes a byte.
+        absmax: fp32 ``[ceil(n/blocksize)]``.
+        code: fp32 ``[16]``.
+        blocksize: Elements a block.
+        out: ``[n]``, is filled.
+
+    Returns:
+        ``out``.
+    """
+    # both values of a byte at once, moved as one 8-byte number that nobody computes with
+    pairs = torch.stack((code.repeat_interleave(16), code.repeat(16)), dim=1).contiguous()
+    pairs = pairs.view(torch.float64).view(-1)
+    data, numel, step = data.reshape(-1), out.numel(), _step(out)
+    for start in range(0, numel, step):
+        stop = min(start + step, numel)
+        codes = data[start // 2 : -(-stop // 2)]
+        values = pairs.index_select(0, codes.int()).view(torch.float32)[: stop - start]
+        scales = absmax[start // blocksize : -(-stop // blocksize)]
+        if (stop - start) % blocksize == 0:
+            values.view(-1, blocksize).mul_(scales.unsqueeze(1))
+        else:
+            values *= scales.repeat_interleave(blocksize)[: stop - start]
+        out[start:stop] = values
+    return out
+
+
+@dataclass(frozen=True, eq=False)
+class _Table:
+    """Codes of the bins of width 1/32 from -1 on.
+
+    Attributes:
+        low: uint8 ``[65]``, the code at the lower end of each bin.
+        bound: fp32 ``[65]``, above which the bin's code is one higher.
+    """
+
+    low: Tensor
+    bound: Tensor
+
+
+@cache
+def _table() -> _Table | None:
+    """The table for nf4, None where it would not do what bitsandbytes does."""
+    from bitsandbytes.functional import get_4bit_type
+
+    code = get_4bit_type("nf4", device="cpu")
+    bounds = (code[:-1] + code[1:]) / 2
+    edges = torch.arange(2 * _BINS + 1) / _BINS - 1
+    low = torch.bucketize(edges, bounds)
+    table = _Table(low.to(torch.uint8), torch.cat([bounds, torch.tensor([2.0])])[low])
+    for probe in _probes(bounds):
+        for blocksize in (64, 4096):
+            ours = _by_table(probe, blocksize, table)
+            theirs = _by_bitsandbytes(probe, "nf4", blocksize)
+            if not all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True)):
+                return None
+    return table
+
+
+def _probes(bounds: Tensor) -> list[Tensor]:
+    """Weights on and next to every rounding edge, at several sizes, in every dtype."""
+    near = [bounds]
+    for toward in (-torch.inf, torch.inf):
+        for _ in range(3):
+            near.append(torch.nextafter(near[-1], torch.tensor(toward)))
+        near.append(bounds)
+    grid = torch.arange(-64, 65) / 64
+    unit = torch.cat([*near, grid, torch.linspace(-1, 1, 4801)])
+    unit = torch.nn.functional.pad(unit, (0, -unit.numel() % 63)).view(-1, 63)
+    sizes = torch.tensor([1.0, 0.02, 3e-5, 7.7, 0.3333, 1.7e-3, 250.0])
+    blocks = torch.cat([torch.ones(len(unit), 1), unit], dim=1)
+    all_sizes = (sizes.view(-1, 1, 1) * blocks).reshape(-1)
+    probe = torch.cat([all_sizes, torch.zeros(64), all_sizes[:27]])
+    return [probe, probe.to(torch.bfloat16), probe.to(torch.float16)]
+
+
+def _by_table(piece: Tensor, blocksize: int, table: _Table) -> tuple[Tensor, Tensor]:
+    values = piece.float()
+    whole = values.numel() // blocksize * blocksize
+    blocks = values[:whole].view(-1, blocksize)
+    absmax = blocks.abs().amax(dim=1)
+    scaled = (blocks * (1.0 / absmax.clamp(min=_LEAST_ABSMAX)).unsqueeze(1)).view(-1)
+    if whole < values.numel():
+        last = values[whole:].abs().max().clamp(min=_LEAST_ABSMAX)
+        absmax = torch.cat([absmax, last.unsqueeze(0)])
+        scaled = torch.cat([scaled, values[whole:] / last])
+    if scaled.numel() % 2:
+        scaled = torch.nn.functional.pad(scaled, (0, 1))
+    scaled.clamp_(-1, 1)
+    bins = (scaled * _BINS + _BINS).int()
+    codes = table.low.index_select(0, bins) + (scaled > table.bound.index_select(0, bins))
+    return ((codes[::2] << 4) | codes[1::2]).unsqueeze(1), absmax
+
+
+def _by_bitsandbytes(piece: Tensor, quant_type: str, blocksize: int) -> tuple[Tensor, Tensor]:
+    from bitsandbytes.functional import quantize_4bit
+
+    packed, state = quantize_4bit(piece, blocksize=blocksize, quant_type=quant_type)
+    return packed, state.absmax
+
+
+def _step(tensor: Tensor) -> int:
+    return _ELEMENTS_AT_ONCE if tensor.device.type == "cpu" else _ELEMENTS_AT_ONCE_ON_DEVICE
