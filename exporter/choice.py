@@ -7,9 +7,14 @@ rounding errors cancel.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from exporter.architecture import Architecture
 from exporter.checkpoint import Checkpoint
@@ -20,9 +25,10 @@ from exporter.fold import seen_weight
 from exporter.formats import FormatName, format_named
 from exporter.knapsack import choose_kept
 from exporter.plan import ExportPlan, LinearUnit, build_plan
+from exporter.prompts import read_prompts
 from exporter.request import ExportRequest, RequantizeMethod
 from exporter.stored import Stored, stored_weight
-from tinylora import AdapterSizes, LowRankDelta
+from tinylora import AdapterSizes, LowRankDelta, ModuleDeltas
 from tinylora.factors import weight_matrix
 
 # The prediction is of first order; what it misses is made up by aiming lower and measuring again.
@@ -94,7 +100,73 @@ class Choice:
 
 
 @dataclass(frozen=True, eq=False)
-class Chooser:
+class Decision:
+    """A request in which nothing is left open.
+
+    Attributes:
+        request: With a concrete format, requantizer and list of modules to keep.
+        choice: What was chosen; None where there was nothing to choose.
+        moments: For ``calibrated``: mean(x xᵀ) of a module's inputs.
+    """
+
+    request: ExportRequest
+    choice: Choice | None = None
+    moments: Callable[[str], Tensor] | None = None
+
+
+def leaves_open(request: ExportRequest) -> bool:
+    """Whether :func:`decide` has work to do, for which it needs every module's delta."""
+    choosing = request.format == "auto" or (request.format == "nf4-mixed" and not request.keep)
+    return choosing or request.requantize == "calibrated"
+
+
+@torch.no_grad()
+def decide(
+    request: ExportRequest,
+    base: Checkpoint,
+    architecture: Architecture,
+    sizes: AdapterSizes,
+    deltas: ModuleDeltas,
+    scratch: Path,
+) -> Decision:
+    """Decide what a request leaves open.
+
+    Args:
+        request: Checked.
+        base: The base.
+        architecture: Its modules.
+        sizes: The adapter's sizes.
+        deltas: The adapter's deltas.
+        scratch: An empty directory for what lasts as long as the export.
+
+    Raises:
+        TargetResidualError: Nothing allowed reaches the goal.
+        PromptError: The texts cannot be used.
+    """
+    if not leaves_open(request):
+        return Decision(request)
+    plan = build_plan(base, architecture, format_named("nf4"), sizes=sizes)
+    units = target_units(plan)
+    low_rank = {
+        unit.module: deltas.module(unit.module, partial(seen_weight, unit, base)).low_rank()
+        for unit in units
+    }
+    effect = None
+    if request.goal.prompts is not None:
+        texts = read_prompts(request.goal.prompts, base.path).prompts
+        effect = EffectModel(base, units, low_rank, texts, scratch)
+    choice = None
+    if request.format in ("auto", "nf4-mixed") and not request.keep:
+        chooser = _Chooser(request, base, architecture, sizes, low_rank, effect)
+        request, choice = chooser.decide()
+    moments = None
+    if effect is not None and request.requantize == "calibrated":
+        moments = effect.activations.second_moment
+    return Decision(request, choice, moments)
+
+
+@dataclass(frozen=True, eq=False)
+class _Chooser:
     """Everything that a choice is made from.
 
     Attributes:
@@ -187,7 +259,7 @@ class Chooser:
         gram = gram_matrix(effect.miss_of(module, method) for module in effect.modules)
         extra = [_extra_bytes(unit) for unit in target_units(self._plan("nf4"))]
         budget = None if max_bytes is None else max_bytes - self._bytes("nf4")
-        aim = target
+        aim = _AIM_BELOW * target
         for _ in range(_MOST_ROUNDS):
             chosen = choose_kept(gram, extra, target=aim * effect.change, budget=budget)
             keep = tuple(effect.modules[index] for index in sorted(chosen))

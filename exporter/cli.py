@@ -13,13 +13,19 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from exporter.errors import CaptureError
+from exporter.errors import CaptureError, TargetResidualError
 from exporter.export import ExportReport, export
 from exporter.export import Progress as ExportProgress
 from exporter.fidelity import ErrorSums
-from exporter.formats import FormatName
 from exporter.inspection import inspect_adapter
-from exporter.request import ExportRequest, FoldOnto, RequantizeMethod, parse_size
+from exporter.request import (
+    ExportRequest,
+    FoldOnto,
+    Goal,
+    RequantizeMethod,
+    RequestedFormat,
+    parse_size,
+)
 from exporter.retention import Retention
 from exporter.verification import VerifyReport, verify
 from tinylora import DeltaOptions, TinyLoRAError
@@ -39,8 +45,27 @@ def merge(
     base: Annotated[Path, typer.Option(help="Base checkpoint: 16-bit or bitsandbytes 4-bit.")],
     artifact: Annotated[Path, typer.Option(help="tiny_lora_v.pt, or a PEFT TinyLoRA directory.")],
     out: Annotated[Path, typer.Option(help="Directory to make.")],
-    format_: Annotated[FormatName, typer.Option("--format", help="Output format.")] = "nf4",
-    requantize: Annotated[RequantizeMethod, typer.Option(help="Codes of nf4.")] = "preserve",
+    format_: Annotated[
+        RequestedFormat, typer.Option("--format", help="auto: the smallest within the target.")
+    ] = "nf4",
+    requantize: Annotated[
+        RequantizeMethod, typer.Option(help="How nf4 and nf4-mixed choose codes.")
+    ] = "preserve",
+    prompts: Annotated[
+        Path | None, typer.Option(help="Calibration texts: for nf4-mixed, auto, calibrated.")
+    ] = None,
+    check_prompts: Annotated[
+        Path | None, typer.Option(help="Other texts, to measure the retention on.")
+    ] = None,
+    target_residual: Annotated[
+        float | None, typer.Option(help="For nf4-mixed and auto; 0: restored, 1: the base.")
+    ] = None,
+    max_bytes: Annotated[
+        str | None, typer.Option(help="For nf4-mixed: most bytes of weights, such as 2.5GB.")
+    ] = None,
+    without_peft: Annotated[
+        bool, typer.Option("--without-peft", help="For auto: only what loads without peft.")
+    ] = False,
     formula: Annotated[Literal["auto", "full", "diagonal"], typer.Option()] = "auto",
     rng: Annotated[Literal["auto", "cuda", "cpu"], typer.Option()] = "auto",
     svd: Annotated[Literal["auto", "exact", "fast"], typer.Option()] = "auto",
@@ -69,6 +94,13 @@ def merge(
             overwrite=overwrite,
             factor_store=factor_store,
             max_shard_size=parse_size(max_shard_size) if max_shard_size is not None else None,
+            goal=Goal(
+                prompts=prompts,
+                check_prompts=check_prompts,
+                target_residual=target_residual,
+                max_bytes=parse_size(max_bytes) if max_bytes is not None else None,
+                without_peft=without_peft,
+            ),
         )
         _show_report(_export_with_bar(request))
 
@@ -159,6 +191,10 @@ def _show_report(report: ExportReport) -> None:
         f"{report.resolved or 'factors as stored in the adapter'}; factors took "
         f"{report.factor_seconds:.1f} s; delta {report.verdict}"
     )
+    if report.choice is not None:
+        _out.print(f"chosen: {escape(report.choice.sentence)}", highlight=False)
+    if report.retention is not None:
+        _show_retention(report.retention)
     for warning in report.warnings:
         _err.print(f"[bold yellow]Warning:[/] {escape(warning)}", highlight=False)
 
@@ -205,7 +241,7 @@ def _failures() -> Iterator[None]:
     """Errors of the project go to stderr; exit 1 where a check failed, 2 for anything else."""
     try:
         yield
-    except CaptureError as error:
+    except (CaptureError, TargetResidualError) as error:
         _err.print(f"[bold red]Error:[/] {escape(str(error))}", highlight=False)
         raise typer.Exit(1) from error
     except TinyLoRAError as error:

@@ -10,6 +10,7 @@ from typing import Any
 
 from exporter.architecture import Architecture
 from exporter.checkpoint import INDEX_FILE, Checkpoint, TensorHeader
+from exporter.choice import Choice
 from exporter.config_files import (
     ADAPTER_CONFIG_FILE,
     CONFIG_FILE,
@@ -60,6 +61,7 @@ class DocumentInputs:
     headers: Sequence[TensorHeader]
     digests: Mapping[str, str]
     warnings: Sequence[str]
+    choice: Choice | None
 
 
 def base_files(layout: Format, base: Path) -> Mapping[str, Path]:
@@ -83,7 +85,15 @@ def write_documents(inputs: DocumentInputs, workspace: Workspace) -> None:
     measures = inputs.fidelity.as_dict()
     workspace.write_text("fidelity.json", json.dumps(measures, indent=2, allow_nan=False) + "\n")
     workspace.write_text("fidelity.csv", _csv(measures["modules"]))
-    card = model_card(inputs.layout, inputs.provenance, inputs.fidelity, license_, inputs.warnings)
+    choice = inputs.choice
+    card = model_card(
+        inputs.layout,
+        inputs.provenance,
+        inputs.fidelity,
+        license_,
+        inputs.warnings,
+        None if choice is None else choice.sentence,
+    )
     workspace.write_text(CARD_FILE, card)
     manifest = build_manifest(
         inputs.provenance,
@@ -93,6 +103,7 @@ def write_documents(inputs: DocumentInputs, workspace: Workspace) -> None:
         headers=inputs.headers,
         digests=digest_files(workspace.path, inputs.digests),
         warnings=inputs.warnings,
+        choice=None if choice is None else choice.as_dict(),
     )
     workspace.write_text(MANIFEST_FILE, json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
     workspace.write_text(SUMS_FILE, sums_text(digest_files(workspace.path, inputs.digests)))

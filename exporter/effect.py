@@ -1,12 +1,16 @@
 """What a choice of stored weights does to the model's output, tried out in memory.
 
 The base stands in memory once, in float32. The weights of its target modules are exchanged for what
-a format would store, and the model runs on calibration texts. With h the last hidden states, as the
-output layer reads them, over all compared tokens::
+a format would store, and the model runs on calibration texts. With y the logits of all compared
+tokens::
 
-    output residual = ‖h(stored) − h(restored)‖ / ‖h(base) − h(restored)‖
+    output residual = ‖y(stored) − y(restored)‖ / ‖y(base) − y(restored)‖
 
 0 is perfect, 1 is as good as the base, and above 1 the rounding does more than the adapter.
+
+Logits of a large vocabulary are never formed: with H the output layer's matrix, h its inputs and
+M = (HᵀH)^½, ‖(h − h′)Hᵀ‖ = ‖(h − h′)M‖, so h M ``[tokens, hidden]`` stands for the logits.
+(A soft cap on the logits, as Gemma has, is not part of this.)
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,6 +29,8 @@ from exporter.prompts import TokenPrompt
 from exporter.stored import Stored, stored_weight
 from tinylora import LowRankDelta
 
+_ROWS_AT_ONCE = 1 << 14
+
 
 class EffectModel:
     """A base whose target modules can be given the weights that a format would store.
@@ -39,8 +45,8 @@ class EffectModel:
     Attributes:
         activations: Inputs of the target modules in the restored model.
         modules: Names of the target modules.
-        base_output: h of the base, float32 ``[tokens, hidden]``.
-        restored_output: h of the restored model.
+        base_output: h M of the base, float32 ``[tokens, hidden]``.
+        restored_output: h M of the restored model.
     """
 
     def __init__(
@@ -57,6 +63,7 @@ class EffectModel:
         self._prompts = tuple(prompts)
         self._model: Any = in_float32(load_base(base.path)).eval()
         self.modules = tuple(self._units)
+        self._metric = _square_root_of_gram(self._model.get_output_embeddings().weight)
         self.base_output = self._output()
         self.store(dict.fromkeys(self.modules, "exact"))
         self.restored_output = self._output()
@@ -65,7 +72,7 @@ class EffectModel:
 
     @property
     def change(self) -> float:
-        """‖h(base) − h(restored)‖, how much the adapter changes at all."""
+        """‖y(base) − y(restored)‖, how much the adapter changes at all."""
         return float((self.base_output - self.restored_output).double().norm())
 
     def store(self, choice: Mapping[str, Stored]) -> None:
@@ -86,14 +93,14 @@ class EffectModel:
         return relative(miss, self.change)
 
     def miss_of(self, module: str, stored: Stored) -> Tensor:
-        """What storing one module alone does to h, the others being exact, ``[tokens, hidden]``."""
+        """What storing one module alone does to h M, the others being exact, ``[tokens, hidden]``."""
         self.store({module: stored})
         miss = self._output() - self.restored_output
         self.store({module: "exact"})
         return miss
 
     def _output(self) -> Tensor:
-        return head_inputs(self._model, self._prompts)
+        return head_inputs(self._model, self._prompts) @ self._metric
 
 
 def relative(miss: float, change: float) -> float:
@@ -101,6 +108,15 @@ def relative(miss: float, change: float) -> float:
     if change > 0:
         return miss / change
     return 0.0 if miss == 0 else float("inf")
+
+
+def _square_root_of_gram(head: Tensor) -> Tensor:
+    """(HᵀH)^½, symmetric, float32 ``[hidden, hidden]``."""
+    gram = torch.zeros((head.shape[1], head.shape[1]), dtype=torch.float64)
+    for rows in torch.split(head.detach(), _ROWS_AT_ONCE):
+        gram += rows.double().T @ rows.double()
+    values, vectors = torch.linalg.eigh(gram)
+    return ((vectors * values.clamp_min(0).sqrt()) @ vectors.T).float()
 
 
 def gram_matrix(misses: Iterable[Tensor]) -> Tensor:

@@ -1,7 +1,8 @@
 """The orchestrator: request -> plan -> files -> measures -> documents -> output directory."""
 
 import logging
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 from exporter.adapter_units import VectorUnit
 from exporter.architecture import Architecture, read_architecture
 from exporter.checkpoint import Checkpoint, file_sha256, open_checkpoint, read_headers
+from exporter.choice import Choice, Decision, decide, leaves_open
 from exporter.config_files import ADAPTER_CONFIG_FILE
 from exporter.documents import DocumentInputs, base_files, write_documents
 from exporter.errors import (
@@ -25,8 +27,11 @@ from exporter.make_units import make_units
 from exporter.manifest import Provenance, base_digests, collect_provenance, digest_files
 from exporter.measure import measure_module
 from exporter.plan import ExportPlan, ModuleUnit, OutputFile, TensorUnit, build_plan
+from exporter.prompts import read_prompts
+from exporter.record import record_retention
 from exporter.reopen import check_file
 from exporter.request import ExportRequest, check_request
+from exporter.retention import Retention, measure_retention
 from exporter.shard_writer import ShardWriter
 from exporter.warn import fidelity_warning, ground_warning, identity_warning
 from exporter.workers import in_order, single_threaded, workers_for
@@ -76,6 +81,8 @@ class ExportReport:
         files: SHA-256 of every file by name.
         warnings: What the user should know, in plain words.
         factor_seconds: How long the singular factors took in this run.
+        choice: What the exporter chose itself, and why; None where there was nothing to choose.
+        retention: Token-level comparison on the goal's ``check_prompts``.
     """
 
     out: Path
@@ -85,6 +92,8 @@ class ExportReport:
     files: dict[str, str]
     warnings: tuple[str, ...]
     factor_seconds: float
+    choice: Choice | None = None
+    retention: Retention | None = None
 
     @property
     def verdict(self) -> Verdict:
@@ -103,6 +112,7 @@ class _Job:
     plan: ExportPlan
     deltas: ModuleDeltas
     provenance: Provenance
+    decision: Decision
 
 
 def export(
@@ -124,11 +134,18 @@ def export(
     """
     check_request(request)
     check_replaceable(request.out, request.overwrite)
-    job = _prepare(request)
-    workspace = open_workspace(request.out, job.provenance.key, request.overwrite)
+    with tempfile.TemporaryDirectory(prefix="tinylora-export-") as scratch:
+        job = _prepare(request, Path(scratch))
+        return _make(job, progress or _ignore)
+
+
+def _make(job: _Job, progress: Callable[[Progress], None]) -> ExportReport:
+    """Make the output in a workspace and publish it."""
+    overwrite = job.request.overwrite
+    workspace = open_workspace(job.request.out, job.provenance.key, overwrite)
     try:
-        report = _run(job, workspace, progress or _ignore)
-        workspace.publish(request.overwrite)
+        report = _run(job, workspace, progress)
+        workspace.publish(overwrite)
     except (KeyboardInterrupt, OutputWriteError, CheckpointUnreadableError, FactorStoreError):
         raise  # what is finished stays for the next run
     except Exception:
@@ -139,8 +156,8 @@ def export(
     return report
 
 
-def _prepare(request: ExportRequest) -> _Job:
-    """Read all inputs and build the plan; nothing is written."""
+def _prepare(request: ExportRequest, scratch: Path) -> _Job:
+    """Read all inputs, decide what is open and build the plan; no output is written."""
     artifact = load_adapter(request.artifact)
     base = open_checkpoint(request.base)
     if (base.path / ADAPTER_CONFIG_FILE).exists():
@@ -156,6 +173,11 @@ def _prepare(request: ExportRequest) -> _Job:
             base.config,
             lambda model: [name for name, _ in adapted_layers(artifact, model, str(base.path))],
         )
+    store = _store(request, scratch)
+    deltas = deltas_of(artifact, architecture.targets, request.options, store)
+    with single_threaded():
+        decision = decide(request, base, architecture, artifact.sizes, deltas, scratch)
+    request = decision.request
     plan = build_plan(
         base,
         architecture,
@@ -163,11 +185,17 @@ def _prepare(request: ExportRequest) -> _Job:
         sizes=artifact.sizes,
         fold_onto=request.fold_onto,
         max_shard_size=request.max_shard_size,
+        keep=request.keep,
     )
-    store = FactorStore(request.factor_store) if request.factor_store is not None else None
-    deltas = deltas_of(artifact, architecture.targets, request.options, store)
     provenance = collect_provenance(request, digests.result(), artifact, deltas.resolved)
-    return _Job(request, artifact, base, architecture, plan, deltas, provenance)
+    return _Job(request, artifact, base, architecture, plan, deltas, provenance, decision)
+
+
+def _store(request: ExportRequest, scratch: Path) -> FactorStore | None:
+    """Where factors are kept; what is decided first needs them twice."""
+    if request.factor_store is not None:
+        return FactorStore(request.factor_store)
+    return FactorStore(scratch / "factors") if leaves_open(request) else None
 
 
 def _run(job: _Job, workspace: Workspace, progress: Callable[[Progress], None]) -> ExportReport:
@@ -199,8 +227,11 @@ def _run(job: _Job, workspace: Workspace, progress: Callable[[Progress], None]) 
         headers=[h for file in job.plan.files for h in read_headers(workspace.path / file.name)],
         digests=digests,
         warnings=warnings,
+        choice=job.decision.choice,
     )
     write_documents(inputs, workspace)
+    retention = _retention(job, workspace)
+    warnings += tuple(_beyond_the_target(job, retention))
     for warning in warnings:
         _log.warning("%s", warning)
     return ExportReport(
@@ -211,7 +242,32 @@ def _run(job: _Job, workspace: Workspace, progress: Callable[[Progress], None]) 
         files=digest_files(workspace.path, digests),
         warnings=warnings,
         factor_seconds=steps.factor_seconds,
+        choice=job.decision.choice,
+        retention=retention,
     )
+
+
+def _retention(job: _Job, workspace: Workspace) -> Retention | None:
+    """Compare the finished export with the restored model, where texts were given for that."""
+    texts = job.request.goal.check_prompts
+    if texts is None:
+        return None
+    prompts = read_prompts(texts, job.base.path)
+    found = measure_retention(
+        workspace.path, job.base.path, job.request.artifact, job.request.options, prompts
+    )
+    record_retention(workspace.path, found)
+    return found
+
+
+def _beyond_the_target(job: _Job, retention: Retention | None) -> Iterator[str]:
+    target = job.request.goal.target_residual
+    found = None if retention is None else retention.output_residual
+    if target is not None and found is not None and found > target:
+        yield (
+            f"On the texts of --check-prompts the output residual is {found:.3g}, above the target "
+            f"{target:g} that the choice reached on its own texts; aim lower, or calibrate on more."
+        )
 
 
 class _Steps:
@@ -268,7 +324,9 @@ def _write_file(
                 for name, tensor in vector_tensors(unit, job.deltas).items():
                     writer.write(name, tensor)
         method = job.request.requantize
-        for made in make_units(_layers(file), job.base, job.deltas, method, workers):
+        for made in make_units(
+            _layers(file), job.base, job.deltas, method, workers, job.decision.moments
+        ):
             for name, tensor in made.tensors.items():
                 writer.write(name, tensor)
             if made.record is not None:

@@ -96,6 +96,7 @@ def build_manifest(
     headers: Sequence[TensorHeader],
     digests: Mapping[str, str],
     warnings: Sequence[str],
+    choice: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     """The content of ``export_manifest.json``.
 
@@ -107,6 +108,7 @@ def build_manifest(
         headers: Every tensor that was written.
         digests: SHA-256 of every other file of the output.
         warnings: What the user was warned of.
+        choice: What the exporter chose itself, and why.
     """
     tensors: dict[str, dict[str, list[Any]]] = {}
     for header in headers:
@@ -117,6 +119,7 @@ def build_manifest(
         "lapack": sorted(set(lapack)),
         "fidelity": dict(fidelity),
         "warnings": list(warnings),
+        "choice": None if choice is None else dict(choice),
         "targets": list(plan.targets),
         "kept_16bit": list(plan.kept),
         "files": dict(sorted(digests.items())),
@@ -155,6 +158,8 @@ def _options(request: ExportRequest, resolved: ResolvedOptions | None) -> dict[s
     return {
         "format": request.format,
         "requantize": request.requantize if layout.merged and layout.weights == "4bit" else None,
+        "calibration_prompts": _digest_of_prompts(request),
+        "keep": list(request.keep) or None,
         "fold_onto": request.fold_onto if layout.weights == "dense" else None,
         **{
             name: getattr(resolved, name, None)  # none of them where the adapter stores its factors
@@ -163,6 +168,14 @@ def _options(request: ExportRequest, resolved: ResolvedOptions | None) -> dict[s
         "placement": dict(placement) if placement is not None else None,
         "max_shard_size": request.max_shard_size,
     }
+
+
+def _digest_of_prompts(request: ExportRequest) -> str | None:
+    """Digest of the texts that decided codes; other choices stand in the options themselves."""
+    prompts = request.goal.prompts
+    if request.requantize != "calibrated" or prompts is None:
+        return None
+    return file_sha256(prompts)
 
 
 def _version(package: str) -> str:

@@ -63,6 +63,7 @@ def model_card(
     fidelity: FidelityReport,
     license_: BaseLicense,
     warnings: Sequence[str],
+    choice: str | None,
 ) -> str:
     """Text of README.md.
 
@@ -72,6 +73,7 @@ def model_card(
         fidelity: What was measured.
         license_: The base's licence.
         warnings: What the user was warned of.
+        choice: Why the exporter chose this format, or these modules.
     """
     artifact = provenance.artifact
     model_id = artifact["model_id"] or "A base model"  # a PEFT adapter may name none
@@ -85,6 +87,7 @@ def model_card(
         f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---\n",
         f"# {model_id} with a TinyLoRA adapter ({layout.name})\n",
         _CONTENT[layout.name] + "\n",
+        "" if choice is None else f"Chosen by measurement: {choice}.\n",
         f"## Loading\n\n```python\n{_loading(layout, model_id)}```\n",
         _EMBEDDED_WARNING if layout.adapter and layout.weights != "none" else "",
         _measured(fidelity),

@@ -10,6 +10,7 @@ from tinylora import DeltaOptions
 
 RequantizeMethod = Literal["preserve", "recompute", "calibrated"]
 FoldOnto = Literal["dequantized", "original"]
+RequestedFormat = Literal[FormatName, "auto"]
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class ExportRequest:
     base: Path
     artifact: Path
     out: Path
-    format: FormatName | Literal["auto"] = "nf4"
+    format: RequestedFormat = "nf4"
     requantize: RequantizeMethod = "preserve"
     options: DeltaOptions = DeltaOptions()
     fold_onto: FoldOnto = "dequantized"
@@ -146,6 +147,11 @@ def _check_goal(request: ExportRequest) -> None:
         raise RequestError("--target-residual applies to --format auto and nf4-mixed")
     if goal.max_bytes is not None and request.format != "nf4-mixed":
         raise RequestError("--max-bytes applies to --format nf4-mixed")
+    if goal.check_prompts is not None and request.format in ("lora", "peft-tinylora"):
+        raise RequestError(
+            f"--check-prompts: a {request.format} export does not load by itself, so there is "
+            "nothing to compare"
+        )
     if goal.without_peft and request.format != "auto":
         raise RequestError("--without-peft applies to --format auto")
 

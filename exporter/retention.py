@@ -105,7 +105,10 @@ class Retention:
                 f"the noise of float32 ({self.repeat.mean:.3g}): on these texts nothing can be "
                 "said about its retention."
             )
-        text = f"Retention {self.value:.4f} on {self.tokens} tokens."
+        text = (
+            f"Retention {self.value:.4f} on {self.tokens} tokens; the logits miss those of the "
+            f"restored model by {self.output_residual:.3g} of the adapter's effect."
+        )
         if not self.visible_in_half_precision:
             text += (
                 f" The adapter's effect (mean KL {self.base.mean:.3g}) is smaller than what "

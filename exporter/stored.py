@@ -35,7 +35,8 @@ def stored_weight(
     if stored in ("exact", "bf16", "fp16"):
         total = weight_matrix(seen) + delta.dense()
         return total if stored == "exact" else total.to(_DTYPES[stored]).float()
-    assert isinstance(seen, QuantizedWeight), "codes are chosen for 4-bit weights"
+    if isinstance(seen, Tensor):  # the base has this module in 16 bits, and so it stays
+        return (weight_matrix(seen) + delta.dense()).to(seen.dtype).float()
     return weight_matrix(requantized(seen, delta, stored, moment))
 
 
