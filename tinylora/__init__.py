@@ -5,7 +5,7 @@ The flow, one file a step::
     tiny_lora_v.pt ─ artifact ─┐
     model ─ targets ───────────┼─ projection (philox) ─┐
     weight ─ quantized_weight ─┴─ factors (store) ─────┴─ delta ─┬─ adapter ─ inject: the
-    PEFT's directory ─ peft_adapter ─────────────────────── peft_deltas ─┘       restored model
+    PEFT's directory ─ peft_adapter ───────────────── peft_deltas ─┘  restored model
 """
 
 from tinylora.adapter import adapted_layers, deltas_of, load_adapter

@@ -101,8 +101,8 @@ def _shape(
         state, remedy = ("missing", "false") if p is None else ("there", "true")
         raise ArtifactFieldError(
             f"{file}: tensor {tensor_key(module, 'tinylora_P')!r} is {state}, but {CONFIG_FILE} "
-            f"says save_projection {str(config.save_projection).lower()}; copy both files again (if "
-            f"only the configuration is wrong, set it to {remedy})"
+            f"says save_projection {str(config.save_projection).lower()}; copy both files again "
+            f"(if only the configuration is wrong, set it to {remedy})"
         )
     into, out = a[-1] if len(a) == 2 else 0, b[0] if len(b) == 2 else 0
     r = min(config.r, out, into)
