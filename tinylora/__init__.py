@@ -4,8 +4,8 @@ The flow, one file a step::
 
     tiny_lora_v.pt ─ artifact ─┐
     model ─ targets ───────────┼─ projection (philox) ─┐
-    weight ─ quantized_weight ─┴─ factors (store) ─────┴─ delta ─┬─ adapter ─ inject (wrappers):
-    PEFT's directory ─ peft_adapter (peft_config) ─ peft_deltas ─┘            the restored model
+    weight ─ quantized_weight ─┴─ factors (store) ─────┴─ delta ─┬─ adapter ─ inject: the
+    PEFT's directory ─ peft_adapter ───────────────── peft_deltas ─┘  restored model
 """
 
 from tinylora.adapter import adapted_layers, deltas_of, load_adapter

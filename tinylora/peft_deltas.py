@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from tinylora.errors import TargetMismatchError
 from tinylora.low_rank import LowRankDelta, TinyLoRAParts
-from tinylora.peft_adapter import PeftAdapter, group_of
+from tinylora.peft_adapter import PeftAdapter
+from tinylora.peft_tensors import group_of
 from tinylora.quantized_weight import QuantizedWeight
 
 

@@ -6,6 +6,7 @@ import shutil
 import pytest
 import torch
 from bitsandbytes.nn import Linear4bit
+from peft import TinyLoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
@@ -104,6 +105,37 @@ def test_an_embedded_adapter_equals_the_restored_model_to_rounding(
 def test_a_restored_dense_base(chat_base, chat_artifact, tmp_path):
     restored = logits(arm("restored", chat_base, artifact=chat_artifact), tmp_path)
     assert (restored - logits(arm("base", chat_base), tmp_path)).abs().max() > 0.5
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # from peft
+@pytest.mark.parametrize("load", ["auto", "nf4"])
+def test_a_restored_peft_adapter(chat_base, tmp_path, load):
+    adapter, config = tmp_path / "adapter", TinyLoraConfig(r=2, u=4, weight_tying=0.5)
+    model = AutoModelForCausalLM.from_pretrained(chat_base, dtype=torch.float32)
+    model = get_peft_model(model, config)
+    for vector in model.base_model.tinylora_v["default"].values():
+        vector.data.copy_(torch.linspace(-0.05, 0.08, 4))
+    model.save_pretrained(adapter)
+    restored = arm("restored", chat_base, load=load, artifact=adapter)
+    base = logits(arm("base", chat_base, load=load), tmp_path)
+    found = logits(restored, tmp_path)
+    with torch.inference_mode():
+        theirs = model(input_ids=IDS).logits
+    change = (found - base).norm()
+    assert change > 0.5
+    if load == "auto":
+        assert (found - theirs).norm() < 1e-5 * change
+    checkpoint = find_checkpoint(restored)
+    extra = sum(path.stat().st_size for path in adapter.glob("adapter_*"))
+    plain = find_checkpoint(arm("base", chat_base))
+    assert checkpoint.weight_bytes == plain.weight_bytes + extra
+    (adapter / "README.md").write_text("not what decides")
+    assert find_checkpoint(restored).artifact_digest == checkpoint.artifact_digest
+    (adapter / "adapter_config.json").write_text("{}")
+    assert find_checkpoint(restored).artifact_digest != checkpoint.artifact_digest
+    (adapter / "adapter_config.json").unlink()
+    with pytest.raises(ModelError, match=r"adapter_config\.json is missing"):
+        find_checkpoint(restored)
 
 
 def test_float32_arithmetic_on_stored_values(chat_base, tmp_path):

@@ -10,7 +10,7 @@ from exporter.architecture import read_architecture
 from exporter.checkpoint import INDEX_FILE, open_checkpoint
 from exporter.errors import CheckpointError, CheckpointMissingError, PlanError
 from exporter.formats import FORMATS, format_named
-from exporter.plan import LinearUnit, LoraUnit, TensorUnit, build_plan
+from exporter.plan import LinearUnit, LoraUnit, TensorUnit, TinyUnit, build_plan
 from exporter.shard_writer import file_bytes
 from tinylora import AdapterSizes
 
@@ -158,8 +158,8 @@ def test_every_tensor_once_and_sizes_bounded(source, layout, request):
     assert len(names) == len(set(names))
     assert plan.max_bytes == sum(file_bytes(file.specs) for file in plan.files)
     folds = [unit.module for unit in units(plan, LinearUnit) if unit.fold]
-    loras = [unit.module for unit in units(plan, LoraUnit)]
-    assert sorted(folds + loras) == sorted(plan.targets)
+    stored = [unit.module for kind in (LoraUnit, TinyUnit) for unit in units(plan, kind)]
+    assert sorted(folds + stored) == sorted(plan.targets)
     if layout.weights == "dense":
         carried = {unit.name for unit in units(plan, TensorUnit)}
         assert carried | {f"{u.module}.weight" for u in units(plan, LinearUnit)} == set(names)

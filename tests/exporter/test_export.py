@@ -15,7 +15,7 @@ from exporter.errors import FoldError, PlanError, RequestError
 from tinylora import DeltaOptions, load_artifact, restore
 
 SIZE = 3e-3
-FORMATS = ("nf4", "nf4-embedded", "bf16", "fp16", "fp32", "lora")
+FORMATS = ("nf4", "nf4-embedded", "bf16", "fp16", "fp32", "lora", "peft-tinylora")
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
@@ -331,7 +331,7 @@ def test_a_target_that_the_base_keeps_in_16_bits_is_folded_dense(
 def test_files_around_the_weights(base, artifact, run, format):
     out = run(base, artifact, format).out
     carried = {"tokenizer_config.json", "generation_config.json", "LICENSE"}
-    if format != "lora":
+    if format not in ("lora", "peft-tinylora"):
         for name in carried:
             assert (out / name).read_bytes() == (base / name).read_bytes()
         assert (out / "BASE_README.md").read_bytes() == (base / "README.md").read_bytes()

@@ -1,0 +1,234 @@
+"""PEFT's dialect in and out: PEFT itself makes the adapters and says what is right."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from peft import PeftModel, TinyLoraConfig, get_peft_model
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
+from typer.testing import CliRunner
+
+from exporter import inspect_adapter, verify
+from exporter.cli import app
+from exporter.errors import RequestError
+from tests.exporter.conftest import TOKENS
+from tinylora import DeltaOptions, load_adapter
+from tinylora.errors import OptionsError, TargetMismatchError
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning"),  # from peft
+    # what PEFT says whenever P is not stored
+    pytest.mark.filterwarnings("ignore:Specified to not (save|load) .*projection:UserWarning"),
+    pytest.mark.filterwarnings("ignore:Specified to not load tinylora_P:UserWarning"),
+]
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+
+
+def plain(directory, dtype=torch.float32):
+    return AutoModelForCausalLM.from_pretrained(directory, dtype=dtype)
+
+
+@pytest.fixture(scope="session")
+def make_adapter(base, tmp_path_factory):
+    """``make_adapter(**config)``: PEFT's directory for the base, with random vectors."""
+
+    def make(size=0.05, **changes):
+        directory = tmp_path_factory.mktemp("peft") / "adapter"
+        settings = {
+            "r": 2, "u": 6, "weight_tying": 0.5, "projection_seed": 5, "task_type": "CAUSAL_LM",
+            "target_modules": ["q_proj", "v_proj", "down_proj"],
+        }  # fmt: skip
+        model = get_peft_model(plain(base), TinyLoraConfig(**(settings | changes)))
+        generator = torch.Generator().manual_seed(1)
+        for vector in model.base_model.tinylora_v["default"].values():
+            vector.data.copy_(torch.randn(vector.shape, generator=generator) * size)
+        model.peft_config["default"].base_model_name_or_path = "someone/tiny-qwen"
+        # otherwise PEFT would look for that base on a hub
+        model.save_pretrained(directory, save_embedding_layers=False)
+        return directory
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def adapter(make_adapter):
+    return make_adapter()
+
+
+def pefts_deltas(base_model, adapter):
+    """PEFT's own delta of each module, from its directory."""
+    inner = PeftModel.from_pretrained(base_model, adapter).base_model.model
+    layers = {n: m for n, m in inner.named_modules() if hasattr(m, "get_delta_weight")}
+    return {n: m.get_delta_weight("default").detach().double() for n, m in layers.items()}
+
+
+def tensors_of(directory):
+    return load_file(directory / "model.safetensors")
+
+
+def assert_equal_deltas(found, wanted):
+    assert found.keys() == wanted.keys()
+    for name, delta in wanted.items():
+        assert delta.norm() > 0
+        assert (found[name] - delta).norm() <= 1e-6 * delta.norm(), name
+
+
+def lora_deltas(directory):
+    adapter = load_file(directory / "adapter_model.safetensors")
+    names = [key[17:-14] for key in adapter if key.endswith(".lora_A.weight")]
+    pairs = {n: [adapter[f"base_model.model.{n}.lora_{x}.weight"] for x in "BA"] for n in names}
+    return {name: b.double() @ a.double() for name, (b, a) in pairs.items()}
+
+
+# --- in -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("format", ["bf16", "fp32"])
+@pytest.mark.parametrize("fold_onto", ["dequantized", "original"])
+def test_dense_merges_equal_pefts(base, adapter, run, references, format, fold_onto):
+    report = run(base, adapter, format, fold_onto=fold_onto)
+    seen = references(base, 0.0)["seen"]
+    theirs = plain(base)
+    if fold_onto == "dequantized":
+        theirs.load_state_dict({n: w.float() for n, w in seen.items()}, strict=False)
+    merged = PeftModel.from_pretrained(theirs, adapter).merge_and_unload().state_dict()
+    deltas = pefts_deltas(plain(base), adapter)
+    # neighbouring numbers of the dtype at most, and float32's rounding in PEFT's own delta
+    spacing = torch.finfo(DTYPES[format]).eps
+    for name, tensor in tensors_of(report.out).items():
+        assert tensor.dtype == DTYPES[format]
+        wanted, delta = merged[name].double(), deltas.get(name.removesuffix(".weight"))
+        allowed = spacing * wanted.abs() + (1e-6 * delta.abs().max() if delta is not None else 0)
+        assert ((tensor.double() - wanted).abs() <= allowed).all(), name
+    assert len(deltas) == 6
+    assert any("--fold-onto original" in w for w in report.warnings) == (fold_onto == "dequantized")
+
+
+def test_merging_onto_a_4bit_base_which_peft_cannot(base, base_4bit, adapter, run, references):
+    deltas, seen = pefts_deltas(plain(base), adapter), references(base, 0.0)["seen"]
+    stored = tensors_of(run(base_4bit, adapter, "fp32").out)
+    for name, delta in deltas.items():
+        wanted = seen[f"{name}.weight"] + delta
+        assert (stored[f"{name}.weight"].double() - wanted).abs().max() < 1e-7
+    untouched = "model.layers.0.mlp.up_proj.weight"
+    assert torch.equal(stored[untouched].double(), seen[untouched])
+
+
+@pytest.mark.parametrize("source", ["base", "base_4bit"])
+def test_the_delta_as_lora_and_embedded(source, base, make_adapter, run, request):
+    directory = make_adapter(r=40, u=3, save_projection=False)  # v_proj is 32 x 64
+    wanted = pefts_deltas(plain(base), directory)
+    for format in ("lora", "nf4-embedded"):
+        report = run(request.getfixturevalue(source), directory, format, name=format)
+        assert report.verdict == "kept" and report.resolved is None
+        assert_equal_deltas(lora_deltas(report.out), wanted)
+        assert verify(report.out).ok
+    AutoModelForCausalLM.from_pretrained(tmp := report.out)
+    assert json.loads((tmp / "adapter_config.json").read_text())["r"] == 40
+
+
+def test_nf4_and_what_the_documents_say(base_4bit, make_adapter, run):
+    report = run(base_4bit, make_adapter(size=0.5), "nf4")
+    assert sum(m.codes_moved for m in report.fidelity.modules) > 0
+    fidelity = json.loads((report.out / "fidelity.json").read_text())
+    assert "stored in the adapter" in fidelity["total"]["factors"]
+    assert {module["spectrum"] for module in fidelity["modules"]} == {None}
+    manifest = json.loads((report.out / "export_manifest.json").read_text())
+    assert manifest["artifact"]["dialect"] == "peft" and manifest["lapack"] == []
+    assert manifest["options"]["formula"] is manifest["options"]["numerics"] is None
+    assert manifest["artifact"]["model_id"] == "someone/tiny-qwen"
+    assert not report.warnings or "names no base" not in " ".join(report.warnings)
+
+
+def test_verify_restores_the_adapter_on_its_base(base, adapter, run):
+    for format, limit in {"fp32": 5e-4, "nf4-embedded": 2e-3}.items():
+        out = run(base, adapter, format, name=format).out
+        report = verify(out, load=True, base=base, artifact=adapter)
+        assert report.ok, report.checks
+        assert report.logits.residual < limit and report.logits.change > 1e-3
+
+
+def test_command_line(base, adapter, tmp_path):
+    arguments = ["merge", "--base", base, "--artifact", adapter, "--out", tmp_path / "out"]
+    result = CliRunner().invoke(app, [str(a) for a in arguments])
+    assert result.exit_code == 0, result.stderr
+    assert "factors as stored" in " ".join(result.stdout.split())
+    result = CliRunner().invoke(app, ["inspect", str(adapter), "--json"])
+    found = json.loads(result.stdout)
+    assert found["modules"] == 6 and found["vectors"] == 3 and found["projection"] == "stored"
+    assert CliRunner().invoke(app, ["inspect", str(adapter)]).exit_code == 0
+    remarks = " ".join(inspect_adapter(adapter).remarks)
+    assert "2 down_proj, 2 q_proj, 2 v_proj" in remarks
+
+
+def test_refusals(base, make_base, adapter, run, tmp_path):
+    with pytest.raises(OptionsError, match="formula"):
+        run(base, adapter, "bf16", options=DeltaOptions(formula="full"))
+    with pytest.raises(RequestError, match="trainer"):
+        run(base, adapter, "peft-tinylora", options=DeltaOptions(numerics="trainer"))
+    with pytest.raises(TargetMismatchError, match=r"layers\.0\.mlp\.down_proj is 64 x 96"):
+        run(make_base(intermediate_size=96), adapter, "bf16")
+    with pytest.raises(TargetMismatchError, match=r"no module model\.layers\.1"):
+        run(make_base(num_hidden_layers=1), adapter, "bf16")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_untied_head_is_a_linear_layer_like_others(make_base, tmp_path, run):
+    base = make_base(tie_word_embeddings=False)
+    config = TinyLoraConfig(r=1, u=2, target_modules=["lm_head"], init_weights="uniform")
+    model = get_peft_model(plain(base), config)
+    model.save_pretrained(tmp_path / "adapter", save_embedding_layers=False)
+    wanted = pefts_deltas(plain(base), tmp_path / "adapter")["lm_head"]
+    before = tensors_of(base)["lm_head.weight"].double()
+    for format in ("fp32", "nf4"):
+        out = run(base, tmp_path / "adapter", format, name=format, fold_onto="dequantized").out
+        error = (tensors_of(out)["lm_head.weight"].double() - before - wanted).abs().max()
+        assert error < (1e-7 if format == "fp32" else 1e-3)
+
+
+# --- out ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("formula", ["full", "diagonal"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_upstreams_artifact_to_peft_and_back(base, artifact, run, formula, dtype):
+    options = DeltaOptions(formula=formula)
+    report = run(base, artifact, "peft-tinylora", options=options)
+    assert report.verdict == "kept" and report.fidelity.total.residual < 1e-6
+    assert verify(report.out).ok
+    wanted = lora_deltas(run(base, artifact, "lora", name="lora", options=options).out)
+    loaded = pefts_deltas(plain(base, dtype), report.out)
+    assert len(wanted) == 14
+    assert_equal_deltas(loaded, wanted)  # on 16-bit bases too: PEFT keeps the parts in float32
+    again = run(base, report.out, "peft-tinylora", name="again").out
+    first, second = (load_file(d / "adapter_model.safetensors") for d in (report.out, again))
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    assert_equal_deltas(lora_deltas(run(base, report.out, "lora", name="l2").out), wanted)
+
+
+@pytest.mark.parametrize("save_projection", [True, False])
+@pytest.mark.parametrize("weight_tying", [0.0, 0.3, 1.0])
+def test_peft_to_peft_is_the_same_adapter(base, make_adapter, run, weight_tying, save_projection):
+    directory = make_adapter(weight_tying=weight_tying, save_projection=save_projection, r=40)
+    out = run(base, directory, "peft-tinylora").out
+    assert_equal_deltas(pefts_deltas(plain(base), out), pefts_deltas(plain(base), directory))
+    with torch.no_grad():
+        theirs, ours = (
+            PeftModel.from_pretrained(plain(base), d).eval()(TOKENS).logits
+            for d in (directory, out)
+        )
+    assert torch.equal(theirs, ours)
+    assert load_adapter(out).config.save_projection
+
+
+def test_a_damaged_export_is_found(base, artifact, run):
+    out = run(base, artifact, "peft-tinylora").out
+    whole = load_file(out / "adapter_model.safetensors")
+    shutil.copytree(out, out.with_name("copy"))
+    del whole["base_model.tinylora_v.0"]
+    save_file(whole, out.with_name("copy") / "adapter_model.safetensors")
+    problems = [p for check in verify(out.with_name("copy")).checks for p in check.problems]
+    assert any("tinylora_v.0' is missing" in problem for problem in problems)

@@ -1,0 +1,36 @@
+"""Adapters that PEFT itself made."""
+
+import pytest
+import torch
+from peft import TinyLoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM
+
+TARGETS = ["q_proj", "k_proj", "down_proj"]
+
+
+def plain(directory, dtype=torch.float32):
+    return AutoModelForCausalLM.from_pretrained(directory, dtype=dtype)
+
+
+def peft_model(base, dtype=torch.float32, **changes):
+    settings = {
+        "r": 2, "u": 5, "weight_tying": 0.5, "projection_seed": 11, "target_modules": TARGETS,
+        "task_type": "CAUSAL_LM",
+    }  # fmt: skip
+    model = get_peft_model(plain(base, dtype), TinyLoraConfig(**(settings | changes)))
+    generator = torch.Generator().manual_seed(3)
+    for vector in model.base_model.tinylora_v["default"].values():
+        vector.data.copy_(torch.randn(vector.shape, generator=generator) * 0.02)
+    return model.eval()
+
+
+@pytest.fixture
+def saved(tiny_base, tmp_path):
+    """``saved(**config) -> (directory, the PEFT model that was saved there)``."""
+
+    def make(dtype=torch.float32, **changes):
+        model = peft_model(tiny_base, dtype, **changes)
+        model.save_pretrained(tmp_path / "adapter", save_embedding_layers=False)
+        return tmp_path / "adapter", model
+
+    return make
