@@ -42,7 +42,7 @@ def load_base(path: Path) -> Any:
     )
 
 
-def in_float32(model: nn.Module) -> nn.Module:
+def in_float32(model: Any) -> Any:
     """Replace 4-bit layers by dense ones of the same values and raise all else, in place."""
     for name, module in list(model.named_modules()):
         if hasattr(getattr(module, "weight", None), "quant_state") and isinstance(

@@ -63,7 +63,8 @@ class EffectModel:
         self._prompts = tuple(prompts)
         self._model: Any = in_float32(load_base(base.path)).eval()
         self.modules = tuple(self._units)
-        self._metric = _square_root_of_gram(self._model.get_output_embeddings().weight)
+        head: nn.Linear = self._model.get_output_embeddings()
+        self._metric: Tensor = _square_root_of_gram(head.weight)
         self.base_output = self._output()
         self.store(dict.fromkeys(self.modules, "exact"))
         self.restored_output = self._output()
@@ -93,7 +94,7 @@ class EffectModel:
         return relative(miss, self.change)
 
     def miss_of(self, module: str, stored: Stored) -> Tensor:
-        """What storing one module alone does to h M, the others being exact, ``[tokens, hidden]``."""
+        """What storing one module alone does to h M ``[tokens, hidden]``, the others being exact."""
         self.store({module: stored})
         miss = self._output() - self.restored_output
         self.store({module: "exact"})
@@ -116,7 +117,8 @@ def _square_root_of_gram(head: Tensor) -> Tensor:
     for rows in torch.split(head.detach(), _ROWS_AT_ONCE):
         gram += rows.double().T @ rows.double()
     values, vectors = torch.linalg.eigh(gram)
-    return ((vectors * values.clamp_min(0).sqrt()) @ vectors.T).float()
+    root: Tensor = (vectors * values.clamp_min(0).sqrt()) @ vectors.T
+    return root.float()
 
 
 def gram_matrix(misses: Iterable[Tensor]) -> Tensor:
