@@ -11,8 +11,9 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
+from exporter.dense_model import batches, inputs_of
 from exporter.prompts import TokenPrompt
 
 
@@ -27,7 +28,6 @@ class Activations:
         self._directory = directory
         self._source: dict[str, int] = {}
 
-    @torch.no_grad()
     def record(self, model: Any, modules: Sequence[str], prompts: Sequence[TokenPrompt]) -> None:
         """Run a model and keep what its modules are fed, every position of every text.
 
@@ -36,21 +36,16 @@ class Activations:
             modules: Names of its linear modules.
             prompts: The texts.
         """
-        recorder = _Recorder()
-        handles = [
-            model.get_submodule(name).register_forward_pre_hook(recorder.hook(name))
-            for name in modules
-        ]
-        try:
-            for number, prompt in enumerate(prompts):
-                recorder.start_text()
-                model(torch.tensor([prompt.token_ids]), use_cache=False)
-                for source, tensor in recorder.inputs.items():
-                    save_file({"x": tensor}, self._directory / f"{source}-{number}.safetensors")
-        finally:
-            for handle in handles:
-                handle.remove()
-        self._source = recorder.source
+        layers = {name: model.get_submodule(name) for name in modules}
+        for number, batch in enumerate(batches(prompts)):
+            inputs = inputs_of(model, layers, batch)
+            distinct = {id(tensor): tensor for tensor in inputs.values()}
+            places = {key: place for place, key in enumerate(distinct)}
+            self._source = {name: places[id(tensor)] for name, tensor in inputs.items()}
+            for key, tensor in distinct.items():
+                x = torch.cat([tensor[i, : len(p.token_ids)] for i, p in enumerate(batch)])
+                file = self._directory / f"{places[key]}-{number}.safetensors"
+                save_file({"x": x.float()}, file)
 
     def second_moment(self, module: str) -> Tensor:
         """C = mean(x xᵀ), float32 ``[in, in]``."""
@@ -62,25 +57,3 @@ class Activations:
             count += x.shape[0]
         assert total is not None, "recorded before use"
         return total / count
-
-
-class _Recorder:
-    """Numbers the distinct inputs of one forward pass."""
-
-    def __init__(self) -> None:
-        self.source: dict[str, int] = {}
-        self.inputs: dict[int, Tensor] = {}
-        self._last: Tensor | None = None
-
-    def start_text(self) -> None:
-        self.inputs, self._last = {}, None
-
-    def hook(self, name: str) -> Any:
-        def remember(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
-            (x,) = arguments
-            if x is not self._last:
-                self._last = x
-                self.inputs[len(self.inputs)] = x[0].float().contiguous()
-            self.source[name] = len(self.inputs) - 1
-
-        return remember

@@ -19,6 +19,7 @@ from exporter.export import Progress as ExportProgress
 from exporter.fidelity import ErrorSums
 from exporter.inspection import inspect_adapter
 from exporter.request import (
+    AdapterDtype,
     ExportRequest,
     FoldOnto,
     Goal,
@@ -71,6 +72,9 @@ def merge(
     svd: Annotated[Literal["auto", "exact", "fast"], typer.Option()] = "auto",
     numerics: Annotated[Literal["fp32", "trainer"], typer.Option()] = "fp32",
     fold_onto: Annotated[FoldOnto, typer.Option(help="What dense formats add to.")] = "dequantized",
+    adapter_dtype: Annotated[
+        AdapterDtype, typer.Option(help="Of lora and nf4-embedded; fp16 takes half the bytes.")
+    ] = "fp32",
     require_capture: Annotated[
         float | None, typer.Option(help="Fail (exit 1) if less of the delta is kept.")
     ] = None,
@@ -93,6 +97,7 @@ def merge(
             require_capture=require_capture,
             overwrite=overwrite,
             factor_store=factor_store,
+            adapter_dtype=adapter_dtype,
             max_shard_size=parse_size(max_shard_size) if max_shard_size is not None else None,
             goal=Goal(
                 prompts=prompts,

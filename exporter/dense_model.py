@@ -5,7 +5,7 @@ checkpoint's dtype) before any forward pass, and everything else is raised to fl
 between two such models is their weights, not their kernels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 from exporter.checkpoint import open_checkpoint
 from exporter.prompts import TokenPrompt
 from tinylora import QuantizedWeight
+
+_POSITIONS_AT_ONCE = 4096
 
 
 def load_exact(path: Path) -> Any:
@@ -57,7 +59,7 @@ def in_float32(model: Any) -> Any:
 
 @torch.no_grad()
 def logits_of(model: Any, prompts: Sequence[TokenPrompt]) -> list[Tensor]:
-    """Logits of the compared positions, from one right-padded batch.
+    """Logits of the compared positions, from one batch.
 
     Args:
         model: A causal model.
@@ -66,35 +68,78 @@ def logits_of(model: Any, prompts: Sequence[TokenPrompt]) -> list[Tensor]:
     Returns:
         For each text float32 ``[scored, vocabulary]``.
     """
+    ids, mask = _right_padded(prompts)
+    logits = model(ids, attention_mask=mask, use_cache=False).logits.float()
+    return [logits[row, p.first : len(p.token_ids)] for row, p in enumerate(prompts)]
+
+
+@torch.no_grad()
+def inputs_of(
+    model: Any, layers: Mapping[str, nn.Module], prompts: Sequence[TokenPrompt]
+) -> Mapping[str, Tensor]:
+    """What some layers are fed for one batch; layers that read one tensor share it.
+
+    Args:
+        model: A causal model.
+        layers: Modules of it, by name.
+        prompts: The texts of the batch.
+
+    Returns:
+        For each layer ``[texts, positions, in]``, padding included.
+    """
+    seen: dict[str, Tensor] = {}
+
+    def hook(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        def remember(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+            seen[name] = arguments[0]
+
+        return remember
+
+    handles = [layer.register_forward_pre_hook(hook(name)) for name, layer in layers.items()]
+    ids, mask = _right_padded(prompts)
+    try:
+        model(ids, attention_mask=mask, use_cache=False)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return seen
+
+
+def head_inputs(model: Any, prompts: Sequence[TokenPrompt]) -> Tensor:
+    """Last hidden states, as the output layer reads them, float32 ``[tokens, hidden]``.
+
+    Only the compared positions of each text.
+    """
+    head = {"head": model.get_output_embeddings()}
+    rows = []
+    for batch in batches(prompts):
+        states = inputs_of(model, head, batch)["head"]
+        rows += [states[i, p.first : len(p.token_ids)].float() for i, p in enumerate(batch)]
+    return torch.cat(rows)
+
+
+def batches(prompts: Sequence[TokenPrompt]) -> Iterator[list[TokenPrompt]]:
+    """The texts in order, as many at a time as fit some thousand padded positions."""
+    batch: list[TokenPrompt] = []
+    for prompt in prompts:
+        width = max(len(p.token_ids) for p in [*batch, prompt])
+        if batch and width * (len(batch) + 1) > _POSITIONS_AT_ONCE:
+            yield batch
+            batch = []
+        batch.append(prompt)
+    if batch:
+        yield batch
+
+
+def _right_padded(prompts: Sequence[TokenPrompt]) -> tuple[Tensor, Tensor]:
+    """Token ids and attention mask; in a causal model the end cannot change what is before it."""
     width = max(len(prompt.token_ids) for prompt in prompts)
     ids = torch.zeros((len(prompts), width), dtype=torch.long)
     mask = torch.zeros_like(ids)
     for row, prompt in enumerate(prompts):
         ids[row, : len(prompt.token_ids)] = torch.tensor(prompt.token_ids)
         mask[row, : len(prompt.token_ids)] = 1
-    logits = model(ids, attention_mask=mask, use_cache=False).logits.float()
-    return [logits[row, prompt.first : len(prompt.token_ids)] for row, prompt in enumerate(prompts)]
-
-
-@torch.no_grad()
-def head_inputs(model: Any, prompts: tuple[TokenPrompt, ...]) -> Tensor:
-    """Last hidden states, as the output layer reads them, float32 ``[tokens, hidden]``.
-
-    Only the compared positions of each text.
-    """
-    seen: list[Tensor] = []
-
-    def remember(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
-        seen.append(arguments[0][0])
-
-    handle = model.get_output_embeddings().register_forward_pre_hook(remember)
-    try:
-        for prompt in prompts:
-            model(torch.tensor([prompt.token_ids]), use_cache=False)
-            seen[-1] = seen[-1][prompt.first :].float().clone()
-    finally:
-        handle.remove()
-    return torch.cat(seen)
+    return ids, mask
 
 
 def _dense(module: nn.Linear, name: str) -> nn.Linear:

@@ -94,7 +94,7 @@ class EffectModel:
         return relative(miss, self.change)
 
     def miss_of(self, module: str, stored: Stored) -> Tensor:
-        """What storing one module alone does to h M ``[tokens, hidden]``, the others being exact."""
+        """What storing one module alone does to h M, all others exact, ``[tokens, hidden]``."""
         self.store({module: stored})
         miss = self._output() - self.restored_output
         self.store({module: "exact"})

@@ -7,6 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from exporter.adapter_units import VectorUnit
 from exporter.architecture import Architecture, read_architecture
 from exporter.checkpoint import Checkpoint, file_sha256, open_checkpoint, read_headers
@@ -186,6 +188,7 @@ def _prepare(request: ExportRequest, scratch: Path) -> _Job:
         fold_onto=request.fold_onto,
         max_shard_size=request.max_shard_size,
         keep=request.keep,
+        adapter_dtype=torch.float16 if request.adapter_dtype == "fp16" else torch.float32,
     )
     provenance = collect_provenance(request, digests.result(), artifact, deltas.resolved)
     return _Job(request, artifact, base, architecture, plan, deltas, provenance, decision)

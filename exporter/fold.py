@@ -138,12 +138,13 @@ def linear_tensors(
 
 
 def lora_tensors(unit: LoraUnit, rebuilt: ModuleDelta) -> tuple[Mapping[str, Tensor], FoldRecord]:
-    """The LoRA pair of a target module, fp32, and the record for measuring it."""
+    """The LoRA pair of a target module and the record for measuring it."""
     delta, spectrum = rebuilt.low_rank(), spectrum_of(rebuilt.factors)
     name_a, name_b = lora_names(unit.module)
     record = FoldRecord(unit.module, delta, spectrum, base_digest=None, grid_miss=None)
     lora_a, lora_b = lora_pair(delta, unit.balanced)
-    return {name_a: lora_a, name_b: lora_b}, record
+    pair = {name_a: lora_a, name_b: lora_b}
+    return {name: _cast(tensor, unit.dtype, name) for name, tensor in pair.items()}, record
 
 
 def tiny_tensors(unit: TinyUnit, rebuilt: ModuleDelta) -> tuple[Mapping[str, Tensor], FoldRecord]:

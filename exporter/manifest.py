@@ -166,6 +166,9 @@ def _options(request: ExportRequest, resolved: ResolvedOptions | None) -> dict[s
             for name in ("formula", "rng", "svd", "numerics")
         },
         "placement": dict(placement) if placement is not None else None,
+        "adapter_dtype": request.adapter_dtype
+        if layout.method == "LORA" and layout.adapter
+        else None,
         "max_shard_size": request.max_shard_size,
     }
 

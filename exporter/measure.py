@@ -32,7 +32,7 @@ def measure_module(
     codes_moved = scales_changed = None
     if isinstance(unit, LoraUnit):
         name_a, name_b = lora_names(unit.module)
-        sums = _between(LowRankDelta(stored[name_b], stored[name_a]), record.delta)
+        sums = _between(LowRankDelta(stored[name_b].float(), stored[name_a].float()), record.delta)
     elif isinstance(unit, TinyUnit):
         sums = _between(_tiny_delta(unit, record, stored, file), record.delta)
     elif unit.dtype is None:

@@ -82,6 +82,7 @@ class LoraUnit:
         source: As in :class:`LinearUnit`.
         balanced: Whether the two factors are brought to one size, see
             :func:`exporter.fold.lora_pair`.
+        dtype: Of both factors.
         outputs: What is written.
     """
 
@@ -89,6 +90,7 @@ class LoraUnit:
     shape: tuple[int, int]
     source: Literal["4bit", "quantize", "dense"]
     balanced: bool
+    dtype: torch.dtype
     outputs: tuple[TensorSpec, ...]
 
 
@@ -143,6 +145,7 @@ def build_plan(
     fold_onto: FoldOnto = "dequantized",
     max_shard_size: int | None = None,
     keep: Sequence[str] = (),
+    adapter_dtype: torch.dtype = torch.float32,
 ) -> ExportPlan:
     """Plan an export from headers.
 
@@ -154,6 +157,7 @@ def build_plan(
         fold_onto: What dense outputs stand on.
         max_shard_size: Largest shard in bytes; None keeps the base's layout.
         keep: Target modules that a 4-bit format stores in bf16 all the same.
+        adapter_dtype: Of a LoRA pair.
 
     Returns:
         The plan.
@@ -178,7 +182,7 @@ def build_plan(
             groups = _regroup([unit for group in groups for unit in group], max_shard_size)
         files += _named([group for group in groups if group])
     if layout.adapter:
-        files.append(OutputFile(ADAPTER_WEIGHTS, tuple(planner.adapter(sizes))))
+        files.append(OutputFile(ADAPTER_WEIGHTS, tuple(planner.adapter(sizes, adapter_dtype))))
     kept = tuple(sorted({*architecture.kept, *keep}))
     return ExportPlan(tuple(files), architecture.targets, kept)
 
@@ -211,21 +215,24 @@ class _Planner:
             else:
                 yield self._tensor(name)
 
-    def adapter(self, sizes: AdapterSizes) -> Iterator[Unit]:
+    def adapter(self, sizes: AdapterSizes, adapter_dtype: torch.dtype) -> Iterator[Unit]:
         """Units of the adapter file."""
         if self.layout.method == "LORA":
-            yield from (self._lora(module, sizes.rank) for module in self.architecture.targets)
+            for module in self.architecture.targets:
+                yield self._lora(module, sizes.rank, adapter_dtype)
             return
         for module in self.architecture.targets:
             yield tiny_unit(module, self._shape(module), self._source(module), sizes)
         yield from vector_units(sizes)
 
-    def _lora(self, module: str, rank: int) -> LoraUnit:
+    def _lora(self, module: str, rank: int, dtype: torch.dtype) -> LoraUnit:
         out, into = self._shape(module)
         name_a, name_b = lora_names(module)
-        specs = (TensorSpec(name_a, "F32", (rank, into)), TensorSpec(name_b, "F32", (out, rank)))
-        balanced = self.layout.weights != "none"
-        return LoraUnit(module, (out, into), self._source(module), balanced, specs)
+        kind = DTYPE_NAMES[dtype]
+        specs = (TensorSpec(name_a, kind, (rank, into)), TensorSpec(name_b, kind, (out, rank)))
+        # whatever ends in half precision, on disk or on loading, must not become subnormal there
+        balanced = self.layout.weights != "none" or dtype != torch.float32
+        return LoraUnit(module, (out, into), self._source(module), balanced, dtype, specs)
 
     def _linear(self, module: str) -> LinearUnit:
         shape, source = self._shape(module), self._source(module)

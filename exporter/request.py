@@ -10,6 +10,7 @@ from tinylora import DeltaOptions
 
 RequantizeMethod = Literal["preserve", "recompute", "calibrated"]
 FoldOnto = Literal["dequantized", "original"]
+AdapterDtype = Literal["fp32", "fp16"]
 RequestedFormat = Literal[FormatName, "auto"]
 
 
@@ -54,6 +55,9 @@ class ExportRequest:
             None asks for nothing.
         overwrite: Whether an earlier export at ``out`` may be replaced.
         factor_store: Directory in which singular factors are kept for the next artifact.
+        adapter_dtype: How ``lora`` and ``nf4-embedded`` store the LoRA pair. ``fp16`` takes half
+            the bytes and rounds each number by at most 2⁻¹¹ of its size; PEFT rounds to the compute
+            dtype of a 4-bit base anyway when it loads the pair.
         max_shard_size: Largest shard, in bytes; None keeps the base's layout.
         goal: For ``nf4-mixed``, ``auto`` and ``calibrated``.
         keep: Modules that ``nf4-mixed`` stores in bf16; empty: chosen by the goal.
@@ -69,6 +73,7 @@ class ExportRequest:
     require_capture: float | None = None
     overwrite: bool = False
     factor_store: Path | None = None
+    adapter_dtype: AdapterDtype = "fp32"
     max_shard_size: int | None = None
     goal: Goal = Goal()
     keep: tuple[str, ...] = ()
@@ -97,6 +102,11 @@ def check_request(request: ExportRequest) -> None:
         raise RequestError(
             f"--fold-onto original applies to the dense formats, not to {layout.name}: 4-bit "
             "weights and adapters always stand on the quantized base"
+        )
+    _one_of("adapter_dtype", request.adapter_dtype, get_args(AdapterDtype))
+    if request.adapter_dtype != "fp32" and not (layout.adapter and layout.method == "LORA"):
+        raise RequestError(
+            f"--adapter-dtype applies to lora and nf4-embedded; {layout.name} holds no LoRA"
         )
     rounds = layout.merged and layout.weights == "4bit"
     if request.requantize != "preserve" and not rounds:

@@ -154,7 +154,7 @@ def measure_retention(
         prompts: The texts.
     """
     with tempfile.TemporaryDirectory() as directory, single_threaded():
-        reference = _Reference(Path(directory), prompts.prompts)
+        reference = Reference(Path(directory), prompts.prompts)
         repeat, of_base = _restored_and_base(reference, base, artifact, options)
         of_export = reference.distance(load_exact(export))
         of_half = reference.distance(_restored_in_bfloat16(base, artifact, options))
@@ -162,7 +162,7 @@ def measure_retention(
 
 
 def _restored_and_base(
-    reference: "_Reference", base: Path, artifact: Path, options: DeltaOptions
+    reference: "Reference", base: Path, artifact: Path, options: DeltaOptions
 ) -> tuple[Divergence, Divergence]:
     """Fill the reference; distances of the restored model's repeat and of the base."""
     model = load_base(base)
@@ -183,17 +183,24 @@ def _restored_in_bfloat16(base: Path, artifact: Path, options: DeltaOptions) -> 
     return model
 
 
-class _Reference:
-    """Logits of the restored model, one file a text."""
+class Reference:
+    """Logits of one model, which others are compared with; one file a text.
+
+    Args:
+        directory: Where they are kept; the caller removes it.
+        prompts: The texts.
+    """
 
     def __init__(self, directory: Path, prompts: tuple[TokenPrompt, ...]) -> None:
         self._directory, self._prompts = directory, prompts
 
     def keep(self, model: Any) -> None:
+        """Run the model that is compared with."""
         for number, prompt in enumerate(self._prompts):
             save_file({"logits": logits_of(model, (prompt,))[0].contiguous()}, self._file(number))
 
     def distance(self, model: Any, batch_size: int = 1) -> Divergence:
+        """How far another model is from it."""
         kl: list[Tensor] = []
         same, squared = 0, []
         for start in range(0, len(self._prompts), batch_size):
