@@ -24,12 +24,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from exporter.dense_model import in_float32, load_base, load_exact, logits_of
+from exporter.dense_model import batches, in_float32, load_base, load_exact, logits_of
 from exporter.prompts import PromptSet, TokenPrompt
 from exporter.workers import single_threaded
 from tinylora import DeltaOptions, load_adapter, restore
 
-_BATCH = 4
 _POSITIONS_AT_ONCE = 64
 
 
@@ -169,7 +168,7 @@ def _restored_and_base(
     restoration = restore(model, load_adapter(artifact), options)
     in_float32(model).eval()
     reference.keep(model)
-    repeat = reference.distance(model, batch_size=_BATCH)
+    repeat = reference.distance(model, one_by_one=True)
     restoration.remove()
     return repeat, reference.distance(model)
 
@@ -196,20 +195,28 @@ class Reference:
 
     def keep(self, model: Any) -> None:
         """Run the model that is compared with."""
-        for number, prompt in enumerate(self._prompts):
-            save_file({"logits": logits_of(model, (prompt,))[0].contiguous()}, self._file(number))
+        number = 0
+        for batch in batches(self._prompts):
+            for logits in logits_of(model, batch):
+                save_file({"logits": logits.contiguous()}, self._file(number))
+                number += 1
 
-    def distance(self, model: Any, batch_size: int = 1) -> Divergence:
-        """How far another model is from it."""
+    def distance(self, model: Any, one_by_one: bool = False) -> Divergence:
+        """How far another model is from it.
+
+        Args:
+            model: The other model.
+            one_by_one: Whether to run each text by itself, not in the batches of :meth:`keep`.
+        """
         kl: list[Tensor] = []
         same, squared = 0, []
-        for start in range(0, len(self._prompts), batch_size):
-            batch = self._prompts[start : start + batch_size]
-            for offset, other in enumerate(logits_of(model, batch)):
-                logits = load_file(self._file(start + offset))["logits"]
-                kl.append(kl_divergence(logits, other))
-                same += int((logits.argmax(dim=1) == other.argmax(dim=1)).sum())
-                squared.append(float((logits - other).double().square().sum()))
+        groups = [[p] for p in self._prompts] if one_by_one else batches(self._prompts)
+        others = (logits for group in groups for logits in logits_of(model, group))
+        for number, other in enumerate(others):
+            logits = load_file(self._file(number))["logits"]
+            kl.append(kl_divergence(logits, other))
+            same += int((logits.argmax(dim=1) == other.argmax(dim=1)).sum())
+            squared.append(float((logits - other).double().square().sum()))
         every = torch.cat(kl)
         return Divergence(
             mean=float(every.mean()),
