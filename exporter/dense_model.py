@@ -54,7 +54,7 @@ def in_float32(model: Any) -> Any:
             tensor.data = tensor.data.float()
     for module in model.modules():
         if hasattr(module, "scalar_embed_scale"):  # Gemma's constant, rounded when it was loaded
-            module.embed_scale.fill_(module.scalar_embed_scale)  # type: ignore[arg-type, operator]
+            module.embed_scale.fill_(module.scalar_embed_scale)
     return model
 
 

@@ -77,7 +77,7 @@ def test_fp32_computes_the_float64_reference(layout, large, run, logits, referen
     wanted = reference_logits(layout, SIZE)
     exported = logits(run(layout, large, "fp32").out)
     assert (exported - wanted).abs().max() < 1e-5 * max(1.0, float(wanted.abs().max()))
-    assert (reference_logits(layout, 0.0) - wanted).abs().max() > 1e-2  # the delta matters
+    assert (reference_logits(layout, 0.0) - wanted).abs().max() > 1e-3  # the delta matters
 
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # from peft
