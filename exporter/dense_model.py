@@ -54,6 +54,9 @@ def in_float32(model: Any) -> Any:
     for tensor in (*model.parameters(), *model.buffers()):
         if tensor.is_floating_point():
             tensor.data = tensor.data.float()
+    for module in model.modules():
+        if hasattr(module, "scalar_embed_scale"):  # Gemma's constant, rounded when it was loaded
+            module.embed_scale.fill_(module.scalar_embed_scale)
     return model
 
 

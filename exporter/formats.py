@@ -3,13 +3,17 @@
 ========================  =========================================  ====================
 format                    what it is                                 keeps the delta
 ========================  =========================================  ====================
-``nf4``                   merged, requantized to 4 bits              as measured; often not
+``nf4``                   merged, 4-bit as the base has it (below)   as measured; often not
 ``nf4-mixed``             merged; some modules bf16, the rest 4-bit  by choice
 ``nf4-embedded``          4-bit base as it is + the delta as a LoRA  exactly
 ``bf16 fp16 fp32``        merged, dense                              by precision
 ``lora``                  PEFT LoRA adapter alone                    exactly
 ``peft-tinylora``         PEFT TinyLoRA adapter alone                exactly
 ========================  =========================================  ====================
+
+A 4-bit base stays what it is: code book (nf4 or fp4), block size, single or double quantization of
+each tensor and ``config.json``. A 16-bit base is quantized as the trainer did while loading it: nf4
+in blocks of 64, double quantization.
 """
 
 from dataclasses import dataclass

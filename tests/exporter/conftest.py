@@ -12,7 +12,7 @@ import torch
 from bitsandbytes.functional import dequantize_4bit, quantize_4bit
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from exporter import ExportRequest, export
 from tinylora import save_artifact
@@ -74,31 +74,49 @@ def base(make_base) -> Path:
 
 
 @pytest.fixture(scope="session")
-def base_4bit(base, tmp_path_factory) -> Path:
-    """The base as a bitsandbytes checkpoint, written here without the exporter."""
-    directory = tmp_path_factory.mktemp("base4") / "tiny-qwen"
-    directory.mkdir()
-    tensors = {}
-    for name, tensor in load_file(base / "model.safetensors").items():
-        if name.removesuffix(".weight").endswith(SUFFIXES):
-            packed, state = quantize_4bit(tensor, compress_statistics=True, quant_type="nf4")
+def make_base_4bit(base, tmp_path_factory) -> Callable[..., Path]:
+    """The base as a bitsandbytes checkpoint, written here without the exporter.
+
+    ``make_base_4bit(quant_type, blocksize, double)``; ``double`` says of each name whether the
+    scales are quantized too, or is one answer for all.
+    """
+
+    def make(quant_type="nf4", blocksize=64, double=True) -> Path:
+        directory = tmp_path_factory.mktemp("base4") / "tiny-qwen"
+        directory.mkdir()
+        tensors = {}
+        for name, tensor in load_file(base / "model.safetensors").items():
+            if not name.removesuffix(".weight").endswith(SUFFIXES):
+                tensors[name] = tensor
+                continue
+            packed, state = quantize_4bit(
+                tensor,
+                blocksize=blocksize,
+                compress_statistics=double(name) if callable(double) else double,
+                quant_type=quant_type,
+            )
             tensors[name] = packed
             for key, value in state.as_dict(packed=True).items():
                 tensors[f"{name}.{key}"] = value
-        else:
-            tensors[name] = tensor
-    save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
-    config = json.loads((base / "config.json").read_text())
-    config["quantization_config"] = {
-        "load_in_4bit": True,
-        "quant_method": "bitsandbytes",
-        "bnb_4bit_quant_type": "nf4",
-        "bnb_4bit_use_double_quant": True,
-        "bnb_4bit_compute_dtype": "bfloat16",
-        "bnb_4bit_quant_storage": "uint8",
-    }
-    (directory / "config.json").write_text(json.dumps(config, indent=3))
-    return directory
+        save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
+        config = json.loads((base / "config.json").read_text())
+        config["quantization_config"] = {
+            "load_in_4bit": True,
+            "quant_method": "bitsandbytes",
+            "bnb_4bit_quant_type": quant_type,
+            "bnb_4bit_use_double_quant": True if callable(double) else double,
+            "bnb_4bit_compute_dtype": "bfloat16",
+            "bnb_4bit_quant_storage": "uint8",
+        }
+        (directory / "config.json").write_text(json.dumps(config, indent=3))
+        return directory
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def base_4bit(make_base_4bit) -> Path:
+    return make_base_4bit()
 
 
 @pytest.fixture(scope="session")
@@ -186,8 +204,9 @@ def reference_logits(references):
 
     def compute(base: Path, size: float) -> Tensor:
         found = references(base, size)
-        config = Qwen2Config.from_pretrained(base)
-        model = Qwen2ForCausalLM(config).double()
+        config = AutoConfig.from_pretrained(base)
+        # made in float32: Gemma keeps a constant in the dtype that the model is made in
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).double()
         state = {n: t.to(torch.bfloat16).double() for n, t in found["tensors"].items()}
         for name, weight in found["seen"].items():
             state[name] = weight + found["delta"][name]

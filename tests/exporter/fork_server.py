@@ -5,12 +5,15 @@ export made by a forked child. Its number is printed and, after a further line w
 child has ended, its wait status.
 """
 
+import ctypes
 import json
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
+CLONE_NEWNS, CLONE_NEWUSER = 0x00020000, 0x10000000
 # what a process does to files, as the interpreter announces it before it happens
 CHANGES = frozenset({"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate"})
 
@@ -37,6 +40,8 @@ def child(line):
     from exporter import ExportRequest, export, publish
 
     fields = json.loads(line)
+    if "arguments" in fields:
+        command_line(**fields)
     if fields.pop("no_swap", False):
         publish._swap = lambda a, b: False
     stop_at = fields.pop("stop_at", None)
@@ -52,6 +57,29 @@ def child(line):
             os.kill(os.getpid(), signal.SIGSTOP)
 
     export(ExportRequest(**fields), progress)
+
+
+def command_line(disk, size, read_only, stderr, arguments):
+    """The command line, with a small tmpfs at ``disk``; exit status 77 where that cannot be."""
+    os.dup2(os.open(stderr, os.O_WRONLY | os.O_CREAT), 2)
+    os.environ["COLUMNS"] = "1000"
+    user, group, libc = os.getuid(), os.getgid(), ctypes.CDLL(None)
+    if libc.unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0:
+        os._exit(77)
+    Path("/proc/self/uid_map").write_text(f"0 {user} 1")
+    Path("/proc/self/setgroups").write_text("deny")
+    Path("/proc/self/gid_map").write_text(f"0 {group} 1")
+    made = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", disk]
+    if subprocess.run(made, check=False).returncode != 0:
+        os._exit(77)
+    if read_only:
+        subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+    from exporter.cli import app
+
+    try:
+        app(arguments)
+    except SystemExit as end:
+        os._exit(end.code)
 
 
 def main():

@@ -1,0 +1,114 @@
+"""Bases stored in 4 bits as bitsandbytes can write them: both code books, block sizes, nesting."""
+
+import json
+
+import pytest
+import torch
+from bitsandbytes.functional import QuantState, dequantize_4bit
+from bitsandbytes.nn import Linear4bit
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+from exporter import verify
+
+SIZE = 0.1
+BASES = (
+    ("fp4", 64, True),
+    ("fp4", 64, False),
+    ("fp4", 256, True),
+    ("nf4", 32, True),
+    ("nf4", 64, False),
+    ("nf4", 128, False),
+    ("nf4", 256, True),
+)
+
+
+@pytest.fixture(
+    scope="module", params=BASES, ids=lambda b: f"{b[0]}-{b[1]}-{'double' if b[2] else 'single'}"
+)
+def settings(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def base4(settings, make_base_4bit):
+    return make_base_4bit(*settings)
+
+
+def stored(directory):
+    return load_file(directory / "model.safetensors")
+
+
+def values(tensors):
+    """Each 4-bit weight of a checkpoint as bitsandbytes reads it, unrounded."""
+    found = {}
+    for key in tensors:
+        name, mark, _ = key.partition(".quant_state.")
+        if mark:
+            parts = {
+                k.removeprefix(f"{name}."): v
+                for k, v in tensors.items()
+                if k.startswith(f"{name}.")
+            }
+            state = QuantState.from_dict(parts, device="cpu")
+            found[name] = dequantize_4bit(tensors[name], state).double()
+    return found
+
+
+def test_zero_delta_is_the_base_byte_for_byte(base4, make_artifact, run):
+    out = run(base4, make_artifact(0.0), "nf4").out
+    before, after = stored(base4), stored(out)
+    assert before.keys() == after.keys()
+    for name, tensor in before.items():
+        assert torch.equal(tensor.view(torch.uint8), after[name].view(torch.uint8)), name
+
+
+def test_merged_keeps_the_kind_and_gets_nearer_to_the_sum(
+    base4, settings, make_artifact, run, references, base
+):
+    artifact = make_artifact(SIZE)
+    report = run(base4, artifact, "nf4")
+    before, after = stored(base4), stored(report.out)
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed and all(name.endswith("_proj.weight") for name in changed)
+    # "nf4" means 4 bits as the base has them: config.json and every state say so
+    assert (report.out / "config.json").read_bytes() == (base4 / "config.json").read_bytes()
+    quant_type, blocksize, double = settings
+    states = [json.loads(bytes(t.tolist())) for n, t in after.items() if ".quant_state." in n]
+    assert len(states) == 14
+    assert {(s["quant_type"], s["blocksize"], "nested_offset" in s) for s in states} == {settings}
+    dense = stored(run(base4, artifact, "fp32", name="dense").out)
+    old, new = values(before), values(after)
+    for name, was in old.items():
+        wanted = dense[name].double()
+        assert bool(((new[name] - wanted).abs() <= (was - wanted).abs()).all()), name
+    model = AutoModelForCausalLM.from_pretrained(report.out)
+    for name, module in model.named_modules():
+        if isinstance(module, Linear4bit):
+            loaded = dequantize_4bit(module.weight.data, module.weight.quant_state).double()
+            assert torch.equal(loaded, new[f"{name}.weight"])
+
+
+def test_dense_and_embedded_compute_what_the_restored_model_does(base4, make_artifact, run):
+    artifact = make_artifact(SIZE)
+    # loading rounds both factors of an embedded adapter to the base's bfloat16
+    for format, limit in {"fp32": 1e-4, "nf4-embedded": 2.0**-8}.items():
+        out = run(base4, artifact, format, name=format).out
+        report = verify(out, load=True, base=base4, artifact=artifact)
+        assert report.ok and report.logits.residual < limit
+
+
+def test_single_and_double_quantization_in_one_base(make_base_4bit, make_artifact, run):
+    base4 = make_base_4bit(double=lambda name: "mlp" in name)
+    artifact = make_artifact(SIZE)
+    out = run(base4, artifact, "nf4").out
+    found = stored(out)
+    nested = {n.partition(".weight.")[0] for n in found if n.endswith("nested_absmax")}
+    assert len(nested) == 6 and all("mlp" in name for name in nested)
+    model = AutoModelForCausalLM.from_pretrained(out)
+    for name, value in values(found).items():
+        weight = model.get_submodule(name.removesuffix(".weight")).weight
+        assert torch.equal(dequantize_4bit(weight.data, weight.quant_state).double(), value)
+    dense = run(base4, artifact, "fp32", name="dense").out
+    report = verify(dense, load=True, base=base4, artifact=artifact)
+    assert report.logits.residual < 1e-4

@@ -1,0 +1,127 @@
+"""Bases of other families: tiny random models of transformers' own classes, in every format."""
+
+import json
+
+import pytest
+import torch
+import transformers
+from bitsandbytes.functional import quantize_4bit
+from bitsandbytes.nn import Linear4bit
+from peft import PeftModel
+from peft.tuners.lora import LoraLayer
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+from exporter import verify
+
+SIZE = 0.1
+LEAVES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+# family, dtype of the stored base, tied head
+LAYOUTS = (
+    ("Llama", torch.bfloat16, False),
+    ("Llama", torch.float16, True),
+    ("Mistral", torch.float32, False),
+    ("Gemma", torch.bfloat16, True),
+    ("Gemma2", torch.float16, True),
+    ("Gemma3Text", torch.float32, True),
+    ("Gemma3Text", torch.bfloat16, False),
+    ("Qwen3", torch.bfloat16, True),
+    ("Qwen3", torch.float32, False),
+)
+
+
+def name_of(layout):
+    family, dtype, tied = layout
+    return f"{family}-{str(dtype).removeprefix('torch.')}-{'tied' if tied else 'untied'}"
+
+
+@pytest.fixture(scope="module", params=LAYOUTS, ids=name_of)
+def layout(request, tmp_path_factory):
+    family, dtype, tied = request.param
+    config = getattr(transformers, f"{family}Config")(
+        vocab_size=251,
+        hidden_size=48,
+        intermediate_size=80,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=16,  # 4 heads of 16 make 64, not 48: q and o are not square
+        max_position_embeddings=64,
+        tie_word_embeddings=tied,
+        bos_token_id=None,
+        eos_token_id=1,
+        pad_token_id=0,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        model = AutoModelForCausalLM.from_config(config)
+        for name, parameter in model.named_parameters():
+            if "norm" in name:  # ones or zeros at first, and then no test of them
+                parameter.data.add_(torch.randn(parameter.shape) * 0.1)
+    directory = tmp_path_factory.mktemp(family) / "tiny-qwen"
+    model.to(dtype).save_pretrained(directory)
+    assert json.loads((directory / "config.json").read_text())["tie_word_embeddings"] == tied
+    return directory
+
+
+@pytest.fixture(scope="module")
+def large(make_artifact):
+    return make_artifact(SIZE)
+
+
+def stored(directory):
+    return load_file(directory / "model.safetensors")
+
+
+def test_fp32_computes_the_float64_reference(layout, large, run, logits, reference_logits):
+    wanted = reference_logits(layout, SIZE)
+    exported = logits(run(layout, large, "fp32").out)
+    assert (exported - wanted).abs().max() < 1e-5 * max(1.0, float(wanted.abs().max()))
+    assert (reference_logits(layout, 0.0) - wanted).abs().max() > 1e-3  # the delta matters
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # from peft
+@pytest.mark.parametrize(
+    ("format", "limit"), [("nf4-embedded", 2e-3), ("bf16", 0.1), ("fp16", 0.02), ("fp32", 1e-4)]
+)
+def test_formats_load_and_compute_what_the_restored_model_does(layout, large, run, format, limit):
+    report = verify(run(layout, large, format).out, load=True, base=layout, artifact=large)
+    assert report.ok, report.checks
+    assert report.logits.residual < limit
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # from peft
+def test_lora_attaches_to_every_target(layout, large, run, references):
+    out = run(layout, large, "lora").out
+    model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(layout), out)
+    layers = {
+        name.removeprefix("base_model.model."): module
+        for name, module in model.named_modules()
+        if isinstance(module, LoraLayer)
+    }
+    wanted = references(layout, SIZE)["delta"]
+    assert {f"{name}.weight" for name in layers} == wanted.keys()
+    for name, layer in layers.items():
+        delta = wanted[f"{name}.weight"]
+        found = layer.get_delta_weight("default").double()
+        assert (found - delta).norm() < 1e-6 * delta.norm()
+
+
+def test_zero_delta_as_nf4_is_what_bitsandbytes_makes(layout, make_artifact, run):
+    out = run(layout, make_artifact(0.0), "nf4").out
+    found, source = stored(out), stored(layout)
+    for name, tensor in source.items():
+        if name.removesuffix(".weight").endswith(LEAVES):
+            packed, state = quantize_4bit(
+                tensor.bfloat16(), compress_statistics=True, quant_type="nf4"
+            )
+            assert torch.equal(found.pop(name), packed)
+            for key, value in state.as_dict(packed=True).items():
+                assert torch.equal(found.pop(f"{name}.{key}"), value), (name, key)
+        else:
+            assert torch.equal(found.pop(name), tensor.bfloat16())
+    assert not found
+    model = AutoModelForCausalLM.from_pretrained(out)
+    four_bit = {n.rsplit(".", 1)[-1] for n, m in model.named_modules() if isinstance(m, Linear4bit)}
+    assert four_bit == set(LEAVES)  # an untied head stays in 16 bits
+    assert model.lm_head.weight.dtype == torch.bfloat16

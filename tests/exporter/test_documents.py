@@ -1,0 +1,78 @@
+"""Configuration, model card, manifest and digests; options that contradict each other."""
+
+import json
+import subprocess
+
+import pytest
+
+from exporter.errors import PlanError, RequestError
+from tinylora import DeltaOptions
+
+SIZE = 3e-3
+FORMATS = ("nf4", "nf4-embedded", "bf16", "fp16", "fp32", "lora", "peft-tinylora")
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_files_around_the_weights(base, artifact, run, format):
+    out = run(base, artifact, format).out
+    carried = {"tokenizer_config.json", "generation_config.json", "LICENSE"}
+    if format not in ("lora", "peft-tinylora"):
+        for name in carried:
+            assert (out / name).read_bytes() == (base / name).read_bytes()
+        assert (out / "BASE_README.md").read_bytes() == (base / "README.md").read_bytes()
+    subprocess.run(["sha256sum", "-c", "--quiet", "SHA256SUMS"], cwd=out, check=True)
+    listed = {line.split("  ")[1] for line in (out / "SHA256SUMS").read_text().splitlines()}
+    assert listed == {p.name for p in out.iterdir()} - {"SHA256SUMS"}
+    manifest = json.loads((out / "export_manifest.json").read_text())
+    assert manifest["options"] == manifest["options"] | {
+        "format": format, "formula": "full", "rng": "cpu", "svd": "exact", "numerics": "fp32",
+    }  # fmt: skip
+    assert len(manifest["targets"]) == 14
+    assert str(base) not in (out / "export_manifest.json").read_text()
+    card = (out / "README.md").read_text()
+    assert card.startswith("---\nlicense: apache-2.0\n")
+    assert ("peft` must be installed" in card) == (format == "nf4-embedded")
+    rows = (out / "fidelity.csv").read_text().splitlines()
+    assert len(rows) == 15
+
+
+def test_the_card_and_the_manifest_say_that_the_delta_was_lost(base, make_artifact, run):
+    report = run(base, make_artifact(3e-5), "nf4")
+    assert report.verdict == "lost"
+    assert any("LOST" in warning for warning in report.warnings)
+    assert "LOST" in (report.out / "README.md").read_text()
+    manifest = json.loads((report.out / "export_manifest.json").read_text())
+    assert any("LOST" in warning for warning in manifest["warnings"])
+
+
+def test_another_name_is_a_warning(base, make_artifact, run):
+    report = run(base, make_artifact(SIZE, model_id="qwen/Another-3B"), "lora")
+    assert any("Another-3B" in warning for warning in report.warnings)
+
+
+def test_contradicting_options(base, base_4bit, artifact, run, tmp_path):
+    with pytest.raises(RequestError, match="trainer"):
+        run(base, artifact, "lora", options=DeltaOptions(numerics="trainer"))
+    with pytest.raises(RequestError, match="original"):
+        run(base, artifact, "nf4", fold_onto="original")
+    with pytest.raises(RequestError, match="recompute"):
+        run(base, artifact, "fp32", requantize="recompute")
+    with pytest.raises(RequestError, match="require-capture"):
+        run(base, artifact, "nf4", require_capture=2.0)
+    with pytest.raises(RequestError, match="q8"):
+        run(base, artifact, "q8")
+    with pytest.raises(PlanError, match="16-bit base"):
+        run(base_4bit, artifact, "fp32", fold_onto="original")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "README.md"])
+def test_sha256sum_finds_what_was_tampered_with(base, artifact, run, name):
+    out = run(base, artifact, "nf4-embedded").out
+    check = ["sha256sum", "-c", "--quiet", "SHA256SUMS"]
+    assert subprocess.run(check, cwd=out, check=False).returncode == 0
+    content = bytearray((out / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (out / name).write_bytes(content)
+    found = subprocess.run(check, cwd=out, check=False, capture_output=True, text=True)
+    assert found.returncode == 1 and found.stdout.split() == [f"{name}:", "FAILED"]

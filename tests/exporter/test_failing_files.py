@@ -1,0 +1,233 @@
+"""Full disks, directories that may not be written, reads that fail: words, never tracebacks.
+
+What fails here fails for real (a tmpfs of one megabyte, a read-only mount, limits, directories of
+the kernel); reads from a network file system that goes away are simulated and say so.
+"""
+
+import errno
+import os
+import resource
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
+
+from exporter import ExportRequest, export
+from exporter.cli import app
+from exporter.errors import (
+    CheckpointError,
+    CheckpointUnreadableError,
+    DiskFullError,
+    OutputWriteError,
+)
+from tinylora import TinyLoRAError
+from tinylora.errors import FactorStoreError
+
+SHARD = 15_000
+
+
+def content(directory):
+    return {p.name: p.read_bytes() for p in sorted(directory.iterdir())}
+
+
+@pytest.fixture
+def copy(base, tmp_path):
+    directory = tmp_path / "inputs" / "tiny-qwen"
+    shutil.copytree(base, directory)
+    return directory
+
+
+@pytest.fixture
+def file_limit():
+    """``file_limit(n)``: no file may grow beyond n bytes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def limit(size):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+
+    yield limit
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+# --- writing ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [100, 3_000, 9_000, 20_000, 60_000])
+def test_no_room_at_several_places(size, base, artifact, tmp_path, file_limit):
+    """100: the first shard; then documents, journal, larger shards."""
+    fields = {"format": "fp32", "max_shard_size": SHARD}
+    whole = export(ExportRequest(base, artifact, tmp_path / "whole", **fields)).out
+    request = ExportRequest(base, artifact, tmp_path / "out", **fields)
+    file_limit(size)
+    with pytest.raises(DiskFullError, match="no room left.*same command") as full:
+        export(request)
+    assert str(tmp_path / "out") in str(full.value)
+    file_limit(resource.RLIM_INFINITY)
+    assert not request.out.exists()
+    export(request)
+    assert content(request.out) == content(whole)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "whole"]
+
+
+@pytest.mark.parametrize(
+    ("size", "read_only", "words"),
+    [
+        ("300k", False, "the export needs"),
+        ("2m", True, "cannot be written (Read-only file system)"),
+    ],
+    ids=["too small", "read-only"],
+)
+def test_file_systems_that_refuse(size, read_only, words, server, base, artifact, tmp_path):
+    disk, stderr = tmp_path / "disk", tmp_path / "stderr"
+    disk.mkdir()
+    merge = ["merge", "--base", str(base), "--artifact", str(artifact), "--format", "fp32"]
+    asked = {"disk": str(disk), "size": size, "read_only": read_only, "stderr": str(stderr)}
+    status = server.run(asked | {"arguments": [*merge, "--out", str(disk / "out")]})
+    if os.WEXITSTATUS(status) == 77:
+        pytest.skip("this machine lets no one mount a tmpfs in a namespace of their own")
+    said = stderr.read_text()
+    assert os.WIFEXITED(status) and os.WEXITSTATUS(status) == 2, said
+    assert words in said and str(disk / "out") in said and "Traceback" not in said
+
+
+@pytest.mark.parametrize("below", ["/proc/self", "/sys/kernel", "a file"])
+def test_targets_that_cannot_be_made(below, base, artifact, tmp_path):
+    if below == "a file":
+        (tmp_path / "file").write_text("")
+        below = tmp_path / "file"
+    out = Path(below) / "out"
+    with pytest.raises(OutputWriteError, match="cannot be written.*--out"):
+        export(ExportRequest(base, artifact, out))
+    result = CliRunner().invoke(
+        app, ["merge", "--base", str(base), "--artifact", str(artifact), "--out", str(out)]
+    )
+    assert result.exit_code == 2 and "cannot be written" in " ".join(result.stderr.split())
+
+
+def test_a_factor_store_that_cannot_be_written(base, artifact, tmp_path):
+    (tmp_path / "file").write_text("")
+    for store in (tmp_path / "file" / "store", Path("/sys/kernel/store")):
+        request = ExportRequest(base, artifact, tmp_path / "out", factor_store=store)
+        with pytest.raises(FactorStoreError, match="factor store.*another directory"):
+            export(request)
+        assert not request.out.exists()
+    export(ExportRequest(base, artifact, tmp_path / "out", factor_store=tmp_path / "store"))
+
+
+# --- reading ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EACCES])
+@pytest.mark.parametrize("format", ["nf4", "bf16"])
+def test_simulated_network_file_system_that_goes_away(
+    number, format, base, artifact, tmp_path, monkeypatch
+):
+    """Simulation: after a number of reads of the base, ``preadv`` fails as NFS would."""
+    fields = {"format": format, "max_shard_size": SHARD}
+    whole = export(ExportRequest(base, artifact, tmp_path / "whole", **fields)).out
+    request = ExportRequest(base, artifact, tmp_path / "out", **fields)
+    real, reads, limit = os.preadv, 0, 0
+
+    def failing(handle, buffers, offset):
+        nonlocal reads
+        if Path(f"/proc/self/fd/{handle}").readlink().parent == base:
+            reads += 1
+            if reads > limit:
+                raise OSError(number, os.strerror(number))
+        return real(handle, buffers, offset)
+
+    monkeypatch.setattr(os, "preadv", failing)
+    finished = 0
+    for allowed in (0, 6, 9):  # an export makes some 30 reads
+        reads, limit = 0, allowed
+        with pytest.raises(CheckpointUnreadableError, match=os.strerror(number)) as failed:
+            export(request)
+        assert str(base / "model.safetensors") in str(failed.value)
+        assert not request.out.exists()
+        before, finished = finished, len(list(tmp_path.glob("out.partial-export/*.safetensors")))
+        assert finished >= before  # what was done is kept
+    assert finished > 0
+    monkeypatch.undo()
+    export(request)
+    assert content(request.out) == content(whole)
+
+
+def test_a_directory_in_place_of_a_file(copy, artifact, tmp_path):
+    (copy / "config.json").unlink()
+    (copy / "config.json").mkdir()
+    with pytest.raises(CheckpointUnreadableError, match="config.json.*directory"):
+        export(ExportRequest(copy, artifact, tmp_path / "out"))
+
+
+def at_step(number, action):
+    def progress(step):
+        if step.done == number:
+            action()
+
+    return progress
+
+
+@pytest.mark.parametrize("step", [1, 14, 30])
+def test_a_shard_cut_short_while_it_is_read(step, copy, base, artifact, tmp_path):
+    """Through a memory map this would end the process (SIGBUS)."""
+    request = ExportRequest(copy, artifact, tmp_path / "out", max_shard_size=SHARD)
+    shard = copy / "model.safetensors"
+    size = shard.stat().st_size
+    with pytest.raises(CheckpointUnreadableError, match=f"has {size // 2} bytes, had {size}"):
+        export(request, at_step(step, lambda: os.truncate(shard, size // 2)))
+    assert not request.out.exists()
+    with pytest.raises(CheckpointError, match="download it again"):
+        export(request)
+    shutil.copyfile(base / "model.safetensors", shard)
+    export(request)
+    whole = export(ExportRequest(base, artifact, tmp_path / "whole", max_shard_size=SHARD)).out
+    assert content(request.out) == content(whole)
+
+
+def test_a_shard_overwritten_while_it_is_read(copy, artifact, tmp_path):
+    shard = copy / "model.safetensors"
+
+    def overwrite():
+        os.utime(shard, ns=(0, 0))  # as a writer would leave it: same size, another time
+
+    with pytest.raises(CheckpointUnreadableError, match="was written to"):
+        export(ExportRequest(copy, artifact, tmp_path / "out"), at_step(5, overwrite))
+
+
+def test_another_base_between_two_runs_starts_over(copy, artifact, tmp_path):
+    request = ExportRequest(copy, artifact, tmp_path / "out", max_shard_size=SHARD)
+
+    class Killed(BaseException):
+        pass
+
+    def kill():
+        raise Killed
+
+    with pytest.raises(Killed):
+        export(request, at_step(30, kill))
+    assert list((tmp_path / "out.partial-export").glob("*.safetensors"))
+    tensors = load_file(copy / "model.safetensors")
+    tensors["model.embed_tokens.weight"][0, 0] += 1
+    save_file(tensors, copy / "model.safetensors", metadata={"format": "pt"})
+    export(request)
+    whole = export(ExportRequest(copy, artifact, tmp_path / "whole", max_shard_size=SHARD)).out
+    assert content(request.out) == content(whole)
+    first = request.out / "model-00001-of-"
+    name = next(p for p in request.out.iterdir() if str(p).startswith(str(first)))
+    assert torch.equal(
+        load_file(name)["model.embed_tokens.weight"], tensors["model.embed_tokens.weight"]
+    )
+
+
+def test_an_artifact_that_cannot_be_read(base, artifact, tmp_path, monkeypatch):
+    """Simulation, as root reads everything."""
+
+    def refuse(path):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(TinyLoRAError, match="tiny_lora_v.pt.*Permission denied"):
+        export(ExportRequest(base, artifact, tmp_path / "out"))

@@ -1,0 +1,92 @@
+"""How tensors are spread over shards, and that bytes depend on nothing but input and options."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors import safe_open
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+from exporter import ExportRequest, export
+from tinylora import DeltaOptions
+
+SIZE = 3e-3
+
+
+def tensors_of(directory):
+    tensors = {}
+    for file in sorted(directory.glob("model*.safetensors")):
+        tensors |= load_file(file)
+    return tensors
+
+
+def test_untied_head_and_shards(make_base, artifact, run, logits, reference_logits):
+    base = make_base(tie_word_embeddings=False, max_shard_size="60KB")
+    shards = len(list(base.glob("*.safetensors")))
+    assert shards > 2
+    out = run(base, artifact, "fp32").out
+    assert len(list(out.glob("*.safetensors"))) == shards
+    stored = tensors_of(out)
+    index = json.loads((out / "model.safetensors.index.json").read_text())
+    assert index["metadata"]["total_size"] == sum(t.nbytes for t in stored.values())
+    for name, file in index["weight_map"].items():
+        with safe_open(out / file, framework="pt") as opened:
+            assert name in opened.keys()  # noqa: SIM118
+    assert index["weight_map"].keys() == stored.keys()
+    assert (logits(out) - reference_logits(base, SIZE)).abs().max() < 1e-5
+
+
+def test_max_shard_size_keeps_a_module_together(base, artifact, run):
+    out = run(base, artifact, "nf4", max_shard_size=20_000).out
+    index = json.loads((out / "model.safetensors.index.json").read_text())["weight_map"]
+    assert len(set(index.values())) > 3
+    for name in index:
+        prefix, mark, _ = name.partition(".weight.")
+        if mark:
+            assert index[name] == index[f"{prefix}.weight"]
+    AutoModelForCausalLM.from_pretrained(out)
+
+
+@settings(max_examples=15)
+@given(limit=st.integers(1, 700_000), format=st.sampled_from(("nf4", "nf4-embedded", "bf16")))
+def test_any_limit_gives_every_tensor_once(limit, format, base, artifact, tmp_path_factory):
+    where = tmp_path_factory.mktemp("limit")
+    whole = export(ExportRequest(base, artifact, where / "whole", format=format)).out
+    request = ExportRequest(base, artifact, where / "out", format=format, max_shard_size=limit)
+    out = export(request).out
+    shards = {p.name: load_file(p) for p in sorted(out.glob("model*.safetensors"))}
+    names = [name for tensors in shards.values() for name in tensors]
+    wanted = tensors_of(whole)
+    assert sorted(names) == sorted(wanted)
+    for tensors in shards.values():
+        for name, tensor in tensors.items():
+            assert torch.equal(tensor.view(torch.uint8), wanted[name].view(torch.uint8))
+        units = {name.partition(".weight.")[0].removesuffix(".weight") for name in tensors}
+        assert sum(t.nbytes for t in tensors.values()) <= limit or len(units) == 1
+    if len(shards) > 1:
+        index = json.loads((out / "model.safetensors.index.json").read_text())
+        assert index["metadata"]["total_size"] == sum(t.nbytes for t in wanted.values())
+        assert index["weight_map"] == {n: file for file, ts in shards.items() for n in ts}
+    else:
+        assert Path(out / "model.safetensors").is_file()
+    AutoModelForCausalLM.from_pretrained(out)
+
+
+@pytest.mark.parametrize("svd", ["exact", "fast"])
+def test_bytes_do_not_depend_on_threads_or_place(svd, base, artifact, run):
+    before, found = torch.get_num_threads(), {}
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            for format in ("nf4", "nf4-embedded", "fp32"):
+                options = DeltaOptions(svd=svd)
+                name = f"{format}-{threads}"
+                found[name] = run(base, artifact, format, name=name, options=options).files
+    finally:
+        torch.set_num_threads(before)
+    for format in ("nf4", "nf4-embedded", "fp32"):
+        assert found[f"{format}-1"] == found[f"{format}-2"] == found[f"{format}-3"]
