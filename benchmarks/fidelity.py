@@ -58,13 +58,14 @@ class Bench:
         return ExportRequest(BASE, self.artifact, out, factor_store=store, **options)
 
     def row(self, name: str, model: Any, size: int, weights: dict[str, Any]) -> dict[str, Any]:
-        """Measure a model, in float32."""
+        """Measure a model, in float32; ``size`` is that of its weight files."""
         found = self.reference.distance(model)
         visible = self.base.mean > 0
         return {
             "mean |v|": self.size,
             "way": name,
             "bytes": size,
+            "directory": weights.get("directory"),
             "retention": 1 - found.mean / self.base.mean if visible else None,
             "output residual": found.logit_distance / self.base.logit_distance,
             "mean KL": found.mean,
@@ -104,7 +105,12 @@ def our_rows(bench: Bench) -> Iterator[dict[str, Any]]:
             yield {"mean |v|": bench.size, "way": way.name, "note": str(error).split(":")[1]}
             continue
         total = report.fidelity.total
-        weights = {"capture": total.capture, "residual": total.residual}
+        everything = sum(file.stat().st_size for file in report.out.rglob("*"))
+        weights = {
+            "capture": total.capture,
+            "residual": total.residual,
+            "directory": everything,
+        }
         if report.choice is not None:
             weights["note"] = f"{len(report.choice.chosen.keep)} modules in bf16"
         yield bench.row(way.name, load_exact(report.out), weight_bytes(report.out), weights)
@@ -183,9 +189,11 @@ def report(table: pd.DataFrame, tokens: int) -> str:
     """The Markdown page."""
     shown = table.copy()
     nf4 = table.loc[table["way"] == "nf4 preserve", "bytes"].iloc[0]
+    whole = table.loc[table["way"] == "nf4 preserve", "directory"].iloc[0]
     shown["bytes"] = [f"{b / nf4:.3f} ×" if pd.notna(b) else "" for b in table["bytes"]]
+    shown["directory"] = [f"{b / whole:.3f} ×" if pd.notna(b) else "" for b in table["directory"]]
     kept: Callable[[float], str] = lambda x: "" if pd.isna(x) else f"{x:.4g}"  # noqa: E731
-    for name in shown.columns[3:-1]:
+    for name in shown.columns[4:-1]:
         shown[name] = [kept(x) for x in table[name]]
     shown["mean |v|"] = [f"{x:g}" for x in table["mean |v|"]]
     head = " | ".join(shown.columns)
@@ -193,8 +201,8 @@ def report(table: pd.DataFrame, tokens: int) -> str:
     return (
         "# Fidelity frontier on the demo\n\n"
         f"`python -m benchmarks.fidelity` on {machine()}.\n\n"
-        f"{tokens} held-out tokens; bytes of the weight files, relative to nf4; the vector is the "
-        "demo's, scaled (5e-3 is its own size). Retention is 1 − KL(restored‖way)/KL(restored‖base)"
+        f"{tokens} held-out tokens; bytes of the weight files and of the whole directory, relative "
+        "to nf4; the vector is the demo's, scaled (5e-3 is its own size). Retention is 1 − KL(restored‖way)/KL(restored‖base)"
         ", output residual ‖y − y(restored)‖/‖y(base) − y(restored)‖ over logits; capture and "
         "weight residual are those of the written files.\n\n"
         f"| {head} |\n|{' --- |' * len(shown.columns)}\n{body}\n\n"
