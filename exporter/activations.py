@@ -5,7 +5,7 @@ tr(E C Eᵀ) with C = mean(x xᵀ). The inputs x are kept on disk, 4 bytes a num
 the same tensor (q, k and v; gate and up) share one file.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,12 +48,21 @@ class Activations:
                 save_file({"x": x.float()}, file)
 
     def second_moment(self, module: str) -> Tensor:
-        """C = mean(x xᵀ), float32 ``[in, in]``."""
+        """Second moment C = mean(x xᵀ), float32 ``[in, in]``."""
         total: Tensor | None = None
         count = 0
-        for file in sorted(self._directory.glob(f"{self._source[module]}-*.safetensors")):
-            x = load_file(file)["x"]
+        for x in self._inputs(module):
             total = x.T @ x if total is None else total.addmm_(x.T, x)
             count += x.shape[0]
         assert total is not None, "recorded before use"
         return total / count
+
+    def mean(self, module: str) -> Tensor:
+        """Mean input, float32 ``[in]``."""
+        return torch.cat(list(self._inputs(module))).mean(dim=0)
+
+    def _inputs(self, module: str) -> Iterator[Tensor]:
+        files = self._directory.glob(f"{self._source[module]}-*.safetensors")
+        # in a fixed order, because float sums depend on it
+        for file in sorted(files):
+            yield load_file(file)["x"]

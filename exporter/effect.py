@@ -85,8 +85,12 @@ class EffectModel:
 
     def put(self, module: str, weight: Tensor) -> None:
         """Give a module any weight, float32 ``[out, in]``."""
+        self.layer(module).weight.data = weight
+
+    def layer(self, module: str) -> nn.Linear:
+        """A module as it stands in memory, float32."""
         layer: nn.Linear = self._model.get_submodule(module)
-        layer.weight.data = weight
+        return layer
 
     def residual(self) -> float:
         """Output residual of the model as it stands."""
