@@ -94,7 +94,7 @@ def main() -> None:
         "Peak memory beyond that of an interpreter that has imported the exporter and its "
         f"libraries ({libraries.anon / 1e6:.0f} MB private, {libraries.rss / 1e6:.0f} MB "
         "resident). Private: `RssAnon`, sampled every 20 ms. Resident: `VmHWM`, which counts the "
-        "pages of mapped files too, the base's among them; the kernel may drop those at any time.",
+        "pages of mapped files too.",
         "",
         table(exports, libraries),
     ]

@@ -1,7 +1,8 @@
-"""What keeps memory bounded changes no bit: pieces of rows, workers, maps reopened on the way."""
+"""What keeps memory bounded changes no bit: pieces of rows and of files, workers."""
 
 import threading
 import time
+from itertools import product
 
 import pytest
 import torch
@@ -93,13 +94,14 @@ def test_one_thread_inside_and_as_many_as_before_outside():
     assert torch.get_num_threads() == before
 
 
-def test_a_bad_value_is_found_in_every_batch_of_a_file(tmp_path, monkeypatch):
-    monkeypatch.setattr(reopen, "_BYTES_AT_ONCE", 64)
-    good = {f"t{i}": torch.ones(10) for i in range(9)}
+def test_a_bad_value_is_found_in_every_piece_of_a_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(reopen, "_ELEMENTS_AT_ONCE", 4)
+    good = {f"t{i}": torch.ones(10) for i in range(3)}
     planned = {name: ("F32", (10,)) for name in good}
     path = tmp_path / "x.safetensors"
     save_file(good, path)
     assert file_problems(path, planned) == []
-    for name in good:
-        save_file(good | {name: torch.full((10,), torch.nan)}, path)
+    for name, place in product(good, range(10)):
+        bad = torch.ones(10).index_fill(0, torch.tensor(place), torch.nan)
+        save_file(good | {name: bad}, path)
         assert file_problems(path, planned) == [f"tensor {name!r} has non-finite values"]
