@@ -1,8 +1,8 @@
 """Runs a command in a process of its own and watches its time and memory from outside.
 
 Linux only: reads ``/proc/<pid>/status``. ``RssAnon`` is memory that the process alone holds and the
-kernel cannot take back; the rest of the resident set is pages of mapped files, here of the base
-and of the libraries, which are cache and can be dropped at any time.
+kernel cannot take back; the rest of the resident set is pages of mapped files, which are cache and
+can be dropped at any time.
 """
 
 import os

@@ -1,0 +1,107 @@
+"""What keeps memory bounded changes no bit: pieces of rows and of files, workers."""
+
+import threading
+import time
+from itertools import product
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+
+from exporter import reopen, workers
+from exporter.finite import all_finite
+from exporter.reopen import file_problems
+from exporter.workers import in_order, single_threaded, workers_for
+from tinylora import LowRankDelta
+
+
+@pytest.mark.parametrize("shape", [(11008, 2048), (2048, 11008), (256, 2048), (130, 70000), (3, 5)])
+@pytest.mark.parametrize("rounding", [None, torch.bfloat16])
+def test_pieces_are_the_dense_delta_bit_for_bit(shape, rounding):
+    generator = torch.Generator().manual_seed(0)
+    left, right = (torch.randn(side, 2, generator=generator) * 1e-3 for side in shape)
+    delta = LowRankDelta(left, right.T.contiguous(), rounding)
+    dense, covered = delta.dense(), 0
+    for rows, piece in delta.pieces():
+        assert rows.start == covered
+        assert torch.equal(piece, dense[rows])
+        assert piece.numel() <= max(2 << 18, 128 * shape[1])
+        covered = rows.stop
+    assert covered == shape[0]
+
+
+@given(
+    dtype=st.sampled_from([torch.float32, torch.bfloat16, torch.float16, torch.float64]),
+    bad=st.sampled_from([float("nan"), float("inf"), -float("inf")]),
+    size=st.sampled_from([1, 5, 1 << 18, (1 << 18) + 1, 600_000]),
+    share=st.floats(0, 1, exclude_max=True),
+)
+def test_one_bad_number_is_found_wherever_it_is(dtype, bad, size, share):
+    tensor = torch.linspace(-3, 3, size).to(dtype)
+    assert all_finite(tensor)
+    tensor[int(share * size)] = bad
+    assert not all_finite(tensor)
+
+
+def test_integers_and_empty_tensors_are_finite():
+    assert all_finite(torch.tensor([255], dtype=torch.uint8)) and all_finite(torch.empty(0))
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_results_come_in_order_and_few_are_ahead(count):
+    begun = []
+
+    def work(i):
+        begun.append(i)
+        time.sleep(0.002 * (i % 3))
+        return i
+
+    for taken, found in enumerate(in_order(work, range(20), count), start=1):
+        assert found == taken - 1 and len(begun) <= taken + count
+
+
+def test_an_error_in_a_worker_ends_the_others():
+    done = []
+
+    def work(i):
+        if i == 3:
+            raise ValueError("broken")
+        done.append(i)
+        return i
+
+    with pytest.raises(ValueError, match="broken"):
+        list(in_order(work, range(1000), 2))
+    assert len(done) < 20
+    assert not [t for t in threading.enumerate() if t.name.startswith("ThreadPoolExecutor")]
+
+
+def test_memory_decides_how_many_modules_are_in_work():
+    assert workers_for(16, 2048 * 11008) == 2
+    assert workers_for(16, 1 << 31) == 1  # one there must be
+    assert workers_for(2, 100) == 2
+    largest = 2048 * 11008
+    used = workers_for(64, largest) * largest * workers._BYTES_PER_ELEMENT
+    assert used <= workers._WORKSPACE_BYTES
+
+
+def test_one_thread_inside_and_as_many_as_before_outside():
+    before = torch.get_num_threads()
+    with pytest.raises(KeyError), single_threaded() as threads:
+        assert threads == before and torch.get_num_threads() == 1
+        raise KeyError
+    assert torch.get_num_threads() == before
+
+
+def test_a_bad_value_is_found_in_every_piece_of_a_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(reopen, "_ELEMENTS_AT_ONCE", 4)
+    good = {f"t{i}": torch.ones(10) for i in range(3)}
+    planned = {name: ("F32", (10,)) for name in good}
+    path = tmp_path / "x.safetensors"
+    save_file(good, path)
+    assert file_problems(path, planned) == []
+    for name, place in product(good, range(10)):
+        bad = torch.ones(10).index_fill(0, torch.tensor(place), torch.nan)
+        save_file(good | {name: bad}, path)
+        assert file_problems(path, planned) == [f"tensor {name!r} has non-finite values"]

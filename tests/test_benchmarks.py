@@ -1,0 +1,66 @@
+"""The scripts of benchmarks/: their inputs are what they say, and the watching sees memory."""
+
+import json
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+from benchmarks.random_base import config_of, write_artifact, write_base
+from benchmarks.watch import baseline, watch
+from tinylora import load_artifact
+
+
+def tensors_of(directory):
+    tensors = {}
+    for file in directory.glob("*.safetensors"):
+        tensors |= load_file(file)
+    return tensors
+
+
+def test_random_base_is_a_checkpoint_and_does_not_depend_on_shards(tmp_path):
+    architecture = write_base("tiny", tmp_path / "base", 200_000)
+    write_base("tiny", tmp_path / "whole", 1 << 30)
+    assert len(list((tmp_path / "base").glob("*.safetensors"))) > 1
+    tensors, whole = tensors_of(tmp_path / "base"), tensors_of(tmp_path / "whole")
+    assert all(torch.equal(tensor, whole[name]) for name, tensor in tensors.items())
+    assert {n: tuple(t.shape) for n, t in tensors.items()} == dict(architecture.parameters)
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "base", dtype="auto")
+    assert model(torch.arange(5).unsqueeze(0)).logits.isfinite().all()
+    up = tensors["model.layers.1.mlp.up_proj.weight"].float()
+    values = torch.linalg.svdvals(up)
+    assert float(values[0] / values[1]) > 1.05  # a gap, as trained weights have
+    assert float(values[8] / values[9]) < 1.2 and float(values[7] / values[8]) > 1.05
+
+
+def test_the_large_shape_is_the_published_one():
+    config = json.loads(config_of("qwen2.5-coder-3b").to_json_string())
+    wanted = {
+        "hidden_size": 2048,
+        "num_hidden_layers": 36,
+        "num_attention_heads": 16,
+        "num_key_value_heads": 2,
+        "intermediate_size": 11008,
+        "vocab_size": 151936,
+        "max_position_embeddings": 32768,
+        "rms_norm_eps": 1e-6,
+        "tie_word_embeddings": True,
+    }
+    assert {key: config[key] for key in wanted} == wanted
+
+
+def test_artifact_has_the_size_of_real_ones(tmp_path):
+    write_artifact(tmp_path / "v.pt", 14, "someone/base")
+    artifact = load_artifact(tmp_path / "v.pt")
+    assert (artifact.u, artifact.rank, artifact.total_replaced_layers) == (32, 2, 14)
+    assert float(artifact.global_v.float().abs().mean()) == pytest.approx(3e-5, rel=0.01)
+
+
+def test_watch_sees_the_private_memory_of_another_process():
+    holding = "x = bytearray(b'1') * 200_000_000; import time; time.sleep(0.3)"
+    usage = watch([sys.executable, "-c", holding], threads=1)
+    assert 200e6 < usage.anon < 260e6
+    assert usage.rss >= usage.anon and usage.seconds > 0.3
+    assert baseline(("json",), threads=1).anon < 60e6
