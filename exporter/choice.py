@@ -128,6 +128,7 @@ def decide(
     sizes: AdapterSizes,
     deltas: ModuleDeltas,
     scratch: Path,
+    done: Callable[[str, str], None],
 ) -> Decision:
     """Decide what a request leaves open.
 
@@ -138,6 +139,7 @@ def decide(
         sizes: The adapter's sizes.
         deltas: The adapter's deltas.
         scratch: An empty directory for what lasts as long as the export.
+        done: Called with ``factors`` or ``effect`` and a module's name after each.
 
     Raises:
         TargetResidualError: Nothing allowed reaches the goal.
@@ -147,17 +149,18 @@ def decide(
         return Decision(request)
     plan = build_plan(base, architecture, format_named("nf4"), sizes=sizes)
     units = target_units(plan)
-    low_rank = {
-        unit.module: deltas.module(unit.module, partial(seen_weight, unit, base)).low_rank()
-        for unit in units
-    }
+    low_rank: dict[str, LowRankDelta] = {}
+    for unit in units:
+        made = deltas.module(unit.module, partial(seen_weight, unit, base))
+        low_rank[unit.module] = made.low_rank()
+        done("factors", unit.module)
     effect = None
     if request.goal.prompts is not None:
         texts = read_prompts(request.goal.prompts, base.path).prompts
         effect = EffectModel(base, units, low_rank, texts, scratch)
     choice = None
     if request.format in ("auto", "nf4-mixed") and not request.keep:
-        chooser = _Chooser(request, base, architecture, sizes, low_rank, effect)
+        chooser = _Chooser(request, base, architecture, sizes, low_rank, effect, done)
         request, choice = chooser.decide()
     moments = None
     if effect is not None and request.requantize == "calibrated":
@@ -176,6 +179,7 @@ class _Chooser:
         sizes: The adapter's sizes.
         deltas: Delta of each target module.
         effect: The model on calibration texts; None without texts.
+        done: Called after each module's effect is known.
     """
 
     request: ExportRequest
@@ -184,6 +188,7 @@ class _Chooser:
     sizes: AdapterSizes
     deltas: Mapping[str, LowRankDelta]
     effect: EffectModel | None
+    done: Callable[[str, str], None]
 
     def decide(self) -> tuple[ExportRequest, Choice]:
         """The request with everything decided.
@@ -256,19 +261,25 @@ class _Chooser:
             raise TargetResidualError(
                 f"{max_bytes} bytes do not hold the model in nf4, which takes {self._bytes('nf4')}"
             )
-        gram = gram_matrix(effect.miss_of(module, method) for module in effect.modules)
+        gram = gram_matrix(self._misses(effect, method))
         extra = [_extra_bytes(unit) for unit in target_units(self._plan("nf4"))]
         budget = None if max_bytes is None else max_bytes - self._bytes("nf4")
-        aim = _AIM_BELOW * target
+        aim, tried = _AIM_BELOW * target, set[tuple[str, ...]]()
         for _ in range(_MOST_ROUNDS):
             chosen = choose_kept(gram, extra, target=aim * effect.change, budget=budget)
             keep = tuple(effect.modules[index] for index in sorted(chosen))
             effect.store(dict.fromkeys(effect.modules, method) | dict.fromkeys(keep, "bf16"))
             residual = effect.residual()
-            if residual <= target or aim == 0:
+            if residual <= target or aim == 0 or keep in tried:
                 break
+            tried.add(keep)
             aim *= _AIM_BELOW * target / residual
         return Trial("nf4-mixed", method, self._bytes("nf4-mixed", keep), residual, keep)
+
+    def _misses(self, effect: EffectModel, method: RequantizeMethod) -> Iterator[Tensor]:
+        for module in effect.modules:
+            yield effect.miss_of(module, method)
+            self.done("effect", module)
 
     def _trial(self, name: FormatName, method: RequantizeMethod | None, stored: Stored) -> Trial:
         if self.effect is None:

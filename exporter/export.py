@@ -59,7 +59,7 @@ class Progress:
     """One step of an export is done.
 
     Attributes:
-        stage: What kind of step: ``factors``, ``fold`` or ``measure``.
+        stage: What kind of step: ``effect``, ``factors``, ``fold`` or ``measure``.
         done: Steps finished.
         total: Steps in all.
         module: The target module that the step was about.
@@ -137,7 +137,7 @@ def export(
     check_request(request)
     check_replaceable(request.out, request.overwrite)
     with tempfile.TemporaryDirectory(prefix="tinylora-export-") as scratch:
-        job = _prepare(request, Path(scratch))
+        job = _prepare(request, Path(scratch), progress or _ignore)
         return _make(job, progress or _ignore)
 
 
@@ -158,7 +158,7 @@ def _make(job: _Job, progress: Callable[[Progress], None]) -> ExportReport:
     return report
 
 
-def _prepare(request: ExportRequest, scratch: Path) -> _Job:
+def _prepare(request: ExportRequest, scratch: Path, progress: Callable[[Progress], None]) -> _Job:
     """Read all inputs, decide what is open and build the plan; no output is written."""
     artifact = load_adapter(request.artifact)
     base = open_checkpoint(request.base)
@@ -177,8 +177,9 @@ def _prepare(request: ExportRequest, scratch: Path) -> _Job:
         )
     store = _store(request, scratch)
     deltas = deltas_of(artifact, architecture.targets, request.options, store)
+    steps = _Steps(progress, 2 * len(architecture.targets))
     with single_threaded():
-        decision = decide(request, base, architecture, artifact.sizes, deltas, scratch)
+        decision = decide(request, base, architecture, artifact.sizes, deltas, scratch, steps.step)
     request = decision.request
     plan = build_plan(
         base,
