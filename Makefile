@@ -3,7 +3,9 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 DEMO := build/demo
-FORMATS := nf4 nf4-embedded bf16
+EXPORT := $(BIN)/tinylora-export merge --base demo/base --artifact demo/tiny_lora_v.pt \
+  --factor-store $(DEMO)/factors --overwrite
+CALIBRATION := --prompts demo/prompts/calibration.jsonl
 
 .PHONY: setup demo test lint type bench gpu clean
 
@@ -17,14 +19,15 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
-# Export the demo artifact in three formats, evaluate base, restored and the three, print the table.
+# Export the demo artifact in five ways, evaluate base, restored and the five, print the table.
 # One thread: a model of a million parameters gains nothing from a second one, and beside another
 # program loses much by waiting for it.
 demo: setup
-	for format in $(FORMATS); do \
-	  $(BIN)/tinylora-export merge --base demo/base --artifact demo/tiny_lora_v.pt \
-	    --factor-store $(DEMO)/factors --format $$format --out $(DEMO)/$$format --overwrite || exit 1; \
-	done
+	$(EXPORT) --format nf4 --out $(DEMO)/nf4
+	$(EXPORT) --format nf4 --requantize calibrated $(CALIBRATION) --out $(DEMO)/nf4-calibrated
+	$(EXPORT) --format nf4-mixed --target-residual 0.3 $(CALIBRATION) --out $(DEMO)/nf4-mixed
+	$(EXPORT) --format nf4-embedded --out $(DEMO)/nf4-embedded
+	$(EXPORT) --format bf16 --out $(DEMO)/bf16
 	OMP_NUM_THREADS=1 $(BIN)/tinylora-eval run configs/demo.yaml --overwrite
 
 test: setup
@@ -37,9 +40,11 @@ lint: setup
 type: setup
 	$(BIN)/mypy
 
-# Both sides of every comparison in one run; writes results/bench/.
+# Both sides of every comparison in one run; writes results/bench/ and results/fidelity/.
 bench: setup
 	$(BIN)/python -m benchmarks.kernels
+	$(BIN)/python -m benchmarks.fidelity
+	$(BIN)/python -m benchmarks.requantizers
 
 gpu: setup
 	$(BIN)/python -m pytest -m gpu tests/gpu
