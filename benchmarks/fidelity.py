@@ -112,7 +112,10 @@ def our_rows(bench: Bench) -> Iterator[dict[str, Any]]:
             "directory": everything,
         }
         if report.choice is not None:
-            weights["note"] = f"{len(report.choice.chosen.keep)} modules in bf16"
+            found = report.choice.chosen
+            weights["note"] = (
+                f"{len(found.keep)} modules in bf16; {found.residual:.4g} on the calibration texts"
+            )
         yield bench.row(way.name, load_exact(report.out), weight_bytes(report.out), weights)
 
 
