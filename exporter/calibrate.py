@@ -3,10 +3,11 @@
 ``preserve`` rounds element by element, so a delta below half a step is lost altogether. On real
 inputs x many columns move together: one code that moves a whole step can stand for a small change
 spread over a row. With T = W + ΔW, Q what is stored and C = mean(x xᵀ)
-(:mod:`exporter.activations`), this minimizes tr((Q − T)(C + λI)(Q − T)ᵀ) over the codes, on the
-base's own scales, by cyclic coordinate descent: each element goes to the code nearest to its
-optimum given all others, row by row in parallel. λ is a share of C's mean diagonal and keeps the
-fit from following the calibration texts into directions that they hardly show.
+(:mod:`exporter.activations`), this minimizes tr((Q − T)(C + λI)(Q − T)ᵀ) over the codes by cyclic
+coordinate descent: each element goes to the code nearest to its optimum given all others, row by
+row in parallel. That is done on the base's own scales and, for deltas so large that blocks outgrow
+them, on those of ``recompute``; the lower of the two is taken. λ is a share of C's mean diagonal
+and keeps the fit from following the calibration texts into directions that they hardly show.
 
 The objective is that of GPTQ (Frantar et al., 2022, arXiv:2210.17323); the descent in place of its
 one sweep is that of QuantEase (Behdin et al., 2023, arXiv:2309.01885). Both quantize W; here the
@@ -16,7 +17,7 @@ start is an already quantized W and the target differs from it by a delta far be
 import torch
 from torch import Tensor
 
-from exporter.requantize import block_values, preserve
+from exporter.requantize import block_values, preserve, recompute
 from tinylora import LowRankDelta, QuantizedWeight
 from tinylora.factors import weight_matrix
 
@@ -33,21 +34,33 @@ def calibrated(base: QuantizedWeight, delta: LowRankDelta, moment: Tensor) -> Qu
         moment: C, float32 ``[in, in]``.
 
     Returns:
-        ``base`` itself where no code moves; otherwise the same statistics with other codes. A zero
-        delta moves none.
+        ``base`` itself where no code moves; otherwise codes on the base's scales or on new ones,
+        whichever are nearer. A zero delta moves none.
     """
     metric = moment + DAMPING * moment.diagonal().mean() * torch.eye(moment.shape[0])
-    start = preserve(base, delta)
-    values = block_values(base)
-    codes = start.codes().view(base.shape)
+    wanted = weight_matrix(base) + delta.dense()
+    kept, miss = _descend(preserve(base, delta), wanted, metric)
+    if torch.equal(kept.codes(), base.codes()):
+        kept = base
+    if miss == 0:
+        return kept
+    fresh, miss_of_fresh = _descend(recompute(base, delta), wanted, metric)
+    return fresh if miss_of_fresh < miss else kept
+
+
+def _descend(
+    start: QuantizedWeight, wanted: Tensor, metric: Tensor
+) -> tuple[QuantizedWeight, float]:
+    """The weight after all sweeps, and tr((Q − T)(C + λI)(Q − T)ᵀ)."""
+    values = block_values(start)
+    codes = start.codes().view(start.shape)
     stored = weight_matrix(start).clone()
-    pull = (stored - weight_matrix(base) - delta.dense()) @ metric
+    pull = (stored - wanted) @ metric
     for _ in range(SWEEPS):
-        if not _sweep(stored, codes, pull, metric, values, base.blocksize):
+        if not _sweep(stored, codes, pull, metric, values, start.blocksize):
             break
-    if torch.equal(codes.reshape(-1), base.codes()):
-        return base
-    return base.with_codes(codes.reshape(-1))
+    miss = float((pull.double() * (stored - wanted).double()).sum())
+    return start.with_codes(codes.reshape(-1)), miss
 
 
 def _sweep(

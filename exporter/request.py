@@ -47,7 +47,7 @@ class ExportRequest:
             the goal's residual.
         requantize: How ``nf4`` picks codes: ``preserve`` keeps the base's scales byte for byte and
             moves a code only where that is nearer; ``recompute`` quantizes anew, as PEFT does;
-            ``calibrated`` keeps the scales and chooses codes by their effect on the goal's texts.
+            ``calibrated`` chooses codes by their effect on the goal's texts.
         options: How the delta is rebuilt (formula, random stream, SVD, numerics).
         fold_onto: What dense formats add the delta to: the ``dequantized`` 4-bit weights, which the
             adapter saw in training, or the ``original`` 16-bit ones.
