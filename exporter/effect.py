@@ -63,6 +63,7 @@ class EffectModel:
         self._prompts = tuple(prompts)
         self._model: Any = in_float32(load_base(base.path)).eval()
         self.modules = tuple(self._units)
+        self._inexact = set(self.modules)
         head: nn.Linear = self._model.get_output_embeddings()
         self._metric: Tensor = _square_root_of_gram(head.weight)
         self.base_output = self._output()
@@ -82,11 +83,14 @@ class EffectModel:
             seen = seen_weight(self._units[module], self._base)
             moment = self.activations.second_moment(module) if stored == "calibrated" else None
             self.put(module, stored_weight(seen, self._deltas[module], stored, moment))
+            if stored == "exact":
+                self._inexact.discard(module)
 
     def put(self, module: str, weight: Tensor) -> None:
         """Give a module any weight, float32 ``[out, in]``."""
         layer: nn.Linear = self._model.get_submodule(module)
         layer.weight.data = weight
+        self._inexact.add(module)
 
     def residual(self) -> float:
         """Output residual of the model as it stands."""
@@ -94,8 +98,12 @@ class EffectModel:
         return relative(miss, self.change)
 
     def miss_of(self, module: str, stored: Stored) -> Tensor:
-        """What storing one module alone does to h M, all others exact, ``[tokens, hidden]``."""
-        self.store({module: stored})
+        """What storing one module alone does to h M, all others exact, ``[tokens, hidden]``.
+
+        Every module is exact afterwards.
+        """
+        others = sorted(self._inexact - {module})
+        self.store(dict.fromkeys(others, "exact") | {module: stored})
         miss = self._output() - self.restored_output
         self.store({module: "exact"})
         return miss
