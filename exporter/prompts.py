@@ -76,8 +76,8 @@ def read_prompts(path: Path, model: Path) -> PromptSet:
     rows = _rows(path, content)
     if not rows:
         raise PromptError(f"{path}: holds no text; give at least one")
-    tokenizer = _tokenizer(model)
     positions, vocabulary = _limits(model)
+    tokenizer = _tokenizer(model)
     prompts = []
     for number, row in rows:
         where = f"{path}, line {number}"
@@ -96,7 +96,7 @@ def read_prompts(path: Path, model: Path) -> PromptSet:
     return PromptSet(tuple(prompts), hashlib.sha256(content).hexdigest())
 
 
-def _content(path: Path) -> bytes
+def _content(path: Path) -> bytes:
     if path.suffix not in (".jsonl", ".txt"):
         raise PromptError(f"{path}: expected a .jsonl or .txt file of prompts")
     try:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from exporter.checkpoint import read_json
 from exporter.errors import VerificationError
-from exporter.io_errors import writing
+from exporter.io_errors import write_error
 from exporter.manifest import SUMS_FILE, content_sha256, sums_text
 from exporter.model_card import CARD_FILE, with_retention
 from exporter.retention import Retention
@@ -53,8 +53,10 @@ def finish_recording(directory: Path) -> None:
         return
     for name, text in _contents(pending).items():
         _replace(directory / name, text)
-    with writing(pending):
+    try:
         pending.unlink()
+    except OSError as error:
+        raise write_error(error, pending) from error
 
 
 def unfinished(directory: Path) -> bool:
@@ -82,6 +84,9 @@ def _contents(pending: Path) -> dict[str, str]:
 
 def _replace(path: Path, text: str) -> None:
     part = path.with_name(path.name + ".part")
-    with writing(path):
+    try:
         part.write_text(text, encoding="utf-8")
         part.replace(path)
+    except OSError as error:
+        failed = write_error(error, path)
+        raise type(failed)(f"{failed}; verify --no-record measures and writes nothing") from error

@@ -2,6 +2,8 @@
 
 import json
 import os
+import random
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +17,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from exporter import ExportRequest, export
+from tests.exporter.talking import VOCABULARY, write_rows, write_tokenizer
 from tinylora import save_artifact
 
 SUFFIXES = (
@@ -74,31 +77,68 @@ def base(make_base) -> Path:
 
 
 @pytest.fixture(scope="session")
-def base_4bit(base, tmp_path_factory) -> Path:
-    """The base as a bitsandbytes checkpoint, written here without the exporter."""
-    directory = tmp_path_factory.mktemp("base4") / "tiny-qwen"
-    directory.mkdir()
-    tensors = {}
-    for name, tensor in load_file(base / "model.safetensors").items():
-        if name.removesuffix(".weight").endswith(SUFFIXES):
-            packed, state = quantize_4bit(tensor, compress_statistics=True, quant_type="nf4")
-            tensors[name] = packed
-            for key, value in state.as_dict(packed=True).items():
-                tensors[f"{name}.{key}"] = value
-        else:
-            tensors[name] = tensor
-    save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
-    config = json.loads((base / "config.json").read_text())
-    config["quantization_config"] = {
-        "load_in_4bit": True,
-        "quant_method": "bitsandbytes",
-        "bnb_4bit_quant_type": "nf4",
-        "bnb_4bit_use_double_quant": True,
-        "bnb_4bit_compute_dtype": "bfloat16",
-        "bnb_4bit_quant_storage": "uint8",
-    }
-    (directory / "config.json").write_text(json.dumps(config, indent=3))
+def make_4bit(tmp_path_factory) -> Callable[..., Path]:
+    """``make_4bit(base, skip)``: bitsandbytes, without the exporter; ``skip`` stays in 16 bits."""
+
+    def make(base: Path, skip: tuple[str, ...] = ()) -> Path:
+        directory = tmp_path_factory.mktemp("base4") / "tiny-qwen"
+        weights = shutil.ignore_patterns("*.safetensors")
+        shutil.copytree(base, directory, ignore=weights)
+        tensors = {}
+        for name, tensor in load_file(base / "model.safetensors").items():
+            module = name.removesuffix(".weight")
+            if module.endswith(SUFFIXES) and module not in skip:
+                packed, state = quantize_4bit(tensor, compress_statistics=True, quant_type="nf4")
+                tensors[name] = packed
+                for key, value in state.as_dict(packed=True).items():
+                    tensors[f"{name}.{key}"] = value
+            else:
+                tensors[name] = tensor
+        save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
+        config = json.loads((base / "config.json").read_text())
+        config["quantization_config"] = {
+            "load_in_4bit": True,
+            "quant_method": "bitsandbytes",
+            "bnb_4bit_quant_type": "nf4",
+            "bnb_4bit_use_double_quant": True,
+            "bnb_4bit_compute_dtype": "bfloat16",
+            "bnb_4bit_quant_storage": "uint8",
+            **({"llm_int8_skip_modules": list(skip)} if skip else {}),
+        }
+        (directory / "config.json").write_text(json.dumps(config, indent=3))
+        return directory
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def base_4bit(base, make_4bit) -> Path:
+    return make_4bit(base)
+
+
+@pytest.fixture(scope="session")
+def talking(make_base) -> Path:
+    """A base that has a tokenizer."""
+    directory = make_base(vocab_size=VOCABULARY)
+    write_tokenizer(directory)
     return directory
+
+
+@pytest.fixture(scope="session")
+def texts(tmp_path_factory) -> Callable[[int], Path]:
+    """``texts(number)``: a file of six short texts, others for each number."""
+
+    def make(number: int) -> Path:
+        draw = random.Random(number)
+        words = ["sum", "of", "n", "int", "for", "main", "(", ")", "0", "1", "return", "if"]
+        rows: list[object] = []
+        for row in range(6):
+            text = " ".join(draw.choices(words, k=6 + 3 * row))
+            chat = {"prompt": text, "completion": " ".join(draw.choices(words, k=8))}
+            rows.append(chat if row % 2 else {"text": text})
+        return write_rows(tmp_path_factory.mktemp("texts") / f"{number}.jsonl", rows)
+
+    return make
 
 
 @pytest.fixture(scope="session")
