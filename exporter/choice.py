@@ -93,8 +93,7 @@ class Choice:
             "measured_on": self.measured_on,
             "target": self.target,
             "trials": [
-                asdict(trial) | {"residual": _for_json(trial.residual)}
-                for trial in self.trials
+                asdict(trial) | {"residual": _for_json(trial.residual)} for trial in self.trials
             ],
         }
 

@@ -205,9 +205,7 @@ class Reference:
         same, squared = 0, []
         for start in range(0, len(self._prompts), batch_size):
             batch = self._prompts[start : start + batch_size]
-            # one text twice: even a single one then runs in another batch than alone
-            run = (*batch, batch[0]) if batch_size > 1 else batch
-            for offset, other in enumerate(logits_of(model, run)[: len(batch)]):
+            for offset, other in enumerate(logits_of(model, batch)):
                 logits = load_file(self._file(start + offset))["logits"]
                 kl.append(kl_divergence(logits, other))
                 same += int((logits.argmax(dim=1) == other.argmax(dim=1)).sum())

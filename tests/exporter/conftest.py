@@ -103,7 +103,8 @@ def make_4bit(tmp_path_factory) -> Callable[..., Path]:
             "bnb_4bit_use_double_quant": True,
             "bnb_4bit_compute_dtype": "bfloat16",
             "bnb_4bit_quant_storage": "uint8",
-            **({"llm_int8_skip_modules": list(skip)} if skip else {}),
+            # a list replaces what transformers would leave out by itself, the head
+            **({"llm_int8_skip_modules": ["lm_head", *skip]} if skip else {}),
         }
         (directory / "config.json").write_text(json.dumps(config, indent=3))
         return directory

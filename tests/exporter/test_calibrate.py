@@ -130,7 +130,7 @@ def test_the_same_codes_for_every_number_of_threads():
 
 @pytest.mark.parametrize("kind", KINDS[:3])
 def test_on_inputs_of_low_rank_it_beats_preserve_on_others_too(kind):
-    """A delta below half a step: preserve loses all of it, calibrated codes keep some."""
+    """A delta far below a step: preserve loses nearly all of it, calibrated codes half or less."""
     shape = (48, 120)
     generator = torch.Generator().manual_seed(5)
     mixing = torch.randn(6, shape[1], generator=generator)
@@ -139,7 +139,7 @@ def test_on_inputs_of_low_rank_it_beats_preserve_on_others_too(kind):
         noise = torch.randn(tokens, shape[1], generator=generator) * 0.05
         return torch.randn(tokens, 6, generator=generator) @ mixing + noise
 
-    base, delta = weight_of(shape, **kind), delta_of(shape, 1e-4)
+    base, delta = weight_of(shape, **kind), delta_of(shape, 3e-4)
     codes = calibrated(base, delta, moment_of(draw(2000)))
     held_out = draw(500).double()
     wanted = held_out @ (delta.left.double() @ delta.right.double()).T
@@ -148,5 +148,5 @@ def test_on_inputs_of_low_rank_it_beats_preserve_on_others_too(kind):
         change = weight.dequantize().double() - base.dequantize().double()
         return float((held_out @ change.T - wanted).norm() / wanted.norm())
 
-    assert miss(preserve(base, delta)) > 0.95
-    assert miss(codes) < 0.7
+    assert miss(preserve(base, delta)) > 0.9
+    assert miss(codes) < 0.6

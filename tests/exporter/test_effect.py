@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from exporter.architecture import read_architecture
-from exporter.choice import target_units
 from exporter.checkpoint import open_checkpoint
+from exporter.choice import target_units
 from exporter.dense_model import batches
 from exporter.effect import EffectModel, gram_matrix, relative
 from exporter.fold import seen_weight

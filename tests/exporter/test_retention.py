@@ -1,7 +1,6 @@
 """Token-level retention beside a float64 reference that shares no code with it."""
 
 import math
-from dataclasses import replace
 
 import pytest
 import torch
@@ -136,10 +135,3 @@ def test_the_same_digits_again_and_over_thread_counts(talking, make_artifact, pr
     finally:
         torch.set_num_threads(threads)
     assert again == first
-
-
-def test_one_text_alone_has_a_noise_floor_too(talking, make_artifact, prompts, measured):
-    _, out = measured(SIZE, "nf4-embedded")
-    one = replace(prompts, prompts=prompts.prompts[:1])
-    found = measure_retention(out, talking, make_artifact(SIZE), OPTIONS, one)
-    assert 0 < found.repeat.logit_distance < 1e-3 * found.base.logit_distance
