@@ -93,8 +93,7 @@ class Choice:
             "measured_on": self.measured_on,
             "target": self.target,
             "trials": [
-                asdict(trial) | {"residual": float(f"{trial.residual:.6g}")}
-                for trial in self.trials
+                asdict(trial) | {"residual": _for_json(trial.residual)} for trial in self.trials
             ],
         }
 
@@ -263,10 +262,11 @@ class _Chooser:
             )
         gram = gram_matrix(self._misses(effect, method))
         extra = [_extra_bytes(unit) for unit in target_units(self._plan("nf4"))]
-        budget = None if max_bytes is None else max_bytes - self._bytes("nf4")
         aim, tried = _AIM_BELOW * target, set[tuple[str, ...]]()
-        for _ in range(_MOST_ROUNDS):
-            chosen = choose_kept(gram, extra, target=aim * effect.change, budget=budget)
+        for round_ in range(_MOST_ROUNDS):
+            if round_ == _MOST_ROUNDS - 1:
+                aim = 0.0  # the prediction does not hold here: all that the bytes allow
+            chosen = self._within(max_bytes, gram, extra, aim * effect.change)
             keep = tuple(effect.modules[index] for index in sorted(chosen))
             effect.store(dict.fromkeys(effect.modules, method) | dict.fromkeys(keep, "bf16"))
             residual = effect.residual()
@@ -280,6 +280,20 @@ class _Chooser:
         for module in effect.modules:
             yield effect.miss_of(module, method)
             self.done("effect", module)
+
+    def _within(
+        self, max_bytes: int | None, gram: Tensor, extra: Sequence[int], target: float
+    ) -> list[int]:
+        """Modules to keep so that the files, headers and all, take at most the bytes."""
+        if max_bytes is None:
+            return choose_kept(gram, extra, target=target)
+        budget, names = max_bytes - self._bytes("nf4"), self.architecture.targets
+        while True:
+            chosen = choose_kept(gram, extra, target=target, budget=budget)
+            excess = self._bytes("nf4-mixed", [names[i] for i in chosen]) - max_bytes
+            if excess <= 0:
+                return chosen
+            budget -= excess  # larger modules may take more shards, each with a header
 
     def _trial(self, name: FormatName, method: RequantizeMethod | None, stored: Stored) -> Trial:
         if self.effect is None:
@@ -302,11 +316,21 @@ class _Chooser:
 
     def _plan(self, name: FormatName, keep: Sequence[str] = ()) -> ExportPlan:
         return build_plan(
-            self.base, self.architecture, format_named(name), sizes=self.sizes, keep=keep
+            self.base,
+            self.architecture,
+            format_named(name),
+            sizes=self.sizes,
+            max_shard_size=self.request.max_shard_size,
+            keep=keep,
         )
 
     def _bytes(self, name: FormatName, keep: Sequence[str] = ()) -> int:
         return self._plan(name, keep).max_bytes
+
+
+def _for_json(residual: float) -> float | None:
+    """Six digits; None where the stored weights do not even fit, which JSON has no number for."""
+    return float(f"{residual:.6g}") if math.isfinite(residual) else None
 
 
 def target_units(plan: ExportPlan) -> list[LinearUnit]:

@@ -64,6 +64,7 @@ class EffectModel:
         self._prompts = tuple(prompts)
         self._model: Any = in_float32(load_base(base.path)).eval()
         self.modules = tuple(self._units)
+        self._inexact = set(self.modules)
         head: nn.Linear = self._model.get_output_embeddings()
         self._metric: Tensor = _square_root_of_gram(head.weight)
         self.base_output = self._output()
@@ -83,10 +84,13 @@ class EffectModel:
             seen = seen_weight(self._units[module], self._base)
             moment = self.activations.second_moment(module) if stored == "calibrated" else None
             self.put(module, stored_weight(seen, self._deltas[module], stored, moment))
+            if stored == "exact":
+                self._inexact.discard(module)
 
     def put(self, module: str, weight: Tensor) -> None:
         """Give a module any weight, float32 ``[out, in]``."""
         self.layer(module).weight.data = weight
+        self._inexact.add(module)
 
     def layer(self, module: str) -> nn.Linear:
         """A module as it stands in memory, float32."""
@@ -99,7 +103,12 @@ class EffectModel:
         return relative(miss, self.change)
 
     def miss_of(self, module: str, stored: Stored) -> Tensor:
-        """What storing one module alone does to h M, all others exact, ``[tokens, hidden]``."""
+        """What storing one module alone does to h M, all others exact, ``[tokens, hidden]``.
+
+        Every module is exact afterwards.
+        """
+        for other in sorted(self._inexact - {module}):
+            self.store({other: "exact"})
         self.store({module: stored})
         miss = self._output() - self.restored_output
         self.store({module: "exact"})

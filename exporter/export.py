@@ -29,7 +29,7 @@ from exporter.make_units import make_units
 from exporter.manifest import Provenance, base_digests, collect_provenance, digest_files
 from exporter.measure import measure_module
 from exporter.plan import ExportPlan, ModuleUnit, OutputFile, TensorUnit, build_plan
-from exporter.prompts import read_prompts
+from exporter.prompts import PromptSet, read_prompts
 from exporter.record import record_retention
 from exporter.reopen import check_file
 from exporter.request import ExportRequest, check_request
@@ -115,6 +115,7 @@ class _Job:
     deltas: ModuleDeltas
     provenance: Provenance
     decision: Decision
+    check_prompts: PromptSet | None
 
 
 def export(
@@ -167,6 +168,8 @@ def _prepare(request: ExportRequest, scratch: Path, progress: Callable[[Progress
             f"{base.path / ADAPTER_CONFIG_FILE}: the base carries an adapter already, which "
             "transformers would load too; give the plain base"
         )
+    texts = request.goal.check_prompts  # used last; what is wrong with them is said first
+    check_prompts = None if texts is None else read_prompts(texts, base.path)
     # hashing needs no interpreter, building a model on the meta device little else
     with ThreadPoolExecutor(1) as pool:
         digests = pool.submit(base_digests, base)
@@ -192,7 +195,9 @@ def _prepare(request: ExportRequest, scratch: Path, progress: Callable[[Progress
         adapter_dtype=torch.float16 if request.adapter_dtype == "fp16" else torch.float32,
     )
     provenance = collect_provenance(request, digests.result(), artifact, deltas.resolved)
-    return _Job(request, artifact, base, architecture, plan, deltas, provenance, decision)
+    return _Job(
+        request, artifact, base, architecture, plan, deltas, provenance, decision, check_prompts
+    )
 
 
 def _store(request: ExportRequest, scratch: Path) -> FactorStore | None:
@@ -253,10 +258,9 @@ def _run(job: _Job, workspace: Workspace, progress: Callable[[Progress], None]) 
 
 def _retention(job: _Job, workspace: Workspace) -> Retention | None:
     """Compare the finished export with the restored model, where texts were given for that."""
-    texts = job.request.goal.check_prompts
-    if texts is None:
+    prompts = job.check_prompts
+    if prompts is None:
         return None
-    prompts = read_prompts(texts, job.base.path)
     found = measure_retention(
         workspace.path, job.base.path, job.request.artifact, job.request.options, prompts
     )

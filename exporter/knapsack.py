@@ -61,8 +61,11 @@ def _gain(gram: Tensor, stored: set[int], index: int) -> float:
 def _without_the_needless(
     gram: Tensor, extra_bytes: Sequence[int], left: set[int], kept: list[int], target: float
 ) -> list[int]:
-    for index in sorted(kept, key=lambda i: (-extra_bytes[i], i)):
-        without = left | {index}
-        if predicted_error(gram, without) <= max(target, predicted_error(gram, left)):
-            left = without
+    before: set[int] | None = None
+    while left != before:  # where errors cancel, one that goes back can make another needless
+        before = left
+        for index in sorted(set(kept) - left, key=lambda i: (-extra_bytes[i], i)):
+            without = left | {index}
+            if predicted_error(gram, without) <= max(target, predicted_error(gram, left)):
+                left = without
     return [index for index in kept if index not in left]

@@ -163,8 +163,8 @@ def build_plan(
         The plan.
 
     Raises:
-        PlanError: A tensor of the architecture is missing or misshapen, or the base has no
-            original weights to fold onto.
+        PlanError: A tensor of the architecture is missing or misshapen, the base has no
+            original weights to fold onto, or a module to keep is no target.
     """
     _check_shapes(base, architecture)
     if not sizes.capped:
@@ -173,6 +173,11 @@ def build_plan(
         raise PlanError(
             f"{base.path}: --fold-onto original needs the 16-bit base, this one is 4-bit; give the "
             "16-bit base, or fold onto the dequantized weights"
+        )
+    if unknown := set(keep) - set(architecture.targets):
+        raise PlanError(
+            f"{base.path}: {sorted(unknown)[0]!r} cannot be kept in bf16, it is no module that the "
+            "adapter changes"
         )
     planner = _Planner(base, architecture, layout, fold_onto == "original", frozenset(keep))
     files: list[OutputFile] = []

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jinja2 import TemplateError
 from transformers import AutoTokenizer
 
 from exporter.errors import PromptError
@@ -71,33 +72,48 @@ def read_prompts(path: Path, model: Path) -> PromptSet:
         PromptError: The file cannot be read, a row is not as described, a text does not fit the
             model's context, or the tokenizer is missing.
     """
-    rows = _rows(path)
+    content = _content(path)
+    rows = _rows(path, content)
     if not rows:
         raise PromptError(f"{path}: holds no text; give at least one")
+    positions, vocabulary = _limits(model)
     tokenizer = _tokenizer(model)
-    limit = _context(model)
     prompts = []
     for number, row in rows:
         where = f"{path}, line {number}"
         prompt = _tokenized(row, tokenizer, where)
-        if limit is not None and len(prompt.token_ids) > limit:
+        if positions is not None and len(prompt.token_ids) > positions:
             raise PromptError(
-                f"{where}: {len(prompt.token_ids)} tokens, but {model} has {limit} positions; "
+                f"{where}: {len(prompt.token_ids)} tokens, but {model} has {positions} positions; "
                 "shorten the text"
             )
+        if vocabulary is not None and max(prompt.token_ids) >= vocabulary:
+            raise PromptError(
+                f"{where}: token {max(prompt.token_ids)}, but {model} embeds {vocabulary}; "
+                "tokenizer and config.json do not belong together"
+            )
         prompts.append(prompt)
-    return PromptSet(tuple(prompts), hashlib.sha256(path.read_bytes()).hexdigest())
+    return PromptSet(tuple(prompts), hashlib.sha256(content).hexdigest())
 
 
-def _rows(path: Path) -> Sequence[tuple[int, dict[str, Any]]]:
+def _content(path: Path) -> bytes:
     if path.suffix not in (".jsonl", ".txt"):
         raise PromptError(f"{path}: expected a .jsonl or .txt file of prompts")
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
             raise PromptError(f"{path}: larger than {MAX_FILE_BYTES} bytes; give a sample of it")
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise PromptError(f"{path}: cannot be read as UTF-8 text ({error})") from error
+        return path.read_bytes()
+    except OSError as error:
+        raise PromptError(f"{path}: cannot be read ({error})") from error
+
+
+def _rows(path: Path, content: bytes) -> Sequence[tuple[int, dict[str, Any]]]:
+    try:
+        text = content.decode("utf-8-sig")  # some editors put a byte order mark first
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise PromptError(f"{path}, line {line}: is not UTF-8 text ({error})") from error
+    lines = text.replace("\r\n", "\n").split("\n")
     numbered = [(n, line) for n, line in enumerate(lines, start=1) if line.strip()]
     if path.suffix == ".txt":
         return [(n, {"text": line}) for n, line in numbered]
@@ -107,8 +123,9 @@ def _rows(path: Path) -> Sequence[tuple[int, dict[str, Any]]]:
 def _row(line: str, where: str) -> dict[str, Any]:
     try:
         row = json.loads(line)
-    except ValueError as error:
-        raise PromptError(f"{where}: is no JSON ({error})") from error
+        json.dumps(row, ensure_ascii=False).encode()  # half of a surrogate pair is no text
+    except (ValueError, RecursionError) as error:
+        raise PromptError(f"{where}: is no JSON text ({error})") from error
     kinds = {"messages": list, "prompt": str, "text": str}
     if not isinstance(row, dict) or sum(key in row for key in kinds) != 1:
         raise PromptError(
@@ -125,9 +142,17 @@ def _row(line: str, where: str) -> dict[str, Any]:
 
 def _tokenizer(model: Path) -> Any:
     try:
-        return AutoTokenizer.from_pretrained(model, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(model, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
         raise PromptError(f"{model}: cannot load a tokenizer to read prompts ({error})") from error
+    # without its files some classes come up with an empty vocabulary and say nothing
+    files = {"tokenizer.json", *tokenizer.vocab_files_names.values()}
+    if not any((model / name).is_file() for name in files):
+        raise PromptError(
+            f"{model}: has no tokenizer to read prompts with, expected one of "
+            f"{', '.join(sorted(files))}; copy it there"
+        )
+    return tokenizer
 
 
 def _tokenized(row: dict[str, Any], tokenizer: Any, where: str) -> TokenPrompt:
@@ -137,7 +162,7 @@ def _tokenized(row: dict[str, Any], tokenizer: Any, where: str) -> TokenPrompt:
     else:
         before = _templated(row, tokenizer, where)
         ids = before + _ids(tokenizer, row.get("completion", ""))
-        first = len(before) - 1 if "completion" in row else 0
+        first = max(len(before) - 1, 0) if "completion" in row else 0
     if not ids:
         raise PromptError(f"{where}: has no token")
     return TokenPrompt(tuple(ids), first)
@@ -149,12 +174,25 @@ def _templated(row: dict[str, Any], tokenizer: Any, where: str) -> list[int]:
             f"{where}: the base's tokenizer has no chat template for 'messages' or 'prompt'; give "
             "'text' rows"
         )
-    messages = row.get("messages") or [{"role": "user", "content": row.get("prompt")}]
-    # the template's own error type depends on the template engine
-    if not all(isinstance(m, dict) and isinstance(m.get("content"), str) for m in messages):
-        raise PromptError(f"{where}: 'messages' must be objects with 'role' and 'content' texts")
-    text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+    messages = row.get("messages", [{"role": "user", "content": row.get("prompt")}])
+    if not messages or not all(_is_message(message) for message in messages):
+        raise PromptError(
+            f"{where}: 'messages' must be objects with 'role' and 'content' texts, at least one"
+        )
+    try:
+        text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+    except (TemplateError, TypeError, ValueError, LookupError, AttributeError) as error:
+        raise PromptError(
+            f"{where}: the base's chat template does not take these messages ({error}); see which "
+            "roles it knows and in which order"
+        ) from error
     return _ids(tokenizer, text)
+
+
+def _is_message(message: object) -> bool:
+    return isinstance(message, dict) and all(
+        isinstance(message.get(name), str) for name in ("role", "content")
+    )
 
 
 def _ids(tokenizer: Any, text: str) -> list[int]:
@@ -162,10 +200,14 @@ def _ids(tokenizer: Any, text: str) -> list[int]:
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
-def _context(model: Path) -> int | None:
+def _limits(model: Path) -> tuple[int | None, int | None]:
+    """Positions and vocabulary of a model, where its config.json says them."""
     try:
         config = json.loads((model / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise PromptError(f"{model / 'config.json'}: cannot be read ({error})") from error
-    limit = config.get("max_position_embeddings")
-    return limit if isinstance(limit, int) else None
+    if not isinstance(config, dict):
+        raise PromptError(f"{model / 'config.json'}: expected an object")
+    found = [config.get(name) for name in ("max_position_embeddings", "vocab_size")]
+    positions, vocabulary = (limit if isinstance(limit, int) else None for limit in found)
+    return positions, vocabulary

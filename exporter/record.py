@@ -8,12 +8,15 @@ import json
 from pathlib import Path
 
 from exporter.checkpoint import read_json
+from exporter.errors import VerificationError
+from exporter.io_errors import write_error
 from exporter.manifest import SUMS_FILE, content_sha256, sums_text
 from exporter.model_card import CARD_FILE, with_retention
 from exporter.retention import Retention
 from exporter.workspace import MANIFEST_FILE
 
 _PENDING = ".retention-record.json"
+_FILES = frozenset({CARD_FILE, MANIFEST_FILE, SUMS_FILE})
 
 
 def record_retention(directory: Path, retention: Retention) -> None:
@@ -24,7 +27,8 @@ def record_retention(directory: Path, retention: Retention) -> None:
         retention: Replaces an earlier one.
 
     Raises:
-        OSError: The directory cannot be written; the export is as it was.
+        OutputWriteError: The directory cannot be written; the export is as it was, or the next
+            recording completes it.
     """
     card = with_retention((directory / CARD_FILE).read_text(encoding="utf-8"), retention)
     manifest = read_json(directory / MANIFEST_FILE)
@@ -38,16 +42,51 @@ def record_retention(directory: Path, retention: Retention) -> None:
 
 
 def finish_recording(directory: Path) -> None:
-    """Complete a recording that was killed half way; does nothing where there is none."""
+    """Complete a recording that was killed half way; does nothing where there is none.
+
+    Raises:
+        OutputWriteError: The directory cannot be written.
+        VerificationError: What lies there was not written by :func:`record_retention`.
+    """
     pending = directory / _PENDING
     if not pending.is_file():
         return
-    for name, text in json.loads(pending.read_text(encoding="utf-8")).items():
+    for name, text in _contents(pending).items():
         _replace(directory / name, text)
-    pending.unlink()
+    try:
+        pending.unlink()
+    except OSError as error:
+        raise write_error(error, pending) from error
+
+
+def unfinished(directory: Path) -> bool:
+    """Whether a recording was killed half way."""
+    return (directory / _PENDING).is_file()
+
+
+def _contents(pending: Path) -> dict[str, str]:
+    """New text of the three files. The export may come from anywhere: no other name is written."""
+    try:
+        contents = json.loads(pending.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise VerificationError(f"{pending}: cannot be read ({error}); remove it") from error
+    if (
+        not isinstance(contents, dict)
+        or contents.keys() != _FILES
+        or not all(isinstance(text, str) for text in contents.values())
+    ):
+        raise VerificationError(
+            f"{pending}: expected the texts of {', '.join(sorted(_FILES))}; it is not from this "
+            "tool, remove it"
+        )
+    return contents
 
 
 def _replace(path: Path, text: str) -> None:
     part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+    except OSError as error:
+        failed = write_error(error, path)
+        raise type(failed)(f"{failed}; verify --no-record measures and writes nothing") from error

@@ -162,6 +162,14 @@ def _check_goal(request: ExportRequest) -> None:
             f"--check-prompts: a {request.format} export does not load by itself, so there is "
             "nothing to compare"
         )
+    chooses = request.format == "auto" or (request.format == "nf4-mixed" and not request.keep)
+    if goal.prompts is not None and not chooses and request.requantize != "calibrated":
+        raise RequestError(
+            f"--prompts has no use with --format {request.format} --requantize "
+            f"{request.requantize}; it goes with nf4-mixed, auto and --requantize calibrated"
+        )
+    if request.keep and request.format != "nf4-mixed":
+        raise RequestError(f"keep applies to the format nf4-mixed, not to {request.format}")
     if goal.without_peft and request.format != "auto":
         raise RequestError("--without-peft applies to --format auto")
 

@@ -7,19 +7,19 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from exporter.checkpoint import file_sha256, read_headers, read_json
+from exporter.checkpoint import file_sha256, open_checkpoint, read_headers, read_json
 from exporter.config_files import ADAPTER_CONFIG_FILE
 from exporter.errors import CheckpointError, VerificationError
 from exporter.formats import Format, format_named
 from exporter.load_check import LogitComparison, check_load, compare_logits
-from exporter.manifest import MANIFEST_FORMAT, SUMS_FILE, sums_text
+from exporter.manifest import MANIFEST_FORMAT, SUMS_FILE, base_digests, sums_text
 from exporter.plan import ADAPTER_WEIGHTS, lora_names
 from exporter.prompts import read_prompts
-from exporter.record import finish_recording, record_retention
+from exporter.record import finish_recording, record_retention, unfinished
 from exporter.reopen import file_problems
 from exporter.retention import Retention, measure_retention
 from exporter.workspace import MANIFEST_FILE
-from tinylora import DeltaOptions, load_peft_adapter
+from tinylora import DeltaOptions, load_adapter, load_peft_adapter
 from tinylora.errors import ArtifactError, ArtifactMissingError
 
 
@@ -92,12 +92,13 @@ def verify(
     Raises:
         VerificationError: The directory is no export at all, or the arguments do not go together.
         PromptError: The texts cannot be used.
-        OSError: The export cannot be written, so nothing was recorded.
+        OutputWriteError: The export cannot be written, so nothing was recorded.
     """
     directory = Path(directory)
     load = load or prompts is not None
     _check_arguments(load, base, artifact, prompts)
-    finish_recording(directory)
+    if record:
+        finish_recording(directory)
     manifest = _manifest(directory)
     layout = format_named(manifest["options"]["format"])
     if load and layout.weights == "none":
@@ -120,6 +121,8 @@ def verify(
                 logits = compare_logits(directory, base, artifact, options)
             else:
                 texts = read_prompts(Path(prompts), base)
+                if record:
+                    _check_inputs(manifest, base, artifact)
                 retention = measure_retention(directory, base, artifact, options, texts)
     if retention is not None and record:
         record_retention(directory, retention)
@@ -136,6 +139,21 @@ def _check_arguments(load: bool, base: object, artifact: object, prompts: object
         )
     if prompts is not None and base is None:
         raise VerificationError("--prompts needs --base and --artifact: what to compare with")
+
+
+def _check_inputs(manifest: Mapping[str, Any], base: Path, artifact: Path) -> None:
+    """Refuse to record a comparison with something that the export was not made from."""
+    found = {
+        "base": (base, base_digests(open_checkpoint(base))["digest"], "digest"),
+        "artifact": (artifact, load_adapter(artifact).describe()["sha256"], "sha256"),
+    }
+    for name, (path, digest, field) in found.items():
+        recorded = (manifest.get(name) or {}).get(field)
+        if digest != recorded:
+            raise VerificationError(
+                f"{path}: is not the {name} that the export was made from (digest {digest}, "
+                f"recorded {recorded}); give that one, or --no-record to compare all the same"
+            )
 
 
 def _delta_options(manifest: Mapping[str, Any]) -> DeltaOptions:
@@ -172,6 +190,8 @@ def _check_digests(directory: Path, manifest: Mapping[str, Any]) -> Check:
         found[name] = file_sha256(path)
         if found[name] != digest:
             problems.append(f"{name} has been changed (sha256 {found[name]}, recorded {digest})")
+    if unfinished(directory):
+        problems.append("a recording was killed half way; verify without --no-record completes it")
     found[MANIFEST_FILE] = file_sha256(directory / MANIFEST_FILE)
     sums = directory / SUMS_FILE
     if not sums.is_file():

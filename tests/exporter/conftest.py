@@ -2,9 +2,12 @@
 
 import json
 import os
+import random
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,6 +18,7 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from exporter import ExportRequest, export
+from tests.exporter.talking import VOCABULARY, write_rows, write_tokenizer
 from tinylora import save_artifact
 
 SUFFIXES = (
@@ -74,19 +78,20 @@ def base(make_base) -> Path:
 
 
 @pytest.fixture(scope="session")
-def make_base_4bit(base, tmp_path_factory) -> Callable[..., Path]:
-    """The base as a bitsandbytes checkpoint, written here without the exporter.
+def make_4bit(tmp_path_factory) -> Callable[..., Path]:
+    """A base as a bitsandbytes checkpoint, written here without the exporter.
 
-    ``make_base_4bit(quant_type, blocksize, double)``; ``double`` says of each name whether the
-    scales are quantized too, or is one answer for all.
+    ``make_4bit(base, skip, quant_type, blocksize, double)``; ``skip`` stays in 16 bits; ``double``
+    says of each name whether the scales are quantized too, or is one answer for all.
     """
 
-    def make(quant_type="nf4", blocksize=64, double=True) -> Path:
+    def make(base: Path, skip=(), quant_type="nf4", blocksize=64, double=True) -> Path:
         directory = tmp_path_factory.mktemp("base4") / "tiny-qwen"
-        directory.mkdir()
+        shutil.copytree(base, directory, ignore=shutil.ignore_patterns("*.safetensors"))
         tensors = {}
         for name, tensor in load_file(base / "model.safetensors").items():
-            if not name.removesuffix(".weight").endswith(SUFFIXES):
+            module = name.removesuffix(".weight")
+            if not module.endswith(SUFFIXES) or module in skip:
                 tensors[name] = tensor
                 continue
             packed, state = quantize_4bit(
@@ -107,6 +112,8 @@ def make_base_4bit(base, tmp_path_factory) -> Callable[..., Path]:
             "bnb_4bit_use_double_quant": True if callable(double) else double,
             "bnb_4bit_compute_dtype": "bfloat16",
             "bnb_4bit_quant_storage": "uint8",
+            # a list replaces what transformers would leave out by itself, the head
+            **({"llm_int8_skip_modules": ["lm_head", *skip]} if skip else {}),
         }
         (directory / "config.json").write_text(json.dumps(config, indent=3))
         return directory
@@ -115,8 +122,39 @@ def make_base_4bit(base, tmp_path_factory) -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="session")
-def base_4bit(make_base_4bit) -> Path:
-    return make_base_4bit()
+def make_base_4bit(base, make_4bit) -> Callable[..., Path]:
+    """``make_base_4bit(quant_type, blocksize, double)``, of the plain base."""
+    return partial(make_4bit, base, ())
+
+
+@pytest.fixture(scope="session")
+def base_4bit(base, make_4bit) -> Path:
+    return make_4bit(base)
+
+
+@pytest.fixture(scope="session")
+def talking(make_base) -> Path:
+    """A base that has a tokenizer."""
+    directory = make_base(vocab_size=VOCABULARY)
+    write_tokenizer(directory)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def texts(tmp_path_factory) -> Callable[[int], Path]:
+    """``texts(number)``: a file of six short texts, others for each number."""
+
+    def make(number: int) -> Path:
+        draw = random.Random(number)
+        words = ["sum", "of", "n", "int", "for", "main", "(", ")", "0", "1", "return", "if"]
+        rows: list[object] = []
+        for row in range(6):
+            text = " ".join(draw.choices(words, k=6 + 3 * row))
+            chat = {"prompt": text, "completion": " ".join(draw.choices(words, k=8))}
+            rows.append(chat if row % 2 else {"text": text})
+        return write_rows(tmp_path_factory.mktemp("texts") / f"{number}.jsonl", rows)
+
+    return make
 
 
 @pytest.fixture(scope="session")

@@ -118,6 +118,7 @@ def test_options_reach_the_manifest(base, artifact, tmp_path):
     assert options == {
         "format": "nf4", "requantize": "recompute", "fold_onto": None, "formula": "diagonal",
         "rng": "cuda", "svd": "fast", "numerics": "trainer", "placement": None,
+        "calibration_prompts": None, "keep": None, "adapter_dtype": None,
         "max_shard_size": 50_000,
     }  # fmt: skip
     assert len(list(store.iterdir())) == 14

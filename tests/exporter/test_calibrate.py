@@ -1,0 +1,152 @@
+"""Calibrated codes beside the objective that they are said to lessen, in float64."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from exporter.calibrate import DAMPING, calibrated
+from exporter.requantize import block_values, preserve
+from tinylora import LowRankDelta, QuantizedWeight
+
+KINDS = [
+    {},
+    {"double_quant": False},
+    {"quant_type": "fp4"},
+    {"quant_type": "fp4", "double_quant": False, "blocksize": 128},
+]
+SHAPES = [(8, 64), (12, 40), (5, 13), (1, 7)]
+
+
+def weight_of(shape, seed=0, **kind):
+    generator = torch.Generator().manual_seed(seed)
+    return QuantizedWeight.quantize(
+        (torch.randn(shape, generator=generator) * 0.02).bfloat16(), **kind
+    )
+
+
+def delta_of(shape, size, seed=1):
+    generator = torch.Generator().manual_seed(seed)
+    left = torch.randn(shape[0], 2, generator=generator) * size
+    return LowRankDelta(left, torch.randn(2, shape[1], generator=generator))
+
+
+def moment_of(inputs):
+    return inputs.T @ inputs / len(inputs)
+
+
+def random_inputs(columns, seed=2, tokens=50):
+    generator = torch.Generator().manual_seed(seed)
+    mixing = torch.randn(columns, columns, generator=generator)
+    return torch.randn(tokens, columns, generator=generator) @ mixing
+
+
+def objective(weight, target, moment):
+    """tr((Q − T)(C + λI)(Q − T)ᵀ) in float64, λ a share of C's mean diagonal."""
+    metric = moment.double()
+    metric = metric + DAMPING * metric.diagonal().mean() * torch.eye(len(metric)).double()
+    miss = weight.dequantize().double() - target
+    return float((miss @ metric @ miss.T).trace())
+
+
+@given(
+    st.integers(0, 300),
+    st.sampled_from(KINDS),
+    st.sampled_from(SHAPES),
+    st.sampled_from([1e-5, 1e-3, 2e-2]),
+)
+def test_never_worse_than_preserve_and_statistics_stay(seed, kind, shape, size):
+    base, delta = weight_of(shape, seed, **kind), delta_of(shape, size, seed)
+    moment = moment_of(random_inputs(shape[1], seed))
+    target = base.dequantize().double() + delta.left.double() @ delta.right.double()
+    found = calibrated(base, delta, moment)
+    start = objective(preserve(base, delta), target, moment)
+    assert objective(found, target, moment) <= start * (1 + 1e-5)
+    before, after = base.to_tensors("w"), found.to_tensors("w")
+    assert before.keys() == after.keys()
+    for name in before.keys() - {"w"}:
+        assert torch.equal(before[name], after[name])
+    assert before["w"].shape == after["w"].shape
+    # every stored value is one that its block can hold
+    places = torch.arange(base.numel) // base.blocksize
+    values = block_values(base)[places].gather(1, found.codes().long().unsqueeze(1)).squeeze(1)
+    assert torch.equal(found.dequantize().float().reshape(-1), values)
+
+
+@given(st.integers(0, 50), st.sampled_from(KINDS))
+@settings(max_examples=12)
+def test_no_code_alone_can_be_bettered(seed, kind):
+    """At a descent's end each element is at its best given all others: tried one by one."""
+    shape = (3, 10)
+    base, delta = weight_of(shape, seed, **kind), delta_of(shape, 5e-3, seed)
+    moment = moment_of(random_inputs(shape[1], seed))
+    target = base.dequantize().double() + delta.left.double() @ delta.right.double()
+    found = calibrated(base, delta, moment)
+    least = objective(found, target, moment)
+    for place in range(base.numel):
+        for code in range(16):
+            codes = found.codes().clone()
+            codes[place] = code
+            other = objective(base.with_codes(codes), target, moment)
+            assert other >= least * (1 - 1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_zero_delta_returns_the_base_itself(shape, kind):
+    base = weight_of(shape, **kind)
+    zero = LowRankDelta(torch.zeros(shape[0], 2), torch.ones(2, shape[1]))
+    assert calibrated(base, zero, moment_of(random_inputs(shape[1]))) is base
+
+
+def test_a_module_that_sees_nothing_gets_the_nearest_codes():
+    base, delta = weight_of((8, 64)), delta_of((8, 64), 2e-2)
+    found = calibrated(base, delta, torch.zeros(64, 64))
+    assert torch.equal(found.codes(), preserve(base, delta).codes())
+    assert not torch.equal(found.codes(), base.codes())
+
+
+def test_neither_input_nor_moment_is_changed():
+    base, delta, moment = weight_of((8, 64)), delta_of((8, 64), 1e-2), torch.eye(64)
+    before = {name: tensor.clone() for name, tensor in base.to_tensors("w").items()}
+    calibrated(base, delta, moment)
+    assert all(torch.equal(before[n], t) for n, t in base.to_tensors("w").items())
+    assert torch.equal(moment, torch.eye(64))
+
+
+def test_the_same_codes_for_every_number_of_threads():
+    base, delta = weight_of((96, 200)), delta_of((96, 200), 1e-3)
+    moment = moment_of(random_inputs(200, tokens=400))
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        one = calibrated(base, delta, moment)
+        torch.set_num_threads(2)
+        two = calibrated(base, delta, moment)
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(one.codes(), two.codes())
+
+
+@pytest.mark.parametrize("kind", KINDS[:3])
+def test_on_inputs_of_low_rank_it_beats_preserve_on_others_too(kind):
+    """A delta far below a step: preserve loses nearly all of it, calibrated codes half or less."""
+    shape = (48, 120)
+    generator = torch.Generator().manual_seed(5)
+    mixing = torch.randn(6, shape[1], generator=generator)
+
+    def draw(tokens):
+        noise = torch.randn(tokens, shape[1], generator=generator) * 0.05
+        return torch.randn(tokens, 6, generator=generator) @ mixing + noise
+
+    base, delta = weight_of(shape, **kind), delta_of(shape, 3e-4)
+    codes = calibrated(base, delta, moment_of(draw(2000)))
+    held_out = draw(500).double()
+    wanted = held_out @ (delta.left.double() @ delta.right.double()).T
+
+    def miss(weight):
+        change = weight.dequantize().double() - base.dequantize().double()
+        return float((held_out @ change.T - wanted).norm() / wanted.norm())
+
+    assert miss(preserve(base, delta)) > 0.9
+    assert miss(codes) < 0.6

@@ -1,0 +1,137 @@
+"""Token-level retention beside a float64 reference that shares no code with it."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter import ExportRequest, export
+from exporter.prompts import read_prompts
+from exporter.retention import kl_divergence, measure_retention
+from tests.exporter.dense_reference import dense_logits, distance, restored_weights, weights_of
+from tinylora import DeltaOptions
+
+OPTIONS = DeltaOptions()
+SIZE = 3e-3
+
+
+def reference_kl(one, two):
+    """Σ p (ln p − ln q) term by term in float64."""
+    p = one.double().exp() / one.double().exp().sum(dim=1, keepdim=True)
+    q = two.double().exp() / two.double().exp().sum(dim=1, keepdim=True)
+    return (p * (p.log() - q.log())).sum(dim=1)
+
+
+@given(st.integers(0, 200), st.integers(1, 150), st.integers(2, 9), st.floats(1e-3, 5))
+def test_kl_divergence_is_that_of_the_definition(seed, positions, vocabulary, spread):
+    generator = torch.Generator().manual_seed(seed)
+    one, two = (torch.randn(positions, vocabulary, generator=generator) * spread for _ in range(2))
+    found = kl_divergence(one, two)
+    assert found.dtype == torch.float64 and found.shape == (positions,)
+    torch.testing.assert_close(found, reference_kl(one, two), rtol=1e-9, atol=1e-14)
+    assert bool((kl_divergence(one, one) == 0).all())
+
+
+def test_known_divergences():
+    sure, even = torch.tensor([[200.0, 0, 0, 0]]), torch.zeros(1, 4)
+    assert kl_divergence(sure, even).item() == pytest.approx(math.log(4), rel=1e-12)
+    assert kl_divergence(even, sure).item() == pytest.approx(150 - math.log(4), rel=1e-12)
+    half = torch.tensor([[0.0, 0.0, -1e4, -1e4]])
+    assert kl_divergence(half, even).item() == pytest.approx(math.log(2), rel=1e-12)
+    shifted = torch.tensor([[1.0, 2.0, 3.0]])
+    assert kl_divergence(shifted, shifted + 100).item() == pytest.approx(0, abs=1e-14)
+
+
+@pytest.fixture(scope="module")
+def prompts(talking, texts):
+    return read_prompts(texts(1), talking)
+
+
+@pytest.fixture(scope="module")
+def measured(talking, make_artifact, prompts, tmp_path_factory):
+    """``measured(size, format)``: an export and its retention, each made once."""
+    known = {}
+
+    def measure(size, format):
+        if (size, format) not in known:
+            out = tmp_path_factory.mktemp("retention") / "out"
+            artifact = make_artifact(size)
+            export(ExportRequest(talking, artifact, out, format=format))
+            known[size, format] = measure_retention(out, talking, artifact, OPTIONS, prompts), out
+        return known[size, format]
+
+    return measure
+
+
+@pytest.mark.parametrize("format", ["nf4", "bf16"])
+def test_against_dense_float64_models(talking, references, prompts, measured, format):
+    size = 3e-2
+    found, out = measured(size, format)
+    ids = [prompt.token_ids for prompt in prompts.prompts]
+    truth = references(talking, size)
+    models = [restored_weights(truth, 1.0), restored_weights(truth, 0.0), weights_of(out)]
+    restored, base, exported = (
+        [
+            logits[prompt.first :]
+            for logits, prompt in zip(dense_logits(talking, w, ids), prompts.prompts, strict=True)
+        ]
+        for w in models
+    )
+    for divergence, logits in ((found.base, base), (found.export, exported)):
+        expected = reference_kl(torch.cat(restored), torch.cat(logits))
+        assert divergence.mean == pytest.approx(float(expected.mean()), rel=1e-3)
+        assert divergence.largest == pytest.approx(float(expected.max()), rel=1e-3)
+        assert divergence.p99 == pytest.approx(float(expected.quantile(0.99)), rel=1e-3)
+        assert divergence.logit_distance == pytest.approx(distance(restored, logits), rel=1e-3)
+        same = torch.cat(restored).argmax(dim=1) == torch.cat(logits).argmax(dim=1)
+        assert divergence.top1_agreement == pytest.approx(float(same.double().mean()), abs=0.02)
+    kl = [float(reference_kl(torch.cat(restored), torch.cat(x)).mean()) for x in (exported, base)]
+    assert found.value == pytest.approx(1 - kl[0] / kl[1], abs=2e-3)
+    residual = distance(restored, exported) / distance(restored, base)
+    assert found.output_residual == pytest.approx(residual, rel=2e-3)
+    assert found.tokens == sum(len(logits) for logits in restored)
+
+
+def test_what_keeps_the_delta_has_retention_1(measured):
+    embedded, exact = measured(SIZE, "nf4-embedded")[0], measured(SIZE, "fp32")[0]
+    assert embedded.value > 0.999 and embedded.output_residual < 0.02
+    assert exact.value > 0.99999 and exact.output_residual < 1e-3
+    assert embedded.visible and f"Retention {embedded.value:.4f}" in embedded.sentence
+
+
+def test_what_lost_the_delta_has_retention_0(measured):
+    lost, _ = measured(1e-4, "nf4")
+    assert lost.visible
+    assert abs(lost.value) < 1e-3
+    assert lost.output_residual == pytest.approx(1, abs=1e-3)
+    assert not lost.visible_in_half_precision and "smaller than what" in lost.sentence
+
+
+def test_the_base_as_its_own_export_keeps_exactly_nothing(
+    talking, make_4bit, make_artifact, prompts
+):
+    base = make_4bit(talking)
+    found = measure_retention(base, base, make_artifact(SIZE), OPTIONS, prompts)
+    assert found.value == 0.0 and found.output_residual == 1.0
+    assert found.export == found.base
+
+
+def test_a_zero_artifact_says_that_nothing_can_be_said(measured):
+    found, _ = measured(0.0, "nf4")
+    assert found.value is None and found.output_residual is None and not found.visible
+    assert found.base.mean == 0 and found.base.logit_distance == 0
+    assert "nothing can be said" in found.sentence
+    assert found.as_dict()["retention"] is None
+
+
+def test_the_same_digits_again_and_over_thread_counts(talking, make_artifact, prompts, measured):
+    first, out = measured(SIZE, "nf4-embedded")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        again = measure_retention(out, talking, make_artifact(SIZE), OPTIONS, prompts)
+    finally:
+        torch.set_num_threads(threads)
+    assert again == first
