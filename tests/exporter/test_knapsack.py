@@ -96,3 +96,8 @@ def test_what_the_budget_cannot_pay_is_passed_over():
 def test_no_error_needs_nothing():
     assert choose([[0.0], [0.0]], [1, 1], target=0) == []
     assert choose([[1.0]], [1], target=2) == []
+
+
+def test_what_goes_back_can_make_another_needless():
+    vectors = [[9.0, -8], [-3, -3], [0, 3], [0, 7]]
+    assert choose(vectors, [1, 5, 4, 9], target=3.17) == [0, 3]
