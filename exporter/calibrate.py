@@ -5,8 +5,8 @@ inputs x many columns move together: one code that moves a whole step can stand 
 spread over a row. With T = W + ΔW, Q what is stored and C = mean(x xᵀ)
 (:mod:`exporter.activations`), this minimizes tr((Q − T)(C + λI)(Q − T)ᵀ) over the codes by cyclic
 coordinate descent: each element goes to the code nearest to its optimum given all others, row by
-row in parallel. That is done on the base's own scales and, for deltas so large that blocks outgrow
-them, on those of ``recompute``; the lower of the two is taken. λ is a share of C's mean diagonal
+row in parallel. That is done on the base's own scales and on those of ``recompute``, which a delta
+needs that outgrows its blocks; the lower of the two is taken. λ is a share of C's mean diagonal
 and keeps the fit from following the calibration texts into directions that they hardly show.
 
 The objective is that of GPTQ (Frantar et al., 2022, arXiv:2210.17323); the descent in place of its
