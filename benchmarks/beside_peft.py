@@ -108,11 +108,15 @@ def report(title: str, found: dict[str, list[Usage]], libraries: dict[str, Usage
             max(getattr(u, part) for u in usages) / max(getattr(u, part) for u in peft)
             for part in ("anon", "rss")
         )
-        own = max(u.anon for u in usages) - libraries[name].anon
-        theirs = max(u.anon for u in peft) - libraries[PEFT].anon
+        beyond = {
+            part: (max(getattr(u, part) for u in usages) - getattr(libraries[name], part))
+            / (max(getattr(u, part) for u in peft) - getattr(libraries[PEFT], part))
+            for part in ("anon", "rss")
+        }
         lines.append(
             f"- {name} / PEFT: wall {_seconds(usages) / _seconds(peft):.2f}, private memory "
-            f"{anon:.2f}, resident {rss:.2f}, private beyond libraries {own / theirs:.2f}"
+            f"{anon:.2f}, resident {rss:.2f}; beyond the libraries: private "
+            f"{beyond['anon']:.2f}, resident {beyond['rss']:.2f}"
         )
     return "\n".join([*lines, ""])
 
