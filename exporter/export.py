@@ -27,7 +27,7 @@ from exporter.fold import FoldRecord, tensor_chunks, vector_tensors
 from exporter.io_errors import reading
 from exporter.make_units import make_units
 from exporter.manifest import Provenance, base_digests, collect_provenance, digest_files
-from exporter.measure import measure_module
+from exporter.measure import measure_module, open_written
 from exporter.plan import ExportPlan, ModuleUnit, OutputFile, TensorUnit, build_plan
 from exporter.prompts import PromptSet, read_prompts
 from exporter.record import record_retention
@@ -306,15 +306,18 @@ def _make_file(
     workers = workers_for(threads, largest)
     folds = _write_file(job, file, path, steps, workers)
     check_file(path, file.specs)
+    written = open_written(path)
 
     def measure(fold: _Fold) -> ModuleFidelity:
-        return measure_module(*fold, job.base, path)
+        return measure_module(*fold, job.base, written)
 
     measured: list[ModuleFidelity] = []
-    for module in in_order(measure, folds, workers):
-        measured.append(module)
-        steps.step("measure", module.module)
-    finished = FinishedFile(file.name, file_sha256(path), tuple(measured))
+    with ThreadPoolExecutor(1) as pool:  # hashing needs no interpreter
+        digest = pool.submit(file_sha256, path)
+        for module in in_order(measure, folds, workers):
+            measured.append(module)
+            steps.step("measure", module.module)
+    finished = FinishedFile(file.name, digest.result(), tuple(measured))
     workspace.record(finished)
     return finished
 

@@ -1,21 +1,45 @@
 """Measures what a written file holds of each folded delta, by reading the file again."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from exporter.adapter_units import TinyUnit, tiny_names, vector_name
-from exporter.checkpoint import Checkpoint, checked_data_file, read_headers
+from exporter.checkpoint import Checkpoint, TensorHeader, checked_data_file, read_headers
+from exporter.data_file import DataFile
 from exporter.fidelity import ErrorSums, ModuleFidelity, sums_over, sums_without_change
 from exporter.fold import FoldRecord, ground_weight, seen_weight, stored_change
 from exporter.plan import LinearUnit, LoraUnit, ModuleUnit, lora_names
 from tinylora import LowRankDelta, QuantizedWeight, TinyLoRAParts
 
 
+@dataclass(frozen=True)
+class WrittenFile:
+    """A finished file, its header read once; use :func:`open_written`."""
+
+    data: DataFile
+    headers: Mapping[str, TensorHeader]
+
+    def read(self, names: Sequence[str]) -> dict[str, Tensor]:
+        """Tensors by name."""
+        found = [self.headers[name] for name in names]
+        return {h.name: self.data.read(h.name, h.torch_dtype, h.shape) for h in found}
+
+
+def open_written(path: Path) -> WrittenFile:
+    """Open a finished file for measuring.
+
+    Raises:
+        CheckpointError: It is damaged.
+    """
+    return WrittenFile(checked_data_file(path), {h.name: h for h in read_headers(path)})
+
+
 def measure_module(
-    unit: ModuleUnit, record: FoldRecord, base: Checkpoint, file: Path
+    unit: ModuleUnit, record: FoldRecord, base: Checkpoint, file: WrittenFile
 ) -> ModuleFidelity:
     """Compare a module as it stands in a finished file with its base and its delta.
 
@@ -28,7 +52,7 @@ def measure_module(
     Returns:
         The module's measures.
     """
-    stored = read_tensors(file, [spec.name for spec in unit.outputs])
+    stored = file.read([spec.name for spec in unit.outputs])
     codes_moved = scales_changed = None
     if isinstance(unit, LoraUnit):
         name_a, name_b = lora_names(unit.module)
@@ -75,19 +99,11 @@ def _between(found: LowRankDelta, wanted: LowRankDelta) -> ErrorSums:
 
 
 def _tiny_delta(
-    unit: TinyUnit, record: FoldRecord, stored: Mapping[str, Tensor], file: Path
+    unit: TinyUnit, record: FoldRecord, stored: Mapping[str, Tensor], file: WrittenFile
 ) -> LowRankDelta:
     """B · R · A as the file has it."""
     assert record.group is not None, "a stored vector has a number"
-    vector = read_tensors(file, [vector_name(record.group)])[vector_name(record.group)]
+    name = vector_name(record.group)
+    vector = file.read([name])[name]
     a, b, p = (stored[name] for name in tiny_names(unit.module))
     return TinyLoRAParts(a, b, p, record.group).low_rank(vector)
-
-
-def read_tensors(file: Path, names: Sequence[str]) -> dict[str, Tensor]:
-    """Tensors of a finished file, by name."""
-    opened = checked_data_file(file)
-    headers = {header.name: header for header in read_headers(file)}
-    return {
-        name: opened.read(name, headers[name].torch_dtype, headers[name].shape) for name in names
-    }

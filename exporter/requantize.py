@@ -32,6 +32,8 @@ def preserve(base: QuantizedWeight, delta: LowRankDelta) -> QuantizedWeight:
         ``base`` itself where no code moves; otherwise the same statistics with other codes.
     """
     scales = base.block_absmax()
+    if largest_entry_bound(delta) < _SAFE_SHARE * _least_step(base, scales):
+        return base
     pieces = torch.split(scales, _BLOCKS_AT_ONCE)
     steps = torch.cat([_smallest_steps(_values(piece, base)) for piece in pieces])
     if largest_entry_bound(delta) < _SAFE_SHARE * float(steps.min()):
@@ -89,6 +91,17 @@ def largest_entry_bound(delta: LowRankDelta) -> float:
     """
     rows, columns = delta.left.abs().amax(dim=0), delta.right.abs().amax(dim=1)
     return float((rows.double() * columns.double()).sum())
+
+
+def _least_step(weight: QuantizedWeight, scales: Tensor) -> float:
+    """Lower bound on the distance between two values of any block, without forming them.
+
+    Two neighbours of the code book, scaled by the smallest absmax, each rounded by at most half of
+    the dtype's eps; 0 or less where that says nothing.
+    """
+    gaps = weight.code.double().sort().values.diff()
+    rounding = torch.finfo(weight.dtype).eps * float(weight.code.abs().max())
+    return float(scales.abs().min()) * (float(gaps[gaps > 0].min()) - rounding)
 
 
 def _smallest_steps(values: Tensor) -> Tensor:

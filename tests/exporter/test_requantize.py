@@ -4,7 +4,13 @@ from bitsandbytes.functional import quantize_4bit
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.requantize import block_values, largest_entry_bound, preserve, recompute
+from exporter.requantize import (
+    _least_step,
+    block_values,
+    largest_entry_bound,
+    preserve,
+    recompute,
+)
 from tinylora import LowRankDelta, QuantizedWeight
 
 
@@ -159,3 +165,14 @@ def test_recompute_of_a_double_quantized_weight_is_not_idempotent():
     weight = weight_of((256, 256))
     zero = LowRankDelta(torch.zeros(256, 1), torch.zeros(1, 256))
     assert not torch.equal(recompute(weight, zero).dequantize(), weight.dequantize())
+
+
+@given(seed=st.integers(0, 400), dtype=st.sampled_from([torch.bfloat16, torch.float32]))
+def test_the_bound_on_steps_is_never_above_the_smallest_step(seed, dtype):
+    generator = torch.Generator().manual_seed(seed)
+    spread = torch.rand(16, 1, generator=generator) * 10 ** -float(seed % 5)
+    weight = QuantizedWeight.quantize((torch.randn(16, 96, generator=generator) * spread).to(dtype))
+    held = (weight.block_absmax().unsqueeze(1) * weight.code).to(dtype).double()
+    gaps = held.sort(dim=1).values.diff(dim=1)
+    least = float(gaps[gaps > 0].min())
+    assert _least_step(weight, weight.block_absmax()) <= least
