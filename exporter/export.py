@@ -221,7 +221,7 @@ def _run(job: _Job, workspace: Workspace, progress: Callable[[Progress], None]) 
     found = (
         identity_warning(job.artifact.model_id, job.base),
         ground_warning(job.deltas, job.base, job.request),
-        fidelity_warning(fidelity, layout),
+        fidelity_warning(fidelity, layout, by_output=job.request.requantize == "calibrated"),
     )
     warnings = tuple(warning for warning in found if warning is not None)
     inputs = DocumentInputs(

@@ -7,11 +7,26 @@ from exporter.request import ExportRequest
 from tinylora import ModuleDeltas
 
 
-def fidelity_warning(fidelity: FidelityReport, layout: Format) -> str | None:
-    """What the user must know about a delta that did not survive; None where it did."""
+def fidelity_warning(
+    fidelity: FidelityReport, layout: Format, *, by_output: bool = False
+) -> str | None:
+    """What the user must know about a delta that did not survive; None where it did.
+
+    Args:
+        fidelity: What was measured on the weights.
+        layout: The format.
+        by_output: Whether codes were chosen for the model's output instead, so that the measures
+            of the weights say little.
+    """
     total, verdict = fidelity.total, fidelity.verdict
     if verdict == "kept":
         return None
+    if by_output and verdict != "empty":
+        return (
+            "Codes were chosen for what the model computes, not to be near the wanted weights, so "
+            f"capture and residual of the weights ({total.capture:.3g}, {total.residual:.3g}) say "
+            "little here. Measure the retention with --check-prompts, or verify --prompts."
+        )
     if verdict == "empty":
         return "The artifact's delta is zero: this export is the base."
     assert total.capture is not None and total.residual is not None

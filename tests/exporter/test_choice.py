@@ -211,3 +211,13 @@ def test_killed_and_resumed_and_over_thread_counts(
     finally:
         torch.set_num_threads(threads)
     assert whole.retention is not None and verify(whole.out).ok
+
+
+def test_calibrated_codes_are_not_called_lost_by_their_weights(talking, make_artifact, texts, run):
+    artifact = make_artifact(3e-3)
+    plain = run(talking, artifact, "nf4", name="plain")
+    assert any("THE DELTA WAS LOST" in warning for warning in plain.warnings)
+    asked = goal(texts(1))
+    found = run(talking, artifact, "nf4", name="by-output", requantize="calibrated", goal=asked)
+    (warning,) = [w for w in found.warnings if "trained on" not in w]
+    assert "--check-prompts" in warning and "LOST" not in warning
