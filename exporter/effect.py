@@ -64,7 +64,7 @@ class EffectModel:
         self._prompts = tuple(prompts)
         self._model: Any = in_float32(load_base(base.path)).eval()
         self.modules = tuple(self._units)
-        self._inexact = set(self.modules)
+        self._held: dict[str, Stored | None] = dict.fromkeys(self.modules, "base")
         head: nn.Linear = self._model.get_output_embeddings()
         self._metric: Tensor = _square_root_of_gram(head.weight)
         self.base_output = self._output()
@@ -79,18 +79,19 @@ class EffectModel:
         return float((self.base_output - self.restored_output).double().norm())
 
     def store(self, choice: Mapping[str, Stored]) -> None:
-        """Give modules the weights that they would be stored with."""
+        """Give modules the weights that they would be stored with, where they hold others."""
         for module, stored in choice.items():
+            if self._held[module] == stored:
+                continue
             seen = seen_weight(self._units[module], self._base)
             moment = self.activations.second_moment(module) if stored == "calibrated" else None
             self.put(module, stored_weight(seen, self._deltas[module], stored, moment))
-            if stored == "exact":
-                self._inexact.discard(module)
+            self._held[module] = stored
 
     def put(self, module: str, weight: Tensor) -> None:
         """Give a module any weight, float32 ``[out, in]``."""
         self.layer(module).weight.data = weight
-        self._inexact.add(module)
+        self._held[module] = None
 
     def layer(self, module: str) -> nn.Linear:
         """A module as it stands in memory, float32."""
@@ -107,9 +108,8 @@ class EffectModel:
 
         Every module is exact afterwards.
         """
-        for other in sorted(self._inexact - {module}):
-            self.store({other: "exact"})
-        self.store({module: stored})
+        others: dict[str, Stored] = dict.fromkeys(self.modules, "exact")
+        self.store(others | {module: stored})
         miss = self._output() - self.restored_output
         self.store({module: "exact"})
         return miss

@@ -112,6 +112,7 @@ class _Job:
     base: Checkpoint
     architecture: Architecture
     plan: ExportPlan
+    store: FactorStore | None
     deltas: ModuleDeltas
     provenance: Provenance
     decision: Decision
@@ -138,8 +139,8 @@ def export(
     check_request(request)
     check_replaceable(request.out, request.overwrite)
     with tempfile.TemporaryDirectory(prefix="tinylora-export-") as scratch:
-        job = _prepare(request, Path(scratch), progress or _ignore)
-        return _make(job, progress or _ignore)
+        progress = progress or _ignore
+        return _make(_prepare(request, Path(scratch), progress), progress)
 
 
 def _make(job: _Job, progress: Callable[[Progress], None]) -> ExportReport:
@@ -196,7 +197,16 @@ def _prepare(request: ExportRequest, scratch: Path, progress: Callable[[Progress
     )
     provenance = collect_provenance(request, digests.result(), artifact, deltas.resolved)
     return _Job(
-        request, artifact, base, architecture, plan, deltas, provenance, decision, check_prompts
+        request=request,
+        artifact=artifact,
+        base=base,
+        architecture=architecture,
+        plan=plan,
+        store=store,
+        deltas=deltas,
+        provenance=provenance,
+        decision=decision,
+        check_prompts=check_prompts,
     )
 
 
@@ -262,7 +272,12 @@ def _retention(job: _Job, workspace: Workspace) -> Retention | None:
     if prompts is None:
         return None
     found = measure_retention(
-        workspace.path, job.base.path, job.request.artifact, job.request.options, prompts
+        workspace.path,
+        job.base.path,
+        job.request.artifact,
+        job.request.options,
+        prompts,
+        job.store,
     )
     record_retention(workspace.path, found)
     return found

@@ -32,11 +32,12 @@ def preserve(base: QuantizedWeight, delta: LowRankDelta) -> QuantizedWeight:
         ``base`` itself where no code moves; otherwise the same statistics with other codes.
     """
     scales = base.block_absmax()
-    if largest_entry_bound(delta) < _SAFE_SHARE * _least_step(base, scales):
+    bound = largest_entry_bound(delta)
+    if bound < _SAFE_SHARE * _least_step(base, scales):
         return base
     pieces = torch.split(scales, _BLOCKS_AT_ONCE)
     steps = torch.cat([_smallest_steps(_values(piece, base)) for piece in pieces])
-    if largest_entry_bound(delta) < _SAFE_SHARE * float(steps.min()):
+    if bound < _SAFE_SHARE * float(steps.min()):
         return base
     change = _blocks(delta.dense().reshape(-1), base.blocksize)
     largest = [part.abs().amax(dim=1) for part in torch.split(change, _BLOCKS_AT_ONCE)]

@@ -27,7 +27,7 @@ from torch import Tensor
 from exporter.dense_model import batches, in_float32, load_base, load_exact, logits_of
 from exporter.prompts import PromptSet, TokenPrompt
 from exporter.workers import single_threaded
-from tinylora import DeltaOptions, load_adapter, restore
+from tinylora import DeltaOptions, FactorStore, load_adapter, restore
 
 _POSITIONS_AT_ONCE = 64
 
@@ -138,7 +138,12 @@ class Retention:
 
 
 def measure_retention(
-    export: Path, base: Path, artifact: Path, options: DeltaOptions, prompts: PromptSet
+    export: Path,
+    base: Path,
+    artifact: Path,
+    options: DeltaOptions,
+    prompts: PromptSet,
+    store: FactorStore | None = None,
 ) -> Retention:
     """Run base, restored model and export on the same texts.
 
@@ -151,21 +156,24 @@ def measure_retention(
         artifact: Its artifact.
         options: How its delta was rebuilt.
         prompts: The texts.
+        store: Where singular factors are kept; None: only until this returns.
     """
     with tempfile.TemporaryDirectory() as directory, single_threaded():
         reference = Reference(Path(directory), prompts.prompts)
-        repeat, of_base = _restored_and_base(reference, base, artifact, options)
+        # the restored model is built twice, its factors are computed once
+        factors = store or FactorStore(Path(directory) / "factors")
+        repeat, of_base = _restored_and_base(reference, base, artifact, options, factors)
         of_export = reference.distance(load_exact(export))
-        of_half = reference.distance(_restored_in_bfloat16(base, artifact, options))
+        of_half = reference.distance(_restored_in_bfloat16(base, artifact, options, factors))
     return Retention(prompts.sha256, prompts.tokens, of_export, of_base, repeat, of_half)
 
 
 def _restored_and_base(
-    reference: "Reference", base: Path, artifact: Path, options: DeltaOptions
+    reference: "Reference", base: Path, artifact: Path, options: DeltaOptions, factors: FactorStore
 ) -> tuple[Divergence, Divergence]:
     """Fill the reference; distances of the restored model's repeat and of the base."""
     model = load_base(base)
-    restoration = restore(model, load_adapter(artifact), options)
+    restoration = restore(model, load_adapter(artifact), options, factors)
     in_float32(model).eval()
     reference.keep(model)
     repeat = reference.distance(model, one_by_one=True)
@@ -173,9 +181,11 @@ def _restored_and_base(
     return repeat, reference.distance(model)
 
 
-def _restored_in_bfloat16(base: Path, artifact: Path, options: DeltaOptions) -> Any:
+def _restored_in_bfloat16(
+    base: Path, artifact: Path, options: DeltaOptions, factors: FactorStore
+) -> Any:
     model = load_base(base)
-    restore(model, load_adapter(artifact), options)
+    restore(model, load_adapter(artifact), options, factors)
     in_float32(model).eval()
     for parameter in model.parameters():  # buffers, the adapter's factors among them, stay as wide
         parameter.data = parameter.data.bfloat16()
