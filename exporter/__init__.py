@@ -6,6 +6,9 @@ The flow, one file a step::
     base ────┼─ checkpoint, architecture ─ plan ─ fold (requantize) ─ shard_writer ─ reopen
     artifact ┘                                                                         │
                  output directory ─ workspace ─ documents (manifest, card) ─ measure (fidelity)
+
+transformers takes seconds to import and most exports do without it, so it is imported where it is
+used.
 """
 
 from exporter.errors import ExportError

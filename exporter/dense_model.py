@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from exporter.checkpoint import open_checkpoint
 from exporter.prompts import TokenPrompt
@@ -22,11 +21,15 @@ _POSITIONS_AT_ONCE = 4096
 
 def load_exact(path: Path) -> Any:
     """An export, or any checkpoint, loaded as its user would, in float32."""
+    from transformers import AutoModelForCausalLM
+
     return in_float32(AutoModelForCausalLM.from_pretrained(path, local_files_only=True)).eval()
 
 
 def load_base(path: Path) -> Any:
     """Load a base as the trainer did: bf16, quantized to nf4 unless it is 4-bit already."""
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
     if open_checkpoint(path).is_4bit:  # even quantization_config=None would undo its own
         return AutoModelForCausalLM.from_pretrained(path, local_files_only=True, device_map="cpu")
     settings = BitsAndBytesConfig(

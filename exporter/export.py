@@ -172,14 +172,15 @@ def _prepare(request: ExportRequest, scratch: Path, progress: Callable[[Progress
     texts = request.goal.check_prompts  # used last; what is wrong with them is said first
     check_prompts = None if texts is None else read_prompts(texts, base.path)
     # hashing needs no interpreter, building a model on the meta device little else
+    store = _store(request, scratch)
     with ThreadPoolExecutor(1) as pool:
         digests = pool.submit(base_digests, base)
         architecture = read_architecture(
             base.path,
             base.config,
             lambda model: [name for name, _ in adapted_layers(artifact, model, str(base.path))],
+            store,
         )
-    store = _store(request, scratch)
     deltas = deltas_of(artifact, architecture.targets, request.options, store)
     steps = _Steps(progress, 2 * len(architecture.targets))
     with single_threaded():

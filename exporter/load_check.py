@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM
 
 from exporter.dense_model import in_float32, load_base, load_exact
 from exporter.formats import Format
@@ -45,6 +44,8 @@ def check_load(directory: Path, layout: Format) -> tuple[str, ...]:
     Returns:
         What is wrong, in words.
     """
+    from transformers import AutoModelForCausalLM
+
     model = AutoModelForCausalLM.from_pretrained(directory, local_files_only=True)
     problems = []
     classes = {type(module).__name__ for module in model.modules()}

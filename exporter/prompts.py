@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import TemplateError
-from transformers import AutoTokenizer
 
 from exporter.errors import PromptError
 
@@ -141,6 +140,8 @@ def _row(line: str, where: str) -> dict[str, Any]:
 
 
 def _tokenizer(model: Path) -> Any:
+    from transformers import AutoTokenizer
+
     try:
         tokenizer = AutoTokenizer.from_pretrained(model, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:

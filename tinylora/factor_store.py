@@ -8,6 +8,7 @@ machine.
 import logging
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -59,7 +60,7 @@ class FactorStore:
             _log.warning("%s is damaged (%s); computing these factors again", path, error)
             return None
         except OSError as error:
-            raise _store_error(path, error) from error
+            raise store_error(path, error) from error
         if about.get("format") != FORMAT or about.get("digest") != digest:
             _log.warning("%s holds other factors than its name says; computing them again", path)
             return None
@@ -74,20 +75,35 @@ class FactorStore:
         path = self.path(digest, factors.rank, factors.method)
         tensors = {name: getattr(factors, name) for name in ("U", "S", "Vh", "spectrum")}
         about = {"format": FORMAT, "digest": digest, "lapack": factors.lapack}
+        write_whole(path, lambda temporary: save_file(tensors, temporary, metadata=about))
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Make a file of a store; a reader sees all of it or none.
+
+    Args:
+        path: The file; its directory is made.
+        write: Writes the content to the path that it is given.
+
+    Raises:
+        FactorStoreError: It cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, suffix=".partial")
+        os.close(handle)
+        temporary = Path(name)
         try:
-            self.directory.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(dir=self.directory, suffix=".partial")
-            os.close(handle)
-            try:
-                save_file(tensors, temporary, metadata=about)
-                Path(temporary).replace(path)
-            finally:
-                Path(temporary).unlink(missing_ok=True)
-        except (OSError, SafetensorError) as error:  # a full disk comes as the latter
-            raise _store_error(path, error) from error
+            write(temporary)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except (OSError, SafetensorError) as error:  # a full disk comes as the latter
+        raise store_error(path, error) from error
 
 
-def _store_error(path: Path, error: Exception) -> FactorStoreError:
+def store_error(path: Path, error: Exception) -> FactorStoreError:
+    """What to raise where a file of a store cannot be read or written."""
     return FactorStoreError(
         f"{path}: the factor store cannot be used ({error}); choose another directory for it, make "
         "room, or do without"
