@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from evaluator.blob import Blob
 from evaluator.judge_settings import JudgeSettings
 from evaluator.problem import to_bytes
-from evaluator.sandbox_worker import Command, Limits, RunReport, SandboxWorker
+from evaluator.sandbox_command import Command, Limits, RunReport
+from evaluator.sandbox_worker import SandboxWorker
 
 _FREOPEN = re.compile(r"\bfreopen\s*\([^;]*\)\s*;")
 _MESSAGE_CHARS = 4000

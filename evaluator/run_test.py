@@ -7,7 +7,8 @@ from evaluator.compare_output import compare_output
 from evaluator.judge_settings import JudgeSettings
 from evaluator.problem import Problem, TestCase, to_bytes
 from evaluator.run_gate import RunGate
-from evaluator.sandbox_worker import Command, Limits, RunReport, SandboxWorker
+from evaluator.sandbox_command import Command, Limits, RunReport
+from evaluator.sandbox_worker import SandboxWorker
 from evaluator.special_judge import SpecialJudges
 from evaluator.verdicts import TestVerdict, Verdict
 

@@ -32,7 +32,8 @@ from typing import Literal
 
 from evaluator.blob import Blob
 from evaluator.errors import SandboxError, SandboxUnavailableError
-from evaluator.sandbox_worker import Command, Limits, SandboxWorker
+from evaluator.sandbox_command import Command, Limits
+from evaluator.sandbox_worker import SandboxWorker
 
 RungName = Literal["bwrap", "unshare", "unsafe"]
 
@@ -186,8 +187,8 @@ def _first_line(argv: list[str]) -> str:
 
 
 def _compile_supervisor() -> Blob:
-    """Compile supervisor.cpp, statically where the static libraries are there."""
-    source = Path(__file__).with_name("supervisor.cpp")
+    """Compile the supervisor, statically where the static libraries are there."""
+    source = Path(__file__).with_name("supervisor") / "main.cpp"
     errors = ""
     with tempfile.TemporaryDirectory(prefix="tinylora-supervisor-") as folder:
         target = Path(folder, "supervisor")

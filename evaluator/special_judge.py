@@ -13,7 +13,8 @@ from typing import Literal
 from evaluator.blob import Blob
 from evaluator.compile_cpp import Compiled, compile_cpp
 from evaluator.judge_settings import JudgeSettings
-from evaluator.sandbox_worker import Command, Limits, SandboxWorker
+from evaluator.sandbox_command import Command, Limits
+from evaluator.sandbox_worker import SandboxWorker
 
 _POINTS = re.compile(r"points\s+([0-9]+(?:\.[0-9]+)?)|^\s*([0-9]+(?:\.[0-9]+)?)\b")
 _LIMITS = Limits(

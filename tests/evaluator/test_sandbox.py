@@ -16,7 +16,7 @@ from evaluator.compile_cpp import compile_cpp
 from evaluator.errors import SandboxError, SandboxUnavailableError
 from evaluator.judge_settings import JudgeSettings
 from evaluator.sandbox import probe_sandbox
-from evaluator.sandbox_worker import Command, Limits
+from evaluator.sandbox_command import Command, Limits
 
 LIMITS = Limits(
     cpu_ms=1000,
@@ -155,7 +155,7 @@ def test_killing_the_judge_ends_its_programs(rung, tmp_path):
     script = f"""
 import time
 from evaluator.sandbox import probe_sandbox
-from evaluator.sandbox_worker import Command, Limits
+from evaluator.sandbox_command import Command, Limits
 limits = Limits(60000, 60000, None, 1 << 30, 8 << 20, 1 << 20, processes=256)
 with probe_sandbox(unsafe=True, only={rung.info.rung!r}).worker() as worker:
     worker.run(Command(("/bin/true",)), limits)

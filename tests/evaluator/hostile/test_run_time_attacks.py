@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from evaluator.sandbox_worker import Command, Limits
+from evaluator.sandbox_command import Command, Limits
 from tests.evaluator.hostile.attacks import HEAD, judge, run
 
 # ---- time -----------------------------------------------------------------------------------

@@ -1,0 +1,59 @@
+// Turning a fresh child into the command: limits first, then the filter, then exec.
+
+#pragma once
+
+#include <csignal>
+
+#include <fcntl.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+
+#include "failure.h"
+#include "privileges.h"
+#include "request.h"
+
+inline void limit(int resource, rlim_t value, const char* name) {
+    const auto which = static_cast<__rlimit_resource>(resource);
+    rlimit current;
+    need(getrlimit(which, &current) == 0, name);
+    if (current.rlim_max != RLIM_INFINITY && value > current.rlim_max) value = current.rlim_max;
+    const rlimit both = {value, value};
+    need(setrlimit(which, &both) == 0, name);
+}
+
+// Whole seconds. Where the watch sees the milliseconds of the only process this is a backstop;
+// of several processes it is the limit of each.
+inline rlim_t cpu_seconds(const Request& request) {
+    return request.nproc == 1 ? request.cpu / 1000 + 2 : (request.cpu + 999) / 1000;
+}
+
+inline void set_limits(const Request& request) {
+    limit(RLIMIT_CPU, cpu_seconds(request), "cpu");
+    limit(RLIMIT_STACK, request.stack, "stack");
+    limit(RLIMIT_FSIZE, request.fsize, "fsize");
+    limit(RLIMIT_NOFILE, request.nofile, "nofile");
+    limit(RLIMIT_CORE, 0, "core");
+    limit(RLIMIT_MEMLOCK, 0, "memlock");
+    limit(RLIMIT_MSGQUEUE, 0, "msgqueue");
+    limit(RLIMIT_NPROC, request.nproc, "nproc");
+    limit(RLIMIT_AS, request.as, "as");
+}
+
+[[noreturn]] inline void run_command(const Request& request) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    setpgid(0, 0);
+    prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);  // or its own /proc files would be out of its reach
+    const int oom = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+    if (oom >= 0) dprintf(oom, "1000");  // whatever runs out of memory, this process goes first
+    for (int fd = 0; fd < 3; ++fd) need(dup2(request.fds[fd], fd) == fd, "dup2");
+    for (int fd = 3; fd < 64; ++fd) fcntl(fd, F_SETFD, FD_CLOEXEC);
+    for (int s = 1; s < NSIG; ++s) signal(s, SIG_DFL);
+    set_limits(request);
+    deny_system_calls();
+    if (request.has_program)
+        syscall(SYS_execveat, request.program(), "", request.argv, environ, AT_EMPTY_PATH);
+    else
+        execv(request.argv[0], request.argv);
+    fail("exec");
+}
