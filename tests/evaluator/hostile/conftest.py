@@ -1,38 +1,44 @@
-"""Every attack runs on each rung of the sandbox that the machine has, and must leave nothing."""
+"""The corpus on each rung of the sandbox, judged by root and by an ordinary user.
 
-import ctypes
-import time
+A judge that runs as root gives root up before it runs anything; one that does not is another
+path through the sandbox. So tests that run as root start a judge of each kind.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
-from evaluator.errors import SandboxUnavailableError
-from evaluator.sandbox import probe_sandbox
-from tests.evaluator.hostile.attacks import litter, open_descriptors, our_children
-
-PR_SET_CHILD_SUBREAPER = 36
-
-
-@pytest.fixture(scope="module", params=["bwrap", "unshare"])
-def rung(request):
-    try:
-        return probe_sandbox(only=request.param)
-    except SandboxUnavailableError as error:
-        pytest.skip(str(error))
+ROOT = Path(__file__).resolve().parents[3]
+NOBODY = 64998  # no account's, and not the one that a judge started by root becomes
+BECOME_NOBODY = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--")
+USERS = ("root", "ordinary") if os.getuid() == 0 else ("ordinary",)
 
 
-@pytest.fixture(autouse=True)
-def nothing_is_left():
-    """As subreaper this process inherits whatever an attack manages to leave running."""
-    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    children, files, descriptors = our_children(), litter(), open_descriptors()
-    yield
-    # what the kernel or a closing thread is about to reap gets a moment; what stays is a leak
-    deadline = time.monotonic() + 5
-    while time.monotonic() < deadline:
-        if our_children() <= children and open_descriptors() <= descriptors:
-            break
-        time.sleep(0.01)
-    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
-    assert our_children() <= children
-    assert litter() <= files
-    assert open_descriptors() <= descriptors
+@pytest.fixture(
+    scope="session", params=[f"{rung}-{user}" for rung in ("bwrap", "unshare") for user in USERS]
+)
+def judged(request):
+    """The verdicts on the whole corpus, and what was left."""
+    rung, user = request.param.split("-")
+    prefix = BECOME_NOBODY if user == "ordinary" and os.getuid() == 0 else ()
+    if prefix and subprocess.run([*prefix, "test", "-r", __file__], check=False).returncode:
+        pytest.skip(f"an ordinary user cannot read {ROOT}")
+    done = subprocess.run(
+        [*prefix, sys.executable, "-m", "tests.evaluator.hostile.driver", rung],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    if "unavailable" in report:
+        pytest.skip(report["unavailable"])
+    assert (report["uid"] == 0) is (user == "root")
+    return report
