@@ -108,12 +108,35 @@ def _first_difference(unit: str, found: list[bytes], wanted: list[bytes]) -> Com
         return Comparison(True)
     pairs = enumerate(zip_longest(found, wanted), start=1)
     place, (a, b) = next((n, pair) for n, pair in pairs if pair[0] != pair[1])
-    return Comparison(False, f"{unit} {place}: expected {_shown(b)}, found {_shown(a)}")
+    start = _window(a or b"", b or b"")
+    expected = f"no more {unit}s" if b is None else _shown(b, start) if b else "an empty line"
+    seen = "the end of the output" if a is None else _shown(a, start) if a else "an empty line"
+    return Comparison(False, f"{unit} {place}: expected {expected}, found {seen}")
 
 
-def _shown(part: bytes | None) -> str:
-    """Show a bounded part of a text."""
+def _window(found: bytes, wanted: bytes) -> int:
+    """Where to begin to show two long lines, so that their first difference is seen."""
+    pairs = zip(found, wanted, strict=False)
+    same = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(found), len(wanted)))
+    return 0 if same < _SHOWN // 2 else same - _SHOWN // 3
+
+
+def _shown(part: bytes, start: int = 0) -> str:
+    """Show a bounded part of a text; what is not UTF-8 is shown as bytes."""
     if not part:
         return "nothing"
-    text = part[:_SHOWN].decode("utf-8", "backslashreplace")
-    return repr(text) + ("..." if len(part) > _SHOWN else "")
+    start, end = _character(part, start), _character(part, start + _SHOWN)
+    shown = part[start:end]
+    try:
+        quoted = repr(shown.decode())
+    except UnicodeDecodeError:
+        quoted = repr(shown).removeprefix("b")
+    return ("..." if start else "") + quoted + ("..." if end < len(part) else "")
+
+
+def _character(part: bytes, place: int) -> int:
+    """Move a place back to where a UTF-8 character begins, if there may be one."""
+    for begin in range(min(place, len(part)), max(place - 4, -1), -1):
+        if begin >= len(part) or part[begin] & 0xC0 != 0x80:
+            return begin
+    return place

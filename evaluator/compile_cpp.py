@@ -9,6 +9,7 @@ from evaluator.judge_settings import JudgeSettings
 from evaluator.problem import to_bytes
 from evaluator.sandbox_command import Command, Limits, RunReport
 from evaluator.sandbox_worker import SandboxWorker
+from evaluator.verdicts import signal_name
 
 _FREOPEN = re.compile(r"\bfreopen\s*\([^;]*\)\s*;")
 _MESSAGE_CHARS = 4000
@@ -22,7 +23,7 @@ class Compiled:
 
     Attributes:
         program: The executable, or None where there is none.
-        message: What the compiler said, cut to 4000 characters.
+        message: What the compiler said, cut to some 4000 characters.
     """
 
     program: Blob | None
@@ -53,10 +54,10 @@ def compile_cpp(
     main = Blob.of(text.encode("utf-8", "surrogatepass") if _odd(text) else to_bytes(text))
     command = Command((*argv, *settings.link_flags), files={"main.cpp": main, **(headers or {})})
     report = worker.run(command, _limits(settings))
-    message = report.stderr.decode("utf-8", "replace")[:_MESSAGE_CHARS]
+    message = _shortened(report.stderr.decode("utf-8", "replace"))
     if report.exit_code == 0 and report.reason == "exit" and report.stdout:
         return Compiled(Blob.of(report.stdout, "program"), message)
-    return Compiled(None, _what_stopped_it(report) + message)
+    return Compiled(None, _what_stopped_it(report, settings) + message)
 
 
 def _odd(text: str) -> bool:
@@ -79,12 +80,23 @@ def _limits(settings: JudgeSettings) -> Limits:
     )
 
 
-def _what_stopped_it(report: RunReport) -> str:
+def _what_stopped_it(report: RunReport, settings: JudgeSettings) -> str:
     """Say which limit stopped a compilation, if one did."""
     if report.reason != "exit":
         return f"the compiler was stopped at its {report.reason} limit\n"
+    if report.cpu_ms > settings.compile_cpu_ms:
+        used, allowed = report.cpu_ms / 1000, settings.compile_cpu_ms / 1000
+        return f"the compiler used {used:.1f} s of CPU time, {allowed:g} s are allowed\n"
     if report.output_full:
         return "the compiler wrote more than it may\n"
     if report.signal is not None:
-        return f"the compiler was ended by signal {report.signal}\n"
+        return f"the compiler was ended by {signal_name(report.signal)}\n"
     return ""
+
+
+def _shortened(message: str) -> str:
+    """Keep the first lines of a message, of which the first errors matter most."""
+    if len(message) <= _MESSAGE_CHARS:
+        return message
+    end = message.rfind("\n", 0, _MESSAGE_CHARS) + 1 or _MESSAGE_CHARS
+    return f"{message[:end]}... ({message.count(chr(10), end)} more lines)\n"

@@ -10,7 +10,7 @@ from evaluator.run_gate import RunGate
 from evaluator.sandbox_command import Command, Limits, RunReport
 from evaluator.sandbox_worker import SandboxWorker
 from evaluator.special_judge import SpecialJudges
-from evaluator.verdicts import TestVerdict, Verdict
+from evaluator.verdicts import TestVerdict, Verdict, signal_name
 
 # What a program may map without touching it; residency is what counts.
 _UNTOUCHED_BYTES = 4 << 30
@@ -85,15 +85,16 @@ def _judge_report(
     """Name what happened: verdict, share of the points, detail."""
     time_ms, memory_kib = problem.limits(test)
     if report.output_full:
-        return "OLE", 0.0, "more output than allowed"
+        limit = _limits(bench.settings, problem, test).file_bytes // 1024
+        return "OLE", 0.0, f"more output than allowed ({limit} KiB)"
     if report.reason == "memory" or report.memory_kib > memory_kib:
-        return "MLE", 0.0, f"{report.memory_kib} KiB, allowed are {memory_kib}"
+        return "MLE", 0.0, f"{report.memory_kib} KiB, allowed are {memory_kib} KiB"
     if report.reason == "wall":
         return "TLE", 0.0, f"asleep: {report.wall_ms:.0f} ms passed, {report.cpu_ms:.0f} ms used"
     if report.reason == "cpu" or report.cpu_ms > time_ms:
-        return "TLE", 0.0, f"{report.cpu_ms:.0f} ms, allowed are {time_ms}"
+        return "TLE", 0.0, f"{report.cpu_ms:.0f} ms, allowed are {time_ms} ms"
     if report.signal is not None:
-        return "RE", 0.0, f"signal {report.signal}{_said(report)}"
+        return "RE", 0.0, f"ended by {signal_name(report.signal)}{_said(report)}"
     if report.exit_code != 0:
         return "RE", 0.0, f"exit code {report.exit_code}{_said(report)}"
     answer = to_bytes(test.output)

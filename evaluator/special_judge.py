@@ -1,8 +1,9 @@
 """Special judges: programs, untrusted like any other, that decide about an output.
 
 They are called ``checker input output answer`` and answer by testlib's exit codes: 0 accepted,
-1 wrong answer, 2 presentation error (counts as wrong), 3 the checker itself failed, 7 partial
-points, which stand in the message as ``points 0.5 ...`` (a share; above 1 it is taken as percent).
+1 wrong answer, 2 presentation error and 8 an output that ends too early (both count as wrong),
+3 the checker itself failed, 7 partial points, which stand in the message as ``points 0.5 ...``
+(a share; above 1 it is taken as percent).
 """
 
 import re
@@ -13,8 +14,9 @@ from typing import Literal
 from evaluator.blob import Blob
 from evaluator.compile_cpp import Compiled, compile_cpp
 from evaluator.judge_settings import JudgeSettings
-from evaluator.sandbox_command import Command, Limits
+from evaluator.sandbox_command import Command, Limits, RunReport
 from evaluator.sandbox_worker import SandboxWorker
+from evaluator.verdicts import signal_name
 
 _POINTS = re.compile(r"points\s+([0-9]+(?:\.[0-9]+)?)|^\s*([0-9]+(?:\.[0-9]+)?)\b")
 _LIMITS = Limits(
@@ -68,7 +70,7 @@ class SpecialJudges:
         command = Command(("checker", *files), program=compiled.program, files=files)
         report = worker.run(command, _LIMITS)
         said = report.stderr or report.stdout[:4000]
-        return _decide(report.exit_code if report.reason == "exit" else None, said)
+        return _decide(report, said)
 
     def _compile(self, worker: SandboxWorker, source: str) -> Compiled:
         """Compile a checker, or give the program that was compiled before."""
@@ -80,15 +82,22 @@ class SpecialJudges:
             return self._compiled[source]
 
 
-def _decide(exit_code: int | None, said: bytes) -> CheckerVerdict:
+def _decide(report: RunReport, said: bytes) -> CheckerVerdict:
     """Read a checker's exit code and message."""
+    exit_code = report.exit_code if report.reason == "exit" else None
     message = said[:1000].decode("utf-8", "replace").strip()
     if exit_code == 0:
         return CheckerVerdict("AC", 1.0, message)
-    if exit_code in (1, 2):
+    if exit_code in (1, 2, 8):
         return CheckerVerdict("WA", 0.0, message)
     if exit_code == 7 and (found := _POINTS.search(message)) is not None:
         points = float(found[1] or found[2])
         share = points if points <= 1 else min(points / 100, 1.0)
         return CheckerVerdict("AC" if share == 1 else "PC", share, message)
-    return CheckerVerdict("UKE", 0.0, f"the checker failed (exit code {exit_code}): {message}")
+    if report.reason != "exit":
+        ending = f"{report.reason} limit"
+    elif report.signal is not None:
+        ending = f"ended by {signal_name(report.signal)}"
+    else:
+        ending = f"exit code {exit_code}"
+    return CheckerVerdict("UKE", 0.0, f"the checker failed ({ending}): {message}")

@@ -13,6 +13,7 @@ UKE       the judge itself failed; nothing is known about the program
 ========  ===========================================================================
 """
 
+import signal
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -75,6 +76,20 @@ class ProgramVerdict:
     def passed(self) -> bool:
         """Whether all tests are AC."""
         return self.verdict == "AC"
+
+
+def signal_name(number: int) -> str:
+    """Name a signal for people.
+
+    Example:
+        >>> signal_name(11)
+        'SIGSEGV (segmentation fault)'
+    """
+    try:
+        name = signal.Signals(number).name
+    except ValueError:  # a real-time signal
+        return f"signal {number}"
+    return f"{name} ({(signal.strsignal(number) or name).lower()})"
 
 
 def failed_before_tests(verdict: Verdict, detail: str, message: str = "") -> ProgramVerdict:

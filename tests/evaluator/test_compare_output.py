@@ -123,7 +123,31 @@ def test_details_name_the_first_difference(checker, detail):
     assert (comparison.ok, comparison.detail) == (False, detail)
 
 
-def test_details_are_bounded_text():
+@pytest.mark.parametrize(
+    ("output", "answer", "detail"),
+    [
+        (b"1\n", b"1\n2\n", "line 2: expected '2', found the end of the output"),
+        (b"1\n2\n", b"1\n", "line 2: expected no more lines, found '2'"),
+        (b"1\n\n2\n", b"1\n2\n", "line 2: expected '2', found an empty line"),
+        (b"\xff\0\n", "中\n".encode(), "line 1: expected '中', found '\\xff\\x00'"),
+    ],
+)
+def test_details_say_what_a_person_would_see(output, answer, detail):
+    assert compare_lines(output, answer).detail == detail
+
+
+@given(TEXTS, TEXTS, st.integers(0, 300))
+def test_details_show_the_difference_in_bounded_text(a, b, before):
+    """Two lines that differ far from their beginning are shown where they differ."""
+    same = "中".encode() * before
+    comparison = compare_lines(same + b"1" + a, same + b"2" + b)
+    assert not comparison.ok
+    expected, found = comparison.detail.split(", found ")
+    assert "2" in expected.partition(": expected ")[2] and "1" in found
+    assert len(comparison.detail) < 700 and comparison.detail.isprintable()
+
+
+def test_details_of_bytes_are_bounded_text():
     detail = compare_lines(b"\xff" * 1000, b"x" * 1000).detail
     assert len(detail) < 400 and detail.isprintable()
 

@@ -1,6 +1,7 @@
 """Judges the whole corpus on one rung, several attacks at a time, and looks what is left.
 
 Run as ``python -m tests.evaluator.hostile.driver RUNG``, by root or an ordinary user; writes JSON.
+It needs the standard library alone, so that any Python can run it.
 """
 
 import ctypes
@@ -9,19 +10,25 @@ import os
 import sys
 import tempfile
 import time
+import types
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from evaluator.errors import SandboxUnavailableError
-from evaluator.judge import JudgeJob, judge_jobs
-from evaluator.judge_settings import JudgeSettings
-from evaluator.problem import Problem, TestCase
-from evaluator.sandbox import Sandbox, probe_sandbox
-from tests.evaluator.hostile.attack import ANSWER_FILE, Attack, main
-from tests.evaluator.hostile.census import census
-from tests.evaluator.hostile.compile_time import COMPILE_TIME
-from tests.evaluator.hostile.run_time import RUN_TIME
+# The judge uses the errors of tinylora and nothing else, least of all torch.
+_tinylora = types.ModuleType("tinylora")
+_tinylora.__path__ = [str(Path(__file__).resolve().parents[3] / "tinylora")]
+sys.modules["tinylora"] = _tinylora
+
+from evaluator.errors import SandboxUnavailableError  # noqa: E402
+from evaluator.judge import JudgeJob, judge_jobs  # noqa: E402
+from evaluator.judge_settings import JudgeSettings  # noqa: E402
+from evaluator.problem import Problem, TestCase  # noqa: E402
+from evaluator.sandbox import Sandbox, probe_sandbox  # noqa: E402
+from tests.evaluator.hostile.attack import ANSWER_FILE, Attack, main  # noqa: E402
+from tests.evaluator.hostile.census import census  # noqa: E402
+from tests.evaluator.hostile.compile_time import COMPILE_TIME  # noqa: E402
+from tests.evaluator.hostile.run_time import RUN_TIME  # noqa: E402
 
 MEMORY_KIB = 64 << 10
 SETTINGS = JudgeSettings(

@@ -161,7 +161,7 @@ OUTPUT = (
         "closed_streams",
         main('for (int fd = 0; fd < 3; ++fd) close(fd); puts("ok");'),
         "WA",
-        detail="found nothing",
+        detail="found the end of the output",
     ),
     Attack("output_that_is_no_text", main(r'fwrite("\xff\0\xfe\n", 1, 4, stdout);'), "WA"),
     Attack(
