@@ -33,9 +33,9 @@ def main() -> None:
     channel.send(b"{}")
     running: dict[int, int] = {}  # descriptor that becomes readable at the end -> process
     while True:
-        ready, _, _ = select.select([channel, *running], [], [])
-        _reap(running, [fd for fd in ready if fd is not channel])
-        if channel not in ready:
+        ready, _, _ = select.select([channel.fileno(), *running], [], [])
+        _reap(running, [fd for fd in ready if fd in running])
+        if channel.fileno() not in ready:
             continue
         message, fds, _, _ = socket.recv_fds(channel, _MAX_REQUEST, _MAX_FDS)
         if not message:

@@ -27,6 +27,8 @@ SANDBOX_UID = 64999
 _ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C", "HOME": "/box"}
 _ROOMS = 2  # kept for their next command: a program and the special judge of its problem
 
+_SPARE_BYTES = 1 << 20  # so that the files of the next test fit too where they are not much larger
+
 
 class SandboxWorker:
     """Runs commands one after the other; not for use by several threads at once.
@@ -67,7 +69,7 @@ class SandboxWorker:
         files = sum(len(blob) for blob in command.files.values())
         limits = replace(limits, box_bytes=limits.box_bytes + files)
         try:
-            room = self._room(command, limits, spare_bytes=files)
+            room = self._room(command, limits, spare_bytes=files + _SPARE_BYTES)
             report = room.run(command, limits)
         except SandboxError:
             self.close()  # whatever it was, the next command starts from nothing
