@@ -84,7 +84,7 @@ def _what_stopped_it(report: RunReport, settings: JudgeSettings) -> str:
     """Say which limit stopped a compilation, if one did."""
     if report.reason != "exit":
         return f"the compiler was stopped at its {report.reason} limit\n"
-    if report.cpu_ms > settings.compile_cpu_ms:
+    if report.cpu_ms >= 0.8 * settings.compile_cpu_ms:  # the kernel counts ticks, less exactly
         used, allowed = report.cpu_ms / 1000, settings.compile_cpu_ms / 1000
         return f"the compiler used {used:.1f} s of CPU time, {allowed:g} s are allowed\n"
     if report.output_full:
@@ -95,8 +95,11 @@ def _what_stopped_it(report: RunReport, settings: JudgeSettings) -> str:
 
 
 def _shortened(message: str) -> str:
-    """Keep the first lines of a message, of which the first errors matter most."""
+    """Keep the first lines of a long message, and the last, where includes and notes end."""
     if len(message) <= _MESSAGE_CHARS:
         return message
-    end = message.rfind("\n", 0, _MESSAGE_CHARS) + 1 or _MESSAGE_CHARS
-    return f"{message[:end]}... ({message.count(chr(10), end)} more lines)\n"
+    head = message.rfind("\n", 0, 3 * _MESSAGE_CHARS // 4) + 1 or 3 * _MESSAGE_CHARS // 4
+    tail = message.find("\n", len(message) - _MESSAGE_CHARS // 4, len(message) - 1) + 1
+    tail = tail or len(message) - _MESSAGE_CHARS // 4
+    left_out = message.count("\n", head, tail)
+    return f"{message[:head]}... ({left_out} lines left out)\n{message[tail:]}"

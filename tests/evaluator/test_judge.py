@@ -111,6 +111,27 @@ def test_freopen_runs_as_written_unless_it_is_removed(sandbox):
     assert judge(sandbox, problem, code, strip_freopen=True)[0].verdict == "AC"
 
 
+def test_details_are_for_people(sandbox):
+    crash = "#include <cstdlib>\nint main() { abort(); }"
+    flood = '#include <cstdio>\nint main() { for (;;) puts("flood"); }'
+    huge = "static volatile char a[20 << 20];\nint main() { for (auto& c : a) c = 1; }"
+    problem = Problem("p", "", (TestCase("1", "", "ok"),), 200, 16 << 10)
+    programs = (crash, flood, huge, burn(5000))
+    details = [v.tests[0].detail for v in judge(sandbox, problem, *programs, output_kib=1)]
+    assert details[:2] == ["ended by SIGABRT (aborted)", "more output than allowed (1 KiB)"]
+    assert details[2].endswith("KiB, allowed are 16384 KiB")
+    assert details[3].endswith("ms, allowed are 200 ms")
+
+
+def test_a_long_compiler_message_keeps_its_first_and_last_lines(sandbox):
+    lines = [f'static_assert(false, "{n} {"x" * 400}");' for n in range(18)]
+    [verdict] = judge(sandbox, add_problem(), "\n".join(lines))
+    message = verdict.compile_message
+    assert message.startswith("main.cpp:1:") and "lines left out)\n" in message
+    assert '"17 xxx' in message and '"12 xxx' not in message
+    assert 3000 < len(message) < 4100
+
+
 def test_large_input_and_output(sandbox):
     text = "".join(f"{n}\n" for n in range(400_000))
     code = (

@@ -5,8 +5,8 @@ from tests.evaluator.hostile.attack import ANSWER_FILE, Attack
 MAIN = "int main() {}\n"
 
 
-def _refused(name: str, code: str) -> Attack:
-    return Attack(name, code, "CE")
+def _refused(name: str, code: str, message: str = "error") -> Attack:
+    return Attack(name, code, "CE", detail=message)
 
 
 def _macro_bomb() -> str:
@@ -35,12 +35,20 @@ COMPILE_TIME = (
         _refused(f"including_{path.split('/')[-1]}", f'#include "{path}"\n{MAIN}')
         for path in ("/etc/passwd", "/etc/shadow", "/proc/1/environ")
     ),
-    _refused("embedding_a_host_file", f'asm(".incbin \\"/etc/passwd\\"");\n{MAIN}'),
+    _refused(
+        "embedding_a_host_file",
+        f'asm(".incbin \\"/etc/passwd\\"");\n{MAIN}',
+        "Error: file not found",
+    ),
     _refused("including_the_answer", f'#include "{ANSWER_FILE}"\n{MAIN}'),
-    _refused("including_itself", f"#include __FILE__\n#include __FILE__\n{MAIN}"),
-    _refused("template_bomb", _TEMPLATE_BOMB),
+    _refused("including_itself", f"#include __FILE__\n#include __FILE__\n{MAIN}", "nested"),
+    _refused("template_bomb", _TEMPLATE_BOMB, "terminated"),
     _refused("macro_bomb", _macro_bomb()),
     _refused("constexpr_loop", _CONSTEXPR_LOOP),
-    _refused("gigabyte_of_static_data", "int a[1 << 28] = {1};\nint main() { return a[5]; }\n"),
-    _refused("error_flood", "int main() {\n" + "undeclared();\n" * 50_000 + "}\n"),
+    _refused(
+        "gigabyte_of_static_data",
+        "int a[1 << 28] = {1};\nint main() { return a[5]; }\n",
+        "File size limit",
+    ),
+    _refused("error_flood", "int main() {\n" + "undeclared();\n" * 50_000 + "}\n", "not declared"),
 )
