@@ -8,13 +8,15 @@ On the first two a program has its own user, mount, network, PID and IPC namespa
 ``/usr`` (read-only), a few device nodes, its own ``/proc`` and an empty folder in memory, and
 nothing else of the host. Everywhere it runs without capabilities or new privileges, as an
 ordinary user (a judge started by root gives root up first), under resource limits, and behind a
-seccomp list that denies sockets, tracing, mounts and namespaces.
+seccomp list that denies sockets, tracing, mounts, namespaces and shared memory.
 
 What this does NOT protect from:
 
 * bugs of the kernel: a program talks to the host's kernel, which is no virtual machine;
 * side channels (timing, caches) and what ``/usr`` and ``/proc`` tell about the machine;
 * load: a program's CPU time is bounded, but several judges on one machine slow each other down;
+* tests of one program from each other: they share a sandbox as long as each ends by itself and
+  leaves no process and no file (what is left to talk through are attributes of the folder);
 * memory beyond one program's limit for an instant: residency is looked at every 5 ms (control
   groups would be exact, but need rights that an ordinary user lacks), up to 4 GiB on top;
 * on the ``unsafe`` rung: reading every file that its user may read, signals to that user's other

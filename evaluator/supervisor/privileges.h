@@ -38,13 +38,21 @@ constexpr unsigned kDenied[] = {
     SYS_unshare, SYS_setns, SYS_mount, SYS_umount2, SYS_pivot_root, SYS_chroot, SYS_bpf,
     SYS_perf_event_open, SYS_userfaultfd, SYS_keyctl, SYS_add_key, SYS_request_key,
     SYS_memfd_create, SYS_shmget, SYS_msgget, SYS_semget, SYS_mq_open,
-    SYS_setsid, 425 /* io_uring_setup */, 428 /* open_tree */, 430 /* fsopen */,
+    SYS_setsid, SYS_setpriority, SYS_ioprio_set, 425 /* io_uring_setup */, 428 /* open_tree */, 430 /* fsopen */,
     434 /* pidfd_open */,
+};
+
+// Calls that reach any process of the same user, such as the supervisor, by its number: allowed
+// with the number 0, which is the caller.
+constexpr unsigned kOnlyOnItself[] = {
+    SYS_prlimit64, SYS_sched_setaffinity, SYS_sched_setscheduler, SYS_sched_setparam,
+    SYS_sched_setattr,
 };
 
 inline void deny_system_calls() {
     if (kArch == 0) return;
-    sock_filter code[9 + 2 * (sizeof kDenied / sizeof kDenied[0])];
+    sock_filter code[9 + 2 * (sizeof kDenied / sizeof kDenied[0]) +
+                     5 * (sizeof kOnlyOnItself / sizeof kOnlyOnItself[0])];
     size_t n = 0;
     const auto add = [&](unsigned short op, unsigned k, unsigned char yes, unsigned char no) {
         code[n++] = sock_filter{op, yes, no, k};
@@ -58,6 +66,13 @@ inline void deny_system_calls() {
     add(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS, 0, 0);
     for (unsigned nr : kDenied) {
         add(BPF_JMP | BPF_JEQ | BPF_K, nr, 0, 1);
+        add(BPF_RET | BPF_K, deny, 0, 0);
+    }
+    for (unsigned nr : kOnlyOnItself) {
+        add(BPF_JMP | BPF_JEQ | BPF_K, nr, 0, 4);
+        add(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, args[0]), 0, 0);  // little endian
+        add(BPF_JMP | BPF_JEQ | BPF_K, 0, 0, 1);
+        add(BPF_RET | BPF_K, SECCOMP_RET_ALLOW, 0, 0);
         add(BPF_RET | BPF_K, deny, 0, 0);
     }
     add(BPF_JMP | BPF_JEQ | BPF_K, 435 /* clone3: its flags are out of reach; libc falls back */,

@@ -77,6 +77,28 @@ PROCESSES = (
         for (int fd = 3; fd < 300; ++fd) n += fcntl(fd, F_GETFD) >= 0;
         puts(n == 0 ? "ok" : "open");"""),
     ),
+    # A supervisor without processor time or descriptors would blame the judge for the program.
+    Attack(
+        "limiting_the_supervisor",
+        f"""{HEAD}
+        #include <sched.h>
+        #include <sys/resource.h>
+        int main() {{
+            rlimit none = {{0, 0}};
+            sched_param idle = {{0}};
+            cpu_set_t cpus;
+            CPU_ZERO(&cpus);
+            CPU_SET(0, &cpus);
+            int n = 0;
+            for (int resource = 0; resource < 16; ++resource)
+                n += prlimit(getppid(), (__rlimit_resource)resource, &none, 0) == 0;
+            n += setpriority(PRIO_PROCESS, getppid(), 19) == 0;
+            n += sched_setscheduler(getppid(), 5 /* SCHED_IDLE */, &idle) == 0;
+            n += sched_setaffinity(getppid(), sizeof cpus, &cpus) == 0;
+            n += getrlimit(RLIMIT_CPU, &none) != 0 || sched_setaffinity(0, sizeof cpus, &cpus) != 0;
+            puts(n == 0 ? "ok" : "limited");
+        }}""",
+    ),
     Attack(
         "gaining_privileges",
         f"""{HEAD}
