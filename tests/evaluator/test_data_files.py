@@ -2,6 +2,7 @@
 
 import bz2
 import os
+import re
 import struct
 import tracemalloc
 import zipfile
@@ -27,6 +28,19 @@ def make_folder(path, files):
     for name, data in files.items():
         (path / name).write_bytes(data)
     return path
+
+
+def refusal_within_a_megabyte(path):
+    """What is said of an archive that is refused, with the memory for it measured."""
+    tracemalloc.start()
+    try:
+        read_data_files(path)
+    except ArchiveError as error:
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+        return str(error)
+    finally:
+        tracemalloc.stop()
+    raise AssertionError("not refused")
 
 
 @pytest.mark.parametrize("make", [make_zip, make_folder])
@@ -110,11 +124,12 @@ def test_bounds(tmp_path, make, limits, words):
         read_data_files(make(tmp_path / "d", FILES), limits)
 
 
-def test_decompression_bomb_is_refused_before_it_is_read(tmp_path):
-    path = make_zip(tmp_path / "d.zip", FILES | {"bomb.in": bytes(300 << 20)})
-    assert path.stat().st_size < 1 << 20
-    with pytest.raises(ArchiveError, match="bomb.in"):
-        read_data_files(path)
+def test_a_decompression_bomb_is_refused_before_it_is_read(tmp_path):
+    path = make_zip(tmp_path / "d.zip", FILES | {"bomb.in": bytes(70 << 20)})
+    assert path.stat().st_size < 1 << 17
+    assert re.search(
+        f"unpack to {(70 << 20) + 16}, more than 200 times", refusal_within_a_megabyte(path)
+    )
 
 
 def table_of_contents(names, size=0):
@@ -137,14 +152,10 @@ def test_a_hundred_thousand_entries_are_not_even_listed(tmp_path, zip64):
         middle += struct.pack("<4sIQI", b"PK\6\7", 0, len(table), 1)
     path = tmp_path / "d.zip"
     path.write_bytes(table + middle + end_record(table))
-    with zipfile.ZipFile(path) as archive:  # the attack is one: zipfile reads it all
-        assert len(archive.infolist()) == 100_000
-    tracemalloc.start()
-    with pytest.raises(ArchiveError, match="zip64" if zip64 else "table of contents has 5500000"):
-        read_data_files(path)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak < 1 << 20
+    assert zipfile.is_zipfile(path)
+    assert re.search(
+        "zip64" if zip64 else "table of contents has 5500000", refusal_within_a_megabyte(path)
+    )
 
 
 def test_a_crowded_folder_is_not_listed_to_its_end(tmp_path, monkeypatch):

@@ -52,15 +52,6 @@ def test_digest_is_of_the_content(tmp_path):
         assert load_suite(write_suite(tmp_path / "u", ROW | change)).digest != first.digest
 
 
-def test_datasets_reads_the_own_form(tmp_path):
-    datasets = pytest.importorskip("datasets")
-    folder = write_suite(tmp_path / "s", ROW, ROW | {"id": "b"})
-    rows = datasets.Dataset.from_json(
-        str(folder / "problems.jsonl"), cache_dir=str(tmp_path / "cache")
-    )
-    assert rows["id"] == ["a", "b"]
-
-
 @pytest.mark.parametrize(
     ("change", "words"),
     [
