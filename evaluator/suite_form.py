@@ -16,7 +16,7 @@ from.
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -52,6 +52,11 @@ _TYPES: Mapping[str, type | tuple[type, ...]] = {
     "archive": str,
 }
 
+_DEFAULTS = {
+    kind: {field.name: field.default for field in fields(kind)}
+    for kind in (Problem, TestCase, Checker)
+}
+
 
 @dataclass(frozen=True)
 class Manifest:
@@ -71,7 +76,10 @@ def digest_line(problem: Problem) -> bytes:
 
     Where a problem came from is not seen by judging.
     """
-    content = asdict(problem)
+    content = vars(problem) | {
+        "tests": [vars(test) for test in problem.tests],
+        "checker": vars(problem.checker),
+    }
     del content["source"]
     return json.dumps(content, sort_keys=True, ensure_ascii=True).encode() + b"\n"
 
@@ -99,8 +107,8 @@ def problem_line(problem: Problem) -> bytes:
 
 def _without_defaults(part: Problem | TestCase | Checker) -> dict[str, Any]:
     """Fields of a part that differ from their defaults, not descending into them."""
-    values = {field.name: (getattr(part, field.name), field.default) for field in fields(part)}
-    return {name: value for name, (value, default) in values.items() if value != default}
+    defaults = _DEFAULTS[type(part)]
+    return {name: value for name, value in vars(part).items() if value != defaults[name]}
 
 
 def read_manifest(folder: Path) -> Manifest:

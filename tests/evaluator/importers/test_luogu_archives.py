@@ -45,6 +45,14 @@ def test_a_folder_of_archives(folder, read):
     assert three.statement == "" and three.tests == problems["P2"].tests
 
 
+def test_equal_data_of_two_problems_is_no_double(tmp_path, read, make_zip):
+    (tmp_path / "d").mkdir()
+    for name in ("P1", "P2"):
+        make_zip(tmp_path / "d" / f"{name}.zip", FILES)
+    problems, skipped = read(tmp_path / "d")
+    assert list(problems) == ["P1", "P2"] and not skipped
+
+
 def test_one_archive(folder, read):
     for name, problem_id in (("P1.zip", "P1"), ("P2", "P2")):
         problems, skipped = read(folder / name)
