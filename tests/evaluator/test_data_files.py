@@ -30,13 +30,13 @@ def make_folder(path, files):
     return path
 
 
-def refusal_within_a_megabyte(path):
+def refusal_within(memory, path):
     """What is said of an archive that is refused, with the memory for it measured."""
     tracemalloc.start()
     try:
         read_data_files(path)
     except ArchiveError as error:
-        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+        assert tracemalloc.get_traced_memory()[1] < memory
         return str(error)
     finally:
         tracemalloc.stop()
@@ -128,7 +128,7 @@ def test_a_decompression_bomb_is_refused_before_it_is_read(tmp_path):
     path = make_zip(tmp_path / "d.zip", FILES | {"bomb.in": bytes(70 << 20)})
     assert path.stat().st_size < 1 << 17
     assert re.search(
-        f"unpack to {(70 << 20) + 16}, more than 200 times", refusal_within_a_megabyte(path)
+        f"unpack to {(70 << 20) + 16}, more than 200 times", refusal_within(1 << 20, path)
     )
 
 
@@ -154,7 +154,7 @@ def test_a_hundred_thousand_entries_are_not_even_listed(tmp_path, zip64):
     path.write_bytes(table + middle + end_record(table))
     assert zipfile.is_zipfile(path)
     assert re.search(
-        "zip64" if zip64 else "table of contents has 5500000", refusal_within_a_megabyte(path)
+        "zip64" if zip64 else "table of contents has 5500000", refusal_within(1 << 20, path)
     )
 
 
@@ -214,14 +214,13 @@ def test_a_comment_is_no_harm(tmp_path):
 
 
 def test_bomb_whose_header_lies(tmp_path):
-    """An entry that declares 10 bytes and holds a megabyte is not read beyond them."""
-    path = make_zip(tmp_path / "d.zip", {"a1.in": bytes(1 << 20), "a1.out": b""})
-    data = bytearray(path.read_bytes())
-    size = struct.pack("<I", 1 << 20)
+    """An entry that declares 10 bytes and holds 16 megabytes is not unpacked far beyond them."""
+    path = make_zip(tmp_path / "d.zip", {"a1.in": bytes(1 << 24), "a1.out": b""})
+    data = path.read_bytes()
+    size = struct.pack("<I", 1 << 24)
     assert data.count(size) == 2
     path.write_bytes(data.replace(size, struct.pack("<I", 10)))
-    with pytest.raises(ArchiveError, match="not a readable zip|more than it declares"):
-        read_data_files(path)
+    assert "not a readable zip" in refusal_within(4 << 20, path)
 
 
 def test_encrypted_doubled_and_torn_archives(tmp_path):
