@@ -105,9 +105,45 @@ def table(
         _show(write_results(RunDirectory(run_dir)), run_dir)
 
 
+@app.command("import")
+def import_(
+    source: Annotated[
+        Path, typer.Argument(help="File or directory of a form that docs/suites.md names.")
+    ],
+    out: Annotated[Path, typer.Option(help="Directory for the suite.")],
+    form: Annotated[
+        str | None, typer.Option(help="Form of the source; detected otherwise.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the suite.")] = None,
+    statements: Annotated[
+        Path | None, typer.Option(help="Statements for test data: <id>.md files, or rows.")
+    ] = None,
+    time_limit_ms: Annotated[int, typer.Option(min=1, help="Where none is given.")] = 1000,
+    memory_limit_mib: Annotated[int, typer.Option(min=1, help="Where none is given.")] = 128,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a suite.")] = False,
+) -> None:
+    """Make a suite of problems from elsewhere, and list what cannot be judged."""
+    from evaluator.import_suite import ImportOptions, import_suite, report_lines
+    from evaluator.importers.finish import DefaultLimits
+    from evaluator.importers.source import form_of
+
+    with _errors_explained():
+        options = ImportOptions(
+            form=form_of(form),
+            name=name,
+            limits=DefaultLimits(time_limit_ms, memory_limit_mib * 1024),
+            statements=statements,
+            overwrite=overwrite,
+        )
+        for line in report_lines(import_suite(source, out, options)):
+            _out.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
 @app.command()
 def judge(
-    suite: Annotated[Path, typer.Option(help="Suite folder or upstream .jsonl file.")],
+    suite: Annotated[
+        Path, typer.Option(help="Suite folder, or a file that could be imported as one.")
+    ],
     completions: Annotated[
         Path, typer.Option(help="JSON lines {problem, sample, completion}, from any generator.")
     ],

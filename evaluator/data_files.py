@@ -1,19 +1,29 @@
 """Test data as untrusted files: a flat zip or folder read into memory, never unpacked to disk.
 
-What is refused: paths that leave the archive, links, nested folders, encrypted or doubled
-entries, more entries or bytes than :class:`DataLimits` allows (decompression bombs: what an entry
-declares is checked first, what it yields is counted while reading).
+What is refused: paths that leave the archive, links, folders and archives inside, encrypted or
+doubled entries, more entries or bytes than :class:`DataLimits` allows. Of a zip, the size of its
+table of contents is looked up before the table is read (100 000 entries cost nothing); what an
+entry declares is checked before it is unpacked, and no more than that is unpacked.
 """
 
+import os
 import stat
+import struct
 import zipfile
 import zlib
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from evaluator.errors import ArchiveError
 
 _CHUNK = 1 << 20
+_END_RECORD = b"PK\x05\x06"  # 22 bytes and a comment of at most 65535
+_END_RECORD_REACH = 22 + 0xFFFF
+_ZIP64_LOCATOR = b"PK\x06\x07"  # 20 bytes, right before the end record
+_TABLE_BYTES_PER_ENTRY = 1024  # 46 and the name; generous
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # the others unpack without a bound at once
+_ARCHIVE_SUFFIXES = frozenset({".zip", ".rar", ".7z", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst"})
 
 
 @dataclass(frozen=True)
@@ -24,11 +34,15 @@ class DataLimits:
         entries: Number of files.
         file_bytes: Bytes of one file, unpacked.
         total_bytes: Bytes of all files, unpacked.
+        ratio: Bytes unpacked for each byte of the zip, beyond ``free_bytes``.
+        free_bytes: Bytes that may be unpacked whatever the ratio; real data can be repetitive.
     """
 
     entries: int = 2000
     file_bytes: int = 256 << 20
     total_bytes: int = 1 << 30
+    ratio: int = 200
+    free_bytes: int = 64 << 20
 
 
 def read_data_files(path: Path, limits: DataLimits | None = None) -> dict[str, bytes]:
@@ -45,12 +59,15 @@ def read_data_files(path: Path, limits: DataLimits | None = None) -> dict[str, b
         ArchiveError: If the path is missing, broken, or trips one of the bounds.
     """
     limits = limits or DataLimits()
-    if path.is_dir():
-        files = _read_folder(path, limits)
-    elif path.is_file():
-        files = _read_zip(path, limits)
-    else:
-        raise ArchiveError(f"{path}: no such file or folder of test data")
+    try:
+        if path.is_dir():
+            files = _read_folder(path, limits)
+        elif path.is_file():
+            files = _read_zip(path, limits)
+        else:
+            raise ArchiveError(f"{path}: no such file or folder of test data")
+    except OSError as error:
+        raise ArchiveError(f"{path}: cannot be read ({error})") from error
     return dict(sorted(files.items()))
 
 
@@ -58,19 +75,22 @@ def _read_folder(path: Path, limits: DataLimits) -> dict[str, bytes]:
     """Read a flat folder."""
     files: dict[str, bytes] = {}
     total = 0
-    for count, entry in enumerate(sorted(path.iterdir()), start=1):
-        mode = entry.lstat().st_mode
-        _check_kind(path, entry.name, mode)
-        if not stat.S_ISREG(mode):
-            raise ArchiveError(f"{path}: {entry.name!r} is a folder; test data must be flat")
-        total += entry.lstat().st_size
-        _check_size(path, entry.name, count, entry.lstat().st_size, total, limits)
-        files[entry.name] = entry.read_bytes()
+    with os.scandir(path) as entries:
+        for count, entry in enumerate(entries, start=1):
+            status = entry.stat(follow_symlinks=False)
+            _check_kind(path, entry.name, status.st_mode)
+            if not stat.S_ISREG(status.st_mode):
+                raise ArchiveError(f"{path}: {entry.name!r} is a folder; test data must be flat")
+            _check_no_archive(path, entry.name)
+            total += status.st_size
+            _check_size(path, entry.name, count, status.st_size, total, limits)
+            files[entry.name] = Path(entry.path).read_bytes()
     return files
 
 
 def _read_zip(path: Path, limits: DataLimits) -> dict[str, bytes]:
     """Read a flat zip without unpacking it to disk."""
+    _check_table_of_contents(path, limits)
     try:
         with zipfile.ZipFile(path) as archive:
             return _read_entries(path, archive, limits)
@@ -78,34 +98,65 @@ def _read_zip(path: Path, limits: DataLimits) -> dict[str, bytes]:
         raise ArchiveError(f"{path}: not a readable zip archive ({error})") from error
 
 
+def _check_table_of_contents(path: Path, limits: DataLimits) -> None:
+    """Bound the table of contents by what the zip's end record says, before it is read.
+
+    The end record (APPNOTE 4.3.16) has the table's size in bytes at offset 12; ``zipfile`` reads
+    exactly so many. Zip64 archives keep it elsewhere, and no test data needs them.
+    """
+    with path.open("rb") as stream:
+        stream.seek(max(0, path.stat().st_size - _END_RECORD_REACH - 20))
+        tail = stream.read()
+    start = tail.rfind(_END_RECORD)
+    if start < 0 or len(tail) - start < 22:
+        raise ArchiveError(f"{path}: not a readable zip archive (no end record)")
+    if tail[max(0, start - 20) : start].startswith(_ZIP64_LOCATOR):
+        raise ArchiveError(f"{path}: a zip64 archive; more than 65535 files or 4 GiB are refused")
+    (size,) = struct.unpack_from("<I", tail, start + 12)
+    if size > limits.entries * _TABLE_BYTES_PER_ENTRY:
+        raise ArchiveError(
+            f"{path}: its table of contents has {size} bytes, far beyond {limits.entries} files"
+        )
+
+
 def _read_entries(path: Path, archive: zipfile.ZipFile, limits: DataLimits) -> dict[str, bytes]:
     """Check all entries by their headers, then read them."""
-    entries = [info for info in archive.infolist() if not info.is_dir()]
     declared = 0
-    for count, info in enumerate(entries, start=1):
-        _check_name(path, info.filename)
-        _check_kind(path, info.filename, info.external_attr >> 16)
-        if info.flag_bits & 0x1:
-            raise ArchiveError(f"{path}: {info.filename!r} is encrypted")
+    names: set[str] = set()
+    for count, info in enumerate(archive.infolist(), start=1):
+        _check_entry(path, info)
+        if info.filename in names:
+            raise ArchiveError(f"{path}: {info.filename!r} stands twice")
+        names.add(info.filename)
         declared += info.file_size
         _check_size(path, info.filename, count, info.file_size, declared, limits)
-    files: dict[str, bytes] = {}
-    for info in entries:
-        if info.filename in files:
-            raise ArchiveError(f"{path}: {info.filename!r} stands twice")
-        files[info.filename] = _read_entry(path, archive, info)
-    return files
+    packed = path.stat().st_size  # of the file itself: entries may share their packed bytes
+    if declared > max(limits.free_bytes, limits.ratio * packed):
+        raise ArchiveError(
+            f"{path}: {packed} bytes unpack to {declared}, more than {limits.ratio} times as many"
+        )
+    files = [info for info in archive.infolist() if not info.is_dir()]
+    return {info.filename: _read_entry(archive, info) for info in files}
 
 
-def _read_entry(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
-    """Read one entry, never more than its header declared."""
-    content = bytearray()
+def _check_entry(path: Path, info: zipfile.ZipInfo) -> None:
+    """Hold one entry's header against what test data looks like."""
+    _check_name(path, info.orig_filename)  # filename is cut at a NUL
+    _check_kind(path, info.filename, info.external_attr >> 16)
+    _check_no_archive(path, info.filename)
+    if info.flag_bits & 0x1:
+        raise ArchiveError(f"{path}: {info.filename!r} is encrypted")
+    if info.compress_type not in _METHODS:
+        raise ArchiveError(
+            f"{path}: {info.filename!r} has compression method {info.compress_type}; "
+            "only stored and deflated entries are read"
+        )
+
+
+def _read_entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+    """Read one entry in pieces: ``zipfile`` looks for the declared end only between them."""
     with archive.open(info) as stream:
-        while chunk := stream.read(_CHUNK):
-            content += chunk
-            if len(content) > info.file_size:
-                raise ArchiveError(f"{path}: {info.filename!r} holds more than it declares")
-    return bytes(content)
+        return b"".join(iter(partial(stream.read, _CHUNK), b""))
 
 
 def _check_name(path: Path, name: str) -> None:
@@ -126,6 +177,12 @@ def _check_kind(path: Path, name: str, mode: int) -> None:
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
         what = "a symbolic link" if kind == stat.S_IFLNK else "a special file"
         raise ArchiveError(f"{path}: {name!r} is {what}; only plain files are read")
+
+
+def _check_no_archive(path: Path, name: str) -> None:
+    """Refuse archives inside an archive or folder."""
+    if PurePosixPath(name).suffix.lower() in _ARCHIVE_SUFFIXES:
+        raise ArchiveError(f"{path}: {name!r} is an archive inside; unpack it first")
 
 
 def _check_size(path: Path, name: str, count: int, size: int, total: int, lim: DataLimits) -> None:

@@ -8,6 +8,7 @@ type (what a library user expects)::
         ├── ConfigError              (ValueError)    a run's configuration cannot be used
         ├── SuiteError               (ValueError)    a suite, or a problem of it, cannot be judged
         │   └── ArchiveError                         test data that is broken or an attack
+        ├── SuiteOutputError         (OSError)       an imported suite cannot be written there
         ├── CompletionsError         (ValueError)    a file of completions cannot be read
         ├── RecordsError             (ValueError)    records of a run are missing or disagree
         ├── RunDirectoryError        (OSError)       a run's directory cannot take this run
@@ -34,6 +35,10 @@ class SuiteError(EvaluatorError, ValueError):
 
 class ArchiveError(SuiteError):
     """Test data in an archive or folder that is broken, incomplete or an attack."""
+
+
+class SuiteOutputError(EvaluatorError, OSError):
+    """A directory that cannot take an imported suite."""
 
 
 class CompletionsError(EvaluatorError, ValueError):

@@ -1,5 +1,7 @@
 """Luogu test data: ``name.in`` + ``name.out``/``name.ans``, ``config.yml``, ``checker.cpp``.
 
+The statement may lie with it as ``statement.md``, which is this project's own habit.
+
 ``config.yml`` is keyed by the input or the output file name, each value being a mapping of
 ``timeLimit`` (ms), ``memoryLimit`` (kB), ``score``, ``subtaskId``, ``isPretest``; all of them are
 optional. Without it every test has the same score and the problem's limits.
@@ -20,6 +22,8 @@ from evaluator.problem import Checker, TestCase, to_text
 _ANSWER_SUFFIXES = (".out", ".ans")
 _CONFIG_NAMES = ("config.yml", "config.yaml")
 _CHECKER_NAME = "checker.cpp"
+_INTERACTOR_NAMES = ("interactive_lib.cpp", "interactor.cpp")
+_STATEMENT_NAME = "statement.md"
 _CONFIG_KEYS = frozenset({"timeLimit", "memoryLimit", "score", "subtaskId", "isPretest"})
 _MAX_CONFIG_BYTES = 1 << 20
 _MAX_CONFIG_DEPTH = 32
@@ -32,10 +36,14 @@ class LuoguData:
     Attributes:
         tests: In the order of the numbers in their names.
         checker: The special judge, or None where the archive brings none.
+        statement: Of ``statement.md``, or None.
+        interactor: Name of the library that an interactive problem is linked with, or None.
     """
 
     tests: tuple[TestCase, ...]
     checker: Checker | None
+    statement: str | None = None
+    interactor: str | None = None
 
 
 def load_luogu_data(path: Path, limits: DataLimits | None = None) -> LuoguData:
@@ -59,7 +67,13 @@ def load_luogu_data(path: Path, limits: DataLimits | None = None) -> LuoguData:
     checker = None
     if source is not None:
         checker = Checker(kind="special", source=to_text(source))
-    return LuoguData(tests=tests, checker=checker)
+    statement = files.get(_STATEMENT_NAME)
+    return LuoguData(
+        tests=tests,
+        checker=checker,
+        statement=None if statement is None else to_text(statement),
+        interactor=next((name for name in _INTERACTOR_NAMES if name in files), None),
+    )
 
 
 def _pair_up(path: Path, files: Mapping[str, bytes]) -> dict[str, tuple[str, str]]:

@@ -146,18 +146,3 @@ class Problem:
         time_ms = self.time_limit_ms if test.time_limit_ms is None else test.time_limit_ms
         memory = self.memory_limit_kib if test.memory_limit_kib is None else test.memory_limit_kib
         return time_ms, memory
-
-
-@dataclass(frozen=True)
-class SkippedRow:
-    """A row of a source, or a test of it, that was left out, and why.
-
-    Attributes:
-        line: Line number in the file, from 1.
-        id: The problem's id as far as it is known.
-        reason: For people.
-    """
-
-    line: int
-    id: str
-    reason: str

@@ -1,4 +1,4 @@
-"""Suites: the own form and upstream's jsonl, good and bad."""
+"""Suites: the own form, good and bad, and files of other forms as they are."""
 
 import json
 from pathlib import Path
@@ -20,16 +20,6 @@ def write_suite(folder: Path, *rows, manifest=None) -> Path:
     (folder / "suite.json").write_text(json.dumps(manifest))
     (folder / "problems.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return folder
-
-
-def write_upstream(path: Path, *rows) -> Path:
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), "utf-8")
-    return path
-
-
-def upstream_row(heading="# P1002 [NOIP 2002] 过河卒", cases=(("1\n", "2\n"),), body="x"):
-    cases = [{"input": i, "output": o} for i, o in cases]
-    return {"prompt": f"请解题:\n\n{heading}\n\n{body}", "test_cases": cases}
 
 
 def test_own_form_keeps_every_byte(tmp_path):
@@ -60,15 +50,6 @@ def test_digest_is_of_the_content(tmp_path):
     assert first.digest == load_suite(write_suite(tmp_path / "t", ROW | {"title": None})).digest
     for change in ({"time_limit_ms": 999}, {"tests": [{"input": "1\n", "output": "2"}]}):
         assert load_suite(write_suite(tmp_path / "u", ROW | change)).digest != first.digest
-
-
-def test_datasets_reads_the_own_form(tmp_path):
-    datasets = pytest.importorskip("datasets")
-    folder = write_suite(tmp_path / "s", ROW, ROW | {"id": "b"})
-    rows = datasets.Dataset.from_json(
-        str(folder / "problems.jsonl"), cache_dir=str(tmp_path / "cache")
-    )
-    assert rows["id"] == ["a", "b"]
 
 
 @pytest.mark.parametrize(
@@ -111,7 +92,11 @@ def test_archives_stay_inside_the_suite(tmp_path):
 
 @pytest.mark.parametrize(
     ("manifest", "words"),
-    [({"format": "other/1", "name": "x"}, "other/1"), ({"format": "tinylora-suite/1"}, "name")],
+    [
+        ({"format": "other/1", "name": "x"}, "other/1"),
+        ({"format": "tinylora-suite/1"}, "name"),
+        ({"format": "tinylora-suite/1", "name": "x", "digest": 5}, "digest"),
+    ],
 )
 def test_bad_manifests(tmp_path, manifest, words):
     with pytest.raises(SuiteError, match=words):
@@ -132,85 +117,31 @@ def test_missing_and_torn_files(tmp_path):
         load_suite(write_suite(tmp_path / "t"))
 
 
-def test_upstream_ids_titles_and_prompts(tmp_path):
-    rows = [
-        upstream_row(),
-        upstream_row("# B2001 入门"),
-        upstream_row("# U12345 团队"),
-        upstream_row("# T7 x"),
-        upstream_row("# CF1A Theatre Square"),
-        upstream_row("no heading"),
-    ]
-    suite = load_suite(write_upstream(tmp_path / "u.jsonl", *rows))
-    assert [p.id for p in suite.problems] == ["P1002", "B2001", "U12345", "T7", "CF1A", "6"]
-    assert suite.problems[0].title == "[NOIP 2002] 过河卒"
-    assert suite.problems[0].statement.startswith("# P1002")
-    assert suite.problems[0].prompt == rows[0]["prompt"]
-    assert suite.problems[0].tests == (TestCase("1", "1\n", "2\n"),)
+def test_a_changed_suite_does_not_keep_its_digest(tmp_path):
+    digest = load_suite(write_suite(tmp_path / "s", ROW)).digest
+    manifest = {"format": "tinylora-suite/1", "name": "mine", "digest": digest}
+    folder = write_suite(tmp_path / "s", ROW | {"source": "elsewhere"}, manifest=manifest)
+    assert load_suite(folder).digest == digest
+    changed = ROW | {"tests": [{"input": "1\n", "output": "2"}]}
+    with pytest.raises(SuiteError, match=f"suite.json says {digest}: a file was changed"):
+        load_suite(write_suite(folder, changed, manifest=manifest))
 
 
-def test_upstream_doubles(tmp_path):
-    rows = [upstream_row(), upstream_row(), upstream_row(cases=[("5", "6")])]
-    suite = load_suite(write_upstream(tmp_path / "u.jsonl", *rows))
-    assert [p.id for p in suite.problems] == ["P1002", "P1002-2"]
-    assert [(row.line, row.reason) for row in suite.skipped] == [(2, "duplicate of 'P1002'")]
-
-
-@pytest.mark.parametrize(
-    ("row", "reason"),
-    [
-        (upstream_row(cases=[]), "no tests"),
-        (upstream_row(cases=[("无", "1")]), "answer-only"),
-        (upstream_row(cases=[("1", "1 2\n...\n")]), "elided"),
-        (upstream_row(cases=[("1", "1\n……剩余214组合法解省略")]), "elided"),
-        (upstream_row(cases=[("1", " \n")]), "no output"),
-        (upstream_row(body="这是一道交互题。"), "interactive"),
-    ],
-)
-def test_upstream_rows_that_cannot_be_judged_are_listed(tmp_path, row, reason):
-    good = upstream_row("# P1 x")
-    suite = load_suite(write_upstream(tmp_path / "u.jsonl", row, good))
-    assert [p.id for p in suite.problems] == ["P1"]
-    [skipped] = suite.skipped
-    assert (skipped.line, skipped.id) == (1, "P1002") and reason in skipped.reason
-    with pytest.raises(SuiteError, match=f"no problem.*{reason}"):
-        load_suite(write_upstream(tmp_path / "only.jsonl", row))
-
-
-def test_upstream_keeps_what_can_be_judged_of_a_problem(tmp_path):
-    row = upstream_row(cases=[("1", "..."), ("2", "..#\n...\n"), ("3", "4")], body="这不是交互题")
-    suite = load_suite(write_upstream(tmp_path / "u.jsonl", row))
-    assert [test.name for test in suite.problems[0].tests] == ["2", "3"]
-    assert [row.reason for row in suite.skipped] == ["test 1: elided data ('...')"]
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ('{"prompt": "x", "test_cases": [', "line 1: not JSON"),
-        ("[1]", "'prompt'"),
-        ('{"prompt": "x"}', "test_cases"),
-        ('{"prompt": "x", "test_cases": [{"input": 1, "output": "2"}]}', "test case 1"),
-    ],
-)
-def test_bad_upstream_lines(tmp_path, text, words):
-    path = tmp_path / "u.jsonl"
-    path.write_text(text)
-    with pytest.raises(SuiteError, match=words):
+def test_a_file_of_another_form_is_a_suite_as_it_is(tmp_path):
+    cases = [{"input": "1", "output": "2"}]
+    rows = [{"prompt": "# P1 x", "test_cases": cases}, {"prompt": "# P2 x", "test_cases": []}]
+    path = tmp_path / "rl.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    suite = load_suite(path)
+    assert suite.name == "rl" and suite.path == path
+    assert [problem.id for problem in suite.problems] == ["P1"]
+    assert [(s.where, s.id, s.kind) for s in suite.skipped] == [("line 2", "P2", "no-tests")]
+    path.write_text(json.dumps(rows[1]))
+    with pytest.raises(SuiteError, match="no problem that can be judged .line 1: no tests"):
         load_suite(path)
-
-
-def test_real_statements_have_ids(shared_data, tmp_path):
-    """The real rows have no test cases; with one each they are all read, each problem once."""
-    lines = (shared_data / "failed_extraction.jsonl").read_text("utf-8").splitlines()
-    rows = [json.loads(line) | {"test_cases": [{"input": "1", "output": "2"}]} for line in lines]
-    suite = load_suite(write_upstream(tmp_path / "u.jsonl", *rows))
-    assert len(lines) == 28
-    assert all(problem.id.startswith("P") for problem in suite.problems)
-    reasons = [row.reason for row in suite.skipped]
-    assert sum("duplicate" in reason for reason in reasons) == len(suite.problems)
-    assert {row.id for row in suite.skipped if "interactive" in row.reason} == {"P3641", "P3777"}
-    assert len({p.id for p in suite.problems} | {"P3641", "P3777"}) == 14
+    path.write_text("\n")
+    with pytest.raises(SuiteError, match="the file is empty"):
+        load_suite(path)
 
 
 @given(st.binary())

@@ -1,0 +1,246 @@
+"""Imports a source into the own form of a suite, whole or not at all.
+
+::
+
+    suite.json       name, digest, counts, the source's form, default limits
+    problems.jsonl   see evaluator.suite_form
+    skipped.jsonl    what was left out: {"where", "id", "test", "kind", "reason"}
+
+Everything is written into a directory beside the target, which gets the target's name at the end.
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from evaluator.errors import SuiteError, SuiteOutputError
+from evaluator.importers.draft import Skipped
+from evaluator.importers.finish import DefaultLimits
+from evaluator.importers.luogu_archives import read_statements
+from evaluator.importers.source import Form, detect_form, read_source
+from evaluator.problem import Problem
+from evaluator.suite import no_problems
+from evaluator.suite_form import SUITE_FORMAT, digest_line, problem_line, read_manifest
+
+MAX_SUITE_BYTES = 8 << 30
+_REASONS_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class ImportOptions:
+    """How a source is read.
+
+    Attributes:
+        form: None means that it is detected.
+        name: Of the suite; None means the source's own.
+        limits: Of problems whose source gives none.
+        statements: File or folder of statements, for test data that brings none.
+        overwrite: Whether an existing suite may be replaced.
+        max_bytes: Bound of ``problems.jsonl``.
+    """
+
+    form: Form | None = None
+    name: str | None = None
+    limits: DefaultLimits = field(default_factory=DefaultLimits)
+    statements: Path | None = None
+    overwrite: bool = False
+    max_bytes: int = MAX_SUITE_BYTES
+
+
+@dataclass(frozen=True)
+class ImportReport:
+    """What an import did.
+
+    Attributes:
+        path: The suite.
+        form: Of the source.
+        digest: Of the suite.
+        problems: Number imported.
+        tests: Their tests.
+        without_statement: Problems that no model can be asked.
+        skipped: Problems left out, by kind.
+        tests_left_out: Tests of imported problems that were left out, by kind.
+    """
+
+    path: Path
+    form: Form
+    digest: str
+    problems: int
+    tests: int
+    without_statement: int
+    skipped: dict[str, int]
+    tests_left_out: dict[str, int]
+
+
+def import_suite(source: Path, out: Path, options: ImportOptions | None = None) -> ImportReport:
+    """Read a source and write it as a suite.
+
+    Args:
+        source: File or directory of one of the forms of ``evaluator.importers``.
+        out: The suite's directory. It must not exist, unless a suite may be overwritten.
+        options: How; None means the defaults.
+
+    Raises:
+        SuiteError: If the source cannot be used, or holds no problem that can be judged.
+        SuiteOutputError: If the suite cannot be written there.
+    """
+    options = options or ImportOptions()
+    _check_target(source, out, options.overwrite)
+    form = options.form or detect_form(source)
+    statements = None if options.statements is None else read_statements(options.statements)
+    items = read_source(source, form, limits=options.limits, statements=statements)
+    with _writing(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        prefix = f".{out.name}.importing-"
+        with tempfile.TemporaryDirectory(dir=out.parent, prefix=prefix) as scratch:
+            made = Path(scratch) / "suite"
+            made.mkdir()
+            report = _write(made, source, out, form, items, options)
+            _publish(made, out, replaced=Path(scratch) / "replaced")
+    return report
+
+
+def report_lines(report: ImportReport) -> Iterator[str]:
+    """Say in a few lines what an import did."""
+    yield f"{report.path}: {report.problems} problems, {report.tests} tests ({report.form})"
+    if report.skipped:
+        counts = ", ".join(f"{kind} {count}" for kind, count in report.skipped.items())
+        yield f"Skipped: {counts}"
+    if report.tests_left_out:
+        counts = ", ".join(f"{kind} {count}" for kind, count in report.tests_left_out.items())
+        yield f"Tests left out of these problems: {counts}"
+    if report.without_statement:
+        yield f"Without a statement, only to be judged: {report.without_statement}"
+    if report.skipped or report.tests_left_out:
+        yield f"Reasons: {report.path / 'skipped.jsonl'}"
+
+
+def _publish(made: Path, out: Path, replaced: Path) -> None:
+    """Give a finished suite its name; an earlier one keeps its own if that fails."""
+    if not out.exists():
+        made.rename(out)
+    else:
+        out.rename(replaced)
+        try:
+            made.rename(out)
+        except OSError:
+            replaced.rename(out)
+            raise
+    _sync(out.parent)
+
+
+def _check_target(source: Path, out: Path, overwrite: bool) -> None:
+    """Refuse targets that hold anything but a suite that may go."""
+    if out.is_symlink() or (out.exists() and not out.is_dir()):
+        raise SuiteOutputError(f"{out}: is no directory; a suite is one")
+    if not out.exists():
+        return
+    if source.resolve().is_relative_to(out.resolve()):
+        raise SuiteOutputError(f"{out}: holds the source itself; choose another directory")
+    if not overwrite:
+        raise SuiteOutputError(f"{out}: exists; choose another name, or replace it (--overwrite)")
+    if any(out.iterdir()):
+        try:
+            read_manifest(out)
+        except SuiteError as error:
+            raise SuiteOutputError(
+                f"{out}: is no suite, so it is not replaced ({error})"
+            ) from error
+
+
+def _write(
+    folder: Path,
+    source: Path,
+    out: Path,
+    form: Form,
+    items: Iterable[Problem | Skipped],
+    options: ImportOptions,
+) -> ImportReport:
+    """Write the three files, one problem in memory at a time."""
+    digest = hashlib.sha256()
+    problems = tests = silent = written = 0
+    skipped, left_out = Counter[str](), Counter[str]()
+    first: list[Skipped] = []
+    with (
+        (folder / "problems.jsonl").open("wb") as kept,
+        (folder / "skipped.jsonl").open("wb") as no,
+    ):
+        for item in items:
+            if isinstance(item, Skipped):
+                no.write(_json(asdict(item)) + b"\n")
+                (skipped if item.test is None else left_out)[item.kind] += 1
+                first += [item][: _REASONS_SHOWN - len(first)]
+                continue
+            line = problem_line(item)
+            if (written := written + len(line)) > options.max_bytes:
+                raise SuiteError(f"{source}: makes a suite of more than {options.max_bytes} bytes")
+            kept.write(line)
+            digest.update(digest_line(item))
+            problems, tests = problems + 1, tests + len(item.tests)
+            silent += not item.statement.strip()
+        for stream in (kept, no):
+            stream.flush()
+            os.fsync(stream.fileno())
+    if not problems:
+        raise no_problems(source, first)
+    report = ImportReport(
+        path=out,
+        form=form,
+        digest=digest.hexdigest(),
+        problems=problems,
+        tests=tests,
+        without_statement=silent,
+        skipped=dict(skipped.most_common()),
+        tests_left_out=dict(left_out.most_common()),
+    )
+    _write_manifest(folder / "suite.json", source, report, options)
+    return report
+
+
+def _write_manifest(path: Path, source: Path, report: ImportReport, options: ImportOptions) -> None:
+    """Write ``suite.json``."""
+    content = {
+        "format": SUITE_FORMAT,
+        "name": options.name or source.stem,
+        "digest": report.digest,
+        "source": {"name": source.name, "form": report.form},
+        "default_limits": asdict(options.limits),
+        "problems": report.problems,
+        "tests": report.tests,
+        "skipped": report.skipped,
+        "tests_left_out": report.tests_left_out,
+    }
+    with path.open("wb") as stream:
+        stream.write(json.dumps(content, ensure_ascii=False, indent=2).encode() + b"\n")
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _json(value: Any) -> bytes:
+    """One line of JSON, readable where it can be."""
+    return json.dumps(value, ensure_ascii=False).encode("utf-8", "backslashreplace")
+
+
+@contextmanager
+def _writing(out: Path) -> Iterator[None]:
+    """Name the target where the system refuses to write."""
+    try:
+        yield
+    except OSError as error:
+        raise SuiteOutputError(f"{out}: cannot be written ({error})") from error
+
+
+def _sync(folder: Path) -> None:
+    """Wait until a directory's names are on the disk."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,61 @@
+"""CodeContests and what has its form.
+
+A row has ``description`` and, in ``public_tests``, ``private_tests`` and ``generated_tests``, an
+object of two lists ``{"input": [...], "output": [...]}``. Optional: ``name``, ``time_limit``
+(``{"seconds": 2, "nanos": 0}``), ``memory_limit_bytes``, ``input_file`` and ``output_file`` (names
+of files that a program of this problem reads and writes instead of its streams).
+"""
+
+from collections.abc import Iterator
+from typing import TypeGuard
+
+from evaluator.importers.draft import Draft, Reason
+from evaluator.importers.limit_texts import kibibytes, milliseconds
+from evaluator.importers.rows import Row
+from evaluator.problem import TestCase
+
+GROUPS = ("public_tests", "private_tests", "generated_tests")
+
+
+def draft_of_code_contests(row: Row) -> Draft:
+    """Read one row.
+
+    Raises:
+        SuiteError: If it is not of this form.
+    """
+    values = row.values
+    description, name = values.get("description"), values.get("name")
+    if not isinstance(description, str):
+        raise row.error("expected an object with a string 'description'")
+    files = [values.get(key) for key in ("input_file", "output_file")]
+    try:
+        limits = milliseconds(values.get("time_limit")), kibibytes(values.get("memory_limit_bytes"))
+    except ValueError as error:
+        raise row.error(f"not a limit: {error}") from error
+    return Draft(
+        where=row.where,
+        id=name if isinstance(name, str) and name else str(row.number),
+        statement=description,
+        tests=tuple(_tests(row)),
+        title=name if isinstance(name, str) else "",
+        time_limit_ms=limits[0],
+        memory_limit_kib=limits[1],
+        refusal=Reason("file-io", f"reads or writes files: {files}") if any(files) else None,
+    )
+
+
+def _tests(row: Row) -> Iterator[TestCase]:
+    """Yield the tests of all groups, the public ones first."""
+    for group in GROUPS:
+        found = row.values.get(group) or {"input": [], "output": []}
+        pair = [found.get(key) for key in ("input", "output")] if isinstance(found, dict) else []
+        lists = [texts for texts in pair if _are_texts(texts)]
+        if len(lists) != 2 or len(lists[0]) != len(lists[1]):
+            raise row.error(f"{group!r} needs lists of strings 'input' and 'output', equally long")
+        for number, (inp, out) in enumerate(zip(*lists, strict=True), start=1):
+            name = f"{group.removesuffix('_tests')}-{number}"
+            yield TestCase(name, inp, out, pretest=group == "public_tests")
+
+
+def _are_texts(values: object) -> TypeGuard[list[str]]:
+    return isinstance(values, list) and all(isinstance(value, str) for value in values)

@@ -1,0 +1,137 @@
+"""From drafts to problems: doubles, what cannot be judged, unique ids, default limits."""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from evaluator.errors import SuiteError
+from evaluator.importers.draft import Draft, Reason, Skipped
+from evaluator.importers.headings import language_of
+from evaluator.importers.screening import why_no_test, why_not_judgeable
+from evaluator.problem import (
+    DEFAULT_MEMORY_LIMIT_KIB,
+    DEFAULT_TIME_LIMIT_MS,
+    Checker,
+    Problem,
+    TestCase,
+)
+
+
+@dataclass(frozen=True)
+class DefaultLimits:
+    """Limits of a problem whose source gives none.
+
+    Attributes:
+        time_ms: CPU milliseconds.
+        memory_kib: KiB.
+    """
+
+    time_ms: int = DEFAULT_TIME_LIMIT_MS
+    memory_kib: int = DEFAULT_MEMORY_LIMIT_KIB
+
+
+def finish(
+    drafts: Iterable[Draft], source: str, limits: DefaultLimits
+) -> Iterator[Problem | Skipped]:
+    """Yield the problems that can be judged, and what was left out.
+
+    The first problem of an id keeps it. A later one with the same statement and tests is left out
+    as a duplicate; a later one that differs is kept as ``<id>-2``, ``<id>-3`` and so on.
+
+    Args:
+        drafts: In the source's order.
+        source: Its name, for the problems' ``source``.
+        limits: Of problems that bring none.
+    """
+    seen: dict[bytes, str] = {}
+    ids: set[str] = set()
+    for draft in drafts:
+        if (first := seen.setdefault(_digest(draft), draft.where)) != draft.where:
+            yield Skipped(draft.where, draft.id, "duplicate", f"the same as {first}")
+            continue
+        tests, left_out = _usable(draft)
+        reason = _why_not(draft, tests, left_out)
+        if reason is None:
+            problem_id = _unique(draft.id, ids)
+            ids.add(problem_id)
+            try:
+                problem = _problem(draft, problem_id, tests, source, limits)
+            except SuiteError as error:  # e.g. a config.yml with a limit of 0
+                yield Skipped(draft.where, problem_id, "unreadable", str(error))
+                continue
+            yield problem
+            for name, why in left_out:
+                yield Skipped(draft.where, problem_id, why.kind, why.detail, test=name)
+        else:
+            yield Skipped(draft.where, draft.id, reason.kind, reason.detail)
+
+
+def _digest(draft: Draft) -> bytes:
+    """Hash what makes two rows the same problem, test by test so that no second copy is made."""
+    digest = hashlib.sha256()
+    # test data without a statement is told apart by its id alone
+    about = draft.statement or draft.id
+    for part in (about, draft.left_out, draft.refusal, draft.checker, *draft.tests):
+        digest.update(repr(part).encode() + b"\n")  # repr escapes lone surrogates
+    return digest.digest()
+
+
+def _usable(draft: Draft) -> tuple[tuple[TestCase, ...], list[tuple[str, Reason]]]:
+    """Split the tests into those that can be judged and the others."""
+    tests: list[TestCase] = []
+    left_out = list(draft.left_out)
+    for test in draft.tests:
+        why = why_no_test(test.input, test.output) if draft.from_statement else None
+        if why is None:
+            tests.append(test)
+        else:
+            left_out.append((test.name, why))
+    return tuple(tests), left_out
+
+
+def _why_not(
+    draft: Draft, tests: tuple[TestCase, ...], left_out: list[tuple[str, Reason]]
+) -> Reason | None:
+    """Say why the problem as a whole cannot be judged, or None."""
+    special = draft.checker is not None and draft.checker.kind == "special"
+    told = why_not_judgeable(
+        draft.statement, has_checker=special, has_data=not draft.from_statement
+    )
+    if draft.refusal is not None or told is not None:
+        return draft.refusal or told
+    if tests and not special and not any(test.output.strip() for test in tests):
+        return Reason("no-output", "no test has an output to compare with")
+    if tests:
+        return None
+    if not left_out:
+        return Reason("no-tests", "no tests")
+    detail = "; ".join(f"test {name}: {why.detail}" for name, why in left_out[:3])
+    return Reason(left_out[0][1].kind, detail)
+
+
+def _problem(
+    draft: Draft, problem_id: str, tests: tuple[TestCase, ...], source: str, limits: DefaultLimits
+) -> Problem:
+    """Build the problem of a draft."""
+    time_ms, memory_kib = draft.time_limit_ms, draft.memory_limit_kib
+    return Problem(
+        id=problem_id,
+        statement=draft.statement,
+        tests=tests,
+        time_limit_ms=limits.time_ms if time_ms is None else time_ms,
+        memory_limit_kib=limits.memory_kib if memory_kib is None else memory_kib,
+        checker=draft.checker or Checker(),
+        title=draft.title,
+        language=language_of(draft.statement),
+        source=f"{source}, {draft.where}",
+        prompt=draft.prompt,
+    )
+
+
+def _unique(problem_id: str, taken: set[str]) -> str:
+    """Append ``-2``, ``-3``... to an id that is taken."""
+    unique, number = problem_id, 1
+    while unique in taken:
+        number += 1
+        unique = f"{problem_id}-{number}"
+    return unique

@@ -1,0 +1,110 @@
+"""APPS, TACO, DeepCoder and what has their form.
+
+The tests stand in ``input_output`` (APPS, TACO) or ``tests`` (DeepCoder), as an object or as a
+string of JSON, in one of two shapes::
+
+    {"inputs": [...], "outputs": [...], "fn_name": "f"}
+    [{"input": ..., "output": ..., "fn_name": "f", "type" or "testtype": "stdin"}, ...]
+
+``fn_name`` (or ``func_name`` in ``metadata``) says that a function is called with values of Python:
+such a problem has no program to run. An input or output is a string, or a list of lines.
+The statement is ``question`` or ``problem``; TACO has ``time_limit`` and ``memory_limit`` in words.
+"""
+
+import json
+from typing import Any
+
+from evaluator.importers.draft import Draft, Reason
+from evaluator.importers.limit_texts import kibibytes, milliseconds
+from evaluator.importers.rows import Row
+from evaluator.problem import TestCase
+
+TEST_FIELDS = ("input_output", "tests")
+_STATEMENT_FIELDS = ("question", "problem", "description", "prompt")
+_ID_FIELDS = ("id", "problem_id", "question_id", "task_id", "name")
+_CALL_TYPES = ("functional", "function_call")
+
+
+def draft_of_input_output(row: Row) -> Draft:
+    """Read one row; what is wrong with its tests becomes a refusal, for these sets have such rows.
+
+    Raises:
+        SuiteError: If it has no statement.
+    """
+    values = row.values
+    statement = next((v for k in _STATEMENT_FIELDS if isinstance(v := values.get(k), str)), None)
+    if statement is None:
+        raise row.error(f"expected a string in one of {', '.join(_STATEMENT_FIELDS)}")
+    ids = [values.get(key) for key in _ID_FIELDS]
+    tests: tuple[TestCase, ...] = ()
+    limits: tuple[int | None, int | None] = (None, None)
+    refusal = None
+    try:
+        limits = milliseconds(values.get("time_limit")), kibibytes(values.get("memory_limit"))
+        found = _tests(values)
+    except (ValueError, RecursionError) as error:
+        found = Reason("unreadable", str(error))
+    if isinstance(found, Reason):
+        refusal = found
+    else:
+        tests = found
+    return Draft(
+        where=row.where,
+        id=next((str(i) for i in ids if isinstance(i, str | int) and i != ""), str(row.number)),
+        statement=statement,
+        tests=tests,
+        time_limit_ms=limits[0],
+        memory_limit_kib=limits[1],
+        refusal=refusal,
+    )
+
+
+def _tests(values: dict[str, Any]) -> tuple[TestCase, ...] | Reason:
+    """Read the tests, or say why they are none.
+
+    Raises:
+        ValueError: If they are not of this form.
+    """
+    source = next((v for key in TEST_FIELDS if (v := values.get(key)) is not None), None)
+    if isinstance(source, str):
+        source = json.loads(source) if source.strip() else None
+    metadata = values.get("metadata")
+    if isinstance(metadata, str):
+        metadata = json.loads(metadata) if metadata.strip() else None
+    function = _function_of(metadata) or _function_of(source)
+    if isinstance(source, dict):
+        inputs, outputs = source.get("inputs") or [], source.get("outputs") or []
+    elif isinstance(source, list) and all(isinstance(case, dict) for case in source):
+        function = function or next(filter(None, map(_function_of, source)), None)
+        inputs, outputs = ([case.get(key) for case in source] for key in ("input", "output"))
+    elif source is None:
+        inputs, outputs = [], []
+    else:
+        raise ValueError(f"tests are a {type(source).__name__}: {source!r:.60}")
+    if function is not None:
+        return Reason("call-based", f"calls {function}: there is no program to run")
+    if not (isinstance(inputs, list) and isinstance(outputs, list) and len(inputs) == len(outputs)):
+        raise ValueError("inputs and outputs are not two lists of the same length")
+    return tuple(
+        TestCase(str(number), _text(inp), _text(out))
+        for number, (inp, out) in enumerate(zip(inputs, outputs, strict=True), start=1)
+    )
+
+
+def _function_of(value: Any) -> str | None:
+    """Name of the function that an object says is called, or None."""
+    if not isinstance(value, dict):
+        return None
+    named = value.get("fn_name") or value.get("func_name")
+    called = any(value.get(key) in _CALL_TYPES for key in ("type", "testtype"))
+    nested = _function_of(value.get("metadata"))
+    return nested or (f"the function {named}" if named else "a function" if called else None)
+
+
+def _text(value: Any) -> str:
+    """Give a text as it is, and a list of lines as lines."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list) and all(isinstance(line, str) for line in value):
+        return "".join(f"{line}\n" for line in value)
+    raise ValueError(f"an input or output is {value!r:.60}, expected a string or a list of lines")

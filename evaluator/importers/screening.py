@@ -1,0 +1,153 @@
+"""What cannot be judged: signs in a statement, and samples that are no test data.
+
+The signs are words. A statement that has none of them may still be of the kind, and one that
+speaks of another problem's kind may have them, so everything found is listed with its reason.
+A word does not count where a negation stands right before it ("not an interactive problem",
+"原为提交答案题" - "was once answer-only").
+"""
+
+import re
+
+from evaluator.importers.draft import Reason
+
+_NEGATION = re.compile(r"不是|并非|原|\bnot\b|n't\b", re.IGNORECASE)
+_NEGATION_REACH = 8  # characters before the word
+
+_INTERACTIVE = re.compile(
+    r"交互(?:题|式|库|器)|\binteractive (?:problem|task)\b|\binteractor\b"
+    r"|(?:编写|实现)\s*(?:[下以如][面下列]|[一二两三四五六]个|\$?\d+\$?\s*个)的?\s*(?:函数|子程序)",
+    re.IGNORECASE,
+)
+_ANSWER_ONLY = re.compile(
+    r"提交答案|答案提交|命名为[^。\n]{0,40}\.(?:txt|out)\b"
+    r"|\b(?:output|answer)[- ]only (?:problem|task)\b",
+    re.IGNORECASE,
+)
+_SPECIAL_JUDGE = re.compile(
+    r"(?<![a-z])(?:spj|special[ -]?judge)(?![a-z])|非传统题"
+    r"|(?:输出|给出|打印|构造)[^，,。；\n]{0,10}任[意何]一[个种组条]|输出任一|任意输出一[个种组条]"
+    r"|任[意何]一[个种组条][^，,。；\n]{0,6}(?:即可|均可|都可)"
+    r"|\b(?:print|output|return|report) any\b"
+    r"|\bany (?:valid|correct|optimal|suitable|possible) (?:answer|solution|output)\b"
+    r"|\b(?:print|output|return)\b[^.\n]{0,60}\bin any order\b",
+    re.IGNORECASE,
+)
+
+_NO_INPUT = re.compile(r"[（(]?无(?:输入)?[)）]?[。.]?")
+_ELISION_WORDS = re.compile(r"省略|不予展示|[（(，,]略|[后下]略|不写了|未完")
+_DOTS = re.compile(r"\.{3,6}")
+_CJK = re.compile(r"[\u4e00-\u9fff]")
+_NOTE = re.compile(r"//.*|[（(].*[\u4e00-\u9fff].*[)）]|(?:注|注意|说明|解释|提示)[:：].*")
+_NOTE_CHARACTERS = 500
+
+
+def why_not_judgeable(statement: str, *, has_checker: bool, has_data: bool) -> Reason | None:
+    """Say why no program for this problem can be judged, as far as its statement tells.
+
+    Args:
+        statement: Without the instructions that stand before it in a prompt.
+        has_checker: Whether the source brings a special judge.
+        has_data: Whether the tests are the problem's own data; then an answer-only problem can be
+            judged by the answers that a program prints.
+    """
+    if _says(statement, _INTERACTIVE):
+        return Reason("interactive", "interactive, or a function to implement: no interactor here")
+    if not has_data and _says(statement, _ANSWER_ONLY):
+        return Reason("answer-only", "answers are submitted, not a program")
+    if not has_checker and _says(statement, _SPECIAL_JUDGE):
+        return Reason("special-judge", "several outputs are right, and there is no special judge")
+    return None
+
+
+def why_no_test(inp: str, out: str) -> Reason | None:
+    """Say why a sample of a statement is no test, or None.
+
+    Args:
+        inp: Its input.
+        out: Its output.
+    """
+    if _NO_INPUT.fullmatch(inp.strip()):
+        return Reason("answer-only", f"the input is {inp.strip()!r}")
+    for name, text in (("input", inp), ("output", out)):
+        if is_elided(text):
+            return Reason("elided", f"part of the {name} is left out")
+    for name, text in (("input", inp), ("output", out)):
+        if _CJK.search(text):
+            return Reason("prose", f"the {name} is a description")
+    if not out.strip():
+        return Reason("no-output", "no output to compare with")
+    return None
+
+
+def is_elided(text: str) -> bool:
+    r"""Whether part of a sample is cut out; a grid drawn with dots is not.
+
+    Example:
+        >>> [is_elided(text) for text in ("1 2\n...\n", "1 2 ... 9\n", "..#\n...\n")]
+        [True, True, False]
+    """
+    if "…" in text or "。。。" in text or tells_of_elision(text):
+        return True
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return any(
+        _elides_between(line) or (_elides_alone(line) and not _in_grid(lines, index))
+        for index, line in enumerate(lines)
+    )
+
+
+def tells_of_elision(note: str) -> bool:
+    """Whether a note says that data is left out."""
+    return _ELISION_WORDS.search(note) is not None
+
+
+def split_note(text: str) -> tuple[str, str]:
+    r"""Split a sample into its data and the notes for people that stand at its end.
+
+    A note is a line that begins with ``//`` or ``注：``, or a Chinese remark in brackets. Blank
+    lines between data and note go with the note.
+
+    Example:
+        >>> split_note("21\n\n注：两场\n")
+        ('21\n', '\n注：两场\n')
+    """
+    lines = text.splitlines(keepends=True)
+    end = len(lines)
+    while end and (not lines[end - 1].strip() or _is_note(lines[end - 1].strip())):
+        end -= 1
+    if not any(line.strip() for line in lines[end:]):
+        return text, ""
+    return "".join(lines[:end]), "".join(lines[end:])
+
+
+def _is_note(line: str) -> bool:
+    # the length bounds what the pattern's two stars can cost on a hostile line
+    return len(line) <= _NOTE_CHARACTERS and _NOTE.fullmatch(line) is not None
+
+
+def _says(statement: str, sign: re.Pattern[str]) -> bool:
+    """Whether a sign stands in a statement without a negation right before it."""
+    return any(
+        not _NEGATION.search(statement[max(0, match.start() - _NEGATION_REACH) : match.start()])
+        for match in sign.finditer(statement)
+    )
+
+
+def _elides_alone(line: str) -> bool:
+    """``...``, or ``....(and so on)``."""
+    match = _DOTS.match(line)
+    return match is not None and (match.end() == len(line) or line[match.end()] in "(（ ")
+
+
+def _elides_between(line: str) -> bool:
+    """``1 2 ... 9``: dots among numbers."""
+    tokens = line.split()
+    return any(_DOTS.fullmatch(token) for token in tokens) and any(t.isdecimal() for t in tokens)
+
+
+def _in_grid(lines: list[str], index: int) -> bool:
+    """Whether a line of dots has a like row beside it."""
+    beside = lines[max(0, index - 1) : index] + lines[index + 1 : index + 2]
+    return any(
+        len(row) == len(lines[index]) and not re.search(r"[\s0-9]", row) and re.search(r"\W", row)
+        for row in beside
+    )

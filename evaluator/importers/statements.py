@@ -1,0 +1,78 @@
+"""Rows that are a statement and nothing else; the tests are the samples inside it.
+
+The DPO data set has it in ``conversations[0].value``, upstream's list of failed extractions in
+``prompt``. A problem's two rows (one a preference pair) differ in the answers, which are not read.
+"""
+
+import re
+
+from evaluator.importers.draft import Draft, Reason
+from evaluator.importers.headings import read_heading
+from evaluator.importers.rows import Row
+from evaluator.importers.samples import Sample, find_samples
+from evaluator.importers.screening import split_note, tells_of_elision
+from evaluator.problem import Checker, TestCase
+
+
+def draft_of_statement(row: Row) -> Draft:
+    """Read one row.
+
+    Raises:
+        SuiteError: If no statement stands where this form has it.
+    """
+    headed = read_heading(statement_text(row))
+    tests: list[TestCase] = []
+    left_out: list[tuple[str, Reason]] = []
+    for number, sample in enumerate(find_samples(headed.statement), start=1):
+        test = _test_of(str(number), sample)
+        if isinstance(test, Reason):
+            left_out.append((str(number), test))
+        else:
+            tests.append(test)
+    return Draft(
+        where=row.where,
+        id=headed.id or str(row.number),
+        statement=headed.statement,
+        tests=tuple(tests),
+        title=headed.title,
+        prompt=headed.prompt,
+        checker=Checker("tokens") if any(_double_spaced(t.output) for t in tests) else None,
+        from_statement=True,
+        left_out=tuple(left_out),
+    )
+
+
+def statement_text(row: Row) -> str:
+    """Give what a model is shown: the first turn that is not the system's, or ``prompt``.
+
+    Raises:
+        SuiteError: If there is neither.
+    """
+    turns = row.values.get("conversations")
+    text = row.values.get("prompt")
+    if isinstance(turns, list):
+        spoken = [t for t in turns if isinstance(t, dict) and t.get("from") != "system"]
+        text = spoken[0].get("value") if spoken else None
+    if not isinstance(text, str):
+        raise row.error("expected a string in 'conversations[0].value' or 'prompt'")
+    return text
+
+
+def _test_of(name: str, sample: Sample) -> TestCase | Reason:
+    """Make a test of a sample, without the notes for people."""
+    if sample.input is None or sample.output is None:
+        missing = "input" if sample.input is None else "output"
+        return Reason("unreadable", f"a sample without its {missing}")
+    parts = [split_note(text) for text in (sample.input, sample.output)]
+    if any(tells_of_elision(note) for _, note in parts):
+        return Reason("elided", "a note says that data is left out")
+    return TestCase(name=name, input=parts[0][0], output=parts[1][0], pretest=True)
+
+
+def _double_spaced(output: str) -> bool:
+    """Whether a blank line stands between any two lines, as some statements draw their samples.
+
+    Nothing tells whether the judge's data has them, so the comparison leaves blanks out.
+    """
+    lines = [line.strip() for line in re.split(r"\r?\n", output.rstrip())]
+    return len(lines) > 2 and len(lines) % 2 == 1 and all(lines[::2]) and not any(lines[1::2])

@@ -1,0 +1,39 @@
+"""The upstream project's RL data: ``{"prompt": str, "test_cases": [{"input", "output"}, ...]}``.
+
+The statement stands inside the prompt, from its heading ``# P1002 [NOIP 2002] ...`` on; the
+heading's first word is the problem's id. There are no limits and no checker.
+"""
+
+from evaluator.importers.draft import Draft
+from evaluator.importers.headings import read_heading
+from evaluator.importers.rows import Row
+from evaluator.problem import TestCase
+
+
+def draft_of_upstream(row: Row) -> Draft:
+    """Read one row.
+
+    Raises:
+        SuiteError: If it is not of this form.
+    """
+    prompt, cases = row.values.get("prompt"), row.values.get("test_cases")
+    if not isinstance(prompt, str):
+        raise row.error("expected an object with a string 'prompt'")
+    if not isinstance(cases, list):
+        raise row.error(f"expected a list 'test_cases', found {type(cases).__name__}")
+    tests = []
+    for number, case in enumerate(cases, start=1):
+        inp, out = (case.get("input"), case.get("output")) if isinstance(case, dict) else (0, 0)
+        if not (isinstance(inp, str) and isinstance(out, str)):
+            raise row.error(f"test case {number} needs strings 'input' and 'output'")
+        tests.append(TestCase(str(number), inp, out))
+    headed = read_heading(prompt)
+    return Draft(
+        where=row.where,
+        id=headed.id or str(row.number),
+        statement=headed.statement,
+        tests=tuple(tests),
+        title=headed.title,
+        prompt=headed.prompt,
+        from_statement=True,
+    )

@@ -1,0 +1,240 @@
+"""The own form of a suite on disk: its fields, how it is read, how it is written.
+
+A folder with
+
+* ``suite.json``: ``{"format": "tinylora-suite/1", "name": ..., "description": ..., ...}``; a
+  ``digest`` in it is held against the content;
+* ``problems.jsonl``: one problem a line (``datasets.load_dataset("json", ...)`` reads it), with
+  the fields of :class:`evaluator.problem.Problem`; ``tests`` is a list of objects with the fields
+  of :class:`evaluator.problem.TestCase`, or ``archive`` names a zip or folder of Luogu test data
+  inside the suite's folder. A null field counts as absent.
+
+The digest is the SHA-256 of what judging sees (problems, tests, limits, checkers), so the same
+problems have the same digest wherever they lie, however they are packed and wherever they came
+from.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from evaluator.data_files import DataLimits
+from evaluator.errors import SuiteError
+from evaluator.luogu_data import load_luogu_data
+from evaluator.problem import Checker, Problem, TestCase, to_bytes
+
+SUITE_FORMAT = "tinylora-suite/1"
+
+_Part = TypeVar("_Part", TestCase, Checker)
+
+_TYPES: Mapping[str, type | tuple[type, ...]] = {
+    "id": str,
+    "statement": str,
+    "title": str,
+    "family": str,
+    "language": str,
+    "source": str,
+    "prompt": str,
+    "name": str,
+    "input": str,
+    "output": str,
+    "kind": str,
+    "tests": list,
+    "checker": dict,
+    "time_limit_ms": int,
+    "memory_limit_kib": int,
+    "subtask": int,
+    "score": (int, float),
+    "tolerance": (int, float),
+    "pretest": bool,
+    "archive": str,
+}
+
+_DEFAULTS = {
+    kind: {field.name: field.default for field in fields(kind)}
+    for kind in (Problem, TestCase, Checker)
+}
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What ``suite.json`` says.
+
+    Attributes:
+        name: Of the suite.
+        digest: Of its content, where the suite was imported or otherwise fixed.
+    """
+
+    name: str
+    digest: str | None
+
+
+def digest_line(problem: Problem) -> bytes:
+    """Give what the digest hashes of a problem: canonical JSON without its ``source``.
+
+    Where a problem came from is not seen by judging.
+    """
+    content = vars(problem) | {
+        "tests": [vars(test) for test in problem.tests],
+        "checker": vars(problem.checker),
+    }
+    del content["source"]
+    return json.dumps(content, sort_keys=True, ensure_ascii=True).encode() + b"\n"
+
+
+def problem_line(problem: Problem) -> bytes:
+    """Give a problem's line of ``problems.jsonl``, without fields that have their defaults.
+
+    Test data that is not UTF-8 makes its whole line ASCII with escapes.
+    """
+    row = _without_defaults(problem)
+    del row["checker"]
+    if problem.checker != Checker():
+        row["checker"] = {"kind": problem.checker.kind, **_without_defaults(problem.checker)}
+    row["tests"] = [
+        {**_without_defaults(test), "name": test.name, "score": float(test.score)}
+        for test in problem.tests
+    ]
+    # limits are written in any case: defaults may change, a suite must not
+    row |= {"time_limit_ms": problem.time_limit_ms, "memory_limit_kib": problem.memory_limit_kib}
+    try:
+        return json.dumps(row, ensure_ascii=False).encode() + b"\n"
+    except UnicodeEncodeError:
+        return json.dumps(row).encode() + b"\n"
+
+
+def _without_defaults(part: Problem | TestCase | Checker) -> dict[str, Any]:
+    """Fields of a part that differ from their defaults, not descending into them."""
+    defaults = _DEFAULTS[type(part)]
+    return {name: value for name, value in vars(part).items() if value != defaults[name]}
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read ``suite.json``.
+
+    Raises:
+        SuiteError: If it is missing or not of this form.
+    """
+    path = folder / "suite.json"
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise SuiteError(f"{path}: missing; a suite's folder has suite.json in it") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise SuiteError(f"{path}: not JSON ({error})") from error
+    found = manifest.get("format") if isinstance(manifest, dict) else None
+    if found != SUITE_FORMAT:
+        raise SuiteError(f"{path}: 'format' is {found!r}, expected {SUITE_FORMAT!r}")
+    name = manifest.get("name")
+    if not isinstance(name, str) or not name:
+        raise SuiteError(f"{path}: 'name' must be a non-empty string, found {name!r}")
+    digest = manifest.get("digest")
+    if not isinstance(digest, str | None):
+        raise SuiteError(f"{path}: 'digest' must be a string, found {digest!r:.60}")
+    return Manifest(name, digest)
+
+
+def read_problems(folder: Path, limits: DataLimits | None) -> Iterator[Problem]:
+    """Yield the problems of ``problems.jsonl``.
+
+    Raises:
+        SuiteError: If a line is not of this form, or an id stands twice.
+    """
+    path = folder / "problems.jsonl"
+    seen: dict[str, int] = {}
+    try:
+        with path.open(encoding="utf-8", newline="\n") as stream:
+            for line, text in enumerate(stream, start=1):
+                if not text.strip():
+                    continue
+                where = f"{path}, line {line}"
+                problem = _problem(folder, where, json.loads(text), limits)
+                if problem.id in seen:
+                    first = seen[problem.id]
+                    raise SuiteError(f"{where}: id {problem.id!r} stands already in line {first}")
+                seen[problem.id] = line
+                yield problem
+    except FileNotFoundError as error:
+        raise SuiteError(f"{path}: missing ({error})") from error
+    except json.JSONDecodeError as error:
+        raise SuiteError(f"{path}, line {line}: not JSON ({error})") from error
+    except UnicodeDecodeError as error:
+        raise SuiteError(f"{path}: not UTF-8 ({error})") from error
+
+
+def _problem(folder: Path, where: str, row: Any, limits: DataLimits | None) -> Problem:
+    """Build one problem from its row."""
+    values = _checked(where, row, Problem, extra=frozenset({"archive"}))
+    archive = values.pop("archive", None)
+    checker = values.pop("checker", None)
+    if checker is not None:
+        values["checker"] = _build(f"{where}, checker", Checker, checker)
+    if (archive is None) == ("tests" not in values):
+        raise SuiteError(f"{where}: expected either 'tests' or 'archive'")
+    if archive is None:
+        values["tests"] = tuple(
+            _build(f"{where}, test {number}", TestCase, {"name": str(number), **_no_nulls(test)})
+            for number, test in enumerate(values["tests"], start=1)
+        )
+    else:
+        data = load_luogu_data(_inside(folder, where, archive), limits)
+        values["tests"] = data.tests
+        if data.checker is not None:
+            values["checker"] = data.checker
+    try:
+        return Problem(**values)
+    except SuiteError as error:
+        raise SuiteError(f"{where}: {error}") from error
+
+
+def _build(where: str, kind: type[_Part], row: Any) -> _Part:
+    """Build a test case or a checker from an object."""
+    try:
+        return kind(**_checked(where, row, kind))
+    except SuiteError as error:
+        raise SuiteError(f"{where}: {error}") from error
+
+
+def _no_nulls(row: Any) -> Any:
+    """Drop null fields of an object; ``datasets`` fills columns with them."""
+    return {k: v for k, v in row.items() if v is not None} if isinstance(row, dict) else row
+
+
+def _checked(
+    where: str, row: Any, kind: type, extra: frozenset[str] = frozenset()
+) -> dict[str, Any]:
+    """Check names and types of an object's fields against a dataclass."""
+    row = _no_nulls(row)
+    if not isinstance(row, dict):
+        raise SuiteError(f"{where}: expected an object, found {type(row).__name__}")
+    known = {field.name for field in fields(kind)} | extra
+    if unknown := sorted(row.keys() - known):
+        raise SuiteError(f"{where}: unknown fields {unknown}, allowed are {sorted(known)}")
+    needed = {f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING}
+    if missing := sorted(needed - row.keys() - ({"tests"} if "archive" in extra else set())):
+        raise SuiteError(f"{where}: missing fields {missing}")
+    for key, value in row.items():
+        wanted = str if kind is Checker and key == "source" else _TYPES[key]
+        if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
+            raise SuiteError(f"{where}: field {key!r} is {value!r:.60}, expected {wanted}")
+        if isinstance(value, str):
+            _check_encodable(f"{where}: field {key!r}", value)
+    return dict(row)
+
+
+def _check_encodable(where: str, text: str) -> None:
+    """Refuse texts that have no bytes (JSON can spell lone surrogates that mean nothing)."""
+    try:
+        to_bytes(text)
+    except UnicodeEncodeError as error:
+        raise SuiteError(f"{where}: not encodable as UTF-8 ({error.reason})") from error
+
+
+def _inside(folder: Path, where: str, name: str) -> Path:
+    """Resolve an archive's path and hold it inside the suite's folder."""
+    path = (folder / name).resolve()
+    if not path.is_relative_to(folder.resolve()):
+        raise SuiteError(f"{where}: archive {name!r} lies outside of the suite's folder")
+    return path

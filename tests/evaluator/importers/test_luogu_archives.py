@@ -1,0 +1,144 @@
+"""Luogu test data as problems: one archive, or a folder of them, with and without statements."""
+
+import json
+
+import pytest
+
+from evaluator.data_files import DataLimits
+from evaluator.errors import ArchiveError, SuiteError
+from evaluator.importers import luogu_archives
+from evaluator.importers.luogu_archives import read_statements
+
+FILES = {"a1.in": "1\n", "a1.out": " 2\r\n", "a2.in": "2\n", "a2.ans": "3\n"}
+CONFIG = "a1.in: {score: 40, subtaskId: 1, timeLimit: 500}\na2.ans: {subtaskId: 2, memoryLimit: 64}"
+
+
+def make_folder(path, files):
+    path.mkdir(parents=True)
+    for name, data in files.items():
+        (path / name).write_text(data, newline="")
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path, make_zip):
+    """Three problems: a zip with its statement beside, a folder with one inside, one without."""
+    data = tmp_path / "data"
+    make_folder(data / "P2", FILES | {"checker.cpp": "int main(){}", "statement.md": "# P2 乙\n"})
+    make_zip(data / "P1.zip", FILES | {"config.yml": CONFIG})
+    (data / "P1.md").write_text("Solve:\n# P1 甲\n")
+    make_zip(data / "P3.zip", FILES)
+    return data
+
+
+def test_a_folder_of_archives(folder, read):
+    problems, skipped = read(folder)
+    assert list(problems) == ["P1", "P2", "P3"] and not skipped
+    one, two, three = problems.values()
+    assert (one.title, one.prompt, one.source) == ("甲", "Solve:\n# P1 甲\n", "data, P1.zip")
+    assert [(t.name, t.output, t.score, t.subtask) for t in one.tests] == [
+        ("a1", " 2\r\n", 40, 1),
+        ("a2", "3\n", 1, 2),
+    ]
+    assert [one.limits(test) for test in one.tests] == [(500, 131_072), (1000, 64)]
+    assert two.checker.source == "int main(){}" and two.title == "乙"
+    assert three.statement == "" and three.tests == problems["P2"].tests
+
+
+def test_equal_data_of_two_problems_is_no_double(tmp_path, read, make_zip):
+    (tmp_path / "d").mkdir()
+    for name in ("P1", "P2"):
+        make_zip(tmp_path / "d" / f"{name}.zip", FILES)
+    problems, skipped = read(tmp_path / "d")
+    assert list(problems) == ["P1", "P2"] and not skipped
+
+
+def test_one_archive(folder, read):
+    for name, problem_id in (("P1.zip", "P1"), ("P2", "P2")):
+        problems, skipped = read(folder / name)
+        assert list(problems) == [problem_id] and not skipped
+        assert problems[problem_id].title
+
+
+def test_given_statements_come_first(folder, read, write_rows, tmp_path):
+    rows = write_rows({"prompt": "# P1 rows\n"}, {"prompt": "# P1 again\n"}, {"prompt": "none"})
+    given = read_statements(rows)
+    assert given == {"P1": "# P1 rows\n"}
+    problems, _ = read(folder, statements=given)
+    assert [problem.title for problem in problems.values()] == ["rows", "乙", ""]
+    beside = make_folder(tmp_path / "texts", {"P3.md": "# P3 丙", "P2.txt": "# P2 丁", "x.cpp": ""})
+    assert read_statements(beside) == {"P3": "# P3 丙", "P2": "# P2 丁"}
+
+
+def test_bad_statements(tmp_path, write_rows):
+    with pytest.raises(SuiteError, match="no statements"):
+        read_statements(write_rows({"prompt": "no heading"}))
+    with pytest.raises(SuiteError, match="no statements"):
+        read_statements(make_folder(tmp_path / "empty", {}))
+    binary = make_folder(tmp_path / "binary", {})
+    (binary / "P1.md").write_bytes(b"\xff")
+    with pytest.raises(ArchiveError, match="P1.md: cannot be read as UTF-8"):
+        read_statements(binary)
+
+
+def test_what_is_refused_is_listed_and_the_rest_kept(folder, read, make_zip):
+    make_zip(folder / "escape.zip", FILES | {"../x.in": ""})
+    make_zip(folder / "half.zip", {"a.in": ""})
+    make_folder(folder / "zero", FILES | {"config.yml": "a1.in: {timeLimit: 0}"})
+    make_zip(folder / "asks.zip", FILES | {"interactive_lib.cpp": ""})
+    (folder / "torn.zip").write_bytes(b"PK\x03\x04")
+    (folder / "readme.pdf").write_bytes(b"")
+    (folder / "alone.md").write_text("# P7 x")
+    (folder / "link.zip").symlink_to(folder / "P1.zip")
+    problems, skipped = read(folder)
+    assert list(problems) == ["P1", "P2", "P3"]
+    reasons = {s.where: (s.kind, s.reason) for s in skipped}
+    words = {
+        "escape.zip": "would escape",
+        "half.zip": "without an input or without an answer",
+        "zero": "limits must be positive",
+        "torn.zip": "not a readable zip",
+        "readme.pdf": "neither a zip or folder",
+        "alone.md": "neither a zip or folder",
+        "link.zip": "symbolic link",
+    }
+    assert reasons.keys() == words.keys() | {"asks.zip"}
+    assert reasons["asks.zip"][0] == "interactive"
+    assert all(reasons[k][0] == "unreadable" and w in reasons[k][1] for k, w in words.items())
+
+
+def test_one_refused_archive_ends_the_import(tmp_path, read, make_zip):
+    with pytest.raises(ArchiveError, match=r"d\.zip: entry '\.\./x\.in' would escape"):
+        read(make_zip(tmp_path / "d.zip", {"../x.in": ""}))
+    with pytest.raises(ArchiveError, match="more than 3 files"):
+        read(make_zip(tmp_path / "e.zip", FILES), data_limits=DataLimits(entries=3))
+
+
+def test_statements_of_data(tmp_path, read):
+    """Real data judges an answer-only problem; several right outputs still need a checker."""
+    for number, (text, more) in enumerate(
+        [
+            ("本题为提交答案题", {}),
+            ("输出任意一组解", {}),
+            ("输出任意一组解", {"checker.cpp": "x"}),
+            ("这是交互题", {}),
+        ]
+    ):
+        make_folder(tmp_path / "d" / f"P{number}", FILES | {"statement.md": text} | more)
+    problems, skipped = read(tmp_path / "d")
+    assert list(problems) == ["P0", "P2"]
+    assert [(s.id, s.kind) for s in skipped] == [("P1", "special-judge"), ("P3", "interactive")]
+
+
+def test_folders_are_bounded(tmp_path, read, monkeypatch):
+    monkeypatch.setattr(luogu_archives, "MAX_ENTRIES", 5)
+    crowd = make_folder(tmp_path / "crowd", {f"{number}.txt": "" for number in range(6)})
+    with pytest.raises(ArchiveError, match="more than 5 entries"):
+        read(crowd)
+
+
+def test_statements_from_rows_join_data_by_id(folder, read, write_rows):
+    rows = write_rows({"conversations": [{"from": "human", "value": "# P3 from rows"}]})
+    problems, _ = read(folder, statements=read_statements(rows))
+    assert problems["P3"].title == "from rows"
+    assert json.loads(rows.read_text())["conversations"][0]["value"] == problems["P3"].statement

@@ -1,0 +1,96 @@
+"""Upstream's RL data: prompts with test cases."""
+
+import pytest
+
+from evaluator.errors import SuiteError
+from evaluator.problem import TestCase
+
+
+def row(heading="# P1002 [NOIP 2002] 过河卒", cases=(("1\n", "2\n"),), body="x"):
+    cases = [{"input": i, "output": o} for i, o in cases]
+    return {"prompt": f"请解题:\n\n{heading}\n\n{body}", "test_cases": cases}
+
+
+def test_ids_titles_and_prompts(write_rows, read):
+    headings = ("# P1002 [NOIP 2002] 过河卒", "# B2001 入门", "# U12345 团队", "# T7 x")
+    headings += ("# CF1A Theatre Square", "# SP1 TEST", "# UVA100 3n+1", "# AT_abc001_a x", "none")
+    problems, skipped = read(write_rows(*map(row, headings)))
+    ids = ["P1002", "B2001", "U12345", "T7", "CF1A", "SP1", "UVA100", "AT_abc001_a", "9"]
+    assert list(problems) == ids and not skipped
+    first = problems["P1002"]
+    assert first.title == "[NOIP 2002] 过河卒" and first.language == "zh"
+    assert first.statement.startswith("# P1002")
+    assert first.prompt == row()["prompt"]
+    assert first.source == "rows0.jsonl, line 1"
+    assert first.tests == (TestCase("1", "1\n", "2\n"),)
+    # the instructions before the heading are no part of the statement
+    assert problems["CF1A"].language == "en" and "请" not in problems["CF1A"].statement
+
+
+def test_every_byte_of_the_tests_is_kept(write_rows, read):
+    cases = [("  1\r\n\n", " \t2 \r\n\n"), ("", "\n x")]
+    problems, _ = read(write_rows(row(cases=cases)))
+    assert [(t.input, t.output) for t in problems["P1002"].tests] == cases
+
+
+def test_doubles_and_changed_rows(write_rows, read):
+    problems, skipped = read(write_rows(row(), row(), row(cases=[("5", "6")]), row(body="y")))
+    assert list(problems) == ["P1002", "P1002-2", "P1002-3"]
+    assert [(s.where, s.id, s.kind, s.reason) for s in skipped] == [
+        ("line 2", "P1002", "duplicate", "the same as line 1")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("bad", "kind", "reason"),
+    [
+        (row(cases=[]), "no-tests", "no tests"),
+        (row(cases=[("无", "1")]), "answer-only", "input is '无'"),
+        (row(cases=[("1", "1 2\n...\n")]), "elided", "output"),
+        (row(cases=[("1 ... 9", "1")]), "elided", "input"),
+        (row(cases=[("1", "1\n……剩余214组合法解省略")]), "elided", "output"),
+        (row(cases=[("1", " \n")]), "no-output", "no output"),
+        (row(cases=[("1", "很多")]), "prose", "description"),
+        (row(body="这是一道交互题。"), "interactive", "no interactor"),
+        (row(body="输出任意一组解。"), "special-judge", "special judge"),
+    ],
+)
+def test_what_cannot_be_judged_is_listed(write_rows, read, bad, kind, reason):
+    problems, [skipped] = read(write_rows(bad, row("# P1 x")))
+    assert list(problems) == ["P1"]
+    assert (skipped.where, skipped.id, skipped.kind, skipped.test) == (
+        "line 1",
+        "P1002",
+        kind,
+        None,
+    )
+    assert reason in skipped.reason
+
+
+def test_what_can_be_judged_of_a_problem_is_kept(write_rows, read):
+    cases = [("1", "..."), ("2", "..#\n...\n"), ("3", "4")]
+    problems, [skipped] = read(write_rows(row(cases=cases, body="这不是交互题")))
+    assert [test.name for test in problems["P1002"].tests] == ["2", "3"]
+    assert (skipped.id, skipped.test, skipped.kind) == ("P1002", "1", "elided")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('{"prompt": "x", "test_cases": [', "line 1: not JSON"),
+        ("[1]", "line 1: expected a JSON object, found list"),
+        ("[" * 100_000, "line 1: not JSON"),
+        ('{"prompt": "\xff"}', "line 1: not UTF-8"),
+        ('{"x": ' + "9" * 5000 + "}", "line 1: not JSON"),
+        ('{"colour": 1}', r"fields \['colour'\] belong to no known form.*--form"),
+        ('{"test_cases": []}', "'prompt'"),
+        ('{"prompt": "x", "test_cases": {}}', "'test_cases', found dict"),
+        ('{"prompt": "x", "test_cases": [{"input": 1, "output": "2"}]}', "test case 1"),
+        ('{"prompt": "x", "test_cases": ["1"]}', "test case 1"),
+    ],
+)
+def test_bad_lines_are_named(tmp_path, read, text, words):
+    path = tmp_path / "u.jsonl"
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(SuiteError, match=f"u.jsonl, {words}" if "line" in words else words):
+        read(path)
