@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 
 from evaluator.compare import Equivalence, compare_arms, compare_pair, equivalence_verdict
 from evaluator.mcnemar import exact_mcnemar
-from evaluator.tango import Interval, tango_interval
+from evaluator.score_interval import Interval
+from evaluator.tango import tango_interval
 
 
 def arm(passed, total):
