@@ -131,7 +131,7 @@ MECHANISMS: dict[str, Callable[[int, float, float], Floats]] = {
 
 
 def draw(setting: Setting, runs: int, rng: np.random.Generator) -> tuple[Floats, Floats]:
-    """Values that a problem can show, float [2n + 1], and problems by value, float [runs, 2n + 1]."""
+    """Values that a problem can show, [2n + 1], and problems by value, [runs, 2n + 1]."""
     m, flips, difference, n, mechanism = setting
     pmf = MECHANISMS[mechanism](n, (flips + difference) / 2, (flips - difference) / 2)
     values = np.arange(-n, n + 1) / n

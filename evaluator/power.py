@@ -24,6 +24,7 @@ POWER = 0.8
 
 _Z90, _Z95 = normal_quantile(0.90), normal_quantile(0.95)
 _RARE = 1e-9  # tail of the number of flips that is left out at each end
+_SLACK = 3  # flips that the normal approximation may be off, else the search is longer
 _CELLS, _PASSES = 32, 5  # of a search: 32⁻⁵ of its range
 _AT_ONCE = 3_000  # numbers of problems times spread of their flips
 
@@ -67,14 +68,23 @@ def verdict_chances(
 def _most_gained_in_a_match(k: Floats, m: Floats, delta: Floats) -> Floats:
     """Of k flips, how many may be gained (or lost) in a match; fewer than k / 2 where none may.
 
-    T(δ) rises with the gained ones, so halving finds the last below −z.
+    T(δ) rises with the gained ones, so halving finds the last below −z; a normal approximation
+    says near where.
     """
-    low, high = np.broadcast_arrays(np.ceil(k / 2) - 1, k)
-    high = np.minimum(high, m)
+    flips = np.minimum(k, m)
+    fewest, most = np.broadcast_arrays(np.ceil(k / 2) - 1, flips)
+
+    def inside(gained: Floats) -> npt.NDArray[np.bool_]:
+        return score_statistic(delta, gained, flips - gained, m) < -_Z90
+
+    near = np.ceil((k + m * delta - _Z90 * np.sqrt(np.maximum(k, m * delta))) / 2)
+    low, high = np.clip(near - _SLACK, fewest, most), np.clip(near + _SLACK, fewest, most)
+    low = np.where((low > fewest) & ~inside(low), fewest, low)
+    high = np.where((high < most) & inside(high + 1), most, high)
     while np.any(low < high):
         middle = np.ceil((low + high) / 2)
-        inside = score_statistic(delta, middle, np.minimum(k, m) - middle, m) < -_Z90
-        low, high = np.where(inside, middle, low), np.where(inside, high, middle - 1)
+        holds = inside(middle)
+        low, high = np.where(holds, middle, low), np.where(holds, high, middle - 1)
     return np.asarray(low, dtype=np.float64)
 
 
