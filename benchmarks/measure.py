@@ -35,15 +35,22 @@ def alternate(task: str, ways: dict[str, Callable[[], object]], rounds: int) -> 
     return [Row(task, name, statistics.median(s), min(s)) for name, s in seconds.items()]
 
 
-def machine() -> str:
-    """Processor, cores and versions."""
-    model = platform.processor() or platform.machine()
+def processor() -> str:
+    """Name of the processor."""
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):
-            model = line.partition(":")[2].strip()
-            break
+            return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def machine() -> str:
+    """Processor, cores and versions."""
     packages = ("torch", "transformers", "bitsandbytes", "peft")
-    parts = [model, f"{torch.get_num_threads()} threads", f"Python {platform.python_version()}"]
+    parts = [
+        processor(),
+        f"{torch.get_num_threads()} threads",
+        f"Python {platform.python_version()}",
+    ]
     return ", ".join(parts + [f"{name} {version(name)}" for name in packages])
 
 

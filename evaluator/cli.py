@@ -140,6 +140,28 @@ def import_(
 
 
 @app.command()
+def plan(
+    margin: Annotated[float, typer.Option(help="δ of the equivalence test; 0.02 is 2 points.")],
+    flip_rate: Annotated[
+        float, typer.Option(help="Share of samples that flip between equal arms; 0.02 is 2 %.")
+    ],
+    power: Annotated[float, typer.Option(help="Chance of `match` where arms are equal.")] = 0.8,
+    samples: Annotated[int, typer.Option(help="Samples of each problem.")] = 1,
+    correlation: Annotated[
+        float, typer.Option(help="Of the differences of two samples of one problem.")
+    ] = 0.0,
+) -> None:
+    """Say how many problems a run needs, before it is made."""
+    from evaluator.plan import describe_plan, make_plan
+
+    with _errors_explained():
+        made = make_plan(margin, flip_rate, power, samples, correlation)
+        _out.print(_rich_table(made.table))
+        for sentence in describe_plan(made):
+            _out.print(f"• {sentence}", markup=False, highlight=False)
+
+
+@app.command()
 def judge(
     suite: Annotated[
         Path, typer.Option(help="Suite folder, or a file that could be imported as one.")

@@ -14,6 +14,9 @@ A match with the reference says that the adapter's effect was kept only if there
 lose: if the control arm (the base without the adapter) does not ``differ`` from the reference by
 the same rule, every match of the run is *uninformative*.
 
+The interval is Tango's; with several samples of each problem it is the same score interval with
+the problem as the unit (evaluator/score_interval.py), as samples of one problem go together.
+
 Shapes: m problems, n samples of each; ``passes`` is bool [m, n], the same problems in the same
 order and the same noise per sample in each arm.
 """
@@ -26,10 +29,10 @@ import numpy as np
 import numpy.typing as npt
 
 from evaluator.mcnemar import exact_mcnemar, exact_sign_flip
-from evaluator.proportions import design_effect
-from evaluator.tango import Interval, shown_margin, tango_interval
-
-Passes = npt.NDArray[np.bool_]
+from evaluator.power import detectable_difference, provable_margin
+from evaluator.proportions import Passes
+from evaluator.score_interval import Interval, mean_interval
+from evaluator.tango import shown_margin, tango_interval
 
 
 class Equivalence(StrEnum):
@@ -52,11 +55,16 @@ class PairedComparison:
         gained: Samples that only the arm passed.
         lost: Samples that only the reference passed.
         difference: Pass rate of the arm minus that of the reference.
-        interval95: Tango's interval of the difference.
+        flip_rate: Share of the samples that flipped, either way.
+        interval95: Score interval of the difference.
         interval90: The same at the level that the equivalence test uses.
         p_value: Exact McNemar test; with n > 1 the sign-flip test over problems.
         margin: δ.
         shown_margin: Smallest δ that m problems could have shown, without any flip.
+        provable_margin: Smallest δ that such a run shows with a chance of 80 % where the arms are
+            equal but flip at the rate seen; None where m problems are too few.
+        detectable_difference: Smallest true difference that such a run calls ``differ`` with a
+            chance of 80 %, at the rate of flips seen; None likewise.
         verdict: By the rule of this module.
         informative: For a match: whether the control differs from the reference; None where the
             verdict is another one, or there is no control.
@@ -69,11 +77,14 @@ class PairedComparison:
     gained: int
     lost: int
     difference: float
+    flip_rate: float
     interval95: Interval
     interval90: Interval
     p_value: float
     margin: float
     shown_margin: float
+    provable_margin: float | None
+    detectable_difference: float | None
     verdict: Equivalence
     informative: bool | None = None
 
@@ -110,14 +121,14 @@ def compare_pair(
     problems, samples = passes.shape
     differences = passes.astype(np.int64) - reference_passes
     gained, lost = int((differences > 0).sum()), int((differences < 0).sum())
-    effect = design_effect(differences.astype(np.float64))
-    b, c, pairs = gained / effect, lost / effect, passes.size / effect
-    interval95, interval90 = tango_interval(b, c, pairs, 0.95), tango_interval(b, c, pairs, 0.90)
+    interval95, interval90 = (_interval(differences, level) for level in (0.95, 0.90))
     p_value = (
         exact_mcnemar(gained, lost)
         if samples == 1
         else exact_sign_flip(differences.sum(axis=1).tolist())
     )
+    # What the width of the interval depends on; with one sample the rate of flips.
+    mean_square = float((differences.mean(axis=1) ** 2).mean())
     return PairedComparison(
         arm=arm,
         reference=reference,
@@ -126,13 +137,25 @@ def compare_pair(
         gained=gained,
         lost=lost,
         difference=float(differences.mean()),
+        flip_rate=(gained + lost) / differences.size,
         interval95=interval95,
         interval90=interval90,
         p_value=p_value,
         margin=margin,
         shown_margin=shown_margin(problems),
+        provable_margin=provable_margin(problems, mean_square),
+        detectable_difference=detectable_difference(problems, mean_square, margin),
         verdict=equivalence_verdict(interval90, interval95, margin),
     )
+
+
+def _interval(differences: npt.NDArray[np.int64], level: float) -> Interval:
+    """Of the mean of int [m, n] differences, each −1, 0 or 1."""
+    problems, samples = differences.shape
+    if samples == 1:
+        gained, lost = int((differences > 0).sum()), int((differences < 0).sum())
+        return tango_interval(gained, lost, problems, level)
+    return mean_interval(differences.mean(axis=1), (-1.0, 1.0), level)
 
 
 def compare_arms(

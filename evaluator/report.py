@@ -4,12 +4,15 @@ Reads records alone; ``write_results`` can be run again at any time without a mo
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from evaluator.compare import Equivalence, PairedComparison
+from evaluator.latex import latex_table
 from evaluator.records import VerdictRecord, read, replace_file
 from evaluator.run_directory import RunDirectory
+from evaluator.sensitivity_table import noise_flip_rate, sensitivity_table
 from evaluator.summary import RunSummary, summarize
 from evaluator.tables import (
     TextTable,
@@ -18,6 +21,7 @@ from evaluator.tables import (
     groups_frame,
     languages_table,
     p_text,
+    percent,
     points,
     problems_frame,
     verdicts_frame,
@@ -49,11 +53,16 @@ def write_results(directory: RunDirectory) -> Results:
     """
     facts = directory.read_facts()
     summary = summarize(facts, read(directory.verdicts, VerdictRecord.from_row))
-    tables = [arms_table(summary), verdicts_table(summary), languages_table(summary)]
-    shown = tuple(table for table in tables if table is not None)
-    results = Results(summary, shown, describe(summary))
+    tables = {
+        "arms": arms_table(summary),
+        "sensitivity": sensitivity_table(summary),
+        "verdicts": verdicts_table(summary),
+        "languages": languages_table(summary),
+    }
+    shown = {name: table for name, table in tables.items() if table is not None}
+    results = Results(summary, tuple(shown.values()), describe(summary))
     _write_frames(directory, summary)
-    _write_texts(directory, results)
+    _write_texts(directory, results, shown)
     return results
 
 
@@ -69,16 +78,20 @@ def describe(summary: RunSummary) -> tuple[str, ...]:
         return (*sentences, "There is no restored arm, so no arm was compared with it.")
     control = summary.comparison(summary.control) if summary.control else None
     sentences.append(_control_sentence(control))
+    for name in summary.repeats:
+        sentences.append(_repeat_sentence(_compared(summary, name)))
     for pair in summary.comparisons:
-        if pair.arm != summary.control:
-            sentences.append(_pair_sentence(pair))
-    size = summary.comparisons[0] if summary.comparisons else None
-    if size is not None:
-        sentences.append(
-            f"δ = {_plain(size.margin)} points was fixed before the run; {size.problems} problems "
-            f"could have shown a δ of {_plain(size.shown_margin)} points at best."
-        )
+        if pair.arm != summary.control and pair.arm not in summary.repeats:
+            sentences.append(_pair_sentence(pair) + _beside_noise(pair, summary))
+    if summary.comparisons:
+        sentences.append(_sensitivity_sentence(summary.comparisons))
     return tuple(sentences)
+
+
+def _compared(summary: RunSummary, arm: str) -> PairedComparison:
+    pair = summary.comparison(arm)
+    assert pair is not None, f"{arm} is not the reference, so it was compared with it"
+    return pair
 
 
 def _control_sentence(control: PairedComparison | None) -> str:
@@ -97,9 +110,49 @@ def _control_sentence(control: PairedComparison | None) -> str:
             f"The adapter changes the pass rate by {effect}, so a match with "
             f"{control.reference} means that its effect was kept."
         )
+    meaning = f"A match with {control.reference} says nothing here: "
+    if control.verdict is Equivalence.MATCH:
+        return (
+            f"The adapter's effect on the pass rate is surely smaller than the margin: {effect}. "
+            f"{meaning}the base without the adapter matches it too."
+        )
     return (
-        f"No effect of the adapter on the pass rate was detected: {effect}. A match with "
-        f"{control.reference} says nothing here: the base without the adapter is just as close."
+        f"No effect of the adapter on the pass rate was detected: {effect}. "
+        f"{meaning}the base without the adapter is just as close."
+    )
+
+
+def _repeat_sentence(pair: PairedComparison) -> str:
+    floor = (
+        f"Noise floor: {pair.arm} is {pair.reference} once more (A/A) and differs from it by "
+        f"{points(pair.difference)} points (90 % interval {points(pair.interval90.low)} to "
+        f"{points(pair.interval90.high)}), with {percent(pair.flip_rate)} of the samples flipped."
+    )
+    if pair.verdict is Equivalence.MATCH:
+        return floor
+    margin = _plain(pair.margin)
+    if pair.verdict is Equivalence.INCONCLUSIVE:
+        return (
+            f"{floor} Not even this repeat is shown to be equal within ±{margin} points: the run "
+            "is too small, or its draws are not paired."
+        )
+    return (
+        f"{floor} A repeat that differs happens by chance in 5 % of runs; otherwise something "
+        "besides the model has changed between the two."
+    )
+
+
+def _beside_noise(pair: PairedComparison, summary: RunSummary) -> str:
+    """How an arm's distance from the reference compares with the reference's from itself."""
+    floor = noise_flip_rate(summary)
+    if floor is None:
+        return ""
+    noise = _compared(summary, summary.repeats[0])
+    within = noise.interval95.low <= pair.difference <= noise.interval95.high
+    return (
+        f" It flips {percent(pair.flip_rate)} of the samples where the A/A repeat flips "
+        f"{percent(floor)}, and its difference lies {'within' if within else 'outside'} the "
+        f"repeat's 95 % interval."
     )
 
 
@@ -125,6 +178,24 @@ def _pair_sentence(pair: PairedComparison) -> str:
     return f"{pair.arm} matches {pair.reference} within ±{margin} points: {numbers}.{meaning}"
 
 
+def _sensitivity_sentence(pairs: tuple[PairedComparison, ...]) -> str:
+    """What the run could have seen, in the arm that flipped most."""
+    size = pairs[0]
+    text = (
+        f"δ = {_plain(size.margin)} points was fixed before the run; {size.problems} problems "
+        f"could have shown a δ of {_plain(size.shown_margin)} points at best."
+    )
+    worst = max(pairs, key=lambda pair: pair.flip_rate)
+    if worst.provable_margin is None or worst.detectable_difference is None:
+        return text
+    return (
+        f"{text} With as many flips as {worst.arm} has ({percent(worst.flip_rate)} of the "
+        f"samples), 80 % of such runs would show equal arms to match at δ = "
+        f"{_plain(worst.provable_margin)} points, and would see a true difference of "
+        f"{_plain(worst.detectable_difference)} points."
+    )
+
+
 def _plain(proportion: float) -> str:
     return f"{100 * proportion:.1f}"
 
@@ -143,14 +214,18 @@ def _write_frames(directory: RunDirectory, summary: RunSummary) -> None:
     replace_file(directory.path / "comparison.json", text.encode() + b"\n")
 
 
-def _write_texts(directory: RunDirectory, results: Results) -> None:
+def _write_texts(
+    directory: RunDirectory, results: Results, tables: Mapping[str, TextTable]
+) -> None:
     made_by = _made_by(directory)
-    for name, table in zip(("arms", "verdicts", "languages"), results.tables, strict=False):
-        replace_file(directory.tables / f"{name}.md", f"{table.markdown()}\n{made_by}".encode())
+    for name, table in tables.items():
+        stem = directory.tables / name
+        replace_file(stem.with_suffix(".md"), f"{table.markdown()}\n{made_by}".encode())
+        replace_file(stem.with_suffix(".tex"), latex_table(table, name, made_by).encode())
     findings = "\n".join(f"- {sentence}" for sentence in results.sentences)
-    tables = "\n".join(table.markdown() for table in results.tables)
+    shown = "\n".join(table.markdown() for table in results.tables)
     name = results.summary.facts.config["name"]
-    text = f"# {name}\n\n{tables}\n## What this means\n\n{findings}\n\n{made_by}"
+    text = f"# {name}\n\n{shown}\n## What this means\n\n{findings}\n\n{made_by}"
     replace_file(directory.path / "report.md", text.encode())
 
 

@@ -13,10 +13,10 @@ import numpy.typing as npt
 
 from evaluator.compare import PairedComparison, compare_arms
 from evaluator.errors import RecordsError
-from evaluator.proportions import pass_at_k, pass_rate_interval
+from evaluator.proportions import pass_at_k, pass_at_k_interval
 from evaluator.records import Key, VerdictRecord
 from evaluator.run_directory import ArmFacts, ProblemFacts, RunFacts
-from evaluator.tango import Interval
+from evaluator.score_interval import Interval
 
 VERDICTS = ("AC", "PC", "WA", "RE", "TLE", "MLE", "OLE", "CE", "UKE")
 
@@ -28,8 +28,9 @@ class ArmSummary:
     Attributes:
         facts: Name, kind, digest, size, fidelity.
         passes: bool [m, n]: all tests of the program are AC.
-        interval: 95 % interval of the pass rate.
+        interval: 95 % interval of the pass rate, problems as units.
         pass_at: Unbiased pass@k by k.
+        pass_at_interval: 95 % interval of each.
         compile_rate: Share of completions that gave a program that compiled.
         no_code_rate: Share without a program.
         mean_score: 0 … 100.
@@ -40,6 +41,7 @@ class ArmSummary:
     passes: npt.NDArray[np.bool_]
     interval: Interval
     pass_at: Mapping[int, float]
+    pass_at_interval: Mapping[int, Interval]
     compile_rate: float
     no_code_rate: float
     mean_score: float
@@ -63,6 +65,7 @@ class RunSummary:
         comparisons: Each other arm against the reference; empty without a restored arm.
         reference: Name of the reference.
         control: Name of the base arm.
+        repeats: Names of the A/A arms: the reference's model and artifact once more.
     """
 
     facts: RunFacts
@@ -72,6 +75,7 @@ class RunSummary:
     comparisons: tuple[PairedComparison, ...]
     reference: str | None
     control: str | None
+    repeats: tuple[str, ...]
 
     def comparison(self, arm: str) -> PairedComparison | None:
         """The arm's comparison with the reference."""
@@ -95,6 +99,7 @@ def summarize(facts: RunFacts, verdicts: Mapping[Key, VerdictRecord]) -> RunSumm
         raise RecordsError("the judge failed on every problem (UKE): there is nothing to compare")
     arms = tuple(_summarize_arm(arm, facts, problems, verdicts) for arm in facts.arms)
     reference = next((arm.name for arm in facts.arms if arm.kind == "restored"), None)
+    repeats = _repeats(facts, reference)
     control = next((arm.name for arm in facts.arms if arm.kind == "base"), None)
     passes = {arm.facts.name: arm.passes for arm in arms}
     margin = float(facts.config["equivalence"]["margin"])
@@ -106,7 +111,23 @@ def summarize(facts: RunFacts, verdicts: Mapping[Key, VerdictRecord]) -> RunSumm
         comparisons=compare_arms(passes, reference, control, margin) if reference else (),
         reference=reference,
         control=control,
+        repeats=repeats,
     )
+
+
+def _repeats(facts: RunFacts, reference: str | None) -> tuple[str, ...]:
+    """Arms that are the reference once more; only the seed of their decoding may differ."""
+    configured = {
+        arm["name"]: {key: value for key, value in arm.items() if key not in ("name", "seed")}
+        for arm in facts.config.get("arms", ())
+    }
+
+    def identity(arm: ArmFacts) -> tuple[object, ...]:
+        return arm.kind, arm.digest, arm.artifact_digest, configured.get(arm.name)
+
+    wanted = [identity(arm) for arm in facts.arms if arm.name == reference]
+    same = [arm.name for arm in facts.arms if identity(arm) in wanted]
+    return tuple(name for name in same if name != reference)
 
 
 def _check_complete(facts: RunFacts, verdicts: Mapping[Key, VerdictRecord]) -> None:
@@ -136,11 +157,13 @@ def _summarize_arm(
     passes = np.array([[record.verdict == "AC" for record in row] for row in grid])
     every = Counter(record.verdict for record in verdicts.values() if record.arm == arm.name)
     compiled = [r.code_sha256 is not None and r.verdict != "CE" for r in records]
+    intervals = {k: pass_at_k_interval(passes, k) for k in _ks(facts.samples)}
     return ArmSummary(
         facts=arm,
         passes=passes,
-        interval=pass_rate_interval(passes),
-        pass_at={k: pass_at_k(passes, k) for k in _ks(facts.samples)},
+        interval=intervals[1],
+        pass_at={k: pass_at_k(passes, k) for k in intervals},
+        pass_at_interval=intervals,
         compile_rate=float(np.mean(compiled)),
         no_code_rate=float(np.mean([record.code_sha256 is None for record in records])),
         mean_score=float(np.mean([record.score for record in records])),

@@ -180,12 +180,15 @@ def _arm_row(arm: ArmSummary, summary: RunSummary) -> dict[str, object]:
         "pass_rate_low95": arm.interval.low,
         "pass_rate_high95": arm.interval.high,
         **{f"pass_at_{k}": value for k, value in arm.pass_at.items()},
+        **{f"pass_at_{k}_low95": i.low for k, i in arm.pass_at_interval.items() if k > 1},
+        **{f"pass_at_{k}_high95": i.high for k, i in arm.pass_at_interval.items() if k > 1},
         "compile_rate": arm.compile_rate,
         "no_code_rate": arm.no_code_rate,
         "mean_score": arm.mean_score,
         "reference": pair and pair.reference,
         "gained": pair and pair.gained,
         "lost": pair and pair.lost,
+        "flip_rate": pair and pair.flip_rate,
         "difference": pair and pair.difference,
         "difference_low95": pair and pair.interval95.low,
         "difference_high95": pair and pair.interval95.high,
@@ -193,6 +196,9 @@ def _arm_row(arm: ArmSummary, summary: RunSummary) -> dict[str, object]:
         "difference_high90": pair and pair.interval90.high,
         "p_value": pair and pair.p_value,
         "margin": pair and pair.margin,
+        "shown_margin": pair and pair.shown_margin,
+        "provable_margin": pair and pair.provable_margin,
+        "detectable_difference": pair and pair.detectable_difference,
         "verdict": str(pair.verdict) if pair else None,
         "informative": pair.informative if pair else None,
         "weight_bytes": facts.weight_bytes,
@@ -210,7 +216,7 @@ def _arm_cells(arm: ArmSummary, summary: RunSummary) -> tuple[str, ...]:
             f"+{pair.gained} / −{pair.lost}",
             f"{points(pair.difference)} [{low}, {high}]",
             p_text(pair.p_value),
-            "control" if facts.name == summary.control else verdict_text(pair),
+            _verdict_cell(pair, summary),
         )
     else:
         compared = ("", "", "", "reference" if facts.name == summary.reference else "")
@@ -228,6 +234,13 @@ def _arm_cells(arm: ArmSummary, summary: RunSummary) -> tuple[str, ...]:
         "" if facts.capture is None else f"{facts.capture:.3f}",
         "" if facts.residual is None else f"{facts.residual:.3f}",
     )
+
+
+def _verdict_cell(pair: PairedComparison, summary: RunSummary) -> str:
+    """The control is no candidate, and a repeat of the reference shows the noise."""
+    if pair.arm == summary.control:
+        return "control"
+    return f"A/A: {pair.verdict}" if pair.arm in summary.repeats else verdict_text(pair)
 
 
 def size_text(size: int) -> str:

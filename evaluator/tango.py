@@ -10,29 +10,16 @@ first arm alone and c by the second alone; λ = P(first alone) − P(second alon
     A = 2n,  B = −b − c + (2n − b + c) λ,  C = −c λ (1 − λ)
 
 It needs no correction for small counts and is valid with b = c = 0, where its limits are
-±z² / (n + z²). The counts need not be whole: clustered data enter as effective counts (Rao and
-Scott: "A simple method for the analysis of clustered binary data", Biometrics 48, 1992).
+±z² / (n + z²).
 """
 
-import math
-from dataclasses import dataclass
+import numpy as np
+import numpy.typing as npt
 
-from scipy.optimize import brentq
-from scipy.stats import norm
-
-_TOLERANCE = 1e-12
+from evaluator.score_interval import Floats, Interval, invert, normal_quantile
 
 
-@dataclass(frozen=True)
-class Interval:
-    """A confidence interval; ``low ≤ high``, both as proportions."""
-
-    low: float
-    high: float
-    level: float
-
-
-def tango_interval(b: float, c: float, n: float, level: float = 0.95) -> Interval:
+def tango_interval(b: int, c: int, n: int, level: float = 0.95) -> Interval:
     """Score interval of P(first alone) − P(second alone).
 
     Args:
@@ -48,46 +35,32 @@ def tango_interval(b: float, c: float, n: float, level: float = 0.95) -> Interva
     >>> round(interval.low, 3), round(interval.high, 3)
     (-0.517, -0.026)
     """
-    if not (b >= 0 and c >= 0 and n > 0 and b + c <= n * (1 + 1e-9)):
+    if not (b >= 0 and c >= 0 and n > 0 and b + c <= n):
         raise ValueError(f"expected b, c ≥ 0 and b + c ≤ n > 0, found b={b}, c={c}, n={n}")
-    if not 0 < level < 1:
-        raise ValueError(f"expected a level between 0 and 1, found {level}")
-    z = float(norm.ppf(0.5 + level / 2))
-    return Interval(-_upper_limit(c, b, n, z), _upper_limit(b, c, n, z), level)
+    return invert(lambda x: score_statistic(x, b, c, n), (b - c) / n, (-1.0, 1.0), level)
 
 
-def shown_margin(n: float, level: float = 0.90) -> float:
+def shown_margin(n: int, level: float = 0.90) -> float:
     """The smallest equivalence margin that n pairs without any flip can show.
 
     >>> round(shown_margin(133), 3)
     0.02
     """
-    z = float(norm.ppf(0.5 + level / 2))
+    z = normal_quantile(level)
     return z * z / (n + z * z)
 
 
-def score_statistic(difference: float, b: float, c: float, n: float) -> float:
-    """T(λ) of the module's docstring, at λ = ``difference`` inside (−1, 1)."""
-    spread = difference * (1 - difference)
-    half_a, minus_b = 2 * n, b + c - (2 * n - b + c) * difference
-    root = math.sqrt(max(0.0, minus_b**2 + 4 * half_a * c * spread))
-    q = (root + minus_b) / (2 * half_a)
+def score_statistic(
+    difference: npt.ArrayLike, b: npt.ArrayLike, c: npt.ArrayLike, n: npt.ArrayLike
+) -> Floats:
+    """T(λ) of the module's docstring at λ = ``difference``; arguments broadcast."""
+    x, b, c, n = (np.asarray(value, dtype=np.float64) for value in (difference, b, c, n))
+    spread = x * (1 - x)
+    minus_b = b + c - (2 * n - b + c) * x
+    q = (np.sqrt(np.maximum(0, minus_b**2 + 8 * n * c * spread)) + minus_b) / (4 * n)
     variance = n * (2 * q + spread)
-    distance = b - c - n * difference
-    if variance <= 0:  # λ = 0 without a flip, or a rounding away from it
-        return 0.0 if distance == 0 else math.copysign(math.inf, distance)
-    return distance / math.sqrt(variance)
-
-
-def _upper_limit(b: float, c: float, n: float, z: float) -> float:
-    """The λ above the estimate at which T falls to −z."""
-    estimate = (b - c) / n
-    highest = 1 - _TOLERANCE
-    if estimate >= highest:
-        return 1.0
-    if score_statistic(highest, b, c, n) > -z:
-        return 1.0
-    root = brentq(
-        lambda x: max(score_statistic(x, b, c, n), -1e6) + z, estimate, highest, xtol=_TOLERANCE
-    )
-    return float(root)
+    distance = b - c - n * x
+    # No variance: λ = 0 without a flip, λ = ±1 with nothing else, or a rounding away from them.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        sure = np.where(distance == 0, 0.0, np.copysign(np.inf, distance))
+        return np.where(variance > 0, distance / np.sqrt(variance), sure)

@@ -1,6 +1,7 @@
-"""McNemar, sign flips, Wilson, pass@k and clustering."""
+"""McNemar, sign flips, pass@k and clustering."""
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -9,7 +10,8 @@ from hypothesis import strategies as st
 from scipy.stats import binom, norm
 
 from evaluator.mcnemar import exact_mcnemar, exact_sign_flip
-from evaluator.proportions import design_effect, pass_at_k, pass_rate_interval, wilson_interval
+from evaluator.proportions import pass_at_k, pass_at_k_interval, problem_pass_at_k
+from evaluator.score_interval import mean_statistic
 
 
 def test_mcnemar_published_value():
@@ -43,15 +45,6 @@ def test_sign_flip_against_all_patterns(differences):
     )
 
 
-def test_wilson_limits_are_roots_of_the_score_test():
-    z = norm.ppf(0.975)
-    for successes, trials in ((0, 10), (3, 10), (10, 10), (47, 96)):
-        interval = wilson_interval(successes, trials)
-        for limit in (interval.low, interval.high):
-            gap = successes / trials - limit
-            assert gap**2 == pytest.approx(z**2 * limit * (1 - limit) / trials, abs=1e-12)
-
-
 @settings(deadline=None)
 @given(st.integers(1, 8), st.data())
 def test_pass_at_k_is_the_mean_over_all_draws(samples, data):
@@ -67,31 +60,50 @@ def test_pass_at_k_refuses_more_draws_than_samples():
         pass_at_k(np.zeros((2, 3), dtype=bool), 4)
 
 
-def test_design_effect_of_copies_and_of_independent_samples():
+@pytest.mark.parametrize(
+    ("passed", "samples", "k", "expected"),
+    [
+        (3, 10, 1, 0.3),
+        (3, 10, 5, 1 - 21 / 252),  # C(7, 5) / C(10, 5)
+        (3, 10, 8, 1.0),  # fewer failures than draws
+        (0, 10, 10, 0.0),
+        (1, 200, 100, 0.5),
+        (50, 100, 2, 1 - 1225 / 4950),
+    ],
+)
+def test_pass_at_k_known_answers(passed, samples, k, expected):
+    passes = np.arange(samples)[None, :] < passed
+    assert pass_at_k(passes, k) == pytest.approx(expected, abs=1e-12)
+
+
+def test_pass_at_k_is_unbiased():
+    """Over the draws of c its mean is the chance that one of k passes, which plugging in is not."""
+    chance, samples, k = 0.2, 6, 3
+    counts = np.arange(samples + 1)
+    weights = binom.pmf(counts, samples, chance)
+    estimates = [pass_at_k(np.arange(samples)[None, :] < c, k) for c in counts]
+    assert weights @ estimates == pytest.approx(1 - (1 - chance) ** k)
+    plugged = 1 - (1 - counts / samples) ** k
+    assert weights @ plugged < 1 - (1 - chance) ** k - 0.02
+
+
+def test_copies_of_a_sample_are_worth_one():
     rng = np.random.default_rng(1)
-    independent = (rng.random((2000, 4)) < 0.5).astype(float)
-    copies = np.repeat(independent[:, :1], 4, axis=1)
-    assert design_effect(copies) == pytest.approx(4, abs=0.01)
-    assert design_effect(independent) == pytest.approx(1, abs=0.1)
-    assert design_effect(independent[:, :1]) == 1
+    one = rng.random((90, 1)) < 0.4
+    alone, copied = (pass_at_k_interval(p, 1) for p in (one, np.repeat(one, 8, axis=1)))
+    assert (alone.low, alone.high) == pytest.approx((copied.low, copied.high), abs=1e-9)
+    independent = pass_at_k_interval(rng.random((90, 8)) < 0.4, 1)
+    assert independent.high - independent.low < 0.5 * (alone.high - alone.low)
 
 
-def test_design_effect_takes_the_worst_case_where_it_cannot_be_estimated():
-    values = np.zeros((100, 4))
-    assert design_effect(values) == 4
-    values[:9, 0] = 1
-    assert design_effect(values) == 4
-    values[:30, 0] = 1
-    assert design_effect(values) == 1
-
-
-@pytest.mark.parametrize("samples", [1, 4])
-def test_pass_rate_interval_covers_with_clusters(samples):
+@pytest.mark.parametrize("k", [1, 4])
+def test_pass_at_k_interval_covers_with_clusters(k):
     """Problems differ in how hard they are, so the samples of one problem go together."""
     rng = np.random.default_rng(3)
-    held = 0
-    for _ in range(600):
-        chance = rng.beta(0.5, 0.7, size=(120, 1))
-        interval = pass_rate_interval(rng.random((120, samples)) < chance)
-        held += interval.low <= 0.5 / 1.2 <= interval.high
-    assert 0.92 <= held / 600 <= 0.98
+    samples, runs, a, b = 4, 4000, 0.5, 0.7
+    truth = 1 - math.prod((b + i) / (a + b + i) for i in range(k))
+    passed = rng.binomial(samples, rng.beta(a, b, size=(runs, 120)))
+    counts = np.stack([(passed == c).sum(axis=1) for c in range(samples + 1)], axis=1)
+    estimates = problem_pass_at_k(np.arange(samples) < np.arange(samples + 1)[:, None], k)
+    statistic = mean_statistic(np.array([truth]), estimates, counts.astype(float), (0.0, 1.0))
+    assert 0.94 <= np.mean(np.abs(statistic) <= norm.ppf(0.975)) <= 0.96

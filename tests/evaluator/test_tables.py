@@ -10,6 +10,7 @@ from evaluator.errors import RecordsError
 from evaluator.records import VerdictRecord, append
 from evaluator.report import describe, write_results
 from evaluator.run_directory import ArmFacts, ProblemFacts, RunDirectory, RunFacts
+from evaluator.sensitivity_table import sensitivity_table
 from evaluator.summary import summarize
 from evaluator.tables import TextTable, arms_frame, arms_table, groups_frame, verdicts_table
 
@@ -181,6 +182,72 @@ def test_sentences_where_no_effect_was_detected():
     assert table.rows[2][table.header.index("verdict")] == "match (uninformative)"
 
 
+def test_an_effect_below_the_margin_makes_a_match_uninformative():
+    run = facts(margin=0.4)
+    text = "\n".join(describe(summarize(run, records(run))))
+    assert "effect on the pass rate is surely smaller than the margin: +30.0 points" in text
+    assert "nf4 matches restored" in text
+    assert "This match is uninformative" in text
+
+
+REPEATED = {"restored": "restored", "again": "restored", "base": "base", "nf4": "merged"}
+
+
+def noisy(one):
+    """The repeat flips 10 problems each way, nf4 2 and 1."""
+    i = int(one.problem[1:])
+    gains, losses = {"again": (10, 10), "nf4": (2, 1)}.get(one.arm, (0, 0))
+    if i < losses:
+        return dataclasses.replace(one, verdict="WA")
+    return dataclasses.replace(one, verdict="AC") if 120 <= i < 120 + gains else one
+
+
+def test_a_repeat_of_the_reference_is_the_noise_floor():
+    run = facts(kinds=REPEATED)
+    summary = summarize(run, records(run, noisy))
+    assert summary.repeats == ("again",)
+    text = "\n".join(describe(summary))
+    assert "Noise floor: again is restored once more (A/A)" in text
+    assert "10.0 % of the samples flipped" in text
+    assert "It flips 1.5 % of the samples where the A/A repeat flips 10.0 %" in text
+    assert "within the repeat's 95 % interval" in text
+    assert "again matches" not in text
+    table = arms_table(summary)
+    assert table.rows[1][table.header.index("verdict")] == "A/A: match"
+    shown = sensitivity_table(summary)
+    assert {len(row) for row in shown.rows} == {len(shown.header)}
+    assert [row[2] for row in shown.rows] == ["1.00", "3.00", "0.15"]
+
+
+def test_another_artifact_or_formula_is_no_repeat():
+    run = facts(kinds=REPEATED)
+    other = dataclasses.replace(run.arms[1], artifact_digest="5" * 64)
+    changed = dataclasses.replace(run, arms=(run.arms[0], other, *run.arms[2:]))
+    assert summarize(changed, records(changed)).repeats == ()
+    arms = [
+        {"name": "restored", "seed": None, "formula": "full"},
+        {"name": "again", "seed": 7, "formula": "full"},
+    ]
+    seeded = dataclasses.replace(run, config={**run.config, "arms": arms})
+    assert summarize(seeded, records(seeded)).repeats == ("again",)
+    arms[1]["formula"] = "diagonal"
+    assert summarize(seeded, records(seeded)).repeats == ()
+
+
+def test_without_a_repeat_flips_stand_alone():
+    run = facts()
+    table = sensitivity_table(summarize(run, records(run)))
+    assert table.header[1:3] == ("flips", "δ")
+    assert dict(zip(table.header, table.rows[1], strict=True)) == {
+        "arm": "nf4",
+        "flips": "0.0 %",
+        "δ": "5.0",
+        "δ without flips": "1.3",
+        "δ at 80 %": "1.3",
+        "difference at 80 %": table.rows[1][-1],
+    }
+
+
 @pytest.mark.parametrize("kinds", [{"restored": "restored", "nf4": "merged"}, {"nf4": "merged"}])
 def test_sentences_without_control_or_reference(kinds):
     run = facts(kinds=kinds)
@@ -202,10 +269,11 @@ def test_files_of_a_run(tmp_path):
     assert {p.name for p in directory.tables.iterdir()} == {
         f"{name}.{kind}"
         for name, kinds in (
-            ("arms", ("csv", "parquet", "md")),
-            ("verdicts", ("csv", "parquet", "md")),
+            ("arms", ("csv", "parquet", "md", "tex")),
+            ("verdicts", ("csv", "parquet", "md", "tex")),
             ("groups", ("csv", "parquet")),
-            ("languages", ("md",)),
+            ("languages", ("md", "tex")),
+            ("sensitivity", ("md", "tex")),
         )
         for kind in kinds
     }
@@ -216,6 +284,9 @@ def test_files_of_a_run(tmp_path):
     assert problems["passed_restored"].sum() == 120
     comparisons = json.loads((tmp_path / "comparison.json").read_text())["comparisons"]
     assert [c["verdict"] for c in comparisons] == ["differ", "match", "differ"]
+    assert comparisons[1]["provable_margin"] == pytest.approx(0.0133, abs=1e-4)
+    assert comparisons[1]["detectable_difference"] > 0.01
+    assert "Made by `tinylora-eval x`" in (directory.tables / "arms.tex").read_text()
     for path in (directory.tables / "arms.md", tmp_path / "report.md"):
         assert "Made by `tinylora-eval x` with torch 9.9" in path.read_text()
     assert all(sentence in (tmp_path / "report.md").read_text() for sentence in results.sentences)
@@ -227,7 +298,7 @@ def test_a_suite_without_languages_or_families(tmp_path):
     run, directory = dataclasses.replace(run, problems=bare), RunDirectory(tmp_path)
     directory.begin(run, "", overwrite=False)
     append(directory.verdicts, list(records(run).values()))
-    assert len(write_results(directory).tables) == 2
+    assert len(write_results(directory).tables) == 3
 
 
 def test_a_directory_that_is_no_run(tmp_path):

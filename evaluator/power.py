@@ -1,0 +1,172 @@
+"""What verdict a run can be expected to give: exact chances, by enumeration of its flips.
+
+Model: of m problems each flips with chance ψ, and gains with (ψ + d) / 2, loses with (ψ − d) / 2,
+where d is the true difference. k problems flip, b of them gain, and the verdict follows from
+(b, k − b, m) by the rule of evaluator/compare.py, so its chance is a sum over k of a binomial
+probability times a binomial tail.
+
+With n samples a problem, ψ is the mean square over problems of the mean difference, which is what
+the width of the interval depends on: ψ(1 + (n − 1)ρ) / n for samples that flip at a rate ψ and
+whose differences correlate by ρ within a problem. Tests hold the chances against simulated runs.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import binom
+
+from evaluator.score_interval import Floats, normal_quantile
+from evaluator.tango import score_statistic
+
+POWER = 0.8
+
+_Z90, _Z95 = normal_quantile(0.90), normal_quantile(0.95)
+_RARE = 1e-9  # tail of the number of flips that is left out at each end
+_SLACK = 3  # flips that the normal approximation may be off, else the search is longer
+_CELLS, _PASSES = 32, 5  # of a search: 32⁻⁵ of its range
+_AT_ONCE = 3_000  # numbers of problems times spread of their flips
+
+
+class Chances(NamedTuple):
+    """Of each verdict; float [r]. The rest is ``inconclusive``."""
+
+    match: Floats
+    differ: Floats
+
+
+def verdict_chances(
+    problems: npt.ArrayLike,
+    flip_rate: npt.ArrayLike,
+    difference: npt.ArrayLike,
+    margin: npt.ArrayLike,
+) -> Chances:
+    """Chances of ``match`` and ``differ``, exactly under the model above.
+
+    Args:
+        problems: m; the arguments broadcast to [r].
+        flip_rate: ψ, at least |difference|.
+        difference: d.
+        margin: δ.
+    """
+    given = (problems, flip_rate, difference, margin)
+    rows = np.broadcast_arrays(*(np.atleast_1d(np.asarray(x, dtype=np.float64)) for x in given))
+    m, psi, d, delta = (row[:, None] for row in rows)
+    fewest, most = binom.ppf(_RARE, m, psi).min(), binom.isf(_RARE, m, psi).max()
+    k = np.arange(fewest, most + 1)[None, :]
+    weight = binom.pmf(k, m, psi)
+    gain = np.where(psi > 0, (1 + d / np.where(psi > 0, psi, 1)) / 2, 0.5)
+    within = _most_gained_in_a_match(k, m, delta)
+    match = binom.cdf(within, k, gain) - binom.cdf(k - within - 1, k, gain)
+    # Tango's 95 % interval excludes 0 where |b − c| / √(b + c) > z.
+    excluding = np.maximum(within, np.floor((k + _Z95 * np.sqrt(k)) / 2))
+    differ = binom.sf(excluding, k, gain) + binom.cdf(k - excluding - 1, k, gain)
+    return Chances((weight * np.maximum(match, 0)).sum(axis=1), (weight * differ).sum(axis=1))
+
+
+def _most_gained_in_a_match(k: Floats, m: Floats, delta: Floats) -> Floats:
+    """Of k flips, how many may be gained (or lost) in a match; fewer than k / 2 where none may.
+
+    T(δ) rises with the gained ones, so halving finds the last below −z; a normal approximation
+    says near where.
+    """
+    flips = np.minimum(k, m)
+    fewest, most = np.broadcast_arrays(np.ceil(k / 2) - 1, flips)
+
+    def inside(gained: Floats) -> npt.NDArray[np.bool_]:
+        return score_statistic(delta, gained, flips - gained, m) < -_Z90
+
+    near = np.ceil((k + m * delta - _Z90 * np.sqrt(np.maximum(k, m * delta))) / 2)
+    low, high = np.clip(near - _SLACK, fewest, most), np.clip(near + _SLACK, fewest, most)
+    low = np.where((low > fewest) & ~inside(low), fewest, low)
+    high = np.where((high < most) & inside(high + 1), most, high)
+    while np.any(low < high):
+        middle = np.ceil((low + high) / 2)
+        holds = inside(middle)
+        low, high = np.where(holds, middle, low), np.where(holds, high, middle - 1)
+    return np.asarray(low, dtype=np.float64)
+
+
+def provable_margin(problems: int, flip_rate: float, power: float = POWER) -> float | None:
+    """The smallest δ at which equal arms are called a match with the chance ``power``.
+
+    Without flips it is ``tango.shown_margin``.
+
+    Returns:
+        δ, or None where m problems are too few for any.
+
+    >>> round(provable_margin(133, 0.0), 4), round(provable_margin(1000, 0.02), 4)
+    (0.0199, 0.0132)
+    """
+    return _least(lambda x: verdict_chances(problems, flip_rate, 0.0, x).match >= power)
+
+
+def detectable_difference(
+    problems: int, flip_rate: float, margin: float, power: float = POWER
+) -> float | None:
+    """The smallest true difference that is called ``differ`` with the chance ``power``.
+
+    A difference of more than the flip rate makes as many flips as it needs, all one way.
+
+    Returns:
+        The difference, or None where m problems are too few for any.
+    """
+
+    def seen(difference: Floats) -> npt.NDArray[np.bool_]:
+        flips = np.maximum(flip_rate, difference)
+        return verdict_chances(problems, flips, difference, margin).differ >= power
+
+    return _least(seen)
+
+
+def _least(holds: Callable[[Floats], npt.NDArray[np.bool_]]) -> float | None:
+    """The least x in (0, 1) from which on the condition holds, or None."""
+    low, high = 0.0, 1.0
+    for _ in range(_PASSES):
+        grid = np.linspace(low, high, _CELLS + 1)[1:]
+        if high == 1.0:
+            grid = grid[:-1]  # T is not defined at 1
+        failing = np.flatnonzero(~holds(grid))
+        if failing.size:
+            low = float(grid[failing[-1]])
+        if low == grid[-1]:
+            return None if high == 1.0 else high
+        high = float(grid[failing[-1] + 1]) if failing.size else float(grid[0])
+    return high
+
+
+def problems_needed(margin: float, flip_rate: float, power: float = POWER) -> int:
+    """How many problems it takes for equal arms to be called a match with the chance ``power``.
+
+    Flips are whole, so the chance has teeth as problems are added: the answer is the number from
+    which on it stays at ``power`` or above, sought around what the normal approximation says.
+    Where flips are many the teeth are flat, and only some of the numbers are looked at.
+
+    Args:
+        margin: δ, in (0, 1).
+        flip_rate: ψ, in [0, 1].
+        power: In (0, 1).
+
+    >>> [problems_needed(margin, 0.0) for margin in (0.02, 0.01, 0.005)]
+    [133, 268, 539]
+    """
+    least = int(_Z90**2 * (1 - margin) / margin)  # one fewer than it takes without flips
+    normal = flip_rate * ((_Z90 + normal_quantile(power)) / margin) ** 2
+    low = max(least, int(normal - 2 / margin))
+    high = max(least, int(normal)) + int(4 / margin)
+    looked_at = int(np.clip(_AT_ONCE / (1 + np.sqrt(flip_rate * high)), _CELLS, 16 * _CELLS))
+    while True:
+        step = max(1, (high - low) // looked_at)
+        tried = np.arange(low, high + step, step)
+        failing = np.flatnonzero(verdict_chances(tried, flip_rate, 0.0, margin).match < power)
+        if failing.size == 0:  # never at ``least``
+            low, high = max(least, low - int(8 / margin)), low
+            continue
+        last = int(tried[failing[-1]])
+        if last == tried[-1]:
+            low, high = high, 2 * high
+        elif step == 1:
+            return last + 1
+        else:
+            low, high = last, last + 4 * step

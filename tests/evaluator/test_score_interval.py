@@ -1,0 +1,107 @@
+"""The interval of a bounded mean against Wilson's, Tango's, brute force, and its own promises."""
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from scipy.optimize import minimize
+from scipy.stats import norm
+
+from evaluator.score_interval import Interval, invert, mean_interval, mean_statistic
+from evaluator.tango import score_statistic
+
+values_of = st.lists(st.integers(-4, 4), min_size=2, max_size=60).map(lambda x: np.array(x) / 4)
+
+
+@pytest.mark.parametrize(("successes", "trials"), [(0, 10), (3, 10), (10, 10), (47, 96)])
+def test_zeros_and_ones_give_wilsons_interval(successes, trials):
+    interval = mean_interval((np.arange(trials) < successes).astype(float), (0.0, 1.0))
+    z, rate = float(norm.ppf(0.975)), successes / trials
+    center = (rate + z**2 / (2 * trials)) / (1 + z**2 / trials)
+    spread = np.sqrt(rate * (1 - rate) / trials + z**2 / (4 * trials**2))
+    half = z / (1 + z**2 / trials) * spread
+    assert interval.low == pytest.approx(max(0, center - half), abs=1e-9)
+    assert interval.high == pytest.approx(min(1, center + half), abs=1e-9)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 20), st.integers(0, 20), st.integers(0, 60), st.floats(-0.95, 0.95))
+def test_one_sample_gives_tangos_statistic(b, c, rest, difference):
+    n = b + c + rest
+    assume(n > 0)
+    distinct, counts = np.array([-1.0, 0.0, 1.0]), np.array([c, rest, b], dtype=float)
+    found = mean_statistic(np.array([difference]), distinct, counts, (-1.0, 1.0))[0]
+    assert found == pytest.approx(score_statistic(difference, b, c, n), rel=1e-6, abs=1e-7)
+
+
+@pytest.mark.parametrize("mean", [-0.4, -0.1, 0.02, 0.08, 0.3])
+def test_weights_are_the_most_likely_ones(mean):
+    """Against a numeric maximisation over all weights on the values and both ends of the range."""
+    values = np.array([-1.0, -0.5, 0.0, 0.25, 0.5, 1.0])
+    counts = np.array([0.0, 3.0, 40.0, 5.0, 2.0, 0.0])
+
+    def minus_log_likelihood(p):
+        return -(counts[1:-1] @ np.log(np.maximum(p[1:-1], 1e-12)))
+
+    constraints = (
+        {"type": "eq", "fun": lambda p: p.sum() - 1},
+        {"type": "eq", "fun": lambda p: p @ values - mean},
+    )
+    found = minimize(
+        minus_log_likelihood,
+        np.full(6, 1 / 6),
+        bounds=[(0, 1)] * 6,
+        constraints=constraints,
+        method="SLSQP",
+        options={"maxiter": 500, "ftol": 1e-13},
+    )
+    variance = found.x @ (values - mean) ** 2
+    expected = np.sqrt(50) * (counts @ values / 50 - mean) / np.sqrt(variance)
+    statistic = mean_statistic(np.array([mean]), values, counts, (-1.0, 1.0))[0]
+    assert statistic == pytest.approx(expected, rel=2e-4)
+
+
+@settings(max_examples=20, deadline=None)
+@given(values_of, st.floats(0.6, 0.98))
+def test_interval_holds_the_mean_mirrors_and_nests(values, level):
+    interval = mean_interval(values, (-1.0, 1.0), level)
+    mirrored = mean_interval(-values, (-1.0, 1.0), level)
+    assert -1 <= interval.low <= values.mean() + 1e-9
+    assert values.mean() - 1e-9 <= interval.high <= 1
+    assert interval.low == pytest.approx(-mirrored.high, abs=1e-8)
+    wider = mean_interval(values, (-1.0, 1.0), level + 0.01)
+    assert wider.low <= interval.low + 1e-9
+    assert wider.high >= interval.high - 1e-9
+
+
+def test_no_flips_leave_room_for_what_was_not_seen():
+    interval = mean_interval(np.zeros(133), (-1.0, 1.0), 0.90)
+    assert interval.high == pytest.approx(1.6448536**2 / (133 + 1.6448536**2), abs=1e-8)
+
+
+def test_many_runs_at_once_are_the_same_as_one_by_one():
+    rng = np.random.default_rng(4)
+    distinct = np.arange(-4, 5) / 4
+    counts = rng.multinomial(50, [0.02] * 4 + [0.84] + [0.02] * 4, size=30).astype(float)
+    at_once = mean_statistic(np.array([0.03]), distinct, counts, (-1.0, 1.0))
+    for row, expected in zip(counts, at_once, strict=True):
+        alone = mean_statistic(np.array([0.03]), distinct, row, (-1.0, 1.0))[0]
+        assert alone == pytest.approx(expected, rel=1e-9)
+
+
+def test_invert_finds_the_limits_of_a_line():
+    z = float(norm.ppf(0.95))
+    interval = invert(lambda x: (0.25 - x) * 10, 0.25, (-1.0, 1.0), 0.90)
+    assert (interval.low, interval.high) == pytest.approx((0.25 - z / 10, 0.25 + z / 10))
+    assert invert(lambda x: 0.25 - x, 0.25, (-1.0, 1.0), 0.90) == Interval(-1.0, 1.0, 0.90)
+
+
+@pytest.mark.parametrize("values", [[], [0.5, 1.5], [float("nan")]])
+def test_values_out_of_bounds_are_refused(values):
+    with pytest.raises(ValueError, match="within"):
+        mean_interval(np.array(values), (0.0, 1.0))
+
+
+def test_a_level_that_is_none_is_refused():
+    with pytest.raises(ValueError, match="level"):
+        mean_interval(np.zeros(3), (0.0, 1.0), 1.0)
