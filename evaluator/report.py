@@ -151,7 +151,7 @@ def _write_texts(directory: RunDirectory, results: Results) -> None:
     tables = "\n".join(table.markdown() for table in results.tables)
     name = results.summary.facts.config["name"]
     text = f"# {name}\n\n{tables}\n## What this means\n\n{findings}\n\n{made_by}"
-    replace_file(directory.path / "report.md", text.encode())
+    replace_file(directory.report, text.encode())
 
 
 def _made_by(directory: RunDirectory) -> str:

@@ -116,6 +116,11 @@ class RunDirectory:
         return self.path / "environment.json"
 
     @property
+    def report(self) -> Path:
+        """``report.md``, the last file that a run writes."""
+        return self.path / "report.md"
+
+    @property
     def tables(self) -> Path:
         """``tables/``."""
         return self.path / "tables"
@@ -155,16 +160,23 @@ class RunDirectory:
         """
         if overwrite:
             self._clear()
-        content = _to_json(facts)
-        if self.facts.exists():
-            differences = _differences(_load(self.facts), json.loads(content))
-            if differences:
-                raise RunDirectoryError(
-                    f"{self.path} holds another run: {'; '.join(differences[:5])}. Choose another "
-                    "out, or give --overwrite to delete its records and start anew"
-                )
-        replace_file(self.facts, content)  # first: it makes the directory a run's
+        if differences := self.differences(facts):
+            raise RunDirectoryError(
+                f"{self.path} holds another run: {'; '.join(differences[:5])}. Choose another "
+                "out, or give --overwrite to delete its records and start anew"
+            )
+        replace_file(self.facts, _to_json(facts))  # first: it makes the directory a run's
         replace_file(self.path / "config.yaml", config_yaml.encode())
+
+    def differences(self, facts: RunFacts) -> list[str]:
+        """What the run that is here has otherwise, each with both values; empty without one.
+
+        Raises:
+            RecordsError: ``run.json`` is damaged.
+        """
+        if not self.facts.exists():
+            return []
+        return _differences(_load(self.facts), json.loads(_to_json(facts)))
 
     def read_facts(self) -> RunFacts:
         """Read ``run.json``.
