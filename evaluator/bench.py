@@ -7,6 +7,7 @@ Each part is looked at first and made only where it is missing or its inputs hav
 that fails is reported, and the others go on.
 """
 
+import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
@@ -16,7 +17,7 @@ from evaluator.bench_plan import Cell, Export, factors_of, plan_exports, plan_ru
 from evaluator.bench_runs import make_run, state_of
 from evaluator.bench_table import CellResult, Failure, bench_frame, bench_table
 from evaluator.environment import package_versions
-from evaluator.errors import RunDirectoryError
+from evaluator.errors import BenchError, RunDirectoryError
 from evaluator.generation_stage import Progress
 from evaluator.records import locked, replace_file
 from evaluator.run import prepare
@@ -50,8 +51,14 @@ def bench(config: BenchConfig, *, command: str, unsafe: bool, progress: Progress
         progress: Called with a stage, what is done, and the total.
 
     Raises:
-        TinyLoRAError: Nothing can be made: no sandbox, or the directory takes no bench.
+        TinyLoRAError: Nothing can be made: no sandbox, several processes, or the directory takes no
+            bench.
     """
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        raise BenchError(
+            "a bench runs as one process; start a single run with several (its configuration is "
+            "config.yaml in its directory), and the bench goes on from what that wrote"
+        )
     _check_directory(config)
     probe_sandbox(unsafe)
     config.out.mkdir(parents=True, exist_ok=True)

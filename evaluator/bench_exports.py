@@ -23,6 +23,7 @@ from evaluator.checkpoints import Checkpoint, file_digest, find_checkpoint
 from evaluator.errors import BenchError
 from evaluator.records import replace_file
 
+_EXPORTER = (sys.executable, "-m", "exporter")
 _MANIFEST = "export_manifest.json"
 _LOG_LINES = 6  # of the exporter's last words, in an error
 _LOG_COLUMNS = "160"
@@ -157,8 +158,14 @@ def _options(export: Export) -> Iterator[tuple[str, str | None]]:
 
 
 def _command(export: Export, request: Request, factors: Path) -> list[str]:
-    command = [sys.executable, "-m", "exporter", "merge"]
-    command += ["--base", str(request.base), "--artifact", str(export.artifact.path)]
+    command = [
+        *_EXPORTER,
+        "merge",
+        "--base",
+        str(request.base),
+        "--artifact",
+        str(export.artifact.path),
+    ]
     command += ["--out", str(export.out), "--factor-store", str(factors)]
     for name, value in _options(export):
         flag = f"--{name.replace('_', '-')}"

@@ -1,20 +1,20 @@
 """Runs of a bench: which are finished, and how another one is made or goes on."""
 
-import logging
 import shutil
 from collections.abc import Iterator
 from enum import StrEnum
 
 from evaluator.bench_plan import Cell
 from evaluator.bench_reuse import take_over
-from evaluator.config import dump_config
+from evaluator.config import dump_config, load_config
 from evaluator.generation_stage import Progress
 from evaluator.records import VerdictRecord, locked, read
 from evaluator.run import Prepared, run
 from evaluator.run_directory import RunDirectory
 from evaluator.summary import RunSummary, summarize
 
-_log = logging.getLogger(__name__)
+# Fields that hold paths; what lies there is pinned by the run's facts.
+_WITH_PATHS = ("out", "suite", "arms", "factor_store", "judge")
 
 
 class RunState(StrEnum):
@@ -67,6 +67,7 @@ def make_run(
         _set_aside(cell)
     directory.path.mkdir(parents=True, exist_ok=True)
     with locked(directory.path):
+        directory.report.unlink(missing_ok=True)
         directory.begin(prepared.facts, dump_config(prepared.config), overwrite=False)
         take_over(directory, prepared.facts, _other_runs(cell))
     return run(
@@ -75,10 +76,18 @@ def make_run(
 
 
 def _is_finished(prepared: Prepared, directory: RunDirectory) -> bool:
-    """Whether all verdicts are there, none of a judge that failed, and the report, written last."""
+    """Whether this very configuration was run to its end, and no judge failed (UKE) in it.
+
+    The report is written last, and removed before a run goes on.
+    """
+    if not (directory.report.is_file() and directory.config.is_file()):
+        return False
+    paths = {name: getattr(prepared.config, name) for name in _WITH_PATHS}
+    if load_config(directory.config).model_copy(update=paths) != prepared.config:
+        return False
     facts = prepared.facts
     verdicts = read(directory.verdicts, VerdictRecord.from_row)
-    return directory.report.is_file() and all(
+    return all(
         (key := (arm.name, problem.id, sample)) in verdicts and verdicts[key].verdict != "UKE"
         for arm in facts.arms
         for problem in facts.problems

@@ -116,6 +116,11 @@ class RunDirectory:
         return self.path / "environment.json"
 
     @property
+    def config(self) -> Path:
+        """``config.yaml``."""
+        return self.path / "config.yaml"
+
+    @property
     def report(self) -> Path:
         """``report.md``, the last file that a run writes."""
         return self.path / "report.md"
@@ -166,7 +171,7 @@ class RunDirectory:
                 "out, or give --overwrite to delete its records and start anew"
             )
         replace_file(self.facts, _to_json(facts))  # first: it makes the directory a run's
-        replace_file(self.path / "config.yaml", config_yaml.encode())
+        replace_file(self.config, config_yaml.encode())
 
     def differences(self, facts: RunFacts) -> list[str]:
         """What the run that is here has otherwise, each with both values; empty without one.

@@ -27,7 +27,7 @@ from tinylora import save_artifact
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 EMBEDDED = {"format": "nf4-embedded"}
-LOST = {"name": "lost", "format": "nf4", "require_capture": 1.0}
+LOST = {"name": "lost", "format": "nf4", "requantize": "calibrated", "prompts": "/no/texts"}
 RUN = "runs/tiny/a/sums/warm"
 
 
@@ -161,8 +161,7 @@ def test_a_bench_with_failing_parts_makes_the_others(whole):
     out, results, seen = whole
     lost, gone = results.failures
     assert (lost.part, gone.part) == ("export tiny/a/lost", "run tiny/a/gone/warm")
-    assert "the exporter ended with 1" in lost.message
-    assert "of the delta" in lost.message
+    assert lost.message == "formats.lost.prompts: no file /no/texts"
     assert "/no/such/suite" in gone.message
     assert [row[:4] for row in results.table.rows] == [
         ("a", "sums", "warm", "base"),
@@ -179,7 +178,9 @@ def test_a_bench_with_failing_parts_makes_the_others(whole):
     assert of_arm(out / RUN, "nf4-embedded") == of_arm(out / RUN, "restored")
     assert of_arm(out / RUN, "base") != of_arm(out / RUN, "restored")
     stages = [stage for stage, _, _ in seen]
-    assert {"exports", "runs", "export tiny/a/lost", "tiny/a/sums/warm: judge"} <= set(stages)
+    assert {"exports", "runs", "export tiny/a/nf4-embedded", "tiny/a/sums/warm: judge"} <= set(
+        stages
+    )
     assert seen[-1] == ("runs", 2, 2)
 
 
@@ -208,7 +209,6 @@ def test_what_is_done_is_left_alone(config_of, copied, loads):
     config = config_of()
     assert make(config).failures == ()  # without the format and the suite that failed
     before = stamps(copied)
-    loads.clear()
     results = make(config)
     assert [row[3] for row in results.table.rows] == ["base", "restored", "nf4-embedded"]
     assert stamps(copied) == before
@@ -295,11 +295,16 @@ def test_an_exporter_that_outlived_its_bench_is_waited_for(config_of, copied, mo
     assert why_not_there(export, request) == ""
 
 
-def test_texts_that_are_missing_are_named(config_of):
-    formats = [{**LOST, "requantize": "calibrated", "prompts": "/no/texts.jsonl"}]
-    (export,) = plan_exports(config_of(formats=formats))
-    with pytest.raises(BenchError, match=r"formats\.lost\.prompts: no file /no/texts\.jsonl"):
-        request_of(export)
+def test_what_a_failing_exporter_said_is_passed_on(config_of, copied, monkeypatch):
+    (export,) = plan_exports(config_of(formats=[{"format": "bf16"}]))
+    monkeypatch.setattr(bench_exports, "_EXPORTER", ("sh", "-c", "echo no $2; exit 3", "sh"))
+    with pytest.raises(BenchError) as caught:
+        make_export(export, request_of(export), copied / "factors")
+    assert "tiny/a/bf16: the exporter ended with 3: no --base" in str(caught.value)
+    assert str(export.log) in str(caught.value)
+    monkeypatch.setattr(bench_exports, "_EXPORTER", ("true",))
+    with pytest.raises(BenchError, match="not usable after it was made: missing"):
+        make_export(export, request_of(export), copied / "factors")
 
 
 def test_the_margin_is_fixed_before_the_first_run(config_of, copied):
@@ -344,6 +349,12 @@ def test_the_command_line_prints_the_table_and_counts_failures(config_of, copied
     dry = CliRunner().invoke(app, ["bench", str(tmp_path / "bench.yaml"), "--dry-run"])
     assert dry.exit_code == 0
     assert "tiny/a/gone/warm" in dry.stdout
+
+
+def test_several_processes_are_refused(config_of, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(BenchError, match="one process"):
+        make(config_of())
 
 
 @pytest.mark.slow
