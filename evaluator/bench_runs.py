@@ -9,9 +9,10 @@ from evaluator.bench_reuse import take_over
 from evaluator.config import dump_config, load_config
 from evaluator.generation_stage import Progress
 from evaluator.records import VerdictRecord, locked, read
+from evaluator.report import read_summary
 from evaluator.run import Prepared, run
 from evaluator.run_directory import RunDirectory
-from evaluator.summary import RunSummary, summarize
+from evaluator.summary import RunSummary
 
 # Fields that hold paths; what lies there is pinned by the run's facts.
 _WITH_PATHS = ("out", "suite", "arms", "factor_store", "judge")
@@ -62,7 +63,7 @@ def make_run(
     directory = RunDirectory(cell.out)
     state, _ = state_of(prepared)
     if state is RunState.FINISHED:
-        return summarize(prepared.facts, read(directory.verdicts, VerdictRecord.from_row))
+        return read_summary(directory)
     if state is RunState.OUTDATED:
         _set_aside(cell)
     directory.path.mkdir(parents=True, exist_ok=True)

@@ -47,14 +47,22 @@ def write_results(directory: RunDirectory) -> Results:
     Raises:
         RecordsError: The run is not finished, or its records are damaged.
     """
-    facts = directory.read_facts()
-    summary = summarize(facts, read(directory.verdicts, VerdictRecord.from_row))
+    summary = read_summary(directory)
     tables = [arms_table(summary), verdicts_table(summary), languages_table(summary)]
     shown = tuple(table for table in tables if table is not None)
     results = Results(summary, shown, describe(summary))
     _write_frames(directory, summary)
     _write_texts(directory, results)
     return results
+
+
+def read_summary(directory: RunDirectory) -> RunSummary:
+    """Compute the statistics of a finished run; nothing is written.
+
+    Raises:
+        RecordsError: As :func:`write_results`.
+    """
+    return summarize(directory.read_facts(), read(directory.verdicts, VerdictRecord.from_row))
 
 
 def describe(summary: RunSummary) -> tuple[str, ...]:
