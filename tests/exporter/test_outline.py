@@ -90,7 +90,9 @@ def test_it_is_made_once_and_again_for_another_configuration(copy, tmp_path, mon
 def test_a_configuration_at_odds_with_itself_is_refused_in_words(copy):
     config = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 1}))
-    with pytest.raises(CheckpointError, match=r"(?s)transformers cannot build.*layer_types"):
+    with pytest.raises(
+        CheckpointError, match=r"(?s)transformers cannot build.*layer_types"
+    ):
         of(copy, None)
 
 
