@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -98,12 +99,26 @@ def _directory(arm: ArmConfig) -> Path:
         ) from error
 
 
+def file_digest(path: Path) -> str:
+    """Hex SHA-256 of a file.
+
+    A bench has many runs of the same gigabytes, so a digest is kept, for this process, as long as
+    the file is not touched.
+    """
+    now = path.stat()
+    return _content_digest(path.absolute(), now.st_ino, now.st_size, now.st_mtime_ns)
+
+
+@cache
+def _content_digest(path: Path, inode: int, size: int, modified_ns: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _digest(files: list[Path]) -> str:
     total = hashlib.sha256()
     for path in files:
-        with path.open("rb") as file:
-            content = hashlib.file_digest(file, "sha256").hexdigest()
-        total.update(f"{path.name}\0{content}\n".encode())
+        total.update(f"{path.name}\0{file_digest(path)}\n".encode())
     return total.hexdigest()
 
 

@@ -1,7 +1,7 @@
 """The command ``tinylora-eval``.
 
-Exit codes: 0 done, 2 an error that the message explains. Paths in a configuration are resolved
-against the current directory.
+Exit codes: 0 done, 1 a part of a bench failed, 2 an error that the message explains. Paths in a
+configuration are resolved against the current directory.
 
 Models and statistics take seconds to import and ``judge`` needs neither, so each command imports
 what it uses.
@@ -163,6 +163,42 @@ def plan(
 
 
 @app.command()
+def bench(
+    config: Annotated[Path, typer.Argument(help="The bench's YAML file.")],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List what would be made and what is there.")
+    ] = False,
+    unsafe: Unsafe = False,
+) -> None:
+    """Export and run what is missing of artifacts × formats × suites × decodings: one table."""
+    from transformers.utils import logging as transformers_logging
+
+    from evaluator.bench import bench as make_bench
+    from evaluator.bench import survey
+    from evaluator.bench_config import load_bench
+    from evaluator.bench_table import BENCH_KEY
+    from evaluator.environment import command_line
+
+    transformers_logging.disable_progress_bar()
+    with _errors_explained():
+        settings = load_bench(config)
+        if dry_run:
+            _out.print(_rich_table(survey(settings, unsafe=unsafe)))
+            return
+        with _progress_bars() as bars:
+            results = make_bench(
+                settings, command=command_line(), unsafe=unsafe, progress=bars.one_at_a_time
+            )
+        for part in _fitting(results.table, key=BENCH_KEY):
+            _out.print(_rich_table(part))
+        _out.print(f"Tables, exports and runs: {settings.out}", markup=False, highlight=False)
+        for failure in results.failures:
+            _err.print(f"failed: {failure.part}: {failure.message}", style="red", markup=False)
+        if results.failures:
+            raise typer.Exit(1)
+
+
+@app.command()
 def judge(
     suite: Annotated[
         Path, typer.Option(help="Suite folder, or a file that could be imported as one.")
@@ -217,6 +253,12 @@ class _Bars:
             self._tasks[stage] = self._progress.add_task(stage, total=total)
         self._progress.update(self._tasks[stage], completed=done)
 
+    def one_at_a_time(self, stage: str, done: int, total: int) -> None:
+        """Move the stage's bar, and take the bars of a bench's earlier parts off the screen."""
+        for earlier in [name for name in self._tasks if name not in ("exports", "runs", stage)]:
+            self._progress.remove_task(self._tasks.pop(earlier))
+        self(stage, done, total)
+
 
 @contextmanager
 def _progress_bars() -> Iterator[_Bars]:
@@ -253,13 +295,13 @@ def _show(results: "Results", out: Path) -> None:
     _out.print(f"\nTables and records: {out}", markup=False, highlight=False)
 
 
-def _fitting(arms: "TextTable") -> list["TextTable"]:
-    """The main table, in two where the screen is narrow."""
+def _fitting(arms: "TextTable", key: tuple[str, ...] = ("arm",)) -> list["TextTable"]:
+    """A table of arms, in two where the screen is narrow, both with the columns of the key."""
     if _out.width >= _WIDE:
         return [arms]
     compared = ("gained / lost", "difference [95 %]", "p", "verdict")
     own = [name for name in arms.header if name not in compared]
-    return [arms.select(arms.title, own), arms.select("Against the reference", ("arm", *compared))]
+    return [arms.select(arms.title, own), arms.select("Against the reference", (*key, *compared))]
 
 
 def _rich_table(table: "TextTable") -> Table:

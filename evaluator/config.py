@@ -7,7 +7,7 @@ other command-line argument are, so a configuration may be kept anywhere.
 import json
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -15,8 +15,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from evaluator.errors import ConfigError
 from evaluator.judge_settings import JudgeSettings
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$", max_length=64)]
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9._+-]*$"
+Name = Annotated[str, Field(pattern=_NAME, max_length=64)]
+Title = Annotated[str, Field(pattern=_NAME, max_length=260)]  # four names, of a bench's run
+Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]
 ComputeDtype = Literal["float32", "bfloat16", "float16"]
+
+
+_Config = TypeVar("_Config", bound="Section")
 
 
 class ArmKind(StrEnum):
@@ -27,11 +33,13 @@ class ArmKind(StrEnum):
     MERGED = "merged"  # an exported checkpoint, loaded as its user would load it
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
+    """Part of a configuration: unknown fields and values of another type are refused."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-class ArmConfig(_Section):
+class ArmConfig(Section):
     """One model of the comparison.
 
     Attributes:
@@ -68,7 +76,7 @@ class ArmConfig(_Section):
         return self
 
 
-class DecodingConfig(_Section):
+class DecodingConfig(Section):
     """How completions are drawn; ``temperature: 0`` is greedy decoding."""
 
     samples: int = Field(default=1, ge=1)
@@ -86,7 +94,7 @@ class DecodingConfig(_Section):
         return self
 
 
-class EquivalenceConfig(_Section):
+class EquivalenceConfig(Section):
     """The margin of the equivalence test, fixed before the run.
 
     Attributes:
@@ -96,7 +104,7 @@ class EquivalenceConfig(_Section):
     margin: float = Field(default=0.02, gt=0.0, lt=1.0)
 
 
-class JudgeConfig(_Section):
+class JudgeConfig(Section):
     """How programs are judged; the fields mean what they do in ``JudgeSettings``.
 
     ``unsafe`` is not among them: it is asked for on the command line, at every start.
@@ -126,7 +134,7 @@ class JudgeConfig(_Section):
         return JudgeSettings(**dict(self), unsafe=unsafe)
 
 
-class RunConfig(_Section):
+class RunConfig(Section):
     """Everything that decides a run's records.
 
     Attributes:
@@ -137,18 +145,20 @@ class RunConfig(_Section):
         compute_dtype: What the models compute in. float32 makes texts independent of the batch
             to the last near-tie; the checkpoint's stored values are not touched by it.
         device: ``auto`` takes a GPU where there is one.
+        factor_store: Directory of SVD factors, such as the exporter's; None: kept in ``out``.
         equivalence: δ.
         judge: Judging.
         decoding: Decoding.
     """
 
-    name: Name
+    name: Title
     suite: Annotated[Path, Field(strict=False)]
     out: Annotated[Path, Field(strict=False)]
     arms: Annotated[tuple[ArmConfig, ...], Field(min_length=1, strict=False)]
     decoding: DecodingConfig = DecodingConfig()
     compute_dtype: ComputeDtype = "float32"
-    device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    device: Device = "auto"
+    factor_store: Annotated[Path, Field(strict=False)] | None = None
     equivalence: EquivalenceConfig = EquivalenceConfig()
     judge: JudgeConfig = JudgeConfig()
 
@@ -173,6 +183,15 @@ def load_config(path: Path) -> RunConfig:
         ConfigError: The file cannot be read, is no YAML, or a field is wrong; the message names
             the file and each field.
     """
+    return read_config(path, RunConfig)
+
+
+def read_config(path: Path, kind: type[_Config]) -> _Config:
+    """Read and check a YAML file of one kind.
+
+    Raises:
+        ConfigError: As :func:`load_config`.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -183,11 +202,10 @@ def load_config(path: Path) -> RunConfig:
         raise ConfigError(f"{path}: not valid YAML: {error}") from error
     if not isinstance(content, dict):
         raise ConfigError(
-            f"{path}: expected a mapping with name, suite, out and arms, "
-            f"found {type(content).__name__}"
+            f"{path}: expected a mapping with {_needed(kind)}, found {type(content).__name__}"
         )
     try:
-        return RunConfig.model_validate(content)
+        return kind.model_validate(content)
     except ValidationError as error:
         raise ConfigError(f"{path}: {_describe(error)}") from error
 
@@ -206,11 +224,17 @@ def deciding_fields(config: RunConfig) -> dict[str, Any]:
     hidden: dict[str, Any] = {
         "out": True,
         "suite": True,
+        "factor_store": True,
         "arms": {"__all__": {"model", "artifact"}},
         "judge": {"workers"},
     }
     fields: dict[str, Any] = json.loads(config.model_dump_json(exclude=hidden))
     return fields
+
+
+def _needed(kind: type[Section]) -> str:
+    names = [name for name, field in kind.model_fields.items() if field.is_required()]
+    return f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def _describe(error: ValidationError) -> str:

@@ -14,6 +14,7 @@ type (what a library user expects)::
         ├── RunDirectoryError        (OSError)       a run's directory cannot take this run
         ├── LaunchError              (RuntimeError)  processes of one run lost each other
         ├── ModelError               (RuntimeError)  an arm's model cannot be loaded as it should
+        ├── BenchError               (RuntimeError)  a part of a bench failed
         ├── GenerationError          (RuntimeError)  a model's completions make no sense
         └── SandboxError             (RuntimeError)  the judge's own machinery failed
             └── SandboxUnavailableError              no compiler, or no sandbox works here
@@ -60,6 +61,10 @@ class LaunchError(EvaluatorError, RuntimeError):
 
 class ModelError(EvaluatorError, RuntimeError):
     """A model that is missing, or that would load as something else than the arm says."""
+
+
+class BenchError(EvaluatorError, RuntimeError):
+    """A part of a bench that failed; the other parts go on."""
 
 
 class GenerationError(EvaluatorError, RuntimeError):

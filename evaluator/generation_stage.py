@@ -137,7 +137,8 @@ def _complete(
         return
     tokenizer = load_tokenizer(checkpoint.directory)
     seed = config.decoding.seed if arm.seed is None else arm.seed
-    with loaded_model(arm, checkpoint, config.compute_dtype, device, run.factors) as model:
+    factors = config.factor_store or run.factors
+    with loaded_model(arm, checkpoint, config.compute_dtype, device, factors) as model:
         ends, pad = end_and_pad(model, tokenizer, f"arm {arm.name}")
         generator = Generator(arm.name, model, tokenizer, config.decoding, seed, ends, pad)
         yield from generator.complete(batches)

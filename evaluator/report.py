@@ -51,8 +51,7 @@ def write_results(directory: RunDirectory) -> Results:
     Raises:
         RecordsError: The run is not finished, or its records are damaged.
     """
-    facts = directory.read_facts()
-    summary = summarize(facts, read(directory.verdicts, VerdictRecord.from_row))
+    summary = read_summary(directory)
     tables = {
         "arms": arms_table(summary),
         "sensitivity": sensitivity_table(summary),
@@ -64,6 +63,15 @@ def write_results(directory: RunDirectory) -> Results:
     _write_frames(directory, summary)
     _write_texts(directory, results, shown)
     return results
+
+
+def read_summary(directory: RunDirectory) -> RunSummary:
+    """Compute the statistics of a finished run; nothing is written.
+
+    Raises:
+        RecordsError: As :func:`write_results`.
+    """
+    return summarize(directory.read_facts(), read(directory.verdicts, VerdictRecord.from_row))
 
 
 def describe(summary: RunSummary) -> tuple[str, ...]:
@@ -226,7 +234,7 @@ def _write_texts(
     shown = "\n".join(table.markdown() for table in results.tables)
     name = results.summary.facts.config["name"]
     text = f"# {name}\n\n{shown}\n## What this means\n\n{findings}\n\n{made_by}"
-    replace_file(directory.path / "report.md", text.encode())
+    replace_file(directory.report, text.encode())
 
 
 def _made_by(directory: RunDirectory) -> str:

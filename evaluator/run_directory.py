@@ -125,6 +125,16 @@ class RunDirectory:
         return self.path / "environment.json"
 
     @property
+    def config(self) -> Path:
+        """``config.yaml``."""
+        return self.path / "config.yaml"
+
+    @property
+    def report(self) -> Path:
+        """``report.md``, the last file that a run writes."""
+        return self.path / "report.md"
+
+    @property
     def tables(self) -> Path:
         """``tables/``."""
         return self.path / "tables"
@@ -164,10 +174,19 @@ class RunDirectory:
         """
         if overwrite:
             self._clear()
-        if self.facts.exists():
-            self._check_same(facts)
+        self._check_same(facts)
         replace_file(self.facts, _to_json(facts))  # first: it makes the directory a run's
-        replace_file(self.path / "config.yaml", config_yaml.encode())
+        replace_file(self.config, config_yaml.encode())
+
+    def differences(self, facts: RunFacts) -> list[str]:
+        """What the run that is here has otherwise, each with both values; empty without one.
+
+        Raises:
+            RecordsError: ``run.json`` is damaged.
+        """
+        if not self.facts.exists():
+            return []
+        return _differences(_load(self.facts), json.loads(_to_json(facts)))
 
     def join(self, facts: RunFacts) -> None:
         """Check, in a further process, that the first one's run is this process's too.

@@ -1,0 +1,197 @@
+"""A bench from configuration to one table.
+
+    base × artifact × format → exports
+    base × artifact × suite × decoding → runs, with an arm for each export → one table
+
+Each part is looked at first and made only where it is missing or its inputs have changed. A part
+that fails is reported, and the others go on.
+"""
+
+import os
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from evaluator.bench_config import BenchConfig, dump_bench, load_bench
+from evaluator.bench_exports import make_export, request_of, why_not_there
+from evaluator.bench_plan import Cell, Export, factors_of, plan_exports, plan_runs
+from evaluator.bench_runs import make_run, state_of
+from evaluator.bench_table import CellResult, Failure, bench_frame, bench_table
+from evaluator.environment import package_versions
+from evaluator.errors import BenchError, RunDirectoryError
+from evaluator.generation_stage import Progress
+from evaluator.records import locked, replace_file
+from evaluator.run import prepare
+from evaluator.sandbox import probe_sandbox
+from evaluator.tables import TextTable, write_frame
+from tinylora.errors import TinyLoRAError
+
+_CONFIG = "bench.yaml"
+
+
+@dataclass(frozen=True)
+class BenchResults:
+    """What a bench found.
+
+    Attributes:
+        table: For people.
+        failures: What could not be made.
+    """
+
+    table: TextTable
+    failures: tuple[Failure, ...]
+
+
+def bench(config: BenchConfig, *, command: str, unsafe: bool, progress: Progress) -> BenchResults:
+    """Make all that is missing of a bench, and write its table.
+
+    Args:
+        config: What to make.
+        command: The command line, for the record.
+        unsafe: Allow judging without a sandbox.
+        progress: Called with a stage, what is done, and the total.
+
+    Raises:
+        TinyLoRAError: Nothing can be made: no sandbox, several processes, or the directory takes no
+            bench.
+    """
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        raise BenchError(
+            "a bench runs as one process; start a single run with several (its configuration is "
+            "config.yaml in its directory), and the bench goes on from what that wrote"
+        )
+    _check_directory(config)
+    probe_sandbox(unsafe)
+    config.out.mkdir(parents=True, exist_ok=True)
+    with locked(config.out):
+        replace_file(config.out / _CONFIG, dump_bench(config).encode())
+        exports = plan_exports(config)
+        not_made = _make_exports(config, exports, progress)
+        results, failures = _make_runs(config, exports, not_made, command, unsafe, progress)
+        failures = (*not_made.values(), *failures)
+        table = bench_table(config.name, results)
+        write_frame(bench_frame(results), config.out / "tables" / "bench")
+        text = "\n".join((table.markdown(), *_failed_lines(failures), _made_by(command)))
+        replace_file(config.out / "tables" / "bench.md", text.encode())
+    return BenchResults(table, failures)
+
+
+def survey(config: BenchConfig, *, unsafe: bool) -> TextTable:
+    """What a bench would make, and what is there. Nothing is written.
+
+    Raises:
+        TinyLoRAError: As :func:`bench`.
+    """
+    _check_directory(config)
+    exports = plan_exports(config)
+    missing: list[Export] = []
+    rows = []
+    for export in exports:
+        reason = _why_missing(export)
+        if reason:
+            missing.append(export)
+        rows.append(("export", export.name, "to make" if reason else "there", reason))
+    for cell in plan_runs(config, exports):
+        rows.append(("run", cell.name, *_run_state(cell, missing, unsafe)))
+    return TextTable(config.name, ("part", "name", "state", "why"), tuple(rows))
+
+
+def _why_missing(export: Export) -> str:
+    try:
+        return why_not_there(export, request_of(export))
+    except TinyLoRAError as error:
+        return f"cannot be made: {error}"
+
+
+def _run_state(cell: Cell, missing: Collection[Export], unsafe: bool) -> tuple[str, str]:
+    waiting = [export.format.name for export in cell.exports if export in missing]
+    if waiting:
+        return "to make", f"after its exports: {', '.join(waiting)}"
+    try:
+        state, reason = state_of(prepare(cell.run_config(cell.exports), unsafe=unsafe))
+    except TinyLoRAError as error:
+        return "to make", f"cannot be made: {error}"
+    return str(state), reason
+
+
+def _make_exports(
+    config: BenchConfig, exports: tuple[Export, ...], progress: Progress
+) -> dict[Export, Failure]:
+    failures = {}
+    for done, export in enumerate(exports):
+        progress("exports", done, len(exports))
+        try:
+            request = request_of(export)
+            if why_not_there(export, request):
+                progress(f"export {export.name}", 0, 1)
+                make_export(export, request, factors_of(config))
+        except TinyLoRAError as error:
+            failures[export] = Failure(f"export {export.name}", str(error))
+    progress("exports", len(exports), len(exports))
+    return failures
+
+
+def _make_runs(
+    config: BenchConfig,
+    exports: tuple[Export, ...],
+    not_made: Mapping[Export, Failure],
+    command: str,
+    unsafe: bool,
+    progress: Progress,
+) -> tuple[tuple[CellResult, ...], tuple[Failure, ...]]:
+    cells = plan_runs(config, exports)
+    results, failures = [], []
+    for done, cell in enumerate(cells):
+        progress("runs", done, len(cells))
+        absent = tuple(export for export in cell.exports if export in not_made)
+        made = [export for export in cell.exports if export not in not_made]
+
+        def show(stage: str, done: int, total: int, name: str = cell.name) -> None:
+            progress(f"{name}: {stage}", done, total)
+
+        summary = None
+        try:
+            prepared = prepare(cell.run_config(made), unsafe=unsafe)
+            summary = make_run(cell, prepared, command=command, unsafe=unsafe, progress=show)
+        except TinyLoRAError as error:
+            failures.append(Failure(f"run {cell.name}", str(error)))
+        results.append(CellResult(cell, summary, absent))
+    progress("runs", len(cells), len(cells))
+    return tuple(results), tuple(failures)
+
+
+def _check_directory(config: BenchConfig) -> None:
+    """Refuse a directory of something else, and another margin than the first start's.
+
+    Raises:
+        RunDirectoryError: With what is there.
+    """
+    if not config.out.exists():
+        return
+    if not config.out.is_dir():
+        raise RunDirectoryError(f"{config.out}: is a file, expected the directory of a bench")
+    others = [p for p in config.out.iterdir() if p.name not in (".lock", f"{_CONFIG}.tmp")]
+    if others and not (config.out / _CONFIG).is_file():
+        raise RunDirectoryError(
+            f"{config.out}: is not empty and has no {_CONFIG}, so it is not a bench's directory; "
+            "choose another out"
+        )
+    if not others:
+        return
+    before = load_bench(config.out / _CONFIG).equivalence.margin
+    if before != config.equivalence.margin:
+        raise RunDirectoryError(
+            f"{config.out}: field equivalence.margin was {before} when this bench began and is "
+            f"{config.equivalence.margin} now; a margin is fixed before the first run. Choose "
+            "another out, or delete this one"
+        )
+
+
+def _failed_lines(failures: tuple[Failure, ...]) -> list[str]:
+    if not failures:
+        return []
+    return ["## Failed", "", *(f"- {f.part}: {f.message}" for f in failures), ""]
+
+
+def _made_by(command: str) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in package_versions().items())
+    return f"Made by `{command}` with {versions}.\n"

@@ -1,0 +1,202 @@
+"""The configuration of a bench: what is crossed with what, one YAML file, checked field by field.
+
+A bench is a product: every artifact of every base × format × suite × decoding. What all of its
+runs share (margin, judge, arithmetic) stands in it once.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+import yaml
+from pydantic import Field, model_validator
+
+from evaluator.config import (
+    ComputeDtype,
+    DecodingConfig,
+    Device,
+    EquivalenceConfig,
+    JudgeConfig,
+    Name,
+    Section,
+    read_config,
+)
+
+# Of the exporter's formats, those that load by themselves.
+LoadableFormat = Literal[
+    "nf4", "nf4-mixed", "nf4-embedded", "bf16", "fp16", "fp32", "auto"
+]  # fmt: skip
+_OWN_ARMS = ("base", "restored", "repeat")
+
+
+class BenchArtifact(Section):
+    """One trained adapter.
+
+    Attributes:
+        name: Stands in paths and tables.
+        path: A ``tiny_lora_v.pt``, or the directory of a PEFT TinyLoRA adapter.
+        formula: Form of the delta, for the exports and for the restored arm.
+        rng: Random stream of the projections, likewise.
+        numerics: Arithmetic of the delta, likewise.
+    """
+
+    name: Name
+    path: Annotated[Path, Field(strict=False)]
+    formula: Literal["auto", "full", "diagonal"] = "auto"
+    rng: Literal["auto", "cuda", "cpu"] = "auto"
+    numerics: Literal["fp32", "trainer"] = "fp32"
+
+
+class BenchBase(Section):
+    """A base checkpoint with the artifacts that were trained on it.
+
+    Attributes:
+        name: Stands in paths and tables.
+        model: Checkpoint directory, or a model id of the Hugging Face hub.
+        load: As an arm of a run has it: ``nf4`` quantizes a 16-bit checkpoint while loading.
+        artifacts: At least one; names differ.
+    """
+
+    name: Name
+    model: str
+    load: Literal["auto", "nf4"] = "auto"
+    artifacts: Annotated[tuple[BenchArtifact, ...], Field(min_length=1, strict=False)]
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        _check_names("artifacts", self.artifacts)
+        return self
+
+
+class BenchFormat(Section):
+    """A way to export: a format with its options, each named as ``tinylora-export merge`` has it.
+
+    Attributes:
+        name: Name of the arm; the format's own where none is given.
+        format: Output format. The two that do not load by themselves are not among them.
+        requantize: How 4-bit codes are chosen.
+        prompts: Calibration texts.
+        check_prompts: Texts on which the retention is measured.
+        target_residual: For ``nf4-mixed`` and ``auto``.
+        max_bytes: For ``nf4-mixed``, such as ``2.5GB``.
+        without_peft: For ``auto``.
+        fold_onto: What dense formats add to.
+        adapter_dtype: Of ``nf4-embedded``.
+        require_capture: The export fails where less of the delta is kept.
+        max_shard_size: Such as ``4GB``.
+    """
+
+    name: Name = ""
+    format: LoadableFormat
+    requantize: Literal["preserve", "recompute", "calibrated"] | None = None
+    prompts: Annotated[Path, Field(strict=False)] | None = None
+    check_prompts: Annotated[Path, Field(strict=False)] | None = None
+    target_residual: float | None = None
+    max_bytes: str | None = None
+    without_peft: bool = False
+    fold_onto: Literal["dequantized", "original"] | None = None
+    adapter_dtype: Literal["fp32", "fp16"] | None = None
+    require_capture: float | None = None
+    max_shard_size: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named_as_its_format(cls, content: object) -> object:
+        if isinstance(content, dict) and "format" in content:
+            return {"name": content["format"], **content}
+        return content
+
+    @model_validator(mode="after")
+    def _name_is_free(self) -> Self:
+        if self.name in _OWN_ARMS:
+            raise ValueError(f"the name {self.name} is taken by an arm that every run has")
+        return self
+
+
+class BenchSuite(Section):
+    """A set of problems.
+
+    Attributes:
+        name: Stands in paths and tables.
+        path: Suite folder or upstream ``.jsonl`` file.
+    """
+
+    name: Name
+    path: Annotated[Path, Field(strict=False)]
+
+
+class BenchDecoding(DecodingConfig):
+    """A way to draw completions, with the fields of a run's ``decoding``.
+
+    Attributes:
+        name: Stands in paths and tables.
+    """
+
+    name: Name
+
+    @property
+    def fields(self) -> DecodingConfig:
+        """Without the name."""
+        return DecodingConfig(**self.model_dump(exclude={"name"}))
+
+
+class BenchConfig(Section):
+    """Everything that a bench makes.
+
+    Attributes:
+        name: Title of the table.
+        out: Directory of the bench.
+        bases: With their artifacts.
+        formats: How each artifact is exported.
+        suites: What each export is tried on.
+        decodings: How.
+        repeat_seed: Adds an A/A arm ``repeat``: the restored model with this seed, the noise floor.
+        compute_dtype: As a run has it, and so the four below.
+        device: Likewise.
+        equivalence: δ, one for all runs, fixed before the first of them.
+        judge: Judging.
+    """
+
+    name: Name
+    out: Annotated[Path, Field(strict=False)]
+    bases: Annotated[tuple[BenchBase, ...], Field(min_length=1, strict=False)]
+    formats: Annotated[tuple[BenchFormat, ...], Field(min_length=1, strict=False)]
+    suites: Annotated[tuple[BenchSuite, ...], Field(min_length=1, strict=False)]
+    decodings: Annotated[tuple[BenchDecoding, ...], Field(min_length=1, strict=False)]
+    repeat_seed: int | None = None
+    compute_dtype: ComputeDtype = "float32"
+    device: Device = "auto"
+    equivalence: EquivalenceConfig = EquivalenceConfig()
+    judge: JudgeConfig = JudgeConfig()
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        _check_names("bases", self.bases)
+        _check_names("formats", self.formats)
+        _check_names("suites", self.suites)
+        _check_names("decodings", self.decodings)
+        return self
+
+
+def load_bench(path: Path) -> BenchConfig:
+    """Read and check a bench's configuration.
+
+    Raises:
+        ConfigError: The file cannot be read, is no YAML, or a field is wrong; the message names
+            the file and each field.
+    """
+    return read_config(path, BenchConfig)
+
+
+def dump_bench(config: BenchConfig) -> str:
+    """The configuration as YAML with every default written out."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _check_names(
+    field: str,
+    parts: tuple[BenchBase | BenchArtifact | BenchFormat | BenchSuite | BenchDecoding, ...],
+) -> None:
+    names = [part.name for part in parts]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"{field} need names that differ, found twice: {', '.join(twice)}")

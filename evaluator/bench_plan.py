@@ -1,0 +1,183 @@
+"""A bench taken apart: the exports and the runs that it consists of, and where each lies.
+
+::
+
+    bench.yaml                                 the configuration of the last start
+    exports/BASE/ARTIFACT/FORMAT/              checkpoints
+    requests/BASE/ARTIFACT/FORMAT.json         what each was made from
+    logs/BASE/ARTIFACT/FORMAT.log              what the exporter said
+    factors/                                   SVD factors, of all bases
+    runs/BASE/ARTIFACT/SUITE/DECODING/         runs, as ``evaluator.run_directory`` describes them
+    earlier/BASE/ARTIFACT/SUITE/DECODING/      the run that was there before its inputs changed
+    tables/                                    the table of the whole bench
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from evaluator.bench_config import (
+    BenchArtifact,
+    BenchBase,
+    BenchConfig,
+    BenchDecoding,
+    BenchFormat,
+    BenchSuite,
+)
+from evaluator.config import ArmConfig, ArmKind, RunConfig
+
+
+@dataclass(frozen=True)
+class Export:
+    """One checkpoint to export.
+
+    Attributes:
+        base: What it stands on.
+        artifact: What is folded in.
+        format: How.
+        root: Directory of the bench.
+    """
+
+    base: BenchBase
+    artifact: BenchArtifact
+    format: BenchFormat
+    root: Path
+
+    @property
+    def name(self) -> str:
+        """``BASE/ARTIFACT/FORMAT``."""
+        return f"{self.base.name}/{self.artifact.name}/{self.format.name}"
+
+    @property
+    def out(self) -> Path:
+        """Directory of the checkpoint."""
+        return self.root / "exports" / self.name
+
+    @property
+    def request(self) -> Path:
+        """What it was made from."""
+        return self.root / "requests" / f"{self.name}.json"
+
+    @property
+    def log(self) -> Path:
+        """What the exporter said."""
+        return self.root / "logs" / f"{self.name}.log"
+
+    @property
+    def arm(self) -> ArmConfig:
+        """The checkpoint as an arm of a run."""
+        return ArmConfig(name=self.format.name, kind=ArmKind.MERGED, model=str(self.out))
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run: an artifact, in all formats, on a suite.
+
+    Attributes:
+        bench: What all runs share.
+        base: The base.
+        artifact: The artifact.
+        suite: The problems.
+        decoding: How completions are drawn.
+        exports: The merged checkpoints to compare.
+    """
+
+    bench: BenchConfig
+    base: BenchBase
+    artifact: BenchArtifact
+    suite: BenchSuite
+    decoding: BenchDecoding
+    exports: tuple[Export, ...]
+
+    @property
+    def parts(self) -> tuple[str, str, str, str]:
+        """Names of base, artifact, suite and decoding."""
+        return self.base.name, self.artifact.name, self.suite.name, self.decoding.name
+
+    @property
+    def name(self) -> str:
+        """``BASE/ARTIFACT/SUITE/DECODING``."""
+        return "/".join(self.parts)
+
+    @property
+    def out(self) -> Path:
+        """Directory of the run."""
+        return self.bench.out / "runs" / self.name
+
+    @property
+    def earlier(self) -> Path:
+        """Where the run goes when its inputs have changed."""
+        return self.bench.out / "earlier" / self.name
+
+    def run_config(self, made: Sequence[Export]) -> RunConfig:
+        """Configuration of the run, with an arm for each of the exports that could be made."""
+        restored = restored_arm(self.base, self.artifact)
+        base = restored.model_copy(
+            update={
+                "name": "base",
+                "kind": ArmKind.BASE,
+                "artifact": None,
+                # A control has no delta; with these at their defaults all artifacts share it.
+                "formula": "auto",
+                "rng": "auto",
+                "numerics": "fp32",
+            }
+        )
+        repeat = restored.model_copy(update={"name": "repeat", "seed": self.bench.repeat_seed})
+        repeats = () if self.bench.repeat_seed is None else (repeat,)
+        merged = tuple(export.arm for export in self.exports if export in made)
+        return RunConfig(
+            name=".".join(self.parts),
+            suite=self.suite.path,
+            out=self.out,
+            arms=(base, restored, *repeats, *merged),
+            decoding=self.decoding.fields,
+            compute_dtype=self.bench.compute_dtype,
+            device=self.bench.device,
+            factor_store=factors_of(self.bench),
+            equivalence=self.bench.equivalence,
+            judge=self.bench.judge,
+        )
+
+
+def restored_arm(base: BenchBase, artifact: BenchArtifact) -> ArmConfig:
+    """The reference: the base with the artifact at run time."""
+    return ArmConfig(
+        name="restored",
+        kind=ArmKind.RESTORED,
+        model=base.model,
+        load=base.load,
+        artifact=artifact.path,
+        formula=artifact.formula,
+        rng=artifact.rng,
+        numerics=artifact.numerics,
+    )
+
+
+def factors_of(bench: BenchConfig) -> Path:
+    """Directory of the SVD factors, which exports and runs share."""
+    return bench.out / "factors"
+
+
+def plan_exports(bench: BenchConfig) -> tuple[Export, ...]:
+    """Every base × artifact × format, in the configuration's order."""
+    return tuple(
+        Export(base, artifact, chosen, bench.out)
+        for base in bench.bases
+        for artifact in base.artifacts
+        for chosen in bench.formats
+    )
+
+
+def plan_runs(bench: BenchConfig, exports: Sequence[Export]) -> tuple[Cell, ...]:
+    """Every base × artifact × suite × decoding, in the configuration's order."""
+    return tuple(_cells(bench, exports))
+
+
+def _cells(bench: BenchConfig, exports: Sequence[Export]) -> Iterator[Cell]:
+    for base in bench.bases:
+        for artifact in base.artifacts:
+            own = tuple(e for e in exports if e.base == base and e.artifact == artifact)
+            for suite in bench.suites:
+                for decoding in bench.decodings:
+                    yield Cell(bench, base, artifact, suite, decoding, own)

@@ -1,0 +1,112 @@
+"""Runs of a bench: which are finished, and how another one is made or goes on."""
+
+import shutil
+from collections.abc import Iterator
+from enum import StrEnum
+
+from evaluator.bench_plan import Cell
+from evaluator.bench_reuse import take_over
+from evaluator.config import dump_config, load_config
+from evaluator.generation_stage import Progress
+from evaluator.records import VerdictRecord, locked, read
+from evaluator.report import read_summary
+from evaluator.run import Prepared, run
+from evaluator.run_directory import RunDirectory
+from evaluator.summary import RunSummary
+
+# Fields that hold paths; what lies there is pinned by the run's facts.
+_WITH_PATHS = ("out", "suite", "arms", "factor_store", "judge")
+
+
+class RunState(StrEnum):
+    """What lies in a run's directory."""
+
+    MISSING = "missing"
+    BEGUN = "begun"
+    OUTDATED = "outdated"
+    FINISHED = "finished"
+
+
+def state_of(prepared: Prepared) -> tuple[RunState, str]:
+    """What lies in a run's directory, and for an outdated run what has changed.
+
+    Raises:
+        RecordsError: It is damaged.
+        RunDirectoryError: It holds something else than a run.
+    """
+    directory = RunDirectory(prepared.config.out)
+    directory.check_usable(overwrite=False)
+    if not directory.facts.exists():
+        return RunState.MISSING, ""
+    if differences := directory.differences(prepared.facts):
+        return RunState.OUTDATED, "; ".join(differences[:2])
+    if _is_finished(prepared, directory):
+        return RunState.FINISHED, ""
+    return RunState.BEGUN, ""
+
+
+def make_run(
+    cell: Cell, prepared: Prepared, *, command: str, unsafe: bool, progress: Progress
+) -> RunSummary:
+    """Make a run, go on with it, or only read it where it is finished.
+
+    Args:
+        cell: Which run.
+        prepared: Its checked configuration.
+        command: The command line, for the record.
+        unsafe: Allow judging without a sandbox.
+        progress: As ``run`` has it.
+
+    Raises:
+        TinyLoRAError: As ``run``.
+    """
+    directory = RunDirectory(cell.out)
+    state, _ = state_of(prepared)
+    if state is RunState.FINISHED:
+        return read_summary(directory)
+    if state is RunState.OUTDATED:
+        _set_aside(cell)
+    directory.path.mkdir(parents=True, exist_ok=True)
+    with locked(directory.path):
+        directory.report.unlink(missing_ok=True)
+        directory.begin(prepared.facts, dump_config(prepared.config), overwrite=False)
+        take_over(directory, prepared.facts, _other_runs(cell))
+    return run(
+        prepared.config, command=command, overwrite=False, unsafe=unsafe, progress=progress
+    ).summary
+
+
+def _is_finished(prepared: Prepared, directory: RunDirectory) -> bool:
+    """Whether this very configuration was run to its end, and no judge failed (UKE) in it.
+
+    The report is written last, and removed before a run goes on.
+    """
+    if not (directory.report.is_file() and directory.config.is_file()):
+        return False
+    paths = {name: getattr(prepared.config, name) for name in _WITH_PATHS}
+    if load_config(directory.config).model_copy(update=paths) != prepared.config:
+        return False
+    facts = prepared.facts
+    verdicts = read(directory.verdicts, VerdictRecord.from_row)
+    return all(
+        (key := (arm.name, problem.id, sample)) in verdicts and verdicts[key].verdict != "UKE"
+        for arm in facts.arms
+        for problem in facts.problems
+        for sample in range(facts.samples)
+    )
+
+
+def _set_aside(cell: Cell) -> None:
+    """Move an outdated run away; what is still right of it is taken over from there."""
+    if cell.earlier.exists():
+        shutil.rmtree(cell.earlier)
+    cell.earlier.parent.mkdir(parents=True, exist_ok=True)
+    with locked(cell.out):
+        cell.out.rename(cell.earlier)
+
+
+def _other_runs(cell: Cell) -> Iterator[RunDirectory]:
+    for folder in ("runs", "earlier"):
+        for facts in sorted((cell.bench.out / folder).glob("*/*/*/*/run.json")):
+            if facts.parent != cell.out:
+                yield RunDirectory(facts.parent)

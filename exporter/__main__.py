@@ -1,0 +1,5 @@
+"""``python -m exporter`` is ``tinylora-export``."""
+
+from exporter.cli import app
+
+app(prog_name="tinylora-export")
