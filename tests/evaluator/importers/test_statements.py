@@ -1,6 +1,7 @@
 """Statements with samples inside: the DPO data set and upstream's failed extractions."""
 
 import json
+import time
 
 import pytest
 
@@ -95,10 +96,15 @@ def test_fences():
     )
 
 
-def test_hostile_statements_take_no_time():
-    line = " " * 50_000 + "#" * 50_000 + "*" * 50_000 + "（" * 50_000
-    text = statement((line, line), body=line) + line
-    assert find_samples(text)[0].input == line + "\n"
+def test_hostile_statements_take_no_time(write_rows, read):
+    """Lines on which the patterns for labels and notes would try every way to split them."""
+    label, note = "样例" + " " * 1500 + "x", "（" + "题" * 40_000
+    rows = [{"prompt": statement((f"1\n{note}", "2"), body=f"{label}\n{'#' * 50_000}")}]
+    path = write_rows(*rows)
+    start = time.process_time()
+    problems, [skipped] = read(path)
+    assert time.process_time() - start < 1
+    assert skipped.kind == "prose" and not problems
 
 
 def test_half_samples_are_listed(write_rows, read):
@@ -124,6 +130,12 @@ def test_half_samples_are_listed(write_rows, read):
 def test_notes_below_a_sample_are_no_data(write_rows, read, sample, kept):
     problems, _ = read(write_rows({"prompt": statement(sample)}))
     assert [(t.input, t.output) for t in problems["P1"].tests] == [kept]
+
+
+def test_a_note_may_say_that_data_is_left_out(write_rows, read):
+    path = write_rows({"prompt": statement(("1", "2\n（其余部分不予展示）"))})
+    problems, [skipped] = read(path)
+    assert (skipped.kind, skipped.reason) == ("elided", "test 1: a note says that data is left out")
 
 
 def test_double_spaced_outputs_are_compared_by_tokens(write_rows, read):
