@@ -4,11 +4,12 @@ Reads records alone; ``write_results`` can be run again at any time without a mo
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from evaluator.compare import Equivalence, PairedComparison
-from evaluator.records import VerdictRecord, read, replace_file
+from evaluator.records import GenerationRecord, VerdictRecord, read, replace_file
 from evaluator.run_directory import RunDirectory
 from evaluator.summary import RunSummary, summarize
 from evaluator.tables import (
@@ -24,6 +25,9 @@ from evaluator.tables import (
     verdicts_table,
     write_frame,
 )
+from evaluator.token_records import TokenRecord
+from evaluator.token_summary import summarize_tokens
+from evaluator.token_tables import token_frame, token_sentences, token_table
 
 
 @dataclass(frozen=True)
@@ -48,12 +52,22 @@ def write_results(directory: RunDirectory) -> Results:
         RecordsError: The run is not finished, or its records are damaged.
     """
     facts = directory.read_facts()
-    summary = summarize(facts, read(directory.verdicts, VerdictRecord.from_row))
-    tables = [arms_table(summary), verdicts_table(summary), languages_table(summary)]
-    shown = tuple(table for table in tables if table is not None)
-    results = Results(summary, shown, describe(summary))
+    token_level = summarize_tokens(
+        facts,
+        read(directory.token_level, TokenRecord.from_row),
+        read(directory.generations, GenerationRecord.from_row),
+    )
+    summary = summarize(facts, read(directory.verdicts, VerdictRecord.from_row), token_level)
+    tables = {
+        "arms": arms_table(summary),
+        "token_level": token_table(summary),
+        "verdicts": verdicts_table(summary),
+        "languages": languages_table(summary),
+    }
+    shown = {name: table for name, table in tables.items() if table is not None}
+    results = Results(summary, tuple(shown.values()), describe(summary))
     _write_frames(directory, summary)
-    _write_texts(directory, results)
+    _write_texts(directory, results, tuple(shown))
     return results
 
 
@@ -72,6 +86,7 @@ def describe(summary: RunSummary) -> tuple[str, ...]:
     for pair in summary.comparisons:
         if pair.arm != summary.control:
             sentences.append(_pair_sentence(pair))
+    sentences += token_sentences(summary)
     size = summary.comparisons[0] if summary.comparisons else None
     if size is not None:
         sentences.append(
@@ -138,14 +153,19 @@ def _write_frames(directory: RunDirectory, summary: RunSummary) -> None:
         ("groups", groups_frame(summary)),
     ):
         write_frame(frame, directory.tables / name)
-    comparisons = [asdict(pair) for pair in summary.comparisons]
-    text = json.dumps({"comparisons": comparisons}, indent=2, ensure_ascii=False)
+    if (tokens := token_frame(summary)) is not None:
+        write_frame(tokens, directory.tables / "token_level")
+    comparisons = {
+        "comparisons": [asdict(pair) for pair in summary.comparisons],
+        "token_level": None if summary.token_level is None else asdict(summary.token_level),
+    }
+    text = json.dumps(comparisons, indent=2, ensure_ascii=False)
     replace_file(directory.path / "comparison.json", text.encode() + b"\n")
 
 
-def _write_texts(directory: RunDirectory, results: Results) -> None:
+def _write_texts(directory: RunDirectory, results: Results, names: Sequence[str]) -> None:
     made_by = _made_by(directory)
-    for name, table in zip(("arms", "verdicts", "languages"), results.tables, strict=False):
+    for name, table in zip(names, results.tables, strict=True):
         replace_file(directory.tables / f"{name}.md", f"{table.markdown()}\n{made_by}".encode())
     findings = "\n".join(f"- {sentence}" for sentence in results.sentences)
     tables = "\n".join(table.markdown() for table in results.tables)

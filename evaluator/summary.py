@@ -17,6 +17,7 @@ from evaluator.proportions import pass_at_k, pass_rate_interval
 from evaluator.records import Key, VerdictRecord
 from evaluator.run_directory import ArmFacts, ProblemFacts, RunFacts
 from evaluator.tango import Interval
+from evaluator.token_summary import TokenLevel
 
 VERDICTS = ("AC", "PC", "WA", "RE", "TLE", "MLE", "OLE", "CE", "UKE")
 
@@ -63,6 +64,7 @@ class RunSummary:
         comparisons: Each other arm against the reference; empty without a restored arm.
         reference: Name of the reference.
         control: Name of the base arm.
+        token_level: Predictions and texts beside the reference's; None without a restored arm.
     """
 
     facts: RunFacts
@@ -72,18 +74,22 @@ class RunSummary:
     comparisons: tuple[PairedComparison, ...]
     reference: str | None
     control: str | None
+    token_level: TokenLevel | None = None
 
     def comparison(self, arm: str) -> PairedComparison | None:
         """The arm's comparison with the reference."""
         return next((pair for pair in self.comparisons if pair.arm == arm), None)
 
 
-def summarize(facts: RunFacts, verdicts: Mapping[Key, VerdictRecord]) -> RunSummary:
+def summarize(
+    facts: RunFacts, verdicts: Mapping[Key, VerdictRecord], token_level: TokenLevel | None = None
+) -> RunSummary:
     """Compute everything that tables show.
 
     Args:
         facts: Of the run.
         verdicts: One record for every arm, problem and sample.
+        token_level: Taken as it is.
 
     Raises:
         RecordsError: Records are missing, or no problem is left.
@@ -106,6 +112,7 @@ def summarize(facts: RunFacts, verdicts: Mapping[Key, VerdictRecord]) -> RunSumm
         comparisons=compare_arms(passes, reference, control, margin) if reference else (),
         reference=reference,
         control=control,
+        token_level=token_level,
     )
 
 
