@@ -63,8 +63,8 @@ def summarize_kl(kl: Sequence[float]) -> KLSummary:
     Args:
         kl: One number a token, at least one.
 
-    >>> summarize_kl([0.0, 1.0, 2.0, 5.0])
-    KLSummary(tokens=4, mean=2.0, p50=1.5, p99=4.91, largest=5.0)
+    >>> summarize_kl([0.0, 1.0, 5.0])
+    KLSummary(tokens=3, mean=2.0, p50=1.0, p99=4.92, largest=5.0)
     """
     values = np.asarray(kl, dtype=np.float64)
     p50, p99 = (float(value) for value in np.quantile(values, (0.5, 0.99)))

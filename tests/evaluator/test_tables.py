@@ -206,6 +206,7 @@ def test_files_of_a_run(tmp_path):
             ("verdicts", ("csv", "parquet", "md")),
             ("groups", ("csv", "parquet")),
             ("languages", ("md",)),
+            ("token_level", ("csv", "parquet")),
         )
         for kind in kinds
     }
