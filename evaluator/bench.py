@@ -16,10 +16,12 @@ from evaluator.bench_exports import make_export, request_of, why_not_there
 from evaluator.bench_plan import Cell, Export, factors_of, plan_exports, plan_runs
 from evaluator.bench_runs import make_run, state_of
 from evaluator.bench_table import CellResult, Failure, bench_frame, bench_table
+from evaluator.directory_lock import locked
 from evaluator.environment import package_versions
 from evaluator.errors import BenchError, RunDirectoryError
 from evaluator.generation_stage import Progress
-from evaluator.records import locked, replace_file
+from evaluator.latex import latex_table
+from evaluator.records import replace_file
 from evaluator.run import prepare
 from evaluator.sandbox import probe_sandbox
 from evaluator.tables import TextTable, write_frame
@@ -72,10 +74,12 @@ def bench(config: BenchConfig, *, command: str, unsafe: bool, progress: Progress
         write_frame(bench_frame(results), config.out / "tables" / "bench")
         text = "\n".join((table.markdown(), *_failed_lines(failures), _made_by(command)))
         replace_file(config.out / "tables" / "bench.md", text.encode())
+        latex = latex_table(table, "bench", _made_by(command))
+        replace_file(config.out / "tables" / "bench.tex", latex.encode())
     return BenchResults(table, failures)
 
 
-def survey(config: BenchConfig, *, unsafe: bool) -> TextTable:
+def survey(config: BenchConfig) -> TextTable:
     """What a bench would make, and what is there. Nothing is written.
 
     Raises:
@@ -91,7 +95,7 @@ def survey(config: BenchConfig, *, unsafe: bool) -> TextTable:
             missing.append(export)
         rows.append(("export", export.name, "to make" if reason else "there", reason))
     for cell in plan_runs(config, exports):
-        rows.append(("run", cell.name, *_run_state(cell, missing, unsafe)))
+        rows.append(("run", cell.name, *_run_state(cell, missing)))
     return TextTable(config.name, ("part", "name", "state", "why"), tuple(rows))
 
 
@@ -102,12 +106,12 @@ def _why_missing(export: Export) -> str:
         return f"cannot be made: {error}"
 
 
-def _run_state(cell: Cell, missing: Collection[Export], unsafe: bool) -> tuple[str, str]:
+def _run_state(cell: Cell, missing: Collection[Export]) -> tuple[str, str]:
     waiting = [export.format.name for export in cell.exports if export in missing]
     if waiting:
         return "to make", f"after its exports: {', '.join(waiting)}"
     try:
-        state, reason = state_of(prepare(cell.run_config(cell.exports), unsafe=unsafe))
+        state, reason = state_of(prepare(cell.run_config(cell.exports)))
     except TinyLoRAError as error:
         return "to make", f"cannot be made: {error}"
     return str(state), reason
@@ -150,7 +154,7 @@ def _make_runs(
 
         summary = None
         try:
-            prepared = prepare(cell.run_config(made), unsafe=unsafe)
+            prepared = prepare(cell.run_config(made))
             summary = make_run(cell, prepared, command=command, unsafe=unsafe, progress=show)
         except TinyLoRAError as error:
             failures.append(Failure(f"run {cell.name}", str(error)))

@@ -18,6 +18,7 @@ from evaluator.config import (
     JudgeConfig,
     Name,
     Section,
+    TokenLevelConfig,
     read_config,
 )
 
@@ -150,9 +151,10 @@ class BenchConfig(Section):
         suites: What each export is tried on.
         decodings: How.
         repeat_seed: Adds an A/A arm ``repeat``: the restored model with this seed, the noise floor.
-        compute_dtype: As a run has it, and so the four below.
+        compute_dtype: As a run has it, and so the five below.
         device: Likewise.
         equivalence: δ, one for all runs, fixed before the first of them.
+        token_level: Comparison of predictions.
         judge: Judging.
     """
 
@@ -166,6 +168,7 @@ class BenchConfig(Section):
     compute_dtype: ComputeDtype = "float32"
     device: Device = "auto"
     equivalence: EquivalenceConfig = EquivalenceConfig()
+    token_level: TokenLevelConfig = TokenLevelConfig()
     judge: JudgeConfig = JudgeConfig()
 
     @model_validator(mode="after")

@@ -137,14 +137,6 @@ def make_export(export: Export, request: Request, factors: Path) -> None:
         raise BenchError(f"export {export.name}: not usable after it was made: {reason}")
 
 
-def retention_of(export: Export) -> float | None:
-    """The retention in the export's manifest, where one was measured."""
-    manifest = _read(export.out / _MANIFEST) or {}
-    measured = manifest.get("retention")
-    value = measured.get("retention") if isinstance(measured, dict) else None
-    return float(value) if isinstance(value, int | float) else None
-
-
 def _options(export: Export) -> Iterator[tuple[str, str | None]]:
     """The exporter's options, without base, artifact and output: name and text, None for a flag."""
     yield "format", export.format.format

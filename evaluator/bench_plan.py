@@ -136,6 +136,7 @@ class Cell:
             device=self.bench.device,
             factor_store=factors_of(self.bench),
             equivalence=self.bench.equivalence,
+            token_level=self.bench.token_level,
             judge=self.bench.judge,
         )
 

@@ -7,8 +7,9 @@ from enum import StrEnum
 from evaluator.bench_plan import Cell
 from evaluator.bench_reuse import take_over
 from evaluator.config import dump_config, load_config
+from evaluator.directory_lock import locked
 from evaluator.generation_stage import Progress
-from evaluator.records import VerdictRecord, locked, read
+from evaluator.records import VerdictRecord, read
 from evaluator.report import read_summary
 from evaluator.run import Prepared, run
 from evaluator.run_directory import RunDirectory
@@ -71,9 +72,8 @@ def make_run(
         directory.report.unlink(missing_ok=True)
         directory.begin(prepared.facts, dump_config(prepared.config), overwrite=False)
         take_over(directory, prepared.facts, _other_runs(cell))
-    return run(
-        prepared.config, command=command, overwrite=False, unsafe=unsafe, progress=progress
-    ).summary
+    run(prepared.config, command=command, overwrite=False, unsafe=unsafe, progress=progress)
+    return read_summary(directory)
 
 
 def _is_finished(prepared: Prepared, directory: RunDirectory) -> bool:

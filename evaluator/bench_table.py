@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from evaluator.bench_exports import retention_of
 from evaluator.bench_plan import Cell, Export
 from evaluator.summary import RunSummary
 from evaluator.tables import TextTable, arms_frame, arms_table
@@ -73,7 +72,7 @@ def _text_rows(result: CellResult) -> list[tuple[str, ...]]:
     if result.summary is None:
         return [_failed_row(place, "all"), *absent]
     rows = arms_table(result.summary).select("", _SHOWN).rows
-    known = _retentions(result)
+    known = _retentions(result.summary)
     shown = [(*place, *row, _three_digits(known.get(row[0]))) for row in rows]
     return [*shown, *absent]
 
@@ -89,17 +88,17 @@ def _frame(result: CellResult) -> pd.DataFrame:
         frame = pd.DataFrame([{"arm": "all", "failed": True}, *absent])
     else:
         frame = arms_frame(result.summary).assign(failed=False)
-        frame["retention"] = frame["arm"].map(_retentions(result))
+        frame["retention"] = frame["arm"].map(_retentions(result.summary))
         frame = pd.concat([frame, pd.DataFrame(absent)], ignore_index=True)
     for index, (column, value) in enumerate(zip(_PLACE, result.cell.parts, strict=True)):
         frame.insert(index, column, value)
     return frame
 
 
-def _retentions(result: CellResult) -> dict[str, float]:
-    """By arm, where one was measured."""
-    known = {export.format.name: retention_of(export) for export in result.cell.exports}
-    return {name: value for name, value in known.items() if value is not None}
+def _retentions(summary: RunSummary) -> dict[str, float]:
+    """Of the tokens, by arm, where one was measured."""
+    arms = summary.token_level.arms if summary.token_level else ()
+    return {arm.arm: arm.retention for arm in arms if arm.retention is not None}
 
 
 def _three_digits(value: float | None) -> str:

@@ -29,6 +29,7 @@ class Checkpoint:
         artifact_digest: sha256 of the artifact, for a restored arm.
         quantized: Whether the stored weights are quantized.
         positions: Longest context, where the configuration names one.
+        vocabulary: Number of logits, likewise.
         weight_bytes: Size of the weight files, with the artifact where there is one.
         capture: Share of the delta that the stored weights hold, from ``fidelity.json``.
         residual: What they miss, relative to the delta, likewise.
@@ -39,6 +40,7 @@ class Checkpoint:
     artifact_digest: str | None
     quantized: bool
     positions: int | None
+    vocabulary: int | None
     weight_bytes: int
     capture: float | None
     residual: float | None
@@ -78,6 +80,7 @@ def find_checkpoint(arm: ArmConfig) -> Checkpoint:
         artifact_digest=_digest(artifact) if artifact else None,
         quantized=model_config.get("quantization_config") is not None,
         positions=model_config.get("max_position_embeddings"),
+        vocabulary=model_config.get("vocab_size"),
         weight_bytes=size,
         capture=capture,
         residual=residual,

@@ -183,7 +183,7 @@ def bench(
     with _errors_explained():
         settings = load_bench(config)
         if dry_run:
-            _out.print(_rich_table(survey(settings, unsafe=unsafe)))
+            _out.print(_rich_table(survey(settings)))
             return
         with _progress_bars() as bars:
             results = make_bench(

@@ -104,6 +104,19 @@ class EquivalenceConfig(Section):
     margin: float = Field(default=0.02, gt=0.0, lt=1.0)
 
 
+class TokenLevelConfig(Section):
+    """The comparison of next-token predictions on the reference's own completions.
+
+    Attributes:
+        enabled: Whether to make it. Each arm is loaded once more for it.
+        max_tokens: Predictions that are compared. The reference's logits of all of them lie on the
+            disk meanwhile: 4 bytes a token and vocabulary entry, 2.5 GB for 4096 and 152 000.
+    """
+
+    enabled: bool = True
+    max_tokens: int = Field(default=4096, ge=1)
+
+
 class JudgeConfig(Section):
     """How programs are judged; the fields mean what they do in ``JudgeSettings``.
 
@@ -147,6 +160,7 @@ class RunConfig(Section):
         device: ``auto`` takes a GPU where there is one.
         factor_store: Directory of SVD factors, such as the exporter's; None: kept in ``out``.
         equivalence: δ.
+        token_level: Comparison of predictions.
         judge: Judging.
         decoding: Decoding.
     """
@@ -160,6 +174,7 @@ class RunConfig(Section):
     device: Device = "auto"
     factor_store: Annotated[Path, Field(strict=False)] | None = None
     equivalence: EquivalenceConfig = EquivalenceConfig()
+    token_level: TokenLevelConfig = TokenLevelConfig()
     judge: JudgeConfig = JudgeConfig()
 
     @field_validator("arms")
@@ -219,7 +234,8 @@ def deciding_fields(config: RunConfig) -> dict[str, Any]:
     """The fields that decide the records.
 
     Paths are left out, as a run pins the digests of what lies there, and so is the number of
-    workers.
+    workers. The token level may be made, or made larger, after the rest: its records name the
+    tokens that they belong to.
     """
     hidden: dict[str, Any] = {
         "out": True,
@@ -227,6 +243,7 @@ def deciding_fields(config: RunConfig) -> dict[str, Any]:
         "factor_store": True,
         "arms": {"__all__": {"model", "artifact"}},
         "judge": {"workers"},
+        "token_level": True,
     }
     fields: dict[str, Any] = json.loads(config.model_dump_json(exclude=hidden))
     return fields

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, ClassVar, Literal, Protocol, Self, TypeVar
 
 from evaluator.errors import RecordsError
 
@@ -122,8 +122,21 @@ class VerdictRecord:
         return cls(**{**row, "tests": tuple(TestRecord(**test) for test in row["tests"])})
 
 
-Record = GenerationRecord | VerdictRecord
-_Record = TypeVar("_Record", GenerationRecord, VerdictRecord)
+class Record(Protocol):
+    """What this file reads and writes: a dataclass with a key and an identity."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def key(self) -> Key:
+        """(arm, problem, sample)."""
+
+    @property
+    def identity(self) -> tuple[Any, ...]:
+        """Everything that must be equal when the same run is made again."""
+
+
+_Record = TypeVar("_Record", bound=Record)
 
 
 def repair(path: Path) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 
 from evaluator.compare import Equivalence, PairedComparison
 from evaluator.latex import latex_table
-from evaluator.records import VerdictRecord, read, replace_file
+from evaluator.records import GenerationRecord, VerdictRecord, read, replace_file
 from evaluator.run_directory import RunDirectory
 from evaluator.sensitivity_table import noise_flip_rate, sensitivity_table
 from evaluator.summary import RunSummary, summarize
@@ -28,6 +28,9 @@ from evaluator.tables import (
     verdicts_table,
     write_frame,
 )
+from evaluator.token_records import TokenRecord
+from evaluator.token_summary import summarize_tokens
+from evaluator.token_tables import token_frame, token_sentences, token_table
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,7 @@ def write_results(directory: RunDirectory) -> Results:
     summary = read_summary(directory)
     tables = {
         "arms": arms_table(summary),
+        "token_level": token_table(summary),
         "sensitivity": sensitivity_table(summary),
         "verdicts": verdicts_table(summary),
         "languages": languages_table(summary),
@@ -71,7 +75,13 @@ def read_summary(directory: RunDirectory) -> RunSummary:
     Raises:
         RecordsError: As :func:`write_results`.
     """
-    return summarize(directory.read_facts(), read(directory.verdicts, VerdictRecord.from_row))
+    facts = directory.read_facts()
+    token_level = summarize_tokens(
+        facts,
+        read(directory.token_level, TokenRecord.from_row),
+        read(directory.generations, GenerationRecord.from_row),
+    )
+    return summarize(facts, read(directory.verdicts, VerdictRecord.from_row), token_level)
 
 
 def describe(summary: RunSummary) -> tuple[str, ...]:
@@ -91,6 +101,7 @@ def describe(summary: RunSummary) -> tuple[str, ...]:
     for pair in summary.comparisons:
         if pair.arm != summary.control and pair.arm not in summary.repeats:
             sentences.append(_pair_sentence(pair) + _beside_noise(pair, summary))
+    sentences += token_sentences(summary)
     if summary.comparisons:
         sentences.append(_sensitivity_sentence(summary.comparisons))
     return tuple(sentences)
@@ -217,8 +228,13 @@ def _write_frames(directory: RunDirectory, summary: RunSummary) -> None:
         ("groups", groups_frame(summary)),
     ):
         write_frame(frame, directory.tables / name)
-    comparisons = [asdict(pair) for pair in summary.comparisons]
-    text = json.dumps({"comparisons": comparisons}, indent=2, ensure_ascii=False)
+    if (tokens := token_frame(summary)) is not None:
+        write_frame(tokens, directory.tables / "token_level")
+    comparisons = {
+        "comparisons": [asdict(pair) for pair in summary.comparisons],
+        "token_level": None if summary.token_level is None else asdict(summary.token_level),
+    }
+    text = json.dumps(comparisons, indent=2, ensure_ascii=False)
     replace_file(directory.path / "comparison.json", text.encode() + b"\n")
 
 

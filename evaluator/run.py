@@ -1,6 +1,6 @@
 """A run from configuration to tables.
 
-    suite → prompts → generations.jsonl → verdicts.jsonl → comparison → tables
+    suite → prompts → generations.jsonl → token_level.jsonl → verdicts.jsonl → comparison → tables
 
 Everything that can go wrong without a model (compiler, sandbox, suite, checkpoints, disk, an
 existing directory) is checked before the first model is loaded. A run that was killed is started
@@ -31,6 +31,7 @@ from evaluator.report import Results, write_results
 from evaluator.run_directory import ArmFacts, ProblemFacts, RunDirectory, RunFacts
 from evaluator.sandbox import probe_sandbox
 from evaluator.suite import Suite, load_suite
+from evaluator.token_stage import measure_tokens, spool_bytes
 
 _BYTES_PER_TOKEN = 8  # of a completion on the disk, escaped
 _BYTES_PER_TEST = 250  # of a verdict
@@ -88,6 +89,9 @@ def run(
             _generate(directory, prepared, processes, progress)
             processes.wait()  # and have ended here
             generations = finish_generations(directory, config, prepared.prompts)
+            measure_tokens(
+                directory, config, prepared.checkpoints, prepared.prompts, generations, progress
+            )
             settings = config.judge.settings(unsafe=unsafe)
             judge_all(directory, prepared.suite, generations, settings, sandbox, progress)
             return write_results(directory)
@@ -177,6 +181,7 @@ def _check_disk(prepared: Prepared) -> None:
     texts = rows * len(problems) * config.decoding.max_new_tokens * _BYTES_PER_TOKEN
     verdicts = rows * sum(len(problem.tests) for problem in problems) * _BYTES_PER_TEST
     needed = 2 * (texts + verdicts) + _SPARE_BYTES  # twice: files are rewritten sorted
+    needed += spool_bytes(config, prepared.checkpoints)
     existing = next(p for p in (config.out, *config.out.absolute().parents) if p.exists())
     free = shutil.disk_usage(existing).free
     if free < needed:

@@ -7,10 +7,11 @@
     environment.json    versions, machine, sandbox and command of every session
     generations.jsonl   completions, appended as they are made; further processes of a launch have
                         files beside it until the first one takes them up
+    token_level.jsonl   KL of every arm's predictions on the reference's texts, likewise
     verdicts.jsonl      verdicts per test, appended as they are made
     problems.parquet    passes by problem and arm
     comparison.json     the statistics
-    tables/             arms, verdicts, groups as CSV, Parquet and Markdown
+    tables/             arms, verdicts, groups, token level as CSV, Parquet and Markdown
     report.md           all tables with the command and versions that made them
     factors/            SVD factors of the bases, kept for the next start
 
@@ -33,6 +34,7 @@ _OWN_FILES = (
     "run.json",
     "environment.json",
     "generations.jsonl",
+    "token_level.jsonl",
     "verdicts.jsonl",
     "problems.parquet",
     "comparison.json",
@@ -113,6 +115,16 @@ class RunDirectory:
     def other_generations(self) -> tuple[Path, ...]:
         """Files that further processes of this or an earlier launch left."""
         return tuple(sorted(self.path.glob("generations.rank-*.jsonl")))
+
+    @property
+    def token_level(self) -> Path:
+        """``token_level.jsonl``."""
+        return self.path / "token_level.jsonl"
+
+    @property
+    def spool(self) -> Path:
+        """Logits of the reference, while the token level is made."""
+        return self.path / "token_level.tmp"
 
     @property
     def verdicts(self) -> Path:

@@ -17,6 +17,7 @@ from evaluator.proportions import pass_at_k, pass_at_k_interval
 from evaluator.records import Key, VerdictRecord
 from evaluator.run_directory import ArmFacts, ProblemFacts, RunFacts
 from evaluator.score_interval import Interval
+from evaluator.token_summary import TokenLevel
 
 VERDICTS = ("AC", "PC", "WA", "RE", "TLE", "MLE", "OLE", "CE", "UKE")
 
@@ -66,6 +67,7 @@ class RunSummary:
         reference: Name of the reference.
         control: Name of the base arm.
         repeats: Names of the A/A arms: the reference's model and artifact once more.
+        token_level: Predictions and texts beside the reference's; None without a restored arm.
     """
 
     facts: RunFacts
@@ -76,18 +78,22 @@ class RunSummary:
     reference: str | None
     control: str | None
     repeats: tuple[str, ...]
+    token_level: TokenLevel | None = None
 
     def comparison(self, arm: str) -> PairedComparison | None:
         """The arm's comparison with the reference."""
         return next((pair for pair in self.comparisons if pair.arm == arm), None)
 
 
-def summarize(facts: RunFacts, verdicts: Mapping[Key, VerdictRecord]) -> RunSummary:
+def summarize(
+    facts: RunFacts, verdicts: Mapping[Key, VerdictRecord], token_level: TokenLevel | None = None
+) -> RunSummary:
     """Compute everything that tables show.
 
     Args:
         facts: Of the run.
         verdicts: One record for every arm, problem and sample.
+        token_level: Taken as it is.
 
     Raises:
         RecordsError: Records are missing, or no problem is left.
@@ -112,6 +118,7 @@ def summarize(facts: RunFacts, verdicts: Mapping[Key, VerdictRecord]) -> RunSumm
         reference=reference,
         control=control,
         repeats=repeats,
+        token_level=token_level,
     )
 
 

@@ -1,12 +1,12 @@
 """How much of the adapter's effect on the next token survives in an export, token by token.
 
-On the same tokens, with p the next-token distribution of the restored model and q another's::
+On the same tokens::
 
-    KL(p‖q) = Σ p (ln p − ln q)                          nats, one number a token
     retention = 1 − mean KL(restored‖export) / mean KL(restored‖base)
 
-1: the export predicts what the restored model predicts; 0: it is as far from it as the base is.
-All models run in float32 on exact views of their stored values (:mod:`exporter.dense_model`).
+1: the export predicts what the restored model predicts; 0: it is as far from it as the base is
+(:mod:`tinylora.token_divergence`). All models run in float32 on exact views of their stored values
+(:mod:`exporter.dense_model`).
 
 Two floors stand beside it. ``repeat`` is the restored model run again on the same texts in other
 batches: what float rounding alone does. ``bfloat16`` is the restored model computed in bfloat16:
@@ -28,8 +28,7 @@ from exporter.dense_model import batches, in_float32, load_base, load_exact, log
 from exporter.prompts import PromptSet, TokenPrompt
 from exporter.workers import single_threaded
 from tinylora import DeltaOptions, FactorStore, load_adapter, restore
-
-_POSITIONS_AT_ONCE = 64
+from tinylora.token_divergence import kl_divergence, retention, summarize_kl
 
 
 @dataclass(frozen=True)
@@ -74,9 +73,7 @@ class Retention:
     @property
     def value(self) -> float | None:
         """1 − KL(restored‖export)/KL(restored‖base); None where the effect is below the floor."""
-        if not self.visible:
-            return None
-        return 1 - self.export.mean / self.base.mean
+        return retention(self.export.mean, self.base.mean, self.repeat.mean)
 
     @property
     def output_residual(self) -> float | None:
@@ -227,35 +224,17 @@ class Reference:
             kl.append(kl_divergence(logits, other))
             same += int((logits.argmax(dim=1) == other.argmax(dim=1)).sum())
             squared.append(float((logits - other).double().square().sum()))
-        every = torch.cat(kl)
+        total = summarize_kl(torch.cat(kl).tolist())
         return Divergence(
-            mean=float(every.mean()),
-            p99=float(torch.quantile(every, 0.99)),
-            largest=float(every.max()),
-            top1_agreement=same / every.numel(),
+            mean=total.mean,
+            p99=total.p99,
+            largest=total.largest,
+            top1_agreement=same / total.tokens,
             logit_distance=math.sqrt(math.fsum(squared)),
         )
 
     def _file(self, number: int) -> Path:
         return self._directory / f"{number}.safetensors"
-
-
-def kl_divergence(reference: Tensor, other: Tensor) -> Tensor:
-    """KL(reference‖other) of each position in nats, float64 ``[positions]``.
-
-    Args:
-        reference: Logits, ``[positions, vocabulary]``.
-        other: Logits, of the same shape.
-    """
-    parts = []
-    for one, two in zip(
-        torch.split(reference, _POSITIONS_AT_ONCE),
-        torch.split(other, _POSITIONS_AT_ONCE),
-        strict=True,
-    ):
-        p, q = one.double().log_softmax(dim=1), two.double().log_softmax(dim=1)
-        parts.append((p.exp() * (p - q)).sum(dim=1).clamp_min(0))
-    return torch.cat(parts)
 
 
 def _digits(value: float) -> float:

@@ -40,13 +40,14 @@ def test_what_is_written_down_reads_back_the_same(tmp_path):
     assert load_config(tmp_path / "again.yaml") == config
 
 
-def test_paths_and_workers_do_not_decide_records_and_the_margin_does(tmp_path):
+def test_paths_workers_and_token_level_do_not_decide_records_and_the_margin_does(tmp_path):
     def fields(**changes):
         return deciding_fields(load_config(write(tmp_path / "c.yaml", **changes)))
 
     moved = [{**arm, "model": "moved"} for arm in GOOD["arms"]]
     judge = {"standard": "c++17", "workers": 7}
     assert fields() == fields(out="elsewhere", suite="moved", arms=moved, judge=judge)
+    assert fields() == fields(token_level={"enabled": False, "max_tokens": 7})
     assert fields() != fields(arms=[{**moved[0], "load": "auto"}, *moved[1:]])
     assert fields() != fields(equivalence={"margin": 0.05})
     assert fields() != fields(judge={"standard": "c++14"})
@@ -72,6 +73,7 @@ def test_paths_and_workers_do_not_decide_records_and_the_margin_does(tmp_path):
         ({"decoding": {"batch_size": 0}}, "decoding.batch_size"),
         ({"equivalence": {"margin": 0}}, "equivalence.margin"),
         ({"equivalence": {"margin": 1.5}}, "equivalence.margin"),
+        ({"token_level": {"max_tokens": 0}}, "token_level.max_tokens"),
         ({"compute_dtype": "int8"}, "compute_dtype"),
         ({"device": "tpu"}, "device"),
         ({"judge": {"standard": "c++77"}}, "allowed are c"),

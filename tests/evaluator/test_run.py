@@ -31,9 +31,15 @@ def test_a_run_from_configuration_to_tables(whole):
         "generate base",
         "generate restored",
         "generate dense",
+        "tokens base",
+        "tokens restored",
+        "tokens dense",
         "judge",
     }
     assert ("judge", 36, 36) in seen
+    level = results.summary.token_level
+    assert level.texts == 6 and level.visible
+    assert level.arm("base").retention == 0 and level.arm("base").kl.tokens > 100
     session = json.loads((out / "environment.json").read_text())["sessions"][0]
     assert session["command"] == "test"
     assert session["sandbox"]["rung"] in ("bwrap", "unshare")

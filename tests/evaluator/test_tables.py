@@ -274,6 +274,7 @@ def test_files_of_a_run(tmp_path):
             ("groups", ("csv", "parquet")),
             ("languages", ("md", "tex")),
             ("sensitivity", ("md", "tex")),
+            ("token_level", ("csv", "parquet")),
         )
         for kind in kinds
     }

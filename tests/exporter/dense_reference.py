@@ -12,8 +12,11 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 MARK = ".quant_state.bitsandbytes__nf4"
 
 
-def weights_of(directory: Path) -> dict[str, Tensor]:
-    """Every parameter of a checkpoint as stored; 4-bit ones as bitsandbytes reads them."""
+def weights_of(directory: Path, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
+    """Every parameter of a checkpoint as stored; 4-bit ones as bitsandbytes reads them.
+
+    ``dtype``: what 4-bit values are rounded to, in place of the one that the file names.
+    """
     tensors: dict[str, Tensor] = {}
     for file in sorted(directory.glob("model*.safetensors")):
         tensors |= load_file(file)
@@ -21,6 +24,7 @@ def weights_of(directory: Path) -> dict[str, Tensor]:
     for name in packed:
         parts = {key: tensors.pop(key) for key in list(tensors) if key.startswith(f"{name}.")}
         state = QuantState.from_dict(parts, device=torch.device("cpu"))
+        state.dtype = dtype or state.dtype
         tensors[name] = dequantize_4bit(tensors[name], state)
     return tensors
 

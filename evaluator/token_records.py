@@ -1,0 +1,46 @@
+"""Records of the token level: how far an arm's predictions on one text are from the reference's.
+
+They follow the rules of :mod:`evaluator.records`. The record of the reference itself compares it
+with its own repeat in other batches: the noise floor.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+from evaluator.records import Key
+
+
+@dataclass(frozen=True)
+class TokenRecord:
+    """One text of the reference as an arm predicts it.
+
+    Attributes:
+        arm: Name of the arm.
+        problem: Id of the problem.
+        sample: Number of the sample whose completion is the text.
+        tokens_sha256: Digest of the text's tokens and of the compared positions.
+        same: Positions at which the arm's most likely token is that of the reference.
+        kl: KL(reference‖arm) of each compared position, nats, six digits.
+    """
+
+    arm: str
+    problem: str
+    sample: int
+    tokens_sha256: str
+    same: int
+    kl: tuple[float, ...]
+
+    @property
+    def key(self) -> Key:
+        """(arm, problem, sample)."""
+        return self.arm, self.problem, self.sample
+
+    @property
+    def identity(self) -> tuple[Any, ...]:
+        """All fields."""
+        return (*self.key, self.tokens_sha256, self.same, self.kl)
+
+    @classmethod
+    def from_row(cls, row: dict[str, Any]) -> Self:
+        """Read a line's object; KeyError or TypeError where it is not one of these."""
+        return cls(**{**row, "kl": tuple(row["kl"])})

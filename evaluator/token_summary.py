@@ -1,0 +1,267 @@
+"""From token records and texts to numbers by arm. Needs no model.
+
+Retention and its floor are those of :mod:`tinylora.token_divergence`. The floor is the largest mean
+KL of the reference from itself: from its repeat in other batches, and from each A/A arm, a restored
+arm of equal digests and options that is loaded anew.
+
+Tokens of one text are not independent. The interval of the retention treats the texts as the
+sample: retention is 1 − R with R = Σaᵢ/Σbᵢ, a and b the sums of KL over a text, for the arm and for
+the base. With Rᵢ the ratio without text i, by the jackknife (Miller: "The jackknife: a review",
+Biometrika 61, 1974)
+
+    var R = (n − 1)/n Σ(Rᵢ − R̄)²                    with Student's t of n − 1 degrees of freedom
+
+Where few texts hold most of the KL it is a little short: with lognormal sums of σ = 1 it covers
+93 % for 60 texts and 94 % for 128; linearization would cover 92 % and 93.5 %.
+"""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import t as student
+
+from evaluator.records import GenerationRecord, Key
+from evaluator.run_directory import RunFacts
+from evaluator.score_interval import Interval
+from evaluator.token_records import TokenRecord
+from tinylora.token_divergence import KLSummary, retention, summarize_kl
+
+Floats = npt.NDArray[np.float64]
+
+_LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class ArmTokens:
+    """An arm's predictions beside the reference's, on the same tokens.
+
+    Attributes:
+        arm: Name of the arm.
+        repeat: Whether it is the reference once more: its own repeat, or an A/A arm.
+        kl: KL(reference‖arm), nats.
+        top1_agreement: Share of tokens at which both predict the same next token.
+        retention: 1 − mean KL(reference‖arm)/mean KL(reference‖base); None without a base, or
+            where the adapter's effect is not above the floor.
+        interval95: Of the retention, by texts; None where there is no retention or one text only.
+    """
+
+    arm: str
+    repeat: bool
+    kl: KLSummary
+    top1_agreement: float
+    retention: float | None
+    interval95: Interval | None
+
+
+@dataclass(frozen=True)
+class TextDivergence:
+    """An arm's completions beside the reference's.
+
+    Attributes:
+        arm: Name of the arm.
+        texts: Number of pairs.
+        identical: Share of pairs that are equal.
+        first_difference: Median position, in characters, at which the others part; None where all
+            are equal.
+        same_noise: Whether both were drawn with the same noise; else they part anyway.
+    """
+
+    arm: str
+    texts: int
+    identical: float
+    first_difference: float | None
+    same_noise: bool
+
+
+@dataclass(frozen=True)
+class TokenLevel:
+    """The token level of a run.
+
+    Attributes:
+        reference: Name of the reference.
+        control: Name of the base arm.
+        texts: Number of texts on which predictions were compared; 0 where none were.
+        floor: Largest mean KL of the reference from itself; None where nothing was compared.
+        effect: Mean KL(reference‖base); None without a base arm.
+        arms: The reference's repeat and the other arms that were compared, in the run's order.
+        unfinished: Arms of which records are missing.
+        divergences: Of the written texts, all arms but the reference.
+    """
+
+    reference: str
+    control: str | None
+    texts: int
+    floor: float | None
+    effect: float | None
+    arms: tuple[ArmTokens, ...]
+    unfinished: tuple[str, ...]
+    divergences: tuple[TextDivergence, ...]
+
+    @property
+    def visible(self) -> bool:
+        """Whether the adapter changes predictions by more than the floor."""
+        return self.effect is not None and self.floor is not None and self.effect > self.floor
+
+    def arm(self, name: str) -> ArmTokens | None:
+        """The arm's predictions, where they were compared."""
+        return next((arm for arm in self.arms if arm.arm == name), None)
+
+    def divergence(self, name: str) -> TextDivergence | None:
+        """The arm's texts, where they were compared."""
+        return next((one for one in self.divergences if one.arm == name), None)
+
+
+def summarize_tokens(
+    facts: RunFacts,
+    records: Mapping[Key, TokenRecord],
+    generations: Mapping[Key, GenerationRecord],
+) -> TokenLevel | None:
+    """Compute the token level.
+
+    Args:
+        facts: Of the run.
+        records: Of the token level; none where it is switched off.
+        generations: Completions by key.
+
+    Returns:
+        None without a restored arm.
+    """
+    reference = next((arm.name for arm in facts.arms if arm.kind == "restored"), None)
+    control = next((arm.name for arm in facts.arms if arm.kind == "base"), None)
+    if reference is None:
+        return None
+    by_arm: dict[str, dict[Key, TokenRecord]] = {arm.name: {} for arm in facts.arms}
+    for record in records.values():
+        if record.arm in by_arm:
+            text = (record.tokens_sha256, record.problem, record.sample)
+            by_arm[record.arm][text] = record
+    wanted = by_arm[reference].keys()
+    done = {name: own for name, own in by_arm.items() if wanted and own.keys() == wanted}
+    repeats = _repeats(facts, reference)
+    floor = max((_mean(own) for name, own in done.items() if name in repeats), default=None)
+    base = done.get(control) if control else None
+    return TokenLevel(
+        reference=reference,
+        control=control,
+        texts=len(wanted),
+        floor=floor,
+        effect=None if base is None else _mean(base),
+        arms=tuple(_arm(name, own, base, floor, name in repeats) for name, own in done.items()),
+        unfinished=tuple(name for name in by_arm if wanted and name not in done),
+        divergences=_divergences(facts, reference, generations),
+    )
+
+
+def retention_interval(own: Floats, base: Floats) -> Interval | None:
+    """95 % interval of 1 − Σown/Σbase; None for a single text, or one that alone has an effect.
+
+    Args:
+        own: Sums of KL(reference‖arm) by text, float64 ``[n]``.
+        base: Sums of KL(reference‖base) of the same texts, not all 0.
+    """
+    count, others = len(own), base.sum() - base
+    if count < 2 or bool((others <= 0).any()):
+        return None
+    ratios = (own.sum() - own) / others
+    spread = (count - 1) / count * ((ratios - ratios.mean()) ** 2).sum()
+    half = float(student.ppf((1 + _LEVEL) / 2, count - 1) * np.sqrt(spread))
+    kept = float(1 - own.sum() / base.sum())
+    return Interval(kept - half, min(kept + half, 1.0), _LEVEL)  # no KL is below 0
+
+
+def common_prefix(one: str, two: str) -> int:
+    """Number of leading characters that two texts share.
+
+    >>> common_prefix("int a;", "int b;"), common_prefix("ab", "abc")
+    (4, 2)
+    """
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, two, strict=False)))
+
+
+def _arm(
+    name: str,
+    own: Mapping[Key, TokenRecord],
+    base: Mapping[Key, TokenRecord] | None,
+    floor: float | None,
+    repeat: bool,
+) -> ArmTokens:
+    kl = _all_kl(own)
+    kept = interval = None
+    if base is not None and floor is not None:
+        kept = retention(kl.mean, _mean(base), floor)
+    if base is not None and kept is not None:
+        sums = np.array([[sum(own[text].kl), sum(base[text].kl)] for text in own])
+        interval = retention_interval(sums[:, 0], sums[:, 1])
+    return ArmTokens(
+        arm=name,
+        repeat=repeat,
+        kl=kl,
+        top1_agreement=sum(record.same for record in own.values()) / kl.tokens,
+        retention=kept,
+        interval95=interval,
+    )
+
+
+def _repeats(facts: RunFacts, reference: str) -> set[str]:
+    """The reference and the arms that are the same model, whatever their seed."""
+    models = {
+        arm.name: (
+            arm.digest,
+            arm.artifact_digest,
+            {key: value for key, value in options.items() if key not in ("name", "seed")},
+        )
+        for arm, options in zip(facts.arms, _arm_options(facts), strict=True)
+    }
+    return {name for name, model in models.items() if model == models[reference]}
+
+
+def _divergences(
+    facts: RunFacts, reference: str, generations: Mapping[Key, GenerationRecord]
+) -> tuple[TextDivergence, ...]:
+    pairs: dict[str, list[tuple[str, str]]] = {
+        arm.name: [] for arm in facts.arms if arm.name != reference
+    }
+    for (arm, problem, sample), record in generations.items():
+        other = generations.get((reference, problem, sample))
+        if other is not None and arm in pairs:
+            pairs[arm].append((other.text, record.text))
+    decoding = facts.config["decoding"]
+    seeds = {}
+    for facts_of_arm, options in zip(facts.arms, _arm_options(facts), strict=True):
+        own = options.get("seed")
+        seeds[facts_of_arm.name] = decoding.get("seed") if own is None else own
+    greedy = decoding.get("temperature") == 0
+    return tuple(
+        _divergence(arm, texts, greedy or seeds[arm] == seeds[reference])
+        for arm, texts in pairs.items()
+        if texts
+    )
+
+
+def _divergence(arm: str, texts: Sequence[tuple[str, str]], same_noise: bool) -> TextDivergence:
+    parted = [common_prefix(one, two) for one, two in texts if one != two]
+    return TextDivergence(
+        arm=arm,
+        texts=len(texts),
+        identical=1 - len(parted) / len(texts),
+        first_difference=float(statistics.median(parted)) if parted else None,
+        same_noise=same_noise,
+    )
+
+
+def _arm_options(facts: RunFacts) -> list[dict[str, Any]]:
+    """The arms as the configuration has them."""
+    return list(facts.config.get("arms", [{}] * len(facts.arms)))
+
+
+def _mean(records: Mapping[Key, TokenRecord]) -> float:
+    return _all_kl(records).mean
+
+
+def _all_kl(records: Mapping[Key, TokenRecord]) -> KLSummary:
+    return summarize_kl([kl for record in records.values() for kl in record.kl])

@@ -1,0 +1,97 @@
+"""Which tokens the arms are compared on: the suite's prompts and the reference's own completions.
+
+Only predictions that made the completion are compared, the end token's among them. Everything is
+thinned out evenly, without chance: some hundred problems, first samples; some hundred predictions
+of each text; and of all of these as many as the configuration allows. So long and short texts,
+beginnings and ends, and all families of problems are there in their proportion.
+
+A completion stands in the records as text and is tokenized anew. A model may have written other
+tokens for the same text; all arms read the same ones here.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from transformers import PreTrainedTokenizerBase
+
+from evaluator.prompts import Prompt
+from evaluator.records import GenerationRecord, Key
+
+MOST_TEXTS = 128
+MOST_OF_A_TEXT = 512  # bounds the logits of one text: 311 MB for a vocabulary of 152 000
+
+_Item = TypeVar("_Item")
+
+
+@dataclass(frozen=True)
+class ScoredText:
+    """One prompt with a completion.
+
+    Attributes:
+        problem: Id of the problem.
+        sample: Number of the sample.
+        token_ids: Tokens up to the last compared position.
+        positions: Positions whose predictions are compared, ascending.
+    """
+
+    problem: str
+    sample: int
+    token_ids: tuple[int, ...]
+    positions: tuple[int, ...]
+
+    @property
+    def digest(self) -> str:
+        """sha256 of what is compared."""
+        return hashlib.sha256(repr((self.token_ids, self.positions)).encode()).hexdigest()
+
+
+def choose_texts(
+    arm: str,
+    prompts: Sequence[Prompt],
+    generations: Mapping[Key, GenerationRecord],
+    tokenizer: PreTrainedTokenizerBase,
+    max_new_tokens: int,
+    max_tokens: int,
+) -> tuple[ScoredText, ...]:
+    """The texts and positions of a run.
+
+    Args:
+        arm: Name of the reference, which wrote them.
+        prompts: In the suite's order.
+        generations: Completions by key.
+        tokenizer: That of the prompts.
+        max_new_tokens: Longest completion.
+        max_tokens: Compared predictions at most.
+
+    Returns:
+        In the suite's order; texts without a compared position are left out.
+    """
+    texts: list[tuple[Prompt, tuple[int, ...]]] = []
+    places: list[tuple[int, int]] = []
+    for number, prompt in enumerate(evenly(prompts, MOST_TEXTS)):
+        record = generations[arm, prompt.problem, 0]
+        made = tokenizer(record.text, add_special_tokens=False)["input_ids"][:max_new_tokens]
+        texts.append((prompt, (*prompt.token_ids, *made)))
+        first = len(prompt.token_ids) - 1  # its prediction is the completion's first token
+        predictions = len(made) + (record.finish_reason == "stop")
+        places += [(number, first + i) for i in evenly(range(predictions), MOST_OF_A_TEXT)]
+    chosen: dict[int, list[int]] = {}
+    for number, position in evenly(places, max_tokens):
+        chosen.setdefault(number, []).append(position)
+    return tuple(
+        ScoredText(texts[n][0].problem, 0, texts[n][1][: positions[-1] + 1], tuple(positions))
+        for n, positions in chosen.items()
+    )
+
+
+def evenly(items: Sequence[_Item], most: int) -> Sequence[_Item]:
+    """All items, or ``most`` of them, each from the middle of its share.
+
+    >>> evenly(range(3), 5), evenly("abcdefgh", 3)
+    (range(0, 3), ['b', 'e', 'g'])
+    """
+    if len(items) <= most:
+        return items
+    return [items[(2 * i + 1) * len(items) // (2 * most)] for i in range(most)]
