@@ -321,17 +321,17 @@ def test_a_directory_of_something_else_is_left_alone(config_of, tmp_path):
 def test_a_survey_says_what_is_there_and_writes_nothing(config_of, copied, tmp_path):
     before = stamps(copied)
     formats = [EMBEDDED, {"format": "bf16"}]
-    rows = survey(config_of(formats=formats), unsafe=False).rows
+    rows = survey(config_of(formats=formats)).rows
     assert rows == (
         ("export", "tiny/a/nf4-embedded", "there", ""),
         ("export", "tiny/a/bf16", "to make", "missing"),
         ("run", "tiny/a/sums/warm", "to make", "after its exports: bf16"),
     )
-    assert survey(config_of(), unsafe=False).rows[-1][:3] == ("run", "tiny/a/sums/warm", "finished")
+    assert survey(config_of()).rows[-1][:3] == ("run", "tiny/a/sums/warm", "finished")
     (copied / RUN / "verdicts.jsonl").write_text("")
-    assert survey(config_of(), unsafe=False).rows[-1][2] == "begun"
+    assert survey(config_of()).rows[-1][2] == "begun"
     other = [{"name": "warm", "temperature": 0.9, "max_new_tokens": 72, "batch_size": 6}]
-    _, run = survey(config_of(decodings=other), unsafe=False).rows
+    _, run = survey(config_of(decodings=other)).rows
     assert run[2] == "outdated"
     assert "config.decoding.temperature was 0.7, is 0.9" in run[3]
     (copied / RUN / "verdicts.jsonl").write_bytes((copied / RUN / "verdicts.jsonl").read_bytes())
