@@ -90,7 +90,8 @@ def run(
                 unsafe=unsafe,
                 progress=progress,
             )
-        _show(results, settings.out)
+        if results is not None:  # a further process of a launch has none
+            _show(results, settings.out)
 
 
 @app.command()
@@ -154,6 +155,7 @@ class _Bars:
     def __call__(self, stage: str, done: int, total: int) -> None:
         """Move the stage's bar."""
         if stage not in self._tasks:
+            self._progress.start()  # only now: further processes of a launch stay silent
             self._tasks[stage] = self._progress.add_task(stage, total=total)
         self._progress.update(self._tasks[stage], completed=done)
 
@@ -167,8 +169,12 @@ def _progress_bars() -> Iterator[_Bars]:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=_err) as progress:
+    progress = Progress(*columns, console=_err)
+    try:
         yield _Bars(progress)
+    finally:
+        if progress.live.is_started:
+            progress.stop()
 
 
 @contextmanager

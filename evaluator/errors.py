@@ -11,6 +11,7 @@ type (what a library user expects)::
         ├── CompletionsError         (ValueError)    a file of completions cannot be read
         ├── RecordsError             (ValueError)    records of a run are missing or disagree
         ├── RunDirectoryError        (OSError)       a run's directory cannot take this run
+        ├── LaunchError              (RuntimeError)  processes of one run lost each other
         ├── ModelError               (RuntimeError)  an arm's model cannot be loaded as it should
         ├── GenerationError          (RuntimeError)  a model's completions make no sense
         └── SandboxError             (RuntimeError)  the judge's own machinery failed
@@ -46,6 +47,10 @@ class RecordsError(EvaluatorError, ValueError):
 
 class RunDirectoryError(EvaluatorError, OSError):
     """The directory of a run is in use, belongs to another run, or has no room."""
+
+
+class LaunchError(EvaluatorError, RuntimeError):
+    """Processes of one run that lost each other."""
 
 
 class ModelError(EvaluatorError, RuntimeError):

@@ -56,7 +56,13 @@ def plan_batches(prompts: Sequence[Prompt], decoding: DecodingConfig) -> tuple[B
 
 
 def share_of(batches: Sequence[Batch], rank: int, world: int) -> tuple[Batch, ...]:
-    """The batches of one of ``world`` processes; the longest are spread evenly."""
+    """The batches of one of ``world`` processes; the longest are spread evenly.
+
+    Args:
+        batches: Longest first; the same in all processes.
+        rank: 0 … world − 1.
+        world: Number of processes.
+    """
     return tuple(batches[rank::world])
 
 

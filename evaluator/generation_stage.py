@@ -1,64 +1,123 @@
-"""The stage that writes completions: prompts in, ``generations.jsonl`` out."""
+"""The stage that writes completions: prompts in, ``generations.jsonl`` out.
+
+Every process of a launch writes its share of the missing batches into a file of its own. Files of
+processes are taken up into ``generations.jsonl`` when a run starts and when all shares are done, so
+a run may go on with another number of processes than it was killed with.
+"""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+import torch
+
 from evaluator.checkpoints import Checkpoint
 from evaluator.config import ArmConfig, RunConfig
-from evaluator.generate import Batch, Generator, end_and_pad, plan_batches
-from evaluator.models import load_tokenizer, loaded_model, resolve_device
+from evaluator.errors import RecordsError
+from evaluator.generate import Batch, Generator, end_and_pad, plan_batches, share_of
+from evaluator.models import load_tokenizer, loaded_model
+from evaluator.processes import Processes
 from evaluator.prompts import Prompt
-from evaluator.records import GenerationRecord, Key, append, read, repair, rewrite_sorted
+from evaluator.records import (
+    GenerationRecord,
+    Key,
+    append,
+    read,
+    read_into,
+    repair,
+    rewrite_sorted,
+)
 from evaluator.run_directory import RunDirectory
 
 # (stage, done, total)
 Progress = Callable[[str, int, int], None]
 
 
-def generate_all(
+def take_up_generations(directory: RunDirectory) -> dict[Key, GenerationRecord]:
+    """Put the completions of all processes into ``generations.jsonl``; nobody may be writing.
+
+    Raises:
+        RecordsError: A line is damaged, or two processes wrote different texts for one key.
+    """
+    records: dict[Key, GenerationRecord] = {}
+    others = directory.other_generations()
+    for path in (directory.generations, *others):
+        repair(path)
+        read_into(records, path, GenerationRecord.from_row)
+    if others:  # a kill in between leaves equal records twice
+        rewrite_sorted(directory.generations, records.values())
+    for path in others:
+        path.unlink()
+    return records
+
+
+def generate_share(
     directory: RunDirectory,
     config: RunConfig,
     checkpoints: Mapping[str, Checkpoint],
     prompts: Sequence[Prompt],
+    device: torch.device,
+    processes: Processes,
     progress: Progress,
-) -> tuple[GenerationRecord, ...]:
-    """Write the completions that are missing, arm by arm, one model in memory at a time.
+) -> None:
+    """Write this process's share of the missing completions, one model in memory at a time.
 
     Args:
         directory: Of the run.
         config: Of the run.
         checkpoints: By arm.
         prompts: In the suite's order, the same for all arms.
-        progress: Called after each batch.
-
-    Returns:
-        All completions, by arm, problem and sample.
+        device: Of the models.
+        processes: For the share.
+        progress: Called after each batch; counts what is there and what this process adds.
 
     Raises:
         ModelError: A model cannot be loaded.
         GenerationError: A model's completions make no sense.
     """
-    path = directory.generations
-    repair(path)
-    records = read(path, GenerationRecord.from_row)
+    # Written by nobody until all shares are done, apart from the first process's own records.
+    records = read(directory.generations, GenerationRecord.from_row)
+    path = directory.generations_of(processes.rank)
     batches = plan_batches(prompts, config.decoding)
-    total = sum(len(batch) for batch in batches)
     for arm in config.arms:
         missing = [batch for batch in batches if not _is_done(arm, batch, records)]
-        done = total - sum(len(batch) for batch in missing)
+        share = share_of(missing, processes.rank, processes.world)
+        done = _rows(batches) - _rows(missing)
+        total = done + _rows(share)
         progress(f"generate {arm.name}", done, total)
-        for made in _complete(arm, config, checkpoints[arm.name], directory, missing):
+        for made in _complete(arm, config, checkpoints[arm.name], directory, device, share):
             append(path, [record for record in made if record.key not in records])
-            records.update((record.key, record) for record in made)
             done += len(made)
             progress(f"generate {arm.name}", done, total)
-    ordered = [
-        records[arm.name, prompt.problem, sample]
+
+
+def finish_generations(
+    directory: RunDirectory, config: RunConfig, prompts: Sequence[Prompt]
+) -> tuple[GenerationRecord, ...]:
+    """Put the shares of all processes together, by arm, problem and sample.
+
+    Raises:
+        RecordsError: Completions are missing.
+    """
+    records = take_up_generations(directory)
+    keys = [
+        (arm.name, prompt.problem, sample)
         for arm in config.arms
         for prompt in prompts
         for sample in range(config.decoding.samples)
     ]
-    rewrite_sorted(path, ordered)
-    return tuple(ordered)
+    missing = [key for key in keys if key not in records]
+    if missing:
+        raise RecordsError(
+            f"{directory.path}: {len(missing)} of {len(keys)} completions are missing though all "
+            f"processes are done, the first is {missing[0]}; check that all machines see the same "
+            "out, and start the run again"
+        )
+    ordered = tuple(records[key] for key in keys)
+    rewrite_sorted(directory.generations, ordered)
+    return ordered
+
+
+def _rows(batches: Sequence[Batch]) -> int:
+    return sum(len(batch) for batch in batches)
 
 
 def _is_done(arm: ArmConfig, batch: Batch, records: Mapping[Key, GenerationRecord]) -> bool:
@@ -70,12 +129,12 @@ def _complete(
     config: RunConfig,
     checkpoint: Checkpoint,
     run: RunDirectory,
+    device: torch.device,
     batches: Sequence[Batch],
 ) -> Iterator[tuple[GenerationRecord, ...]]:
     """Load the arm's model, unless nothing is missing, and run the batches."""
     if not batches:
         return
-    device = resolve_device(config.device)
     tokenizer = load_tokenizer(checkpoint.directory)
     seed = config.decoding.seed if arm.seed is None else arm.seed
     with loaded_model(arm, checkpoint, config.compute_dtype, device, run.factors) as model:

@@ -6,16 +6,14 @@ when the file is opened again. Files are written in the order in which records a
 run sorts them, so that they do not depend on kills, batches or processes.
 """
 
-import fcntl
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
-from evaluator.errors import RecordsError, RunDirectoryError
+from evaluator.errors import RecordsError
 
 Key = tuple[str, str, int]
 FinishReason = Literal["stop", "length"]
@@ -161,6 +159,14 @@ def read(path: Path, from_row: Callable[[dict[str, Any]], _Record]) -> dict[Key,
         RecordsError: A line is damaged, or two lines of one key disagree.
     """
     records: dict[Key, _Record] = {}
+    read_into(records, path, from_row)
+    return records
+
+
+def read_into(
+    records: dict[Key, _Record], path: Path, from_row: Callable[[dict[str, Any]], _Record]
+) -> None:
+    """Add the records of one more file to those of others; see :func:`read`."""
     for number, line in _whole_lines(path):
         try:
             record = from_row(json.loads(line))
@@ -175,7 +181,6 @@ def read(path: Path, from_row: Callable[[dict[str, Any]], _Record]) -> dict[Key,
                 f"{path}, line {number}: a second, different record of {record.key}; start the "
                 "run anew with --overwrite"
             )
-    return records
 
 
 def rewrite_sorted(path: Path, records: Iterable[Record]) -> None:
@@ -191,23 +196,6 @@ def replace_file(path: Path, content: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
-
-
-@contextmanager
-def locked(directory: Path) -> Iterator[None]:
-    """Hold a run's directory for this process; the lock goes with the process.
-
-    Raises:
-        RunDirectoryError: Another process holds it.
-    """
-    with (directory / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise RunDirectoryError(
-                f"{directory}: another process is writing this run; wait for it or stop it"
-            ) from error
-        yield
 
 
 def _line(record: Record) -> bytes:

@@ -4,7 +4,8 @@
 
 Everything that can go wrong without a model (compiler, sandbox, suite, checkpoints, disk, an
 existing directory) is checked before the first model is loaded. A run that was killed is started
-again with the same command and goes on where it stopped.
+again with the same command and goes on where it stopped. Started as several processes
+(``evaluator.processes``), all of them check and generate, and the first one does the rest.
 """
 
 import shutil
@@ -13,16 +14,22 @@ from dataclasses import asdict, dataclass
 
 from evaluator.checkpoints import Checkpoint, find_checkpoint
 from evaluator.config import ArmConfig, RunConfig, deciding_fields, dump_config
+from evaluator.directory_lock import locked
 from evaluator.environment import describe_environment
 from evaluator.errors import ModelError, RunDirectoryError
-from evaluator.generation_stage import Progress, generate_all
+from evaluator.generation_stage import (
+    Progress,
+    finish_generations,
+    generate_share,
+    take_up_generations,
+)
 from evaluator.judging_stage import judge_all
 from evaluator.models import load_tokenizer, resolve_device
+from evaluator.processes import Processes, launched_processes
 from evaluator.prompts import Prompt, build_prompts, check_prompts_fit, prompts_digest
-from evaluator.records import locked
 from evaluator.report import Results, write_results
 from evaluator.run_directory import ArmFacts, ProblemFacts, RunDirectory, RunFacts
-from evaluator.sandbox import Sandbox, probe_sandbox
+from evaluator.sandbox import probe_sandbox
 from evaluator.suite import Suite, load_suite
 
 _BYTES_PER_TOKEN = 8  # of a completion on the disk, escaped
@@ -36,7 +43,6 @@ class Prepared:
 
     config: RunConfig
     suite: Suite
-    sandbox: Sandbox
     checkpoints: Mapping[str, Checkpoint]
     prompts: tuple[Prompt, ...]
     facts: RunFacts
@@ -44,7 +50,7 @@ class Prepared:
 
 def run(
     config: RunConfig, *, command: str, overwrite: bool, unsafe: bool, progress: Progress
-) -> Results:
+) -> Results | None:
     """Make a run, or go on with it, and write its tables.
 
     Args:
@@ -52,36 +58,66 @@ def run(
         command: The command line, for the record.
         overwrite: Delete the records of an earlier run in the same directory.
         unsafe: Allow judging without a sandbox.
-        progress: Called with the stage, what is done, and the total.
+        progress: Called with the stage, what is done, and the total; in the first process only.
+
+    Returns:
+        The results; None in the further processes of a launch.
 
     Raises:
         TinyLoRAError: Anything that keeps the run from being made as configured.
     """
+    with launched_processes() as processes:
+        if not processes.is_first:
+            _help(config, processes)
+            return None
+        directory = RunDirectory(config.out)
+        directory.check_usable(overwrite)
+        sandbox = probe_sandbox(unsafe)
+        prepared = prepare(config)
+        _check_disk(prepared)
+        directory.path.mkdir(parents=True, exist_ok=True)
+        with locked(directory.path) as lock:
+            directory.begin(prepared.facts, dump_config(config), overwrite)
+            device = resolve_device(config.device, processes.local_rank)
+            session = describe_environment(command, device, asdict(sandbox.info))
+            directory.add_session({**session, "processes": processes.world})
+            take_up_generations(directory)
+            if processes.world > 1:
+                lock.share()
+            processes.wait()  # the others start here
+            _generate(directory, prepared, processes, progress)
+            processes.wait()  # and have ended here
+            generations = finish_generations(directory, config, prepared.prompts)
+            settings = config.judge.settings(unsafe=unsafe)
+            judge_all(directory, prepared.suite, generations, settings, sandbox, progress)
+            return write_results(directory)
+
+
+def _help(config: RunConfig, processes: Processes) -> None:
+    """What a further process does: its share of the completions."""
+    prepared = prepare(config)
     directory = RunDirectory(config.out)
-    directory.check_usable(overwrite)
-    prepared = prepare(config, unsafe=unsafe)
-    _check_disk(prepared)
-    directory.path.mkdir(parents=True, exist_ok=True)
-    with locked(directory.path):
-        directory.begin(prepared.facts, dump_config(config), overwrite)
-        device = resolve_device(config.device)
-        sandbox = asdict(prepared.sandbox.info)
-        directory.add_session(describe_environment(command, device, sandbox))
-        generations = generate_all(
-            directory, config, prepared.checkpoints, prepared.prompts, progress
-        )
-        settings = config.judge.settings(unsafe=unsafe)
-        judge_all(directory, prepared.suite, generations, settings, prepared.sandbox, progress)
-        return write_results(directory)
+    processes.wait()
+    directory.join(prepared.facts)
+    with locked(directory.path, shared=True):
+        _generate(directory, prepared, processes, lambda *_: None)
+        processes.wait()
 
 
-def prepare(config: RunConfig, *, unsafe: bool) -> Prepared:
+def _generate(
+    directory: RunDirectory, prepared: Prepared, processes: Processes, progress: Progress
+) -> None:
+    config, checkpoints = prepared.config, prepared.checkpoints
+    device = resolve_device(config.device, processes.local_rank)
+    generate_share(directory, config, checkpoints, prepared.prompts, device, processes, progress)
+
+
+def prepare(config: RunConfig) -> Prepared:
     """Read and check everything but the weights.
 
     Raises:
-        TinyLoRAError: Compiler, sandbox, suite, device, a checkpoint or a tokenizer is unusable.
+        TinyLoRAError: Suite, device, a checkpoint or a tokenizer is unusable.
     """
-    sandbox = probe_sandbox(unsafe)
     suite = load_suite(config.suite)
     resolve_device(config.device)
     checkpoints = {arm.name: find_checkpoint(arm) for arm in config.arms}
@@ -94,7 +130,7 @@ def prepare(config: RunConfig, *, unsafe: bool) -> Prepared:
         problems=tuple(ProblemFacts(p.id, p.family, p.language) for p in suite.problems),
         arms=tuple(_arm_facts(arm, checkpoints[arm.name]) for arm in config.arms),
     )
-    return Prepared(config, suite, sandbox, checkpoints, prompts, facts)
+    return Prepared(config, suite, checkpoints, prompts, facts)
 
 
 def _common_prompts(

@@ -5,7 +5,8 @@
     config.yaml         the configuration, every default written out
     run.json            what the records depend on: configuration, digests of suite, prompts, models
     environment.json    versions, machine, sandbox and command of every session
-    generations.jsonl   completions, appended as they are made
+    generations.jsonl   completions, appended as they are made; further processes of a launch have
+                        files beside it until the first one takes them up
     verdicts.jsonl      verdicts per test, appended as they are made
     problems.parquet    passes by problem and arm
     comparison.json     the statistics
@@ -105,6 +106,14 @@ class RunDirectory:
         """``generations.jsonl``."""
         return self.path / "generations.jsonl"
 
+    def generations_of(self, rank: int) -> Path:
+        """The file that one of several processes appends its completions to."""
+        return self.path / f"generations.rank-{rank:04d}.jsonl" if rank else self.generations
+
+    def other_generations(self) -> tuple[Path, ...]:
+        """Files that further processes of this or an earlier launch left."""
+        return tuple(sorted(self.path.glob("generations.rank-*.jsonl")))
+
     @property
     def verdicts(self) -> Path:
         """``verdicts.jsonl``."""
@@ -155,16 +164,23 @@ class RunDirectory:
         """
         if overwrite:
             self._clear()
-        content = _to_json(facts)
         if self.facts.exists():
-            differences = _differences(_load(self.facts), json.loads(content))
-            if differences:
-                raise RunDirectoryError(
-                    f"{self.path} holds another run: {'; '.join(differences[:5])}. Choose another "
-                    "out, or give --overwrite to delete its records and start anew"
-                )
-        replace_file(self.facts, content)  # first: it makes the directory a run's
+            self._check_same(facts)
+        replace_file(self.facts, _to_json(facts))  # first: it makes the directory a run's
         replace_file(self.path / "config.yaml", config_yaml.encode())
+
+    def join(self, facts: RunFacts) -> None:
+        """Check, in a further process, that the first one's run is this process's too.
+
+        Raises:
+            RunDirectoryError: The directory is not shared, or something else lies on this machine.
+        """
+        if not self.facts.exists():
+            raise RunDirectoryError(
+                f"{self.path}: the first process has begun the run, but its run.json cannot be "
+                "seen from here; all machines of a launch need the same out"
+            )
+        self._check_same(facts)
 
     def read_facts(self) -> RunFacts:
         """Read ``run.json``.
@@ -199,9 +215,18 @@ class RunDirectory:
             return []
         return list(_load(self.environment)["sessions"])
 
+    def _check_same(self, facts: RunFacts) -> None:
+        differences = _differences(_load(self.facts), json.loads(_to_json(facts)))
+        if differences:
+            raise RunDirectoryError(
+                f"{self.path} holds another run: {'; '.join(differences[:5])}. Choose another "
+                "out, or give --overwrite to delete its records and start anew"
+            )
+
     def _clear(self) -> None:
         # run.json goes last: until then the directory is still known as a run's.
-        for path in (*self.tables.glob("*.*"), *(self.path / n for n in reversed(_OWN_FILES))):
+        own = (self.path / name for name in reversed(_OWN_FILES))
+        for path in (*self.tables.glob("*.*"), *self.other_generations(), *own):
             if path != self.facts:
                 path.unlink(missing_ok=True)
         self.facts.unlink(missing_ok=True)

@@ -5,13 +5,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from evaluator.directory_lock import locked
 from evaluator.errors import RecordsError, RunDirectoryError
 from evaluator.records import (
     GenerationRecord,
     TestRecord,
     VerdictRecord,
     append,
-    locked,
     read,
     repair,
     rewrite_sorted,

@@ -238,7 +238,7 @@ def test_everything_is_checked_before_a_model_is_loaded(config_of, tmp_path, mon
     def refuse(*_):
         raise AssertionError("a model was loaded")
 
-    monkeypatch.setattr(run_module, "generate_all", refuse)
+    monkeypatch.setattr(run_module, "generate_share", refuse)
     arms = _first_arm(config_of)
     with pytest.raises(SuiteError):
         make(config_of(suite=str(tmp_path / "no-suite")))

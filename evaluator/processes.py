@@ -1,0 +1,90 @@
+"""The processes that make one run together.
+
+``accelerate launch`` and ``torchrun`` start one command several times, on one machine or on
+several that see the same files. Each process writes its share of the completions into a file of
+its own; the first one puts them together, judges and writes the tables. Apart from files the
+processes share only the moments at which they wait for each other.
+"""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+from accelerate import PartialState
+from accelerate.utils.environment import get_cpu_distributed_information
+
+from evaluator.errors import LaunchError
+
+logger = logging.getLogger(__name__)
+
+# Longest wait of a process whose share is done for the slowest one. A process that dies is
+# noticed at once; this is for a machine that vanishes from the network.
+_PATIENCE = timedelta(days=1)
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among those of its launch.
+
+    Attributes:
+        rank: 0 … world − 1.
+        world: Number of processes on all machines.
+        local_rank: Number of this process on its machine.
+    """
+
+    rank: int = 0
+    world: int = 1
+    local_rank: int = 0
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process does what is done once."""
+        return self.rank == 0
+
+    def wait(self) -> None:
+        """Wait until all processes have come here.
+
+        Raises:
+            LaunchError: One of them ended before.
+        """
+        if self.world == 1:
+            return
+        try:
+            PartialState().wait_for_everyone()
+        except RuntimeError as error:  # torch.distributed says so in several classes below it
+            raise LaunchError(
+                f"process {self.rank} of {self.world}: another process of this run ended early; "
+                "its own message says why. What was written is kept: start the same command again"
+            ) from error
+
+
+@contextmanager
+def launched_processes() -> Iterator[Processes]:
+    """The processes of this launch; one that was started alone pays nothing for it.
+
+    They talk over the CPU only (gloo): nothing but waiting is shared, any number of them may use
+    one GPU, and none needs to be bound to a GPU before its models are.
+    """
+    if get_cpu_distributed_information().world_size == 1:
+        _warn_of_a_launch_of_one()
+        yield Processes()
+        return
+    state = PartialState(cpu=True, timeout=_PATIENCE)
+    try:
+        yield Processes(state.process_index, state.num_processes, state.local_process_index)
+    finally:
+        state.destroy_process_group()
+
+
+def _warn_of_a_launch_of_one() -> None:
+    """Say so where several processes were asked for and accelerate started one."""
+    # It sets the address only for several, and then leaves their start to mpirun.
+    if os.environ.get("ACCELERATE_USE_CPU") == "True" and "MASTER_ADDR" in os.environ:
+        logger.warning(
+            "accelerate launch --cpu starts several processes only under MPI (--mpirun_hostfile); "
+            "this run has one. Use torchrun --nproc-per-node N, or accelerate launch --multi_gpu, "
+            "which both work without a GPU"
+        )
