@@ -1,6 +1,7 @@
 """A tiny chat model with its tokenizer, a small suite, and an artifact that fits the model."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,9 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from evaluator.sandbox import probe_sandbox
+from tests.evaluator.quick_model import write_quick_base
+from tests.evaluator.whole_runs import make, write_config, write_quick_config
+from tests.forked import ForkServer
 from tinylora import save_artifact
 
 TEMPLATE = (
@@ -113,7 +117,11 @@ def chat_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def sum_suite(tmp_path: Path) -> Path:
     """Six problems "print a + k" with two tests each, in two languages."""
-    folder = tmp_path / "suite"
+    return write_sum_suite(tmp_path / "suite")
+
+
+def write_sum_suite(folder: Path) -> Path:
+    """The suite of the fixture ``sum_suite``."""
     folder.mkdir()
     (folder / "suite.json").write_text(
         json.dumps({"format": "tinylora-suite/1", "name": "sums"}), encoding="utf-8"
@@ -131,6 +139,60 @@ def sum_suite(tmp_path: Path) -> Path:
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     (folder / "problems.jsonl").write_text(text, encoding="utf-8")
     return folder
+
+
+@pytest.fixture
+def config_of(chat_base, chat_artifact, sum_suite, tmp_path):
+    """A function that writes a configuration, with changes, and gives its path."""
+    named = {"base": chat_base, "artifact": chat_artifact, "suite": sum_suite}
+    return partial(write_config, tmp_path / "config.yaml", out=tmp_path / "out", **named)
+
+
+@pytest.fixture(scope="session")
+def quick(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Base, artifact and suite of runs that take a second; see quick_model.py."""
+    folder = tmp_path_factory.mktemp("quick")
+    write_quick_base(folder / "base", tiny_tokenizer())
+    vector = torch.linspace(-0.5, 0.5, 8).to(torch.bfloat16)
+    artifact = folder / "tiny_lora_v.pt"
+    save_artifact(
+        artifact, global_v=vector, rank=2, seed=7, model_id="quick", total_replaced_layers=7
+    )
+    suite = write_sum_suite(folder / "suite")
+    return {"base": folder / "base", "artifact": artifact, "suite": suite}
+
+
+@pytest.fixture
+def quick_config(quick, tmp_path):
+    """``quick_config(out, **changes)`` writes the configuration of a quick run."""
+    return lambda out, **changes: write_quick_config(tmp_path, out=out, **quick, **changes)
+
+
+@pytest.fixture(scope="session")
+def run_server(quick, tmp_path_factory):
+    """Makes runs in forked processes; see run_child.py."""
+    folder = tmp_path_factory.mktemp("first")
+    config = write_quick_config(folder, out=folder / "out", **quick)
+    server = ForkServer("tests.evaluator.run_child", {"config": str(config)})
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def first_run():
+    """Directory, results and progress of one uninterrupted default run, made once."""
+    return {}
+
+
+@pytest.fixture
+def whole(config_of, first_run, tmp_path_factory):
+    """(directory, results, progress) of the uninterrupted run; not to be changed."""
+    if not first_run:
+        seen = []
+        directory = tmp_path_factory.mktemp("whole") / "out"
+        made = make(config_of(out=str(directory)), progress=lambda *event: seen.append(event))
+        first_run["run"] = (*made, seen)
+    return first_run["run"]
 
 
 @pytest.fixture(scope="session")

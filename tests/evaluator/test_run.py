@@ -1,12 +1,7 @@
 """Whole runs on a tiny model: records, resuming after any kill, refusals."""
 
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -16,74 +11,10 @@ from evaluator import run as run_module
 from evaluator.config import load_config
 from evaluator.errors import ModelError, RecordsError, RunDirectoryError, SuiteError
 from evaluator.records import GenerationRecord, VerdictRecord, read
-from evaluator.run import run
+from tests.evaluator.whole_runs import identities, make
 
 RECORDS = ("generations.jsonl", "verdicts.jsonl")
 REPOSITORY = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture
-def config_of(chat_base, chat_artifact, sum_suite, tmp_path):
-    """A function that writes a configuration, with changes, and gives its path."""
-
-    def write(**changes):
-        base = {"model": str(chat_base), "load": "nf4"}
-        content = {
-            "name": "tiny",
-            "suite": str(sum_suite),
-            "out": str(tmp_path / "out"),
-            "arms": [
-                {"name": "base", "kind": "base", **base},
-                {"name": "restored", "kind": "restored", "artifact": str(chat_artifact), **base},
-                {"name": "dense", "kind": "merged", "model": str(chat_base)},
-            ],
-            "decoding": {
-                "samples": 2,
-                "temperature": 0.7,
-                "max_new_tokens": 80,
-                "batch_size": 5,
-            },
-            "equivalence": {"margin": 0.05},
-            "judge": {"workers": 2},
-            **changes,
-        }
-        path = tmp_path / "config.yaml"
-        path.write_text(yaml.safe_dump(content), encoding="utf-8")
-        return path
-
-    return write
-
-
-def make(path, **options):
-    config = load_config(path)
-    arguments = {"overwrite": False, "unsafe": False, "progress": lambda *_: None, **options}
-    return config.out, run(config, command="test", **arguments)
-
-
-def identities(out):
-    generations = read(out / "generations.jsonl", GenerationRecord.from_row)
-    verdicts = read(out / "verdicts.jsonl", VerdictRecord.from_row)
-    return (
-        [record.identity for record in generations.values()],
-        [record.identity for record in verdicts.values()],
-    )
-
-
-@pytest.fixture(scope="session")
-def first_run():
-    """Directory, results and progress of one uninterrupted default run, made once."""
-    return {}
-
-
-@pytest.fixture
-def whole(config_of, first_run, tmp_path_factory):
-    """(directory, results, progress) of the uninterrupted run; not to be changed."""
-    if not first_run:
-        seen = []
-        directory = tmp_path_factory.mktemp("whole") / "out"
-        made = make(config_of(out=str(directory)), progress=lambda *event: seen.append(event))
-        first_run["run"] = (*made, seen)
-    return first_run["run"]
 
 
 def test_a_run_from_configuration_to_tables(whole):
@@ -136,37 +67,6 @@ def test_records_cut_at_any_byte_are_completed_to_the_same(
         (out / name).write_bytes(content[: int(share * len(content))])
     make(config_of())
     assert identities(out) == identities(whole[0])
-
-
-@pytest.mark.slow
-def test_a_run_killed_at_several_moments_ends_with_the_same_records(config_of, whole, tmp_path):
-    path = config_of()
-    out = tmp_path / "out"
-    for name, lines in (("run.json", 1), ("generations.jsonl", 14), ("verdicts.jsonl", 3)):
-        _start_and_kill(path, out / name, lines)
-    make(path)
-    assert identities(out) == identities(whole[0])
-
-
-def _start_and_kill(config, watched, lines):
-    """Start the command, and SIGKILL it as soon as a file has so many lines."""
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "evaluator", "run", str(config)],
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    )
-    end = time.monotonic() + 120
-    while process.poll() is None and time.monotonic() < end:
-        if watched.exists() and watched.read_bytes().count(b"\n") >= lines:
-            break
-        time.sleep(0.005)
-    killed = process.poll() is None
-    os.killpg(process.pid, signal.SIGKILL)
-    message = process.communicate()[1].decode()
-    assert killed, f"the run ended before {watched.name} had {lines} lines: {message[-2000:]}"
 
 
 def test_an_a_a_repeat_has_its_own_noise(config_of):

@@ -1,11 +1,8 @@
 """Bases, artifacts and a float64 reference that shares no code with the packages under test."""
 
 import json
-import os
 import random
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -19,6 +16,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, Qwen2Config, Qwen2For
 
 from exporter import ExportRequest, export
 from tests.exporter.talking import VOCABULARY, write_rows, write_tokenizer
+from tests.forked import ForkServer
 from tinylora import save_artifact
 
 SUFFIXES = (
@@ -271,51 +269,10 @@ def logits():
     return compute
 
 
-class ExportServer:
-    """Makes exports in processes of their own; see fork_server.py."""
-
-    def __init__(self, first: dict[str, str]) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("fork_server.py"))],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"},
-        )
-        self._send(first)
-        assert self._answer() == "ready"
-
-    def start(self, fields: dict[str, object]) -> int:
-        """Begin an export and return its process; :meth:`wait` must follow."""
-        self._send(fields)
-        return int(self._answer())
-
-    def wait(self) -> int:
-        """Wait for the export that was started; its wait status."""
-        self._process.stdin.write("wait\n")
-        self._process.stdin.flush()
-        return int(self._answer())
-
-    def run(self, fields: dict[str, object]) -> int:
-        self.start(fields)
-        return self.wait()
-
-    def close(self) -> None:
-        self._process.stdin.close()
-        assert self._process.wait(60) == 0
-        self._process.stdout.close()
-
-    def _send(self, fields: dict[str, object]) -> None:
-        self._process.stdin.write(json.dumps(fields) + "\n")
-        self._process.stdin.flush()
-
-    def _answer(self) -> str:
-        return self._process.stdout.readline().strip()
-
-
 @pytest.fixture(scope="session")
 def server(base, artifact, tmp_path_factory):
     out = tmp_path_factory.mktemp("first") / "out"
-    found = ExportServer({"base": str(base), "artifact": str(artifact), "out": str(out)})
+    first = {"base": str(base), "artifact": str(artifact), "out": str(out)}
+    found = ForkServer("tests.exporter.export_child", first)
     yield found
     found.close()

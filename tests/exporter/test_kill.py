@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from exporter import verify
+from tests.forked import killed
 
 MOMENTS = 50
 FORMATS = ("nf4", "nf4-embedded", "bf16")
@@ -33,10 +34,6 @@ def fields(base, make_artifact, tmp_path):
 
 def content(directory):
     return {p.name: p.read_bytes() for p in sorted(directory.iterdir())}
-
-
-def killed(status):
-    return os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
 
 
 def test_killed_at_random_moments_and_resumed(server, fields, tmp_path):
@@ -63,7 +60,7 @@ def test_killed_at_random_moments_and_resumed(server, fields, tmp_path):
         pid = server.start(asked)
         time.sleep(moment)
         os.kill(pid, signal.SIGKILL)
-        status = server.wait()
+        status = server.wait(pid)
         assert killed(status) or status == 0
         if out.exists():
             assert content(out) == whole[format], moment

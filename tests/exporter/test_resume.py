@@ -56,7 +56,7 @@ def test_stopped_locked_killed_and_resumed(server, base, artifact, tmp_path):
             export(ExportRequest(base, artifact, out, **fields))
     finally:
         os.kill(child, signal.SIGKILL)
-        status = server.wait()
+        status = server.wait(child)
     assert os.WTERMSIG(status) == signal.SIGKILL
     partial = out.with_name("killed.partial-export")
     finished = journaled(partial)

@@ -1,17 +1,16 @@
-"""Starts exports as real processes within milliseconds, so that many of them can be killed.
-
-Run as ``python fork_server.py``: libraries are imported once, and each line (JSON) read is an
-export made by a forked child. Its number is printed and, after a further line was read and the
-child has ended, its wait status.
-"""
+"""One export, as ``tests/fork_server.py`` has it made by a process of its own."""
 
 import ctypes
-import json
+import logging
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
+
+from exporter import ExportRequest, export, publish
+
+logging.getLogger("exporter").setLevel(logging.ERROR)
 
 CLONE_NEWNS, CLONE_NEWUSER = 0x00020000, 0x10000000
 # what a process does to files, as the interpreter announces it before it happens
@@ -36,10 +35,7 @@ def count_changes(kill_at, report):
     sys.addaudithook(hook)
 
 
-def child(line):
-    from exporter import ExportRequest, export, publish
-
-    fields = json.loads(line)
+def child(fields):
     if "arguments" in fields:
         command_line(**fields)
     if fields.pop("no_swap", False):
@@ -80,32 +76,3 @@ def command_line(disk, size, read_only, stderr, arguments):
         app(arguments)
     except SystemExit as end:
         os._exit(end.code)
-
-
-def main():
-    import logging
-
-    import torch
-
-    import exporter.export  # noqa: F401  (children find everything imported)
-
-    torch.set_num_threads(1)
-    logging.getLogger("exporter").setLevel(logging.ERROR)
-    child(sys.stdin.readline())  # libraries load parts of themselves on first use
-    print("ready", flush=True)
-    while line := sys.stdin.readline():
-        pid = os.fork()
-        if pid == 0:
-            try:
-                child(line)
-                os._exit(0)
-            except BaseException as error:
-                print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
-                os._exit(3)
-        print(pid, flush=True)
-        sys.stdin.readline()  # until then the number stays the child's own, dead or alive
-        print(os.waitpid(pid, 0)[1], flush=True)
-
-
-if __name__ == "__main__":
-    main()
