@@ -150,6 +150,11 @@ def compute_in(model: PreTrainedModel, dtype: torch.dtype) -> None:
         for name, buffer in module.named_buffers(recurse=False):
             if buffer.is_floating_point() and buffer.itemsize < dtype.itemsize:
                 setattr(module, name, buffer.to(dtype))
+        if hasattr(module, "scalar_embed_scale"):
+            # Gemma's constant came in the dtype of the load, which differs between arms.
+            module.embed_scale = module.embed_scale.new_tensor(
+                module.scalar_embed_scale, dtype=dtype
+            )
 
 
 def _load(arm: ArmConfig, checkpoint: Checkpoint, device: torch.device) -> PreTrainedModel:

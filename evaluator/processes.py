@@ -68,10 +68,12 @@ def launched_processes() -> Iterator[Processes]:
     They talk over the CPU only (gloo): nothing but waiting is shared, any number of them may use
     one GPU, and none needs to be bound to a GPU before its models are.
     """
-    if get_cpu_distributed_information().world_size == 1:
+    world = get_cpu_distributed_information().world_size
+    if world == 1:
         _warn_of_a_launch_of_one()
         yield Processes()
         return
+    logger.info("waiting for the %d processes of this launch", world)
     state = PartialState(cpu=True, timeout=_PATIENCE)
     try:
         yield Processes(state.process_index, state.num_processes, state.local_process_index)

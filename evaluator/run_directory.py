@@ -247,8 +247,7 @@ class RunDirectory:
         return list(_load(self.environment)["sessions"])
 
     def _check_same(self, facts: RunFacts) -> None:
-        differences = _differences(_load(self.facts), json.loads(_to_json(facts)))
-        if differences:
+        if differences := self.differences(facts):
             raise RunDirectoryError(
                 f"{self.path} holds another run: {'; '.join(differences[:5])}. Choose another "
                 "out, or give --overwrite to delete its records and start anew"

@@ -8,7 +8,7 @@ import torch
 from bitsandbytes.nn import Linear4bit
 from peft import TinyLoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, Gemma3ForCausalLM, Gemma3TextConfig
 
 from evaluator import models
 from evaluator.checkpoints import find_checkpoint
@@ -171,6 +171,31 @@ def test_compute_dtype_reaches_every_layer(chat_base, four_bit, tmp_path, dtype)
 
 def copied(directory, tmp_path):
     return shutil.copytree(directory, tmp_path / "copy")
+
+
+def test_a_constant_of_gemma_is_the_same_in_every_arm(tmp_path):
+    """The factor of its embeddings, √48 here, is stored nowhere and made in the load's dtype."""
+    config = Gemma3TextConfig(
+        hidden_size=48,
+        intermediate_size=96,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=24,
+        vocab_size=160,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = Gemma3ForCausalLM(config).to(torch.bfloat16)
+    found = {}
+    for stored in (torch.bfloat16, torch.float32):  # of equal values
+        directory = tmp_path / str(stored)
+        model.to(stored).save_pretrained(directory)
+        found[stored] = logits(arm("merged", directory), tmp_path)
+    assert torch.equal(*found.values())
+    exact = AutoModelForCausalLM.from_pretrained(tmp_path / "torch.float32", dtype=torch.float32)
+    with torch.inference_mode():
+        assert torch.equal(found[torch.float32], exact.eval()(input_ids=IDS).logits)
 
 
 def test_a_missing_tensor_is_refused(chat_base, tmp_path):

@@ -1,0 +1,185 @@
+"""Completions: ours (batched, left-padded, sorted) beside the upstream way, one prompt at a time.
+
+The demo base in 4 bits as the trainer loads it, computing in float32, writes greedy completions of
+64 held-out problems: with the evaluator's own stage, with one ``generate`` call a prompt, and with
+transformers' continuous batching where it runs. The texts have to be the same.
+
+    python -m benchmarks.generation [--prompts 64]      writes results/bench/generation.md
+"""
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import GenerationConfig
+
+from benchmarks.measure import machine
+from evaluator.checkpoints import find_checkpoint
+from evaluator.config import ArmConfig, DecodingConfig
+from evaluator.generate import Generator, end_and_pad, plan_batches
+from evaluator.models import load_tokenizer, loaded_model
+from evaluator.prompts import Prompt, build_prompts
+from evaluator.suite import load_suite
+
+BASE, SUITE = Path("demo/base"), Path("demo/suite/heldout")
+MAX_NEW_TOKENS = 192
+WANTED = 6.0
+Texts = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Timed:
+    """One way: its texts by problem and the seconds that it took."""
+
+    way: str
+    texts: Texts
+    seconds: float
+
+
+def ours(generator: Generator, prompts: tuple[Prompt, ...]) -> Texts:
+    """The evaluator's own stage, without its files."""
+    batches = plan_batches(prompts, generator.decoding)
+    return {record.problem: record.text for made in generator.complete(batches) for record in made}
+
+
+def one_by_one(generator: Generator, prompts: tuple[Prompt, ...]) -> Texts:
+    """One call of ``generate`` a prompt, in the suite's order."""
+    texts = {}
+    for prompt in prompts:
+        ids = torch.tensor([prompt.token_ids])
+        with torch.inference_mode():
+            out = generator.model.generate(
+                input_ids=ids,
+                attention_mask=torch.ones_like(ids),
+                do_sample=False,
+                max_new_tokens=MAX_NEW_TOKENS,
+                eos_token_id=list(generator.end_ids),
+                pad_token_id=generator.pad_id,
+            )
+        texts[prompt.problem] = text_of(generator, out[0, ids.shape[1] :].tolist())
+    return texts
+
+
+def continuous(generator: Generator, prompts: tuple[Prompt, ...]) -> Texts:
+    """Continuous batching of transformers; RuntimeError where it returns nothing."""
+    config = GenerationConfig(
+        do_sample=False,
+        max_new_tokens=MAX_NEW_TOKENS,
+        eos_token_id=list(generator.end_ids),
+        pad_token_id=generator.pad_id,
+    )
+    inputs = [list(prompt.token_ids) for prompt in prompts]
+    outputs = list(generator.model.generate_batch(inputs, generation_config=config).values())
+    failed = [output.error for output in outputs if output.error is not None]
+    if failed or len(outputs) < len(prompts):
+        raise RuntimeError(f"{len(outputs)} of {len(prompts)} requests ended, {failed[:1]}")
+    return {
+        prompt.problem: text_of(generator, output.generated_tokens)
+        for prompt, output in zip(prompts, outputs, strict=True)
+    }
+
+
+def text_of(generator: Generator, tokens: list[int]) -> str:
+    ends = [i for i, token in enumerate(tokens) if token in generator.end_ids]
+    written = tokens[: ends[0]] if ends else tokens
+    return str(generator.tokenizer.decode(written, clean_up_tokenization_spaces=False))
+
+
+def timed(
+    way: str,
+    function: Callable[[Generator, tuple[Prompt, ...]], Texts],
+    generator: Generator,
+    prompts: tuple[Prompt, ...],
+) -> Timed:
+    function(generator, prompts[:2])  # warm-up
+    start = time.perf_counter()
+    texts = function(generator, prompts)
+    return Timed(way, texts, time.perf_counter() - start)
+
+
+def measure(prompt_count: int) -> tuple[list[Timed], str]:
+    """All ways in one process on one model, and a word on continuous batching if it failed."""
+    arm = ArmConfig(name="base", kind="base", model=str(BASE), load="nf4")
+    tokenizer = load_tokenizer(BASE)
+    problems = load_suite(SUITE).problems
+    chosen = problems[:: max(1, len(problems) // prompt_count)][:prompt_count]
+    prompts = build_prompts(chosen, tokenizer, "base")
+    with (
+        tempfile.TemporaryDirectory() as factors,
+        loaded_model(
+            arm, find_checkpoint(arm), "float32", torch.device("cpu"), Path(factors)
+        ) as model,
+    ):
+        ends, pad = end_and_pad(model, tokenizer, "base")
+
+        def generator(batch_size: int) -> Generator:
+            decoding = DecodingConfig(max_new_tokens=MAX_NEW_TOKENS, batch_size=batch_size)
+            return Generator("base", model, tokenizer, decoding, 0, ends, pad)
+
+        results = [
+            timed("one prompt at a time, as upstream", one_by_one, generator(1), prompts),
+            *(
+                timed(f"ours, batch_size {size}", ours, generator(size), prompts)
+                for size in (16, 32, 64)
+            ),
+        ]
+        try:
+            results.append(
+                timed("transformers' continuous batching", continuous, generator(64), prompts)
+            )
+        except (RuntimeError, ValueError, AttributeError, ImportError, AssertionError) as error:
+            return results, f"transformers' continuous batching does not run here: {error}"
+    return results, ""
+
+
+def report(results: list[Timed], word: str, command: str) -> str:
+    upstream, *others = results
+    count = len(upstream.texts)
+    lines = [
+        "# Generation: batched beside one prompt at a time",
+        "",
+        f"`{command}` on {machine()}.",
+        "",
+        f"{count} prompts of the demo's held-out suite, greedy, float32 arithmetic on the base in "
+        f"4 bits, at most {MAX_NEW_TOKENS} new tokens. Texts are compared with those of the "
+        "upstream way.",
+        "",
+        "| way | seconds | speed-up | different texts |",
+        "| --- | ---: | ---: | ---: |",
+        f"| {upstream.way} | {upstream.seconds:.2f} | 1.0 × | |",
+    ]
+    for timing in others:
+        gain = upstream.seconds / timing.seconds
+        different = differing(timing.texts, upstream.texts)
+        row = f"| {timing.way} | {timing.seconds:.2f} | {gain:.1f} × | {different} of {count} |"
+        lines.append(row)
+    return "\n".join([*lines, *(["", word] if word else [])]) + "\n"
+
+
+def differing(texts: Texts, reference: Texts) -> int:
+    return sum(texts[problem] != text for problem, text in reference.items())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--prompts", type=int, default=64)
+    parser.add_argument("--out", type=Path, default=Path("results/bench/generation.md"))
+    args = parser.parse_args()
+    results, word = measure(args.prompts)
+    command = f"python -m benchmarks.generation --prompts {args.prompts}"
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    args.out.write_text(report(results, word, command))
+    print(args.out.read_text())
+    upstream, own = results[0], [timing for timing in results if timing.way.startswith("ours")]
+    if any(differing(timing.texts, upstream.texts) for timing in own):
+        raise SystemExit("texts differ from those of one prompt at a time")
+    if upstream.seconds < WANTED * min(timing.seconds for timing in own):
+        raise SystemExit(f"less than {WANTED} × as fast as one prompt at a time")
+
+
+if __name__ == "__main__":
+    main()
