@@ -130,7 +130,7 @@ def _control_sentence(control: PairedComparison | None) -> str:
             f"{control.reference} means that its effect was kept."
         )
     meaning = f"A match with {control.reference} says nothing here: "
-    if control.verdict is Equivalence.MATCH:
+    if low > 0 or high < 0:  # yet the verdict is a match
         return (
             f"The adapter's effect on the pass rate is surely smaller than the margin: {effect}. "
             f"{meaning}the base without the adapter matches it too."
