@@ -45,6 +45,8 @@ bench: setup
 	$(BIN)/python -m benchmarks.kernels
 	$(BIN)/python -m benchmarks.fidelity
 	$(BIN)/python -m benchmarks.requantizers
+	$(BIN)/python -m benchmarks.judge_throughput
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.generation
 
 gpu: setup
 	$(BIN)/python -m pytest -m gpu tests/gpu

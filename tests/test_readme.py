@@ -2,7 +2,7 @@
 
 `make demo` and `make test` themselves are run by CI; here their targets must exist. The commands of
 the tools run as they stand there, in a copy of the tree whose demo configuration is cut down to two
-arms and a few problems.
+arms and a few problems, and its bench to one format and one decoding.
 """
 
 import re
@@ -50,6 +50,10 @@ def tree(tmp_path_factory):
     config["arms"] = [arm for arm in config["arms"] if arm["kind"] != "merged"]
     (directory / "configs").mkdir()
     (directory / "configs" / "demo.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    bench = yaml.safe_load((ROOT / "configs" / "bench.yaml").read_text(encoding="utf-8"))
+    bench["suites"] = [{"name": "heldout", "path": str(small)}]
+    bench["formats"], bench["decodings"] = bench["formats"][:1], bench["decodings"][:1]
+    (directory / "configs" / "bench.yaml").write_text(yaml.safe_dump(bench), encoding="utf-8")
     return directory
 
 
@@ -92,6 +96,8 @@ def test_the_tools_commands_run_as_written(tree):
         assert done.returncode == 0, f"{tool} {arguments}\n{done.stdout}\n{done.stderr}"
     assert (tree / "build" / "mine" / "adapter_model.safetensors").exists()
     assert (tree / "build" / "judged" / "verdicts.jsonl").exists()
+    assert (tree / "build" / "imported" / "problems.jsonl").exists()
+    assert "nf4" in (tree / "build" / "demo" / "bench" / "tables" / "bench.md").read_text()
 
 
 def test_the_python_example_runs(tree, monkeypatch):
