@@ -97,7 +97,7 @@ def provable_margin(problems: int, flip_rate: float, power: float = POWER) -> fl
         δ, or None where m problems are too few for any.
 
     >>> round(provable_margin(133, 0.0), 4), round(provable_margin(1000, 0.02), 4)
-    (0.0199, 0.0132)
+    (0.0199, 0.0138)
     """
     return _least(lambda x: verdict_chances(problems, flip_rate, 0.0, x).match >= power)
 
