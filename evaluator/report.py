@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from evaluator.compare import Equivalence, PairedComparison
+from evaluator.html_report import write_page
 from evaluator.latex import latex_table
 from evaluator.records import GenerationRecord, VerdictRecord, read, replace_file
 from evaluator.run_directory import RunDirectory
@@ -49,7 +50,7 @@ class Results:
 
 
 def write_results(directory: RunDirectory) -> Results:
-    """Compute the statistics of a finished run and write its tables.
+    """Compute the statistics of a finished run and write its tables, page and plots.
 
     Raises:
         RecordsError: The run is not finished, or its records are damaged.
@@ -66,6 +67,9 @@ def write_results(directory: RunDirectory) -> Results:
     results = Results(summary, tuple(shown.values()), describe(summary))
     _write_frames(directory, summary)
     _write_texts(directory, results, shown)
+    write_page(
+        directory, summary, verdicts, generations, results.tables, results.sentences, retention={}
+    )
     return results
 
 
