@@ -11,6 +11,7 @@ from evaluator.html_fidelity_charts import residual_by_layer, size_against_kept
 from evaluator.html_marks import (
     AXIS,
     SERIES,
+    Anchor,
     Box,
     Chart,
     Dot,
@@ -151,7 +152,7 @@ def _grid(scale: Scale, rows: int, named: Sequence[tuple[float, str]]) -> list[M
     marks: list[Mark] = []
     for value, text in named:
         x = scale(value)
-        anchor = "start" if x < 0.03 else "end" if x > 0.97 else "middle"
+        anchor: Anchor = "start" if x < 0.03 else "end" if x > 0.97 else "middle"
         marks += _upright(x, rows, "grid")
         marks.append(Label(x, _ROW * rows + 14, text, "tick", anchor))
     return marks

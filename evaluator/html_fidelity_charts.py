@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from evaluator.html_marks import (
     AXIS,
     SERIES,
+    Anchor,
     Chart,
     Dot,
     Label,
@@ -131,7 +132,7 @@ def size_against_kept(summary: RunSummary, retention: Mapping[str, float]) -> Ch
         marks.append(Line(0, y, 1, y, "zero" if tick == 1 else "grid"))
         marks.append(Label(0, y - 3, f"{tick:g}", "tick"))
     for tick in ticks(0, across.high, 5):
-        anchor = "start" if tick == 0 else "middle"
+        anchor: Anchor = "start" if tick == 0 else "middle"
         text = size_text(round(tick)) if tick else "0"
         marks.append(Label(across(tick), top + _PLOT + 16, text, "tick", anchor))
     places = [top + _PLOT * (1 - vertical(value)) for value in values]

@@ -13,7 +13,7 @@ from evaluator.extract import extract_code
 from evaluator.html_diff import DiffRow, diff_programs
 from evaluator.html_sources import ShownProblem
 from evaluator.html_statement import statement_html
-from evaluator.html_text import shortened, visible
+from evaluator.html_text import shortened
 from evaluator.records import GenerationRecord, Key, TestRecord, VerdictRecord
 from evaluator.run_directory import ProblemFacts
 from evaluator.summary import RunSummary
@@ -224,7 +224,7 @@ def _side(arms: tuple[str, ...], record: VerdictRecord) -> Side:
         verdict=record.verdict,
         score=record.score,
         has_program=record.code_sha256 is not None,
-        message=visible(shortened(message, _MESSAGE_CHARACTERS)),
+        message=shortened(message, _MESSAGE_CHARACTERS),
     )
 
 
@@ -237,9 +237,9 @@ def _differing_test(
         if (a is not None and a.verdict == "AC") != (b is not None and b.verdict == "AC"):
             test = shown.tests.get(name) if shown else None
             return DifferingTest(
-                name=visible(name[:80]),
-                input=visible(test.input) if test else None,
-                answer=visible(test.output) if test else None,
+                name=name[:80],
+                input=test.input if test else None,
+                answer=test.output if test else None,
                 left=_test_side(a),
                 right=_test_side(b),
             )
@@ -249,5 +249,4 @@ def _differing_test(
 def _test_side(test: TestRecord | None) -> TestSide:
     if test is None:
         return TestSide("not run", "", None)
-    detail = visible(shortened(test.detail, _MESSAGE_CHARACTERS))
-    return TestSide(test.verdict, detail, test.time_ms)
+    return TestSide(test.verdict, shortened(test.detail, _MESSAGE_CHARACTERS), test.time_ms)

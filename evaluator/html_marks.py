@@ -12,6 +12,8 @@ from typing import Literal
 
 from markupsafe import Markup
 
+from evaluator.html_text import visible
+
 Anchor = Literal["start", "middle", "end"]
 
 SERIES = 8  # colours of charts.css
@@ -140,12 +142,12 @@ def _mark_svg(mark: Mark) -> Markup:
             ).format(_place(x), y - r, 2 * r, 2 * r, -r, css, _hint(hint))
         case Label(x, y, text, css, anchor):
             return Markup('<text x="{}" y="{:g}" text-anchor="{}" class="{}">{}</text>').format(
-                _place(x), y, anchor, css, text
+                _place(x), y, anchor, css, visible(text)
             )
 
 
 def _hint(text: str) -> Markup:
-    return Markup("<title>{}</title>").format(text) if text else Markup()
+    return Markup("<title>{}</title>").format(visible(text)) if text else Markup()
 
 
 def _place(x: float) -> str:

@@ -156,7 +156,7 @@ def _word(tokens: Iterator[str]) -> str:
     """The text of a group, as it stands there."""
     if next(t for t in tokens if not t.isspace()) != "{":
         raise _NotPlainError
-    parts = []
+    parts: list[str] = []
     for token in tokens:
         if token == "}":
             return "".join(parts)

@@ -16,12 +16,12 @@ from markupsafe import Markup
 
 from evaluator.html_charts import make_charts
 from evaluator.html_diff import PROGRAM_CHARACTERS, PROGRAM_LINES
-from evaluator.html_flips import FlipDetail, FlipMatrix, FlipRow, flip_details, flip_matrix
+from evaluator.html_flips import FlipDetail, FlipMatrix, flip_details, flip_matrix
 from evaluator.html_marks import Chart, chart_svg
 from evaluator.html_sources import read_layers, read_problems
 from evaluator.html_statement import STATEMENT_CHARACTERS
 from evaluator.html_text import visible
-from evaluator.records import GenerationRecord, Key, VerdictRecord, read, replace_file
+from evaluator.records import GenerationRecord, Key, VerdictRecord, replace_file
 from evaluator.run_directory import RunDirectory
 from evaluator.summary import RunSummary
 from evaluator.tables import TextTable, verdict_text
@@ -35,8 +35,10 @@ def write_page(
     directory: RunDirectory,
     summary: RunSummary,
     verdicts: Mapping[Key, VerdictRecord],
+    generations: Mapping[Key, GenerationRecord],
     tables: Sequence[TextTable],
     sentences: Sequence[str],
+    retention: Mapping[str, float],
 ) -> None:
     """Write ``report.html`` and ``plots/*.svg`` of a finished run.
 
@@ -44,19 +46,20 @@ def write_page(
         directory: Of the run.
         summary: Its numbers.
         verdicts: All verdicts.
+        generations: All completions.
         tables: Shown as they are.
         sentences: What the numbers mean; the page begins with them.
+        retention: Token-level retention by arm; empty where it was not measured.
 
     Raises:
         RecordsError: A file that the page is made from is damaged.
     """
     folder = directory.path
-    charts = make_charts(summary, read_layers(folder), retention={})
+    charts = make_charts(summary, read_layers(folder), retention)
     _write_plots(directory, charts)
     problems = read_problems(folder)
     matrix = flip_matrix(summary, verdicts, problems)
     flips = [*matrix.flipped, *matrix.control]
-    generations = read(directory.generations, GenerationRecord.from_row) if flips else {}
     details = list(_rendered(matrix, flip_details(matrix, verdicts, generations, problems)))
     page = (
         _templates()
@@ -86,13 +89,9 @@ def write_page(
 def _rendered(matrix: FlipMatrix, details: Iterator[FlipDetail]) -> Iterator[Markup]:
     """Problems as HTML, as many as fit into the bound of the page."""
     template = _templates().get_template("problem.html")
-    flips = [*matrix.flipped, *matrix.control]
-    around: Iterator[tuple[FlipRow | None, FlipRow | None]] = zip(
-        [None, *flips], [*flips[1:], None], strict=False
-    )
     used = 0
-    for (before, after), detail in zip(around, details, strict=False):
-        article = template.render(matrix=matrix, detail=detail, before=before, after=after)
+    for detail in details:
+        article = template.render(matrix=matrix, detail=detail)
         used += len(article.encode())
         if used > DETAILS_BYTES:
             return
@@ -117,11 +116,16 @@ def _templates() -> Environment:
         loader=PackageLoader("evaluator"),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_spelled_out,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["visible"] = visible
     environment.globals.update(
         chart_svg=chart_svg, stylesheet=_stylesheet, verdict_text=verdict_text
     )
     return environment
+
+
+def _spelled_out(value: object) -> object:
+    """Every text that a template writes goes through here, and is then escaped."""
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value

@@ -142,7 +142,7 @@ def _module_residuals(path: Path) -> list[dict[str, Any]]:
         return []
     try:
         rows = [
-            {"module": str(row["module"]), "residual": float(residual), "delta_norm": float(norm)}
+            (str(row["module"]), float(residual), float(norm))
             for row in json.loads(path.read_bytes())["modules"]
             if (residual := row["residual"]) is not None and (norm := row["delta_norm"])
         ]
@@ -152,7 +152,9 @@ def _module_residuals(path: Path) -> list[dict[str, Any]]:
             "export the checkpoint again, or delete the file"
         ) from error
     return [
-        row for row in rows if math.isfinite(row["residual"]) and math.isfinite(row["delta_norm"])
+        {"module": module, "residual": residual, "delta_norm": norm}
+        for module, residual, norm in rows
+        if math.isfinite(residual) and math.isfinite(norm)
     ]
 
 

@@ -23,7 +23,7 @@ class Browser:
         to_browser, self._write = os.pipe()
         self._read, from_browser = os.pipe()
         # Chromium reads commands from its descriptor 3 and answers on 4.
-        command = f"exec {CHROMIUM} \"$@\" 3<&{to_browser} 4>&{from_browser}"
+        command = f'exec {CHROMIUM} "$@" 3<&{to_browser} 4>&{from_browser}'
         flags = ["--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe"]
         flags += ["--disable-background-networking", "--no-first-run", "--disable-dev-shm-usage"]
         self._process = subprocess.Popen(
@@ -67,7 +67,10 @@ class Browser:
         """Load a file and wait until it is there."""
         self.call(
             "Emulation.setDeviceMetricsOverride",
-            width=width, height=height, deviceScaleFactor=1, mobile=False,
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=False,
         )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])
