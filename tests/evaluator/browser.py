@@ -1,12 +1,11 @@
 """Headless Chromium, spoken to over a pipe (the DevTools protocol: JSON between NUL bytes)."""
 
 import base64
+import fcntl
 import json
 import os
 import select
 import shutil
-import subprocess
-import tempfile
 import time
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
@@ -16,24 +15,22 @@ _SECONDS = 60
 class Browser:
     """One window; ``events`` holds what the page reported, the newest last."""
 
-    def __init__(self):
+    def __init__(self, profile):
         self.events = []
         self._number, self._buffer, self._session = 0, b"", None
-        self._profile = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         to_browser, self._write = os.pipe()
         self._read, from_browser = os.pipe()
-        # Chromium reads commands from its descriptor 3 and answers on 4.
-        command = f'exec {CHROMIUM} "$@" 3<&{to_browser} 4>&{from_browser}'
         flags = ["--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe"]
         flags += ["--disable-background-networking", "--no-first-run", "--disable-dev-shm-usage"]
-        self._process = subprocess.Popen(
-            ["sh", "-c", command, "sh", *flags, f"--user-data-dir={self._profile.name}"],
-            pass_fds=(to_browser, from_browser),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        os.close(to_browser)
-        os.close(from_browser)
+        # Chromium reads commands from its descriptor 3 and answers on 4.
+        ends = [fcntl.fcntl(end, fcntl.F_DUPFD, 10) for end in (to_browser, from_browser)]
+        actions = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in (1, 2)]
+        actions += [(os.POSIX_SPAWN_DUP2, end, fd) for end, fd in zip(ends, (3, 4), strict=True)]
+        actions += [(os.POSIX_SPAWN_CLOSE, end) for end in ends]
+        argv = [CHROMIUM, *flags, f"--user-data-dir={profile}"]
+        self._pid = os.posix_spawn(CHROMIUM, argv, os.environ, file_actions=actions)
+        for end in (to_browser, from_browser, *ends):
+            os.close(end)
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         attached = self.call("Target.attachToTarget", targetId=target, flatten=True)
         self._session = attached["sessionId"]
@@ -43,10 +40,9 @@ class Browser:
     def close(self):
         self._session = None
         self.call("Browser.close")
-        self._process.wait(_SECONDS)
+        os.waitpid(self._pid, 0)
         os.close(self._read)
         os.close(self._write)
-        self._profile.cleanup()
 
     def call(self, method, **params):
         """Send a command and wait for its answer."""
@@ -74,10 +70,11 @@ class Browser:
         )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])
-        self.events.clear()
-        self.call("Page.navigate", url=f"file://{path}")
-        while not any(e.get("method") == "Page.loadEventFired" for e in self.events):
-            self.events.append(self._next())
+        for url in ("about:blank", f"file://{path}"):  # another anchor alone would load nothing
+            self.events.clear()
+            self.call("Page.navigate", url=url)
+            while not any(e.get("method") == "Page.loadEventFired" for e in self.events):
+                self.events.append(self._next())
 
     def value(self, expression):
         """What a JavaScript expression gives; DevTools are above the page's policy."""

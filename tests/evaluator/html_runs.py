@@ -15,6 +15,14 @@ from evaluator.suite import Suite
 KINDS = {"base": "base", "restored": "restored", "nf4": "merged", "bf16": "merged"}
 RESIDUALS = {"nf4": 0.8, "bf16": 0.0}
 PROBLEMS = 40
+# Everything that has ever got out of a text and into a page.
+EVIL = (
+    "</script><script>document.title='owned'</script>"
+    "<img src=x onerror=\"document.title='owned'\">"
+    "</pre></td></style><style>*{display:none}</style><svg onload=alert(1)>"
+    "' onmouseover='x' \" onfocus=\" {{ 7*7 }} [a](javascript:alert(1)) <https://evil.example/>"
+    " ![i](https://evil.example/i.png) $</span><script>x</script>$ \0 \ud800 \udcff \u202e end"
+)
 
 
 def problem(i):

@@ -5,8 +5,7 @@ from dataclasses import replace
 import pytest
 
 from tests.evaluator.browser import CHROMIUM, Browser
-from tests.evaluator.html_runs import make_run
-from tests.evaluator.test_html_report import EVIL
+from tests.evaluator.html_runs import EVIL, make_run
 
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason="no Chromium on this machine (Debian's package is chromium)"
@@ -21,8 +20,8 @@ SHOWN = """[...document.querySelectorAll('article.problem')].filter(
 
 
 @pytest.fixture(scope="module")
-def browser():
-    browser = Browser()
+def browser(tmp_path_factory):
+    browser = Browser(tmp_path_factory.mktemp("profile"))
     yield browser
     browser.close()
 
@@ -97,7 +96,6 @@ def test_programs_are_side_by_side_where_there_is_room(browser, page):
     assert right > left + 400
     assert top == same_top
     assert browser.value(shared) > 0
-    browser.open("/dev/null", 400)
     browser.open(f"{page}#p3", 400)
     (left, top), (right, below) = (browser.value(f"{place}('{s}')") for s in ("left", "right"))
     assert left == right

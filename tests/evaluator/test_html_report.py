@@ -12,16 +12,9 @@ from evaluator.errors import ModelError, RecordsError
 from evaluator.html_sources import LayerResidual, keep_sources, read_layers
 from evaluator.report import write_results
 from evaluator.tables import percent, points
-from tests.evaluator.html_runs import KINDS, PROBLEMS, _checkpoint, make_run, passes
+from tests.evaluator.html_runs import EVIL, KINDS, PROBLEMS, _checkpoint, make_run, passes
 from tests.evaluator.page_reader import Page
 
-EVIL = (
-    "</script><script>document.title='owned'</script>"
-    "<img src=x onerror=\"document.title='owned'\">"
-    "</pre></td></style><style>*{display:none}</style><svg onload=alert(1)>"
-    "' onmouseover='x' \" onfocus=\" {{ 7*7 }} [a](javascript:alert(1)) <https://evil.example/>"
-    " ![i](https://evil.example/i.png) $</span><script>x</script>$ \0 \ud800 \udcff \u202e end"
-)
 NAMED = EVIL.replace("\ud800", "").replace("\udcff", "")  # ids and commands are written as UTF-8
 INERT = "</script><script>document.title='owned'</script><img src=x onerror="
 
