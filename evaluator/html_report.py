@@ -26,7 +26,7 @@ from evaluator.run_directory import RunDirectory
 from evaluator.summary import RunSummary
 from evaluator.tables import TextTable, verdict_text
 
-DETAILS_BYTES = 6_000_000
+DETAILS_BYTES = 12_000_000
 AGREED_ROWS = 3_000
 _CHART_WIDTH = "640"  # pixels, of a file
 
