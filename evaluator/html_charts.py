@@ -31,19 +31,16 @@ _TRACK = 26  # of the picture's middle below the row's top
 
 
 def make_charts(
-    summary: RunSummary,
-    layers: Mapping[str, Sequence[LayerResidual]],
-    retention: Mapping[str, float],
+    summary: RunSummary, layers: Mapping[str, Sequence[LayerResidual]]
 ) -> tuple[Chart, ...]:
     """All charts for which there are numbers.
 
     Args:
         summary: Of the run.
         layers: Residuals by layer, by arm.
-        retention: Token-level retention by arm; empty where it was not measured.
     """
     charts = [pass_rates(summary), differences(summary), verdict_counts(summary)]
-    charts += [residual_by_layer(summary, layers), size_against_kept(summary, retention)]
+    charts += [residual_by_layer(summary, layers), size_against_kept(summary)]
     return tuple(chart for chart in charts if chart is not None)
 
 

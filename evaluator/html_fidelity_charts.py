@@ -23,6 +23,7 @@ from evaluator.tables import size_text
 
 _PLOT = 220  # pixels between the axes
 _LEGEND_ROW = 20
+_LOWEST = -0.5  # an arm that keeps less is drawn at the foot, with its number
 _DECADES = 6  # most that the logarithmic axis shows; what lies below is drawn at its foot
 
 
@@ -110,8 +111,9 @@ def _legend(arm: ArmSummary, row: int, number: int) -> list[Mark]:
     return marks
 
 
-def size_against_kept(summary: RunSummary, retention: Mapping[str, float]) -> Chart | None:
+def size_against_kept(summary: RunSummary) -> Chart | None:
     """Bytes on the disk against retention of the effect, or capture of the delta without it."""
+    retention = _retention(summary)
     kept = retention or {
         arm.facts.name: arm.facts.capture for arm in summary.arms if arm.facts.capture is not None
     }
@@ -125,7 +127,7 @@ def size_against_kept(summary: RunSummary, retention: Mapping[str, float]) -> Ch
     top = 14
     across = Scale(0, 1.08 * max(arm.facts.weight_bytes for _, arm, _ in shown))
     values = [value for _, _, value in shown]
-    vertical = Scale(min(0.0, *values) - 0.04, max(1.0, *values) + 0.04)
+    vertical = Scale(max(min(0.0, *values), _LOWEST) - 0.04, max(1.0, *values) + 0.04)
     marks: list[Mark] = []
     for tick in ticks(vertical.low, vertical.high):
         y = top + _PLOT * (1 - vertical(tick))
@@ -155,8 +157,14 @@ def size_against_kept(summary: RunSummary, retention: Mapping[str, float]) -> Ch
     meaning = (
         "1 − KL(reference‖arm) / KL(reference‖base) on the same tokens"
         if retention
-        else "share of the delta that the stored weights hold; token-level retention was not "
-        "measured in this run"
+        else "share of the delta that the stored weights hold; this run has no token-level "
+        "retention"
     )
     note = f"Size of the weight files against {what}: {meaning}. 1 is all of it."
     return Chart("size", f"Size against {what}", note, top + _PLOT + AXIS, tuple(marks))
+
+
+def _retention(summary: RunSummary) -> Mapping[str, float]:
+    """Token-level retention of the arms that have one and are no repeat of the reference."""
+    arms = summary.token_level.arms if summary.token_level is not None else ()
+    return {a.arm: a.retention for a in arms if a.retention is not None and not a.repeat}

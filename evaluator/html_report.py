@@ -38,7 +38,6 @@ def write_page(
     generations: Mapping[Key, GenerationRecord],
     tables: Sequence[TextTable],
     sentences: Sequence[str],
-    retention: Mapping[str, float],
 ) -> None:
     """Write ``report.html`` and ``plots/*.svg`` of a finished run.
 
@@ -49,13 +48,12 @@ def write_page(
         generations: All completions.
         tables: Shown as they are.
         sentences: What the numbers mean; the page begins with them.
-        retention: Token-level retention by arm; empty where it was not measured.
 
     Raises:
         RecordsError: A file that the page is made from is damaged.
     """
     folder = directory.path
-    charts = make_charts(summary, read_layers(folder), retention)
+    charts = make_charts(summary, read_layers(folder))
     _write_plots(directory, charts)
     problems = read_problems(folder)
     matrix = flip_matrix(summary, verdicts, problems)

@@ -133,4 +133,14 @@ def _checkpoint(folder, name):
         empty = {"module": "model.layers.0.k_proj", "residual": None, "delta_norm": 0.0}
         content = {"total": {}, "modules": [*modules, empty]}
         (directory / "fidelity.json").write_text(json.dumps(content))
-    return Checkpoint(directory, "2" * 64, None, False, None, 1, None, residual)
+    return Checkpoint(
+        directory=directory,
+        digest="2" * 64,
+        artifact_digest=None,
+        quantized=False,
+        positions=None,
+        vocabulary=None,
+        weight_bytes=1,
+        capture=None,
+        residual=residual,
+    )

@@ -9,11 +9,15 @@ import pytest
 
 from evaluator import html_report
 from evaluator.errors import ModelError, RecordsError
+from evaluator.html_fidelity_charts import size_against_kept
+from evaluator.html_marks import Dot, Label
 from evaluator.html_sources import LayerResidual, keep_sources, read_layers
 from evaluator.report import write_results
 from evaluator.tables import percent, points
+from evaluator.token_summary import ArmTokens, TokenLevel
 from tests.evaluator.html_runs import EVIL, KINDS, PROBLEMS, _checkpoint, make_run, passes
 from tests.evaluator.page_reader import Page
+from tinylora.token_divergence import KLSummary
 
 NAMED = EVIL.replace("\ud800", "").replace("\udcff", "")  # ids and commands are written as UTF-8
 INERT = "</script><script>document.title='owned'</script><img src=x onerror="
@@ -34,6 +38,11 @@ def made(tmp_path_factory):
 @pytest.fixture(scope="module")
 def page(made):
     return page_of(made[0])
+
+
+def matrices(page):
+    """Tables of flips: of the problems on which arms disagree, and of the others."""
+    return [table for table in page.tables if table[0][0] == "problem"]
 
 
 def check_closed_in_itself(page):
@@ -105,11 +114,9 @@ def test_marks_stand_where_their_values_are(made):
 
 
 def test_the_matrix_has_every_problem_once_and_flips_lead_to_them(page):
-    matrix, agreed = page.tables[3:5] if "zh" in page.texts["tables"] else page.tables[2:4]
+    matrix, agreed = matrices(page)
     rows = {
-        row[0].removesuffix(f"Title {row[0][1:].partition('T')[0]}"): row[1:]
-        for row in (*matrix, *agreed)
-        if len(row) > 1 and row[0] != "problem"
+        row[0].partition("Title")[0]: row[1:] for row in (*matrix[1:], *agreed[1:]) if len(row) > 1
     }
     assert sorted(rows) == sorted(f"P{i}" for i in range(PROBLEMS))
     for i in range(PROBLEMS):
@@ -133,7 +140,7 @@ def test_a_problem_shows_statement_programs_and_the_first_differing_test(page):
     assert "line 1: expected '7', found '8'" in text
     assert "t2 in" in text
     assert "t2 out" in text
-    diff = next(t for t in page.tables[5:] if ["1", "#include <cstdio>"] * 2 in t)
+    diff = next(t for t in page.tables if ["1", "#include <cstdio>"] * 2 in t)
     assert ["3", "  puts(1);", "3", "  puts(0);"] in diff
 
 
@@ -148,7 +155,7 @@ def test_with_samples_the_first_sample_that_flips_is_shown(tmp_path):
     assert "restored and bf16, sample 2 of 3" in page.texts["p7"]
     assert "bf16 wrote no program" in page.texts["p7"]
     assert "no_code" in page.texts["p7"]
-    cells = next(row for row in page.tables[3] if row[0] == "P7Title 7")
+    cells = next(row for row in matrices(page)[0] if row[0] == "P7Title 7")
     assert cells[1:] == ["0/3▼", "3/3", "3/3", "2/3▼"]
 
 
@@ -265,6 +272,22 @@ def test_charts_are_whole_files(made):
         root = ElementTree.parse(made[0].path / "plots" / name).getroot()
         assert root.tag == "{http://www.w3.org/2000/svg}svg"
         assert "--ink" in root[0].text
+
+
+def test_retention_takes_the_place_of_capture(made):
+    summary = made[1].summary
+    kl = KLSummary(9, 1.0, 1.0, 1.0, 1.0)
+    arms = tuple(
+        ArmTokens(arm, repeat, kl, 1.0, kept, None)
+        for arm, repeat, kept in (("nf4", False, -7.0), ("bf16", False, 0.9), ("base", True, 1.0))
+    )
+    level = TokenLevel("restored", "base", 9, 0.0, 1.0, arms, (), ())
+    chart = size_against_kept(replace(summary, token_level=level))
+    assert chart.title == "Size against retention"
+    labels = [m.text for m in chart.marks if isinstance(m, Label) and m.css == "name"]
+    assert labels == ["nf4 -7.000", "bf16 0.900"]
+    places = {m.hint.partition(":")[0]: m.y for m in chart.marks if isinstance(m, Dot)}
+    assert places["bf16"] < places["nf4"] <= chart.height
 
 
 def test_damaged_sources_are_named(tmp_path):
