@@ -9,8 +9,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from evaluator.compare import Equivalence, PairedComparison
+from evaluator.html_report import write_page
 from evaluator.latex import latex_table
-from evaluator.records import GenerationRecord, VerdictRecord, read, replace_file
+from evaluator.records import GenerationRecord, Key, VerdictRecord, read, replace_file
 from evaluator.run_directory import RunDirectory
 from evaluator.sensitivity_table import noise_flip_rate, sensitivity_table
 from evaluator.summary import RunSummary, summarize
@@ -49,12 +50,14 @@ class Results:
 
 
 def write_results(directory: RunDirectory) -> Results:
-    """Compute the statistics of a finished run and write its tables.
+    """Compute the statistics of a finished run and write its tables, page and plots.
 
     Raises:
         RecordsError: The run is not finished, or its records are damaged.
     """
-    summary = read_summary(directory)
+    verdicts = read(directory.verdicts, VerdictRecord.from_row)
+    generations = read(directory.generations, GenerationRecord.from_row)
+    summary = _summarize(directory, verdicts, generations)
     tables = {
         "arms": arms_table(summary),
         "token_level": token_table(summary),
@@ -65,7 +68,8 @@ def write_results(directory: RunDirectory) -> Results:
     shown = {name: table for name, table in tables.items() if table is not None}
     results = Results(summary, tuple(shown.values()), describe(summary))
     _write_frames(directory, summary)
-    _write_texts(directory, results, shown)
+    write_page(directory, summary, verdicts, generations, results.tables, results.sentences)
+    _write_texts(directory, results, shown)  # last: report.md says that a run is done
     return results
 
 
@@ -75,13 +79,21 @@ def read_summary(directory: RunDirectory) -> RunSummary:
     Raises:
         RecordsError: As :func:`write_results`.
     """
-    facts = directory.read_facts()
-    token_level = summarize_tokens(
-        facts,
-        read(directory.token_level, TokenRecord.from_row),
+    return _summarize(
+        directory,
+        read(directory.verdicts, VerdictRecord.from_row),
         read(directory.generations, GenerationRecord.from_row),
     )
-    return summarize(facts, read(directory.verdicts, VerdictRecord.from_row), token_level)
+
+
+def _summarize(
+    directory: RunDirectory,
+    verdicts: Mapping[Key, VerdictRecord],
+    generations: Mapping[Key, GenerationRecord],
+) -> RunSummary:
+    facts = directory.read_facts()
+    tokens = read(directory.token_level, TokenRecord.from_row)
+    return summarize(facts, verdicts, summarize_tokens(facts, tokens, generations))
 
 
 def describe(summary: RunSummary) -> tuple[str, ...]:

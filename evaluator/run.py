@@ -23,6 +23,7 @@ from evaluator.generation_stage import (
     generate_share,
     take_up_generations,
 )
+from evaluator.html_sources import keep_sources
 from evaluator.judging_stage import judge_all
 from evaluator.models import load_tokenizer, resolve_device
 from evaluator.processes import Processes, launched_processes
@@ -79,6 +80,7 @@ def run(
         directory.path.mkdir(parents=True, exist_ok=True)
         with locked(directory.path) as lock:
             directory.begin(prepared.facts, dump_config(config), overwrite)
+            keep_sources(directory.path, prepared.suite, prepared.checkpoints)
             device = resolve_device(config.device, processes.local_rank)
             session = describe_environment(command, device, asdict(sandbox.info))
             directory.add_session({**session, "processes": processes.world})

@@ -13,6 +13,10 @@
     comparison.json     the statistics
     tables/             arms, verdicts, groups, token level as CSV, Parquet and Markdown
     report.md           all tables with the command and versions that made them
+    report.html         the same to look at: charts, flips, programs; one file, no network
+    plots/              its charts as SVG
+    statements.jsonl    titles, statements and beginnings of tests, for the page
+    fidelity.json       what each arm's export says of its modules, for the page
     factors/            SVD factors of the bases, kept for the next start
 
 A directory takes one run: starting it again with other settings, models or problems is refused,
@@ -39,6 +43,9 @@ _OWN_FILES = (
     "problems.parquet",
     "comparison.json",
     "report.md",
+    "report.html",
+    "statements.jsonl",
+    "fidelity.json",
 )
 
 
@@ -152,6 +159,11 @@ class RunDirectory:
         return self.path / "tables"
 
     @property
+    def plots(self) -> Path:
+        """``plots/``."""
+        return self.path / "plots"
+
+    @property
     def factors(self) -> Path:
         """``factors/``."""
         return self.path / "factors"
@@ -256,7 +268,8 @@ class RunDirectory:
     def _clear(self) -> None:
         # run.json goes last: until then the directory is still known as a run's.
         own = (self.path / name for name in reversed(_OWN_FILES))
-        for path in (*self.tables.glob("*.*"), *self.other_generations(), *own):
+        made = (*self.tables.glob("*.*"), *self.plots.glob("*.svg"))
+        for path in (*made, *self.other_generations(), *own):
             if path != self.facts:
                 path.unlink(missing_ok=True)
         self.facts.unlink(missing_ok=True)
