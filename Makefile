@@ -46,6 +46,7 @@ bench: setup
 	$(BIN)/python -m benchmarks.fidelity
 	$(BIN)/python -m benchmarks.requantizers
 	$(BIN)/python -m benchmarks.judge_throughput
+	$(BIN)/python -m benchmarks.coverage
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.generation
 
 gpu: setup
