@@ -3,24 +3,32 @@
 Quantizing is bitsandbytes' own work: its CPU kernel finds each code by binary search, one value
 after the other, with several float32 copies of the weight beside it. For nf4 a table does the same
 eight times faster (a bin of 1/32 tells the code but for one comparison). It is used only where it
-gives, on numbers chosen to sit on and beside every rounding edge, bit for bit what the installed
-bitsandbytes gives; otherwise bitsandbytes is called piece by piece.
+gives bit for bit what bitsandbytes gives: for some releases the tests have shown that; any other is
+asked once a process, on numbers chosen to sit on and beside every rounding edge, and does the work
+itself where the answer differs. Importing bitsandbytes loads torch's compiler and takes seconds.
 """
 
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import version
 
 import torch
 from torch import Tensor
+
+from tinylora.code_books import QuantType, code_book, dynamic_code_book
 
 # A multiple of every block size; its float32 values fit into a core's cache.
 _ELEMENTS_AT_ONCE = 1 << 17
 _ELEMENTS_AT_ONCE_ON_DEVICE = 1 << 25
 _BINS = 32
 _LEAST_ABSMAX = 1e-38
+_SCALES_A_BLOCK = 256
+_STEPS = 65535  # in which bitsandbytes' CPU kernel counts a scale between -1 and 1
+# Releases with which the tests of this file's work were run.
+_COMPARED_RELEASES = ("0.50.",)
 
 
-def quantize_blocks(weight: Tensor, quant_type: str, blocksize: int) -> tuple[Tensor, Tensor]:
+def quantize_blocks(weight: Tensor, quant_type: QuantType, blocksize: int) -> tuple[Tensor, Tensor]:
     """Codes and scales as ``bitsandbytes.functional.quantize_4bit`` finds them.
 
     Args:
@@ -45,6 +53,23 @@ def quantize_blocks(weight: Tensor, quant_type: str, blocksize: int) -> tuple[Te
         packed[start // 2 : start // 2 + len(codes)] = codes
         absmax[start // blocksize : start // blocksize + len(scales)] = scales
     return packed, absmax
+
+
+def quantize_scales(scales: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Codes of block scales in 8 bits, as ``bitsandbytes.functional.quantize_blockwise`` finds them.
+
+    Args:
+        scales: fp32 ``[n]``, without their mean.
+
+    Returns:
+        uint8 ``[n]``, the absmax, fp32 ``[ceil(n/256)]``, and the code book, fp32 ``[256]``.
+    """
+    if scales.device.type == "cpu" and _is_compared():
+        return *_by_steps(scales), dynamic_code_book()
+    from bitsandbytes.functional import quantize_blockwise
+
+    codes, state = quantize_blockwise(scales, blocksize=_SCALES_A_BLOCK)
+    return codes, state.absmax, state.code
 
 
 def dequantize_blocks(
@@ -95,20 +120,26 @@ class _Table:
 @cache
 def _table() -> _Table | None:
     """The table for nf4, None where it would not do what bitsandbytes does."""
-    from bitsandbytes.functional import get_4bit_type
-
-    code = get_4bit_type("nf4", device="cpu")
+    code = code_book("nf4")
     bounds = (code[:-1] + code[1:]) / 2
     edges = torch.arange(2 * _BINS + 1) / _BINS - 1
     low = torch.bucketize(edges, bounds)
     table = _Table(low.to(torch.uint8), torch.cat([bounds, torch.tensor([2.0])])[low])
+    return table if _is_compared() or _agrees(table, bounds) else None
+
+
+def _is_compared() -> bool:
+    return version("bitsandbytes").startswith(_COMPARED_RELEASES)
+
+
+def _agrees(table: _Table, bounds: Tensor) -> bool:
     for probe in _probes(bounds):
         for blocksize in (64, 4096):
             ours = _by_table(probe, blocksize, table)
             theirs = _by_bitsandbytes(probe, "nf4", blocksize)
             if not all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True)):
-                return None
-    return table
+                return False
+    return True
 
 
 def _probes(bounds: Tensor) -> list[Tensor]:
@@ -144,6 +175,24 @@ def _by_table(piece: Tensor, blocksize: int, table: _Table) -> tuple[Tensor, Ten
     bins = (scaled * _BINS + _BINS).int()
     codes = table.low.index_select(0, bins) + (scaled > table.bound.index_select(0, bins))
     return ((codes[::2] << 4) | codes[1::2]).unsqueeze(1), absmax
+
+
+def _by_steps(scales: Tensor) -> tuple[Tensor, Tensor]:
+    """The nearest code of the nearest of 65536 equal steps, which is the CPU kernel's rounding."""
+    values = torch.nn.functional.pad(scales, (0, -scales.numel() % _SCALES_A_BLOCK))
+    blocks = values.view(-1, _SCALES_A_BLOCK)
+    absmax = blocks.abs().amax(dim=1)
+    unit = blocks * (1.0 / absmax.clamp(min=_LEAST_ABSMAX)).unsqueeze(1)
+    steps = ((unit.clamp(-1, 1) + 1) * (_STEPS / 2) + 0.5).int()
+    steps[absmax == 0] = 0
+    return _codes_of_steps()[steps.view(-1)[: scales.numel()]], absmax
+
+
+@cache
+def _codes_of_steps() -> Tensor:
+    code = dynamic_code_book().double()
+    values = torch.arange(_STEPS + 1, dtype=torch.float64) * 2 / _STEPS - 1
+    return torch.bucketize(values, (code[:-1] + code[1:]) / 2).to(torch.uint8)
 
 
 def _by_bitsandbytes(piece: Tensor, quant_type: str, blocksize: int) -> tuple[Tensor, Tensor]:

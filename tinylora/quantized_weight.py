@@ -22,18 +22,18 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from tinylora.blockwise import dequantize_blocks, quantize_blocks
+from tinylora.blockwise import dequantize_blocks, quantize_blocks, quantize_scales
+from tinylora.code_books import QuantType, code_book
 from tinylora.errors import QuantizedWeightError
-
-QuantType = Literal["nf4", "fp4"]
 
 STATE_PREFIX = ".quant_state.bitsandbytes__"
 BLOCK_SIZES = (32, 64, 128, 256, 512, 1024, 2048, 4096)
+_SCALES_A_BLOCK = 256
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 
 
@@ -165,7 +165,7 @@ class QuantizedWeight:
         blocksize: int = 64,
         double_quant: bool = True,
     ) -> "QuantizedWeight":
-        """Quantize with bitsandbytes itself, as it does while a model is loaded.
+        """Quantize as bitsandbytes does while a model is loaded, with the same bytes.
 
         Args:
             weight: ``[out, in]``, bf16, fp16 or fp32; its dtype becomes ``dtype``.
@@ -173,25 +173,34 @@ class QuantizedWeight:
             blocksize: Elements a block.
             double_quant: Quantize the absmax too.
         """
-        from bitsandbytes.functional import QuantState, get_4bit_type, quantize_blockwise
-
         data, absmax = quantize_blocks(weight, quant_type, blocksize)
-        offset = nested = None
+        state: dict[str, Any] = {
+            "quant_type": quant_type,
+            "blocksize": blocksize,
+            "dtype": str(weight.dtype).removeprefix("torch."),
+            "shape": list(weight.shape),
+        }
+        nested = None
         if double_quant:
-            offset = absmax.mean()
-            absmax, nested = quantize_blockwise(absmax - offset, blocksize=256)
-        state = QuantState(
+            mean = absmax.mean()
+            absmax, nested_absmax, code = quantize_scales(absmax - mean)
+            nested = NestedAbsmax(nested_absmax, code, mean.item(), _SCALES_A_BLOCK)
+            state |= {
+                "nested_blocksize": nested.blocksize,
+                "nested_dtype": "float32",
+                "nested_offset": nested.offset,
+            }
+        return cls(
+            data=data,
             absmax=absmax,
-            shape=weight.shape,
-            dtype=weight.dtype,
+            code=code_book(quant_type).to(weight.device),
             blocksize=blocksize,
-            code=get_4bit_type(quant_type, device=weight.device),
             quant_type=quant_type,
-            offset=offset,
-            state2=nested,
+            dtype=weight.dtype,
+            shape=(weight.shape[0], weight.shape[1]),
+            nested=nested,
+            state=json.dumps(state).encode(),
         )
-        packed = {f"weight.{key}": value for key, value in state.as_dict(packed=True).items()}
-        return cls.from_tensors("weight", {"weight": data, **packed})
 
     def to_tensors(self, prefix: str) -> dict[str, Tensor]:
         """The tensors of a checkpoint, with the keys and bytes that bitsandbytes writes.

@@ -2,11 +2,17 @@
 
 import pytest
 import torch
-from bitsandbytes.functional import quantize_4bit
+from bitsandbytes.functional import (
+    create_dynamic_map,
+    get_4bit_type,
+    quantize_4bit,
+    quantize_blockwise,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tinylora import QuantizedWeight, blockwise
+from tinylora.code_books import code_book, dynamic_code_book
 
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 
@@ -24,8 +30,62 @@ def same_as_bitsandbytes(weight, quant_type="nf4", blocksize=64, double_quant=Tr
         assert ours[name].dtype == tensor.dtype and torch.equal(ours[name], tensor), name
 
 
-def test_the_table_is_in_use_with_this_bitsandbytes():
+def test_the_code_books_are_those_of_bitsandbytes():
+    for quant_type in ("nf4", "fp4"):
+        assert torch.equal(code_book(quant_type), get_4bit_type(quant_type, device="cpu"))
+    assert torch.equal(dynamic_code_book(), create_dynamic_map())
+
+
+def test_the_table_holds_for_the_installed_bitsandbytes(monkeypatch):
     assert blockwise._table() is not None
+    monkeypatch.setattr(blockwise, "_is_compared", lambda: False)
+    assert blockwise._table.__wrapped__() is not None  # asked, it agrees
+
+
+def same_scales(scales):
+    assert blockwise._is_compared()
+    codes, absmax, code = blockwise.quantize_scales(scales)
+    theirs, state = quantize_blockwise(scales, blocksize=256)
+    assert codes.dtype == theirs.dtype and torch.equal(codes, theirs)
+    assert torch.equal(absmax, state.absmax) and torch.equal(code, state.code)
+
+
+@given(
+    seed=st.integers(0, 2**32),
+    exponent=st.integers(-37, 37),
+    zeros=st.floats(0, 1),
+    size=st.integers(1, 3000),
+)
+def test_scales_have_the_same_codes(seed, exponent, zeros, size):
+    generator = torch.Generator().manual_seed(seed)
+    scales = torch.randn(size, generator=generator) * 10 ** (
+        -3 * torch.rand(size, generator=generator)
+    )
+    scales *= torch.rand(size, generator=generator) >= zeros
+    same_scales((scales.double() * 10.0**exponent).float())
+
+
+def test_scales_at_and_beside_every_edge_have_the_same_codes():
+    book = dynamic_code_book()
+    steps = torch.arange(65536) / 32767.5 - 1
+    near = [(book[:-1] + book[1:]) / 2, book, (steps[:-1] + steps[1:]) / 2]
+    for toward in (-2.0, 2.0):
+        near += [torch.nextafter(values, torch.tensor(toward)) for values in near[:3]]
+    values = torch.cat(near)
+    values = torch.nn.functional.pad(values, (0, -values.numel() % 255)).view(-1, 255)
+    for size in (1.0, 0.0123, 3e-7, 55.5):
+        blocks = torch.cat([torch.ones(len(values), 1), values], dim=1) * size
+        same_scales(blocks.reshape(-1))
+
+
+def test_scales_go_to_another_bitsandbytes(monkeypatch):
+    scales = torch.randn(1000, generator=torch.Generator().manual_seed(5))
+    ours = blockwise.quantize_scales(scales)
+    monkeypatch.setattr(blockwise, "_is_compared", lambda: False)
+    monkeypatch.setattr(blockwise, "_by_steps", None)
+    assert all(
+        torch.equal(a, b) for a, b in zip(ours, blockwise.quantize_scales(scales), strict=True)
+    )
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -84,6 +144,7 @@ def test_a_table_that_differs_anywhere_is_not_used(monkeypatch):
         return codes, absmax
 
     monkeypatch.setattr(blockwise, "_by_table", shifted)
+    monkeypatch.setattr(blockwise, "_is_compared", lambda: False)
     assert blockwise._table.__wrapped__() is None
 
 
