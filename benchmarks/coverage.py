@@ -17,8 +17,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import binom, t
 
-from evaluator.score_interval import Floats, mean_statistic, normal_quantile
-from evaluator.tango import score_statistic
+from evaluator.statistics.score_interval import Floats, mean_statistic, normal_quantile
+from evaluator.statistics.tango import score_statistic
 
 Z = normal_quantile(0.90)
 BOUNDS = (-1.0, 1.0)

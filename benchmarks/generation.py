@@ -18,12 +18,12 @@ import torch
 from transformers import GenerationConfig
 
 from benchmarks.measure import machine
-from evaluator.checkpoints import find_checkpoint
 from evaluator.config import ArmConfig, DecodingConfig
-from evaluator.generate import Generator, end_and_pad, plan_batches
-from evaluator.models import load_tokenizer, loaded_model
-from evaluator.prompts import Prompt, build_prompts
-from evaluator.suite import load_suite
+from evaluator.generation.checkpoints import find_checkpoint
+from evaluator.generation.generate import Generator, end_and_pad, plan_batches
+from evaluator.generation.models import load_tokenizer, loaded_model
+from evaluator.generation.prompts import Prompt, build_prompts
+from evaluator.suites.suite import load_suite
 
 BASE, SUITE = Path("demo/base"), Path("demo/suite/heldout")
 MAX_NEW_TOKENS = 192

@@ -20,15 +20,15 @@ from itertools import count
 from pathlib import Path
 
 from benchmarks.measure import Row, alternate, markdown
-from evaluator.compile_cpp import compile_cpp
 from evaluator.errors import SandboxUnavailableError
-from evaluator.judge import JudgeJob, judge_jobs
-from evaluator.judge_settings import JudgeSettings
-from evaluator.problem import Problem, TestCase
-from evaluator.run_gate import RunGate
-from evaluator.run_test import TestBench, run_test
-from evaluator.sandbox import Sandbox, probe_sandbox
-from evaluator.special_judge import SpecialJudges
+from evaluator.judging.compile_cpp import compile_cpp
+from evaluator.judging.judge import JudgeJob, judge_jobs
+from evaluator.judging.judge_settings import JudgeSettings
+from evaluator.judging.run_gate import RunGate
+from evaluator.judging.run_test import TestBench, run_test
+from evaluator.judging.sandbox import Sandbox, probe_sandbox
+from evaluator.judging.special_judge import SpecialJudges
+from evaluator.suites.problem import Problem, TestCase
 
 MS = 50
 WORKERS = len(os.sched_getaffinity(0))

@@ -1,1 +1,7 @@
-"""Evaluation of code models: generation, judging in a sandbox, paired statistics, tables."""
+"""Evaluation of code models: does an exported checkpoint still solve its problems?
+
+One folder a step; ``run`` goes through them and ``run_directory`` says where their files lie::
+
+    config ─ suites ─ generation ─ tokens ─ judging ─ statistics ─ report
+                                                               bench: many runs
+"""

@@ -27,13 +27,13 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from evaluator.judge_file import judge_completions
-from evaluator.judge_settings import JudgeSettings
+from evaluator.judging.judge_file import judge_completions
+from evaluator.judging.judge_settings import JudgeSettings
 from tinylora.errors import TinyLoRAError
 
 if TYPE_CHECKING:
-    from evaluator.report import Results
-    from evaluator.tables import TextTable
+    from evaluator.report.results import Results
+    from evaluator.report.tables import TextTable
 
 app = typer.Typer(
     help="Generate, judge and compare: does an exported checkpoint still solve its problems?",
@@ -99,7 +99,7 @@ def table(
     run_dir: Annotated[Path, typer.Argument(help="Directory of a finished run.")],
 ) -> None:
     """Compute statistics and tables of a finished run again; needs no model."""
-    from evaluator.report import write_results
+    from evaluator.report.results import write_results
     from evaluator.run_directory import RunDirectory
 
     with _errors_explained():
@@ -124,9 +124,9 @@ def import_(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a suite.")] = False,
 ) -> None:
     """Make a suite of problems from elsewhere, and list what cannot be judged."""
-    from evaluator.import_suite import ImportOptions, import_suite, report_lines
-    from evaluator.importers.finish import DefaultLimits
-    from evaluator.importers.source import form_of
+    from evaluator.suites.import_suite import ImportOptions, import_suite, report_lines
+    from evaluator.suites.importers.finish import DefaultLimits
+    from evaluator.suites.importers.source import form_of
 
     with _errors_explained():
         options = ImportOptions(
@@ -153,7 +153,7 @@ def plan(
     ] = 0.0,
 ) -> None:
     """Say how many problems a run needs, before it is made."""
-    from evaluator.plan import describe_plan, make_plan
+    from evaluator.statistics.plan import describe_plan, make_plan
 
     with _errors_explained():
         made = make_plan(margin, flip_rate, power, samples, correlation)
@@ -173,10 +173,10 @@ def bench(
     """Export and run what is missing of artifacts × formats × suites × decodings: one table."""
     from transformers.utils import logging as transformers_logging
 
-    from evaluator.bench import bench as make_bench
-    from evaluator.bench import survey
-    from evaluator.bench_config import load_bench
-    from evaluator.bench_table import BENCH_KEY
+    from evaluator.bench.bench import bench as make_bench
+    from evaluator.bench.bench import survey
+    from evaluator.bench.config import load_bench
+    from evaluator.bench.table import BENCH_KEY
     from evaluator.environment import command_line
 
     transformers_logging.disable_progress_bar()

@@ -13,7 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from evaluator.errors import ConfigError
-from evaluator.judge_settings import JudgeSettings
+from evaluator.judging.judge_settings import JudgeSettings
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._+-]*$"
 Name = Annotated[str, Field(pattern=_NAME, max_length=64)]

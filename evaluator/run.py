@@ -5,34 +5,34 @@
 Everything that can go wrong without a model (compiler, sandbox, suite, checkpoints, disk, an
 existing directory) is checked before the first model is loaded. A run that was killed is started
 again with the same command and goes on where it stopped. Started as several processes
-(``evaluator.processes``), all of them check and generate, and the first one does the rest.
+(``generation.processes``), all of them check and generate, and the first one does the rest.
 """
 
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
-from evaluator.checkpoints import Checkpoint, find_checkpoint
 from evaluator.config import ArmConfig, RunConfig, deciding_fields, dump_config
 from evaluator.directory_lock import locked
 from evaluator.environment import describe_environment
 from evaluator.errors import ModelError, RunDirectoryError
-from evaluator.generation_stage import (
+from evaluator.generation.checkpoints import Checkpoint, find_checkpoint
+from evaluator.generation.models import load_tokenizer, resolve_device
+from evaluator.generation.processes import Processes, launched_processes
+from evaluator.generation.prompts import Prompt, build_prompts, check_prompts_fit, prompts_digest
+from evaluator.generation.stage import (
     Progress,
     finish_generations,
     generate_share,
     take_up_generations,
 )
-from evaluator.html_sources import keep_sources
-from evaluator.judging_stage import judge_all
-from evaluator.models import load_tokenizer, resolve_device
-from evaluator.processes import Processes, launched_processes
-from evaluator.prompts import Prompt, build_prompts, check_prompts_fit, prompts_digest
-from evaluator.report import Results, write_results
+from evaluator.judging.sandbox import probe_sandbox
+from evaluator.judging.stage import judge_all
+from evaluator.report.html_sources import keep_sources
+from evaluator.report.results import Results, write_results
 from evaluator.run_directory import ArmFacts, ProblemFacts, RunDirectory, RunFacts
-from evaluator.sandbox import probe_sandbox
-from evaluator.suite import Suite, load_suite
-from evaluator.token_stage import measure_tokens, spool_bytes
+from evaluator.suites.suite import Suite, load_suite
+from evaluator.tokens.stage import measure_tokens, spool_bytes
 
 _BYTES_PER_TOKEN = 8  # of a completion on the disk, escaped
 _BYTES_PER_TEST = 250  # of a verdict

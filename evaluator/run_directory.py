@@ -60,7 +60,7 @@ class ProblemFacts:
 
 @dataclass(frozen=True)
 class ArmFacts:
-    """What tables need to know of an arm; see ``evaluator.checkpoints.Checkpoint``."""
+    """What tables need to know of an arm; see ``evaluator.generation.checkpoints.Checkpoint``."""
 
     name: str
     kind: str

@@ -11,20 +11,20 @@ import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from evaluator.bench_config import BenchConfig, dump_bench, load_bench
-from evaluator.bench_exports import make_export, request_of, why_not_there
-from evaluator.bench_plan import Cell, Export, factors_of, plan_exports, plan_runs
-from evaluator.bench_runs import make_run, state_of
-from evaluator.bench_table import CellResult, Failure, bench_frame, bench_table
+from evaluator.bench.config import BenchConfig, dump_bench, load_bench
+from evaluator.bench.exports import make_export, request_of, why_not_there
+from evaluator.bench.plan import Cell, Export, factors_of, plan_exports, plan_runs
+from evaluator.bench.runs import make_run, state_of
+from evaluator.bench.table import CellResult, Failure, bench_frame, bench_table
 from evaluator.directory_lock import locked
 from evaluator.environment import package_versions
 from evaluator.errors import BenchError, RunDirectoryError
-from evaluator.generation_stage import Progress
-from evaluator.latex import latex_table
+from evaluator.generation.stage import Progress
+from evaluator.judging.sandbox import probe_sandbox
 from evaluator.records import replace_file
+from evaluator.report.latex import latex_table
+from evaluator.report.tables import TextTable, write_frame
 from evaluator.run import prepare
-from evaluator.sandbox import probe_sandbox
-from evaluator.tables import TextTable, write_frame
 from tinylora.errors import TinyLoRAError
 
 _CONFIG = "bench.yaml"

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evaluator.bench_plan import Export, restored_arm
-from evaluator.checkpoints import Checkpoint, file_digest, find_checkpoint
+from evaluator.bench.plan import Export, restored_arm
 from evaluator.errors import BenchError
+from evaluator.generation.checkpoints import Checkpoint, file_digest, find_checkpoint
 from evaluator.records import replace_file
 
 _EXPORTER = (sys.executable, "-m", "exporter")

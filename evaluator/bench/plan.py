@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from evaluator.bench_config import (
+from evaluator.bench.config import (
     BenchArtifact,
     BenchBase,
     BenchConfig,

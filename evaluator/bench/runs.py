@@ -4,16 +4,16 @@ import shutil
 from collections.abc import Iterator
 from enum import StrEnum
 
-from evaluator.bench_plan import Cell
-from evaluator.bench_reuse import take_over
+from evaluator.bench.plan import Cell
+from evaluator.bench.reuse import take_over
 from evaluator.config import dump_config, load_config
 from evaluator.directory_lock import locked
-from evaluator.generation_stage import Progress
+from evaluator.generation.stage import Progress
 from evaluator.records import VerdictRecord, read
-from evaluator.report import read_summary
+from evaluator.report.results import read_summary
+from evaluator.report.summary import RunSummary
 from evaluator.run import Prepared, run
 from evaluator.run_directory import RunDirectory
-from evaluator.summary import RunSummary
 
 # Fields that hold paths; what lies there is pinned by the run's facts.
 _WITH_PATHS = ("out", "suite", "arms", "factor_store", "judge")

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from evaluator.bench_plan import Cell, Export
-from evaluator.summary import RunSummary
-from evaluator.tables import TextTable, arms_frame, arms_table
+from evaluator.bench.plan import Cell, Export
+from evaluator.report.summary import RunSummary
+from evaluator.report.tables import TextTable, arms_frame, arms_table
 
 _PLACE = ("base", "artifact", "suite", "decoding")
 BENCH_KEY = (*_PLACE, "arm")  # columns that name a row

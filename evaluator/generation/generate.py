@@ -26,8 +26,8 @@ from transformers import (
 
 from evaluator.config import DecodingConfig
 from evaluator.errors import GenerationError
-from evaluator.noise import gumbel_noise, noise_key, noise_keys
-from evaluator.prompts import Prompt
+from evaluator.generation.noise import gumbel_noise, noise_key, noise_keys
+from evaluator.generation.prompts import Prompt
 from evaluator.records import GenerationRecord
 
 

@@ -27,9 +27,9 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from evaluator.checkpoints import ADAPTER_CONFIG, Checkpoint
 from evaluator.config import ArmConfig, ComputeDtype
 from evaluator.errors import ModelError
+from evaluator.generation.checkpoints import ADAPTER_CONFIG, Checkpoint
 from tinylora import (
     AdaptedLinear,
     DeltaOptions,

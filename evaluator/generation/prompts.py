@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from transformers import PreTrainedTokenizerBase
 
 from evaluator.errors import GenerationError, ModelError
-from evaluator.problem import Problem
+from evaluator.suites.problem import Problem
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 
-from evaluator.checkpoints import Checkpoint
 from evaluator.config import ArmConfig, RunConfig
 from evaluator.errors import RecordsError
-from evaluator.generate import Batch, Generator, end_and_pad, plan_batches, share_of
-from evaluator.models import load_tokenizer, loaded_model
-from evaluator.processes import Processes
-from evaluator.prompts import Prompt
+from evaluator.generation.checkpoints import Checkpoint
+from evaluator.generation.generate import Batch, Generator, end_and_pad, plan_batches, share_of
+from evaluator.generation.models import load_tokenizer, loaded_model
+from evaluator.generation.processes import Processes
+from evaluator.generation.prompts import Prompt
 from evaluator.records import (
     GenerationRecord,
     Key,

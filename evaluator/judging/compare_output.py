@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from itertools import zip_longest
 
-from evaluator.problem import DEFAULT_TOLERANCE, Checker
+from evaluator.suites.problem import DEFAULT_TOLERANCE, Checker
 
 _NUMBER = re.compile(rb"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
 _SHOWN = 60

@@ -4,12 +4,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from evaluator.blob import Blob
-from evaluator.judge_settings import JudgeSettings
-from evaluator.problem import to_bytes
-from evaluator.sandbox_command import Command, Limits, RunReport
-from evaluator.sandbox_worker import SandboxWorker
-from evaluator.verdicts import signal_name
+from evaluator.judging.blob import Blob
+from evaluator.judging.judge_settings import JudgeSettings
+from evaluator.judging.sandbox_command import Command, Limits, RunReport
+from evaluator.judging.sandbox_worker import SandboxWorker
+from evaluator.judging.verdicts import signal_name
+from evaluator.suites.problem import to_bytes
 
 _FREOPEN = re.compile(r"\bfreopen\s*\([^;]*\)\s*;")
 _MESSAGE_CHARS = 4000

@@ -8,17 +8,22 @@ from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
-from evaluator.blob import Blob
-from evaluator.compile_cpp import compile_cpp
 from evaluator.errors import SandboxError
-from evaluator.judge_settings import JudgeSettings
-from evaluator.problem import Problem, TestCase
-from evaluator.run_gate import RunGate
-from evaluator.run_test import TestBench, run_test
-from evaluator.sandbox import Sandbox
-from evaluator.sandbox_worker import SandboxWorker
-from evaluator.special_judge import SpecialJudges
-from evaluator.verdicts import ProgramVerdict, TestVerdict, failed_before_tests, program_verdict
+from evaluator.judging.blob import Blob
+from evaluator.judging.compile_cpp import compile_cpp
+from evaluator.judging.judge_settings import JudgeSettings
+from evaluator.judging.run_gate import RunGate
+from evaluator.judging.run_test import TestBench, run_test
+from evaluator.judging.sandbox import Sandbox
+from evaluator.judging.sandbox_worker import SandboxWorker
+from evaluator.judging.special_judge import SpecialJudges
+from evaluator.judging.verdicts import (
+    ProgramVerdict,
+    TestVerdict,
+    failed_before_tests,
+    program_verdict,
+)
+from evaluator.suites.problem import Problem, TestCase
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +57,7 @@ def judge_jobs(
     Args:
         jobs: The programs.
         settings: How to compile and run them.
-        sandbox: From :func:`evaluator.sandbox.probe_sandbox`.
+        sandbox: From :func:`evaluator.judging.sandbox.probe_sandbox`.
     """
     with _Pool(settings, sandbox) as pool:
         yield from pool.judge(iter(jobs))

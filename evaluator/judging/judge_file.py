@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import Any
 
 from evaluator.errors import CompletionsError, RecordsError
-from evaluator.extract import extract_code
-from evaluator.judge import JudgeJob, judge_jobs
-from evaluator.judge_settings import JudgeSettings
-from evaluator.sandbox import Sandbox, probe_sandbox
-from evaluator.suite import Suite, load_suite
-from evaluator.verdicts import ProgramVerdict
+from evaluator.judging.extract import extract_code
+from evaluator.judging.judge import JudgeJob, judge_jobs
+from evaluator.judging.judge_settings import JudgeSettings
+from evaluator.judging.sandbox import Sandbox, probe_sandbox
+from evaluator.judging.verdicts import ProgramVerdict
+from evaluator.suites.suite import Suite, load_suite
 
 logger = logging.getLogger(__name__)
 

@@ -2,15 +2,15 @@
 
 from dataclasses import dataclass
 
-from evaluator.blob import Blob
-from evaluator.compare_output import compare_output
-from evaluator.judge_settings import JudgeSettings
-from evaluator.problem import Problem, TestCase, to_bytes
-from evaluator.run_gate import RunGate
-from evaluator.sandbox_command import Command, Limits, RunReport
-from evaluator.sandbox_worker import SandboxWorker
-from evaluator.special_judge import SpecialJudges
-from evaluator.verdicts import TestVerdict, Verdict, signal_name
+from evaluator.judging.blob import Blob
+from evaluator.judging.compare_output import compare_output
+from evaluator.judging.judge_settings import JudgeSettings
+from evaluator.judging.run_gate import RunGate
+from evaluator.judging.sandbox_command import Command, Limits, RunReport
+from evaluator.judging.sandbox_worker import SandboxWorker
+from evaluator.judging.special_judge import SpecialJudges
+from evaluator.judging.verdicts import TestVerdict, Verdict, signal_name
+from evaluator.suites.problem import Problem, TestCase, to_bytes
 
 # What a program may map without touching it; residency is what counts.
 _UNTOUCHED_BYTES = 4 << 30

@@ -32,10 +32,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from evaluator.blob import Blob
 from evaluator.errors import SandboxError, SandboxUnavailableError
-from evaluator.sandbox_command import Command, Limits
-from evaluator.sandbox_worker import SandboxWorker
+from evaluator.judging.blob import Blob
+from evaluator.judging.sandbox_command import Command, Limits
+from evaluator.judging.sandbox_worker import SandboxWorker
 
 RungName = Literal["bwrap", "unshare", "unsafe"]
 

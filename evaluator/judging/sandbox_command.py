@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from evaluator.blob import Blob
+from evaluator.judging.blob import Blob
 
 Reason = Literal["exit", "cpu", "wall", "memory"]
 

@@ -10,9 +10,9 @@ import socket
 from collections.abc import Sequence
 from typing import cast
 
-from evaluator.blob import Blob
 from evaluator.errors import SandboxError
-from evaluator.sandbox_command import Command, Limits, Reason, RunReport
+from evaluator.judging.blob import Blob
+from evaluator.judging.sandbox_command import Command, Limits, Reason, RunReport
 
 _STDERR_BYTES = 64 << 10
 _ANSWER_BYTES = 1024

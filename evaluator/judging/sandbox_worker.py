@@ -15,10 +15,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from evaluator.blob import Blob
 from evaluator.errors import SandboxError
-from evaluator.sandbox_command import Command, Limits, RunReport
-from evaluator.sandbox_room import Room
+from evaluator.judging.blob import Blob
+from evaluator.judging.sandbox_command import Command, Limits, RunReport
+from evaluator.judging.sandbox_room import Room
 
 # Nobody's account, so that RLIMIT_NPROC binds and no file belongs to it; below 2**16 for
 # containers that map only so many ids.

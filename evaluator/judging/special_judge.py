@@ -11,12 +11,12 @@ import threading
 from dataclasses import dataclass
 from typing import Literal
 
-from evaluator.blob import Blob
-from evaluator.compile_cpp import Compiled, compile_cpp
-from evaluator.judge_settings import JudgeSettings
-from evaluator.sandbox_command import Command, Limits, RunReport
-from evaluator.sandbox_worker import SandboxWorker
-from evaluator.verdicts import signal_name
+from evaluator.judging.blob import Blob
+from evaluator.judging.compile_cpp import Compiled, compile_cpp
+from evaluator.judging.judge_settings import JudgeSettings
+from evaluator.judging.sandbox_command import Command, Limits, RunReport
+from evaluator.judging.sandbox_worker import SandboxWorker
+from evaluator.judging.verdicts import signal_name
 
 _POINTS = re.compile(r"points\s+([0-9]+(?:\.[0-9]+)?)|^\s*([0-9]+(?:\.[0-9]+)?)\b")
 _LIMITS = Limits(

@@ -10,11 +10,12 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from evaluator.extract import Extraction, extract_code
-from evaluator.generation_stage import Progress
-from evaluator.judge import JudgeJob, judge_jobs
-from evaluator.judge_settings import JudgeSettings
-from evaluator.problem import Problem
+from evaluator.generation.stage import Progress
+from evaluator.judging.extract import Extraction, extract_code
+from evaluator.judging.judge import JudgeJob, judge_jobs
+from evaluator.judging.judge_settings import JudgeSettings
+from evaluator.judging.sandbox import Sandbox
+from evaluator.judging.verdicts import ProgramVerdict
 from evaluator.records import (
     GenerationRecord,
     Key,
@@ -26,9 +27,8 @@ from evaluator.records import (
     rewrite_sorted,
 )
 from evaluator.run_directory import RunDirectory
-from evaluator.sandbox import Sandbox
-from evaluator.suite import Suite
-from evaluator.verdicts import ProgramVerdict
+from evaluator.suites.problem import Problem
+from evaluator.suites.suite import Suite
 
 # Problem and digest of the program, or the reason why there is none.
 _Program = tuple[str, str]

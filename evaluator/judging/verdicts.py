@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from evaluator.problem import Problem
+from evaluator.suites.problem import Problem
 
 Verdict = Literal["AC", "CE", "PC", "WA", "RE", "TLE", "MLE", "OLE", "UKE"]
 

@@ -6,9 +6,8 @@ Rows are an arm each: its name and numbers in one line of text, its picture belo
 import math
 from collections.abc import Mapping, Sequence
 
-from evaluator.compare import PairedComparison
-from evaluator.html_fidelity_charts import residual_by_layer, size_against_kept
-from evaluator.html_marks import (
+from evaluator.report.html_fidelity_charts import residual_by_layer, size_against_kept
+from evaluator.report.html_marks import (
     AXIS,
     SERIES,
     Anchor,
@@ -22,9 +21,10 @@ from evaluator.html_marks import (
     short_name,
     ticks,
 )
-from evaluator.html_sources import LayerResidual
-from evaluator.summary import VERDICTS, RunSummary
-from evaluator.tables import percent, points, verdict_text
+from evaluator.report.html_sources import LayerResidual
+from evaluator.report.summary import VERDICTS, RunSummary
+from evaluator.report.tables import percent, points, verdict_text
+from evaluator.statistics.compare import PairedComparison
 
 _ROW = 40  # pixels an arm
 _TRACK = 26  # of the picture's middle below the row's top

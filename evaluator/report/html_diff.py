@@ -6,7 +6,7 @@ from difflib import SequenceMatcher
 from itertools import zip_longest
 from typing import Literal
 
-from evaluator.html_text import shortened, visible
+from evaluator.report.html_text import shortened, visible
 
 PROGRAM_CHARACTERS = 8_000
 PROGRAM_LINES = 250

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 
-from evaluator.html_marks import (
+from evaluator.report.html_marks import (
     AXIS,
     SERIES,
     Anchor,
@@ -17,9 +17,9 @@ from evaluator.html_marks import (
     spread,
     ticks,
 )
-from evaluator.html_sources import LayerResidual
-from evaluator.summary import ArmSummary, RunSummary
-from evaluator.tables import size_text
+from evaluator.report.html_sources import LayerResidual
+from evaluator.report.summary import ArmSummary, RunSummary
+from evaluator.report.tables import size_text
 
 _PLOT = 220  # pixels between the axes
 _LEGEND_ROW = 20

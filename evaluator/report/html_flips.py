@@ -9,14 +9,14 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from evaluator.extract import extract_code
-from evaluator.html_diff import DiffRow, diff_programs
-from evaluator.html_sources import ShownProblem
-from evaluator.html_statement import statement_html
-from evaluator.html_text import shortened
+from evaluator.judging.extract import extract_code
 from evaluator.records import GenerationRecord, Key, TestRecord, VerdictRecord
+from evaluator.report.html_diff import DiffRow, diff_programs
+from evaluator.report.html_sources import ShownProblem
+from evaluator.report.html_statement import statement_html
+from evaluator.report.html_text import shortened
+from evaluator.report.summary import RunSummary
 from evaluator.run_directory import ProblemFacts
-from evaluator.summary import RunSummary
 
 _MESSAGE_CHARACTERS = 2_000
 

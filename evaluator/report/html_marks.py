@@ -12,7 +12,7 @@ from typing import Literal
 
 from markupsafe import Markup
 
-from evaluator.html_text import visible
+from evaluator.report.html_text import visible
 
 Anchor = Literal["start", "middle", "end"]
 

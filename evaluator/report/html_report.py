@@ -14,17 +14,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from evaluator.html_charts import make_charts
-from evaluator.html_diff import PROGRAM_CHARACTERS, PROGRAM_LINES
-from evaluator.html_flips import FlipDetail, FlipMatrix, flip_details, flip_matrix
-from evaluator.html_marks import Chart, chart_svg
-from evaluator.html_sources import read_layers, read_problems
-from evaluator.html_statement import STATEMENT_CHARACTERS
-from evaluator.html_text import visible
 from evaluator.records import GenerationRecord, Key, VerdictRecord, replace_file
+from evaluator.report.html_charts import make_charts
+from evaluator.report.html_diff import PROGRAM_CHARACTERS, PROGRAM_LINES
+from evaluator.report.html_flips import FlipDetail, FlipMatrix, flip_details, flip_matrix
+from evaluator.report.html_marks import Chart, chart_svg
+from evaluator.report.html_sources import read_layers, read_problems
+from evaluator.report.html_statement import STATEMENT_CHARACTERS
+from evaluator.report.html_text import visible
+from evaluator.report.summary import RunSummary
+from evaluator.report.tables import TextTable, verdict_text
 from evaluator.run_directory import RunDirectory
-from evaluator.summary import RunSummary
-from evaluator.tables import TextTable, verdict_text
 
 DETAILS_BYTES = 12_000_000
 AGREED_ROWS = 3_000
@@ -111,7 +111,7 @@ def _stylesheet(name: str) -> Markup:
 @functools.cache
 def _templates() -> Environment:
     environment = Environment(
-        loader=PackageLoader("evaluator"),
+        loader=PackageLoader("evaluator.report"),
         autoescape=True,
         undefined=StrictUndefined,
         finalize=_spelled_out,

@@ -14,11 +14,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from evaluator.checkpoints import Checkpoint
 from evaluator.errors import ModelError, RecordsError
-from evaluator.problem import Problem
+from evaluator.generation.checkpoints import Checkpoint
 from evaluator.records import replace_file
-from evaluator.suite import Suite
+from evaluator.suites.problem import Problem
+from evaluator.suites.suite import Suite
 
 STATEMENTS = "statements.jsonl"
 FIDELITY = "fidelity.json"

@@ -13,8 +13,8 @@ from markdown_it.token import Token
 from markdown_it.utils import EnvType, OptionsDict
 from markupsafe import Markup
 
-from evaluator.html_math import math_html
-from evaluator.html_text import shortened, visible
+from evaluator.report.html_math import math_html
+from evaluator.report.html_text import shortened, visible
 
 STATEMENT_CHARACTERS = 8_000
 _MATH_CHARACTERS = 500

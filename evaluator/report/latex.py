@@ -8,7 +8,7 @@ XeLaTeX or LuaLaTeX; a comment in the file says so where there is any.
 import re
 import unicodedata
 
-from evaluator.tables import TextTable
+from evaluator.report.tables import TextTable
 
 _COMMANDS = {
     "\\": r"\textbackslash{}",

@@ -8,14 +8,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from evaluator.compare import Equivalence, PairedComparison
-from evaluator.html_report import write_page
-from evaluator.latex import latex_table
 from evaluator.records import GenerationRecord, Key, VerdictRecord, read, replace_file
-from evaluator.run_directory import RunDirectory
-from evaluator.sensitivity_table import noise_flip_rate, sensitivity_table
-from evaluator.summary import RunSummary, summarize
-from evaluator.tables import (
+from evaluator.report.html_report import write_page
+from evaluator.report.latex import latex_table
+from evaluator.report.sensitivity_table import noise_flip_rate, sensitivity_table
+from evaluator.report.summary import RunSummary, summarize
+from evaluator.report.tables import (
     TextTable,
     arms_frame,
     arms_table,
@@ -29,9 +27,11 @@ from evaluator.tables import (
     verdicts_table,
     write_frame,
 )
-from evaluator.token_records import TokenRecord
-from evaluator.token_summary import summarize_tokens
-from evaluator.token_tables import token_frame, token_sentences, token_table
+from evaluator.run_directory import RunDirectory
+from evaluator.statistics.compare import Equivalence, PairedComparison
+from evaluator.tokens.records import TokenRecord
+from evaluator.tokens.summary import summarize_tokens
+from evaluator.tokens.tables import token_frame, token_sentences, token_table
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def describe(summary: RunSummary) -> tuple[str, ...]:
             sentences.append(_pair_sentence(pair) + _beside_noise(pair, summary))
     sentences += token_sentences(summary)
     if summary.comparisons:
-        sentences.append(_sensitivity_sentence(summary.comparisons))
+        sentences.append(_sensitivity_sentence(summary))
     return tuple(sentences)
 
 
@@ -209,14 +209,23 @@ def _pair_sentence(pair: PairedComparison) -> str:
     return f"{pair.arm} matches {pair.reference} within ±{margin} points: {numbers}.{meaning}"
 
 
-def _sensitivity_sentence(pairs: tuple[PairedComparison, ...]) -> str:
-    """What the run could have seen, in the arm that flipped most."""
+def _sensitivity_sentence(summary: RunSummary) -> str:
+    """What the run could have seen with the flips of its noise.
+
+    That is an A/A repeat's; without one, those of the arm that flipped most and does not differ:
+    the flips of an arm that differs are its difference.
+    """
+    pairs = summary.comparisons
     size = pairs[0]
     text = (
         f"δ = {_plain(size.margin)} points was fixed before the run; {size.problems} problems "
         f"could have shown a δ of {_plain(size.shown_margin)} points at best."
     )
-    worst = max(pairs, key=lambda pair: pair.flip_rate)
+    repeats = [pair for pair in pairs if pair.arm in summary.repeats]
+    alike = [pair for pair in pairs if pair.verdict is not Equivalence.DIFFER]
+    if not (noise := repeats or alike):
+        return text
+    worst = max(noise, key=lambda pair: pair.flip_rate)
     if worst.provable_margin is None or worst.detectable_difference is None:
         return text
     return (

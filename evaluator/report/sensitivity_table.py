@@ -1,7 +1,7 @@
 """What a run could have seen: the table that belongs beside every verdict."""
 
-from evaluator.summary import RunSummary
-from evaluator.tables import TextTable, percent
+from evaluator.report.summary import RunSummary
+from evaluator.report.tables import TextTable, percent
 
 
 def sensitivity_table(summary: RunSummary) -> TextTable | None:

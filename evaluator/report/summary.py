@@ -11,13 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from evaluator.compare import PairedComparison, compare_arms
 from evaluator.errors import RecordsError
-from evaluator.proportions import pass_at_k, pass_at_k_interval
 from evaluator.records import Key, VerdictRecord
 from evaluator.run_directory import ArmFacts, ProblemFacts, RunFacts
-from evaluator.score_interval import Interval
-from evaluator.token_summary import TokenLevel
+from evaluator.statistics.compare import PairedComparison, compare_arms
+from evaluator.statistics.proportions import pass_at_k, pass_at_k_interval
+from evaluator.statistics.score_interval import Interval
+from evaluator.tokens.summary import TokenLevel
 
 VERDICTS = ("AC", "PC", "WA", "RE", "TLE", "MLE", "OLE", "CE", "UKE")
 

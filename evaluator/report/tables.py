@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from evaluator.compare import PairedComparison
 from evaluator.records import replace_file
-from evaluator.summary import VERDICTS, ArmSummary, RunSummary
+from evaluator.report.summary import VERDICTS, ArmSummary, RunSummary
+from evaluator.statistics.compare import PairedComparison
 
 
 @dataclass(frozen=True)

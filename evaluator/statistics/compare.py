@@ -15,7 +15,7 @@ lose: if the control arm (the base without the adapter) does not ``differ`` from
 the same rule, every match of the run is *uninformative*.
 
 The interval is Tango's; with several samples of each problem it is the same score interval with
-the problem as the unit (evaluator/score_interval.py), as samples of one problem go together.
+the problem as the unit (``score_interval``), as samples of one problem go together.
 
 Shapes: m problems, n samples of each; ``passes`` is bool [m, n], the same problems in the same
 order and the same noise per sample in each arm.
@@ -28,11 +28,11 @@ from enum import StrEnum
 import numpy as np
 import numpy.typing as npt
 
-from evaluator.mcnemar import exact_mcnemar, exact_sign_flip
-from evaluator.power import detectable_difference, provable_margin
-from evaluator.proportions import Passes
-from evaluator.score_interval import Interval, mean_interval
-from evaluator.tango import shown_margin, tango_interval
+from evaluator.statistics.mcnemar import exact_mcnemar, exact_sign_flip
+from evaluator.statistics.power import detectable_difference, provable_margin
+from evaluator.statistics.proportions import Passes
+from evaluator.statistics.score_interval import Interval, mean_interval
+from evaluator.statistics.tango import shown_margin, tango_interval
 
 
 class Equivalence(StrEnum):

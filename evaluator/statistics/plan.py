@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from evaluator.errors import ConfigError
-from evaluator.power import POWER, detectable_difference, problems_needed
-from evaluator.tables import TextTable
+from evaluator.report.tables import TextTable
+from evaluator.statistics.power import POWER, detectable_difference, problems_needed
 
 _MARGINS = (0.005, 0.01, 0.02, 0.03, 0.05)
 _FLIP_RATES = (0.0, 0.005, 0.01, 0.02, 0.05, 0.1)
@@ -59,7 +59,9 @@ def make_plan(
     _check("power", 0 < power <= 0.999, "above 0 and at most 0.999", power)
     _check("samples", samples >= 1, "at least 1", samples)
     _check("correlation", 0 <= correlation <= 1, "between 0 and 1", correlation)
-    per_sample = (1 + (samples - 1) * correlation) / samples  # evaluator/power.py has the formula
+    per_sample = (
+        1 + (samples - 1) * correlation
+    ) / samples  # evaluator/statistics/power.py has the formula
     problems = problems_needed(margin, flip_rate * per_sample, power)
     margins = sorted({*_MARGINS, margin})
     rows = tuple(

@@ -2,7 +2,7 @@
 
 Model: of m problems each flips with chance ψ, and gains with (ψ + d) / 2, loses with (ψ − d) / 2,
 where d is the true difference. k problems flip, b of them gain, and the verdict follows from
-(b, k − b, m) by the rule of evaluator/compare.py, so its chance is a sum over k of a binomial
+(b, k − b, m) by the rule of ``compare``, so its chance is a sum over k of a binomial
 probability times a binomial tail.
 
 With n samples a problem, ψ is the mean square over problems of the mean difference, which is what
@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import binom
 
-from evaluator.score_interval import Floats, normal_quantile
-from evaluator.tango import score_statistic
+from evaluator.statistics.score_interval import Floats, normal_quantile
+from evaluator.statistics.tango import score_statistic
 
 POWER = 0.8
 

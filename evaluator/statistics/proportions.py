@@ -8,7 +8,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from evaluator.score_interval import Floats, Interval, mean_interval
+from evaluator.statistics.score_interval import Floats, Interval, mean_interval
 
 Passes = npt.NDArray[np.bool_]
 

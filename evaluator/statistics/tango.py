@@ -16,7 +16,7 @@ It needs no correction for small counts and is valid with b = c = 0, where its l
 import numpy as np
 import numpy.typing as npt
 
-from evaluator.score_interval import Floats, Interval, invert, normal_quantile
+from evaluator.statistics.score_interval import Floats, Interval, invert, normal_quantile
 
 
 def tango_interval(b: int, c: int, n: int, level: float = 0.95) -> Interval:

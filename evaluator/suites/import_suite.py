@@ -3,7 +3,7 @@
 ::
 
     suite.json       name, digest, counts, the source's form, default limits
-    problems.jsonl   see evaluator.suite_form
+    problems.jsonl   see evaluator.suites.suite_form
     skipped.jsonl    what was left out: {"where", "id", "test", "kind", "reason"}
 
 Everything is written into a directory beside the target, which gets the target's name at the end.
@@ -21,13 +21,13 @@ from pathlib import Path
 from typing import Any
 
 from evaluator.errors import SuiteError, SuiteOutputError
-from evaluator.importers.draft import Skipped
-from evaluator.importers.finish import DefaultLimits
-from evaluator.importers.luogu_archives import read_statements
-from evaluator.importers.source import Form, detect_form, read_source
-from evaluator.problem import Problem
-from evaluator.suite import no_problems
-from evaluator.suite_form import SUITE_FORMAT, digest_line, problem_line, read_manifest
+from evaluator.suites.importers.draft import Skipped
+from evaluator.suites.importers.finish import DefaultLimits
+from evaluator.suites.importers.luogu_archives import read_statements
+from evaluator.suites.importers.source import Form, detect_form, read_source
+from evaluator.suites.problem import Problem
+from evaluator.suites.suite import no_problems
+from evaluator.suites.suite_form import SUITE_FORMAT, digest_line, problem_line, read_manifest
 
 MAX_SUITE_BYTES = 8 << 30
 _REASONS_SHOWN = 3
@@ -83,7 +83,7 @@ def import_suite(source: Path, out: Path, options: ImportOptions | None = None) 
     """Read a source and write it as a suite.
 
     Args:
-        source: File or directory of one of the forms of ``evaluator.importers``.
+        source: File or directory of one of the forms of ``evaluator.suites.importers``.
         out: The suite's directory. It must not exist, unless a suite may be overwritten.
         options: How; None means the defaults.
 

@@ -15,9 +15,9 @@ from typing import Any
 
 import yaml
 
-from evaluator.data_files import DataLimits, read_data_files
 from evaluator.errors import ArchiveError
-from evaluator.problem import Checker, TestCase, to_text
+from evaluator.suites.data_files import DataLimits, read_data_files
+from evaluator.suites.problem import Checker, TestCase, to_text
 
 _ANSWER_SUFFIXES = (".out", ".ans")
 _CONFIG_NAMES = ("config.yml", "config.yaml")

@@ -5,12 +5,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from evaluator.data_files import DataLimits
 from evaluator.errors import SuiteError
-from evaluator.importers.draft import Skipped
-from evaluator.importers.source import read_source
-from evaluator.problem import Checker, Problem, TestCase
-from evaluator.suite_form import digest_line, read_manifest, read_problems
+from evaluator.suites.data_files import DataLimits
+from evaluator.suites.importers.draft import Skipped
+from evaluator.suites.importers.source import read_source
+from evaluator.suites.problem import Checker, Problem, TestCase
+from evaluator.suites.suite_form import digest_line, read_manifest, read_problems
 
 __all__ = ["Checker", "Problem", "Skipped", "Suite", "TestCase", "load_suite"]
 

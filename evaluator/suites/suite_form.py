@@ -5,8 +5,8 @@ A folder with
 * ``suite.json``: ``{"format": "tinylora-suite/1", "name": ..., "description": ..., ...}``; a
   ``digest`` in it is held against the content;
 * ``problems.jsonl``: one problem a line (``datasets.load_dataset("json", ...)`` reads it), with
-  the fields of :class:`evaluator.problem.Problem`; ``tests`` is a list of objects with the fields
-  of :class:`evaluator.problem.TestCase`, or ``archive`` names a zip or folder of Luogu test data
+  the fields of ``problem.Problem``; ``tests`` is a list of objects with the fields of
+  ``problem.TestCase``, or ``archive`` names a zip or folder of Luogu test data
   inside the suite's folder. A null field counts as absent.
 
 The digest is the SHA-256 of what judging sees (problems, tests, limits, checkers), so the same
@@ -20,10 +20,10 @@ from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-from evaluator.data_files import DataLimits
 from evaluator.errors import SuiteError
-from evaluator.luogu_data import load_luogu_data
-from evaluator.problem import Checker, Problem, TestCase, to_bytes
+from evaluator.suites.data_files import DataLimits
+from evaluator.suites.luogu_data import load_luogu_data
+from evaluator.suites.problem import Checker, Problem, TestCase, to_bytes
 
 SUITE_FORMAT = "tinylora-suite/1"
 

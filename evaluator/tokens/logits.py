@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from evaluator.errors import GenerationError, ModelError
-from evaluator.token_texts import MOST_OF_A_TEXT, ScoredText
+from evaluator.tokens.texts import MOST_OF_A_TEXT, ScoredText
 
 _POSITIONS_AT_ONCE = 4096
 _REPEAT_TEXTS = 3

@@ -14,23 +14,23 @@ from pathlib import Path
 
 from transformers import PreTrainedModel
 
-from evaluator.checkpoints import Checkpoint
 from evaluator.config import ArmConfig, RunConfig
 from evaluator.errors import ModelError
-from evaluator.generation_stage import Progress
-from evaluator.models import load_tokenizer, loaded_model, resolve_device
-from evaluator.prompts import Prompt
+from evaluator.generation.checkpoints import Checkpoint
+from evaluator.generation.models import load_tokenizer, loaded_model, resolve_device
+from evaluator.generation.prompts import Prompt
+from evaluator.generation.stage import Progress
 from evaluator.records import GenerationRecord, Key, append, read, repair, rewrite_sorted
 from evaluator.run_directory import RunDirectory
-from evaluator.token_logits import (
+from evaluator.tokens.logits import (
     ReferenceLogits,
     TextBatch,
     logits_of,
     plan_repeat,
     plan_text_batches,
 )
-from evaluator.token_records import TokenRecord
-from evaluator.token_texts import ScoredText, choose_texts
+from evaluator.tokens.records import TokenRecord
+from evaluator.tokens.texts import ScoredText, choose_texts
 from tinylora.token_divergence import kl_divergence
 
 _BYTES_PER_LOGIT = 4

@@ -27,8 +27,8 @@ from scipy.stats import t as student
 
 from evaluator.records import GenerationRecord, Key
 from evaluator.run_directory import RunFacts
-from evaluator.score_interval import Interval
-from evaluator.token_records import TokenRecord
+from evaluator.statistics.score_interval import Interval
+from evaluator.tokens.records import TokenRecord
 from tinylora.token_divergence import KLSummary, retention, summarize_kl
 
 Floats = npt.NDArray[np.float64]

@@ -2,11 +2,11 @@
 
 import pandas as pd
 
-from evaluator.compare import Equivalence
-from evaluator.score_interval import Interval
-from evaluator.summary import RunSummary
-from evaluator.tables import TextTable, percent
-from evaluator.token_summary import ArmTokens, TextDivergence, TokenLevel
+from evaluator.report.summary import RunSummary
+from evaluator.report.tables import TextTable, percent
+from evaluator.statistics.compare import Equivalence
+from evaluator.statistics.score_interval import Interval
+from evaluator.tokens.summary import ArmTokens, TextDivergence, TokenLevel
 
 _LOST = 0.9  # a retention whose interval lies below this is called a loss
 

@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from transformers import PreTrainedTokenizerBase
 
-from evaluator.prompts import Prompt
+from evaluator.generation.prompts import Prompt
 from evaluator.records import GenerationRecord, Key
 
 MOST_TEXTS = 128

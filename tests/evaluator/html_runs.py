@@ -4,13 +4,13 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from evaluator.checkpoints import Checkpoint
-from evaluator.html_sources import keep_sources
-from evaluator.problem import Problem, TestCase
+from evaluator.generation.checkpoints import Checkpoint
 from evaluator.records import GenerationRecord, TestRecord, VerdictRecord, append
-from evaluator.report import write_results
+from evaluator.report.html_sources import keep_sources
+from evaluator.report.results import write_results
 from evaluator.run_directory import ArmFacts, ProblemFacts, RunDirectory, RunFacts
-from evaluator.suite import Suite
+from evaluator.suites.problem import Problem, TestCase
+from evaluator.suites.suite import Suite
 
 KINDS = {"base": "base", "restored": "restored", "nf4": "merged", "bf16": "merged"}
 RESIDUALS = {"nf4": 0.8, "bf16": 0.0}

@@ -14,14 +14,15 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from evaluator import bench as bench_module
-from evaluator import bench_exports, generation_stage
-from evaluator.bench import bench, survey
-from evaluator.bench_config import load_bench
-from evaluator.bench_exports import make_export, request_of, why_not_there
-from evaluator.bench_plan import plan_exports
+from evaluator.bench import bench as bench_module
+from evaluator.bench import exports as bench_exports
+from evaluator.bench.bench import bench, survey
+from evaluator.bench.config import load_bench
+from evaluator.bench.exports import make_export, request_of, why_not_there
+from evaluator.bench.plan import plan_exports
 from evaluator.cli import app
 from evaluator.errors import BenchError, RunDirectoryError
+from evaluator.generation import stage as generation_stage
 from evaluator.records import GenerationRecord, VerdictRecord, read
 from tinylora import save_artifact
 

@@ -7,8 +7,8 @@ from typing import get_args
 import pytest
 import yaml
 
-from evaluator.bench_config import BenchFormat, LoadableFormat, dump_bench, load_bench
-from evaluator.bench_plan import plan_exports, plan_runs
+from evaluator.bench.config import BenchFormat, LoadableFormat, dump_bench, load_bench
+from evaluator.bench.plan import plan_exports, plan_runs
 from evaluator.errors import ConfigError
 from exporter.cli import merge
 from exporter.formats import FORMATS

@@ -3,10 +3,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evaluator.compare import Equivalence, compare_arms, compare_pair, equivalence_verdict
-from evaluator.mcnemar import exact_mcnemar
-from evaluator.score_interval import Interval
-from evaluator.tango import tango_interval
+from evaluator.statistics.compare import (
+    Equivalence,
+    compare_arms,
+    compare_pair,
+    equivalence_verdict,
+)
+from evaluator.statistics.mcnemar import exact_mcnemar
+from evaluator.statistics.score_interval import Interval
+from evaluator.statistics.tango import tango_interval
 
 
 def arm(passed, total):

@@ -4,14 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluator.compare_output import (
+from evaluator.judging.compare_output import (
     compare_exact,
     compare_floats,
     compare_lines,
     compare_output,
     compare_tokens,
 )
-from evaluator.problem import Checker
+from evaluator.suites.problem import Checker
 
 TEXTS = st.lists(st.sampled_from([b"a", b"b", b" ", b"\t", b"\r", b"\n", b"\0", b"\xff"])).map(
     b"".join

@@ -9,8 +9,8 @@ import zipfile
 
 import pytest
 
-from evaluator.data_files import DataLimits, read_data_files
 from evaluator.errors import ArchiveError
+from evaluator.suites.data_files import DataLimits, read_data_files
 
 FILES = {"a1.in": b"1\n", "a1.out": b" 2\r\n", "a2.in": b"2\n", "a2.out": b"3\n"}
 FILES |= {"a10.in": b"10\n", "a10.ans": b"\xff\x00\n"}

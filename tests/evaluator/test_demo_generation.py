@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from evaluator.checkpoints import find_checkpoint
 from evaluator.config import ArmConfig, DecodingConfig
-from evaluator.generate import Generator, end_and_pad, plan_batches
-from evaluator.models import load_tokenizer, loaded_model
-from evaluator.prompts import build_prompts
-from evaluator.suite import load_suite
+from evaluator.generation.checkpoints import find_checkpoint
+from evaluator.generation.generate import Generator, end_and_pad, plan_batches
+from evaluator.generation.models import load_tokenizer, loaded_model
+from evaluator.generation.prompts import build_prompts
+from evaluator.suites.suite import load_suite
 
 DEMO = Path(__file__).resolve().parents[2] / "demo"
 

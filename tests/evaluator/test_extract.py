@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluator.extract import extract_code
+from evaluator.judging.extract import extract_code
 
 MAIN = "#include <cstdio>\nint main() { return 0; }\n"
 

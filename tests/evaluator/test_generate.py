@@ -7,11 +7,11 @@ from transformers import AutoModelForCausalLM
 
 from evaluator.config import DecodingConfig
 from evaluator.errors import GenerationError, ModelError
-from evaluator.generate import Generator, end_and_pad, plan_batches, share_of
-from evaluator.models import load_tokenizer
-from evaluator.noise import gumbel_noise, noise_key, noise_keys
-from evaluator.problem import Problem, TestCase
-from evaluator.prompts import Prompt, build_prompts, check_prompts_fit, prompts_digest
+from evaluator.generation.generate import Generator, end_and_pad, plan_batches, share_of
+from evaluator.generation.models import load_tokenizer
+from evaluator.generation.noise import gumbel_noise, noise_key, noise_keys
+from evaluator.generation.prompts import Prompt, build_prompts, check_prompts_fit, prompts_digest
+from evaluator.suites.problem import Problem, TestCase
 
 TESTS = (TestCase("1", "", ""),)
 PROBLEMS = [Problem(f"P{i}", f"Print a + {i % 6}." + "!" * (i % 9), TESTS) for i in range(40)]

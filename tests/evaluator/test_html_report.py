@@ -7,14 +7,14 @@ from xml.etree import ElementTree
 
 import pytest
 
-from evaluator import html_report
 from evaluator.errors import ModelError, RecordsError
-from evaluator.html_fidelity_charts import size_against_kept
-from evaluator.html_marks import Dot, Label
-from evaluator.html_sources import LayerResidual, keep_sources, read_layers
-from evaluator.report import write_results
-from evaluator.tables import percent, points
-from evaluator.token_summary import ArmTokens, TokenLevel
+from evaluator.report import html_report
+from evaluator.report.html_fidelity_charts import size_against_kept
+from evaluator.report.html_marks import Dot, Label
+from evaluator.report.html_sources import LayerResidual, keep_sources, read_layers
+from evaluator.report.results import write_results
+from evaluator.report.tables import percent, points
+from evaluator.tokens.summary import ArmTokens, TokenLevel
 from tests.evaluator.html_runs import EVIL, KINDS, PROBLEMS, _checkpoint, make_run, passes
 from tests.evaluator.page_reader import Page
 from tinylora.token_divergence import KLSummary

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-import evaluator.run_test as run_test_module
+import evaluator.judging.run_test as run_test_module
 from evaluator.errors import ConfigError, SandboxError
-from evaluator.judge import JudgeJob, judge_jobs
-from evaluator.judge_settings import JudgeSettings
-from evaluator.problem import Checker, Problem, TestCase
-from evaluator.run_gate import RunGate
-from evaluator.sandbox_worker import SandboxWorker
+from evaluator.judging.judge import JudgeJob, judge_jobs
+from evaluator.judging.judge_settings import JudgeSettings
+from evaluator.judging.run_gate import RunGate
+from evaluator.judging.sandbox_worker import SandboxWorker
+from evaluator.suites.problem import Checker, Problem, TestCase
 
 ADD = '#include <cstdio>\nint main() { int a, b; scanf("%d%d", &a, &b); printf("%d\\n", a + b); }\n'
 PAIRS = ((1, 2), (30, 4), (-5, 5))
@@ -210,7 +210,7 @@ def test_a_failing_sandbox_is_tried_twice_and_then_uke(sandbox, monkeypatch, cap
         return real(bench, worker, program, problem, test)
 
     real = run_test_module.run_test
-    monkeypatch.setattr("evaluator.judge.run_test", flaky)
+    monkeypatch.setattr("evaluator.judging.judge.run_test", flaky)
     [verdict] = judge(sandbox, add_problem(), ADD)
     assert [test.verdict for test in verdict.tests] == ["UKE", "AC", "AC"]
     assert (verdict.verdict, verdict.detail) == ("UKE", "broken")

@@ -10,9 +10,9 @@ import time
 import pytest
 
 from evaluator.errors import CompletionsError, RecordsError, SuiteError
-from evaluator.judge_file import judge_completions
-from evaluator.judge_settings import JudgeSettings
-from evaluator.suite import load_suite
+from evaluator.judging.judge_file import judge_completions
+from evaluator.judging.judge_settings import JudgeSettings
+from evaluator.suites.suite import load_suite
 
 STABLE = ("problem", "sample", "verdict", "score", "extraction", "completion_sha256")
 
@@ -95,7 +95,7 @@ def test_kill_and_resume(sum_suite, completions, tmp_path, sandbox):
     judge_completions(sum_suite, completions, tmp_path / "whole", sandbox=sandbox)
     out = tmp_path / "out"
     script = (
-        "import sys\nfrom evaluator.judge_file import judge_completions\n"
+        "import sys\nfrom evaluator.judging.judge_file import judge_completions\n"
         "judge_completions(*sys.argv[1:])\n"
     )
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from evaluator.errors import SandboxUnavailableError
-from evaluator.judge import JudgeJob, judge_jobs
-from evaluator.judge_settings import JudgeSettings
-from evaluator.problem import Problem, TestCase
-from evaluator.sandbox import probe_sandbox
+from evaluator.judging.judge import JudgeJob, judge_jobs
+from evaluator.judging.judge_settings import JudgeSettings
+from evaluator.judging.sandbox import probe_sandbox
+from evaluator.suites.problem import Problem, TestCase
 
 TOUCH = """
 #include <cstdio>

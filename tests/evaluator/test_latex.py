@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluator.latex import escape, latex_table
-from evaluator.tables import TextTable
+from evaluator.report.latex import escape, latex_table
+from evaluator.report.tables import TextTable
 
 HOSTILE = TextTable(
     "a_b & 50 % of {x} #1 $y$ \\end{table}",

@@ -5,8 +5,8 @@ import zipfile
 import pytest
 
 from evaluator.errors import ArchiveError
-from evaluator.luogu_data import load_luogu_data
-from evaluator.problem import TestCase, to_bytes
+from evaluator.suites.luogu_data import load_luogu_data
+from evaluator.suites.problem import TestCase, to_bytes
 
 CONFIG = """
 a1.in: {timeLimit: 500, memoryLimit: 65536, score: 30, subtaskId: 1, isPretest: true}

@@ -10,11 +10,11 @@ from peft import TinyLoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, Gemma3ForCausalLM, Gemma3TextConfig
 
-from evaluator import models
-from evaluator.checkpoints import find_checkpoint
 from evaluator.config import ArmConfig
 from evaluator.errors import ModelError
-from evaluator.models import load_tokenizer, loaded_model
+from evaluator.generation import models
+from evaluator.generation.checkpoints import find_checkpoint
+from evaluator.generation.models import load_tokenizer, loaded_model
 from tinylora import AdapterDeltas, QuantizedWeight, load_artifact, target_modules
 
 CPU = torch.device("cpu")

@@ -7,17 +7,17 @@ from typer.testing import CliRunner
 
 from benchmarks.coverage import Setting, draw
 from evaluator.cli import app
-from evaluator.compare import equivalence_verdict
 from evaluator.errors import ConfigError
-from evaluator.plan import make_plan
-from evaluator.power import (
+from evaluator.statistics.compare import equivalence_verdict
+from evaluator.statistics.plan import make_plan
+from evaluator.statistics.power import (
     detectable_difference,
     problems_needed,
     provable_margin,
     verdict_chances,
 )
-from evaluator.score_interval import mean_statistic, normal_quantile
-from evaluator.tango import shown_margin, tango_interval
+from evaluator.statistics.score_interval import mean_statistic, normal_quantile
+from evaluator.statistics.tango import shown_margin, tango_interval
 
 
 @pytest.mark.parametrize(

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-import evaluator.sandbox as ladder
+import evaluator.judging.sandbox as ladder
 import tinylora
-from evaluator.blob import Blob
-from evaluator.compile_cpp import compile_cpp
 from evaluator.errors import SandboxError, SandboxUnavailableError
-from evaluator.judge_settings import JudgeSettings
-from evaluator.sandbox import probe_sandbox
-from evaluator.sandbox_command import Command, Limits
+from evaluator.judging.blob import Blob
+from evaluator.judging.compile_cpp import compile_cpp
+from evaluator.judging.judge_settings import JudgeSettings
+from evaluator.judging.sandbox import probe_sandbox
+from evaluator.judging.sandbox_command import Command, Limits
 
 LIMITS = Limits(
     cpu_ms=1000,
@@ -173,8 +173,8 @@ import types
 tinylora = types.ModuleType("tinylora")  # without torch, which takes seconds to import
 tinylora.__path__ = [{tinylora.__path__[0]!r}]
 sys.modules["tinylora"] = tinylora
-from evaluator.sandbox import probe_sandbox
-from evaluator.sandbox_command import Command, Limits
+from evaluator.judging.sandbox import probe_sandbox
+from evaluator.judging.sandbox_command import Command, Limits
 limits = Limits(60000, 60000, None, 1 << 30, 8 << 20, 1 << 20, processes=256)
 with probe_sandbox(unsafe=True, only={rung.info.rung!r}).worker() as worker:
     worker.run(Command(("/bin/true",)), limits)

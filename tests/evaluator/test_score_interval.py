@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 from scipy.stats import norm
 
-from evaluator.score_interval import Interval, invert, mean_interval, mean_statistic
-from evaluator.tango import score_statistic
+from evaluator.statistics.score_interval import Interval, invert, mean_interval, mean_statistic
+from evaluator.statistics.tango import score_statistic
 
 values_of = st.lists(st.integers(-4, 4), min_size=2, max_size=60).map(lambda x: np.array(x) / 4)
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from evaluator.judge import JudgeJob, judge_jobs
-from evaluator.judge_settings import JudgeSettings
-from evaluator.problem import Checker, Problem, TestCase
+from evaluator.judging.judge import JudgeJob, judge_jobs
+from evaluator.judging.judge_settings import JudgeSettings
+from evaluator.suites.problem import Checker, Problem, TestCase
 
 PRINT = '#include <cstdio>\nint main() {{ puts("{}"); }}\n'
 

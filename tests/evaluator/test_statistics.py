@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom, norm
 
-from evaluator.mcnemar import exact_mcnemar, exact_sign_flip
-from evaluator.proportions import pass_at_k, pass_at_k_interval, problem_pass_at_k
-from evaluator.score_interval import mean_statistic
+from evaluator.statistics.mcnemar import exact_mcnemar, exact_sign_flip
+from evaluator.statistics.proportions import pass_at_k, pass_at_k_interval, problem_pass_at_k
+from evaluator.statistics.score_interval import mean_statistic
 
 
 def test_mcnemar_published_value():

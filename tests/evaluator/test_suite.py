@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evaluator.errors import SuiteError
-from evaluator.problem import Checker, Problem, TestCase, to_bytes, to_text
-from evaluator.suite import load_suite
+from evaluator.suites.problem import Checker, Problem, TestCase, to_bytes, to_text
+from evaluator.suites.suite import load_suite
 
 ROW = {"id": "a", "statement": "s", "tests": [{"input": "1\n", "output": "  2 \r\n"}]}
 

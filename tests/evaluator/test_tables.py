@@ -8,11 +8,11 @@ import pytest
 
 from evaluator.errors import RecordsError
 from evaluator.records import VerdictRecord, append
-from evaluator.report import describe, write_results
+from evaluator.report.results import describe, write_results
+from evaluator.report.sensitivity_table import sensitivity_table
+from evaluator.report.summary import summarize
+from evaluator.report.tables import TextTable, arms_frame, arms_table, groups_frame, verdicts_table
 from evaluator.run_directory import ArmFacts, ProblemFacts, RunDirectory, RunFacts
-from evaluator.sensitivity_table import sensitivity_table
-from evaluator.summary import summarize
-from evaluator.tables import TextTable, arms_frame, arms_table, groups_frame, verdicts_table
 
 PROBLEMS = 200
 KINDS = {"base": "base", "restored": "restored", "nf4": "merged", "gone": "merged"}
@@ -170,6 +170,8 @@ def test_sentences_where_an_effect_was_there():
     assert "gone differs from restored" in text
     assert "uninformative" not in text
     assert "200 problems could have shown a δ of 1.3 points" in text
+    # base and gone differ: their flips are no noise, and nf4 is what is left
+    assert "With as many flips as nf4 has" in text
 
 
 def test_sentences_where_no_effect_was_detected():
@@ -211,6 +213,7 @@ def test_a_repeat_of_the_reference_is_the_noise_floor():
     assert "10.0 % of the samples flipped" in text
     assert "It flips 1.5 % of the samples where the A/A repeat flips 10.0 %" in text
     assert "within the repeat's 95 % interval" in text
+    assert "With as many flips as again has (10.0 % of the samples)" in text
     assert "again matches" not in text
     table = arms_table(summary)
     assert table.rows[1][table.header.index("verdict")] == "A/A: match"

@@ -8,7 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from evaluator.tango import score_statistic, shown_margin, tango_interval
+from evaluator.statistics.tango import score_statistic, shown_margin, tango_interval
 
 Z95 = float(norm.ppf(0.975))
 

@@ -10,17 +10,17 @@ import torch
 from bitsandbytes.functional import dequantize_4bit, quantize_4bit
 from safetensors.torch import load_file
 
-from evaluator import token_stage
-from evaluator.checkpoints import find_checkpoint
 from evaluator.config import RunConfig
 from evaluator.errors import GenerationError, ModelError
-from evaluator.models import load_tokenizer
-from evaluator.prompts import Prompt
+from evaluator.generation.checkpoints import find_checkpoint
+from evaluator.generation.models import load_tokenizer
+from evaluator.generation.prompts import Prompt
 from evaluator.records import GenerationRecord, read
 from evaluator.run_directory import RunDirectory
-from evaluator.token_records import TokenRecord
-from evaluator.token_stage import measure_tokens, spool_bytes
-from evaluator.token_texts import choose_texts
+from evaluator.tokens import stage as token_stage
+from evaluator.tokens.records import TokenRecord
+from evaluator.tokens.stage import measure_tokens, spool_bytes
+from evaluator.tokens.texts import choose_texts
 from exporter import ExportRequest, export
 from tests.evaluator.conftest import program, statement
 from tests.exporter.dense_reference import dense_logits, weights_of

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluator import token_texts
-from evaluator.prompts import Prompt
+from evaluator.generation.prompts import Prompt
 from evaluator.records import GenerationRecord
-from evaluator.token_logits import plan_repeat, plan_text_batches
-from evaluator.token_texts import MOST_OF_A_TEXT, ScoredText, choose_texts, evenly
+from evaluator.tokens import texts as token_texts
+from evaluator.tokens.logits import plan_repeat, plan_text_batches
+from evaluator.tokens.texts import MOST_OF_A_TEXT, ScoredText, choose_texts, evenly
 from tests.evaluator.conftest import tiny_tokenizer
 
 TOKENIZER = tiny_tokenizer()

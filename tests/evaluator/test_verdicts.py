@@ -2,8 +2,8 @@
 
 import pytest
 
-from evaluator.problem import Problem, TestCase
-from evaluator.verdicts import TestVerdict, program_verdict
+from evaluator.judging.verdicts import TestVerdict, program_verdict
+from evaluator.suites.problem import Problem, TestCase
 
 
 def combine(*tests):

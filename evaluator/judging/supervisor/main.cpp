@@ -1,7 +1,7 @@
 // Runs untrusted commands inside the sandbox, one after the other, measures each, and leaves
 // nothing of it behind.
 //
-// evaluator/sandbox.py compiles this program once per judge (statically, so that its own footprint
+// evaluator/judging/sandbox.py compiles this program once per judge (statically, so that its own footprint
 // stays below 1 MB) and starts it as the first process of a sandbox. It is PID 1 there, so
 // everything that a command leaves running is killed by it, and dies with it.
 //

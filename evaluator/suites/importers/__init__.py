@@ -7,6 +7,6 @@ A source goes through three steps, each a file here::
     code_contests, input_output
     finish                      drafts -> problems, and what was skipped and why
 
-``source`` joins them. A file here imports only from those above it and from ``evaluator.problem``,
-``evaluator.data_files`` and ``evaluator.luogu_data``.
+``source`` joins them. A file here imports only from those above it and from ``problem``,
+``data_files`` and ``luogu_data``.
 """

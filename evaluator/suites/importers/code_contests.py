@@ -9,10 +9,10 @@ of files that a program of this problem reads and writes instead of its streams)
 from collections.abc import Iterator
 from typing import TypeGuard
 
-from evaluator.importers.draft import Draft, Reason
-from evaluator.importers.limit_texts import kibibytes, milliseconds
-from evaluator.importers.rows import Row
-from evaluator.problem import TestCase
+from evaluator.suites.importers.draft import Draft, Reason
+from evaluator.suites.importers.limit_texts import kibibytes, milliseconds
+from evaluator.suites.importers.rows import Row
+from evaluator.suites.problem import TestCase
 
 GROUPS = ("public_tests", "private_tests", "generated_tests")
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from evaluator.problem import Checker, TestCase
+from evaluator.suites.problem import Checker, TestCase
 
 SkipKind = Literal[
     "answer-only",

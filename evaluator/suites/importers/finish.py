@@ -5,10 +5,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from evaluator.errors import SuiteError
-from evaluator.importers.draft import Draft, Reason, Skipped
-from evaluator.importers.headings import language_of
-from evaluator.importers.screening import why_no_test, why_not_judgeable
-from evaluator.problem import (
+from evaluator.suites.importers.draft import Draft, Reason, Skipped
+from evaluator.suites.importers.headings import language_of
+from evaluator.suites.importers.screening import why_no_test, why_not_judgeable
+from evaluator.suites.problem import (
     DEFAULT_MEMORY_LIMIT_KIB,
     DEFAULT_TIME_LIMIT_MS,
     Checker,

@@ -14,10 +14,10 @@ The statement is ``question`` or ``problem``; TACO has ``time_limit`` and ``memo
 import json
 from typing import Any
 
-from evaluator.importers.draft import Draft, Reason
-from evaluator.importers.limit_texts import kibibytes, milliseconds
-from evaluator.importers.rows import Row
-from evaluator.problem import TestCase
+from evaluator.suites.importers.draft import Draft, Reason
+from evaluator.suites.importers.limit_texts import kibibytes, milliseconds
+from evaluator.suites.importers.rows import Row
+from evaluator.suites.problem import TestCase
 
 TEST_FIELDS = ("input_output", "tests")
 _STATEMENT_FIELDS = ("question", "problem", "description", "prompt")

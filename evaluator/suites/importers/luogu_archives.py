@@ -9,13 +9,13 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from evaluator.data_files import DataLimits
 from evaluator.errors import ArchiveError, SuiteError
-from evaluator.importers.draft import Draft, Reason
-from evaluator.importers.headings import read_heading
-from evaluator.importers.rows import is_saved_dataset, read_rows
-from evaluator.importers.statements import statement_text
-from evaluator.luogu_data import LuoguData, load_luogu_data
+from evaluator.suites.data_files import DataLimits
+from evaluator.suites.importers.draft import Draft, Reason
+from evaluator.suites.importers.headings import read_heading
+from evaluator.suites.importers.rows import is_saved_dataset, read_rows
+from evaluator.suites.importers.statements import statement_text
+from evaluator.suites.luogu_data import LuoguData, load_luogu_data
 
 MAX_ENTRIES = 20_000
 _MAX_STATEMENT_BYTES = 4 << 20

@@ -8,7 +8,7 @@ A word does not count where a negation stands right before it ("not an interacti
 
 import re
 
-from evaluator.importers.draft import Reason
+from evaluator.suites.importers.draft import Reason
 
 _NEGATION = re.compile(r"不是|并非|原|\bnot\b|n't\b", re.IGNORECASE)
 _NEGATION_REACH = 8  # characters before the word

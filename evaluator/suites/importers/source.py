@@ -4,17 +4,17 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal, get_args
 
-from evaluator.data_files import DataLimits
 from evaluator.errors import SuiteError
-from evaluator.importers.code_contests import GROUPS, draft_of_code_contests
-from evaluator.importers.draft import Draft, Skipped
-from evaluator.importers.finish import DefaultLimits, finish
-from evaluator.importers.input_output import TEST_FIELDS, draft_of_input_output
-from evaluator.importers.luogu_archives import drafts_of_archives
-from evaluator.importers.rows import Row, is_saved_dataset, read_rows
-from evaluator.importers.statements import draft_of_statement
-from evaluator.importers.upstream import draft_of_upstream
-from evaluator.problem import Problem
+from evaluator.suites.data_files import DataLimits
+from evaluator.suites.importers.code_contests import GROUPS, draft_of_code_contests
+from evaluator.suites.importers.draft import Draft, Skipped
+from evaluator.suites.importers.finish import DefaultLimits, finish
+from evaluator.suites.importers.input_output import TEST_FIELDS, draft_of_input_output
+from evaluator.suites.importers.luogu_archives import drafts_of_archives
+from evaluator.suites.importers.rows import Row, is_saved_dataset, read_rows
+from evaluator.suites.importers.statements import draft_of_statement
+from evaluator.suites.importers.upstream import draft_of_upstream
+from evaluator.suites.problem import Problem
 
 Form = Literal["upstream", "statements", "code-contests", "input-output", "luogu-data"]
 FORMS: tuple[Form, ...] = get_args(Form)

@@ -6,12 +6,12 @@ The DPO data set has it in ``conversations[0].value``, upstream's list of failed
 
 import re
 
-from evaluator.importers.draft import Draft, Reason
-from evaluator.importers.headings import read_heading
-from evaluator.importers.rows import Row
-from evaluator.importers.samples import Sample, find_samples
-from evaluator.importers.screening import split_note, tells_of_elision
-from evaluator.problem import Checker, TestCase
+from evaluator.suites.importers.draft import Draft, Reason
+from evaluator.suites.importers.headings import read_heading
+from evaluator.suites.importers.rows import Row
+from evaluator.suites.importers.samples import Sample, find_samples
+from evaluator.suites.importers.screening import split_note, tells_of_elision
+from evaluator.suites.problem import Checker, TestCase
 
 
 def draft_of_statement(row: Row) -> Draft:

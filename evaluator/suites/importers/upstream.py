@@ -4,10 +4,10 @@ The statement stands inside the prompt, from its heading ``# P1002 [NOIP 2002] .
 heading's first word is the problem's id. There are no limits and no checker.
 """
 
-from evaluator.importers.draft import Draft
-from evaluator.importers.headings import read_heading
-from evaluator.importers.rows import Row
-from evaluator.problem import TestCase
+from evaluator.suites.importers.draft import Draft
+from evaluator.suites.importers.headings import read_heading
+from evaluator.suites.importers.rows import Row
+from evaluator.suites.problem import TestCase
 
 
 def draft_of_upstream(row: Row) -> Draft:

@@ -21,10 +21,10 @@ _tinylora.__path__ = [str(Path(__file__).resolve().parents[3] / "tinylora")]
 sys.modules["tinylora"] = _tinylora
 
 from evaluator.errors import SandboxUnavailableError  # noqa: E402
-from evaluator.judge import JudgeJob, judge_jobs  # noqa: E402
-from evaluator.judge_settings import JudgeSettings  # noqa: E402
-from evaluator.problem import Problem, TestCase  # noqa: E402
-from evaluator.sandbox import Sandbox, probe_sandbox  # noqa: E402
+from evaluator.judging.judge import JudgeJob, judge_jobs  # noqa: E402
+from evaluator.judging.judge_settings import JudgeSettings  # noqa: E402
+from evaluator.judging.sandbox import Sandbox, probe_sandbox  # noqa: E402
+from evaluator.suites.problem import Problem, TestCase  # noqa: E402
 from tests.evaluator.hostile.attack import ANSWER_FILE, Attack, main  # noqa: E402
 from tests.evaluator.hostile.census import census  # noqa: E402
 from tests.evaluator.hostile.compile_time import COMPILE_TIME  # noqa: E402

@@ -5,9 +5,9 @@ import zipfile
 
 import pytest
 
-from evaluator.importers.draft import Skipped
-from evaluator.importers.source import read_source
-from evaluator.problem import Problem
+from evaluator.suites.importers.draft import Skipped
+from evaluator.suites.importers.source import read_source
+from evaluator.suites.problem import Problem
 
 
 @pytest.fixture

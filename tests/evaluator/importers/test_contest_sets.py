@@ -5,7 +5,7 @@ import json
 import pytest
 
 from evaluator.errors import SuiteError
-from evaluator.importers.limit_texts import kibibytes, milliseconds
+from evaluator.suites.importers.limit_texts import kibibytes, milliseconds
 
 CONTEST = {
     "name": "1_A. Sum",

@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evaluator.errors import SuiteError, SuiteOutputError
-from evaluator.import_suite import ImportOptions, import_suite
-from evaluator.importers.finish import DefaultLimits
-from evaluator.problem import Checker, Problem, TestCase, to_text
-from evaluator.suite import load_suite
-from evaluator.suite_form import problem_line, read_problems
+from evaluator.suites.import_suite import ImportOptions, import_suite
+from evaluator.suites.importers.finish import DefaultLimits
+from evaluator.suites.problem import Checker, Problem, TestCase, to_text
+from evaluator.suites.suite import load_suite
+from evaluator.suites.suite_form import problem_line, read_problems
 
 CASES = [{"input": " 1\r\n", "output": "  2 \n\n"}]
 
@@ -118,7 +118,7 @@ def test_an_import_that_is_stopped_leaves_the_old_suite(source, tmp_path, write_
         assert load_suite(out).digest == digest
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("evaluator.import_suite.problem_line", stop)
+    monkeypatch.setattr("evaluator.suites.import_suite.problem_line", stop)
     before = sorted(tmp_path.iterdir())
     new = write_rows(row(9))
     with pytest.raises(KeyboardInterrupt):

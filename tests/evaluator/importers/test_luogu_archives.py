@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from evaluator.data_files import DataLimits
 from evaluator.errors import ArchiveError, SuiteError
-from evaluator.importers import luogu_archives
-from evaluator.importers.luogu_archives import read_statements
+from evaluator.suites.data_files import DataLimits
+from evaluator.suites.importers import luogu_archives
+from evaluator.suites.importers.luogu_archives import read_statements
 
 FILES = {"a1.in": "1\n", "a1.out": " 2\r\n", "a2.in": "2\n", "a2.ans": "3\n"}
 CONFIG = "a1.in: {score: 40, subtaskId: 1, timeLimit: 500}\na2.ans: {subtaskId: 2, memoryLimit: 64}"

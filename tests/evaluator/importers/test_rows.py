@@ -5,9 +5,9 @@ import json
 import pytest
 
 from evaluator.errors import SuiteError
-from evaluator.importers import rows
-from evaluator.importers.source import detect_form, form_of
-from evaluator.suite import load_suite
+from evaluator.suites.importers import rows
+from evaluator.suites.importers.source import detect_form, form_of
+from evaluator.suites.suite import load_suite
 
 CASES = [{"input": "1", "output": "2"}]
 

@@ -6,7 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluator.importers.screening import is_elided, split_note, why_no_test, why_not_judgeable
+from evaluator.suites.importers.screening import (
+    is_elided,
+    split_note,
+    why_no_test,
+    why_not_judgeable,
+)
 
 
 def kind(statement, has_checker=False, has_data=False):

@@ -6,8 +6,8 @@ import time
 import pytest
 
 from evaluator.errors import SuiteError
-from evaluator.importers.samples import Sample, find_samples
-from evaluator.problem import Checker
+from evaluator.suites.importers.samples import Sample, find_samples
+from evaluator.suites.problem import Checker
 
 CLASSES = {
     "P1008": "answer-only",

@@ -8,10 +8,10 @@ import pytest
 from typer.testing import CliRunner
 
 from evaluator.cli import app
-from evaluator.import_suite import ImportOptions
-from evaluator.importers.source import FORMS
-from evaluator.problem import Problem, TestCase
-from evaluator.suite import load_suite
+from evaluator.suites.import_suite import ImportOptions
+from evaluator.suites.importers.source import FORMS
+from evaluator.suites.problem import Problem, TestCase
+from evaluator.suites.suite import load_suite
 
 PAGE = (Path(__file__).resolve().parents[3] / "docs" / "suites.md").read_text(encoding="utf-8")
 COMMANDS = [
@@ -106,6 +106,6 @@ def test_tables_of_the_page_are_complete():
 
 
 def _draft_source():
-    import evaluator.importers.draft as draft
+    import evaluator.suites.importers.draft as draft
 
     return Path(draft.__file__).read_text()

@@ -3,7 +3,7 @@
 import pytest
 
 from evaluator.errors import SuiteError
-from evaluator.problem import TestCase
+from evaluator.suites.problem import TestCase
 
 
 def row(heading="# P1002 [NOIP 2002] 过河卒", cases=(("1\n", "2\n"),), body="x"):
