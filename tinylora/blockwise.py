@@ -56,7 +56,7 @@ def quantize_blocks(weight: Tensor, quant_type: QuantType, blocksize: int) -> tu
 
 
 def quantize_scales(scales: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Codes of block scales in 8 bits, as ``bitsandbytes.functional.quantize_blockwise`` finds them.
+    """8-bit codes of block scales, as ``bitsandbytes.functional.quantize_blockwise`` finds them.
 
     Args:
         scales: fp32 ``[n]``, without their mean.
