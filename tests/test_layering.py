@@ -54,4 +54,4 @@ def test_importers_know_nothing_of_suites():
     below = ("evaluator.errors", *(f"evaluator.suites.{name}" for name in known))
     for path in (ROOT / "evaluator" / "suites" / "importers").glob("[a-z]*.py"):
         names = {name for name in imports_of(path) if name.startswith("evaluator.")}
-        assert names and all(name.startswith(below) for name in names), path
+        assert all(name.startswith(below) for name in names), path

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 import evaluator.judging.sandbox as ladder
-import tinylora
 from evaluator.errors import SandboxError, SandboxUnavailableError
 from evaluator.judging.blob import Blob
 from evaluator.judging.compile_cpp import compile_cpp
@@ -168,11 +167,6 @@ def test_a_launcher_that_dies_is_replaced(worker):
 def test_killing_the_judge_ends_its_programs(rung, tmp_path):
     """A judge that is killed cannot clean up; its programs must end all the same."""
     script = f"""
-import sys
-import types
-tinylora = types.ModuleType("tinylora")  # without torch, which takes seconds to import
-tinylora.__path__ = [{tinylora.__path__[0]!r}]
-sys.modules["tinylora"] = tinylora
 from evaluator.judging.sandbox import probe_sandbox
 from evaluator.judging.sandbox_command import Command, Limits
 limits = Limits(60000, 60000, None, 1 << 30, 8 << 20, 1 << 20, processes=256)

@@ -10,25 +10,19 @@ import os
 import sys
 import tempfile
 import time
-import types
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
 
-# The judge uses the errors of tinylora and nothing else, least of all torch.
-_tinylora = types.ModuleType("tinylora")
-_tinylora.__path__ = [str(Path(__file__).resolve().parents[3] / "tinylora")]
-sys.modules["tinylora"] = _tinylora
-
-from evaluator.errors import SandboxUnavailableError  # noqa: E402
-from evaluator.judging.judge import JudgeJob, judge_jobs  # noqa: E402
-from evaluator.judging.judge_settings import JudgeSettings  # noqa: E402
-from evaluator.judging.sandbox import Sandbox, probe_sandbox  # noqa: E402
-from evaluator.suites.problem import Problem, TestCase  # noqa: E402
-from tests.evaluator.hostile.attack import ANSWER_FILE, Attack, main  # noqa: E402
-from tests.evaluator.hostile.census import census  # noqa: E402
-from tests.evaluator.hostile.compile_time import COMPILE_TIME  # noqa: E402
-from tests.evaluator.hostile.run_time import RUN_TIME  # noqa: E402
+from evaluator.errors import SandboxUnavailableError
+from evaluator.judging.judge import JudgeJob, judge_jobs
+from evaluator.judging.judge_settings import JudgeSettings
+from evaluator.judging.sandbox import Sandbox, probe_sandbox
+from evaluator.suites.problem import Problem, TestCase
+from tests.evaluator.hostile.attack import ANSWER_FILE, Attack, main
+from tests.evaluator.hostile.census import census
+from tests.evaluator.hostile.compile_time import COMPILE_TIME
+from tests.evaluator.hostile.run_time import RUN_TIME
 
 MEMORY_KIB = 64 << 10
 SETTINGS = JudgeSettings(
