@@ -1,34 +1,17 @@
 """Luogu test data: names, config, special judge."""
 
-import zipfile
-
 import pytest
 
 from evaluator.errors import ArchiveError
 from evaluator.suites.luogu_data import load_luogu_data
 from evaluator.suites.problem import TestCase, to_bytes
+from tests.evaluator.archives import FILES, make_folder, make_zip
 
 CONFIG = """
 a1.in: {timeLimit: 500, memoryLimit: 65536, score: 30, subtaskId: 1, isPretest: true}
 a2.out: {timeLimit: 2000, score: 30, subtaskId: 1}
 a10.in: {score: 40, subtaskId: 2}
 """
-FILES = {"a1.in": b"1\n", "a1.out": b" 2\r\n", "a2.in": b"2\n", "a2.out": b"3\n"}
-FILES |= {"a10.in": b"10\n", "a10.ans": b"\xff\x00\n"}
-
-
-def make_zip(path, files):
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, data in files.items():
-            archive.writestr(name, data)
-    return path
-
-
-def make_folder(path, files):
-    path.mkdir()
-    for name, data in files.items():
-        (path / name).write_bytes(data)
-    return path
 
 
 @pytest.mark.parametrize("make", [make_zip, make_folder])
