@@ -65,7 +65,8 @@ def quantize_scales(scales: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         uint8 ``[n]``, the absmax, fp32 ``[ceil(n/256)]``, and the code book, fp32 ``[256]``.
     """
     if scales.device.type == "cpu" and _is_compared():
-        return *_by_steps(scales), dynamic_code_book()
+        # each weight gets its own: safetensors refuses tensors that share memory
+        return *_by_steps(scales), dynamic_code_book().clone()
     from bitsandbytes.functional import quantize_blockwise
 
     codes, state = quantize_blockwise(scales, blocksize=_SCALES_A_BLOCK)
