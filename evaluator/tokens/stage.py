@@ -174,7 +174,8 @@ class _Stage:
     def _loaded(self, arm: ArmConfig) -> Iterator[PreTrainedModel]:
         config = self._config
         device = resolve_device(config.device)
-        checkpoint, factors = self._checkpoints[arm.name], self._directory.factors
+        checkpoint = self._checkpoints[arm.name]
+        factors = config.factor_store or self._directory.factors
         with loaded_model(arm, checkpoint, config.compute_dtype, device, factors) as model:
             yield model
 

@@ -8,7 +8,6 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
-import tinylora
 from tinylora import (
     AdapterDeltas,
     DeltaOptions,
@@ -278,9 +277,3 @@ def test_factors_are_taken_from_the_store(tiny_base, artifact, tmp_path, monkeyp
     assert len(list(Path(store.directory).glob("*.safetensors"))) == 14
     monkeypatch.setattr("tinylora.factor_store.compute_factors", None)
     restore(four_bit(tiny_base), artifact, store=store)
-
-
-def test_the_public_names():
-    assert sorted(tinylora.__all__) == tinylora.__all__
-    exported = {n for n, v in vars(tinylora).items() if not n.startswith("_") and callable(v)}
-    assert exported == set(tinylora.__all__)
