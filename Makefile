@@ -40,7 +40,7 @@ lint: setup
 type: setup
 	$(BIN)/mypy
 
-# Both sides of every comparison in one run; writes results/bench/ and results/fidelity/.
+# Both sides of every comparison in one run; writes results/bench, fidelity and statistics.
 bench: setup
 	$(BIN)/python -m benchmarks.kernels
 	$(BIN)/python -m benchmarks.fidelity

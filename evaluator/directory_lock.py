@@ -1,4 +1,4 @@
-"""The lock of a run's directory: one run at a time writes it, with as many processes as it has."""
+"""The lock of the directory of a run or a bench: one start at a time writes it."""
 
 import fcntl
 from collections.abc import Iterator

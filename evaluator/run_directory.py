@@ -11,7 +11,7 @@
     verdicts.jsonl      verdicts per test, appended as they are made
     problems.parquet    passes by problem and arm
     comparison.json     the statistics
-    tables/             arms, verdicts, groups, token level as CSV, Parquet and Markdown
+    tables/             as CSV, Parquet, Markdown and LaTeX
     report.md           all tables with the command and versions that made them
     report.html         the same to look at: charts, flips, programs; one file, no network
     plots/              its charts as SVG
@@ -76,7 +76,7 @@ class RunFacts:
     """Everything that a run's records depend on.
 
     Attributes:
-        config: The configuration without ``out``.
+        config: The fields that decide the records, see ``evaluator.config.deciding_fields``.
         suite: Name of the suite.
         suite_digest: Digest of its content.
         prompts_digest: Digest of the prompts' tokens.

@@ -99,7 +99,7 @@ def restore(
         artifact: The adapter, of either dialect.
         options: How to rebuild the deltas of upstream's dialect.
         store: Where factors are kept between runs; the exact SVD of a 3-billion-parameter base
-            takes about 13 minutes on two cores, and nothing from a store.
+            takes most of an hour on two slow cores, and nothing from a store.
         on_module: Called with each module's name after it is wrapped.
 
     Returns:

@@ -151,7 +151,7 @@ class BenchConfig(Section):
         suites: What each export is tried on.
         decodings: How.
         repeat_seed: Adds an A/A arm ``repeat``: the restored model with this seed, the noise floor.
-        compute_dtype: As a run has it, and so the five below.
+        compute_dtype: As a run has it, and so the four below.
         device: Likewise.
         equivalence: δ, one for all runs, fixed before the first of them.
         token_level: Comparison of predictions.
