@@ -111,6 +111,11 @@ class VerdictRecord:
         return self.arm, self.problem, self.sample
 
     @property
+    def judge_failed(self) -> bool:
+        """Whether the judge itself failed (UKE), on the whole program or on one of its tests."""
+        return "UKE" in (self.verdict, *(test.verdict for test in self.tests))
+
+    @property
     def identity(self) -> tuple[Any, ...]:
         """All that does not depend on the moment or the machine's load."""
         tests = tuple((t.name, t.verdict, t.score) for t in self.tests)

@@ -115,7 +115,11 @@ def make_export(export: Export, request: Request, factors: Path) -> None:
         if not why_not_there(export, request):
             return  # an exporter of a killed bench has finished it
         if (export.out / _MANIFEST).is_file():
-            shutil.rmtree(export.out)
+            # moved first: what is left of a removal that was killed must not look like an output
+            old = export.root / "exports" / ".replaced"
+            shutil.rmtree(old, ignore_errors=True)
+            export.out.rename(old)
+            shutil.rmtree(old)
         replace_file(export.request, json.dumps(request.inputs, indent=1).encode() + b"\n")
         command = _command(export, request, factors)
         with export.log.open("wb") as log:

@@ -79,19 +79,19 @@ def _model(facts: RunFacts, place: int) -> str:
 
 
 def _copy(directory: RunDirectory, other: RunDirectory, twins: Sequence[_Twin]) -> None:
-    names = {twin.there: twin.here for twin in twins}
     have = read(directory.generations, GenerationRecord.from_row)
     completions = [
-        replace(record, arm=names[record.arm])
+        replace(record, arm=twin.here)
         for record in read(other.generations, GenerationRecord.from_row).values()
-        if record.arm in names
+        for twin in twins
+        if record.arm == twin.there
     ]
     append(directory.generations, [r for r in completions if r.key not in have])
-    names = {twin.there: twin.here for twin in twins if twin.judged}
     judged = read(directory.verdicts, VerdictRecord.from_row)
     verdicts = [
-        replace(record, arm=names[record.arm])
+        replace(record, arm=twin.here)
         for record in read(other.verdicts, VerdictRecord.from_row).values()
-        if record.arm in names and record.verdict != "UKE"
+        for twin in twins
+        if twin.judged and record.arm == twin.there and not record.judge_failed
     ]
     append(directory.verdicts, [r for r in verdicts if r.key not in judged])

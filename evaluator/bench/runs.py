@@ -89,7 +89,7 @@ def _is_finished(prepared: Prepared, directory: RunDirectory) -> bool:
     facts = prepared.facts
     verdicts = read(directory.verdicts, VerdictRecord.from_row)
     return all(
-        (key := (arm.name, problem.id, sample)) in verdicts and verdicts[key].verdict != "UKE"
+        (key := (arm.name, problem.id, sample)) in verdicts and not verdicts[key].judge_failed
         for arm in facts.arms
         for problem in facts.problems
         for sample in range(facts.samples)

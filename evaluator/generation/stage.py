@@ -75,6 +75,7 @@ def generate_share(
     """
     # Written by nobody until all shares are done, apart from the first process's own records.
     records = read(directory.generations, GenerationRecord.from_row)
+    processes.wait()  # nobody appends before all have read the same
     path = directory.generations_of(processes.rank)
     batches = plan_batches(prompts, config.decoding)
     for arm in config.arms:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from evaluator.errors import SandboxError
 from evaluator.judging.blob import Blob
-from evaluator.judging.compile_cpp import compile_cpp
+from evaluator.judging.compile_cpp import Compiled, compile_cpp
 from evaluator.judging.judge_settings import JudgeSettings
 from evaluator.judging.run_gate import RunGate
 from evaluator.judging.run_test import TestBench, run_test
@@ -137,11 +137,11 @@ class _Pool:
     ) -> ProgramVerdict:
         """Compile, then run all tests; trouble of the sandbox is tried twice and then UKE."""
         try:
-            compiled = compile_cpp(worker, code, self._bench.settings)
+            compiled = self._compile(worker, code)
         except SandboxError as first:
             self._note(problem, "compilation", first)
             try:
-                compiled = compile_cpp(worker, code, self._bench.settings)
+                compiled = self._compile(worker, code)
             except SandboxError as error:
                 return failed_before_tests("UKE", str(error))
         if compiled.program is None:
@@ -149,6 +149,10 @@ class _Pool:
         tests = [self._run(worker, compiled.program, problem, test) for test in problem.tests]
         compiled.program.close()
         return program_verdict(problem, tests, compiled.message)
+
+    def _compile(self, worker: SandboxWorker, code: str) -> Compiled:
+        with self._bench.gate.together():
+            return compile_cpp(worker, code, self._bench.settings)
 
     def _run(
         self, worker: SandboxWorker, program: Blob, problem: Problem, test: TestCase

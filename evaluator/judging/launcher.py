@@ -1,8 +1,8 @@
 """The small process that starts the sandboxes of one worker of the judge.
 
-It runs as ``python -I -S launcher.py SOCKET_FD UID GID`` and imports nothing beyond the standard
-library, because a process forked from the judge itself (which may hold a model) would be charged
-with the judge's memory. As root it becomes another user first, so that process limits bind.
+It runs as ``python -I -S launcher.py UID GID``, with a socket to the judge as standard input, and
+imports nothing beyond the standard library, because a process forked from the judge itself (which
+may hold a model) would be charged with the judge's memory. As root it becomes another user first, so that process limits bind.
 
 A request is one SEQPACKET message: JSON ``{"argv": [...], "env": {...}}`` and the file
 descriptors that the sandbox gets as 0, 1, 2, ... The answer, given as soon as it is started, is
@@ -28,8 +28,8 @@ _HIGH_FD = 200  # received descriptors are moved up here, away from the sandbox'
 
 def main() -> None:
     """Serve requests until the judge closes its end."""
-    channel = socket.socket(fileno=int(sys.argv[1]))
-    _become(int(sys.argv[2]), int(sys.argv[3]))
+    channel = socket.socket(fileno=0)
+    _become(int(sys.argv[1]), int(sys.argv[2]))
     channel.send(b"{}")
     running: dict[int, int] = {}  # descriptor that becomes readable at the end -> process
     while True:

@@ -100,9 +100,10 @@ def _judge_report(
     answer = to_bytes(test.output)
     if problem.checker.source is not None:
         inp = to_bytes(test.input)
-        said = bench.special_judges.check(
-            worker, problem.checker.source, inp, report.stdout, answer
-        )
+        with bench.gate.together():
+            said = bench.special_judges.check(
+                worker, problem.checker.source, inp, report.stdout, answer
+            )
         return said.verdict, said.share, said.detail
     comparison = compare_output(problem.checker, report.stdout, answer)
     return ("AC", 1.0, "") if comparison.ok else ("WA", 0.0, comparison.detail)

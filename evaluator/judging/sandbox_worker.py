@@ -74,6 +74,9 @@ class SandboxWorker:
         except SandboxError:
             self.close()  # whatever it was, the next command starts from nothing
             raise
+        except OSError as error:  # no descriptor, no process, no memory left
+            self.close()
+            raise SandboxError(f"the sandbox cannot be used ({error})") from error
         self._current = None
         self._keep(room) if room.clean and command.program is not None else room.close()
         return report
@@ -122,7 +125,10 @@ class SandboxWorker:
             raise SandboxError(f"the launcher is gone ({error})") from error
         if not message:
             raise SandboxError("the launcher ended without an answer")
-        answer = json.loads(message)
+        try:
+            answer = json.loads(message)
+        except ValueError as error:
+            raise SandboxError(f"the launcher answers {message[:80]!r}") from error
         if "error" in answer:
             raise SandboxError(f"{argv[0]} cannot be started: {answer['error']}")
 
@@ -130,13 +136,13 @@ class SandboxWorker:
         """Start the launcher and wait for its greeting."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         script = Path(__file__).with_name("launcher.py")
-        identity = [str(theirs.fileno()), str(SANDBOX_UID), str(SANDBOX_UID)]
+        identity = [str(SANDBOX_UID), str(SANDBOX_UID)]
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-I", "-S", str(script), *identity],
-                stdin=subprocess.DEVNULL,
+                # a number that every sandbox gets anew, so that none inherits this end
+                stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
                 start_new_session=True,  # no controlling terminal, and no Ctrl-C from it
                 env={},
             )

@@ -5,7 +5,7 @@ equal programs have equal verdicts, and a time that lies near a limit makes no f
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -57,6 +57,8 @@ def judge_all(
 ) -> None:
     """Judge the completions that have no verdict yet, or one by a judge that failed (UKE).
 
+    A verdict on another program than the completion's counts as none.
+
     Args:
         directory: Of the run.
         suite: The problems.
@@ -66,8 +68,8 @@ def judge_all(
         progress: Called after each program.
     """
     path = directory.verdicts
-    verdicts = _usable_verdicts(path)
     submissions = [_submission(record) for record in generations]
+    verdicts = _usable_verdicts(path, {s.key: s.code_sha256 for s in submissions})
     waiting: dict[_Program, list[_Submission]] = {}
     judged: dict[_Program, VerdictRecord] = {}
     for submission in submissions:
@@ -92,11 +94,15 @@ def judge_all(
     rewrite_sorted(path, [verdicts[record.key] for record in generations])
 
 
-def _usable_verdicts(path: Path) -> dict[Key, VerdictRecord]:
-    """Verdicts of earlier starts, without those of a judge that failed."""
+def _usable_verdicts(path: Path, programs: Mapping[Key, str | None]) -> dict[Key, VerdictRecord]:
+    """Verdicts of earlier starts on these very programs, without those of a judge that failed."""
     repair(path)
     verdicts = read(path, VerdictRecord.from_row)
-    usable = {key: record for key, record in verdicts.items() if record.verdict != "UKE"}
+    usable = {
+        key: record
+        for key, record in verdicts.items()
+        if not record.judge_failed and programs.get(key, record.code_sha256) == record.code_sha256
+    }
     if len(usable) < len(verdicts):
         rewrite_sorted(path, usable.values())
     return usable

@@ -103,12 +103,15 @@ def program_verdict(
     """Combine the verdicts of all tests of a problem, in its order.
 
     A subtask gives the minimum of its tests' points; tests without a subtask count by themselves.
-    The score is the share of all points, out of 100.
+    The score is the share of all points, out of 100; tests on which the judge failed (UKE) give and
+    cost none.
     """
     got: dict[int, list[float]] = defaultdict(list)
     full: dict[int, list[float]] = defaultdict(list)
     total = possible = 0.0
     for case, test in zip(problem.tests, tests, strict=True):
+        if test.verdict == "UKE":
+            continue
         if case.subtask is None:
             total += test.score
             possible += case.score

@@ -75,6 +75,15 @@ def test_records_cut_at_any_byte_are_completed_to_the_same(
     assert identities(out) == identities(whole[0])
 
 
+def test_a_verdict_on_another_program_is_not_taken(config_of, whole, tmp_path):
+    out = shutil.copytree(whole[0], tmp_path / "out")
+    rows = [json.loads(line) for line in (out / RECORDS[1]).read_text().splitlines()]
+    rows[0] |= {"code_sha256": "0" * 64, "verdict": "RE", "score": 7.0}
+    (out / RECORDS[1]).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    make(config_of())
+    assert identities(out) == identities(whole[0])
+
+
 def test_an_a_a_repeat_has_its_own_noise(config_of):
     arms = yaml.safe_load(config_of().read_text())["arms"]
     again = {**arms[0], "name": "again", "seed": 99}

@@ -93,6 +93,25 @@ def test_a_signal_is_told_from_an_exit_code(worker):
     assert (exited.exit_code, exited.signal) == (134, None)
 
 
+def test_no_descriptor_reaches_a_program_whatever_its_number(rung):
+    """Not the judge's own sockets either, which a judge with many open files has high up."""
+    scan = """
+#include <cstdio>
+#include <fcntl.h>
+int main() {
+    for (int fd = 3; fd < 5000; ++fd) if (fcntl(fd, F_GETFD) >= 0) printf("%d ", fd);
+}
+"""
+    held = [os.dup(0) for _ in range(400)]
+    try:
+        with rung.worker() as worker:
+            report = worker.run(Command(("p",), program=build(worker, scan)), LIMITS)
+    finally:
+        for fd in held:
+            os.close(fd)
+    assert (report.exit_code, report.stdout) == (0, b"")
+
+
 def test_a_command_that_cannot_start_is_the_sandbox_s_failure(worker):
     with pytest.raises(SandboxError, match="exec"):
         worker.run(Command(("/no/such/program",)), SHELL)

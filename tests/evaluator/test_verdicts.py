@@ -47,6 +47,12 @@ def test_a_subtask_gives_its_minimum():
     assert result.score == 45
 
 
+def test_a_test_on_which_the_judge_failed_gives_and_costs_nothing():
+    assert combine(("UKE", 0, 50, None), ("AC", 10, 10, None), ("WA", 0, 30, None)).score == 25
+    result = combine(("UKE", 0, 30, 1), ("AC", 30, 30, 1), ("WA", 0, 30, None))
+    assert result.subtasks == {1: 30} and result.score == 50
+
+
 def test_no_points_at_all():
     assert combine(("AC", 0, 0, None)).score == 100
     assert combine(("WA", 0, 0, None)).score == 0
