@@ -2,7 +2,8 @@
 
 It runs as ``python -I -S launcher.py UID GID``, with a socket to the judge as standard input, and
 imports nothing beyond the standard library, because a process forked from the judge itself (which
-may hold a model) would be charged with the judge's memory. As root it becomes another user first, so that process limits bind.
+may hold a model) would be charged with the judge's memory. As root it becomes another user first,
+so that process limits bind.
 
 A request is one SEQPACKET message: JSON ``{"argv": [...], "env": {...}}`` and the file
 descriptors that the sandbox gets as 0, 1, 2, ... The answer, given as soon as it is started, is
