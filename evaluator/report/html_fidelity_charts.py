@@ -14,7 +14,6 @@ from evaluator.report.html_marks import (
     Mark,
     Scale,
     short_name,
-    spread,
     ticks,
 )
 from evaluator.report.html_sources import LayerResidual
@@ -41,7 +40,8 @@ def residual_by_layer(
     top = _LEGEND_ROW * len(arms) + 12
     marks = _layer_axes(vertical, across, top)
     for row, (number, arm) in enumerate(arms):
-        marks += _legend(arm, row, number)
+        residual = arm.facts.residual
+        marks += _legend(arm, row, number, "" if residual is None else f"{residual:.3g} overall")
         marks += _layer_path(arm.facts.name, layers[arm.facts.name], number, vertical, across, top)
     marks.append(Label(1, top + _PLOT + 32, "layer", "tick", "end"))
     note = (
@@ -100,14 +100,15 @@ def _layer_path(
     return marks
 
 
-def _legend(arm: ArmSummary, row: int, number: int) -> list[Mark]:
+def _legend(arm: ArmSummary, row: int, number: int, value: str) -> list[Mark]:
+    """An arm's mark, name and number above a plot, where they cover nothing of it."""
     y = _LEGEND_ROW * row + 12
     marks: list[Mark] = [
         Dot(0.012, y - 4, f"s{number % SERIES}", shape=number),
         Label(0.035, y, short_name(arm.facts.name), "name"),
     ]
-    if arm.facts.residual is not None:
-        marks.append(Label(1, y, f"{arm.facts.residual:.3g} overall", "value", "end"))
+    if value:
+        marks.append(Label(1, y, value, "value", "end"))
     return marks
 
 
@@ -124,7 +125,7 @@ def size_against_kept(summary: RunSummary) -> Chart | None:
     ]
     if not shown:
         return None
-    top = 14
+    top = _LEGEND_ROW * len(shown) + 14
     across = Scale(0, 1.08 * max(arm.facts.weight_bytes for _, arm, _ in shown))
     values = [value for _, _, value in shown]
     vertical = Scale(max(min(0.0, *values), _LOWEST) - 0.04, max(1.0, *values) + 0.04)
@@ -137,21 +138,13 @@ def size_against_kept(summary: RunSummary) -> Chart | None:
         anchor: Anchor = "start" if tick == 0 else "middle"
         text = size_text(round(tick)) if tick else "0"
         marks.append(Label(across(tick), top + _PLOT + 16, text, "tick", anchor))
-    places = [top + _PLOT * (1 - vertical(value)) for value in values]
-    for (number, arm, value), y, y_text in zip(shown, places, spread(places, 15), strict=True):
-        x, css = across(arm.facts.weight_bytes), f"s{number % SERIES}"
-        text = f"{short_name(arm.facts.name)} {value:.3f}"
-        hint = f"{arm.facts.name}: {size_text(arm.facts.weight_bytes)}, {value:.4f}"
-        marks.append(Dot(x, y, css, hint, shape=number))
-        right = x < 0.55
+    for row, (number, arm, value) in enumerate(shown):
+        size = size_text(arm.facts.weight_bytes)
+        marks += _legend(arm, row, number, f"{value:.3f} at {size}")
+        hint = f"{arm.facts.name}: {size}, {value:.4f}"
+        y = top + _PLOT * (1 - vertical(value))
         marks.append(
-            Label(
-                x + (0.02 if right else -0.02),
-                y_text + 4,
-                text,
-                "name",
-                "start" if right else "end",
-            )
+            Dot(across(arm.facts.weight_bytes), y, f"s{number % SERIES}", hint, shape=number)
         )
     what = "retention" if retention else "capture"
     meaning = (

@@ -6,7 +6,6 @@ page's in both. Colours come from classes (``charts.css``), for light and dark.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -172,16 +171,3 @@ def ticks(low: float, high: float, most: int = 7) -> tuple[float, ...]:
     step = next(step for step in steps if (high - low) / step <= most - 1)
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     return tuple(round(i * step, 12) for i in range(first, last + 1))
-
-
-def spread(places: Sequence[float], gap: float) -> list[float]:
-    """Move places apart, upwards in number and as little as needed, so that labels do not overlap.
-
-    >>> spread([10, 11, 40], 12)
-    [10, 22, 40]
-    """
-    moved = [0.0] * len(places)
-    lowest = -math.inf
-    for index in sorted(range(len(places)), key=lambda i: places[i]):
-        moved[index] = lowest = max(places[index], lowest + gap)
-    return moved
