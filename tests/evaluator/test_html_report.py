@@ -89,7 +89,7 @@ def test_charts_say_the_summarys_numbers(made, page):
         low = f"95 % {points(pair.interval95.low)} to {points(pair.interval95.high)}"
         assert low in page.texts["chart-differences"]
     assert "0.8 overall" in page.texts["chart-residual_by_layer"]
-    assert "nf4 0.200" in page.texts["chart-size"]
+    assert "nf40.200 at " in page.texts["chart-size"]
 
 
 def test_marks_stand_where_their_values_are(made):
@@ -284,8 +284,9 @@ def test_retention_takes_the_place_of_capture(made):
     level = TokenLevel("restored", "base", 9, 0.0, 1.0, arms, (), ())
     chart = size_against_kept(replace(summary, token_level=level))
     assert chart.title == "Size against retention"
-    labels = [m.text for m in chart.marks if isinstance(m, Label) and m.css == "name"]
-    assert labels == ["nf4 -7.000", "bf16 0.900"]
+    labels = [m.text for m in chart.marks if isinstance(m, Label) and m.css in ("name", "value")]
+    assert labels[::2] == ["nf4", "bf16"]
+    assert [text.partition(" at ")[0] for text in labels[1::2]] == ["-7.000", "0.900"]
     places = {m.hint.partition(":")[0]: m.y for m in chart.marks if isinstance(m, Dot)}
     assert places["bf16"] < places["nf4"] <= chart.height
 
