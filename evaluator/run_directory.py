@@ -93,6 +93,19 @@ class RunFacts:
     arms: tuple[ArmFacts, ...]
     format: str = RUN_FORMAT
 
+    def same_model(self, name: str) -> tuple[str, ...]:
+        """Arms that are this arm's model once more, itself too; the decoding's seed may differ."""
+        configured = {
+            arm["name"]: {key: value for key, value in arm.items() if key not in ("name", "seed")}
+            for arm in self.config.get("arms", ())
+        }
+
+        def identity(arm: ArmFacts) -> tuple[object, ...]:
+            return arm.kind, arm.digest, arm.artifact_digest, configured.get(arm.name)
+
+        wanted = [identity(arm) for arm in self.arms if arm.name == name]
+        return tuple(arm.name for arm in self.arms if identity(arm) in wanted)
+
     @property
     def samples(self) -> int:
         """Samples of a problem."""

@@ -22,7 +22,7 @@ _ELEMENTS_AT_ONCE = 1 << 17
 _ELEMENTS_AT_ONCE_ON_DEVICE = 1 << 25
 _BINS = 32
 _LEAST_ABSMAX = 1e-38
-_SCALES_A_BLOCK = 256
+SCALES_A_BLOCK = 256
 _STEPS = 65535  # in which bitsandbytes' CPU kernel counts a scale between -1 and 1
 # Releases with which the tests of this file's work were run.
 _COMPARED_RELEASES = ("0.50.",)
@@ -69,7 +69,7 @@ def quantize_scales(scales: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         return *_by_steps(scales), dynamic_code_book().clone()
     from bitsandbytes.functional import quantize_blockwise
 
-    codes, state = quantize_blockwise(scales, blocksize=_SCALES_A_BLOCK)
+    codes, state = quantize_blockwise(scales, blocksize=SCALES_A_BLOCK)
     return codes, state.absmax, state.code
 
 
@@ -180,8 +180,8 @@ def _by_table(piece: Tensor, blocksize: int, table: _Table) -> tuple[Tensor, Ten
 
 def _by_steps(scales: Tensor) -> tuple[Tensor, Tensor]:
     """The nearest code of the nearest of 65536 equal steps, which is the CPU kernel's rounding."""
-    values = torch.nn.functional.pad(scales, (0, -scales.numel() % _SCALES_A_BLOCK))
-    blocks = values.view(-1, _SCALES_A_BLOCK)
+    values = torch.nn.functional.pad(scales, (0, -scales.numel() % SCALES_A_BLOCK))
+    blocks = values.view(-1, SCALES_A_BLOCK)
     absmax = blocks.abs().amax(dim=1)
     unit = blocks * (1.0 / absmax.clamp(min=_LEAST_ABSMAX)).unsqueeze(1)
     steps = ((unit.clamp(-1, 1) + 1) * (_STEPS / 2) + 0.5).int()

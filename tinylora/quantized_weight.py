@@ -27,13 +27,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tinylora.blockwise import dequantize_blocks, quantize_blocks, quantize_scales
+from tinylora.blockwise import (
+    SCALES_A_BLOCK,
+    dequantize_blocks,
+    quantize_blocks,
+    quantize_scales,
+)
 from tinylora.code_books import QuantType, code_book
 from tinylora.errors import QuantizedWeightError
 
 STATE_PREFIX = ".quant_state.bitsandbytes__"
 BLOCK_SIZES = (32, 64, 128, 256, 512, 1024, 2048, 4096)
-_SCALES_A_BLOCK = 256
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 
 
@@ -184,7 +188,7 @@ class QuantizedWeight:
         if double_quant:
             mean = absmax.mean()
             absmax, nested_absmax, code = quantize_scales(absmax - mean)
-            nested = NestedAbsmax(nested_absmax, code, mean.item(), _SCALES_A_BLOCK)
+            nested = NestedAbsmax(nested_absmax, code, mean.item(), SCALES_A_BLOCK)
             state |= {
                 "nested_blocksize": nested.blocksize,
                 "nested_dtype": "float32",

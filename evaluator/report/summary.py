@@ -105,7 +105,11 @@ def summarize(
         raise RecordsError("the judge failed on every problem (UKE): there is nothing to compare")
     arms = tuple(_summarize_arm(arm, facts, problems, verdicts) for arm in facts.arms)
     reference = next((arm.name for arm in facts.arms if arm.kind == "restored"), None)
-    repeats = _repeats(facts, reference)
+    repeats = (
+        tuple(name for name in facts.same_model(reference) if name != reference)
+        if reference
+        else ()
+    )
     control = next((arm.name for arm in facts.arms if arm.kind == "base"), None)
     passes = {arm.facts.name: arm.passes for arm in arms}
     margin = float(facts.config["equivalence"]["margin"])
@@ -120,21 +124,6 @@ def summarize(
         repeats=repeats,
         token_level=token_level,
     )
-
-
-def _repeats(facts: RunFacts, reference: str | None) -> tuple[str, ...]:
-    """Arms that are the reference once more; only the seed of their decoding may differ."""
-    configured = {
-        arm["name"]: {key: value for key, value in arm.items() if key not in ("name", "seed")}
-        for arm in facts.config.get("arms", ())
-    }
-
-    def identity(arm: ArmFacts) -> tuple[object, ...]:
-        return arm.kind, arm.digest, arm.artifact_digest, configured.get(arm.name)
-
-    wanted = [identity(arm) for arm in facts.arms if arm.name == reference]
-    same = [arm.name for arm in facts.arms if identity(arm) in wanted]
-    return tuple(name for name in same if name != reference)
 
 
 def _check_complete(facts: RunFacts, verdicts: Mapping[Key, VerdictRecord]) -> None:

@@ -22,16 +22,13 @@ from itertools import takewhile
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from scipy.stats import t as student
 
 from evaluator.records import GenerationRecord, Key
 from evaluator.run_directory import RunFacts
-from evaluator.statistics.score_interval import Interval
+from evaluator.statistics.score_interval import Floats, Interval
 from evaluator.tokens.records import TokenRecord
 from tinylora.token_divergence import KLSummary, retention, summarize_kl
-
-Floats = npt.NDArray[np.float64]
 
 _LEVEL = 0.95
 
@@ -142,7 +139,7 @@ def summarize_tokens(
             by_arm[record.arm][text] = record
     wanted = by_arm[reference].keys()
     done = {name: own for name, own in by_arm.items() if wanted and own.keys() == wanted}
-    repeats = _repeats(facts, reference)
+    repeats = facts.same_model(reference)
     floor = max((_mean(own) for name, own in done.items() if name in repeats), default=None)
     base = done.get(control) if control else None
     return TokenLevel(
@@ -205,19 +202,6 @@ def _arm(
         retention=kept,
         interval95=interval,
     )
-
-
-def _repeats(facts: RunFacts, reference: str) -> set[str]:
-    """The reference and the arms that are the same model, whatever their seed."""
-    models = {
-        arm.name: (
-            arm.digest,
-            arm.artifact_digest,
-            {key: value for key, value in options.items() if key not in ("name", "seed")},
-        )
-        for arm, options in zip(facts.arms, _arm_options(facts), strict=True)
-    }
-    return {name for name, model in models.items() if model == models[reference]}
 
 
 def _divergences(
