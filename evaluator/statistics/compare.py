@@ -2,8 +2,9 @@
 
 The rule of the verdict, for the difference of the pass rates of an arm and the reference:
 
-- ``match``: the 90 % interval lies inside (−δ, +δ). This is the pair of one-sided 5 % tests of
-  equivalence (Schuirmann 1987): at most 5 % of arms that differ by δ or more are called a match.
+- ``match``: the 90 % interval lies inside (−δ, +δ), and an exact test rules out a loss of δ
+  (``few_flips``). This is the pair of one-sided 5 % tests of equivalence (Schuirmann 1987): of arms
+  that differ by δ or more about 5 % at most are called a match.
 - ``differ``: not a match, and the 95 % interval excludes 0.
 - ``inconclusive``: neither. The run was too small to tell.
 
@@ -28,11 +29,12 @@ from enum import StrEnum
 import numpy as np
 import numpy.typing as npt
 
+from evaluator.statistics.few_flips import few_enough, shown_margin
 from evaluator.statistics.mcnemar import exact_mcnemar, exact_sign_flip
 from evaluator.statistics.power import detectable_difference, provable_margin
 from evaluator.statistics.proportions import Passes
 from evaluator.statistics.score_interval import Interval, mean_interval
-from evaluator.statistics.tango import shown_margin, tango_interval
+from evaluator.statistics.tango import tango_interval
 
 
 class Equivalence(StrEnum):
@@ -89,9 +91,20 @@ class PairedComparison:
     informative: bool | None = None
 
 
-def equivalence_verdict(interval90: Interval, interval95: Interval, margin: float) -> Equivalence:
-    """Apply the rule of this module."""
-    if -margin < interval90.low and interval90.high < margin:
+def equivalence_verdict(
+    interval90: Interval, interval95: Interval, margin: float, net_flips: float, problems: int
+) -> Equivalence:
+    """Apply the rule of this module.
+
+    Args:
+        interval90: Of the difference.
+        interval95: Likewise.
+        margin: δ.
+        net_flips: |gained − lost|, in problems: that of samples over n.
+        problems: m.
+    """
+    inside = -margin < interval90.low and interval90.high < margin
+    if inside and few_enough(net_flips, problems, margin):
         return Equivalence.MATCH
     if interval95.low > 0 or interval95.high < 0:
         return Equivalence.DIFFER
@@ -145,7 +158,9 @@ def compare_pair(
         shown_margin=shown_margin(problems),
         provable_margin=provable_margin(problems, mean_square),
         detectable_difference=detectable_difference(problems, mean_square, margin),
-        verdict=equivalence_verdict(interval90, interval95, margin),
+        verdict=equivalence_verdict(
+            interval90, interval95, margin, abs(gained - lost) / samples, problems
+        ),
     )
 
 

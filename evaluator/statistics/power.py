@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import binom
 
+from evaluator.statistics.few_flips import fewest_problems, most_net_flips
 from evaluator.statistics.score_interval import Floats, normal_quantile
 from evaluator.statistics.tango import score_statistic
 
@@ -69,7 +70,7 @@ def _most_gained_in_a_match(k: Floats, m: Floats, delta: Floats) -> Floats:
     """Of k flips, how many may be gained (or lost) in a match; fewer than k / 2 where none may.
 
     T(δ) rises with the gained ones, so halving finds the last below −z; a normal approximation
-    says near where.
+    says near where. The exact test on net flips may allow fewer.
     """
     flips = np.minimum(k, m)
     fewest, most = np.broadcast_arrays(np.ceil(k / 2) - 1, flips)
@@ -85,18 +86,18 @@ def _most_gained_in_a_match(k: Floats, m: Floats, delta: Floats) -> Floats:
         middle = np.ceil((low + high) / 2)
         holds = inside(middle)
         low, high = np.where(holds, middle, low), np.where(holds, high, middle - 1)
-    return np.asarray(low, dtype=np.float64)
+    return np.minimum(low, np.floor((flips + most_net_flips(m, delta)) / 2))
 
 
 def provable_margin(problems: int, flip_rate: float, power: float = POWER) -> float | None:
     """The smallest δ at which equal arms are called a match with the chance ``power``.
 
-    Without flips it is ``tango.shown_margin``.
+    Without flips it is ``few_flips.shown_margin``.
 
     Returns:
         δ, or None where m problems are too few for any.
 
-    >>> round(provable_margin(133, 0.0), 4), round(provable_margin(1000, 0.02), 4)
+    >>> round(provable_margin(149, 0.0), 4), round(provable_margin(1000, 0.02), 4)
     (0.0199, 0.0138)
     """
     return _least(lambda x: verdict_chances(problems, flip_rate, 0.0, x).match >= power)
@@ -149,9 +150,9 @@ def problems_needed(margin: float, flip_rate: float, power: float = POWER) -> in
         power: In (0, 1).
 
     >>> [problems_needed(margin, 0.0) for margin in (0.02, 0.01, 0.005)]
-    [133, 268, 539]
+    [149, 299, 598]
     """
-    least = int(_Z90**2 * (1 - margin) / margin)  # one fewer than it takes without flips
+    least = fewest_problems(margin) - 1
     normal = flip_rate * ((_Z90 + normal_quantile(power)) / margin) ** 2
     low = max(least, int(normal - 2 / margin))
     high = max(least, int(normal)) + int(4 / margin)

@@ -16,7 +16,7 @@ It needs no correction for small counts and is valid with b = c = 0, where its l
 import numpy as np
 import numpy.typing as npt
 
-from evaluator.statistics.score_interval import Floats, Interval, invert, normal_quantile
+from evaluator.statistics.score_interval import Floats, Interval, invert
 
 
 def tango_interval(b: int, c: int, n: int, level: float = 0.95) -> Interval:
@@ -38,16 +38,6 @@ def tango_interval(b: int, c: int, n: int, level: float = 0.95) -> Interval:
     if not (b >= 0 and c >= 0 and n > 0 and b + c <= n):
         raise ValueError(f"expected b, c ≥ 0 and b + c ≤ n > 0, found b={b}, c={c}, n={n}")
     return invert(lambda x: score_statistic(x, b, c, n), (b - c) / n, (-1.0, 1.0), level)
-
-
-def shown_margin(n: int, level: float = 0.90) -> float:
-    """The smallest equivalence margin that n pairs without any flip can show.
-
-    >>> round(shown_margin(133), 3)
-    0.02
-    """
-    z = normal_quantile(level)
-    return z * z / (n + z * z)
 
 
 def score_statistic(

@@ -42,8 +42,25 @@ REFERENCE = arm(180, 300)
     ],
 )
 def test_rule(ninety, ninety_five, expected):
-    verdict = equivalence_verdict(Interval(*ninety, 0.9), Interval(*ninety_five, 0.95), 0.03)
-    assert verdict == expected
+    intervals = Interval(*ninety, 0.9), Interval(*ninety_five, 0.95)
+    assert equivalence_verdict(*intervals, 0.03, 0.0, 1000) == expected
+
+
+@pytest.mark.parametrize(("net_flips", "problems"), [(0, 98), (1, 150)])
+def test_a_match_needs_more_than_the_interval(net_flips, problems):
+    """0.97⁹⁸ = 5.05 %: so often a loss of δ would show no flip."""
+    intervals = Interval(-0.02, 0.02, 0.9), Interval(-0.03, 0.025, 0.95)
+    assert equivalence_verdict(*intervals, 0.03, net_flips, problems) == "inconclusive"
+    assert equivalence_verdict(*intervals, 0.03, net_flips, problems + 10) == "match"
+
+
+def test_flips_of_samples_count_in_problems():
+    """4 of 4 samples lost in one of 152 problems is one net flip; in 148 it is too many for δ."""
+    for problems, expected in ((150, Equivalence.INCONCLUSIVE), (160, Equivalence.MATCH)):
+        reference = np.ones((problems, 4), dtype=bool)
+        lost = reference.copy()
+        lost[0] = False
+        assert compare_pair("a", lost, "b", reference, 0.03).verdict is expected
 
 
 def test_counts_signs_and_tests_of_one_pair():
@@ -53,7 +70,7 @@ def test_counts_signs_and_tests_of_one_pair():
     assert pair.interval95 == tango_interval(4, 11, 300, 0.95)
     assert pair.interval90 == tango_interval(4, 11, 300, 0.90)
     assert pair.p_value == exact_mcnemar(4, 11)
-    assert pair.shown_margin == pytest.approx(1.6448536**2 / (300 + 1.6448536**2))
+    assert (1 - pair.shown_margin) ** 300 == pytest.approx(0.05)
 
 
 @settings(max_examples=15, deadline=None)

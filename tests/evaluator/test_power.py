@@ -1,5 +1,8 @@
 """Chances of a verdict against enumeration and drawn runs; how many problems are needed."""
 
+from fractions import Fraction
+from math import comb
+
 import numpy as np
 import pytest
 from scipy.stats import multinomial
@@ -9,6 +12,12 @@ from benchmarks.coverage import Setting, draw
 from evaluator.cli import app
 from evaluator.errors import ConfigError
 from evaluator.statistics.compare import equivalence_verdict
+from evaluator.statistics.few_flips import (
+    few_enough,
+    fewest_problems,
+    most_net_flips,
+    shown_margin,
+)
 from evaluator.statistics.plan import make_plan
 from evaluator.statistics.power import (
     detectable_difference,
@@ -17,12 +26,18 @@ from evaluator.statistics.power import (
     verdict_chances,
 )
 from evaluator.statistics.score_interval import mean_statistic, normal_quantile
-from evaluator.statistics.tango import shown_margin, tango_interval
+from evaluator.statistics.tango import tango_interval
 
 
 @pytest.mark.parametrize(
     ("problems", "flips", "difference", "margin"),
-    [(30, 0.1, 0.0, 0.15), (30, 0.3, 0.3, 0.05), (25, 0.25, -0.15, 0.4)],
+    [
+        (30, 0.1, 0.0, 0.15),
+        (30, 0.02, 0.0, 0.09),
+        (40, 0.1, 0.05, 0.17),
+        (30, 0.3, 0.3, 0.05),
+        (25, 0.25, -0.15, 0.4),
+    ],
 )
 def test_chances_are_those_of_all_outcomes(problems, flips, difference, margin):
     shares = [(flips + difference) / 2, (flips - difference) / 2, 1 - flips]
@@ -32,14 +47,17 @@ def test_chances_are_those_of_all_outcomes(problems, flips, difference, margin):
             chance = multinomial.pmf([b, c, problems - b - c], problems, shares)
             if chance > 1e-7:
                 intervals = (tango_interval(b, c, problems, level) for level in (0.9, 0.95))
-                expected[equivalence_verdict(*intervals, margin)] += chance
+                verdict = equivalence_verdict(*intervals, margin, abs(b - c), problems)
+                expected[verdict] += chance
     found = verdict_chances(problems, flips, difference, margin)
     assert found.match[0] == pytest.approx(expected["match"], abs=1e-4)
     assert found.differ[0] == pytest.approx(expected["differ"], abs=1e-4)
 
 
-@pytest.mark.parametrize(("margin", "problems"), [(0.02, 133), (0.01, 268), (0.005, 539)])
+@pytest.mark.parametrize(("margin", "problems"), [(0.02, 149), (0.01, 299), (0.005, 598)])
 def test_problems_without_flips(margin, problems):
+    assert fewest_problems(margin) == problems
+    assert shown_margin(problems) <= margin < shown_margin(problems - 1)
     assert problems_needed(margin, 0.0) == problems
     assert problems_needed(margin, 0.0, power=0.99) == problems
 
@@ -50,6 +68,17 @@ def test_problems_needed_is_the_number_from_which_on_it_is_enough(margin, flips)
     chances = verdict_chances(np.arange(needed - 1, 3 * needed), flips, 0.0, margin).match
     assert chances[0] < 0.8
     assert (chances[1:] >= 0.8).all()
+
+
+def test_few_net_flips_are_those_that_a_loss_of_the_margin_rarely_shows():
+    """Against the sum of the binomial, in exact fractions."""
+    margin, m = Fraction(3, 100), 281
+    chances = [comb(m, k) * margin**k * (1 - margin) ** (m - k) for k in range(9)]
+    expected = [sum(chances[: k + 1]) <= Fraction(1, 20) for k in range(9)]
+    assert few_enough(np.arange(9), m, 0.03).tolist() == expected
+    assert most_net_flips(np.array([281.0]), np.array([0.03])) == sum(expected) - 1
+    assert few_enough(3.9, m, 0.03) and not few_enough(4, m, 0.03)
+    assert not few_enough(5, 5, 0.9)
 
 
 def test_many_problems_follow_the_normal_approximation():
@@ -89,7 +118,7 @@ def test_plan_of_the_command():
     needed = problems_needed(0.05, 0.02)
     assert f"{needed} problems of 4 samples" in result.output
     rows = [line.split("│")[1:-1] for line in result.output.splitlines() if "│" in line]
-    assert [cell.strip() for cell in rows[0]] == ["0 %", "539", "268", "133", "88", "52"]
+    assert [cell.strip() for cell in rows[0]] == ["0 %", "598", "299", "149", "99", "59"]
     assert rows[3][0].strip() == "2 %"
     assert rows[3][-1].strip() == str(needed)
     refused = CliRunner().invoke(app, ["plan", "--margin", "2", "--flip-rate", "0.02"])

@@ -8,7 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from evaluator.statistics.tango import score_statistic, shown_margin, tango_interval
+from evaluator.statistics.tango import score_statistic, tango_interval
 
 Z95 = float(norm.ppf(0.975))
 
@@ -98,12 +98,11 @@ def test_excludes_zero_exactly_where_the_asymptotic_mcnemar_test_rejects():
 
 
 @pytest.mark.parametrize(("n", "margin"), [(133, 0.02), (268, 0.01), (539, 0.005)])
-def test_margin_that_a_run_without_flips_can_show(n, margin):
+def test_interval_without_flips(n, margin):
     interval = tango_interval(0, 0, n, 0.90)
-    assert interval.high == pytest.approx(shown_margin(n), abs=1e-9)
-    assert interval.low == pytest.approx(-shown_margin(n), abs=1e-9)
-    assert shown_margin(n) == pytest.approx(1.6448536**2 / (n + 1.6448536**2), rel=1e-6)
-    assert shown_margin(n) < margin < shown_margin(n - 2)
+    assert interval.high == pytest.approx(1.6448536**2 / (n + 1.6448536**2), abs=1e-8)
+    assert interval.low == pytest.approx(-interval.high, abs=1e-9)
+    assert interval.high < margin < tango_interval(0, 0, n - 2, 0.90).high
 
 
 def test_every_pair_flipped():

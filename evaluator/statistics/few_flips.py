@@ -1,0 +1,63 @@
+"""The exact test that a match needs beside its interval, because flips may be few.
+
+Score intervals are approximate, and most wrong where all flips go one way and hardly any is seen.
+An arm that loses δ of the problems and gains none shows no flip at all in m of them with the chance
+(1 − δ)^m; at the first m whose 90 % interval lies within ±δ that is 6.8 %, not 5 %. So a match also
+needs that so few net flips k = |gained − lost| are rare there, exactly:
+
+    P(K ≤ k) ≤ 5 %,    K ~ Binomial(m, δ)
+
+Without a flip that takes 3 / δ problems, the rule of three (Hanley and Lippman-Hand, 1983). Where
+flips go both ways the interval is the stricter of the two. With several samples k is in problems,
+and a part of one counts for nothing: losses scattered over samples are what the interval is good
+at.
+"""
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import binom
+
+from evaluator.statistics.score_interval import Floats
+
+_LEVEL = 0.05
+
+
+def few_enough(
+    net_flips: npt.ArrayLike, problems: npt.ArrayLike, margin: npt.ArrayLike
+) -> npt.NDArray[np.bool_]:
+    """Whether k net flips are so few that a loss of δ is ruled out; arguments broadcast.
+
+    Args:
+        net_flips: k, in problems.
+        problems: m.
+        margin: δ, in (0, 1).
+
+    >>> few_enough(0, [148, 149], 0.02).tolist(), few_enough([3, 4], 400, 0.02).tolist()
+    ([False, True], [True, False])
+    """
+    return np.asarray(binom.cdf(np.floor(net_flips), problems, margin) <= _LEVEL)
+
+
+def most_net_flips(problems: Floats, margin: Floats) -> Floats:
+    """The most whole net flips that are few enough; −1 where none are."""
+    return np.asarray(binom.ppf(_LEVEL, problems, margin) - 1, dtype=np.float64)
+
+
+def shown_margin(problems: int) -> float:
+    """The smallest δ that m problems without any flip can show.
+
+    >>> round(shown_margin(149), 4)
+    0.0199
+    """
+    return 1 - _LEVEL ** (1 / problems)
+
+
+def fewest_problems(margin: float) -> int:
+    """The fewest problems that can show δ, by showing no flip.
+
+    >>> [fewest_problems(margin) for margin in (0.05, 0.02, 0.01, 0.005)]
+    [59, 149, 299, 598]
+    """
+    return math.ceil(math.log(_LEVEL) / math.log1p(-margin))
