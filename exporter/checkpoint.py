@@ -92,12 +92,19 @@ class Checkpoint:
             CheckpointError: There is no such tensor, or its file cannot be read.
         """
         header = self._header(name)
-        return self.files[header.file].read(name, header.torch_dtype, header.shape)
+        return self.file_of(name).read(name, header.torch_dtype, header.shape)
 
     def chunks(self, name: str, elements: int) -> Iterator[Tensor]:
         """One tensor, flat, in pieces of at most ``elements``; see :meth:`read`."""
-        header = self._header(name)
-        return self.files[header.file].chunks(name, header.torch_dtype, elements)
+        return self.file_of(name).chunks(name, self._header(name).torch_dtype, elements)
+
+    def file_of(self, name: str) -> DataFile:
+        """The weight file that holds a tensor.
+
+        Raises:
+            CheckpointError: There is no such tensor.
+        """
+        return self.files[self._header(name).file]
 
     def read_4bit(self, module: str) -> QuantizedWeight:
         """The 4-bit weight of a linear layer, as stored."""

@@ -5,17 +5,22 @@ kernel ends the process (SIGBUS) and nothing can be said about it. A plain read 
 and large tensors can be read in pieces. A file that changes while it is being read is noticed.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from exporter.errors import CheckpointUnreadableError
 from exporter.io_errors import reading
+
+_COMPARED_AT_ONCE = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -50,17 +55,54 @@ class DataFile:
         for start in range(begin, end, step):
             yield self._bytes(start, min(start + step, end)).view(dtype)
 
+    def holds_same(self, name: str, other: "DataFile") -> bool:
+        """Whether another file has the same bytes under the same name; errors as for :meth:`read`.
+
+        Much faster than two digests, and nothing of either stays in memory.
+        """
+        (begin, end), (there, stop) = self.places[name], other.places[name]
+        if end - begin != stop - there:
+            return False
+        with self._opened() as own, other._opened() as others:
+            for start in range(begin, end, _COMPARED_AT_ONCE):
+                length = min(_COMPARED_AT_ONCE, end - start)
+                pieces = bytearray(length), bytearray(length)
+                self._fill(own, memoryview(pieces[0]), start + length)
+                other._fill(others, memoryview(pieces[1]), there + start - begin + length)
+                if pieces[0] != pieces[1]:
+                    return False
+        return True
+
+    def sha256(self) -> str:
+        """Hex SHA-256 of the whole file; errors as for :meth:`read`."""
+        with reading(self.path), self.path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            self._check_unchanged(os.fstat(file.fileno()))
+        return digest
+
     def _bytes(self, begin: int, end: int) -> Tensor:
-        buffer = torch.empty(end - begin, dtype=torch.uint8)
-        room = memoryview(buffer.numpy())  # type: ignore[arg-type]  # an ndarray is a buffer
+        # numpy asks the kernel for huge pages, torch does not: touching the memory costs a third
+        buffer = np.empty(end - begin, dtype=np.uint8)
+        room = memoryview(buffer)  # type: ignore[arg-type]  # an ndarray is a buffer
+        with self._opened() as file:
+            self._fill(file, room, end)
+        return torch.from_numpy(buffer)
+
+    @contextmanager
+    def _opened(self) -> Iterator[int]:
+        """The descriptor of the file, which is still the one that it was."""
         with reading(self.path), self.path.open("rb", buffering=0) as file:
             self._check_unchanged(os.fstat(file.fileno()))
-            while room:
-                count = os.preadv(file.fileno(), [room], end - len(room))
-                if count == 0:
-                    raise self._changed("ends early")
-                room = room[count:]
-        return buffer
+            yield file.fileno()
+
+    def _fill(self, descriptor: int, room: memoryview, end: int) -> None:
+        """Read what lies before the byte ``end``."""
+        while room:
+            with reading(self.path):
+                count = os.preadv(descriptor, [room], end - len(room))
+            if count == 0:
+                raise self._changed("ends early")
+            room = room[count:]
 
     def _check_unchanged(self, now: os.stat_result) -> None:
         if now.st_size != self.size:

@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -114,7 +115,7 @@ class _Job:
     plan: ExportPlan
     store: FactorStore | None
     deltas: ModuleDeltas
-    provenance: Provenance
+    provenance: Callable[[], Provenance]  # waits for the digest of the base
     decision: Decision
     check_prompts: PromptSet | None
 
@@ -138,15 +139,18 @@ def export(
     """
     check_request(request)
     check_replaceable(request.out, request.overwrite)
-    with tempfile.TemporaryDirectory(prefix="tinylora-export-") as scratch:
-        progress = progress or _ignore
-        return _make(_prepare(request, Path(scratch), progress), progress)
+    progress = progress or _ignore
+    with (
+        tempfile.TemporaryDirectory(prefix="tinylora-export-") as scratch,
+        ThreadPoolExecutor(1) as hashing,
+    ):
+        return _make(_prepare(request, Path(scratch), hashing, progress), progress)
 
 
 def _make(job: _Job, progress: Callable[[Progress], None]) -> ExportReport:
     """Make the output in a workspace and publish it."""
     overwrite = job.request.overwrite
-    workspace = open_workspace(job.request.out, job.provenance.key, overwrite)
+    workspace = open_workspace(job.request.out, lambda: job.provenance().key, overwrite)
     try:
         report = _run(job, workspace, progress)
         workspace.publish(overwrite)
@@ -160,7 +164,12 @@ def _make(job: _Job, progress: Callable[[Progress], None]) -> ExportReport:
     return report
 
 
-def _prepare(request: ExportRequest, scratch: Path, progress: Callable[[Progress], None]) -> _Job:
+def _prepare(
+    request: ExportRequest,
+    scratch: Path,
+    hashing: ThreadPoolExecutor,
+    progress: Callable[[Progress], None],
+) -> _Job:
     """Read all inputs, decide what is open and build the plan; no output is written."""
     artifact = load_adapter(request.artifact)
     base = open_checkpoint(request.base)
@@ -171,16 +180,14 @@ def _prepare(request: ExportRequest, scratch: Path, progress: Callable[[Progress
         )
     texts = request.goal.check_prompts  # used last; what is wrong with them is said first
     check_prompts = None if texts is None else read_prompts(texts, base.path)
-    # hashing needs no interpreter, building a model on the meta device little else
+    digests = hashing.submit(base_digests, base)  # needs no interpreter, so all else goes on
     store = _store(request, scratch)
-    with ThreadPoolExecutor(1) as pool:
-        digests = pool.submit(base_digests, base)
-        architecture = read_architecture(
-            base.path,
-            base.config,
-            lambda model: [name for name, _ in adapted_layers(artifact, model, str(base.path))],
-            store,
-        )
+    architecture = read_architecture(
+        base.path,
+        base.config,
+        lambda model: [name for name, _ in adapted_layers(artifact, model, str(base.path))],
+        store,
+    )
     deltas = deltas_of(artifact, architecture.targets, request.options, store)
     steps = _Steps(progress, 2 * len(architecture.targets))
     with single_threaded():
@@ -196,7 +203,11 @@ def _prepare(request: ExportRequest, scratch: Path, progress: Callable[[Progress
         keep=request.keep,
         adapter_dtype=torch.float16 if request.adapter_dtype == "fp16" else torch.float32,
     )
-    provenance = collect_provenance(request, digests.result(), artifact, deltas.resolved)
+
+    @cache
+    def provenance() -> Provenance:
+        return collect_provenance(request, digests.result(), artifact, deltas.resolved)
+
     return _Job(
         request=request,
         artifact=artifact,
@@ -240,7 +251,7 @@ def _run(job: _Job, workspace: Workspace, progress: Callable[[Progress], None]) 
         base=job.base,
         architecture=job.architecture,
         plan=job.plan,
-        provenance=job.provenance,
+        provenance=job.provenance(),
         sizes=job.artifact.sizes,
         weight_tying=job.deltas.weight_tying,
         fidelity=fidelity,
@@ -316,23 +327,22 @@ def _make_file(
             for stage in ("factors", "fold", "measure"):
                 steps.step(stage, module.module)
         return earlier
-    path = workspace.path / file.name
-    layers = _layers(file)
+    path, layers = workspace.path / file.name, _layers(file)
     largest = max((unit.shape[0] * unit.shape[1] for unit in layers), default=0)
     workers = workers_for(threads, largest)
     folds = _write_file(job, file, path, steps, workers)
-    check_file(path, file.specs)
     written = open_written(path)
 
     def measure(fold: _Fold) -> ModuleFidelity:
         return measure_module(*fold, job.base, written)
 
     measured: list[ModuleFidelity] = []
-    with ThreadPoolExecutor(1) as pool:  # hashing needs no interpreter
-        digest = pool.submit(file_sha256, path)
+    with ThreadPoolExecutor(2) as pool:  # neither needs the interpreter much
+        digest, check = pool.submit(file_sha256, path), pool.submit(check_file, path, file.specs)
         for module in in_order(measure, folds, workers):
             measured.append(module)
             steps.step("measure", module.module)
+        check.result()
     finished = FinishedFile(file.name, digest.result(), tuple(measured))
     workspace.record(finished)
     return finished

@@ -28,7 +28,7 @@ from exporter.request import RequantizeMethod
 from exporter.stored import requantized
 from tinylora import LowRankDelta, ModuleDelta, ModuleDeltas, QuantizedWeight
 
-_ELEMENTS_AT_ONCE = 1 << 24
+_ELEMENTS_AT_ONCE = 1 << 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +39,8 @@ class FoldRecord:
         module: The target module.
         delta: The wanted delta.
         spectrum: Singular values of its weight; None where the adapter stores its own factors.
-        base_digest: Digest of the base's 4-bit weight; None for other formats.
+        base_digest: Digest of the base's weight in 4 bits, where that was quantized on the way:
+            there are no bytes in the base to compare with. None otherwise.
         grid_miss: Least ‖E − Δ‖² on the base's scales; None where codes are not chosen, or where
             nothing better than no change exists.
         group: Number of the module's trained vector, where those are stored.
@@ -127,7 +128,8 @@ def linear_tensors(
         assert isinstance(seen, QuantizedWeight), "4-bit outputs come from 4-bit weights"
         moment = moments(unit.module) if moments is not None else None
         merged, grid_miss = _requantize(seen, delta, method, moment)
-        record = FoldRecord(unit.module, delta, spectrum, seen.digest(), grid_miss)
+        digest = seen.digest() if unit.source == "quantize" else None
+        record = FoldRecord(unit.module, delta, spectrum, digest, grid_miss)
         return merged.to_tensors(name), record
     ground = ground_weight(unit, seen, base)
     stored = torch.empty(unit.shape, dtype=unit.dtype)

@@ -80,8 +80,12 @@ def collect_provenance(
 
 
 def base_digests(base: Checkpoint) -> dict[str, Any]:
-    """Digests of a base: of each weight file, of config.json, and of all weights together."""
-    files = {name: file_sha256(base.path / name) for name in base.shards}
+    """Digests of a base: of each weight file, of config.json, and of all weights together.
+
+    Raises:
+        CheckpointUnreadableError: A file cannot be read, or has changed since it was opened.
+    """
+    files = {name: base.files[name].sha256() for name in base.shards}
     config = file_sha256(base.path / "config.json")
     digest = hashlib.sha256(sums_text(files).encode()).hexdigest()
     return {"digest": digest, "config": config, "files": files, "is_4bit": base.is_4bit}

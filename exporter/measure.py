@@ -1,6 +1,6 @@
 """Measures what a written file holds of each folded delta, by reading the file again."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,10 +23,10 @@ class WrittenFile:
     data: DataFile
     headers: Mapping[str, TensorHeader]
 
-    def read(self, names: Sequence[str]) -> dict[str, Tensor]:
-        """Tensors by name."""
-        found = [self.headers[name] for name in names]
-        return {h.name: self.data.read(h.name, h.torch_dtype, h.shape) for h in found}
+    def read(self, name: str) -> Tensor:
+        """One tensor."""
+        header = self.headers[name]
+        return self.data.read(name, header.torch_dtype, header.shape)
 
 
 def open_written(path: Path) -> WrittenFile:
@@ -52,35 +52,41 @@ def measure_module(
     Returns:
         The module's measures.
     """
-    stored = file.read([spec.name for spec in unit.outputs])
+    names = [spec.name for spec in unit.outputs]
     codes_moved = scales_changed = None
     if isinstance(unit, LoraUnit):
-        name_a, name_b = lora_names(unit.module)
-        sums = _between(LowRankDelta(stored[name_b].float(), stored[name_a].float()), record.delta)
+        stored_b, stored_a = (file.read(name) for name in reversed(lora_names(unit.module)))
+        sums = _between(LowRankDelta(stored_b.float(), stored_a.float()), record.delta)
     elif isinstance(unit, TinyUnit):
-        sums = _between(_tiny_delta(unit, record, stored, file), record.delta)
+        sums = _between(_tiny_delta(unit, record, file), record.delta)
     elif unit.dtype is None:
-        sums, codes_moved, scales_changed = _measure_4bit(unit, record, base, stored)
+        sums, codes_moved, scales_changed = _measure_4bit(unit, record, base, file)
     else:
         ground = ground_weight(unit, seen_weight(unit, base), base)
-        sums = sums_over(stored_change(stored[f"{unit.module}.weight"], ground, record.delta))
+        stored = file.read(f"{unit.module}.weight")
+        sums = sums_over(stored_change(stored, ground, record.delta))
     return ModuleFidelity(
         module=unit.module,
         shape=unit.shape,
         sums=sums,
         codes_moved=codes_moved,
         scales_changed=scales_changed,
-        bytes=sum(tensor.nbytes for tensor in stored.values()),
+        bytes=sum(file.headers[name].nbytes for name in names),
         spectrum=record.spectrum,
     )
 
 
 def _measure_4bit(
-    unit: LinearUnit, record: FoldRecord, base: Checkpoint, stored: Mapping[str, Tensor]
+    unit: LinearUnit, record: FoldRecord, base: Checkpoint, file: WrittenFile
 ) -> tuple[ErrorSums, int, int]:
+    unchanged = sums_without_change(record.delta, bound=record.grid_miss is None), 0, 0
+    names = base.names_4bit(unit.module)
+    if unit.source == "4bit" and all(base.file_of(n).holds_same(n, file.data) for n in names):
+        return unchanged
+    stored = {spec.name: file.read(spec.name) for spec in unit.outputs}
     weight = QuantizedWeight.from_tensors(f"{unit.module}.weight", stored)
     if weight.digest() == record.base_digest:
-        return sums_without_change(record.delta, bound=record.grid_miss is None), 0, 0
+        return unchanged
     seen = seen_weight(unit, base)
     assert isinstance(seen, QuantizedWeight), "4-bit outputs come from 4-bit weights"
     codes_moved = int((weight.codes() != seen.codes()).sum())
@@ -98,12 +104,9 @@ def _between(found: LowRankDelta, wanted: LowRankDelta) -> ErrorSums:
     return sums_over((one, two) for (_, one), (_, two) in both)
 
 
-def _tiny_delta(
-    unit: TinyUnit, record: FoldRecord, stored: Mapping[str, Tensor], file: WrittenFile
-) -> LowRankDelta:
+def _tiny_delta(unit: TinyUnit, record: FoldRecord, file: WrittenFile) -> LowRankDelta:
     """B · R · A as the file has it."""
     assert record.group is not None, "a stored vector has a number"
-    name = vector_name(record.group)
-    vector = file.read([name])[name]
-    a, b, p = (stored[name] for name in tiny_names(unit.module))
+    vector = file.read(vector_name(record.group))
+    a, b, p = (file.read(name) for name in tiny_names(unit.module))
     return TinyLoRAParts(a, b, p, record.group).low_rank(vector)

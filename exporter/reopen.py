@@ -9,7 +9,7 @@ from exporter.errors import WriterError
 from exporter.finite import all_finite
 from exporter.shard_writer import TensorSpec
 
-_ELEMENTS_AT_ONCE = 1 << 24
+_ELEMENTS_AT_ONCE = 1 << 20
 
 
 def check_file(path: Path, specs: Sequence[TensorSpec]) -> None:

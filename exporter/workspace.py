@@ -10,7 +10,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -52,7 +52,7 @@ class FinishedFile:
 class Workspace:
     """The locked working directory of one export; use :func:`open_workspace`."""
 
-    def __init__(self, out: Path, path: Path, lock: int, key: str) -> None:
+    def __init__(self, out: Path, path: Path, lock: int, key: Callable[[], str]) -> None:
         self.out = out
         self.path = path
         self._lock = lock
@@ -67,7 +67,7 @@ class Workspace:
         """Add a completed file to the journal."""
         self._finished[file.name] = file
         entries = [asdict(entry) for entry in self._finished.values()]
-        self.write_text(_JOURNAL, json.dumps({"key": self._key, "files": entries}))
+        self.write_text(_JOURNAL, json.dumps({"key": self._key(), "files": entries}))
 
     def write_text(self, name: str, text: str) -> None:
         """Write a small file so that it is there whole or not at all."""
@@ -154,13 +154,14 @@ class Workspace:
         return finished
 
 
-def open_workspace(out: Path, key: str, overwrite: bool) -> Workspace:
+def open_workspace(out: Path, key: Callable[[], str], overwrite: bool) -> Workspace:
     """Make or resume the working directory of an export and lock it.
 
     Args:
         out: The output directory.
-        key: Digest of everything that decides the output's bytes; files of an earlier run are kept
-            only under the same key.
+        key: Gives the digest of everything that decides the output's bytes; files of an earlier
+            run are kept only under the same key. Called when there are such files, and when one is
+            recorded: until then the digest may still be in the making.
         overwrite: Whether an earlier export at ``out`` may be replaced.
 
     Returns:
@@ -233,14 +234,14 @@ def check_replaceable(out: Path, overwrite: bool) -> None:
         )
 
 
-def _read_journal(path: Path, key: str) -> Sequence[FinishedFile]:
+def _read_journal(path: Path, key: Callable[[], str]) -> Sequence[FinishedFile]:
     if not path.is_file():
         return ()
     try:
         journal = json.loads(path.read_text())
     except ValueError:  # killed on a file system without atomic rename: start over
         return ()
-    if journal.get("key") != key:
+    if journal.get("key") != key():
         return ()
     return [_finished_file(entry) for entry in journal["files"]]
 

@@ -22,6 +22,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -261,11 +262,16 @@ class QuantizedWeight:
         return dequantize_blocks(self.data, absmax, self.code, self.blocksize, out).view(self.shape)
 
     def digest(self) -> str:
-        """SHA-256 (hex) of everything that decides the dequantized values."""
+        """SHA-256 (hex) of everything that decides the dequantized values; found once."""
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:
         digest = hashlib.sha256(b"bitsandbytes-4bit\0")
         for name, tensor in sorted(self.to_tensors("").items()):
             if not name.startswith(STATE_PREFIX):
-                digest.update(name.encode() + tensor.contiguous().view(-1).cpu().numpy().tobytes())
+                digest.update(name.encode())
+                digest.update(tensor.contiguous().view(-1).cpu().numpy().data)
         meaning: list[object] = [self.quant_type, self.blocksize, str(self.dtype), list(self.shape)]
         meaning += [self.nested.offset, self.nested.blocksize] if self.nested else []
         digest.update(json.dumps(meaning).encode())

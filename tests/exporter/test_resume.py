@@ -106,7 +106,7 @@ def test_a_damaged_shard_is_made_again(base, artifact, tmp_path):
 
 def test_two_exports_into_one_directory(base, artifact, tmp_path):
     out = tmp_path / "out"
-    held = open_workspace(out, "key", overwrite=False)
+    held = open_workspace(out, lambda: "key", overwrite=False)
     try:
         with pytest.raises(OutputBusyError, match="another export"):
             export(ExportRequest(base, artifact, out))
