@@ -13,11 +13,13 @@ element. Weights of one layout are asked together.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
 
 from tinylora import LowRankDelta, QuantizedWeight
+from tinylora.code_books import QuantType, code_book, dynamic_code_book
 
 # A change below this share of a distance cannot reach its midpoint. What is left to 1/2 covers the
 # roundings of the bounds, of the sum, and of the trainer's product (2⁻⁸ of it in bf16).
@@ -76,21 +78,8 @@ def gaps_of(code: Tensor, dtype: torch.dtype) -> Gaps:
     return Gaps(of_code.amin(dim=-1).float(), of_code.float(), floor)
 
 
-def largest_entry_bounds(lefts: Tensor, rights: Tensor) -> Tensor:
-    """Upper bounds on |ΔW| from row and column maxima: Σₖ maxᵢ|leftᵢₖ| · maxⱼ|rightₖⱼ|.
-
-    Args:
-        lefts: |left| of each weight, ``[m, out, r]``.
-        rights: |right| of each weight, ``[m, r, in]``.
-
-    Returns:
-        float64 ``[m]``.
-    """
-    return (lefts.amax(dim=1).double() * rights.amax(dim=2).double()).sum(dim=1)
-
-
-def least_scales(weights: Sequence[QuantizedWeight]) -> Tensor:
-    """Lower bounds on |absmax| of any block of each weight; 0 or less where that says nothing.
+def least_steps(weights: Sequence[QuantizedWeight]) -> Tensor:
+    """Lower bounds on the distance between two values anywhere in a weight.
 
     The least byte of each group of nested scales gives the least scale, as a scale grows with its
     byte; so no scale but that one is computed.
@@ -99,18 +88,40 @@ def least_scales(weights: Sequence[QuantizedWeight]) -> Tensor:
         weights: Of one layout.
 
     Returns:
-        fp32 ``[m]``.
+        fp32 ``[m]``; −∞ for code books that bitsandbytes does not write, which are not bounded.
     """
-    stored = torch.stack([weight.absmax for weight in weights])
-    if weights[0].nested is None:
-        return stored.abs().amin(dim=1)
-    size = weights[0].nested.blocksize
-    padded = torch.nn.functional.pad(stored, (0, -stored.shape[1] % size), value=255)
-    least = padded.view(len(weights), -1, size).amin(dim=2)
-    code, group_scales, offsets = _nested(weights)
-    found = (code.gather(1, least.long()) * group_scales + offsets).amin(dim=1)
-    grows = (code.diff(dim=1) >= 0).all(dim=1) & (group_scales >= 0).all(dim=1)
-    return found.where(grows, torch.zeros_like(found))
+    first = weights[0]
+    books = [code_book(first.quant_type)] + ([] if first.nested is None else [dynamic_code_book()])
+    # neither this copy nor the one of the offsets waits for the device
+    known = torch.cat(books).to(first.code.device, non_blocking=True)
+    found = torch.cat([part for weight in weights for part in _statistics(weight)])
+    found = found.view(len(weights), -1)
+    is_known = (found[:, : len(known)] == known).all(dim=1)
+    least = torch.stack([weight.absmax for weight in weights])
+    if first.nested is None:
+        least = least.abs().amin(dim=1)
+    else:
+        scales, size = found[:, len(known) :], first.nested.blocksize
+        if least.shape[1] % size:
+            least = torch.nn.functional.pad(least, (0, -least.shape[1] % size), value=255)
+        bytes_ = least.view(*scales.shape, size).amin(dim=2)
+        units = known[len(books[0]) :].index_select(0, bytes_.view(-1).int()).view_as(scales)
+        least = (units * scales + _offsets(weights)).amin(dim=1)
+        is_known &= (scales >= 0).all(dim=1)
+    gap, floor = _known_gap(first.quant_type, first.dtype)
+    return (least * gap - floor).masked_fill_(~is_known, -torch.inf)
+
+
+@cache
+def _known_gap(quant_type: QuantType, dtype: torch.dtype) -> tuple[float, float]:
+    gaps = gaps_of(code_book(quant_type), dtype)
+    return float(gaps.least), gaps.floor
+
+
+def _statistics(weight: QuantizedWeight) -> list[Tensor]:
+    """Code books and scales of scales, as they are compared and used together."""
+    nested = weight.nested
+    return [weight.code] if nested is None else [weight.code, nested.code, nested.absmax]
 
 
 def block_scales(weights: Sequence[QuantizedWeight]) -> Tensor:
@@ -122,49 +133,50 @@ def block_scales(weights: Sequence[QuantizedWeight]) -> Tensor:
     stored = torch.stack([weight.absmax for weight in weights])
     if weights[0].nested is None:
         return stored
-    code, group_scales, offsets = _nested(weights)
-    first = 256 * torch.arange(len(weights), dtype=torch.int32, device=stored.device)
-    found = code.view(-1).index_select(0, (stored.int() + first.unsqueeze(1)).view(-1))
-    spread = group_scales.repeat_interleave(weights[0].nested.blocksize, dim=1)
-    return found.view(stored.shape).mul_(spread[:, : stored.shape[1]]).add_(offsets)
+    nested = [weight.nested for weight in weights if weight.nested is not None]
+    code = torch.cat([each.code for each in nested])
+    spread = torch.stack([each.absmax for each in nested])
+    spread = spread.repeat_interleave(nested[0].blocksize, dim=1)[:, : stored.shape[1]]
+    first = 256 * torch.arange(len(nested), dtype=torch.int32, device=stored.device)
+    found = code.index_select(0, (stored.int() + first.unsqueeze(1)).view(-1))
+    return found.view(stored.shape).mul_(spread).add_(_offsets(weights))
 
 
-def _nested(weights: Sequence[QuantizedWeight]) -> tuple[Tensor, Tensor, Tensor]:
-    """Code books ``[m, 256]``, scales ``[m, groups]`` and offsets ``[m, 1]`` of nested scales."""
-    found = [weight.nested for weight in weights if weight.nested is not None]
-    code = torch.stack([nested.code for nested in found])
-    offsets = torch.tensor([[nested.offset] for nested in found], device=code.device)
-    return code, torch.stack([nested.absmax for nested in found]), offsets
+def _offsets(weights: Sequence[QuantizedWeight]) -> Tensor:
+    """Offsets of nested scales, fp32 ``[m, 1]``."""
+    found = [[weight.nested.offset] for weight in weights if weight.nested is not None]
+    return torch.tensor(found).to(weights[0].code.device, non_blocking=True)
 
 
 def reaches(
     weights: Sequence[QuantizedWeight], deltas: Sequence[LowRankDelta]
 ) -> list[Reach | None]:
-    """Ask weights of one layout together; the device is waited for twice, once if none is reached.
+    """Ask weights of one layout together; where none is reached, the device is waited for once.
 
     Args:
-        weights: Of one shape, block size, dtype and kind of scales, on one device.
+        weights: Of one shape, block size, dtype, code book and kind of scales, on one device.
         deltas: One for each, of one rank.
 
     Returns:
         What may change in each weight; None where nothing can.
     """
-    lefts = torch.stack([delta.left for delta in deltas]).abs_()
-    rights = torch.stack([delta.right for delta in deltas]).abs_()
-    gaps = gaps_of(torch.stack([weight.code for weight in weights]), weights[0].dtype)
-    least = least_scales(weights) * gaps.least - gaps.floor
+    lefts = torch.stack([delta.left for delta in deltas])
+    rights = torch.stack([delta.right for delta in deltas])
+    rows, columns = lefts.abs().amax(dim=1), rights.abs().amax(dim=2)
     # "not below" rather than "above": a bound that is no number excludes nothing
-    near = ~(largest_entry_bounds(lefts, rights) < SAFE_SHARE * least)
+    near = ~((rows * columns).sum(dim=1) < SAFE_SHARE * least_steps(weights))
     found: list[Reach | None] = [None] * len(weights)
     if not (members := [i for i, is_near in enumerate(near.tolist()) if is_near]):
         return found
     if len(members) < len(weights):
         lefts, rights = lefts[near], rights[near]
-    scales = block_scales([weights[i] for i in members])
-    steps = scales.abs() * gaps.least[near].unsqueeze(1) - gaps.floor
+    reached = [weights[i] for i in members]
+    scales = block_scales(reached)
+    gaps = gaps_of(torch.stack([weight.code for weight in reached]), weights[0].dtype)
+    steps = scales.abs() * gaps.least.unsqueeze(1) - gaps.floor
     steps.masked_fill_(scales == 0, torch.inf)
     size = strip_size(weights[0])
-    masks = _reached_strips(lefts, rights, steps, size, weights[0].blocksize)
+    masks = _reached_strips(lefts.abs_(), rights.abs_(), steps, size, weights[0].blocksize)
     is_reached = masks.flatten(1).any(dim=1).tolist()
     for i, mask, scale, is_any in zip(members, masks, scales, is_reached, strict=True):
         found[i] = Reach(mask, size, scale) if is_any else None

@@ -94,7 +94,8 @@ def _alike(bases: Sequence[QuantizedWeight], deltas: Sequence[LowRankDelta]) -> 
     for i, (base, delta) in enumerate(zip(bases, deltas, strict=True)):
         nested = None if base.nested is None else base.nested.blocksize
         device, rank = base.data.device, delta.left.shape[1]
-        layout = (base.shape, base.blocksize, base.dtype, nested, device, rank)
+        kind = (base.quant_type, base.blocksize, base.dtype, nested)
+        layout = (base.shape, kind, device, rank)
         layouts.setdefault(layout, []).append(i)
     for members in layouts.values():
         first = bases[members[0]]

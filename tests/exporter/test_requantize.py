@@ -154,3 +154,15 @@ def test_recompute_of_a_double_quantized_weight_is_not_idempotent():
     weight = weight_of((256, 256))
     zero = LowRankDelta(torch.zeros(256, 1), torch.zeros(1, 256))
     assert not torch.equal(recompute(weight, zero).dequantize(), weight.dequantize())
+
+
+@pytest.mark.parametrize(("one", "two", "lower"), [(1, 2, 1), (-1, -2, -2)])
+def test_a_tie_between_two_others_goes_down(one, two, lower):
+    weight = weight_of((1, 64), double_quant=False)
+    values, codes = block_values(weight)[0], weight.codes().long()
+    place = int(((codes > 1) & (codes < 14)).nonzero()[0])
+    code = int(codes[place])
+    right = torch.zeros(1, 64)
+    right[0, place] = (values[code + one] + values[code + two]) / 2 - values[code]
+    found = preserve(weight, LowRankDelta(torch.ones(1, 1), right)).codes()
+    assert int(found[place]) == code + lower
