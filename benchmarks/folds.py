@@ -17,12 +17,13 @@ from bitsandbytes.functional import dequantize_4bit, quantize_4bit
 from benchmarks.live_memory import peak_bytes
 from benchmarks.measure import Row, alternate, markdown
 from benchmarks.weights import delta_of_size, trained_like
+from exporter.reach import reaches
 from exporter.requantize import preserve, preserve_batch, recompute
 from tinylora import LowRankDelta, QuantizedWeight
 
 Shape = tuple[int, int]
 Ways = dict[str, Callable[[], object]]
-# About 1e-6 is a real artifact's; the others reach a few codes, some, and many.
+# About 1e-6 is a real artifact's; the others reach a few blocks, more, and all.
 SIZES = (1e-6, 4e-4, 3e-3, 2e-2)
 
 
@@ -83,12 +84,13 @@ def batch_rows(shape: Shape, count: int, rounds: int) -> list[Row]:
 
 
 def moved(base: QuantizedWeight, delta: LowRankDelta) -> str:
-    """The share of codes that a delta moves, in words."""
-    merged = preserve(base, delta)
-    if merged is base:
-        return "nothing moves"
-    share = float((merged.codes() != base.codes()).float().mean())
-    return f"{100 * share:.2g} % of the codes move"
+    """The shares of blocks that a delta may reach and of codes that it moves, in words."""
+    (reach,) = reaches([base], [delta])
+    if reach is None:
+        return "no block is reached"
+    blocks, codes = reach.mask, preserve(base, delta).codes() != base.codes()
+    shares = [100 * float(mask.float().mean()) for mask in (blocks, codes)]
+    return f"{shares[0]:.2g} % of the blocks reached, {shares[1]:.2g} % of the codes move"
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ in each bin, and that one is computed and compared. Blocks for which that does n
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -62,7 +63,8 @@ class _Book:
     """What a code book and a dtype say about every block.
 
     Attributes:
-        weight: The weight, of which only code book and dtype are used.
+        code: The code book, fp32 ``[16]``.
+        dtype: What values are rounded to.
         gaps: Distances in the code book.
         order: Codes by value, equal ones by number, int64 ``[16]``.
         is_ascending: Whether codes are in the order of their values, as those of nf4 are.
@@ -70,7 +72,8 @@ class _Book:
             one is in doubt in some bin.
     """
 
-    weight: QuantizedWeight
+    code: Tensor
+    dtype: torch.dtype
     gaps: Gaps
     order: Tensor
     is_ascending: bool
@@ -88,7 +91,7 @@ def fold_reached(base: QuantizedWeight, delta: LowRankDelta, reach: Reach) -> Qu
     Returns:
         ``base`` itself where none does.
     """
-    book = _book_of(base)
+    book = _book_of(tuple(base.code.tolist()), base.dtype, base.code.device)
     packed = reach.size > 1  # in a row of odd length a byte belongs to two rows
     data = base.data.reshape(-1) if packed else base.codes()
     data = data.view(-1, max(1, reach.size // 2))
@@ -109,9 +112,9 @@ def fold_reached(base: QuantizedWeight, delta: LowRankDelta, reach: Reach) -> Qu
     return base.with_codes(data.view(-1))
 
 
-def scaled_values(absmax: Tensor, weight: QuantizedWeight) -> Tensor:
+def scaled_values(absmax: Tensor, code: Tensor, dtype: torch.dtype) -> Tensor:
     """What blocks can hold, as the forward pass sees it: fp32 ``[blocks, 16]``, by code."""
-    return (absmax.unsqueeze(1) * weight.code.unsqueeze(0)).to(weight.dtype).float()
+    return (absmax.unsqueeze(1) * code.unsqueeze(0)).to(dtype).float()
 
 
 def _pieces(
@@ -156,12 +159,12 @@ def _by_table(strips: _Strips, book: _Book) -> Tensor:
     """Nearest codes, uint8 ``[c, size]``, of blocks whose values keep the code book's order."""
     assert book.low is not None, "without a table, strips are searched"
     scales = strips.scales.unsqueeze(1)
-    ordered = scaled_values(strips.scales, book.weight).index_select(1, book.order)
+    ordered = scaled_values(strips.scales, book.code, book.dtype).index_select(1, book.order)
     midpoints = torch.full_like(ordered, torch.inf)
     torch.add(ordered[:, :-1], ordered[:, 1:], out=midpoints[:, :-1]).div_(2)
-    held = _look_up(book.weight.code, strips).mul_(scales)
-    if book.weight.dtype != torch.float32:
-        held = held.to(book.weight.dtype).float()
+    held = _look_up(book.code, strips).mul_(scales)
+    if book.dtype != torch.float32:
+        held = held.to(book.dtype).float()
     wanted = held + strips.change
     bins = (wanted * (_BINS / scales)).add_(_BINS).clamp_(0, 2 * _BINS - 1).int()
     # int32 is enough for the places of a piece, and half the bytes
@@ -179,7 +182,7 @@ def _by_table(strips: _Strips, book: _Book) -> Tensor:
 
 def _by_search(strips: _Strips, book: _Book) -> Tensor:
     """Nearest codes, uint8 ``[c, size]``, of any blocks."""
-    values = scaled_values(strips.scales, book.weight)
+    values = scaled_values(strips.scales, book.code, book.dtype)
     ordered, order = values.sort(dim=1, stable=True)
     midpoints = (ordered[:, :-1] + ordered[:, 1:]) / 2
     codes = _codes_of(strips)
@@ -208,22 +211,26 @@ def _look_up(of_code: Tensor, strips: _Strips) -> Tensor:
     return found.view(torch.float32).view_as(strips.change)
 
 
-def _book_of(weight: QuantizedWeight) -> _Book:
-    code = weight.code.double()
+@lru_cache(maxsize=32)
+def _book_of(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> _Book:
+    """Made on the CPU and kept, as a checkpoint has one code book, in each of its weights."""
+    code = torch.tensor(values, dtype=torch.float64)
     order = code.argsort(stable=True)
     ordered = code[order]
     midpoints = (ordered[:-1] + ordered[1:]) / 2
     sizes = ordered[:-1].abs() + ordered[1:].abs()
-    doubt = torch.finfo(weight.dtype).eps / 4 * sizes + _DOUBT
-    edges = torch.arange(2 * _BINS + 1, device=code.device, dtype=torch.float64) / _BINS - 1
+    doubt = torch.finfo(dtype).eps / 4 * sizes + _DOUBT
+    edges = torch.arange(2 * _BINS + 1, dtype=torch.float64) / _BINS - 1
     edges[0], edges[-1] = -torch.inf, torch.inf
     low = (midpoints + doubt < edges[:-1].unsqueeze(1)).sum(dim=1)
     high = (midpoints - doubt <= edges[1:].unsqueeze(1)).sum(dim=1)
     is_certain = bool((high - low <= 1).all())
+    gaps = gaps_of(code.float(), dtype)
     return _Book(
-        weight=weight,
-        gaps=gaps_of(weight.code, weight.dtype),
-        order=order,
+        code=code.float().to(device),
+        dtype=dtype,
+        gaps=Gaps(gaps.least.to(device), gaps.of_code.to(device), gaps.floor),
+        order=order.to(device),
         is_ascending=bool((order.diff() > 0).all()),
-        low=low.int() if is_certain else None,
+        low=low.int().to(device) if is_certain else None,
     )

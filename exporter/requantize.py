@@ -85,7 +85,7 @@ def block_values(weight: QuantizedWeight) -> Tensor:
     Returns:
         fp32 ``[blocks, 16]``, column c for code c.
     """
-    return scaled_values(weight.block_absmax(), weight)
+    return scaled_values(weight.block_absmax(), weight.code, weight.dtype)
 
 
 def _alike(bases: Sequence[QuantizedWeight], deltas: Sequence[LowRankDelta]) -> Iterator[list[int]]:

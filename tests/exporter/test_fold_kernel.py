@@ -184,6 +184,17 @@ def test_bounds_are_below_what_they_bound(data):
         assert float(gaps.least[i]) == float(gaps.of_code[i].min())
 
 
+def test_nothing_is_bounded_by_statistics_that_bitsandbytes_does_not_write():
+    generator = torch.Generator().manual_seed(0)
+    plain = QuantizedWeight.quantize((torch.randn(64, 256, generator=generator) * 0.02).bfloat16())
+    stats = plain.nested
+    turned = replace(plain, nested=replace(stats, absmax=-stats.absmax))
+    other = replace(plain, nested=replace(stats, code=stats.code.flip(0)))
+    shuffled = replace(plain, code=plain.code.flip(0))
+    found = least_steps([plain, turned, other, shuffled])
+    assert float(found[0]) > 0 and bool((found[1:] == -torch.inf).all())
+
+
 def test_a_strip_lies_in_one_row_and_one_block():
     sizes = [
         strip_size(QuantizedWeight.quantize(torch.randn(2, columns), blocksize=128))
