@@ -193,6 +193,9 @@ def test_nothing_is_bounded_by_statistics_that_bitsandbytes_does_not_write():
     shuffled = replace(plain, code=plain.code.flip(0))
     found = least_steps([plain, turned, other, shuffled])
     assert float(found[0]) > 0 and bool((found[1:] == -torch.inf).all())
+    scales = block_scales([plain, turned, other])  # each with its own statistics
+    for weight, own in zip([plain, turned, other], scales, strict=True):
+        assert torch.equal(own, weight.block_absmax())
 
 
 def test_a_strip_lies_in_one_row_and_one_block():
