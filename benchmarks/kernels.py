@@ -1,4 +1,4 @@
-"""Factors, folds and the restored forward pass, each beside its rival or its limit.
+"""Factors and the restored forward pass, each beside its rival or its limit.
 
     python -m benchmarks.kernels [--quick]
 
@@ -12,8 +12,7 @@ import torch
 from torch import nn
 
 from benchmarks.measure import Row, alternate, markdown
-from exporter.requantize import preserve, recompute
-from tinylora import LowRankDelta, QuantizedWeight, exact_factors, fast_factors
+from tinylora import exact_factors, fast_factors
 from tinylora.inject import TinyLoRAGlobalParams, TinyLoRALinear
 
 Shape = tuple[int, int]
@@ -34,21 +33,6 @@ def factor_rows(shape: Shape, rounds: int) -> list[Row]:
         "fast: block Krylov": lambda: fast_factors(W, 2),
     }
     return alternate(f"factors {shape[0]}×{shape[1]}", ways, rounds)
-
-
-def fold_rows(shape: Shape, rounds: int) -> list[Row]:
-    quantized = QuantizedWeight.quantize(trained_like(shape))
-    spare = torch.empty_like(quantized.data)
-    generator = torch.Generator().manual_seed(1)
-    left, right = (torch.randn(side, 2, generator=generator) for side in shape)
-    small, large = (LowRankDelta(left * s, right.T * 0.1) for s in (1e-5, 2e-2))
-    ways = {
-        "copy of the packed bytes (limit)": lambda: spare.copy_(quantized.data),
-        "preserve, delta below every step": lambda: preserve(quantized, small),
-        "preserve, codes move": lambda: preserve(quantized, large),
-        "recompute (bitsandbytes, as PEFT)": lambda: recompute(quantized, large),
-    }
-    return alternate(f"fold {shape[0]}×{shape[1]}", ways, rounds)
 
 
 def forward_rows(shape: Shape, tokens: int, rounds: int) -> list[Row]:
@@ -84,7 +68,6 @@ def main() -> None:
     rows: list[Row] = []
     for shape in shapes:
         rows += factor_rows(shape, rounds=2)
-        rows += fold_rows(shape, rounds=5)
         for tokens in (1, 16):
             rows += forward_rows(shape, tokens, rounds=20)
     command = "python -m benchmarks.kernels" + (" --quick" if args.quick else "")

@@ -8,17 +8,19 @@ bitsandbytes under new scales.
 """
 
 import json
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from exporter.moves import fold_reached, scaled_values
+from exporter.reach import reaches, strip_size
 from tinylora import LowRankDelta, QuantizedWeight
 
-# A change below this share of the smallest step cannot reach the midpoint between two values; the
-# distance to 1/2 covers the roundings of the bound and of the sum.
-_SAFE_SHARE = 0.49
-_BLOCKS_AT_ONCE = 1 << 15
+# Strips of weights that are asked together; their bounds, scales and steps are 4 bytes each.
+_STRIPS_AT_ONCE = 1 << 18
+_STRIPS_AT_ONCE_ON_DEVICE = 1 << 25
 
 
 def preserve(base: QuantizedWeight, delta: LowRankDelta) -> QuantizedWeight:
@@ -31,25 +33,31 @@ def preserve(base: QuantizedWeight, delta: LowRankDelta) -> QuantizedWeight:
     Returns:
         ``base`` itself where no code moves; otherwise the same statistics with other codes.
     """
-    scales = base.block_absmax()
-    bound = largest_entry_bound(delta)
-    if bound < _SAFE_SHARE * _least_step(base, scales):
-        return base
-    pieces = torch.split(scales, _BLOCKS_AT_ONCE)
-    steps = torch.cat([_smallest_steps(_values(piece, base)) for piece in pieces])
-    if bound < _SAFE_SHARE * float(steps.min()):
-        return base
-    change = _blocks(delta.dense().reshape(-1), base.blocksize)
-    largest = [part.abs().amax(dim=1) for part in torch.split(change, _BLOCKS_AT_ONCE)]
-    reached = torch.cat(largest) >= _SAFE_SHARE * steps
-    codes = _blocks(base.codes(), base.blocksize)
-    moved = False
-    for rows in torch.split(reached.nonzero().squeeze(1), _BLOCKS_AT_ONCE):
-        old = codes[rows]
-        new = _nearest(_values(scales[rows], base), old, change[rows])
-        moved = moved or not torch.equal(old, new)
-        codes[rows] = new
-    return base.with_codes(codes.view(-1)[: base.numel]) if moved else base
+    return preserve_batch([base], [delta])[0]
+
+
+def preserve_batch(
+    bases: Sequence[QuantizedWeight], deltas: Sequence[LowRankDelta]
+) -> list[QuantizedWeight]:
+    """:func:`preserve` of many weights; those of one layout are asked together what can move.
+
+    Beside the results it holds a piece of one weight, and a few bytes for each strip of the weights
+    that are asked together (see :mod:`exporter.reach`).
+
+    Args:
+        bases: The base's weights.
+        deltas: The delta of each.
+
+    Returns:
+        The weights in the same order, the given one wherever no code moves.
+    """
+    found = list(bases)
+    for members in _alike(bases, deltas):
+        ways = reaches([bases[i] for i in members], [deltas[i] for i in members])
+        for i, reach in zip(members, ways, strict=True):
+            if reach is not None:
+                found[i] = fold_reached(bases[i], deltas[i], reach)
+    return found
 
 
 def recompute(base: QuantizedWeight, delta: LowRankDelta) -> QuantizedWeight:
@@ -77,54 +85,25 @@ def block_values(weight: QuantizedWeight) -> Tensor:
     Returns:
         fp32 ``[blocks, 16]``, column c for code c.
     """
-    return _values(weight.block_absmax(), weight)
+    return scaled_values(weight.block_absmax(), weight.code, weight.dtype)
 
 
-def _values(absmax: Tensor, weight: QuantizedWeight) -> Tensor:
-    return (absmax.unsqueeze(1) * weight.code.unsqueeze(0)).to(weight.dtype).float()
-
-
-def largest_entry_bound(delta: LowRankDelta) -> float:
-    """Upper bound on |ΔW| from row and column maxima: Σₖ maxᵢ|leftᵢₖ| · maxⱼ|rightₖⱼ|.
-
-    The trainer's rounding of the product to bf16 adds at most 2⁻⁸ of it, which the margin in
-    :func:`preserve` covers.
-    """
-    rows, columns = delta.left.abs().amax(dim=0), delta.right.abs().amax(dim=1)
-    return float((rows.double() * columns.double()).sum())
-
-
-def _least_step(weight: QuantizedWeight, scales: Tensor) -> float:
-    """Lower bound on the distance between two values of any block, without forming them.
-
-    Two neighbours of the code book, scaled by the smallest absmax, each rounded by at most half of
-    the dtype's eps; 0 or less where that says nothing.
-    """
-    gaps = weight.code.double().sort().values.diff()
-    rounding = torch.finfo(weight.dtype).eps * float(weight.code.abs().max())
-    return float(scales.abs().min()) * (float(gaps[gaps > 0].min()) - rounding)
-
-
-def _smallest_steps(values: Tensor) -> Tensor:
-    """Smallest distance between two different values of each block; infinite for a flat block."""
-    gaps = values.sort(dim=1).values.diff(dim=1)
-    return gaps.masked_fill(gaps <= 0, torch.inf).amin(dim=1)
-
-
-def _nearest(values: Tensor, codes: Tensor, change: Tensor) -> Tensor:
-    """Codes nearest to value + change; ``values`` [b, 16], ``codes`` and ``change`` [b, size]."""
-    ordered, order = values.sort(dim=1, stable=True)
-    midpoints = (ordered[:, :-1] + ordered[:, 1:]) / 2
-    held = values.gather(1, codes.long())
-    wanted = held + change
-    found = order.gather(1, torch.searchsorted(midpoints, wanted))
-    nearer = (wanted - values.gather(1, found)).abs() < (wanted - held).abs()
-    return torch.where(nearer, found.to(torch.uint8), codes)
-
-
-def _blocks(flat: Tensor, size: int) -> Tensor:
-    """``[n]`` -> ``[blocks, size]``, a short last block padded with zeros."""
-    return nn.functional.pad(flat, (0, -flat.numel() % size)).view(-1, size)
+def _alike(bases: Sequence[QuantizedWeight], deltas: Sequence[LowRankDelta]) -> Iterator[list[int]]:
+    """Numbers of weights of one layout, as many together as the workspace allows."""
+    layouts: dict[Hashable, list[int]] = {}
+    for i, (base, delta) in enumerate(zip(bases, deltas, strict=True)):
+        nested = None if base.nested is None else base.nested.blocksize
+        device, rank = base.data.device, delta.left.shape[1]
+        kind = (base.quant_type, base.blocksize, base.dtype, nested)
+        layout = (base.shape, kind, device, rank)
+        layouts.setdefault(layout, []).append(i)
+    for members in layouts.values():
+        first = bases[members[0]]
+        on_cpu = first.data.device.type == "cpu"
+        room = _STRIPS_AT_ONCE if on_cpu else _STRIPS_AT_ONCE_ON_DEVICE
+        count = max(1, room // (first.numel // strip_size(first)))
+        for start in range(0, len(members), count):
+            yield members[start : start + count]
 
 
 def _with_dtype(weight: QuantizedWeight, dtype: torch.dtype) -> QuantizedWeight:

@@ -88,9 +88,7 @@ def dequantize_blocks(
     Returns:
         ``out``.
     """
-    # both values of a byte at once, moved as one 8-byte number that nobody computes with
-    pairs = torch.stack((code.repeat_interleave(16), code.repeat(16)), dim=1).contiguous()
-    pairs = pairs.view(torch.float64).view(-1)
+    pairs = pairs_of_bytes(code)
     data, numel, step = data.reshape(-1), out.numel(), _step(out)
     for start in range(0, numel, step):
         stop = min(start + step, numel)
@@ -103,6 +101,19 @@ def dequantize_blocks(
             values *= scales.repeat_interleave(blocksize)[: stop - start]
         out[start:stop] = values
     return out
+
+
+def pairs_of_bytes(values: Tensor) -> Tensor:
+    """For each byte the values of its two codes, moved as one number that nobody computes with.
+
+    Args:
+        values: One for each code, fp32 ``[16]``.
+
+    Returns:
+        float64 ``[256]``, to be viewed as fp32 after a look-up.
+    """
+    pairs = torch.stack((values.repeat_interleave(16), values.repeat(16)), dim=1)
+    return pairs.view(torch.float64).view(-1)
 
 
 @dataclass(frozen=True, eq=False)

@@ -47,7 +47,21 @@ class LowRankDelta:
             part = slice(rows * i // count, rows * (i + 1) // count)
             yield part, self._rows(part)
 
-    def _rows(self, part: slice) -> Tensor:
+    def rows(self, index: Tensor) -> Tensor:
+        """ΔW of some rows, fp32 ``[k, in]``; bit for bit those of :meth:`dense`.
+
+        Args:
+            index: Their numbers, int64 ``[k]``.
+        """
+        count = index.numel()
+        if self.left.shape[0] <= _PIECE_ROWS:
+            return self.dense().index_select(0, index)
+        if count < _PIECE_ROWS:
+            spare = index.new_zeros(_PIECE_ROWS - count)
+            return self._rows(torch.cat([index, spare]))[:count]
+        return self._rows(index)
+
+    def _rows(self, part: slice | Tensor) -> Tensor:
         product = self.left[part] @ self.right
         return product if self.rounding is None else product.to(self.rounding).float()
 

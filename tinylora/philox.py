@@ -126,6 +126,7 @@ def _box_muller(words: Words, which: npt.NDArray[np.int64]) -> npt.NDArray[np.fl
         np.take_along_axis(words, pair + i, axis=-1)[:, 0].astype(np.float32).astype(np.float64)
         for i in (0, 1)
     )
-    radius = np.sqrt(-2.0 * np.log(x * 2.0**-32 + 2.0**-33))
+    # the largest words become 2³² as float32; the device then rounds the sum down to 1
+    radius = np.sqrt(-2.0 * np.log(np.minimum(x * 2.0**-32 + 2.0**-33, 1.0)))
     angle = y * (2 * math.pi * 2.0**-32) + math.pi * 2.0**-32
     return (radius * np.where(which % 2 == 0, np.sin(angle), np.cos(angle))).astype(np.float32)

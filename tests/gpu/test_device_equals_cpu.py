@@ -1,4 +1,4 @@
-"""Folds, factors and restored logits on the device against the same on the CPU."""
+"""Factors and restored logits on the device against the same on the CPU."""
 
 from pathlib import Path
 
@@ -6,11 +6,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from exporter.requantize import preserve
 from tinylora import (
     AdapterDeltas,
     Artifact,
-    LowRankDelta,
     QuantizedWeight,
     fast_factors,
     load_artifact,
@@ -66,21 +64,6 @@ def test_dequantized_values():
     tensors = {k: v.cuda() for k, v in quantized.to_tensors("w").items()}
     on_device = QuantizedWeight.from_tensors("w", tensors)
     assert torch.equal(on_device.dequantize().cpu(), quantized.dequantize())
-
-
-@pytest.mark.parametrize("size", [1e-4, 3e-2])
-def test_folds(size):
-    """The requantizer moves the same codes on the device."""
-    generator = torch.Generator().manual_seed(1)
-    left = torch.randn(512, 2, generator=generator) * size
-    right = torch.randn(2, 768, generator=generator) * 0.05
-    quantized = QuantizedWeight.quantize(weight())
-    host = preserve(quantized, LowRankDelta(left, right))
-    tensors = {k: v.cuda() for k, v in quantized.to_tensors("w").items()}
-    device = preserve(
-        QuantizedWeight.from_tensors("w", tensors), LowRankDelta(left.cuda(), right.cuda())
-    )
-    assert torch.equal(device.data.cpu(), host.data)
 
 
 def test_deltas_from_factors_of_the_device():

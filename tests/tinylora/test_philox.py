@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tinylora import philox_normal
 from tinylora.errors import ProjectionError
-from tinylora.philox import SMALLEST_DEVICE_THREADS, offset_increment, philox4x32
+from tinylora.philox import SMALLEST_DEVICE_THREADS, _box_muller, offset_increment, philox4x32
 
 # torch.randn(12, device="cuda") after torch.manual_seed(0)
 SEED_0 = [
@@ -114,3 +114,11 @@ def test_deviates_are_standard_normal():
     drawn = philox_normal(15_000, 3).double()
     assert abs(drawn.mean()) < 4 / math.sqrt(15_000)
     assert abs(drawn.var() - 1) < 4 * math.sqrt(2 / 15_000)
+
+
+def test_the_largest_words_give_zero():
+    """As float32 they are 2³², and the uniform number 1: its logarithm is 0 on the device."""
+    words = np.array([[0xFFFFFFFF, 0x12345678, 0xFFFFFF80, 5]] * 4, dtype=np.uint32)
+    assert not _box_muller(words, np.arange(4)).any()
+    below = np.array([[0xFFFFFF7F, 0x12345678, 0, 0]], dtype=np.uint32)
+    assert 0 < abs(float(_box_muller(below, np.array([0]))[0])) < 1e-3

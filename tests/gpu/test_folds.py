@@ -1,0 +1,108 @@
+"""The fold on the device: the CPU's codes, in the stated workspace, with few waits."""
+
+import warnings
+
+import pytest
+import torch
+
+from benchmarks.weights import delta_of_size, quantized, trained_like
+from exporter import moves
+from exporter.requantize import preserve, preserve_batch
+from tests.gpu.on_device import delta_on_device, weight_on_device
+from tinylora import LowRankDelta, QuantizedWeight
+
+SHAPES = [(256, 512), (70, 192), (256, 512), (66, 96), (5, 13), (256, 512)]
+SIZES = [1e-7, 4e-4, 1e-2]
+DTYPES = [torch.bfloat16, torch.float16, torch.float32]
+
+
+def weight(shape, seed, dtype=torch.bfloat16, quant_type="nf4", blocksize=64, nested=True):
+    values = trained_like(shape, seed).to(dtype)
+    return QuantizedWeight.quantize(
+        values, quant_type=quant_type, blocksize=blocksize, double_quant=nested
+    )
+
+
+def grid_delta(shape, size, rounding=None):
+    """Factors of eight bits: products and sums are exact in float32, in any order."""
+    generator = torch.Generator().manual_seed(3)
+    left, right = (
+        torch.randint(-127, 128, s, generator=generator).float()
+        for s in [(shape[0], 2), (2, shape[1])]
+    )
+    scale = 2.0 ** torch.tensor(size / 8000).log2().round().item()
+    return LowRankDelta(left * scale, right, rounding)
+
+
+@pytest.fixture(autouse=True)
+def needs_bitsandbytes():
+    pytest.importorskip("bitsandbytes")
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("quant_type", ["nf4", "fp4"])
+@pytest.mark.parametrize(("blocksize", "nested"), [(64, True), (128, False)])
+def test_single_and_batched_folds_are_the_cpus(size, dtype, quant_type, blocksize, nested):
+    bases = [
+        weight(shape, seed, dtype, quant_type, blocksize, nested)
+        for seed, shape in enumerate(SHAPES)
+    ]
+    deltas = [grid_delta(shape, size, torch.bfloat16 if i % 2 else None)
+              for i, shape in enumerate(SHAPES)]  # fmt: skip
+    on_device = [weight_on_device(base) for base in bases]
+    changes = [delta_on_device(delta) for delta in deltas]
+    host = preserve_batch(bases, deltas)
+    batch = preserve_batch(on_device, changes)
+    for i, expected in enumerate(host):
+        single = preserve(on_device[i], changes[i])
+        for found in (batch[i], single):
+            assert found.data.is_cuda
+            assert (found is on_device[i]) == (expected is bases[i])
+            assert torch.equal(found.data.cpu(), expected.data)
+
+
+@pytest.mark.parametrize("size", [4e-4, 1e-2])
+def test_other_folds_differ_only_where_the_product_was_rounded_otherwise(size, record_property):
+    shape = (512, 768)
+    base, delta = weight(shape, 0), delta_of_size(shape, size)
+    device_delta = delta_on_device(delta)
+    host = preserve(base, delta).codes()
+    device = preserve(weight_on_device(base), device_delta).codes().cpu()
+    differs = host != device
+    rounded = (delta.dense() != device_delta.dense().cpu()).view(-1)
+    record_property("products that differ", int(rounded.sum()))
+    record_property("codes that differ", int(differs.sum()))
+    assert not bool((differs & ~rounded).any())
+    assert int(differs.sum()) <= 2
+
+
+def test_the_workspace_is_the_stated_one():
+    """72 bytes an element of a piece, 16 a strip, and the result; two pieces, many codes moving."""
+    shape = (11008, 2048)
+    base = quantized(trained_like(shape, device="cuda"))
+    delta = delta_of_size(shape, 1e-2, "cuda")
+    preserve(base, delta)  # the libraries' own workspaces are made once
+    torch.cuda.synchronize()
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    found = preserve(base, delta)
+    torch.cuda.synchronize()
+    assert found is not base
+    stated = 72 * moves.PIECE_ON_DEVICE + 16 * base.numel // 64 + base.data.nbytes
+    assert torch.cuda.max_memory_allocated() - before < stated
+
+
+def test_a_batch_in_which_nothing_moves_waits_once():
+    bases = [quantized(trained_like((256, 512), seed, "cuda")) for seed in range(20)]
+    deltas = [delta_of_size((256, 512), 1e-7, "cuda")] * 20
+    preserve_batch(bases, deltas)
+    torch.cuda.set_sync_debug_mode("warn")
+    try:
+        with warnings.catch_warnings(record=True) as waits:
+            warnings.simplefilter("always")
+            found = preserve_batch(bases, deltas)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert all(merged is base for merged, base in zip(found, bases, strict=True))
+    assert len([w for w in waits if "synchronizing" in str(w.message)]) == 1

@@ -1,0 +1,70 @@
+"""What of the GPU's benchmark and golden vectors can be known without a GPU."""
+
+import pytest
+import torch
+
+from benchmarks import device_stream, gpu
+from benchmarks.weights import delta_of_size, quantized, trained_like
+from exporter.requantize import preserve
+from tinylora import QuantizedWeight
+
+
+def test_it_runs_on_the_cpu(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    gpu.main(["--quick", "--out", str(tmp_path)])
+    assert {path.name for path in tmp_path.iterdir()} == {"folds.md", "factors.md"}
+    folds = (tmp_path / "folds.md").read_text()
+    moved = [line.split("|")[2].strip() for line in folds.splitlines() if "one batch" in line]
+    assert moved[0] == "0 %" and float(moved[-1].removesuffix(" %")) > 1
+    assert "| all | 10 |" in (tmp_path / "factors.md").read_text()
+    with pytest.raises(SystemExit):
+        gpu.main(["--out", str(tmp_path)])
+    assert "no CUDA device" in capsys.readouterr().err
+
+
+def test_the_benchmarks_weights_are_real_ones():
+    weight = trained_like((128, 256))
+    ours, bitsandbytes = quantized(weight), QuantizedWeight.quantize(weight)
+    same = (ours.codes() == bitsandbytes.codes()).float().mean()
+    scales = ours.block_absmax(), bitsandbytes.block_absmax()
+    assert same > 0.9999 and torch.allclose(*scales, rtol=0.02)
+    assert QuantizedWeight.from_tensors("w", ours.to_tensors("w")).nested is not None
+    size = delta_of_size((128, 256), 1e-6).dense().std()
+    assert 0.7e-6 < float(size) < 1.4e-6
+    assert preserve(ours, delta_of_size((128, 256), 1e-6)) is ours
+
+
+def emulated(shape, seed):
+    return device_stream.emulated_draws(shape, seed).to(torch.bfloat16)
+
+
+def test_recorded_vectors_come_back(tmp_path, monkeypatch):
+    monkeypatch.setattr(device_stream, "DRAWS", 3)
+    monkeypatch.setattr(device_stream, "RECORDED_DRAWS", (0, 1, 2))
+    path = tmp_path / "golden.json"
+    device_stream.record(path, emulated, "emulation")
+    found = list(device_stream.golden(path))
+    assert len(found) == 24
+    for shape, seed, draw, values in found:
+        assert torch.equal(values, emulated(shape, seed)[draw])
+
+
+def test_only_values_on_a_rounding_border_are_explained():
+    exact = device_stream.emulated_draws((32, 2), 42)
+    drawn = exact.to(torch.bfloat16)
+    assert device_stream.differing(drawn, exact) == (0, 0)
+    border = exact.clone()  # halfway between two bf16 numbers, a little to either side
+    border[0, :2] = torch.tensor([1 + 2**-8 + 1e-6, 1 + 2**-8 - 1e-6])
+    other = border.to(torch.bfloat16)
+    other[0, :2] = torch.tensor([1.0, 1 + 2**-7])
+    assert device_stream.differing(other, border) == (2, 0)
+    other[0, 2] = -other[0, 2]
+    assert device_stream.differing(other, border) == (3, 1)
+
+
+def test_golden_vectors_of_a_device_are_the_emulations():
+    if not device_stream.GOLDEN.exists():
+        pytest.skip("no golden vectors have been recorded from a device yet")
+    for shape, seed, draw, values in device_stream.golden():
+        exact = device_stream.emulated_draws(shape, seed)[draw]
+        assert device_stream.differing(values, exact)[1] == 0
