@@ -39,17 +39,21 @@ _SIDES: Mapping[str, tuple[int, int, int, int, int]] = {
     "qwen2.5-coder-3b": (2048, 36, 16, 2, 11008),
     # Qwen2.5-0.5B: 168 target modules, 0.358e9 parameters in them, 0.494e9 with the embedding
     "0.36b": (896, 24, 14, 2, 4864),
+    # one width for many numbers of layers, small vocabulary
+    "narrow": (512, 4, 8, 2, 2816),
     # for trying a script: 14 target modules
     "tiny": (128, 2, 4, 2, 352),
 }
 
 
-def config_of(shape: str) -> Qwen2Config:
+def config_of(shape: str, layers: int | None = None) -> Qwen2Config:
     """The published configuration of Qwen2.5-Coder-Instruct with the sides of a shape."""
-    hidden, layers, heads, kv_heads, intermediate = _SIDES[shape]
+    hidden, usual_layers, heads, kv_heads, intermediate = _SIDES[shape]
+    layers = layers or usual_layers
+    is_small = shape in ("tiny", "narrow")
     return Qwen2Config(
         architectures=["Qwen2ForCausalLM"],
-        vocab_size=512 if shape == "tiny" else 151936,
+        vocab_size=512 if is_small else 151936,
         hidden_size=hidden,
         intermediate_size=intermediate,
         num_hidden_layers=layers,
@@ -63,16 +67,18 @@ def config_of(shape: str) -> Qwen2Config:
         tie_word_embeddings=True,
         use_sliding_window=False,
         attention_dropout=0.0,
-        bos_token_id=1 if shape == "tiny" else 151643,
-        eos_token_id=2 if shape == "tiny" else 151645,
+        bos_token_id=1 if is_small else 151643,
+        eos_token_id=2 if is_small else 151645,
         dtype="bfloat16",
     )
 
 
-def write_base(shape: str, directory: Path, shard_bytes: int) -> Architecture:
+def write_base(
+    shape: str, directory: Path, shard_bytes: int, layers: int | None = None
+) -> Architecture:
     """Write config.json and the shards; returns what the configuration's model consists of."""
     directory.mkdir(parents=True, exist_ok=True)
-    config_of(shape).save_pretrained(directory)
+    config_of(shape, layers).save_pretrained(directory)
     config = json.loads((directory / "config.json").read_text())
     architecture = read_architecture(directory, config)
     shards = list(_shards(architecture, shard_bytes))

@@ -12,10 +12,11 @@ used.
 """
 
 from exporter.errors import ExportError
-from exporter.export import ExportReport, Progress, export
+from exporter.export import ExportReport, export
 from exporter.fidelity import ErrorSums, FidelityReport, ModuleFidelity
 from exporter.inspection import ArtifactInspection, inspect_adapter, inspect_artifact
 from exporter.peft_inspection import PeftInspection
+from exporter.progress import Progress
 from exporter.request import ExportRequest
 from exporter.verification import VerifyReport, verify
 

@@ -15,9 +15,9 @@ from rich.table import Table
 
 from exporter.errors import CaptureError, TargetResidualError
 from exporter.export import ExportReport, export
-from exporter.export import Progress as ExportProgress
 from exporter.fidelity import ErrorSums
 from exporter.inspection import inspect_adapter
+from exporter.progress import Progress as ExportProgress
 from exporter.request import (
     AdapterDtype,
     ExportRequest,
@@ -194,7 +194,7 @@ def _show_report(report: ExportReport) -> None:
     _out.print(
         f"{escape(str(report.out))}: {report.format}, {fidelity.bytes / 1e6:.1f} MB; "
         f"{report.resolved or 'factors as stored in the adapter'}; factors took "
-        f"{report.factor_seconds:.1f} s; delta {report.verdict}"
+        f"{report.seconds.get('factors', 0):.1f} s; delta {report.verdict}"
     )
     if report.choice is not None:
         _out.print(f"chosen: {escape(report.choice.sentence)}", highlight=False)

@@ -2,7 +2,7 @@
 
 import logging
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -30,6 +30,7 @@ from exporter.make_units import make_units
 from exporter.manifest import Provenance, base_digests, collect_provenance, digest_files
 from exporter.measure import measure_module, open_written
 from exporter.plan import ExportPlan, ModuleUnit, OutputFile, TensorUnit, build_plan
+from exporter.progress import Progress, Stage, Steps, Stopwatch
 from exporter.prompts import PromptSet, read_prompts
 from exporter.record import record_retention
 from exporter.reopen import check_file
@@ -56,23 +57,6 @@ _Fold = tuple[ModuleUnit, FoldRecord]
 
 
 @dataclass(frozen=True)
-class Progress:
-    """One step of an export is done.
-
-    Attributes:
-        stage: What kind of step: ``effect``, ``factors``, ``fold`` or ``measure``.
-        done: Steps finished.
-        total: Steps in all.
-        module: The target module that the step was about.
-    """
-
-    stage: str
-    done: int
-    total: int
-    module: str
-
-
-@dataclass(frozen=True)
 class ExportReport:
     """What an export made.
 
@@ -83,7 +67,7 @@ class ExportReport:
         fidelity: What was measured, per module and in total.
         files: SHA-256 of every file by name.
         warnings: What the user should know, in plain words.
-        factor_seconds: How long the singular factors took in this run.
+        seconds: What this run's threads spent in each stage, see :class:`Stopwatch`.
         choice: What the exporter chose itself, and why; None where there was nothing to choose.
         retention: Token-level comparison on the goal's ``check_prompts``.
     """
@@ -94,7 +78,7 @@ class ExportReport:
     fidelity: FidelityReport
     files: dict[str, str]
     warnings: tuple[str, ...]
-    factor_seconds: float
+    seconds: Mapping[Stage, float]
     choice: Choice | None = None
     retention: Retention | None = None
 
@@ -115,6 +99,7 @@ class _Job:
     plan: ExportPlan
     store: FactorStore | None
     deltas: ModuleDeltas
+    watch: Stopwatch
     provenance: Callable[[], Provenance]  # waits for the digest of the base
     decision: Decision
     check_prompts: PromptSet | None
@@ -180,7 +165,9 @@ def _prepare(
         )
     texts = request.goal.check_prompts  # used last; what is wrong with them is said first
     check_prompts = None if texts is None else read_prompts(texts, base.path)
-    digests = hashing.submit(base_digests, base)  # needs no interpreter, so all else goes on
+    watch = Stopwatch()
+    # needs no interpreter, so all else goes on
+    digests = hashing.submit(watch.call, "hash", base_digests, base)
     store = _store(request, scratch)
     architecture = read_architecture(
         base.path,
@@ -189,7 +176,7 @@ def _prepare(
         store,
     )
     deltas = deltas_of(artifact, architecture.targets, request.options, store)
-    steps = _Steps(progress, 2 * len(architecture.targets))
+    steps = Steps(progress, 2 * len(architecture.targets))
     with single_threaded():
         decision = decide(request, base, architecture, artifact.sizes, deltas, scratch, steps.step)
     request = decision.request
@@ -216,6 +203,7 @@ def _prepare(
         plan=plan,
         store=store,
         deltas=deltas,
+        watch=watch,
         provenance=provenance,
         decision=decision,
         check_prompts=check_prompts,
@@ -234,7 +222,7 @@ def _run(job: _Job, workspace: Workspace, progress: Callable[[Progress], None]) 
     with reading(job.base.path):
         carried = sum(p.stat().st_size for p in base_files(layout, job.base.path).values())
     workspace.check_room(job.plan.max_bytes + carried)
-    steps = _Steps(progress, 3 * len(job.plan.expected))
+    steps = Steps(progress, 3 * len(job.plan.expected))
     with single_threaded() as threads:
         finished = [_make_file(job, f, workspace, steps, threads) for f in job.plan.files]
     digests = {file.name: file.sha256 for file in finished}
@@ -272,7 +260,7 @@ def _run(job: _Job, workspace: Workspace, progress: Callable[[Progress], None]) 
         fidelity=fidelity,
         files=digest_files(workspace.path, digests),
         warnings=warnings,
-        factor_seconds=steps.factor_seconds,
+        seconds=job.watch.seconds,
         choice=job.decision.choice,
         retention=retention,
     )
@@ -305,20 +293,8 @@ def _beyond_the_target(job: _Job, retention: Retention | None) -> Iterator[str]:
         )
 
 
-class _Steps:
-    """Counts finished steps for the progress callback, and times the factors."""
-
-    def __init__(self, callback: Callable[[Progress], None], total: int) -> None:
-        self._callback, self._total, self._done = callback, total, 0
-        self.factor_seconds = 0.0
-
-    def step(self, stage: str, module: str) -> None:
-        self._done += 1
-        self._callback(Progress(stage, self._done, self._total, module))
-
-
 def _make_file(
-    job: _Job, file: OutputFile, workspace: Workspace, steps: _Steps, threads: int
+    job: _Job, file: OutputFile, workspace: Workspace, steps: Steps, threads: int
 ) -> FinishedFile:
     """Write one file and measure it, or take it over from a run that was killed."""
     earlier = workspace.finished(file.name)
@@ -334,11 +310,12 @@ def _make_file(
     written = open_written(path)
 
     def measure(fold: _Fold) -> ModuleFidelity:
-        return measure_module(*fold, job.base, written)
+        return job.watch.call("measure", measure_module, *fold, job.base, written)
 
     measured: list[ModuleFidelity] = []
     with ThreadPoolExecutor(2) as pool:  # neither needs the interpreter much
-        digest, check = pool.submit(file_sha256, path), pool.submit(check_file, path, file.specs)
+        digest = pool.submit(job.watch.call, "check", file_sha256, path)
+        check = pool.submit(job.watch.call, "check", check_file, path, file.specs)
         for module in in_order(measure, folds, workers):
             measured.append(module)
             steps.step("measure", module.module)
@@ -348,30 +325,31 @@ def _make_file(
     return finished
 
 
-def _write_file(
-    job: _Job, file: OutputFile, path: Path, steps: _Steps, workers: int
-) -> list[_Fold]:
+def _write_file(job: _Job, file: OutputFile, path: Path, steps: Steps, workers: int) -> list[_Fold]:
     """Write all tensors of a file; returns what was folded, or stored as an adapter."""
     folds: list[_Fold] = []
+    method, moments = job.request.requantize, job.decision.moments
     with ShardWriter(path, file.specs) as writer:
-        for unit in file.units:
-            if isinstance(unit, TensorUnit):
-                writer.write_rows(unit.name, tensor_chunks(unit, job.base), unit.shape)
-            elif isinstance(unit, VectorUnit):
-                for name, tensor in vector_tensors(unit, job.deltas).items():
+        with job.watch.timed("write"):
+            for unit in file.units:
+                if isinstance(unit, TensorUnit):
+                    writer.write_rows(unit.name, tensor_chunks(unit, job.base), unit.shape)
+                elif isinstance(unit, VectorUnit):
+                    for name, tensor in vector_tensors(unit, job.deltas).items():
+                        writer.write(name, tensor)
+        making = make_units(
+            _layers(file), job.base, job.deltas, method, workers, job.watch, moments
+        )
+        for made in making:
+            with job.watch.timed("write"):
+                for name, tensor in made.tensors.items():
                     writer.write(name, tensor)
-        method = job.request.requantize
-        for made in make_units(
-            _layers(file), job.base, job.deltas, method, workers, job.decision.moments
-        ):
-            for name, tensor in made.tensors.items():
-                writer.write(name, tensor)
             if made.record is not None:
                 folds.append((made.unit, made.record))
-                steps.factor_seconds += made.factor_seconds
                 steps.step("factors", made.unit.module)
                 steps.step("fold", made.unit.module)
-        writer.finish()
+        with job.watch.timed("write"):
+            writer.finish()
     return folds
 
 

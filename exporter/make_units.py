@@ -3,7 +3,6 @@
 A weight is read and quantized once; its factors and its fold are made from that.
 """
 
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,6 +13,7 @@ from exporter.adapter_units import TinyUnit
 from exporter.checkpoint import Checkpoint
 from exporter.fold import FoldRecord, linear_tensors, lora_tensors, seen_weight, tiny_tensors
 from exporter.plan import LinearUnit, LoraUnit, ModuleUnit
+from exporter.progress import Stopwatch
 from exporter.request import RequantizeMethod
 from exporter.workers import in_order
 from tinylora import ModuleDeltas
@@ -27,13 +27,11 @@ class MadeUnit:
         unit: The unit.
         tensors: Its tensors by name.
         record: Of the fold, if there was one.
-        factor_seconds: How long its singular factors took.
     """
 
     unit: ModuleUnit
     tensors: Mapping[str, Tensor]
     record: FoldRecord | None
-    factor_seconds: float
 
 
 def make_units(
@@ -42,6 +40,7 @@ def make_units(
     deltas: ModuleDeltas,
     method: RequantizeMethod,
     workers: int,
+    watch: Stopwatch,
     moments: Callable[[str], Tensor] | None = None,
 ) -> Iterator[MadeUnit]:
     """Make units, some at a time, in their order.
@@ -52,6 +51,7 @@ def make_units(
         deltas: The artifact's deltas.
         method: Requantizer of 4-bit outputs.
         workers: How many at once.
+        watch: Times the stages.
         moments: For ``calibrated``: mean(x xᵀ) of a module's inputs.
 
     Raises:
@@ -61,20 +61,21 @@ def make_units(
 
     @torch.no_grad()
     def make(unit: ModuleUnit) -> MadeUnit:
-        seen = seen_weight(unit, base)
+        with watch.timed("read"):
+            seen = seen_weight(unit, base)
         if isinstance(unit, LinearUnit) and not unit.fold:
             tensors, record = linear_tensors(unit, seen, base, None, method)
-            return MadeUnit(unit, tensors, record, 0.0)
-        start = time.monotonic()
-        rebuilt = deltas.module(unit.module, lambda: seen)
-        seconds = time.monotonic() - start
-        match unit:
-            case LinearUnit():
-                tensors, record = linear_tensors(unit, seen, base, rebuilt, method, moments)
-            case LoraUnit():
-                tensors, record = lora_tensors(unit, rebuilt)
-            case TinyUnit():
-                tensors, record = tiny_tensors(unit, rebuilt)
-        return MadeUnit(unit, tensors, record, seconds)
+            return MadeUnit(unit, tensors, record)
+        with watch.timed("factors"):
+            rebuilt = deltas.module(unit.module, lambda: seen)
+        with watch.timed("fold"):
+            match unit:
+                case LinearUnit():
+                    tensors, record = linear_tensors(unit, seen, base, rebuilt, method, moments)
+                case LoraUnit():
+                    tensors, record = lora_tensors(unit, rebuilt)
+                case TinyUnit():
+                    tensors, record = tiny_tensors(unit, rebuilt)
+        return MadeUnit(unit, tensors, record)
 
     return in_order(make, units, workers)

@@ -51,7 +51,7 @@ def shown_margin(problems: int) -> float:
     >>> round(shown_margin(149), 4)
     0.0199
     """
-    return 1 - _LEVEL ** (1 / problems)
+    return -math.expm1(math.log(_LEVEL) / problems)
 
 
 def fewest_problems(margin: float) -> int:
