@@ -28,7 +28,13 @@ from transformers import (
 from benchmarks.measure import alternate, machine
 from benchmarks.random_base import write_artifact, write_base
 from evaluator.generation.models import TRAINER_NF4, compute_in
-from tinylora import AdaptedLinear, DeltaOptions, FactorStore, TinyLoRALinear, load_artifact, restore
+from tinylora import (
+    DeltaOptions,
+    FactorStore,
+    TinyLoRALinear,
+    load_artifact,
+    restore,
+)
 
 BASE, OURS = "base alone (limit)", "ours, rank-r"
 UPSTREAM = {
