@@ -46,17 +46,27 @@ def flat(shape: Shape) -> Tensor:
     return (noise * 0.02).to(torch.bfloat16)
 
 
-def parallel_rows(shape: Shape, count: int, rounds: int) -> list[Row]:
-    """The exact factors of several modules of one shape."""
-    weights = [trained_like(shape, seed) for seed in range(count)]
-    largest = math.prod(shape)
+def layers(hidden: int, kv: int, intermediate: int, count: int) -> list[Shape]:
+    """Shapes ``(out, in)`` of the target modules of some layers, in a model's order."""
+    attention = [(hidden, hidden), (kv, hidden), (kv, hidden), (hidden, hidden)]
+    mlp = [(intermediate, hidden), (intermediate, hidden), (hidden, intermediate)]
+    return (attention + mlp) * count
+
+
+def parallel_rows(task: str, shapes: list[Shape], rounds: int) -> list[Row]:
+    """The exact factors of several modules."""
+    weights = [trained_like(shape, seed) for seed, shape in enumerate(shapes)]
+    largest = max(map(math.prod, shapes))
     threads = torch.get_num_threads()
 
     def ours() -> None:
         with tempfile.TemporaryDirectory() as directory, single_threaded():
             store = FactorStore(directory)
             workers = workers_for(threads, largest)
-            for _ in in_order(lambda W: factors_of(W, RANK, "exact", store), weights, workers):
+            made = in_order(
+                lambda W: factors_of(W, RANK, "exact", store), weights, workers, Tensor.numel
+            )
+            for _ in made:
                 pass
 
     def bare() -> None:
@@ -69,7 +79,7 @@ def parallel_rows(shape: Shape, count: int, rounds: int) -> list[Row]:
             _svd(W)
 
     ways = {BARE: bare, OURS: ours, UPSTREAM: upstream}
-    return alternate(f"{count} of {shape[0]}×{shape[1]}", ways, rounds)
+    return alternate(task, ways, rounds)
 
 
 def _svd(W: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -149,9 +159,9 @@ def sine(found: Tensor, wanted: Tensor) -> float:
     return float(torch.linalg.matrix_norm(outside, 2))
 
 
-def report(parallel: list[Row], alone: list[Alone], shape: Shape, command: str) -> str:
+def report(parallel: list[Row], alone: list[Alone], largest: int, command: str) -> str:
     """Both tables, and which of the wanted ratios hold."""
-    workers = workers_for(torch.get_num_threads(), math.prod(shape))
+    workers = workers_for(torch.get_num_threads(), largest)
     lines = [
         "# Singular factors on the CPU",
         "",
@@ -218,13 +228,18 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("results/bench/factors.md"))
     args = parser.parse_args()
-    many, shape = ((128, 352), (256, 512)) if args.quick else ((896, 4864), (2048, 11008))
-    parallel = parallel_rows(many, 8, args.rounds)
+    sides, shape = ((896, 128, 4864, 3), (2048, 11008))
+    if args.quick:
+        sides, shape = (64, 32, 176, 2), (256, 512)
+    shapes = layers(*sides)
+    task = f"{len(shapes)} modules of {sides[3]} layers, largest {max(shapes)}"
+    parallel = parallel_rows(task, shapes, args.rounds)
     alone = alone_rows("as trained weights", trained_like(shape), args.rounds)
     alone += alone_rows("flat, noise alone", flat(shape), rounds=1)
     command = f"python -m benchmarks.factors --rounds {args.rounds}"
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    text = report(parallel, alone, many, command + (" --quick" if args.quick else ""))
+    command += " --quick" if args.quick else ""
+    text = report(parallel, alone, max(map(math.prod, shapes)), command)
     args.out.write_text(text)
     print(text)
 
