@@ -10,8 +10,7 @@ transformers' continuous batching where it runs. The texts have to be the same.
 import argparse
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,9 +101,8 @@ def timed(
     return Timed(way, texts, time.perf_counter() - start)
 
 
-@contextmanager
-def demo(prompt_count: int) -> Iterator[tuple[Callable[[int], Generator], tuple[Prompt, ...]]]:
-    """The demo's base in memory: a generator for each batch size, and prompts."""
+def measure(prompt_count: int) -> tuple[list[Timed], str]:
+    """All ways in one process on one model, and a word on continuous batching if it failed."""
     arm = ArmConfig(name="base", kind="base", model=str(BASE), load="nf4")
     tokenizer = load_tokenizer(BASE)
     problems = load_suite(SUITE).problems
@@ -122,12 +120,6 @@ def demo(prompt_count: int) -> Iterator[tuple[Callable[[int], Generator], tuple[
             decoding = DecodingConfig(max_new_tokens=MAX_NEW_TOKENS, batch_size=batch_size)
             return Generator("base", model, tokenizer, decoding, 0, ends, pad)
 
-        yield generator, prompts
-
-
-def measure(prompt_count: int) -> tuple[list[Timed], str]:
-    """All ways in one process on one model, and a word on continuous batching if it failed."""
-    with demo(prompt_count) as (generator, prompts):
         results = [
             timed("one prompt at a time, as upstream", one_by_one, generator(1), prompts),
             *(
