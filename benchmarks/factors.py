@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.measure import Row, alternate, machine
+from benchmarks.weights import trained_like
 from exporter.workers import in_order, single_threaded, workers_for
 from tinylora import Factors, FactorStore, exact_factors, fast_factors
 from tinylora.factor_store import factors_of
@@ -30,14 +31,6 @@ RANK = 2
 OURS, BARE, UPSTREAM = "ours: store, workers", "bare svd on all cores (limit)", "one after another"
 EXACT, FAST = "exact: full gesdd, as the trainer", "fast: block Krylov"
 OF_BARE, OF_EXACT, VALUES, ANGLE = 0.9, 15.0, 1e-5, 1e-3
-
-
-def trained_like(shape: Shape, seed: int = 0) -> Tensor:
-    """Noise with a few leading directions, as trained weights have; bf16."""
-    generator = torch.Generator().manual_seed(seed)
-    left, right = (torch.randn(side, 4, generator=generator) for side in shape)
-    spikes = left * torch.tensor([3.0, 2.0, 1.2, 0.7]) @ right.T
-    return ((torch.randn(shape, generator=generator) + spikes) * 0.02).to(torch.bfloat16)
 
 
 def flat(shape: Shape) -> Tensor:

@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM
 from benchmarks import decode, factors
 from benchmarks.random_base import config_of, write_artifact, write_base
 from benchmarks.watch import baseline, watch
+from benchmarks.weights import trained_like
 from tinylora import load_artifact
 
 
@@ -82,8 +83,8 @@ def test_all_arms_of_the_decoding_carry_the_adapter_but_the_base(tmp_path):
 
 def test_factors_are_compared_with_float64():
     rows = factors.parallel_rows("two layers", factors.layers(48, 16, 64, 2), rounds=1)
-    alone = factors.alone_rows("as trained weights", factors.trained_like((160, 320)), 1)
-    alone += factors.alone_rows("tall", factors.trained_like((200, 96)), 1)
+    alone = factors.alone_rows("as trained weights", trained_like((160, 320)), 1)
+    alone += factors.alone_rows("tall", trained_like((200, 96)), 1)
     assert all(a.values < 2e-6 and a.angle < 1e-5 and a.gap > 0.1 for a in alone)
     table = factors.report(rows, alone, 48 * 64, "command")
     assert "wanted ≥ 0.9" in table and table.count("wanted ≥ 15") == 2
