@@ -3,7 +3,7 @@
 import platform
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -22,11 +22,13 @@ class Row:
     note: str = ""
 
 
-def alternate(task: str, ways: dict[str, Callable[[], object]], rounds: int) -> list[Row]:
+def alternate(
+    task: str, ways: Mapping[str, Callable[[], object]], rounds: int, warm_up: bool = True
+) -> list[Row]:
     """Time each way once a round, in turn, so that a drift of the machine hits all alike."""
     seconds: dict[str, list[float]] = {way: [] for way in ways}
-    for way in ways.values():
-        way()  # warm-up
+    for way in ways.values() if warm_up else ():
+        way()
     for _ in range(rounds):
         for name, way in ways.items():
             start = time.perf_counter()

@@ -8,8 +8,10 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
+from benchmarks import decode, factors
 from benchmarks.random_base import config_of, write_artifact, write_base
 from benchmarks.watch import baseline, watch
+from benchmarks.weights import trained_like
 from tinylora import load_artifact
 
 
@@ -64,3 +66,30 @@ def test_watch_sees_the_private_memory_of_another_process():
     assert 200e6 < usage.anon < 260e6
     assert usage.rss >= usage.anon and usage.seconds > 0.3
     assert baseline(("json",), threads=1).anon < 60e6
+
+
+def test_all_arms_of_the_decoding_carry_the_adapter_but_the_base(tmp_path):
+    decode.tiny_model(tmp_path)
+    with torch.inference_mode():
+        found = [s for four_bit in (False, True) for s in decode.speeds(tmp_path, four_bit, 2, 1)]
+    assert len(found) == 16
+    for speed in found:
+        bound = {decode.BASE: (5e-5, 1e-2), "upstream's way, ΔW in bf16": (1e-7, 1e-5)}
+        low, high = bound.get(speed.arm, (0.0, 2e-6))
+        assert low <= speed.apart <= high and speed.rate > 0
+    table = decode.report(found, "command")
+    assert table.count("\n| ") == 18 and table.count("\n- ") == 4
+
+
+def test_factors_are_compared_with_float64():
+    rows = factors.parallel_rows("two layers", factors.layers(48, 16, 64, 2), rounds=1)
+    alone = factors.alone_rows("as trained weights", trained_like((160, 320)), 1)
+    alone += factors.alone_rows("tall", trained_like((200, 96)), 1)
+    assert all(a.values < 2e-6 and a.angle < 1e-5 and a.gap > 0.1 for a in alone)
+    table = factors.report(rows, alone, 48 * 64, "command")
+    assert "wanted ≥ 0.9" in table and table.count("wanted ≥ 15") == 2
+
+
+def test_the_angle_between_subspaces():
+    tilted = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 0.75]])
+    assert factors.sine(tilted, torch.eye(3).double()[:, :2]) == pytest.approx(0.6)

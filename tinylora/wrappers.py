@@ -2,12 +2,16 @@
 
 ΔW is never formed under fp32 numerics: y = base(x) + ((x Vhᵀ) Rᵀ) (U diag(S))ᵀ, or with PEFT's
 parts base(x) + ((x Aᵀ) Rᵀ) Bᵀ, work of rank r, differentiable in the trained vector.
+
+Where no gradient is asked for, R is kept from one forward to the next: for one token, making it
+takes as long as all the rest that a wrapper does.
 """
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
 from tinylora.artifact import Formula
 from tinylora.delta import bf16_factors, core_matrix, left_factor
@@ -56,6 +60,7 @@ class AdaptedLinear(nn.Module):
         self.base_layer = base_layer
         # a list, so that the shared holder is not registered once in every wrapper
         self._shared = [global_params]
+        self._kept: tuple[Tensor, Tensor] | None = None  # values of the vector, and their R
 
     @property
     def weight(self) -> Tensor:
@@ -79,6 +84,23 @@ class AdaptedLinear(nn.Module):
 
     def delta(self) -> Tensor:
         """ΔW, fp32 ``[out, in]``, differentiable in the trained vector."""
+        raise NotImplementedError
+
+    def core(self) -> Tensor:
+        """R, fp32 ``[r, r]``, differentiable in the trained vector where gradients are enabled."""
+        vector = self._shared[0].global_v
+        # To compare values a GPU would be waited for, and a compiled forward cannot branch on them.
+        on_cpu = vector.device.type == "cpu" and not torch.compiler.is_compiling()
+        if torch.is_grad_enabled() or not on_cpu:
+            return self._core_of(vector)
+        # By value, as a change through `.data` leaves the vector's version as it was.
+        if self._kept is None or not _same(self._kept[0], vector):
+            with torch.inference_mode(False), torch.no_grad():
+                self._kept = (vector.clone(), self._core_of(vector))
+        return self._kept[1]
+
+    def _core_of(self, vector: Tensor) -> Tensor:
+        """R for a value of :attr:`TinyLoRAGlobalParams.global_v`."""
         raise NotImplementedError
 
 
@@ -120,8 +142,8 @@ class TinyLoRALinear(AdaptedLinear):
 
     def delta(self) -> Tensor:
         """ΔW, fp32 ``[out, in]``, differentiable in the shared vector."""
-        R = core_matrix(self._vector(), self.P, self.formula)
-        product = left_factor(self.U, self.S, R, self.numerics, self.formula) @ self.Vh
+        left = left_factor(self.U, self.S, self.core(), self.numerics, self.formula)
+        product = left @ self.Vh
         return product.to(torch.bfloat16).float() if self.numerics == "trainer" else product
 
     def forward(self, x: Tensor) -> Tensor:
@@ -133,12 +155,11 @@ class TinyLoRALinear(AdaptedLinear):
         base: Tensor = self.base_layer(x)
         if self.numerics == "trainer":
             return base + (x.to(torch.bfloat16) @ self.delta().to(torch.bfloat16).T).to(base.dtype)
-        R = core_matrix(self._vector(), self.P, self.formula)
-        update = ((x.float() @ self.Vh.T) @ R.T) @ self.US.T
+        update = linear(linear(linear(x.float(), self.Vh), self.core()), self.US)
         return (base + update).to(base.dtype)
 
-    def _vector(self) -> Tensor:
-        return self._shared[0].global_v.to(self.Vh.device).float()
+    def _core_of(self, vector: Tensor) -> Tensor:
+        return core_matrix(vector.to(self.P.device).float(), self.P, self.formula)
 
 
 class PeftTinyLoRALinear(AdaptedLinear):
@@ -165,7 +186,7 @@ class PeftTinyLoRALinear(AdaptedLinear):
 
     def delta(self) -> Tensor:
         """ΔW, fp32 ``[out, in]``, differentiable in the trained vector."""
-        return self.B @ self._core() @ self.A
+        return self.B @ self.core() @ self.A
 
     def forward(self, x: Tensor) -> Tensor:
         """``base(x) + x ΔWᵀ``, in the dtype of ``base(x)``.
@@ -174,10 +195,14 @@ class PeftTinyLoRALinear(AdaptedLinear):
             x: ``[..., in]``.
         """
         base: Tensor = self.base_layer(x)
-        update = ((x.float() @ self.A.T) @ self._core().T) @ self.B.T
+        update = linear(linear(linear(x.float(), self.A), self.core()), self.B)
         return (base + update).to(base.dtype)
 
-    def _core(self) -> Tensor:
-        vectors = self._shared[0].global_v.to(self.A.device).float()
-        vector = vectors if vectors.dim() == 1 else vectors[self.group]
-        return core_matrix(vector, self.P, "full")
+    def _core_of(self, vector: Tensor) -> Tensor:
+        own = vector if vector.dim() == 1 else vector[self.group]
+        return core_matrix(own.to(self.P.device).float(), self.P, "full")
+
+
+def _same(kept: Tensor, vector: Tensor) -> bool:
+    # not every torch compares two dtypes
+    return kept.dtype == vector.dtype and torch.equal(kept, vector)

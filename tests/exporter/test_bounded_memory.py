@@ -62,6 +62,26 @@ def test_results_come_in_order_and_few_are_ahead(count):
         assert found == taken - 1 and len(begun) <= taken + count
 
 
+def test_small_items_go_ahead_of_a_large_one_within_the_room():
+    sizes = [10, 1, 1, 1, 1, 10, 10, 10, 1]
+    small_done = threading.Semaphore(0)
+    begun, taken = [], 0
+
+    def work(size):
+        begun.append(size)
+        if (
+            len(begun) == 1
+        ):  # the first waits for four behind it, which need no thread but the other
+            return all(small_done.acquire(timeout=10) for _ in range(4))
+        small_done.release()
+        return size
+
+    for found, size in zip(in_order(work, sizes, 2, size=lambda s: s), sizes, strict=True):
+        assert found == (True if taken == 0 else size)
+        assert sum(begun) - taken <= 30
+        taken += size
+
+
 def test_an_error_in_a_worker_ends_the_others():
     done = []
 

@@ -277,3 +277,50 @@ def test_factors_are_taken_from_the_store(tiny_base, artifact, tmp_path, monkeyp
     assert len(list(Path(store.directory).glob("*.safetensors"))) == 14
     monkeypatch.setattr("tinylora.factor_store.compute_factors", None)
     restore(four_bit(tiny_base), artifact, store=store)
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_every_change_of_the_vector_is_seen(tiny_base, artifact, mode):
+    """In place, through ``.data``, by another dtype or another parameter; and back again."""
+    model, other = plain(tiny_base), plain(tiny_base)
+    params = restore(model, artifact).global_params
+    first = params.global_v.detach().clone()
+
+    def fresh(vector):
+        """What a model gives that has never run with another vector."""
+        restoration = restore(other, artifact)
+        restoration.global_params.global_v = nn.Parameter(vector.clone())
+        with mode(), restoration:
+            return other(IDS).logits
+
+    def check():
+        with mode():
+            assert torch.equal(model(IDS).logits, fresh(params.global_v.detach()))
+
+    check()
+    with mode():
+        params.global_v.mul_(-3)
+    check()
+    params.global_v.data[5] = 0.5
+    check()
+    params.global_v = nn.Parameter(first.float() * 1.001)
+    check()
+    params.global_v.data = first
+    check()
+    copied = copy.deepcopy(model)
+    with mode():
+        assert torch.equal(copied(IDS).logits, model(IDS).logits)
+
+
+def test_gradients_are_whole_after_a_forward_without_them(tiny_base, artifact):
+    model = plain(tiny_base)
+    vector = restore(model, artifact).global_params.global_v
+    gradients = []
+    for _ in range(2):
+        model(IDS).logits.square().sum().backward()
+        gradients.append(vector.grad.clone())
+        vector.grad = None
+        with torch.inference_mode():
+            evaluated = model(IDS).logits
+    assert torch.equal(*gradients)
+    assert torch.equal(evaluated, model(IDS).logits.detach())
