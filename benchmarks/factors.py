@@ -56,9 +56,7 @@ def parallel_rows(task: str, shapes: list[Shape], rounds: int) -> list[Row]:
         with tempfile.TemporaryDirectory() as directory, single_threaded():
             store = FactorStore(directory)
             workers = workers_for(threads, largest)
-            made = in_order(
-                lambda W: factors_of(W, RANK, "exact", store), weights, workers, Tensor.numel
-            )
+            made = in_order(lambda W: factors_of(W, RANK, "exact", store), weights, workers)
             for _ in made:
                 pass
 

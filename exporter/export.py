@@ -4,6 +4,7 @@ import logging
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -331,23 +332,29 @@ def _write_file(job: _Job, file: OutputFile, path: Path, steps: Steps, workers: 
     method, moments = job.request.requantize, job.decision.moments
     with ShardWriter(path, file.specs) as writer:
         with job.watch.timed("write"):
-            for unit in file.units:
-                if isinstance(unit, TensorUnit):
-                    writer.write_rows(unit.name, tensor_chunks(unit, job.base), unit.shape)
-                elif isinstance(unit, VectorUnit):
-                    for name, tensor in vector_tensors(unit, job.deltas).items():
+            for carried in file.units:
+                if isinstance(carried, TensorUnit):
+                    chunks = tensor_chunks(carried, job.base)
+                    writer.write_rows(carried.name, chunks, carried.shape)
+                elif isinstance(carried, VectorUnit):
+                    for name, tensor in vector_tensors(carried, job.deltas).items():
                         writer.write(name, tensor)
         making = make_units(
-            _layers(file), job.base, job.deltas, method, workers, job.watch, moments
+            _layers(file),
+            job.base,
+            job.deltas,
+            writer.write,
+            method,
+            workers,
+            job.watch,
+            moments,
         )
-        for made in making:
-            with job.watch.timed("write"):
-                for name, tensor in made.tensors.items():
-                    writer.write(name, tensor)
-            if made.record is not None:
-                folds.append((made.unit, made.record))
-                steps.step("factors", made.unit.module)
-                steps.step("fold", made.unit.module)
+        with closing(making):  # whatever happens, no thread writes when the file is closed
+            for unit, record in making:
+                if record is not None:
+                    folds.append((unit, record))
+                    steps.step("factors", unit.module)
+                    steps.step("fold", unit.module)
         with job.watch.timed("write"):
             writer.finish()
     return folds

@@ -3,8 +3,7 @@
 A weight is read and quantized once; its factors and its fold are made from that.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -19,53 +18,44 @@ from exporter.workers import in_order
 from tinylora import ModuleDeltas
 
 
-@dataclass(frozen=True, eq=False)
-class MadeUnit:
-    """What is to be written for a unit.
-
-    Attributes:
-        unit: The unit.
-        tensors: Its tensors by name.
-        record: Of the fold, if there was one.
-    """
-
-    unit: ModuleUnit
-    tensors: Mapping[str, Tensor]
-    record: FoldRecord | None
-
-
 def make_units(
     units: Sequence[ModuleUnit],
     base: Checkpoint,
     deltas: ModuleDeltas,
+    write: Callable[[str, Tensor], None],
     method: RequantizeMethod,
     workers: int,
     watch: Stopwatch,
     moments: Callable[[str], Tensor] | None = None,
-) -> Iterator[MadeUnit]:
-    """Make units, some at a time, in their order.
+) -> Generator[tuple[ModuleUnit, FoldRecord | None], None, None]:
+    """Make and write units, some at a time.
 
     Args:
         units: What to make.
         base: Where from.
         deltas: The artifact's deltas.
+        write: Takes a finished tensor and its name, from any thread.
         method: Requantizer of 4-bit outputs.
         workers: How many at once.
         watch: Times the stages.
         moments: For ``calibrated``: mean(x xᵀ) of a module's inputs.
 
+    Returns:
+        Each unit, in their order, once it is written, with the record of its fold if there was one.
+
     Raises:
         FoldError: A value is not finite, before or after.
         FactorizationError: An SVD failed.
+        OutputWriteError: There is no room, or it cannot be written.
     """
 
     @torch.no_grad()
-    def make(unit: ModuleUnit) -> MadeUnit:
+    def make(unit: ModuleUnit) -> tuple[ModuleUnit, FoldRecord | None]:
         with watch.timed("read"):
             seen = seen_weight(unit, base)
         if isinstance(unit, LinearUnit) and not unit.fold:
             tensors, record = linear_tensors(unit, seen, base, None, method)
-            return MadeUnit(unit, tensors, record)
+            return written(unit, tensors, record)
         with watch.timed("factors"):
             rebuilt = deltas.module(unit.module, lambda: seen)
         with watch.timed("fold"):
@@ -76,6 +66,14 @@ def make_units(
                     tensors, record = lora_tensors(unit, rebuilt)
                 case TinyUnit():
                     tensors, record = tiny_tensors(unit, rebuilt)
-        return MadeUnit(unit, tensors, record)
+        return written(unit, tensors, record)
+
+    def written(
+        unit: ModuleUnit, tensors: Mapping[str, Tensor], record: FoldRecord | None
+    ) -> tuple[ModuleUnit, FoldRecord | None]:
+        with watch.timed("write"):
+            for name, tensor in tensors.items():
+                write(name, tensor)
+        return unit, record
 
     return in_order(make, units, workers)

@@ -60,6 +60,8 @@ def file_bytes(specs: Sequence[TensorSpec]) -> int:
 class ShardWriter:
     """Writes ``path`` under a temporary name; :meth:`finish` gives it its own.
 
+    Several threads may write, each other tensors.
+
     Use as a context manager: leaving it without :meth:`finish` removes the temporary file.
     """
 
@@ -126,7 +128,10 @@ class ShardWriter:
             )
 
     def finish(self) -> None:
-        """Write the header, flush to disk, and give the file its final name.
+        """Write the header and give the file its final name.
+
+        It is not flushed to the disk: that is due once for the whole directory, before it gets its
+        own final name, and what a crash of the machine leaves of a file is known by its digest.
 
         Raises:
             WriterError: A planned tensor was not written.
@@ -147,7 +152,6 @@ class ShardWriter:
         self._put(memoryview(len(header).to_bytes(8, "little") + header), 0)
         with writing(self._path):
             os.ftruncate(self._file, offset)
-            os.fsync(self._file)
             self._close()
             self._part.replace(self._path)
 

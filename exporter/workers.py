@@ -5,9 +5,8 @@ flips. So torch works on one thread for each module, and the threads that it may
 different modules; how many, their memory decides.
 """
 
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -37,36 +36,18 @@ def workers_for(threads: int, largest: int) -> int:
 
 
 def in_order(
-    work: Callable[[Item], Result],
-    items: Sequence[Item],
-    workers: int,
-    size: Callable[[Item], int] = lambda _: 1,
-) -> Iterator[Result]:
-    """``map(work, items)`` on several threads, with a bound on what is in work or waits.
+    work: Callable[[Item], Result], items: Sequence[Item], workers: int
+) -> Generator[Result, None, None]:
+    """``map(work, items)`` on several threads, which never wait for each other.
 
-    In work and waiting to be taken are never more than ``workers + 1`` items as large as the
-    largest. Counted in items alone, the small projections of the next layer would fill that room
-    behind a large one, and threads would stand idle for a sixth of the time.
-
-    Args:
-        work: Makes a result.
-        items: Of what.
-        workers: How many at once.
-        size: Elements of an item; by default all count the same.
+    Results may pile up, so they have to be small: a worker puts tensors where they belong itself.
     """
     if workers == 1:
         yield from map(work, items)
         return
-    room = (workers + 1) * max(map(size, items), default=0)
     pool = ThreadPoolExecutor(workers)
-    waiting: deque[tuple[Future[Result], int]] = deque()
     try:
-        for item in items:
-            while waiting and sum(each for _, each in waiting) + size(item) > room:
-                yield waiting.popleft()[0].result()
-            waiting.append((pool.submit(work, item), size(item)))
-        while waiting:
-            yield waiting.popleft()[0].result()
+        yield from pool.map(work, items)
     finally:
         pool.shutdown(cancel_futures=True)
 
