@@ -7,7 +7,7 @@ EXPORT := $(BIN)/tinylora-export merge --base demo/base --artifact demo/tiny_lor
   --factor-store $(DEMO)/factors --overwrite
 CALIBRATION := --prompts demo/prompts/calibration.jsonl
 
-.PHONY: setup demo test lint type bench gpu clean
+.PHONY: setup demo test lint type bench bench-3b gpu clean
 
 setup: $(VENV)/.ready
 
@@ -40,17 +40,30 @@ lint: setup
 type: setup
 	$(BIN)/mypy
 
-# Both sides of every comparison in one run; writes results/bench, fidelity and statistics.
+# Both sides of every comparison in one run; writes results/. An hour or two on a quiet machine.
 bench: setup
-	$(BIN)/python -m benchmarks.kernels
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.folds
+	$(BIN)/python -m benchmarks.factors
 	$(BIN)/python -m benchmarks.fidelity
 	$(BIN)/python -m benchmarks.requantizers
 	$(BIN)/python -m benchmarks.judge_throughput
 	$(BIN)/python -m benchmarks.coverage
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.generation
+	$(BIN)/python -m benchmarks.export_layers
+	test -d build/036/base || $(BIN)/python -m benchmarks.random_base --shape 0.36b --out build/036
+	$(BIN)/python -m benchmarks.beside_peft --model build/036
+	$(BIN)/python -m benchmarks.decode --model build/036
 
+# The same at the real size: 20 GB of disk, and an hour of SVDs the first time.
+bench-3b: setup
+	test -d build/3b/base || $(BIN)/python -m benchmarks.random_base --shape qwen2.5-coder-3b --out build/3b
+	$(BIN)/python -m benchmarks.export_memory --model build/3b
+	$(BIN)/python -m benchmarks.export_stages --model build/3b
+
+# Checks and timings on a CUDA device; without one the checks are skipped and nothing is timed.
 gpu: setup
 	$(BIN)/python -m pytest -m gpu tests/gpu
+	if $(BIN)/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then $(BIN)/python -m benchmarks.gpu; fi
 
 clean:
 	rm -rf build $(VENV)

@@ -6,7 +6,6 @@ weight ``X.weight`` is a packed ``uint8`` tensor with its scales and code book b
 (``X.weight.absmax``, ``X.weight.quant_map``, ``X.weight.quant_state.bitsandbytes__nf4``, ...).
 """
 
-import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from exporter.data_file import DataFile, open_data_file
+from exporter.data_file import DataFile, Scratch, open_data_file
 from exporter.errors import CheckpointError, CheckpointMissingError
 from exporter.io_errors import reading
 from tinylora import QuantizedWeight
@@ -85,14 +84,18 @@ class Checkpoint:
     parts: Mapping[str, tuple[str, ...]]
     is_4bit: bool
 
-    def read(self, name: str) -> Tensor:
-        """One tensor, on the CPU, in memory of its own.
+    def read(self, name: str, scratch: Scratch | None = None) -> Tensor:
+        """One tensor, on the CPU.
+
+        Args:
+            name: Which.
+            scratch: Memory to read into; by default the tensor gets its own.
 
         Raises:
             CheckpointError: There is no such tensor, or its file cannot be read.
         """
         header = self._header(name)
-        return self.file_of(name).read(name, header.torch_dtype, header.shape)
+        return self.file_of(name).read(name, header.torch_dtype, header.shape, scratch)
 
     def chunks(self, name: str, elements: int) -> Iterator[Tensor]:
         """One tensor, flat, in pieces of at most ``elements``; see :meth:`read`."""
@@ -106,9 +109,10 @@ class Checkpoint:
         """
         return self.files[self._header(name).file]
 
-    def read_4bit(self, module: str) -> QuantizedWeight:
-        """The 4-bit weight of a linear layer, as stored."""
-        tensors = {name: self.read(name) for name in self.names_4bit(module)}
+    def read_4bit(self, module: str, scratch: Scratch | None = None) -> QuantizedWeight:
+        """The 4-bit weight of a linear layer, as stored; ``scratch`` holds its codes."""
+        codes, *others = self.names_4bit(module)
+        tensors = {codes: self.read(codes, scratch)} | {name: self.read(name) for name in others}
         return QuantizedWeight.from_tensors(f"{module}.weight", tensors)
 
     def names_4bit(self, module: str) -> tuple[str, ...]:
@@ -222,16 +226,6 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: holds a {type(content).__name__}, expected an object")
     return content
-
-
-def file_sha256(path: Path) -> str:
-    """Hex SHA-256 of a file's content.
-
-    Raises:
-        CheckpointUnreadableError: It cannot be read.
-    """
-    with reading(path), path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager

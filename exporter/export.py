@@ -13,9 +13,10 @@ import torch
 
 from exporter.adapter_units import VectorUnit
 from exporter.architecture import Architecture, read_architecture
-from exporter.checkpoint import Checkpoint, file_sha256, open_checkpoint, read_headers
+from exporter.checkpoint import Checkpoint, open_checkpoint, read_headers
 from exporter.choice import Choice, Decision, decide, leaves_open
 from exporter.config_files import ADAPTER_CONFIG_FILE
+from exporter.data_file import file_sha256
 from exporter.documents import DocumentInputs, base_files, write_documents
 from exporter.errors import (
     CaptureError,

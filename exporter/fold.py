@@ -12,6 +12,7 @@ from torch import Tensor
 
 from exporter.adapter_units import TinyUnit, VectorUnit, tiny_names, vector_name
 from exporter.checkpoint import Checkpoint
+from exporter.data_file import Scratch
 from exporter.errors import FoldError
 from exporter.fidelity import Spectrum, spectrum_of, sums_over
 from exporter.finite import all_finite
@@ -67,19 +68,26 @@ def tensor_chunks(unit: TensorUnit, base: Checkpoint) -> Iterator[Tensor]:
         yield chunk
 
 
-def seen_weight(unit: ModuleUnit, base: Checkpoint) -> QuantizedWeight | Tensor:
+def seen_weight(
+    unit: ModuleUnit, base: Checkpoint, scratch: Scratch | None = None
+) -> QuantizedWeight | Tensor:
     """The layer's weight as the adapter saw it in training: 4-bit, or a 16-bit ``[out, in]``.
+
+    Args:
+        unit: The layer.
+        base: Where from.
+        scratch: Memory that the weight may lie in; by default it gets its own.
 
     Raises:
         FoldError: It is not finite.
     """
     if unit.source == "4bit":
-        weight = base.read_4bit(unit.module)
+        weight = base.read_4bit(unit.module, scratch)
         for name, tensor in weight.to_tensors(f"{unit.module}.weight").items():
             check_finite(tensor, name, base)
         check_finite(weight.block_absmax(), f"{unit.module}.weight.absmax", base)
         return weight
-    dense = base.read(f"{unit.module}.weight")
+    dense = base.read(f"{unit.module}.weight", scratch)
     check_finite(dense, f"{unit.module}.weight", base)
     if unit.source == "quantize":
         return QuantizedWeight.quantize(_cast(dense, TRAINER_DTYPE, unit.module))

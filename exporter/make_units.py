@@ -10,6 +10,7 @@ from torch import Tensor
 
 from exporter.adapter_units import TinyUnit
 from exporter.checkpoint import Checkpoint
+from exporter.data_file import Scratch
 from exporter.fold import FoldRecord, linear_tensors, lora_tensors, seen_weight, tiny_tensors
 from exporter.plan import LinearUnit, LoraUnit, ModuleUnit
 from exporter.progress import Stopwatch
@@ -48,11 +49,12 @@ def make_units(
         FactorizationError: An SVD failed.
         OutputWriteError: There is no room, or it cannot be written.
     """
+    scratch = Scratch()  # a unit is written before its thread reads the next
 
     @torch.no_grad()
     def make(unit: ModuleUnit) -> tuple[ModuleUnit, FoldRecord | None]:
         with watch.timed("read"):
-            seen = seen_weight(unit, base)
+            seen = seen_weight(unit, base, scratch)
         if isinstance(unit, LinearUnit) and not unit.fold:
             tensors, record = linear_tensors(unit, seen, base, None, method)
             return written(unit, tensors, record)

@@ -11,7 +11,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from exporter.checkpoint import Checkpoint, TensorHeader, file_sha256
+from exporter.checkpoint import Checkpoint, TensorHeader
+from exporter.data_file import file_sha256
 from exporter.plan import ExportPlan
 from exporter.request import ExportRequest
 from tinylora import ResolvedOptions

@@ -114,7 +114,7 @@ class ShardWriter:
         """Write one tensor of ``shape`` from pieces of its leading dimension, in order."""
         spec = self._take(name, shape)
         if spec.shape is None:
-            self._states[name] = torch.cat([chunk.flatten() for chunk in chunks]).clone()
+            self._states[name] = torch.cat([chunk.flatten().clone() for chunk in chunks])
             return
         begin = self._data_start + self._offsets[name]
         offset = begin

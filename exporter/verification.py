@@ -7,8 +7,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from exporter.checkpoint import file_sha256, open_checkpoint, read_headers, read_json
+from exporter.checkpoint import open_checkpoint, read_headers, read_json
 from exporter.config_files import ADAPTER_CONFIG_FILE
+from exporter.data_file import file_sha256
 from exporter.errors import CheckpointError, VerificationError
 from exporter.formats import Format, format_named
 from exporter.load_check import LogitComparison, check_load, compare_logits

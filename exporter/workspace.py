@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from exporter.checkpoint import file_sha256
+from exporter.data_file import file_sha256
 from exporter.errors import (
     DiskFullError,
     OutputBusyError,

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from benchmarks import decode, factors
+from benchmarks import decode, export_stages, factors
 from benchmarks.random_base import config_of, write_artifact, write_base
 from benchmarks.watch import baseline, watch
 from benchmarks.weights import trained_like
@@ -93,3 +93,20 @@ def test_factors_are_compared_with_float64():
 def test_the_angle_between_subspaces():
     tilted = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 0.75]])
     assert factors.sine(tilted, torch.eye(3).double()[:, :2]) == pytest.approx(0.6)
+
+
+def test_an_export_is_timed_by_stage_beside_a_copy(tmp_path):
+    architecture = write_base("tiny", tmp_path / "base", 1 << 30, layers=1)
+    assert len(architecture.targets) == 7
+    write_artifact(tmp_path / "tiny_lora_v.pt", 7, "random/tiny")
+    base, copied = tmp_path / "base", tmp_path / "out-copy"
+    seconds = export_stages.run_copy(base, copied, tmp_path / "nothing")
+    assert seconds > 0
+    assert (copied / "model.safetensors").read_bytes() == (base / "model.safetensors").read_bytes()
+    run = export_stages.run_export(tmp_path, base, copied, threads=1)
+    assert not copied.exists() and (tmp_path / "out-stages" / "model.safetensors").is_file()
+    assert set(run.stages) == set(export_stages.STAGES)
+    assert all(0 < each < run.export for each in run.stages.values())
+    text = "\n".join(export_stages.section("title", base, [2.0, 1.0, 3.0], [run]))
+    assert "| 2.00 | 2.00 1.00 3.00 | 1.00 × |" in text
+    assert f"| {run.export:.2f} | {run.export:.2f} | {run.export / 2:.2f} × |" in text
