@@ -2,13 +2,15 @@
 
 import hashlib
 import os
+import threading
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from exporter.checkpoint import checked_data_file
-from exporter.data_file import PIECE_BYTES
+from exporter.data_file import PIECE_BYTES, Scratch
 from exporter.errors import CheckpointUnreadableError
 
 LONG = 2 * PIECE_BYTES + 37
@@ -78,3 +80,23 @@ def test_a_file_cut_short_meanwhile_is_an_error(two_files):
     for ask in (lambda: one.holds_same("long", other), lambda: other.holds_same("long", one)):
         with pytest.raises(CheckpointUnreadableError, match=r"other\.safetensors"):
             ask()
+
+
+def test_scratch_is_used_again_by_its_own_thread_alone():
+    scratch, others = Scratch(), []
+    mine = scratch.room(100)
+    thread = threading.Thread(target=lambda: others.append(scratch.room(100)))
+    thread.start()
+    thread.join()
+    assert np.shares_memory(mine, scratch.room(60)) and not np.shares_memory(mine, others[0])
+    assert scratch.room(60).size == 60 and scratch.room(1000).size == 1000
+
+
+def test_a_tensor_has_its_own_memory_unless_it_is_given_some(two_files):
+    file = checked_data_file(two_files[0])
+    size, scratch = (LONG,), Scratch()
+    kept, again = (file.read("long", torch.uint8, size) for _ in "ab")
+    shared = file.read("long", torch.uint8, size, scratch)
+    assert kept.data_ptr() != again.data_ptr() and torch.equal(kept, shared)
+    short = file.read("short", torch.uint8, (5,), scratch)
+    assert short.data_ptr() == shared.data_ptr() and short.tolist() == [0, 1, 2, 3, 4]
