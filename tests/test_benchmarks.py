@@ -110,3 +110,4 @@ def test_an_export_is_timed_by_stage_beside_a_copy(tmp_path):
     text = "\n".join(export_stages.section("title", base, [2.0, 1.0, 3.0], [run]))
     assert "| 2.00 | 2.00 1.00 3.00 | 1.00 × |" in text
     assert f"| {run.export:.2f} | {run.export:.2f} | {run.export / 2:.2f} × |" in text
+    assert f"{run.export / 2:.1f} × the copy (wanted ≤ 2: " in text
