@@ -65,7 +65,7 @@ class DataFile:
         name: str,
         dtype: torch.dtype,
         shape: tuple[int, ...],
-        scratch: "Scratch | None" = None,
+        scratch: Scratch | None = None,
     ) -> Tensor:
         """One whole tensor, on the CPU.
 
@@ -116,7 +116,7 @@ class DataFile:
         with self._opened():
             return digest
 
-    def _bytes(self, begin: int, end: int, scratch: "Scratch") -> Tensor:
+    def _bytes(self, begin: int, end: int, scratch: Scratch) -> Tensor:
         buffer = scratch.room(end - begin)
         room = memoryview(buffer)  # type: ignore[arg-type]  # an ndarray is a buffer
         with self._opened() as file:

@@ -79,14 +79,16 @@ def measure_module(
 def _measure_4bit(
     unit: LinearUnit, record: FoldRecord, base: Checkpoint, file: WrittenFile
 ) -> tuple[ErrorSums, int, int]:
-    unchanged = sums_without_change(record.delta, bound=record.grid_miss is None), 0, 0
     names = base.names_4bit(unit.module)
-    if unit.source == "4bit" and all(base.file_of(n).holds_same(n, file.data) for n in names):
-        return unchanged
-    stored = {spec.name: file.read(spec.name) for spec in unit.outputs}
-    weight = QuantizedWeight.from_tensors(f"{unit.module}.weight", stored)
-    if weight.digest() == record.base_digest:
-        return unchanged
+    same = unit.source == "4bit" and all(
+        base.file_of(name).holds_same(name, file.data) for name in names
+    )
+    if not same:
+        stored = {spec.name: file.read(spec.name) for spec in unit.outputs}
+        weight = QuantizedWeight.from_tensors(f"{unit.module}.weight", stored)
+        same = record.base_digest is not None and weight.digest() == record.base_digest
+    if same:
+        return sums_without_change(record.delta, bound=record.grid_miss is None), 0, 0
     seen = seen_weight(unit, base)
     assert isinstance(seen, QuantizedWeight), "4-bit outputs come from 4-bit weights"
     codes_moved = int((weight.codes() != seen.codes()).sum())
