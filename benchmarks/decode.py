@@ -25,7 +25,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from benchmarks.measure import alternate, machine
+from benchmarks.measure import alternate, at_least, machine
 from benchmarks.random_base import write_artifact, write_base
 from evaluator.generation.models import TRAINER_NF4, compute_in
 from tinylora import (
@@ -183,14 +183,11 @@ def verdicts(found: list[Speed]) -> Iterator[str]:
         of_base, gain = ours.rate / base, ours.rate / rate(found, ours, bf16)
         yield (
             f"- {ours.base}, batch {ours.batch}: {of_base:.2f} of the base's tokens/s "
-            f"({word(of_base, OF_BASE)}), {gain:.1f} × upstream's ({word(gain, OF_UPSTREAM)}); of "
-            f"a dense ΔW in float32, {ours.rate / dense:.1f} ×, where the base alone, and so any "
-            f"forward, has at most {base / dense:.1f} ×."
+            f"({at_least(of_base, OF_BASE)}), {gain:.1f} × upstream's "
+            f"({at_least(gain, OF_UPSTREAM)}); of a dense ΔW in float32, "
+            f"{ours.rate / dense:.1f} ×, where the base alone, and so any forward, has at most "
+            f"{base / dense:.1f} ×."
         )
-
-
-def word(ratio: float, wanted: float) -> str:
-    return f"wanted ≥ {wanted:g}: {'holds' if ratio >= wanted else 'MISSED'}"
 
 
 def tiny_model(directory: Path) -> None:

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.measure import Row, alternate, machine
+from benchmarks.measure import Row, alternate, at_least, machine, word
 from benchmarks.weights import trained_like
 from exporter.workers import in_order, single_threaded, workers_for
 from tinylora import Factors, FactorStore, exact_factors, fast_factors
@@ -175,7 +175,10 @@ def report(parallel: list[Row], alone: list[Alone], largest: int, command: str) 
     ours = next(row for row in parallel if row.way == OURS)
     upstream = next(row for row in parallel if row.way == UPSTREAM)
     share, gain = limit.median / ours.median, upstream.median / ours.median
-    lines += ["", f"{share:.2f} of the limit's rate ({word(share, OF_BARE)}); {gain:.2f} × the "]
+    lines += [
+        "",
+        f"{share:.2f} of the limit's rate ({at_least(share, OF_BARE)}); {gain:.2f} × the ",
+    ]
     lines[-1] += "rate of one module after another."
     lines += [
         "",
@@ -201,16 +204,12 @@ def verdicts(alone: list[Alone]) -> list[str]:
     for exact, fast in zip(alone[::2], alone[1::2], strict=True):
         gain = exact.row.median / fast.row.median
         found.append(
-            f"- {fast.spectrum}: {gain:.1f} × faster ({word(gain, OF_EXACT)}), singular values to "
-            f"{fast.values:.0e} ({'holds' if fast.values <= VALUES else 'MISSED'}: ≤ {VALUES:g}), "
+            f"- {fast.spectrum}: {gain:.1f} × faster ({at_least(gain, OF_EXACT)}), singular "
+            f"values to {fast.values:.0e} ({word(fast.values <= VALUES)}: ≤ {VALUES:g}), "
             f"subspace to {fast.angle:.0e} "
-            f"({'holds' if fast.angle <= ANGLE else 'MISSED'}: ≤ {ANGLE:g} where gaps allow)."
+            f"({word(fast.angle <= ANGLE)}: ≤ {ANGLE:g} where gaps allow)."
         )
     return found
-
-
-def word(ratio: float, wanted: float) -> str:
-    return f"wanted ≥ {wanted:g}: {'holds' if ratio >= wanted else 'MISSED'}"
 
 
 def main() -> None:

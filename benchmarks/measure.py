@@ -37,6 +37,16 @@ def alternate(
     return [Row(task, name, statistics.median(s), min(s)) for name, s in seconds.items()]
 
 
+def word(holds: bool) -> str:
+    """Whether what was wanted holds, as tables say it."""
+    return "holds" if holds else "MISSED"
+
+
+def at_least(ratio: float, wanted: float) -> str:
+    """What was wanted of a ratio, and whether it holds."""
+    return f"wanted ≥ {wanted:g}: {word(ratio >= wanted)}"
+
+
 def processor() -> str:
     """Name of the processor."""
     for line in Path("/proc/cpuinfo").read_text().splitlines():

@@ -6,6 +6,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from tests.gpu.on_device import weight_on_device
 from tinylora import (
     AdapterDeltas,
     Artifact,
@@ -61,9 +62,7 @@ def test_restored_logits(tiny_base, artifact):
 
 def test_dequantized_values():
     quantized = QuantizedWeight.quantize(weight())
-    tensors = {k: v.cuda() for k, v in quantized.to_tensors("w").items()}
-    on_device = QuantizedWeight.from_tensors("w", tensors)
-    assert torch.equal(on_device.dequantize().cpu(), quantized.dequantize())
+    assert torch.equal(weight_on_device(quantized).dequantize().cpu(), quantized.dequantize())
 
 
 def test_deltas_from_factors_of_the_device():
