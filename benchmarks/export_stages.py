@@ -54,6 +54,7 @@ class Run:
 def child(model: Path, base: Path, out: Path) -> None:
     """Import, say so, wait for a line, export and say what it took."""
     from exporter import ExportRequest, export
+    from tinylora import DeltaOptions
 
     print("ready", flush=True)
     sys.stdin.readline()
@@ -62,6 +63,7 @@ def child(model: Path, base: Path, out: Path) -> None:
         artifact=model / "tiny_lora_v.pt",
         out=out,
         format="nf4",
+        options=DeltaOptions(svd="fast"),  # they are stored, so which they are costs nothing
         factor_store=model / "factors",
     )
     start = time.perf_counter()

@@ -156,7 +156,7 @@ class TinyLoRALinear(AdaptedLinear):
         if self.numerics == "trainer":
             return base + (x.to(torch.bfloat16) @ self.delta().to(torch.bfloat16).T).to(base.dtype)
         update = linear(linear(linear(x.float(), self.Vh), self.core()), self.US)
-        return (base + update).to(base.dtype)
+        return _sum(base, update)
 
     def _core_of(self, vector: Tensor) -> Tensor:
         return core_matrix(vector.to(self.P.device).float(), self.P, self.formula)
@@ -196,11 +196,21 @@ class PeftTinyLoRALinear(AdaptedLinear):
         """
         base: Tensor = self.base_layer(x)
         update = linear(linear(linear(x.float(), self.A), self.core()), self.B)
-        return (base + update).to(base.dtype)
+        return _sum(base, update)
 
     def _core_of(self, vector: Tensor) -> Tensor:
         own = vector if vector.dim() == 1 else vector[self.group]
         return core_matrix(own.to(self.P.device).float(), self.P, "full")
+
+
+def _sum(base: Tensor, update: Tensor) -> Tensor:
+    """``base + update`` in the dtype of ``base``; the fp32 ``update`` is used up.
+
+    For a batch of some sequences, memory for one more ``[..., out]`` costs more than the addition.
+    """
+    if base.dtype == torch.float64:
+        return base + update
+    return update.add_(base).to(base.dtype)
 
 
 def _same(kept: Tensor, vector: Tensor) -> bool:

@@ -121,8 +121,9 @@ def test_removing_gives_back_the_very_same_modules(tiny_base, artifact):
         assert all(torch.equal(after[k], v) for k, v in state.items())
 
 
-def test_a_zero_vector_leaves_the_logits_exactly_alone(tiny_base, artifact):
-    model = plain(tiny_base)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+def test_a_zero_vector_leaves_the_logits_exactly_alone(tiny_base, artifact, dtype):
+    model = plain(tiny_base, dtype)
     with torch.no_grad():
         base = model(IDS).logits
         restoration = restore(model, artifact)
