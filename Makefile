@@ -49,6 +49,7 @@ bench: setup
 	$(BIN)/python -m benchmarks.judge_throughput
 	$(BIN)/python -m benchmarks.coverage
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.generation
+	$(BIN)/python -m benchmarks.generation_processes
 	$(BIN)/python -m benchmarks.export_layers
 	test -d build/036/base || $(BIN)/python -m benchmarks.random_base --shape 0.36b --out build/036
 	$(BIN)/python -m benchmarks.beside_peft --model build/036

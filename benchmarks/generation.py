@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from transformers import GenerationConfig
+from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from benchmarks.measure import machine
 from evaluator.config import ArmConfig, DecodingConfig
@@ -28,6 +28,7 @@ from evaluator.suites.suite import load_suite
 BASE, SUITE = Path("demo/base"), Path("demo/suite/heldout")
 MAX_NEW_TOKENS = 192
 WANTED = 6.0
+ARM = ArmConfig(name="base", kind="base", model=str(BASE), load="nf4")
 Texts = dict[str, str]
 
 
@@ -38,6 +39,13 @@ class Timed:
     way: str
     texts: Texts
     seconds: float
+
+
+def chosen_prompts(count: int, tokenizer: PreTrainedTokenizerBase) -> tuple[Prompt, ...]:
+    """As many prompts, spread over the suite."""
+    problems = load_suite(SUITE).problems
+    chosen = problems[:: max(1, len(problems) // count)][:count]
+    return build_prompts(chosen, tokenizer, ARM.name)
 
 
 def ours(generator: Generator, prompts: tuple[Prompt, ...]) -> Texts:
@@ -103,22 +111,19 @@ def timed(
 
 def measure(prompt_count: int) -> tuple[list[Timed], str]:
     """All ways in one process on one model, and a word on continuous batching if it failed."""
-    arm = ArmConfig(name="base", kind="base", model=str(BASE), load="nf4")
     tokenizer = load_tokenizer(BASE)
-    problems = load_suite(SUITE).problems
-    chosen = problems[:: max(1, len(problems) // prompt_count)][:prompt_count]
-    prompts = build_prompts(chosen, tokenizer, "base")
+    prompts = chosen_prompts(prompt_count, tokenizer)
     with (
         tempfile.TemporaryDirectory() as factors,
         loaded_model(
-            arm, find_checkpoint(arm), "float32", torch.device("cpu"), Path(factors)
+            ARM, find_checkpoint(ARM), "float32", torch.device("cpu"), Path(factors)
         ) as model,
     ):
-        ends, pad = end_and_pad(model, tokenizer, "base")
+        ends, pad = end_and_pad(model, tokenizer, ARM.name)
 
         def generator(batch_size: int) -> Generator:
             decoding = DecodingConfig(max_new_tokens=MAX_NEW_TOKENS, batch_size=batch_size)
-            return Generator("base", model, tokenizer, decoding, 0, ends, pad)
+            return Generator(ARM.name, model, tokenizer, decoding, 0, ends, pad)
 
         results = [
             timed("one prompt at a time, as upstream", one_by_one, generator(1), prompts),
@@ -161,7 +166,8 @@ def report(results: list[Timed], word: str, command: str) -> str:
 
 
 def differing(texts: Texts, reference: Texts) -> int:
-    return sum(texts[problem] != text for problem, text in reference.items())
+    """Texts of the reference that are missing or otherwise."""
+    return sum(texts.get(problem) != text for problem, text in reference.items())
 
 
 def main() -> None:

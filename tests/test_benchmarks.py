@@ -8,7 +8,8 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from benchmarks import decode, export_stages, factors
+from benchmarks import decode, export_stages, factors, generation_processes
+from benchmarks.generation_processes import Job, Run, Way
 from benchmarks.random_base import config_of, write_artifact, write_base
 from benchmarks.watch import baseline, watch
 from benchmarks.weights import trained_like
@@ -111,3 +112,32 @@ def test_an_export_is_timed_by_stage_beside_a_copy(tmp_path):
     assert "| 2.00 | 2.00 1.00 3.00 | 1.00 × |" in text
     assert f"| {run.export:.2f} | {run.export:.2f} | {run.export / 2:.2f} × |" in text
     assert f"{run.export / 2:.1f} × the copy (wanted ≤ 2: " in text
+
+
+@pytest.mark.slow
+def test_processes_share_the_completions_of_one(tmp_path):
+    job = Job(prompts=4, batch_size=2, max_new_tokens=6)
+    generation_processes.write_share(job, tmp_path)
+    one = generation_processes.read_run(tmp_path, Way(1, 1), whole=60.0)
+    two = generation_processes.run(Way(2, 1), job)
+    assert len(one.texts) == 4 and all(one.texts.values())
+    assert two.texts == one.texts
+    assert len(two.shares) == 2 and all(0 < seconds < two.whole for seconds in two.shares)
+    records = tmp_path / "generations.jsonl"
+    (tmp_path / "generations.rank-0001.jsonl").write_bytes(records.read_bytes())
+    with pytest.raises(RuntimeError, match="2 processes, 1 thread each: two of them wrote"):
+        generation_processes.read_run(tmp_path, Way(2, 1), whole=60.0)
+
+
+def test_several_processes_are_told_beside_perfect_scaling():
+    one = [Run((seconds,), seconds + 4, {"a": "x", "b": "y"}) for seconds in (9.0, 10.0, 30.0)]
+    two = [Run((5.0, 3.0), 12.0, {"a": "x", "b": "y"}), Run((4.0, 6.0), 14.0, {"a": "x"})]
+    table = generation_processes.report({Way(1, 1): one, Way(2, 1): two}, Job(2, 1, 6), "command")
+    first, second = table.splitlines()[-2:]
+    assert first == (
+        "| 1 process, 1 thread | 10.00 | 1.00 of 1 | 10.00 | 4.00 | 14.00 | 1.00 of 1 | 0 of 2 |"
+    )
+    assert second == (
+        "| 2 processes, 1 thread each | 5.50 | 1.82 of 2 | 4.50 4.50 | 7.50 | 13.00 | 1.08 of 2 "
+        "| 1 of 2 |"
+    )
