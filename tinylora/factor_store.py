@@ -19,7 +19,7 @@ from tinylora.errors import FactorStoreError
 from tinylora.factors import Factors, Method, compute_factors, weight_digest, weight_matrix
 from tinylora.quantized_weight import QuantizedWeight
 
-FORMAT = "tinylora-factors/1"
+FORMAT = "tinylora-factors/2"
 
 _log = logging.getLogger(__name__)
 

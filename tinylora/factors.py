@@ -11,12 +11,12 @@ that, or the matrix small, the eigenvectors of the float64 Gram matrix. It runs 
 device.
 """
 
-import hashlib
 import re
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from blake3 import blake3
 from torch import Tensor
 
 from tinylora.errors import FactorizationError
@@ -88,11 +88,11 @@ def weight_matrix(weight: QuantizedWeight | Tensor) -> Tensor:
 
 
 def weight_digest(weight: QuantizedWeight | Tensor) -> str:
-    """SHA-256 (hex) of what decides the values of a weight."""
+    """BLAKE3 (hex) of what decides the values of a weight."""
     if isinstance(weight, QuantizedWeight):
         return weight.digest()
     dense = weight.detach().cpu().contiguous()
-    digest = hashlib.sha256(f"dense\0{dense.dtype}{list(dense.shape)}".encode())
+    digest = blake3(f"dense\0{dense.dtype}{list(dense.shape)}".encode())
     digest.update(dense.view(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 

@@ -18,7 +18,6 @@ in float32; then rounded to ``dtype``, the dtype that the weight had before it w
 Dettmers et al., "QLoRA", 2023, arXiv:2305.14314.)
 """
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -26,6 +25,7 @@ from functools import cached_property
 from typing import Any
 
 import torch
+from blake3 import blake3
 from torch import Tensor, nn
 
 from tinylora.blockwise import (
@@ -262,16 +262,16 @@ class QuantizedWeight:
         return dequantize_blocks(self.data, absmax, self.code, self.blocksize, out).view(self.shape)
 
     def digest(self) -> str:
-        """SHA-256 (hex) of everything that decides the dequantized values; found once."""
+        """BLAKE3 (hex) of everything that decides the dequantized values; found once."""
         return self._digest
 
     @cached_property
     def _digest(self) -> str:
-        digest = hashlib.sha256(b"bitsandbytes-4bit\0")
+        digest = blake3(b"bitsandbytes-4bit\0")
         for name, tensor in sorted(self.to_tensors("").items()):
             if not name.startswith(STATE_PREFIX):
                 digest.update(name.encode())
-                digest.update(tensor.contiguous().view(-1).cpu().numpy().data)
+                digest.update(tensor.contiguous().view(-1).view(torch.uint8).cpu().numpy().data)
         meaning: list[object] = [self.quant_type, self.blocksize, str(self.dtype), list(self.shape)]
         meaning += [self.nested.offset, self.nested.blocksize] if self.nested else []
         digest.update(json.dumps(meaning).encode())
