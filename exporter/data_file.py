@@ -9,10 +9,11 @@ import hashlib
 import json
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +25,13 @@ from exporter.io_errors import reading
 
 # Of what is read to be hashed or compared: large, as after each piece a thread waits its turn.
 PIECE_BYTES = 1 << 22
+
+
+class Hash(Protocol):
+    """A digest in the making, as ``hashlib`` and ``blake3`` have it."""
+
+    def update(self, data: memoryview, /) -> object:
+        """More content."""
 
 
 class Scratch(threading.local):
@@ -110,9 +118,13 @@ class DataFile:
                     return False
         return True
 
-    def sha256(self) -> str:
-        """Hex SHA-256 of the whole file; errors as for :meth:`read`."""
-        digest = file_sha256(self.path)
+    def sha256(self, find: Callable[[Path], str] | None = None) -> str:
+        """Hex SHA-256 of the whole file; errors as for :meth:`read`.
+
+        Args:
+            find: Gives it; by default :func:`file_sha256`.
+        """
+        digest = (find or file_sha256)(self.path)
         with self._opened():
             return digest
 
@@ -158,12 +170,23 @@ def file_sha256(path: Path) -> str:
     Raises:
         CheckpointUnreadableError: It cannot be read.
     """
-    digest, buffer = hashlib.sha256(), bytearray(PIECE_BYTES)
+    digest = hashlib.sha256()
+    feed(path, digest)
+    return digest.hexdigest()
+
+
+def feed(path: Path, *digests: Hash) -> None:
+    """Read a file once and give its content to each of some digests.
+
+    Raises:
+        CheckpointUnreadableError: It cannot be read.
+    """
+    buffer = bytearray(PIECE_BYTES)
     room = memoryview(buffer)
     with reading(path), path.open("rb", buffering=0) as file:
         while count := file.readinto(buffer):
-            digest.update(room[:count])
-    return digest.hexdigest()
+            for digest in digests:
+                digest.update(room[:count])
 
 
 def open_data_file(path: Path) -> DataFile:

@@ -16,7 +16,6 @@ from exporter.architecture import Architecture, read_architecture
 from exporter.checkpoint import Checkpoint, open_checkpoint, read_headers
 from exporter.choice import Choice, Decision, decide, leaves_open
 from exporter.config_files import ADAPTER_CONFIG_FILE
-from exporter.data_file import file_sha256
 from exporter.documents import DocumentInputs, base_files, write_documents
 from exporter.errors import (
     CaptureError,
@@ -28,6 +27,7 @@ from exporter.errors import (
 from exporter.fidelity import FidelityReport, ModuleFidelity, Verdict
 from exporter.fold import FoldRecord, tensor_chunks, vector_tensors
 from exporter.io_errors import reading
+from exporter.known_content import sha256_of
 from exporter.make_units import make_units
 from exporter.manifest import Provenance, base_digests, collect_provenance, digest_files
 from exporter.measure import measure_module, open_written
@@ -168,9 +168,9 @@ def _prepare(
     texts = request.goal.check_prompts  # used last; what is wrong with them is said first
     check_prompts = None if texts is None else read_prompts(texts, base.path)
     watch = Stopwatch()
-    # needs no interpreter, so all else goes on
-    digests = hashing.submit(watch.call, "hash", base_digests, base)
     store = _store(request, scratch)
+    # needs no interpreter, so all else goes on
+    digests = hashing.submit(watch.call, "hash", base_digests, base, store)
     architecture = read_architecture(
         base.path,
         base.config,
@@ -309,14 +309,17 @@ def _make_file(
     largest = max((unit.shape[0] * unit.shape[1] for unit in layers), default=0)
     workers = workers_for(threads, largest)
     folds = _write_file(job, file, path, steps, workers)
+    workspace.flush(file.name)
     written = open_written(path)
 
     def measure(fold: _Fold) -> ModuleFidelity:
         return job.watch.call("measure", measure_module, *fold, job.base, written)
 
+    # only of 4-bit weights is it likely that they were left equal, and so have been hashed before
+    known = job.store if job.request.layout.weights == "4bit" else None
     measured: list[ModuleFidelity] = []
     with ThreadPoolExecutor(2) as pool:  # neither needs the interpreter much
-        digest = pool.submit(job.watch.call, "check", file_sha256, path)
+        digest = pool.submit(job.watch.call, "check", sha256_of, path, known)
         check = pool.submit(job.watch.call, "check", check_file, path, file.specs)
         for module in in_order(measure, folds, workers):
             measured.append(module)

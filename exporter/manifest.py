@@ -13,9 +13,10 @@ from typing import Any
 
 from exporter.checkpoint import Checkpoint, TensorHeader
 from exporter.data_file import file_sha256
+from exporter.known_content import sha256_of
 from exporter.plan import ExportPlan
 from exporter.request import ExportRequest
-from tinylora import ResolvedOptions
+from tinylora import FactorStore, ResolvedOptions
 from tinylora.adapter import Adapter
 
 MANIFEST_FORMAT = "tinylora-export/1"
@@ -80,13 +81,20 @@ def collect_provenance(
     )
 
 
-def base_digests(base: Checkpoint) -> dict[str, Any]:
+def base_digests(base: Checkpoint, store: FactorStore | None = None) -> dict[str, Any]:
     """Digests of a base: of each weight file, of config.json, and of all weights together.
+
+    Args:
+        base: The base.
+        store: Knows contents that were hashed before; None hashes every time.
 
     Raises:
         CheckpointUnreadableError: A file cannot be read, or has changed since it was opened.
+        FactorStoreError: The store cannot be used.
     """
-    files = {name: base.files[name].sha256() for name in base.shards}
+    files = {
+        name: base.files[name].sha256(lambda path: sha256_of(path, store)) for name in base.shards
+    }
     config = file_sha256(base.path / "config.json")
     digest = hashlib.sha256(sums_text(files).encode()).hexdigest()
     return {"digest": digest, "config": config, "files": files, "is_4bit": base.is_4bit}

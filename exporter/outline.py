@@ -7,7 +7,6 @@ configuration and the version of transformers only.
 
 import hashlib
 import json
-import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -19,11 +18,9 @@ from torch import nn
 
 from exporter.errors import CheckpointError
 from exporter.io_errors import reading
-from tinylora.factor_store import FactorStore, store_error, write_whole
+from tinylora.factor_store import FactorStore, read_parsed, write_whole
 
 FORMAT = "tinylora-outline/1"
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -139,7 +136,7 @@ def outline_of(path: Path, config: Mapping[str, Any], store: FactorStore | None)
     if store is None:
         return Outline.of(_meta_model(path), skip)
     file = store.directory / f"outline-{_digest(path)}.json"
-    found = _read(file)
+    found = read_parsed(file, Outline.from_json)
     if found is None:
         found = Outline.of(_meta_model(path), skip)
         write_whole(file, lambda temporary: temporary.write_text(found.to_json()))
@@ -152,16 +149,6 @@ def _digest(path: Path) -> str:
         content = (path / "config.json").read_bytes()
     parts = (FORMAT.encode(), version("transformers").encode(), content)
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:40]
-
-
-def _read(file: Path) -> Outline | None:
-    try:
-        return Outline.from_json(file.read_text()) if file.exists() else None
-    except (ValueError, KeyError, TypeError) as error:
-        _log.warning("%s is damaged (%s); making it again", file, error)
-        return None
-    except OSError as error:
-        raise store_error(file, error) from error
 
 
 def _meta_model(path: Path) -> nn.Module:

@@ -10,6 +10,7 @@ import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -22,6 +23,8 @@ from tinylora.quantized_weight import QuantizedWeight
 FORMAT = "tinylora-factors/2"
 
 _log = logging.getLogger(__name__)
+
+Entry = TypeVar("Entry")
 
 
 class FactorStore:
@@ -99,6 +102,25 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         finally:
             temporary.unlink(missing_ok=True)
     except (OSError, SafetensorError) as error:  # a full disk comes as the latter
+        raise store_error(path, error) from error
+
+
+def read_parsed(path: Path, parse: Callable[[str], Entry]) -> Entry | None:
+    """A text of a store, or None where there is none (or it is damaged, with a warning).
+
+    Args:
+        path: The file.
+        parse: Makes of the text what it says; ValueError, KeyError or TypeError if it is damaged.
+
+    Raises:
+        FactorStoreError: The file is there and cannot be read.
+    """
+    try:
+        return parse(path.read_text()) if path.exists() else None
+    except (ValueError, KeyError, TypeError) as error:
+        _log.warning("%s is damaged (%s); making it again", path, error)
+        return None
+    except OSError as error:
         raise store_error(path, error) from error
 
 

@@ -101,7 +101,7 @@ def test_a_damaged_one_is_made_again(base, tmp_path, caplog, damage):
     first = of(base, store)
     (kept,) = store.directory.iterdir()
     kept.write_text(damage)
-    with caplog.at_level(logging.WARNING, logger="exporter.outline"):
+    with caplog.at_level(logging.WARNING, logger="tinylora.factor_store"):
         assert of(base, store) == first
     assert "is damaged" in caplog.text
     assert Outline.from_json(kept.read_text()) == first
