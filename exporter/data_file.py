@@ -99,25 +99,6 @@ class DataFile:
         for start in range(begin, end, step):
             yield self._bytes(start, min(start + step, end), scratch).view(dtype)
 
-    def holds_same(self, name: str, other: "DataFile") -> bool:
-        """Whether another file has the same bytes under the same name; errors as for :meth:`read`.
-
-        Much faster than two digests, and nothing of either stays in memory.
-        """
-        (begin, end), (there, stop) = self.places[name], other.places[name]
-        if end - begin != stop - there:
-            return False
-        with self._opened() as own, other._opened() as others:
-            one, two = (bytearray(min(PIECE_BYTES, end - begin)) for _ in "12")
-            for start in range(begin, end, PIECE_BYTES):
-                length = min(PIECE_BYTES, end - start)
-                del one[length:], two[length:]
-                self._fill(own, memoryview(one), start + length)
-                other._fill(others, memoryview(two), there + start - begin + length)
-                if one != two:
-                    return False
-        return True
-
     def sha256(self, find: Callable[[Path], str] | None = None) -> str:
         """Hex SHA-256 of the whole file; errors as for :meth:`read`.
 

@@ -25,12 +25,11 @@ from exporter.errors import (
     WriterError,
 )
 from exporter.fidelity import FidelityReport, ModuleFidelity, Verdict
-from exporter.fold import FoldRecord, tensor_chunks, vector_tensors
+from exporter.fold import tensor_chunks, vector_tensors
 from exporter.io_errors import reading
 from exporter.known_content import sha256_of
 from exporter.make_units import make_units
 from exporter.manifest import Provenance, base_digests, collect_provenance, digest_files
-from exporter.measure import measure_module, open_written
 from exporter.plan import ExportPlan, ModuleUnit, OutputFile, TensorUnit, build_plan
 from exporter.progress import Progress, Stage, Steps, Stopwatch
 from exporter.prompts import PromptSet, read_prompts
@@ -40,7 +39,7 @@ from exporter.request import ExportRequest, check_request
 from exporter.retention import Retention, measure_retention
 from exporter.shard_writer import ShardWriter
 from exporter.warn import fidelity_warning, ground_warning, identity_warning
-from exporter.workers import in_order, single_threaded, workers_for
+from exporter.workers import single_threaded, workers_for
 from exporter.workspace import FinishedFile, Workspace, check_replaceable, open_workspace
 from tinylora import (
     FactorStore,
@@ -55,7 +54,7 @@ from tinylora.errors import FactorStoreError
 
 _log = logging.getLogger(__name__)
 
-_Fold = tuple[ModuleUnit, FoldRecord]
+_STAGES = ("factors", "fold", "measure")
 
 
 @dataclass(frozen=True)
@@ -302,38 +301,29 @@ def _make_file(
     earlier = workspace.finished(file.name)
     if earlier is not None:
         for module in earlier.modules:
-            for stage in ("factors", "fold", "measure"):
+            for stage in _STAGES:
                 steps.step(stage, module.module)
         return earlier
-    path, layers = workspace.path / file.name, _layers(file)
-    largest = max((unit.shape[0] * unit.shape[1] for unit in layers), default=0)
-    workers = workers_for(threads, largest)
-    folds = _write_file(job, file, path, steps, workers)
+    path = workspace.path / file.name
+    measured = _write_file(job, file, path, steps, threads)
     workspace.flush(file.name)
-    written = open_written(path)
-
-    def measure(fold: _Fold) -> ModuleFidelity:
-        return job.watch.call("measure", measure_module, *fold, job.base, written)
-
     # only of 4-bit weights is it likely that they were left equal, and so have been hashed before
     known = job.store if job.request.layout.weights == "4bit" else None
-    measured: list[ModuleFidelity] = []
-    with ThreadPoolExecutor(2) as pool:  # neither needs the interpreter much
+    with ThreadPoolExecutor(1) as pool:  # neither needs the interpreter much
         digest = pool.submit(job.watch.call, "check", sha256_of, path, known)
-        check = pool.submit(job.watch.call, "check", check_file, path, file.specs)
-        for module in in_order(measure, folds, workers):
-            measured.append(module)
-            steps.step("measure", module.module)
-        check.result()
+        job.watch.call("check", check_file, path, file.specs)
     finished = FinishedFile(file.name, digest.result(), tuple(measured))
     workspace.record(finished)
     return finished
 
 
-def _write_file(job: _Job, file: OutputFile, path: Path, steps: Steps, workers: int) -> list[_Fold]:
-    """Write all tensors of a file; returns what was folded, or stored as an adapter."""
-    folds: list[_Fold] = []
-    method, moments = job.request.requantize, job.decision.moments
+def _write_file(
+    job: _Job, file: OutputFile, path: Path, steps: Steps, threads: int
+) -> list[ModuleFidelity]:
+    """Write all tensors of a file; returns what it holds of the deltas."""
+    measured: list[ModuleFidelity] = []
+    layers = _layers(file)
+    largest = max((unit.shape[0] * unit.shape[1] for unit in layers), default=0)
     with ShardWriter(path, file.specs) as writer:
         with job.watch.timed("write"):
             for carried in file.units:
@@ -344,24 +334,24 @@ def _write_file(job: _Job, file: OutputFile, path: Path, steps: Steps, workers: 
                     for name, tensor in vector_tensors(carried, job.deltas).items():
                         writer.write(name, tensor)
         making = make_units(
-            _layers(file),
+            layers,
             job.base,
             job.deltas,
-            writer.write,
-            method,
-            workers,
+            writer,
+            job.request.requantize,
+            workers_for(threads, largest),
             job.watch,
-            moments,
+            job.decision.moments,
         )
         with closing(making):  # whatever happens, no thread writes when the file is closed
-            for unit, record in making:
-                if record is not None:
-                    folds.append((unit, record))
-                    steps.step("factors", unit.module)
-                    steps.step("fold", unit.module)
+            for found in making:
+                if found is not None:
+                    measured.append(found)
+                    for stage in _STAGES:
+                        steps.step(stage, found.module)
         with job.watch.timed("write"):
             writer.finish()
-    return folds
+    return measured
 
 
 def _layers(file: OutputFile) -> list[ModuleUnit]:

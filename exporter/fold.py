@@ -34,24 +34,21 @@ _ELEMENTS_AT_ONCE = 1 << 20
 
 @dataclass(frozen=True, eq=False)
 class FoldRecord:
-    """What is remembered of a fold until the written file is measured.
+    """What is remembered of a fold until what was written is measured.
 
     Attributes:
-        module: The target module.
         delta: The wanted delta.
         spectrum: Singular values of its weight; None where the adapter stores its own factors.
-        base_digest: Digest of the base's weight in 4 bits, where that was quantized on the way:
-            there are no bytes in the base to compare with. None otherwise.
+        ground: What the delta was added to; None where the delta itself is stored.
         grid_miss: Least ‖E − Δ‖² on the base's scales; None where codes are not chosen, or where
             nothing better than no change exists.
         group: Number of the module's trained vector, where those are stored.
     """
 
-    module: str
     delta: LowRankDelta
     spectrum: Spectrum | None
-    base_digest: str | None
-    grid_miss: float | None
+    ground: QuantizedWeight | Tensor | None = None
+    grid_miss: float | None = None
     group: int | None = None
 
 
@@ -136,25 +133,22 @@ def linear_tensors(
         assert isinstance(seen, QuantizedWeight), "4-bit outputs come from 4-bit weights"
         moment = moments(unit.module) if moments is not None else None
         merged, grid_miss = _requantize(seen, delta, method, moment)
-        digest = seen.digest() if unit.source == "quantize" else None
-        record = FoldRecord(unit.module, delta, spectrum, digest, grid_miss)
-        return merged.to_tensors(name), record
+        return merged.to_tensors(name), FoldRecord(delta, spectrum, seen, grid_miss)
     ground = ground_weight(unit, seen, base)
     stored = torch.empty(unit.shape, dtype=unit.dtype)
     for rows, change in delta.pieces():
         stored[rows] = _cast(change.add_(ground[rows]), unit.dtype, name)
-    record = FoldRecord(unit.module, delta, spectrum, base_digest=None, grid_miss=None)
-    return {name: stored}, record
+    return {name: stored}, FoldRecord(delta, spectrum, ground)
 
 
 def lora_tensors(unit: LoraUnit, rebuilt: ModuleDelta) -> tuple[Mapping[str, Tensor], FoldRecord]:
     """The LoRA pair of a target module and the record for measuring it."""
     delta, spectrum = rebuilt.low_rank(), spectrum_of(rebuilt.factors)
     name_a, name_b = lora_names(unit.module)
-    record = FoldRecord(unit.module, delta, spectrum, base_digest=None, grid_miss=None)
     lora_a, lora_b = lora_pair(delta, unit.balanced)
     pair = {name_a: lora_a, name_b: lora_b}
-    return {name: _cast(tensor, unit.dtype, name) for name, tensor in pair.items()}, record
+    tensors = {name: _cast(tensor, unit.dtype, name) for name, tensor in pair.items()}
+    return tensors, FoldRecord(delta, spectrum)
 
 
 def tiny_tensors(unit: TinyUnit, rebuilt: ModuleDelta) -> tuple[Mapping[str, Tensor], FoldRecord]:
@@ -162,11 +156,7 @@ def tiny_tensors(unit: TinyUnit, rebuilt: ModuleDelta) -> tuple[Mapping[str, Ten
     parts, spectrum = rebuilt.parts(), spectrum_of(rebuilt.factors)
     names = tiny_names(unit.module)
     tensors = dict(zip(names, (parts.A, parts.B, parts.P), strict=True))
-    delta = rebuilt.low_rank()
-    record = FoldRecord(
-        unit.module, delta, spectrum, base_digest=None, grid_miss=None, group=parts.group
-    )
-    return tensors, record
+    return tensors, FoldRecord(rebuilt.low_rank(), spectrum, group=parts.group)
 
 
 def vector_tensors(unit: VectorUnit, deltas: ModuleDeltas) -> Mapping[str, Tensor]:

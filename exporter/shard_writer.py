@@ -22,11 +22,12 @@ from torch import Tensor
 
 from exporter.checkpoint import DTYPE_NAMES, TORCH_DTYPES
 from exporter.errors import WriterError
-from exporter.io_errors import writing
+from exporter.io_errors import reading, writing
 
 PART_SUFFIX = ".part"
 MAX_STATE_BYTES = 1024
 _WRITE_BYTES = 1 << 26
+READ_BYTES = 1 << 20  # stays in a core's cache while it is compared
 _WIDEST_FIRST = {name: place for place, name in enumerate(TORCH_DTYPES)}
 
 
@@ -60,7 +61,7 @@ def file_bytes(specs: Sequence[TensorSpec]) -> int:
 class ShardWriter:
     """Writes ``path`` under a temporary name; :meth:`finish` gives it its own.
 
-    Several threads may write, each other tensors.
+    Several threads may write, each other tensors, and read back what they wrote.
 
     Use as a context manager: leaving it without :meth:`finish` removes the temporary file.
     """
@@ -82,6 +83,7 @@ class ShardWriter:
         if len(self._pending) != len(specs):
             raise WriterError(f"{path.name}: the plan names a tensor twice")
         self._fixed = sorted((s for s in specs if s.shape is not None), key=_place)
+        self._written: dict[str, TensorSpec] = {}
         self._states: dict[str, Tensor] = {}
         self._data_start = _header_room(specs)
         self._offsets = _offsets(self._fixed)
@@ -115,6 +117,7 @@ class ShardWriter:
         spec = self._take(name, shape)
         if spec.shape is None:
             self._states[name] = torch.cat([chunk.flatten().clone() for chunk in chunks])
+            self._written[name] = spec
             return
         begin = self._data_start + self._offsets[name]
         offset = begin
@@ -126,6 +129,40 @@ class ShardWriter:
             raise WriterError(
                 f"{self._path.name}: {name!r} has {offset - begin} bytes, planned {spec.max_bytes}"
             )
+        self._written[name] = spec
+
+    def read(self, name: str) -> Tensor:
+        """A tensor that was written, as the file has it now.
+
+        Raises:
+            WriterError: The file has been cut short since.
+            CheckpointUnreadableError: It cannot be read back.
+        """
+        spec = self._written[name]
+        if spec.shape is None:
+            return self._states[name]
+        tensor = torch.empty(spec.shape, dtype=TORCH_DTYPES[spec.dtype])
+        self._get(_bytes_of(tensor), self._data_start + self._offsets[name])
+        return tensor
+
+    def holds(self, name: str, tensor: Tensor) -> bool:
+        """Whether the file has the very bytes of a tensor under a name; errors as for :meth:`read`.
+
+        Nothing but a piece is in memory besides, and it is much faster than two digests.
+        """
+        if self._written[name].shape is None:
+            return torch.equal(self._states[name], tensor.flatten())
+        wanted = _bytes_of(tensor)
+        if len(wanted) != self._written[name].max_bytes:
+            return False
+        begin = self._data_start + self._offsets[name]
+        for start in range(0, len(wanted), READ_BYTES):
+            part = wanted[start : start + READ_BYTES]
+            found = bytearray(len(part))  # which compares with any bytes at memory's speed
+            self._get(memoryview(found), begin + start)
+            if found != part:
+                return False
+        return True
 
     def finish(self) -> None:
         """Write the header and give the file its final name.
@@ -171,6 +208,14 @@ class ShardWriter:
                 written = os.pwrite(self._file, data[:_WRITE_BYTES], offset)
                 data, offset = data[written:], offset + written
         return offset
+
+    def _get(self, room: memoryview, offset: int) -> None:
+        with reading(self._part):
+            while room:
+                count = os.preadv(self._file, [room], offset)
+                if not count:
+                    raise WriterError(f"{self._part}: ends early, something else has written to it")
+                room, offset = room[count:], offset + count
 
     def _close(self) -> None:
         handle, self._file = self._file, -1

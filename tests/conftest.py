@@ -1,11 +1,14 @@
 """What all tests share: Hypothesis' profile and a tiny real base model."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import settings
 from transformers import Qwen2Config, Qwen2ForCausalLM
+
+from tests.bitsandbytes_cpu import same_on_every_processor
 
 settings.register_profile("project", deadline=None, derandomize=True, max_examples=40)
 settings.load_profile("project")
@@ -23,6 +26,12 @@ TINY = Qwen2Config(
     pad_token_id=0,
     bos_token_id=None,
 )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _same_on_every_processor() -> Iterator[None]:
+    with same_on_every_processor():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,13 @@ from safetensors.torch import load_file, save
 
 from exporter.checkpoint import DTYPE_NAMES
 from exporter.errors import DiskFullError, WriterError
-from exporter.shard_writer import MAX_STATE_BYTES, ShardWriter, TensorSpec, file_bytes
+from exporter.shard_writer import (
+    MAX_STATE_BYTES,
+    READ_BYTES,
+    ShardWriter,
+    TensorSpec,
+    file_bytes,
+)
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.uint8, torch.int64, torch.bool)
 
@@ -49,6 +55,57 @@ def test_writing_order_does_not_matter(tmp_path):
     write(tmp_path / "1", tensors)
     write(tmp_path / "2", dict(reversed(tensors.items())), specs_of(tensors))
     assert (tmp_path / "1").read_bytes() == (tmp_path / "2").read_bytes()
+
+
+@given(tensor_lists)
+def test_what_was_written_is_read_back(tmp_path_factory, described):
+    generator = torch.Generator().manual_seed(0)
+    tensors = {
+        name: torch.randint(0, 2, shape, generator=generator).to(dtype)
+        for name, (dtype, shape) in described.items()
+    }
+    path = tmp_path_factory.mktemp("w") / "a.safetensors"
+    with ShardWriter(path, specs_of(tensors)) as writer:
+        for name, tensor in tensors.items():
+            writer.write(name, tensor)
+        for name, tensor in tensors.items():
+            found = writer.read(name)
+            assert found.dtype == tensor.dtype and torch.equal(found, tensor)
+            assert writer.holds(name, tensor)
+
+
+LONG = 2 * READ_BYTES + 37
+
+
+@pytest.mark.parametrize("place", [0, READ_BYTES - 1, READ_BYTES, LONG - 1])
+def test_another_byte_in_the_file_is_seen(tmp_path, place):
+    tensors = {
+        "long": torch.randint(256, (LONG,), dtype=torch.uint8),
+        "none": torch.empty(0, dtype=torch.uint8),
+        "other": torch.arange(5, dtype=torch.uint8),
+        "state": torch.arange(7, dtype=torch.uint8),
+    }
+    specs = [*specs_of(tensors)[:3], TensorSpec("state", "U8", None)]
+    with ShardWriter(tmp_path / "f", specs) as writer:
+        for name, tensor in tensors.items():
+            writer.write(name, tensor)
+        assert all(writer.holds(name, tensor) for name, tensor in tensors.items())
+        assert not writer.holds("other", torch.arange(6, dtype=torch.uint8))
+        assert not writer.holds("state", torch.arange(1, 8, dtype=torch.uint8))
+        part = tmp_path / "f.part"
+        content = part.read_bytes()
+        begin = content.index(tensors["long"].numpy().tobytes())
+        with part.open("r+b") as file:
+            file.seek(begin + place)
+            file.write(bytes([content[begin + place] ^ 1]))
+        assert not writer.holds("long", tensors["long"])
+        assert (writer.read("long") != tensors["long"]).nonzero().tolist() == [[place]]
+        assert writer.holds("other", tensors["other"])
+        with part.open("r+b") as file:
+            file.truncate(begin + place)
+        for ask in (lambda: writer.read("long"), lambda: writer.holds("long", tensors["long"])):
+            with pytest.raises(WriterError, match=r"f\.part: ends early"):
+                ask()
 
 
 @pytest.mark.parametrize("length", [1, 7, 180, MAX_STATE_BYTES])

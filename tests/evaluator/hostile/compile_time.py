@@ -43,7 +43,8 @@ COMPILE_TIME = (
     _refused("including_the_answer", f'#include "{ANSWER_FILE}"\n{MAIN}'),
     _refused("including_itself", f"#include __FILE__\n#include __FILE__\n{MAIN}", "nested"),
     _refused("template_bomb", _TEMPLATE_BOMB, "terminated"),
-    _refused("macro_bomb", _macro_bomb()),
+    # a fast processor runs out of memory before it runs out of time
+    _refused("macro_bomb", _macro_bomb(), "error|memory exhausted"),
     _refused("constexpr_loop", _CONSTEXPR_LOOP),
     _refused(
         "gigabyte_of_static_data",

@@ -1,5 +1,7 @@
 """Every attack gets its verdict in time, and leaves nothing."""
 
+import re
+
 import pytest
 
 from tests.evaluator.hostile.compile_time import COMPILE_TIME
@@ -37,7 +39,7 @@ def test_at_compile_time(judged, attack):
     verdict = judged["verdicts"][attack.name]
     assert (verdict["verdict"], verdict["tests"]) == (attack.verdict, []), verdict
     message = verdict["compile_message"]
-    assert attack.detail in message and len(message) < 5000
+    assert re.search(attack.detail, message) and len(message) < 5000
     assert "root:" not in message and "the answer" not in message
     assert verdict["seconds"] < WALL_S
     assert judged["left"] == []
