@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +121,7 @@ class Checkpoint:
         prefix = f"{module}.weight"
         return (prefix, *self.parts.get(prefix, ()))
 
-    @property
+    @cached_property
     def packed(self) -> frozenset[str]:
         """Names of the weights that are stored in 4 bits."""
         return frozenset(

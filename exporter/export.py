@@ -33,6 +33,7 @@ from exporter.manifest import Provenance, base_digests, collect_provenance, dige
 from exporter.plan import ExportPlan, ModuleUnit, OutputFile, TensorUnit, build_plan
 from exporter.progress import Progress, Stage, Steps, Stopwatch
 from exporter.prompts import PromptSet, read_prompts
+from exporter.publish import sync
 from exporter.record import record_retention
 from exporter.reopen import check_file
 from exporter.request import ExportRequest, check_request
@@ -306,12 +307,13 @@ def _make_file(
         return earlier
     path = workspace.path / file.name
     measured = _write_file(job, file, path, steps, threads)
-    workspace.flush(file.name)
     # only of 4-bit weights is it likely that they were left equal, and so have been hashed before
     known = job.store if job.request.layout.weights == "4bit" else None
-    with ThreadPoolExecutor(1) as pool:  # neither needs the interpreter much
+    with ThreadPoolExecutor(2) as pool:  # none of these needs the interpreter much
+        flushed = pool.submit(sync, path)
         digest = pool.submit(job.watch.call, "check", sha256_of, path, known)
         job.watch.call("check", check_file, path, file.specs)
+    flushed.result()
     finished = FinishedFile(file.name, digest.result(), tuple(measured))
     workspace.record(finished)
     return finished

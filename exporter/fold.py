@@ -82,7 +82,8 @@ def seen_weight(
         weight = base.read_4bit(unit.module, scratch)
         for name, tensor in weight.to_tensors(f"{unit.module}.weight").items():
             check_finite(tensor, name, base)
-        check_finite(weight.block_absmax(), f"{unit.module}.weight.absmax", base)
+        if not _bounded_scales(weight):
+            check_finite(weight.block_absmax(), f"{unit.module}.weight.absmax", base)
         return weight
     dense = base.read(f"{unit.module}.weight", scratch)
     check_finite(dense, f"{unit.module}.weight", base)
@@ -198,6 +199,15 @@ def check_finite(tensor: Tensor, name: str, base: Checkpoint) -> None:
         raise FoldError(
             f"{file}: tensor {name!r} has non-finite values; the base is damaged, download it again"
         )
+
+
+def _bounded_scales(weight: QuantizedWeight) -> bool:
+    """Whether the parts of a weight's scales alone show that all of these are finite."""
+    nested = weight.nested
+    if nested is None:
+        return False
+    code, groups = float(nested.code.abs().max()), float(nested.absmax.abs().max())
+    return code * groups + abs(nested.offset) < torch.finfo(torch.float32).max
 
 
 def _requantize(

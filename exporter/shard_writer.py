@@ -4,13 +4,15 @@ Format: 8 bytes little-endian header length, the JSON header padded with spaces 
 then the data without gaps. Tensors lie in safetensors' own order (widest dtype first, then by
 name). One kind of tensor has a size that only its content tells: bitsandbytes' quant_state JSON
 spells out a float. Those go to the end of the file, where nothing needs alignment, and the header
-is given room for the longest that it could become; readers skip the spaces.
+is given room for the longest that it could become, up to a boundary at which memory is copied well;
+readers skip the spaces.
 
 Tensors may be written in any order; a file that lacks one never gets its final name.
 """
 
 import json
 import os
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,12 +23,15 @@ import torch
 from torch import Tensor
 
 from exporter.checkpoint import DTYPE_NAMES, TORCH_DTYPES
+from exporter.data_file import ALIGNMENT
 from exporter.errors import WriterError
 from exporter.io_errors import reading, writing
 
 PART_SUFFIX = ".part"
 MAX_STATE_BYTES = 1024
-_WRITE_BYTES = 1 << 26
+# Writes end at multiples of this in the file: the kernel makes its cache pages as large as a write,
+# and to find room for large ones can take it several times as long as to fill them.
+_WRITE_BYTES = 1 << 18
 READ_BYTES = 1 << 20  # stays in a core's cache while it is compared
 _WIDEST_FIRST = {name: place for place, name in enumerate(TORCH_DTYPES)}
 
@@ -85,6 +90,7 @@ class ShardWriter:
         self._fixed = sorted((s for s in specs if s.shape is not None), key=_place)
         self._written: dict[str, TensorSpec] = {}
         self._states: dict[str, Tensor] = {}
+        self._turn = threading.Lock()
         self._data_start = _header_room(specs)
         self._offsets = _offsets(self._fixed)
         with writing(path):
@@ -203,9 +209,11 @@ class ShardWriter:
         return spec
 
     def _put(self, data: memoryview, offset: int) -> int:
-        with writing(self._path):
+        # the kernel lets one thread write to a file at a time, and others wait there without sleep
+        with writing(self._path), self._turn:
             while data:
-                written = os.pwrite(self._file, data[:_WRITE_BYTES], offset)
+                room = _WRITE_BYTES - offset % _WRITE_BYTES
+                written = os.pwrite(self._file, data[:room], offset)
                 data, offset = data[written:], offset + written
         return offset
 
@@ -253,7 +261,8 @@ def _header_room(specs: Sequence[TensorSpec]) -> int:
     fixed = sorted((s for s in specs if s.shape is not None), key=_place)
     states = sorted((s for s in specs if s.shape is None), key=_place)
     longest = [replace(spec, shape=(MAX_STATE_BYTES,)) for spec in states]
-    return 8 + len(_header([*fixed, *longest]))
+    room = 8 + len(_header([*fixed, *longest]))
+    return -(-room // ALIGNMENT) * ALIGNMENT if states else room
 
 
 def _bytes_of(tensor: Tensor) -> memoryview:
