@@ -9,15 +9,15 @@ import hashlib
 import json
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from blake3 import blake3
 from torch import Tensor
 
 from exporter.errors import CheckpointUnreadableError
@@ -27,13 +27,6 @@ from exporter.io_errors import reading
 PIECE_BYTES = 1 << 20
 # Of memory and of places in files: between unlike ones the kernel copies at half the speed.
 ALIGNMENT = 64
-
-
-class Hash(Protocol):
-    """A digest in the making, as ``hashlib`` and ``blake3`` have it."""
-
-    def update(self, data: memoryview, /) -> object:
-        """More content."""
 
 
 class Scratch(threading.local):
@@ -63,12 +56,14 @@ class DataFile:
         path: The file.
         size: Its size in bytes.
         modified_ns: When it was last changed.
+        data_start: Length of what lies before the data.
         places: Tensor name -> first byte and end of its data in the file.
     """
 
     path: Path
     size: int
     modified_ns: int
+    data_start: int
     places: Mapping[str, tuple[int, int]]
 
     def read(
@@ -102,15 +97,30 @@ class DataFile:
         for start in range(begin, end, step):
             yield self._bytes(start, min(start + step, end), scratch).view(dtype)
 
-    def sha256(self, find: Callable[[Path], str] | None = None) -> str:
-        """Hex SHA-256 of the whole file; errors as for :meth:`read`.
-
-        Args:
-            find: Gives it; by default :func:`file_sha256`.
-        """
-        digest = (find or file_sha256)(self.path)
+    def sha256(self) -> str:
+        """Hex SHA-256 of the whole file; errors as for :meth:`read`."""
+        digest = file_sha256(self.path)
         with self._opened():
             return digest
+
+    def header(self) -> bytes:
+        """What lies before the data; errors as for :meth:`read`."""
+        return self._bytes(0, self.data_start, Scratch()).numpy().tobytes()
+
+    def tensor_digests(self) -> dict[str, bytes]:
+        """BLAKE3 of each tensor, from one reading of the file; errors as for :meth:`read`."""
+        found = {}
+        room = memoryview(bytearray(PIECE_BYTES))
+        with self._opened() as file:
+            for name, (begin, end) in sorted(self.places.items(), key=lambda item: item[1]):
+                digest = blake3()
+                for start in range(begin, end, PIECE_BYTES):
+                    piece = room[: end - start]
+                    self._fill(file, piece, start + len(piece))
+                    digest.update(piece)
+                found[name] = digest.digest()
+            self._check_unchanged(os.fstat(file))
+        return found
 
     def _bytes(self, begin: int, end: int, scratch: Scratch) -> Tensor:
         buffer = scratch.room(end - begin)
@@ -154,23 +164,12 @@ def file_sha256(path: Path) -> str:
     Raises:
         CheckpointUnreadableError: It cannot be read.
     """
-    digest = hashlib.sha256()
-    feed(path, digest)
-    return digest.hexdigest()
-
-
-def feed(path: Path, *digests: Hash) -> None:
-    """Read a file once and give its content to each of some digests.
-
-    Raises:
-        CheckpointUnreadableError: It cannot be read.
-    """
-    buffer = bytearray(PIECE_BYTES)
+    digest, buffer = hashlib.sha256(), bytearray(PIECE_BYTES)
     room = memoryview(buffer)
     with reading(path), path.open("rb", buffering=0) as file:
         while count := file.readinto(buffer):
-            for digest in digests:
-                digest.update(room[:count])
+            digest.update(room[:count])
+    return digest.hexdigest()
 
 
 def open_data_file(path: Path) -> DataFile:
@@ -193,4 +192,4 @@ def open_data_file(path: Path) -> DataFile:
         for name, entry in header.items()
         if name != "__metadata__"
     }
-    return DataFile(path, stat.st_size, stat.st_mtime_ns, places)
+    return DataFile(path, stat.st_size, stat.st_mtime_ns, start, places)

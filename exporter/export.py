@@ -3,7 +3,7 @@
 import logging
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cache
@@ -13,7 +13,7 @@ import torch
 
 from exporter.adapter_units import VectorUnit
 from exporter.architecture import Architecture, read_architecture
-from exporter.checkpoint import Checkpoint, open_checkpoint, read_headers
+from exporter.checkpoint import Checkpoint, checked_data_file, open_checkpoint, read_headers
 from exporter.choice import Choice, Decision, decide, leaves_open
 from exporter.config_files import ADAPTER_CONFIG_FILE
 from exporter.documents import DocumentInputs, base_files, write_documents
@@ -27,13 +27,12 @@ from exporter.errors import (
 from exporter.fidelity import FidelityReport, ModuleFidelity, Verdict
 from exporter.fold import tensor_chunks, vector_tensors
 from exporter.io_errors import reading
-from exporter.known_content import sha256_of
+from exporter.known_content import BaseContent, read_content, sha256_of
 from exporter.make_units import make_units
 from exporter.manifest import Provenance, base_digests, collect_provenance, digest_files
 from exporter.plan import ExportPlan, ModuleUnit, OutputFile, TensorUnit, build_plan
 from exporter.progress import Progress, Stage, Steps, Stopwatch
 from exporter.prompts import PromptSet, read_prompts
-from exporter.publish import sync
 from exporter.record import record_retention
 from exporter.reopen import check_file
 from exporter.request import ExportRequest, check_request
@@ -102,9 +101,29 @@ class _Job:
     store: FactorStore | None
     deltas: ModuleDeltas
     watch: Stopwatch
-    provenance: Callable[[], Provenance]  # waits for the digest of the base
+    content: Future[BaseContent]
+    provenance: Callable[[], Provenance]  # waits for the content
     decision: Decision
     check_prompts: PromptSet | None
+
+    def known_digest(self, name: str) -> bytes | None:
+        """BLAKE3 of a tensor of the base, once all of them have been found."""
+        return self.content.result().tensors.get(name) if self.content.done() else None
+
+
+@dataclass(frozen=True)
+class _Written:
+    """What went into a file.
+
+    Attributes:
+        modules: What it holds of the deltas.
+        digests: BLAKE3 of tensors of linear layers, as far as they are known.
+        carried: Names of tensors that are the base's own.
+    """
+
+    modules: list[ModuleFidelity]
+    digests: dict[str, bytes]
+    carried: list[str]
 
 
 def export(
@@ -170,7 +189,7 @@ def _prepare(
     watch = Stopwatch()
     store = _store(request, scratch)
     # needs no interpreter, so all else goes on
-    digests = hashing.submit(watch.call, "hash", base_digests, base, store)
+    content = hashing.submit(watch.call, "hash", read_content, base, store)
     architecture = read_architecture(
         base.path,
         base.config,
@@ -195,7 +214,8 @@ def _prepare(
 
     @cache
     def provenance() -> Provenance:
-        return collect_provenance(request, digests.result(), artifact, deltas.resolved)
+        found = base_digests(base, content.result().sha256)
+        return collect_provenance(request, found, artifact, deltas.resolved)
 
     return _Job(
         request=request,
@@ -206,6 +226,7 @@ def _prepare(
         store=store,
         deltas=deltas,
         watch=watch,
+        content=content,
         provenance=provenance,
         decision=decision,
         check_prompts=check_prompts,
@@ -306,54 +327,63 @@ def _make_file(
                 steps.step(stage, module.module)
         return earlier
     path = workspace.path / file.name
-    measured = _write_file(job, file, path, steps, threads)
-    # only of 4-bit weights is it likely that they were left equal, and so have been hashed before
-    known = job.store if job.request.layout.weights == "4bit" else None
-    with ThreadPoolExecutor(2) as pool:  # none of these needs the interpreter much
-        flushed = pool.submit(sync, path)
-        digest = pool.submit(job.watch.call, "check", sha256_of, path, known)
+    written = _write_file(job, file, path, steps, threads)
+    workspace.flush(file.name)
+    with ThreadPoolExecutor(1) as pool:  # neither needs the interpreter much
+        sha256 = pool.submit(job.watch.call, "hash", _sha256, job, path, written)
         job.watch.call("check", check_file, path, file.specs)
-    flushed.result()
-    finished = FinishedFile(file.name, digest.result(), tuple(measured))
+    finished = FinishedFile(file.name, sha256.result(), tuple(written.modules))
     workspace.record(finished)
     return finished
 
 
-def _write_file(
-    job: _Job, file: OutputFile, path: Path, steps: Steps, threads: int
-) -> list[ModuleFidelity]:
-    """Write all tensors of a file; returns what it holds of the deltas."""
-    measured: list[ModuleFidelity] = []
+def _sha256(job: _Job, path: Path, written: _Written) -> str:
+    """Of a finished file, which is not hashed if all that it holds is known to the store."""
+    file = checked_data_file(path)
+    if job.store is None:
+        return file.sha256()
+    of_base = job.content.result().tensors
+    digests = written.digests | {name: of_base[name] for name in written.carried}
+    if digests.keys() != file.places.keys():
+        return file.sha256()
+    return sha256_of(file, digests, job.store)
+
+
+def _write_file(job: _Job, file: OutputFile, path: Path, steps: Steps, threads: int) -> _Written:
+    """Write all tensors of a file."""
     layers = _layers(file)
     largest = max((unit.shape[0] * unit.shape[1] for unit in layers), default=0)
+    written = _Written([], {}, [])
     with ShardWriter(path, file.specs) as writer:
         with job.watch.timed("write"):
-            for carried in file.units:
-                if isinstance(carried, TensorUnit):
-                    chunks = tensor_chunks(carried, job.base)
-                    writer.write_rows(carried.name, chunks, carried.shape)
-                elif isinstance(carried, VectorUnit):
-                    for name, tensor in vector_tensors(carried, job.deltas).items():
+            for unit in file.units:
+                if isinstance(unit, TensorUnit):
+                    writer.write_rows(unit.name, tensor_chunks(unit, job.base), unit.shape)
+                    written.carried.extend([] if unit.casts else [unit.name])
+                elif isinstance(unit, VectorUnit):
+                    for name, tensor in vector_tensors(unit, job.deltas).items():
                         writer.write(name, tensor)
         making = make_units(
             layers,
             job.base,
             job.deltas,
-            writer,
+            writer.write,
             job.request.requantize,
             workers_for(threads, largest),
             job.watch,
+            None if job.store is None else job.known_digest,
             job.decision.moments,
         )
         with closing(making):  # whatever happens, no thread writes when the file is closed
-            for found in making:
-                if found is not None:
-                    measured.append(found)
+            for made in making:
+                written.digests.update(made.digests or {})
+                if made.fidelity is not None:
+                    written.modules.append(made.fidelity)
                     for stage in _STAGES:
-                        steps.step(stage, found.module)
+                        steps.step(stage, made.fidelity.module)
         with job.watch.timed("write"):
             writer.finish()
-    return measured
+    return written
 
 
 def _layers(file: OutputFile) -> list[ModuleUnit]:

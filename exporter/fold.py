@@ -40,16 +40,18 @@ class FoldRecord:
         delta: The wanted delta.
         spectrum: Singular values of its weight; None where the adapter stores its own factors.
         ground: What the delta was added to; None where the delta itself is stored.
+        unchanged: Whether the tensors are the ground's own.
         grid_miss: Least ‖E − Δ‖² on the base's scales; None where codes are not chosen, or where
             nothing better than no change exists.
-        group: Number of the module's trained vector, where those are stored.
+        vector: The module's trained vector as stored, where that is.
     """
 
     delta: LowRankDelta
     spectrum: Spectrum | None
     ground: QuantizedWeight | Tensor | None = None
+    unchanged: bool = False
     grid_miss: float | None = None
-    group: int | None = None
+    vector: Tensor | None = None
 
 
 def tensor_chunks(unit: TensorUnit, base: Checkpoint) -> Iterator[Tensor]:
@@ -134,7 +136,9 @@ def linear_tensors(
         assert isinstance(seen, QuantizedWeight), "4-bit outputs come from 4-bit weights"
         moment = moments(unit.module) if moments is not None else None
         merged, grid_miss = _requantize(seen, delta, method, moment)
-        return merged.to_tensors(name), FoldRecord(delta, spectrum, seen, grid_miss)
+        return merged.to_tensors(name), FoldRecord(
+            delta, spectrum, seen, unchanged=merged is seen, grid_miss=grid_miss
+        )
     ground = ground_weight(unit, seen, base)
     stored = torch.empty(unit.shape, dtype=unit.dtype)
     for rows, change in delta.pieces():
@@ -152,12 +156,15 @@ def lora_tensors(unit: LoraUnit, rebuilt: ModuleDelta) -> tuple[Mapping[str, Ten
     return tensors, FoldRecord(delta, spectrum)
 
 
-def tiny_tensors(unit: TinyUnit, rebuilt: ModuleDelta) -> tuple[Mapping[str, Tensor], FoldRecord]:
+def tiny_tensors(
+    unit: TinyUnit, rebuilt: ModuleDelta, vectors: Tensor
+) -> tuple[Mapping[str, Tensor], FoldRecord]:
     """A, B and P of a target module, fp32, and the record for measuring them."""
     parts, spectrum = rebuilt.parts(), spectrum_of(rebuilt.factors)
     names = tiny_names(unit.module)
     tensors = dict(zip(names, (parts.A, parts.B, parts.P), strict=True))
-    return tensors, FoldRecord(rebuilt.low_rank(), spectrum, group=parts.group)
+    vector = vectors[parts.group].float()
+    return tensors, FoldRecord(rebuilt.low_rank(), spectrum, vector=vector)
 
 
 def vector_tensors(unit: VectorUnit, deltas: ModuleDeltas) -> Mapping[str, Tensor]:

@@ -1,61 +1,100 @@
-"""SHA-256 of large files whose content was hashed before.
+"""SHA-256 of weight files whose content was hashed before.
 
 Model hubs and ``sha256sum`` speak SHA-256, but on a base on which nothing moves it would take
 longer than reading, folding and writing together. BLAKE3 (O'Connor et al., 2020) is as strong and
-several times as fast. So a store keeps, beside the factors, the SHA-256 of each content by its
-BLAKE3: of the weight files of a base, and of what exports have left equal.
+several times as fast. So a store keeps, beside the factors, the SHA-256 of each content by a key:
+the BLAKE3 of the file's header and of the digests of its tensors. What is known of a tensor then
+need not be hashed again with the file, and an export on which nothing moved knows all of them.
 """
 
-import hashlib
 import json
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 from blake3 import blake3
 
-from exporter.data_file import feed, file_sha256
+from exporter.checkpoint import Checkpoint
+from exporter.data_file import DataFile
 from tinylora.factor_store import FactorStore, read_parsed, write_whole
 
 FORMAT = "tinylora-sha256/1"
 _HEX_DIGITS = 64
 
 
-def sha256_of(path: Path, store: FactorStore | None) -> str:
-    """Hex SHA-256 of a file's content, from the store where it has it, else found and stored.
+@dataclass(frozen=True)
+class BaseContent:
+    """What the weight files of a base hold.
+
+    Attributes:
+        sha256: Of each file, hex.
+        tensors: BLAKE3 of each tensor; none where there is no store.
+    """
+
+    sha256: Mapping[str, str]
+    tensors: Mapping[str, bytes]
+
+
+def read_content(base: Checkpoint, store: FactorStore | None) -> BaseContent:
+    """Hash all weight files of a base, in one reading where their content is known.
 
     Args:
-        path: The file.
-        store: None hashes every time.
+        base: The base.
+        store: None hashes with SHA-256 alone.
 
     Raises:
-        CheckpointUnreadableError: It cannot be read.
+        CheckpointUnreadableError: A file cannot be read, or has changed since it was opened.
         FactorStoreError: The store cannot be used.
     """
     if store is None:
-        return file_sha256(path)
-    content = blake3()
-    feed(path, content)
-    key = content.hexdigest()
-    found = read_parsed(_entry(store, key), lambda text: _parsed(text, key))
-    return _found(path, store) if found is None else found
+        return BaseContent({name: base.files[name].sha256() for name in base.shards}, {})
+    sha256: dict[str, str] = {}
+    tensors: dict[str, bytes] = {}
+    for name in base.shards:
+        digests = base.files[name].tensor_digests()
+        sha256[name] = sha256_of(base.files[name], digests, store)
+        tensors |= digests
+    return BaseContent(sha256, tensors)
 
 
-def _found(path: Path, store: FactorStore) -> str:
-    """Both digests from one reading, so that they belong together whatever happens to the file."""
-    content, sha256 = blake3(), hashlib.sha256()
-    feed(path, content, sha256)
-    entry = {"format": FORMAT, "blake3": content.hexdigest(), "sha256": sha256.hexdigest()}
-    file = _entry(store, entry["blake3"])
-    write_whole(file, lambda temporary: temporary.write_text(json.dumps(entry)))
-    return entry["sha256"]
+def sha256_of(file: DataFile, digests: Mapping[str, bytes], store: FactorStore) -> str:
+    """Hex SHA-256 of a file, from the store where it has its content, else found and stored.
+
+    Args:
+        file: The file.
+        digests: BLAKE3 of each of its tensors.
+        store: Knows contents.
+
+    Raises:
+        CheckpointUnreadableError: The file cannot be read, or has changed since it was opened.
+        FactorStoreError: The store cannot be used.
+    """
+    key = content_key(file.header(), digests)
+    entry = store.directory / f"sha256-{key[:40]}.json"
+    found = read_parsed(entry, lambda text: _parsed(text, key))
+    if found is None:
+        found = file.sha256()
+        text = json.dumps({"format": FORMAT, "content": key, "sha256": found})
+        write_whole(entry, lambda temporary: temporary.write_text(text))
+    return found
 
 
-def _entry(store: FactorStore, key: str) -> Path:
-    return store.directory / f"sha256-{key[:40]}.json"
+def content_key(header: bytes, digests: Mapping[str, bytes]) -> str:
+    """Names the content of a safetensors file, in which data follow the header without gaps.
+
+    Args:
+        header: What lies before the data.
+        digests: BLAKE3 of each tensor.
+    """
+    key = blake3(len(header).to_bytes(8, "little") + header)
+    for name in sorted(digests):
+        key.update(digests[name])
+    return key.hexdigest()
 
 
 def _parsed(text: str, key: str) -> str:
-    entry = json.loads(text)
-    if (entry["format"], entry["blake3"]) != (FORMAT, key):
+    entry: Any = json.loads(text)
+    if (entry["format"], entry["content"]) != (FORMAT, key):
         raise ValueError(f"expected {FORMAT} of {key}")
     digest = str(entry["sha256"])
     if len(digest) != _HEX_DIGITS or int(digest, 16) < 0:

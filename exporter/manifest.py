@@ -13,10 +13,9 @@ from typing import Any
 
 from exporter.checkpoint import Checkpoint, TensorHeader
 from exporter.data_file import file_sha256
-from exporter.known_content import sha256_of
 from exporter.plan import ExportPlan
 from exporter.request import ExportRequest
-from tinylora import FactorStore, ResolvedOptions
+from tinylora import ResolvedOptions
 from tinylora.adapter import Adapter
 
 MANIFEST_FORMAT = "tinylora-export/1"
@@ -81,23 +80,21 @@ def collect_provenance(
     )
 
 
-def base_digests(base: Checkpoint, store: FactorStore | None = None) -> dict[str, Any]:
+def base_digests(base: Checkpoint, files: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Digests of a base: of each weight file, of config.json, and of all weights together.
 
     Args:
         base: The base.
-        store: Knows contents that were hashed before; None hashes every time.
+        files: SHA-256 of its weight files, where they are known.
 
     Raises:
         CheckpointUnreadableError: A file cannot be read, or has changed since it was opened.
-        FactorStoreError: The store cannot be used.
     """
-    files = {
-        name: base.files[name].sha256(lambda path: sha256_of(path, store)) for name in base.shards
-    }
+    if files is None:
+        files = {name: base.files[name].sha256() for name in base.shards}
     config = file_sha256(base.path / "config.json")
     digest = hashlib.sha256(sums_text(files).encode()).hexdigest()
-    return {"digest": digest, "config": config, "files": files, "is_4bit": base.is_4bit}
+    return {"digest": digest, "config": config, "files": dict(files), "is_4bit": base.is_4bit}
 
 
 def build_manifest(

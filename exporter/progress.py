@@ -46,9 +46,9 @@ class Steps:
 class Stopwatch:
     """Adds up the seconds that threads spend in each stage; several may be in one at a time.
 
-    The stages: ``hash`` digests of the base's files; ``read`` weights, and quantizing them where
-    that is due; singular ``factors``; ``fold``; ``write``, with carried tensors, until the file is
-    on the disk; ``check``, the written file's values and digest; ``measure`` of the folds.
+    The stages: ``hash`` digests of weights and files; ``read`` weights, and quantizing them where
+    that is due; singular ``factors``; ``fold``; ``write``, with carried tensors, and reading back
+    what was written; ``check``, the finished file's header and values; ``measure`` of the folds.
     """
 
     def __init__(self) -> None:

@@ -66,7 +66,7 @@ def file_bytes(specs: Sequence[TensorSpec]) -> int:
 class ShardWriter:
     """Writes ``path`` under a temporary name; :meth:`finish` gives it its own.
 
-    Several threads may write, each other tensors, and read back what they wrote.
+    Several threads may write, each other tensors. Whatever is written is read back and compared.
 
     Use as a context manager: leaving it without :meth:`finish` removes the temporary file.
     """
@@ -88,7 +88,6 @@ class ShardWriter:
         if len(self._pending) != len(specs):
             raise WriterError(f"{path.name}: the plan names a tensor twice")
         self._fixed = sorted((s for s in specs if s.shape is not None), key=_place)
-        self._written: dict[str, TensorSpec] = {}
         self._states: dict[str, Tensor] = {}
         self._turn = threading.Lock()
         self._data_start = _header_room(specs)
@@ -123,52 +122,20 @@ class ShardWriter:
         spec = self._take(name, shape)
         if spec.shape is None:
             self._states[name] = torch.cat([chunk.flatten().clone() for chunk in chunks])
-            self._written[name] = spec
             return
         begin = self._data_start + self._offsets[name]
         offset = begin
         for chunk in chunks:
             if DTYPE_NAMES[chunk.dtype] != spec.dtype:
                 raise WriterError(f"{self._path.name}: {name!r} is {chunk.dtype}, planned {spec}")
-            offset = self._put(_bytes_of(chunk), offset)
+            content = _bytes_of(chunk)
+            self._put(content, offset)
+            self._check(name, content, offset)
+            offset += len(content)
         if offset - begin != spec.max_bytes:
             raise WriterError(
                 f"{self._path.name}: {name!r} has {offset - begin} bytes, planned {spec.max_bytes}"
             )
-        self._written[name] = spec
-
-    def read(self, name: str) -> Tensor:
-        """A tensor that was written, as the file has it now.
-
-        Raises:
-            WriterError: The file has been cut short since.
-            CheckpointUnreadableError: It cannot be read back.
-        """
-        spec = self._written[name]
-        if spec.shape is None:
-            return self._states[name]
-        tensor = torch.empty(spec.shape, dtype=TORCH_DTYPES[spec.dtype])
-        self._get(_bytes_of(tensor), self._data_start + self._offsets[name])
-        return tensor
-
-    def holds(self, name: str, tensor: Tensor) -> bool:
-        """Whether the file has the very bytes of a tensor under a name; errors as for :meth:`read`.
-
-        Nothing but a piece is in memory besides, and it is much faster than two digests.
-        """
-        if self._written[name].shape is None:
-            return torch.equal(self._states[name], tensor.flatten())
-        wanted = _bytes_of(tensor)
-        if len(wanted) != self._written[name].max_bytes:
-            return False
-        begin = self._data_start + self._offsets[name]
-        for start in range(0, len(wanted), READ_BYTES):
-            part = wanted[start : start + READ_BYTES]
-            found = bytearray(len(part))  # which compares with any bytes at memory's speed
-            self._get(memoryview(found), begin + start)
-            if found != part:
-                return False
-        return True
 
     def finish(self) -> None:
         """Write the header and give the file its final name.
@@ -190,7 +157,10 @@ class ShardWriter:
         for name in sorted(self._states):
             state = self._states[name]
             written.append(TensorSpec(name, "U8", (state.numel(),)))
-            offset = self._put(_bytes_of(state), offset)
+            content = _bytes_of(state)
+            self._put(content, offset)
+            self._check(name, content, offset)
+            offset += len(content)
         header = _header(written).ljust(self._data_start - 8)
         self._put(memoryview(len(header).to_bytes(8, "little") + header), 0)
         with writing(self._path):
@@ -208,22 +178,31 @@ class ShardWriter:
             )
         return spec
 
-    def _put(self, data: memoryview, offset: int) -> int:
+    def _put(self, data: memoryview, offset: int) -> None:
         # the kernel lets one thread write to a file at a time, and others wait there without sleep
         with writing(self._path), self._turn:
             while data:
                 room = _WRITE_BYTES - offset % _WRITE_BYTES
                 written = os.pwrite(self._file, data[:room], offset)
                 data, offset = data[written:], offset + written
-        return offset
+
+    def _check(self, name: str, content: memoryview, offset: int) -> None:
+        """Compare the file with what was written to it, before that leaves the cache."""
+        with reading(self._part):
+            for start in range(0, len(content), READ_BYTES):
+                part = content[start : start + READ_BYTES]
+                found = bytearray(len(part))  # which compares with any bytes at memory's speed
+                self._get(memoryview(found), offset + start)
+                if found != part:
+                    raise WriterError(
+                        f"{self._part}: tensor {name!r} is not what was written; the disk or "
+                        "memory of this machine is at fault, or another program writes to the file"
+                    )
 
     def _get(self, room: memoryview, offset: int) -> None:
-        with reading(self._part):
-            while room:
-                count = os.preadv(self._file, [room], offset)
-                if not count:
-                    raise WriterError(f"{self._part}: ends early, something else has written to it")
-                room, offset = room[count:], offset + count
+        """Fill ``room``, or as much of it as the file has."""
+        while room and (count := os.preadv(self._file, [room], offset)):
+            room, offset = room[count:], offset + count
 
     def _close(self) -> None:
         handle, self._file = self._file, -1

@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -57,6 +58,8 @@ class Workspace:
         self.path = path
         self._lock = lock
         self._key = key
+        self._flushing = ThreadPoolExecutor(1)
+        self._flushed: list[Future[None]] = []
         self._finished = self._resume()
 
     def finished(self, name: str) -> FinishedFile | None:
@@ -68,6 +71,10 @@ class Workspace:
         self._finished[file.name] = file
         entries = [asdict(entry) for entry in self._finished.values()]
         self.write_text(_JOURNAL, json.dumps({"key": self._key(), "files": entries}))
+
+    def flush(self, name: str) -> None:
+        """Begin to bring a complete file to the disk, which :meth:`publish` waits for."""
+        self._flushed.append(self._flushing.submit(sync, self.path / name))
 
     def write_text(self, name: str, text: str) -> None:
         """Write a small file so that it is there whole or not at all."""
@@ -127,6 +134,8 @@ class Workspace:
         """
         check_replaceable(self.out, overwrite)
         with writing(self.out):
+            for flushed in self._flushed:
+                flushed.result()
             for written in (*self.path.rglob("*"), self.path):
                 sync(written)
             (self.path / _JOURNAL).unlink(missing_ok=True)
@@ -138,6 +147,7 @@ class Workspace:
 
     def close(self) -> None:
         """Release the lock."""
+        self._flushing.shutdown(cancel_futures=True)
         os.close(self._lock)
 
     def _resume(self) -> dict[str, FinishedFile]:

@@ -136,32 +136,39 @@ class AdapterDeltas:
         return self._index[name]
 
     def module(
-        self, name: str, weight: Callable[[], QuantizedWeight | Tensor]
+        self,
+        name: str,
+        weight: Callable[[], QuantizedWeight | Tensor],
+        digest: str | None = None,
     ) -> "ArtifactModuleDelta":
         """The delta of a module, its weight factorized.
 
         Args:
             name: The module.
             weight: Gives its frozen weight.
+            digest: :func:`tinylora.factors.weight_digest` of it, where that is known.
 
         Raises:
             TargetMismatchError: No such target module.
             FactorizationError: The SVD failed.
         """
-        return ArtifactModuleDelta(self, name, self.factors(name, weight()))
+        return ArtifactModuleDelta(self, name, self.factors(name, weight(), digest))
 
-    def factors(self, name: str, weight: QuantizedWeight | Tensor) -> Factors:
+    def factors(
+        self, name: str, weight: QuantizedWeight | Tensor, digest: str | None = None
+    ) -> Factors:
         """Factors of a module's weight.
 
         Args:
             name: The module.
             weight: Its frozen weight.
+            digest: As for :meth:`module`.
 
         Raises:
             FactorizationError: The SVD failed.
         """
         self.index(name)
-        return factors_of(weight, self.artifact.rank, self.resolved.svd, self._store)
+        return factors_of(weight, self.artifact.rank, self.resolved.svd, self._store, digest)
 
     def delta(self, name: str, weight: QuantizedWeight | Tensor) -> LowRankDelta:
         """ΔW of a module.

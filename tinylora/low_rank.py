@@ -121,12 +121,18 @@ class ModuleDeltas(Protocol):
     def resolved(self) -> ResolvedOptions | None:
         """How ΔW is rebuilt; None where the adapter stores its factors and leaves no choice."""
 
-    def module(self, name: str, weight: Callable[[], QuantizedWeight | Tensor]) -> ModuleDelta:
+    def module(
+        self,
+        name: str,
+        weight: Callable[[], QuantizedWeight | Tensor],
+        digest: str | None = None,
+    ) -> ModuleDelta:
         """The delta of a module.
 
         Args:
             name: The module.
             weight: Gives its frozen weight; called only where that is needed.
+            digest: :func:`tinylora.factors.weight_digest` of it, where that is known.
 
         Raises:
             TargetMismatchError: No such target module.

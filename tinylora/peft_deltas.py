@@ -45,9 +45,12 @@ class PeftDeltas:
         self._index = {name: i for i, name in enumerate(self.names)}
 
     def module(
-        self, name: str, weight: Callable[[], QuantizedWeight | Tensor] | None = None
+        self,
+        name: str,
+        weight: Callable[[], QuantizedWeight | Tensor] | None = None,
+        digest: str | None = None,
     ) -> "PeftModuleDelta":
-        """The delta of a module; its weight is not needed, as A and B are stored.
+        """The delta of a module; nothing of its weight is needed, as A and B are stored.
 
         Raises:
             TargetMismatchError: No such target module.

@@ -21,7 +21,6 @@ Dettmers et al., "QLoRA", 2023, arXiv:2305.14314.)
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -261,17 +260,20 @@ class QuantizedWeight:
         absmax = self.block_absmax()
         return dequantize_blocks(self.data, absmax, self.code, self.blocksize, out).view(self.shape)
 
-    def digest(self) -> str:
-        """BLAKE3 (hex) of everything that decides the dequantized values; found once."""
-        return self._digest
+    def digest(self, parts: Mapping[str, bytes] | None = None) -> str:
+        """BLAKE3 (hex) of everything that decides the dequantized values.
 
-    @cached_property
-    def _digest(self) -> str:
+        Args:
+            parts: :func:`tensor_digest` of each of :meth:`to_tensors` under the prefix ``""``,
+                where these are known; by default they are found.
+        """
+        tensors = self.to_tensors("")
+        if parts is None:
+            parts = {name: tensor_digest(tensor) for name, tensor in tensors.items()}
         digest = blake3(b"bitsandbytes-4bit\0")
-        for name, tensor in sorted(self.to_tensors("").items()):
+        for name in sorted(tensors):
             if not name.startswith(STATE_PREFIX):
-                digest.update(name.encode())
-                digest.update(tensor.contiguous().view(-1).view(torch.uint8).cpu().numpy().data)
+                digest.update(name.encode() + parts[name])
         meaning: list[object] = [self.quant_type, self.blocksize, str(self.dtype), list(self.shape)]
         meaning += [self.nested.offset, self.nested.blocksize] if self.nested else []
         digest.update(json.dumps(meaning).encode())
@@ -294,6 +296,12 @@ class QuantizedWeight:
                     f"{name + suffix}: {tensor.dtype} with {tensor.numel()} elements, expected "
                     f"{dtype} with {numel} for a weight of shape {list(self.shape)}"
                 )
+
+
+def tensor_digest(tensor: Tensor) -> bytes:
+    """BLAKE3 of a tensor's bytes, 32 bytes."""
+    content = tensor.detach().contiguous().view(-1).view(torch.uint8).cpu().numpy()
+    return blake3(content.data).digest()
 
 
 def pack_codes(codes: Tensor) -> Tensor:

@@ -3,20 +3,25 @@
 import hashlib
 import json
 import logging
+import os
 import shutil
 
 import pytest
+import torch
+from blake3 import blake3
+from safetensors.torch import save_file
 
-from exporter import ExportRequest, export, known_content
-from exporter.checkpoint import open_checkpoint
-from exporter.data_file import PIECE_BYTES
+from exporter import ExportRequest, export
+from exporter.checkpoint import checked_data_file, open_checkpoint
+from exporter.data_file import PIECE_BYTES, DataFile
 from exporter.errors import CheckpointUnreadableError
-from exporter.known_content import sha256_of
-from exporter.manifest import SUMS_FILE, base_digests
+from exporter.known_content import read_content, sha256_of
+from exporter.manifest import SUMS_FILE
 from tinylora import FactorStore
 from tinylora.errors import FactorStoreError
+from tinylora.quantized_weight import tensor_digest
 
-LONG = bytes(range(256)) * (PIECE_BYTES // 256) + b"more than one piece"
+SIZE = 2 * PIECE_BYTES + 37
 
 
 def sha256(path):
@@ -28,35 +33,71 @@ def store(tmp_path):
     return FactorStore(tmp_path / "store")
 
 
+def tensors():
+    return {
+        "long": torch.arange(SIZE).mul(37).to(torch.uint8),
+        "other": torch.ones(3),
+        "none": torch.empty(0),
+    }
+
+
 @pytest.fixture
-def file(tmp_path):
-    path = tmp_path / "weights"
-    path.write_bytes(LONG)
-    return path
+def path(tmp_path):
+    save_file(tensors(), tmp_path / "weights")
+    return tmp_path / "weights"
 
 
-def refuse(path, store):
-    raise AssertionError(f"{path} was hashed again")
+def found(path, store):
+    file = checked_data_file(path)
+    return sha256_of(file, file.tensor_digests(), store)
 
 
-def test_a_content_is_hashed_once_whatever_its_name(file, store, monkeypatch):
-    assert sha256_of(file, store) == sha256(file) == sha256_of(file, None)
-    monkeypatch.setattr(known_content, "_found", refuse)
-    moved = file.rename(file.with_name("another"))
-    assert sha256_of(moved, store) == sha256(moved)
+def refuse(file):
+    raise AssertionError(f"{file.path} was hashed again")
+
+
+def test_digests_are_those_of_the_bytes(path):
+    digests = checked_data_file(path).tensor_digests()
+    wanted = {name: blake3(t.numpy().tobytes()).digest() for name, t in tensors().items()}
+    assert digests == wanted == {name: tensor_digest(t) for name, t in tensors().items()}
+
+
+def test_a_content_is_hashed_once_whatever_its_name(path, store, monkeypatch):
+    assert found(path, store) == sha256(path)
+    monkeypatch.setattr(DataFile, "sha256", refuse)
+    moved = path.rename(path.with_name("another"))
+    assert found(moved, store) == sha256(moved)
     with pytest.raises(AssertionError, match="hashed again"):
-        sha256_of(moved, FactorStore(store.directory / "of another base"))
+        found(moved, FactorStore(store.directory / "of another base"))
 
 
-@pytest.mark.parametrize("place", [0, PIECE_BYTES - 1, PIECE_BYTES, len(LONG) - 1])
-def test_another_byte_is_another_content(file, store, place):
-    before = sha256_of(file, store)
-    content = bytearray(LONG)
-    content[place] ^= 1
-    file.write_bytes(content)
-    assert sha256_of(file, store) == sha256(file) != before
-    file.write_bytes(LONG)
-    assert sha256_of(file, store) == before
+@pytest.mark.parametrize("place", [0, PIECE_BYTES - 1, PIECE_BYTES, SIZE - 1])
+def test_another_byte_is_another_content(path, store, place):
+    before = found(path, store)
+    changed = tensors()
+    changed["long"][place] ^= 1
+    save_file(changed, path)
+    assert found(path, store) == sha256(path) != before
+    save_file(tensors(), path)
+    assert found(path, store) == before
+
+
+@pytest.mark.parametrize("swap", ["names", "metadata", "dtype"])
+def test_another_header_is_another_content(path, store, swap):
+    before, same = found(path, store), tensors()
+    if swap == "names":
+        same = {"gnol" if name == "long" else name: tensor for name, tensor in same.items()}
+    if swap == "dtype":
+        same["other"] = same["other"].view(torch.int32)
+    save_file(same, path, metadata={"format": "pt"} if swap == "metadata" else None)
+    assert found(path, store) == sha256(path) != before
+
+
+def test_two_tensors_changed_about_are_another_content(tmp_path, store):
+    one, other = torch.zeros(4), torch.ones(4)
+    save_file({"a": one, "b": other}, tmp_path / "1")
+    save_file({"a": other, "b": one}, tmp_path / "2")
+    assert found(tmp_path / "1", store) != found(tmp_path / "2", store) == sha256(tmp_path / "2")
 
 
 def entry(**changes):
@@ -70,29 +111,34 @@ def entry(**changes):
         lambda text: text[:-9],
         lambda text: "[]",
         entry(format="another"),
-        entry(blake3="0" * 64),
+        entry(content="0" * 64),
         entry(sha256="0"),
         entry(sha256="x" * 64),
         entry(sha256=None),
     ],
 )
-def test_a_damaged_entry_is_made_again(file, store, caplog, damage):
-    sha256_of(file, store)
+def test_a_damaged_entry_is_made_again(path, store, caplog, damage):
+    found(path, store)
     (kept,) = store.directory.iterdir()
     right = kept.read_text()
     kept.write_text(damage(right))
     with caplog.at_level(logging.WARNING):
-        assert sha256_of(file, store) == sha256(file)
+        assert found(path, store) == sha256(path)
     assert "is damaged" in caplog.text
     assert kept.read_text() == right
 
 
-def test_what_cannot_be_read_or_stored_is_named(file, store, tmp_path):
-    with pytest.raises(CheckpointUnreadableError, match=str(tmp_path)):
-        sha256_of(tmp_path, store)
+def test_a_store_that_cannot_be_used_is_named(path, store):
     store.directory.write_text("a file")
     with pytest.raises(FactorStoreError, match="store.*choose another directory"):
-        sha256_of(file, store)
+        found(path, store)
+
+
+def test_a_file_that_changes_while_it_is_digested_is_an_error(path):
+    file = checked_data_file(path)
+    os.utime(path, ns=(0, file.modified_ns + 1))
+    with pytest.raises(CheckpointUnreadableError, match="written to"):
+        file.tensor_digests()
 
 
 def request(base, artifact, out, store):
@@ -107,7 +153,7 @@ def test_an_export_that_moves_nothing_hashes_nothing_twice(
     artifact = make_artifact(size=1e-9)
     first = export(request(given, artifact, out, store.directory))
     assert all(module.codes_moved == 0 for module in first.fidelity.modules)
-    monkeypatch.setattr(known_content, "_found", refuse)
+    monkeypatch.setattr(DataFile, "sha256", refuse)
     # another adapter, which leaves the same weights
     export(request(given, make_artifact(size=2e-9), out, store.directory))
     sums = dict(line.split("  ")[::-1] for line in (out / SUMS_FILE).read_text().splitlines())
@@ -120,11 +166,12 @@ def test_an_export_that_moves_nothing_hashes_nothing_twice(
 def test_a_changed_base_is_not_taken_for_the_known_one(base_4bit, tmp_path, store):
     copy = tmp_path / "base"
     shutil.copytree(base_4bit, copy)
-    before = base_digests(open_checkpoint(copy), store)
+    before = read_content(open_checkpoint(copy), store)
     weights = copy / "model.safetensors"
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(content)
-    after = base_digests(open_checkpoint(copy), store)
-    assert after["files"] == {"model.safetensors": sha256(weights)} != before["files"]
-    assert after["digest"] != before["digest"]
+    after = read_content(open_checkpoint(copy), store)
+    assert after.sha256 == {"model.safetensors": sha256(weights)} != before.sha256
+    assert after.sha256 == read_content(open_checkpoint(copy), None).sha256
+    assert sum(after.tensors[name] != before.tensors[name] for name in before.tensors) == 1
