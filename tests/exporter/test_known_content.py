@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -145,6 +146,24 @@ def request(base, artifact, out, store):
     return ExportRequest(base=base, artifact=artifact, out=out, factor_store=store, overwrite=True)
 
 
+def sums_of(out):
+    return dict(line.split("  ")[::-1] for line in (out / SUMS_FILE).read_text().splitlines())
+
+
+@pytest.mark.parametrize("format_", ["nf4", "nf4-embedded", "bf16", "fp16"])
+def test_every_digest_is_that_of_the_file_whatever_came_before(
+    base, base_4bit, make_artifact, tmp_path, store, format_
+):
+    for given in (base, base_4bit):
+        for size in (1e-9, 3e-2, 5e-2, 1e-9):
+            out = tmp_path / "out"
+            wanted = request(given, make_artifact(size), out, store.directory)
+            export(replace(wanted, format=format_))
+            assert sums_of(out) == {
+                path.name: sha256(path) for path in out.iterdir() if path.name != SUMS_FILE
+            }
+
+
 @pytest.mark.parametrize("four_bit", [True, False])
 def test_an_export_that_moves_nothing_hashes_nothing_twice(
     base, base_4bit, make_artifact, tmp_path, store, monkeypatch, four_bit
@@ -156,9 +175,7 @@ def test_an_export_that_moves_nothing_hashes_nothing_twice(
     monkeypatch.setattr(DataFile, "sha256", refuse)
     # another adapter, which leaves the same weights
     export(request(given, make_artifact(size=2e-9), out, store.directory))
-    sums = dict(line.split("  ")[::-1] for line in (out / SUMS_FILE).read_text().splitlines())
-    assert sums == {path.name: sha256(path) for path in out.iterdir() if path.name != SUMS_FILE}
-    assert sums["model.safetensors"] == first.files["model.safetensors"]
+    assert sums_of(out)["model.safetensors"] == first.files["model.safetensors"]
     manifest = json.loads((out / "export_manifest.json").read_text())
     assert manifest["base"]["files"] == {"model.safetensors": sha256(given / "model.safetensors")}
 
