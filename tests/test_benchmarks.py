@@ -100,12 +100,16 @@ def test_an_export_is_timed_by_stage_beside_a_copy(tmp_path):
     architecture = write_base("tiny", tmp_path / "base", 1 << 30, layers=1)
     assert len(architecture.targets) == 7
     write_artifact(tmp_path / "tiny_lora_v.pt", 7, "random/tiny")
-    base, copied = tmp_path / "base", tmp_path / "out-copy"
-    seconds = export_stages.run_copy(base, copied, tmp_path / "nothing")
-    assert seconds > 0
+    base, copied, out = tmp_path / "base", tmp_path / "copied", tmp_path / "out"
+    assert export_stages.run_copy(base, copied) > 0
     assert (copied / "model.safetensors").read_bytes() == (base / "model.safetensors").read_bytes()
-    run = export_stages.run_export(tmp_path, base, copied, threads=1)
-    assert not copied.exists() and (tmp_path / "out-stages" / "model.safetensors").is_file()
+    run = export_stages.run_export(tmp_path, base, out, threads=1)
+    laid_out = export_stages.laid_out_anew(tmp_path, out)
+    found, wanted = tensors_of(laid_out), tensors_of(out)
+    assert found.keys() == wanted.keys()
+    assert all(torch.equal(found[name], tensor) for name, tensor in wanted.items())
+    again = export_stages.run_export(tmp_path, laid_out, tmp_path / "again", threads=1)
+    assert run.moved == again.moved == 0
     assert set(run.stages) == set(export_stages.STAGES)
     assert all(0 < each < run.export for each in run.stages.values())
     text = "\n".join(export_stages.section("title", base, [2.0, 1.0, 3.0], [run]))
