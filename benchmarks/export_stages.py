@@ -146,6 +146,7 @@ def measure(
 def prepare(model: Path, base: Path, from_disk: bool) -> None:
     """The state of memory from which both sides start."""
     settle(model, free=4 << 30)
+    remember((model / "factors").iterdir())
     (forget if from_disk else remember)(base.iterdir())
 
 
