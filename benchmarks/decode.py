@@ -180,13 +180,14 @@ def verdicts(found: list[Speed]) -> Iterator[str]:
     bf16, float32 = UPSTREAM
     for ours in (speed for speed in found if speed.arm == OURS):
         base, dense = rate(found, ours, BASE), rate(found, ours, float32)
-        of_base, gain = ours.rate / base, ours.rate / rate(found, ours, bf16)
+        upstream = rate(found, ours, bf16)
+        of_base, gain = ours.rate / base, ours.rate / upstream
         yield (
             f"- {ours.base}, batch {ours.batch}: {of_base:.2f} of the base's tokens/s "
             f"({at_least(of_base, OF_BASE)}), {gain:.1f} × upstream's "
-            f"({at_least(gain, OF_UPSTREAM)}); of a dense ΔW in float32, "
-            f"{ours.rate / dense:.1f} ×, where the base alone, and so any forward, has at most "
-            f"{base / dense:.1f} ×."
+            f"({at_least(gain, OF_UPSTREAM)}), where the base alone, and so any forward, has "
+            f"{base / upstream:.1f} ×; of a dense ΔW in float32, {ours.rate / dense:.1f} × of at "
+            f"most {base / dense:.1f} ×."
         )
 
 

@@ -9,7 +9,7 @@ command, from its start over imports, loading and waiting for each other to the 
 process. The limit of N processes is N times the speed of one. The texts have to be the same.
 
 It wants a quiet machine more than others do: threads of one process wait for each other on the
-processor, so that beside another program two of them can take a hundred times as long as one.
+processor, so that beside another program two of them can be much slower than one.
 
 Writes results/bench/generation_processes.md.
 """

@@ -48,11 +48,17 @@ def at_least(ratio: float, wanted: float) -> str:
 
 
 def processor() -> str:
-    """Name of the processor."""
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    """Name of the processor, and what decides how fast it computes."""
+    about = {
+        name.strip(): value.strip()
+        for name, _, value in (
+            line.partition(":") for line in Path("/proc/cpuinfo").read_text().splitlines()
+        )
+    }
+    name = about.get("model name") or platform.processor() or platform.machine()
+    has_bf16 = {"avx512_bf16", "amx_bf16", "bf16"} & set(about.get("flags", "").split())
+    bf16 = "with" if has_bf16 else "without"
+    return f"{name} ({torch.backends.cpu.get_cpu_capability()}, {bf16} bfloat16 arithmetic)"
 
 
 def machine() -> str:

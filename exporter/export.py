@@ -3,23 +3,17 @@
 import logging
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
-import torch
-
 from exporter.adapter_units import VectorUnit
-from exporter.architecture import Architecture, read_architecture
-from exporter.checkpoint import Checkpoint, checked_data_file, open_checkpoint, read_headers
-from exporter.choice import Choice, Decision, decide, leaves_open
-from exporter.config_files import ADAPTER_CONFIG_FILE
+from exporter.checkpoint import checked_data_file, read_headers
+from exporter.choice import Choice
 from exporter.documents import DocumentInputs, base_files, write_documents
 from exporter.errors import (
     CaptureError,
-    CheckpointError,
     CheckpointUnreadableError,
     OutputWriteError,
     WriterError,
@@ -27,12 +21,12 @@ from exporter.errors import (
 from exporter.fidelity import FidelityReport, ModuleFidelity, Verdict
 from exporter.fold import tensor_chunks, vector_tensors
 from exporter.io_errors import reading
-from exporter.known_content import BaseContent, read_content, sha256_of
+from exporter.job import Job, prepare
+from exporter.known_content import sha256_of
 from exporter.make_units import make_units
-from exporter.manifest import Provenance, base_digests, collect_provenance, digest_files
-from exporter.plan import ExportPlan, ModuleUnit, OutputFile, TensorUnit, build_plan
-from exporter.progress import Progress, Stage, Steps, Stopwatch
-from exporter.prompts import PromptSet, read_prompts
+from exporter.manifest import digest_files
+from exporter.plan import ModuleUnit, OutputFile, TensorUnit
+from exporter.progress import Progress, Stage, Steps
 from exporter.record import record_retention
 from exporter.reopen import check_file
 from exporter.request import ExportRequest, check_request
@@ -42,14 +36,8 @@ from exporter.warn import fidelity_warning, ground_warning, identity_warning
 from exporter.workers import single_threaded, workers_for
 from exporter.workspace import FinishedFile, Workspace, check_replaceable, open_workspace
 from tinylora import (
-    FactorStore,
-    ModuleDeltas,
     ResolvedOptions,
-    adapted_layers,
-    deltas_of,
-    load_adapter,
 )
-from tinylora.adapter import Adapter
 from tinylora.errors import FactorStoreError
 
 _log = logging.getLogger(__name__)
@@ -87,28 +75,6 @@ class ExportReport:
     def verdict(self) -> Verdict:
         """In a word, whether the stored weights hold the delta."""
         return self.fidelity.verdict
-
-
-@dataclass(frozen=True, eq=False)
-class _Job:
-    """The inputs of an export, read and checked."""
-
-    request: ExportRequest
-    artifact: Adapter
-    base: Checkpoint
-    architecture: Architecture
-    plan: ExportPlan
-    store: FactorStore | None
-    deltas: ModuleDeltas
-    watch: Stopwatch
-    content: Future[BaseContent]
-    provenance: Callable[[], Provenance]  # waits for the content
-    decision: Decision
-    check_prompts: PromptSet | None
-
-    def known_digest(self, name: str) -> bytes | None:
-        """BLAKE3 of a tensor of the base, once all of them have been found."""
-        return self.content.result().tensors.get(name) if self.content.done() else None
 
 
 @dataclass(frozen=True)
@@ -150,10 +116,10 @@ def export(
         tempfile.TemporaryDirectory(prefix="tinylora-export-") as scratch,
         ThreadPoolExecutor(1) as hashing,
     ):
-        return _make(_prepare(request, Path(scratch), hashing, progress), progress)
+        return _make(prepare(request, Path(scratch), hashing, progress), progress)
 
 
-def _make(job: _Job, progress: Callable[[Progress], None]) -> ExportReport:
+def _make(job: Job, progress: Callable[[Progress], None]) -> ExportReport:
     """Make the output in a workspace and publish it."""
     overwrite = job.request.overwrite
     workspace = open_workspace(job.request.out, lambda: job.provenance().key, overwrite)
@@ -170,77 +136,7 @@ def _make(job: _Job, progress: Callable[[Progress], None]) -> ExportReport:
     return report
 
 
-def _prepare(
-    request: ExportRequest,
-    scratch: Path,
-    hashing: ThreadPoolExecutor,
-    progress: Callable[[Progress], None],
-) -> _Job:
-    """Read all inputs, decide what is open and build the plan; no output is written."""
-    artifact = load_adapter(request.artifact)
-    base = open_checkpoint(request.base)
-    if (base.path / ADAPTER_CONFIG_FILE).exists():
-        raise CheckpointError(
-            f"{base.path / ADAPTER_CONFIG_FILE}: the base carries an adapter already, which "
-            "transformers would load too; give the plain base"
-        )
-    texts = request.goal.check_prompts  # used last; what is wrong with them is said first
-    check_prompts = None if texts is None else read_prompts(texts, base.path)
-    watch = Stopwatch()
-    store = _store(request, scratch)
-    # needs no interpreter, so all else goes on
-    content = hashing.submit(watch.call, "hash", read_content, base, store)
-    architecture = read_architecture(
-        base.path,
-        base.config,
-        lambda model: [name for name, _ in adapted_layers(artifact, model, str(base.path))],
-        store,
-    )
-    deltas = deltas_of(artifact, architecture.targets, request.options, store)
-    steps = Steps(progress, 2 * len(architecture.targets))
-    with single_threaded():
-        decision = decide(request, base, architecture, artifact.sizes, deltas, scratch, steps.step)
-    request = decision.request
-    plan = build_plan(
-        base,
-        architecture,
-        request.layout,
-        sizes=artifact.sizes,
-        fold_onto=request.fold_onto,
-        max_shard_size=request.max_shard_size,
-        keep=request.keep,
-        adapter_dtype=torch.float16 if request.adapter_dtype == "fp16" else torch.float32,
-    )
-
-    @cache
-    def provenance() -> Provenance:
-        found = base_digests(base, content.result().sha256)
-        return collect_provenance(request, found, artifact, deltas.resolved)
-
-    return _Job(
-        request=request,
-        artifact=artifact,
-        base=base,
-        architecture=architecture,
-        plan=plan,
-        store=store,
-        deltas=deltas,
-        watch=watch,
-        content=content,
-        provenance=provenance,
-        decision=decision,
-        check_prompts=check_prompts,
-    )
-
-
-def _store(request: ExportRequest, scratch: Path) -> FactorStore | None:
-    """Where factors are kept; what is decided first needs them twice."""
-    if request.factor_store is not None:
-        return FactorStore(request.factor_store)
-    return FactorStore(scratch / "factors") if leaves_open(request) else None
-
-
-def _run(job: _Job, workspace: Workspace, progress: Callable[[Progress], None]) -> ExportReport:
+def _run(job: Job, workspace: Workspace, progress: Callable[[Progress], None]) -> ExportReport:
     layout = job.request.layout
     with reading(job.base.path):
         carried = sum(p.stat().st_size for p in base_files(layout, job.base.path).values())
@@ -289,7 +185,7 @@ def _run(job: _Job, workspace: Workspace, progress: Callable[[Progress], None]) 
     )
 
 
-def _retention(job: _Job, workspace: Workspace) -> Retention | None:
+def _retention(job: Job, workspace: Workspace) -> Retention | None:
     """Compare the finished export with the restored model, where texts were given for that."""
     prompts = job.check_prompts
     if prompts is None:
@@ -306,7 +202,7 @@ def _retention(job: _Job, workspace: Workspace) -> Retention | None:
     return found
 
 
-def _beyond_the_target(job: _Job, retention: Retention | None) -> Iterator[str]:
+def _beyond_the_target(job: Job, retention: Retention | None) -> Iterator[str]:
     target = job.request.goal.target_residual
     found = None if retention is None else retention.output_residual
     if target is not None and found is not None and found > target:
@@ -317,7 +213,7 @@ def _beyond_the_target(job: _Job, retention: Retention | None) -> Iterator[str]:
 
 
 def _make_file(
-    job: _Job, file: OutputFile, workspace: Workspace, steps: Steps, threads: int
+    job: Job, file: OutputFile, workspace: Workspace, steps: Steps, threads: int
 ) -> FinishedFile:
     """Write one file and measure it, or take it over from a run that was killed."""
     earlier = workspace.finished(file.name)
@@ -337,7 +233,7 @@ def _make_file(
     return finished
 
 
-def _sha256(job: _Job, path: Path, written: _Written) -> str:
+def _sha256(job: Job, path: Path, written: _Written) -> str:
     """Of a finished file, which is not hashed if all that it holds is known to the store."""
     file = checked_data_file(path)
     if job.store is None:
@@ -349,7 +245,7 @@ def _sha256(job: _Job, path: Path, written: _Written) -> str:
     return sha256_of(file, digests, job.store)
 
 
-def _write_file(job: _Job, file: OutputFile, path: Path, steps: Steps, threads: int) -> _Written:
+def _write_file(job: Job, file: OutputFile, path: Path, steps: Steps, threads: int) -> _Written:
     """Write all tensors of a file."""
     layers = _layers(file)
     largest = max((unit.shape[0] * unit.shape[1] for unit in layers), default=0)
@@ -391,7 +287,7 @@ def _layers(file: OutputFile) -> list[ModuleUnit]:
     return [unit for unit in file.units if not isinstance(unit, TensorUnit | VectorUnit)]
 
 
-def _fidelity(job: _Job, finished: list[FinishedFile], workspace: Workspace) -> FidelityReport:
+def _fidelity(job: Job, finished: list[FinishedFile], workspace: Workspace) -> FidelityReport:
     """Measures of all modules in stream order; every planned fold must be among them."""
     found = {module.module: module for file in finished for module in file.modules}
     if missing := job.plan.expected - found.keys():

@@ -128,10 +128,7 @@ class ShardWriter:
         for chunk in chunks:
             if DTYPE_NAMES[chunk.dtype] != spec.dtype:
                 raise WriterError(f"{self._path.name}: {name!r} is {chunk.dtype}, planned {spec}")
-            content = _bytes_of(chunk)
-            self._put(content, offset)
-            self._check(name, content, offset)
-            offset += len(content)
+            offset = self._store(name, chunk, offset)
         if offset - begin != spec.max_bytes:
             raise WriterError(
                 f"{self._path.name}: {name!r} has {offset - begin} bytes, planned {spec.max_bytes}"
@@ -157,10 +154,7 @@ class ShardWriter:
         for name in sorted(self._states):
             state = self._states[name]
             written.append(TensorSpec(name, "U8", (state.numel(),)))
-            content = _bytes_of(state)
-            self._put(content, offset)
-            self._check(name, content, offset)
-            offset += len(content)
+            offset = self._store(name, state, offset)
         header = _header(written).ljust(self._data_start - 8)
         self._put(memoryview(len(header).to_bytes(8, "little") + header), 0)
         with writing(self._path):
@@ -177,6 +171,13 @@ class ShardWriter:
                 f"{self._path.name}: {name!r} has shape {list(shape)}, planned {spec.shape}"
             )
         return spec
+
+    def _store(self, name: str, part: Tensor, offset: int) -> int:
+        """Write a part of a tensor and read it back; returns where it ends."""
+        content = _bytes_of(part)
+        self._put(content, offset)
+        self._check(name, content, offset)
+        return offset + len(content)
 
     def _put(self, data: memoryview, offset: int) -> None:
         # the kernel lets one thread write to a file at a time, and others wait there without sleep

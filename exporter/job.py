@@ -1,0 +1,141 @@
+"""request -> job: inputs are read and checked, what is left open is decided, the plan is built."""
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import torch
+
+from exporter.architecture import Architecture, read_architecture
+from exporter.checkpoint import Checkpoint, open_checkpoint
+from exporter.choice import Decision, decide, leaves_open
+from exporter.config_files import ADAPTER_CONFIG_FILE
+from exporter.errors import CheckpointError
+from exporter.known_content import BaseContent, read_content
+from exporter.manifest import Provenance, base_digests, collect_provenance
+from exporter.plan import ExportPlan, build_plan
+from exporter.progress import Progress, Steps, Stopwatch
+from exporter.prompts import PromptSet, read_prompts
+from exporter.request import ExportRequest
+from exporter.workers import single_threaded
+from tinylora import FactorStore, ModuleDeltas, adapted_layers, deltas_of, load_adapter
+from tinylora.adapter import Adapter
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """The inputs of an export.
+
+    Attributes:
+        request: What was asked for, nothing left open.
+        artifact: The adapter.
+        base: Its base.
+        architecture: The base's modules.
+        plan: What will be written.
+        store: Where factors and digests of known contents are kept.
+        deltas: The adapter's deltas.
+        watch: Times the stages.
+        content: What the base's files hold, once it has been found.
+        provenance: Gives what decides the output's bytes; waits for the content.
+        decision: What was decided, and why.
+        check_prompts: Texts for the retention.
+    """
+
+    request: ExportRequest
+    artifact: Adapter
+    base: Checkpoint
+    architecture: Architecture
+    plan: ExportPlan
+    store: FactorStore | None
+    deltas: ModuleDeltas
+    watch: Stopwatch
+    content: Future[BaseContent]
+    provenance: Callable[[], Provenance]
+    decision: Decision
+    check_prompts: PromptSet | None
+
+    def known_digest(self, name: str) -> bytes | None:
+        """BLAKE3 of a tensor of the base, once all of them have been found."""
+        return self.content.result().tensors.get(name) if self.content.done() else None
+
+
+def prepare(
+    request: ExportRequest,
+    scratch: Path,
+    hashing: ThreadPoolExecutor,
+    progress: Callable[[Progress], None],
+) -> Job:
+    """Read all inputs, decide what is open and build the plan; no output is written.
+
+    Args:
+        request: What to export.
+        scratch: A directory for what is needed meanwhile.
+        hashing: Hashes the base while all else goes on.
+        progress: Called after each step of a decision.
+
+    Raises:
+        TinyLoRAError: See :mod:`exporter.errors` and :mod:`tinylora.errors`.
+    """
+    artifact = load_adapter(request.artifact)
+    base = open_checkpoint(request.base)
+    if (base.path / ADAPTER_CONFIG_FILE).exists():
+        raise CheckpointError(
+            f"{base.path / ADAPTER_CONFIG_FILE}: the base carries an adapter already, which "
+            "transformers would load too; give the plain base"
+        )
+    texts = request.goal.check_prompts  # used last; what is wrong with them is said first
+    check_prompts = None if texts is None else read_prompts(texts, base.path)
+    watch = Stopwatch()
+    store = _store(request, scratch)
+    # needs no interpreter, so all else goes on
+    content = hashing.submit(watch.call, "hash", read_content, base, store)
+    architecture = read_architecture(
+        base.path,
+        base.config,
+        lambda model: [name for name, _ in adapted_layers(artifact, model, str(base.path))],
+        store,
+    )
+    deltas = deltas_of(artifact, architecture.targets, request.options, store)
+    steps = Steps(progress, 2 * len(architecture.targets))
+    with single_threaded():
+        decision = decide(request, base, architecture, artifact.sizes, deltas, scratch, steps.step)
+    request = decision.request
+    plan = build_plan(
+        base,
+        architecture,
+        request.layout,
+        sizes=artifact.sizes,
+        fold_onto=request.fold_onto,
+        max_shard_size=request.max_shard_size,
+        keep=request.keep,
+        adapter_dtype=torch.float16 if request.adapter_dtype == "fp16" else torch.float32,
+    )
+
+    @cache
+    def provenance() -> Provenance:
+        found = base_digests(base, content.result().sha256)
+        return collect_provenance(request, found, artifact, deltas.resolved)
+
+    return Job(
+        request=request,
+        artifact=artifact,
+        base=base,
+        architecture=architecture,
+        plan=plan,
+        store=store,
+        deltas=deltas,
+        watch=watch,
+        content=content,
+        provenance=provenance,
+        decision=decision,
+        check_prompts=check_prompts,
+    )
+
+
+def _store(request: ExportRequest, scratch: Path) -> FactorStore | None:
+    """Where factors are kept; what is decided first needs them twice."""
+    if request.factor_store is not None:
+        return FactorStore(request.factor_store)
+    return FactorStore(scratch / "factors") if leaves_open(request) else None
