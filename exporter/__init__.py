@@ -3,9 +3,9 @@
 The flow, one file a step::
 
     request ─┐
-    base ────┼─ checkpoint, architecture ─ plan ─ fold (requantize) ─ shard_writer ─ reopen
-    artifact ┘                                                                         │
-                 output directory ─ workspace ─ documents (manifest, card) ─ measure (fidelity)
+    base ────┼─ job (checkpoint, architecture, plan) ─ fold (requantize) ─ shard_writer ─ measure
+    artifact ┘                                                                              │
+               output directory ─ workspace ─ documents (manifest, card) ─ fidelity ─ reopen
 
 transformers takes seconds to import and most exports do without it, so it is imported where it is
 used.
