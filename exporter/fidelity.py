@@ -12,8 +12,8 @@ residual_bound   least residual that any choice of codes on the      4-bit merge
                  base's scales can reach
 ===============  ==================================================  ===========================
 
-All four are None where Δ = 0. Sums are float64; E is what was handed to the file, which is read back
-and compared, byte for byte, as it is written.
+All four are None where Δ = 0. Sums are float64; E is what was handed to the file, which is read
+back and compared, byte for byte, as it is written.
 """
 
 import math
