@@ -21,7 +21,7 @@ import bitsandbytes.nn.modules
 import pytest
 import torch
 from bitsandbytes.functional import dequantize_4bit, quantize_4bit
-from torch import Tensor
+from torch import Tensor, library
 
 CODES = {
     kind: quantize_4bit(torch.ones(64), quant_type=kind)[1].code.clone() for kind in ("nf4", "fp4")
@@ -60,9 +60,9 @@ def same_on_every_processor() -> Iterator[None]:
         if not is_wrong_here():
             yield
             return
-        library = torch.library.Library("bitsandbytes", "IMPL", "CPU")
+        kernels = library.Library("bitsandbytes", "IMPL", "CPU")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that an operator is replaced
-            library.impl("dequantize_4bit", by_definition, allow_override=True)
+            kernels.impl("dequantize_4bit", by_definition, allow_override=True)
         yield
-        library._destroy()
+        kernels._destroy()
