@@ -49,12 +49,9 @@ def at_least(ratio: float, wanted: float) -> str:
 
 def processor() -> str:
     """Name of the processor, and what decides how fast it computes."""
-    about = {
-        name.strip(): value.strip()
-        for name, _, value in (
-            line.partition(":") for line in Path("/proc/cpuinfo").read_text().splitlines()
-        )
-    }
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    pairs = (line.partition(":") for line in lines)
+    about = {name.strip(): value.strip() for name, _, value in pairs}
     name = about.get("model name") or platform.processor() or platform.machine()
     has_bf16 = {"avx512_bf16", "amx_bf16", "bf16"} & set(about.get("flags", "").split())
     bf16 = "with" if has_bf16 else "without"

@@ -23,7 +23,8 @@ from torch import Tensor
 from exporter.errors import CheckpointUnreadableError
 from exporter.io_errors import reading
 
-# Of what is read to be hashed or compared: large, as after each piece a thread waits its turn.
+# Of what is read to be hashed or compared: it stays in a core's cache, and is not smaller, as after
+# each piece a thread waits its turn.
 PIECE_BYTES = 1 << 20
 # Of memory and of places in files: between unlike ones the kernel copies at half the speed.
 ALIGNMENT = 64

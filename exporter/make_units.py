@@ -21,7 +21,7 @@ from exporter.progress import Stopwatch
 from exporter.request import RequantizeMethod
 from exporter.workers import in_order
 from tinylora import ModuleDeltas, QuantizedWeight
-from tinylora.quantized_weight import tensor_digest
+from tinylora.tensor_bytes import tensor_digest
 
 
 @dataclass(frozen=True)

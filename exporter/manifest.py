@@ -80,18 +80,16 @@ def collect_provenance(
     )
 
 
-def base_digests(base: Checkpoint, files: Mapping[str, str] | None = None) -> dict[str, Any]:
+def base_digests(base: Checkpoint, files: Mapping[str, str]) -> dict[str, Any]:
     """Digests of a base: of each weight file, of config.json, and of all weights together.
 
     Args:
         base: The base.
-        files: SHA-256 of its weight files, where they are known.
+        files: SHA-256 of its weight files, see :func:`exporter.known_content.read_content`.
 
     Raises:
-        CheckpointUnreadableError: A file cannot be read, or has changed since it was opened.
+        CheckpointUnreadableError: config.json cannot be read.
     """
-    if files is None:
-        files = {name: base.files[name].sha256() for name in base.shards}
     config = file_sha256(base.path / "config.json")
     digest = hashlib.sha256(sums_text(files).encode()).hexdigest()
     return {"digest": digest, "config": config, "files": dict(files), "is_4bit": base.is_4bit}

@@ -39,8 +39,7 @@ def measure_module(
         a, b, p = (stored[part] for part in tiny_names(unit.module))
         sums = _between(TinyLoRAParts(a, b, p, 0).low_rank(record.vector), record.delta)
     elif isinstance(record.ground, QuantizedWeight):
-        weight = QuantizedWeight.from_tensors(name, stored)
-        sums, codes_moved, scales_changed = _measure_4bit(weight, record.ground, record)
+        sums, codes_moved, scales_changed = _measure_4bit(name, stored, record.ground, record)
     else:
         assert record.ground is not None, "a merged weight stands on another"
         sums = sums_over(stored_change(stored[name], record.ground, record.delta))
@@ -56,10 +55,11 @@ def measure_module(
 
 
 def _measure_4bit(
-    weight: QuantizedWeight, seen: QuantizedWeight, record: FoldRecord
+    name: str, stored: Mapping[str, Tensor], seen: QuantizedWeight, record: FoldRecord
 ) -> tuple[ErrorSums, int, int]:
     if record.unchanged:
         return sums_without_change(record.delta, bound=record.grid_miss is None), 0, 0
+    weight = QuantizedWeight.from_tensors(name, stored)
     codes_moved = int((weight.codes() != seen.codes()).sum())
     scales_changed = int((weight.block_absmax() != seen.block_absmax()).sum())
     bound = record.grid_miss

@@ -23,16 +23,16 @@ import torch
 from torch import Tensor
 
 from exporter.checkpoint import DTYPE_NAMES, TORCH_DTYPES
-from exporter.data_file import ALIGNMENT
+from exporter.data_file import ALIGNMENT, PIECE_BYTES
 from exporter.errors import WriterError
 from exporter.io_errors import reading, writing
+from tinylora.tensor_bytes import tensor_bytes
 
 PART_SUFFIX = ".part"
 MAX_STATE_BYTES = 1024
 # Writes end at multiples of this in the file: the kernel makes its cache pages as large as a write,
 # and to find room for large ones can take it several times as long as to fill them.
 _WRITE_BYTES = 1 << 18
-READ_BYTES = 1 << 20  # stays in a core's cache while it is compared
 _WIDEST_FIRST = {name: place for place, name in enumerate(TORCH_DTYPES)}
 
 
@@ -137,8 +137,8 @@ class ShardWriter:
     def finish(self) -> None:
         """Write the header and give the file its final name.
 
-        It is not flushed to the disk: that is due once for the whole directory, before it gets its
-        own final name, and what a crash of the machine leaves of a file is known by its digest.
+        It is not flushed to the disk: that is due before the whole directory gets its own final
+        name, and what a crash of the machine leaves of a file is known by its digest.
 
         Raises:
             WriterError: A planned tensor was not written.
@@ -174,7 +174,7 @@ class ShardWriter:
 
     def _store(self, name: str, part: Tensor, offset: int) -> int:
         """Write a part of a tensor and read it back; returns where it ends."""
-        content = _bytes_of(part)
+        content = tensor_bytes(part)
         self._put(content, offset)
         self._check(name, content, offset)
         return offset + len(content)
@@ -190,8 +190,8 @@ class ShardWriter:
     def _check(self, name: str, content: memoryview, offset: int) -> None:
         """Compare the file with what was written to it, before that leaves the cache."""
         with reading(self._part):
-            for start in range(0, len(content), READ_BYTES):
-                part = content[start : start + READ_BYTES]
+            for start in range(0, len(content), PIECE_BYTES):
+                part = content[start : start + PIECE_BYTES]
                 found = bytearray(len(part))  # which compares with any bytes at memory's speed
                 self._get(memoryview(found), offset + start)
                 if found != part:
@@ -243,8 +243,3 @@ def _header_room(specs: Sequence[TensorSpec]) -> int:
     longest = [replace(spec, shape=(MAX_STATE_BYTES,)) for spec in states]
     room = 8 + len(_header([*fixed, *longest]))
     return -(-room // ALIGNMENT) * ALIGNMENT if states else room
-
-
-def _bytes_of(tensor: Tensor) -> memoryview:
-    array = tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy()
-    return memoryview(array)  # type: ignore[arg-type]  # an ndarray is a buffer

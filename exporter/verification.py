@@ -12,6 +12,7 @@ from exporter.config_files import ADAPTER_CONFIG_FILE
 from exporter.data_file import file_sha256
 from exporter.errors import CheckpointError, VerificationError
 from exporter.formats import Format, format_named
+from exporter.known_content import read_content
 from exporter.load_check import LogitComparison, check_load, compare_logits
 from exporter.manifest import MANIFEST_FORMAT, SUMS_FILE, base_digests, sums_text
 from exporter.plan import ADAPTER_WEIGHTS, lora_names
@@ -144,8 +145,10 @@ def _check_arguments(load: bool, base: object, artifact: object, prompts: object
 
 def _check_inputs(manifest: Mapping[str, Any], base: Path, artifact: Path) -> None:
     """Refuse to record a comparison with something that the export was not made from."""
+    opened = open_checkpoint(base)
+    digests = base_digests(opened, read_content(opened, None).sha256)
     found = {
-        "base": (base, base_digests(open_checkpoint(base))["digest"], "digest"),
+        "base": (base, digests["digest"], "digest"),
         "artifact": (artifact, load_adapter(artifact).describe()["sha256"], "sha256"),
     }
     for name, (path, digest, field) in found.items():

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from tinylora.errors import FactorizationError
 from tinylora.quantized_weight import QuantizedWeight
+from tinylora.tensor_bytes import tensor_bytes
 
 Method = Literal["exact", "fast"]
 
@@ -91,9 +92,8 @@ def weight_digest(weight: QuantizedWeight | Tensor) -> str:
     """BLAKE3 (hex) of what decides the values of a weight."""
     if isinstance(weight, QuantizedWeight):
         return weight.digest()
-    dense = weight.detach().cpu().contiguous()
-    digest = blake3(f"dense\0{dense.dtype}{list(dense.shape)}".encode())
-    digest.update(dense.view(-1).view(torch.uint8).numpy().data)
+    digest = blake3(f"dense\0{weight.dtype}{list(weight.shape)}".encode())
+    digest.update(tensor_bytes(weight))
     return digest.hexdigest()
 
 

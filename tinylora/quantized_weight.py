@@ -35,6 +35,7 @@ from tinylora.blockwise import (
 )
 from tinylora.code_books import QuantType, code_book
 from tinylora.errors import QuantizedWeightError
+from tinylora.tensor_bytes import tensor_digest
 
 STATE_PREFIX = ".quant_state.bitsandbytes__"
 BLOCK_SIZES = (32, 64, 128, 256, 512, 1024, 2048, 4096)
@@ -296,12 +297,6 @@ class QuantizedWeight:
                     f"{name + suffix}: {tensor.dtype} with {tensor.numel()} elements, expected "
                     f"{dtype} with {numel} for a weight of shape {list(self.shape)}"
                 )
-
-
-def tensor_digest(tensor: Tensor) -> bytes:
-    """BLAKE3 of a tensor's bytes, 32 bytes."""
-    content = tensor.detach().contiguous().view(-1).view(torch.uint8).cpu().numpy()
-    return blake3(content.data).digest()
 
 
 def pack_codes(codes: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from exporter.known_content import read_content, sha256_of
 from exporter.manifest import SUMS_FILE
 from tinylora import FactorStore
 from tinylora.errors import FactorStoreError
-from tinylora.quantized_weight import tensor_digest
+from tinylora.tensor_bytes import tensor_digest
 
 SIZE = 2 * PIECE_BYTES + 37
 

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save
 
 from exporter.checkpoint import DTYPE_NAMES
+from exporter.data_file import PIECE_BYTES
 from exporter.errors import DiskFullError, WriterError
 from exporter.shard_writer import (
     MAX_STATE_BYTES,
-    READ_BYTES,
     ShardWriter,
     TensorSpec,
     file_bytes,
@@ -58,10 +58,10 @@ def test_writing_order_does_not_matter(tmp_path):
     assert (tmp_path / "1").read_bytes() == (tmp_path / "2").read_bytes()
 
 
-LONG = 2 * READ_BYTES + 37
+LONG = 2 * PIECE_BYTES + 37
 
 
-@pytest.mark.parametrize("place", [0, READ_BYTES - 1, READ_BYTES, LONG - 1])
+@pytest.mark.parametrize("place", [0, PIECE_BYTES - 1, PIECE_BYTES, LONG - 1])
 @pytest.mark.parametrize("is_state", [False, True])
 def test_a_byte_that_the_file_does_not_keep_is_seen(tmp_path, monkeypatch, place, is_state):
     name, size = ("state", 100) if is_state else ("long", LONG)
