@@ -108,20 +108,31 @@ class DataFile:
         """What lies before the data; errors as for :meth:`read`."""
         return self._bytes(0, self.data_start, Scratch()).numpy().tobytes()
 
-    def tensor_digests(self) -> dict[str, bytes]:
-        """BLAKE3 of each tensor, from one reading of the file; errors as for :meth:`read`."""
-        found = {}
+    def tensor_digests(self, known: dict[str, bytes] | None = None) -> dict[str, bytes]:
+        """BLAKE3 of each tensor; errors as for :meth:`read`.
+
+        Args:
+            known: Digests that need not be found again, to which the others are added; other
+                threads may do so meanwhile. They go through a file from its begin, so this goes
+                from its end.
+        """
+        known = {} if known is None else known
         room = memoryview(bytearray(PIECE_BYTES))
         with self._opened() as file:
-            for name, (begin, end) in sorted(self.places.items(), key=lambda item: item[1]):
-                digest = blake3()
-                for start in range(begin, end, PIECE_BYTES):
-                    piece = room[: end - start]
-                    self._fill(file, piece, start + len(piece))
-                    digest.update(piece)
-                found[name] = digest.digest()
+            for name in sorted(self.places, key=self.places.__getitem__, reverse=True):
+                if name not in known:
+                    known[name] = self._digest(file, name, room)
             self._check_unchanged(os.fstat(file))
-        return found
+        return {name: known[name] for name in self.places}
+
+    def _digest(self, descriptor: int, name: str, room: memoryview) -> bytes:
+        digest = blake3()
+        begin, end = self.places[name]
+        for start in range(begin, end, len(room)):
+            piece = room[: end - start]
+            self._fill(descriptor, piece, start + len(piece))
+            digest.update(piece)
+        return digest.digest()
 
     def _bytes(self, begin: int, end: int, scratch: Scratch) -> Tensor:
         buffer = scratch.room(end - begin)

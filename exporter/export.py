@@ -19,16 +19,15 @@ from exporter.errors import (
     WriterError,
 )
 from exporter.fidelity import FidelityReport, ModuleFidelity, Verdict
-from exporter.fold import tensor_chunks, vector_tensors
 from exporter.io_errors import reading
 from exporter.job import Job, prepare
 from exporter.known_content import sha256_of
 from exporter.make_units import make_units
 from exporter.manifest import digest_files
-from exporter.plan import ModuleUnit, OutputFile, TensorUnit
+from exporter.plan import OutputFile, TensorUnit
 from exporter.progress import Progress, Stage, Steps
 from exporter.record import record_retention
-from exporter.reopen import check_file
+from exporter.reopen import check_header
 from exporter.request import ExportRequest, check_request
 from exporter.retention import Retention, measure_retention
 from exporter.shard_writer import ShardWriter
@@ -225,10 +224,9 @@ def _make_file(
     path = workspace.path / file.name
     written = _write_file(job, file, path, steps, threads)
     workspace.flush(file.name)
-    with ThreadPoolExecutor(1) as pool:  # neither needs the interpreter much
-        sha256 = pool.submit(job.watch.call, "hash", _sha256, job, path, written)
-        job.watch.call("check", check_file, path, file.specs)
-    finished = FinishedFile(file.name, sha256.result(), tuple(written.modules))
+    job.watch.call("check", check_header, path, file.specs)
+    sha256 = job.watch.call("hash", _sha256, job, path, written)
+    finished = FinishedFile(file.name, sha256, tuple(written.modules))
     workspace.record(finished)
     return finished
 
@@ -247,32 +245,25 @@ def _sha256(job: Job, path: Path, written: _Written) -> str:
 
 def _write_file(job: Job, file: OutputFile, path: Path, steps: Steps, threads: int) -> _Written:
     """Write all tensors of a file."""
-    layers = _layers(file)
-    largest = max((unit.shape[0] * unit.shape[1] for unit in layers), default=0)
+    weights = [unit.shape for unit in file.units if not isinstance(unit, TensorUnit | VectorUnit)]
+    largest = max((height * width for height, width in weights), default=0)
     written = _Written([], {}, [])
     with ShardWriter(path, file.specs) as writer:
-        with job.watch.timed("write"):
-            for unit in file.units:
-                if isinstance(unit, TensorUnit):
-                    writer.write_rows(unit.name, tensor_chunks(unit, job.base), unit.shape)
-                    written.carried.extend([] if unit.casts else [unit.name])
-                elif isinstance(unit, VectorUnit):
-                    for name, tensor in vector_tensors(unit, job.deltas).items():
-                        writer.write(name, tensor)
         making = make_units(
-            layers,
+            file.units,
             job.base,
             job.deltas,
-            writer.write,
+            writer,
             job.request.requantize,
             workers_for(threads, largest),
             job.watch,
-            None if job.store is None else job.known_digest,
+            job.digests,
             job.decision.moments,
         )
         with closing(making):  # whatever happens, no thread writes when the file is closed
             for made in making:
                 written.digests.update(made.digests or {})
+                written.carried.extend(made.carried)
                 if made.fidelity is not None:
                     written.modules.append(made.fidelity)
                     for stage in _STAGES:
@@ -280,11 +271,6 @@ def _write_file(job: Job, file: OutputFile, path: Path, steps: Steps, threads: i
         with job.watch.timed("write"):
             writer.finish()
     return written
-
-
-def _layers(file: OutputFile) -> list[ModuleUnit]:
-    """Units that are made from the weight of a linear layer."""
-    return [unit for unit in file.units if not isinstance(unit, TensorUnit | VectorUnit)]
 
 
 def _fidelity(job: Job, finished: list[FinishedFile], workspace: Workspace) -> FidelityReport:

@@ -37,6 +37,8 @@ class Job:
         store: Where factors and digests of known contents are kept.
         deltas: The adapter's deltas.
         watch: Times the stages.
+        digests: BLAKE3 of tensors of the base as stored, as far as they have been found; None where
+            they are of no use. Whoever has a tensor at hand first adds its digest.
         content: What the base's files hold, once it has been found.
         provenance: Gives what decides the output's bytes; waits for the content.
         decision: What was decided, and why.
@@ -51,14 +53,11 @@ class Job:
     store: FactorStore | None
     deltas: ModuleDeltas
     watch: Stopwatch
+    digests: dict[str, bytes] | None
     content: Future[BaseContent]
     provenance: Callable[[], Provenance]
     decision: Decision
     check_prompts: PromptSet | None
-
-    def known_digest(self, name: str) -> bytes | None:
-        """BLAKE3 of a tensor of the base, once all of them have been found."""
-        return self.content.result().tensors.get(name) if self.content.done() else None
 
 
 def prepare(
@@ -90,7 +89,8 @@ def prepare(
     watch = Stopwatch()
     store = _store(request, scratch)
     # needs no interpreter, so all else goes on
-    content = hashing.submit(watch.call, "hash", read_content, base, store)
+    digests: dict[str, bytes] = {}
+    content = hashing.submit(watch.call, "hash", read_content, base, store, digests)
     architecture = read_architecture(
         base.path,
         base.config,
@@ -127,6 +127,7 @@ def prepare(
         store=store,
         deltas=deltas,
         watch=watch,
+        digests=None if store is None else digests,
         content=content,
         provenance=provenance,
         decision=decision,

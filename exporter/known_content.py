@@ -35,12 +35,16 @@ class BaseContent:
     tensors: Mapping[str, bytes]
 
 
-def read_content(base: Checkpoint, store: FactorStore | None) -> BaseContent:
-    """Hash all weight files of a base, in one reading where their content is known.
+def read_content(
+    base: Checkpoint, store: FactorStore | None, known: dict[str, bytes] | None = None
+) -> BaseContent:
+    """Hash all weight files of a base, in one reading at most where their content is known.
 
     Args:
         base: The base.
         store: None hashes with SHA-256 alone.
+        known: BLAKE3 of tensors that need not be hashed again, see
+            :meth:`exporter.data_file.DataFile.tensor_digests`.
 
     Raises:
         CheckpointUnreadableError: A file cannot be read, or has changed since it was opened.
@@ -51,7 +55,7 @@ def read_content(base: Checkpoint, store: FactorStore | None) -> BaseContent:
     sha256: dict[str, str] = {}
     tensors: dict[str, bytes] = {}
     for name in base.shards:
-        digests = base.files[name].tensor_digests()
+        digests = base.files[name].tensor_digests(known)
         sha256[name] = sha256_of(base.files[name], digests, store)
         tensors |= digests
     return BaseContent(sha256, tensors)

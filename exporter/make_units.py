@@ -1,27 +1,37 @@
-"""Makes the linear layers and LoRA pairs of one file: weight, factors, fold, measures, in one pass.
+"""Makes the units of one file, several at a time, each in one pass.
 
 A weight is read and quantized once; its factors, its fold and its measures are made from that, and
-nothing of it is kept but the measures.
+nothing of it is kept but the measures. A tensor that is carried over passes in pieces.
 """
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
+from blake3 import blake3
 from torch import Tensor
 
-from exporter.adapter_units import TinyUnit
+from exporter.adapter_units import TinyUnit, VectorUnit
 from exporter.checkpoint import Checkpoint
 from exporter.data_file import Scratch
 from exporter.fidelity import ModuleFidelity
-from exporter.fold import FoldRecord, linear_tensors, lora_tensors, seen_weight, tiny_tensors
+from exporter.fold import (
+    FoldRecord,
+    linear_tensors,
+    lora_tensors,
+    seen_weight,
+    tensor_chunks,
+    tiny_tensors,
+    vector_tensors,
+)
 from exporter.measure import measure_module
-from exporter.plan import LinearUnit, LoraUnit, ModuleUnit
+from exporter.plan import LinearUnit, LoraUnit, ModuleUnit, TensorUnit, Unit
 from exporter.progress import Stopwatch
 from exporter.request import RequantizeMethod
+from exporter.shard_writer import ShardWriter
 from exporter.workers import in_order
 from tinylora import ModuleDeltas, QuantizedWeight
-from tinylora.tensor_bytes import tensor_digest
+from tinylora.tensor_bytes import tensor_bytes, tensor_digest
 
 
 @dataclass(frozen=True)
@@ -31,21 +41,23 @@ class Made:
     Attributes:
         fidelity: What of its delta; None where nothing was folded.
         digests: BLAKE3 of its tensors, where these are known.
+        carried: Names of its tensors that are the base's own, whose BLAKE3 is to be found there.
     """
 
-    fidelity: ModuleFidelity | None
-    digests: Mapping[str, bytes] | None
+    fidelity: ModuleFidelity | None = None
+    digests: Mapping[str, bytes] | None = None
+    carried: tuple[str, ...] = ()
 
 
 def make_units(
-    units: Sequence[ModuleUnit],
+    units: Sequence[Unit],
     base: Checkpoint,
     deltas: ModuleDeltas,
-    write: Callable[[str, Tensor], None],
+    writer: ShardWriter,
     method: RequantizeMethod,
     workers: int,
     watch: Stopwatch,
-    known: Callable[[str], bytes | None] | None,
+    known: dict[str, bytes] | None,
     moments: Callable[[str], Tensor] | None = None,
 ) -> Generator[Made, None, None]:
     """Make, write and measure units, some at a time.
@@ -54,12 +66,12 @@ def make_units(
         units: What to make.
         base: Where from.
         deltas: The artifact's deltas.
-        write: Takes a finished tensor and its name, from any thread.
+        writer: Takes finished tensors.
         method: Requantizer of 4-bit outputs.
         workers: How many at once.
         watch: Times the stages.
-        known: Gives the BLAKE3 of a tensor of the base, as far as it is known by now; None where
-            digests are of no use.
+        known: BLAKE3 of tensors of the base, as far as they are known; the others are added. None
+            where digests are of no use.
         moments: For ``calibrated``: mean(x xᵀ) of a module's inputs.
 
     Returns:
@@ -73,7 +85,22 @@ def make_units(
     scratch = Scratch()  # a unit is written and measured before its thread reads the next
 
     @torch.no_grad()
-    def make(unit: ModuleUnit) -> Made:
+    def make(unit: Unit) -> Made:
+        match unit:
+            case TensorUnit():
+                chunks = tensor_chunks(unit, base)
+                if known is not None and not unit.casts:
+                    chunks = _digested(unit.name, chunks, known)
+                with watch.timed("write"):
+                    writer.write_rows(unit.name, chunks, unit.shape)
+                return Made(carried=() if unit.casts else (unit.name,))
+            case VectorUnit():
+                write(vector_tensors(unit, deltas))
+                return Made()
+            case _:
+                return make_module(unit)
+
+    def make_module(unit: ModuleUnit) -> Made:
         with watch.timed("read"):
             seen = seen_weight(unit, base, scratch)
         digests = None
@@ -81,14 +108,17 @@ def make_units(
             with watch.timed("hash"):
                 digests = _digests(unit, seen, known)
         tensors, record = folded(unit, seen, digests)
-        with watch.timed("write"):
-            for name, tensor in tensors.items():
-                write(name, tensor)
+        write(tensors)
         if record is None:
             is_own = isinstance(unit, LinearUnit) and unit.dtype is None
             return Made(None, digests if is_own else None)
         fidelity = watch.call("measure", measure_module, unit, record, tensors)
         return Made(fidelity, digests if record.unchanged else None)
+
+    def write(tensors: Mapping[str, Tensor]) -> None:
+        with watch.timed("write"):
+            for name, tensor in tensors.items():
+                writer.write(name, tensor)
 
     def folded(
         unit: ModuleUnit, seen: QuantizedWeight | Tensor, digests: Mapping[str, bytes] | None
@@ -109,13 +139,25 @@ def make_units(
     return in_order(make, units, workers)
 
 
+def _digested(name: str, chunks: Iterator[Tensor], known: dict[str, bytes]) -> Iterator[Tensor]:
+    """The chunks of a tensor, whose digest is found while they pass."""
+    digest = blake3()
+    for chunk in chunks:
+        digest.update(tensor_bytes(chunk))
+        yield chunk
+    known[name] = digest.digest()
+
+
 def _digests(
-    unit: ModuleUnit, seen: QuantizedWeight, known: Callable[[str], bytes | None]
+    unit: ModuleUnit, seen: QuantizedWeight, known: dict[str, bytes]
 ) -> Mapping[str, bytes]:
     """BLAKE3 of each tensor of a weight; a base in 16 bits has another under the same name."""
-    look_up = known if unit.source == "4bit" else (lambda name: None)
+    found = known if unit.source == "4bit" else {}
     tensors = seen.to_tensors(f"{unit.module}.weight")
-    return {name: look_up(name) or tensor_digest(tensor) for name, tensor in tensors.items()}
+    for name, tensor in tensors.items():
+        if name not in found:
+            found[name] = tensor_digest(tensor)
+    return {name: found[name] for name in tensors}
 
 
 def _digest(

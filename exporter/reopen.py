@@ -12,14 +12,14 @@ from exporter.shard_writer import TensorSpec
 _ELEMENTS_AT_ONCE = 1 << 20
 
 
-def check_file(path: Path, specs: Sequence[TensorSpec]) -> None:
-    """Check keys, dtypes, shapes and finiteness of a file.
+def check_header(path: Path, specs: Sequence[TensorSpec]) -> None:
+    """Check keys, dtypes and shapes of a file that was just written, its values being known.
 
     Raises:
         WriterError: With the first thing that is wrong.
     """
     planned = {spec.name: (spec.dtype, spec.shape) for spec in specs}
-    if problems := file_problems(path, planned):
+    if problems := _header_problems(_headers(path), planned):
         raise WriterError(f"{path}: {problems[0]}; the disk or memory of this machine is at fault")
 
 
@@ -35,7 +35,18 @@ def file_problems(
     Raises:
         CheckpointError: It cannot be read at all.
     """
-    headers = {header.name: header for header in read_headers(path)}
+    headers = _headers(path)
+    known = [headers[name] for name in sorted(planned.keys() & headers)]
+    return _header_problems(headers, planned) + _bad_values(path, known)
+
+
+def _headers(path: Path) -> dict[str, TensorHeader]:
+    return {header.name: header for header in read_headers(path)}
+
+
+def _header_problems(
+    headers: Mapping[str, TensorHeader], planned: Mapping[str, tuple[str, tuple[int, ...] | None]]
+) -> list[str]:
     problems = [f"tensor {name!r} is missing" for name in planned.keys() - headers.keys()]
     problems += [f"tensor {name!r} was not planned" for name in headers.keys() - planned.keys()]
     for name in planned.keys() & headers.keys():
@@ -44,9 +55,7 @@ def file_problems(
         if header.dtype != dtype or (shape is not None and header.shape != tuple(shape)):
             found = f"{header.dtype} {list(header.shape)}"
             problems.append(f"tensor {name!r} is {found}, expected {dtype} {shape}")
-    return sorted(problems) + _bad_values(
-        path, [headers[n] for n in sorted(planned.keys() & headers)]
-    )
+    return sorted(problems)
 
 
 def _bad_values(path: Path, headers: Sequence[TensorHeader]) -> list[str]:

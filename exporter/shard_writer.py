@@ -25,14 +25,16 @@ from torch import Tensor
 from exporter.checkpoint import DTYPE_NAMES, TORCH_DTYPES
 from exporter.data_file import ALIGNMENT, PIECE_BYTES
 from exporter.errors import WriterError
+from exporter.finite import all_finite
 from exporter.io_errors import reading, writing
 from tinylora.tensor_bytes import tensor_bytes
 
 PART_SUFFIX = ".part"
 MAX_STATE_BYTES = 1024
 # Writes end at multiples of this in the file: the kernel makes its cache pages as large as a write,
-# and to find room for large ones can take it several times as long as to fill them.
-_WRITE_BYTES = 1 << 18
+# and to find room for large ones can take it several times as long as to fill them. Between small
+# ones the interpreter's threads wait for each other.
+_WRITE_BYTES = 1 << 20
 _WIDEST_FIRST = {name: place for place, name in enumerate(TORCH_DTYPES)}
 
 
@@ -63,10 +65,18 @@ def file_bytes(specs: Sequence[TensorSpec]) -> int:
     return _header_room(specs) + sum(spec.max_bytes for spec in specs)
 
 
+class _Kept(threading.local):
+    """Memory that each thread reads back into again and again."""
+
+    def __init__(self) -> None:
+        self.piece = bytearray(PIECE_BYTES)
+
+
 class ShardWriter:
     """Writes ``path`` under a temporary name; :meth:`finish` gives it its own.
 
-    Several threads may write, each other tensors. Whatever is written is read back and compared.
+    Several threads may write, each other tensors. Whatever is written is finite, and is read back
+    and compared.
 
     Use as a context manager: leaving it without :meth:`finish` removes the temporary file.
     """
@@ -90,6 +100,7 @@ class ShardWriter:
         self._fixed = sorted((s for s in specs if s.shape is not None), key=_place)
         self._states: dict[str, Tensor] = {}
         self._turn = threading.Lock()
+        self._kept = _Kept()
         self._data_start = _header_room(specs)
         self._offsets = _offsets(self._fixed)
         with writing(path):
@@ -112,13 +123,29 @@ class ShardWriter:
         """Write one tensor.
 
         Raises:
-            WriterError: It was not planned, is written twice, or has another dtype or shape.
+            WriterError: It was not planned, is written twice, has another dtype or shape, or values
+                that are not finite, or the file does not have what was written.
             OutputWriteError: There is no room, or it cannot be written.
         """
+        if not all_finite(tensor):
+            raise WriterError(
+                f"{self._path.name}: {name!r} has non-finite values; this is a defect of the "
+                "exporter, please report it"
+            )
         self.write_rows(name, [tensor], tuple(tensor.shape))
 
     def write_rows(self, name: str, chunks: Iterable[Tensor], shape: tuple[int, ...]) -> None:
-        """Write one tensor of ``shape`` from pieces of its leading dimension, in order."""
+        """Write one tensor of ``shape`` from finite pieces of its leading dimension, in order.
+
+        Args:
+            name: Its key.
+            chunks: The pieces.
+            shape: Its shape.
+
+        Raises:
+            WriterError: As for :meth:`write`, but for what is not finite.
+            OutputWriteError: There is no room, or it cannot be written.
+        """
         spec = self._take(name, shape)
         if spec.shape is None:
             self._states[name] = torch.cat([chunk.flatten().clone() for chunk in chunks])
@@ -192,18 +219,20 @@ class ShardWriter:
         with reading(self._part):
             for start in range(0, len(content), PIECE_BYTES):
                 part = content[start : start + PIECE_BYTES]
-                found = bytearray(len(part))  # which compares with any bytes at memory's speed
-                self._get(memoryview(found), offset + start)
-                if found != part:
+                if self._get(len(part), offset + start) != part:
                     raise WriterError(
                         f"{self._part}: tensor {name!r} is not what was written; the disk or "
                         "memory of this machine is at fault, or another program writes to the file"
                     )
 
-    def _get(self, room: memoryview, offset: int) -> None:
-        """Fill ``room``, or as much of it as the file has."""
+    def _get(self, size: int, offset: int) -> bytearray:
+        """Bytes of the file, fewer where it ends; gone when the thread takes the next."""
+        # a bytearray compares with any bytes at memory's speed, a view of one does not
+        found = self._kept.piece if size == PIECE_BYTES else bytearray(size)
+        room = memoryview(found)
         while room and (count := os.preadv(self._file, [room], offset)):
             room, offset = room[count:], offset + count
+        return found if not room else found[: size - len(room)]
 
     def _close(self) -> None:
         handle, self._file = self._file, -1

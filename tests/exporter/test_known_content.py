@@ -1,10 +1,12 @@
 """SHA-256 of contents that a store has met before: always that of the bytes that are there."""
 
 import hashlib
+import importlib
 import json
 import logging
 import os
 import shutil
+import threading
 from dataclasses import replace
 
 import pytest
@@ -22,6 +24,7 @@ from tinylora import FactorStore
 from tinylora.errors import FactorStoreError
 from tinylora.tensor_bytes import tensor_digest
 
+export_module = importlib.import_module("exporter.export")  # the package has a function of its name
 SIZE = 2 * PIECE_BYTES + 37
 
 
@@ -53,6 +56,12 @@ def found(path, store):
     return sha256_of(file, file.tensor_digests(), store)
 
 
+def stored(directory, name):
+    file = open_checkpoint(directory).file_of(name)
+    begin, end = file.places[name]
+    return file.path.read_bytes()[begin:end]
+
+
 def refuse(file):
     raise AssertionError(f"{file.path} was hashed again")
 
@@ -61,6 +70,64 @@ def test_digests_are_those_of_the_bytes(path):
     digests = checked_data_file(path).tensor_digests()
     wanted = {name: blake3(t.numpy().tobytes()).digest() for name, t in tensors().items()}
     assert digests == wanted == {name: tensor_digest(t) for name, t in tensors().items()}
+
+
+def test_known_digests_are_not_found_again_and_the_others_added(path):
+    wanted = checked_data_file(path).tensor_digests()
+    known = {"long": b"known", "of another file": b"kept"}
+    found = checked_data_file(path).tensor_digests(known)
+    assert found == wanted | {"long": b"known"}
+    assert known == found | {"of another file": b"kept"}
+
+
+def test_only_what_is_unknown_is_read_to_be_hashed(base_4bit, store, monkeypatch):
+    hashed = []
+    honest = DataFile._digest
+
+    def noted(file, descriptor, name, room):
+        hashed.append(name)
+        return honest(file, descriptor, name, room)
+
+    monkeypatch.setattr(DataFile, "_digest", noted)
+    known = {name: b"0" for name in open_checkpoint(base_4bit).tensors}
+    first, *others = known
+    known.pop(first)
+    read_content(open_checkpoint(base_4bit), store, known)
+    assert hashed == [first]
+    assert known[first] == blake3(stored(base_4bit, first)).digest()
+    assert all(known[name] == b"0" for name in others)
+
+
+@pytest.mark.parametrize("four_bit", [True, False])
+def test_digests_found_in_passing_are_those_of_the_base(
+    base, base_4bit, make_artifact, tmp_path, store, monkeypatch, four_bit
+):
+    """Whoever finds them: here the thread that hashes finds none before the export is made."""
+    given = base_4bit if four_bit else base
+    found = {}
+    honest = DataFile.tensor_digests
+
+    def late(file, known=None):
+        if known is not None and wait.wait(60):
+            found.update(known)
+        return honest(file, known)
+
+    wait = threading.Event()
+    made = export_module._write_file
+
+    def made_first(*arguments):
+        written = made(*arguments)
+        wait.set()
+        return written
+
+    monkeypatch.setattr(DataFile, "tensor_digests", late)
+    monkeypatch.setattr(export_module, "_write_file", made_first)
+    export(request(given, make_artifact(1e-9), tmp_path / "out", store.directory))
+    assert found
+    for name, digest in found.items():
+        assert digest == blake3(stored(given, name)).digest()
+    carried = {name for name in open_checkpoint(given).tensors if not name.endswith("proj.weight")}
+    assert set(found) == (set(open_checkpoint(given).tensors) if four_bit else carried)
 
 
 def test_a_content_is_hashed_once_whatever_its_name(path, store, monkeypatch):

@@ -84,19 +84,34 @@ def test_a_byte_that_the_file_does_not_keep_is_seen(tmp_path, monkeypatch, place
     assert not list(tmp_path.iterdir())
 
 
-def test_a_file_cut_short_meanwhile_is_seen(tmp_path, monkeypatch):
+@pytest.mark.parametrize("pieces_kept", [0, 1])
+def test_a_file_cut_short_meanwhile_is_seen(tmp_path, monkeypatch, pieces_kept):
+    """Also where what was read before is what is missing."""
     honest = os.preadv
+    reads = iter(range(9))
 
     def short(file, room, offset):
-        os.ftruncate(file, offset + 3)
+        if next(reads) == pieces_kept:
+            os.ftruncate(file, offset + 3)
         return honest(file, room, offset)
 
     monkeypatch.setattr(os, "preadv", short)
     with (
-        ShardWriter(tmp_path / "f", [TensorSpec("a", "F32", (10,))]) as writer,
+        ShardWriter(tmp_path / "f", [TensorSpec("a", "U8", (2 * PIECE_BYTES,))]) as writer,
         pytest.raises(WriterError, match="is not what was written"),
     ):
-        writer.write("a", torch.ones(10))
+        writer.write("a", torch.ones(2 * PIECE_BYTES, dtype=torch.uint8))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_what_is_not_finite_is_refused(tmp_path, value, dtype):
+    tensor = torch.ones(1000, dtype=dtype)
+    tensor[-1] = value
+    with pytest.raises(WriterError, match="'weight' has non-finite values"):
+        write(tmp_path / "f", {"weight": tensor})
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("length", [1, 7, 180, MAX_STATE_BYTES])
