@@ -26,8 +26,8 @@ from exporter.errors import TargetResidualError
 from exporter.prompts import PromptSet, read_prompts
 from exporter.request import Goal
 from exporter.retention import Divergence, Reference
-from exporter.workers import single_threaded
 from tinylora import load_artifact, restore, save_artifact
+from tinylora.workers import single_threaded
 
 BASE, ARTIFACT, PROMPTS = Path("demo/base"), Path("demo/tiny_lora_v.pt"), Path("demo/prompts")
 SIZES = (1e-5, 1e-4, 1e-3, 5e-3, 3e-2, 1e-1)

@@ -26,7 +26,6 @@ from exporter.formats import format_named
 from exporter.plan import build_plan
 from exporter.prompts import read_prompts
 from exporter.requantize import preserve, recompute
-from exporter.workers import single_threaded
 from tinylora import (
     AdapterDeltas,
     FactorStore,
@@ -36,6 +35,7 @@ from tinylora import (
     load_artifact,
 )
 from tinylora.factors import weight_matrix
+from tinylora.workers import single_threaded
 
 BASE, ARTIFACT, PROMPTS = Path("demo/base"), Path("demo/tiny_lora_v.pt"), Path("demo/prompts")
 SIZES = (1e-4, 1e-3, 5e-3, 3e-2)

@@ -37,7 +37,8 @@ def calibrated(base: QuantizedWeight, delta: LowRankDelta, moment: Tensor) -> Qu
         ``base`` itself where no code moves; otherwise codes on the base's scales or on new ones,
         whichever are nearer. A zero delta moves none.
     """
-    metric = moment + DAMPING * moment.diagonal().mean() * torch.eye(moment.shape[0])
+    damping = DAMPING * moment.diagonal().mean()
+    metric = moment + damping * torch.eye(moment.shape[0], device=moment.device)
     wanted = weight_matrix(base) + delta.dense()
     kept, miss = _descend(preserve(base, delta), wanted, metric)
     if torch.equal(kept.codes(), base.codes()):
@@ -77,7 +78,7 @@ def _sweep(
         blocksize: Elements a block, along the flattened weight.
     """
     out, columns = stored.shape
-    first = torch.arange(out) * columns
+    first = torch.arange(out, device=stored.device) * columns
     moved = False
     for column in range(columns):
         choices = values[(first + column) // blocksize]

@@ -8,6 +8,7 @@ rounding errors cancel.
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -30,6 +31,7 @@ from exporter.request import ExportRequest, RequantizeMethod
 from exporter.stored import Stored, stored_weight
 from tinylora import AdapterSizes, LowRankDelta, ModuleDeltas
 from tinylora.factors import weight_matrix
+from tinylora.workers import in_order, workers_for
 
 # The prediction is of first order; what it misses is made up by aiming lower and measuring again.
 _MOST_ROUNDS = 8
@@ -127,6 +129,7 @@ def decide(
     sizes: AdapterSizes,
     deltas: ModuleDeltas,
     scratch: Path,
+    threads: int,
     done: Callable[[str, str], None],
 ) -> Decision:
     """Decide what a request leaves open.
@@ -138,6 +141,7 @@ def decide(
         sizes: The adapter's sizes.
         deltas: The adapter's deltas.
         scratch: An empty directory for what lasts as long as the export.
+        threads: How many may work on factors.
         done: Called with ``factors`` or ``effect`` and a module's name after each.
 
     Raises:
@@ -149,10 +153,16 @@ def decide(
     plan = build_plan(base, architecture, format_named("nf4"), sizes=sizes)
     units = target_units(plan)
     low_rank: dict[str, LowRankDelta] = {}
-    for unit in units:
-        made = deltas.module(unit.module, partial(seen_weight, unit, base))
-        low_rank[unit.module] = made.low_rank()
-        done("factors", unit.module)
+
+    @torch.no_grad()
+    def rebuild(unit: LinearUnit) -> LowRankDelta:
+        return deltas.module(unit.module, partial(seen_weight, unit, base)).low_rank()
+
+    largest = max(unit.shape[0] * unit.shape[1] for unit in units)
+    with closing(in_order(rebuild, units, workers_for(threads, largest))) as rebuilt:
+        for unit, delta in zip(units, rebuilt, strict=True):
+            low_rank[unit.module] = delta
+            done("factors", unit.module)
     effect = None
     if request.goal.prompts is not None:
         texts = read_prompts(request.goal.prompts, base.path).prompts

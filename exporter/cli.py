@@ -83,6 +83,9 @@ def merge(
     max_shard_size: Annotated[
         str | None, typer.Option(help="Such as 4GB; default: the base's layout.")
     ] = None,
+    device: Annotated[
+        str, typer.Option(help="cpu, cuda or cuda:N: for fast factors, folds and measures.")
+    ] = "cpu",
 ) -> None:
     """Export an artifact on its base as a checkpoint that loads by itself."""
     with _failures():
@@ -99,6 +102,7 @@ def merge(
             factor_store=factor_store,
             adapter_dtype=adapter_dtype,
             max_shard_size=parse_size(max_shard_size) if max_shard_size is not None else None,
+            device=device,
             goal=Goal(
                 prompts=prompts,
                 check_prompts=check_prompts,

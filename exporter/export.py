@@ -8,6 +8,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from exporter.adapter_units import VectorUnit
 from exporter.checkpoint import checked_data_file, read_headers
 from exporter.choice import Choice
@@ -32,12 +34,12 @@ from exporter.request import ExportRequest, check_request
 from exporter.retention import Retention, measure_retention
 from exporter.shard_writer import ShardWriter
 from exporter.warn import fidelity_warning, ground_warning, identity_warning
-from exporter.workers import single_threaded, workers_for
 from exporter.workspace import FinishedFile, Workspace, check_replaceable, open_workspace
 from tinylora import (
     ResolvedOptions,
 )
 from tinylora.errors import FactorStoreError
+from tinylora.workers import single_threaded, workers_for
 
 _log = logging.getLogger(__name__)
 
@@ -256,6 +258,7 @@ def _write_file(job: Job, file: OutputFile, path: Path, steps: Steps, threads: i
             writer,
             job.request.requantize,
             workers_for(threads, largest),
+            torch.device(job.request.device),
             job.watch,
             job.digests,
             job.decision.moments,

@@ -97,7 +97,7 @@ def seen_weight(
 def ground_weight(unit: LinearUnit, seen: QuantizedWeight | Tensor, base: Checkpoint) -> Tensor:
     """What the delta is added to, ``[out, in]``, in the dtype that it is stored or seen in."""
     if unit.onto_original and unit.source != "4bit":
-        return base.read(f"{unit.module}.weight")
+        return base.read(f"{unit.module}.weight").to(seen.device)
     return seen.dequantize() if isinstance(seen, QuantizedWeight) else seen
 
 
@@ -113,7 +113,7 @@ def linear_tensors(
 
     Args:
         unit: What to make.
-        seen: The layer's :func:`seen_weight`.
+        seen: The layer's :func:`seen_weight`, on the device that folds.
         base: Where from.
         rebuilt: The module's delta, where there is a fold.
         method: Requantizer of 4-bit outputs.
@@ -131,16 +131,16 @@ def linear_tensors(
             return seen.to_tensors(name), None
         assert unit.dtype is not None, "4-bit outputs come from 4-bit weights"
         return {name: _cast(ground_weight(unit, seen, base), unit.dtype, name)}, None
-    delta, spectrum = rebuilt.low_rank(), spectrum_of(rebuilt.factors)
+    delta, spectrum = rebuilt.low_rank().to(seen.device), spectrum_of(rebuilt.factors)
     if unit.dtype is None:
         assert isinstance(seen, QuantizedWeight), "4-bit outputs come from 4-bit weights"
-        moment = moments(unit.module) if moments is not None else None
+        moment = moments(unit.module).to(seen.device) if moments is not None else None
         merged, grid_miss = _requantize(seen, delta, method, moment)
         return merged.to_tensors(name), FoldRecord(
             delta, spectrum, seen, unchanged=merged is seen, grid_miss=grid_miss
         )
     ground = ground_weight(unit, seen, base)
-    stored = torch.empty(unit.shape, dtype=unit.dtype)
+    stored = torch.empty(unit.shape, dtype=unit.dtype, device=seen.device)
     for rows, change in delta.pieces():
         stored[rows] = _cast(change.add_(ground[rows]), unit.dtype, name)
     return {name: stored}, FoldRecord(delta, spectrum, ground)

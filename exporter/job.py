@@ -19,9 +19,9 @@ from exporter.plan import ExportPlan, build_plan
 from exporter.progress import Progress, Steps, Stopwatch
 from exporter.prompts import PromptSet, read_prompts
 from exporter.request import ExportRequest
-from exporter.workers import single_threaded
 from tinylora import FactorStore, ModuleDeltas, adapted_layers, deltas_of, load_adapter
 from tinylora.adapter import Adapter
+from tinylora.workers import single_threaded
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,8 +99,10 @@ def prepare(
     )
     deltas = deltas_of(artifact, architecture.targets, request.options, store)
     steps = Steps(progress, 2 * len(architecture.targets))
-    with single_threaded():
-        decision = decide(request, base, architecture, artifact.sizes, deltas, scratch, steps.step)
+    with single_threaded() as threads:
+        decision = decide(
+            request, base, architecture, artifact.sizes, deltas, scratch, threads, steps.step
+        )
     request = decision.request
     plan = build_plan(
         base,

@@ -29,9 +29,9 @@ from exporter.plan import LinearUnit, LoraUnit, ModuleUnit, TensorUnit, Unit
 from exporter.progress import Stopwatch
 from exporter.request import RequantizeMethod
 from exporter.shard_writer import ShardWriter
-from exporter.workers import in_order
 from tinylora import ModuleDeltas, QuantizedWeight
 from tinylora.tensor_bytes import tensor_bytes, tensor_digest
+from tinylora.workers import in_order
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,7 @@ def make_units(
     writer: ShardWriter,
     method: RequantizeMethod,
     workers: int,
+    device: torch.device,
     watch: Stopwatch,
     known: dict[str, bytes] | None,
     moments: Callable[[str], Tensor] | None = None,
@@ -69,6 +70,7 @@ def make_units(
         writer: Takes finished tensors.
         method: Requantizer of 4-bit outputs.
         workers: How many at once.
+        device: Where fast factors are computed and weights are folded and measured.
         watch: Times the stages.
         known: BLAKE3 of tensors of the base, as far as they are known; the others are added. None
             where digests are of no use.
@@ -125,18 +127,32 @@ def make_units(
     ) -> tuple[Mapping[str, Tensor], FoldRecord | None]:
         if isinstance(unit, LinearUnit) and not unit.fold:
             return linear_tensors(unit, seen, base, None, method)
+        there = seen.to(device)
         with watch.timed("factors"):
-            rebuilt = deltas.module(unit.module, lambda: seen, _digest(unit, seen, digests))
+            rebuilt = deltas.module(unit.module, lambda: there, _digest(unit, seen, digests))
         with watch.timed("fold"):
             match unit:
                 case LinearUnit():
-                    return linear_tensors(unit, seen, base, rebuilt, method, moments)
+                    found = linear_tensors(unit, there, base, rebuilt, method, moments)
+                    return _as_read(unit, seen, *found)
                 case LoraUnit():
                     return lora_tensors(unit, rebuilt)
                 case TinyUnit():
                     return tiny_tensors(unit, rebuilt, deltas.vectors)
 
     return in_order(make, units, workers)
+
+
+def _as_read(
+    unit: LinearUnit,
+    seen: QuantizedWeight | Tensor,
+    tensors: Mapping[str, Tensor],
+    record: FoldRecord | None,
+) -> tuple[Mapping[str, Tensor], FoldRecord | None]:
+    """What was made; a weight that did not change need not come back from the device."""
+    if record is not None and record.unchanged and isinstance(seen, QuantizedWeight):
+        return seen.to_tensors(f"{unit.module}.weight"), record
+    return tensors, record
 
 
 def _digested(name: str, chunks: Iterator[Tensor], known: dict[str, bytes]) -> Iterator[Tensor]:

@@ -11,6 +11,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from exporter.checkpoint import Checkpoint, TensorHeader
 from exporter.data_file import file_sha256
 from exporter.plan import ExportPlan
@@ -178,6 +180,7 @@ def _options(request: ExportRequest, resolved: ResolvedOptions | None) -> dict[s
         if layout.method == "LORA" and layout.adapter
         else None,
         "max_shard_size": request.max_shard_size,
+        "device": torch.device(request.device).type,
     }
 
 

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+import torch
+
 from exporter.errors import RequestError
 from exporter.formats import Format, FormatName, format_named
 from tinylora import DeltaOptions
@@ -59,6 +61,9 @@ class ExportRequest:
             the bytes and rounds each number by at most 2⁻¹¹ of its size; PEFT rounds to the compute
             dtype of a 4-bit base anyway when it loads the pair.
         max_shard_size: Largest shard, in bytes; None keeps the base's layout.
+        device: Where fast factors are computed and weights are folded and measured, in torch's
+            words: ``cpu``, ``cuda``, ``cuda:1``. Sums are rounded otherwise on another device, so a
+            few codes on an edge may fall the other way.
         goal: For ``nf4-mixed``, ``auto`` and ``calibrated``.
         keep: Modules that ``nf4-mixed`` stores in bf16; empty: chosen by the goal.
     """
@@ -75,6 +80,7 @@ class ExportRequest:
     factor_store: Path | None = None
     adapter_dtype: AdapterDtype = "fp32"
     max_shard_size: int | None = None
+    device: str = "cpu"
     goal: Goal = Goal()
     keep: tuple[str, ...] = ()
 
@@ -93,6 +99,7 @@ def check_request(request: ExportRequest) -> None:
     _one_of("requantize", request.requantize, get_args(RequantizeMethod))
     _one_of("fold_onto", request.fold_onto, get_args(FoldOnto))
     _check_paths(request.base, request.out)
+    _check_device(request.device)
     _check_limits(request)
     _check_goal(request)
     if request.format == "auto":
@@ -118,6 +125,20 @@ def check_request(request: ExportRequest) -> None:
         raise RequestError(
             f"--numerics trainer cannot be stored as {layout.name}: an adapter holds factors, "
             "and the trainer's roundings happen to their product; use fp32, or a merged format"
+        )
+
+
+def _check_device(name: str) -> None:
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise RequestError(f"--device {name!r} is unknown; expected cpu, cuda or cuda:N")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise RequestError(
+            f"--device {name}: torch sees {torch.cuda.device_count()} CUDA devices here; use cpu, "
+            "or a torch that was built for this machine's GPU"
         )
 
 

@@ -26,9 +26,9 @@ from torch import Tensor
 
 from exporter.dense_model import batches, in_float32, load_base, load_exact, logits_of
 from exporter.prompts import PromptSet, TokenPrompt
-from exporter.workers import single_threaded
 from tinylora import DeltaOptions, FactorStore, load_adapter, restore
 from tinylora.token_divergence import kl_divergence, retention, summarize_kl
+from tinylora.workers import single_threaded
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ back the very same objects.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +24,7 @@ from tinylora.low_rank import ModuleDelta, ModuleDeltas
 from tinylora.options import DeltaOptions
 from tinylora.quantized_weight import QuantizedWeight
 from tinylora.targets import target_modules
+from tinylora.workers import in_order, single_threaded, workers_for
 from tinylora.wrappers import (
     AdaptedLinear,
     PeftTinyLoRALinear,
@@ -182,17 +184,32 @@ def _wrap(
     on_module: Callable[[str], None] | None,
 ) -> Restoration:
     wrappers: dict[str, nn.Module] = {}
-    for name, module in modules:
-        delta = deltas.module(name, partial(readable_weight, name, module))
-        wrappers[name] = _wrapper(module, global_params, delta)
-        if on_module is not None:
-            on_module(name)
+    with closing(_rebuilt(modules, deltas)) as rebuilt:
+        for (name, module), delta in zip(modules, rebuilt, strict=True):
+            wrappers[name] = _wrapper(module, global_params, delta)
+            if on_module is not None:
+                on_module(name)
     # only now touch the model: a failure above leaves it as it was
     for name, wrapper in wrappers.items():
         _set_module(model, name, wrapper)
     setattr(model, _CONTAINER, global_params)
     _log.info("restored %d modules", len(wrappers))
     return Restoration(model, global_params, wrappers)
+
+
+def _rebuilt(
+    modules: list[tuple[str, nn.Module]], deltas: ModuleDeltas
+) -> Generator[ModuleDelta, None, None]:
+    """The delta of each module; some SVDs at a time, each with the bits that an export has."""
+
+    @torch.no_grad()
+    def rebuild(target: tuple[str, nn.Module]) -> ModuleDelta:
+        name, module = target
+        return deltas.module(name, partial(readable_weight, name, module))
+
+    sizes: list[int] = [module.in_features * module.out_features for _, module in modules]  # type: ignore[operator, misc]
+    with single_threaded() as threads:
+        yield from in_order(rebuild, modules, workers_for(threads, max(sizes)))
 
 
 def _wrapper(

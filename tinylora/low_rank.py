@@ -5,7 +5,7 @@ does not know whether upstream's ``tiny_lora_v.pt`` or a PEFT adapter is in use.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -34,6 +34,10 @@ class LowRankDelta:
     left: Tensor
     right: Tensor
     rounding: torch.dtype | None = None
+
+    def to(self, device: torch.device) -> "LowRankDelta":
+        """The delta on a device."""
+        return replace(self, left=self.left.to(device), right=self.right.to(device))
 
     def dense(self) -> Tensor:
         """ΔW, fp32 ``[out, in]``."""

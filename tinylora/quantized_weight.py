@@ -90,6 +90,22 @@ class QuantizedWeight:
         """Number of elements n of the weight."""
         return self.shape[0] * self.shape[1]
 
+    @property
+    def device(self) -> torch.device:
+        """Where its tensors are."""
+        return self.data.device
+
+    def to(self, device: torch.device) -> "QuantizedWeight":
+        """The weight on a device; itself if that is where it is."""
+        if device == self.device:
+            return self
+        nested = self.nested
+        if nested is not None:
+            absmax, code = nested.absmax.to(device), nested.code.to(device)
+            nested = replace(nested, absmax=absmax, code=code)
+        data, absmax, code = (t.to(device) for t in (self.data, self.absmax, self.code))
+        return replace(self, data=data, absmax=absmax, code=code, nested=nested)
+
     @classmethod
     def from_tensors(cls, prefix: str, tensors: Mapping[str, Tensor]) -> "QuantizedWeight":
         """Assemble a weight from a checkpoint's tensors.

@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from exporter import reopen, workers
+from exporter import reopen
 from exporter.finite import all_finite
 from exporter.progress import Stopwatch
 from exporter.reopen import file_problems
-from exporter.workers import in_order, single_threaded, workers_for
-from tinylora import LowRankDelta
+from tinylora import LowRankDelta, workers
+from tinylora.workers import in_order, single_threaded, workers_for
 
 
 @pytest.mark.parametrize("shape", [(11008, 2048), (2048, 11008), (256, 2048), (130, 70000), (3, 5)])

@@ -59,6 +59,12 @@ def test_contradicting_options(base, base_4bit, artifact, run, tmp_path):
         run(base, artifact, "fp32", requantize="recompute")
     with pytest.raises(RequestError, match="require-capture"):
         run(base, artifact, "nf4", require_capture=2.0)
+    with pytest.raises(RequestError, match="--device 'nowhere' is unknown; expected cpu"):
+        run(base, artifact, "nf4", device="nowhere")
+    with pytest.raises(RequestError, match="--device 'meta' is unknown"):
+        run(base, artifact, "nf4", device="meta")
+    with pytest.raises(RequestError, match="--device cuda:99: torch sees . CUDA devices here"):
+        run(base, artifact, "nf4", device="cuda:99")
     with pytest.raises(RequestError, match="q8"):
         run(base, artifact, "q8")
     with pytest.raises(PlanError, match="16-bit base"):

@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from benchmarks.weights import trained_like
-from tests.gpu.on_device import weight_on_device
 from tinylora import QuantizedWeight
 from tinylora.code_books import dynamic_code_book
 
 bitsandbytes = pytest.importorskip("bitsandbytes")
 DTYPES = [torch.bfloat16, torch.float16, torch.float32]
+CUDA = torch.device("cuda")
 # The CPU kernel counts a scale between -1 and 1 in so many steps before it takes the nearest code.
 CPU_STEPS = 65535
 
@@ -63,4 +63,4 @@ def test_dequantized_values_are_the_forward_pass_values(dtype, quant_type, neste
     tensors = {name: tensor.cpu() for name, tensor in {"w": data, **packed}.items()}
     on_host = QuantizedWeight.from_tensors("w", tensors)
     assert torch.equal(on_host.dequantize(), theirs.cpu())
-    assert torch.equal(weight_on_device(on_host).dequantize(), theirs)
+    assert torch.equal(on_host.to(CUDA).dequantize(), theirs)

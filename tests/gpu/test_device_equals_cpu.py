@@ -6,7 +6,6 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from tests.gpu.on_device import weight_on_device
 from tinylora import (
     AdapterDeltas,
     Artifact,
@@ -16,6 +15,8 @@ from tinylora import (
     restore,
     save_artifact,
 )
+
+CUDA = torch.device("cuda")
 
 
 def weight(shape=(512, 768)):
@@ -62,7 +63,7 @@ def test_restored_logits(tiny_base, artifact):
 
 def test_dequantized_values():
     quantized = QuantizedWeight.quantize(weight())
-    assert torch.equal(weight_on_device(quantized).dequantize().cpu(), quantized.dequantize())
+    assert torch.equal(quantized.to(CUDA).dequantize().cpu(), quantized.dequantize())
 
 
 def test_deltas_from_factors_of_the_device():

@@ -8,12 +8,12 @@ import torch
 from benchmarks.weights import delta_of_size, quantized, trained_like
 from exporter import moves
 from exporter.requantize import preserve, preserve_batch
-from tests.gpu.on_device import delta_on_device, weight_on_device
 from tinylora import LowRankDelta, QuantizedWeight
 
 SHAPES = [(256, 512), (70, 192), (256, 512), (66, 96), (5, 13), (256, 512)]
 SIZES = [1e-7, 4e-4, 1e-2]
 DTYPES = [torch.bfloat16, torch.float16, torch.float32]
+CUDA = torch.device("cuda")
 
 
 def weight(shape, seed, dtype=torch.bfloat16, quant_type="nf4", blocksize=64, nested=True):
@@ -50,8 +50,8 @@ def test_single_and_batched_folds_are_the_cpus(size, dtype, quant_type, blocksiz
     ]
     deltas = [grid_delta(shape, size, torch.bfloat16 if i % 2 else None)
               for i, shape in enumerate(SHAPES)]  # fmt: skip
-    on_device = [weight_on_device(base) for base in bases]
-    changes = [delta_on_device(delta) for delta in deltas]
+    on_device = [base.to(CUDA) for base in bases]
+    changes = [delta.to(CUDA) for delta in deltas]
     host = preserve_batch(bases, deltas)
     batch = preserve_batch(on_device, changes)
     for i, expected in enumerate(host):
@@ -66,9 +66,9 @@ def test_single_and_batched_folds_are_the_cpus(size, dtype, quant_type, blocksiz
 def test_other_folds_differ_only_where_the_product_was_rounded_otherwise(size, record_property):
     shape = (512, 768)
     base, delta = weight(shape, 0), delta_of_size(shape, size)
-    device_delta = delta_on_device(delta)
+    device_delta = delta.to(CUDA)
     host = preserve(base, delta).codes()
-    device = preserve(weight_on_device(base), device_delta).codes().cpu()
+    device = preserve(base.to(CUDA), device_delta).codes().cpu()
     differs = host != device
     rounded = (delta.dense() != device_delta.dense().cpu()).view(-1)
     record_property("products that differ", int(rounded.sum()))

@@ -153,3 +153,15 @@ def test_a_damaged_state_is_named(state):
     tensors["w.quant_state.bitsandbytes__nf4"] = torch.tensor(list(state), dtype=torch.uint8)
     with pytest.raises(QuantizedWeightError, match="quantization state"):
         QuantizedWeight.from_tensors("w", tensors)
+
+
+@pytest.mark.parametrize("double", [True, False])
+def test_a_weight_goes_to_a_device_as_a_whole(double):
+    weight = QuantizedWeight.quantize(torch.randn(8, 64), double_quant=double)
+    assert weight.to(torch.device("cpu")) is weight
+    elsewhere = weight.to(torch.device("meta"))
+    assert elsewhere.device.type == "meta"
+    for name, tensor in weight.to_tensors("w").items():
+        moved = elsewhere.to_tensors("w")[name]
+        assert (moved.shape, moved.dtype) == (tensor.shape, tensor.dtype)
+        assert moved.is_meta or name.startswith("w.quant_state")  # which is text
