@@ -54,6 +54,8 @@ bench: setup
 	test -d build/036/base || $(BIN)/python -m benchmarks.random_base --shape 0.36b --out build/036
 	$(BIN)/python -m benchmarks.beside_peft --model build/036
 	$(BIN)/python -m benchmarks.decode --model build/036
+	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 $(BIN)/python -m benchmarks.decode \
+	  --model build/036 --out results/bench/decode_avx2.md
 
 # The same at the real size: 20 GB of disk, and an hour of SVDs the first time.
 bench-3b: setup

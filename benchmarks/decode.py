@@ -8,9 +8,13 @@ trainer loads it (float32 arithmetic). The arms share one model and its base lay
 around these is exchanged. Upstream's arm is the formula as it stands, ΔW = U diag(S) R Vh as a
 dense matrix in every forward of every module, in bf16 as there and, lest the processor's slow bf16
 decide, in float32. Writes results/bench/decode.md.
+
+How much dearer upstream's way is depends on how fast the processor is at bf16. With
+``ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2`` it computes as one without AVX-512.
 """
 
 import argparse
+import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -43,6 +47,7 @@ UPSTREAM = {
 }
 OF_BASE, OF_UPSTREAM = 0.9, 5.0
 PROMPT_TOKENS = 16
+HOLDING = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA")
 
 
 class DenseDeltaLinear(nn.Module):
@@ -217,7 +222,10 @@ def main() -> None:
             for speed in speeds(model, four_bit, args.tokens, args.rounds)
         ]
     of = "--quick" if args.quick else f"--model {model.name}"
-    command = f"python -m benchmarks.decode {of} --tokens {args.tokens} --rounds {args.rounds}"
+    held = [f"{name}={os.environ[name]}" for name in HOLDING if name in os.environ]
+    command = " ".join(
+        [*held, f"python -m benchmarks.decode {of} --tokens {args.tokens} --rounds {args.rounds}"]
+    )
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(report(found, command))
     print(args.out.read_text())

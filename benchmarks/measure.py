@@ -1,5 +1,6 @@
 """Timing of rival functions in turn, and the line that says where they were timed."""
 
+import os
 import platform
 import statistics
 import time
@@ -55,6 +56,9 @@ def processor() -> str:
     name = about.get("model name") or platform.processor() or platform.machine()
     has_bf16 = {"avx512_bf16", "amx_bf16", "bf16"} & set(about.get("flags", "").split())
     bf16 = "with" if has_bf16 else "without"
+    held = os.environ.get("ONEDNN_MAX_CPU_ISA")  # below avx512_core_bf16 there is none
+    if has_bf16 and held is not None:
+        bf16 = f"oneDNN held to {held}, so without the processor's"
     return f"{name} ({torch.backends.cpu.get_cpu_capability()}, {bf16} bfloat16 arithmetic)"
 
 

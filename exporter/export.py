@@ -24,7 +24,7 @@ from exporter.fidelity import FidelityReport, ModuleFidelity, Verdict
 from exporter.io_errors import reading
 from exporter.job import Job, prepare
 from exporter.known_content import sha256_of
-from exporter.make_units import make_units
+from exporter.make_units import UnitMaker
 from exporter.manifest import digest_files
 from exporter.plan import OutputFile, TensorUnit
 from exporter.progress import Progress, Stage, Steps
@@ -39,7 +39,7 @@ from tinylora import (
     ResolvedOptions,
 )
 from tinylora.errors import FactorStoreError
-from tinylora.workers import single_threaded, workers_for
+from tinylora.workers import in_order, single_threaded, workers_for
 
 _log = logging.getLogger(__name__)
 
@@ -251,18 +251,17 @@ def _write_file(job: Job, file: OutputFile, path: Path, steps: Steps, threads: i
     largest = max((height * width for height, width in weights), default=0)
     written = _Written([], {}, [])
     with ShardWriter(path, file.specs) as writer:
-        making = make_units(
-            file.units,
-            job.base,
-            job.deltas,
-            writer,
-            job.request.requantize,
-            workers_for(threads, largest),
-            torch.device(job.request.device),
-            job.watch,
-            job.digests,
-            job.decision.moments,
+        maker = UnitMaker(
+            base=job.base,
+            deltas=job.deltas,
+            writer=writer,
+            method=job.request.requantize,
+            device=torch.device(job.request.device),
+            watch=job.watch,
+            known=job.digests,
+            moments=job.decision.moments,
         )
+        making = in_order(maker.make, file.units, workers_for(threads, largest))
         with closing(making):  # whatever happens, no thread writes when the file is closed
             for made in making:
                 written.digests.update(made.digests or {})

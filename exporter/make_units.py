@@ -1,11 +1,11 @@
-"""Makes the units of one file, several at a time, each in one pass.
+"""Makes the units of one file, each in one pass.
 
 A weight is read and quantized once; its factors, its fold and its measures are made from that, and
 nothing of it is kept but the measures. A tensor that is carried over passes in pieces.
 """
 
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 import torch
 from blake3 import blake3
@@ -31,7 +31,6 @@ from exporter.request import RequantizeMethod
 from exporter.shard_writer import ShardWriter
 from tinylora import ModuleDeltas, QuantizedWeight
 from tinylora.tensor_bytes import tensor_bytes, tensor_digest
-from tinylora.workers import in_order
 
 
 @dataclass(frozen=True)
@@ -49,98 +48,102 @@ class Made:
     carried: tuple[str, ...] = ()
 
 
-def make_units(
-    units: Sequence[Unit],
-    base: Checkpoint,
-    deltas: ModuleDeltas,
-    writer: ShardWriter,
-    method: RequantizeMethod,
-    workers: int,
-    device: torch.device,
-    watch: Stopwatch,
-    known: dict[str, bytes] | None,
-    moments: Callable[[str], Tensor] | None = None,
-) -> Generator[Made, None, None]:
-    """Make, write and measure units, some at a time.
+@dataclass(frozen=True, eq=False)
+class UnitMaker:
+    """Makes units, from several threads if need be.
 
-    Args:
-        units: What to make.
+    Attributes:
         base: Where from.
-        deltas: The artifact's deltas.
+        deltas: The adapter's deltas.
         writer: Takes finished tensors.
         method: Requantizer of 4-bit outputs.
-        workers: How many at once.
         device: Where fast factors are computed and weights are folded and measured.
         watch: Times the stages.
         known: BLAKE3 of tensors of the base, as far as they are known; the others are added. None
             where digests are of no use.
         moments: For ``calibrated``: mean(x xᵀ) of a module's inputs.
-
-    Returns:
-        Each unit, in their order, once it is written.
-
-    Raises:
-        FoldError: A value is not finite, before or after.
-        FactorizationError: An SVD failed.
-        OutputWriteError: There is no room, or it cannot be written.
+        scratch: What a thread reads a weight into; it is done with it before it reads the next.
     """
-    scratch = Scratch()  # a unit is written and measured before its thread reads the next
+
+    base: Checkpoint
+    deltas: ModuleDeltas
+    writer: ShardWriter
+    method: RequantizeMethod
+    device: torch.device
+    watch: Stopwatch
+    known: dict[str, bytes] | None
+    moments: Callable[[str], Tensor] | None
+    scratch: Scratch = field(default_factory=Scratch)
 
     @torch.no_grad()
-    def make(unit: Unit) -> Made:
+    def make(self, unit: Unit) -> Made:
+        """Make, write and measure a unit.
+
+        Raises:
+            FoldError: A value is not finite, before or after.
+            FactorizationError: An SVD failed.
+            OutputWriteError: There is no room, or it cannot be written.
+        """
         match unit:
             case TensorUnit():
-                chunks = tensor_chunks(unit, base)
-                if known is not None and not unit.casts:
-                    chunks = _digested(unit.name, chunks, known)
-                with watch.timed("write"):
-                    writer.write_rows(unit.name, chunks, unit.shape)
-                return Made(carried=() if unit.casts else (unit.name,))
+                return self._carry(unit)
             case VectorUnit():
-                write(vector_tensors(unit, deltas))
+                self._write(vector_tensors(unit, self.deltas))
                 return Made()
             case _:
-                return make_module(unit)
+                return self._make_module(unit)
 
-    def make_module(unit: ModuleUnit) -> Made:
-        with watch.timed("read"):
-            seen = seen_weight(unit, base, scratch)
+    def _carry(self, unit: TensorUnit) -> Made:
+        chunks = tensor_chunks(unit, self.base)
+        if self.known is not None and not unit.casts:
+            chunks = _digested(unit.name, chunks, self.known)
+        with self.watch.timed("write"):
+            self.writer.write_rows(unit.name, chunks, unit.shape)
+        return Made(carried=() if unit.casts else (unit.name,))
+
+    def _make_module(self, unit: ModuleUnit) -> Made:
+        with self.watch.timed("read"):
+            seen = seen_weight(unit, self.base, self.scratch)
         digests = None
-        if known is not None and isinstance(seen, QuantizedWeight):
-            with watch.timed("hash"):
-                digests = _digests(unit, seen, known)
-        tensors, record = folded(unit, seen, digests)
-        write(tensors)
+        if self.known is not None and isinstance(seen, QuantizedWeight):
+            with self.watch.timed("hash"):
+                digests = _digests(unit, seen, self.known)
+        tensors, record = self._folded(unit, seen, digests)
+        self._write(tensors)
         if record is None:
             is_own = isinstance(unit, LinearUnit) and unit.dtype is None
             return Made(None, digests if is_own else None)
-        fidelity = watch.call("measure", measure_module, unit, record, tensors)
+        fidelity = self.watch.call("measure", measure_module, unit, record, tensors)
         return Made(fidelity, digests if record.unchanged else None)
 
-    def write(tensors: Mapping[str, Tensor]) -> None:
-        with watch.timed("write"):
-            for name, tensor in tensors.items():
-                writer.write(name, tensor)
-
-    def folded(
-        unit: ModuleUnit, seen: QuantizedWeight | Tensor, digests: Mapping[str, bytes] | None
+    def _folded(
+        self,
+        unit: ModuleUnit,
+        seen: QuantizedWeight | Tensor,
+        digests: Mapping[str, bytes] | None,
     ) -> tuple[Mapping[str, Tensor], FoldRecord | None]:
         if isinstance(unit, LinearUnit) and not unit.fold:
-            return linear_tensors(unit, seen, base, None, method)
-        there = seen.to(device)
-        with watch.timed("factors"):
-            rebuilt = deltas.module(unit.module, lambda: there, _digest(unit, seen, digests))
-        with watch.timed("fold"):
+            return linear_tensors(unit, seen, self.base, None, self.method)
+        there = seen.to(self.device)
+        with self.watch.timed("factors"):
+            digest = _digest(unit, seen, digests)
+            rebuilt = self.deltas.module(unit.module, lambda: there, digest)
+        with self.watch.timed("fold"):
             match unit:
                 case LinearUnit():
-                    found = linear_tensors(unit, there, base, rebuilt, method, moments)
+                    found = linear_tensors(
+                        unit, there, self.base, rebuilt, self.method, self.moments
+                    )
                     return _as_read(unit, seen, *found)
                 case LoraUnit():
                     return lora_tensors(unit, rebuilt)
                 case TinyUnit():
-                    return tiny_tensors(unit, rebuilt, deltas.vectors)
+                    return tiny_tensors(unit, rebuilt, self.deltas.vectors)
 
-    return in_order(make, units, workers)
+    def _write(self, tensors: Mapping[str, Tensor]) -> None:
+        with self.watch.timed("write"):
+            for name, tensor in tensors.items():
+                self.writer.write(name, tensor)
 
 
 def _as_read(
