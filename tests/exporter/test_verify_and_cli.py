@@ -112,6 +112,7 @@ def test_options_reach_the_manifest(base, artifact, tmp_path):
         "merge", "--base", base, "--artifact", artifact, "--out", out, "--format", "nf4",
         "--requantize", "recompute", "--formula", "diagonal", "--rng", "cuda", "--svd", "fast",
         "--numerics", "trainer", "--factor-store", store, "--max-shard-size", "50KB",
+        "--device", "cpu",
     )  # fmt: skip
     assert result.exit_code == 0, result.stderr
     options = json.loads((out / "export_manifest.json").read_text())["options"]
@@ -119,7 +120,7 @@ def test_options_reach_the_manifest(base, artifact, tmp_path):
         "format": "nf4", "requantize": "recompute", "fold_onto": None, "formula": "diagonal",
         "rng": "cuda", "svd": "fast", "numerics": "trainer", "placement": None,
         "calibration_prompts": None, "keep": None, "adapter_dtype": None,
-        "max_shard_size": 50_000,
+        "max_shard_size": 50_000, "device": "cpu",
     }  # fmt: skip
     assert len(list(store.glob("*.safetensors"))) == 14
 
