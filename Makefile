@@ -40,7 +40,7 @@ lint: setup
 type: setup
 	$(BIN)/mypy
 
-# Both sides of every comparison in one run; writes results/. An hour or two on a quiet machine.
+# Both sides of every comparison in one run; writes results/. Half an hour on a quiet machine.
 bench: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.folds
 	$(BIN)/python -m benchmarks.factors
