@@ -84,13 +84,11 @@ class _Written:
 
     Attributes:
         modules: What it holds of the deltas.
-        digests: BLAKE3 of tensors of linear layers, as far as they are known.
-        carried: Names of tensors that are the base's own.
+        digests: BLAKE3 of its tensors, as far as they are known.
     """
 
     modules: list[ModuleFidelity]
     digests: dict[str, bytes]
-    carried: list[str]
 
 
 def export(
@@ -236,20 +234,16 @@ def _make_file(
 def _sha256(job: Job, path: Path, written: _Written) -> str:
     """Of a finished file, which is not hashed if all that it holds is known to the store."""
     file = checked_data_file(path)
-    if job.store is None:
+    if job.store is None or written.digests.keys() != file.places.keys():
         return file.sha256()
-    of_base = job.content.result().tensors
-    digests = written.digests | {name: of_base[name] for name in written.carried}
-    if digests.keys() != file.places.keys():
-        return file.sha256()
-    return sha256_of(file, digests, job.store)
+    return sha256_of(file, written.digests, job.store)
 
 
 def _write_file(job: Job, file: OutputFile, path: Path, steps: Steps, threads: int) -> _Written:
     """Write all tensors of a file."""
     weights = [unit.shape for unit in file.units if not isinstance(unit, TensorUnit | VectorUnit)]
     largest = max((height * width for height, width in weights), default=0)
-    written = _Written([], {}, [])
+    written = _Written([], {})
     with ShardWriter(path, file.specs) as writer:
         maker = UnitMaker(
             base=job.base,
@@ -265,7 +259,6 @@ def _write_file(job: Job, file: OutputFile, path: Path, steps: Steps, threads: i
         with closing(making):  # whatever happens, no thread writes when the file is closed
             for made in making:
                 written.digests.update(made.digests or {})
-                written.carried.extend(made.carried)
                 if made.fidelity is not None:
                     written.modules.append(made.fidelity)
                     for stage in _STAGES:

@@ -13,7 +13,7 @@ from exporter.checkpoint import Checkpoint, open_checkpoint
 from exporter.choice import Decision, decide, leaves_open
 from exporter.config_files import ADAPTER_CONFIG_FILE
 from exporter.errors import CheckpointError
-from exporter.known_content import BaseContent, read_content
+from exporter.known_content import read_content
 from exporter.manifest import Provenance, base_digests, collect_provenance
 from exporter.plan import ExportPlan, build_plan
 from exporter.progress import Progress, Steps, Stopwatch
@@ -39,7 +39,7 @@ class Job:
         watch: Times the stages.
         digests: BLAKE3 of tensors of the base as stored, as far as they have been found; None where
             they are of no use. Whoever has a tensor at hand first adds its digest.
-        content: What the base's files hold, once it has been found.
+        content: SHA-256 of the base's weight files, once they have been found.
         provenance: Gives what decides the output's bytes; waits for the content.
         decision: What was decided, and why.
         check_prompts: Texts for the retention.
@@ -54,7 +54,7 @@ class Job:
     deltas: ModuleDeltas
     watch: Stopwatch
     digests: dict[str, bytes] | None
-    content: Future[BaseContent]
+    content: Future[dict[str, str]]
     provenance: Callable[[], Provenance]
     decision: Decision
     check_prompts: PromptSet | None
@@ -117,7 +117,7 @@ def prepare(
 
     @cache
     def provenance() -> Provenance:
-        found = base_digests(base, content.result().sha256)
+        found = base_digests(base, content.result())
         return collect_provenance(request, found, artifact, deltas.resolved)
 
     return Job(

@@ -9,7 +9,6 @@ need not be hashed again with the file, and an export on which nothing moved kno
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from blake3 import blake3
@@ -22,22 +21,9 @@ FORMAT = "tinylora-sha256/1"
 _HEX_DIGITS = 64
 
 
-@dataclass(frozen=True)
-class BaseContent:
-    """What the weight files of a base hold.
-
-    Attributes:
-        sha256: Of each file, hex.
-        tensors: BLAKE3 of each tensor; none where there is no store.
-    """
-
-    sha256: Mapping[str, str]
-    tensors: Mapping[str, bytes]
-
-
 def read_content(
     base: Checkpoint, store: FactorStore | None, known: dict[str, bytes] | None = None
-) -> BaseContent:
+) -> dict[str, str]:
     """Hash all weight files of a base, in one reading at most where their content is known.
 
     Args:
@@ -46,19 +32,19 @@ def read_content(
         known: BLAKE3 of tensors that need not be hashed again, see
             :meth:`exporter.data_file.DataFile.tensor_digests`.
 
+    Returns:
+        SHA-256 of each file, hex.
+
     Raises:
         CheckpointUnreadableError: A file cannot be read, or has changed since it was opened.
         FactorStoreError: The store cannot be used.
     """
     if store is None:
-        return BaseContent({name: base.files[name].sha256() for name in base.shards}, {})
-    sha256: dict[str, str] = {}
-    tensors: dict[str, bytes] = {}
-    for name in base.shards:
-        digests = base.files[name].tensor_digests(known)
-        sha256[name] = sha256_of(base.files[name], digests, store)
-        tensors |= digests
-    return BaseContent(sha256, tensors)
+        return {name: base.files[name].sha256() for name in base.shards}
+    return {
+        name: sha256_of(base.files[name], base.files[name].tensor_digests(known), store)
+        for name in base.shards
+    }
 
 
 def sha256_of(file: DataFile, digests: Mapping[str, bytes], store: FactorStore) -> str:

@@ -40,12 +40,10 @@ class Made:
     Attributes:
         fidelity: What of its delta; None where nothing was folded.
         digests: BLAKE3 of its tensors, where these are known.
-        carried: Names of its tensors that are the base's own, whose BLAKE3 is to be found there.
     """
 
     fidelity: ModuleFidelity | None = None
     digests: Mapping[str, bytes] | None = None
-    carried: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,11 +93,12 @@ class UnitMaker:
 
     def _carry(self, unit: TensorUnit) -> Made:
         chunks = tensor_chunks(unit, self.base)
-        if self.known is not None and not unit.casts:
-            chunks = _digested(unit.name, chunks, self.known)
+        known = None if unit.casts else self.known
+        if known is not None:
+            chunks = _digested(unit.name, chunks, known)
         with self.watch.timed("write"):
             self.writer.write_rows(unit.name, chunks, unit.shape)
-        return Made(carried=() if unit.casts else (unit.name,))
+        return Made(digests=None if known is None else {unit.name: known[unit.name]})
 
     def _make_module(self, unit: ModuleUnit) -> Made:
         with self.watch.timed("read"):

@@ -48,7 +48,7 @@ class Stopwatch:
 
     The stages: ``hash`` digests of weights and files; ``read`` weights, and quantizing them where
     that is due; singular ``factors``; ``fold``; ``write``, with carried tensors, and reading back
-    what was written; ``check``, the finished file's header and values; ``measure`` of the folds.
+    what was written; ``check``, the finished file's header; ``measure`` of the folds.
     """
 
     def __init__(self) -> None:

@@ -146,7 +146,7 @@ def _check_arguments(load: bool, base: object, artifact: object, prompts: object
 def _check_inputs(manifest: Mapping[str, Any], base: Path, artifact: Path) -> None:
     """Refuse to record a comparison with something that the export was not made from."""
     opened = open_checkpoint(base)
-    digests = base_digests(opened, read_content(opened, None).sha256)
+    digests = base_digests(opened, read_content(opened, None))
     found = {
         "base": (base, digests["digest"], "digest"),
         "artifact": (artifact, load_adapter(artifact).describe()["sha256"], "sha256"),
