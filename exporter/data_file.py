@@ -85,8 +85,9 @@ class DataFile:
         Raises:
             CheckpointUnreadableError: The file cannot be read, or is not what it was.
         """
-        begin, end = self.places[name]
-        return self._bytes(begin, end, scratch or Scratch()).view(dtype).view(shape)
+        with self._opened() as file:
+            found = self._bytes(file, *self.places[name], scratch or Scratch())
+        return found.view(dtype).view(shape)
 
     def chunks(self, name: str, dtype: torch.dtype, elements: int) -> Iterator[Tensor]:
         """One tensor, flat, in pieces of at most ``elements``; errors as for :meth:`read`.
@@ -95,8 +96,10 @@ class DataFile:
         """
         begin, end = self.places[name]
         step, scratch = elements * dtype.itemsize, Scratch()
-        for start in range(begin, end, step):
-            yield self._bytes(start, min(start + step, end), scratch).view(dtype)
+        with self._opened() as file:  # kept open, as the kernel reads ahead for a descriptor
+            for start in range(begin, end, step):
+                self._check_unchanged(os.fstat(file))
+                yield self._bytes(file, start, min(start + step, end), scratch).view(dtype)
 
     def sha256(self) -> str:
         """Hex SHA-256 of the whole file; errors as for :meth:`read`."""
@@ -106,20 +109,21 @@ class DataFile:
 
     def header(self) -> bytes:
         """What lies before the data; errors as for :meth:`read`."""
-        return self._bytes(0, self.data_start, Scratch()).numpy().tobytes()
+        with self._opened() as file:
+            return self._bytes(file, 0, self.data_start, Scratch()).numpy().tobytes()
 
     def tensor_digests(self, known: dict[str, bytes] | None = None) -> dict[str, bytes]:
         """BLAKE3 of each tensor; errors as for :meth:`read`.
 
         Args:
             known: Digests that need not be found again, to which the others are added; other
-                threads may do so meanwhile. They go through a file from its begin, so this goes
-                from its end.
+                threads may do so meanwhile.
         """
         known = {} if known is None else known
         room = memoryview(bytearray(PIECE_BYTES))
         with self._opened() as file:
-            for name in sorted(self.places, key=self.places.__getitem__, reverse=True):
+            # in the order of the file, so that it reads ahead for those who need the tensors next
+            for name in sorted(self.places, key=self.places.__getitem__):
                 if name not in known:
                     known[name] = self._digest(file, name, room)
             self._check_unchanged(os.fstat(file))
@@ -134,11 +138,10 @@ class DataFile:
             digest.update(piece)
         return digest.digest()
 
-    def _bytes(self, begin: int, end: int, scratch: Scratch) -> Tensor:
+    def _bytes(self, descriptor: int, begin: int, end: int, scratch: Scratch) -> Tensor:
         buffer = scratch.room(end - begin)
         room = memoryview(buffer)  # type: ignore[arg-type]  # an ndarray is a buffer
-        with self._opened() as file:
-            self._fill(file, room, end)
+        self._fill(descriptor, room, end)
         return torch.from_numpy(buffer)
 
     @contextmanager
