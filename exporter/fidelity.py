@@ -201,7 +201,7 @@ def sums_over(pieces: Iterable[tuple[Tensor, Tensor]], bound: float | None = Non
     rows: list[list[float]] = [[], [], [], []]
     for error, delta in pieces:
         step = max(1, _ELEMENTS_AT_ONCE // delta.shape[1])
-        for e, d in zip(error.split(step), delta.split(step), strict=True):
+        for e, d in zip(torch.split(error, step), torch.split(delta, step), strict=True):
             e64, d64 = e.double(), d.double()
             apart = e64 - d64
             factors = ((d64, d64), (e64, d64), (e64, e64), (apart, apart))

@@ -8,6 +8,7 @@ asked once a process, on numbers chosen to sit on and beside every rounding edge
 itself where the answer differs. Importing bitsandbytes loads torch's compiler and takes seconds.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
@@ -40,16 +41,12 @@ def quantize_blocks(weight: Tensor, quant_type: QuantType, blocksize: int) -> tu
         uint8 ``[ceil(n/2), 1]``, two codes a byte, and the absmax, fp32 ``[ceil(n/blocksize)]``.
     """
     flat = weight.contiguous().reshape(-1)
-    numel, step = flat.numel(), _step(flat)
-    packed = torch.empty((-(-numel // 2), 1), dtype=torch.uint8, device=flat.device)
-    absmax = torch.empty(-(-numel // blocksize), dtype=torch.float32, device=flat.device)
     table = _table() if quant_type == "nf4" and flat.device.type == "cpu" else None
-    for start in range(0, numel, step):
-        piece = flat[start : start + step]
-        if table is not None:
-            codes, scales = _by_table(piece, blocksize, table)
-        else:
-            codes, scales = _by_bitsandbytes(piece, quant_type, blocksize)
+    if table is not None:
+        return _by_table(flat, blocksize, table)
+    packed, absmax = _codes_and_scales(flat, blocksize)
+    for start, piece in _pieces(flat):
+        codes, scales = _by_bitsandbytes(piece, quant_type, blocksize)
         packed[start // 2 : start // 2 + len(codes)] = codes
         absmax[start // blocksize : start // blocksize + len(scales)] = scales
     return packed, absmax
@@ -88,18 +85,22 @@ def dequantize_blocks(
     Returns:
         ``out``.
     """
-    pairs = pairs_of_bytes(code)
-    data, numel, step = data.reshape(-1), out.numel(), _step(out)
-    for start in range(0, numel, step):
-        stop = min(start + step, numel)
-        codes = data[start // 2 : -(-stop // 2)]
-        values = pairs.index_select(0, codes.int()).view(torch.float32)[: stop - start]
-        scales = absmax[start // blocksize : -(-stop // blocksize)]
-        if (stop - start) % blocksize == 0:
+    pairs, data = pairs_of_bytes(code), data.reshape(-1)
+    size = -(-min(out.numel(), _step(out)) // 2)
+    codes = torch.empty(size, dtype=torch.int32, device=out.device)
+    looked_up = torch.empty(size, dtype=torch.float64, device=out.device)
+    for start, piece in _pieces(out):
+        count = piece.numel()
+        size = -(-count // 2)
+        codes[:size] = data[start // 2 : start // 2 + size]
+        torch.index_select(pairs, 0, codes[:size], out=looked_up[:size])
+        values = looked_up.view(torch.float32)[:count]
+        scales = absmax[start // blocksize : -(-(start + count) // blocksize)]
+        if count % blocksize == 0:
             values.view(-1, blocksize).mul_(scales.unsqueeze(1))
         else:
-            values *= scales.repeat_interleave(blocksize)[: stop - start]
-        out[start:stop] = values
+            values *= scales.repeat_interleave(blocksize)[:count]
+        piece.copy_(values)
     return out
 
 
@@ -123,10 +124,12 @@ class _Table:
     Attributes:
         low: uint8 ``[65]``, the code at the lower end of each bin.
         bound: fp32 ``[65]``, above which the bin's code is one higher.
+        middle: fp32 ``[]``, the bin of 0.
     """
 
     low: Tensor
     bound: Tensor
+    middle: Tensor
 
 
 @cache
@@ -136,7 +139,8 @@ def _table() -> _Table | None:
     bounds = (code[:-1] + code[1:]) / 2
     edges = torch.arange(2 * _BINS + 1) / _BINS - 1
     low = torch.bucketize(edges, bounds)
-    table = _Table(low.to(torch.uint8), torch.cat([bounds, torch.tensor([2.0])])[low])
+    bound = torch.cat([bounds, torch.tensor([2.0])])[low]
+    table = _Table(low.to(torch.uint8), bound, torch.tensor(float(_BINS)))
     return table if _is_compared() or _agrees(table, bounds) else None
 
 
@@ -171,22 +175,54 @@ def _probes(bounds: Tensor) -> list[Tensor]:
     return [probe, probe.to(torch.bfloat16), probe.to(torch.float16)]
 
 
-def _by_table(piece: Tensor, blocksize: int, table: _Table) -> tuple[Tensor, Tensor]:
-    values = piece.float()
-    whole = values.numel() // blocksize * blocksize
-    blocks = values[:whole].view(-1, blocksize)
-    absmax = blocks.abs().amax(dim=1)
-    scaled = (blocks * (1.0 / absmax.clamp(min=_LEAST_ABSMAX)).unsqueeze(1)).view(-1)
-    if whole < values.numel():
-        last = values[whole:].abs().max().clamp(min=_LEAST_ABSMAX)
-        absmax = torch.cat([absmax, last.unsqueeze(0)])
-        scaled = torch.cat([scaled, values[whole:] / last])
-    if scaled.numel() % 2:
-        scaled = torch.nn.functional.pad(scaled, (0, 1))
-    scaled.clamp_(-1, 1)
-    bins = (scaled * _BINS + _BINS).int()
-    codes = table.low.index_select(0, bins) + (scaled > table.bound.index_select(0, bins))
-    return ((codes[::2] << 4) | codes[1::2]).unsqueeze(1), absmax
+class _Room:
+    """Memory for one piece after another: fresh memory each time would cost more than the work."""
+
+    def __init__(self, elements: int) -> None:
+        self.scaled, self.spare = torch.empty(elements), torch.empty(elements)
+        self.bins = torch.empty(elements, dtype=torch.int32)
+        self.codes = torch.empty(elements, dtype=torch.uint8)
+        self.above = torch.empty(elements, dtype=torch.bool)
+
+
+def _by_table(flat: Tensor, blocksize: int, table: _Table) -> tuple[Tensor, Tensor]:
+    packed, absmax = _codes_and_scales(flat, blocksize)
+    room = _Room(-(-min(flat.numel(), _step(flat)) // blocksize) * blocksize)
+    for start, piece in _pieces(flat):
+        stop = start + piece.numel()
+        scales = absmax[start // blocksize : -(-stop // blocksize)]
+        codes = _codes(_scaled(piece, scales, blocksize, room), table, room)
+        packed[start // 2 : -(-stop // 2)] = codes[: -(-piece.numel() // 2)].unsqueeze(1)
+    return packed, absmax
+
+
+def _scaled(piece: Tensor, absmax: Tensor, blocksize: int, room: _Room) -> Tensor:
+    """A piece divided by its scales, which are found too; zeros make its last block whole."""
+    count, size = piece.numel(), absmax.numel() * blocksize
+    scaled, spare = room.scaled[:size], room.spare[:size]
+    scaled[:count] = piece
+    scaled[count:] = 0
+    blocks = scaled.view(-1, blocksize)
+    torch.amax(torch.abs(blocks, out=spare.view(-1, blocksize)), dim=1, out=absmax)
+    divisors = absmax.clamp(min=_LEAST_ABSMAX)
+    last = blocks[-1] / divisors[-1]
+    blocks *= (1.0 / divisors).unsqueeze(1)
+    if count < size:  # bitsandbytes treats a block that is not whole a little differently
+        blocks[-1], absmax[-1] = last, divisors[-1]
+    return scaled
+
+
+def _codes(scaled: Tensor, table: _Table, room: _Room) -> Tensor:
+    """Codes of numbers between -1 and 1, int16 ``[n/2]``; the lower byte holds two, as packed."""
+    size = scaled.numel()
+    spare, bins, codes = room.spare[:size], room.bins[:size], room.codes[:size]
+    bins.copy_(torch.add(table.middle, scaled, alpha=_BINS, out=spare))
+    torch.index_select(table.low, 0, bins, out=codes)
+    torch.index_select(table.bound, 0, bins, out=spare)
+    codes += torch.gt(scaled, spare, out=room.above[:size])
+    pairs, shifted = codes.view(torch.int16), bins.view(torch.int16)[: size // 2]
+    torch.bitwise_left_shift(pairs, 4, out=shifted)
+    return pairs.bitwise_right_shift_(8).bitwise_or_(shifted)
 
 
 def _by_steps(scales: Tensor) -> tuple[Tensor, Tensor]:
@@ -212,6 +248,21 @@ def _by_bitsandbytes(piece: Tensor, quant_type: str, blocksize: int) -> tuple[Te
 
     packed, state = quantize_4bit(piece, blocksize=blocksize, quant_type=quant_type)
     return packed, state.absmax
+
+
+def _codes_and_scales(flat: Tensor, blocksize: int) -> tuple[Tensor, Tensor]:
+    """Room for the result of :func:`quantize_blocks`."""
+    numel = flat.numel()
+    packed = torch.empty((-(-numel // 2), 1), dtype=torch.uint8, device=flat.device)
+    absmax = torch.empty(-(-numel // blocksize), dtype=torch.float32, device=flat.device)
+    return packed, absmax
+
+
+def _pieces(flat: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """Where each piece begins, and the piece."""
+    step = _step(flat)
+    for start in range(0, flat.numel(), step):
+        yield start, flat[start : start + step]
 
 
 def _step(tensor: Tensor) -> int:
