@@ -44,6 +44,27 @@ def test_a_file_cut_short_meanwhile_is_an_error(path):
             ask()
 
 
+def test_pieces_are_those_of_the_file_and_a_change_between_them_is_an_error(path):
+    file = checked_data_file(path)
+    whole = file.read("long", torch.uint8, (LONG,))
+    assert torch.equal(
+        torch.cat([p.clone() for p in file.chunks("long", torch.uint8, 1000)]), whole
+    )
+    pieces = file.chunks("long", torch.uint8, 1000)
+    next(pieces)
+    os.utime(path, ns=(0, file.modified_ns + 1))
+    with pytest.raises(CheckpointUnreadableError, match="written to"):
+        next(pieces)
+
+
+def test_a_file_is_digested_from_its_begin_on(path):
+    """Tensors stand in the file in another order than their names'; the kernel reads ahead."""
+    file, known = checked_data_file(path), {}
+    file.tensor_digests(known)
+    places = [file.places[name] for name in known]
+    assert len(places) == 2 and places == sorted(places)
+
+
 def test_scratch_is_used_again_by_its_own_thread_alone():
     scratch, others = Scratch(), []
     mine = scratch.room(100)

@@ -13,6 +13,7 @@ from exporter.fidelity import (
     ModuleFidelity,
     Spectrum,
     sums_of,
+    sums_over,
     sums_without_change,
 )
 from tinylora import LowRankDelta
@@ -40,6 +41,18 @@ def test_measures_against_numpy(seed, out, into):
     assert sums.residual == pytest.approx(np.linalg.norm(e - d) / np.linalg.norm(d), rel=1e-9)
     noise = np.linalg.norm(e - capture * d) / np.linalg.norm(d)
     assert sums.noise == pytest.approx(noise, rel=1e-6, abs=1e-7)
+
+
+def test_sums_of_a_weight_of_many_pieces_however_it_is_divided():
+    rng = np.random.default_rng(1)
+    e, d = (rng.normal(size=(301, 701)).astype(np.float32) for _ in "ED")
+    found = sums_of(torch.from_numpy(e), torch.from_numpy(d))
+    E, D = e.astype(np.float64), d.astype(np.float64)
+    wanted = [(D * D).sum(), (E * D).sum(), (E * E).sum(), ((E - D) ** 2).sum()]
+    assert [found.delta, found.cross, found.error, found.miss] == pytest.approx(wanted, rel=1e-12)
+    for rows in (1, 64, 300):
+        parts = (torch.split(torch.from_numpy(x), rows) for x in (e, d))
+        assert sums_over(zip(*parts, strict=True)) == found
 
 
 def test_known_answers():
