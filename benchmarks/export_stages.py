@@ -198,7 +198,9 @@ def main() -> None:
         *measure("4-bit base in the page cache", model, base_4bit, args.rounds, args.threads),
         *measure("The same, by safetensors' writer", model, laid_out, args.rounds, args.threads),
         *measure("4-bit base from the disk", model, base_4bit, args.rounds, args.threads, True),
-        *measure("16-bit base, quantized on the way", model, model / "base", args.rounds, args.threads),
+        *measure(
+            "16-bit base, quantized on the way", model, model / "base", args.rounds, args.threads
+        ),
     ]
     (model / "filler").unlink()
     args.out.parent.mkdir(parents=True, exist_ok=True)
