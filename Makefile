@@ -57,7 +57,7 @@ bench: setup
 	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 $(BIN)/python -m benchmarks.decode \
 	  --model build/036 --out results/bench/decode_avx2.md
 
-# The same at the real size: 20 GB of disk, and an hour of SVDs the first time.
+# The same at the real size: 20 GB of disk, and SVDs of a quarter of an hour to an hour the first time.
 bench-3b: setup
 	test -d build/3b/base || $(BIN)/python -m benchmarks.random_base --shape qwen2.5-coder-3b --out build/3b
 	$(BIN)/python -m benchmarks.export_memory --model build/3b

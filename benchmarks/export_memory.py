@@ -30,7 +30,7 @@ class Export:
     """One measured export; sizes in bytes."""
 
     format: str
-    stored: int
+    computed: int
     modules: int
     usage: Usage
     written: int
@@ -39,7 +39,7 @@ class Export:
 def run_export(model: Path, format_: str, threads: int) -> Export:
     """Merge the model's artifact into its base, measure, and remove the output."""
     out, store = model / f"out-{format_}", model / "factors"
-    stored = len(list(store.glob("*.safetensors")))
+    before = len(list(store.glob("*.safetensors")))
     options = {
         "--base": model / "base",
         "--artifact": model / "tiny_lora_v.pt",
@@ -51,8 +51,9 @@ def run_export(model: Path, format_: str, threads: int) -> Export:
     usage = watch([sys.executable, "-c", CLI, "merge", *arguments, "--overwrite"], threads)
     written = sum(path.stat().st_size for path in out.rglob("*.safetensors"))
     modules = len(json.loads((out / "export_manifest.json").read_text())["targets"])
+    computed = len(list(store.glob("*.safetensors"))) - before
     shutil.rmtree(out)
-    return Export(format_, stored, modules, usage, written)
+    return Export(format_, computed, modules, usage, written)
 
 
 def table(exports: Sequence[Export], libraries: Usage) -> str:
@@ -62,10 +63,9 @@ def table(exports: Sequence[Export], libraries: Usage) -> str:
         "| --- | --- | ---: | ---: | ---: | ---: |",
     ]
     for export in exports:
-        computed = export.modules - min(export.stored, export.modules)
         cells = [
             export.format,
-            f"{computed} of {export.modules} computed",
+            f"{export.computed} of {export.modules} computed",
             f"{export.usage.seconds:.1f}",
             f"{export.written / 1e9:.2f}",
             f"{(export.usage.anon - libraries.anon) / 1e6:.0f}",

@@ -58,7 +58,7 @@ def test_pieces_are_those_of_the_file_and_a_change_between_them_is_an_error(path
 
 
 def test_a_file_is_digested_from_its_begin_on(path):
-    """Tensors stand in the file in another order than their names'; the kernel reads ahead."""
+    """So the kernel reads ahead, and the workers, which do the same, find the bytes in memory."""
     file, known = checked_data_file(path), {}
     file.tensor_digests(known)
     places = [file.places[name] for name in known]
