@@ -25,6 +25,7 @@ _ELEMENTS_AT_ONCE = 1 << 19
 _ELEMENTS_AT_ONCE_ON_DEVICE = 1 << 25
 _BINS = 1 << 14  # between 0 and 1
 _MARK, _MARKS = 0x80, -0x7F7F7F7F7F7F7F80  # in the code of a bin with an edge; in eight of them
+_FEW = 64  # as a part of all numbers: groups of eight in which one has to be compared
 _LEAST_ABSMAX = 1e-38
 SCALES_A_BLOCK = 256
 _STEPS = 65535  # in which bitsandbytes' CPU kernel counts a scale between -1 and 1
@@ -232,8 +233,10 @@ def _codes(scaled: Tensor, table: _Table, room: _Room) -> Tensor:
 def _settle_marked(codes: Tensor, scaled: Tensor, edges: Tensor) -> None:
     """Compare the numbers in bins with an edge; they are looked for eight at a time."""
     groups = codes.view(torch.int64).bitwise_and(_MARKS).nonzero()
-    places = (groups * 8 + torch.arange(8)).view(-1)
-    lower = codes[places].bitwise_and_(_MARK - 1)
+    places: Tensor | slice = slice(None)  # all, unless they are few as in any trained weight
+    if len(groups) < codes.numel() // _FEW:
+        places = (groups * 8 + torch.arange(8)).view(-1)
+    lower = codes[places] & (_MARK - 1)
     codes[places] = lower + (scaled[places] > edges[lower.int()])
 
 

@@ -128,6 +128,20 @@ def test_every_bf16_value_under_every_bf16_scale_of_a_binade():
     same_as_bitsandbytes(weight.to(torch.bfloat16), blocksize=4096, double_quant=False)
 
 
+@pytest.mark.parametrize("part", [0.001, 0.9])
+def test_few_or_nearly_all_numbers_beside_rounding_edges(part):
+    generator = torch.Generator().manual_seed(6)
+    code = code_book("nf4")
+    edges = (code[:-1] + code[1:]) / 2
+    chosen = torch.randint(15, (4096, 64), generator=generator)
+    beside = edges[chosen] + torch.randint(-3, 4, (4096, 64), generator=generator) * 2**-26
+    weight = torch.rand((4096, 64), generator=generator) * 2 - 1
+    there = torch.rand((4096, 64), generator=generator) < part
+    weight = torch.where(there, beside, weight)
+    weight[:, 0] = 1
+    same_as_bitsandbytes(weight)
+
+
 @pytest.mark.parametrize("quant_type", ["nf4", "fp4"])
 def test_without_the_table_bitsandbytes_does_the_work(monkeypatch, quant_type):
     monkeypatch.setattr(blockwise, "_table", lambda: None)
