@@ -45,12 +45,16 @@ def quantize_blocks(weight: Tensor, quant_type: QuantType, blocksize: int) -> tu
         uint8 ``[ceil(n/2), 1]``, two codes a byte, and the absmax, fp32 ``[ceil(n/blocksize)]``.
     """
     flat = weight.contiguous().reshape(-1)
+    numel = flat.numel()
+    packed = torch.empty((-(-numel // 2), 1), dtype=torch.uint8, device=flat.device)
+    absmax = torch.empty(-(-numel // blocksize), dtype=torch.float32, device=flat.device)
     table = _table() if quant_type == "nf4" and flat.device.type == "cpu" else None
-    if table is not None:
-        return _by_table(flat, blocksize, table)
-    packed, absmax = _codes_and_scales(flat, blocksize)
+    room = None if table is None else _Room(min(numel, _step(flat)), blocksize)
     for start, piece in _pieces(flat):
-        codes, scales = _by_bitsandbytes(piece, quant_type, blocksize)
+        if table is not None:
+            codes, scales = _by_table(piece, blocksize, table, room)
+        else:
+            codes, scales = _by_bitsandbytes(piece, quant_type, blocksize)
         packed[start // 2 : start // 2 + len(codes)] = codes
         absmax[start // blocksize : start // blocksize + len(scales)] = scales
     return packed, absmax
@@ -185,41 +189,41 @@ def _probes(bounds: Tensor) -> list[Tensor]:
 class _Room:
     """Memory for one piece after another: fresh memory each time would cost more than the work."""
 
-    def __init__(self, elements: int) -> None:
-        self.scaled, self.spare = torch.empty(elements), torch.empty(elements)
-        self.bins = torch.empty(elements, dtype=torch.int32)
-        self.codes = torch.empty(elements, dtype=torch.uint8)
+    def __init__(self, elements: int, blocksize: int) -> None:
+        size = -(-elements // blocksize) * blocksize
+        self.scaled, self.spare = torch.empty(size), torch.empty(size)
+        self.bins = torch.empty(size, dtype=torch.int32)
+        self.codes = torch.empty(size, dtype=torch.uint8)
 
 
-def _by_table(flat: Tensor, blocksize: int, table: _Table) -> tuple[Tensor, Tensor]:
-    packed, absmax = _codes_and_scales(flat, blocksize)
-    room = _Room(-(-min(flat.numel(), _step(flat)) // blocksize) * blocksize)
-    for start, piece in _pieces(flat):
-        stop = start + piece.numel()
-        scales = absmax[start // blocksize : -(-stop // blocksize)]
-        codes = _codes(_scaled(piece, scales, blocksize, room), table, room)
-        packed[start // 2 : -(-stop // 2)] = codes[: -(-piece.numel() // 2)].unsqueeze(1)
-    return packed, absmax
+def _by_table(
+    piece: Tensor, blocksize: int, table: _Table, room: _Room | None = None
+) -> tuple[Tensor, Tensor]:
+    room = room or _Room(piece.numel(), blocksize)
+    scaled, absmax = _scaled(piece, blocksize, room)
+    codes = _codes(scaled, table, room)
+    return codes[: -(-piece.numel() // 2)].unsqueeze(1), absmax
 
 
-def _scaled(piece: Tensor, absmax: Tensor, blocksize: int, room: _Room) -> Tensor:
-    """A piece divided by its scales, which are found too; zeros make its last block whole."""
-    count, size = piece.numel(), absmax.numel() * blocksize
+def _scaled(piece: Tensor, blocksize: int, room: _Room) -> tuple[Tensor, Tensor]:
+    """A piece divided by its scales, and these; zeros make its last block whole."""
+    count = piece.numel()
+    size = -(-count // blocksize) * blocksize
     scaled, spare = room.scaled[:size], room.spare[:size]
     scaled[:count] = piece
     scaled[count:] = 0
     blocks = scaled.view(-1, blocksize)
-    torch.amax(torch.abs(blocks, out=spare.view(-1, blocksize)), dim=1, out=absmax)
+    absmax = torch.abs(blocks, out=spare.view(-1, blocksize)).amax(dim=1)
     divisors = absmax.clamp(min=_LEAST_ABSMAX)
     last = blocks[-1] / divisors[-1]
     blocks *= (1.0 / divisors).unsqueeze(1)
     if count < size:  # bitsandbytes treats a block that is not whole a little differently
         blocks[-1], absmax[-1] = last, divisors[-1]
-    return scaled
+    return scaled, absmax
 
 
 def _codes(scaled: Tensor, table: _Table, room: _Room) -> Tensor:
-    """Codes of numbers between -1 and 1, int16 ``[n/2]``; the lower byte holds two, as packed."""
+    """Codes of numbers between -1 and 1, two a byte, uint8 ``[n/2]``."""
     size = scaled.numel()
     spare, bins, codes = room.spare[:size], room.bins[:size], room.codes[:size]
     bins.copy_(torch.add(table.middle, scaled, alpha=_BINS, out=spare))
@@ -227,7 +231,7 @@ def _codes(scaled: Tensor, table: _Table, room: _Room) -> Tensor:
     _settle_marked(codes, scaled, table.edges)
     pairs, shifted = codes.view(torch.int16), bins.view(torch.int16)[: size // 2]
     torch.bitwise_left_shift(pairs, 4, out=shifted)
-    return pairs.bitwise_right_shift_(8).bitwise_or_(shifted)
+    return pairs.bitwise_right_shift_(8).bitwise_or_(shifted).to(torch.uint8)
 
 
 def _settle_marked(codes: Tensor, scaled: Tensor, edges: Tensor) -> None:
@@ -263,14 +267,6 @@ def _by_bitsandbytes(piece: Tensor, quant_type: str, blocksize: int) -> tuple[Te
 
     packed, state = quantize_4bit(piece, blocksize=blocksize, quant_type=quant_type)
     return packed, state.absmax
-
-
-def _codes_and_scales(flat: Tensor, blocksize: int) -> tuple[Tensor, Tensor]:
-    """Room for the result of :func:`quantize_blocks`."""
-    numel = flat.numel()
-    packed = torch.empty((-(-numel // 2), 1), dtype=torch.uint8, device=flat.device)
-    absmax = torch.empty(-(-numel // blocksize), dtype=torch.float32, device=flat.device)
-    return packed, absmax
 
 
 def _pieces(flat: Tensor) -> Iterator[tuple[int, Tensor]]:
