@@ -157,7 +157,8 @@ class DataFile:
             with reading(self.path):
                 count = os.preadv(descriptor, [room], end - len(room))
             if count == 0:
-                raise self._changed("ends early")
+                self._check_unchanged(os.fstat(descriptor))  # says what size it has now
+                raise self._changed("ends early")  # and this, should it have grown back
             room = room[count:]
 
     def _check_unchanged(self, now: os.stat_result) -> None:

@@ -5,9 +5,11 @@ the kernel); reads from a network file system that goes away are simulated and s
 """
 
 import errno
+import itertools
 import os
 import resource
 import shutil
+import threading
 from pathlib import Path
 
 import pytest
@@ -50,6 +52,28 @@ def file_limit():
 
     yield limit
     resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.fixture
+def before_reads(monkeypatch):
+    """``before_reads(directory, action)``: each read of its files is preceded by ``action(n)``.
+
+    n is 1, 2, ... Whatever threads do meanwhile, that very read comes after.
+    """
+
+    def install(directory, action):
+        real, counted, lock = os.preadv, itertools.count(1), threading.Lock()
+
+        def preadv(handle, buffers, offset):
+            if Path(f"/proc/self/fd/{handle}").readlink().parent == directory:
+                with lock:
+                    action(next(counted))
+            return real(handle, buffers, offset)
+
+        monkeypatch.setattr(os, "preadv", preadv)
+
+    yield install
+    monkeypatch.undo()
 
 
 # --- writing ------------------------------------------------------------------------------------
@@ -123,34 +147,28 @@ def test_a_factor_store_that_cannot_be_written(base, artifact, tmp_path):
 @pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EACCES])
 @pytest.mark.parametrize("format", ["nf4", "bf16"])
 def test_simulated_network_file_system_that_goes_away(
-    number, format, base, artifact, tmp_path, monkeypatch
+    number, format, base, artifact, tmp_path, before_reads, monkeypatch
 ):
     """Simulation: after a number of reads of the base, ``preadv`` fails as NFS would."""
     fields = {"format": format, "max_shard_size": SHARD}
     whole = export(ExportRequest(base, artifact, tmp_path / "whole", **fields)).out
     request = ExportRequest(base, artifact, tmp_path / "out", **fields)
-    real, reads, limit = os.preadv, 0, 0
-
-    def failing(handle, buffers, offset):
-        nonlocal reads
-        if Path(f"/proc/self/fd/{handle}").readlink().parent == base:
-            reads += 1
-            if reads > limit:
-                raise OSError(number, os.strerror(number))
-        return real(handle, buffers, offset)
-
-    monkeypatch.setattr(os, "preadv", failing)
     finished = 0
-    for allowed in (0, 6, 9):  # an export makes some 30 reads
-        reads, limit = 0, allowed
+    for allowed in (0, 6, 9):  # an export makes 26 reads or so
+
+        def failing(read, allowed=allowed):
+            if read > allowed:
+                raise OSError(number, os.strerror(number))
+
+        before_reads(base, failing)
         with pytest.raises(CheckpointUnreadableError, match=os.strerror(number)) as failed:
             export(request)
+        monkeypatch.undo()
         assert str(base / "model.safetensors") in str(failed.value)
         assert not request.out.exists()
         before, finished = finished, len(list(tmp_path.glob("out.partial-export/*.safetensors")))
         assert finished >= before  # what was done is kept
     assert finished > 0
-    monkeypatch.undo()
     export(request)
     assert content(request.out) == content(whole)
 
@@ -162,22 +180,23 @@ def test_a_directory_in_place_of_a_file(copy, artifact, tmp_path):
         export(ExportRequest(copy, artifact, tmp_path / "out"))
 
 
-def at_step(number, action):
-    def progress(step):
-        if step.done == number:
-            action()
-
-    return progress
-
-
-@pytest.mark.parametrize("step", [1, 14, 30])
-def test_a_shard_cut_short_while_it_is_read(step, copy, base, artifact, tmp_path):
+@pytest.mark.parametrize("read", [2, 14, 24])
+def test_a_shard_cut_short_while_it_is_read(
+    read, copy, base, artifact, tmp_path, before_reads, monkeypatch
+):
     """Through a memory map this would end the process (SIGBUS)."""
     request = ExportRequest(copy, artifact, tmp_path / "out", max_shard_size=SHARD)
     shard = copy / "model.safetensors"
     size = shard.stat().st_size
+
+    def cut(number):
+        if number == read:
+            os.truncate(shard, size // 2)
+
+    before_reads(copy, cut)
     with pytest.raises(CheckpointUnreadableError, match=f"has {size // 2} bytes, had {size}"):
-        export(request, at_step(step, lambda: os.truncate(shard, size // 2)))
+        export(request)
+    monkeypatch.undo()
     assert not request.out.exists()
     with pytest.raises(CheckpointError, match="download it again"):
         export(request)
@@ -187,14 +206,23 @@ def test_a_shard_cut_short_while_it_is_read(step, copy, base, artifact, tmp_path
     assert content(request.out) == content(whole)
 
 
-def test_a_shard_overwritten_while_it_is_read(copy, artifact, tmp_path):
+def test_a_file_that_is_short_for_a_moment(base, artifact, tmp_path, monkeypatch):
+    """Simulation: reads find the end of a file that has its full size again when asked."""
+    monkeypatch.setattr(os, "preadv", lambda handle, buffers, offset: 0)
+    with pytest.raises(CheckpointUnreadableError, match="it ends early"):
+        export(ExportRequest(base, artifact, tmp_path / "out"))
+
+
+def test_a_shard_overwritten_while_it_is_read(copy, artifact, tmp_path, before_reads):
     shard = copy / "model.safetensors"
 
-    def overwrite():
-        os.utime(shard, ns=(0, 0))  # as a writer would leave it: same size, another time
+    def overwrite(number):
+        if number == 5:  # as a writer would leave it: same size, another time
+            os.utime(shard, ns=(0, 0))
 
+    before_reads(copy, overwrite)
     with pytest.raises(CheckpointUnreadableError, match="was written to"):
-        export(ExportRequest(copy, artifact, tmp_path / "out"), at_step(5, overwrite))
+        export(ExportRequest(copy, artifact, tmp_path / "out"))
 
 
 def test_another_base_between_two_runs_starts_over(copy, artifact, tmp_path):
@@ -203,11 +231,12 @@ def test_another_base_between_two_runs_starts_over(copy, artifact, tmp_path):
     class Killed(BaseException):
         pass
 
-    def kill():
-        raise Killed
+    def kill(step):
+        if step.done == 30:
+            raise Killed
 
     with pytest.raises(Killed):
-        export(request, at_step(30, kill))
+        export(request, kill)
     assert list((tmp_path / "out.partial-export").glob("*.safetensors"))
     tensors = load_file(copy / "model.safetensors")
     tensors["model.embed_tokens.weight"][0, 0] += 1
