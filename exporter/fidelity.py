@@ -32,8 +32,7 @@ KEPT_RESIDUAL = 0.1
 LOST_RESIDUAL = 0.9
 LOST_CAPTURE = 0.1
 
-# Of float64 products: a few such pieces stay in a core's cache, and are small enough for malloc not
-# to ask the kernel for cleared pages each time.
+# Of float64 products: a few such pieces stay in a core's cache.
 _ELEMENTS_AT_ONCE = 1 << 16
 
 
@@ -199,14 +198,17 @@ def sums_over(pieces: Iterable[tuple[Tensor, Tensor]], bound: float | None = Non
         bound: Passed on.
     """
     rows: list[list[float]] = [[], [], [], []]
+    room: Tensor | None = None
     for error, delta in pieces:
         step = max(1, _ELEMENTS_AT_ONCE // delta.shape[1])
+        if room is None:  # for all pieces: fresh memory each time could cost more than the sums
+            room = delta.new_empty((4, step, delta.shape[1]), dtype=torch.float64)
         for e, d in zip(torch.split(error, step), torch.split(delta, step), strict=True):
-            e64, d64 = e.double(), d.double()
-            apart = e64 - d64
+            e64, d64, apart, product = room[:, : len(d)]
+            torch.sub(e64.copy_(e), d64.copy_(d), out=apart)
             factors = ((d64, d64), (e64, d64), (e64, e64), (apart, apart))
             for found, (one, other) in zip(rows, factors, strict=True):
-                found += (one * other).sum(dim=1).tolist()
+                found += torch.mul(one, other, out=product).sum(dim=1).tolist()
     delta_sum, cross, squares, miss = (math.fsum(found) for found in rows)
     return ErrorSums(delta_sum, cross, squares, miss, bound)
 
