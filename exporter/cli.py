@@ -67,10 +67,22 @@ def merge(
     without_peft: Annotated[
         bool, typer.Option("--without-peft", help="For auto: only what loads without peft.")
     ] = False,
-    formula: Annotated[Literal["auto", "full", "diagonal"], typer.Option()] = "auto",
-    rng: Annotated[Literal["auto", "cuda", "cpu"], typer.Option()] = "auto",
-    svd: Annotated[Literal["auto", "exact", "fast"], typer.Option()] = "auto",
-    numerics: Annotated[Literal["fp32", "trainer"], typer.Option()] = "fp32",
+    formula: Annotated[
+        Literal["auto", "full", "diagonal"],
+        typer.Option(help="The trainer's formula; auto: as the file's keys suggest."),
+    ] = "auto",
+    rng: Annotated[
+        Literal["auto", "cuda", "cpu"],
+        typer.Option(help="Where training drew P; auto: on the device that the file names."),
+    ] = "auto",
+    svd: Annotated[
+        Literal["auto", "exact", "fast"],
+        typer.Option(help="auto: exact for full, whose signs only it keeps; fast for diagonal."),
+    ] = "auto",
+    numerics: Annotated[
+        Literal["fp32", "trainer"],
+        typer.Option(help="trainer: round the delta to bf16 wherever training did."),
+    ] = "fp32",
     fold_onto: Annotated[FoldOnto, typer.Option(help="What dense formats add to.")] = "dequantized",
     adapter_dtype: Annotated[
         AdapterDtype, typer.Option(help="Of lora and nf4-embedded; fp16 takes half the bytes.")
@@ -143,8 +155,10 @@ def inspect(
 def verify_command(
     directory: Annotated[Path, typer.Argument(help="An export.")],
     load: Annotated[bool, typer.Option("--load", help="Load it with transformers.")] = False,
-    base: Annotated[Path | None, typer.Option(help="What to compare with.")] = None,
-    artifact: Annotated[Path | None, typer.Option(help="What to compare with.")] = None,
+    base: Annotated[Path | None, typer.Option(help="The base that it was made from.")] = None,
+    artifact: Annotated[
+        Path | None, typer.Option(help="The adapter; with --base: compare with the restored model.")
+    ] = None,
     prompts: Annotated[
         Path | None, typer.Option(help="Texts to compare on, token by token: .jsonl or .txt.")
     ] = None,
@@ -170,7 +184,8 @@ def _export_with_bar(request: ExportRequest) -> ExportReport:
         TimeElapsedColumn(),
     )
     # the report's warnings are shown below; without this they would also be logged
-    logging.getLogger("exporter").setLevel(logging.ERROR)
+    for logger in ("exporter", "tinylora.inject"):
+        logging.getLogger(logger).setLevel(logging.ERROR)
     with Progress(*columns, console=_err, transient=True) as bar:
         task = bar.add_task("reading the base", total=None)
 

@@ -33,7 +33,13 @@ from exporter.reopen import check_header
 from exporter.request import ExportRequest, check_request
 from exporter.retention import Retention, measure_retention
 from exporter.shard_writer import ShardWriter
-from exporter.warn import fidelity_warning, ground_warning, identity_warning
+from exporter.warn import (
+    fidelity_warning,
+    ground_warning,
+    identity_warning,
+    rebuild_warnings,
+    tokenizer_warning,
+)
 from exporter.workspace import FinishedFile, Workspace, check_replaceable, open_workspace
 from tinylora import (
     ResolvedOptions,
@@ -148,7 +154,9 @@ def _run(job: Job, workspace: Workspace, progress: Callable[[Progress], None]) -
     _require_capture(job.request, fidelity)
     found = (
         identity_warning(job.artifact.model_id, job.base),
-        ground_warning(job.deltas, job.base, job.request),
+        *rebuild_warnings(job.artifact, job.deltas.resolved),
+        ground_warning(job.artifact, job.base, job.request),
+        tokenizer_warning(job.base, layout),
         fidelity_warning(fidelity, layout, by_output=job.request.requantize == "calibrated"),
     )
     warnings = tuple(warning for warning in found if warning is not None)

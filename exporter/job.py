@@ -15,6 +15,7 @@ from exporter.config_files import ADAPTER_CONFIG_FILE
 from exporter.errors import CheckpointError
 from exporter.known_content import read_content
 from exporter.manifest import Provenance, base_digests, collect_provenance
+from exporter.origin import refuse_merged
 from exporter.plan import ExportPlan, build_plan
 from exporter.progress import Progress, Steps, Stopwatch
 from exporter.prompts import PromptSet, read_prompts
@@ -84,6 +85,7 @@ def prepare(
             f"{base.path / ADAPTER_CONFIG_FILE}: the base carries an adapter already, which "
             "transformers would load too; give the plain base"
         )
+    refuse_merged(artifact, base)
     texts = request.goal.check_prompts  # used last; what is wrong with them is said first
     check_prompts = None if texts is None else read_prompts(texts, base.path)
     watch = Stopwatch()

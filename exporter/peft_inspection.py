@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from exporter.origin import trained_on_16bit
 from exporter.vector_words import about_vector, vector_summary
 from tinylora import PeftAdapter
 
@@ -67,4 +68,10 @@ def _remarks(adapter: PeftAdapter) -> Iterator[str]:
             "the projections are drawn again from the seed, numbered by the base's module order; "
             "--format peft-tinylora stores them"
         )
-    yield "trained on 16-bit weights: dense exports can add it to those, --fold-onto original"
+    if trained_on_16bit(adapter):
+        yield (
+            "PEFT trains TinyLoRA on 16-bit weights: dense exports can add it to those, "
+            "--fold-onto original"
+        )
+    else:
+        yield "made by an export from an adapter that was trained on the base in 4 bits"

@@ -1,10 +1,17 @@
 """Warnings in plain words, for the screen, the model card and the manifest."""
 
+from collections.abc import Iterator
+
 from exporter.checkpoint import Checkpoint
 from exporter.fidelity import FidelityReport
 from exporter.formats import Format
+from exporter.origin import trained_on_16bit
 from exporter.request import ExportRequest
-from tinylora import ModuleDeltas
+from tinylora import Artifact, ResolvedOptions
+from tinylora.adapter import Adapter
+from tinylora.options import doubts
+
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 
 
 def fidelity_warning(
@@ -25,7 +32,7 @@ def fidelity_warning(
         return (
             "Codes were chosen for what the model computes, not to be near the wanted weights, so "
             f"capture and residual of the weights ({total.capture:.3g}, {total.residual:.3g}) say "
-            "little here. Measure the retention with --check-prompts, or verify --prompts."
+            "little here; the retention, from --check-prompts or verify --prompts, says it."
         )
     if verdict == "empty":
         return "The artifact's delta is zero: this export is the base."
@@ -48,14 +55,40 @@ def fidelity_warning(
     )
 
 
-def ground_warning(deltas: ModuleDeltas, base: Checkpoint, request: ExportRequest) -> str | None:
+def ground_warning(adapter: Adapter, base: Checkpoint, request: ExportRequest) -> str | None:
     """A warning where the delta is added to other weights than training had; None otherwise."""
-    quantized = request.layout.weights == "dense" and request.fold_onto == "dequantized"
-    if deltas.resolved is not None or base.is_4bit or not quantized:
+    if request.layout.weights != "dense" or base.is_4bit:
+        return None
+    if request.fold_onto == "original" and not trained_on_16bit(adapter):
+        return (
+            "Training had the base in 4 bits, and this export adds the delta to the 16-bit "
+            "weights: it differs from the restored model by far more than the delta, and capture "
+            "and residual say only that the delta was added. Leave --fold-onto at dequantized, or "
+            "compare with --check-prompts."
+        )
+    if request.fold_onto == "dequantized" and trained_on_16bit(adapter):
+        return (
+            "The adapter was trained on 16-bit weights, as PEFT does it, and this export adds the "
+            "delta to weights that went through 4 bits; --fold-onto original adds it to those of "
+            "training."
+        )
+    return None
+
+
+def rebuild_warnings(adapter: Adapter, resolved: ResolvedOptions | None) -> Iterator[str]:
+    """What speaks against the options by which the delta is rebuilt."""
+    if isinstance(adapter, Artifact) and resolved is not None:
+        for doubt in doubts(adapter, resolved):
+            yield f"This may not be the trained delta, and no measure here can show it: {doubt}."
+
+
+def tokenizer_warning(base: Checkpoint, layout: Format) -> str | None:
+    """A warning where a checkpoint will have no tokenizer; None otherwise."""
+    if layout.weights == "none" or any((base.path / name).exists() for name in _TOKENIZER_FILES):
         return None
     return (
-        "PEFT trains TinyLoRA on the 16-bit weights, and this export adds the delta to weights "
-        "that went through 4 bits; --fold-onto original adds it to those of training."
+        f"{base.path.name} has none of {', '.join(_TOKENIZER_FILES)}: the export has no tokenizer "
+        "either; copy the tokenizer's files into the base and export again."
     )
 
 

@@ -21,7 +21,7 @@ from tinylora.delta import AdapterDeltas, ArtifactModuleDelta
 from tinylora.errors import RestoreError
 from tinylora.factor_store import FactorStore
 from tinylora.low_rank import ModuleDelta, ModuleDeltas
-from tinylora.options import DeltaOptions
+from tinylora.options import DeltaOptions, doubts
 from tinylora.quantized_weight import QuantizedWeight
 from tinylora.targets import target_modules
 from tinylora.workers import in_order, single_threaded, workers_for
@@ -117,6 +117,9 @@ def restore(
     _refuse_adapted(model)
     modules = adapted_layers(artifact, model, type(model).__name__)
     deltas = deltas_of(artifact, [name for name, _ in modules], options, store)
+    if isinstance(artifact, Artifact) and deltas.resolved is not None:
+        for doubt in doubts(artifact, deltas.resolved):
+            _log.warning("%s: %s", artifact.path, doubt)
     device = modules[0][1].weight.device
     vectors = deltas.vectors if deltas.vectors.shape[0] > 1 else deltas.vectors[0]
     holder = TinyLoRAGlobalParams(vectors.shape, device=device, dtype=vectors.dtype)  # type: ignore[arg-type]

@@ -4,7 +4,7 @@
 bf16 where the trainer's bf16 products round, which moves ΔW by about 2⁻⁸ of its size.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -63,3 +63,37 @@ def resolve_options(artifact: Artifact, options: DeltaOptions) -> ResolvedOption
     by_formula: Method = "exact" if formula == "full" else "fast"
     svd = by_formula if options.svd == "auto" else options.svd
     return ResolvedOptions(formula, rng, svd, options.numerics)
+
+
+def doubts(artifact: Artifact, resolved: ResolvedOptions) -> Iterator[str]:
+    """Reasons, in plain words, to doubt that options rebuild the delta that was trained.
+
+    An export and a restored model that are made with the same doubtful options agree perfectly, so
+    that no comparison of the two can show it.
+
+    Args:
+        artifact: What was trained.
+        resolved: How its delta is rebuilt.
+    """
+    if resolved.svd == "fast" and resolved.formula == "full":
+        yield (
+            "svd fast with formula full: singular vectors may have other relative signs than in "
+            "training (5 to 10 % of weights, more where singular values lie close), and there the "
+            "delta is another one; leave svd at auto"
+        )
+    if resolved.rng != (artifact.stream_hint or resolved.rng):
+        yield (
+            f"rng {resolved.rng}, but the file was saved from {artifact.saved_device}, where "
+            f"training drew P from the {artifact.stream_hint} stream: if that is so, this is "
+            "another model; leave rng at auto"
+        )
+    if resolved.formula != artifact.formula_hint:
+        yield (
+            f"formula {resolved.formula}, but the file's keys suggest {artifact.formula_hint}; "
+            "only the trainer's code can tell, and the wrong one is another model"
+        )
+    if artifact.is_quantized is False:
+        yield (
+            "is_quantized is False in the file: it was trained on 16-bit weights, and the delta "
+            "is rebuilt from 4-bit ones here, whose singular vectors are others"
+        )

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tinylora import AdapterDeltas, Artifact, DeltaOptions, Factors, LowRankDelta, exact_factors
 from tinylora.errors import ProjectionError, TargetMismatchError
-from tinylora.options import resolve_options
+from tinylora.options import doubts, resolve_options
 
 
 def artifact(u=32, rank=2, size=1e-2, seed=42, **changes):
@@ -144,6 +144,28 @@ def test_dense_rounds_only_when_asked():
 def test_auto_follows_the_file(changes, options, expected):
     resolved = resolve_options(artifact(**changes), DeltaOptions(**options))
     assert (resolved.formula, resolved.rng, resolved.svd) == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "options", "words"),
+    [
+        ({}, {}, []),
+        ({"is_quantized": True}, {}, []),
+        ({"is_quantized": True}, {"svd": "fast"}, []),  # of no consequence: signs do not matter
+        ({"saved_device": "mps"}, {"rng": "cuda"}, []),  # the file says nothing against it
+        ({}, {"svd": "fast"}, ["relative signs"]),
+        ({}, {"rng": "cpu"}, ["saved from cuda:0"]),
+        ({"saved_device": "cpu"}, {"rng": "cuda"}, ["saved from cpu"]),
+        ({"is_quantized": True}, {"formula": "full"}, ["suggest diagonal"]),
+        ({"is_quantized": False}, {}, ["16-bit"]),
+        ({}, {"rng": "cpu", "svd": "fast", "formula": "diagonal"}, ["saved from", "suggest full"]),
+    ],
+)
+def test_doubts_about_options(changes, options, words):
+    art = artifact(**changes)
+    found = list(doubts(art, resolve_options(art, DeltaOptions(**options))))
+    assert len(found) == len(words)
+    assert all(word in doubt for word, doubt in zip(words, found, strict=True))
 
 
 def test_an_unknown_device_needs_an_explicit_stream():

@@ -110,6 +110,14 @@ def test_a_4bit_base_is_restored_on_its_dequantized_weights(tiny_base, artifact)
         assert wrapper.weight is wrapper.base_layer.weight
 
 
+def test_doubtful_options_are_said(tiny_base, artifact, caplog):
+    """An export made with the same options would agree with this model, whatever they are."""
+    with restore(plain(tiny_base), artifact):
+        assert caplog.text == ""
+    with restore(plain(tiny_base), artifact, DeltaOptions(svd="fast")):
+        assert "tiny_lora_v.pt: svd fast with formula full" in caplog.text
+
+
 def test_removing_gives_back_the_very_same_modules(tiny_base, artifact):
     for model in (plain(tiny_base), four_bit(tiny_base)):
         before = dict(model.named_modules())
