@@ -2,9 +2,11 @@
 
 import json
 import logging
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Literal
 
 import typer
@@ -123,7 +125,9 @@ def merge(
                 without_peft=without_peft,
             ),
         )
-        _show_report(_export_with_bar(request))
+        with _ends_by_sigterm():
+            report = _export_with_bar(request)
+        _show_report(report)
 
 
 @app.command()
@@ -258,6 +262,20 @@ def _show_retention(found: Retention) -> None:
         table.add_row(name, *numbers)
     _out.print(table)
     _out.print(found.sentence)
+
+
+@contextmanager
+def _ends_by_sigterm() -> Iterator[None]:
+    """A request to end unwinds the program, so that what it keeps meanwhile in /tmp is removed."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

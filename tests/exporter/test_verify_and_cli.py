@@ -1,4 +1,7 @@
 import json
+import os
+import signal
+import tempfile
 from importlib.util import find_spec
 
 import pytest
@@ -6,7 +9,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
-from exporter import inspect_artifact, verification, verify
+import exporter.cli
+from exporter import export, inspect_artifact, verification, verify
 from exporter.cli import app
 from exporter.errors import RequestError, VerificationError
 from exporter.request import parse_size
@@ -189,3 +193,34 @@ def test_a_lora_alone_cannot_be_loaded(base, artifact, run):
         verify(out, load=True)
     with pytest.raises(VerificationError, match="--load"):
         verify(out, base=base, artifact=artifact)
+
+
+@pytest.mark.parametrize("stage", ["effect", "measure"])  # while it chooses, and while it writes
+def test_sigterm_leaves_nothing_in_tmp(talking, make_artifact, texts, tmp_path, monkeypatch, stage):
+    scratch = tmp_path / "tmp"
+    scratch.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    seen = []
+
+    def ended(request, show):
+        def progress(step):
+            if step.stage == stage and not seen:
+                seen.extend(scratch.iterdir())
+                os.kill(os.getpid(), signal.SIGTERM)
+            show(step)
+
+        return export(request, progress)
+
+    monkeypatch.setattr(exporter.cli, "export", ended)
+    arguments = [
+        "merge", "--base", talking, "--artifact", make_artifact(3e-3), "--out", tmp_path / "out",
+        "--format", "nf4-mixed", "--target-residual", "0.6", "--prompts", texts(1),
+    ]  # fmt: skip
+    before = signal.getsignal(signal.SIGTERM)
+    result = cli.invoke(app, [str(argument) for argument in arguments])
+    assert result.exit_code == 143, result.output
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert seen and not list(scratch.iterdir())
+    assert not (tmp_path / "out").exists()
+    monkeypatch.undo()
+    assert cli.invoke(app, [str(argument) for argument in arguments]).exit_code == 0
