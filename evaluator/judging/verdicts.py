@@ -59,7 +59,7 @@ class ProgramVerdict:
         verdict: AC if all tests are; else the first other verdict in the tests' order, UKE only
             where no test shows a fault of the program.
         score: 0 to 100.
-        subtasks: Subtask id -> points got (the minimum of its tests).
+        subtasks: Subtask id -> points got, see :func:`program_verdict`.
         tests: In the problem's order; empty for CE.
         compile_message: What the compiler said.
         detail: For CE and UKE: why.
@@ -102,11 +102,11 @@ def program_verdict(
 ) -> ProgramVerdict:
     """Combine the verdicts of all tests of a problem, in its order.
 
-    A subtask gives the minimum of its tests' points; tests without a subtask count by themselves.
-    The score is the share of all points, out of 100; tests on which the judge failed (UKE) give and
-    cost none.
+    A subtask is worth the points of its cheapest test, and gives the share of them that its worst
+    test got; tests without a subtask count by themselves. The score is the share of all points, out
+    of 100; tests on which the judge failed (UKE) give and cost none.
     """
-    got: dict[int, list[float]] = defaultdict(list)
+    shares: dict[int, list[float]] = defaultdict(list)
     full: dict[int, list[float]] = defaultdict(list)
     total = possible = 0.0
     for case, test in zip(problem.tests, tests, strict=True):
@@ -116,9 +116,9 @@ def program_verdict(
             total += test.score
             possible += case.score
         else:
-            got[case.subtask].append(test.score)
+            shares[case.subtask].append(test.score / case.score if case.score else 0.0)
             full[case.subtask].append(case.score)
-    subtasks = {subtask: min(points) for subtask, points in sorted(got.items())}
+    subtasks = {name: min(got) * min(full[name]) for name, got in sorted(shares.items())}
     total += sum(subtasks.values())
     possible += sum(min(points) for points in full.values())
     verdict = _combined([test.verdict for test in tests])

@@ -47,6 +47,13 @@ def test_a_subtask_gives_its_minimum():
     assert result.score == 45
 
 
+def test_tests_of_a_subtask_are_compared_by_the_share_of_their_points():
+    result = combine(("AC", 10, 10, 1), ("PC", 45, 90, 1))
+    assert (result.verdict, result.subtasks, result.score) == ("PC", {1: 5}, 50)
+    assert combine(("AC", 90, 90, 1), ("AC", 10, 10, 1)).score == 100
+    assert combine(("AC", 0, 0, 1), ("AC", 10, 10, 1), ("AC", 5, 5, 2)).score == 100
+
+
 def test_a_test_on_which_the_judge_failed_gives_and_costs_nothing():
     assert combine(("UKE", 0, 50, None), ("AC", 10, 10, None), ("WA", 0, 30, None)).score == 25
     result = combine(("UKE", 0, 30, 1), ("AC", 30, 30, 1), ("WA", 0, 30, None))
