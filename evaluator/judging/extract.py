@@ -3,7 +3,8 @@
 Only the completion is looked at, never the prompt (which shows an empty C++ block itself): the
 last complete fenced C/C++ block that is not blank; else an unfinished one at the end (the
 generation ran out of tokens); else everything from the first ``#include`` on. Anything else is a
-typed failure, which the judge counts as a compile error and reports as such.
+typed failure, which the judge counts as a compile error and reports as such. A fence that stands
+right behind the last statement, where Markdown does not see one, ends a block too.
 """
 
 import re
@@ -15,9 +16,11 @@ How = Literal["fence", "unfinished_fence", "include", "none"]
 NoCodeReason = Literal["empty_completion", "other_language", "no_code"]
 
 _FENCE = re.compile(r"^[ \t>]*(?P<fence>`{3,}|~{3,})[ \t]*(?P<info>[^`\n]*?)[ \t\r]*$")
+# Backticks mean nothing in C++: behind a statement they are the fence that lost its line break.
+_CLOSING = re.compile(r"^(?:[ \t>]*|(?P<code>.*[;}])[ \t]*)(?P<fence>`{3,}|~{3,})[ \t\r]*$")
 _INCLUDE = re.compile(r"^[ \t]*#[ \t]*include\b", re.MULTILINE)
 _LOOKS_LIKE_CPP = re.compile(r"#[ \t]*include\b|\bmain[ \t]*\(")
-_CPP_TAGS = frozenset({"c", "c++", "cpp", "cc", "cxx", "c++11", "c++14", "c++17", "c++20", "cpp14"})
+_CPP_TAG = re.compile(r"c|cc|cxx|(c|gnu)(\+\+|pp)(\d\w)?")  # c++, cpp17, gnu++2a
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ class _Block:
         if not self.code.strip():
             return False
         if self.tag:
-            return self.tag.strip("{}.").split(",")[0] in _CPP_TAGS
+            return _CPP_TAG.fullmatch(self.tag.strip("{}.").split(",")[0]) is not None
         return _LOOKS_LIKE_CPP.search(self.code) is not None
 
 
@@ -78,11 +81,10 @@ def _blocks(text: str) -> Iterator[_Block]:
     opening: re.Match[str] | None = None
     lines: list[str] = []
     for line in text.splitlines(keepends=True):
-        fence = _FENCE.match(line.rstrip("\n"))
         if opening is None:
-            opening, lines = fence, []
-        elif fence is not None and not fence["info"] and _closes(fence["fence"], opening["fence"]):
-            yield _Block(_tag(opening), "".join(lines), closed=True)
+            opening, lines = _FENCE.match(line.rstrip("\n")), []
+        elif (code := _before_closing(line, opening["fence"])) is not None:
+            yield _Block(_tag(opening), "".join([*lines, code]), closed=True)
             opening = None
         else:
             lines.append(line)
@@ -90,9 +92,15 @@ def _blocks(text: str) -> Iterator[_Block]:
         yield _Block(_tag(opening), "".join(lines), closed=False)
 
 
-def _closes(fence: str, opening: str) -> bool:
-    """Whether a fence ends a block: the same character, at least as many of it."""
-    return fence[0] == opening[0] and len(fence) >= len(opening)
+def _before_closing(line: str, opening: str) -> str | None:
+    """The code of a line that ends a block; None where it does not.
+
+    The fence that ends it has the character of the one that opened it, at least as many times.
+    """
+    found = _CLOSING.match(line.rstrip("\n"))
+    if found is None or not found["fence"].startswith(opening):
+        return None
+    return found["code"] or ""
 
 
 def _tag(opening: re.Match[str]) -> str:
@@ -102,10 +110,12 @@ def _tag(opening: re.Match[str]) -> str:
 
 
 def _until_fence(text: str) -> str:
-    """Cut at the next fence line (of a block that the prompt had opened)."""
+    """Cut at the next fence (of a block that the prompt had opened)."""
     lines: list[str] = []
     for line in text.splitlines(keepends=True):
         if _FENCE.match(line.rstrip("\n")):
             break
+        if code := _before_closing(line, "```"):
+            return "".join([*lines, code])
         lines.append(line)
     return "".join(lines)

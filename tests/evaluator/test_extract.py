@@ -9,7 +9,11 @@ from evaluator.judging.extract import extract_code
 MAIN = "#include <cstdio>\nint main() { return 0; }\n"
 
 
-@pytest.mark.parametrize("tag", ["cpp", "c++", "C++", "c", "C", "cc", "cxx", "CPP", "cpp linenums"])
+@pytest.mark.parametrize(
+    "tag",
+    ["cpp", "c++", "C++", "c", "C", "cc", "cxx", "CPP", "cpp linenums"]
+    + ["cpp11", "cpp17", "cpp20", "c++20", "c++23", "c++2a", "gnu++17", "{.cpp}", "cpp,ignore"],
+)
 def test_tags(tag):
     found = extract_code(f"Here:\n```{tag}\n{MAIN}```\nbye")
     assert (found.code, found.how, found.reason) == (MAIN, "fence", None)
@@ -34,6 +38,13 @@ def test_tags(tag):
         (f"{MAIN}```\nand that is it", MAIN, "include"),
         ("int x;\n  # include <a>\n", "  # include <a>\n", "include"),
         (f"```python\n{MAIN}```\n", MAIN, "include"),
+        ("```cpp\nA;\n}```", "A;\n}", "fence"),
+        ("```cpp\nA;\n} ```  \nIt adds.\n", "A;\n}", "fence"),
+        ("```cpp\nA;```\nor\n```cpp\nB\n```\n", "B\n", "fence"),
+        ("````cpp\nA;```\nB;````\n", "A;```\nB;", "fence"),
+        ("~~~cpp\nA;```\nB\n~~~\n", "A;```\nB\n", "fence"),
+        ("```cpp\n// not in ```\nA\n```\n", "// not in ```\nA\n", "fence"),
+        ("#include <a>\nint main() {}```\nIt adds.", "#include <a>\nint main() {}", "include"),
     ],
 )
 def test_rules(text, code, how):
@@ -50,6 +61,8 @@ def test_rules(text, code, how):
         ("```cpp\n\n```", "no_code"),
         ("```\n1 2\n```", "no_code"),
         ("```python\nprint(1)\n```", "other_language"),
+        ("```csharp\nMain();\n```", "other_language"),
+        ("```cppreference\nMain();\n```", "other_language"),
     ],
 )
 def test_no_code(text, reason):
