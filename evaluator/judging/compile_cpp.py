@@ -1,6 +1,5 @@
 """Compiling a program, inside the sandbox and under limits of its own."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -11,7 +10,6 @@ from evaluator.judging.sandbox_worker import SandboxWorker
 from evaluator.judging.verdicts import signal_name
 from evaluator.suites.problem import to_bytes
 
-_FREOPEN = re.compile(r"\bfreopen\s*\([^;]*\)\s*;")
 _MESSAGE_CHARS = 4000
 # The program leaves the sandbox through standard output, so nothing of it is ever on disk.
 _SCRIPT = 'g++ "$@" && cat program'
@@ -50,8 +48,7 @@ def compile_cpp(
     flags = [f"-std={settings.standard}", *settings.compile_flags]
     quiet = ["-w", "-fmax-errors=20", "-fdiagnostics-color=never"]  # bounds what it says, no more
     argv = ["/bin/sh", "-c", _SCRIPT, "sh", *flags, *quiet, "-I.", "-o", "program", "main.cpp"]
-    text = _FREOPEN.sub(";", source) if settings.strip_freopen else source
-    main = Blob.of(text.encode("utf-8", "surrogatepass") if _odd(text) else to_bytes(text))
+    main = Blob.of(source.encode("utf-8", "surrogatepass") if _odd(source) else to_bytes(source))
     command = Command((*argv, *settings.link_flags), files={"main.cpp": main, **(headers or {})})
     report = worker.run(command, _limits(settings))
     message = _shortened(report.stderr.decode("utf-8", "replace"))

@@ -17,6 +17,7 @@ from evaluator.judging.run_test import TestBench, run_test
 from evaluator.judging.sandbox import Sandbox
 from evaluator.judging.sandbox_worker import SandboxWorker
 from evaluator.judging.special_judge import SpecialJudges
+from evaluator.judging.strip_freopen import strip_freopen
 from evaluator.judging.verdicts import (
     ProgramVerdict,
     TestVerdict,
@@ -151,8 +152,10 @@ class _Pool:
         return program_verdict(problem, tests, compiled.message)
 
     def _compile(self, worker: SandboxWorker, code: str) -> Compiled:
+        settings = self._bench.settings
+        source = strip_freopen(code) if settings.strip_freopen else code
         with self._bench.gate.together():
-            return compile_cpp(worker, code, self._bench.settings)
+            return compile_cpp(worker, source, settings)
 
     def _run(
         self, worker: SandboxWorker, program: Blob, problem: Problem, test: TestCase

@@ -25,7 +25,8 @@ class JudgeSettings:
             between the limit and the kill is run again, alone, before its TLE counts.
         output_kib: Standard output and error of a test, each (OLE beyond it).
         workers: Programs judged at the same time; None means one for each core.
-        strip_freopen: Remove calls of freopen, as the upstream project does.
+        strip_freopen: Remove calls of freopen, as the upstream project does; not those of special
+            judges.
         unsafe: Allow the sandbox rung without isolation.
         testlib_path: The ``testlib.h`` that special judges include.
 

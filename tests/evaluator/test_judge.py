@@ -15,6 +15,7 @@ from evaluator.judging.judge import JudgeJob, judge_jobs
 from evaluator.judging.judge_settings import JudgeSettings
 from evaluator.judging.run_gate import RunGate
 from evaluator.judging.sandbox_worker import SandboxWorker
+from evaluator.judging.strip_freopen import strip_freopen
 from evaluator.suites.problem import Checker, Problem, TestCase
 
 ADD = '#include <cstdio>\nint main() { int a, b; scanf("%d%d", &a, &b); printf("%d\\n", a + b); }\n'
@@ -100,15 +101,29 @@ def test_standard_and_online_judge(sandbox):
 
 
 def test_freopen_runs_as_written_unless_it_is_removed(sandbox):
-    code = """
-    #include <cstdio>
-    int main() {
-        freopen("x.out", "w", stdout);
-        puts("ok");
-    }"""
-    problem = Problem("p", "", (TestCase("1", "", "ok"),))
-    assert judge(sandbox, problem, code)[0].verdict == "WA"
-    assert judge(sandbox, problem, code, strip_freopen=True)[0].verdict == "AC"
+    call = 'freopen("x.out", "w", stdout)'
+    ways = (f"{call};", f"std::{call};", f"(void)!{call};", f"FILE* f = {call}; fflush(f);")
+    for way in ways:
+        code = f'#include <cstdio>\nint main() {{ {way} puts("ok"); }}\n'
+        problem = Problem("p", "", (TestCase("1", "", "ok"),))
+        assert judge(sandbox, problem, code)[0].verdict == "WA"
+        assert judge(sandbox, problem, code, strip_freopen=True)[0].verdict == "AC"
+
+
+@pytest.mark.parametrize(
+    ("call", "left"),
+    [
+        ('freopen("a.in", "r", stdin)', "stdin"),
+        ('freopen("a,(;.in","r" , stdin )', "stdin"),
+        ('freopen((name + ".in").c_str(), "r", stdin)', "stdin"),
+        (':: freopen ("a\\"", "w", ::stdout)', "::stdout"),
+        ("freopen(a, b, c), freopen(d, e, f)", "c, f"),
+        ("ifreopen(a, b, c)", "ifreopen(a, b, c)"),
+        ("FILE* freopen;", "FILE* freopen;"),
+    ],
+)
+def test_a_call_of_freopen_becomes_its_stream(call, left):
+    assert strip_freopen(f"x = {call};") == f"x = {left};"
 
 
 def test_details_are_for_people(sandbox):

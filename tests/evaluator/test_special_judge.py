@@ -85,3 +85,15 @@ def test_a_wrong_exit_is_found_before_the_checker_is_asked(sandbox):
     job = JudgeJob(("a",), problem, "int main() { return 1; }")
     [(_, verdict)] = judge_jobs([job], JudgeSettings(), sandbox)
     assert verdict.verdict == "RE"
+
+
+def test_freopen_is_removed_from_programs_alone(sandbox):
+    checker = """
+    #include <cstdio>
+    int main(int, char** argv) {
+        int code;
+        freopen(argv[2], "r", stdin);
+        return scanf("%d", &code) == 1 ? code : 3;
+    }"""
+    settings = JudgeSettings(strip_freopen=True)
+    assert judge(sandbox, checker, "0", settings=settings)[0].verdict == "AC"
