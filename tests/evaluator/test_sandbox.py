@@ -118,6 +118,15 @@ def test_a_command_that_cannot_start_is_the_sandbox_s_failure(worker):
     assert worker.run(Command(("/bin/true",)), SHELL).exit_code == 0
 
 
+def test_a_program_that_cannot_start_is_to_blame_unless_it_may_not_run_at_all(worker):
+    program = Blob.of(b"neither ELF nor a script")
+    report = worker.run(Command(("p",), program=program), LIMITS)
+    assert (report.exit_code, report.stderr) == (127, b"cannot be started: Exec format error\n")
+    Path(f"/proc/self/fd/{program.fd}").chmod(0o644)  # as where vm.memfd_noexec is set
+    with pytest.raises(SandboxError, match="exec: Permission denied"):
+        worker.run(Command(("p",), program=program), LIMITS)
+
+
 def test_cpu_time_is_the_program_s_own(worker):
     program = build(
         worker,

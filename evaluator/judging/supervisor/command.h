@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 
 #include "failure.h"
@@ -40,6 +41,17 @@ inline void set_limits(const Request& request) {
     limit(RLIMIT_AS, request.as, "as");
 }
 
+// Whether exec failed because of what stands in the program, such as an interpreter that is not
+// there. Everything else is what the machine lacks.
+inline bool is_the_program_s_fault(const Request& request, int error) {
+    switch (error) {
+        case EAGAIN: case EMFILE: case ENFILE: case ENOMEM: case ENOSYS: case EPERM:
+            return false;
+    }
+    struct stat st;  // without the right to run it where vm.memfd_noexec is set
+    return request.has_program && fstat(request.program(), &st) == 0 && (st.st_mode & S_IXUSR);
+}
+
 [[noreturn]] inline void run_command(const Request& request) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     setpgid(0, 0);
@@ -57,5 +69,7 @@ inline void set_limits(const Request& request) {
         syscall(SYS_execveat, request.program(), "", request.argv, environ, AT_EMPTY_PATH);
     else
         execv(request.argv[0], request.argv);
-    fail("exec");
+    if (!is_the_program_s_fault(request, errno)) fail("exec");
+    dprintf(2, "cannot be started: %m\n");
+    _exit(127);
 }

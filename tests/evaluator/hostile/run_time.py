@@ -251,6 +251,18 @@ FILES = (
     ),
 )
 
+# The kernel refuses to start these, which must not look like trouble of the sandbox.
+START = tuple(
+    Attack(
+        f"interpreter_{name}",
+        f'__attribute__((section(".interp"), used)) const char path[{size}] = {{1}};\n{main("")}',
+        "RE",
+        exit_code=127,
+        detail="cannot be started: Exec format error",
+    )
+    for name, size in (("without_an_end", 1), ("too_long", 5000))
+)
+
 NETWORK = (
     Attack(
         "sockets",
@@ -305,4 +317,4 @@ NETWORK = (
     ),
 )
 
-RUN_TIME = (*TIME, *PROCESSES, *MEMORY, *OUTPUT, *FILES, *NETWORK)
+RUN_TIME = (*TIME, *PROCESSES, *MEMORY, *OUTPUT, *FILES, *START, *NETWORK)
