@@ -242,10 +242,11 @@ def deciding_fields(config: RunConfig) -> dict[str, Any]:
         "suite": True,
         "factor_store": True,
         "arms": {"__all__": {"model", "artifact"}},
-        "judge": {"workers"},
+        "judge": {"workers", "testlib_path"},
         "token_level": True,
     }
     fields: dict[str, Any] = json.loads(config.model_dump_json(exclude=hidden))
+    fields["judge"]["testlib_sha256"] = config.judge.settings(unsafe=False).testlib_sha256()
     return fields
 
 

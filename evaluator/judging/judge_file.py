@@ -175,9 +175,7 @@ def _sole_user(folder: Path) -> Iterator[None]:
 
 def _check_manifest(path: Path, suite: Suite, settings: JudgeSettings, sandbox: Sandbox) -> None:
     """Write down what is judged and how, or hold it against what a former call wrote."""
-    how = {k: v for k, v in asdict(settings).items() if k != "workers"}
-    how["testlib_path"] = None if settings.testlib_path is None else str(settings.testlib_path)
-    manifest = {"suite": suite.name, "suite_digest": suite.digest, "settings": how}
+    manifest = {"suite": suite.name, "suite_digest": suite.digest, "settings": _deciding(settings)}
     manifest = json.loads(json.dumps({**manifest, "sandbox": asdict(sandbox.info)}))
     if not path.exists():
         _write_whole(path, json.dumps(manifest, indent=2) + "\n")
@@ -189,8 +187,26 @@ def _check_manifest(path: Path, suite: Suite, settings: JudgeSettings, sandbox: 
                 f"{path}: the verdicts there were made with another {key} "
                 f"({former.get(key)!r:.200}, now {manifest[key]!r:.200}); use a new folder"
             )
-    if former["sandbox"]["rung"] != sandbox.info.rung:
-        logger.warning("%s: begun in sandbox %s", path, former["sandbox"]["rung"])
+    _check_rung(path, former["sandbox"]["rung"], sandbox.info.rung)
+
+
+def _deciding(settings: JudgeSettings) -> dict[str, Any]:
+    """The settings that decide verdicts; ``unsafe`` decides only about the sandbox's rung."""
+    left_out = ("workers", "testlib_path", "unsafe")
+    kept = {name: value for name, value in asdict(settings).items() if name not in left_out}
+    return {**kept, "testlib_sha256": settings.testlib_sha256()}
+
+
+def _check_rung(path: Path, before: str, now: str) -> None:
+    """Refuse verdicts of which some come from programs that could read the answers."""
+    if before == now:
+        return
+    if "unsafe" in (before, now):
+        raise RecordsError(
+            f"{path}: the verdicts there were made in sandbox {before}, now it is {now}; use a new "
+            "folder"
+        )
+    logger.warning("%s: begun in sandbox %s", path, before)
 
 
 def _kept_verdicts(path: Path, rows: Mapping[Key, str]) -> dict[Key, dict[str, Any]]:

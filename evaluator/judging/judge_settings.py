@@ -1,5 +1,6 @@
 """Settings of the judge; a frozen value that a run records."""
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,3 +66,18 @@ class JudgeSettings:
                 raise ConfigError(f"{name} is {getattr(self, name)}, expected more than 0")
         if self.testlib_path is not None and not self.testlib_path.is_file():
             raise ConfigError(f"testlib_path {self.testlib_path} is not a file")
+
+    def testlib_sha256(self) -> str | None:
+        """Digest of ``testlib.h``, which decides verdicts as its path does not; None without one.
+
+        Raises:
+            ConfigError: If it cannot be read.
+        """
+        if self.testlib_path is None:
+            return None
+        try:
+            return hashlib.sha256(self.testlib_path.read_bytes()).hexdigest()
+        except OSError as error:
+            raise ConfigError(
+                f"testlib_path {self.testlib_path} cannot be read: {error}"
+            ) from error

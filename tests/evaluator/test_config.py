@@ -53,6 +53,15 @@ def test_paths_workers_and_token_level_do_not_decide_records_and_the_margin_does
     assert fields() != fields(judge={"standard": "c++14"})
 
 
+def test_testlib_decides_by_its_content(tmp_path):
+    def fields(name, content):
+        (tmp_path / name).write_text(content)
+        judge = {"testlib_path": str(tmp_path / name)}
+        return deciding_fields(load_config(write(tmp_path / "c.yaml", judge=judge)))
+
+    assert fields("a.h", "// one") == fields("b.h", "// one") != fields("a.h", "// two")
+
+
 @pytest.mark.parametrize(
     ("changes", "named"),
     [

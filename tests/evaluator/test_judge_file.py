@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -132,6 +133,36 @@ def test_other_settings_or_texts_need_another_folder(sum_suite, completions, tmp
     first = completions_of(tmp_path / "e.jsonl", [("S0", 0, "x")])
     with pytest.raises(RecordsError, match="another suite_digest"):
         judge_completions(sum_suite, first, out, sandbox=sandbox)
+
+
+def test_testlib_counts_by_its_content(sum_suite, completions, tmp_path, sandbox):
+    here, there = tmp_path / "testlib.h", tmp_path / "moved.h"
+    for path in (here, there):
+        path.write_text("// one\n")
+    for path in (here, there):
+        settings = JudgeSettings(testlib_path=path)
+        judge_completions(sum_suite, completions, tmp_path / "out", settings, sandbox)
+    there.write_text("// two\n")
+    for changed in (settings, JudgeSettings()):
+        with pytest.raises(RecordsError, match="another settings"):
+            judge_completions(sum_suite, completions, tmp_path / "out", changed, sandbox)
+
+
+def test_unsafe_counts_where_it_takes_another_rung(
+    sum_suite, completions, tmp_path, sandbox, monkeypatch, caplog
+):
+    allowed = JudgeSettings(unsafe=True)
+    out = tmp_path / "out"
+    judge_completions(sum_suite, completions, out, sandbox=sandbox)
+    assert judge_completions(sum_suite, completions, out, allowed, sandbox).judged == 0
+    assert not caplog.text
+    other = "unshare" if sandbox.info.rung == "bwrap" else "bwrap"
+    monkeypatch.setattr(sandbox, "info", replace(sandbox.info, rung=other))
+    judge_completions(sum_suite, completions, out, sandbox=sandbox)
+    assert "begun in sandbox" in caplog.text
+    monkeypatch.setattr(sandbox, "info", replace(sandbox.info, rung="unsafe"))
+    with pytest.raises(RecordsError, match="now it is unsafe; use a new folder"):
+        judge_completions(sum_suite, completions, out, allowed, sandbox)
 
 
 def test_more_completions_can_be_added(sum_suite, tmp_path, sandbox):
