@@ -1,8 +1,11 @@
 """Compiling a program, inside the sandbox and under limits of its own."""
 
+import re
+import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from evaluator.errors import SandboxError
 from evaluator.judging.blob import Blob
 from evaluator.judging.judge_settings import JudgeSettings
 from evaluator.judging.sandbox_command import Command, Limits, RunReport
@@ -11,6 +14,11 @@ from evaluator.judging.verdicts import signal_name
 from evaluator.suites.problem import to_bytes
 
 _MESSAGE_CHARS = 4000
+_SAYS_KILLED = re.compile(
+    rb"^(g\+\+: fatal error: Killed signal terminated program"
+    rb"|collect2: fatal error: ld terminated with signal 9)",
+    re.MULTILINE,
+)
 # The program leaves the sandbox through standard output, so nothing of it is ever on disk.
 _SCRIPT = 'g++ "$@" && cat program'
 
@@ -22,10 +30,13 @@ class Compiled:
     Attributes:
         program: The executable, or None where there is none.
         message: What the compiler said, cut to some 4000 characters.
+        killed: Whether a part of the compiler seems to have been killed from outside, as by a
+            machine without memory. A source can make the compiler say so.
     """
 
     program: Blob | None
     message: str
+    killed: bool = False
 
 
 def compile_cpp(
@@ -43,7 +54,8 @@ def compile_cpp(
         headers: Files to put beside the source.
 
     Raises:
-        SandboxError: If the sandbox failed; the source is not to blame.
+        SandboxError: If the sandbox failed, or a busy machine gave the compiler too little time;
+            the source is not to blame.
     """
     flags = [f"-std={settings.standard}", *settings.compile_flags]
     quiet = ["-w", "-fmax-errors=20", "-fdiagnostics-color=never"]  # bounds what it says, no more
@@ -54,7 +66,9 @@ def compile_cpp(
     message = _shortened(report.stderr.decode("utf-8", "replace"))
     if report.exit_code == 0 and report.reason == "exit" and report.stdout:
         return Compiled(Blob.of(report.stdout, "program"), message)
-    return Compiled(None, _what_stopped_it(report, settings) + message)
+    _check_it_had_time(report)
+    message = _what_stopped_it(report, settings) + message
+    return Compiled(None, message, _was_killed(report, settings))
 
 
 def _odd(text: str) -> bool:
@@ -77,11 +91,31 @@ def _limits(settings: JudgeSettings) -> Limits:
     )
 
 
+def _check_it_had_time(report: RunReport) -> None:
+    """Raise where waiting has stopped a compilation: nothing in a source makes a compiler sleep."""
+    if report.reason == "wall" and report.cpu_ms < report.wall_ms / 2:
+        used, wall = report.cpu_ms / 1000, report.wall_ms / 1000
+        raise SandboxError(f"the compiler got {used:.1f} s of CPU time in {wall:.1f} s")
+
+
+def _was_killed(report: RunReport, settings: JudgeSettings) -> bool:
+    """Whether SIGKILL ended a part of the compiler, other than at a limit of its own."""
+    if report.reason != "exit" or _used_its_time(report, settings):
+        return False
+    itself = report.signal == signal.SIGKILL or report.exit_code == 128 + signal.SIGKILL
+    return itself or _SAYS_KILLED.search(report.stderr) is not None
+
+
+def _used_its_time(report: RunReport, settings: JudgeSettings) -> bool:
+    """Whether the CPU limit may be what ended it; the kernel counts ticks, less exactly."""
+    return report.cpu_ms >= 0.8 * settings.compile_cpu_ms
+
+
 def _what_stopped_it(report: RunReport, settings: JudgeSettings) -> str:
     """Say which limit stopped a compilation, if one did."""
     if report.reason != "exit":
         return f"the compiler was stopped at its {report.reason} limit\n"
-    if report.cpu_ms >= 0.8 * settings.compile_cpu_ms:  # the kernel counts ticks, less exactly
+    if _used_its_time(report, settings):
         used, allowed = report.cpu_ms / 1000, settings.compile_cpu_ms / 1000
         return f"the compiler used {used:.1f} s of CPU time, {allowed:g} s are allowed\n"
     if report.output_full:

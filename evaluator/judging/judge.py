@@ -152,9 +152,17 @@ class _Pool:
         return program_verdict(problem, tests, compiled.message)
 
     def _compile(self, worker: SandboxWorker, code: str) -> Compiled:
+        """Compile; a killed compiler gets one more try, alone, which counts however it ends.
+
+        It may have been the machine's doing, but a source that feigns it must not give UKE.
+        """
         settings = self._bench.settings
         source = strip_freopen(code) if settings.strip_freopen else code
         with self._bench.gate.together():
+            compiled = compile_cpp(worker, source, settings)
+        if not compiled.killed:
+            return compiled
+        with self._bench.gate.alone():
             return compile_cpp(worker, source, settings)
 
     def _run(

@@ -1,5 +1,6 @@
 """Running a compiled program on one test, and naming what happened."""
 
+import signal
 from dataclasses import dataclass
 
 from evaluator.judging.blob import Blob
@@ -32,8 +33,9 @@ def run_test(
 ) -> TestVerdict:
     """Run a program on one test.
 
-    A TLE near the limit may be the machine's doing, so that it is run again while nothing else
-    of this judge runs, and the second run counts.
+    A TLE near the limit may be the machine's doing, and so may SIGKILL that this judge did not send
+    (a machine without memory). It is run again while nothing else of this judge runs, and the
+    second run counts.
 
     Raises:
         SandboxError: If the sandbox failed.
@@ -43,7 +45,7 @@ def run_test(
     command = Command(("program",), program=program, stdin=Blob.of(to_bytes(test.input)))
     with bench.gate.together():
         report = worker.run(command, limits)
-    if _is_near_limit(report, time_ms):
+    if _may_be_the_machine(report, time_ms):
         with bench.gate.alone():
             report = worker.run(command, limits)
     verdict, share, detail = _judge_report(bench, worker, report, problem, test)
@@ -72,11 +74,12 @@ def _limits(settings: JudgeSettings, problem: Problem, test: TestCase) -> Limits
     )
 
 
-def _is_near_limit(report: RunReport, time_ms: int) -> bool:
-    """Whether a time-out might not happen on a quiet machine."""
+def _may_be_the_machine(report: RunReport, time_ms: int) -> bool:
+    """Whether a run might end otherwise on a quiet machine."""
     if report.reason == "wall":
         return report.cpu_ms > time_ms / 2
-    return report.reason == "exit" and report.cpu_ms > time_ms
+    killed = report.signal == signal.SIGKILL
+    return report.reason == "exit" and (report.cpu_ms > time_ms or killed)
 
 
 def _judge_report(

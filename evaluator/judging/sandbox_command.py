@@ -15,7 +15,8 @@ class Limits:
 
     Attributes:
         cpu_ms: CPU milliseconds, all threads together.
-        wall_ms: Wall milliseconds, not counting time spent waiting for a busy processor.
+        wall_ms: Wall milliseconds, not counting time that the first process spent waiting for a
+            busy processor.
         memory_kib: Resident KiB of the process; None sets no such limit.
         address_space_bytes: Address space; only a backstop where ``memory_kib`` is given.
         stack_bytes: Stack of the main thread.

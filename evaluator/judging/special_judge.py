@@ -11,6 +11,7 @@ import threading
 from dataclasses import dataclass
 from typing import Literal
 
+from evaluator.errors import SandboxError
 from evaluator.judging.blob import Blob
 from evaluator.judging.compile_cpp import Compiled, compile_cpp
 from evaluator.judging.judge_settings import JudgeSettings
@@ -78,7 +79,10 @@ class SpecialJudges:
             if source not in self._compiled:
                 path = self._settings.testlib_path
                 headers = {} if path is None else {"testlib.h": Blob.of(path.read_bytes())}
-                self._compiled[source] = compile_cpp(worker, source, self._settings, headers)
+                compiled = compile_cpp(worker, source, self._settings, headers)
+                if compiled.killed:
+                    raise SandboxError("the compiler of the checker was killed")
+                self._compiled[source] = compiled
             return self._compiled[source]
 
 

@@ -6,17 +6,21 @@ import os
 import threading
 import time
 from pathlib import Path
+from signal import SIGKILL, SIGSTOP
 
 import pytest
 
 import evaluator.judging.run_test as run_test_module
 from evaluator.errors import ConfigError, SandboxError
+from evaluator.judging.compile_cpp import compile_cpp
 from evaluator.judging.judge import JudgeJob, judge_jobs
 from evaluator.judging.judge_settings import JudgeSettings
 from evaluator.judging.run_gate import RunGate
+from evaluator.judging.sandbox_command import RunReport
 from evaluator.judging.sandbox_worker import SandboxWorker
 from evaluator.judging.strip_freopen import strip_freopen
 from evaluator.suites.problem import Checker, Problem, TestCase
+from tests.evaluator.outside import signalled
 
 ADD = '#include <cstdio>\nint main() { int a, b; scanf("%d%d", &a, &b); printf("%d\\n", a + b); }\n'
 PAIRS = ((1, 2), (30, 4), (-5, 5))
@@ -232,17 +236,23 @@ def test_a_failing_sandbox_is_tried_twice_and_then_uke(sandbox, monkeypatch, cap
     assert "once more" in caplog.text
 
 
-def test_near_the_limit_counts_only_when_run_alone(sandbox, monkeypatch):
-    """A program over the limit beside others gets a second run, which decides."""
-    ways = []
+@pytest.fixture
+def ways(monkeypatch):
+    """The ways through the gate, as they are taken."""
+    taken = []
     for name in ("together", "alone"):
         real = getattr(RunGate, name)
 
         def noted(self, real=real, name=name):
-            ways.append(name)
+            taken.append(name)
             return real(self)
 
         monkeypatch.setattr(RunGate, name, noted)
+    return taken
+
+
+def test_near_the_limit_counts_only_when_run_alone(sandbox, ways):
+    """A program over the limit beside others gets a second run, which decides."""
     problem = Problem("p", "", (TestCase("1", "", "ok"),), time_limit_ms=200)
     over, quick, endless = burn(225), burn(20), burn(5000)
     expected = {over: ("TLE", ["together", "alone"]), quick: ("AC", ["together"])}
@@ -252,6 +262,76 @@ def test_near_the_limit_counts_only_when_run_alone(sandbox, monkeypatch):
         assert judge(sandbox, problem, code)[0].verdict == verdict
         compiled, *runs = ways  # a second run is alone beside compilations too
         assert compiled == "together" and runs == way
+
+
+def test_a_program_that_was_killed_from_outside_runs_again_alone(sandbox, ways):
+    problem = Problem("p", "", (TestCase("1", "", "ok"),))
+    with signalled("program", SIGKILL) as hit:
+        [verdict] = judge(sandbox, problem, burn(300))
+    assert hit and verdict.verdict == "AC"
+    assert ways == ["together", "together", "alone"]
+
+
+def test_a_program_that_kills_itself_is_to_blame(sandbox, ways):
+    problem = Problem("p", "", (TestCase("1", "", "ok"),))
+    [verdict] = judge(sandbox, problem, "#include <csignal>\nint main() { raise(SIGKILL); }")
+    assert (verdict.verdict, verdict.tests[0].signal) == ("RE", SIGKILL)
+    assert ways == ["together", "together", "alone"]
+
+
+@pytest.mark.parametrize("part", ["cc1plus", "g++"])
+def test_a_compiler_that_was_killed_from_outside_compiles_again_alone(sandbox, ways, part):
+    with signalled(part, SIGKILL) as hit:
+        [verdict] = judge(sandbox, add_problem(), f"#include <iostream>\n{ADD}")
+    assert hit and verdict.verdict == "AC"
+    assert ways[:2] == ["together", "alone"]
+
+
+def test_a_source_cannot_feign_that_its_compiler_was_killed(sandbox, ways):
+    said = "g++: fatal error: Killed signal terminated program cc1plus"
+    [verdict] = judge(sandbox, add_problem(), f'static_assert(false, "\\n{said}\\n");')
+    assert f"\n{said}\n" in verdict.compile_message
+    assert (verdict.verdict, ways) == ("CE", ["together", "alone"])
+
+
+def test_a_compiler_that_waited_instead_of_working_compiles_again(sandbox, caplog):
+    with signalled("cc1plus", SIGSTOP) as hit:
+        [verdict] = judge(sandbox, add_problem(), ADD, compile_wall_ms=3000)
+    assert hit and verdict.verdict == "AC"
+    assert "s of CPU time in 3.0 s; once more" in caplog.text
+
+
+class ReportedRun:
+    """A worker whose command ended as a report says."""
+
+    def __init__(self, **fields):
+        defaults = {"exit_code": 1, "signal": None, "reason": "exit", "cpu_ms": 900.0}
+        defaults |= {"memory_kib": 1, "stdout": b"", "stderr": b"", "output_full": False}
+        self.report = RunReport(**(defaults | {"wall_ms": 8000.0} | fields))
+
+    def run(self, command, limits):
+        return self.report
+
+
+def test_a_compiler_at_its_wall_limit_is_excused_by_waiting_alone():
+    with pytest.raises(SandboxError, match=r"2\.0 s of CPU time in 8\.0 s"):
+        compile_cpp(ReportedRun(reason="wall", cpu_ms=2000.0), ADD, JudgeSettings())
+    compiled = compile_cpp(ReportedRun(reason="wall", cpu_ms=7000.0), ADD, JudgeSettings())
+    assert "wall limit" in compiled.message and not compiled.killed
+
+
+@pytest.mark.parametrize(
+    ("fields", "killed"),
+    [
+        ({}, False),
+        ({"stderr": b"collect2: fatal error: ld terminated with signal 9 [Killed]\n"}, True),
+        ({"signal": SIGKILL, "exit_code": None}, True),
+        ({"exit_code": 137}, True),
+        ({"exit_code": 137, "cpu_ms": 9500.0}, False),  # by the kernel, at the CPU limit
+    ],
+)
+def test_a_compiler_that_was_killed_is_told_from_one_at_its_limit(fields, killed):
+    assert compile_cpp(ReportedRun(**fields), ADD, JudgeSettings()).killed is killed
 
 
 def test_the_gate():

@@ -137,6 +137,14 @@ def test_cpu_time_is_the_program_s_own(worker):
     assert worker.run(Command(("/bin/true",)), SHELL).cpu_ms < 50
 
 
+def test_cpu_time_of_processes_that_were_killed_counts(worker):
+    busy = "/bin/sh -c 'while :; do :; done'; exit"
+    limits = dataclasses.replace(SHELL, cpu_ms=60_000, wall_ms=1000)
+    report = worker.run(Command(("/bin/sh", "-c", busy)), limits)
+    assert report.reason == "wall"
+    assert report.cpu_ms > 50  # the first shell only waits; the machine may be busy
+
+
 def test_memory_is_the_program_s_own(worker):
     program = build(worker, TOUCH)
     figures = [worker.run(Command(("p",), program=program), LIMITS).memory_kib for _ in range(2)]

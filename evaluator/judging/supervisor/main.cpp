@@ -41,8 +41,8 @@ static bool serve(const Request& request) {
     const pid_t child = fork();
     need(child >= 0, "fork");
     if (child == 0) run_command(request);
-    const Outcome outcome = watch(request, child);
-    const bool alone = reap_the_rest(child);
+    Outcome outcome = watch(request, child);
+    const bool alone = reap_the_rest(child, outcome);
     const bool clean = empty_box(request) && alone;
     release(request);
     const int status = outcome.status;

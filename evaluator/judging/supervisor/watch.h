@@ -104,14 +104,22 @@ inline void kill_everything(pid_t group) {
     }
 }
 
-// Whether all processes are gone.
-inline bool reap_the_rest(pid_t group) {
+// Of a process and of all those that it has waited for.
+inline long long cpu_us(const rusage& usage) {
+    return (usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1000000LL + usage.ru_utime.tv_usec +
+           usage.ru_stime.tv_usec;
+}
+
+// Whether all processes are gone; what they used counts too.
+inline bool reap_the_rest(pid_t group, Outcome& outcome) {
     const long long deadline = now_us() + 2000000;
     while (now_us() < deadline) {
         kill_everything(group);
-        const pid_t pid = waitpid(-1, nullptr, WNOHANG);
+        rusage usage;
+        const pid_t pid = wait4(-1, nullptr, WNOHANG, &usage);
         if (pid < 0 && errno == ECHILD) return true;
         if (pid == 0) usleep(1000);
+        if (pid > 0) outcome.cpu_us += cpu_us(usage);
     }
     return false;
 }
@@ -140,8 +148,7 @@ inline Outcome watch(const Request& request, pid_t child) {
     }
     close(awaited[0].fd);
     outcome.wall_us = watched.wall_us();
-    outcome.cpu_us = (usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1000000LL +
-                     usage.ru_utime.tv_usec + usage.ru_stime.tv_usec;
+    outcome.cpu_us = cpu_us(usage);
     const long long peak = watched.peak_kib();
     outcome.peak_kib = usage.ru_maxrss > peak ? usage.ru_maxrss : peak;
     return outcome;

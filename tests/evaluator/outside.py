@@ -1,0 +1,47 @@
+"""Signals from outside to what a judge of this process runs, as from a machine without memory."""
+
+import contextlib
+import os
+import threading
+import time
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def signalled(name, number, times=1):
+    """Send a signal to the first processes below this one whose first argument ends so."""
+    stop = threading.Event()
+    hit = set()
+
+    def look():
+        while len(hit) < times and not stop.is_set():
+            for pid in descendants(os.getpid()):
+                if pid not in hit and len(hit) < times and first_argument(pid).endswith(name):
+                    os.kill(pid, number)
+                    hit.add(pid)
+            time.sleep(0.001)
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield hit
+    finally:
+        stop.set()
+        thread.join()
+
+
+def descendants(pid):
+    """Processes below one."""
+    found = []
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            for child in (task / "children").read_text().split():
+                found += [int(child), *descendants(int(child))]
+    return found
+
+
+def first_argument(pid):
+    """Of the command line; empty when it has ended."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{pid}/cmdline").read_text().partition("\0")[0]
+    return ""
