@@ -118,7 +118,7 @@ def judged_tests(sandbox: Sandbox, problem: Problem, times: int) -> Callable[[],
 
     def share(n: int) -> None:
         for _ in range(times // WORKERS):
-            verdict = run_test(bench, workers[n], program, problem, problem.tests[0])
+            verdict = run_test(bench, workers[n], program, problem, problem.tests[0], decides=True)
             assert verdict.verdict == "AC", verdict
 
     return lambda: in_parallel(share, WORKERS)

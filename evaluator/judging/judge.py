@@ -147,7 +147,10 @@ class _Pool:
                 return failed_before_tests("UKE", str(error))
         if compiled.program is None:
             return failed_before_tests("CE", "does not compile", compiled.message)
-        tests = [self._run(worker, compiled.program, problem, test) for test in problem.tests]
+        tests: list[TestVerdict] = []
+        for test in problem.tests:
+            decides = all(done.verdict in ("AC", "UKE") for done in tests)
+            tests.append(self._run(worker, compiled.program, problem, test, decides))
         compiled.program.close()
         return program_verdict(problem, tests, compiled.message)
 
@@ -166,15 +169,20 @@ class _Pool:
             return compile_cpp(worker, source, settings)
 
     def _run(
-        self, worker: SandboxWorker, program: Blob, problem: Problem, test: TestCase
+        self,
+        worker: SandboxWorker,
+        program: Blob,
+        problem: Problem,
+        test: TestCase,
+        decides: bool,
     ) -> TestVerdict:
         """Run one test; trouble of the sandbox is tried twice and then UKE."""
         try:
-            return run_test(self._bench, worker, program, problem, test)
+            return run_test(self._bench, worker, program, problem, test, decides=decides)
         except SandboxError as first:
             self._note(problem, f"test {test.name!r}", first)
             try:
-                return run_test(self._bench, worker, program, problem, test)
+                return run_test(self._bench, worker, program, problem, test, decides=decides)
             except SandboxError as error:
                 return TestVerdict(test.name, "UKE", 0.0, 0, 0, detail=str(error))
 

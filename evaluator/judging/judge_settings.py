@@ -23,7 +23,8 @@ class JudgeSettings:
         compile_file_kib: Size of any file that a compilation writes.
         wall_multiple: Wall limit of a test in multiples of its CPU limit.
         extra_time_factor: A test is killed at this multiple of its CPU limit. A program that ends
-            between the limit and the kill is run again, alone, before its TLE counts.
+            between the limit and the kill is run again, alone, before its TLE counts; so is one
+            that was killed, unless an earlier test has failed it.
         output_kib: Standard output and error of a test, each (OLE beyond it).
         workers: Programs judged at the same time; None means one for each core.
         strip_freopen: Remove calls of freopen, as the upstream project does; not those of special

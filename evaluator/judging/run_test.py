@@ -29,13 +29,27 @@ class TestBench:
 
 
 def run_test(
-    bench: TestBench, worker: SandboxWorker, program: Blob, problem: Problem, test: TestCase
+    bench: TestBench,
+    worker: SandboxWorker,
+    program: Blob,
+    problem: Problem,
+    test: TestCase,
+    *,
+    decides: bool,
 ) -> TestVerdict:
     """Run a program on one test.
 
     A TLE near the limit may be the machine's doing, and so may SIGKILL that this judge did not send
     (a machine without memory). It is run again while nothing else of this judge runs, and the
     second run counts.
+
+    Args:
+        bench: What all tests share.
+        worker: Where to run the program.
+        program: The compiled program.
+        problem: Whose test it is.
+        test: The test.
+        decides: Whether the problem's verdict may hang on this test.
 
     Raises:
         SandboxError: If the sandbox failed.
@@ -45,7 +59,7 @@ def run_test(
     command = Command(("program",), program=program, stdin=Blob.of(to_bytes(test.input)))
     with bench.gate.together():
         report = worker.run(command, limits)
-    if _may_be_the_machine(report, time_ms):
+    if _may_be_the_machine(report, time_ms, decides):
         with bench.gate.alone():
             report = worker.run(command, limits)
     verdict, share, detail = _judge_report(bench, worker, report, problem, test)
@@ -74,10 +88,18 @@ def _limits(settings: JudgeSettings, problem: Problem, test: TestCase) -> Limits
     )
 
 
-def _may_be_the_machine(report: RunReport, time_ms: int) -> bool:
-    """Whether a run might end otherwise on a quiet machine."""
+def _may_be_the_machine(report: RunReport, time_ms: int, decides: bool) -> bool:
+    """Whether a run might end otherwise on a quiet machine, and to find out is worth the time.
+
+    Beside others a program bound by memory has used 1.4 times its CPU time, which is beyond the
+    kill. But most programs that are killed are hopeless, on many tests, and while one runs alone
+    all other cores wait. So these run again only until a test has failed the program: once for a
+    hopeless one.
+    """
     if report.reason == "wall":
         return report.cpu_ms > time_ms / 2
+    if report.reason == "cpu":
+        return decides
     killed = report.signal == signal.SIGKILL
     return report.reason == "exit" and (report.cpu_ms > time_ms or killed)
 

@@ -5,6 +5,7 @@ import itertools
 import os
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from signal import SIGKILL, SIGSTOP
 
@@ -222,11 +223,11 @@ def test_closing_ends_what_runs(sandbox):
 def test_a_failing_sandbox_is_tried_twice_and_then_uke(sandbox, monkeypatch, caplog):
     failures = []
 
-    def flaky(bench, worker, program, problem, test):
+    def flaky(bench, worker, program, problem, test, decides):
         failures.append(test.name)
         if test.name == "t1" or failures.count(test.name) == 1:
             raise SandboxError("broken")
-        return real(bench, worker, program, problem, test)
+        return real(bench, worker, program, problem, test, decides=decides)
 
     real = run_test_module.run_test
     monkeypatch.setattr("evaluator.judging.judge.run_test", flaky)
@@ -256,12 +257,34 @@ def test_near_the_limit_counts_only_when_run_alone(sandbox, ways):
     problem = Problem("p", "", (TestCase("1", "", "ok"),), time_limit_ms=200)
     over, quick, endless = burn(225), burn(20), burn(5000)
     expected = {over: ("TLE", ["together", "alone"]), quick: ("AC", ["together"])}
-    expected[endless] = ("TLE", ["together"])
+    expected[endless] = ("TLE", ["together", "alone"])
     for code, (verdict, way) in expected.items():
         ways.clear()
         assert judge(sandbox, problem, code)[0].verdict == verdict
         compiled, *runs = ways  # a second run is alone beside compilations too
         assert compiled == "together" and runs == way
+
+
+def test_a_killed_program_runs_again_until_a_test_has_failed_it(sandbox, ways, monkeypatch):
+    """Beside others, also where it passes alone; a hopeless program costs one more run."""
+    tests = tuple(TestCase(name, name, "ok") for name in ("1", "2", "3", "4"))
+    problem = Problem("p", "", tests, time_limit_ms=100)
+    hopeless = """
+    #include <cstdio>
+    int main() { if (getchar() != '1') for (;;) {} puts("ok"); }"""
+    [verdict] = judge(sandbox, problem, hopeless)
+    assert [test.verdict for test in verdict.tests] == ["AC", "TLE", "TLE", "TLE"]
+    assert ways == ["together", "together", "together", "alone", "together", "together"]
+
+    real = SandboxWorker.run
+
+    def slow_beside_others(self, command, limits):
+        report = real(self, command, limits)
+        late = command.program is not None and ways[-1] == "together"
+        return replace(report, reason="cpu", cpu_ms=139.0) if late else report
+
+    monkeypatch.setattr(SandboxWorker, "run", slow_beside_others)
+    assert judge(sandbox, problem, burn(1))[0].verdict == "AC"
 
 
 def test_a_program_that_was_killed_from_outside_runs_again_alone(sandbox, ways):

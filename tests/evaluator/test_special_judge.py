@@ -2,6 +2,7 @@
 
 import pytest
 
+from evaluator.judging.compile_cpp import Compiled, compile_cpp
 from evaluator.judging.judge import JudgeJob, judge_jobs
 from evaluator.judging.judge_settings import JudgeSettings
 from evaluator.suites.problem import Checker, Problem, TestCase
@@ -76,6 +77,17 @@ def test_testlib_is_put_beside_the_checker(sandbox, tmp_path):
     (tmp_path / "testlib.h").write_text("enum { ANSWER = 0 };\n")
     settings = JudgeSettings(testlib_path=tmp_path / "testlib.h")
     assert judge(sandbox, checker, "x", settings=settings)[0].verdict == "AC"
+
+
+def test_a_checker_whose_compiler_was_killed_is_compiled_again(sandbox, monkeypatch):
+    results = [Compiled(None, "Killed", killed=True)]
+
+    def killed_once(*arguments):
+        return results.pop() if results else compile_cpp(*arguments)
+
+    monkeypatch.setattr("evaluator.judging.special_judge.compile_cpp", killed_once)
+    assert judge(sandbox, "int main() {}", "x")[0].verdict == "AC"
+    assert not results
 
 
 def test_a_wrong_exit_is_found_before_the_checker_is_asked(sandbox):
