@@ -1,5 +1,6 @@
 """One run made by several processes, launched as users launch them, or forked with their names."""
 
+import itertools
 import json
 import logging
 import os
@@ -9,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ from tests.forked import ROOT
 
 SECONDS = 60  # within which a launch that lost a process has to end; it takes about one
 ACCELERATE = ["accelerate.commands.launch", "--multi_gpu", "--num_processes=2"]
+PORTS_TRIED = itertools.count()
 TORCHRUN = ["torch.distributed.run", "--standalone", "--nproc-per-node=2"]
 
 
@@ -60,13 +62,19 @@ def launch(command, config):
             launched.communicate()
 
 
+def free_port():
+    """A port for later: below those that the kernel gives to others, and of this process alone."""
+    while True:
+        port = 10_000 + (16 * os.getpid() + next(PORTS_TRIED)) % 22_000
+        with socket.socket() as trial, suppress(OSError):
+            trial.bind(("127.0.0.1", port))
+            return port
+
+
 def fork(server, config, world):
     """Start a run's processes with the environment that a launcher gives them; their numbers."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     common = {"WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world, "MASTER_ADDR": "127.0.0.1"}
-    common["MASTER_PORT"] = port
+    common["MASTER_PORT"] = free_port()
     return [
         server.start({"config": str(config), "environment": {k: str(v) for k, v in env.items()}})
         for env in ({**common, "RANK": rank, "LOCAL_RANK": rank} for rank in range(world))

@@ -17,6 +17,7 @@ from evaluator.judging.compile_cpp import compile_cpp
 from evaluator.judging.judge_settings import JudgeSettings
 from evaluator.judging.sandbox import probe_sandbox
 from evaluator.judging.sandbox_command import Command, Limits
+from tests.evaluator.outside import descendants
 
 LIMITS = Limits(
     cpu_ms=1000,
@@ -153,12 +154,13 @@ def test_memory_is_the_program_s_own(worker):
 
 def test_what_hides_by_double_fork_is_ended(worker):
     """Where processes are allowed (a compiler needs them), those that hide are killed too."""
-    script = "(setsid sleep 100.7 & sleep 100.7 & ) & echo started"
+    nap = f"100.{os.getpid()}"  # a number that no other test run looks for
+    script = f"(setsid sleep {nap} & sleep {nap} & ) & echo started"
     report = worker.run(Command(("/bin/sh", "-c", script)), SHELL)
     assert report.stdout == b"started\n"
     assert report.wall_ms < 5000
     worker.close()
-    assert not [pid for pid in all_processes() if "sleep\x00100.7\x00" in command_line(pid)]
+    assert not [pid for pid in all_processes() if f"sleep\x00{nap}\x00" in command_line(pid)]
 
 
 def all_processes():
@@ -215,24 +217,21 @@ with probe_sandbox(unsafe=True, only={rung.info.rung!r}).worker() as worker:
     argv = [sys.executable, "-c", script]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, env=env) as judge:
         launcher = int(judge.stdout.readline())
-        family = descendants_after(launcher, at_least=2)
+        family = family_with(launcher, "sleep\x0060\x00")
         judge.kill()
     deadline = time.monotonic() + 5
-    while (alive := {pid for pid in family if is_alive(pid)}) and time.monotonic() < deadline:
+    while (alive := living(family)) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert not alive
 
 
-def descendants_after(pid, at_least):
-    """A process and its descendants, once there are some."""
+def family_with(pid, command):
+    """A process and those below it, each with its start time, once one of them runs a command."""
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
-        found = {pid: start_of(pid)}
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdigit() and is_below(int(entry.name), pid):
-                found[int(entry.name)] = start_of(int(entry.name))
-        if len(found) > at_least:
-            return found
+        found = [pid, *descendants(pid)]
+        if any(command_line(process) == command for process in found):
+            return {process: start_of(process) for process in found}
         time.sleep(0.02)
     pytest.fail("the command did not start")
 
@@ -249,20 +248,12 @@ def start_of(pid):
     return stat and stat[19]
 
 
-def is_below(pid, ancestor):
-    while pid > 1:
-        stat = stat_of(pid)
-        if stat is None:
-            return False
-        pid = int(stat[1])
-        if pid == ancestor:
-            return True
-    return False
-
-
-def is_alive(pid):
-    stat = stat_of(pid)
-    return stat is not None and stat[0] not in "ZX"
+def living(family):
+    """Those that have not ended; the number of one that has may be another's by now."""
+    stats = {pid: stat_of(pid) for pid in family}
+    return [
+        p for p, stat in stats.items() if stat and stat[0] not in "ZX" and stat[19] == family[p]
+    ]
 
 
 def test_ladder_takes_the_first_rung_that_works():

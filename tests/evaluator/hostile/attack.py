@@ -17,7 +17,7 @@ HEAD = """
 MARK = "tinylora-attack"  # begins the name of everything that an attack tries to leave behind
 ANSWER_FILE = "@answer file@"  # where the path of a real one is put
 IPC_KEY = 0x7A11
-PORT = 47653
+PORT = 17653  # below those that connections of others are given
 
 
 @dataclass(frozen=True)
