@@ -1,4 +1,4 @@
-"""The lock of the directory of a run or a bench: one start at a time writes it."""
+"""The lock of the directory of a run, a bench or a judge: one start at a time writes it."""
 
 import fcntl
 from collections.abc import Iterator

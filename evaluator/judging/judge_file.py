@@ -3,28 +3,28 @@
 The completions are JSON lines ``{"problem": id, "sample": int, "completion": str}``. The output
 folder gets ``judge.json`` (what was judged, and how) and ``verdicts.jsonl``, one row for each
 problem and sample, appended as made. A run that was killed is resumed by the same call: whole rows
-are kept, a torn last line and rows that were UKE are judged again. When all are there the file is
-put into the order of the completions.
+are kept, a torn last line and rows with a UKE, also of one test, are judged again. When all are
+there the file is put into the order of the completions.
 """
 
-import fcntl
 import hashlib
 import json
 import logging
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from evaluator.directory_lock import locked
 from evaluator.errors import CompletionsError, RecordsError
 from evaluator.judging.extract import extract_code
 from evaluator.judging.judge import JudgeJob, judge_jobs
 from evaluator.judging.judge_settings import JudgeSettings
 from evaluator.judging.sandbox import Sandbox, probe_sandbox
 from evaluator.judging.verdicts import ProgramVerdict
+from evaluator.records import repair, replace_file
 from evaluator.suites.suite import Suite, load_suite
 
 logger = logging.getLogger(__name__)
@@ -73,7 +73,8 @@ def judge_completions(
     Raises:
         SuiteError: If the suite cannot be used.
         CompletionsError: If the file is missing, malformed, or names a problem that is not there.
-        RecordsError: If the folder holds verdicts of something else, or is in use.
+        RecordsError: If the folder holds verdicts of something else.
+        RunDirectoryError: If another judge writes there.
         SandboxUnavailableError: If programs cannot be run here.
     """
     settings = settings or JudgeSettings()
@@ -82,7 +83,7 @@ def judge_completions(
     sandbox = sandbox or probe_sandbox(settings.unsafe)
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    with _sole_user(out):
+    with locked(out):
         _check_manifest(out / "judge.json", suite, settings, sandbox)
         path = out / "verdicts.jsonl"
         kept = _kept_verdicts(path, rows)
@@ -96,7 +97,7 @@ def judge_completions(
                 stream.flush()
                 if progress is not None:
                     progress(len(kept), len(rows))
-        _write_whole(path, "".join(_line(kept[key]) for key in rows))
+        replace_file(path, "".join(_line(kept[key]) for key in rows).encode())
     counts = Counter(row["verdict"] for row in kept.values())
     without = sum(row["extraction"] == "none" for row in kept.values())
     return JudgeSummary(path, len(rows), len(todo), dict(sorted(counts.items())), without)
@@ -159,26 +160,12 @@ def _completion(where: str, row: Any) -> tuple[Key, str]:
     return (str(problem), sample), text
 
 
-@contextmanager
-def _sole_user(folder: Path) -> Iterator[None]:
-    """Hold a folder against a second judge; the lock ends with this process, however it ends."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise RecordsError(f"{folder}: another judge is writing there") from error
-        yield
-    finally:
-        os.close(handle)
-
-
 def _check_manifest(path: Path, suite: Suite, settings: JudgeSettings, sandbox: Sandbox) -> None:
     """Write down what is judged and how, or hold it against what a former call wrote."""
     manifest = {"suite": suite.name, "suite_digest": suite.digest, "settings": _deciding(settings)}
     manifest = json.loads(json.dumps({**manifest, "sandbox": asdict(sandbox.info)}))
     if not path.exists():
-        _write_whole(path, json.dumps(manifest, indent=2) + "\n")
+        replace_file(path, json.dumps(manifest, indent=2).encode() + b"\n")
         return
     former = json.loads(path.read_text(encoding="utf-8"))
     for key in ("suite_digest", "settings"):
@@ -213,23 +200,21 @@ def _kept_verdicts(path: Path, rows: Mapping[Key, str]) -> dict[Key, dict[str, A
     """Read the verdicts of a former call; a torn last line is cut off the file."""
     if not path.exists():
         return {}
-    data = path.read_bytes()
-    whole = data[: data.rfind(b"\n") + 1]
-    if len(whole) < len(data):
-        os.truncate(path, len(whole))
+    repair(path)
     kept: dict[Key, dict[str, Any]] = {}
-    for number, line in enumerate(whole.splitlines(), start=1):
+    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
         try:
             row = json.loads(line)
             key = (row["problem"], row["sample"])
             digest = row["completion_sha256"]
+            verdicts = (row["verdict"], *(test["verdict"] for test in row["tests"]))
         except (ValueError, KeyError, TypeError) as error:
             raise RecordsError(f"{path}, line {number}: not a verdict ({error!r})") from error
         if key not in rows:
             raise RecordsError(f"{path}, line {number}: no completion of {key} any more")
         if digest != _digest(rows[key]):
             raise RecordsError(f"{path}, line {number}: was judged for another text of {key}")
-        if row["verdict"] != "UKE":
+        if "UKE" not in verdicts:
             kept[key] = row
     return kept
 
@@ -273,13 +258,3 @@ def _digest(text: str) -> str:
 def _line(row: Mapping[str, Any]) -> str:
     """Spell one row; ASCII, so that no text can tear a line or fail to encode."""
     return json.dumps(row, ensure_ascii=True) + "\n"
-
-
-def _write_whole(path: Path, text: str) -> None:
-    """Replace a file at once, so that a kill leaves the old one or the new one."""
-    part = path.with_name(path.name + ".part")
-    with part.open("w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    part.replace(path)

@@ -7,7 +7,7 @@ equal programs have equal verdicts, and a time that lies near a limit makes no f
 import hashlib
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from evaluator.generation.stage import Progress
@@ -128,19 +128,6 @@ def _job(submission: _Submission, problem: Problem) -> JudgeJob:
 
 def _record(submission: _Submission, verdict: ProgramVerdict) -> VerdictRecord:
     arm, problem, sample = submission.key
-    tests = tuple(
-        TestRecord(
-            name=test.name,
-            verdict=test.verdict,
-            score=test.score,
-            time_ms=test.time_ms,
-            memory_kib=test.memory_kib,
-            exit_code=test.exit_code,
-            signal=test.signal,
-            detail=test.detail,
-        )
-        for test in verdict.tests
-    )
     return VerdictRecord(
         arm=arm,
         problem=problem,
@@ -153,7 +140,7 @@ def _record(submission: _Submission, verdict: ProgramVerdict) -> VerdictRecord:
         compile_message=verdict.compile_message,
         detail=verdict.detail,
         subtasks={str(name): points for name, points in verdict.subtasks.items()},
-        tests=tests,
+        tests=tuple(TestRecord(**asdict(test)) for test in verdict.tests),
     )
 
 

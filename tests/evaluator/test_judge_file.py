@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from evaluator.errors import CompletionsError, RecordsError, SuiteError
+from evaluator.errors import CompletionsError, RecordsError, RunDirectoryError, SuiteError
 from evaluator.judging.judge_file import judge_completions
 from evaluator.judging.judge_settings import JudgeSettings
 from evaluator.suites.suite import load_suite
@@ -85,9 +85,11 @@ def test_torn_rows_and_uke_are_judged_again(sum_suite, completions, tmp_path, sa
     whole = path.read_text()
     lines = whole.splitlines(keepends=True)
     uke = json.dumps(json.loads(lines[1]) | {"verdict": "UKE"}) + "\n"
-    path.write_text("".join([lines[0], uke, *lines[2:8], lines[8][:40]]))
+    row = json.loads(lines[2])
+    row["tests"][1]["verdict"] = "UKE"  # a row may be WA and have one all the same
+    path.write_text("".join([lines[0], uke, json.dumps(row), "\n", *lines[3:8], lines[8][:40]]))
     summary = judge_completions(sum_suite, completions, tmp_path / "out", sandbox=sandbox)
-    assert summary.judged == 6
+    assert summary.judged == 7
     assert stable(verdicts_of(tmp_path / "out")) == stable(json.loads(line) for line in lines)
 
 
@@ -187,7 +189,7 @@ def test_an_upstream_file_is_a_suite(tmp_path, sandbox):
 def test_two_judges_do_not_share_a_folder(sum_suite, completions, tmp_path, sandbox):
     def second(done, total):
         if done == 0:
-            with pytest.raises(RecordsError, match="another judge"):
+            with pytest.raises(RunDirectoryError, match="another process is writing"):
                 judge_completions(sum_suite, completions, tmp_path / "out", sandbox=sandbox)
 
     judge_completions(sum_suite, completions, tmp_path / "out", sandbox=sandbox, progress=second)
