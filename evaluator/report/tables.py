@@ -51,7 +51,7 @@ def problems_frame(summary: RunSummary) -> pd.DataFrame:
         "language": [p.language for p in summary.problems],
     }
     for arm in summary.arms:
-        columns[f"passed_{arm.facts.name}"] = list(arm.passes.mean(axis=1))
+        columns[_passed(arm)] = list(arm.passes.mean(axis=1))
     return pd.DataFrame(columns)
 
 
@@ -61,9 +61,9 @@ def verdicts_frame(summary: RunSummary) -> pd.DataFrame:
 
 
 def groups_frame(summary: RunSummary) -> pd.DataFrame:
-    """Pass rates by language and by family: one row a group, one column an arm."""
+    """Pass rates by language and by family: one row a group, one column ``passed_ARM`` an arm."""
     problems = problems_frame(summary)
-    passed = [f"passed_{arm.facts.name}" for arm in summary.arms]
+    passed = [_passed(arm) for arm in summary.arms]
     parts = []
     for by in ("language", "family"):
         groups = problems.dropna(subset=[by]).groupby(by, sort=True)
@@ -73,8 +73,7 @@ def groups_frame(summary: RunSummary) -> pd.DataFrame:
         part = means.reset_index()
         part.insert(0, "by", by)
         parts.append(part)
-    frame = pd.concat(parts, ignore_index=True)
-    return frame.rename(columns={f"passed_{a.facts.name}": a.facts.name for a in summary.arms})
+    return pd.concat(parts, ignore_index=True)
 
 
 def arms_table(summary: RunSummary) -> TextTable:
@@ -120,8 +119,9 @@ def languages_table(summary: RunSummary) -> TextTable | None:
     if len(frame) < 2:
         return None
     names = [arm.facts.name for arm in summary.arms]
+    passed = [_passed(arm) for arm in summary.arms]
     rows = tuple(
-        (str(row["group"]), str(row["problems"]), *(percent(float(row[name])) for name in names))
+        (str(row["group"]), str(row["problems"]), *(percent(float(row[name])) for name in passed))
         for _, row in frame.iterrows()
     )
     return TextTable("Pass rate by language", ("language", "problems", *names), rows)
@@ -163,6 +163,11 @@ def verdict_text(pair: PairedComparison) -> str:
     if pair.informative is False:
         return "match (uninformative)"
     return str(pair.verdict)
+
+
+def _passed(arm: ArmSummary) -> str:
+    """Name of an arm's column among others: an arm may be called ``problems``."""
+    return f"passed_{arm.facts.name}"
 
 
 def _line(cells: Sequence[str]) -> str:

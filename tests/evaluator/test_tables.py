@@ -129,8 +129,20 @@ def test_groups_add_up():
     for by in ("language", "family"):
         part = frame[frame["by"] == by]
         assert part["problems"].sum() == PROBLEMS
-        weighted = (part["problems"] * part["restored"]).sum() / PROBLEMS
+        weighted = (part["problems"] * part["passed_restored"]).sum() / PROBLEMS
         assert weighted == pytest.approx(0.6)
+
+
+def test_arms_may_be_called_as_columns_are(tmp_path):
+    names = ("by", "group", "problems", "problem", "family", "language", "arm", "AC")
+    run = facts(kinds={"restored": "restored"} | dict.fromkeys(names, "merged"))
+    directory = RunDirectory(tmp_path)
+    directory.begin(run, "", overwrite=False)
+    append(directory.verdicts, list(records(run).values()))
+    write_results(directory)
+    languages = (directory.tables / "languages.md").read_text()
+    assert f"| language | problems | restored | {' | '.join(names)} |" in languages
+    assert f"| en | 100 |{' 60.0 % |' * 9}" in languages
 
 
 def test_a_problem_that_the_judge_failed_on_counts_for_no_arm():
