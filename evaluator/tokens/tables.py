@@ -97,7 +97,7 @@ def _arm_sentence(arm: ArmTokens, level: TokenLevel, summary: RunSummary) -> str
     if arm.retention < 0:
         text = (
             f"{arm.arm}'s predictions are farther from {level.reference} than the base's are: "
-            f"retention {_retention_text(arm)}."
+            f"retention {_retention_text(arm, level)}."
         )
     else:
         interval = arm.interval95
@@ -149,14 +149,14 @@ def _cells(name: str, level: TokenLevel) -> tuple[str, ...]:
             f"{arm.kl.p99:.3g}",
             f"{arm.kl.largest:.3g}",
             _percent(arm.top1_agreement),
-            "" if arm.repeat else _retention_text(arm),
+            "" if arm.repeat else _retention_text(arm, level),
         )
     return (shown, *numbers, *_text_cells(text))
 
 
-def _retention_text(arm: ArmTokens) -> str:
-    if arm.retention is None:
-        return "below the floor"
+def _retention_text(arm: ArmTokens, level: TokenLevel) -> str:
+    if arm.retention is None:  # without the base's predictions there is no effect to be seen
+        return "" if level.effect is None else "below the floor"
     text = f"{arm.retention:.4f}"
     if arm.interval95 is not None and arm.retention not in (0, 1):
         text += f" [{arm.interval95.low:.4f}, {arm.interval95.high:.4f}]"

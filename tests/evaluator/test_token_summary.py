@@ -128,6 +128,8 @@ def test_without_base_or_reference():
     assert level.effect is None and level.arm("nf4").retention is None
     text = "\n".join(describe(summary_of(level, run)))
     assert "no retention can be given" in text and "nf4's predictions lie a mean KL of" in text
+    table = token_table(summary_of(level, run))
+    assert {row[table.header.index("retention [95 %]")] for row in table.rows} == {""}
     assert summarize_tokens(facts({"nf4": "merged"}), {}, {}) is None
 
 
