@@ -34,9 +34,9 @@ class ArmKind(StrEnum):
 
 
 class Section(BaseModel):
-    """Part of a configuration: unknown fields and values of another type are refused."""
+    """Part of a configuration: unknown fields, other types, and NaN and infinity are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class ArmConfig(Section):
@@ -80,7 +80,7 @@ class DecodingConfig(Section):
     """How completions are drawn; ``temperature: 0`` is greedy decoding."""
 
     samples: int = Field(default=1, ge=1)
-    temperature: float = Field(default=0.0, ge=0.0, le=10.0, allow_inf_nan=False)
+    temperature: float = Field(default=0.0, ge=0.0, le=10.0)
     top_p: float = Field(default=1.0, gt=0.0, le=1.0)
     top_k: int = Field(default=0, ge=0)
     max_new_tokens: int = Field(default=1024, ge=1)

@@ -1,6 +1,7 @@
 """Settings of the judge; a frozen value that a run records."""
 
 import hashlib
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,9 +58,9 @@ class JudgeSettings:
             raise ConfigError(f"standard is {self.standard!r}, allowed are {', '.join(STANDARDS)}")
         if self.workers is not None and self.workers < 1:
             raise ConfigError(f"workers is {self.workers}, expected at least 1")
-        if self.extra_time_factor < 1 or self.wall_multiple < self.extra_time_factor:
+        if not 1 <= self.extra_time_factor <= self.wall_multiple < math.inf:
             raise ConfigError(
-                f"expected 1 <= extra_time_factor <= wall_multiple, found "
+                f"expected finite 1 <= extra_time_factor <= wall_multiple, found "
                 f"{self.extra_time_factor} and {self.wall_multiple}"
             )
         for name in ("compile_cpu_ms", "compile_wall_ms", "compile_memory_kib", "output_kib"):

@@ -98,6 +98,7 @@ def test_a_configuration_survives_writing(load, tmp_path):
         ({"decodings": [{"name": "a", "samples": 3}]}, "field decodings.0"),
         ({"bases": [{"name": "a", "model": "m", "artifacts": []}]}, "field bases.0.artifacts"),
         ({"margin": 0.1}, "field margin"),
+        ({"formats": [{"format": "auto", "target_residual": float("nan")}]}, "target_residual"),
         ({"suites": [{"name": "x", "path": "x"}, {"name": "x", "path": "z"}]}, "twice: x"),
     ],
 )

@@ -88,6 +88,9 @@ def test_testlib_decides_by_its_content(tmp_path):
         ({"judge": {"standard": "c++77"}}, "allowed are c"),
         ({"judge": {"unsafe": True}}, "judge.unsafe"),
         ({"judge": {"workers": 0}}, "workers is 0"),
+        ({"judge": {"wall_multiple": float("inf")}}, "judge.wall_multiple"),
+        ({"judge": {"wall_multiple": float("nan")}}, "judge.wall_multiple"),
+        ({"judge": {"extra_time_factor": float("nan")}}, "judge.extra_time_factor"),
     ],
 )
 def test_errors_name_file_and_field(tmp_path, changes, named):

@@ -407,6 +407,8 @@ def test_a_loaded_machine_changes_no_verdict(sandbox):
         {"workers": 0},
         {"extra_time_factor": 0.5},
         {"wall_multiple": 1.0},
+        {"wall_multiple": float("inf")},
+        {"extra_time_factor": float("nan")},
         {"output_kib": 0},
         {"testlib_path": Path("/nowhere/testlib.h")},
     ],
