@@ -91,7 +91,7 @@ def differences(summary: RunSummary) -> Chart | None:
     note = (
         f"Points of pass rate against {pairs[0].reference}: thin 95 %, thick 90 % interval. An arm "
         f"matches where its thick line lies inside the shaded ±{100 * margin:g} points, fixed "
-        "before the run."
+        "before the run, and the exact test agrees."
     )
     title = f"Difference to {pairs[0].reference}"
     return Chart("differences", title, note, _ROW * rows + AXIS, tuple(marks))

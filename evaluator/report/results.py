@@ -112,7 +112,7 @@ def describe(summary: RunSummary) -> tuple[str, ...]:
         sentences.append(_repeat_sentence(_compared(summary, name)))
     for pair in summary.comparisons:
         if pair.arm != summary.control and pair.arm not in summary.repeats:
-            sentences.append(_pair_sentence(pair) + _beside_noise(pair, summary))
+            sentences.append(_pair_sentence(pair, control) + _beside_noise(pair, summary))
     sentences += token_sentences(summary)
     if summary.comparisons:
         sentences.append(_sensitivity_sentence(summary))
@@ -187,7 +187,7 @@ def _beside_noise(pair: PairedComparison, summary: RunSummary) -> str:
     )
 
 
-def _pair_sentence(pair: PairedComparison) -> str:
+def _pair_sentence(pair: PairedComparison, control: PairedComparison | None) -> str:
     numbers = (
         f"difference {points(pair.difference)} points, 90 % interval "
         f"{points(pair.interval90.low)} to {points(pair.interval90.high)}, "
@@ -201,11 +201,14 @@ def _pair_sentence(pair: PairedComparison) -> str:
             f"{pair.arm} against {pair.reference} is inconclusive at ±{margin} points: {numbers}. "
             "More problems or samples would be needed."
         )
-    meaning = {
-        True: "",
-        False: " This match is uninformative: no adapter effect was detected.",
-        None: " Without a base arm it cannot be told whether this match means anything.",
-    }[pair.informative]
+    if control is None:
+        meaning = " Without a base arm it cannot be told whether this match means anything."
+    elif pair.informative:
+        meaning = ""
+    elif control.verdict is Equivalence.MATCH:
+        meaning = f" This match is uninformative: {control.arm} matches as well."
+    else:
+        meaning = " This match is uninformative: no adapter effect was detected."
     return f"{pair.arm} matches {pair.reference} within ±{margin} points: {numbers}.{meaning}"
 
 

@@ -9,12 +9,15 @@ import pytest
 
 from evaluator.errors import ModelError, RecordsError
 from evaluator.report import html_report
+from evaluator.report.html_charts import differences
 from evaluator.report.html_fidelity_charts import size_against_kept
 from evaluator.report.html_marks import Dot, Label
 from evaluator.report.html_sources import LayerResidual, keep_sources, read_layers
 from evaluator.report.results import write_results
+from evaluator.report.summary import summarize
 from evaluator.report.tables import percent, points
 from evaluator.tokens.summary import ArmTokens, TokenLevel
+from tests.evaluator import test_tables as made_up
 from tests.evaluator.html_runs import EVIL, KINDS, PROBLEMS, _checkpoint, make_run, passes
 from tests.evaluator.page_reader import Page
 from tinylora.token_divergence import KLSummary
@@ -90,6 +93,19 @@ def test_charts_say_the_summarys_numbers(made, page):
         assert low in page.texts["chart-differences"]
     assert "0.8 overall" in page.texts["chart-residual_by_layer"]
     assert "nf40.200 at " in page.texts["chart-size"]
+
+
+def test_an_interval_inside_the_margin_is_not_yet_a_match():
+    """200 problems without a flip: the interval shows 1.4 points, the exact test only 1.5."""
+    run = made_up.facts(margin=0.014)
+    summary = summarize(run, made_up.records(run))
+    nf4 = summary.comparison("nf4")
+    assert nf4.interval90.low > -0.014 and nf4.interval90.high < 0.014
+    chart = differences(summary)
+    texts = [mark.text for mark in chart.marks if isinstance(mark, Label)]
+    assert texts[texts.index("nf4") + 1] == "0.0 (+0 −0) inconclusive"
+    assert "where its thick line lies inside the shaded ±1.4 points" in chart.note
+    assert "and the exact test agrees" in chart.note
 
 
 def test_marks_stand_where_their_values_are(made):
