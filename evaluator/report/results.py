@@ -138,8 +138,8 @@ def _control_sentence(control: PairedComparison | None) -> str:
     )
     if control.verdict is Equivalence.DIFFER:
         return (
-            f"The adapter changes the pass rate by {effect}, so a match with "
-            f"{control.reference} means that its effect was kept."
+            f"The adapter changes the pass rate by {effect}. "
+            f"{_meaning_of_a_match(control, min(abs(low), abs(high)))}"
         )
     meaning = f"A match with {control.reference} says nothing here: "
     if low > 0 or high < 0:  # yet the verdict is a match
@@ -150,6 +150,20 @@ def _control_sentence(control: PairedComparison | None) -> str:
     return (
         f"No effect of the adapter on the pass rate was detected: {effect}. "
         f"{meaning}the base without the adapter is just as close."
+    )
+
+
+def _meaning_of_a_match(control: PairedComparison, least: float) -> str:
+    """How much of an effect that is surely larger than ``least`` an arm that matches has kept."""
+    shown = (
+        f"A match with {control.reference} shows that less than δ = {_plain(control.margin)} "
+        "points of that were lost"
+    )
+    if 2 * control.margin < least:
+        return f"{shown}."
+    return (
+        f"{shown}. It does not show that most of the effect was kept, as that may be as small as "
+        f"{_plain(least)} points."
     )
 
 

@@ -11,9 +11,9 @@ The rule of the verdict, for the difference of the pass rates of an arm and the 
 A difference may be real and still a match, where it is surely smaller than δ. A p-value above 0.05
 never makes a match.
 
-A match with the reference says that the adapter's effect was kept only if there was an effect to
-lose: if the control arm (the base without the adapter) does not ``differ`` from the reference by
-the same rule, every match of the run is *uninformative*.
+A match with the reference says that less than δ of the adapter's effect was lost, which says
+nothing unless there was an effect to lose: if the control arm (the base without the adapter) does
+not ``differ`` from the reference by the same rule, every match of the run is *uninformative*.
 
 The interval is Tango's; with several samples of each problem it is the same score interval with
 the problem as the unit (``score_interval``), as samples of one problem go together.

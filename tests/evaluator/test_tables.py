@@ -178,12 +178,22 @@ def test_sentences_where_an_effect_was_there():
     run = facts()
     text = "\n".join(describe(summarize(run, records(run))))
     assert "The adapter changes the pass rate by +30.0 points" in text
+    assert "shows that less than δ = 5.0 points of that were lost.\n" in text
     assert "nf4 matches restored within ±5.0 points" in text
     assert "gone differs from restored" in text
     assert "uninformative" not in text
     assert "200 problems could have shown a δ of 1.5 points" in text
     # base and gone differ: their flips are no noise, and nf4 is what is left
     assert "With as many flips as nf4 has" in text
+
+
+@pytest.mark.parametrize(("margin", "most"), [(0.11, True), (0.13, False)])
+def test_a_match_at_a_margin_of_half_the_effect_does_not_show_that_most_was_kept(margin, most):
+    run = facts(margin=margin)  # the effect is 30 points, at least 24
+    text = "\n".join(describe(summarize(run, records(run))))
+    assert f"less than δ = {100 * margin:.1f} points of that were lost." in text
+    assert ("It does not show that most of the effect was kept" in text) is not most
+    assert ("that may be as small as 24.1 points." in text) is not most
 
 
 def test_sentences_where_no_effect_was_detected():
