@@ -106,6 +106,15 @@ class RunFacts:
         wanted = [identity(arm) for arm in self.arms if arm.name == name]
         return tuple(arm.name for arm in self.arms if identity(arm) in wanted)
 
+    def same_noise(self, one: str, other: str) -> bool:
+        """Whether two arms draw with the same noise: equal models then write equal texts."""
+        decoding = self.config["decoding"]
+        if decoding["temperature"] == 0:  # greedy decoding draws nothing
+            return True
+        own = {arm["name"]: arm.get("seed") for arm in self.config.get("arms", ())}
+        seeds = [decoding["seed"] if own.get(name) is None else own[name] for name in (one, other)]
+        return bool(seeds[0] == seeds[1])
+
     @property
     def samples(self) -> int:
         """Samples of a problem."""

@@ -11,7 +11,7 @@ from typing import Any
 from evaluator.records import GenerationRecord, Key, VerdictRecord, read, replace_file
 from evaluator.report.html_report import write_page
 from evaluator.report.latex import latex_table
-from evaluator.report.sensitivity_table import noise_flip_rate, sensitivity_table
+from evaluator.report.sensitivity_table import sensitivity_table
 from evaluator.report.summary import RunSummary, summarize
 from evaluator.report.tables import (
     TextTable,
@@ -27,7 +27,7 @@ from evaluator.report.tables import (
     verdicts_table,
     write_frame,
 )
-from evaluator.run_directory import RunDirectory
+from evaluator.run_directory import RunDirectory, RunFacts
 from evaluator.statistics.compare import Equivalence, PairedComparison
 from evaluator.tokens.records import TokenRecord
 from evaluator.tokens.summary import summarize_tokens
@@ -109,7 +109,7 @@ def describe(summary: RunSummary) -> tuple[str, ...]:
     control = summary.comparison(summary.control) if summary.control else None
     sentences.append(_control_sentence(control))
     for name in summary.repeats:
-        sentences.append(_repeat_sentence(_compared(summary, name)))
+        sentences.append(_repeat_sentence(_compared(summary, name), summary.facts))
     for pair in summary.comparisons:
         if pair.arm != summary.control and pair.arm not in summary.repeats:
             sentences.append(_pair_sentence(pair, control) + _beside_noise(pair, summary))
@@ -167,7 +167,13 @@ def _meaning_of_a_match(control: PairedComparison, least: float) -> str:
     )
 
 
-def _repeat_sentence(pair: PairedComparison) -> str:
+def _repeat_sentence(pair: PairedComparison, facts: RunFacts) -> str:
+    if facts.same_noise(pair.arm, pair.reference):
+        return (
+            f"{pair.arm} is {pair.reference} once more with the same noise (A/A): it could flip by "
+            f"rounding alone, and {percent(pair.flip_rate)} of the samples did. It is no noise "
+            "floor, which takes a temperature above 0 and a seed of the arm's own."
+        )
     floor = (
         f"Noise floor: {pair.arm} is {pair.reference} once more (A/A) and differs from it by "
         f"{points(pair.difference)} points (90 % interval {points(pair.interval90.low)} to "
@@ -189,15 +195,14 @@ def _repeat_sentence(pair: PairedComparison) -> str:
 
 def _beside_noise(pair: PairedComparison, summary: RunSummary) -> str:
     """How an arm's distance from the reference compares with the reference's from itself."""
-    floor = noise_flip_rate(summary)
-    if floor is None:
+    if not summary.noise:
         return ""
-    noise = _compared(summary, summary.repeats[0])
+    noise = summary.noise[0]
     within = noise.interval95.low <= pair.difference <= noise.interval95.high
     return (
         f" It flips {percent(pair.flip_rate)} of the samples where the A/A repeat flips "
-        f"{percent(floor)}, and its difference lies {'within' if within else 'outside'} the "
-        f"repeat's 95 % interval."
+        f"{percent(noise.flip_rate)}, and its difference lies {'within' if within else 'outside'} "
+        f"the repeat's 95 % interval."
     )
 
 
@@ -229,8 +234,8 @@ def _pair_sentence(pair: PairedComparison, control: PairedComparison | None) -> 
 def _sensitivity_sentence(summary: RunSummary) -> str:
     """What the run could have seen with the flips of its noise.
 
-    That is an A/A repeat's; without one, those of the arm that flipped most and does not differ:
-    the flips of an arm that differs are its difference.
+    That is an A/A repeat's with draws of its own; without one, those of the arm that flipped most
+    and does not differ: the flips of an arm that differs are its difference.
     """
     pairs = summary.comparisons
     size = pairs[0]
@@ -238,9 +243,12 @@ def _sensitivity_sentence(summary: RunSummary) -> str:
         f"δ = {_plain(size.margin)} points was fixed before the run; {size.problems} problems "
         f"could have shown a δ of {_plain(size.shown_margin)} points at best."
     )
-    repeats = [pair for pair in pairs if pair.arm in summary.repeats]
-    alike = [pair for pair in pairs if pair.verdict is not Equivalence.DIFFER]
-    if not (noise := repeats or alike):
+    alike = [
+        pair
+        for pair in pairs
+        if pair.verdict is not Equivalence.DIFFER and pair.arm not in summary.repeats
+    ]
+    if not (noise := summary.noise or alike):
         return text
     worst = max(noise, key=lambda pair: pair.flip_rate)
     if worst.provable_margin is None or worst.detectable_difference is None:

@@ -7,13 +7,13 @@ from evaluator.report.tables import TextTable, percent
 def sensitivity_table(summary: RunSummary) -> TextTable | None:
     """For each comparison its flips and the smallest margin and difference it could show.
 
-    With an A/A repeat of the reference, flips are also given as a multiple of the repeat's: at 1
-    and below an arm is no farther from the reference than the reference is from itself.
+    With an A/A repeat of the reference that draws anew, flips are also given as a multiple of the
+    repeat's: at 1 and below an arm is no farther from the reference than the reference is from
+    itself.
     """
     if not summary.comparisons:
         return None
-    floor = noise_flip_rate(summary)
-    against_noise = () if floor is None else ("flips / A/A",)
+    against_noise = ("flips / A/A",) if summary.noise else ()
     header = (
         "arm",
         "flips",
@@ -25,7 +25,7 @@ def sensitivity_table(summary: RunSummary) -> TextTable | None:
     )
     rows = []
     for pair in summary.comparisons:
-        ratio = () if floor is None else (_ratio(pair.flip_rate, floor),)
+        ratio = tuple(_ratio(pair.flip_rate, floor.flip_rate) for floor in summary.noise[:1])
         rows.append(
             (
                 pair.arm,
@@ -38,12 +38,6 @@ def sensitivity_table(summary: RunSummary) -> TextTable | None:
             )
         )
     return TextTable("What the run could have seen, in points", header, tuple(rows))
-
-
-def noise_flip_rate(summary: RunSummary) -> float | None:
-    """The share of samples that flip between the reference and its first A/A repeat."""
-    pair = summary.comparison(summary.repeats[0]) if summary.repeats else None
-    return None if pair is None else pair.flip_rate
 
 
 def _ratio(flip_rate: float, floor: float) -> str:

@@ -80,6 +80,15 @@ class RunSummary:
     repeats: tuple[str, ...]
     token_level: TokenLevel | None = None
 
+    @property
+    def noise(self) -> tuple[PairedComparison, ...]:
+        """The repeats that draw anew, beside the reference: the noise floor."""
+        return tuple(
+            pair
+            for pair in self.comparisons
+            if pair.arm in self.repeats and not self.facts.same_noise(pair.arm, pair.reference)
+        )
+
     def comparison(self, arm: str) -> PairedComparison | None:
         """The arm's comparison with the reference."""
         return next((pair for pair in self.comparisons if pair.arm == arm), None)

@@ -19,7 +19,6 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
-from typing import Any
 
 import numpy as np
 from scipy.stats import t as student
@@ -214,14 +213,8 @@ def _divergences(
         other = generations.get((reference, problem, sample))
         if other is not None and arm in pairs:
             pairs[arm].append((other.text, record.text))
-    decoding = facts.config["decoding"]
-    seeds = {}
-    for facts_of_arm, options in zip(facts.arms, _arm_options(facts), strict=True):
-        own = options.get("seed")
-        seeds[facts_of_arm.name] = decoding.get("seed") if own is None else own
-    greedy = decoding.get("temperature") == 0
     return tuple(
-        _divergence(arm, texts, greedy or seeds[arm] == seeds[reference])
+        _divergence(arm, texts, facts.same_noise(arm, reference))
         for arm, texts in pairs.items()
         if texts
     )
@@ -236,11 +229,6 @@ def _divergence(arm: str, texts: Sequence[tuple[str, str]], same_noise: bool) ->
         first_difference=float(statistics.median(parted)) if parted else None,
         same_noise=same_noise,
     )
-
-
-def _arm_options(facts: RunFacts) -> list[dict[str, Any]]:
-    """The arms as the configuration has them."""
-    return list(facts.config.get("arms", [{}] * len(facts.arms)))
 
 
 def _mean(records: Mapping[Key, TokenRecord]) -> float:

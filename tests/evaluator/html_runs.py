@@ -91,7 +91,7 @@ def make_run(
         config={
             "name": "made",
             "equivalence": {"margin": 0.05},
-            "decoding": {"samples": samples},
+            "decoding": {"samples": samples, "temperature": 0.8, "seed": 0},
         },
         suite="made up",
         suite_digest="0" * 64,

@@ -23,7 +23,7 @@ def facts(samples=1, kinds=KINDS, margin=0.05):
         config={
             "name": "demo",
             "equivalence": {"margin": margin},
-            "decoding": {"samples": samples},
+            "decoding": {"samples": samples, "temperature": 0.8, "seed": 0},
         },
         suite="made up",
         suite_digest="0" * 64,
@@ -227,8 +227,16 @@ def noisy(one):
     return dataclasses.replace(one, verdict="AC") if 120 <= i < 120 + gains else one
 
 
-def test_a_repeat_of_the_reference_is_the_noise_floor():
+def repeated(seed=1, temperature=0.8):
+    """Facts with a repeat of this seed."""
     run = facts(kinds=REPEATED)
+    arms = [{"name": name, "seed": seed if name == "again" else None} for name in REPEATED]
+    decoding = {**run.config["decoding"], "temperature": temperature}
+    return dataclasses.replace(run, config={**run.config, "arms": arms, "decoding": decoding})
+
+
+def test_a_repeat_of_the_reference_is_the_noise_floor():
+    run = repeated()
     summary = summarize(run, records(run, noisy))
     assert summary.repeats == ("again",)
     text = "\n".join(describe(summary))
@@ -243,6 +251,22 @@ def test_a_repeat_of_the_reference_is_the_noise_floor():
     shown = sensitivity_table(summary)
     assert {len(row) for row in shown.rows} == {len(shown.header)}
     assert [row[2] for row in shown.rows] == ["1.00", "3.00", "0.15"]
+
+
+@pytest.mark.parametrize(
+    "run",
+    [repeated(temperature=0.0), repeated(seed=None), repeated(seed=0)],
+    ids=["greedy", "seed", "seed-named"],
+)
+def test_a_repeat_with_the_references_noise_is_no_floor(run):
+    summary = summarize(run, records(run, noisy))
+    assert summary.repeats == ("again",) and summary.noise == ()
+    text = "\n".join(describe(summary))
+    assert "again is restored once more with the same noise (A/A)" in text
+    assert "and 10.0 % of the samples did. It is no noise floor" in text
+    assert "where the A/A repeat flips" not in text
+    assert "With as many flips as nf4 has (1.5 % of the samples)" in text
+    assert sensitivity_table(summary).header[1:3] == ("flips", "δ")
 
 
 def test_another_artifact_or_formula_is_no_repeat():
