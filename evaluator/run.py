@@ -19,7 +19,13 @@ from evaluator.errors import ModelError, RunDirectoryError
 from evaluator.generation.checkpoints import Checkpoint, find_checkpoint
 from evaluator.generation.models import load_tokenizer, resolve_device
 from evaluator.generation.processes import Processes, launched_processes
-from evaluator.generation.prompts import Prompt, build_prompts, check_prompts_fit, prompts_digest
+from evaluator.generation.prompts import (
+    Prompt,
+    build_prompts,
+    check_all_ask,
+    check_prompts_fit,
+    prompts_digest,
+)
 from evaluator.generation.stage import (
     Progress,
     finish_generations,
@@ -125,6 +131,7 @@ def prepare(config: RunConfig) -> Prepared:
         TinyLoRAError: Suite, device, a checkpoint or a tokenizer is unusable.
     """
     suite = load_suite(config.suite)
+    check_all_ask(suite.problems, str(suite.path))
     resolve_device(config.device)
     checkpoints = {arm.name: find_checkpoint(arm) for arm in config.arms}
     prompts = _common_prompts(config, suite, checkpoints)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
-from evaluator.errors import GenerationError, ModelError
+from evaluator.errors import GenerationError, ModelError, SuiteError
 from evaluator.suites.problem import Problem
 
 
@@ -45,12 +45,34 @@ def build_prompts(
         )
     prompts = []
     for problem in problems:
-        messages = [{"role": "user", "content": problem.prompt or problem.statement}]
+        messages = [{"role": "user", "content": _question(problem)}]
         text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
         # The template has written the special tokens already.
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
         prompts.append(Prompt(problem.id, text, tuple(ids)))
     return tuple(prompts)
+
+
+def check_all_ask(problems: Sequence[Problem], where: str) -> None:
+    """Check that every problem says something to a model.
+
+    One that does not would be failed by all arms, and so count as one on which they agree.
+
+    Args:
+        problems: The suite's problems.
+        where: The suite, for errors.
+
+    Raises:
+        SuiteError: Names the problems with neither statement nor prompt.
+    """
+    silent = [problem.id for problem in problems if not _question(problem).strip()]
+    if silent:
+        names = ", ".join(silent[:5]) + (" …" if len(silent) > 5 else "")
+        raise SuiteError(
+            f"{where}: {len(silent)} of {len(problems)} problems have neither a statement nor a "
+            f"prompt, so no model can be asked: {names}. Import the suite again with their "
+            "statements (--statements), or leave these problems out of it"
+        )
 
 
 def prompts_digest(prompts: Sequence[Prompt]) -> str:
@@ -85,3 +107,7 @@ def check_prompts_fit(
             f"together with max_new_tokens = {max_new_tokens}: {names}. Lower max_new_tokens, or "
             "leave these problems out of the suite"
         )
+
+
+def _question(problem: Problem) -> str:
+    return problem.prompt or problem.statement

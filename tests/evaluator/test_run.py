@@ -168,6 +168,18 @@ def test_everything_is_checked_before_a_model_is_loaded(config_of, tmp_path, mon
     assert not (tmp_path / "out").exists()
 
 
+def test_problems_that_ask_nothing_are_refused(config_of, sum_suite, tmp_path):
+    file = sum_suite / "problems.jsonl"
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    rows[1]["statement"] = " \n"
+    rows[4]["statement"] = ""
+    rows[5] |= {"statement": "", "prompt": "Print a + 5."}
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(SuiteError, match=r"2 of 6 problems have neither .*: S1, S4\. Import"):
+        make(config_of())
+    assert not (tmp_path / "out").exists()
+
+
 def test_arms_that_read_other_prompts_are_refused(config_of, chat_base, tmp_path):
     other = shutil.copytree(chat_base, tmp_path / "other")
     (other / "chat_template.jinja").write_text("{{ messages[0]['content'] }} now: <|assistant|>")
