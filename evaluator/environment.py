@@ -5,6 +5,7 @@ import os
 import platform
 import shlex
 import sys
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ PACKAGES = (
     "scipy",
     "pandas",
 )
+# Those that decide what a model computes, to the last bit.
+_COMPUTING = ("torch", "transformers", "bitsandbytes", "peft")
 
 
 def describe_environment(command: str, device: torch.device, sandbox: dict[str, Any]) -> Any:
@@ -51,6 +54,22 @@ def describe_environment(command: str, device: torch.device, sandbox: dict[str, 
         },
         "sandbox": sandbox,
     }
+
+
+def other_versions(earlier: Iterable[Any], session: Any) -> tuple[str, ...]:
+    """Versions of what computes in earlier sessions and not in this one, such as ``torch 2.9.0``.
+
+    Args:
+        earlier: Sessions, as :func:`describe_environment` gives them.
+        session: This one.
+    """
+    found = {
+        f"{name} {one['versions'].get(name)}": None
+        for one in earlier
+        for name in _COMPUTING
+        if one["versions"].get(name) != session["versions"].get(name)
+    }
+    return tuple(found)
 
 
 def package_versions() -> dict[str, str]:

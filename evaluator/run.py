@@ -8,13 +8,15 @@ again with the same command and goes on where it stopped. Started as several pro
 (``generation.processes``), all of them check and generate, and the first one does the rest.
 """
 
+import logging
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from evaluator.config import ArmConfig, RunConfig, deciding_fields, dump_config
 from evaluator.directory_lock import locked
-from evaluator.environment import describe_environment
+from evaluator.environment import describe_environment, other_versions
 from evaluator.errors import ModelError, RunDirectoryError
 from evaluator.generation.checkpoints import Checkpoint, find_checkpoint
 from evaluator.generation.models import load_tokenizer, resolve_device
@@ -40,6 +42,7 @@ from evaluator.run_directory import ArmFacts, ProblemFacts, RunDirectory, RunFac
 from evaluator.suites.suite import Suite, load_suite
 from evaluator.tokens.stage import measure_tokens, spool_bytes
 
+_log = logging.getLogger(__name__)
 _BYTES_PER_TOKEN = 8  # of a completion on the disk, escaped
 _BYTES_PER_TEST = 250  # of a verdict
 _SPARE_BYTES = 128 * 2**20  # tables, factors, rewritten files
@@ -89,6 +92,7 @@ def run(
             keep_sources(directory.path, prepared.suite, prepared.checkpoints)
             device = resolve_device(config.device, processes.local_rank)
             session = describe_environment(command, device, asdict(sandbox.info))
+            _warn_of_other_versions(directory, session)
             directory.add_session({**session, "processes": processes.world})
             take_up_generations(directory)
             if processes.world > 1:
@@ -103,6 +107,17 @@ def run(
             settings = config.judge.settings(unsafe=unsafe)
             judge_all(directory, prepared.suite, generations, settings, sandbox, progress)
             return write_results(directory)
+
+
+def _warn_of_other_versions(directory: RunDirectory, session: Any) -> None:
+    """Another version rounds otherwise: that may flip a text, and is no reason to lose days."""
+    if earlier := other_versions(directory.sessions(), session):
+        _log.warning(
+            "%s: records that are there were made with %s, which is not what is installed here. "
+            "The report will name both; --overwrite makes all of them anew",
+            directory.path,
+            ", ".join(earlier),
+        )
 
 
 def _help(config: RunConfig, processes: Processes) -> None:
@@ -132,11 +147,11 @@ def prepare(config: RunConfig) -> Prepared:
     """
     suite = load_suite(config.suite)
     check_all_ask(suite.problems, str(suite.path))
-    resolve_device(config.device)
+    device = resolve_device(config.device)
     checkpoints = {arm.name: find_checkpoint(arm) for arm in config.arms}
     prompts = _common_prompts(config, suite, checkpoints)
     facts = RunFacts(
-        config=deciding_fields(config),
+        config={**deciding_fields(config), "device": device.type},
         suite=suite.name,
         suite_digest=suite.digest,
         prompts_digest=prompts_digest(prompts),

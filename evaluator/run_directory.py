@@ -4,7 +4,8 @@
 
     config.yaml         the configuration, every default written out
     run.json            what the records depend on: configuration, digests of suite, prompts, models
-    environment.json    versions, machine, sandbox and command of every session
+    environment.json    versions, machine, sandbox and command of every session, those of runs from
+                        which a bench has taken records too
     generations.jsonl   completions, appended as they are made; further processes of a launch have
                         files beside it until the first one takes them up
     token_level.jsonl   KL of every arm's predictions on the reference's texts, likewise
@@ -76,7 +77,9 @@ class RunFacts:
     """Everything that a run's records depend on.
 
     Attributes:
-        config: The fields that decide the records, see ``evaluator.config.deciding_fields``.
+        config: The fields that decide the records, see ``evaluator.config.deciding_fields``. The
+            device is the kind that it was resolved to, ``cpu`` or ``cuda``: the arms of a run are
+            computed on one kind, whichever of its devices.
         suite: Name of the suite.
         suite_digest: Digest of its content.
         prompts_digest: Digest of the prompts' tokens.

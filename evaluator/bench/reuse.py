@@ -86,7 +86,6 @@ def _copy(directory: RunDirectory, other: RunDirectory, twins: Sequence[_Twin]) 
         for twin in twins
         if record.arm == twin.there
     ]
-    append(directory.generations, [r for r in completions if r.key not in have])
     judged = read(directory.verdicts, VerdictRecord.from_row)
     verdicts = [
         replace(record, arm=twin.here)
@@ -94,4 +93,17 @@ def _copy(directory: RunDirectory, other: RunDirectory, twins: Sequence[_Twin]) 
         for twin in twins
         if twin.judged and record.arm == twin.there and not record.judge_failed
     ]
-    append(directory.verdicts, [r for r in verdicts if r.key not in judged])
+    new_completions = [r for r in completions if r.key not in have]
+    new_verdicts = [r for r in verdicts if r.key not in judged]
+    if new_completions or new_verdicts:
+        _take_over_sessions(directory, other)
+    append(directory.generations, new_completions)
+    append(directory.verdicts, new_verdicts)
+
+
+def _take_over_sessions(directory: RunDirectory, other: RunDirectory) -> None:
+    """Before the records: the report names whatever made them."""
+    known = directory.sessions()
+    for session in other.sessions():
+        if session not in known:
+            directory.add_session(session)

@@ -8,6 +8,7 @@ from evaluator.bench.plan import Cell
 from evaluator.bench.reuse import take_over
 from evaluator.config import dump_config, load_config
 from evaluator.directory_lock import locked
+from evaluator.errors import RunDirectoryError
 from evaluator.generation.stage import Progress
 from evaluator.records import VerdictRecord, read
 from evaluator.report.results import read_summary
@@ -59,6 +60,7 @@ def make_run(
         progress: As ``run`` has it.
 
     Raises:
+        RunDirectoryError: The run was made on another kind of device than ``auto`` finds here.
         TinyLoRAError: As ``run``.
     """
     directory = RunDirectory(cell.out)
@@ -66,6 +68,7 @@ def make_run(
     if state is RunState.FINISHED:
         return read_summary(directory)
     if state is RunState.OUTDATED:
+        _check_device(cell, prepared)
         _set_aside(cell)
     directory.path.mkdir(parents=True, exist_ok=True)
     with locked(directory.path):
@@ -94,6 +97,18 @@ def _is_finished(prepared: Prepared, directory: RunDirectory) -> bool:
         for problem in facts.problems
         for sample in range(facts.samples)
     )
+
+
+def _check_device(cell: Cell, prepared: Prepared) -> None:
+    """Refuse to give a run up only because, today, a GPU is or is not in sight."""
+    before = RunDirectory(cell.out).read_facts().config.get("device")
+    now = prepared.facts.config["device"]
+    if cell.bench.device == "auto" and {before, now} == {"cpu", "cuda"}:
+        raise RunDirectoryError(
+            f"{cell.out}: was made with device {before}, and device: auto is {now} on this "
+            f"machine. Start the bench where {before} is found, or write device: {now} into its "
+            "configuration to make the run anew"
+        )
 
 
 def _set_aside(cell: Cell) -> None:

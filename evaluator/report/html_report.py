@@ -22,6 +22,7 @@ from evaluator.report.html_marks import Chart, chart_svg
 from evaluator.report.html_sources import read_layers, read_problems
 from evaluator.report.html_statement import STATEMENT_CHARACTERS
 from evaluator.report.html_text import visible
+from evaluator.report.made_by import distinct_sessions
 from evaluator.report.summary import RunSummary
 from evaluator.report.tables import TextTable, verdict_text
 from evaluator.run_directory import RunDirectory
@@ -72,7 +73,7 @@ def write_page(
             agreed=matrix.agreed[:AGREED_ROWS],
             details=details,
             linked={row.number for row in flips[: len(details)]},
-            session=next(reversed(directory.sessions()), None),
+            sessions=distinct_sessions(directory.sessions()),
             bounds={
                 "statement": STATEMENT_CHARACTERS,
                 "program": PROGRAM_CHARACTERS,

@@ -6,11 +6,11 @@ Reads records alone; ``write_results`` can be run again at any time without a mo
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from evaluator.records import GenerationRecord, Key, VerdictRecord, read, replace_file
 from evaluator.report.html_report import write_page
 from evaluator.report.latex import latex_table
+from evaluator.report.made_by import made_by_lines
 from evaluator.report.sensitivity_table import sensitivity_table
 from evaluator.report.summary import RunSummary, summarize
 from evaluator.report.tables import (
@@ -287,7 +287,7 @@ def _write_frames(directory: RunDirectory, summary: RunSummary) -> None:
 def _write_texts(
     directory: RunDirectory, results: Results, tables: Mapping[str, TextTable]
 ) -> None:
-    made_by = _made_by(directory)
+    made_by = made_by_lines(directory)
     for name, table in tables.items():
         stem = directory.tables / name
         replace_file(stem.with_suffix(".md"), f"{table.markdown()}\n{made_by}".encode())
@@ -297,19 +297,3 @@ def _write_texts(
     name = results.summary.facts.config["name"]
     text = f"# {name}\n\n{shown}\n## What this means\n\n{findings}\n\n{made_by}"
     replace_file(directory.report, text.encode())
-
-
-def _made_by(directory: RunDirectory) -> str:
-    """The command and versions behind a table, as Markdown."""
-    facts = directory.read_facts()
-    lines = [f"Suite {facts.suite}, sha256 `{facts.suite_digest[:16]}…`."]
-    for session in directory.sessions()[-1:]:
-        versions: dict[str, Any] = session["versions"]
-        shown = ", ".join(f"{name} {version}" for name, version in versions.items())
-        lines.append(f"Made by `{session['command']}` with {shown}.")
-        machine = session["machine"]
-        lines.append(
-            f"Machine: {machine['cpu']}, {machine['cpus']} cores, {machine['device']}; "
-            f"sandbox: {session['sandbox'].get('rung')}."
-        )
-    return "  \n".join(lines) + "\n"

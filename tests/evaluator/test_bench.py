@@ -231,6 +231,7 @@ def test_factors_of_the_exporter_serve_the_runs(whole):
 
 def test_an_artifact_costs_its_own_arms_only(config_of, copied, chat_artifact, loads, exported):
     base, before = of_arm(copied / RUN, "base"), identities(copied / RUN)
+    _change(copied / RUN / "environment.json", lambda c: c["sessions"][0].update(command="before"))
     # the artifact a has changed, and what it was goes by the name b now
     results = make(config_of(artifacts={"a": _other_artifact(copied), "b": chat_artifact}))
     assert results.failures == ()
@@ -240,6 +241,10 @@ def test_an_artifact_costs_its_own_arms_only(config_of, copied, chat_artifact, l
     assert identities(copied / RUN) != before
     assert identities(copied / "earlier/tiny/a/sums/warm") == before
     assert identities(copied / "runs/tiny/b/sums/warm") == before
+    # whatever made the records is known where they are
+    for run in (copied / RUN, copied / "runs/tiny/b/sums/warm"):
+        sessions = json.loads((run / "environment.json").read_text())["sessions"]
+        assert {session["command"] for session in sessions} == {"before", "test"}
 
 
 def test_a_new_format_and_a_new_judge_leave_completions_alone(config_of, copied, loads, exported):
@@ -317,6 +322,23 @@ def test_a_directory_of_something_else_is_left_alone(config_of, tmp_path):
     with pytest.raises(RunDirectoryError, match=r"no bench\.yaml"):
         make(config_of())
     assert [path.name for path in (tmp_path / "bench").iterdir()] == ["thesis.txt"]
+
+
+def test_a_run_is_not_given_up_because_a_gpu_is_out_of_sight(config_of, copied, loads):
+    before = identities(copied / RUN)
+    _change(copied / RUN / "run.json", lambda content: content["config"].update(device="cuda"))
+    (failure,) = make(config_of()).failures
+    assert "was made with device cuda, and device: auto is cpu" in failure.message
+    assert identities(copied / RUN) == before
+    assert loads == []
+    state = survey(config_of(device="cpu")).rows[-1]
+    assert state[2:] == ("outdated", 'config.device was "cuda", is "cpu"')
+
+
+def _change(path, change):
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
 
 
 def test_a_survey_says_what_is_there_and_writes_nothing(config_of, copied, tmp_path):

@@ -5,12 +5,14 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from evaluator import run as run_module
 from evaluator.config import load_config
 from evaluator.errors import ModelError, RecordsError, RunDirectoryError, SuiteError
 from evaluator.records import GenerationRecord, VerdictRecord, read
+from evaluator.run_directory import RunDirectory
 from tests.evaluator.whole_runs import identities, make
 
 RECORDS = ("generations.jsonl", "verdicts.jsonl")
@@ -114,6 +116,35 @@ def test_another_run_in_the_same_directory_is_refused(config_of, changes, named)
     assert "--overwrite" in str(caught.value)
     assert (out / "generations.jsonl").read_bytes() == before
     make(other, overwrite=True)
+
+
+def test_a_run_goes_on_on_the_same_kind_of_device_only(quick_config, tmp_path, monkeypatch):
+    def facts(**changes):
+        return run_module.prepare(load_config(quick_config(tmp_path / "out", **changes))).facts
+
+    directory = RunDirectory(tmp_path / "out")
+    directory.path.mkdir()
+    directory.begin(facts(device="cpu"), "", overwrite=False)
+    assert directory.differences(facts(device="auto")) == []
+    named = {"cuda:0": torch.device("cuda", 0), "cuda:1": torch.device("cuda", 1)}
+    named["auto"] = named["cuda:0"]  # as on a machine with GPUs
+    monkeypatch.setattr(run_module, "resolve_device", lambda name, *_: named[name])
+    assert facts(device="cuda:1") == facts(device="auto")
+    with pytest.raises(RunDirectoryError, match='config.device was "cpu", is "cuda"'):
+        directory.begin(facts(device="auto"), "", overwrite=False)
+
+
+def test_going_on_with_other_versions_is_said(quick_config, tmp_path, caplog):
+    path = quick_config(tmp_path / "out", token_level={"enabled": False})
+    out, _ = make(path)
+    make(path)
+    assert caplog.text == ""
+    content = json.loads((out / "environment.json").read_text())
+    content["sessions"][0]["versions"] |= {"torch": "1.0", "numpy": "1.0"}
+    (out / "environment.json").write_text(json.dumps(content))
+    make(path)
+    assert "were made with torch 1.0, which is not what is installed here" in caplog.text
+    assert "torch 1.0" in (out / "report.md").read_text()
 
 
 def _first_arm(config_of):

@@ -343,6 +343,40 @@ def test_files_of_a_run(tmp_path):
     assert all(sentence in (tmp_path / "report.md").read_text() for sentence in results.sentences)
 
 
+def test_every_set_of_versions_and_machines_is_named(tmp_path):
+    run, directory = facts(), RunDirectory(tmp_path)
+    directory.begin(run, "", overwrite=False)
+    append(directory.verdicts, list(records(run).values()))
+    cpu = {"cpu": "c", "cpus": 2, "device": "cpu", "gpu": None}
+    cuda = {**cpu, "device": "cuda:0", "gpu": "Big One"}
+    for command, torch, machine in (
+        ("first", "8.8", cuda),
+        ("second", "9.9", cuda),
+        ("third", "9.9", cpu),
+        ("fourth", "9.9", cuda),
+    ):
+        session = {"command": command, "versions": {"torch": torch}, "machine": machine}
+        directory.add_session({**session, "sandbox": {"rung": "bwrap"}})
+    write_results(directory)
+    report = (tmp_path / "report.md").read_text()
+    assert report.endswith(
+        "Its records are from 3 sets of versions and machines:  \n"
+        "Made by `first` with torch 8.8.  \n"
+        "Machine: c, 2 cores, cuda:0 (Big One); sandbox: bwrap.  \n"
+        "Made by `fourth` with torch 9.9.  \n"
+        "Machine: c, 2 cores, cuda:0 (Big One); sandbox: bwrap.  \n"
+        "Made by `third` with torch 9.9.  \n"
+        "Machine: c, 2 cores, cpu; sandbox: bwrap.\n"
+    )
+    page = (tmp_path / "report.html").read_text()
+    assert 'made with <a href="#made">3 sets of versions and machines</a>' in page
+    for made in (
+        "<code>first</code> with torch 8.8 on c, 2 cores, cuda:0 (Big One); sandbox: bwrap.",
+        "<code>third</code> with torch 9.9 on c, 2 cores, cpu; sandbox: bwrap.",
+    ):
+        assert made in page
+
+
 def test_a_suite_without_languages_or_families(tmp_path):
     run = facts()
     bare = tuple(ProblemFacts(p.id, None, None) for p in run.problems)

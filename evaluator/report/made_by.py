@@ -1,0 +1,61 @@
+"""What made a run: command, versions and machine, of every session that differs in the last two.
+
+A run may go on after an update or elsewhere, and a bench takes records over from other runs, so
+one session does not speak for all.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from evaluator.run_directory import RunDirectory
+
+
+@dataclass(frozen=True)
+class MadeBy:
+    """Sessions that are alike.
+
+    Attributes:
+        command: Of the last of them.
+        versions: Of Python and the packages, as text.
+        machine: Processor, device and sandbox, as text.
+    """
+
+    command: str
+    versions: str
+    machine: str
+
+
+def distinct_sessions(sessions: Iterable[Any]) -> tuple[MadeBy, ...]:
+    """One for all sessions with the same versions and machine, in the order of the first of each.
+
+    Args:
+        sessions: As ``RunDirectory.sessions`` gives them.
+    """
+    commands: dict[tuple[str, str], str] = {}
+    for session in sessions:
+        versions = ", ".join(f"{name} {version}" for name, version in session["versions"].items())
+        commands[versions, _machine(session)] = session["command"]
+    return tuple(MadeBy(command, *place) for place, command in commands.items())
+
+
+def made_by_lines(directory: RunDirectory) -> str:
+    """Suite, commands and versions behind a run's tables, as Markdown."""
+    facts = directory.read_facts()
+    lines = [f"Suite {facts.suite}, sha256 `{facts.suite_digest[:16]}…`."]
+    sessions = distinct_sessions(directory.sessions())
+    if len(sessions) > 1:
+        lines.append(f"Its records are from {len(sessions)} sets of versions and machines:")
+    for session in sessions:
+        lines.append(f"Made by `{session.command}` with {session.versions}.")
+        lines.append(f"Machine: {session.machine}.")
+    return "  \n".join(lines) + "\n"
+
+
+def _machine(session: Any) -> str:
+    machine = session["machine"]
+    gpu = f" ({machine['gpu']})" if machine.get("gpu") else ""
+    return (
+        f"{machine['cpu']}, {machine['cpus']} cores, {machine['device']}{gpu}; "
+        f"sandbox: {session['sandbox'].get('rung')}"
+    )
