@@ -96,6 +96,16 @@ class RunFacts:
     arms: tuple[ArmFacts, ...]
     format: str = RUN_FORMAT
 
+    @property
+    def reference(self) -> str | None:
+        """Name of the arm that others are compared with: the first restored one."""
+        return next((arm.name for arm in self.arms if arm.kind == "restored"), None)
+
+    @property
+    def control(self) -> str | None:
+        """Name of the first base arm."""
+        return next((arm.name for arm in self.arms if arm.kind == "base"), None)
+
     def same_model(self, name: str) -> tuple[str, ...]:
         """Arms that are this arm's model once more, itself too; the decoding's seed may differ."""
         configured = {

@@ -75,8 +75,11 @@ def make_run(
         directory.report.unlink(missing_ok=True)
         directory.begin(prepared.facts, dump_config(prepared.config), overwrite=False)
         take_over(directory, prepared.facts, _other_runs(cell))
-    run(prepared.config, command=command, overwrite=False, unsafe=unsafe, progress=progress)
-    return read_summary(directory)
+    results = run(
+        prepared.config, command=command, overwrite=False, unsafe=unsafe, progress=progress
+    )
+    assert results is not None, "a bench is one process, and the first has results"
+    return results.summary
 
 
 def _is_finished(prepared: Prepared, directory: RunDirectory) -> bool:

@@ -113,13 +113,12 @@ def summarize(
     if not problems:
         raise RecordsError("the judge failed on every problem (UKE): there is nothing to compare")
     arms = tuple(_summarize_arm(arm, facts, problems, verdicts) for arm in facts.arms)
-    reference = next((arm.name for arm in facts.arms if arm.kind == "restored"), None)
+    reference, control = facts.reference, facts.control
     repeats = (
         tuple(name for name in facts.same_model(reference) if name != reference)
         if reference
         else ()
     )
-    control = next((arm.name for arm in facts.arms if arm.kind == "base"), None)
     passes = {arm.facts.name: arm.passes for arm in arms}
     margin = float(facts.config["equivalence"]["margin"])
     return RunSummary(

@@ -127,8 +127,7 @@ def summarize_tokens(
     Returns:
         None without a restored arm.
     """
-    reference = next((arm.name for arm in facts.arms if arm.kind == "restored"), None)
-    control = next((arm.name for arm in facts.arms if arm.kind == "base"), None)
+    reference, control = facts.reference, facts.control
     if reference is None:
         return None
     by_arm: dict[str, dict[Key, TokenRecord]] = {arm.name: {} for arm in facts.arms}

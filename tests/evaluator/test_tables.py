@@ -2,15 +2,17 @@
 
 import dataclasses
 import json
+from typing import get_args
 
 import pandas as pd
 import pytest
 
 from evaluator.errors import RecordsError
+from evaluator.judging.verdicts import Verdict
 from evaluator.records import VerdictRecord, append
 from evaluator.report.results import describe, write_results
 from evaluator.report.sensitivity_table import sensitivity_table
-from evaluator.report.summary import summarize
+from evaluator.report.summary import VERDICTS, summarize
 from evaluator.report.tables import TextTable, arms_frame, arms_table, groups_frame, verdicts_table
 from evaluator.run_directory import ArmFacts, ProblemFacts, RunDirectory, RunFacts
 
@@ -84,6 +86,10 @@ def test_rates_of_an_arm():
     assert restored.mean_score == pytest.approx((120 * 100 + 50 * 25) / 200)
     expected = {"AC": 120, "WA": 50, "CE": 30}
     assert {k: v for k, v in restored.verdicts.items() if v} == expected
+
+
+def test_every_verdict_has_a_column():
+    assert sorted(VERDICTS) == sorted(get_args(Verdict))
 
 
 def test_one_row_an_arm_with_every_number():
