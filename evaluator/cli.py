@@ -73,15 +73,14 @@ def run(
     unsafe: Unsafe = False,
 ) -> None:
     """Make a run: completions, verdicts, statistics, tables. A killed run goes on."""
-    from transformers.utils import logging as transformers_logging
-
     from evaluator.config import load_config
-    from evaluator.environment import command_line
-    from evaluator.run import run as make_run
 
-    transformers_logging.disable_progress_bar()
     with _errors_explained():
-        settings = load_config(config)
+        settings = load_config(config)  # before what takes seconds to import
+        from evaluator.environment import command_line
+        from evaluator.run import run as make_run
+
+        _quiet_transformers()
         with _progress_bars() as progress:
             results = make_run(
                 settings,
@@ -171,17 +170,16 @@ def bench(
     unsafe: Unsafe = False,
 ) -> None:
     """Export and run what is missing of artifacts × formats × suites × decodings: one table."""
-    from transformers.utils import logging as transformers_logging
-
-    from evaluator.bench.bench import bench as make_bench
-    from evaluator.bench.bench import survey
     from evaluator.bench.config import load_bench
-    from evaluator.bench.table import BENCH_KEY
-    from evaluator.environment import command_line
 
-    transformers_logging.disable_progress_bar()
     with _errors_explained():
-        settings = load_bench(config)
+        settings = load_bench(config)  # before what takes seconds to import
+        from evaluator.bench.bench import bench as make_bench
+        from evaluator.bench.bench import survey
+        from evaluator.bench.table import BENCH_KEY
+        from evaluator.environment import command_line
+
+        _quiet_transformers()
         if dry_run:
             _out.print(_rich_table(survey(settings)))
             return
@@ -237,6 +235,12 @@ def judge(
         _out.print(f"{passed} of {summary.total} pass: {counts}", highlight=False)
         _out.print(f"Without code: {summary.without_code}", highlight=False)
         _out.print(f"Verdicts: {summary.verdicts_path}", markup=False, highlight=False)
+
+
+def _quiet_transformers() -> None:
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
 
 
 class _Bars:

@@ -5,9 +5,11 @@ other command-line argument are, so a configuration may be kept anywhere.
 """
 
 import json
+from collections.abc import Sequence
+from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -222,7 +224,7 @@ def read_config(path: Path, kind: type[_Config]) -> _Config:
     try:
         return kind.model_validate(content)
     except ValidationError as error:
-        raise ConfigError(f"{path}: {_describe(error)}") from error
+        raise ConfigError(f"{path}: {_describe(error, kind)}") from error
 
 
 def dump_config(config: RunConfig) -> str:
@@ -255,11 +257,34 @@ def _needed(kind: type[Section]) -> str:
     return f"{', '.join(names[:-1])} and {names[-1]}"
 
 
-def _describe(error: ValidationError) -> str:
-    problems: list[str] = []
-    for item in error.errors(include_url=False):
-        field = ".".join(str(part) for part in item["loc"]) or "the file"
-        found: Any = item["input"]
-        shown = "" if isinstance(found, dict) else f", found {found!r}"
-        problems.append(f"field {field}: {item['msg']}{shown}")
-    return "; ".join(problems)
+def _describe(error: ValidationError, kind: type[Section]) -> str:
+    return "; ".join(_problem(item, kind) for item in error.errors(include_url=False))
+
+
+def _problem(item: Any, kind: type[Section]) -> str:
+    where = tuple(item["loc"])
+    field = ".".join(str(part) for part in where) or "the file"
+    if item["type"] == "extra_forbidden":
+        known = sorted(_section(kind, where[:-1]).model_fields)
+        close = get_close_matches(str(where[-1]), known, n=1)
+        meant = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
+        return f"field {field}: there is no such field; {meant}"
+    found = item["input"]
+    is_scalar = found is None or isinstance(found, str | int | float | bool | Path)
+    return f"field {field}: {item['msg']}" + (f", found {found!r}" if is_scalar else "")
+
+
+def _section(kind: type[Section], where: Sequence[str | int]) -> type[Section]:
+    """The kind of section that stands at a place in a file."""
+    for part in where:
+        if isinstance(part, str) and part in kind.model_fields:
+            kind = _section_in(kind.model_fields[part].annotation) or kind
+    return kind
+
+
+def _section_in(annotation: Any) -> type[Section] | None:
+    """The section in a field's type, which may be optional, or a tuple of them."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return annotation
+    inner = (_section_in(part) for part in get_args(annotation))
+    return next((found for found in inner if found is not None), None)

@@ -19,7 +19,7 @@ from evaluator.directory_lock import locked
 from evaluator.environment import describe_environment, other_versions
 from evaluator.errors import ModelError, RunDirectoryError
 from evaluator.generation.checkpoints import Checkpoint, find_checkpoint
-from evaluator.generation.models import load_tokenizer, resolve_device
+from evaluator.generation.models import check_adapter, load_tokenizer, resolve_device
 from evaluator.generation.processes import Processes, launched_processes
 from evaluator.generation.prompts import (
     Prompt,
@@ -143,12 +143,14 @@ def prepare(config: RunConfig) -> Prepared:
     """Read and check everything but the weights.
 
     Raises:
-        TinyLoRAError: Suite, device, a checkpoint or a tokenizer is unusable.
+        TinyLoRAError: Suite, device, a checkpoint, an artifact or a tokenizer is unusable.
     """
     suite = load_suite(config.suite)
     check_all_ask(suite.problems, str(suite.path))
     device = resolve_device(config.device)
     checkpoints = {arm.name: find_checkpoint(arm) for arm in config.arms}
+    for arm in config.arms:
+        check_adapter(arm, checkpoints[arm.name])
     prompts = _common_prompts(config, suite, checkpoints)
     facts = RunFacts(
         config={**deciding_fields(config), "device": device.type},

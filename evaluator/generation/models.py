@@ -20,6 +20,7 @@ import torch
 from bitsandbytes.nn import Linear4bit, Params4bit
 from safetensors import safe_open
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     BitsAndBytesConfig,
@@ -34,7 +35,9 @@ from tinylora import (
     AdaptedLinear,
     DeltaOptions,
     FactorStore,
+    TinyLoRAError,
     TinyLoRAGlobalParams,
+    adapted_layers,
     load_adapter,
     restore,
 )
@@ -85,6 +88,28 @@ def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
             "tokenizer files next to the weights"
         )
     return tokenizer
+
+
+def check_adapter(arm: ArmConfig, checkpoint: Checkpoint) -> None:
+    """Check, without any weights, that an arm's artifact is sound and fits the arm's base.
+
+    Args:
+        arm: An arm; one without an artifact passes.
+        checkpoint: Its files.
+
+    Raises:
+        ModelError: It cannot be used, it is another base's, or transformers cannot build the base.
+    """
+    if arm.artifact is None:
+        return
+    where = str(checkpoint.directory)
+    try:
+        config = AutoConfig.from_pretrained(where, local_files_only=True)
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        adapted_layers(load_adapter(arm.artifact), model, where)
+    except (TinyLoRAError, OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"arm {arm.name}: {error}") from error
 
 
 @contextmanager

@@ -5,7 +5,6 @@ import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from evaluator.errors import SandboxError
 from evaluator.judging.blob import Blob
 from evaluator.judging.judge_settings import JudgeSettings
 from evaluator.judging.sandbox_command import Command, Limits, RunReport
@@ -30,13 +29,14 @@ class Compiled:
     Attributes:
         program: The executable, or None where there is none.
         message: What the compiler said, cut to some 4000 characters.
-        killed: Whether a part of the compiler seems to have been killed from outside, as by a
-            machine without memory. A source can make the compiler say so.
+        disturbed: Whether the machine may have stopped the compiler: a part of it was killed from
+            outside, as where there is no memory, or it waited instead of working. A source may be
+            able to feign either.
     """
 
     program: Blob | None
     message: str
-    killed: bool = False
+    disturbed: bool = False
 
 
 def compile_cpp(
@@ -54,8 +54,7 @@ def compile_cpp(
         headers: Files to put beside the source.
 
     Raises:
-        SandboxError: If the sandbox failed, or a busy machine gave the compiler too little time;
-            the source is not to blame.
+        SandboxError: If the sandbox failed; the source is not to blame.
     """
     flags = [f"-std={settings.standard}", *settings.compile_flags]
     quiet = ["-w", "-fmax-errors=20", "-fdiagnostics-color=never"]  # bounds what it says, no more
@@ -66,9 +65,9 @@ def compile_cpp(
     message = _shortened(report.stderr.decode("utf-8", "replace"))
     if report.exit_code == 0 and report.reason == "exit" and report.stdout:
         return Compiled(Blob.of(report.stdout, "program"), message)
-    _check_it_had_time(report)
     message = _what_stopped_it(report, settings) + message
-    return Compiled(None, message, _was_killed(report, settings))
+    disturbed = _was_killed(report, settings) or _waited(report)
+    return Compiled(None, message, disturbed)
 
 
 def _odd(text: str) -> bool:
@@ -91,11 +90,9 @@ def _limits(settings: JudgeSettings) -> Limits:
     )
 
 
-def _check_it_had_time(report: RunReport) -> None:
-    """Raise where waiting has stopped a compilation: nothing in a source makes a compiler sleep."""
-    if report.reason == "wall" and report.cpu_ms < report.wall_ms / 2:
-        used, wall = report.cpu_ms / 1000, report.wall_ms / 1000
-        raise SandboxError(f"the compiler got {used:.1f} s of CPU time in {wall:.1f} s")
+def _waited(report: RunReport) -> bool:
+    """Whether it met its wall limit because it got little of a processor's time."""
+    return report.reason == "wall" and report.cpu_ms < report.wall_ms / 2
 
 
 def _was_killed(report: RunReport, settings: JudgeSettings) -> bool:
@@ -114,7 +111,8 @@ def _used_its_time(report: RunReport, settings: JudgeSettings) -> bool:
 def _what_stopped_it(report: RunReport, settings: JudgeSettings) -> str:
     """Say which limit stopped a compilation, if one did."""
     if report.reason != "exit":
-        return f"the compiler was stopped at its {report.reason} limit\n"
+        after = f", after {report.cpu_ms / 1000:.1f} s of CPU time" if _waited(report) else ""
+        return f"the compiler was stopped at its {report.reason} limit{after}\n"
     if _used_its_time(report, settings):
         used, allowed = report.cpu_ms / 1000, settings.compile_cpu_ms / 1000
         return f"the compiler used {used:.1f} s of CPU time, {allowed:g} s are allowed\n"

@@ -155,7 +155,7 @@ class _Pool:
         return program_verdict(problem, tests, compiled.message)
 
     def _compile(self, worker: SandboxWorker, code: str) -> Compiled:
-        """Compile; a killed compiler gets one more try, alone, which counts however it ends.
+        """Compile; a disturbed compiler gets one more try, alone, which counts however it ends.
 
         It may have been the machine's doing, but a source that feigns it must not give UKE.
         """
@@ -163,7 +163,7 @@ class _Pool:
         source = strip_freopen(code) if settings.strip_freopen else code
         with self._bench.gate.together():
             compiled = compile_cpp(worker, source, settings)
-        if not compiled.killed:
+        if not compiled.disturbed:
             return compiled
         with self._bench.gate.alone():
             return compile_cpp(worker, source, settings)

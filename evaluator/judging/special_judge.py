@@ -80,8 +80,8 @@ class SpecialJudges:
                 path = self._settings.testlib_path
                 headers = {} if path is None else {"testlib.h": Blob.of(path.read_bytes())}
                 compiled = compile_cpp(worker, source, self._settings, headers)
-                if compiled.killed:
-                    raise SandboxError("the compiler of the checker was killed")
+                if compiled.disturbed:
+                    raise SandboxError(f"the checker's compiler was disturbed: {compiled.message}")
                 self._compiled[source] = compiled
             return self._compiled[source]
 

@@ -65,7 +65,16 @@ def test_testlib_decides_by_its_content(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"sweet": 1}, "field sweet"),
+        ({"colour": 1}, "field colour: there is no such field; known are arms, compute_dtype, de"),
+        (
+            {"decoding": {"temprature": 0.8}},
+            "no such field; did you mean temperature?",
+        ),
+        (
+            {"arms": [{"name": "a", "kind": "base", "modle": "m"}]},
+            "field arms.0.modle: there is no such field; did",
+        ),
+        ({"token_level": {"max_token": 7}}, "did you mean max_tokens"),
         ({"arms": []}, "field arms"),
         ({"arms": [{"name": "a", "kind": "bas", "model": "m"}]}, "arms.0.kind"),
         ({"arms": [{"name": "a", "kind": "restored", "model": "m"}]}, "needs the field artifact"),

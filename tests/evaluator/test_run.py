@@ -14,6 +14,7 @@ from evaluator.errors import ModelError, RecordsError, RunDirectoryError, SuiteE
 from evaluator.records import GenerationRecord, VerdictRecord, read
 from evaluator.run_directory import RunDirectory
 from tests.evaluator.whole_runs import identities, make
+from tinylora import load_artifact, save_artifact
 
 RECORDS = ("generations.jsonl", "verdicts.jsonl")
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -180,7 +181,9 @@ def test_verdicts_of_a_judge_that_failed_are_made_again(config_of):
     assert identities(out) == expected
 
 
-def test_everything_is_checked_before_a_model_is_loaded(config_of, tmp_path, monkeypatch):
+def test_everything_is_checked_before_a_model_is_loaded(
+    config_of, chat_artifact, tmp_path, monkeypatch
+):
     def refuse(*_):
         raise AssertionError("a model was loaded")
 
@@ -192,6 +195,16 @@ def test_everything_is_checked_before_a_model_is_loaded(config_of, tmp_path, mon
         make(config_of(arms=[arms[0], {"name": "x", "kind": "merged", "model": "/no/model"}]))
     with pytest.raises(ModelError, match="no GPU"):
         make(config_of(device="cuda:7"))
+    cut, other = tmp_path / "cut.pt", tmp_path / "other.pt"
+    cut.write_bytes(chat_artifact.read_bytes()[:-100])
+    vector = load_artifact(chat_artifact).global_v
+    save_artifact(
+        other, global_v=vector, rank=2, seed=7, model_id="other", total_replaced_layers=252
+    )
+    for path, words in ((cut, "cut.pt: not a torch.save zip"), (other, "252")):
+        restored = {**arms[0], "name": "mine", "kind": "restored", "artifact": str(path)}
+        with pytest.raises(ModelError, match=f"arm mine: .*{words}"):
+            make(config_of(arms=[arms[0], restored]))
     full = shutil.disk_usage(tmp_path)._replace(free=1000)
     monkeypatch.setattr(run_module.shutil, "disk_usage", lambda _: full)
     with pytest.raises(RunDirectoryError, match="0 MB are free and the run may need"):

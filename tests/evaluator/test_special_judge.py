@@ -79,8 +79,8 @@ def test_testlib_is_put_beside_the_checker(sandbox, tmp_path):
     assert judge(sandbox, checker, "x", settings=settings)[0].verdict == "AC"
 
 
-def test_a_checker_whose_compiler_was_killed_is_compiled_again(sandbox, monkeypatch):
-    results = [Compiled(None, "Killed", killed=True)]
+def test_a_checker_whose_compiler_was_disturbed_is_compiled_again(sandbox, monkeypatch):
+    results = [Compiled(None, "Killed", disturbed=True)]
 
     def killed_once(*arguments):
         return results.pop() if results else compile_cpp(*arguments)
