@@ -8,7 +8,7 @@ from evaluator.bench.plan import Cell
 from evaluator.bench.reuse import take_over
 from evaluator.config import dump_config, load_config
 from evaluator.directory_lock import locked
-from evaluator.errors import RunDirectoryError
+from evaluator.errors import RecordsError, RunDirectoryError
 from evaluator.generation.stage import Progress
 from evaluator.records import VerdictRecord, read
 from evaluator.report.results import read_summary
@@ -104,7 +104,10 @@ def _is_finished(prepared: Prepared, directory: RunDirectory) -> bool:
 
 def _check_device(cell: Cell, prepared: Prepared) -> None:
     """Refuse to give a run up only because, today, a GPU is or is not in sight."""
-    before = RunDirectory(cell.out).read_facts().config.get("device")
+    try:
+        before = RunDirectory(cell.out).read_facts().config.get("device")
+    except RecordsError:  # of another version of this program: it can only be made anew
+        return
     now = prepared.facts.config["device"]
     if cell.bench.device == "auto" and {before, now} == {"cpu", "cuda"}:
         raise RunDirectoryError(
