@@ -2,10 +2,15 @@
 
 import functools
 import os
+import signal
 from pathlib import Path
 
 from evaluator import run as run_module
 from evaluator.config import load_config
+from evaluator.generation import stage as generation_stage
+from evaluator.judging import stage as judging_stage
+from evaluator.records import append
+from tests.evaluator.whole_runs import lines_of
 
 # The real one, but its program is compiled once for all runs of the server.
 run_module.probe_sandbox = functools.cache(run_module.probe_sandbox)
@@ -14,6 +19,20 @@ run_module.probe_sandbox = functools.cache(run_module.probe_sandbox)
 def child(fields):
     os.environ.update(fields.get("environment", {}))
     config = load_config(Path(fields["config"]))
+    if "stop_after" in fields:
+        _stop_after(fields["stop_after"], config.out)
     run_module.run(
         config, command="forked", overwrite=False, unsafe=False, progress=lambda *_: None
     )
+
+
+def _stop_after(lines, out):
+    """Have this process stop itself, once, as soon as so many records are on the disk."""
+    left = [signal.SIGSTOP]
+
+    def append_and_stop(path, records):
+        append(path, records)
+        if left and sum(lines_of(out)) >= lines:
+            os.kill(os.getpid(), left.pop())
+
+    generation_stage.append = judging_stage.append = append_and_stop

@@ -225,7 +225,8 @@ def test_factors_of_the_exporter_serve_the_runs(whole):
     stored = list((whole[0] / "factors").glob("*.safetensors"))
     assert len(stored) == 14
     made = (whole[0] / "exports/tiny/a/nf4-embedded/config.json").stat().st_mtime_ns
-    assert all(path.stat().st_mtime_ns < made for path in stored)
+    # a file's time is that of the kernel's last tick, so of two files made soon after it is one
+    assert all(path.stat().st_mtime_ns <= made for path in stored)
     assert not (whole[0] / RUN / "factors").exists()
 
 

@@ -57,3 +57,9 @@ def identities(out):
         [record.identity for record in generations.values()],
         [record.identity for record in verdicts.values()],
     )
+
+
+def lines_of(out):
+    """(completions, verdicts) that are on the disk as whole lines."""
+    files = (out / "generations.jsonl", out / "verdicts.jsonl")
+    return tuple(f.read_bytes().count(b"\n") if f.exists() else 0 for f in files)
