@@ -174,14 +174,17 @@ def bench(
 
     with _errors_explained():
         settings = load_bench(config)  # before what takes seconds to import
+        from evaluator.bench.bench import CANNOT, survey
         from evaluator.bench.bench import bench as make_bench
-        from evaluator.bench.bench import survey
         from evaluator.bench.table import BENCH_KEY
         from evaluator.environment import command_line
 
         _quiet_transformers()
         if dry_run:
-            _out.print(_rich_table(survey(settings)))
+            found = survey(settings)
+            _out.print(_rich_table(found))
+            if any(CANNOT in row for row in found.rows):
+                raise typer.Exit(1)
             return
         with _progress_bars() as bars:
             results = make_bench(

@@ -28,6 +28,7 @@ from evaluator.run import prepare
 from tinylora.errors import TinyLoRAError
 
 _CONFIG = "bench.yaml"
+CANNOT = "cannot be made"
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def bench(config: BenchConfig, *, command: str, unsafe: bool, progress: Progress
 
 
 def survey(config: BenchConfig) -> TextTable:
-    """What a bench would make, and what is there. Nothing is written.
+    """What a bench would make, what is there and what cannot be made. Nothing is written.
 
     Raises:
         TinyLoRAError: As :func:`bench`.
@@ -90,20 +91,21 @@ def survey(config: BenchConfig) -> TextTable:
     missing: list[Export] = []
     rows = []
     for export in exports:
-        reason = _why_missing(export)
-        if reason:
+        state, reason = _export_state(export)
+        if state != "there":
             missing.append(export)
-        rows.append(("export", export.name, "to make" if reason else "there", reason))
+        rows.append(("export", export.name, state, reason))
     for cell in plan_runs(config, exports):
         rows.append(("run", cell.name, *_run_state(cell, missing)))
     return TextTable(config.name, ("part", "name", "state", "why"), tuple(rows))
 
 
-def _why_missing(export: Export) -> str:
+def _export_state(export: Export) -> tuple[str, str]:
     try:
-        return why_not_there(export, request_of(export))
+        reason = why_not_there(export, request_of(export))
     except TinyLoRAError as error:
-        return f"cannot be made: {error}"
+        return CANNOT, str(error)
+    return ("to make" if reason else "there"), reason
 
 
 def _run_state(cell: Cell, missing: Collection[Export]) -> tuple[str, str]:
@@ -113,7 +115,7 @@ def _run_state(cell: Cell, missing: Collection[Export]) -> tuple[str, str]:
     try:
         state, reason = state_of(prepare(cell.run_config(cell.exports)))
     except TinyLoRAError as error:
-        return "to make", f"cannot be made: {error}"
+        return CANNOT, str(error)
     return str(state), reason
 
 

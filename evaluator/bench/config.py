@@ -112,6 +112,18 @@ class BenchFormat(Section):
             raise ValueError(f"the name {self.name} is taken by an arm that every run has")
         return self
 
+    @model_validator(mode="after")
+    def _has_what_it_aims_at(self) -> Self:
+        """The exporter would refuse it too, but only after whatever is made before it."""
+        if self.format == "auto" and self.target_residual is None:
+            raise ValueError("auto needs the field target_residual, such as 0.1")
+        if self.format == "nf4-mixed" and self.target_residual is None and self.max_bytes is None:
+            raise ValueError("nf4-mixed needs the field target_residual, max_bytes, or both")
+        if self.prompts is None and (self.format == "nf4-mixed" or self.requantize == "calibrated"):
+            what = "calibrated" if self.requantize == "calibrated" else self.format
+            raise ValueError(f"{what} needs the field prompts: texts on which effects are measured")
+        return self
+
 
 class BenchSuite(Section):
     """A set of problems.

@@ -21,6 +21,7 @@ from typing import Any
 from evaluator.bench.plan import Export, restored_arm
 from evaluator.errors import BenchError
 from evaluator.generation.checkpoints import Checkpoint, file_digest, find_checkpoint
+from evaluator.generation.models import check_adapter
 from evaluator.records import replace_file
 
 _EXPORTER = (sys.executable, "-m", "exporter")
@@ -57,10 +58,12 @@ def request_of(export: Export) -> Request:
     """Find the inputs of an export and digest them.
 
     Raises:
-        ModelError: Base or artifact is missing.
+        ModelError: Base or artifact is missing, or they do not fit each other.
         BenchError: A file of texts is missing.
     """
-    found: Checkpoint = find_checkpoint(restored_arm(export.base, export.artifact))
+    arm = restored_arm(export.base, export.artifact)
+    found: Checkpoint = find_checkpoint(arm)
+    check_adapter(arm, found)
     texts = {}
     for field in ("prompts", "check_prompts"):
         path: Path | None = getattr(export.format, field)

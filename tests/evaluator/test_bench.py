@@ -369,8 +369,11 @@ def test_the_command_line_prints_the_table_and_counts_failures(config_of, copied
     assert "failed" in result.stdout
     assert "run tiny/a/gone/warm: /no/such/suite" in result.stderr.replace("\n", "")
     dry = CliRunner().invoke(app, ["bench", str(tmp_path / "bench.yaml"), "--dry-run"])
+    assert dry.exit_code == 1
+    assert "tiny/a/gone/warm" in dry.stdout and "cannot be made" in dry.stdout
+    config_of()
+    dry = CliRunner().invoke(app, ["bench", str(tmp_path / "bench.yaml"), "--dry-run"])
     assert dry.exit_code == 0
-    assert "tiny/a/gone/warm" in dry.stdout
 
 
 def test_several_processes_are_refused(config_of, monkeypatch):

@@ -100,6 +100,19 @@ def test_a_configuration_survives_writing(load, tmp_path):
         ({"margin": 0.1}, "field margin"),
         ({"formats": [{"format": "auto", "target_residual": float("nan")}]}, "target_residual"),
         ({"suites": [{"name": "x", "path": "x"}, {"name": "x", "path": "z"}]}, "twice: x"),
+        ({"formats": [{"format": "auto"}]}, "auto needs the field target_residual"),
+        (
+            {"formats": [{"format": "nf4-mixed", "prompts": "p.jsonl"}]},
+            "nf4-mixed needs the field target_residual, max_bytes",
+        ),
+        (
+            {"formats": [{"format": "nf4-mixed", "max_bytes": "2GB"}]},
+            "nf4-mixed needs the field prompts",
+        ),
+        (
+            {"formats": [{"format": "nf4", "requantize": "calibrated"}]},
+            "calibrated needs the field prompts",
+        ),
     ],
 )
 def test_mistakes_are_named_by_their_fields(load, changes, named):
