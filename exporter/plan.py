@@ -17,6 +17,7 @@ import torch
 
 from exporter.adapter_units import TinyUnit, VectorUnit, tiny_unit, vector_units
 from exporter.architecture import Architecture
+from exporter.base_check import check_base
 from exporter.checkpoint import DTYPE_NAMES, SINGLE_FILE, STATE_MARK, Checkpoint
 from exporter.errors import PlanError
 from exporter.formats import Format
@@ -163,10 +164,11 @@ def build_plan(
         The plan.
 
     Raises:
-        PlanError: A tensor of the architecture is missing or misshapen, the base has no
-            original weights to fold onto, or a module to keep is no target.
+        PlanError: Weights and config.json of the base do not belong together
+            (:func:`exporter.base_check.check_base`), it has no original weights to fold onto, or a
+            module to keep is no target.
     """
-    _check_shapes(base, architecture)
+    check_base(base, architecture)
     if not sizes.capped:
         _check_rank(architecture, sizes.rank)
     if fold_onto == "original" and base.is_4bit:
@@ -304,26 +306,6 @@ class _Planner:
             TensorSpec(f"{name}.quant_map", "F32", (16,)),
             TensorSpec(f"{name}{STATE_MARK}nf4", "U8", None),
         )
-
-
-def _check_shapes(base: Checkpoint, architecture: Architecture) -> None:
-    for name, shape in architecture.parameters.items():
-        header = base.tensors.get(name)
-        if header is None:
-            raise PlanError(
-                f"{base.path}: tensor {name!r} {list(shape)} of the architecture in config.json is "
-                "missing; is the download complete?"
-            )
-        if name in base.packed:
-            expected: tuple[int, ...] = (-(-torch.Size(shape).numel() // 2), 1)
-        else:
-            expected = shape
-        if header.shape != expected:
-            raise PlanError(
-                f"{base.path / header.file}: tensor {name!r} has shape {list(header.shape)}, "
-                f"config.json asks for {list(expected)}; weights and config.json do not belong "
-                "together"
-            )
 
 
 def _check_rank(architecture: Architecture, rank: int) -> None:

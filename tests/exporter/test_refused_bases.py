@@ -1,11 +1,16 @@
 """Bases that an adapter cannot belong to are refused in words, by the exporter and by restore()."""
 
+import json
+import shutil
+
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from exporter import ExportRequest, export
+from exporter.errors import PlanError
 from tinylora import load_artifact, restore
 from tinylora.errors import FusedProjectionError, TargetMismatchError, TinyLoRAError
 
@@ -62,3 +67,75 @@ def test_refused(family, settings, error, match, make_artifact, tmp_path):
     with pytest.raises(error, match=match):
         export(ExportRequest(base, artifact, tmp_path / "out"))
     assert [p.name for p in tmp_path.iterdir()] == ["base"]
+
+
+# --- weights that are stored in another way than config.json says --------------------------------
+
+Q0 = "model.layers.0.self_attn.q_proj"
+
+
+def edit_config(directory, **settings):
+    path = directory / "config.json"
+    config = json.loads(path.read_text())
+    config["quantization_config"] = config.get("quantization_config", {}) | settings
+    path.write_text(json.dumps(config))
+
+
+def refuse_all(base, artifact, tmp_path, match):
+    for name in ("nf4", "nf4-embedded", "bf16", "fp16", "fp32", "lora", "peft-tinylora"):
+        with pytest.raises(PlanError, match=match):
+            export(ExportRequest(base, artifact, tmp_path / "out", format=name))
+    assert not (tmp_path / "out").exists()
+
+
+def test_16_bit_weights_whose_config_says_4_bits(base, artifact, tmp_path):
+    shutil.copytree(base, tmp_path / "b")
+    edit_config(tmp_path / "b", load_in_4bit=True, quant_method="bitsandbytes")
+    match = r"model\.safetensors: tensor .* is stored as BF16, but .*quantization_config"
+    refuse_all(tmp_path / "b", artifact, tmp_path, match)
+
+
+def test_one_16_bit_weight_that_is_not_in_the_skip_list(base, make_4bit, artifact, tmp_path):
+    base4 = tmp_path / "b"
+    shutil.copytree(make_4bit(base, skip=(Q0,)), base4)
+    edit_config(base4, llm_int8_skip_modules=["lm_head"])
+    refuse_all(
+        base4, artifact, tmp_path, rf"{Q0}\.weight' is stored as BF16.*llm_int8_skip_modules"
+    )
+
+
+def test_a_4_bit_weight_in_the_skip_list(base_4bit, artifact, tmp_path):
+    shutil.copytree(base_4bit, tmp_path / "b")
+    edit_config(tmp_path / "b", llm_int8_skip_modules=["lm_head", Q0])
+    refuse_all(tmp_path / "b", artifact, tmp_path, rf"{Q0}\.weight' is stored in 4 bits, but")
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.int32])
+def test_a_linear_weight_of_integers(dtype, base, artifact, tmp_path):
+    shutil.copytree(base, tmp_path / "b")
+    path = tmp_path / "b" / "model.safetensors"
+    tensors = load_file(path)
+    tensors[f"{Q0}.weight"] = (tensors[f"{Q0}.weight"] * 100).to(dtype)
+    save_file(tensors, path, metadata={"format": "pt"})
+    refuse_all(tmp_path / "b", artifact, tmp_path, r"stored as I(8|32), expected a floating-point")
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("skip", [None, ["lm_head", "model.layers.1.mlp"]], ids=["default", "list"])
+def test_heads_and_skipped_modules_may_be_16_bit(
+    tied, skip, make_base, make_4bit, artifact, tmp_path
+):
+    """The usual 4-bit bases: a head left alone, tied or not, and patterns in the skip list."""
+    skipped = [f"model.layers.1.mlp.{name}_proj" for name in ("gate", "up", "down")] if skip else []
+    base4 = make_4bit(make_base(tie_word_embeddings=tied), skip=skipped)
+    edit_config(base4, llm_int8_skip_modules=skip)
+    out = export(ExportRequest(base4, artifact, tmp_path / "out", format="nf4")).out
+    packed = [name for name in load_file(out / "model.safetensors") if ".quant_state." in name]
+    assert len(packed) == 14 - len(skipped)
+
+
+def test_a_tied_head_that_no_list_names(base, make_4bit, artifact, tmp_path):
+    """It has no weight of its own that could be 4-bit."""
+    base4 = make_4bit(base)
+    edit_config(base4, llm_int8_skip_modules=["nothing"])
+    export(ExportRequest(base4, artifact, tmp_path / "out", format="nf4"))
