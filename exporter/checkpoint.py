@@ -22,6 +22,7 @@ from exporter.data_file import DataFile, Scratch, open_data_file
 from exporter.errors import CheckpointError, CheckpointMissingError
 from exporter.io_errors import reading
 from tinylora import QuantizedWeight
+from tinylora.errors import QuantizedWeightError
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
@@ -110,11 +111,33 @@ class Checkpoint:
         """
         return self.files[self._header(name).file]
 
-    def read_4bit(self, module: str, scratch: Scratch | None = None) -> QuantizedWeight:
-        """The 4-bit weight of a linear layer, as stored; ``scratch`` holds its codes."""
+    def read_4bit(
+        self, module: str, shape: tuple[int, int], scratch: Scratch | None = None
+    ) -> QuantizedWeight:
+        """The 4-bit weight of a linear layer, as stored.
+
+        Args:
+            module: Qualified name of the layer.
+            shape: ``(out, in)`` that config.json gives it.
+            scratch: Memory that its codes may lie in; by default they get their own.
+
+        Raises:
+            CheckpointError: Its tensors do not make one weight, or one of another shape.
+        """
         codes, *others = self.names_4bit(module)
+        file = self.path / self._header(codes).file
         tensors = {codes: self.read(codes, scratch)} | {name: self.read(name) for name in others}
-        return QuantizedWeight.from_tensors(f"{module}.weight", tensors)
+        try:
+            weight = QuantizedWeight.from_tensors(codes, tensors)
+        except QuantizedWeightError as error:
+            raise CheckpointError(f"{file}: {error}; download it again") from error
+        if weight.shape != shape:
+            raise CheckpointError(
+                f"{file}: the quantization state of {codes!r} says shape {list(weight.shape)}, "
+                f"config.json asks for {list(shape)}; weights and config.json do not belong "
+                "together"
+            )
+        return weight
 
     def names_4bit(self, module: str) -> tuple[str, ...]:
         """Names of the tensors of one 4-bit weight, the packed codes first."""

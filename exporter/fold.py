@@ -79,9 +79,10 @@ def seen_weight(
 
     Raises:
         FoldError: It is not finite.
+        CheckpointError: It is no 4-bit weight of the layer's shape.
     """
     if unit.source == "4bit":
-        weight = base.read_4bit(unit.module, scratch)
+        weight = base.read_4bit(unit.module, unit.shape, scratch)
         for name, tensor in weight.to_tensors(f"{unit.module}.weight").items():
             check_finite(tensor, name, base)
         if not _bounded_scales(weight):

@@ -1,5 +1,6 @@
 """Bases and artifacts that are damaged, incomplete or hostile: refused, and nothing is left."""
 
+import json
 import os
 import shutil
 
@@ -113,4 +114,29 @@ def test_disk_too_small(base, artifact, tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     with pytest.raises(DiskFullError, match="needs 0.00 GB"):
         export(ExportRequest(base, artifact, tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def rewrite_state(base, directory, name, change):
+    """Copy a 4-bit base, with another quantization state of one weight."""
+    shutil.copytree(base, directory)
+    path = directory / "model.safetensors"
+    tensors = load_file(path)
+    key = f"{name}.quant_state.bitsandbytes__nf4"
+    state = json.dumps(change(json.loads(bytes(tensors[key].tolist()))))
+    tensors[key] = torch.frombuffer(bytearray(state.encode()), dtype=torch.uint8)
+    save_file(tensors, path, metadata={"format": "pt"})
+    return directory
+
+
+@pytest.mark.parametrize("format", ["nf4", "nf4-embedded", "bf16", "lora"])
+def test_a_4_bit_weight_of_another_shape(format, base_4bit, artifact, tmp_path):
+    """As many elements, but transposed: the blocks would be those of another weight."""
+    name = "model.layers.0.mlp.gate_proj.weight"
+    base4 = rewrite_state(
+        base_4bit, tmp_path / "b", name, lambda state: state | {"shape": state["shape"][::-1]}
+    )
+    match = rf"model\.safetensors: .*'{name}' says shape \[64, 160\], .*\[160, 64\]"
+    with pytest.raises(CheckpointError, match=match):
+        export(ExportRequest(base4, artifact, tmp_path / "out", format=format))
     assert not (tmp_path / "out").exists()
