@@ -17,6 +17,7 @@ from exporter.errors import FoldError
 from exporter.fidelity import Spectrum, spectrum_of, sums_over
 from exporter.finite import all_finite
 from exporter.plan import (
+    ADAPTER_WEIGHTS,
     TRAINER_DTYPE,
     LinearUnit,
     LoraUnit,
@@ -63,7 +64,7 @@ def tensor_chunks(unit: TensorUnit, base: Checkpoint) -> Iterator[Tensor]:
     for chunk in base.chunks(unit.name, _ELEMENTS_AT_ONCE):
         check_finite(chunk, unit.name, base)
         for dtype in unit.casts:
-            chunk = _cast(chunk, dtype, unit.name)
+            chunk = _cast(chunk, dtype, _place(unit.name, base))
         yield chunk
 
 
@@ -88,11 +89,12 @@ def seen_weight(
         if not _bounded_scales(weight):
             check_finite(weight.block_absmax(), f"{unit.module}.weight.absmax", base)
         return weight
-    dense = base.read(f"{unit.module}.weight", scratch)
-    check_finite(dense, f"{unit.module}.weight", base)
-    if unit.source == "quantize":
-        return QuantizedWeight.quantize(_cast(dense, TRAINER_DTYPE, unit.module))
-    return dense if base.is_4bit else _cast(dense, TRAINER_DTYPE, unit.module)
+    name = f"{unit.module}.weight"
+    dense = base.read(name, scratch)
+    check_finite(dense, name, base)
+    if not base.is_4bit:
+        dense = _cast(dense, TRAINER_DTYPE, _place(name, base))
+    return QuantizedWeight.quantize(dense) if unit.source == "quantize" else dense
 
 
 def ground_weight(unit: LinearUnit, seen: QuantizedWeight | Tensor, base: Checkpoint) -> Tensor:
@@ -131,7 +133,7 @@ def linear_tensors(
         if unit.dtype is None and isinstance(seen, QuantizedWeight):
             return seen.to_tensors(name), None
         assert unit.dtype is not None, "4-bit outputs come from 4-bit weights"
-        return {name: _cast(ground_weight(unit, seen, base), unit.dtype, name)}, None
+        return {name: _cast(ground_weight(unit, seen, base), unit.dtype, _place(name, base))}, None
     delta, spectrum = rebuilt.low_rank().to(seen.device), spectrum_of(rebuilt.factors)
     if unit.dtype is None:
         assert isinstance(seen, QuantizedWeight), "4-bit outputs come from 4-bit weights"
@@ -143,7 +145,7 @@ def linear_tensors(
     ground = ground_weight(unit, seen, base)
     stored = torch.empty(unit.shape, dtype=unit.dtype, device=seen.device)
     for rows, change in delta.pieces():
-        stored[rows] = _cast(change.add_(ground[rows]), unit.dtype, name)
+        stored[rows] = _cast(change.add_(ground[rows]), unit.dtype, _place(name, base))
     return {name: stored}, FoldRecord(delta, spectrum, ground)
 
 
@@ -153,7 +155,10 @@ def lora_tensors(unit: LoraUnit, rebuilt: ModuleDelta) -> tuple[Mapping[str, Ten
     name_a, name_b = lora_names(unit.module)
     lora_a, lora_b = lora_pair(delta, unit.balanced)
     pair = {name_a: lora_a, name_b: lora_b}
-    tensors = {name: _cast(tensor, unit.dtype, name) for name, tensor in pair.items()}
+    tensors = {
+        name: _cast(tensor, unit.dtype, f"{ADAPTER_WEIGHTS}: tensor {name!r}")
+        for name, tensor in pair.items()
+    }
     return tensors, FoldRecord(delta, spectrum)
 
 
@@ -202,11 +207,15 @@ def check_finite(tensor: Tensor, name: str, base: Checkpoint) -> None:
         FoldError: Naming the file and the tensor.
     """
     if not all_finite(tensor):
-        header = base.tensors.get(name)
-        file = base.path / header.file if header else base.path
         raise FoldError(
-            f"{file}: tensor {name!r} has non-finite values; the base is damaged, download it again"
+            f"{_place(name, base)} has non-finite values; the base is damaged, download it again"
         )
+
+
+def _place(name: str, base: Checkpoint) -> str:
+    """Where a tensor of the base lies, for messages."""
+    header = base.tensors.get(name)
+    return f"{base.path / header.file if header else base.path}: tensor {name!r}"
 
 
 def _bounded_scales(weight: QuantizedWeight) -> bool:
@@ -242,14 +251,18 @@ def stored_change(
         yield stored[rows].float() - ground[rows].float(), change
 
 
-def _cast(tensor: Tensor, dtype: torch.dtype, name: str) -> Tensor:
+def _cast(tensor: Tensor, dtype: torch.dtype, where: str) -> Tensor:
     """Cast a finite tensor, refusing values that the dtype cannot hold."""
     result = tensor.to(dtype)
     if result is not tensor and not all_finite(result):
         largest = float(tensor.abs().max())
-        limit = torch.finfo(dtype).max
+        advice = (
+            "take a wider type: bf16 or fp32 as format, fp32 as adapter dtype"
+            if dtype == torch.float16
+            else "no trained model has such values; is the base damaged? download it again"
+        )
         raise FoldError(
-            f"{name}: a value of size {largest:.6g} does not fit {dtype}, whose largest is "
-            f"{limit:.6g}; export as bf16 or fp32 instead"
+            f"{where}: a value of size {largest:.6g} does not fit {dtype}, whose largest is "
+            f"{torch.finfo(dtype).max:.6g}; {advice}"
         )
     return result

@@ -122,7 +122,8 @@ class QuantizedWeight:
             raise QuantizedWeightError(
                 f"{prefix}: found {len(state_keys)} tensors {prefix + STATE_PREFIX}*, expected one"
             )
-        raw = bytes(tensors[state_keys[0]].cpu().tolist())
+        # whatever dtype it has; a wrong one ends as bytes that are no state
+        raw = bytes(tensors[state_keys[0]].cpu().view(-1).view(torch.uint8).tolist())
         state = _parse_state(prefix, raw)
 
         def tensor(suffix: str) -> Tensor:
@@ -136,7 +137,7 @@ class QuantizedWeight:
                 absmax=tensor(".nested_absmax"),
                 code=tensor(".nested_quant_map"),
                 offset=float(state["nested_offset"]),
-                blocksize=int(state["nested_blocksize"]),
+                blocksize=state["nested_blocksize"],
             )
         weight = cls(
             data=tensor(""),
@@ -355,12 +356,19 @@ def _parse_state(name: str, raw: bytes) -> dict[str, Any]:
             and state["dtype"] in _DTYPES
             and len(state["shape"]) == 2
             and all(isinstance(side, int) and side > 0 for side in state["shape"])
+            and ("nested_blocksize" not in state or _known_nesting(state))
         )
     except (ValueError, KeyError, TypeError) as error:
         raise QuantizedWeightError(f"{name}: unreadable quantization state {raw!r}") from error
     if not known:
         raise QuantizedWeightError(
             f"{name}: quantization state {state} is none that bitsandbytes writes for a linear "
-            f"layer (nf4 or fp4, block size in {BLOCK_SIZES}, dtype in {sorted(_DTYPES)})"
+            f"layer (nf4 or fp4, block size in {BLOCK_SIZES}, dtype in {sorted(_DTYPES)}, nested "
+            f"with a block size above 0 and an offset, or not nested)"
         )
     return dict(state)
+
+
+def _known_nesting(state: Mapping[str, Any]) -> bool:
+    size, offset = state["nested_blocksize"], state["nested_offset"]
+    return isinstance(size, int) and size > 0 and isinstance(offset, int | float)

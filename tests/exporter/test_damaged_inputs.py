@@ -140,3 +140,37 @@ def test_a_4_bit_weight_of_another_shape(format, base_4bit, artifact, tmp_path):
     with pytest.raises(CheckpointError, match=match):
         export(ExportRequest(base4, artifact, tmp_path / "out", format=format))
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "change", [{"nested_blocksize": 0}, {"nested_offset": "x"}, {"blocksize": 3}], ids=str
+)
+def test_a_damaged_quantization_state_names_its_file(change, base_4bit, artifact, tmp_path):
+    name = "model.layers.1.self_attn.q_proj.weight"
+    base4 = rewrite_state(base_4bit, tmp_path / "b", name, lambda state: state | change)
+    match = rf"model\.safetensors: {name}: quantization state .*download it again"
+    with pytest.raises(CheckpointError, match=match):
+        export(ExportRequest(base4, artifact, tmp_path / "out", format="nf4"))
+
+
+def test_a_value_too_large_for_the_trainers_dtype(make_base, artifact, tmp_path):
+    """Every format passes through bfloat16, so no other format helps."""
+    base32 = make_base(torch.float32)
+    for name in (Q0, "model.norm.weight"):
+
+        def enlarge(tensors, name=name):
+            tensors[name].view(-1)[7] = 3.4e38  # above the largest bfloat16
+
+        shutil.copytree(base32, tmp_path / name)
+        change(tmp_path / name, enlarge)
+        with pytest.raises(FoldError, match="does not fit") as refused:
+            export(ExportRequest(tmp_path / name, artifact, tmp_path / "out", format="nf4"))
+        said = str(refused.value)
+        assert f"model.safetensors: tensor '{name}'" in said and "download" in said
+        assert "export as" not in said
+
+
+def test_a_value_too_large_for_fp16_names_wider_formats(copy, artifact, tmp_path):
+    change(copy, lambda tensors: tensors[Q0].view(-1).__setitem__(7, 7e4))
+    with pytest.raises(FoldError, match=r"model\.safetensors: tensor .*bf16 or fp32"):
+        export(ExportRequest(copy, artifact, tmp_path / "out", format="fp16"))

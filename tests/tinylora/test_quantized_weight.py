@@ -155,6 +155,34 @@ def test_a_damaged_state_is_named(state):
         QuantizedWeight.from_tensors("w", tensors)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"nested_offset": None},
+        {"nested_offset": "x"},
+        {"nested_blocksize": 0},
+        {"nested_blocksize": -256},
+        {"nested_blocksize": 256.5},
+    ],
+    ids=str,
+)
+def test_damaged_nesting_is_named(change):
+    tensors = QuantizedWeight.quantize(weight((64, 64))).to_tensors("w")
+    key = "w.quant_state.bitsandbytes__nf4"
+    state = json.loads(bytes(tensors[key].tolist())) | change
+    kept = {name: value for name, value in state.items() if value is not None}
+    tensors[key] = torch.tensor(list(json.dumps(kept).encode()), dtype=torch.uint8)
+    with pytest.raises(QuantizedWeightError, match="w: .*quantization state"):
+        QuantizedWeight.from_tensors("w", tensors)
+
+
+def test_a_state_that_is_no_bytes_is_named():
+    tensors = QuantizedWeight.quantize(weight((64, 64))).to_tensors("w")
+    tensors["w.quant_state.bitsandbytes__nf4"] = torch.full((4,), 1000)
+    with pytest.raises(QuantizedWeightError, match="w: .*quantization state"):
+        QuantizedWeight.from_tensors("w", tensors)
+
+
 @pytest.mark.parametrize("double", [True, False])
 def test_a_weight_goes_to_a_device_as_a_whole(double):
     weight = QuantizedWeight.quantize(torch.randn(8, 64), double_quant=double)
