@@ -276,24 +276,37 @@ def _parts(names: Iterable[str]) -> dict[str, tuple[str, ...]]:
 
 
 def _shards(path: Path) -> tuple[tuple[str, ...], dict[str, str]]:
-    """Weight files, and the index's map from tensor to file (empty for a single file)."""
-    if (path / INDEX_FILE).is_file():
-        weight_map = read_json(path / INDEX_FILE).get("weight_map")
-        if not isinstance(weight_map, dict) or not weight_map:
-            raise CheckpointError(f"{path / INDEX_FILE}: has no weight_map; download it again")
-        shards = tuple(sorted(set(weight_map.values())))
-        if outside := [s for s in shards if not isinstance(s, str) or Path(s).name != s]:
-            raise CheckpointError(
-                f"{path / INDEX_FILE}: names files outside the directory: {outside[:3]}"
-            )
-        return shards, weight_map
+    """Weight files, and the index's map from tensor to file (empty for a single file).
+
+    A single file comes before an index, as for transformers: such an index is left from before the
+    model was saved again.
+    """
     if (path / SINGLE_FILE).is_file():
         return (SINGLE_FILE,), {}
+    if (path / INDEX_FILE).is_file():
+        weight_map = _weight_map(path / INDEX_FILE)
+        return tuple(sorted(set(weight_map.values()))), weight_map
     found = sorted(p.name for p in path.iterdir() if p.suffix in {".bin", ".pt", ".gguf"})
     raise CheckpointMissingError(
         f"{path}: neither {SINGLE_FILE} nor {INDEX_FILE} is there"
         + (f" (found {', '.join(found[:4])}; convert it to safetensors)" if found else "")
     )
+
+
+def _weight_map(index: Path) -> dict[str, str]:
+    weight_map = read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise CheckpointError(f"{index}: has no weight_map; download it again")
+    if odd := [name for name in weight_map.values() if not _is_file_name(name)]:
+        raise CheckpointError(
+            f"{index}: expected names of files beside it, found {odd[0]!r:.100}, which is none or "
+            "lies outside the directory; download it again"
+        )
+    return weight_map
+
+
+def _is_file_name(name: object) -> bool:
+    return isinstance(name, str) and name not in ("", "..") and Path(name).name == name
 
 
 def _is_4bit(path: Path, config: Mapping[str, Any]) -> bool:

@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
 
 from exporter.architecture import read_architecture
-from exporter.checkpoint import INDEX_FILE, open_checkpoint
+from exporter.checkpoint import INDEX_FILE, SINGLE_FILE, open_checkpoint
 from exporter.errors import CheckpointError, CheckpointMissingError, PlanError
 from exporter.formats import FORMATS, format_named
 from exporter.plan import LinearUnit, LoraUnit, TensorUnit, TinyUnit, build_plan
@@ -104,6 +105,29 @@ def test_an_index_that_points_outside(sharded, tmp_path):
     edit_index(sharded, lambda index: index.pop("weight_map"))
     with pytest.raises(CheckpointError, match="no weight_map"):
         open_checkpoint(sharded)
+
+
+@pytest.mark.parametrize(
+    "odd", [["a.safetensors"], 1, None, "", "..", "sub/a.safetensors"], ids=repr
+)
+def test_an_index_whose_files_are_no_names(odd, sharded):
+    edit_index(sharded, lambda index: index["weight_map"].update({"model.norm.weight": odd}))
+    with pytest.raises(CheckpointError, match="index.json: expected names of files"):
+        open_checkpoint(sharded)
+
+
+def test_a_single_file_comes_before_an_index_as_for_transformers(sharded):
+    """A model that was saved again, in one file, over shards."""
+    model = AutoModelForCausalLM.from_pretrained(sharded)
+    model.model.embed_tokens.weight.data += 1
+    index = (sharded / INDEX_FILE).read_bytes()
+    model.save_pretrained(sharded)
+    (sharded / INDEX_FILE).write_bytes(index)  # which this transformers removes
+    name = "model.embed_tokens.weight"
+    found = open_checkpoint(sharded).read(name)
+    assert torch.equal(found, load_file(sharded / SINGLE_FILE)[name])
+    loaded = AutoModelForCausalLM.from_pretrained(sharded)
+    assert torch.equal(found, loaded.get_parameter(name).data)
 
 
 def test_a_tensor_in_two_shards(sharded):
