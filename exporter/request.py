@@ -98,7 +98,7 @@ def check_request(request: ExportRequest) -> None:
     """
     _one_of("requantize", request.requantize, get_args(RequantizeMethod))
     _one_of("fold_onto", request.fold_onto, get_args(FoldOnto))
-    _check_paths(request.base, request.out)
+    _check_paths(request)
     _check_device(request.device)
     _check_limits(request)
     _check_goal(request)
@@ -219,10 +219,21 @@ def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
         raise RequestError(f"{name} {value!r} is unknown; expected one of {', '.join(allowed)}")
 
 
-def _check_paths(base: Path, out: Path) -> None:
-    base, out = base.resolve(), out.resolve()
+def _check_paths(request: ExportRequest) -> None:
+    base, out = request.base.resolve(), request.out.resolve()
     if base == out or base in out.parents or out in base.parents:
         raise RequestError(
             f"{out}: the output may not be, contain or lie in the base directory {base}; choose a "
             "directory beside it"
         )
+    for name, path in (  # with an earlier export that is replaced, they would be gone
+        ("artifact", request.artifact),
+        ("factor store", request.factor_store),
+        ("file of --prompts", request.goal.prompts),
+        ("file of --check-prompts", request.goal.check_prompts),
+    ):
+        if path is not None and out in (path.resolve(), *path.resolve().parents):
+            raise RequestError(
+                f"{out}: the output may not be or contain the {name} {path}; move that out of "
+                "there, or choose another --out"
+            )

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -17,6 +18,7 @@ from exporter.errors import (
     OutputExistsError,
     RequestError,
 )
+from exporter.request import Goal
 from exporter.workspace import open_workspace
 
 
@@ -126,6 +128,28 @@ def test_overwrite(base, artifact, make_artifact, tmp_path):
     export(ExportRequest(base, artifact, out, format="fp32", overwrite=True))
     assert load_file(out / "model.safetensors")["model.norm.weight"].dtype == torch.float32
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("what", ["artifact", "factor_store", "prompts", "check_prompts"])
+def test_overwrite_never_takes_away_what_the_export_reads(what, base, artifact, tmp_path):
+    out, inside = tmp_path / "out", tmp_path / "out" / "inputs" / "tiny_lora_v.pt"
+    export(ExportRequest(base, artifact, out))
+    inside.parent.mkdir()
+    shutil.copyfile(artifact, inside)
+    fields = {"artifact": artifact}
+    if what.endswith("prompts"):
+        fields["goal"] = Goal(**{what: inside})
+    else:
+        fields[what] = inside
+    with pytest.raises(RequestError, match=f"contain the .*{inside}; move"):
+        export(ExportRequest(base, out=out, overwrite=True, **fields))
+    assert inside.read_bytes() == artifact.read_bytes()
+
+
+def test_an_output_inside_what_the_export_reads_takes_nothing_away(base, artifact, tmp_path):
+    store = tmp_path / "store"
+    export(ExportRequest(base, artifact, store / "out", factor_store=store))
+    assert list(store.glob("*.safetensors")) and (store / "out").is_dir()
 
 
 def test_overwrite_never_takes_away_what_is_no_export(base, artifact, tmp_path):
