@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from exporter.dense_model import batches, inputs_of
+from exporter.kept_tensors import keep_tensor, kept_tensor
 from exporter.prompts import TokenPrompt
 
 
@@ -35,6 +35,9 @@ class Activations:
             model: In eval mode.
             modules: Names of its linear modules.
             prompts: The texts.
+
+        Raises:
+            OutputWriteError: The directory has no room for them.
         """
         layers = {name: model.get_submodule(name) for name in modules}
         for number, batch in enumerate(batches(prompts)):
@@ -44,8 +47,7 @@ class Activations:
             self._source = {name: places[id(tensor)] for name, tensor in inputs.items()}
             for key, tensor in distinct.items():
                 x = torch.cat([tensor[i, : len(p.token_ids)] for i, p in enumerate(batch)])
-                file = self._directory / f"{places[key]}-{number}.safetensors"
-                save_file({"x": x.float()}, file)
+                keep_tensor(x.float(), self._directory / f"{places[key]}-{number}.safetensors")
 
     def second_moment(self, module: str) -> Tensor:
         """Second moment C = mean(x xᵀ), float32 ``[in, in]``."""
@@ -65,4 +67,4 @@ class Activations:
         files = self._directory.glob(f"{self._source[module]}-*.safetensors")
         # in a fixed order, because float sums depend on it
         for file in sorted(files):
-            yield load_file(file)["x"]
+            yield kept_tensor(file)

@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from exporter.dense_model import batches, in_float32, load_base, load_exact, logits_of
+from exporter.kept_tensors import keep_tensor, kept_tensor
 from exporter.prompts import PromptSet, TokenPrompt
 from tinylora import DeltaOptions, FactorStore, load_adapter, restore
 from tinylora.token_divergence import kl_divergence, retention, summarize_kl
@@ -154,6 +154,9 @@ def measure_retention(
         options: How its delta was rebuilt.
         prompts: The texts.
         store: Where singular factors are kept; None: only until this returns.
+
+    Raises:
+        OutputWriteError: The temporary directory has no room for the logits.
     """
     with tempfile.TemporaryDirectory() as directory, single_threaded():
         reference = Reference(Path(directory), prompts.prompts)
@@ -205,7 +208,7 @@ class Reference:
         number = 0
         for batch in batches(self._prompts):
             for logits in logits_of(model, batch):
-                save_file({"logits": logits.contiguous()}, self._file(number))
+                keep_tensor(logits, self._file(number))
                 number += 1
 
     def distance(self, model: Any, one_by_one: bool = False) -> Divergence:
@@ -220,7 +223,7 @@ class Reference:
         groups = [[p] for p in self._prompts] if one_by_one else batches(self._prompts)
         others = (logits for group in groups for logits in logits_of(model, group))
         for number, other in enumerate(others):
-            logits = load_file(self._file(number))["logits"]
+            logits = kept_tensor(self._file(number))
             kl.append(kl_divergence(logits, other))
             same += int((logits.argmax(dim=1) == other.argmax(dim=1)).sum())
             squared.append(float((logits - other).double().square().sum()))

@@ -9,6 +9,7 @@ import itertools
 import os
 import resource
 import shutil
+import tempfile
 import threading
 from pathlib import Path
 
@@ -25,6 +26,8 @@ from exporter.errors import (
     DiskFullError,
     OutputWriteError,
 )
+from exporter.request import Goal
+from exporter.retention import Reference
 from tinylora import TinyLoRAError
 from tinylora.errors import FactorStoreError
 
@@ -139,6 +142,39 @@ def test_a_factor_store_that_cannot_be_written(base, artifact, tmp_path):
             export(request)
         assert not request.out.exists()
     export(ExportRequest(base, artifact, tmp_path / "out", factor_store=tmp_path / "store"))
+
+
+def test_a_full_temporary_directory_keeps_the_finished_shards(
+    talking, artifact, texts, tmp_path, file_limit, monkeypatch
+):
+    """The export is whole but for its retention when the logits have no room."""
+    goal = Goal(check_prompts=texts(1))
+    request = ExportRequest(talking, artifact, tmp_path / "out", goal=goal)
+    partial = tmp_path / "out.partial-export"
+
+    keep = Reference.keep
+
+    def limited(reference, model):
+        file_limit(100)
+        keep(reference, model)
+
+    monkeypatch.setattr(Reference, "keep", limited)
+    with pytest.raises(OutputWriteError, match=r"intermediate result.*File too large.*TMPDIR") as e:
+        export(request)
+    monkeypatch.undo()
+    assert tempfile.gettempdir() in str(e.value)
+    file_limit(resource.RLIM_INFINITY)
+    shard = (partial / "model.safetensors").stat()
+    export(request)
+    assert (request.out / "model.safetensors").stat().st_mtime_ns == shard.st_mtime_ns
+
+
+def test_no_room_for_the_inputs_of_modules(talking, artifact, texts, tmp_path, file_limit):
+    goal = Goal(prompts=texts(1))
+    request = ExportRequest(talking, artifact, tmp_path / "out", requantize="calibrated", goal=goal)
+    file_limit(12_000)  # room for factors and outline
+    with pytest.raises(OutputWriteError, match="intermediate result.*TMPDIR"):
+        export(request)
 
 
 # --- reading ------------------------------------------------------------------------------------
