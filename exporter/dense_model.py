@@ -16,6 +16,8 @@ from exporter.checkpoint import open_checkpoint
 from exporter.prompts import TokenPrompt
 from tinylora import QuantizedWeight
 
+# transformers puts 4-bit models on a GPU where there is one, unless it is told
+DEVICE_MAP = "cpu"
 _POSITIONS_AT_ONCE = 4096
 
 
@@ -23,7 +25,8 @@ def load_exact(path: Path) -> Any:
     """An export, or any checkpoint, loaded as its user would, in float32."""
     from transformers import AutoModelForCausalLM
 
-    return in_float32(AutoModelForCausalLM.from_pretrained(path, local_files_only=True)).eval()
+    model = AutoModelForCausalLM.from_pretrained(path, local_files_only=True, device_map=DEVICE_MAP)
+    return in_float32(model).eval()
 
 
 def load_base(path: Path) -> Any:
@@ -31,7 +34,9 @@ def load_base(path: Path) -> Any:
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
     if open_checkpoint(path).is_4bit:  # even quantization_config=None would undo its own
-        return AutoModelForCausalLM.from_pretrained(path, local_files_only=True, device_map="cpu")
+        return AutoModelForCausalLM.from_pretrained(
+            path, local_files_only=True, device_map=DEVICE_MAP
+        )
     settings = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
@@ -43,7 +48,7 @@ def load_base(path: Path) -> Any:
         local_files_only=True,
         dtype=torch.bfloat16,
         quantization_config=settings,
-        device_map="cpu",
+        device_map=DEVICE_MAP,
     )
 
 

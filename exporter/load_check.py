@@ -4,6 +4,7 @@ Both models are compared as exact float32 views of what their files say, see
 :mod:`exporter.dense_model`.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from exporter.dense_model import in_float32, load_base, load_exact
+from exporter.dense_model import DEVICE_MAP, in_float32, load_base, load_exact
 from exporter.formats import Format
 from tinylora import DeltaOptions, load_adapter, restore
+from tinylora.workers import single_threaded
 
 _TOKENS = 64
 
@@ -35,7 +37,7 @@ class LogitComparison:
 
 
 def check_load(directory: Path, layout: Format) -> tuple[str, ...]:
-    """Load an export with plain ``from_pretrained`` and run it once.
+    """Load an export with plain ``from_pretrained`` and run it once, on the CPU.
 
     Args:
         directory: The export.
@@ -44,22 +46,30 @@ def check_load(directory: Path, layout: Format) -> tuple[str, ...]:
     Returns:
         What is wrong, in words.
     """
+    try:
+        return tuple(_problems(directory, layout))
+    except Exception as error:  # there is no saying what a library raises on files that it rejects
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        return (f"{directory}: cannot be loaded and run ({said:.300})",)
+
+
+def _problems(directory: Path, layout: Format) -> Iterator[str]:
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(directory, local_files_only=True)
-    problems = []
+    model = AutoModelForCausalLM.from_pretrained(
+        directory, local_files_only=True, device_map=DEVICE_MAP
+    )
     classes = {type(module).__name__ for module in model.modules()}
     if layout.weights == "4bit" and "Linear4bit" not in classes:
-        problems.append("no layer came up in 4 bits")
+        yield "no layer came up in 4 bits"
     if layout.weights == "dense":
         found = {p.dtype for p in model.parameters()}
         if found != {layout.dtype}:
-            problems.append(f"parameters came up as {sorted(map(str, found))}")
+            yield f"parameters came up as {sorted(map(str, found))}"
     if layout.adapter and not getattr(model, "peft_config", None):
-        problems.append("the adapter was not attached; is peft installed?")
+        yield "the adapter was not attached; is peft installed?"
     if not bool(torch.isfinite(_logits(model)).all()):
-        problems.append("logits are not finite")
-    return tuple(problems)
+        yield "logits are not finite"
 
 
 def compare_logits(
@@ -73,12 +83,13 @@ def compare_logits(
         artifact: The artifact that it was made from.
         options: How its delta was rebuilt.
     """
-    of_export = _logits(load_exact(directory))
-    model = load_base(base)
-    restoration = restore(model, load_adapter(artifact), options)
-    of_restored = _logits(in_float32(model))
-    restoration.remove()
-    of_base = _logits(model)
+    with single_threaded():  # sums, those of a base that is quantized too, depend on the threads
+        of_export = _logits(load_exact(directory))
+        model = load_base(base)
+        restoration = restore(model, load_adapter(artifact), options)
+        of_restored = _logits(in_float32(model))
+        restoration.remove()
+        of_base = _logits(model)
     change = float((of_base - of_restored).norm())
     return LogitComparison(
         largest=float((of_export - of_restored).abs().max()),
