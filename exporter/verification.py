@@ -243,7 +243,7 @@ def _check_lora(directory: Path, manifest: Mapping[str, Any], name: str) -> Chec
         config = json.loads((directory / ADAPTER_CONFIG_FILE).read_text())
         headers = {h.name: h.shape for h in read_headers(directory / ADAPTER_WEIGHTS)}
     except (OSError, ValueError) as error:
-        return Check("adapter", (f"cannot be read: {error}",))
+        return Check(name, (f"cannot be read: {error}",))
     rank, patterns = config.get("r"), config.get("target_modules", [])
     problems = []
     if config.get("peft_type") != "LORA" or config.get("lora_alpha") != rank:
@@ -251,7 +251,7 @@ def _check_lora(directory: Path, manifest: Mapping[str, Any], name: str) -> Chec
     for module in manifest["targets"]:
         name_a, name_b = lora_names(module)
         shapes = headers.get(name_a, ()), headers.get(name_b, ())
-        if len(shapes[0]) != 2 or len(shapes[1]) != 2 or shapes[0][0] != rank != shapes[1][1]:
+        if any(len(shape) != 2 for shape in shapes) or not shapes[0][0] == rank == shapes[1][1]:
             problems.append(f"{module}: lora_A {shapes[0]} and lora_B {shapes[1]} at rank {rank}")
         if not _matched(module, patterns):
             problems.append(f"{module} is not among the adapter's target_modules")

@@ -73,6 +73,22 @@ def test_an_adapter_that_would_not_attach_is_found(embedded):
     assert "q_proj" in failed(verify(embedded))["adapter would attach"]
 
 
+@pytest.mark.parametrize(("factor", "side"), [("lora_A", 0), ("lora_B", 1)])
+def test_a_lora_pair_of_two_ranks_is_found(factor, side, embedded):
+    path = embedded / "adapter_model.safetensors"
+    tensors = load_file(path)
+    name = next(name for name in tensors if name.endswith(f"{factor}.weight"))
+    tensors[name] = torch.cat([tensors[name]] * 2, dim=side)
+    save_file(tensors, path, metadata={"format": "pt"})
+    module = name.removeprefix("base_model.model.").removesuffix(f".{factor}.weight")
+    assert f"{module}: lora_A" in failed(verify(embedded))["adapter would attach"]
+
+
+def test_an_adapter_that_cannot_be_read_is_found_under_the_same_name(embedded):
+    (embedded / "adapter_config.json").write_text("{")
+    assert "cannot be read" in failed(verify(embedded))["adapter would attach"]
+
+
 def test_missing_peft_is_found(embedded, monkeypatch):
     monkeypatch.setattr(
         verification, "find_spec", lambda name: None if name == "peft" else find_spec(name)
