@@ -1,7 +1,6 @@
 """Checks a finished export against its manifest."""
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,9 +13,10 @@ from exporter.errors import CheckpointError, VerificationError
 from exporter.formats import Format, format_named
 from exporter.known_content import read_content
 from exporter.load_check import LogitComparison, check_load, compare_logits
-from exporter.manifest import MANIFEST_FORMAT, SUMS_FILE, base_digests, sums_text
+from exporter.manifest import SUMS_FILE, base_digests, sums_text
 from exporter.plan import ADAPTER_WEIGHTS, lora_names
 from exporter.prompts import read_prompts
+from exporter.read_manifest import read_manifest
 from exporter.record import finish_recording, record_retention, unfinished
 from exporter.reopen import file_problems
 from exporter.retention import Retention, measure_retention
@@ -101,7 +101,7 @@ def verify(
     _check_arguments(load, base, artifact, prompts)
     if record:
         finish_recording(directory)
-    manifest = _manifest(directory)
+    manifest = read_manifest(directory)
     layout = format_named(manifest["options"]["format"])
     if load and layout.weights == "none":
         raise VerificationError(
@@ -164,22 +164,7 @@ def _delta_options(manifest: Mapping[str, Any]) -> DeltaOptions:
     names = ("formula", "rng", "svd", "numerics", "placement")
     options = manifest["options"]
     # a PEFT adapter leaves no choice, so the manifest has none
-    return DeltaOptions(**{name: options[name] for name in names if options[name] is not None})
-
-
-def _manifest(directory: Path) -> Mapping[str, Any]:
-    try:
-        manifest = read_json(directory / MANIFEST_FILE)
-    except CheckpointError as error:
-        raise VerificationError(f"{directory}: no export made by this tool ({error})") from error
-    shape = {"options": dict, "files": dict, "tensors": dict, "targets": list}
-    bad = [key for key, kind in shape.items() if not isinstance(manifest.get(key), kind)]
-    if manifest.get("format") != MANIFEST_FORMAT or bad:
-        raise VerificationError(
-            f"{directory / MANIFEST_FILE}: format {manifest.get('format')!r}, fields missing: "
-            f"{bad}; expected {MANIFEST_FORMAT!r}"
-        )
-    return manifest
+    return DeltaOptions(**{name: options[name] for name in names if options.get(name) is not None})
 
 
 def _check_digests(directory: Path, manifest: Mapping[str, Any]) -> Check:
@@ -200,7 +185,7 @@ def _check_digests(directory: Path, manifest: Mapping[str, Any]) -> Check:
     sums = directory / SUMS_FILE
     if not sums.is_file():
         problems.append(f"{SUMS_FILE} is missing")
-    elif not problems and sums.read_text() != sums_text(found):
+    elif not problems and sums.read_bytes() != sums_text(found).encode():
         problems.append(f"{SUMS_FILE} does not agree with the files")
     extra = {p.name for p in directory.glob("*.safetensors")} - manifest["files"].keys()
     problems += [f"{name} is no part of the export" for name in sorted(extra)]
@@ -226,7 +211,7 @@ def _check_adapter(directory: Path, layout: Format, manifest: Mapping[str, Any])
         return _check_lora(directory, manifest, name)
     try:
         adapter = load_peft_adapter(directory)
-        patterns = read_json(directory / ADAPTER_CONFIG_FILE).get("target_modules", [])
+        patterns = read_json(directory / ADAPTER_CONFIG_FILE).get("target_modules")
     except (ArtifactError, ArtifactMissingError, CheckpointError) as error:
         return Check(name, (str(error),))
     problems = [
@@ -240,11 +225,11 @@ def _check_adapter(directory: Path, layout: Format, manifest: Mapping[str, Any])
 def _check_lora(directory: Path, manifest: Mapping[str, Any], name: str) -> Check:
     """One rank throughout, and scale 1."""
     try:
-        config = json.loads((directory / ADAPTER_CONFIG_FILE).read_text())
+        config = read_json(directory / ADAPTER_CONFIG_FILE)
         headers = {h.name: h.shape for h in read_headers(directory / ADAPTER_WEIGHTS)}
-    except (OSError, ValueError) as error:
+    except CheckpointError as error:
         return Check(name, (f"cannot be read: {error}",))
-    rank, patterns = config.get("r"), config.get("target_modules", [])
+    rank, patterns = config.get("r"), config.get("target_modules")
     problems = []
     if config.get("peft_type") != "LORA" or config.get("lora_alpha") != rank:
         problems.append(f"{ADAPTER_CONFIG_FILE} is no LoRA of scale 1")
@@ -258,7 +243,9 @@ def _check_lora(directory: Path, manifest: Mapping[str, Any], name: str) -> Chec
     return Check(name, tuple(problems))
 
 
-def _matched(module: str, patterns: Sequence[str]) -> bool:
+def _matched(module: str, patterns: object) -> bool:
+    if not isinstance(patterns, list):
+        return False
     return any(module == p or module.endswith(f".{p}") for p in patterns)
 
 

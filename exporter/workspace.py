@@ -249,11 +249,11 @@ def _read_journal(path: Path, key: Callable[[], str]) -> Sequence[FinishedFile]:
         return ()
     try:
         journal = json.loads(path.read_text())
-    except ValueError:  # killed on a file system without atomic rename: start over
+        recorded, files = journal["key"], [_finished_file(entry) for entry in journal["files"]]
+    except (ValueError, KeyError, TypeError):
+        # killed on a file system without atomic rename, or of another version: start over
         return ()
-    if journal.get("key") != key():
-        return ()
-    return [_finished_file(entry) for entry in journal["files"]]
+    return files if recorded == key() else ()
 
 
 def _finished_file(entry: dict[str, Any]) -> FinishedFile:
@@ -268,7 +268,7 @@ def _finished_file(entry: dict[str, Any]) -> FinishedFile:
         )
         for module in entry["modules"]
     )
-    return FinishedFile(entry["name"], entry["sha256"], modules)
+    return FinishedFile(str(entry["name"]), str(entry["sha256"]), modules)
 
 
 def _spectrum(entry: dict[str, Any] | None) -> Spectrum | None:

@@ -106,6 +106,30 @@ def test_a_damaged_shard_is_made_again(base, artifact, tmp_path):
     assert content(request.out) == content(whole)
 
 
+@pytest.mark.parametrize(
+    "journal",
+    [
+        "[]",
+        "1",
+        "null",
+        "{",
+        '{"key": 1}',
+        '{"key": "k", "files": 3}',
+        '{"key": "k", "files": [4]}',
+    ],
+)
+def test_a_journal_of_another_form_starts_over(journal, base, artifact, tmp_path):
+    partial = tmp_path / "out.partial-export"
+    partial.mkdir()
+    (partial / ".export-journal.json").write_text(journal)
+    (partial / "model.safetensors").write_text("of what?")
+    workspace = open_workspace(tmp_path / "out", lambda: "k", overwrite=False)
+    assert workspace.finished("model.safetensors") is None
+    assert not (partial / "model.safetensors").exists()
+    workspace.close()
+    assert export(ExportRequest(base, artifact, tmp_path / "out")).out.is_dir()
+
+
 def test_two_exports_into_one_directory(base, artifact, tmp_path):
     out = tmp_path / "out"
     held = open_workspace(out, lambda: "key", overwrite=False)

@@ -107,6 +107,43 @@ def test_what_is_no_export_is_refused(base, tmp_path):
         verify(base, base=base)
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("options", {}),
+        ("options", {"format": "bogus"}),
+        ("options", {"format": ["nf4"]}),
+        ("files", {"/etc/hostname": "x"}),
+        ("files", {"sub/../../secret": "x"}),
+        ("files", {"model.safetensors": 1}),
+        ("tensors", {"model.safetensors": {"a": 1}}),
+        ("tensors", {"model.safetensors": {"a": ["F32", "4"]}}),
+        ("tensors", {"model.safetensors": {"a": ["F32", [4, None]]}}),
+        ("tensors", {"model.safetensors": []}),
+        ("tensors", {"../model.safetensors": {}}),
+        ("targets", [1]),
+    ],
+)  # fmt: skip
+def test_a_manifest_of_another_form_is_refused(field, value, embedded):
+    path = embedded / "export_manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {field: value}))
+    with pytest.raises(VerificationError, match=f"export_manifest.json: {field} is .*again"):
+        verify(embedded)
+
+
+@pytest.mark.parametrize("config", ["[]", '{"target_modules": 5}', '{"target_modules": [5]}'])
+@pytest.mark.parametrize("format", ["lora", "peft-tinylora"])
+def test_an_adapter_config_of_another_form_is_a_problem(format, config, base, artifact, run):
+    out = run(base, artifact, format).out
+    (out / "adapter_config.json").write_text(config)
+    assert failed(verify(out))["adapter would attach"]
+
+
+def test_sums_that_are_no_text_are_a_problem(embedded):
+    (embedded / "SHA256SUMS").write_bytes(b"\xff")
+    assert "SHA256SUMS does not agree" in failed(verify(embedded))["files and digests"]
+
+
 # --- command line -------------------------------------------------------------------------------
 
 
