@@ -46,7 +46,11 @@ def replace_directory(new: Path, out: Path) -> None:
                     new.replace(replaced)
                 else:
                     out.replace(replaced)
-                    new.replace(out)
+                    try:
+                        new.replace(out)
+                    except OSError:
+                        replaced.replace(out)
+                        raise
             finally:
                 os.close(held)
         sync(out.parent)

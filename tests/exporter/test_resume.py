@@ -1,5 +1,6 @@
 """Killed, doubled, failed and repeated exports."""
 
+import errno
 import json
 import os
 import shutil
@@ -11,11 +12,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from exporter import ExportRequest, export
+from exporter import ExportRequest, export, publish
 from exporter.errors import (
     CaptureError,
     OutputBusyError,
     OutputExistsError,
+    OutputWriteError,
     RequestError,
 )
 from exporter.request import Goal
@@ -140,6 +142,30 @@ def test_two_exports_into_one_directory(base, artifact, tmp_path):
     finally:
         held.close()
     export(ExportRequest(base, artifact, out))
+
+
+def test_a_failed_second_rename_leaves_the_earlier_export(base, artifact, tmp_path, monkeypatch):
+    """Simulation of a file system that cannot swap names, and fails between two renames."""
+    out, honest = tmp_path / "out", Path.replace
+    export(ExportRequest(base, artifact, out, format="bf16"))
+    before = content(out)
+
+    def failing(path, target):
+        if path.name == "out.partial-export" and target == out:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return honest(path, target)
+
+    monkeypatch.setattr(publish, "_swap", lambda a, b: False)
+    monkeypatch.setattr(Path, "replace", failing)
+    request = ExportRequest(base, artifact, out, format="fp32", overwrite=True)
+    with pytest.raises(OutputWriteError, match="out: cannot be written"):
+        export(request)
+    assert content(out) == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "out.partial-export"]
+    monkeypatch.setattr(Path, "replace", honest)
+    export(request)
+    assert load_file(out / "model.safetensors")["model.norm.weight"].dtype == torch.float32
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
 
 
 def test_overwrite(base, artifact, make_artifact, tmp_path):
