@@ -7,6 +7,7 @@ from typing import Any
 
 from exporter.architecture import Architecture
 from exporter.checkpoint import INDEX_FILE, Checkpoint, TensorHeader
+from exporter.errors import CheckpointMissingError
 from exporter.formats import Format
 from exporter.plan import TRAINER_DTYPE
 from tinylora import AdapterSizes
@@ -163,23 +164,42 @@ def carried_files(base: Path, own: frozenset[str]) -> Mapping[str, Path]:
     """Files of the base that go along byte for byte, by their name in the output.
 
     Weights, shard indexes and hidden directories stay behind; the base's model card becomes
-    ``BASE_README.md``.
+    ``BASE_README.md``, or ``BASE_BASE_README.md`` where it has a file of that name too.
 
     Args:
         base: The base directory.
         own: Names that the export writes itself.
+
+    Raises:
+        CheckpointMissingError: One of them is a link to a file that is not there.
     """
     carried: dict[str, Path] = {}
     for path in sorted(base.rglob("*")):
         relative = path.relative_to(base)
-        hidden = any(part.startswith(".") for part in relative.parts[:-1])
-        is_weight = path.suffix in _WEIGHT_SUFFIXES or path.name.endswith(
-            (".safetensors.index.json", ".bin.index.json")
-        )
-        name = "BASE_README.md" if str(relative) == "README.md" else relative.as_posix()
-        if path.is_file() and not hidden and not is_weight and name not in own:
+        name = _card_name(base) if str(relative) == "README.md" else relative.as_posix()
+        if _stays_behind(relative) or name in own:
+            continue
+        if path.is_symlink() and not path.exists():
+            raise CheckpointMissingError(
+                f"{path}: is a link to {path.readlink()}, which is not there; finish the download "
+                "of the base, or remove the link"
+            )
+        if path.is_file():
             carried[name] = path
     return carried
+
+
+def _stays_behind(relative: Path) -> bool:
+    hidden = any(part.startswith(".") for part in relative.parts[:-1])
+    index = relative.name.endswith((".safetensors.index.json", ".bin.index.json"))
+    return hidden or index or relative.suffix in _WEIGHT_SUFFIXES
+
+
+def _card_name(base: Path) -> str:
+    name = "BASE_README.md"
+    while (base / name).exists():
+        name = f"BASE_{name}"
+    return name
 
 
 def _by_name(header: TensorHeader) -> str:

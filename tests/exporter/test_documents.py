@@ -1,11 +1,12 @@
 """Configuration, model card, manifest and digests; options that contradict each other."""
 
 import json
+import shutil
 import subprocess
 
 import pytest
 
-from exporter.errors import PlanError, RequestError
+from exporter.errors import CheckpointMissingError, PlanError, RequestError
 from tinylora import DeltaOptions
 
 SIZE = 3e-3
@@ -34,6 +35,43 @@ def test_files_around_the_weights(base, artifact, run, format):
     assert ("peft` must be installed" in card) == (format == "nf4-embedded")
     rows = (out / "fidelity.csv").read_text().splitlines()
     assert len(rows) == 15
+
+
+def test_a_base_that_has_a_base_readme_loses_neither(base, artifact, tmp_path, run):
+    shutil.copytree(base, tmp_path / "b")
+    (tmp_path / "b" / "BASE_README.md").write_text("# Of the base's base\n")
+    out = run(tmp_path / "b", artifact, "bf16").out
+    assert (out / "BASE_README.md").read_text() == "# Of the base's base\n"
+    assert (out / "BASE_BASE_README.md").read_bytes() == (base / "README.md").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "README.md", "sub/added_tokens.json"])
+def test_a_link_to_nothing_is_named(name, base, artifact, tmp_path, run):
+    """As a hub cache has it while a download is under way."""
+    link = tmp_path / "b" / name
+    shutil.copytree(base, tmp_path / "b")
+    link.unlink(missing_ok=True)
+    link.parent.mkdir(exist_ok=True)
+    link.symlink_to("../../blobs/abc")
+    with pytest.raises(CheckpointMissingError, match=rf"{name}: is a link to \.\./\.\./blobs/abc"):
+        run(tmp_path / "b", artifact, "bf16")
+    assert [p.name for p in tmp_path.iterdir()] == ["b"]
+
+
+@pytest.mark.parametrize("broken", ["pytorch_model.bin", ".cache/lock"])
+def test_links_are_followed_and_broken_ones_that_stay_behind_do_not_matter(
+    broken, base, artifact, tmp_path, run
+):
+    shutil.copytree(base, tmp_path / "b")
+    shutil.copytree(tmp_path / "b", tmp_path / "blobs")
+    for file in ("LICENSE", "config.json", "model.safetensors"):
+        (tmp_path / "b" / file).unlink()
+        (tmp_path / "b" / file).symlink_to(tmp_path / "blobs" / file)
+    (tmp_path / "b" / broken).parent.mkdir(exist_ok=True)
+    (tmp_path / "b" / broken).symlink_to("../nothing")
+    out = run(tmp_path / "b", artifact, "bf16").out
+    assert (out / "LICENSE").read_bytes() == (base / "LICENSE").read_bytes()
+    assert not (out / "LICENSE").is_symlink()
 
 
 def test_the_card_and_the_manifest_say_that_the_delta_was_lost(base, make_artifact, run):
