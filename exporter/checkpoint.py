@@ -23,10 +23,11 @@ from exporter.errors import CheckpointError, CheckpointMissingError
 from exporter.io_errors import reading
 from tinylora import QuantizedWeight
 from tinylora.errors import QuantizedWeightError
+from tinylora.quantized_weight import STATE_PREFIX
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
-STATE_MARK = ".quant_state.bitsandbytes__"
+CONFIG_FILE = "config.json"
 
 # safetensors' dtype names, in the order in which its own writer lays tensors out (widest first).
 TORCH_DTYPES: Mapping[str, torch.dtype] = {
@@ -148,7 +149,7 @@ class Checkpoint:
     def packed(self) -> frozenset[str]:
         """Names of the weights that are stored in 4 bits."""
         return frozenset(
-            prefix for prefix, parts in self.parts.items() if any(STATE_MARK in p for p in parts)
+            prefix for prefix, parts in self.parts.items() if any(STATE_PREFIX in p for p in parts)
         )
 
     def _header(self, name: str) -> TensorHeader:
@@ -176,7 +177,7 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     path = Path(path)
     if not path.is_dir():
         raise CheckpointMissingError(f"{path}: no such directory; expected a base checkpoint")
-    config = read_json(path / "config.json")
+    config = read_json(path / CONFIG_FILE)
     shards, weight_map = _shards(path)
     files: dict[str, DataFile] = {}
     tensors: dict[str, TensorHeader] = {}
@@ -315,13 +316,13 @@ def _is_4bit(path: Path, config: Mapping[str, Any]) -> bool:
         return False
     if not isinstance(settings, dict) or not settings.get("load_in_4bit"):
         raise CheckpointError(
-            f"{path / 'config.json'}: quantization_config {settings!r:.200} is not supported; give "
+            f"{path / CONFIG_FILE}: quantization_config {settings!r:.200} is not supported; give "
             "the 16-bit base or a bitsandbytes 4-bit one"
         )
     storage = settings.get("bnb_4bit_quant_storage", "uint8")
     if storage != "uint8":
         raise CheckpointError(
-            f"{path / 'config.json'}: bnb_4bit_quant_storage is {storage!r}, expected 'uint8'; "
+            f"{path / CONFIG_FILE}: bnb_4bit_quant_storage is {storage!r}, expected 'uint8'; "
             "give the 16-bit base instead"
         )
     return True

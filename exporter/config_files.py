@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from exporter.architecture import Architecture
-from exporter.checkpoint import INDEX_FILE, Checkpoint, TensorHeader
+from exporter.checkpoint import CONFIG_FILE, INDEX_FILE, Checkpoint, TensorHeader
 from exporter.errors import CheckpointMissingError
 from exporter.formats import Format
 from exporter.plan import TRAINER_DTYPE
-from tinylora import AdapterSizes
+from tinylora import AdapterSizes, peft_config
 
-CONFIG_FILE = "config.json"
-ADAPTER_CONFIG_FILE = "adapter_config.json"
+ADAPTER_CONFIG_FILE = peft_config.CONFIG_FILE
 
 _WEIGHT_SUFFIXES = frozenset(
     {".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".onnx", ".ckpt"}

@@ -13,10 +13,11 @@ from typing import Any
 
 import torch
 
-from exporter.checkpoint import Checkpoint, TensorHeader
+from exporter.checkpoint import CONFIG_FILE, Checkpoint, TensorHeader
 from exporter.data_file import file_sha256
 from exporter.plan import ExportPlan
 from exporter.request import ExportRequest
+from exporter.workspace import JOURNAL_FILE
 from tinylora import ResolvedOptions
 from tinylora.adapter import Adapter
 
@@ -92,7 +93,7 @@ def base_digests(base: Checkpoint, files: Mapping[str, str]) -> dict[str, Any]:
     Raises:
         CheckpointUnreadableError: config.json cannot be read.
     """
-    config = file_sha256(base.path / "config.json")
+    config = file_sha256(base.path / CONFIG_FILE)
     digest = hashlib.sha256(sums_text(files).encode()).hexdigest()
     return {"digest": digest, "config": config, "files": dict(files), "is_4bit": base.is_4bit}
 
@@ -157,7 +158,7 @@ def digest_files(directory: Path, known: Mapping[str, str]) -> dict[str, str]:
     names = [
         path.relative_to(directory).as_posix()
         for path in sorted(directory.rglob("*"))
-        if path.is_file() and path.name != ".export-journal.json"
+        if path.is_file() and path.name != JOURNAL_FILE
     ]
     return {name: known.get(name) or file_sha256(directory / name) for name in names}
 

@@ -16,6 +16,7 @@ from typing import Any, Self
 import torch
 from torch import nn
 
+from exporter.checkpoint import CONFIG_FILE
 from exporter.errors import CheckpointError
 from exporter.io_errors import reading
 from tinylora.factor_store import FactorStore, read_parsed, write_whole
@@ -146,7 +147,7 @@ def outline_of(path: Path, config: Mapping[str, Any], store: FactorStore | None)
 def _digest(path: Path) -> str:
     """Of all that the outline depends on."""
     with reading(path):
-        content = (path / "config.json").read_bytes()
+        content = (path / CONFIG_FILE).read_bytes()
     parts = (FORMAT.encode(), version("transformers").encode(), content)
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:40]
 
@@ -162,7 +163,7 @@ def _meta_model(path: Path) -> nn.Module:
             model: nn.Module = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     except (*wrong, StrictDataclassError) as error:
         raise CheckpointError(
-            f"{path / 'config.json'}: transformers cannot build this architecture "
+            f"{path / CONFIG_FILE}: transformers cannot build this architecture "
             f"({type(error).__name__}: {error}); a causal language model that needs no code of its "
             "own is expected"
         ) from error

@@ -18,14 +18,15 @@ import torch
 from exporter.adapter_units import TinyUnit, VectorUnit, tiny_unit, vector_units
 from exporter.architecture import Architecture
 from exporter.base_check import check_base
-from exporter.checkpoint import DTYPE_NAMES, SINGLE_FILE, STATE_MARK, Checkpoint
+from exporter.checkpoint import DTYPE_NAMES, SINGLE_FILE, Checkpoint
 from exporter.errors import PlanError
 from exporter.formats import Format
 from exporter.request import FoldOnto
 from exporter.shard_writer import TensorSpec, file_bytes
-from tinylora import AdapterSizes
+from tinylora import AdapterSizes, peft_adapter
+from tinylora.quantized_weight import STATE_PREFIX
 
-ADAPTER_WEIGHTS = "adapter_model.safetensors"
+ADAPTER_WEIGHTS = peft_adapter.WEIGHTS_FILE
 # The trainer loads 16-bit bases with dtype=bfloat16 and these bitsandbytes settings.
 TRAINER_DTYPE = torch.bfloat16
 BLOCK_SIZE = 64
@@ -293,7 +294,7 @@ class _Planner:
         if self._source(module) == "4bit":
             headers = [self.base.tensors[name] for name in self.base.names_4bit(module)]
             return tuple(
-                TensorSpec(h.name, h.dtype, None if STATE_MARK in h.name else h.shape)
+                TensorSpec(h.name, h.dtype, None if STATE_PREFIX in h.name else h.shape)
                 for h in headers
             )
         name, numel = f"{module}.weight", shape[0] * shape[1]
@@ -304,7 +305,7 @@ class _Planner:
             TensorSpec(f"{name}.nested_absmax", "F32", (-(-blocks // NESTED_BLOCK_SIZE),)),
             TensorSpec(f"{name}.nested_quant_map", "F32", (256,)),
             TensorSpec(f"{name}.quant_map", "F32", (16,)),
-            TensorSpec(f"{name}{STATE_MARK}nf4", "U8", None),
+            TensorSpec(f"{name}{STATE_PREFIX}nf4", "U8", None),
         )
 
 

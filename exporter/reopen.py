@@ -4,10 +4,11 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from exporter.checkpoint import STATE_MARK, TensorHeader, checked_data_file, read_headers
+from exporter.checkpoint import TensorHeader, checked_data_file, read_headers
 from exporter.errors import WriterError
 from exporter.finite import all_finite
 from exporter.shard_writer import TensorSpec
+from tinylora.quantized_weight import STATE_PREFIX
 
 _ELEMENTS_AT_ONCE = 1 << 20
 
@@ -63,7 +64,7 @@ def _bad_values(path: Path, headers: Sequence[TensorHeader]) -> list[str]:
     opened = checked_data_file(path)
     for header in headers:
         name, dtype = header.name, header.torch_dtype
-        if STATE_MARK in name:
+        if STATE_PREFIX in name:
             problems += _bad_state(name, bytes(opened.read(name, dtype, header.shape).tolist()))
         elif dtype.is_floating_point and not all(
             all_finite(part) for part in opened.chunks(name, dtype, _ELEMENTS_AT_ONCE)

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from exporter.calibrate import calibrated
 from exporter.requantize import preserve, recompute
+from exporter.request import RequantizeMethod
 from tinylora import LowRankDelta, QuantizedWeight
 from tinylora.factors import weight_matrix
 
@@ -32,7 +33,7 @@ def stored_weight(
     """
     if stored == "base":
         return weight_matrix(seen)
-    if stored in ("exact", "bf16", "fp16"):
+    if stored == "exact" or stored == "bf16" or stored == "fp16":
         total = weight_matrix(seen) + delta.dense()
         return total if stored == "exact" else total.to(_DTYPES[stored]).float()
     if isinstance(seen, Tensor):  # the base has this module in 16 bits, and so it stays
@@ -41,10 +42,17 @@ def stored_weight(
 
 
 def requantized(
-    seen: QuantizedWeight, delta: LowRankDelta, method: str, moment: Tensor | None = None
+    seen: QuantizedWeight,
+    delta: LowRankDelta,
+    method: RequantizeMethod,
+    moment: Tensor | None = None,
 ) -> QuantizedWeight:
     """The 4-bit weight that a method stores; the base's own object where nothing changes."""
-    if method == "calibrated":
-        assert moment is not None, "calibration texts were asked for with the method"
-        return calibrated(seen, delta, moment)
-    return preserve(seen, delta) if method == "preserve" else recompute(seen, delta)
+    match method:
+        case "preserve":
+            return preserve(seen, delta)
+        case "recompute":
+            return recompute(seen, delta)
+        case "calibrated":
+            assert moment is not None, "calibration texts were asked for with the method"
+            return calibrated(seen, delta, moment)

@@ -30,7 +30,7 @@ from exporter.publish import recover, replace_directory, sync
 from exporter.shard_writer import PART_SUFFIX
 
 MANIFEST_FILE = "export_manifest.json"
-_JOURNAL = ".export-journal.json"
+JOURNAL_FILE = ".export-journal.json"
 _SPARE_BYTES = 1 << 20
 _COPY_BYTES = 1 << 24
 
@@ -70,7 +70,7 @@ class Workspace:
         """Add a completed file to the journal."""
         self._finished[file.name] = file
         entries = [asdict(entry) for entry in self._finished.values()]
-        self.write_text(_JOURNAL, json.dumps({"key": self._key(), "files": entries}))
+        self.write_text(JOURNAL_FILE, json.dumps({"key": self._key(), "files": entries}))
 
     def flush(self, name: str) -> None:
         """Begin to bring a complete file to the disk, which :meth:`publish` waits for."""
@@ -138,7 +138,7 @@ class Workspace:
                 flushed.result()
             for written in (*self.path.rglob("*"), self.path):
                 sync(written)
-            (self.path / _JOURNAL).unlink(missing_ok=True)
+            (self.path / JOURNAL_FILE).unlink(missing_ok=True)
         replace_directory(self.path, self.out)
 
     def discard(self) -> None:
@@ -154,12 +154,12 @@ class Workspace:
         """Files of an earlier run of the same export; anything else is removed."""
         finished = {
             file.name: file
-            for file in _read_journal(self.path / _JOURNAL, self._key)
+            for file in _read_journal(self.path / JOURNAL_FILE, self._key)
             if (self.path / file.name).is_file()
             and file_sha256(self.path / file.name) == file.sha256
         }
         for stale in self.path.iterdir():
-            if stale.name not in finished and stale.name != _JOURNAL:
+            if stale.name not in finished and stale.name != JOURNAL_FILE:
                 shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
         return finished
 
