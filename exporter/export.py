@@ -2,7 +2,7 @@
 
 import logging
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -152,29 +152,8 @@ def _run(job: Job, workspace: Workspace, progress: Callable[[Progress], None]) -
     digests = {file.name: file.sha256 for file in finished}
     fidelity = _fidelity(job, finished, workspace)
     _require_capture(job.request, fidelity)
-    found = (
-        identity_warning(job.artifact.model_id, job.base),
-        *rebuild_warnings(job.artifact, job.deltas.resolved),
-        ground_warning(job.artifact, job.base, job.request),
-        tokenizer_warning(job.base, layout),
-        fidelity_warning(fidelity, layout, by_output=job.request.requantize == "calibrated"),
-    )
-    warnings = tuple(warning for warning in found if warning is not None)
-    inputs = DocumentInputs(
-        layout=layout,
-        base=job.base,
-        architecture=job.architecture,
-        plan=job.plan,
-        provenance=job.provenance(),
-        sizes=job.artifact.sizes,
-        weight_tying=job.deltas.weight_tying,
-        fidelity=fidelity,
-        headers=[h for file in job.plan.files for h in read_headers(workspace.path / file.name)],
-        digests=digests,
-        warnings=warnings,
-        choice=job.decision.choice,
-    )
-    write_documents(inputs, workspace)
+    warnings = _warnings(job, fidelity)
+    write_documents(_inputs(job, workspace, fidelity, digests, warnings), workspace)
     retention = _retention(job, workspace)
     warnings += tuple(_beyond_the_target(job, retention))
     for warning in warnings:
@@ -189,6 +168,41 @@ def _run(job: Job, workspace: Workspace, progress: Callable[[Progress], None]) -
         seconds=job.watch.seconds,
         choice=job.decision.choice,
         retention=retention,
+    )
+
+
+def _warnings(job: Job, fidelity: FidelityReport) -> tuple[str, ...]:
+    request = job.request
+    found = (
+        identity_warning(job.artifact.model_id, job.base),
+        *rebuild_warnings(job.artifact, job.deltas.resolved),
+        ground_warning(job.artifact, job.base, request),
+        tokenizer_warning(job.base, request.layout),
+        fidelity_warning(fidelity, request.layout, by_output=request.requantize == "calibrated"),
+    )
+    return tuple(warning for warning in found if warning is not None)
+
+
+def _inputs(
+    job: Job,
+    workspace: Workspace,
+    fidelity: FidelityReport,
+    digests: Mapping[str, str],
+    warnings: Sequence[str],
+) -> DocumentInputs:
+    return DocumentInputs(
+        layout=job.request.layout,
+        base=job.base,
+        architecture=job.architecture,
+        plan=job.plan,
+        provenance=job.provenance(),
+        sizes=job.artifact.sizes,
+        weight_tying=job.deltas.weight_tying,
+        fidelity=fidelity,
+        headers=[h for file in job.plan.files for h in read_headers(workspace.path / file.name)],
+        digests=digests,
+        warnings=warnings,
+        choice=job.decision.choice,
     )
 
 
