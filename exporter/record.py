@@ -8,12 +8,12 @@ import json
 from pathlib import Path
 
 from exporter.checkpoint import read_json
-from exporter.errors import VerificationError
+from exporter.errors import OutputWriteError, VerificationError
 from exporter.io_errors import write_error
 from exporter.manifest import SUMS_FILE, content_sha256, sums_text
 from exporter.model_card import CARD_FILE, with_retention
 from exporter.retention import Retention
-from exporter.workspace import MANIFEST_FILE
+from exporter.workspace import MANIFEST_FILE, write_whole
 
 _PENDING = ".retention-record.json"
 _FILES = frozenset({CARD_FILE, MANIFEST_FILE, SUMS_FILE})
@@ -83,10 +83,7 @@ def _contents(pending: Path) -> dict[str, str]:
 
 
 def _replace(path: Path, text: str) -> None:
-    part = path.with_name(path.name + ".part")
     try:
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
-    except OSError as error:
-        failed = write_error(error, path)
-        raise type(failed)(f"{failed}; verify --no-record measures and writes nothing") from error
+        write_whole(path, text.encode())
+    except OutputWriteError as error:
+        raise type(error)(f"{error}; verify --no-record measures and writes nothing") from error

@@ -86,12 +86,7 @@ class Workspace:
         Raises:
             OutputWriteError: There is no room, or it cannot be written.
         """
-        target = self.path / name
-        part = target.with_name(target.name + PART_SUFFIX)
-        with writing(target):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            part.write_bytes(content)
-            part.replace(target)
+        write_whole(self.path / name, content)
 
     def copy(self, source: Path, name: str) -> None:
         """Carry a file over byte for byte.
@@ -162,6 +157,19 @@ class Workspace:
             if stale.name not in finished and stale.name != JOURNAL_FILE:
                 shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
         return finished
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a small file so that it is there whole or not at all.
+
+    Raises:
+        OutputWriteError: There is no room, or it cannot be written.
+    """
+    part = path.with_name(path.name + PART_SUFFIX)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(content)
+        part.replace(path)
 
 
 def open_workspace(out: Path, key: Callable[[], str], overwrite: bool) -> Workspace:
