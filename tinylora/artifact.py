@@ -16,7 +16,7 @@ import struct
 import warnings
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -179,10 +179,10 @@ def load_artifact(path: str | Path) -> Artifact:
     path = Path(path)
     content = _read_bounded(path)
     _refuse_code(path, _pickle_of(path, content))
-    locations: list[str] = []
+    located: list[tuple[Any, str]] = []
 
     def remember_location(storage: Any, location: str) -> Any:
-        locations.append(location)
+        located.append((storage, location))
         return storage
 
     try:
@@ -203,7 +203,7 @@ def load_artifact(path: str | Path) -> Artifact:
         model_id=fields["model_id"],
         total_replaced_layers=fields["total_replaced_layers"],
         is_quantized=fields.get("is_quantized"),
-        saved_device=locations[0] if locations else "cpu",
+        saved_device=_location(fields["global_v"], located),
         sha256=hashlib.sha256(content).hexdigest(),
         extra_keys=tuple(sorted(set(fields) - set(_REQUIRED) - {"is_quantized"})),
     )
@@ -266,6 +266,12 @@ def _refuse_code(path: Path, pickled: bytes) -> None:
         raise
     except _DAMAGE as error:
         raise ArtifactUnreadableError(f"{path}: damaged pickle ({error})") from error
+
+
+def _location(vector: Tensor, located: Sequence[tuple[Any, str]]) -> str:
+    """Where a vector was saved from; other tensors of the file may have been anywhere else."""
+    own = vector.untyped_storage().data_ptr()
+    return next((where for storage, where in located if storage.data_ptr() == own), "cpu")
 
 
 def _check_types(path: Path, loaded: object) -> dict[str, Any]:

@@ -84,6 +84,21 @@ def test_round_trip(tmp_path_factory, values, rank, seed, device):
     assert torch.equal(loaded["global_v"], vector)
 
 
+def test_the_saved_device_is_that_of_the_vector(tmp_path):
+    """Other tensors of the file, before and after it, were elsewhere and say nothing."""
+    fields = {"loss": torch.zeros(1), **GOOD, "norm": torch.ones(1)}
+    torch.save(fields, tmp_path / "cpu.pt")
+    devices = iter(["cpu", "cuda:1", "cuda:0"])
+    # simulation of a GPU: what the pickle says of each storage, in its order
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.serialization, "location_tag", lambda storage: next(devices))
+        torch.save(fields, tmp_path / "v.pt")
+    assert load_artifact(tmp_path / "cpu.pt").saved_device == "cpu"
+    artifact = load_artifact(tmp_path / "v.pt")
+    assert (artifact.saved_device, artifact.stream_hint) == ("cuda:1", "cuda")
+    assert torch.equal(artifact.global_v, GOOD["global_v"])
+
+
 def test_saving_is_deterministic(tmp_path):
     for name in ("a", "b"):
         save_artifact(
