@@ -38,7 +38,7 @@ def calibrated(base: QuantizedWeight, delta: LowRankDelta, moment: Tensor) -> Qu
         whichever are nearer. A zero delta moves none.
     """
     damping = DAMPING * moment.diagonal().mean()
-    metric = moment + damping * torch.eye(moment.shape[0], device=moment.device)
+    metric = moment + torch.diag(damping.expand(len(moment)))
     wanted = weight_matrix(base) + delta.dense()
     kept, miss = _descend(preserve(base, delta), wanted, metric)
     if torch.equal(kept.codes(), base.codes()):

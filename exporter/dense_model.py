@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from exporter.checkpoint import open_checkpoint
+from exporter.model_lock import making_a_model
 from exporter.prompts import TokenPrompt
 from tinylora import QuantizedWeight
 
@@ -25,7 +26,10 @@ def load_exact(path: Path) -> Any:
     """An export, or any checkpoint, loaded as its user would, in float32."""
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(path, local_files_only=True, device_map=DEVICE_MAP)
+    with making_a_model():
+        model = AutoModelForCausalLM.from_pretrained(
+            path, local_files_only=True, device_map=DEVICE_MAP
+        )
     return in_float32(model).eval()
 
 
@@ -34,22 +38,24 @@ def load_base(path: Path) -> Any:
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
     if open_checkpoint(path).is_4bit:  # even quantization_config=None would undo its own
-        return AutoModelForCausalLM.from_pretrained(
-            path, local_files_only=True, device_map=DEVICE_MAP
-        )
+        with making_a_model():
+            return AutoModelForCausalLM.from_pretrained(
+                path, local_files_only=True, device_map=DEVICE_MAP
+            )
     settings = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=torch.float16,
     )
-    return AutoModelForCausalLM.from_pretrained(
-        path,
-        local_files_only=True,
-        dtype=torch.bfloat16,
-        quantization_config=settings,
-        device_map=DEVICE_MAP,
-    )
+    with making_a_model():
+        return AutoModelForCausalLM.from_pretrained(
+            path,
+            local_files_only=True,
+            dtype=torch.bfloat16,
+            quantization_config=settings,
+            device_map=DEVICE_MAP,
+        )
 
 
 def in_float32(model: Any) -> Any:
@@ -155,7 +161,8 @@ def _right_padded(prompts: Sequence[TokenPrompt]) -> tuple[Tensor, Tensor]:
 
 def _dense(module: nn.Linear, name: str) -> nn.Linear:
     weight = QuantizedWeight.from_module(module, name).dequantize().float()
-    dense = nn.Linear(weight.shape[1], weight.shape[0], module.bias is not None)
+    height, width = weight.shape
+    dense = nn.Linear(width, height, module.bias is not None, dtype=torch.float32)
     dense.weight = nn.Parameter(weight, requires_grad=False)
     if module.bias is not None:
         dense.bias = nn.Parameter(module.bias.detach().float(), requires_grad=False)

@@ -156,4 +156,4 @@ def _count_sketch(flat: Tensor) -> Tensor:
     generator = torch.Generator().manual_seed(0)
     place = torch.randint(_SKETCH, (flat.numel(),), generator=generator)
     sign = torch.randint(2, (flat.numel(),), generator=generator) * 2 - 1
-    return torch.zeros(_SKETCH).index_add_(0, place, flat * sign)
+    return flat.new_zeros(_SKETCH).index_add_(0, place, flat * sign)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from exporter.dense_model import DEVICE_MAP, in_float32, load_base, load_exact
 from exporter.formats import Format
+from exporter.model_lock import making_a_model
 from tinylora import DeltaOptions, load_adapter, restore
 from tinylora.workers import single_threaded
 
@@ -56,9 +57,10 @@ def check_load(directory: Path, layout: Format) -> tuple[str, ...]:
 def _problems(directory: Path, layout: Format) -> Iterator[str]:
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(
-        directory, local_files_only=True, device_map=DEVICE_MAP
-    )
+    with making_a_model():
+        model = AutoModelForCausalLM.from_pretrained(
+            directory, local_files_only=True, device_map=DEVICE_MAP
+        )
     classes = {type(module).__name__ for module in model.modules()}
     if layout.weights == "4bit" and "Linear4bit" not in classes:
         yield "no layer came up in 4 bits"

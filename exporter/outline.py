@@ -19,6 +19,7 @@ from torch import nn
 from exporter.checkpoint import CONFIG_FILE
 from exporter.errors import CheckpointError
 from exporter.io_errors import reading
+from exporter.model_lock import making_a_model
 from tinylora.factor_store import FactorStore, read_parsed, write_whole
 
 FORMAT = "tinylora-outline/1"
@@ -159,8 +160,11 @@ def _meta_model(path: Path) -> nn.Module:
     wrong = (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError)
     try:
         config = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
-        with torch.device("meta"):
-            model: nn.Module = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+        with making_a_model(), torch.device("meta"):
+            # no dtype: torch's default, which other threads compute with, stays what it is
+            model: nn.Module = AutoModelForCausalLM.from_config(
+                config, trust_remote_code=False, dtype=None
+            )
     except (*wrong, StrictDataclassError) as error:
         raise CheckpointError(
             f"{path / CONFIG_FILE}: transformers cannot build this architecture "

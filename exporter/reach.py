@@ -145,7 +145,7 @@ def block_scales(weights: Sequence[QuantizedWeight]) -> Tensor:
 def _offsets(weights: Sequence[QuantizedWeight]) -> Tensor:
     """Offsets of nested scales, fp32 ``[m, 1]``."""
     found = [[weight.nested.offset] for weight in weights if weight.nested is not None]
-    return torch.tensor(found).to(weights[0].code.device, non_blocking=True)
+    return torch.tensor(found, dtype=torch.float32).to(weights[0].code.device, non_blocking=True)
 
 
 def reaches(

@@ -145,13 +145,13 @@ def _table() -> _Table | None:
     """The table for nf4, None where it would not do what bitsandbytes does."""
     code = code_book("nf4")
     edges = (code[:-1] + code[1:]) / 2
-    middle = torch.tensor(float(_BINS))
+    middle = torch.tensor(_BINS, dtype=torch.float32)
     # a larger number has no lower bin, so beside an edge's bin the code is certain
     on_edge = torch.add(middle, edges, alpha=_BINS).int()
     bins = torch.arange(2 * _BINS + 1, dtype=torch.int32)
     codes = torch.bucketize(bins, on_edge).to(torch.uint8)
     codes[on_edge.long()] |= _MARK
-    table = _Table(codes, torch.cat([edges, torch.tensor([torch.inf])]), middle)
+    table = _Table(codes, torch.nn.functional.pad(edges, (0, 1), value=torch.inf), middle)
     return table if _is_compared() or _agrees(table, edges) else None
 
 
@@ -174,15 +174,15 @@ def _probes(bounds: Tensor) -> list[Tensor]:
     near = [bounds]
     for toward in (-torch.inf, torch.inf):
         for _ in range(3):
-            near.append(torch.nextafter(near[-1], torch.tensor(toward)))
+            near.append(torch.nextafter(near[-1], torch.full_like(bounds, toward)))
         near.append(bounds)
-    grid = torch.arange(-64, 65) / 64
-    unit = torch.cat([*near, grid, torch.linspace(-1, 1, 4801)])
+    grid = torch.arange(-64, 65, dtype=torch.float32) / 64
+    unit = torch.cat([*near, grid, torch.linspace(-1, 1, 4801, dtype=torch.float32)])
     unit = torch.nn.functional.pad(unit, (0, -unit.numel() % 63)).view(-1, 63)
-    sizes = torch.tensor([1.0, 0.02, 3e-5, 7.7, 0.3333, 1.7e-3, 250.0])
-    blocks = torch.cat([torch.ones(len(unit), 1), unit], dim=1)
+    sizes = unit.new_tensor([1.0, 0.02, 3e-5, 7.7, 0.3333, 1.7e-3, 250.0])
+    blocks = torch.cat([unit.new_ones(len(unit), 1), unit], dim=1)
     all_sizes = (sizes.view(-1, 1, 1) * blocks).reshape(-1)
-    probe = torch.cat([all_sizes, torch.zeros(64), all_sizes[:27]])
+    probe = torch.cat([all_sizes, unit.new_zeros(64), all_sizes[:27]])
     return [probe, probe.to(torch.bfloat16), probe.to(torch.float16)]
 
 
@@ -191,7 +191,8 @@ class _Room:
 
     def __init__(self, elements: int, blocksize: int) -> None:
         size = -(-elements // blocksize) * blocksize
-        self.scaled, self.spare = torch.empty(size), torch.empty(size)
+        self.scaled = torch.empty(size, dtype=torch.float32)
+        self.spare = torch.empty_like(self.scaled)
         self.bins = torch.empty(size, dtype=torch.int32)
         self.codes = torch.empty(size, dtype=torch.uint8)
 

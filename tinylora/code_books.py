@@ -27,8 +27,8 @@ _DECADES = 7
 def code_book(quant_type: QuantType) -> Tensor:
     """Values of the codes 0 … 15, fp32 ``[16]``."""
     if quant_type == "nf4":
-        return torch.tensor(_NF4)
-    magnitudes = torch.tensor(_FP4_TWELFTHS)
+        return torch.tensor(_NF4, dtype=torch.float32)
+    magnitudes = torch.tensor(_FP4_TWELFTHS, dtype=torch.float32)
     return torch.cat([magnitudes, -magnitudes]) / 12
 
 
@@ -40,4 +40,4 @@ def dynamic_code_book() -> Tensor:
         edges = torch.linspace(0.1, 1, 2**bits + 1, dtype=torch.float32)
         digits = 10.0 ** (bits + 1 - _DECADES) * ((edges[:-1] + edges[1:]) / 2)
         values += [*digits.tolist(), *(-digits).tolist()]
-    return torch.tensor(sorted(values))
+    return torch.tensor(sorted(values), dtype=torch.float32)

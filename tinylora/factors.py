@@ -184,8 +184,8 @@ def _block_krylov(W: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor] | None:
     """Leading triplets of a wide matrix, or None where too many steps would be needed."""
     width = rank + _OVERSAMPLING
     generator = torch.Generator("cpu").manual_seed(0)
-    start = torch.randn((W.shape[0], width), generator=generator).to(W.device)
-    basis = torch.linalg.qr(start)[0]
+    start = torch.randn((W.shape[0], width), generator=generator, dtype=torch.float32)
+    basis = torch.linalg.qr(start.to(W.device))[0]
     images = W.T @ basis
     for step in range(1, min(_MAX_STEPS, W.shape[0] // width)):
         block = W @ images[:, -width:]

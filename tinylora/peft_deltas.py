@@ -115,7 +115,8 @@ def draw_projection(seed: int, u: int, rank: int) -> Tensor:
         rank: r of the module.
     """
     generator = torch.Generator("cpu").manual_seed(seed)
-    return torch.normal(0.0, 1.0 / rank**0.5, (u, rank, rank), generator=generator)
+    size, scale = (u, rank, rank), 1.0 / rank**0.5
+    return torch.normal(0.0, scale, size, generator=generator, dtype=torch.float32)
 
 
 def training_dtype(A: Tensor) -> torch.dtype:

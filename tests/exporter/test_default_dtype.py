@@ -1,0 +1,56 @@
+"""Exports have the same bytes under any default dtype, and beside another export."""
+
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import pytest
+import torch
+
+from exporter import ExportRequest, export
+from exporter.effect import gram_matrix
+from exporter.request import Goal
+from tests.default_dtype import default_dtype
+from tinylora import DeltaOptions
+
+OTHERS = [torch.float64, torch.bfloat16]
+
+
+@pytest.fixture
+def contents(talking, make_artifact, texts, tmp_path):
+    """``contents(name)``: the files of an export that calibrates and chooses, by name."""
+    artifact, prompts = make_artifact(3e-2), texts(1)
+
+    def make(name, **fields):
+        request = ExportRequest(talking, artifact, tmp_path / name, **fields)
+        report = export(request)
+        return {
+            file: digest for file, digest in report.files.items() if file.endswith(".safetensors")
+        } | {"residual": report.fidelity.total.residual}
+
+    mixed = {"format": "nf4-mixed", "requantize": "calibrated"}
+    goal = Goal(prompts=prompts, check_prompts=prompts, target_residual=0.3)
+    return partial(make, **mixed, goal=goal, options=DeltaOptions(svd="fast"))
+
+
+@pytest.mark.parametrize("dtype", OTHERS)
+def test_an_export_is_the_same_under_any_default_dtype(contents, dtype):
+    with default_dtype(torch.float32):
+        expected = contents("expected")
+    with default_dtype(dtype):
+        assert contents("found") == expected
+        assert torch.get_default_dtype() == dtype
+
+
+@pytest.mark.parametrize("dtype", OTHERS)
+def test_a_long_miss_is_sketched_in_its_own_dtype(dtype):
+    misses = [torch.randn(1 << 20, generator=torch.Generator().manual_seed(i)) for i in range(2)]
+    expected = gram_matrix(misses)
+    with default_dtype(dtype):
+        assert torch.equal(gram_matrix(misses), expected)
+
+
+def test_two_exports_at_once(contents):
+    expected = contents("alone")
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(contents, ["one", "other"])) == [expected, expected]
+    assert torch.get_default_dtype() == torch.float32
