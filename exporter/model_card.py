@@ -1,5 +1,7 @@
 """The README.md of an export: how to load it, what was measured, whose licence it has."""
 
+import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,8 +36,8 @@ class BaseLicense:
     def sentence(self) -> str:
         """For people."""
         name = self.metadata.get("license_name") or self.metadata.get("license")
-        named = f"`{name}`" if name else "see the base's page"
-        files = f" (its text: {', '.join(self.files)})" if self.files else ""
+        named = _plain(name) if name else "see the base's page"
+        files = f" (its text: {_plain(', '.join(self.files))})" if self.files else ""
         return f"The base's licence applies: {named}{files}."
 
 
@@ -85,13 +87,13 @@ def model_card(
     }
     parts = [
         f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---\n",
-        f"# {model_id} with a TinyLoRA adapter ({layout.name})\n",
+        f"# {_plain(model_id)} with a TinyLoRA adapter ({layout.name})\n",
         _CONTENT[layout.name] + "\n",
         "" if choice is None else f"Chosen by measurement: {choice}.\n",
         f"## Loading\n\n```python\n{_loading(layout, model_id)}```\n",
         _EMBEDDED_WARNING if layout.adapter and layout.weights != "none" else "",
         _measured(fidelity),
-        "".join(f"> **Warning:** {warning}\n\n" for warning in warnings),
+        "".join(f"> **Warning:** {_plain(warning)}\n\n" for warning in warnings),
         _origin(provenance),
         f"## Licence\n\n{license_.sentence}\n",
     ]
@@ -147,7 +149,13 @@ _EMBEDDED_WARNING = (
 )
 
 
+def _plain(text: str) -> str:
+    """Text that came from elsewhere, in one line of Markdown that shows it and does nothing."""
+    return re.sub(r"([\\`*_\[\]<>|#!&~])", r"\\\1", " ".join(text.split()))
+
+
 def _loading(layout: Format, model_id: str) -> str:
+    base_id = json.dumps(model_id, ensure_ascii=False)  # as a Python string, whatever is in it
     if layout.weights != "none":
         return (
             "from transformers import AutoModelForCausalLM\n\n"
@@ -158,7 +166,7 @@ def _loading(layout: Format, model_id: str) -> str:
             "import torch\n"
             "from peft import PeftModel\n"
             "from transformers import AutoModelForCausalLM\n\n"
-            f'base = AutoModelForCausalLM.from_pretrained("{model_id}", dtype=torch.bfloat16)\n'
+            f"base = AutoModelForCausalLM.from_pretrained({base_id}, dtype=torch.bfloat16)\n"
             'model = PeftModel.from_pretrained(base, "path/to/this/directory")\n'
         )
     return (
@@ -169,7 +177,7 @@ def _loading(layout: Format, model_id: str) -> str:
         '    load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,\n'
         "    bnb_4bit_compute_dtype=torch.float16,\n"
         ")\n"
-        f'base = AutoModelForCausalLM.from_pretrained("{model_id}", dtype=torch.bfloat16,\n'
+        f"base = AutoModelForCausalLM.from_pretrained({base_id}, dtype=torch.bfloat16,\n"
         "                                            quantization_config=settings)\n"
         'model = PeftModel.from_pretrained(base, "path/to/this/directory")\n'
     )

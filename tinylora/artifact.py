@@ -40,6 +40,8 @@ Stream = Literal["cuda", "cpu"]
 MAX_FILE_BYTES = 1 << 24
 MAX_U = 1 << 16
 MAX_RANK = 1 << 10
+# P of one module, which a file of 2 kB would have us draw, whatever its size.
+MAX_PROJECTION = 1 << 26
 
 _REQUIRED: Mapping[str, type] = {
     "global_v": Tensor,
@@ -317,12 +319,14 @@ def _check_values(path: Path, fields: Mapping[str, Any]) -> None:
         refuse("u_value", u, f"the length of global_v, {vector.numel()}")
     if not 1 <= rank <= MAX_RANK:
         refuse("rank", rank, f"1 to {MAX_RANK}")
+    if u * rank**2 > MAX_PROJECTION:
+        refuse("u_value · rank²", u * rank**2, f"at most {MAX_PROJECTION} numbers a module")
     if not -(1 << 63) <= seed < 1 << 64:
         refuse("seed", seed, "a 64-bit integer, as torch.manual_seed takes")
     if not 1 <= fields["total_replaced_layers"] <= 1 << 20:
         refuse("total_replaced_layers", fields["total_replaced_layers"], f"1 to {1 << 20}")
-    if not fields["model_id"].strip():
-        refuse("model_id", repr(fields["model_id"]), "the hub id of the base model")
+    if not fields["model_id"].strip() or not fields["model_id"].isprintable():
+        refuse("model_id", repr(fields["model_id"]), "the hub id of the base model, in one line")
     if not bool(torch.isfinite(vector).all()):
         bad = [i for i, x in enumerate(vector.tolist()) if not math.isfinite(x)]
         refuse("global_v", f"non-finite at {bad[:8]}", "finite numbers; the training diverged")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tinylora.artifact import MAX_RANK, MAX_U
+from tinylora.artifact import MAX_PROJECTION, MAX_RANK, MAX_U
 from tinylora.errors import (
     ArtifactFieldError,
     ArtifactMissingError,
@@ -18,8 +18,6 @@ from tinylora.errors import (
 CONFIG_FILE = "adapter_config.json"
 
 _MAX_BYTES = 1 << 20
-# P of one module; the seed alone would have us draw it, whatever its size.
-_MAX_PROJECTION = 1 << 26
 _CHECKED = frozenset(
     {"peft_type", "base_model_name_or_path", "r", "u", "weight_tying", "projection_seed"}
     | {"save_projection"}
@@ -83,6 +81,10 @@ def read_config(directory: Path) -> PeftConfig:
         raise ArtifactFieldError(
             f"{path}: base_model_name_or_path is a {type(base).__name__}, expected str"
         )
+    if base is not None and not base.isprintable():
+        raise ArtifactValueError(
+            f"{path}: base_model_name_or_path = {base!r:.200}, expected one line, a hub id"
+        )
     config = PeftConfig(
         r=_whole(path, content, "r", 1, MAX_RANK),
         u=_whole(path, content, "u", 1, MAX_U),
@@ -91,10 +93,10 @@ def read_config(directory: Path) -> PeftConfig:
         save_projection=_flag(path, content, "save_projection"),
         base=base or "",
     )
-    if config.u * config.r**2 > _MAX_PROJECTION:
+    if config.u * config.r**2 > MAX_PROJECTION:
         raise ArtifactValueError(
             f"{path}: u = {config.u} with r = {config.r} makes projections of "
-            f"{config.u * config.r**2} numbers a module, expected at most {_MAX_PROJECTION}"
+            f"{config.u * config.r**2} numbers a module, expected at most {MAX_PROJECTION}"
         )
     return config
 

@@ -13,7 +13,9 @@ from torch import Tensor
 
 from tinylora.artifact import Formula, Stream
 from tinylora.errors import ProjectionError
-from tinylora.philox import offset_increment, philox_normal
+from tinylora.philox import SMALLEST_DEVICE_THREADS, offset_increment, philox_normal
+
+_MOST_NUMBERS = 1 << 28
 
 
 def draw_projections(
@@ -43,9 +45,11 @@ def draw_projections(
         bf16, ``[len(names), u, r, r]`` (full) or ``[len(names), u, r]`` (diagonal), on the CPU.
 
     Raises:
-        ProjectionError: A module that the placement does not cover.
+        ProjectionError: A module that the placement does not cover, or too many numbers: over all
+            modules, or for a GPU's stream in one.
     """
     shape = (u, rank, rank) if formula == "full" else (u, rank)
+    _check_size(len(names), torch.Size(shape).numel(), rng)
     drawn = torch.empty((len(names), *shape), dtype=torch.bfloat16)
     for indices in _by_device(names, placement).values():
         stream = _cuda_stream if rng == "cuda" else _cpu_stream
@@ -54,6 +58,20 @@ def draw_projections(
         # bf16 divided by a Python float: computed in float32, rounded back
         drawn = drawn / rank**0.5
     return drawn
+
+
+def _check_size(count: int, numel: int, rng: Stream) -> None:
+    if count * numel > _MOST_NUMBERS:
+        raise ProjectionError(
+            f"P of {count} modules has {count * numel} numbers, expected at most {_MOST_NUMBERS}; "
+            "an artifact has a smaller u or rank"
+        )
+    if rng == "cuda" and numel > SMALLEST_DEVICE_THREADS:
+        raise ProjectionError(
+            f"P of a module has {numel} numbers; above {SMALLEST_DEVICE_THREADS} they depend on "
+            "the size of the GPU that drew them, which an artifact does not tell, so they cannot "
+            "be drawn again; say rng=cpu if P was drawn on a CPU"
+        )
 
 
 def device_of(name: str, placement: Mapping[str, str]) -> str:

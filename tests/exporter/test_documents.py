@@ -1,10 +1,13 @@
 """Configuration, model card, manifest and digests; options that contradict each other."""
 
+import ast
 import json
+import re
 import shutil
 import subprocess
 
 import pytest
+import yaml
 
 from exporter.errors import CheckpointMissingError, PlanError, RequestError
 from tinylora import DeltaOptions
@@ -86,6 +89,21 @@ def test_the_card_and_the_manifest_say_that_the_delta_was_lost(base, make_artifa
 def test_another_name_is_a_warning(base, make_artifact, run):
     report = run(base, make_artifact(SIZE, model_id="qwen/Another-3B"), "lora")
     assert any("Another-3B" in warning for warning in report.warnings)
+
+
+@pytest.mark.parametrize("format", ["lora", "peft-tinylora", "nf4"])
+def test_what_an_artifact_calls_its_base_is_text_in_the_card(base, make_artifact, run, format):
+    hostile = 'x"); __import__("os").system("id"); ("<img src=y>|[z](http://z)`'
+    card = (run(base, make_artifact(SIZE, model_id=hostile), format).out / "README.md").read_text()
+    _, front, text = card.split("---\n", 2)
+    assert yaml.safe_load(front)["base_model"] == hostile
+    code = text.split("```python\n")[1].split("```")[0]
+    strings = [n.value for n in ast.walk(ast.parse(code)) if isinstance(n, ast.Constant)]
+    assert (hostile in strings) == (format != "nf4")
+    shown = text.replace(code, "")
+    assert "\\<img src=y\\>\\|\\[z\\](http://z)\\`" in shown
+    assert not re.search(r"(?<!\\)(<|\[z|`$)", shown)
+    assert "__import__" not in shown.replace("\\_\\_import\\_\\_", "")
 
 
 def test_contradicting_options(base, base_4bit, artifact, run, tmp_path):

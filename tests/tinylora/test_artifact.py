@@ -163,6 +163,8 @@ def test_a_wrong_type_is_named(tmp_path, field, value):
         ("seed", -(2**63) - 1),
         ("total_replaced_layers", 0),
         ("model_id", "  "),
+        ("model_id", "qwen/Qwen\n## Licence"),
+        ("model_id", "qwen\x1b[2J"),
         ("global_v", torch.full((32,), float("nan"))),
         ("global_v", torch.cat([torch.zeros(31), torch.tensor([float("inf")])])),
         ("global_v", torch.zeros(0)),
@@ -172,6 +174,14 @@ def test_a_wrong_type_is_named(tmp_path, field, value):
 def test_an_impossible_value_is_named(tmp_path, field, value):
     with pytest.raises(ArtifactValueError, match=field):
         load_artifact(saved(tmp_path / "v.pt", **{field: value}))
+
+
+def test_projections_that_no_machine_holds_are_refused_with_the_file(tmp_path):
+    path = saved(tmp_path / "v.pt", global_v=torch.ones(1 << 16), u_value=1 << 16, rank=33)
+    with pytest.raises(ArtifactValueError, match=r"v\.pt: u_value · rank² = 71368704.*67108864"):
+        load_artifact(path)
+    allowed = saved(tmp_path / "v.pt", global_v=torch.ones(1 << 16), u_value=1 << 16, rank=32)
+    assert load_artifact(allowed).rank == 32
 
 
 class RunsCode:

@@ -44,6 +44,7 @@ P_KEY, V_KEY = A_KEY[:-1] + "P", "base_model.tinylora_v.1"
         ("fan_in_fan_out", True, ArtifactValueError, "fan_in_fan_out"),
         ("use_dora", True, ArtifactValueError, "use_dora"),
         ("base_model_name_or_path", 3, ArtifactFieldError, "base_model_name_or_path"),
+        ("base_model_name_or_path", "a\n# b", ArtifactValueError, "expected one line"),
     ],
 )
 def test_bad_configurations(saved, field, value, error, words):

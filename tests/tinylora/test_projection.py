@@ -72,6 +72,25 @@ def test_a_module_without_a_device_is_refused():
         )
 
 
+@pytest.mark.parametrize(
+    ("u", "rank", "rng", "words"),
+    [
+        (
+            1 << 16,
+            32,
+            "cpu",
+            "of 252 modules has 16911433728 numbers, expected at most 268435456",
+        ),
+        (4096, 2, "cuda", "16384 numbers; above 15360 .* an artifact does not tell.*rng=cpu"),
+    ],
+)
+def test_projections_that_cannot_be_drawn_are_refused_before_memory_is_asked_for(
+    u, rank, rng, words
+):
+    with pytest.raises(ProjectionError, match=words):
+        draw_projections(NAMES, u, rank, 42, formula="full", rng=rng)
+
+
 def test_dividing_and_multiplying_by_the_reciprocal_round_alike():
     """CUDA divides by a scalar as a product with its reciprocal; in bf16 both give the same."""
     every = torch.arange(-(1 << 15), 1 << 15, dtype=torch.int32).to(torch.int16)
