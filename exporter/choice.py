@@ -22,7 +22,7 @@ from exporter.checkpoint import Checkpoint
 from exporter.effect import EffectModel, gram_matrix, relative
 from exporter.errors import TargetResidualError
 from exporter.fidelity import sums_of
-from exporter.fold import seen_weight
+from exporter.fold import lora_pair, seen_weight
 from exporter.formats import FormatName, format_named
 from exporter.knapsack import choose_kept
 from exporter.plan import ExportPlan, LinearUnit, build_plan
@@ -86,8 +86,8 @@ class Choice:
             text += f" with {len(found.keep)} modules in bf16"
         if self.target is not None:
             text += f", target {self.target:g}"
-        smaller = [f"{t.format}/{t.requantize or '-'} {t.residual:.3g}" for t in self.trials[:-1]]
-        return text + (f"; smaller ones miss it: {', '.join(smaller)}" if smaller else "")
+        missed = [f"{t.format}/{t.requantize or '-'} {t.residual:.3g}" for t in self.trials[:-1]]
+        return text + (f"; what was tried before misses it: {', '.join(missed)}" if missed else "")
 
     def as_dict(self) -> dict[str, Any]:
         """For the manifest."""
@@ -227,7 +227,8 @@ class _Chooser:
         best = min(trials, key=lambda t: t.residual)
         raise TargetResidualError(
             f"no format reaches a residual of {target:g}; the best is {best.format} with "
-            f"{best.residual:.4g}. Allow a larger residual, or peft: nf4-embedded keeps the delta"
+            f"{best.residual:.4g}. Allow a larger residual, or nf4-embedded, which keeps the "
+            "delta: it needs peft, and numerics fp32"
         )
 
     @property
@@ -235,18 +236,23 @@ class _Chooser:
         return "weights" if self.effect is None else "output"
 
     def _candidates(self, target: float) -> Iterator[Trial]:
-        """Formats from the smallest on; each is measured when it is asked for."""
+        """Formats, those in 4 bits first; each is measured when it is asked for.
+
+        ``nf4-embedded`` stands before ``nf4-mixed``, which may be smaller where a model is small
+        beside its adapter, but has to run the model once for every module.
+        """
         yield self._trial("nf4", "preserve", "preserve")
         yield self._trial("nf4", "recompute", "recompute")
         if self.effect is not None:
             yield self._trial("nf4", "calibrated", "calibrated")
-        if not self.request.goal.without_peft:
-            yield Trial("nf4-embedded", None, self._bytes("nf4-embedded"), 0.0)
+        # the trainer's roundings happen to a product of which an adapter holds the factors
+        if not (self.request.goal.without_peft or self.request.options.numerics == "trainer"):
+            yield self._embedded()
         if self.effect is not None:
             yield self._smallest_mixed(self.effect, "calibrated", target, None)
         yield self._trial("bf16", None, "bf16")
         yield self._trial("fp16", None, "fp16")
-        yield Trial("fp32", None, self._bytes("fp32"), 0.0)
+        yield self._trial("fp32", None, "exact")
 
     def _mixed(self) -> Choice:
         goal, effect = self.request.goal, self.effect
@@ -307,19 +313,38 @@ class _Chooser:
 
     def _trial(self, name: FormatName, method: RequantizeMethod | None, stored: Stored) -> Trial:
         if self.effect is None:
-            residual = self._weight_residual(stored)
+            residual = self._weight_residual(partial(self._added, stored))
         else:
             self.effect.store(dict.fromkeys(self.effect.modules, stored))
             residual = self.effect.residual()
         return Trial(name, method, self._bytes(name), residual)
 
-    def _weight_residual(self, stored: Stored) -> float:
-        """‖E − Δ‖/‖Δ‖ over all target modules, one at a time."""
+    def _embedded(self) -> Trial:
+        """The base, and beside it the pair as its dtype rounds it."""
+        pairs = {name: self._stored_pair(delta) for name, delta in self.deltas.items()}
+        if self.effect is None:
+            residual = self._weight_residual(lambda unit: pairs[unit.module].dense())
+        else:
+            for unit in target_units(self._plan("nf4")):
+                seen = seen_weight(unit, self.base)
+                self.effect.put(unit.module, stored_weight(seen, pairs[unit.module], "exact"))
+            residual = self.effect.residual()
+        return Trial("nf4-embedded", None, self._bytes("nf4-embedded"), residual)
+
+    def _stored_pair(self, delta: LowRankDelta) -> LowRankDelta:
+        dtype = self.request.pair_dtype
+        right, left = lora_pair(delta, balanced=True)
+        return LowRankDelta(left.to(dtype).float(), right.to(dtype).float())
+
+    def _added(self, stored: Stored, unit: LinearUnit) -> Tensor:
+        seen = seen_weight(unit, self.base)
+        return stored_weight(seen, self.deltas[unit.module], stored) - weight_matrix(seen)
+
+    def _weight_residual(self, added: Callable[[LinearUnit], Tensor]) -> float:
+        """‖E − Δ‖/‖Δ‖ over all target modules, one at a time, from the E of each."""
         miss, wanted = [], []
         for unit in target_units(self._plan("nf4")):
-            seen, delta = seen_weight(unit, self.base), self.deltas[unit.module]
-            error = stored_weight(seen, delta, stored) - weight_matrix(seen)
-            sums = sums_of(error, delta.dense())
+            sums = sums_of(added(unit), self.deltas[unit.module].dense())
             miss.append(sums.miss)
             wanted.append(sums.delta)
         return relative(math.sqrt(math.fsum(miss)), math.sqrt(math.fsum(wanted)))
@@ -332,6 +357,7 @@ class _Chooser:
             sizes=self.sizes,
             max_shard_size=self.request.max_shard_size,
             keep=keep,
+            adapter_dtype=self.request.pair_dtype,
         )
 
     def _bytes(self, name: FormatName, keep: Sequence[str] = ()) -> int:

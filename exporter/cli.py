@@ -49,7 +49,8 @@ def merge(
     artifact: Annotated[Path, typer.Option(help="tiny_lora_v.pt, or a PEFT TinyLoRA directory.")],
     out: Annotated[Path, typer.Option(help="Directory to make.")],
     format_: Annotated[
-        RequestedFormat, typer.Option("--format", help="auto: the smallest within the target.")
+        RequestedFormat,
+        typer.Option("--format", help="auto: the first within the target, 4-bit ones first."),
     ] = "nf4",
     requantize: Annotated[
         RequantizeMethod, typer.Option(help="How nf4 and nf4-mixed choose codes.")

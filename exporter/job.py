@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-import torch
-
 from exporter.architecture import Architecture, read_architecture
 from exporter.checkpoint import Checkpoint, open_checkpoint
 from exporter.choice import Decision, decide, leaves_open
@@ -114,7 +112,7 @@ def prepare(
         fold_onto=request.fold_onto,
         max_shard_size=request.max_shard_size,
         keep=request.keep,
-        adapter_dtype=torch.float16 if request.adapter_dtype == "fp16" else torch.float32,
+        adapter_dtype=request.pair_dtype,
     )
 
     @cache

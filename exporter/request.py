@@ -45,8 +45,9 @@ class ExportRequest:
         base: Directory of the base checkpoint, 16-bit or bitsandbytes 4-bit.
         artifact: Upstream's ``tiny_lora_v.pt``, or the directory of a PEFT TinyLoRA adapter.
         out: Directory to make.
-        format: Output format, see :mod:`exporter.formats`; ``auto`` is the smallest that reaches
-            the goal's residual.
+        format: Output format, see :mod:`exporter.formats`; ``auto`` is the first that reaches
+            the goal's residual, of ``nf4``, ``nf4-embedded``, ``nf4-mixed``, ``bf16``, ``fp16`` and
+            ``fp32``.
         requantize: How ``nf4`` picks codes: ``preserve`` keeps the base's scales byte for byte and
             moves a code only where that is nearer; ``recompute`` quantizes anew, as PEFT does;
             ``calibrated`` chooses codes by their effect on the goal's texts.
@@ -89,6 +90,11 @@ class ExportRequest:
         """Description of the requested format."""
         return format_named(self.format)
 
+    @property
+    def pair_dtype(self) -> torch.dtype:
+        """Dtype of a LoRA pair."""
+        return torch.float16 if self.adapter_dtype == "fp16" else torch.float32
+
 
 def check_request(request: ExportRequest) -> None:
     """Refuse options that contradict each other.
@@ -98,6 +104,7 @@ def check_request(request: ExportRequest) -> None:
     """
     _one_of("requantize", request.requantize, get_args(RequantizeMethod))
     _one_of("fold_onto", request.fold_onto, get_args(FoldOnto))
+    _one_of("adapter_dtype", request.adapter_dtype, get_args(AdapterDtype))
     _check_paths(request)
     _check_device(request.device)
     _check_limits(request)
@@ -110,7 +117,6 @@ def check_request(request: ExportRequest) -> None:
             f"--fold-onto original applies to the dense formats, not to {layout.name}: 4-bit "
             "weights and adapters always stand on the quantized base"
         )
-    _one_of("adapter_dtype", request.adapter_dtype, get_args(AdapterDtype))
     if request.adapter_dtype != "fp32" and not (layout.adapter and layout.method == "LORA"):
         raise RequestError(
             f"--adapter-dtype applies to lora and nf4-embedded; {layout.name} holds no LoRA"

@@ -12,9 +12,10 @@ from typer.testing import CliRunner
 
 from exporter import verify
 from exporter.cli import app
-from exporter.errors import PromptError, RequestError
+from exporter.errors import PromptError, RequestError, TargetResidualError
 from exporter.request import ExportRequest, Goal, check_request
 from tests.exporter.talking import write_rows
+from tinylora import DeltaOptions
 
 TEXTS = Path("texts.jsonl")
 
@@ -27,6 +28,7 @@ TEXTS = Path("texts.jsonl")
         ({"format": "auto", "fold_onto": "original", "target_residual": 0.1}, "itself"),
         ({"format": "auto", "target_residual": 0.1, "max_bytes": 5}, "--max-bytes applies"),
         ({"format": "auto", "target_residual": 0.1, "keep": ("a",)}, "keep applies"),
+        ({"format": "auto", "target_residual": 0.1, "adapter_dtype": "fp8"}, "'fp8' is unknown"),
         ({"format": "nf4-mixed", "target_residual": 0.1}, "needs --prompts"),
         ({"format": "nf4-mixed", "prompts": TEXTS}, "--target-residual, --max-bytes, or both"),
         ({"format": "nf4", "requantize": "calibrated"}, "calibrated needs --prompts"),
@@ -71,7 +73,7 @@ def test_contradictions_are_refused(fields, match):
         (1e-4, 0.02, True, "fp32"),
     ],
 )
-def test_auto_takes_the_smallest_that_meets_the_target(
+def test_auto_takes_the_first_that_meets_the_target(
     talking, make_artifact, run, texts, size, target, without_peft, format
 ):
     goal = Goal(prompts=texts(1), target_residual=target, without_peft=without_peft)
@@ -103,6 +105,49 @@ def test_auto_without_texts_goes_by_the_weights(talking, make_artifact, run):
     assert report.choice.chosen.residual == pytest.approx(report.fidelity.total.residual, rel=1e-5)
     nf4 = run(talking, make_artifact(3e-2), "nf4", name="nf4")
     assert report.choice.trials[0].residual == pytest.approx(nf4.fidelity.total.residual, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("size", "target", "fields", "format"),
+    [
+        (3e-3, 1e-3, {"adapter_dtype": "fp16"}, "nf4-embedded"),
+        (3e-3, 1e-5, {}, "nf4-embedded"),
+        (3e-5, 5e-3, {"without_peft": True}, "fp32"),
+        (3e-3, 0.05, {"options": DeltaOptions(numerics="trainer")}, "fp32"),
+    ],
+)
+def test_what_auto_says_is_what_the_export_measures(
+    base, make_artifact, run, size, target, fields, format
+):
+    without_peft = "without_peft" in fields
+    rest = {name: value for name, value in fields.items() if name != "without_peft"}
+    goal = Goal(target_residual=target, without_peft=without_peft)
+    report = run(base, make_artifact(size), "auto", goal=goal, **rest)
+    chosen = report.choice.chosen
+    assert (report.format, chosen.format) == (format, format)
+    assert chosen.residual == pytest.approx(report.fidelity.total.residual, rel=1e-3)
+    assert (chosen.residual == 0) == (fields == {} and format == "nf4-embedded")
+    assert sum(file.stat().st_size for file in report.out.glob("*.safetensors")) <= chosen.bytes
+
+
+def test_a_rounded_pair_is_measured_on_texts(talking, make_artifact, run, texts):
+    goal = Goal(prompts=texts(1), target_residual=0.01)
+    wide, narrow = (
+        run(talking, make_artifact(1e-3), "auto", name=dtype, goal=goal, adapter_dtype=dtype)
+        for dtype in ("fp32", "fp16")
+    )
+    assert wide.format == narrow.format == "nf4-embedded"
+    assert wide.choice.chosen.residual == 0 < narrow.choice.chosen.residual < 1e-3
+    pair = load_file(narrow.out / "adapter_model.safetensors")
+    saved = 2 * sum(tensor.numel() for tensor in pair.values())
+    assert wide.choice.chosen.bytes - narrow.choice.chosen.bytes == pytest.approx(saved, rel=0.05)
+
+
+def test_auto_says_where_even_fp32_is_too_coarse(base, make_artifact, run, tmp_path):
+    goal = Goal(target_residual=1e-5, without_peft=True)
+    with pytest.raises(TargetResidualError, match=r"the best is fp32 with 0\.0.*nf4-embedded"):
+        run(base, make_artifact(3e-5), "auto", goal=goal)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_trial_too_large_for_fp16_is_no_number_that_json_lacks(make_base, make_artifact, run):
