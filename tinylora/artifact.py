@@ -12,6 +12,7 @@ import hashlib
 import math
 import pickle
 import pickletools
+import re
 import struct
 import warnings
 import zipfile
@@ -356,7 +357,12 @@ def save_artifact(
         model_id: Hub id of the base.
         total_replaced_layers: Number of wrapped modules.
         is_quantized: Written only when not None (later upstream files have it).
-        saved_device: Storage location to record, ``cuda:0`` or ``cpu``.
+        saved_device: Storage location to record: ``cpu``, ``cuda`` or ``cuda:N``.
+
+    Raises:
+        ArtifactFieldError: An argument of another type, or a vector of another shape.
+        ArtifactValueError: One that :func:`load_artifact` would refuse, or another device; nothing
+            is written.
     """
     vector = global_v.detach().to("cpu", torch.bfloat16).contiguous().clone()
     fields: dict[str, Any] = {
@@ -369,6 +375,14 @@ def save_artifact(
     }
     if is_quantized is not None:
         fields["is_quantized"] = is_quantized
+    path = Path(path)
+    _check_types(path, fields | {"global_v": global_v})
+    _check_values(path, fields)
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", saved_device):
+        raise ArtifactValueError(
+            f"{path}: saved_device = {saved_device!r}, expected cpu, cuda or cuda:N, whose random "
+            "streams are known"
+        )
     pickled = BytesIO()
     with warnings.catch_warnings():
         # pickling a tensor still goes through the storage class that torch deprecates

@@ -6,12 +6,13 @@ machine.
 """
 
 import logging
-import os
-import tempfile
-from collections.abc import Callable
+import stat
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
+from uuid import uuid4
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -41,13 +42,14 @@ class FactorStore:
         """File of one weight's factors."""
         return self.directory / f"{digest[:40]}-r{rank}-{method}.safetensors"
 
-    def get(self, digest: str, rank: int, method: Method) -> Factors | None:
+    def get(self, digest: str, rank: int, method: Method, shape: tuple[int, int]) -> Factors | None:
         """Stored factors, or None where there are none (or the file is damaged, with a warning).
 
         Args:
             digest: ``weight_digest`` of the weight.
             rank: r.
             method: ``exact`` or ``fast``.
+            shape: ``(out, in)`` of the weight.
 
         Raises:
             FactorStoreError: The file is there and cannot be read.
@@ -67,6 +69,14 @@ class FactorStore:
         if about.get("format") != FORMAT or about.get("digest") != digest:
             _log.warning("%s holds other factors than its name says; computing them again", path)
             return None
+        if not _are_factors(tensors, rank, shape) or "lapack" not in about:
+            found = {name: [tensor.dtype, *tensor.shape] for name, tensor in tensors.items()}
+            _log.warning(
+                "%s is damaged: expected finite U, S, Vh and spectrum of rank %d for a weight of "
+                "shape %s, found %s; computing these factors again",
+                *(path, rank, list(shape), found),
+            )
+            return None
         return Factors(**tensors, method=method, lapack=about["lapack"])
 
     def put(self, digest: str, factors: Factors) -> None:
@@ -81,6 +91,21 @@ class FactorStore:
         write_whole(path, lambda temporary: save_file(tensors, temporary, metadata=about))
 
 
+def _are_factors(tensors: Mapping[str, Tensor], rank: int, shape: tuple[int, int]) -> bool:
+    """Whether an entry holds what :class:`Factors` says of it."""
+    shapes = {"U": (shape[0], rank), "S": (rank,), "Vh": (rank, shape[1])}
+    if tensors.keys() != shapes.keys() | {"spectrum"}:
+        return False
+    spectrum = tensors["spectrum"]
+    return (
+        all(tensors[name].shape == wanted for name, wanted in shapes.items())
+        and spectrum.dim() == 1
+        and spectrum.numel() >= rank
+        and all(t.dtype == torch.float32 for t in tensors.values())
+        and all(bool(torch.isfinite(t).all()) for t in tensors.values())
+    )
+
+
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Make a file of a store; a reader sees all of it or none.
 
@@ -93,11 +118,12 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, suffix=".partial")
-        os.close(handle)
-        temporary = Path(name)
+        temporary = path.parent / f"{path.name}.{uuid4().hex}.partial"
         try:
+            temporary.touch(exist_ok=False)
+            mode = stat.S_IMODE(temporary.stat().st_mode)
             write(temporary)
+            temporary.chmod(mode)  # the umask's; safetensors makes files that no one else may read
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -154,7 +180,7 @@ def factors_of(
     if store is None:
         return compute_factors(weight_matrix(weight), rank, method)
     digest = digest or weight_digest(weight)
-    found = store.get(digest, rank, method)
+    found = store.get(digest, rank, method, (weight.shape[0], weight.shape[1]))
     if found is None:
         found = compute_factors(weight_matrix(weight), rank, method)
         store.put(digest, found)

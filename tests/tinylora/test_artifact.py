@@ -112,6 +112,26 @@ def test_saving_is_deterministic(tmp_path):
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ({"global_v": torch.ones(2, 3)}, ArtifactFieldError),
+        ({"global_v": torch.arange(3)}, ArtifactFieldError),
+        ({"rank": 2.0}, ArtifactFieldError),
+        ({"rank": 0}, ArtifactValueError),
+        ({"global_v": torch.tensor([float("nan")])}, ArtifactValueError),
+        ({"global_v": torch.tensor([3.4e38])}, ArtifactValueError),  # above bf16's largest number
+        ({"saved_device": "banana"}, ArtifactValueError),
+        ({"saved_device": "cuda:x"}, ArtifactValueError),
+    ],
+)
+def test_what_cannot_be_loaded_is_not_written(tmp_path, change, error):
+    fields = {name: GOOD[name] for name in GOOD if name != "u_value"}
+    with pytest.raises(error, match=next(iter(change))):
+        save_artifact(tmp_path / "v.pt", **(fields | change))
+    assert not (tmp_path / "v.pt").exists()
+
+
 def test_the_real_artifact(shared_data):
     artifact = load_artifact(shared_data / "tiny_lora_v.pt")
     assert (artifact.u, artifact.rank, artifact.seed) == (32, 2, 42)

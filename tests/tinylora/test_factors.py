@@ -1,10 +1,13 @@
 """Factors against numpy's float64 SVD, and the store that keeps them."""
 
 import logging
+import os
 
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from tinylora import FactorStore, QuantizedWeight, exact_factors, fast_factors
 from tinylora.errors import FactorizationError
@@ -95,8 +98,8 @@ def test_the_store_gives_back_what_was_computed(tmp_path, monkeypatch, quantized
     for name in ("U", "S", "Vh", "spectrum"):
         assert torch.equal(getattr(first, name), getattr(again, name))
     assert (again.method, again.lapack) == ("exact", first.lapack)
-    assert store.get(weight_digest(weight), 3, "exact") is None
-    assert store.get(weight_digest(weight), 2, "fast") is None
+    assert store.get(weight_digest(weight), 3, "exact", (64, 96)) is None
+    assert store.get(weight_digest(weight), 2, "fast", (64, 96)) is None
 
 
 def test_a_damaged_or_misplaced_file_is_computed_again(tmp_path, caplog):
@@ -118,6 +121,42 @@ def test_a_damaged_or_misplaced_file_is_computed_again(tmp_path, caplog):
     assert not list(tmp_path.glob("*.partial"))
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda t: t | {"extra": torch.ones(1)},
+        lambda t: {name: t[name] for name in ("U", "S", "Vh")},
+        lambda t: t | {"U": t["U"][:-1].clone()},
+        lambda t: t | {"Vh": torch.full_like(t["Vh"], float("nan"))},
+        lambda t: t | {"S": t["S"].double()},
+        lambda t: t | {"spectrum": t["spectrum"][:1].clone()},
+        lambda t: t | {"spectrum": t["spectrum"].view(1, -1)},
+    ],
+)
+def test_an_entry_that_holds_something_else_is_computed_again(tmp_path, caplog, change):
+    W, store = matrix((48, 32)), FactorStore(tmp_path)
+    first = factors_of(W, 2, "exact", store)
+    path = store.path(weight_digest(W), 2, "exact")
+    with safe_open(path, "pt") as file:
+        about, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    save_file(change(tensors), path, metadata=about)
+    again = factors_of(W, 2, "exact", store)
+    assert f"{path} is damaged" in caplog.text
+    assert all(torch.equal(getattr(first, n), getattr(again, n)) for n in ("U", "S", "Vh"))
+    save_file(tensors, path, metadata={k: v for k, v in about.items() if k != "lapack"})
+    assert store.get(weight_digest(W), 2, "exact", (48, 32)) is None
+
+
+def test_an_entry_can_be_read_by_whom_the_umask_lets(tmp_path):
+    before = os.umask(0o027)
+    try:
+        factors_of(matrix((16, 16)), 2, "exact", FactorStore(tmp_path))
+    finally:
+        os.umask(before)
+    (entry,) = tmp_path.iterdir()
+    assert entry.stat().st_mode & 0o777 == 0o640
+
+
 def test_digests_tell_dtypes_shapes_and_values_apart():
     W = matrix((8, 8))
     changed = W.clone()
@@ -132,7 +171,7 @@ def test_factors_of_a_large_weight_can_be_stored(tmp_path, method):
     W = matrix((400, 640))
     store = FactorStore(tmp_path)
     first = factors_of(W, 2, method, store)
-    assert torch.equal(store.get(weight_digest(W), 2, method).S, first.S)
+    assert torch.equal(store.get(weight_digest(W), 2, method, (400, 640)).S, first.S)
     if method == "fast":
         exact = exact_factors(W, 2)
         assert torch.allclose(first.S, exact.S, rtol=1e-5)
