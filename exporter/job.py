@@ -138,7 +138,8 @@ def prepare(
 
 
 def _store(request: ExportRequest, scratch: Path) -> FactorStore | None:
-    """Where factors are kept; what is decided first needs them twice."""
+    """Where factors are kept; what is decided first, or checked last, needs them twice."""
     if request.factor_store is not None:
         return FactorStore(request.factor_store)
-    return FactorStore(scratch / "factors") if leaves_open(request) else None
+    twice = leaves_open(request) or request.goal.check_prompts is not None
+    return FactorStore(scratch / "factors") if twice else None

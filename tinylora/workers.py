@@ -8,6 +8,7 @@ different modules; how many, their memory decides.
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TypeVar
 
 import torch
@@ -16,6 +17,8 @@ _MOST_WORKERS = 8
 _WORKSPACE_BYTES = 1_100_000_000
 # Of an SVD: the weight, LAPACK's copy of it, the singular vectors, and its workspace, all fp32.
 _BYTES_PER_ELEMENT = 24
+
+_outside: ContextVar[int | None] = ContextVar("threads outside of single_threaded", default=None)
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -54,10 +57,13 @@ def in_order(
 
 @contextmanager
 def single_threaded() -> Iterator[int]:
-    """Let torch use one thread in here; yields how many it may use outside."""
-    threads = torch.get_num_threads()
+    """Let torch use one thread in here; yields how many it may use outside of all of these."""
+    before = torch.get_num_threads()
+    threads = _outside.get() or before
+    entered = _outside.set(threads)
     torch.set_num_threads(1)
     try:
         yield threads
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(before)
+        _outside.reset(entered)
