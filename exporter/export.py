@@ -3,7 +3,6 @@
 import logging
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ from exporter.errors import (
 from exporter.fidelity import FidelityReport, ModuleFidelity, Verdict
 from exporter.io_errors import reading
 from exporter.job import Job, prepare
-from exporter.known_content import sha256_of
+from exporter.known_content import ContentReader, sha256_of
 from exporter.make_units import UnitMaker
 from exporter.manifest import digest_files
 from exporter.plan import OutputFile, TensorUnit
@@ -119,7 +118,7 @@ def export(
     progress = progress or _ignore
     with (
         tempfile.TemporaryDirectory(prefix="tinylora-export-") as scratch,
-        ThreadPoolExecutor(1) as hashing,
+        ContentReader() as hashing,
     ):
         return _make(prepare(request, Path(scratch), hashing, progress), progress)
 

@@ -1,7 +1,7 @@
 """request -> job: inputs are read and checked, what is left open is decided, the plan is built."""
 
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -11,7 +11,7 @@ from exporter.checkpoint import Checkpoint, open_checkpoint
 from exporter.choice import Decision, decide, leaves_open
 from exporter.config_files import ADAPTER_CONFIG_FILE
 from exporter.errors import CheckpointError
-from exporter.known_content import read_content
+from exporter.known_content import ContentReader
 from exporter.manifest import Provenance, base_digests, collect_provenance
 from exporter.origin import refuse_merged
 from exporter.plan import ExportPlan, build_plan
@@ -62,7 +62,7 @@ class Job:
 def prepare(
     request: ExportRequest,
     scratch: Path,
-    hashing: ThreadPoolExecutor,
+    hashing: ContentReader,
     progress: Callable[[Progress], None],
 ) -> Job:
     """Read all inputs, decide what is open and build the plan; no output is written.
@@ -90,7 +90,7 @@ def prepare(
     store = _store(request, scratch)
     # needs no interpreter, so all else goes on
     digests: dict[str, bytes] = {}
-    content = hashing.submit(watch.call, "hash", read_content, base, store, digests)
+    content = hashing.submit(watch, base, store, digests)
     architecture = read_architecture(
         base.path,
         base.config,

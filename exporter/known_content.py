@@ -9,20 +9,50 @@ need not be hashed again with the file, and an export on which nothing moved kno
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Event
+from typing import Any, Self
 
 from blake3 import blake3
 
 from exporter.checkpoint import Checkpoint
 from exporter.data_file import DataFile
+from exporter.progress import Stopwatch
 from tinylora.factor_store import FactorStore, read_parsed, write_whole
 
 FORMAT = "tinylora-sha256/1"
 _HEX_DIGITS = 64
 
 
+class ContentReader:
+    """:func:`read_content` on a thread of its own; whoever leaves early does not wait for it."""
+
+    def __init__(self) -> None:
+        self._pool, self._stop = ThreadPoolExecutor(1), Event()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._stop.set()
+        self._pool.shutdown()
+
+    def submit(
+        self,
+        watch: Stopwatch,
+        base: Checkpoint,
+        store: FactorStore | None,
+        known: dict[str, bytes],
+    ) -> Future[dict[str, str]]:
+        """Begin; arguments as for :func:`read_content`, timed as ``hash``."""
+        return self._pool.submit(watch.call, "hash", read_content, base, store, known, self._stop)
+
+
 def read_content(
-    base: Checkpoint, store: FactorStore | None, known: dict[str, bytes] | None = None
+    base: Checkpoint,
+    store: FactorStore | None,
+    known: dict[str, bytes] | None = None,
+    stop: Event | None = None,
 ) -> dict[str, str]:
     """Hash all weight files of a base, in one reading at most where their content is known.
 
@@ -31,6 +61,7 @@ def read_content(
         store: None hashes with SHA-256 alone.
         known: BLAKE3 of tensors that need not be hashed again, see
             :meth:`exporter.data_file.DataFile.tensor_digests`.
+        stop: Set by whoever needs the result no longer.
 
     Returns:
         SHA-256 of each file, hex.
@@ -38,32 +69,38 @@ def read_content(
     Raises:
         CheckpointUnreadableError: A file cannot be read, or has changed since it was opened.
         FactorStoreError: The store cannot be used.
+        CancelledError: It was stopped.
     """
+    files = {name: base.files[name] for name in base.shards}
     if store is None:
-        return {name: base.files[name].sha256() for name in base.shards}
+        return {name: file.sha256(stop) for name, file in files.items()}
     return {
-        name: sha256_of(base.files[name], base.files[name].tensor_digests(known), store)
-        for name in base.shards
+        name: sha256_of(file, file.tensor_digests(known, stop), store, stop)
+        for name, file in files.items()
     }
 
 
-def sha256_of(file: DataFile, digests: Mapping[str, bytes], store: FactorStore) -> str:
+def sha256_of(
+    file: DataFile, digests: Mapping[str, bytes], store: FactorStore, stop: Event | None = None
+) -> str:
     """Hex SHA-256 of a file, from the store where it has its content, else found and stored.
 
     Args:
         file: The file.
         digests: BLAKE3 of each of its tensors.
         store: Knows contents.
+        stop: As for :func:`read_content`.
 
     Raises:
         CheckpointUnreadableError: The file cannot be read, or has changed since it was opened.
         FactorStoreError: The store cannot be used.
+        CancelledError: It was stopped.
     """
     key = content_key(file.header(), digests)
     entry = store.directory / f"sha256-{key[:40]}.json"
     found = read_parsed(entry, lambda text: _parsed(text, key))
     if found is None:
-        found = file.sha256()
+        found = file.sha256(stop)
         text = json.dumps({"format": FORMAT, "content": key, "sha256": found})
         write_whole(entry, lambda temporary: temporary.write_text(text))
     return found

@@ -7,21 +7,24 @@ import logging
 import os
 import shutil
 import threading
+import time
+from concurrent.futures import CancelledError
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 from blake3 import blake3
 from safetensors.torch import save_file
 
-from exporter import ExportRequest, export
+from exporter import ExportRequest, data_file, export
 from exporter.checkpoint import checked_data_file, open_checkpoint
 from exporter.data_file import PIECE_BYTES, DataFile
 from exporter.errors import CheckpointUnreadableError
 from exporter.known_content import read_content, sha256_of
 from exporter.manifest import SUMS_FILE
 from tinylora import FactorStore
-from tinylora.errors import FactorStoreError
+from tinylora.errors import FactorStoreError, TargetMismatchError
 from tinylora.tensor_bytes import tensor_digest
 
 export_module = importlib.import_module("exporter.export")  # the package has a function of its name
@@ -62,7 +65,7 @@ def stored(directory, name):
     return file.path.read_bytes()[begin:end]
 
 
-def refuse(file):
+def refuse(file, stop=None):
     raise AssertionError(f"{file.path} was hashed again")
 
 
@@ -107,7 +110,7 @@ def test_digests_found_in_passing_are_those_of_the_base(
     found = {}
     honest = DataFile.tensor_digests
 
-    def late(file, known=None):
+    def late(file, known=None, stop=None):
         if known is not None and wait.wait(60):
             found.update(known)
         return honest(file, known)
@@ -261,3 +264,33 @@ def test_a_changed_base_is_not_taken_for_the_known_one(base_4bit, tmp_path, stor
     assert after == read_content(open_checkpoint(copy), None)
     assert tensors_after.keys() == tensors_before.keys()
     assert sum(tensors_after[name] != tensors_before[name] for name in tensors_before) == 1
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_hashing_ends_when_nobody_needs_it(base, tmp_path, kept):
+    stop, known = threading.Event(), {}
+    stop.set()
+    with pytest.raises(CancelledError):
+        read_content(open_checkpoint(base), FactorStore(tmp_path) if kept else None, known, stop)
+    assert known == {}
+
+
+def test_an_early_error_does_not_wait_for_the_hash(base, make_artifact, run, monkeypatch):
+    pieces = []
+
+    class Slow:
+        """SHA-256 of a large base on a slow disk, simulated."""
+
+        def update(self, piece):
+            pieces.append(len(piece))
+            time.sleep(0.01)
+
+        def hexdigest(self):
+            return ""
+
+    monkeypatch.setattr(data_file, "PIECE_BYTES", 256)
+    monkeypatch.setattr(data_file, "hashlib", SimpleNamespace(sha256=Slow))
+    with pytest.raises(TargetMismatchError):
+        run(base, make_artifact(3e-3, layers=13), "nf4")
+    whole = sum(file.stat().st_size for file in base.glob("*.safetensors"))
+    assert 0 < sum(pieces) < whole
