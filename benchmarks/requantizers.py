@@ -17,6 +17,7 @@ from torch import Tensor
 
 import exporter.calibrate as calibrate
 from benchmarks.measure import machine
+from exporter.activations import Activations
 from exporter.architecture import read_architecture
 from exporter.checkpoint import open_checkpoint
 from exporter.choice import target_units
@@ -154,7 +155,9 @@ def residuals(size: float, folder: Path) -> Iterator[float]:
         models[name] = EffectModel(base, units, low_rank, texts, scratch)
     recorded, heldout = models["calibration"].activations, models["heldout"]
     modules = [
-        Module(name, weight, low_rank[name], recorded.second_moment(name), recorded.mean(name))
+        Module(
+            name, weight, low_rank[name], recorded.second_moment(name), _mean_input(recorded, name)
+        )
         for name, weight in seen.items()
         if isinstance(weight, QuantizedWeight)
     ]
@@ -169,6 +172,11 @@ def residuals(size: float, folder: Path) -> Iterator[float]:
         yield heldout.residual()
         for name, bias in biases.items():
             heldout.layer(name).bias.data = bias
+
+
+def _mean_input(recorded: Activations, module: str) -> Tensor:
+    """Mean input of a module, float32 ``[in]``."""
+    return torch.cat(list(recorded.inputs(module))).mean(dim=0)
 
 
 def main() -> None:

@@ -53,17 +53,14 @@ class Activations:
         """Second moment C = mean(x xᵀ), float32 ``[in, in]``."""
         total: Tensor | None = None
         count = 0
-        for x in self._inputs(module):
+        for x in self.inputs(module):
             total = x.T @ x if total is None else total.addmm_(x.T, x)
             count += x.shape[0]
         assert total is not None, "recorded before use"
         return total / count
 
-    def mean(self, module: str) -> Tensor:
-        """Mean input, float32 ``[in]``."""
-        return torch.cat(list(self._inputs(module))).mean(dim=0)
-
-    def _inputs(self, module: str) -> Iterator[Tensor]:
+    def inputs(self, module: str) -> Iterator[Tensor]:
+        """Inputs of one batch after the other, float32 ``[positions, in]``."""
         files = self._directory.glob(f"{self._source[module]}-*.safetensors")
         # in a fixed order, because float sums depend on it
         for file in sorted(files):

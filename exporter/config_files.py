@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from exporter.architecture import Architecture
-from exporter.checkpoint import CONFIG_FILE, INDEX_FILE, Checkpoint, TensorHeader
+from exporter.checkpoint import CONFIG_FILE, Checkpoint, TensorHeader
 from exporter.errors import CheckpointMissingError
 from exporter.formats import Format
 from exporter.plan import TRAINER_DTYPE
@@ -208,7 +208,6 @@ def _by_name(header: TensorHeader) -> str:
 __all__ = [
     "ADAPTER_CONFIG_FILE",
     "CONFIG_FILE",
-    "INDEX_FILE",
     "adapter_config",
     "carried_files",
     "config_text",

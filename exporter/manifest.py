@@ -56,7 +56,12 @@ class Provenance:
 
     @property
     def key(self) -> str:
-        """Hex digest; equal keys mean equal output."""
+        """Hex digest; on one machine and with one factor store, equal keys mean equal weights.
+
+        Not in it are the LAPACK build, by which exact factors may differ and which the manifest
+        names; what a factor store held already; and why something was chosen, which the documents
+        tell.
+        """
         return hashlib.sha256(json.dumps(self.as_dict(), sort_keys=True).encode()).hexdigest()
 
 

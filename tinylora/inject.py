@@ -102,7 +102,8 @@ def restore(
         options: How to rebuild the deltas of upstream's dialect.
         store: Where factors are kept between runs; the exact SVD of a 3-billion-parameter base
             takes most of an hour on two slow cores, and nothing from a store.
-        on_module: Called with each module's name after it is wrapped.
+        on_module: Called with each module's name when its wrapper is made; the model is changed
+            after the last one.
 
     Returns:
         A handle that can take the adapter off again.
@@ -110,9 +111,12 @@ def restore(
     Raises:
         TargetMismatchError: The base has other target modules.
         OptionsError: Options of upstream's dialect for a PEFT adapter.
+        FusedProjectionError: It keeps several projections in one weight.
+        ProjectionError: The random stream cannot be reproduced as asked.
         RestoreError: The model has an adapter already, or weights that cannot be read.
         QuantizedWeightError: A 4-bit weight is repacked or not quantized yet.
         FactorizationError: An SVD failed.
+        FactorStoreError: The store cannot be used.
     """
     _refuse_adapted(model)
     modules = adapted_layers(artifact, model, type(model).__name__)
@@ -156,7 +160,13 @@ def apply_tiny_lora(
         Number of modules replaced.
 
     Raises:
-        RestoreError: The model has an adapter already, or no target module.
+        RestoreError: The model has an adapter already, no target module, or weights that cannot be
+            read.
+        FusedProjectionError: It keeps several projections in one weight.
+        ProjectionError: u and the rank are too large for P to be drawn.
+        QuantizedWeightError: A 4-bit weight is repacked or not quantized yet.
+        FactorizationError: An SVD failed.
+        FactorStoreError: The store cannot be used.
     """
     _refuse_adapted(model)
     modules = target_modules(model)

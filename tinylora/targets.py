@@ -53,7 +53,11 @@ def target_modules(model: nn.Module) -> list[tuple[str, nn.Module]]:
 
 
 def target_names(model: nn.Module) -> list[str]:
-    """Qualified names of :func:`target_modules`."""
+    """Qualified names of :func:`target_modules`.
+
+    Raises:
+        FusedProjectionError: See there.
+    """
     return [name for name, _ in target_modules(model)]
 
 
