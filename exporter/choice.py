@@ -26,7 +26,7 @@ from exporter.fold import lora_pair, seen_weight
 from exporter.formats import FormatName, format_named
 from exporter.knapsack import choose_kept
 from exporter.plan import ExportPlan, LinearUnit, build_plan
-from exporter.prompts import read_prompts
+from exporter.prompts import PromptSet
 from exporter.request import ExportRequest, RequantizeMethod
 from exporter.stored import Stored, stored_weight
 from tinylora import AdapterSizes, LowRankDelta, ModuleDeltas
@@ -128,6 +128,7 @@ def decide(
     architecture: Architecture,
     sizes: AdapterSizes,
     deltas: ModuleDeltas,
+    texts: PromptSet | None,
     scratch: Path,
     threads: int,
     done: Callable[[str, str], None],
@@ -140,17 +141,18 @@ def decide(
         architecture: Its modules.
         sizes: The adapter's sizes.
         deltas: The adapter's deltas.
+        texts: Those of the goal's ``prompts``.
         scratch: An empty directory for what lasts as long as the export.
         threads: How many may work on factors.
         done: Called with ``factors`` or ``effect`` and a module's name after each.
 
     Raises:
         TargetResidualError: Nothing allowed reaches the goal.
-        PromptError: The texts cannot be used.
     """
     if not leaves_open(request):
         return Decision(request)
     plan = build_plan(base, architecture, format_named("nf4"), sizes=sizes)
+    _check_room_for_codes(request.goal.max_bytes, plan)
     units = target_units(plan)
     low_rank: dict[str, LowRankDelta] = {}
 
@@ -164,9 +166,8 @@ def decide(
             low_rank[unit.module] = delta
             done("factors", unit.module)
     effect = None
-    if request.goal.prompts is not None:
-        texts = read_prompts(request.goal.prompts, base.path).prompts
-        effect = EffectModel(base, units, low_rank, texts, scratch)
+    if texts is not None:
+        effect = EffectModel(base, units, low_rank, texts.prompts, scratch)
     choice = None
     if request.format in ("auto", "nf4-mixed") and not request.keep:
         chooser = _Chooser(request, base, architecture, sizes, low_rank, effect, done)
@@ -175,6 +176,18 @@ def decide(
     if effect is not None and request.requantize == "calibrated":
         moments = effect.activations.second_moment
     return Decision(request, choice, moments)
+
+
+def _check_room_for_codes(max_bytes: int | None, plan: ExportPlan) -> None:
+    """Refuse, before anything is computed, bytes that do not even hold all modules in 4 bits.
+
+    Raises:
+        TargetResidualError: With what is needed.
+    """
+    if max_bytes is not None and max_bytes < plan.max_bytes:
+        raise TargetResidualError(
+            f"--max-bytes {max_bytes}: the model in nf4 alone may take up to {plan.max_bytes} bytes"
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -272,10 +285,6 @@ class _Chooser:
         self, effect: EffectModel, method: RequantizeMethod, target: float, max_bytes: int | None
     ) -> Trial:
         """The fewest bf16 modules that reach a target, or the best choice within the bytes."""
-        if max_bytes is not None and max_bytes < self._bytes("nf4"):
-            raise TargetResidualError(
-                f"{max_bytes} bytes do not hold the model in nf4, which takes {self._bytes('nf4')}"
-            )
         gram = gram_matrix(self._misses(effect, method))
         extra = [_extra_bytes(unit) for unit in target_units(self._plan("nf4"))]
         aim, tried = _AIM_BELOW * target, set[tuple[str, ...]]()

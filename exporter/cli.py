@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from exporter.errors import CaptureError, TargetResidualError
+from exporter.errors import CaptureError, RetentionError, TargetResidualError
 from exporter.export import ExportReport, export
 from exporter.fidelity import ErrorSums
 from exporter.inspection import inspect_adapter
@@ -60,6 +60,10 @@ def merge(
     ] = None,
     check_prompts: Annotated[
         Path | None, typer.Option(help="Other texts, to measure the retention on.")
+    ] = None,
+    require_retention: Annotated[
+        float | None,
+        typer.Option(help="Fail (exit 1) if less of the effect is kept on --check-prompts."),
     ] = None,
     target_residual: Annotated[
         float | None, typer.Option(help="For nf4-mixed and auto; 0: restored, 1: the base.")
@@ -121,6 +125,7 @@ def merge(
             goal=Goal(
                 prompts=prompts,
                 check_prompts=check_prompts,
+                require_retention=require_retention,
                 target_residual=target_residual,
                 max_bytes=parse_size(max_bytes) if max_bytes is not None else None,
                 without_peft=without_peft,
@@ -167,6 +172,9 @@ def verify_command(
     prompts: Annotated[
         Path | None, typer.Option(help="Texts to compare on, token by token: .jsonl or .txt.")
     ] = None,
+    require_retention: Annotated[
+        float | None, typer.Option(help="With --prompts: fail if less of the effect is kept.")
+    ] = None,
     record: Annotated[
         bool, typer.Option(help="Write the retention into manifest and model card.")
     ] = True,
@@ -174,7 +182,13 @@ def verify_command(
     """Check an export against its manifest; exit 1 if something is wrong."""
     with _failures():
         report = verify(
-            directory, load=load, base=base, artifact=artifact, prompts=prompts, record=record
+            directory,
+            load=load,
+            base=base,
+            artifact=artifact,
+            prompts=prompts,
+            require_retention=require_retention,
+            record=record,
         )
         _show_verification(report)
         if not report.ok:
@@ -218,7 +232,7 @@ def _show_report(report: ExportReport) -> None:
     _out.print(
         f"{escape(str(report.out))}: {report.format}, {fidelity.bytes / 1e6:.1f} MB; "
         f"{report.resolved or 'factors as stored in the adapter'}; factors took "
-        f"{report.seconds.get('factors', 0):.1f} s; delta {report.verdict}"
+        f"{report.seconds.get('factors', 0):.1f} s; by the weights: delta {report.verdict}"
     )
     if report.choice is not None:
         _out.print(f"chosen: {escape(report.choice.sentence)}", highlight=False)
@@ -249,16 +263,14 @@ def _show_verification(report: VerifyReport) -> None:
         )
     if report.retention is not None:
         _show_retention(report.retention)
+    _out.print(f"recorded: {escape(report.measured)}", highlight=False)
+    for warning in report.warnings:
+        _err.print(f"[bold yellow]Warning, recorded:[/] {escape(warning)}", highlight=False)
 
 
 def _show_retention(found: Retention) -> None:
     table = Table("against the restored model", "mean KL", "99 %", "largest", "same first choice")
-    for name, d in (
-        ("this export", found.export),
-        ("base, without the adapter", found.base),
-        ("restored again, other batches", found.repeat),
-        ("restored, computed in bfloat16", found.bfloat16),
-    ):
+    for name, d in found.rows:
         numbers = (f"{d.mean:.3g}", f"{d.p99:.3g}", f"{d.largest:.3g}", f"{d.top1_agreement:.2%}")
         table.add_row(name, *numbers)
     _out.print(table)
@@ -284,7 +296,7 @@ def _failures() -> Iterator[None]:
     """Errors of the project go to stderr; exit 1 where a check failed, 2 for anything else."""
     try:
         yield
-    except (CaptureError, TargetResidualError) as error:
+    except (CaptureError, RetentionError, TargetResidualError) as error:
         _err.print(f"[bold red]Error:[/] {escape(str(error))}", highlight=False)
         raise typer.Exit(1) from error
     except TinyLoRAError as error:

@@ -76,6 +76,10 @@ class CaptureError(ExportError, RuntimeError):
     """The stored weights keep less of the delta than ``require_capture`` asks."""
 
 
+class RetentionError(ExportError, RuntimeError):
+    """The export keeps less of the adapter's effect than ``require_retention`` asks."""
+
+
 class PromptError(ExportError, ValueError):
     """A file of prompts that cannot be read, or does not fit the model."""
 

@@ -17,6 +17,7 @@ from exporter.errors import (
     CaptureError,
     CheckpointUnreadableError,
     OutputWriteError,
+    RetentionError,
     WriterError,
 )
 from exporter.fidelity import FidelityReport, ModuleFidelity, Verdict
@@ -218,6 +219,9 @@ def _retention(job: Job, workspace: Workspace) -> Retention | None:
         prompts,
         job.store,
     )
+    wanted = job.request.goal.require_retention
+    if wanted is not None and (shortfall := found.shortfall(wanted)) is not None:
+        raise RetentionError(f"{job.request.out}: {shortfall}; nothing was written")
     record_retention(workspace.path, found)
     return found
 

@@ -84,8 +84,11 @@ def prepare(
             "transformers would load too; give the plain base"
         )
     refuse_merged(artifact, base)
-    texts = request.goal.check_prompts  # used last; what is wrong with them is said first
-    check_prompts = None if texts is None else read_prompts(texts, base.path)
+    # used late; what is wrong with them is said first
+    prompts, check_prompts = (
+        None if texts is None else read_prompts(texts, base.path)
+        for texts in (request.goal.prompts, request.goal.check_prompts)
+    )
     watch = Stopwatch()
     store = _store(request, scratch)
     # needs no interpreter, so all else goes on
@@ -101,7 +104,15 @@ def prepare(
     steps = Steps(progress, 2 * len(architecture.targets))
     with single_threaded() as threads:
         decision = decide(
-            request, base, architecture, artifact.sizes, deltas, scratch, threads, steps.step
+            request,
+            base,
+            architecture,
+            artifact.sizes,
+            deltas,
+            prompts,
+            scratch,
+            threads,
+            steps.step,
         )
     request = decision.request
     plan = build_plan(

@@ -111,12 +111,7 @@ def with_retention(card: str, retention: Retention) -> str:
     before = before.partition(_RETENTION)[0]
     rows = "".join(
         f"| {name} | {d.mean:.3g} | {d.p99:.3g} | {d.largest:.3g} | {d.top1_agreement:.2%} |\n"
-        for name, d in (
-            ("this export", retention.export),
-            ("the base, without the adapter", retention.base),
-            ("the restored model again, other batches", retention.repeat),
-            ("the restored model in bfloat16", retention.bfloat16),
-        )
+        for name, d in retention.rows
     )
     return (
         f"{before}{_RETENTION}\n{retention.sentence} Retention is 1 − KL(restored‖export)/"
@@ -194,7 +189,7 @@ def _measured(fidelity: FidelityReport) -> str:
         "E is what the stored weights add to the base, Δ what the adapter adds; `fidelity.json` "
         "has each module.\n\n"
         "| measure | value |\n| --- | --- |\n"
-        f"| verdict | {fidelity.verdict} |\n"
+        f"| verdict, by the weights | {fidelity.verdict} |\n"
         f"| capture ⟨E,Δ⟩/⟨Δ,Δ⟩ (1: all of the delta) | {shown(total.capture)} |\n"
         f"| residual ‖E−Δ‖/‖Δ‖ (0: perfect, 1: as good as the base) | {shown(total.residual)} |\n"
         f"| noise orthogonal to Δ | {shown(total.noise)} |\n"

@@ -74,4 +74,6 @@ _FORM: Mapping[str, Callable[[object], bool]] = {
     "files": _are_files,
     "tensors": _are_tensors,
     "targets": _are_names,
+    "warnings": _are_names,
+    "fidelity": lambda found: isinstance(found, dict),
 }

@@ -25,6 +25,8 @@ class Goal:
             measured.
         check_prompts: Other texts, on which the finished export is compared with the restored
             model; the retention goes into manifest and model card.
+        require_retention: Least retention on the check prompts (:mod:`exporter.retention`); None
+            asks for nothing.
         target_residual: Output residual to reach, see :mod:`exporter.effect`.
         max_bytes: Most bytes that the weight files of ``nf4-mixed`` may take.
         without_peft: Whether ``auto`` leaves out the formats that need ``peft`` to load.
@@ -32,6 +34,7 @@ class Goal:
 
     prompts: Path | None = None
     check_prompts: Path | None = None
+    require_retention: float | None = None
     target_residual: float | None = None
     max_bytes: int | None = None
     without_peft: bool = False
@@ -149,18 +152,27 @@ def _check_device(name: str) -> None:
 
 
 def _check_limits(request: ExportRequest) -> None:
-    capture = request.require_capture
-    if capture is not None and not 0 < capture <= 1:
-        raise RequestError(f"--require-capture {capture}: expected a share above 0, at most 1")
+    check_share("--require-capture", request.require_capture)
+    check_share("--require-retention", request.goal.require_retention)
     target = request.goal.target_residual
     if target is not None and not 0 < target < 1:
-        raise RequestError(f"--target-residual {target}: expected a number between 0 and 1")
+        raise RequestError(f"--target-residual {target}: expected a number above 0 and below 1")
     for name, size in (
         ("--max-shard-size", request.max_shard_size),
         ("--max-bytes", request.goal.max_bytes),
     ):
         if size is not None and size < 1:
             raise RequestError(f"{name} {size}: expected at least 1 byte")
+
+
+def check_share(option: str, share: float | None) -> None:
+    """Refuse a least share that is none.
+
+    Raises:
+        RequestError: Naming the option.
+    """
+    if share is not None and not 0 < share <= 1:
+        raise RequestError(f"{option} {share}: expected a share above 0, at most 1")
 
 
 def _check_goal(request: ExportRequest) -> None:
@@ -188,6 +200,10 @@ def _check_goal(request: ExportRequest) -> None:
         raise RequestError(
             f"--check-prompts: a {request.format} export does not load by itself, so there is "
             "nothing to compare"
+        )
+    if goal.require_retention is not None and goal.check_prompts is None:
+        raise RequestError(
+            "--require-retention needs --check-prompts: texts on which the retention is measured"
         )
     chooses = request.format == "auto" or (request.format == "nf4-mixed" and not request.keep)
     if goal.prompts is not None and not chooses and request.requantize != "calibrated":

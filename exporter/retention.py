@@ -50,6 +50,10 @@ class Divergence:
     logit_distance: float
 
 
+# Below this a mean over tokens says little: a prompt and its completion have hundreds.
+_FEW_TOKENS = 200
+
+
 @dataclass(frozen=True)
 class Retention:
     """The export and the base beside the restored model, on the same tokens.
@@ -93,6 +97,28 @@ class Retention:
         return self.base.mean > self.bfloat16.mean
 
     @property
+    def rows(self) -> tuple[tuple[str, Divergence], ...]:
+        """Each model that stands beside the restored one, by its name in tables."""
+        return (
+            ("this export", self.export),
+            ("the base, without the adapter", self.base),
+            ("the restored model again, other batches", self.repeat),
+            ("the restored model in bfloat16", self.bfloat16),
+        )
+
+    def shortfall(self, wanted: float) -> str | None:
+        """Why it is not shown that an export keeps a share of the effect; None where it is.
+
+        Args:
+            wanted: Least retention, 0 to 1.
+        """
+        if self.value is None:
+            return f"a retention of {wanted:g} is required. {self.sentence}"
+        if self.value < wanted:
+            return f"retention {self.value:.4g}, {wanted:g} is required"
+        return None
+
+    @property
     def sentence(self) -> str:
         """What follows, in plain words."""
         if self.value is None:
@@ -105,6 +131,8 @@ class Retention:
             f"Retention {self.value:.4f} on {self.tokens} tokens; the logits miss those of the "
             f"restored model by {self.output_residual:.3g} of the adapter's effect."
         )
+        if self.tokens < _FEW_TOKENS:
+            text += " So few tokens say little; give more texts."
         if not self.visible_in_half_precision:
             text += (
                 f" The adapter's effect (mean KL {self.base.mean:.3g}) is smaller than what "

@@ -19,10 +19,14 @@ from exporter.prompts import read_prompts
 from exporter.read_manifest import read_manifest
 from exporter.record import finish_recording, record_retention, unfinished
 from exporter.reopen import file_problems
+from exporter.request import check_share
 from exporter.retention import Retention, measure_retention
 from exporter.workspace import MANIFEST_FILE
 from tinylora import DeltaOptions, load_adapter, load_peft_adapter
 from tinylora.errors import ArtifactError, ArtifactMissingError
+
+# What transformers may read of a directory: an adapter_config.json beside it loads another model.
+_LOADED = frozenset({".safetensors", ".bin", ".json", ".jinja", ".model", ".py"})
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,8 @@ class VerifyReport:
         directory: The export.
         format: Its format.
         checks: In the order in which they were made.
+        measured: What the manifest says of the delta, in words.
+        warnings: Of the manifest.
         logits: The comparison with the restored model, if one was asked for.
         retention: The comparison token by token, if texts were given.
     """
@@ -58,6 +64,8 @@ class VerifyReport:
     directory: Path
     format: str
     checks: tuple[Check, ...]
+    measured: str
+    warnings: tuple[str, ...]
     logits: LogitComparison | None = None
     retention: Retention | None = None
 
@@ -74,6 +82,7 @@ def verify(
     base: str | Path | None = None,
     artifact: str | Path | None = None,
     prompts: str | Path | None = None,
+    require_retention: float | None = None,
     record: bool = True,
 ) -> VerifyReport:
     """Check an export: files, digests, tensors, adapter; on request also that it loads.
@@ -86,6 +95,7 @@ def verify(
         artifact: The artifact, or directory of a PEFT adapter, to restore on it.
         prompts: File of texts on which the export, the restored model and the base are compared
             token by token (:mod:`exporter.prompts`); implies ``load``.
+        require_retention: Least retention on ``prompts``, a check of its own.
         record: Write the retention found into the export's manifest and model card.
 
     Returns:
@@ -93,12 +103,16 @@ def verify(
 
     Raises:
         VerificationError: The directory is no export at all, or the arguments do not go together.
+        RequestError: ``require_retention`` is no share.
         PromptError: The texts cannot be used.
         OutputWriteError: The export cannot be written, so nothing was recorded.
     """
     directory = Path(directory)
     load = load or prompts is not None
     _check_arguments(load, base, artifact, prompts)
+    check_share("--require-retention", require_retention)
+    if require_retention is not None and prompts is None:
+        raise VerificationError("--require-retention needs --prompts: texts to measure it on")
     if record:
         finish_recording(directory)
     manifest = read_manifest(directory)
@@ -128,7 +142,27 @@ def verify(
                 retention = measure_retention(directory, base, artifact, options, texts)
     if retention is not None and record:
         record_retention(directory, retention)
-    return VerifyReport(directory, layout.name, tuple(checks), logits, retention)
+    if retention is not None and require_retention is not None:
+        shortfall = retention.shortfall(require_retention)
+        checks.append(Check("retention", () if shortfall is None else (shortfall,)))
+    return VerifyReport(
+        directory,
+        layout.name,
+        tuple(checks),
+        _measured(manifest, manifest.get("retention") if retention is None else None),
+        tuple(manifest["warnings"]),
+        logits,
+        retention,
+    )
+
+
+def _measured(manifest: Mapping[str, Any], retention: object) -> str:
+    """What was recorded of the delta, in words, and of its effect, where that is not known anew."""
+    total = manifest["fidelity"]
+    shown = [f"{name} {total.get(name)}" for name in ("capture", "residual")]
+    if isinstance(retention, dict):
+        shown.append(f"retention {retention.get('retention')} on {retention.get('tokens')} tokens")
+    return f"by the weights: delta {total.get('verdict')}, {', '.join(shown)}"
 
 
 def _check_arguments(load: bool, base: object, artifact: object, prompts: object) -> None:
@@ -187,7 +221,8 @@ def _check_digests(directory: Path, manifest: Mapping[str, Any]) -> Check:
         problems.append(f"{SUMS_FILE} is missing")
     elif not problems and sums.read_bytes() != sums_text(found).encode():
         problems.append(f"{SUMS_FILE} does not agree with the files")
-    extra = {p.name for p in directory.glob("*.safetensors")} - manifest["files"].keys()
+    there = {p.name for p in directory.glob("[!.]*") if p.suffix in _LOADED}
+    extra = there - manifest["files"].keys() - {MANIFEST_FILE}
     problems += [f"{name} is no part of the export" for name in sorted(extra)]
     return Check("files and digests", tuple(problems))
 

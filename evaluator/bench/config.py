@@ -77,6 +77,7 @@ class BenchFormat(Section):
         requantize: How 4-bit codes are chosen.
         prompts: Calibration texts.
         check_prompts: Texts on which the retention is measured.
+        require_retention: The export fails where less of the effect is kept on them.
         target_residual: For ``nf4-mixed`` and ``auto``.
         max_bytes: For ``nf4-mixed``, such as ``2.5GB``.
         without_peft: For ``auto``.
@@ -91,6 +92,7 @@ class BenchFormat(Section):
     requantize: Literal["preserve", "recompute", "calibrated"] | None = None
     prompts: Annotated[Path, Field(strict=False)] | None = None
     check_prompts: Annotated[Path, Field(strict=False)] | None = None
+    require_retention: float | None = None
     target_residual: float | None = None
     max_bytes: str | None = None
     without_peft: bool = False

@@ -37,6 +37,7 @@ _OPTIONS = (
     "fold_onto",
     "adapter_dtype",
     "require_capture",
+    "require_retention",
     "max_shard_size",
 )
 

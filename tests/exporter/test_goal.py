@@ -1,6 +1,7 @@
 """``auto``, what may be asked for together, and the command line."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 from typer.testing import CliRunner
 
-from exporter import verify
+from exporter import export, verify
 from exporter.cli import app
 from exporter.errors import PromptError, RequestError, TargetResidualError
 from exporter.request import ExportRequest, Goal, check_request
@@ -45,11 +46,16 @@ TEXTS = Path("texts.jsonl")
         ({"format": "peft-tinylora", "check_prompts": TEXTS}, "load by itself"),
         ({"format": "nf4-mixed", "fold_onto": "original", "keep": ("a",)}, "dense formats"),
         *[
-            ({"format": "auto", "target_residual": bad}, "between 0 and 1")
+            ({"format": "auto", "target_residual": bad}, "above 0 and below 1")
             for bad in (0, 1, -1, 2, float("nan"), float("inf"))
         ],
         ({"format": "nf4-mixed", "prompts": TEXTS, "max_bytes": 0}, "at least 1 byte"),
         ({"format": "nf8", "prompts": TEXTS}, "nf8"),
+        ({"format": "nf4", "require_retention": 0.9}, "--require-retention needs --check-prompts"),
+        *[
+            ({"format": "nf4", "check_prompts": TEXTS, "require_retention": bad}, "a share above 0")
+            for bad in (0, 1.01, float("nan"))
+        ],
     ],
 )
 def test_contradictions_are_refused(fields, match):
@@ -58,6 +64,25 @@ def test_contradictions_are_refused(fields, match):
     request = ExportRequest(Path("base"), Path("a.pt"), Path("out"), goal=Goal(**goal), **rest)
     with pytest.raises(RequestError, match=match):
         check_request(request)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "words"),
+    [
+        ({"prompts": Path("no/texts.jsonl")}, PromptError, "no/texts.jsonl"),
+        ({"check_prompts": Path("no/texts.jsonl")}, PromptError, "no/texts.jsonl"),
+        ({"max_bytes": 100_000}, TargetResidualError, "--max-bytes 100000: .* up to 1"),
+    ],
+)
+def test_what_cannot_be_is_said_before_anything_is_computed(
+    talking, artifact, texts, tmp_path, changes, error, words
+):
+    goal = replace(Goal(prompts=texts(1), target_residual=0.5), **changes)
+    request = ExportRequest(talking, artifact, tmp_path / "out", format="nf4-mixed", goal=goal)
+    steps = []
+    with pytest.raises(error, match=words):
+        export(request, steps.append)
+    assert steps == [] and not (tmp_path / "out").exists()
 
 
 # --- auto ---------------------------------------------------------------------------------------

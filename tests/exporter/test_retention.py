@@ -1,6 +1,7 @@
 """Token-level retention beside a float64 reference that shares no code with it."""
 
 import threading
+from dataclasses import replace
 
 import pytest
 import torch
@@ -139,6 +140,15 @@ def test_a_zero_artifact_says_that_nothing_can_be_said(measured):
     assert found.base.mean == 0 and found.base.logit_distance == 0
     assert "nothing can be said" in found.sentence
     assert found.as_dict()["retention"] is None
+    assert "nothing can be said" in found.shortfall(0.1)
+
+
+def test_what_is_required_and_how_much_was_read(measured):
+    found, _ = measured(SIZE, "nf4")
+    assert found.shortfall(found.value) is None
+    assert "is required" in found.shortfall(found.value + 1e-9)
+    assert "few tokens" in replace(found, tokens=199).sentence
+    assert "few tokens" not in replace(found, tokens=200).sentence
 
 
 def test_the_same_digits_again_and_over_thread_counts(talking, make_artifact, prompts, measured):

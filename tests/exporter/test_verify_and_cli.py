@@ -49,6 +49,45 @@ def test_missing_and_added_files_are_found(embedded):
     assert "LICENSE is missing" in problems and "model-2.safetensors is no part" in problems
 
 
+def test_a_file_that_would_change_what_loads_is_found(base, artifact, run):
+    out = run(base, artifact, "nf4").out
+    (out / "notes.txt").write_text("mine")
+    (out / ".gitattributes").write_text("")
+    assert verify(out).ok
+    (out / "adapter_config.json").write_text("{}")
+    problems = failed(verify(out))["files and digests"]
+    assert problems == "adapter_config.json is no part of the export"
+
+
+def test_what_was_recorded_is_shown(base, make_artifact, run):
+    """The files of an export that lost its delta are as they should be."""
+    out = run(base, make_artifact(3e-5), "nf4").out
+    result = cli.invoke(app, ["verify", str(out)])
+    assert result.exit_code == 0
+    assert "recorded: by the weights: delta lost, capture 0.0, residual 1.0" in result.stdout
+    assert "Warning, recorded: THE DELTA WAS LOST" in result.stderr
+
+
+def test_a_required_retention(talking, make_artifact, texts, tmp_path):
+    out = tmp_path / "out"
+    inputs = ["--base", str(talking), "--artifact", str(make_artifact(3e-3))]
+    merge = ["merge", *inputs, "--out", str(out), "--format", "bf16"]
+    merge += ["--check-prompts", str(texts(1))]
+    result = cli.invoke(app, [*merge, "--require-retention", "1"])
+    assert result.exit_code == 1
+    assert "1 is required; nothing was written" in " ".join(result.stderr.split())
+    assert not list(tmp_path.iterdir())
+    assert cli.invoke(app, [*merge, "--require-retention", "0.5"]).exit_code == 0
+    again = ["verify", str(out), *inputs, "--prompts", str(texts(1))]
+    kept = cli.invoke(app, [*again, "--require-retention", "0.5"])
+    assert kept.exit_code == 0 and "ok   retention" in kept.stdout
+    gone = cli.invoke(app, [*again, "--require-retention", "1"])
+    assert gone.exit_code == 1 and "FAIL retention" in gone.stdout
+    assert "1 is required" in gone.stderr
+    result = cli.invoke(app, ["verify", str(out), "--require-retention", "1"])
+    assert result.exit_code == 2 and "--prompts" in result.stderr
+
+
 def test_another_dtype_is_found(base, artifact, run):
     out = run(base, artifact, "bf16").out
     path = out / "model.safetensors"
