@@ -202,10 +202,7 @@ def _export_with_bar(request: ExportRequest) -> ExportReport:
         MofNCompleteColumn(),
         TimeElapsedColumn(),
     )
-    # the report's warnings are shown below; without this they would also be logged
-    for logger in ("exporter", "tinylora.inject"):
-        logging.getLogger(logger).setLevel(logging.ERROR)
-    with Progress(*columns, console=_err, transient=True) as bar:
+    with _unlogged(), Progress(*columns, console=_err, transient=True) as bar:
         task = bar.add_task("reading the base", total=None)
 
         def show(progress: ExportProgress) -> None:
@@ -235,11 +232,16 @@ def _show_report(report: ExportReport) -> None:
         f"{report.seconds.get('factors', 0):.1f} s; by the weights: delta {report.verdict}"
     )
     if report.choice is not None:
-        _out.print(f"chosen: {escape(report.choice.sentence)}", highlight=False)
+        _say(_out, f"chosen: {escape(report.choice.sentence)}")
     if report.retention is not None:
         _show_retention(report.retention)
     for warning in report.warnings:
-        _err.print(f"[bold yellow]Warning:[/] {escape(warning)}", highlight=False)
+        _say(_err, f"[bold yellow]Warning:[/] {escape(warning)}")
+
+
+def _say(console: Console, text: str) -> None:
+    """A sentence whose lines the terminal breaks, so that a path in it stays whole for copying."""
+    console.print(text, highlight=False, soft_wrap=True)
 
 
 def _cells(sums: ErrorSums, total: dict[str, int | None]) -> list[str]:
@@ -253,7 +255,7 @@ def _show_verification(report: VerifyReport) -> None:
     for check in report.checks:
         _out.print(f"{'ok  ' if check.ok else 'FAIL'} {escape(check.name)}")
         for problem in check.problems:
-            _err.print(f"     {escape(problem)}")
+            _say(_err, f"     {escape(problem)}")
     if report.logits is not None:
         found = report.logits
         residual = "-" if found.residual is None else f"{found.residual:.4g}"
@@ -263,9 +265,9 @@ def _show_verification(report: VerifyReport) -> None:
         )
     if report.retention is not None:
         _show_retention(report.retention)
-    _out.print(f"recorded: {escape(report.measured)}", highlight=False)
+    _say(_out, f"recorded: {escape(report.measured)}")
     for warning in report.warnings:
-        _err.print(f"[bold yellow]Warning, recorded:[/] {escape(warning)}", highlight=False)
+        _say(_err, f"[bold yellow]Warning, recorded:[/] {escape(warning)}")
 
 
 def _show_retention(found: Retention) -> None:
@@ -275,6 +277,20 @@ def _show_retention(found: Retention) -> None:
         table.add_row(name, *numbers)
     _out.print(table)
     _out.print(found.sentence)
+
+
+@contextmanager
+def _unlogged() -> Iterator[None]:
+    """The report's warnings are shown with it; without this they would also be logged."""
+    loggers = [logging.getLogger(name) for name in ("exporter", "tinylora.inject")]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
 
 
 @contextmanager
@@ -297,8 +313,8 @@ def _failures() -> Iterator[None]:
     try:
         yield
     except (CaptureError, RetentionError, TargetResidualError) as error:
-        _err.print(f"[bold red]Error:[/] {escape(str(error))}", highlight=False)
+        _say(_err, f"[bold red]Error:[/] {escape(str(error))}")
         raise typer.Exit(1) from error
     except TinyLoRAError as error:
-        _err.print(f"[bold red]Error:[/] {escape(str(error))}", highlight=False)
+        _say(_err, f"[bold red]Error:[/] {escape(str(error))}")
         raise typer.Exit(2) from error

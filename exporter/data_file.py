@@ -152,6 +152,7 @@ class DataFile:
         buffer = scratch.room(end - begin)
         room = memoryview(buffer)  # type: ignore[arg-type]  # an ndarray is a buffer
         self._fill(descriptor, room, end)
+        self._check_unchanged(os.fstat(descriptor))  # as it was before, so while it was read
         return torch.from_numpy(buffer)
 
     @contextmanager

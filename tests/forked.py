@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -14,13 +15,15 @@ class ForkServer:
     """Does work in processes of its own; see fork_server.py."""
 
     def __init__(self, module: str, first: dict[str, object]) -> None:
+        self._scratch = tempfile.TemporaryDirectory()  # for what is left by those who are killed
         self._process = subprocess.Popen(
             [sys.executable, str(Path(__file__).with_name("fork_server.py")), module],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             env=os.environ
-            | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]), "OMP_NUM_THREADS": "1"},
+            | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]), "OMP_NUM_THREADS": "1"}
+            | {"TMPDIR": self._scratch.name},
         )
         self._send(first)
         assert self._answer() == "ready"
@@ -42,6 +45,7 @@ class ForkServer:
         self._process.stdin.close()
         assert self._process.wait(60) == 0
         self._process.stdout.close()
+        self._scratch.cleanup()
 
     def _send(self, fields: dict[str, object]) -> None:
         self._process.stdin.write(json.dumps(fields) + "\n")

@@ -8,7 +8,7 @@ different modules; how many, their memory decides.
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from contextvars import ContextVar
+from threading import RLock
 from typing import TypeVar
 
 import torch
@@ -18,7 +18,8 @@ _WORKSPACE_BYTES = 1_100_000_000
 # Of an SVD: the weight, LAPACK's copy of it, the singular vectors, and its workspace, all fp32.
 _BYTES_PER_ELEMENT = 24
 
-_outside: ContextVar[int | None] = ContextVar("threads outside of single_threaded", default=None)
+_ONE_AT_A_TIME = RLock()
+_outside: list[int] = []  # torch's threads before each of the nested calls
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -57,13 +58,15 @@ def in_order(
 
 @contextmanager
 def single_threaded() -> Iterator[int]:
-    """Let torch use one thread in here; yields how many it may use outside of all of these."""
-    before = torch.get_num_threads()
-    threads = _outside.get() or before
-    entered = _outside.set(threads)
-    torch.set_num_threads(1)
-    try:
-        yield threads
-    finally:
-        torch.set_num_threads(before)
-        _outside.reset(entered)
+    """Let torch use one thread in here; yields how many it may use outside of all of these.
+
+    The number is the process's: were two at work at once, the first to end would give the other
+    more threads, and other bits. So the second waits.
+    """
+    with _ONE_AT_A_TIME:
+        _outside.append(torch.get_num_threads())
+        torch.set_num_threads(1)
+        try:
+            yield _outside[0]
+        finally:
+            torch.set_num_threads(_outside.pop())

@@ -199,10 +199,20 @@ def seen_weight(tensor: Tensor) -> Tensor:
     return dequantize_4bit(packed, state)
 
 
+def bf16_svd(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """U, S and Vh, cut and rounded as in training; on one thread, as more may round otherwise."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        U_, S, Vh = torch.linalg.svd(weight.float(), full_matrices=False)
+    finally:
+        torch.set_num_threads(threads)
+    return tuple(t.to(torch.bfloat16) for t in (U_[:, :RANK], S[:RANK], Vh[:RANK]))
+
+
 def reference_delta(weight: Tensor, projection: Tensor, vector: Tensor) -> Tensor:
     """U diag(S) R Vh in float64 from bf16 factors, spec formula ``full``."""
-    U_, S, Vh = torch.linalg.svd(weight.float(), full_matrices=False)
-    U_, S, Vh = (t.to(torch.bfloat16).double() for t in (U_[:, :RANK], S[:RANK], Vh[:RANK]))
+    U_, S, Vh = (t.double() for t in bf16_svd(weight))
     core = sum(v * p for v, p in zip(vector.double(), projection.double(), strict=True))
     return U_ @ torch.diag(S) @ core @ Vh
 

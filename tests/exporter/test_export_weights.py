@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from exporter.errors import FoldError
+from tests.exporter.conftest import bf16_svd
 
 SIZE = 3e-3
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
@@ -139,8 +140,7 @@ def test_lora_is_the_factors_themselves(base, artifact, run, references):
         key = f"base_model.model.{name.removesuffix('.weight')}"
         a, b = adapter[f"{key}.lora_A.weight"], adapter[f"{key}.lora_B.weight"]
         assert a.dtype == b.dtype == torch.float32 and a.shape[0] == b.shape[1] == 2
-        Vh = torch.linalg.svd(found["seen"][name].float(), full_matrices=False)[2][:2]
-        assert torch.equal(a, Vh.bfloat16().float())
+        assert torch.equal(a, bf16_svd(found["seen"][name])[2].float())
         assert float((b.double() @ a.double() - delta).norm() / delta.norm()) < 1e-6
 
 

@@ -11,6 +11,7 @@ import resource
 import shutil
 import tempfile
 import threading
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -45,16 +46,15 @@ def copy(base, tmp_path):
     return directory
 
 
-@pytest.fixture
-def file_limit():
-    """``file_limit(n)``: no file may grow beyond n bytes."""
+@contextmanager
+def file_limit(size):
+    """In here no file may grow beyond so many bytes; those that pytest itself writes neither."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-
-    def limit(size):
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-
-    yield limit
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.fixture
@@ -83,16 +83,17 @@ def before_reads(monkeypatch):
 
 
 @pytest.mark.parametrize("size", [100, 3_000, 9_000, 20_000, 60_000])
-def test_no_room_at_several_places(size, base, artifact, tmp_path, file_limit):
+def test_no_room_at_several_places(size, base, artifact, tmp_path):
     """100: the first shard; then documents, journal, larger shards."""
     fields = {"format": "fp32", "max_shard_size": SHARD}
     whole = export(ExportRequest(base, artifact, tmp_path / "whole", **fields)).out
     request = ExportRequest(base, artifact, tmp_path / "out", **fields)
-    file_limit(size)
-    with pytest.raises(DiskFullError, match="no room left.*same command") as full:
+    with (
+        pytest.raises(DiskFullError, match="no room left.*same command") as full,
+        file_limit(size),
+    ):
         export(request)
     assert str(tmp_path / "out") in str(full.value)
-    file_limit(resource.RLIM_INFINITY)
     assert not request.out.exists()
     export(request)
     assert content(request.out) == content(whole)
@@ -145,7 +146,7 @@ def test_a_factor_store_that_cannot_be_written(base, artifact, tmp_path):
 
 
 def test_a_full_temporary_directory_keeps_the_finished_shards(
-    talking, artifact, texts, tmp_path, file_limit, monkeypatch
+    talking, artifact, texts, tmp_path, monkeypatch
 ):
     """The export is whole but for its retention when the logits have no room."""
     goal = Goal(check_prompts=texts(1))
@@ -155,25 +156,24 @@ def test_a_full_temporary_directory_keeps_the_finished_shards(
     keep = Reference.keep
 
     def limited(reference, model):
-        file_limit(100)
-        keep(reference, model)
+        with file_limit(100):
+            keep(reference, model)
 
     monkeypatch.setattr(Reference, "keep", limited)
     with pytest.raises(OutputWriteError, match=r"intermediate result.*File too large.*TMPDIR") as e:
         export(request)
     monkeypatch.undo()
     assert tempfile.gettempdir() in str(e.value)
-    file_limit(resource.RLIM_INFINITY)
     shard = (partial / "model.safetensors").stat()
     export(request)
     assert (request.out / "model.safetensors").stat().st_mtime_ns == shard.st_mtime_ns
 
 
-def test_no_room_for_the_inputs_of_modules(talking, artifact, texts, tmp_path, file_limit):
+def test_no_room_for_the_inputs_of_modules(talking, artifact, texts, tmp_path):
     goal = Goal(prompts=texts(1))
     request = ExportRequest(talking, artifact, tmp_path / "out", requantize="calibrated", goal=goal)
-    file_limit(12_000)  # room for factors and outline
-    with pytest.raises(OutputWriteError, match="intermediate result.*TMPDIR"):
+    # room for factors and outline
+    with pytest.raises(OutputWriteError, match="intermediate result.*TMPDIR"), file_limit(12_000):
         export(request)
 
 

@@ -37,16 +37,20 @@ def content(directory):
 
 
 def test_killed_at_random_moments_and_resumed(server, fields, tmp_path):
-    whole, seconds = {}, {}
-    for format in FORMATS:
-        asked = fields(format, f"whole-{format}")
+    def seconds_of(asked):
         times = []
         for _ in range(3):
             shutil.rmtree(asked["out"], ignore_errors=True)
             begin = time.monotonic()
             assert server.run(asked) == 0
             times.append(time.monotonic() - begin)
-        whole[format], seconds[format] = content(Path(asked["out"])), statistics.median(times)
+        return statistics.median(times)
+
+    whole, seconds = {}, {}
+    for format in FORMATS:
+        asked = fields(format, f"whole-{format}")
+        seconds[format] = seconds_of(asked)
+        whole[format] = content(Path(asked["out"]))
         assert len([name for name in whole[format] if name.endswith(".safetensors")]) > 4
     shutil.rmtree(tmp_path / "work")
     draw = random.Random(20240607)
@@ -55,6 +59,9 @@ def test_killed_at_random_moments_and_resumed(server, fields, tmp_path):
         format = FORMATS[number % len(FORMATS)]
         asked = fields(format)
         out = Path(asked["out"])
+        if number % 10 == 5:  # the machine may be as fast no more
+            seconds[format] = seconds_of(asked)
+            shutil.rmtree(out.parent)
         # one moment from each fiftieth of the run: they spread over all of its stages
         moment = (number + draw.random()) / MOMENTS * seconds[format]
         pid = server.start(asked)

@@ -52,7 +52,8 @@ def test_stopped_locked_killed_and_resumed(server, base, artifact, tmp_path):
     asked = {"base": str(base), "artifact": str(artifact), "out": str(out)} | fields
     child = server.start(asked | {"stop_at": 20})
     with Path(f"/proc/{child}/stat").open() as stat:  # SIGSTOP has been delivered when it says T
-        while stat.read().rpartition(")")[2].split()[0] != "T":
+        while (state := stat.read().rpartition(")")[2].split()[0]) != "T":
+            assert state != "Z", "it ended before it came to where it stops"
             time.sleep(0.01)
             stat.seek(0)
     try:
