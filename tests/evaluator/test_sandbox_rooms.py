@@ -140,7 +140,7 @@ def test_after_a_failure_everything_is_new(worker, program):
     run(worker, program)
     before = open_descriptors()
     with pytest.raises(SandboxError, match="exec"):
-        worker.run(Command(("p",), program=Blob.of(b"no program")), LIMITS)
+        worker.run(Command(("/no/such/command",)), LIMITS)
     assert run(worker, program).exit_code == 0
     assert open_descriptors() <= before
 
