@@ -18,18 +18,23 @@ def trained_on_16bit(adapter: Adapter) -> bool:
     """
     if isinstance(adapter, Artifact):
         return adapter.is_quantized is False
-    artifact = _made_from(adapter.path)
-    return artifact is None or artifact.get("dialect") == "peft"
+    artifact = _manifest(adapter.path).get("artifact")
+    return not isinstance(artifact, dict) or artifact.get("dialect") == "peft"
 
 
 def refuse_merged(adapter: Adapter, base: Checkpoint) -> None:
     """Refuse a base that is an earlier export of the same adapter: it would be added twice.
 
+    One in which nothing of the delta was stored is still the base.
+
     Raises:
         CheckpointError: It is.
     """
-    artifact = _made_from(base.path)
-    if artifact is not None and artifact.get("sha256") == adapter.sha256:
+    manifest = _manifest(base.path)
+    artifact, fidelity = manifest.get("artifact"), manifest.get("fidelity")
+    if not isinstance(artifact, dict) or artifact.get("sha256") != adapter.sha256:
+        return
+    if not isinstance(fidelity, dict) or fidelity.get("capture"):
         raise CheckpointError(
             f"{base.path / MANIFEST_FILE}: the base is an export that has this adapter "
             f"(sha256 {adapter.sha256[:16]}...) in it, and it would be added a second time; give "
@@ -37,10 +42,9 @@ def refuse_merged(adapter: Adapter, base: Checkpoint) -> None:
         )
 
 
-def _made_from(directory: Path) -> Mapping[str, Any] | None:
-    """What an export's manifest says of its artifact; None where there is no such manifest."""
+def _manifest(directory: Path) -> Mapping[str, Any]:
+    """The manifest of an export; empty where there is none."""
     try:
-        artifact = read_json(directory / MANIFEST_FILE).get("artifact")
+        return read_json(directory / MANIFEST_FILE)
     except CheckpointError:
-        return None
-    return artifact if isinstance(artifact, dict) else None
+        return {}

@@ -57,12 +57,20 @@ def test_upstream_stays_upstream_as_a_peft_adapter(base, artifact, run):
 
 
 @pytest.mark.parametrize("format", ["bf16", "nf4"])
-def test_a_base_that_has_the_delta_already(base, artifact, make_artifact, run, tmp_path, format):
+def test_a_base_that_has_the_delta_already(base, make_artifact, run, tmp_path, format):
+    artifact = make_artifact(0.1)  # large enough to move codes
     merged = run(base, artifact, format, name="merged").out
     with pytest.raises(CheckpointError, match="export_manifest.json.*a second time"):
         run(merged, artifact, "nf4")
     assert not (tmp_path / "out").exists()
     run(merged, make_artifact(2 * SIZE), "nf4")  # another adapter may have been trained on it
+
+
+def test_a_base_on_which_nothing_moved_is_the_base_still(base, make_artifact, run):
+    lost = make_artifact(3e-5)
+    first = run(base, lost, "nf4", name="first")
+    assert first.verdict == "lost" and first.fidelity.total.capture == 0
+    assert run(first.out, lost, "fp32").verdict == "kept"
 
 
 def test_a_checkpoint_without_a_tokenizer(talking, base, artifact, run, tmp_path):
