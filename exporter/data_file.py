@@ -100,7 +100,6 @@ class DataFile:
         step, scratch = elements * dtype.itemsize, Scratch()
         with self._opened() as file:  # kept open, as the kernel reads ahead for a descriptor
             for start in range(begin, end, step):
-                self._check_unchanged(os.fstat(file))
                 yield self._bytes(file, start, min(start + step, end), scratch).view(dtype)
 
     def sha256(self, stop: Event | None = None) -> str:

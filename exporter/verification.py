@@ -109,10 +109,7 @@ def verify(
     """
     directory = Path(directory)
     load = load or prompts is not None
-    _check_arguments(load, base, artifact, prompts)
-    check_share("--require-retention", require_retention)
-    if require_retention is not None and prompts is None:
-        raise VerificationError("--require-retention needs --prompts: texts to measure it on")
+    _check_arguments(load, base, artifact, prompts, require_retention)
     if record:
         finish_recording(directory)
     manifest = read_manifest(directory)
@@ -165,7 +162,9 @@ def _measured(manifest: Mapping[str, Any], retention: object) -> str:
     return f"by the weights: delta {total.get('verdict')}, {', '.join(shown)}"
 
 
-def _check_arguments(load: bool, base: object, artifact: object, prompts: object) -> None:
+def _check_arguments(
+    load: bool, base: object, artifact: object, prompts: object, require_retention: float | None
+) -> None:
     if (base is None) != (artifact is None):
         raise VerificationError("--base and --artifact go together; give both or neither")
     if base is not None and not load:
@@ -175,6 +174,9 @@ def _check_arguments(load: bool, base: object, artifact: object, prompts: object
         )
     if prompts is not None and base is None:
         raise VerificationError("--prompts needs --base and --artifact: what to compare with")
+    check_share("--require-retention", require_retention)
+    if require_retention is not None and prompts is None:
+        raise VerificationError("--require-retention needs --prompts: texts to measure it on")
 
 
 def _check_inputs(manifest: Mapping[str, Any], base: Path, artifact: Path) -> None:

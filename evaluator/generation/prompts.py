@@ -67,10 +67,9 @@ def check_all_ask(problems: Sequence[Problem], where: str) -> None:
     """
     silent = [problem.id for problem in problems if not _question(problem).strip()]
     if silent:
-        names = ", ".join(silent[:5]) + (" …" if len(silent) > 5 else "")
         raise SuiteError(
             f"{where}: {len(silent)} of {len(problems)} problems have neither a statement nor a "
-            f"prompt, so no model can be asked: {names}. Import the suite again with their "
+            f"prompt, so no model can be asked: {_some(silent)}. Import the suite again with their "
             "statements (--statements), or leave these problems out of it"
         )
 
@@ -101,12 +100,15 @@ def check_prompts_fit(
         return
     long = [p.problem for p in prompts if len(p.token_ids) + max_new_tokens > context]
     if long:
-        names = ", ".join(long[:5]) + (" …" if len(long) > 5 else "")
         raise GenerationError(
             f"{where}: {len(long)} of {len(prompts)} prompts do not fit its {context} positions "
-            f"together with max_new_tokens = {max_new_tokens}: {names}. Lower max_new_tokens, or "
-            "leave these problems out of the suite"
+            f"together with max_new_tokens = {max_new_tokens}: {_some(long)}. Lower "
+            "max_new_tokens, or leave these problems out of the suite"
         )
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (" …" if len(names) > 5 else "")
 
 
 def _question(problem: Problem) -> str:
