@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -34,9 +34,11 @@ from tinylora.errors import (
     ArtifactValueError,
     UnsafeArtifactError,
 )
+from tinylora.foreign_files import words_about_content, words_about_file
+from tinylora.formula import Formula, KnownFormula, known_formula
 
-Formula = Literal["full", "diagonal"]
 Stream = Literal["cuda", "cpu"]
+TrainedOn = Literal["4bit", "16bit"]
 
 MAX_FILE_BYTES = 1 << 24
 MAX_U = 1 << 16
@@ -53,7 +55,11 @@ _REQUIRED: Mapping[str, type] = {
     "total_replaced_layers": int,
 }
 _SAFE_GLOBALS = frozenset(
-    {"collections OrderedDict", "torch._utils _rebuild_tensor_v2"}
+    {
+        "collections OrderedDict",
+        "torch._utils _rebuild_tensor_v2",
+        "torch._utils _rebuild_parameter",
+    }
     | {f"torch {kind}Storage" for kind in ("BFloat16", "Half", "Float", "Double", "Long", "Int")}
 )
 # Opcodes that import or build objects; GLOBAL is judged by its argument instead.
@@ -114,6 +120,7 @@ class Artifact:
         model_id: Hub id of the base model, as upstream wrote it.
         total_replaced_layers: How many linear modules the training wrapped.
         is_quantized: Whether training used the 4-bit base; None in files without that key.
+        formula: Form of the delta, where the file has a key for it.
         saved_device: Device that ``global_v`` was saved from, such as ``cuda:0``; the projections
             were drawn on the same device.
         sha256: Hex digest of the file.
@@ -130,12 +137,18 @@ class Artifact:
     is_quantized: bool | None
     saved_device: str
     sha256: str
+    formula: Formula | None = None
     extra_keys: tuple[str, ...] = field(default=())
 
     @property
-    def formula_hint(self) -> Formula:
-        """Formula that the file's keys suggest: ``is_quantized`` came with the diagonal one."""
-        return "full" if self.is_quantized is None else "diagonal"
+    def known_formula(self) -> KnownFormula | None:
+        """Form of the delta and what it is known from; None where nothing tells it."""
+        return known_formula(self.formula, self.is_quantized, self.sha256)
+
+    @property
+    def trained_on(self) -> TrainedOn:
+        """What the base's weights were in training; in 4 bits where the file says nothing."""
+        return "16bit" if self.is_quantized is False else "4bit"
 
     @property
     def stream_hint(self) -> Stream | None:
@@ -159,6 +172,7 @@ class Artifact:
             "model_id": self.model_id,
             "total_replaced_layers": self.total_replaced_layers,
             "is_quantized": self.is_quantized,
+            "formula": self.formula,
             "saved_device": self.saved_device,
         }
 
@@ -208,7 +222,8 @@ def load_artifact(path: str | Path) -> Artifact:
         is_quantized=fields.get("is_quantized"),
         saved_device=_location(fields["global_v"], located),
         sha256=hashlib.sha256(content).hexdigest(),
-        extra_keys=tuple(sorted(set(fields) - set(_REQUIRED) - {"is_quantized"})),
+        formula=fields.get("formula"),
+        extra_keys=tuple(sorted(set(fields) - set(_REQUIRED) - {"is_quantized", "formula"})),
     )
 
 
@@ -232,6 +247,8 @@ def _read_bounded(path: Path) -> bytes:
 
 def _pickle_of(path: Path, content: bytes) -> bytes:
     """The pickle inside the zip, after the zip's directory has passed inspection."""
+    if (words := words_about_file(path.name, content)) is not None:
+        raise ArtifactUnreadableError(f"{path}: {words}")
     try:
         with zipfile.ZipFile(BytesIO(content)) as archive:
             unpacked = sum(member.file_size for member in archive.infolist())
@@ -278,6 +295,8 @@ def _location(vector: Tensor, located: Sequence[tuple[Any, str]]) -> str:
 
 
 def _check_types(path: Path, loaded: object) -> dict[str, Any]:
+    if (words := words_about_content(loaded)) is not None:
+        raise ArtifactFieldError(f"{path}: {words}")
     if not isinstance(loaded, dict):
         raise ArtifactFieldError(
             f"{path}: holds a {type(loaded).__name__}, expected a dict with {sorted(_REQUIRED)}"
@@ -299,6 +318,10 @@ def _check_types(path: Path, loaded: object) -> dict[str, Any]:
     if not isinstance(loaded.get("is_quantized"), bool | None):
         raise ArtifactFieldError(
             f"{path}: is_quantized is a {type(loaded['is_quantized']).__name__}, expected bool"
+        )
+    if (formula := loaded.get("formula")) is not None and formula not in get_args(Formula):
+        raise ArtifactFieldError(
+            f"{path}: formula is {formula!r:.100}, expected one of {', '.join(get_args(Formula))}"
         )
     vector = loaded["global_v"]
     if vector.dim() != 1 or not vector.is_floating_point() or vector.layout != torch.strided:
@@ -341,6 +364,7 @@ def save_artifact(
     seed: int,
     model_id: str,
     total_replaced_layers: int,
+    formula: Formula | None = None,
     is_quantized: bool | None = None,
     saved_device: str = "cuda:0",
 ) -> None:
@@ -356,6 +380,8 @@ def save_artifact(
         seed: Seed of the projections.
         model_id: Hub id of the base.
         total_replaced_layers: Number of wrapped modules.
+        formula: Form of the delta that was trained, in a key that upstream's loader ignores. None
+            writes no such key: whoever reads the file must then know the formula.
         is_quantized: Written only when not None (later upstream files have it).
         saved_device: Storage location to record: ``cpu``, ``cuda`` or ``cuda:N``.
 
@@ -373,6 +399,8 @@ def save_artifact(
         "model_id": model_id,
         "total_replaced_layers": total_replaced_layers,
     }
+    if formula is not None:
+        fields["formula"] = formula
     if is_quantized is not None:
         fields["is_quantized"] = is_quantized
     path = Path(path)

@@ -11,6 +11,7 @@ import yaml
 from pydantic import Field, model_validator
 
 from evaluator.config import (
+    AdapterSection,
     ComputeDtype,
     DecodingConfig,
     Device,
@@ -29,22 +30,19 @@ LoadableFormat = Literal[
 _OWN_ARMS = ("base", "restored", "repeat")
 
 
-class BenchArtifact(Section):
-    """One trained adapter.
+class BenchArtifact(AdapterSection):
+    """One trained adapter; how its delta is rebuilt holds for exports and restored arm.
 
     Attributes:
         name: Stands in paths and tables.
         path: A ``tiny_lora_v.pt``, or the directory of a PEFT TinyLoRA adapter.
-        formula: Form of the delta, for the exports and for the restored arm.
-        rng: Random stream of the projections, likewise.
-        numerics: Arithmetic of the delta, likewise.
+        trained_on: The base's weights in training, for the exports; the restored arm has what
+            ``load`` of the base says.
     """
 
     name: Name
     path: Annotated[Path, Field(strict=False)]
-    formula: Literal["auto", "full", "diagonal"] = "auto"
-    rng: Literal["auto", "cuda", "cpu"] = "auto"
-    numerics: Literal["fp32", "trainer"] = "fp32"
+    trained_on: Literal["auto", "4bit", "16bit"] = "auto"
 
 
 class BenchBase(Section):

@@ -38,6 +38,7 @@ from tinylora import (
     TinyLoRAError,
     TinyLoRAGlobalParams,
     adapted_layers,
+    deltas_of,
     load_adapter,
     restore,
 )
@@ -91,7 +92,7 @@ def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
 
 
 def check_adapter(arm: ArmConfig, checkpoint: Checkpoint) -> None:
-    """Check, without any weights, that an arm's artifact is sound and fits the arm's base.
+    """Check, without any weights, that an arm's artifact is sound, complete and fits its base.
 
     Args:
         arm: An arm; one without an artifact passes.
@@ -107,9 +108,17 @@ def check_adapter(arm: ArmConfig, checkpoint: Checkpoint) -> None:
         config = AutoConfig.from_pretrained(where, local_files_only=True)
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-        adapted_layers(load_adapter(arm.artifact), model, where)
+        adapter = load_adapter(arm.artifact)
+        layers = adapted_layers(adapter, model, where)
+        deltas_of(adapter, [name for name, _ in layers], _delta_options(arm))
     except (TinyLoRAError, OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(f"arm {arm.name}: {error}") from error
+
+
+def _delta_options(arm: ArmConfig) -> DeltaOptions:
+    return DeltaOptions(
+        formula=arm.formula, rng=arm.rng, numerics=arm.numerics, placement=arm.placement
+    )
 
 
 @contextmanager
@@ -135,8 +144,7 @@ def loaded_model(
     """
     model = _load(arm, checkpoint, device)
     if arm.artifact is not None:
-        options = DeltaOptions(formula=arm.formula, rng=arm.rng, numerics=arm.numerics)
-        restore(model, load_adapter(arm.artifact), options, FactorStore(factors))
+        restore(model, load_adapter(arm.artifact), _delta_options(arm), FactorStore(factors))
     compute_in(model, getattr(torch, compute_dtype))
     model.eval()
     try:
