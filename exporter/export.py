@@ -40,6 +40,7 @@ from exporter.warn import (
     identity_warning,
     rebuild_warnings,
     tokenizer_warning,
+    unused_warning,
 )
 from exporter.workspace import FinishedFile, Workspace, check_replaceable, open_workspace
 from tinylora import (
@@ -178,6 +179,7 @@ def _warnings(job: Job, fidelity: FidelityReport) -> tuple[str, ...]:
         identity_warning(job.artifact.model_id, job.base),
         *rebuild_warnings(job.artifact, job.deltas.resolved),
         ground_warning(job.ground, job.base, request.layout),
+        unused_warning(job.base, job.architecture, request.layout),
         tokenizer_warning(job.base, request.layout),
         fidelity_warning(fidelity, request.layout, by_output=request.requantize == "calibrated"),
     )

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 
+from exporter.architecture import Architecture
+from exporter.base_check import unused_tensors
 from exporter.checkpoint import Checkpoint
 from exporter.fidelity import FidelityReport
 from exporter.formats import Format
@@ -81,6 +83,18 @@ def rebuild_warnings(adapter: Adapter, resolved: ResolvedOptions | None) -> Iter
     if isinstance(adapter, Artifact) and resolved is not None:
         for doubt in doubts(adapter, resolved):
             yield f"This may not be the trained delta, and no measure here can show it: {doubt}."
+
+
+def unused_warning(base: Checkpoint, architecture: Architecture, layout: Format) -> str | None:
+    """A warning where the base holds tensors that its model does not use; None otherwise."""
+    unused = unused_tensors(base, architecture)
+    if layout.weights == "none" or not unused:
+        return None
+    return (
+        f"{base.path.name} holds {len(unused)} tensors that the model of its config.json does not "
+        f"use: {', '.join(unused[:3])}{', ...' if unused[3:] else ''}. They are carried into the "
+        "export; if they belong to the model, config.json is another one's."
+    )
 
 
 def tokenizer_warning(base: Checkpoint, layout: Format) -> str | None:

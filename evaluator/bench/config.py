@@ -94,7 +94,7 @@ class BenchFormat(Section):
     target_residual: float | None = None
     max_bytes: str | None = None
     without_peft: bool = False
-    fold_onto: Literal["dequantized", "original"] | None = None
+    fold_onto: Literal["auto", "dequantized", "original"] | None = None
     adapter_dtype: Literal["fp32", "fp16"] | None = None
     require_capture: float | None = None
     max_shard_size: str | None = None

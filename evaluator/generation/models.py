@@ -11,6 +11,7 @@ from the checkpoint (they would be drawn at random), and a 4-bit load that quant
 
 import gc
 import importlib.util
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,6 +43,9 @@ from tinylora import (
     load_adapter,
     restore,
 )
+from tinylora.unmerged import adapter_tensors
+
+_log = logging.getLogger(__name__)
 
 # The trainer's settings: its base is the 16-bit checkpoint quantized while loading.
 TRAINER_NF4 = {
@@ -225,6 +229,19 @@ def _load(arm: ArmConfig, checkpoint: Checkpoint, device: torch.device) -> PreTr
 
 
 def _check_complete(arm: ArmConfig, directory: Path, info: dict[str, Any]) -> None:
+    unused = sorted(str(name) for name in info["unexpected_keys"])
+    embeds = (directory / ADAPTER_CONFIG).exists()  # checked when it is attached
+    if (found := adapter_tensors(unused)) and not embeds:
+        raise ModelError(
+            f"arm {arm.name}: {directory}: holds {len(found)} tensors of an adapter that was not "
+            f"merged ({', '.join(found[:3])}, ...), which transformers ignores: it would run as "
+            "the base alone. Merge it, or give the base and the adapter"
+        )
+    if unused:
+        _log.warning(
+            "arm %s: %s: %d tensors are not used by the model: %s",
+            arm.name, directory, len(unused), ", ".join(unused[:5]),
+        )  # fmt: skip
     for what, meaning in (
         ("missing_keys", "the checkpoint lacks, they would be drawn at random"),
         ("mismatched_keys", "of another shape than the configuration says"),
