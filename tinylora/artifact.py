@@ -4,14 +4,13 @@ The file is a ``torch.save`` zip that holds one pickled dict (see :class:`Artifa
 It is examined in three steps, and nothing in it is ever executed:
 
 1. the zip's directory bounds every size;
-2. the pickle's opcodes are listed and may only name the few types of which a tensor is made;
+2. the pickle is checked without running it: plain values and tensors alone (``pickle_check``);
 3. ``torch.load(weights_only=True)`` reads it, and each field is checked.
 """
 
 import hashlib
 import math
 import pickle
-import pickletools
 import re
 import struct
 import warnings
@@ -36,6 +35,7 @@ from tinylora.errors import (
 )
 from tinylora.foreign_files import words_about_content, words_about_file
 from tinylora.formula import Formula, KnownFormula, known_formula
+from tinylora.pickle_check import check_pickle
 
 Stream = Literal["cuda", "cpu"]
 TrainedOn = Literal["4bit", "16bit"]
@@ -54,18 +54,6 @@ _REQUIRED: Mapping[str, type] = {
     "model_id": str,
     "total_replaced_layers": int,
 }
-_SAFE_GLOBALS = frozenset(
-    {
-        "collections OrderedDict",
-        "torch._utils _rebuild_tensor_v2",
-        "torch._utils _rebuild_parameter",
-    }
-    | {f"torch {kind}Storage" for kind in ("BFloat16", "Half", "Float", "Double", "Long", "Int")}
-)
-# Opcodes that import or build objects; GLOBAL is judged by its argument instead.
-_CODE_OPCODES = frozenset(
-    {"STACK_GLOBAL", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4"}
-)
 # What a damaged archive makes torch.load and zipfile raise.
 _DAMAGE = (
     zipfile.BadZipFile,
@@ -206,8 +194,8 @@ def load_artifact(path: str | Path) -> Artifact:
         loaded = torch.load(BytesIO(content), map_location=remember_location, weights_only=True)
     except _DAMAGE as error:
         raise ArtifactUnreadableError(
-            f"{path}: the archive is damaged ({type(error).__name__}: {error}); copy it again from "
-            "the training machine"
+            f"{path}: the archive is damaged ({_first_line(error)}); copy it again from the "
+            "training machine"
         ) from error
     fields = _check_types(path, loaded)
     _check_values(path, fields)
@@ -220,7 +208,7 @@ def load_artifact(path: str | Path) -> Artifact:
         model_id=fields["model_id"],
         total_replaced_layers=fields["total_replaced_layers"],
         is_quantized=fields.get("is_quantized"),
-        saved_device=_location(fields["global_v"], located),
+        saved_device=_location(path, fields["global_v"], located),
         sha256=hashlib.sha256(content).hexdigest(),
         formula=fields.get("formula"),
         extra_keys=tuple(sorted(set(fields) - set(_REQUIRED) - {"is_quantized", "formula"})),
@@ -273,25 +261,33 @@ def _pickle_of(path: Path, content: bytes) -> bytes:
 
 
 def _refuse_code(path: Path, pickled: bytes) -> None:
-    """List the pickle's opcodes, without unpickling, and refuse all but plain data."""
+    """Refuse all but plain data, without unpickling."""
     try:
-        for opcode, argument, _ in pickletools.genops(pickled):
-            named = str(argument) if opcode.name == "GLOBAL" else opcode.name
-            if named in _CODE_OPCODES or (opcode.name == "GLOBAL" and named not in _SAFE_GLOBALS):
-                raise UnsafeArtifactError(
-                    f"{path}: its pickle contains {named!r}, which an artifact never needs and "
-                    "which could run code; do not load this file, ask for the original"
-                )
-    except ArtifactError:
-        raise
+        refused = check_pickle(pickled)
     except _DAMAGE as error:
         raise ArtifactUnreadableError(f"{path}: damaged pickle ({error})") from error
+    if refused is not None:
+        raise UnsafeArtifactError(
+            f"{path}: its pickle contains {refused}, which an artifact never needs and which could "
+            "run code or never end; do not load this file, ask for the original"
+        )
 
 
-def _location(vector: Tensor, located: Sequence[tuple[Any, str]]) -> str:
+def _first_line(error: BaseException) -> str:
+    """What went wrong, without the call stack that torch puts into some messages."""
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]:.200}"
+
+
+def _location(path: Path, vector: Tensor, located: Sequence[tuple[Any, str]]) -> str:
     """Where a vector was saved from; other tensors of the file may have been anywhere else."""
     own = vector.untyped_storage().data_ptr()
-    return next((where for storage, where in located if storage.data_ptr() == own), "cpu")
+    found = next((where for storage, where in located if storage.data_ptr() == own), "cpu")
+    if not re.fullmatch(r"[a-z_]{1,32}(:\d{1,4})?", found):
+        raise ArtifactFieldError(
+            f"{path}: global_v was saved from device {ascii(found):.100}, expected one that torch "
+            "has, such as cuda:0"
+        )
+    return found
 
 
 def _check_types(path: Path, loaded: object) -> dict[str, Any]:
@@ -301,8 +297,8 @@ def _check_types(path: Path, loaded: object) -> dict[str, Any]:
         raise ArtifactFieldError(
             f"{path}: holds a {type(loaded).__name__}, expected a dict with {sorted(_REQUIRED)}"
         )
-    if unnamed := [key for key in loaded if not isinstance(key, str)]:
-        raise ArtifactFieldError(f"{path}: keys {unnamed!r} are not strings")
+    if unnamed := [key for key in loaded if not (isinstance(key, str) and key.isprintable())]:
+        raise ArtifactFieldError(f"{path}: key {ascii(unnamed[0])} is no printable string")
     for name, kind in _REQUIRED.items():
         if name not in loaded:
             raise ArtifactFieldError(
