@@ -1,23 +1,30 @@
 """Reads a source of any form: which form it has, and its problems one after the other."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, KeysView, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Literal, get_args
 
 from evaluator.errors import SuiteError
 from evaluator.suites.data_files import DataLimits
 from evaluator.suites.importers.code_contests import GROUPS, draft_of_code_contests
-from evaluator.suites.importers.draft import Draft, Skipped
+from evaluator.suites.importers.draft import Draft, Note, Reason, Skipped
 from evaluator.suites.importers.finish import DefaultLimits, finish
-from evaluator.suites.importers.input_output import TEST_FIELDS, draft_of_input_output
-from evaluator.suites.importers.luogu_archives import drafts_of_archives
-from evaluator.suites.importers.rows import Row, is_saved_dataset, read_rows
+from evaluator.suites.importers.headings import read_heading
+from evaluator.suites.importers.input_output import (
+    ID_FIELDS,
+    TEST_FIELDS,
+    draft_of_input_output,
+)
+from evaluator.suites.importers.luogu_archives import Statements, drafts_of_archives
+from evaluator.suites.importers.rows import Row, holds_rows, read_rows
 from evaluator.suites.importers.statements import draft_of_statement
 from evaluator.suites.importers.upstream import draft_of_upstream
 from evaluator.suites.problem import Problem
 
 Form = Literal["upstream", "statements", "code-contests", "input-output", "luogu-data"]
 FORMS: tuple[Form, ...] = get_args(Form)
+_ROWS_LOOKED_AT = 100  # for one that tells the form
 
 
 def read_source(
@@ -25,9 +32,9 @@ def read_source(
     form: Form | None = None,
     *,
     limits: DefaultLimits | None = None,
-    statements: Mapping[str, str] | None = None,
+    statements: Statements | None = None,
     data_limits: DataLimits | None = None,
-) -> Iterator[Problem | Skipped]:
+) -> Iterator[Problem | Skipped | Note]:
     """Yield what a source holds, one problem in memory at a time.
 
     Args:
@@ -72,34 +79,49 @@ def detect_form(path: Path) -> Form:
         raise SuiteError(f"{path}: no such file or directory")
     if (path / "suite.json").is_file():
         raise SuiteError(f"{path}: is a suite already; it needs no import")
-    if path.suffix == ".zip" or (path.is_dir() and not is_saved_dataset(path)):
+    if path.suffix.lower() == ".zip" or (path.is_dir() and not holds_rows(path)):
         return "luogu-data"
-    first = next(read_rows(path), None)
+    first = None
+    for row in islice(read_rows(path), _ROWS_LOOKED_AT):
+        if (form := _form_of(row.values.keys())) is not None:
+            return form
+        first = first or row
     if first is None:
         raise SuiteError(f"{path}: no problem that can be judged (the file is empty)")
-    fields = first.values.keys()
+    raise first.error(
+        first.fault
+        or f"fields {sorted(first.values)[:20]!r:.300} belong to no known form; name it with "
+        f"--form ({', '.join(FORMS)}) if they should"
+    )
+
+
+def _form_of(fields: KeysView[str]) -> Form | None:
+    """The form of a row with these fields."""
     if "test_cases" in fields:
         return "upstream"
     if not fields.isdisjoint(GROUPS):
         return "code-contests"
     if not fields.isdisjoint(TEST_FIELDS):
         return "input-output"
-    if not fields.isdisjoint({"conversations", "prompt"}):
-        return "statements"
-    raise first.error(
-        f"fields {sorted(fields)} belong to no known form; name it with --form "
-        f"({', '.join(FORMS)}) if they should"
-    )
+    return None if fields.isdisjoint({"conversations", "prompt"}) else "statements"
 
 
 def _draft(form: Form, row: Row) -> Draft:
-    """Read one row of a form."""
-    match form:
-        case "upstream":
-            return draft_of_upstream(row)
-        case "statements":
-            return draft_of_statement(row)
-        case "code-contests":
-            return draft_of_code_contests(row)
-        case _:
-            return draft_of_input_output(row)
+    """Read one row of a form; a malformed one becomes a refusal, and the next one follows."""
+    try:
+        if row.fault:
+            raise row.error(row.fault)
+        return _READERS[form](row)
+    except SuiteError as error:
+        prompt = row.values.get("prompt")
+        headed = read_heading(prompt).id if isinstance(prompt, str) else None
+        problem_id = headed or row.named("name", *ID_FIELDS)
+        return Draft(row.where, problem_id, "", refusal=Reason("unreadable", str(error)))
+
+
+_READERS: Mapping[str, Callable[[Row], Draft]] = {
+    "upstream": draft_of_upstream,
+    "statements": draft_of_statement,
+    "code-contests": draft_of_code_contests,
+    "input-output": draft_of_input_output,
+}

@@ -51,6 +51,7 @@ def test_what_is_written(source, tmp_path):
         "suite.json",
         "problems.jsonl",
         "skipped.jsonl",
+        "notes.jsonl",
     }
     assert list(out.parent.iterdir()) == [out]
     manifest = json.loads((out / "suite.json").read_text())
@@ -72,14 +73,15 @@ def test_an_existing_target_stays_as_it_is(source, tmp_path, write_rows):
     with pytest.raises(SuiteOutputError, match="suite: exists; .*--overwrite"):
         import_suite(source, out)
     replace = ImportOptions(overwrite=True)
-    for bad, words in (
-        (write_rows(row(1), {"prompt": 5}), "line 2"),  # fails after a problem was written
-        (write_rows(row(3, [])), "no problem that can be judged .line 1: no tests"),
+    small = ImportOptions(overwrite=True, max_bytes=300)  # fails after a problem was written
+    for bad, options, words in (
+        (write_rows(row(1), row(2)), small, "more than 300 bytes"),
+        (write_rows(row(3, [])), replace, "no problem that can be judged .line 1: no tests"),
     ):
         with pytest.raises(SuiteError, match=words):
-            import_suite(bad, out, replace)
+            import_suite(bad, out, options)
         with pytest.raises(SuiteError, match=words):
-            import_suite(bad, tmp_path / "new", replace)
+            import_suite(bad, tmp_path / "new", options)
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
     report = import_suite(write_rows(row(9)), out, replace)
     assert [p.id for p in load_suite(out).problems] == ["P9"] and report.skipped == {}
@@ -127,24 +129,27 @@ def test_an_import_that_is_stopped_leaves_the_old_suite(source, tmp_path, write_
     assert load_suite(out).digest == digest
 
 
-TEXTS = st.text('a é题\n\r\t "\\\0\u2028', max_size=8) | st.binary(max_size=8).map(to_text)
-LIMITS = st.none() | st.integers(1, 10**6)
+TEXTS = st.text('a é题\n\r\t "\\\0\u2028', max_size=8)
+DATA = TEXTS | st.binary(max_size=8).map(to_text)
+TIMES, SIZES = st.integers(1, 10**6), st.integers(1024, 10**6)
 TESTS = st.builds(
     TestCase,
     name=st.just("t"),
-    input=TEXTS,
-    output=TEXTS,
+    input=DATA,
+    output=DATA,
     score=st.floats(0, 100),
     subtask=st.none() | st.integers(0, 9),
-    time_limit_ms=LIMITS,
-    memory_limit_kib=LIMITS,
+    time_limit_ms=st.none() | TIMES,
+    memory_limit_kib=st.none() | SIZES,
     pretest=st.booleans(),
 )
 CHECKERS = st.sampled_from(
     [
         Checker(),
         Checker("tokens"),
+        Checker("caseless"),
         Checker("float", 1e-9),
+        Checker("float", 1e-9, error="relative"),
         Checker("special", source="int main(){}"),
     ]
 )
@@ -153,8 +158,8 @@ PROBLEMS = st.builds(
     id=st.text("abP1", min_size=1, max_size=4),
     statement=TEXTS,
     tests=TESTS.map(lambda test: (test,)),
-    time_limit_ms=st.integers(1, 10**6),
-    memory_limit_kib=st.integers(1, 10**6),
+    time_limit_ms=TIMES,
+    memory_limit_kib=SIZES,
     checker=CHECKERS,
     title=TEXTS,
     family=st.none() | TEXTS,
