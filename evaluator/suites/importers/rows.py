@@ -5,28 +5,23 @@ A row that cannot be read is given with its fault, and the next one follows.
 
 import gzip
 import json
-import math
-import re
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from functools import partial
-from io import BufferedIOBase
-from itertools import chain
+from io import BufferedReader
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from evaluator.errors import SuiteError
+from evaluator.suites.importers.json_rows import Fault, Place, json_rows
 
-MAX_LINE_BYTES = 256 << 20  # also of a whole JSON array
+if TYPE_CHECKING:
+    import pyarrow
+
 _SAVED_MARKS = ("dataset_dict.json", "dataset_info.json", "state.json")
 _ROW_FILES = (".parquet", ".jsonl", ".jsonl.gz")
-_RATIO, _FREE_BYTES = 200, 16 << 20  # bytes unpacked for each byte packed, and in any case
-_MARK = b"\xef\xbb\xbf"  # of byte order
+_RATIO, _FREE_BYTES = 200, 64 << 20  # bytes unpacked for each byte packed, and in any case
 _GZIP_MAGIC = b"\x1f\x8b"
 _PARQUET_MAGIC = b"PAR1"
-# a whole string, or a byte that nests; possessive, so that no string is tried a second time
-_JSON_PART = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[\[\]{},]', re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -55,13 +50,6 @@ class Row:
         """The first text or whole number in these fields, or else the row's own number."""
         found = (self.values.get(name) for name in fields)
         return next((str(v) for v in found if v and type(v) in (str, int)), str(self.number))
-
-
-class _Fault(str):
-    """What stands in a row's place that could not be read."""
-
-
-_Place = tuple[str, int, Any]  # line, row or item; its number; its value or fault
 
 
 def is_saved_dataset(path: Path) -> bool:
@@ -96,7 +84,7 @@ def read_rows(path: Path) -> Iterator[Row]:
             row = Row(path, f"{inside}{unit} {number}", before + number)
             if isinstance(value, dict):
                 yield replace(row, values=value)
-            elif isinstance(value, _Fault):
+            elif isinstance(value, Fault):
                 yield replace(row, fault=str(value))
             else:
                 found = type(value).__name__
@@ -118,130 +106,80 @@ def _entries(folder: Path) -> list[Path]:
         raise SuiteError(f"{folder}: cannot be read ({error})") from error
 
 
-def _file_rows(path: Path) -> Iterator[_Place]:
+def _file_rows(path: Path) -> Iterator[Place]:
     """Yield every row of a file, told apart by its first bytes."""
     try:
         with path.open("rb") as stream:
             start = stream.read(4)
             stream.seek(0)
+            lines = path.name.lower().removesuffix(".gz").endswith(".jsonl")
             if start == _PARQUET_MAGIC:
                 yield from _parquet_rows(path)
             elif start.startswith(_GZIP_MAGIC):
                 most = max(_FREE_BYTES, _RATIO * path.stat().st_size)
-                with gzip.open(stream) as unpacked:
-                    yield from _json_rows(unpacked, most)
+                with gzip.open(stream) as packed, BufferedReader(packed) as unpacked:
+                    yield from json_rows(unpacked, lines, most)
             else:
-                yield from _json_rows(stream)
+                yield from json_rows(stream, lines)
     except OSError as error:
         raise SuiteError(f"{path}: cannot be read ({error})") from error
 
 
-def _json_rows(stream: BufferedIOBase, most: float = math.inf) -> Iterator[_Place]:
-    """Yield JSON lines, or the items of a JSON array, of so many bytes at most."""
-    number = 0
-    try:
-        first = stream.readline(MAX_LINE_BYTES + 1)
-        second = stream.readline(MAX_LINE_BYTES + 1) if _opens_list(first) else b""
-        if _opens_list(first) and not (_is_row(first) and second.lstrip().startswith(b"{")):
-            rest = max(0, MAX_LINE_BYTES + 1 - len(first) - len(second))
-            yield from _array_items(first + second + stream.read(rest))
-            return
-        more = iter(partial(stream.readline, MAX_LINE_BYTES + 1), b"")
-        for number, line in enumerate(chain(filter(None, (first, second)), more), start=1):
-            most -= len(line)
-            if most < 0:
-                yield "line", number, _Fault("the packed file unpacks to far more than itself")
-                return
-            if len(line) > MAX_LINE_BYTES:
-                yield "line", number, _too_long()
-                while line and not line.endswith(b"\n"):
-                    line = stream.readline(MAX_LINE_BYTES)
-            elif line.strip():
-                yield "line", number, _parse(line)
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        fault = f"the packed file is broken from here on ({error})"
-        yield "line", number + 1, _Fault(fault)
-
-
-def _opens_list(line: bytes) -> bool:
-    return line.removeprefix(_MARK).lstrip().startswith(b"[")
-
-
-def _is_row(line: bytes) -> bool:
-    """Whether a line that opens a list is a (bad) row of its own, not the start of an array."""
-    text = line.removeprefix(_MARK).replace(b" ", b"").strip()
-    return text not in (b"[", b"[{") and not text.endswith(b",")
-
-
-def _array_items(data: bytes) -> Iterator[_Place]:
-    """Yield the items of a JSON array, one object in memory at a time."""
-    number, depth, start = 0, 0, 0
-    if len(data) > MAX_LINE_BYTES:
-        yield "item", 1, _too_long()
-        return
-    for part in _JSON_PART.finditer(data):
-        mark = part[0][:1]
-        depth += (mark in b"[{") - (mark in b"]}")
-        if depth == 1 and mark == b"[":
-            start = part.end()
-        elif (depth == 1 and mark == b",") or (depth == 0 and mark in b"]}"):
-            item, start = data[start : part.start()], part.end()
-            if item.strip() or mark == b",":
-                number += 1
-                yield "item", number, _parse(item)
-            if depth == 0:
-                break
-    if rest := data[start:].strip():
-        yield "item", number + 1, _Fault(f"not JSON (the array is torn: {rest[:20]!r})")
-
-
-def _too_long() -> _Fault:
-    return _Fault(f"more than {MAX_LINE_BYTES} bytes; expected one JSON object a line")
-
-
-def _parse(line: bytes) -> Any:
-    """Read one value of JSON; a byte order mark may stand before it."""
-    try:
-        return json.loads(line.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        return _Fault(f"not UTF-8 ({error})")
-    except (ValueError, RecursionError) as error:
-        return _Fault(f"not JSON ({error})")
-
-
-def _parquet_rows(path: Path) -> Iterator[_Place]:
+def _parquet_rows(path: Path) -> Iterator[Place]:
     """Yield every row of a Parquet file."""
-    import pyarrow
-    import pyarrow.parquet  # half a second to import, and only this form needs it
+    import pyarrow.parquet  # half a second to import, and few forms need it
 
-    number = 0
-    try:
+    def batches() -> "Iterator[pyarrow.RecordBatch]":
         with pyarrow.parquet.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=16):
-                for index in range(batch.num_rows):
-                    number += 1
-                    try:
-                        yield "row", number, batch.slice(index, 1).to_pylist()[0]
-                    except (pyarrow.ArrowException, ValueError) as error:
-                        yield "row", number, _Fault(f"not readable ({error})")
-    except (pyarrow.ArrowException, OSError) as error:
-        yield "row", number + 1, _Fault(f"not readable from here on ({error})")
+            yield from file.iter_batches(batch_size=16)
+
+    return _arrow_rows(batches())
 
 
-def _saved_rows(path: Path) -> Iterator[_Place]:
-    """Yield every row of a saved data set."""
-    import datasets  # seconds to import, and only this form needs it
+def _saved_rows(path: Path) -> Iterator[Place]:
+    """Yield every row of what ``save_to_disk`` wrote: Arrow streams, which need no ``datasets``."""
+    import pyarrow
+
+    def batches(file: Path) -> "Iterator[pyarrow.RecordBatch]":
+        with pyarrow.memory_map(str(file)) as stream:
+            yield from pyarrow.ipc.open_stream(stream)
+
+    before = 0
+    for file in _saved_files(path):
+        number = 0
+        for unit, number, value in _arrow_rows(batches(file)):
+            yield unit, before + number, value
+        before += number
+
+
+def _saved_files(path: Path) -> list[Path]:
+    """The files of a saved data set, split by split."""
+    try:
+        whole = path / "dataset_dict.json"
+        names = json.loads(whole.read_bytes())["splits"] if whole.is_file() else ["."]
+        states = {name: json.loads((path / name / "state.json").read_bytes()) for name in names}
+        files = [(name, e["filename"]) for name, s in states.items() for e in s["_data_files"]]
+        if any("/" in name or ".." in name for pair in files for name in pair):
+            raise ValueError("a name leaves the folder")
+        return [path / split / name for split, name in files]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        problem = f"not a data set as save_to_disk writes it ({error!r:.200})"
+        raise SuiteError(f"{path}: {problem}") from error
+
+
+def _arrow_rows(batches: "Iterator[pyarrow.RecordBatch]") -> Iterator[Place]:
+    """Yield every row of some batches; what they claim is checked before it is looked at."""
+    import pyarrow
 
     number = 0
     try:
-        saved = datasets.load_from_disk(str(path))
-        for split in saved.values() if isinstance(saved, datasets.DatasetDict) else [saved]:
-            for row in split:
+        for batch in batches:
+            batch.validate(full=True)
+            for index in range(batch.num_rows):
                 number += 1
-                yield "row", number, row
-    except Exception as error:  # of any library below, about any of the folder's files
-        if number == 0:
-            raise SuiteError(
-                f"{path}: not a data set that load_from_disk reads ({error})"
-            ) from error
-        yield "row", number + 1, _Fault(f"not readable from here on ({error})")
+                try:
+                    yield "row", number, batch.slice(index, 1).to_pylist()[0]
+                except (pyarrow.ArrowException, ValueError) as error:
+                    yield "row", number, Fault(f"not readable ({error})")
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        yield "row", number + 1, Fault(f"not readable from here on ({error})")

@@ -5,7 +5,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal, get_args
 
-from evaluator.errors import SuiteError
+from evaluator.errors import SuiteError, shown
 from evaluator.suites.data_files import DataLimits
 from evaluator.suites.importers.code_contests import GROUPS, draft_of_code_contests
 from evaluator.suites.importers.draft import Draft, Note, Reason, Skipped
@@ -22,9 +22,9 @@ from evaluator.suites.importers.statements import draft_of_statement
 from evaluator.suites.importers.upstream import draft_of_upstream
 from evaluator.suites.problem import Problem
 
-Form = Literal["upstream", "statements", "code-contests", "input-output", "luogu-data"]
+Form = Literal["upstream", "code-contests", "input-output", "statements", "luogu-data"]
 FORMS: tuple[Form, ...] = get_args(Form)
-_ROWS_LOOKED_AT = 100  # for one that tells the form
+_ROWS_LOOKED_AT = 20  # for the form of most of them
 
 
 def read_source(
@@ -70,7 +70,7 @@ def form_of(name: str | None) -> Form | None:
 
 
 def detect_form(path: Path) -> Form:
-    """Tell a source's form from its kind of file and the fields of its first row.
+    """Tell a source's form from its kind of file and the fields of its first rows.
 
     Raises:
         SuiteError: If there is nothing, or nothing of a known form.
@@ -81,16 +81,17 @@ def detect_form(path: Path) -> Form:
         raise SuiteError(f"{path}: is a suite already; it needs no import")
     if path.suffix.lower() == ".zip" or (path.is_dir() and not holds_rows(path)):
         return "luogu-data"
-    first = None
-    for row in islice(read_rows(path), _ROWS_LOOKED_AT):
-        if (form := _form_of(row.values.keys())) is not None:
-            return form
-        first = first or row
-    if first is None:
+    looked_at = list(islice(read_rows(path), _ROWS_LOOKED_AT))
+    if not looked_at:
         raise SuiteError(f"{path}: no problem that can be judged (the file is empty)")
+    found = [_form_of(row.values.keys()) for row in looked_at]
+    with_tests = [form for form in found if form not in (None, "statements")]
+    if form := max(with_tests, key=found.count, default="statements" if any(found) else None):
+        return form  # a row of statements may be another form's without its tests
+    first = looked_at[0]
     raise first.error(
         first.fault
-        or f"fields {sorted(first.values)[:20]!r:.300} belong to no known form; name it with "
+        or f"fields {shown(sorted(first.values))} belong to no known form; name it with "
         f"--form ({', '.join(FORMS)}) if they should"
     )
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evaluator.errors import SuiteError, SuiteOutputError
-from evaluator.suites.import_suite import ImportOptions, import_suite
+from evaluator.suites.import_suite import ImportOptions, import_suite, report_lines
 from evaluator.suites.importers.finish import DefaultLimits
 from evaluator.suites.problem import Checker, Problem, TestCase, to_text
 from evaluator.suites.suite import load_suite
@@ -57,6 +57,42 @@ def test_what_is_written(source, tmp_path):
     manifest = json.loads((out / "suite.json").read_text())
     assert manifest["source"] == {"name": "rows0.jsonl", "form": "upstream"}
     assert manifest["default_limits"] == {"time_ms": 2500, "memory_kib": 65536}
+
+
+def test_what_was_assumed_is_listed(write_rows, tmp_path):
+    plain = {"question": "Print a + b.", "tests": CASES}
+    path = write_rows(
+        plain | {"id": "A", "time_limit": 1000, "memory_limit": 256},
+        plain | {"id": "B", "question": "Print it, an error of at most 1e-6 is allowed."},
+        plain | {"id": "C", "time_limit": 1e9},
+        plain | {"id": "D", "question": "Print 1"},
+    )
+    report = import_suite(path, tmp_path / "s")
+    assert report.notes == {"assumed": 3} and report.skipped == {"unreadable": 1}
+    notes = [json.loads(line) for line in (tmp_path / "s" / "notes.jsonl").read_text().splitlines()]
+    assert [(n["where"], n["id"], n["kind"]) for n in notes] == [
+        ("line 1", "A", "assumed"),
+        ("line 1", "A", "assumed"),
+        ("line 2", "B", "assumed"),
+    ]
+    assert [n["detail"] for n in notes] == [
+        "the time limit, 1000, has no unit; taken as ms",
+        "the memory limit, 256, has no unit; taken as MiB",
+        "outputs are compared as numbers, absolute or relative error up to 1e-06, as the statement "
+        "says",
+    ]
+    lines = list(report_lines(report))
+    assert "To know: assumed 3" in lines and "Skipped: unreadable 1" in lines
+    assert any(line.startswith(f"  line 3: unreadable: {path}, line 3: ") for line in lines)
+    assert load_suite(path).notes and load_suite(path).digest == report.digest
+
+
+def test_a_report_can_be_shown_whatever_the_source_has(write_rows, tmp_path):
+    rows = [row(1), {"prompt": "\x1b[31m# P2 \ud800\u2028", "test_cases": CASES}]
+    path = tmp_path / "r.jsonl"
+    path.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    text = "\n".join(report_lines(import_suite(path, tmp_path / "s")))
+    assert text.encode() and "\x1b" not in text and "half of a character" in text
 
 
 def test_the_file_itself_has_the_same_digest(source, tmp_path):
