@@ -119,10 +119,10 @@ def test_a_zip_as_macos_packs_a_folder(tmp_path):
 
 
 def test_numbers_in_names_may_be_long(tmp_path):
-    stems = ("9" * 100, "1" + "0" * 100, "2", "²", "a٣")
+    stems = ("9" * 100, "1" + "0" * 100, "010", "2", "²", "a٣")
     files = {f"{stem}.{suffix}": b"" for stem in stems for suffix in ("in", "out")}
     tests = load_luogu_data(make_zip(tmp_path / "d.zip", files)).tests
-    assert [test.name for test in tests][:3] == ["2", "9" * 100, "1" + "0" * 100]
+    assert [test.name for test in tests][:3] == ["2", "010", "9" * 100]
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,17 @@ def test_everything_that_a_problem_can_say(tmp_path):
     assert problem.limits(problem.tests[0]) == (50, 1024)
 
 
+def test_digests_stay_what_they_were(tmp_path):
+    """Published suites and finished runs are held against them."""
+    checker = {"kind": "float", "tolerance": 0.5}
+    rows = ROW, {**ROW, "id": "b", "checker": checker, "tests": [{"input": "1\n", "output": "2"}]}
+    assert load_suite(write_suite(tmp_path / "s", *rows)).digest == (
+        "f67b66e369969f5a33c2a5f5604bb7873fbc7226680f4cc1accbd86781b098c0"
+    )
+    rows[1]["checker"] = checker | {"error": "absolute"}
+    assert not load_suite(write_suite(tmp_path / "s", *rows)).digest.startswith("f67b")
+
+
 def test_digest_is_of_the_content(tmp_path):
     first = load_suite(write_suite(tmp_path / "s", ROW))
     assert first.digest == load_suite(write_suite(tmp_path / "t", ROW | {"title": None})).digest

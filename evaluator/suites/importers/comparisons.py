@@ -83,7 +83,8 @@ _ERROR = _any_of(
     r"相差[^\x01]{0,12}N|差(?:值|距)?的?(?:绝对值)?(?:不超过|小于|不大于|<=?|在)[^\x01]{0,6}N",
 )
 _ERROR_WITHOUT_NUMBER = _any_of(
-    r"\b(?:absolute|relative)\b[^\n]{0,20}\berrors?\b[^\n]*(?:accept|consider|allow|toler|correct)",
+    r"\b(?:absolute|relative)\b[^\n]{0,20}\berrors?\b[^\n]*(?:accept|consider|allow|toler|correct"
+    r"|at most|exceed|(?:less|more|greater) than|within|up to)",
     r"(?:accept|consider|allow|toler|correct)[^\n]*\b(?:absolute|relative)\b[^\n]{0,20}\berrors?\b",
     r"\berrors? (?:is|are|will be) (?:allow|accept|ignor|toler)",
     r"\bany number of (?:decimal|digit)|\b(?:sufficient|enough|high) precision\b",
@@ -93,8 +94,8 @@ _ERROR_WITHOUT_NUMBER = _any_of(
     r"(?:至少|不少于)[^,\n]{0,8}位小数|小数点后至少",
 )
 _JUDGED = re.compile(
-    r"answer|output|print|correct|jury|judg|checker|accept|consider|result|allow"
-    r"|答案|输出|结果|标准|正确|允许|即可|视为|评测|通过|精度"
+    r"answer|output|print|correct|jury|judg|checker|accept|consider|result|allow|accura|precis"
+    r"|答案|输出|返回|结果|要求|标准|正确|允许|即可|视为|评测|通过|精度"
 )
 _ABOUT_THE_ANSWER = re.compile(
     r"correct|jury|judge|expected|official|true|actual|exact|答案|标准|正确"

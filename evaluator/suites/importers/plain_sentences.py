@@ -8,8 +8,8 @@ and comma. A small number (``$10^{ - 6}$``, ``10<sup>-6</sup>``, ``1e-6``, ``0.0
 import html
 import re
 
-_MAX_CHARACTERS = 100_000  # of a statement; with the next one it bounds the time of a hostile one
-_MAX_SENTENCE = 600
+_HALF = 1 << 17  # characters at a statement's beginning and end; bounds the time of a hostile one
+_MAX_SENTENCE, _OVERLAP = 600, 200  # a longer sentence is looked at in pieces
 
 _SIGNS = str.maketrans(
     dict.fromkeys("−–—‐‑－", "-")
@@ -47,7 +47,9 @@ def plain_sentences(statement: str) -> tuple[list[str], list[float]]:
         >>> plain_sentences("Print it. The **error** is at most $10^{ - 6}$.")
         (['print it', 'the error is at most \x010\x02'], [1e-06])
     """
-    text = html.unescape(statement[:_MAX_CHARACTERS]).lower()
+    if len(statement) > 2 * _HALF:
+        statement = f"{statement[:_HALF]}\n\n{statement[-_HALF:]}"
+    text = html.unescape(statement).lower()
     for pattern, plain in _MARKS.items():
         text = re.sub(pattern, plain, text)
     text = _SUPERSCRIPT.sub(lambda match: "^" + match[0].translate(_DIGITS), text.translate(_SIGNS))
@@ -59,7 +61,12 @@ def plain_sentences(statement: str) -> tuple[list[str], list[float]]:
 
     parts = _SENTENCE_END.split(text.replace("\x01", "").replace("\x02", ""))
     joined = (re.sub(r"\s+", " ", part).strip() for part in parts)
-    return [_SMALL_NUMBER.sub(token, part[:_MAX_SENTENCE]) for part in joined if part], numbers
+    sentences = (
+        part[start : start + _MAX_SENTENCE]
+        for part in joined
+        for start in range(0, max(1, len(part) - _OVERLAP), _MAX_SENTENCE - _OVERLAP)
+    )
+    return [_SMALL_NUMBER.sub(token, part) for part in sentences if part], numbers
 
 
 def _value(match: re.Match[str]) -> float:

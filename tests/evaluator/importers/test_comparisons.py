@@ -64,6 +64,7 @@ def test_absolute_and_relative_errors_are_told_apart(text, tolerance, error):
         "输出任意多位小数。",
     ]
     + ["Correct if the absolute error is at most 1e-4 or the relative error at most 1e-6."]
+    + ["Your answer must have an absolute or relative error of at most 10^6."]
     + ["Your answer may have an absolute error of 1e-4 or a relative one of 1e-6."]
     + ["Print the answer with sufficient precision.", "Print at least 6 digits after the point."]
     + ["至少保留 6 位小数", "输出误差不超过 1% 即可"],
@@ -194,10 +195,17 @@ def test_words_alike(text):
     assert asked_comparison(text, WORDS) is None
 
 
+@pytest.mark.parametrize("text", ["print any of them", "误差不超过 1e-6 即可", "大小写均可"])
+@pytest.mark.parametrize("filler", ["words, ", "字，", "1 2 3\n"])
+def test_a_sentence_may_stand_anywhere_in_a_long_text(text, filler):
+    for before in (150, 195, 200, 205, 60_000):
+        assert asked_comparison(filler * before + text + filler * 1000, WORDS) is not None
+
+
 @pytest.mark.parametrize(
     "piece", ["error 1e-6 ", "输出任意", "print each ", "误差", "a.\n\n", "|a-b|max"]
 )
 def test_a_hostile_statement_takes_little_time(piece):
     start = time.process_time()
-    asked_comparison(piece * 200_000, WORDS)
-    assert time.process_time() - start < 2
+    asked_comparison(piece * 2_000_000, WORDS)
+    assert time.process_time() - start < 4
