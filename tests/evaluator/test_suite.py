@@ -1,6 +1,7 @@
 """Suites: the own form, good and bad, and files of other forms as they are."""
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,17 @@ def test_everything_that_a_problem_can_say(tmp_path):
     assert problem.limits(problem.tests[0]) == (50, 1024)
 
 
+def test_digests_stay_what_they_were(tmp_path):
+    """Published suites and finished runs are held against them."""
+    checker = {"kind": "float", "tolerance": 0.5}
+    rows = ROW, {**ROW, "id": "b", "checker": checker, "tests": [{"input": "1\n", "output": "2"}]}
+    assert load_suite(write_suite(tmp_path / "s", *rows)).digest == (
+        "f67b66e369969f5a33c2a5f5604bb7873fbc7226680f4cc1accbd86781b098c0"
+    )
+    rows[1]["checker"] = checker | {"error": "absolute"}
+    assert not load_suite(write_suite(tmp_path / "s", *rows)).digest.startswith("f67b")
+
+
 def test_digest_is_of_the_content(tmp_path):
     first = load_suite(write_suite(tmp_path / "s", ROW))
     assert first.digest == load_suite(write_suite(tmp_path / "t", ROW | {"title": None})).digest
@@ -58,7 +70,9 @@ def test_digest_is_of_the_content(tmp_path):
         ({"tests": []}, "no tests"),
         ({"tests": None}, "'tests' or 'archive'"),
         ({"archive": "x.zip"}, "'tests' or 'archive'"),
-        ({"time_limit_ms": 0}, "limits must be positive"),
+        ({"time_limit_ms": 0}, "limits are 0 ms"),
+        ({"time_limit_ms": 10**400}, "limits are 1000"),
+        ({"memory_limit_kib": 256}, "256 KiB; possible are"),
         ({"time_limit_ms": True}, "time_limit_ms"),
         ({"time_limit_ms": "5"}, "time_limit_ms"),
         ({"colour": 1}, "unknown fields.*colour"),
@@ -70,12 +84,29 @@ def test_digest_is_of_the_content(tmp_path):
         ({"tests": [{"input": "1"}]}, "missing fields.*output"),
         ({"tests": [{"name": "a", "input": "", "output": ""}] * 2}, "same name"),
         ({"tests": [{"input": "\ud800", "output": ""}]}, "UTF-8"),
+        ({"statement": "a\ud800"}, "UTF-8"),
+        ({"prompt": "a\udc80"}, "UTF-8"),
+        ({"tests": [None]}, "test 1: expected an object, found NoneType"),
+        ({"tests": [{"input": "", "output": "", "score": 10**400}]}, "score 1000"),
+        ({"tests": [{"input": "", "output": "", "score": float("nan")}]}, "score nan"),
+        ({"checker": {"kind": "float", "tolerance": 10**400}}, "tolerance is 1000"),
+        ({"checker": {"kind": "float", "error": "both"}}, "error is 'both'"),
+        ({"checker": {"kind": "tokens", "error": "absolute"}}, "only a 'float' checker"),
+        ({"archive": "a\0b", "tests": None}, "is no path"),
         ({"statement": 5}, "statement"),
     ],
 )
 def test_bad_problems_are_named(tmp_path, change, words):
     with pytest.raises(SuiteError, match=f"(?s)line 2.*{words}"):
         load_suite(write_suite(tmp_path / "s", ROW | {"id": "first"}, ROW | change))
+
+
+def test_many_tests_of_one_name_are_refused_in_no_time(tmp_path):
+    tests = [{"name": "a", "input": "", "output": ""}] * 30_000
+    start = time.process_time()
+    with pytest.raises(SuiteError, match=r"tests of the same name: \['a'\]"):
+        load_suite(write_suite(tmp_path / "s", ROW | {"tests": tests}))
+    assert time.process_time() - start < 2
 
 
 def test_doubled_ids_are_refused(tmp_path):
@@ -106,7 +137,7 @@ def test_bad_manifests(tmp_path, manifest, words):
 def test_missing_and_torn_files(tmp_path):
     with pytest.raises(SuiteError, match="no such suite"):
         load_suite(tmp_path / "nowhere")
-    with pytest.raises(SuiteError, match="suite.json"):
+    with pytest.raises(SuiteError, match="it is empty, or of no form"):
         load_suite(tmp_path)
     folder = write_suite(tmp_path / "s", ROW)
     with (folder / "problems.jsonl").open("a") as stream:

@@ -1,8 +1,9 @@
 """What an importer makes of one row or archive, before it is known whether that can be judged."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
+from evaluator.suites.limits import kibibytes, milliseconds
 from evaluator.suites.problem import Checker, TestCase
 
 SkipKind = Literal[
@@ -18,6 +19,8 @@ SkipKind = Literal[
     "special-judge",
     "unreadable",
 ]
+
+NoteKind = Literal["assumed", "unused"]
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,24 @@ class Skipped:
 
 
 @dataclass(frozen=True)
+class Note:
+    """What people should know about a problem that was kept.
+
+    Attributes:
+        where: Its place in the source.
+        id: The problem's id.
+        kind: ``unused`` for a file that means nothing here, ``assumed`` for what the source left
+            open: a unit, or the comparison that a statement asks for.
+        detail: For people.
+    """
+
+    where: str
+    id: str
+    kind: NoteKind
+    detail: str
+
+
+@dataclass(frozen=True)
 class Draft:
     """One problem as its source has it.
 
@@ -70,6 +91,7 @@ class Draft:
             for people: they may be elided, annotated or a description.
         refusal: Why no test of it can be used, where that is known already.
         left_out: Tests that could not be used: (name, reason).
+        notes: What people should know: (kind, detail).
     """
 
     where: str
@@ -84,3 +106,25 @@ class Draft:
     from_statement: bool = False
     refusal: Reason | None = None
     left_out: tuple[tuple[str, Reason], ...] = ()
+    notes: tuple[tuple[NoteKind, str], ...] = ()
+
+
+def limits_of(time: Any, memory: Any, memory_unit: str = "") -> dict[str, Any]:
+    """Read the limits of a row into a draft's fields, with notes on units that were assumed.
+
+    Args:
+        time: As the row has it.
+        memory: As the row has it.
+        memory_unit: Of a plain number, where the form says it.
+
+    Raises:
+        ValueError: If one of them is no limit that a contest has.
+    """
+    read = milliseconds(time), kibibytes(memory, memory_unit)
+    values = [None if limit is None else limit.value for limit in read]
+    notes = tuple(
+        ("assumed", f"the {what} limit, {found!r:.30}, has no unit; taken as {limit.assumed}")
+        for what, found, limit in zip(("time", "memory"), (time, memory), read, strict=True)
+        if limit is not None and limit.assumed
+    )
+    return {"time_limit_ms": values[0], "memory_limit_kib": values[1], "notes": notes}
