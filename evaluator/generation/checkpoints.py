@@ -11,7 +11,7 @@ from typing import Any
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-from evaluator.config import ArmConfig
+from evaluator.config import MAX_REPETITION_PENALTY, ArmConfig
 from evaluator.errors import ModelError
 from tinylora.adapter import files_of
 
@@ -87,6 +87,24 @@ def find_checkpoint(arm: ArmConfig) -> Checkpoint:
     )
 
 
+def own_repetition_penalty(arm: ArmConfig, checkpoint: Checkpoint) -> float:
+    """What a checkpoint's ``generation_config.json`` says; 1, no penalty, where it says nothing.
+
+    Raises:
+        ModelError: The file cannot be read, or its penalty is no positive number.
+    """
+    path = checkpoint.directory / "generation_config.json"
+    penalty = _read_object(path).get("repetition_penalty") if path.is_file() else None
+    if penalty is None:
+        return 1.0
+    if not isinstance(penalty, int | float) or not 0 < penalty <= MAX_REPETITION_PENALTY:
+        raise ModelError(
+            f"arm {arm.name}: {path}: repetition_penalty is {penalty!r:.80}, expected a number "
+            f"above 0 and up to {MAX_REPETITION_PENALTY:g}; give one in decoding.repetition_penalty"
+        )
+    return float(penalty)
+
+
 def _directory(arm: ArmConfig) -> Path:
     local = Path(arm.model)
     if local.is_dir():
@@ -145,7 +163,7 @@ def _fidelity(path: Path) -> tuple[float | None, float | None]:
 def _read_object(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{path}: cannot be read as JSON: {error}") from error
     if not isinstance(content, dict):
         raise ModelError(f"{path}: expected an object, found {type(content).__name__}")

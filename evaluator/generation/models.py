@@ -22,10 +22,8 @@ from safetensors import safe_open
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
-    AutoTokenizer,
     BitsAndBytesConfig,
     PreTrainedModel,
-    PreTrainedTokenizerBase,
 )
 
 from evaluator.config import ArmConfig, ComputeDtype
@@ -68,26 +66,6 @@ def resolve_device(name: str, local_rank: int = 0) -> torch.device:
     if name == "cuda" or (name == "auto" and available):
         return torch.device("cuda", local_rank % torch.cuda.device_count())
     return torch.device("cpu" if name == "auto" else name)
-
-
-def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
-    """The checkpoint's tokenizer.
-
-    Raises:
-        ModelError: It cannot be loaded.
-    """
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(directory)
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{directory}: cannot load the tokenizer: {error}") from error
-    # Without any file transformers makes an empty tokenizer and says nothing.
-    names = {"tokenizer.json", *tokenizer.vocab_files_names.values()}
-    if not any((directory / name).is_file() for name in names):
-        raise ModelError(
-            f"{directory}: has no tokenizer (none of {', '.join(sorted(names))}); copy the base's "
-            "tokenizer files next to the weights"
-        )
-    return tokenizer
 
 
 def check_adapter(arm: ArmConfig, checkpoint: Checkpoint) -> None:

@@ -14,8 +14,10 @@ from evaluator.config import ArmConfig
 from evaluator.errors import ModelError
 from evaluator.generation import models
 from evaluator.generation.checkpoints import find_checkpoint
-from evaluator.generation.models import load_tokenizer, loaded_model
+from evaluator.generation.models import loaded_model
 from tinylora import AdapterDeltas, QuantizedWeight, load_artifact, target_modules
+from tinylora.chat import load_tokenizer
+from tinylora.errors import TokenizerError
 
 CPU = torch.device("cpu")
 IDS = torch.tensor([[5, 17, 80, 44, 131, 9, 3]])
@@ -247,7 +249,7 @@ def test_missing_parts_are_named(chat_base, tmp_path):
     directory = copied(chat_base, tmp_path)
     (directory / "tokenizer.json").unlink()
     (directory / "tokenizer_config.json").unlink()
-    with pytest.raises(ModelError, match="has no tokenizer"):
+    with pytest.raises(TokenizerError, match="has no tokenizer"):
         load_tokenizer(directory)
     (directory / "model.safetensors").unlink()
     with pytest.raises(ModelError, match="has no weight file"):
