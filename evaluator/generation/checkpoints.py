@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 from dataclasses import dataclass
 from functools import cache
@@ -79,8 +80,8 @@ def find_checkpoint(arm: ArmConfig) -> Checkpoint:
         digest=_digest(files),
         artifact_digest=_digest(artifact) if artifact else None,
         quantized=model_config.get("quantization_config") is not None,
-        positions=model_config.get("max_position_embeddings"),
-        vocabulary=model_config.get("vocab_size"),
+        positions=_whole(model_config, "max_position_embeddings"),
+        vocabulary=_whole(model_config, "vocab_size"),
         weight_bytes=size,
         capture=capture,
         residual=residual,
@@ -139,7 +140,7 @@ def _content_digest(path: Path, inode: int, size: int, modified_ns: int) -> str:
 def _digest(files: list[Path]) -> str:
     total = hashlib.sha256()
     for path in files:
-        total.update(f"{path.name}\0{file_digest(path)}\n".encode())
+        total.update(os.fsencode(f"{path.name}\0{file_digest(path)}\n"))
     return total.hexdigest()
 
 
@@ -158,6 +159,11 @@ def _fidelity(path: Path) -> tuple[float | None, float | None]:
             f"{path}: expected an object with numbers total.capture and total.residual ({error!r})"
         ) from error
     return capture, residual
+
+
+def _whole(config: dict[str, Any], name: str) -> int | None:
+    value = config.get(name)
+    return value if isinstance(value, int) else None
 
 
 def _read_object(path: Path) -> dict[str, Any]:

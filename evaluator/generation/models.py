@@ -86,8 +86,10 @@ def check_adapter(arm: ArmConfig, checkpoint: Checkpoint) -> None:
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
         adapted_layers(load_adapter(arm.artifact), model, where)
-    except (TinyLoRAError, OSError, ValueError, KeyError, TypeError) as error:
+    except TinyLoRAError as error:
         raise ModelError(f"arm {arm.name}: {error}") from error
+    except Exception as error:  # transformers raises whatever a malformed file leads to
+        raise ModelError(f"arm {arm.name}: cannot build {where}: {error!r:.500}") from error
 
 
 @contextmanager
@@ -185,8 +187,9 @@ def _load(arm: ArmConfig, checkpoint: Checkpoint, device: torch.device) -> PreTr
             device_map={"": str(device)},
             output_loading_info=True,
         )
-    except (OSError, ValueError, ImportError, RuntimeError) as error:
-        raise ModelError(f"arm {arm.name}: cannot load {directory}: {error}") from error
+    except Exception as error:  # as in check_adapter
+        words = f"{type(error).__name__}: {error}"[:1000]
+        raise ModelError(f"arm {arm.name}: cannot load {directory}: {words}") from error
     _check_complete(arm, directory, info)
     if four_bit and not any(isinstance(m, Linear4bit) for m in model.modules()):
         raise ModelError(f"arm {arm.name}: {directory} was to load in 4 bits, no layer of it is")

@@ -1,3 +1,6 @@
+import re
+from pathlib import Path
+
 import pytest
 import yaml
 
@@ -5,6 +8,7 @@ from evaluator.config import deciding_fields, load_config
 from evaluator.config_file import dump_config
 from evaluator.errors import ConfigError
 
+REPOSITORY = Path(__file__).resolve().parents[2]
 GOOD = {
     "name": "demo",
     "suite": "demo/suite",
@@ -142,6 +146,14 @@ def test_a_presets_name_stands_for_its_texts(tmp_path, name):
     assert load_config(tmp_path / "again.yaml") == config
     chosen = write(tmp_path / "c.yaml", prompt=name, decoding={"repetition_penalty": 1})
     assert not load_config(chosen).penalty_of_models
+
+
+def test_the_documented_settings_are_read(tmp_path):
+    section = (REPOSITORY / "docs/suites.md").read_text().partition("## How a problem is asked")[2]
+    shown = "".join(re.findall(r"^    .*\n", section, re.M)[:5])
+    config = load_config(write(tmp_path / "c.yaml", **yaml.safe_load(shown)))
+    assert config.prompt.system == "You write C++." and config.penalty_of_models
+    assert config.prompt.user_message("S", None) == "Solve this problem.\n\nS"
 
 
 def test_prompt_and_penalty_decide_records_where_they_are_given(tmp_path):
