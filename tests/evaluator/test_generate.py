@@ -71,10 +71,10 @@ def test_batched_sampling_equals_one_row_step_by_step(model, tokenizer, prompts)
 def test_a_repetition_penalty_counts_prompt_and_completion_and_no_padding(
     model, tokenizer, prompts
 ):
-    """Whatever the padding is: here a token that the model writes."""
+    """Whatever the padding is: here a token that the model begins with."""
     settings = {"temperature": 2.0, "max_new_tokens": 40, "seed": 4, "repetition_penalty": 1.5}
     decoding = DecodingConfig(**settings, batch_size=9)
-    pad = tokenizer("t")["input_ids"][0]
+    pad = tokenizer("#")["input_ids"][0]
     generator = Generator("base", model, tokenizer, decoding, 4, (tokenizer.eos_token_id,), pad)
     made = generator.complete(plan_batches(prompts[:9], decoding))
     texts = {record.problem: record.text for batch in made for record in batch}
