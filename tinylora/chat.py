@@ -5,7 +5,6 @@ bounds on time, memory and output (``render_chats``).
 """
 
 import json
-import signal
 import subprocess
 import sys
 from collections.abc import Collection, Mapping, Sequence
@@ -53,26 +52,22 @@ def token_ids(tokenizer: Any, text: str, *, special_tokens: bool = False) -> tup
     Raises:
         TokenizerError: The text is not valid Unicode, or the tokenizer is broken.
     """
-    check_text(text, "the text")
+    if reason := why_no_text(text):
+        raise TokenizerError(f"the text {reason}")
     try:
         return tuple(tokenizer(text, add_special_tokens=special_tokens)["input_ids"])
     except Exception as error:  # as above
         raise TokenizerError(f"the tokenizer does not take it: {_words(error)}") from error
 
 
-def check_text(text: str, what: str) -> None:
-    """Refuse half of a surrogate pair, which no tokenizer and no file takes.
-
-    Raises:
-        TokenizerError: With its place.
-    """
+def why_no_text(text: str) -> str:
+    """Where a string has half of a surrogate pair, which no tokenizer takes; else empty."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise TokenizerError(
-            f"{what} is no valid Unicode: half of a surrogate pair "
-            f"({ascii(text[error.start])}) is its character {error.start + 1}"
-        ) from error
+        half = ascii(text[error.start])
+        return f"is no valid Unicode: character {error.start + 1} is half of a pair ({half})"
+    return ""
 
 
 def write_chats(
@@ -109,7 +104,7 @@ def write_chats(
         request = json.dumps({"template": template, "names": names, "chats": asked}, default=str)
     except (ValueError, TypeError, RecursionError) as error:
         raise TokenizerError(f"the chat template cannot be used: {_words(error)}") from error
-    return tuple(_checked(answer) for answer in _answers(request, len(chats)))
+    return tuple(_text_or_error(**json.loads(line)) for line in _answers(request, len(chats)))
 
 
 @lru_cache(maxsize=4)
@@ -121,30 +116,19 @@ def _answers(request: str, count: int) -> tuple[str, ...]:
     lines = child.stdout.decode().splitlines()
     if child.returncode or len(lines) != count:
         raise TokenizerError(
-            f"the chat template {_end(child.returncode, count)} at chat {len(lines) + 1} of {count}"
+            f"the chat template ended its process at chat {len(lines) + 1} of {count} (code "
+            f"{child.returncode}): it takes too much time or memory, more than some "
+            f"{render_chats.SECONDS} seconds of CPU or {render_chats.MEMORY_BYTES >> 20} MiB"
         )
     return tuple(lines)
 
 
-def _end(code: int, chats: int) -> str:
-    if code == -signal.SIGXCPU:
-        return f"took more than {render_chats.seconds_for(chats)} seconds of CPU"
-    how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-    return (
-        f"ended the process that ran it ({how}; its memory is bounded at "
-        f"{render_chats.MEMORY_BYTES >> 20} MiB)"
-    )
-
-
-def _checked(line: str) -> str | TokenizerError:
-    answer = json.loads(line)
-    if "error" in answer:
-        return TokenizerError(f"the chat template does not take it: {_one_line(answer['error'])}")
-    try:
-        check_text(answer["text"], "what the chat template writes")
-    except TokenizerError as error:
-        return error
-    return str(answer["text"])
+def _text_or_error(text: str = "", error: str = "") -> str | TokenizerError:
+    if error:
+        return TokenizerError(f"the chat template does not take it: {_one_line(error)}")
+    if reason := why_no_text(text):
+        return TokenizerError(f"what the chat template writes {reason}")
+    return text
 
 
 def _words(error: Exception) -> str:

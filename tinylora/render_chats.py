@@ -11,11 +11,10 @@ import json
 import resource
 import sys
 from pathlib import Path
-from typing import Any
 
 MEMORY_BYTES = 512 << 20  # on top of what the process has when it begins
-OUTPUT_CHARACTERS = 64 << 20  # of all chats
-_SECONDS, _SECONDS_PER_CHAT = 2, 0.02  # of CPU
+SECONDS, SECONDS_PER_CHAT = 2, 0.02  # of CPU
+_OUTPUT_CHARACTERS = 64 << 20  # of all chats
 
 
 def main() -> None:
@@ -23,44 +22,36 @@ def main() -> None:
     from transformers.utils.chat_template_utils import render_jinja_template
 
     request = json.load(sys.stdin)
-    _bound(seconds_for(len(request["chats"])))
-    left = OUTPUT_CHARACTERS
+    _bound(round(SECONDS + SECONDS_PER_CHAT * len(request["chats"])))
+    left = _OUTPUT_CHARACTERS
     for chat in request["chats"]:
-        answer: dict[str, Any]
         try:
-            texts, _ = render_jinja_template(
+            (text,), _ = render_jinja_template(
                 [chat["messages"]],
                 chat_template=request["template"],
                 add_generation_prompt=chat["add_generation_prompt"],
                 **request["names"],
             )
-            fits = len(texts[0]) <= left
-            answer = {"text": texts[0]} if fits else {"error": "it writes too much"}
-            left -= len(texts[0]) if fits else 0
+            answer = {"text": text} if len(text) <= left else {"error": "it writes too much"}
         except Exception as error:  # a template can raise anything
             answer = {"error": f"{type(error).__name__}: {error}"[:500]}
+        left -= len(answer.get("text", ""))
         sys.stdout.write(json.dumps(answer) + "\n")
         sys.stdout.flush()
-
-
-def seconds_for(chats: int) -> int:
-    """CPU seconds that the template may take for a number of chats."""
-    return round(_SECONDS + _SECONDS_PER_CHAT * chats)
 
 
 def _bound(seconds: int) -> None:
     """Let the kernel end this process where it takes more, and refuse it memory."""
     used = resource.getrusage(resource.RUSAGE_SELF)
-    _lower(resource.RLIMIT_CPU, int(used.ru_utime + used.ru_stime) + seconds + 1)
-    _lower(resource.RLIMIT_CORE, 0)
+    limits = {resource.RLIMIT_CPU: int(used.ru_utime + used.ru_stime) + seconds + 1}
+    limits[resource.RLIMIT_CORE] = 0
     with contextlib.suppress(FileNotFoundError):  # only Linux says how much it has
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
-        _lower(resource.RLIMIT_AS, pages * resource.getpagesize() + MEMORY_BYTES)
-
-
-def _lower(what: int, limit: int) -> None:
-    hard = resource.getrlimit(what)[1]
-    resource.setrlimit(what, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
+        limits[resource.RLIMIT_AS] = pages * resource.getpagesize() + MEMORY_BYTES
+    for what, limit in limits.items():
+        hard = resource.getrlimit(what)[1]
+        soft = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+        resource.setrlimit(what, (soft, hard))
 
 
 if __name__ == "__main__":

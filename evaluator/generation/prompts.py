@@ -14,7 +14,7 @@ from typing import Any
 from evaluator.errors import GenerationError, ModelError, SuiteError
 from evaluator.prompt_config import NO_SYSTEM, TEMPLATE_DEFAULT, PromptConfig
 from evaluator.suites.problem import Problem
-from tinylora.chat import check_text, token_ids, write_chats
+from tinylora.chat import token_ids, why_no_text, write_chats
 from tinylora.errors import TokenizerError
 
 
@@ -61,36 +61,32 @@ def build_prompts(
     Raises:
         ModelError: No problem can be asked: there is no chat template, or it fails.
     """
-    unusable = {problem.id: reason for problem in problems if (reason := _not_text(problem))}
-    usable = [problem for problem in problems if problem.id not in unusable]
-    questions = [asking.user_message(p.statement, p.prompt) for p in usable]
+    left_out = {p.id: reason for p in problems if (reason := _why_not_text(p))}
+    usable = [problem for problem in problems if problem.id not in left_out]
     prompts: dict[str, Prompt] = {}
     try:
-        written = _write(tokenizer, questions, asking.system)
+        questions = [asking.user_message(p.statement, p.prompt) for p in usable]
+        texts = _write(tokenizer, questions, asking.system)
     except TokenizerError as error:
         raise ModelError(f"{where}: {error}") from error
-    for problem, text in zip(usable, written, strict=True):
+    for problem, text in zip(usable, texts, strict=True):
         try:
             if isinstance(text, TokenizerError):
                 raise text
             prompts[problem.id] = Prompt(problem.id, text, token_ids(tokenizer, text))
         except TokenizerError as error:
-            unusable[problem.id] = str(error)
+            left_out[problem.id] = str(error)
     if not prompts:
-        first, reason = next(iter(unusable.items()))
-        raise ModelError(f"{where}: no problem can be asked; {ascii(first)}: {reason}")
-    return tuple(prompts.get(p.id) or LeftOut(p.id, unusable[p.id]) for p in problems)
+        name, reason = next(iter(left_out.items()))
+        raise ModelError(f"{where}: no problem can be asked; {ascii(name)}: {reason}")
+    return tuple(prompts.get(p.id) or LeftOut(p.id, left_out[p.id]) for p in problems)
 
 
-def _not_text(problem: Problem) -> str:
+def _why_not_text(problem: Problem) -> str:
     """Why a problem can be neither asked nor written down; empty where it can."""
-    texts = (problem.id, problem.family, problem.language, problem.statement, problem.prompt)
-    for what, text in zip(("id", "family", "language", "statement", "prompt"), texts, strict=True):
-        try:
-            check_text(text or "", f"its {what}")
-        except TokenizerError as error:
-            return str(error)
-    return ""
+    names = ("id", "family", "language", "statement", "prompt")
+    reasons = {name: why_no_text(getattr(problem, name) or "") for name in names}
+    return next((f"its {name} {reason}" for name, reason in reasons.items() if reason), "")
 
 
 def _write(tokenizer: Any, questions: Sequence[str], system: str) -> Sequence[str | TokenizerError]:

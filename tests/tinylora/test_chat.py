@@ -66,7 +66,7 @@ def test_one_chat_that_a_template_does_not_take_leaves_the_others(tokenizer):
 def test_a_template_without_end_is_ended(tokenizer, template):
     tokenizer.chat_template = template
     start = time.process_time()
-    with pytest.raises(TokenizerError, match="took more than 2 seconds of CPU at chat 1 of 1"):
+    with pytest.raises(TokenizerError, match="ended its process at chat 1 of 1 .*too much time"):
         write_chats(tokenizer, [ASK])
     assert time.process_time() - start < 5
 
@@ -85,7 +85,7 @@ def test_what_is_no_template_is_an_error_of_each_chat(tokenizer):
 
 def test_tokens(tokenizer):
     assert token_ids(tokenizer, "hi<|end|>") == (*ids_of("hi"), MARKS["<|end|>"])
-    with pytest.raises(TokenizerError, match=r"'\\udc80'\) is its character 3"):
+    with pytest.raises(TokenizerError, match=r"character 3 is half of a pair \('\\udc80'\)"):
         token_ids(tokenizer, "ab\udc80")
 
 
