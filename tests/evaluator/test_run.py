@@ -281,7 +281,7 @@ def test_a_problem_that_cannot_be_asked_is_listed_and_the_others_run(config_of, 
     out, results = make(config_of(arms=_first_arm(config_of), decoding={"max_new_tokens": 4}))
     records = read(out / "verdicts.jsonl", VerdictRecord.from_row).values()
     assert {record.problem for record in records} == {"S0", "S1", "S3", "S4", "S5"}
-    reason = "S2 (its statement is no valid Unicode: character 14 is half of a pair"
+    reason = "S2 (its statement is no valid Unicode: character 12 is half of a pair"
     assert reason in results.sentences[0]
     assert reason in (out / "report.md").read_text()
     assert "1 cannot be asked: S2" in caplog.text
