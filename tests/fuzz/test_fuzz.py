@@ -6,7 +6,7 @@ import pytest
 
 from tests.fuzz.fuzzer import fuzz, readers
 
-COUNT = int(os.environ.get("FUZZ_INPUTS", "300"))
+COUNT = int(os.environ.get("FUZZ_INPUTS", "200"))
 
 
 @pytest.mark.parametrize("name", readers())
