@@ -155,6 +155,7 @@ def measured(size: float, folder: Path, prompts: PromptSet) -> Iterator[dict[str
         seed=artifact.seed,
         model_id=artifact.model_id,
         total_replaced_layers=artifact.total_replaced_layers,
+        formula=artifact.formula,
         saved_device=artifact.saved_device,
     )
     logits = folder / "logits"

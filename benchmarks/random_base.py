@@ -106,6 +106,7 @@ def write_artifact(path: Path, modules: int, model_id: str) -> None:
         seed=SEED,
         model_id=model_id,
         total_replaced_layers=modules,
+        formula="full",
     )
 
 

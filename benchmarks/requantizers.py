@@ -22,7 +22,7 @@ from exporter.architecture import read_architecture
 from exporter.checkpoint import open_checkpoint
 from exporter.choice import target_units
 from exporter.effect import EffectModel
-from exporter.fold import seen_weight
+from exporter.fold import trained_weight
 from exporter.formats import format_named
 from exporter.plan import build_plan
 from exporter.prompts import read_prompts
@@ -145,7 +145,7 @@ def residuals(size: float, folder: Path) -> Iterator[float]:
     plan = build_plan(base, architecture, format_named("nf4"), sizes=artifact.sizes)
     units = target_units(plan)
     deltas = AdapterDeltas(artifact, plan.targets, None, FactorStore(folder / "factors"))
-    seen = {unit.module: seen_weight(unit, base) for unit in units}
+    seen = {unit.module: trained_weight(unit, base) for unit in units}
     low_rank = {name: deltas.delta(name, weight) for name, weight in seen.items()}
     models = {}
     for name in ("calibration", "heldout"):

@@ -78,6 +78,7 @@ def write(options: argparse.Namespace, vector: Tensor, model: nn.Module) -> None
         rank=options.rank,
         seed=options.seed,
         model_id=MODEL_ID,
+        formula="full",
         saved_device="cuda:0",
         total_replaced_layers=model.config.num_hidden_layers * 7,
     )

@@ -5,11 +5,13 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from evaluator.config_file import FilePath, ModelName, Section, read_config
 from evaluator.judging.judge_settings import JudgeSettings
 from evaluator.prompt_config import PromptConfig
+from tinylora.formula import FormulaChoice
+from tinylora.placement import checked_placement, read_placement
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._+-]*$"
 Name = Annotated[str, Field(pattern=_NAME, max_length=64)]
@@ -27,7 +29,30 @@ class ArmKind(StrEnum):
     MERGED = "merged"  # an exported checkpoint, loaded as its user would load it
 
 
-class ArmConfig(Section):
+def _placement(given: Any) -> dict[str, str] | None:
+    if given is None:
+        return None
+    return read_placement(given) if isinstance(given, str) else checked_placement(given)
+
+
+class AdapterSection(Section):
+    """How an adapter's delta is rebuilt; the fields mean what they do in ``DeltaOptions``.
+
+    Attributes:
+        formula: Form of the delta; ``auto`` only where the file proves it.
+        rng: Random stream of the projections.
+        numerics: Arithmetic of the delta.
+        placement: Training's device map, if the model was split over GPUs: as
+            ``model.hf_device_map`` has it, or a JSON file with that.
+    """
+
+    formula: FormulaChoice = "auto"
+    rng: Literal["auto", "cuda", "cpu"] = "auto"
+    numerics: Literal["fp32", "trainer"] = "fp32"
+    placement: Annotated[dict[str, str] | None, BeforeValidator(_placement)] = None
+
+
+class ArmConfig(AdapterSection):
     """One model of the comparison.
 
     Attributes:
@@ -39,9 +64,6 @@ class ArmConfig(Section):
             loading, with the trainer's settings.
         artifact: The ``tiny_lora_v.pt`` of a ``restored`` arm, or the directory of a PEFT TinyLoRA
             adapter.
-        formula: Form of the delta, as ``tinylora.DeltaOptions`` has it.
-        rng: Random stream of the projections, likewise.
-        numerics: Arithmetic of the delta, likewise.
         seed: Replaces the seed of the decoding, which makes a repeat independent: the noise floor.
     """
 
@@ -50,9 +72,6 @@ class ArmConfig(Section):
     model: ModelName
     load: Literal["auto", "nf4"] = "auto"
     artifact: FilePath | None = None
-    formula: Literal["auto", "full", "diagonal"] = "auto"
-    rng: Literal["auto", "cuda", "cpu"] = "auto"
-    numerics: Literal["fp32", "trainer"] = "fp32"
     seed: int | None = None
 
     @model_validator(mode="after")

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from exporter.origin import Source
 from exporter.shard_writer import TensorSpec
 from tinylora import AdapterSizes
 
@@ -14,13 +15,13 @@ class TinyUnit:
     Attributes:
         module: Qualified name of the layer.
         shape: ``(out, in)`` of its weight.
-        source: How the base stores it, see :class:`exporter.plan.LinearUnit`.
+        trained: Which weights training had, see :class:`exporter.plan.LinearUnit`.
         outputs: What is written: A, B, P.
     """
 
     module: str
     shape: tuple[int, int]
-    source: str
+    trained: Source
     outputs: tuple[TensorSpec, ...]
 
 
@@ -37,13 +38,15 @@ class VectorUnit:
     outputs: tuple[TensorSpec, ...]
 
 
-def tiny_unit(module: str, shape: tuple[int, int], source: str, sizes: AdapterSizes) -> TinyUnit:
+def tiny_unit(
+    module: str, shape: tuple[int, int], trained: Source, sizes: AdapterSizes
+) -> TinyUnit:
     """Plan A, B and P of a module, fp32."""
     rank, (out, into) = sizes.rank_of(shape), shape
     shapes = ((rank, into), (out, rank), (sizes.u, rank, rank))
     names = tiny_names(module)
     specs = (TensorSpec(name, "F32", wanted) for name, wanted in zip(names, shapes, strict=True))
-    return TinyUnit(module, shape, source, tuple(specs))
+    return TinyUnit(module, shape, trained, tuple(specs))
 
 
 def vector_units(sizes: AdapterSizes) -> Iterator[VectorUnit]:

@@ -20,6 +20,8 @@ class Architecture:
         linears: Every linear module that 4-bit loading may quantize -> ``(out, in)``.
         kept: Names of the linear modules that stay in 16 bits (``llm_int8_skip_modules``).
         parameters: Parameter and persistent buffer name -> shape, tied ones without their alias.
+        tied: Names of parameters that are an alias of another.
+        ignored: Patterns of other names that a checkpoint of this architecture may hold.
         same_leaf: Whether no module but a target ends in a target's last name.
     """
 
@@ -27,6 +29,8 @@ class Architecture:
     linears: Mapping[str, tuple[int, int]]
     kept: tuple[str, ...]
     parameters: Mapping[str, tuple[int, ...]]
+    tied: tuple[str, ...]
+    ignored: tuple[str, ...]
     same_leaf: bool
 
 
@@ -60,5 +64,7 @@ def read_architecture(
         linears={name: shape for name, shape in every.items() if name not in outline.kept},
         kept=tuple(sorted(every.keys() & set(outline.kept))),
         parameters=outline.state,
+        tied=outline.tied,
+        ignored=outline.ignored,
         same_leaf=set(ending) == set(names),
     )

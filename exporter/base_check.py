@@ -1,10 +1,16 @@
 """Whether what a base stores is what its ``config.json`` says, told from headers alone."""
 
+import re
+
 import torch
 
 from exporter.architecture import Architecture
 from exporter.checkpoint import Checkpoint, TensorHeader
 from exporter.errors import PlanError
+from tinylora.unmerged import adapter_tensors
+
+# Computed by every model itself; older checkpoints store them.
+_ROTARY_FREQUENCIES = r"rotary_emb\.inv_freq$"
 
 
 def check_base(base: Checkpoint, architecture: Architecture) -> None:
@@ -16,14 +22,34 @@ def check_base(base: Checkpoint, architecture: Architecture) -> None:
 
     Raises:
         PlanError: A tensor of the architecture is missing or misshapen, a linear layer is stored
-            in another way than 4-bit loading expects, or its weight is no floating-point tensor.
+            in another way than 4-bit loading expects, or its weight is no floating-point tensor; or
+            there are tensors of an adapter that was not merged.
     """
+    if found := adapter_tensors(unused_tensors(base, architecture)):
+        raise PlanError(
+            f"{base.path / base.tensors[found[0]].file}: holds {len(found)} tensors of an adapter "
+            f"that was not merged ({', '.join(found[:3])}, ...), which transformers ignores: this "
+            "loads as the base alone. Give the base without them, or merge that adapter first"
+        )
     for name, shape in architecture.parameters.items():
         _check_shape(base, name, shape)
     for module in (*architecture.linears, *architecture.kept):
         header = base.tensors.get(f"{module}.weight")
         if header is not None:  # a tied head has no weight of its own
             _check_linear(base, header, quantized=base.is_4bit and module in architecture.linears)
+
+
+def unused_tensors(base: Checkpoint, architecture: Architecture) -> tuple[str, ...]:
+    """Tensors of a base that its model does not use, sorted; they are carried into an export.
+
+    Args:
+        base: The base checkpoint.
+        architecture: The modules of its ``config.json``.
+    """
+    parts = {name for prefix in base.packed for name in base.parts[prefix]}
+    others = base.tensors.keys() - architecture.parameters.keys() - {*architecture.tied} - parts
+    expected = re.compile("|".join((_ROTARY_FREQUENCIES, *architecture.ignored)))
+    return tuple(sorted(name for name in others if not expected.search(name)))
 
 
 def _check_shape(base: Checkpoint, name: str, shape: tuple[int, ...]) -> None:

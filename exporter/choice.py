@@ -22,9 +22,10 @@ from exporter.checkpoint import Checkpoint
 from exporter.effect import EffectModel, gram_matrix, relative
 from exporter.errors import TargetResidualError
 from exporter.fidelity import sums_of
-from exporter.fold import lora_pair, seen_weight
+from exporter.fold import ground_weight, lora_pair, trained_weight
 from exporter.formats import FormatName, format_named
 from exporter.knapsack import choose_kept
+from exporter.origin import Ground
 from exporter.plan import ExportPlan, LinearUnit, build_plan
 from exporter.prompts import PromptSet
 from exporter.request import ExportRequest, RequantizeMethod
@@ -128,6 +129,7 @@ def decide(
     architecture: Architecture,
     sizes: AdapterSizes,
     deltas: ModuleDeltas,
+    ground: Ground,
     texts: PromptSet | None,
     scratch: Path,
     threads: int,
@@ -141,6 +143,7 @@ def decide(
         architecture: Its modules.
         sizes: The adapter's sizes.
         deltas: The adapter's deltas.
+        ground: What weights training had.
         texts: Those of the goal's ``prompts``.
         scratch: An empty directory for what lasts as long as the export.
         threads: How many may work on factors.
@@ -151,14 +154,17 @@ def decide(
     """
     if not leaves_open(request):
         return Decision(request)
-    plan = build_plan(base, architecture, format_named("nf4"), sizes=sizes)
+    # where training had 16 bits, auto compares with what it had, and goes among dense formats only
+    dense = request.format == "auto" and ground.trained_on == "16bit"
+    layout = format_named("fp32" if dense else "nf4")
+    plan = build_plan(base, architecture, layout, sizes=sizes, ground=ground)
     _check_room_for_codes(request.goal.max_bytes, plan)
     units = target_units(plan)
     low_rank: dict[str, LowRankDelta] = {}
 
     @torch.no_grad()
     def rebuild(unit: LinearUnit) -> LowRankDelta:
-        return deltas.module(unit.module, partial(seen_weight, unit, base)).low_rank()
+        return deltas.module(unit.module, partial(trained_weight, unit, base)).low_rank()
 
     largest = max(unit.shape[0] * unit.shape[1] for unit in units)
     with closing(in_order(rebuild, units, workers_for(threads, largest))) as rebuilt:
@@ -170,7 +176,9 @@ def decide(
         effect = EffectModel(base, units, low_rank, texts.prompts, scratch)
     choice = None
     if request.format in ("auto", "nf4-mixed") and not request.keep:
-        chooser = _Chooser(request, base, architecture, sizes, low_rank, effect, done)
+        chooser = _Chooser(
+            request, base, architecture, sizes, low_rank, ground, units, effect, done
+        )
         request, choice = chooser.decide()
     moments = None
     if effect is not None and request.requantize == "calibrated":
@@ -200,6 +208,8 @@ class _Chooser:
         architecture: Its modules.
         sizes: The adapter's sizes.
         deltas: Delta of each target module.
+        ground: What weights training had.
+        units: What a candidate's weights are compared on.
         effect: The model on calibration texts; None without texts.
         done: Called after each module's effect is known.
     """
@@ -209,6 +219,8 @@ class _Chooser:
     architecture: Architecture
     sizes: AdapterSizes
     deltas: Mapping[str, LowRankDelta]
+    ground: Ground
+    units: Sequence[LinearUnit]
     effect: EffectModel | None
     done: Callable[[str, str], None]
 
@@ -254,6 +266,13 @@ class _Chooser:
         ``nf4-embedded`` stands before ``nf4-mixed``, which may be smaller where a model is small
         beside its adapter, but has to run the model once for every module.
         """
+        if self.ground.trained_on == "4bit":
+            yield from self._candidates_in_4_bits(target)
+        yield self._trial("bf16", None, "bf16")
+        yield self._trial("fp16", None, "fp16")
+        yield self._trial("fp32", None, "exact")
+
+    def _candidates_in_4_bits(self, target: float) -> Iterator[Trial]:
         yield self._trial("nf4", "preserve", "preserve")
         yield self._trial("nf4", "recompute", "recompute")
         if self.effect is not None:
@@ -263,9 +282,6 @@ class _Chooser:
             yield self._embedded()
         if self.effect is not None:
             yield self._smallest_mixed(self.effect, "calibrated", target, None)
-        yield self._trial("bf16", None, "bf16")
-        yield self._trial("fp16", None, "fp16")
-        yield self._trial("fp32", None, "exact")
 
     def _mixed(self) -> Choice:
         goal, effect = self.request.goal, self.effect
@@ -334,8 +350,8 @@ class _Chooser:
         if self.effect is None:
             residual = self._weight_residual(lambda unit: pairs[unit.module].dense())
         else:
-            for unit in target_units(self._plan("nf4")):
-                seen = seen_weight(unit, self.base)
+            for unit in self.units:
+                seen = ground_weight(unit, self.base)
                 self.effect.put(unit.module, stored_weight(seen, pairs[unit.module], "exact"))
             residual = self.effect.residual()
         return Trial("nf4-embedded", None, self._bytes("nf4-embedded"), residual)
@@ -346,13 +362,13 @@ class _Chooser:
         return LowRankDelta(left.to(dtype).float(), right.to(dtype).float())
 
     def _added(self, stored: Stored, unit: LinearUnit) -> Tensor:
-        seen = seen_weight(unit, self.base)
+        seen = ground_weight(unit, self.base)
         return stored_weight(seen, self.deltas[unit.module], stored) - weight_matrix(seen)
 
     def _weight_residual(self, added: Callable[[LinearUnit], Tensor]) -> float:
         """‖E − Δ‖/‖Δ‖ over all target modules, one at a time, from the E of each."""
         miss, wanted = [], []
-        for unit in target_units(self._plan("nf4")):
+        for unit in self.units:
             sums = sums_of(added(unit), self.deltas[unit.module].dense())
             miss.append(sums.miss)
             wanted.append(sums.delta)
@@ -364,6 +380,7 @@ class _Chooser:
             self.architecture,
             format_named(name),
             sizes=self.sizes,
+            ground=self.ground,
             max_shard_size=self.request.max_shard_size,
             keep=keep,
             adapter_dtype=self.request.pair_dtype,

@@ -32,6 +32,8 @@ from exporter.request import (
 from exporter.retention import Retention
 from exporter.verification import VerifyReport, verify
 from tinylora import DeltaOptions, TinyLoRAError
+from tinylora.formula import FormulaChoice
+from tinylora.placement import read_placement
 
 app = typer.Typer(
     help="Fold TinyLoRA adapters into standalone checkpoints, and measure what is left of them.",
@@ -75,8 +77,8 @@ def merge(
         bool, typer.Option("--without-peft", help="For auto: only what loads without peft.")
     ] = False,
     formula: Annotated[
-        Literal["auto", "full", "diagonal"],
-        typer.Option(help="The trainer's formula; auto: as the file's keys suggest."),
+        FormulaChoice,
+        typer.Option(help="The trainer's formula; auto: only where the file proves it."),
     ] = "auto",
     rng: Annotated[
         Literal["auto", "cuda", "cpu"],
@@ -86,11 +88,21 @@ def merge(
         Literal["auto", "exact", "fast"],
         typer.Option(help="auto: exact for full, whose signs only it keeps; fast for diagonal."),
     ] = "auto",
+    placement: Annotated[
+        str | None,
+        typer.Option(help="For a model that was split over GPUs: hf_device_map, JSON or a file."),
+    ] = None,
+    trained_on: Annotated[
+        Literal["auto", "4bit", "16bit"],
+        typer.Option(help="The base's weights in training; auto: as the adapter says."),
+    ] = "auto",
     numerics: Annotated[
         Literal["fp32", "trainer"],
         typer.Option(help="trainer: round the delta to bf16 wherever training did."),
     ] = "fp32",
-    fold_onto: Annotated[FoldOnto, typer.Option(help="What dense formats add to.")] = "dequantized",
+    fold_onto: Annotated[
+        FoldOnto, typer.Option(help="What dense formats add to; auto: what training had.")
+    ] = "auto",
     adapter_dtype: Annotated[
         AdapterDtype, typer.Option(help="Of lora and nf4-embedded; fp16 takes half the bytes.")
     ] = "fp32",
@@ -114,7 +126,14 @@ def merge(
             out=out,
             format=format_,
             requantize=requantize,
-            options=DeltaOptions(formula=formula, rng=rng, svd=svd, numerics=numerics),
+            options=DeltaOptions(
+                formula=formula,
+                rng=rng,
+                svd=svd,
+                numerics=numerics,
+                placement=None if placement is None else read_placement(placement),
+                trained_on=trained_on,
+            ),
             fold_onto=fold_onto,
             require_capture=require_capture,
             overwrite=overwrite,

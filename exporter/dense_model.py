@@ -16,6 +16,7 @@ from exporter.checkpoint import open_checkpoint
 from exporter.model_lock import making_a_model
 from exporter.prompts import TokenPrompt
 from tinylora import QuantizedWeight
+from tinylora.artifact import TrainedOn
 
 # transformers puts 4-bit models on a GPU where there is one, unless it is told
 DEVICE_MAP = "cpu"
@@ -33,28 +34,29 @@ def load_exact(path: Path) -> Any:
     return in_float32(model).eval()
 
 
-def load_base(path: Path) -> Any:
-    """Load a base as the trainer did: bf16, quantized to nf4 unless it is 4-bit already."""
+def load_base(path: Path, trained_on: TrainedOn = "4bit", as_stored: bool = False) -> Any:
+    """Load a base as training had it.
+
+    Args:
+        path: The base; one that is 4-bit already stays as it is.
+        trained_on: Whether its linear layers are quantized to nf4, as the trainer did.
+        as_stored: Whether 16-bit weights stay in the dtype of the file, and not in bfloat16.
+    """
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
-    if open_checkpoint(path).is_4bit:  # even quantization_config=None would undo its own
-        with making_a_model():
-            return AutoModelForCausalLM.from_pretrained(
-                path, local_files_only=True, device_map=DEVICE_MAP
+    options: dict[str, Any] = {}
+    if not open_checkpoint(path).is_4bit:  # even quantization_config=None would undo its own
+        options["dtype"] = "auto" if as_stored else torch.bfloat16
+        if trained_on == "4bit":
+            options["quantization_config"] = BitsAndBytesConfig(
+                load_in_4bit=True,
+                bnb_4bit_quant_type="nf4",
+                bnb_4bit_use_double_quant=True,
+                bnb_4bit_compute_dtype=torch.float16,
             )
-    settings = BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.float16,
-    )
     with making_a_model():
         return AutoModelForCausalLM.from_pretrained(
-            path,
-            local_files_only=True,
-            dtype=torch.bfloat16,
-            quantization_config=settings,
-            device_map=DEVICE_MAP,
+            path, local_files_only=True, device_map=DEVICE_MAP, **options
         )
 
 

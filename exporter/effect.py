@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from exporter.activations import Activations
 from exporter.checkpoint import Checkpoint
 from exporter.dense_model import head_inputs, in_float32, load_base
-from exporter.fold import seen_weight
+from exporter.fold import ground_weight
 from exporter.plan import LinearUnit
 from exporter.prompts import TokenPrompt
 from exporter.stored import Stored, stored_weight
@@ -62,7 +62,11 @@ class EffectModel:
         self._units = {unit.module: unit for unit in units}
         self._deltas = deltas
         self._prompts = tuple(prompts)
-        self._model: Any = in_float32(load_base(base.path)).eval()
+        quantized = any(unit.source != "dense" for unit in units)
+        model = load_base(
+            base.path, "4bit" if quantized else "16bit", all(unit.as_stored for unit in units)
+        )
+        self._model: Any = in_float32(model).eval()
         self.modules = tuple(self._units)
         self._held: dict[str, Stored | None] = dict.fromkeys(self.modules, "base")
         head: nn.Linear = self._model.get_output_embeddings()
@@ -83,7 +87,7 @@ class EffectModel:
         for module, stored in choice.items():
             if self._held[module] == stored:
                 continue
-            seen = seen_weight(self._units[module], self._base)
+            seen = ground_weight(self._units[module], self._base)
             moment = self.activations.second_moment(module) if stored == "calibrated" else None
             self.put(module, stored_weight(seen, self._deltas[module], stored, moment))
             self._held[module] = stored

@@ -21,6 +21,7 @@ from exporter.errors import (
     WriterError,
 )
 from exporter.fidelity import FidelityReport, ModuleFidelity, Verdict
+from exporter.formats import stands_on_4_bits
 from exporter.io_errors import reading
 from exporter.job import Job, prepare
 from exporter.known_content import ContentReader, sha256_of
@@ -39,6 +40,7 @@ from exporter.warn import (
     identity_warning,
     rebuild_warnings,
     tokenizer_warning,
+    unused_warning,
 )
 from exporter.workspace import FinishedFile, Workspace, check_replaceable, open_workspace
 from tinylora import (
@@ -176,7 +178,8 @@ def _warnings(job: Job, fidelity: FidelityReport) -> tuple[str, ...]:
     found = (
         identity_warning(job.artifact.model_id, job.base),
         *rebuild_warnings(job.artifact, job.deltas.resolved),
-        ground_warning(job.artifact, job.base, request),
+        ground_warning(job.ground, job.base, request.layout),
+        unused_warning(job.base, job.architecture, request.layout),
         tokenizer_warning(job.base, request.layout),
         fidelity_warning(fidelity, request.layout, by_output=request.requantize == "calibrated"),
     )
@@ -218,6 +221,7 @@ def _retention(job: Job, workspace: Workspace) -> Retention | None:
         job.request.options,
         prompts,
         job.store,
+        in_4_bits=stands_on_4_bits(job.request.layout, job.ground.fold_onto),
     )
     wanted = job.request.goal.require_retention
     if wanted is not None and (shortfall := found.shortfall(wanted)) is not None:

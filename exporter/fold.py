@@ -16,6 +16,7 @@ from exporter.data_file import Scratch
 from exporter.errors import FoldError
 from exporter.fidelity import Spectrum, spectrum_of, sums_over
 from exporter.finite import all_finite
+from exporter.origin import Source
 from exporter.plan import (
     ADAPTER_WEIGHTS,
     TRAINER_DTYPE,
@@ -68,10 +69,10 @@ def tensor_chunks(unit: TensorUnit, base: Checkpoint) -> Iterator[Tensor]:
         yield chunk
 
 
-def seen_weight(
-    unit: ModuleUnit, base: Checkpoint, scratch: Scratch | None = None
+def ground_weight(
+    unit: LinearUnit, base: Checkpoint, scratch: Scratch | None = None
 ) -> QuantizedWeight | Tensor:
-    """The layer's weight as the adapter saw it in training: 4-bit, or a 16-bit ``[out, in]``.
+    """The weight that a layer's output stands on: 4-bit, or a 16-bit ``[out, in]``.
 
     Args:
         unit: The layer.
@@ -82,31 +83,42 @@ def seen_weight(
         FoldError: It is not finite.
         CheckpointError: It is no 4-bit weight of the layer's shape.
     """
-    if unit.source == "4bit":
-        weight = base.read_4bit(unit.module, unit.shape, scratch)
-        for name, tensor in weight.to_tensors(f"{unit.module}.weight").items():
-            check_finite(tensor, name, base)
-        if not _bounded_scales(weight):
-            check_finite(weight.block_absmax(), f"{unit.module}.weight.absmax", base)
-        return weight
+    return _read_weight(unit, unit.source, base, scratch, as_stored=unit.as_stored)
+
+
+def trained_weight(
+    unit: ModuleUnit, base: Checkpoint, scratch: Scratch | None = None
+) -> QuantizedWeight | Tensor:
+    """The weight that training had, whose singular vectors the delta has; else as above."""
+    return _read_weight(unit, unit.trained, base, scratch)
+
+
+def _read_weight(
+    unit: ModuleUnit,
+    source: Source,
+    base: Checkpoint,
+    scratch: Scratch | None,
+    *,
+    as_stored: bool = False,
+) -> QuantizedWeight | Tensor:
     name = f"{unit.module}.weight"
+    if source == "4bit":
+        weight = base.read_4bit(unit.module, unit.shape, scratch)
+        for part, tensor in weight.to_tensors(name).items():
+            check_finite(tensor, part, base)
+        if not _bounded_scales(weight):
+            check_finite(weight.block_absmax(), f"{name}.absmax", base)
+        return weight
     dense = base.read(name, scratch)
     check_finite(dense, name, base)
-    if not base.is_4bit:
+    if not (base.is_4bit or as_stored):
         dense = _cast(dense, TRAINER_DTYPE, _place(name, base))
-    return QuantizedWeight.quantize(dense) if unit.source == "quantize" else dense
-
-
-def ground_weight(unit: LinearUnit, seen: QuantizedWeight | Tensor, base: Checkpoint) -> Tensor:
-    """What the delta is added to, ``[out, in]``, in the dtype that it is stored or seen in."""
-    if unit.onto_original and unit.source != "4bit":
-        return base.read(f"{unit.module}.weight").to(seen.device)
-    return seen.dequantize() if isinstance(seen, QuantizedWeight) else seen
+    return QuantizedWeight.quantize(dense) if source == "quantize" else dense
 
 
 def linear_tensors(
     unit: LinearUnit,
-    seen: QuantizedWeight | Tensor,
+    ground: QuantizedWeight | Tensor,
     base: Checkpoint,
     rebuilt: ModuleDelta | None,
     method: RequantizeMethod,
@@ -116,7 +128,7 @@ def linear_tensors(
 
     Args:
         unit: What to make.
-        seen: The layer's :func:`seen_weight`, on the device that folds.
+        ground: The layer's :func:`ground_weight`, on the device that folds.
         base: Where from.
         rebuilt: The module's delta, where there is a fold.
         method: Requantizer of 4-bit outputs.
@@ -130,23 +142,28 @@ def linear_tensors(
     """
     name = f"{unit.module}.weight"
     if rebuilt is None:
-        if unit.dtype is None and isinstance(seen, QuantizedWeight):
-            return seen.to_tensors(name), None
+        if unit.dtype is None and isinstance(ground, QuantizedWeight):
+            return ground.to_tensors(name), None
         assert unit.dtype is not None, "4-bit outputs come from 4-bit weights"
-        return {name: _cast(ground_weight(unit, seen, base), unit.dtype, _place(name, base))}, None
-    delta, spectrum = rebuilt.low_rank().to(seen.device), spectrum_of(rebuilt.factors)
+        return {name: _cast(_dense(ground), unit.dtype, _place(name, base))}, None
+    delta, spectrum = rebuilt.low_rank().to(ground.device), spectrum_of(rebuilt.factors)
     if unit.dtype is None:
-        assert isinstance(seen, QuantizedWeight), "4-bit outputs come from 4-bit weights"
-        moment = moments(unit.module).to(seen.device) if moments is not None else None
-        merged, grid_miss = _requantize(seen, delta, method, moment)
+        assert isinstance(ground, QuantizedWeight), "4-bit outputs come from 4-bit weights"
+        moment = moments(unit.module).to(ground.device) if moments is not None else None
+        merged, grid_miss = _requantize(ground, delta, method, moment)
         return merged.to_tensors(name), FoldRecord(
-            delta, spectrum, seen, unchanged=merged is seen, grid_miss=grid_miss
+            delta, spectrum, ground, unchanged=merged is ground, grid_miss=grid_miss
         )
-    ground = ground_weight(unit, seen, base)
-    stored = torch.empty(unit.shape, dtype=unit.dtype, device=seen.device)
+    dense = _dense(ground)
+    stored = torch.empty(unit.shape, dtype=unit.dtype, device=ground.device)
     for rows, change in delta.pieces():
-        stored[rows] = _cast(change.add_(ground[rows]), unit.dtype, _place(name, base))
-    return {name: stored}, FoldRecord(delta, spectrum, ground)
+        stored[rows] = _cast(change.add_(dense[rows]), unit.dtype, _place(name, base))
+    return {name: stored}, FoldRecord(delta, spectrum, dense)
+
+
+def _dense(ground: QuantizedWeight | Tensor) -> Tensor:
+    """A weight ``[out, in]`` in the dtype that it is stored or seen in."""
+    return ground.dequantize() if isinstance(ground, QuantizedWeight) else ground
 
 
 def lora_tensors(unit: LoraUnit, rebuilt: ModuleDelta) -> tuple[Mapping[str, Tensor], FoldRecord]:

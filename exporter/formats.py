@@ -61,6 +61,16 @@ FORMATS: tuple[Format, ...] = (
 )
 
 
+def stands_on_4_bits(layout: Format, fold_onto: str | None) -> bool:
+    """Whether an export's linear layers have values that a 4-bit weight gave them.
+
+    Args:
+        layout: Its format.
+        fold_onto: What a dense one was added to.
+    """
+    return layout.weights != "dense" or fold_onto == "dequantized"
+
+
 def format_named(name: str) -> Format:
     """The format of that name.
 

@@ -10,6 +10,7 @@ import torch
 from exporter.peft_inspection import PeftInspection, inspect_peft
 from exporter.vector_words import about_vector, vector_summary
 from tinylora import Artifact, DeltaOptions, load_adapter, load_artifact
+from tinylora.formula import HOW_TO_TELL
 from tinylora.options import resolve_options
 
 _MODULES_PER_LAYER = 7
@@ -30,10 +31,13 @@ class ArtifactInspection:
     @property
     def takes(self) -> str:
         """The options that an export would take by itself, for display."""
-        if self.artifact.stream_hint is None:
-            return f"formula {self.artifact.formula_hint}, rng must be given"
-        resolved = resolve_options(self.artifact, DeltaOptions())
-        return f"formula {resolved.formula}, rng {resolved.rng}, svd {resolved.svd}"
+        known, rng = self.artifact.known_formula, self.artifact.stream_hint
+        if known is None or rng is None:
+            return (
+                f"formula {'must be given' if known is None else known.formula}, rng "
+                f"{rng or 'must be given'}, trained on {self.artifact.trained_on}"
+            )
+        return str(resolve_options(self.artifact, DeltaOptions()))
 
     @property
     def vector_name(self) -> str:
@@ -42,7 +46,7 @@ class ArtifactInspection:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
-        artifact = self.artifact
+        artifact, known = self.artifact, self.artifact.known_formula
         return {
             "file": artifact.path.name,
             "sha256": artifact.sha256,
@@ -53,7 +57,9 @@ class ArtifactInspection:
             "seed": artifact.seed,
             "is_quantized": artifact.is_quantized,
             "saved_device": artifact.saved_device,
-            "formula_hint": artifact.formula_hint,
+            "formula": known and known.formula,
+            "formula_evidence": known and known.evidence,
+            "trained_on": artifact.trained_on,
             "rng_hint": artifact.stream_hint,
             "global_v": vector_summary(artifact.global_v),
             "remarks": list(self.remarks),
@@ -97,21 +103,14 @@ def _about_values(artifact: Artifact) -> Iterator[str]:
 
 
 def _about_origin(artifact: Artifact) -> Iterator[str]:
-    if artifact.is_quantized is None:
-        yield "no is_quantized key: formula 'full' by the hint; give --formula if you know better"
-    else:
-        yield (
-            f"is_quantized = {artifact.is_quantized}: formula 'diagonal' by the hint; give "
-            "--formula if you know better"
-        )
-    if artifact.is_quantized is False:
-        yield "trained on a 16-bit base; this tool rebuilds the delta from 4-bit weights"
+    if artifact.known_formula is None:
+        yield f"nothing in the file tells its formula, --formula must be given: {HOW_TO_TELL}"
     if artifact.stream_hint is None:
         yield f"saved from {artifact.saved_device!r}: --rng cuda or cpu must be given"
     elif artifact.stream_hint == "cuda":
         yield f"saved from {artifact.saved_device}: the CUDA random stream is emulated"
     if artifact.saved_device.startswith("cuda:") and artifact.saved_device != "cuda:0":
-        yield "not saved from the first GPU; if the model was split, the placement matters"
+        yield "not saved from the first GPU; if the model was split, give --placement"
     if artifact.total_replaced_layers % _MODULES_PER_LAYER:
         yield (
             f"total_replaced_layers {artifact.total_replaced_layers} is no multiple of "

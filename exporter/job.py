@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from exporter.config_files import ADAPTER_CONFIG_FILE
 from exporter.errors import CheckpointError
 from exporter.known_content import ContentReader
 from exporter.manifest import Provenance, base_digests, collect_provenance
-from exporter.origin import refuse_merged
+from exporter.origin import Ground, ground_of, refuse_merged
 from exporter.plan import ExportPlan, build_plan
 from exporter.progress import Progress, Steps, Stopwatch
 from exporter.prompts import PromptSet, read_prompts
@@ -32,6 +32,7 @@ class Job:
         artifact: The adapter.
         base: Its base.
         architecture: The base's modules.
+        ground: What weights training had, and what the export stands on.
         plan: What will be written.
         store: Where factors and digests of known contents are kept.
         deltas: The adapter's deltas.
@@ -48,6 +49,7 @@ class Job:
     artifact: Adapter
     base: Checkpoint
     architecture: Architecture
+    ground: Ground
     plan: ExportPlan
     store: FactorStore | None
     deltas: ModuleDeltas
@@ -84,6 +86,8 @@ def prepare(
             "transformers would load too; give the plain base"
         )
     refuse_merged(artifact, base)
+    ground = ground_of(artifact, base, request)
+    request = replace(request, fold_onto=ground.fold_onto)
     # used late; what is wrong with them is said first
     prompts, check_prompts = (
         None if texts is None else read_prompts(texts, base.path)
@@ -109,6 +113,7 @@ def prepare(
             architecture,
             artifact.sizes,
             deltas,
+            ground,
             prompts,
             scratch,
             threads,
@@ -120,7 +125,7 @@ def prepare(
         architecture,
         request.layout,
         sizes=artifact.sizes,
-        fold_onto=request.fold_onto,
+        ground=ground,
         max_shard_size=request.max_shard_size,
         keep=request.keep,
         adapter_dtype=request.pair_dtype,
@@ -129,13 +134,14 @@ def prepare(
     @cache
     def provenance() -> Provenance:
         found = base_digests(base, content.result())
-        return collect_provenance(request, found, artifact, deltas.resolved)
+        return collect_provenance(request, found, artifact, deltas.resolved, ground.trained_on)
 
     return Job(
         request=request,
         artifact=artifact,
         base=base,
         architecture=architecture,
+        ground=ground,
         plan=plan,
         store=store,
         deltas=deltas,

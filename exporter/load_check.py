@@ -12,10 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from exporter.dense_model import DEVICE_MAP, in_float32, load_base, load_exact
+from exporter.dense_model import DEVICE_MAP, in_float32, load_exact
 from exporter.formats import Format
 from exporter.model_lock import making_a_model
-from tinylora import DeltaOptions, load_adapter, restore
+from exporter.reference import restored_model
+from tinylora import DeltaOptions
 from tinylora.workers import single_threaded
 
 _TOKENS = 64
@@ -75,7 +76,7 @@ def _problems(directory: Path, layout: Format) -> Iterator[str]:
 
 
 def compare_logits(
-    directory: Path, base: Path, artifact: Path, options: DeltaOptions
+    directory: Path, base: Path, artifact: Path, options: DeltaOptions, *, in_4_bits: bool = True
 ) -> LogitComparison:
     """Compare an export with ``tinylora.restore`` on its base.
 
@@ -84,11 +85,11 @@ def compare_logits(
         base: The base checkpoint that it was made from.
         artifact: The artifact that it was made from.
         options: How its delta was rebuilt.
+        in_4_bits: Whether it stands on 4-bit weights.
     """
     with single_threaded():  # sums, those of a base that is quantized too, depend on the threads
         of_export = _logits(load_exact(directory))
-        model = load_base(base)
-        restoration = restore(model, load_adapter(artifact), options)
+        model, restoration = restored_model(base, artifact, options, in_4_bits=in_4_bits)
         of_restored = _logits(in_float32(model))
         restoration.remove()
         of_base = _logits(model)

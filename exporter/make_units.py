@@ -1,7 +1,8 @@
 """Makes the units of one file, each in one pass.
 
-A weight is read and quantized once; its factors, its fold and its measures are made from that, and
-nothing of it is kept but the measures. A tensor that is carried over passes in pieces.
+A weight is read and quantized once; its factors, its fold and its measures are made from that (its
+factors from another one where training had another), and nothing of it is kept but the measures. A
+tensor that is carried over passes in pieces.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -17,11 +18,12 @@ from exporter.data_file import Scratch
 from exporter.fidelity import ModuleFidelity
 from exporter.fold import (
     FoldRecord,
+    ground_weight,
     linear_tensors,
     lora_tensors,
-    seen_weight,
     tensor_chunks,
     tiny_tensors,
+    trained_weight,
     vector_tensors,
 )
 from exporter.measure import measure_module
@@ -29,7 +31,7 @@ from exporter.plan import LinearUnit, LoraUnit, ModuleUnit, TensorUnit, Unit
 from exporter.progress import Stopwatch
 from exporter.request import RequantizeMethod
 from exporter.shard_writer import ShardWriter
-from tinylora import ModuleDeltas, QuantizedWeight
+from tinylora import ModuleDelta, ModuleDeltas, QuantizedWeight
 from tinylora.tensor_bytes import tensor_bytes, tensor_digest
 
 
@@ -102,12 +104,15 @@ class UnitMaker:
 
     def _make_module(self, unit: ModuleUnit) -> Made:
         with self.watch.timed("read"):
-            seen = seen_weight(unit, self.base, self.scratch)
+            if isinstance(unit, LinearUnit):
+                read = ground_weight(unit, self.base, self.scratch)
+            else:
+                read = trained_weight(unit, self.base, self.scratch)
         digests = None
-        if self.known is not None and isinstance(seen, QuantizedWeight):
+        if self.known is not None and isinstance(read, QuantizedWeight):
             with self.watch.timed("hash"):
-                digests = _digests(unit, seen, self.known)
-        tensors, record = self._folded(unit, seen, digests)
+                digests = _digests(unit, read, self.known, self.base)
+        tensors, record = self._folded(unit, read, digests)
         self._write(tensors)
         if record is None:
             is_own = isinstance(unit, LinearUnit) and unit.dtype is None
@@ -118,26 +123,39 @@ class UnitMaker:
     def _folded(
         self,
         unit: ModuleUnit,
-        seen: QuantizedWeight | Tensor,
+        read: QuantizedWeight | Tensor,
         digests: Mapping[str, bytes] | None,
     ) -> tuple[Mapping[str, Tensor], FoldRecord | None]:
         if isinstance(unit, LinearUnit) and not unit.fold:
-            return linear_tensors(unit, seen, self.base, None, self.method)
-        there = seen.to(self.device)
+            return linear_tensors(unit, read, self.base, None, self.method)
+        there = read.to(self.device)
         with self.watch.timed("factors"):
-            digest = _digest(unit, seen, digests)
-            rebuilt = self.deltas.module(unit.module, lambda: there, digest)
+            rebuilt = self._rebuilt(unit, read, there, digests)
         with self.watch.timed("fold"):
             match unit:
                 case LinearUnit():
                     found = linear_tensors(
                         unit, there, self.base, rebuilt, self.method, self.moments
                     )
-                    return _as_read(unit, seen, *found)
+                    return _as_read(unit, read, *found)
                 case LoraUnit():
                     return lora_tensors(unit, rebuilt)
                 case TinyUnit():
                     return tiny_tensors(unit, rebuilt, self.deltas.vectors)
+
+    def _rebuilt(
+        self,
+        unit: ModuleUnit,
+        read: QuantizedWeight | Tensor,
+        there: QuantizedWeight | Tensor,
+        digests: Mapping[str, bytes] | None,
+    ) -> ModuleDelta:
+        """The delta, of the weight that was read if training had that one, else of training's."""
+        if not isinstance(unit, LinearUnit) or (unit.source == unit.trained and not unit.as_stored):
+            return self.deltas.module(unit.module, lambda: there, _digest(unit, read, digests))
+        return self.deltas.module(
+            unit.module, lambda: trained_weight(unit, self.base).to(self.device)
+        )
 
     def _write(self, tensors: Mapping[str, Tensor]) -> None:
         with self.watch.timed("write"):
@@ -147,13 +165,13 @@ class UnitMaker:
 
 def _as_read(
     unit: LinearUnit,
-    seen: QuantizedWeight | Tensor,
+    read: QuantizedWeight | Tensor,
     tensors: Mapping[str, Tensor],
     record: FoldRecord | None,
 ) -> tuple[Mapping[str, Tensor], FoldRecord | None]:
     """What was made; a weight that did not change need not come back from the device."""
-    if record is not None and record.unchanged and isinstance(seen, QuantizedWeight):
-        return seen.to_tensors(f"{unit.module}.weight"), record
+    if record is not None and record.unchanged and isinstance(read, QuantizedWeight):
+        return read.to_tensors(f"{unit.module}.weight"), record
     return tensors, record
 
 
@@ -167,11 +185,11 @@ def _digested(name: str, chunks: Iterator[Tensor], known: dict[str, bytes]) -> I
 
 
 def _digests(
-    unit: ModuleUnit, seen: QuantizedWeight, known: dict[str, bytes]
+    unit: ModuleUnit, read: QuantizedWeight, known: dict[str, bytes], base: Checkpoint
 ) -> Mapping[str, bytes]:
     """BLAKE3 of each tensor of a weight; a base in 16 bits has another under the same name."""
-    found = known if unit.source == "4bit" else {}
-    tensors = seen.to_tensors(f"{unit.module}.weight")
+    found = known if base.is_4bit else {}
+    tensors = read.to_tensors(f"{unit.module}.weight")
     for name, tensor in tensors.items():
         if name not in found:
             found[name] = tensor_digest(tensor)
@@ -179,10 +197,10 @@ def _digests(
 
 
 def _digest(
-    unit: ModuleUnit, seen: QuantizedWeight | Tensor, digests: Mapping[str, bytes] | None
+    unit: ModuleUnit, read: QuantizedWeight | Tensor, digests: Mapping[str, bytes] | None
 ) -> str | None:
     """The digest of a weight, from those of its tensors."""
-    if digests is None or not isinstance(seen, QuantizedWeight):
+    if digests is None or not isinstance(read, QuantizedWeight):
         return None
     prefix = f"{unit.module}.weight"
-    return seen.digest({name.removeprefix(prefix): part for name, part in digests.items()})
+    return read.digest({name.removeprefix(prefix): part for name, part in digests.items()})

@@ -20,6 +20,8 @@ from exporter.request import ExportRequest
 from exporter.workspace import JOURNAL_FILE
 from tinylora import ResolvedOptions
 from tinylora.adapter import Adapter
+from tinylora.artifact import TrainedOn
+from tinylora.placement import checked_placement
 
 MANIFEST_FORMAT = "tinylora-export/1"
 SUMS_FILE = "SHA256SUMS"
@@ -70,6 +72,7 @@ def collect_provenance(
     base: Mapping[str, Any],
     artifact: Adapter,
     resolved: ResolvedOptions | None,
+    trained_on: TrainedOn,
 ) -> Provenance:
     """Put together what decides the output's bytes.
 
@@ -78,11 +81,12 @@ def collect_provenance(
         base: See :func:`base_digests`.
         artifact: The artifact.
         resolved: The delta's options.
+        trained_on: What the base's weights were in training.
     """
     return Provenance(
         tool={"name": "tinylora-export", "version": _version("tinylora-export")},
         libraries={name: _version(name) for name in _LIBRARIES},
-        options=_options(request, resolved),
+        options=_options(request, resolved) | {"trained_on": trained_on},
         base=base,
         artifact=artifact.describe(),
     )
@@ -179,9 +183,9 @@ def _options(request: ExportRequest, resolved: ResolvedOptions | None) -> dict[s
         "fold_onto": request.fold_onto if layout.weights == "dense" else None,
         **{
             name: getattr(resolved, name, None)  # none of them where the adapter stores its factors
-            for name in ("formula", "rng", "svd", "numerics")
+            for name in ("formula", "formula_evidence", "rng", "svd", "numerics")
         },
-        "placement": dict(placement) if placement is not None else None,
+        "placement": None if placement is None else checked_placement(placement),
         "adapter_dtype": request.adapter_dtype
         if layout.method == "LORA" and layout.adapter
         else None,

@@ -77,7 +77,7 @@ def model_card(
         warnings: What the user was warned of.
         choice: Why the exporter chose this format, or these modules.
     """
-    artifact = provenance.artifact
+    artifact, options = provenance.artifact, provenance.options
     model_id = artifact["model_id"] or "A base model"  # a PEFT adapter may name none
     front = {
         **license_.metadata,
@@ -90,7 +90,7 @@ def model_card(
         f"# {_plain(model_id)} with a TinyLoRA adapter ({layout.name})\n",
         _CONTENT[layout.name] + "\n",
         "" if choice is None else f"Chosen by measurement: {choice}.\n",
-        f"## Loading\n\n```python\n{_loading(layout, model_id)}```\n",
+        f"## Loading\n\n```python\n{_loading(layout, model_id, options['trained_on'])}```\n",
         _EMBEDDED_WARNING if layout.adapter and layout.weights != "none" else "",
         _measured(fidelity),
         "".join(f"> **Warning:** {_plain(warning)}\n\n" for warning in warnings),
@@ -129,7 +129,7 @@ _CONTENT = {
     "bf16": "The delta is merged into dense bfloat16 weights.",
     "fp16": "The delta is merged into dense float16 weights.",
     "fp32": "The delta is merged into dense float32 weights.",
-    "lora": "The delta alone, as a PEFT LoRA adapter; it belongs on the base in 4 bits.",
+    "lora": "The delta alone, as a PEFT LoRA adapter; it belongs on the base as training had it.",
     "peft-tinylora": (
         "The adapter alone, as a PEFT TinyLoRA adapter (PEFT 0.19 or later) with all its parts "
         "stored. PEFT cannot put TinyLoRA on a 4-bit base: load the base in 16 or 32 bits. The "
@@ -149,14 +149,14 @@ def _plain(text: str) -> str:
     return re.sub(r"([\\`*_\[\]<>|#!&~])", r"\\\1", " ".join(text.split()))
 
 
-def _loading(layout: Format, model_id: str) -> str:
+def _loading(layout: Format, model_id: str, trained_on: str) -> str:
     base_id = json.dumps(model_id, ensure_ascii=False)  # as a Python string, whatever is in it
     if layout.weights != "none":
         return (
             "from transformers import AutoModelForCausalLM\n\n"
             'model = AutoModelForCausalLM.from_pretrained("path/to/this/directory")\n'
         )
-    if layout.method == "TINYLORA":
+    if layout.method == "TINYLORA" or trained_on == "16bit":
         return (
             "import torch\n"
             "from peft import PeftModel\n"

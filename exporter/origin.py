@@ -1,25 +1,90 @@
-"""What the manifest of an earlier export says of a directory that is used as adapter or base."""
+"""What weights training had, and what an export adds the delta to; earlier exports as inputs."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from exporter.checkpoint import Checkpoint, read_json
-from exporter.errors import CheckpointError
+from exporter.errors import CheckpointError, PlanError
+from exporter.request import ExportRequest
 from exporter.workspace import MANIFEST_FILE
-from tinylora import Artifact
+from tinylora import Artifact, DeltaOptions
 from tinylora.adapter import Adapter
+from tinylora.artifact import TrainedOn
+
+# Weights as the base stores them in 4 bits; 16-bit, quantized on the way; 16-bit and left so.
+Source = Literal["4bit", "quantize", "dense"]
 
 
-def trained_on_16bit(adapter: Adapter) -> bool:
-    """Whether training had the base in 16 bits, as PEFT's has, and not in 4, as upstream's has.
+@dataclass(frozen=True)
+class Ground:
+    """What weights training had, and what an export stands on.
 
-    A PEFT adapter that an export made from upstream's artifact was trained as that was.
+    Attributes:
+        trained_on: Whether training had the base in 4 or in 16 bits: whose singular vectors the
+            delta has.
+        fold_onto: What dense outputs add the delta to.
+        as_stored: Whether 16-bit weights are taken as the file has them. Upstream's trainer loads
+            them in bfloat16, PEFT's users in any dtype.
     """
+
+    trained_on: TrainedOn = "4bit"
+    fold_onto: Literal["dequantized", "original"] = "dequantized"
+    as_stored: bool = False
+
+
+UPSTREAM_GROUND = Ground()
+"""What upstream's trainers have by default, and what is added to."""
+
+
+def trained_on(adapter: Adapter, options: DeltaOptions) -> TrainedOn:
+    """What the base's weights were in training: by the option, else by the adapter.
+
+    PEFT trains TinyLoRA on 16-bit weights; an adapter in PEFT's form that an export made from
+    upstream's artifact was trained as that was.
+    """
+    if options.trained_on != "auto":
+        return options.trained_on
     if isinstance(adapter, Artifact):
-        return adapter.is_quantized is False
-    artifact = _manifest(adapter.path).get("artifact")
-    return not isinstance(artifact, dict) or artifact.get("dialect") == "peft"
+        return adapter.trained_on
+    manifest = _manifest(adapter.path)
+    artifact, recorded = manifest.get("artifact"), manifest.get("options")
+    if not isinstance(artifact, dict) or artifact.get("dialect") == "peft":
+        return "16bit"
+    earlier = recorded.get("trained_on") if isinstance(recorded, dict) else None
+    return "16bit" if earlier == "16bit" else "4bit"
+
+
+def ground_of(adapter: Adapter, base: Checkpoint, request: ExportRequest) -> Ground:
+    """Decide what an export stands on.
+
+    Args:
+        adapter: The adapter.
+        base: The base.
+        request: Options; ``auto`` folds onto the weights of training.
+
+    Raises:
+        PlanError: Training had 16-bit weights whose factors are needed, and the base is in 4 bits;
+            or the original weights were asked for, and the base has none.
+    """
+    trained = trained_on(adapter, request.options)
+    if base.is_4bit and isinstance(adapter, Artifact) and trained == "16bit":
+        raise PlanError(
+            f"{base.path}: {adapter.path} was trained on 16-bit weights, from which its factors "
+            "are made, and this base is in 4 bits; give the 16-bit base"
+        )
+    if base.is_4bit and request.fold_onto == "original":
+        raise PlanError(
+            f"{base.path}: --fold-onto original needs the 16-bit base, this one is 4-bit; give the "
+            "16-bit base, or fold onto the dequantized weights"
+        )
+    if request.fold_onto != "auto":
+        fold_onto = request.fold_onto
+    else:
+        fold_onto = "original" if trained == "16bit" and not base.is_4bit else "dequantized"
+    from_trainer = isinstance(adapter, Artifact) and trained == "16bit"
+    return Ground(trained, fold_onto, as_stored=fold_onto == "original" and not from_trainer)
 
 
 def refuse_merged(adapter: Adapter, base: Checkpoint) -> None:

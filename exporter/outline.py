@@ -22,7 +22,7 @@ from exporter.io_errors import reading
 from exporter.model_lock import making_a_model
 from tinylora.factor_store import FactorStore, read_parsed, write_whole
 
-FORMAT = "tinylora-outline/1"
+FORMAT = "tinylora-outline/2"
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,7 @@ class Outline:
         shapes: First qualified name of each parameter -> shape.
         state: Name in the state dict -> shape; tied ones without their alias.
         tied: Names of the parameters that transformers ties to another.
+        ignored: Patterns of names that a checkpoint may hold although the model has no such tensor.
         kept: Names of the linear modules that 4-bit loading leaves in 16 bits.
     """
 
@@ -58,6 +59,7 @@ class Outline:
     shapes: Mapping[str, tuple[int, ...]]
     state: Mapping[str, tuple[int, ...]]
     tied: tuple[str, ...]
+    ignored: tuple[str, ...]
     kept: tuple[str, ...]
 
     @classmethod
@@ -84,6 +86,7 @@ class Outline:
             shapes={name: tuple(p.shape) for name, p in model.named_parameters()},
             state=state,
             tied=tied,
+            ignored=tuple(sorted(model._keys_to_ignore_on_load_unexpected or ())),
             kept=_kept(model, skip),
         )
 
@@ -98,6 +101,7 @@ class Outline:
             shapes={name: tuple(shape) for name, shape in found["shapes"].items()},
             state={name: tuple(shape) for name, shape in found["state"].items()},
             tied=tuple(found["tied"]),
+            ignored=tuple(found["ignored"]),
             kept=tuple(found["kept"]),
         )
 

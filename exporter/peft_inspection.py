@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from exporter.origin import trained_on_16bit
+from exporter.origin import trained_on
 from exporter.vector_words import about_vector, vector_summary
-from tinylora import PeftAdapter
+from tinylora import DeltaOptions, PeftAdapter
 
 
 @dataclass(frozen=True)
@@ -68,10 +68,10 @@ def _remarks(adapter: PeftAdapter) -> Iterator[str]:
             "the projections are drawn again from the seed, numbered by the base's module order; "
             "--format peft-tinylora stores them"
         )
-    if trained_on_16bit(adapter):
+    if trained_on(adapter, DeltaOptions()) == "16bit":
         yield (
-            "PEFT trains TinyLoRA on 16-bit weights: dense exports can add it to those, "
-            "--fold-onto original"
+            "PEFT trains TinyLoRA on 16-bit weights, and dense exports add it to those; if the "
+            "base was in 4 bits all the same, say --trained-on 4bit"
         )
     else:
         yield "made by an export from an adapter that was trained on the base in 4 bits"

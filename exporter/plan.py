@@ -10,8 +10,7 @@ tensors that are made together and must stay in one file:
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -21,7 +20,7 @@ from exporter.base_check import check_base
 from exporter.checkpoint import DTYPE_NAMES, SINGLE_FILE, Checkpoint
 from exporter.errors import PlanError
 from exporter.formats import Format
-from exporter.request import FoldOnto
+from exporter.origin import UPSTREAM_GROUND, Ground, Source
 from exporter.shard_writer import TensorSpec, file_bytes
 from tinylora import AdapterSizes, peft_adapter
 from tinylora.quantized_weight import STATE_PREFIX
@@ -57,9 +56,11 @@ class LinearUnit:
     Attributes:
         module: Qualified name of the layer.
         shape: ``(out, in)``.
-        source: How the base stores it: ``4bit``, ``quantize`` (16-bit, quantized on the way as
-            loading in 4 bits would) or ``dense`` (16-bit and left so).
-        onto_original: Whether the output stands on the base's own 16-bit values.
+        source: Which weights the output stands on: ``4bit`` (as the base stores them),
+            ``quantize`` (16-bit, quantized on the way as loading in 4 bits would) or ``dense``
+            (16-bit and left so).
+        trained: Likewise, which weights training had.
+        as_stored: Whether 16-bit weights are added to as the file has them, and not in bfloat16.
         fold: Whether the delta is added.
         dtype: Dtype of a dense output; None: the output is 4-bit.
         outputs: What is written.
@@ -67,8 +68,9 @@ class LinearUnit:
 
     module: str
     shape: tuple[int, int]
-    source: Literal["4bit", "quantize", "dense"]
-    onto_original: bool
+    source: Source
+    trained: Source
+    as_stored: bool
     fold: bool
     dtype: torch.dtype | None
     outputs: tuple[TensorSpec, ...]
@@ -81,7 +83,7 @@ class LoraUnit:
     Attributes:
         module: Qualified name of the layer.
         shape: ``(out, in)`` of its weight.
-        source: As in :class:`LinearUnit`.
+        trained: As in :class:`LinearUnit`.
         balanced: Whether the two factors are brought to one size, see
             :func:`exporter.fold.lora_pair`.
         dtype: Of both factors.
@@ -90,7 +92,7 @@ class LoraUnit:
 
     module: str
     shape: tuple[int, int]
-    source: Literal["4bit", "quantize", "dense"]
+    trained: Source
     balanced: bool
     dtype: torch.dtype
     outputs: tuple[TensorSpec, ...]
@@ -144,7 +146,7 @@ def build_plan(
     layout: Format,
     *,
     sizes: AdapterSizes,
-    fold_onto: FoldOnto = "dequantized",
+    ground: Ground = UPSTREAM_GROUND,
     max_shard_size: int | None = None,
     keep: Sequence[str] = (),
     adapter_dtype: torch.dtype = torch.float32,
@@ -156,7 +158,7 @@ def build_plan(
         architecture: Its modules.
         layout: The output format.
         sizes: The adapter's sizes.
-        fold_onto: What dense outputs stand on.
+        ground: What weights training had, and what dense outputs stand on.
         max_shard_size: Largest shard in bytes; None keeps the base's layout.
         keep: Target modules that a 4-bit format stores in bf16 all the same.
         adapter_dtype: Of a LoRA pair.
@@ -166,23 +168,19 @@ def build_plan(
 
     Raises:
         PlanError: Weights and config.json of the base do not belong together
-            (:func:`exporter.base_check.check_base`), it has no original weights to fold onto, or a
-            module to keep is no target.
+            (:func:`exporter.base_check.check_base`), or a module to keep is no target.
     """
     check_base(base, architecture)
+    if layout.dtype is None:  # outputs in 4 bits stand on weights in 4 bits
+        ground = replace(ground, fold_onto="dequantized", as_stored=False)
     if not sizes.capped:
         _check_rank(architecture, sizes.rank)
-    if fold_onto == "original" and base.is_4bit:
-        raise PlanError(
-            f"{base.path}: --fold-onto original needs the 16-bit base, this one is 4-bit; give the "
-            "16-bit base, or fold onto the dequantized weights"
-        )
     if unknown := set(keep) - set(architecture.targets):
         raise PlanError(
             f"{base.path}: {sorted(unknown)[0]!r} cannot be kept in bf16, it is no module that the "
             "adapter changes"
         )
-    planner = _Planner(base, architecture, layout, fold_onto == "original", frozenset(keep))
+    planner = _Planner(base, architecture, layout, ground, frozenset(keep))
     files: list[OutputFile] = []
     if layout.weights != "none":
         groups = [list(planner.units(shard)) for shard in base.shards]
@@ -206,7 +204,7 @@ class _Planner:
     base: Checkpoint
     architecture: Architecture
     layout: Format
-    onto_original: bool
+    ground: Ground
     keep: frozenset[str]
 
     def units(self, shard: str) -> Iterator[Unit]:
@@ -230,7 +228,7 @@ class _Planner:
                 yield self._lora(module, sizes.rank, adapter_dtype)
             return
         for module in self.architecture.targets:
-            yield tiny_unit(module, self._shape(module), self._source(module), sizes)
+            yield tiny_unit(module, self._shape(module), self._trained(module), sizes)
         yield from vector_units(sizes)
 
     def _lora(self, module: str, rank: int, dtype: torch.dtype) -> LoraUnit:
@@ -240,7 +238,7 @@ class _Planner:
         specs = (TensorSpec(name_a, kind, (rank, into)), TensorSpec(name_b, kind, (out, rank)))
         # whatever ends in half precision, on disk or on loading, must not become subnormal there
         balanced = self.layout.weights != "none" or dtype != torch.float32
-        return LoraUnit(module, (out, into), self._source(module), balanced, dtype, specs)
+        return LoraUnit(module, (out, into), self._trained(module), balanced, dtype, specs)
 
     def _linear(self, module: str) -> LinearUnit:
         shape, source = self._shape(module), self._source(module)
@@ -257,13 +255,22 @@ class _Planner:
             if dtype is None
             else (TensorSpec(name, DTYPE_NAMES[dtype], shape),)
         )
-        return LinearUnit(module, shape, source, self.onto_original, fold, dtype, outputs)
+        return LinearUnit(
+            module=module,
+            shape=shape,
+            source=source,
+            trained=self._trained(module),
+            as_stored=self.ground.as_stored,
+            fold=fold,
+            dtype=dtype,
+            outputs=outputs,
+        )
 
     def _tensor(self, name: str) -> TensorUnit:
         header = self.base.tensors[name]
         casts: list[torch.dtype] = []
         if header.torch_dtype.is_floating_point:
-            if not self.base.is_4bit and not self.onto_original:
+            if not self.base.is_4bit and not self.ground.as_stored:
                 casts.append(TRAINER_DTYPE)
             if self.layout.dtype is not None:
                 casts.append(self.layout.dtype)
@@ -273,12 +280,17 @@ class _Planner:
         spec = TensorSpec(name, DTYPE_NAMES[dtype], header.shape)
         return TensorUnit(name, header.shape, tuple(casts), (spec,))
 
-    def _source(self, module: str) -> Literal["4bit", "quantize", "dense"]:
+    def _source(self, module: str) -> Source:
+        return self._stored(module, in_4_bits=self.ground.fold_onto == "dequantized")
+
+    def _trained(self, module: str) -> Source:
+        return self._stored(module, in_4_bits=self.ground.trained_on == "4bit")
+
+    def _stored(self, module: str, *, in_4_bits: bool) -> Source:
         if f"{module}.weight" in self.base.packed:
             return "4bit"
-        if self.base.is_4bit or module not in self.architecture.linears:
-            return "dense"
-        return "quantize"
+        quantizes = in_4_bits and not self.base.is_4bit and module in self.architecture.linears
+        return "quantize" if quantizes else "dense"
 
     def _shape(self, module: str) -> tuple[int, int]:
         shape = self.architecture.parameters.get(f"{module}.weight", ())

@@ -11,7 +11,7 @@ from exporter.formats import Format, FormatName, format_named
 from tinylora import DeltaOptions
 
 RequantizeMethod = Literal["preserve", "recompute", "calibrated"]
-FoldOnto = Literal["dequantized", "original"]
+FoldOnto = Literal["auto", "dequantized", "original"]
 AdapterDtype = Literal["fp32", "fp16"]
 RequestedFormat = Literal[FormatName, "auto"]
 
@@ -55,8 +55,8 @@ class ExportRequest:
             moves a code only where that is nearer; ``recompute`` quantizes anew, as PEFT does;
             ``calibrated`` chooses codes by their effect on the goal's texts.
         options: How the delta is rebuilt (formula, random stream, SVD, numerics).
-        fold_onto: What dense formats add the delta to: the ``dequantized`` 4-bit weights, which the
-            adapter saw in training, or the ``original`` 16-bit ones.
+        fold_onto: What dense formats add the delta to: the ``dequantized`` 4-bit weights or the
+            ``original`` 16-bit ones; ``auto`` those of training.
         require_capture: Least share of the delta that the stored weights must keep, ⟨E,Δ⟩/⟨Δ,Δ⟩;
             None asks for nothing.
         overwrite: Whether an earlier export at ``out`` may be replaced.
@@ -78,7 +78,7 @@ class ExportRequest:
     format: RequestedFormat = "nf4"
     requantize: RequantizeMethod = "preserve"
     options: DeltaOptions = DeltaOptions()
-    fold_onto: FoldOnto = "dequantized"
+    fold_onto: FoldOnto = "auto"
     require_capture: float | None = None
     overwrite: bool = False
     factor_store: Path | None = None
@@ -180,7 +180,7 @@ def _check_goal(request: ExportRequest) -> None:
     if request.format == "auto":
         if goal.target_residual is None:
             raise RequestError("--format auto needs --target-residual, such as 0.1")
-        if request.requantize != "preserve" or request.fold_onto != "dequantized":
+        if request.requantize != "preserve" or request.fold_onto != "auto":
             raise RequestError("--format auto chooses --requantize and --fold-onto itself")
     if request.format == "nf4-mixed" and not request.keep:
         if goal.prompts is None:

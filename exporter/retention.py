@@ -17,16 +17,18 @@ seen at all; below the second, it drowns in the arithmetic of most servers.
 import math
 import tempfile
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from exporter.dense_model import batches, in_float32, load_base, load_exact, logits_of
+from exporter.dense_model import batches, in_float32, load_exact, logits_of
 from exporter.kept_tensors import keep_tensor, kept_tensor
 from exporter.prompts import PromptSet, TokenPrompt
-from tinylora import DeltaOptions, FactorStore, load_adapter, restore
+from exporter.reference import restored_model
+from tinylora import DeltaOptions, FactorStore, Restoration
 from tinylora.token_divergence import kl_divergence, retention, summarize_kl
 from tinylora.workers import single_threaded
 
@@ -169,6 +171,8 @@ def measure_retention(
     options: DeltaOptions,
     prompts: PromptSet,
     store: FactorStore | None = None,
+    *,
+    in_4_bits: bool = True,
 ) -> Retention:
     """Run base, restored model and export on the same texts.
 
@@ -182,6 +186,7 @@ def measure_retention(
         options: How its delta was rebuilt.
         prompts: The texts.
         store: Where singular factors are kept; None: only until this returns.
+        in_4_bits: Whether the export stands on 4-bit weights.
 
     Raises:
         OutputWriteError: The temporary directory has no room for the logits.
@@ -189,19 +194,24 @@ def measure_retention(
     with tempfile.TemporaryDirectory() as directory, single_threaded():
         reference = Reference(Path(directory), prompts.prompts)
         # the restored model is built twice, its factors are computed once
-        factors = store or FactorStore(Path(directory) / "factors")
-        repeat, of_base = _restored_and_base(reference, base, artifact, options, factors)
+        build = partial(
+            restored_model,
+            base,
+            artifact,
+            options,
+            in_4_bits=in_4_bits,
+            store=store or FactorStore(Path(directory) / "factors"),
+        )
+        repeat, of_base = _repeat_and_base(reference, *build())
         of_export = reference.distance(load_exact(export))
-        of_half = reference.distance(_restored_in_bfloat16(base, artifact, options, factors))
+        of_half = reference.distance(_in_bfloat16(build()[0]))
     return Retention(prompts.sha256, prompts.tokens, of_export, of_base, repeat, of_half)
 
 
-def _restored_and_base(
-    reference: "Reference", base: Path, artifact: Path, options: DeltaOptions, factors: FactorStore
+def _repeat_and_base(
+    reference: "Reference", model: Any, restoration: Restoration
 ) -> tuple[Divergence, Divergence]:
     """Fill the reference; distances of the restored model's repeat and of the base."""
-    model = load_base(base)
-    restoration = restore(model, load_adapter(artifact), options, factors)
     in_float32(model).eval()
     reference.keep(model)
     repeat = reference.distance(model, one_by_one=True)
@@ -209,11 +219,7 @@ def _restored_and_base(
     return repeat, reference.distance(model)
 
 
-def _restored_in_bfloat16(
-    base: Path, artifact: Path, options: DeltaOptions, factors: FactorStore
-) -> Any:
-    model = load_base(base)
-    restore(model, load_adapter(artifact), options, factors)
+def _in_bfloat16(model: Any) -> Any:
     in_float32(model).eval()
     for parameter in model.parameters():  # buffers, the adapter's factors among them, stay as wide
         parameter.data = parameter.data.bfloat16()

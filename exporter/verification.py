@@ -10,7 +10,7 @@ from exporter.checkpoint import open_checkpoint, read_headers, read_json
 from exporter.config_files import ADAPTER_CONFIG_FILE
 from exporter.data_file import file_sha256
 from exporter.errors import CheckpointError, VerificationError
-from exporter.formats import Format, format_named
+from exporter.formats import Format, format_named, stands_on_4_bits
 from exporter.known_content import read_content
 from exporter.load_check import LogitComparison, check_load, compare_logits
 from exporter.manifest import SUMS_FILE, base_digests, sums_text
@@ -130,13 +130,16 @@ def verify(
         if base is not None and artifact is not None and checks[-1].ok:
             base, artifact = Path(base), Path(artifact)
             options = _delta_options(manifest)
+            in_4_bits = stands_on_4_bits(layout, manifest["options"].get("fold_onto"))
             if prompts is None:
-                logits = compare_logits(directory, base, artifact, options)
+                logits = compare_logits(directory, base, artifact, options, in_4_bits=in_4_bits)
             else:
                 texts = read_prompts(Path(prompts), base)
                 if record:
                     _check_inputs(manifest, base, artifact)
-                retention = measure_retention(directory, base, artifact, options, texts)
+                retention = measure_retention(
+                    directory, base, artifact, options, texts, in_4_bits=in_4_bits
+                )
     if retention is not None and record:
         record_retention(directory, retention)
     if retention is not None and require_retention is not None:
@@ -197,7 +200,7 @@ def _check_inputs(manifest: Mapping[str, Any], base: Path, artifact: Path) -> No
 
 
 def _delta_options(manifest: Mapping[str, Any]) -> DeltaOptions:
-    names = ("formula", "rng", "svd", "numerics", "placement")
+    names = ("formula", "rng", "svd", "numerics", "placement", "trained_on")
     options = manifest["options"]
     # a PEFT adapter leaves no choice, so the manifest has none
     return DeltaOptions(**{name: options[name] for name in names if options.get(name) is not None})

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 
+from exporter.architecture import Architecture
+from exporter.base_check import unused_tensors
 from exporter.checkpoint import Checkpoint
 from exporter.fidelity import FidelityReport
 from exporter.formats import Format
-from exporter.origin import trained_on_16bit
-from exporter.request import ExportRequest
+from exporter.origin import Ground
 from tinylora import Artifact, ResolvedOptions
 from tinylora.adapter import Adapter
 from tinylora.options import doubts
@@ -55,22 +56,24 @@ def fidelity_warning(
     )
 
 
-def ground_warning(adapter: Adapter, base: Checkpoint, request: ExportRequest) -> str | None:
-    """A warning where the delta is added to other weights than training had; None otherwise."""
-    if request.layout.weights != "dense" or base.is_4bit:
+def ground_warning(ground: Ground, base: Checkpoint, layout: Format) -> str | None:
+    """A warning where an export stands on other weights than training had; None otherwise."""
+    if layout.weights == "none" or base.is_4bit:
         return None
-    if request.fold_onto == "original" and not trained_on_16bit(adapter):
+    dequantized = layout.weights == "4bit" or ground.fold_onto == "dequantized"
+    if not dequantized and ground.trained_on == "4bit":
         return (
             "Training had the base in 4 bits, and this export adds the delta to the 16-bit "
             "weights: it differs from the restored model by far more than the delta, and capture "
-            "and residual say only that the delta was added. Leave --fold-onto at dequantized, or "
+            "and residual say only that the delta was added. Leave --fold-onto at auto, or "
             "compare with --check-prompts."
         )
-    if request.fold_onto == "dequantized" and trained_on_16bit(adapter):
+    if dequantized and ground.trained_on == "16bit":
         return (
-            "The adapter was trained on 16-bit weights, as PEFT does it, and this export adds the "
-            "delta to weights that went through 4 bits; --fold-onto original adds it to those of "
-            "training."
+            "The adapter was trained on 16-bit weights, and this export adds the delta to weights "
+            "that went through 4 bits. What 4 bits do to the base is in none of the numbers here, "
+            "which compare with the adapter on the base in 4 bits. bf16, fp16 and fp32 with "
+            "--fold-onto auto stand on the weights of training."
         )
     return None
 
@@ -80,6 +83,18 @@ def rebuild_warnings(adapter: Adapter, resolved: ResolvedOptions | None) -> Iter
     if isinstance(adapter, Artifact) and resolved is not None:
         for doubt in doubts(adapter, resolved):
             yield f"This may not be the trained delta, and no measure here can show it: {doubt}."
+
+
+def unused_warning(base: Checkpoint, architecture: Architecture, layout: Format) -> str | None:
+    """A warning where the base holds tensors that its model does not use; None otherwise."""
+    unused = unused_tensors(base, architecture)
+    if layout.weights == "none" or not unused:
+        return None
+    return (
+        f"{base.path.name} holds {len(unused)} tensors that the model of its config.json does not "
+        f"use: {', '.join(unused[:3])}{', ...' if unused[3:] else ''}. They are carried into the "
+        "export; if they belong to the model, config.json is another one's."
+    )
 
 
 def tokenizer_warning(base: Checkpoint, layout: Format) -> str | None:

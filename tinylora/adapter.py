@@ -15,35 +15,60 @@ from torch import nn
 
 from tinylora.artifact import Artifact, load_artifact
 from tinylora.delta import AdapterDeltas
-from tinylora.errors import OptionsError
+from tinylora.errors import ArtifactMissingError, OptionsError
 from tinylora.factor_store import FactorStore
 from tinylora.low_rank import ModuleDeltas
 from tinylora.options import DeltaOptions
 from tinylora.peft_adapter import PeftAdapter, adapter_files, load_peft_adapter
+from tinylora.peft_config import CONFIG_FILE
 from tinylora.peft_deltas import PeftDeltas, stored_layers
 from tinylora.targets import check_target_count, target_modules
 
 Adapter = Artifact | PeftAdapter
+
+# What upstream's trainers leave in their output directory.
+_ARTIFACT_FILES = ("tiny_lora_v.pt", "best_tiny_lora_v.pt")
 
 
 def load_adapter(path: str | Path) -> Adapter:
     """Read an adapter of either dialect.
 
     Args:
-        path: A file in upstream's format, or the directory of a PEFT TinyLoRA adapter.
+        path: A file in upstream's format, a directory that holds one, or the directory of a PEFT
+            TinyLoRA adapter.
 
     Raises:
-        ArtifactMissingError: Nothing is there.
+        ArtifactMissingError: Nothing is there, or more than one file that could be meant.
         ArtifactError: It cannot be used; nothing in it was run.
     """
-    path = Path(path)
-    return load_peft_adapter(path) if path.is_dir() else load_artifact(path)
+    path = _file_in(Path(path))
+    if not path.is_dir():
+        return load_artifact(path)
+    if not (path / CONFIG_FILE).exists():
+        raise ArtifactMissingError(
+            f"{path}: holds neither {_ARTIFACT_FILES[0]} nor a PEFT adapter's {CONFIG_FILE}; give "
+            "the file or directory that training wrote"
+        )
+    return load_peft_adapter(path)
 
 
 def files_of(path: str | Path) -> tuple[Path, ...]:
     """The files that an adapter at a path consists of, whether they are there or not."""
-    path = Path(path)
+    path = _file_in(Path(path))
     return adapter_files(path) if path.is_dir() else (path,)
+
+
+def _file_in(path: Path) -> Path:
+    """The artifact in a directory of upstream's; every other path as it is."""
+    found = [path / name for name in _ARTIFACT_FILES if (path / name).is_file()]
+    if not found or (path / CONFIG_FILE).exists():
+        return path
+    if len(found) > 1:
+        raise ArtifactMissingError(
+            f"{path}: holds {' and '.join(file.name for file in found)}; name the file that you "
+            "mean (the best one is of an earlier step than the last)"
+        )
+    return found[0]
 
 
 def adapted_layers(adapter: Adapter, model: nn.Module, where: str) -> list[tuple[str, nn.Module]]:

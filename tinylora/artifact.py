@@ -4,14 +4,13 @@ The file is a ``torch.save`` zip that holds one pickled dict (see :class:`Artifa
 It is examined in three steps, and nothing in it is ever executed:
 
 1. the zip's directory bounds every size;
-2. the pickle's opcodes are listed and may only name the few types of which a tensor is made;
+2. the pickle is checked without running it: plain values and tensors alone (``pickle_check``);
 3. ``torch.load(weights_only=True)`` reads it, and each field is checked.
 """
 
 import hashlib
 import math
 import pickle
-import pickletools
 import re
 import struct
 import warnings
@@ -21,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -34,9 +33,12 @@ from tinylora.errors import (
     ArtifactValueError,
     UnsafeArtifactError,
 )
+from tinylora.foreign_files import words_about_content, words_about_file
+from tinylora.formula import Formula, KnownFormula, known_formula
+from tinylora.pickle_check import check_pickle
 
-Formula = Literal["full", "diagonal"]
 Stream = Literal["cuda", "cpu"]
+TrainedOn = Literal["4bit", "16bit"]
 
 MAX_FILE_BYTES = 1 << 24
 MAX_U = 1 << 16
@@ -52,14 +54,6 @@ _REQUIRED: Mapping[str, type] = {
     "model_id": str,
     "total_replaced_layers": int,
 }
-_SAFE_GLOBALS = frozenset(
-    {"collections OrderedDict", "torch._utils _rebuild_tensor_v2"}
-    | {f"torch {kind}Storage" for kind in ("BFloat16", "Half", "Float", "Double", "Long", "Int")}
-)
-# Opcodes that import or build objects; GLOBAL is judged by its argument instead.
-_CODE_OPCODES = frozenset(
-    {"STACK_GLOBAL", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4"}
-)
 # What a damaged archive makes torch.load and zipfile raise.
 _DAMAGE = (
     zipfile.BadZipFile,
@@ -114,6 +108,7 @@ class Artifact:
         model_id: Hub id of the base model, as upstream wrote it.
         total_replaced_layers: How many linear modules the training wrapped.
         is_quantized: Whether training used the 4-bit base; None in files without that key.
+        formula: Form of the delta, where the file has a key for it.
         saved_device: Device that ``global_v`` was saved from, such as ``cuda:0``; the projections
             were drawn on the same device.
         sha256: Hex digest of the file.
@@ -130,12 +125,18 @@ class Artifact:
     is_quantized: bool | None
     saved_device: str
     sha256: str
+    formula: Formula | None = None
     extra_keys: tuple[str, ...] = field(default=())
 
     @property
-    def formula_hint(self) -> Formula:
-        """Formula that the file's keys suggest: ``is_quantized`` came with the diagonal one."""
-        return "full" if self.is_quantized is None else "diagonal"
+    def known_formula(self) -> KnownFormula | None:
+        """Form of the delta and what it is known from; None where nothing tells it."""
+        return known_formula(self.formula, self.is_quantized, self.sha256)
+
+    @property
+    def trained_on(self) -> TrainedOn:
+        """What the base's weights were in training; in 4 bits where the file says nothing."""
+        return "16bit" if self.is_quantized is False else "4bit"
 
     @property
     def stream_hint(self) -> Stream | None:
@@ -159,6 +160,7 @@ class Artifact:
             "model_id": self.model_id,
             "total_replaced_layers": self.total_replaced_layers,
             "is_quantized": self.is_quantized,
+            "formula": self.formula,
             "saved_device": self.saved_device,
         }
 
@@ -192,8 +194,8 @@ def load_artifact(path: str | Path) -> Artifact:
         loaded = torch.load(BytesIO(content), map_location=remember_location, weights_only=True)
     except _DAMAGE as error:
         raise ArtifactUnreadableError(
-            f"{path}: the archive is damaged ({type(error).__name__}: {error}); copy it again from "
-            "the training machine"
+            f"{path}: the archive is damaged ({_first_line(error)}); copy it again from the "
+            "training machine"
         ) from error
     fields = _check_types(path, loaded)
     _check_values(path, fields)
@@ -206,9 +208,10 @@ def load_artifact(path: str | Path) -> Artifact:
         model_id=fields["model_id"],
         total_replaced_layers=fields["total_replaced_layers"],
         is_quantized=fields.get("is_quantized"),
-        saved_device=_location(fields["global_v"], located),
+        saved_device=_location(path, fields["global_v"], located),
         sha256=hashlib.sha256(content).hexdigest(),
-        extra_keys=tuple(sorted(set(fields) - set(_REQUIRED) - {"is_quantized"})),
+        formula=fields.get("formula"),
+        extra_keys=tuple(sorted(set(fields) - set(_REQUIRED) - {"is_quantized", "formula"})),
     )
 
 
@@ -232,6 +235,8 @@ def _read_bounded(path: Path) -> bytes:
 
 def _pickle_of(path: Path, content: bytes) -> bytes:
     """The pickle inside the zip, after the zip's directory has passed inspection."""
+    if (words := words_about_file(path.name, content)) is not None:
+        raise ArtifactUnreadableError(f"{path}: {words}")
     try:
         with zipfile.ZipFile(BytesIO(content)) as archive:
             unpacked = sum(member.file_size for member in archive.infolist())
@@ -256,34 +261,44 @@ def _pickle_of(path: Path, content: bytes) -> bytes:
 
 
 def _refuse_code(path: Path, pickled: bytes) -> None:
-    """List the pickle's opcodes, without unpickling, and refuse all but plain data."""
+    """Refuse all but plain data, without unpickling."""
     try:
-        for opcode, argument, _ in pickletools.genops(pickled):
-            named = str(argument) if opcode.name == "GLOBAL" else opcode.name
-            if named in _CODE_OPCODES or (opcode.name == "GLOBAL" and named not in _SAFE_GLOBALS):
-                raise UnsafeArtifactError(
-                    f"{path}: its pickle contains {named!r}, which an artifact never needs and "
-                    "which could run code; do not load this file, ask for the original"
-                )
-    except ArtifactError:
-        raise
+        refused = check_pickle(pickled)
     except _DAMAGE as error:
         raise ArtifactUnreadableError(f"{path}: damaged pickle ({error})") from error
+    if refused is not None:
+        raise UnsafeArtifactError(
+            f"{path}: its pickle contains {refused}, which an artifact never needs and which could "
+            "run code or never end; do not load this file, ask for the original"
+        )
 
 
-def _location(vector: Tensor, located: Sequence[tuple[Any, str]]) -> str:
+def _first_line(error: BaseException) -> str:
+    """What went wrong, without the call stack that torch puts into some messages."""
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]:.200}"
+
+
+def _location(path: Path, vector: Tensor, located: Sequence[tuple[Any, str]]) -> str:
     """Where a vector was saved from; other tensors of the file may have been anywhere else."""
     own = vector.untyped_storage().data_ptr()
-    return next((where for storage, where in located if storage.data_ptr() == own), "cpu")
+    found = next((where for storage, where in located if storage.data_ptr() == own), "cpu")
+    if not re.fullmatch(r"[a-z_]{1,32}(:\d{1,4})?", found):
+        raise ArtifactFieldError(
+            f"{path}: global_v was saved from device {ascii(found):.100}, expected one that torch "
+            "has, such as cuda:0"
+        )
+    return found
 
 
 def _check_types(path: Path, loaded: object) -> dict[str, Any]:
+    if (words := words_about_content(loaded)) is not None:
+        raise ArtifactFieldError(f"{path}: {words}")
     if not isinstance(loaded, dict):
         raise ArtifactFieldError(
             f"{path}: holds a {type(loaded).__name__}, expected a dict with {sorted(_REQUIRED)}"
         )
-    if unnamed := [key for key in loaded if not isinstance(key, str)]:
-        raise ArtifactFieldError(f"{path}: keys {unnamed!r} are not strings")
+    if unnamed := [key for key in loaded if not (isinstance(key, str) and key.isprintable())]:
+        raise ArtifactFieldError(f"{path}: key {ascii(unnamed[0])} is no printable string")
     for name, kind in _REQUIRED.items():
         if name not in loaded:
             raise ArtifactFieldError(
@@ -299,6 +314,10 @@ def _check_types(path: Path, loaded: object) -> dict[str, Any]:
     if not isinstance(loaded.get("is_quantized"), bool | None):
         raise ArtifactFieldError(
             f"{path}: is_quantized is a {type(loaded['is_quantized']).__name__}, expected bool"
+        )
+    if (formula := loaded.get("formula")) is not None and formula not in get_args(Formula):
+        raise ArtifactFieldError(
+            f"{path}: formula is {formula!r:.100}, expected one of {', '.join(get_args(Formula))}"
         )
     vector = loaded["global_v"]
     if vector.dim() != 1 or not vector.is_floating_point() or vector.layout != torch.strided:
@@ -341,6 +360,7 @@ def save_artifact(
     seed: int,
     model_id: str,
     total_replaced_layers: int,
+    formula: Formula | None = None,
     is_quantized: bool | None = None,
     saved_device: str = "cuda:0",
 ) -> None:
@@ -356,6 +376,8 @@ def save_artifact(
         seed: Seed of the projections.
         model_id: Hub id of the base.
         total_replaced_layers: Number of wrapped modules.
+        formula: Form of the delta that was trained, in a key that upstream's loader ignores. None
+            writes no such key: whoever reads the file must then know the formula.
         is_quantized: Written only when not None (later upstream files have it).
         saved_device: Storage location to record: ``cpu``, ``cuda`` or ``cuda:N``.
 
@@ -373,6 +395,8 @@ def save_artifact(
         "model_id": model_id,
         "total_replaced_layers": total_replaced_layers,
     }
+    if formula is not None:
+        fields["formula"] = formula
     if is_quantized is not None:
         fields["is_quantized"] = is_quantized
     path = Path(path)

@@ -9,6 +9,8 @@ formula        core R                       ΔW
 ``diagonal``   R = diag(v @ P)              U · diag(S ∘ (v @ P)) · Vh
 =============  ===========================  ====================================
 
+``diagonal-unscaled`` is ``diagonal`` with another P, see ``projection``.
+
 Shapes: out, in = the module's sides; r = rank; u = numel(v); n = number of modules.
 
 Options, numerics among them, are in ``options``.
@@ -20,10 +22,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tinylora.artifact import Artifact, Formula
+from tinylora.artifact import Artifact
 from tinylora.errors import TargetMismatchError
 from tinylora.factor_store import FactorStore, factors_of
 from tinylora.factors import Factors
+from tinylora.formula import Formula
 from tinylora.low_rank import LowRankDelta, TinyLoRAParts
 from tinylora.options import DeltaOptions, Numerics, resolve_options
 from tinylora.projection import draw_projections
@@ -35,7 +38,7 @@ def core_matrix(global_v: Tensor, projection: Tensor, formula: Formula) -> Tenso
 
     Args:
         global_v: ``[u]``.
-        projection: ``[..., u, r, r]`` (full) or ``[..., u, r]`` (diagonal), of the same dtype.
+        projection: ``[..., u, r, r]`` (full) or ``[..., u, r]`` (else), of the same dtype.
         formula: Which of the two.
 
     Returns:

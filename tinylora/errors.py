@@ -12,6 +12,7 @@ Every error is both the project's own and a standard type, so a caller may catch
     ├── TargetMismatchError (ValueError)     not the base that the artifact was trained on
     │   └── FusedProjectionError             several projections of it share one weight
     ├── OptionsError (ValueError)            options that this adapter's dialect does not have
+    │   └── FormulaUnknownError              nothing tells how the delta was formed: give formula
     ├── ProjectionError (ValueError)         the random stream cannot be reproduced as asked
     ├── QuantizedWeightError (ValueError)    4-bit tensors that do not fit together
     ├── FactorStoreError (OSError)           the directory of kept factors cannot be used
@@ -60,6 +61,10 @@ class FusedProjectionError(TargetMismatchError):
 
 class OptionsError(TinyLoRAError, ValueError):
     """Options that do not apply to an adapter of this dialect."""
+
+
+class FormulaUnknownError(OptionsError):
+    """Nothing in the file tells its formula, and none was given."""
 
 
 class ProjectionError(TinyLoRAError, ValueError):

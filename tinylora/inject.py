@@ -5,7 +5,7 @@ back the very same objects.
 """
 
 import logging
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -16,10 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from tinylora.adapter import Adapter, adapted_layers, deltas_of
-from tinylora.artifact import Artifact, Formula, Stream
+from tinylora.artifact import Artifact, Stream, TrainedOn
 from tinylora.delta import AdapterDeltas, ArtifactModuleDelta
-from tinylora.errors import RestoreError
+from tinylora.errors import OptionsError, RestoreError
 from tinylora.factor_store import FactorStore
+from tinylora.formula import HOW_TO_TELL, Formula
 from tinylora.low_rank import ModuleDelta, ModuleDeltas
 from tinylora.options import DeltaOptions, doubts
 from tinylora.quantized_weight import QuantizedWeight
@@ -90,6 +91,7 @@ def restore(
     store: FactorStore | None = None,
     *,
     on_module: Callable[[str], None] | None = None,
+    weight_of: Callable[[str], Tensor] | None = None,
 ) -> Restoration:
     """Put a trained adapter on the base that it was trained on.
 
@@ -104,6 +106,8 @@ def restore(
             takes most of an hour on two slow cores, and nothing from a store.
         on_module: Called with each module's name when its wrapper is made; the model is changed
             after the last one.
+        weight_of: Gives the ``[out, in]`` weight of a module that training had, where the model
+            has others; by default the model's own are factorized.
 
     Returns:
         A handle that can take the adapter off again.
@@ -122,23 +126,26 @@ def restore(
     modules = adapted_layers(artifact, model, type(model).__name__)
     deltas = deltas_of(artifact, [name for name, _ in modules], options, store)
     if isinstance(artifact, Artifact) and deltas.resolved is not None:
-        for doubt in doubts(artifact, deltas.resolved):
+        for doubt in (
+            *doubts(artifact, deltas.resolved),
+            *(() if weight_of else _other_weights(deltas.resolved.trained_on, modules)),
+        ):
             _log.warning("%s: %s", artifact.path, doubt)
     device = modules[0][1].weight.device
     vectors = deltas.vectors if deltas.vectors.shape[0] > 1 else deltas.vectors[0]
     holder = TinyLoRAGlobalParams(vectors.shape, device=device, dtype=vectors.dtype)  # type: ignore[arg-type]
     with torch.no_grad():
         holder.global_v.copy_(vectors)
-    return _wrap(model, modules, deltas, holder, on_module)
+    return _wrap(model, modules, deltas, holder, on_module, weight_of)
 
 
 def apply_tiny_lora(
     model: nn.Module,
     global_params_ref: TinyLoRAGlobalParams,
-    rank: int = 2,
+    rank: int | None = None,
     *,
     seed: int | None = None,
-    formula: Formula = "full",
+    formula: Formula | None = None,
     rng: Stream = "cuda",
     store: FactorStore | None = None,
 ) -> int:
@@ -150,9 +157,11 @@ def apply_tiny_lora(
     Args:
         model: The base, plain or 4-bit.
         global_params_ref: Holder of the shared vector; its length is u.
-        rank: SVD rank r.
+        rank: SVD rank r; 2 where it is left out, as in the Luogu project's snippet.
         seed: Seed of P; None: the one last given to ``torch.manual_seed``.
-        formula: ``full`` (the Luogu project) or ``diagonal`` (its successor).
+        formula: See :mod:`tinylora.formula`. May be left out only where the rank is: that is the
+            Luogu project's snippet, and ``full``. Its successor's gives a rank and means
+            ``diagonal``.
         rng: ``cpu`` if the training drew P on a CPU.
         store: Where factors are kept between runs.
 
@@ -160,6 +169,7 @@ def apply_tiny_lora(
         Number of modules replaced.
 
     Raises:
+        OptionsError: A rank without a formula.
         RestoreError: The model has an adapter already, no target module, or weights that cannot be
             read.
         FusedProjectionError: It keeps several projections in one weight.
@@ -168,6 +178,11 @@ def apply_tiny_lora(
         FactorizationError: An SVD failed.
         FactorStoreError: The store cannot be used.
     """
+    if rank is not None and formula is None:
+        raise OptionsError(
+            f"apply_tiny_lora(..., rank={rank}) needs formula=: two trainers have a function of "
+            f"this name, and their deltas are different models; {HOW_TO_TELL}"
+        )
     _refuse_adapted(model)
     modules = target_modules(model)
     if not modules:
@@ -176,7 +191,7 @@ def apply_tiny_lora(
         path=Path("<apply_tiny_lora>"),
         global_v=global_params_ref.global_v.detach().cpu(),
         u=global_params_ref.global_v.numel(),
-        rank=rank,
+        rank=2 if rank is None else rank,
         seed=torch.initial_seed() if seed is None else seed,
         model_id="",
         total_replaced_layers=len(modules),
@@ -184,9 +199,9 @@ def apply_tiny_lora(
         saved_device=rng,
         sha256="",
     )
-    options = DeltaOptions(formula=formula, rng=rng)
+    options = DeltaOptions(formula=formula or "full", rng=rng)
     deltas = AdapterDeltas(artifact, [name for name, _ in modules], options, store)
-    return len(_wrap(model, modules, deltas, global_params_ref, None).wrapped)
+    return len(_wrap(model, modules, deltas, global_params_ref).wrapped)
 
 
 def _wrap(
@@ -194,10 +209,11 @@ def _wrap(
     modules: list[tuple[str, nn.Module]],
     deltas: ModuleDeltas,
     global_params: TinyLoRAGlobalParams,
-    on_module: Callable[[str], None] | None,
+    on_module: Callable[[str], None] | None = None,
+    weight_of: Callable[[str], Tensor] | None = None,
 ) -> Restoration:
     wrappers: dict[str, nn.Module] = {}
-    with closing(_rebuilt(modules, deltas)) as rebuilt:
+    with closing(_rebuilt(modules, deltas, weight_of)) as rebuilt:
         for (name, module), delta in zip(modules, rebuilt, strict=True):
             wrappers[name] = _wrapper(module, global_params, delta)
             if on_module is not None:
@@ -211,13 +227,17 @@ def _wrap(
 
 
 def _rebuilt(
-    modules: list[tuple[str, nn.Module]], deltas: ModuleDeltas
+    modules: list[tuple[str, nn.Module]],
+    deltas: ModuleDeltas,
+    weight_of: Callable[[str], Tensor] | None,
 ) -> Generator[ModuleDelta, None, None]:
     """The delta of each module; some SVDs at a time, each with the bits that an export has."""
 
     @torch.no_grad()
     def rebuild(target: tuple[str, nn.Module]) -> ModuleDelta:
         name, module = target
+        if weight_of is not None:
+            return deltas.module(name, partial(weight_of, name))
         return deltas.module(name, partial(readable_weight, name, module))
 
     sizes: list[int] = [module.in_features * module.out_features for _, module in modules]  # type: ignore[operator, misc]
@@ -262,6 +282,25 @@ def readable_weight(name: str, module: nn.Module) -> QuantizedWeight | Tensor:
             "floating-point or bitsandbytes 4-bit weight in memory (no offloading, no 8 bit)"
         )
     return weight.detach()  # type: ignore[no-any-return]
+
+
+def _other_weights(
+    trained_on: TrainedOn, modules: Sequence[tuple[str, nn.Module]]
+) -> Iterator[str]:
+    """A reason to doubt a delta whose factors come from other weights than training had."""
+    quantized = {hasattr(module.weight, "quant_state") for _, module in modules}
+    if trained_on == "4bit" and quantized != {True}:
+        yield (
+            "it was trained on a base in 4 bits, and the weights of this model are not: their "
+            "singular vectors are others, and the delta is off by about half of its size; load "
+            "the base in 4 bits (NF4, double quantization)"
+        )
+    if trained_on == "16bit" and quantized != {False}:
+        yield (
+            "it was trained on a base in 16 bits, and the weights of this model are in 4: their "
+            "singular vectors are others, and the delta is off by about half of its size; load "
+            "the base without quantization"
+        )
 
 
 def _refuse_adapted(model: nn.Module) -> None:

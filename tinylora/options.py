@@ -4,13 +4,15 @@
 bf16 where the trainer's bf16 products round, which moves ΔW by about 2⁻⁸ of its size.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from tinylora.artifact import Artifact, Formula, Stream
-from tinylora.errors import ProjectionError
+from tinylora.artifact import Artifact, Stream, TrainedOn
+from tinylora.errors import FormulaUnknownError, ProjectionError
 from tinylora.factors import Method
+from tinylora.formula import HOW_TO_TELL, Formula, FormulaChoice, KnownFormula
+from tinylora.placement import Placement, checked_placement
 
 Numerics = Literal["fp32", "trainer"]
 
@@ -20,49 +22,88 @@ class DeltaOptions:
     """How to rebuild the deltas.
 
     Attributes:
-        formula: ``auto`` follows the file's keys (a hint, not proof).
+        formula: ``auto`` takes what the file proves (:mod:`tinylora.formula`), and nothing else.
         rng: Generator that P came from; ``auto`` follows the device that the file names.
         svd: ``auto`` is ``exact`` for ``full`` and ``fast`` for ``diagonal``.
         numerics: See the module's text.
-        placement: Training's module-to-device map, if the model was split over devices.
+        placement: Training's module-to-device map, if the model was split over devices, see
+            :mod:`tinylora.placement`.
+        trained_on: What the base's weights were in training; ``auto`` as the adapter says.
     """
 
-    formula: Literal["auto", "full", "diagonal"] = "auto"
+    formula: FormulaChoice = "auto"
     rng: Literal["auto", "cuda", "cpu"] = "auto"
     svd: Literal["auto", "exact", "fast"] = "auto"
     numerics: Numerics = "fp32"
-    placement: Mapping[str, str] | None = None
+    placement: Placement | None = None
+    trained_on: Literal["auto", "4bit", "16bit"] = "auto"
 
 
 @dataclass(frozen=True)
 class ResolvedOptions:
-    """:class:`DeltaOptions` with every ``auto`` decided."""
+    """:class:`DeltaOptions` with every ``auto`` decided.
+
+    Attributes:
+        formula_evidence: What the formula is known from, in words.
+    """
 
     formula: Formula
+    formula_evidence: str
     rng: Stream
     svd: Method
     numerics: Numerics
+    trained_on: TrainedOn
 
     def __str__(self) -> str:
-        return f"formula {self.formula}, rng {self.rng}, svd {self.svd}, numerics {self.numerics}"
+        return (
+            f"formula {self.formula} (by {self.formula_evidence}), rng {self.rng}, svd {self.svd}, "
+            f"numerics {self.numerics}, trained on {self.trained_on}"
+        )
 
 
 def resolve_options(artifact: Artifact, options: DeltaOptions) -> ResolvedOptions:
     """Decide every ``auto``.
 
     Raises:
+        FormulaUnknownError: ``formula="auto"``, and nothing in the file tells the formula.
         ProjectionError: ``rng="auto"`` and the file names neither a CUDA device nor the CPU.
     """
-    formula = artifact.formula_hint if options.formula == "auto" else options.formula
-    rng = artifact.stream_hint if options.rng == "auto" else options.rng
+    known = _formula(artifact, options.formula)
+    rng = _stream(artifact, options) if options.rng == "auto" else options.rng
     if rng is None:
         raise ProjectionError(
             f"{artifact.path}: saved from device {artifact.saved_device!r}, whose random stream "
             "is not known here; say rng=cuda or rng=cpu if P was drawn there"
         )
-    by_formula: Method = "exact" if formula == "full" else "fast"
-    svd = by_formula if options.svd == "auto" else options.svd
-    return ResolvedOptions(formula, rng, svd, options.numerics)
+    by_formula: Method = "exact" if known.formula == "full" else "fast"
+    return ResolvedOptions(
+        formula=known.formula,
+        formula_evidence=known.evidence,
+        rng=rng,
+        svd=by_formula if options.svd == "auto" else options.svd,
+        numerics=options.numerics,
+        trained_on=artifact.trained_on if options.trained_on == "auto" else options.trained_on,
+    )
+
+
+def _stream(artifact: Artifact, options: DeltaOptions) -> Stream | None:
+    """The stream of the devices that held the model, where they are given; else of the vector's."""
+    if options.placement is None:
+        return artifact.stream_hint
+    return "cpu" if set(checked_placement(options.placement).values()) == {"cpu"} else "cuda"
+
+
+def _formula(artifact: Artifact, wanted: FormulaChoice) -> KnownFormula:
+    if wanted != "auto":
+        return KnownFormula(wanted, "the formula option")
+    if artifact.known_formula is None:
+        raise FormulaUnknownError(
+            f"{artifact.path}: nothing in the file tells with which formula it was trained, and "
+            "another one than that is another model, which nothing would show. Give --formula "
+            f"(formula= in Python and YAML) full, diagonal or diagonal-unscaled. To tell which, "
+            f"{HOW_TO_TELL}"
+        )
+    return artifact.known_formula
 
 
 def doubts(artifact: Artifact, resolved: ResolvedOptions) -> Iterator[str]:
@@ -87,13 +128,15 @@ def doubts(artifact: Artifact, resolved: ResolvedOptions) -> Iterator[str]:
             f"training drew P from the {artifact.stream_hint} stream: if that is so, this is "
             "another model; leave rng at auto"
         )
-    if resolved.formula != artifact.formula_hint:
+    known = artifact.known_formula
+    if known is not None and resolved.formula != known.formula:
         yield (
-            f"formula {resolved.formula}, but the file's keys suggest {artifact.formula_hint}; "
-            "only the trainer's code can tell, and the wrong one is another model"
+            f"formula {resolved.formula}, but {known.evidence} says {known.formula}: if that is "
+            "right, this is another model; leave formula at auto"
         )
-    if artifact.is_quantized is False:
+    if artifact.is_quantized is not None and resolved.trained_on != artifact.trained_on:
         yield (
-            "is_quantized is False in the file: it was trained on 16-bit weights, and the delta "
-            "is rebuilt from 4-bit ones here, whose singular vectors are others"
+            f"trained on {resolved.trained_on}, but the file says is_quantized = "
+            f"{artifact.is_quantized}: singular vectors of other weights make another delta; leave "
+            "trained_on at auto"
         )

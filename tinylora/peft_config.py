@@ -1,7 +1,6 @@
 """``adapter_config.json`` of a PEFT TinyLoRA adapter (PEFT 0.19 and later), as untrusted input."""
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,7 +123,7 @@ def _whole(path: Path, content: Mapping[str, Any], name: str, least: int, most: 
     if not isinstance(value, int) or isinstance(value, bool):
         raise ArtifactFieldError(f"{path}: {name} is {value!r:.100}, expected a whole number")
     if not least <= value <= most:
-        raise ArtifactValueError(f"{path}: {name} = {value}, expected {least} to {most}")
+        raise ArtifactValueError(f"{path}: {name} = {value!r:.100}, expected {least} to {most}")
     return value
 
 
@@ -132,8 +131,8 @@ def _tying(path: Path, content: Mapping[str, Any]) -> float:
     value = _required(path, content, "weight_tying")
     if not isinstance(value, int | float) or isinstance(value, bool):
         raise ArtifactFieldError(f"{path}: weight_tying is {value!r:.100}, expected a number")
-    if not math.isfinite(value) or not 0 <= value <= 1:
-        raise ArtifactValueError(f"{path}: weight_tying = {value}, expected 0.0 to 1.0")
+    if not 0 <= value <= 1:  # nor is NaN
+        raise ArtifactValueError(f"{path}: weight_tying = {value!r:.100}, expected 0.0 to 1.0")
     return float(value)
 
 

@@ -2,18 +2,20 @@
 
 The trainer seeds once and then draws one bf16 tensor a module, in module order, on the device that
 holds the module's weight: ``[u, r, r]`` for the ``full`` formula; ``[u, r]``, divided by √r in
-bf16, for the ``diagonal`` one. The CPU's generator gives other numbers than a GPU's, and each GPU
-of a split model has a stream of its own.
+bf16, for the ``diagonal`` one; the same without the division for ``diagonal-unscaled``. The CPU's
+generator gives other numbers than a GPU's, and each GPU of a split model has a stream of its own.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from tinylora.artifact import Formula, Stream
+from tinylora.artifact import Stream
 from tinylora.errors import ProjectionError
+from tinylora.formula import Formula
 from tinylora.philox import SMALLEST_DEVICE_THREADS, offset_increment, philox_normal
+from tinylora.placement import Placement, modules_by_device
 
 _MOST_NUMBERS = 1 << 28
 
@@ -26,7 +28,7 @@ def draw_projections(
     *,
     formula: Formula,
     rng: Stream,
-    placement: Mapping[str, str] | None = None,
+    placement: Placement | None = None,
 ) -> Tensor:
     """Draw P of every module.
 
@@ -35,24 +37,31 @@ def draw_projections(
         u: Length of the shared vector.
         rank: SVD rank r.
         seed: Seed of every device's stream.
-        formula: ``full`` or ``diagonal``; decides shape and scale.
+        formula: Decides shape and scale.
         rng: Generator of the device that P was drawn on.
-        placement: For a model that was split over devices: module name, or a prefix of it up to a
-            dot, to device, like transformers' ``device_map`` (``""`` matches all). Each device's
-            stream starts anew. None: one device held all.
+        placement: For a model that was split over devices, see :mod:`tinylora.placement`; each
+            device's stream starts anew, and what lay on the CPU has the CPU's. None: one device
+            held all.
 
     Returns:
-        bf16, ``[len(names), u, r, r]`` (full) or ``[len(names), u, r]`` (diagonal), on the CPU.
+        bf16, ``[len(names), u, r, r]`` (full) or ``[len(names), u, r]`` (else), on the CPU.
 
     Raises:
-        ProjectionError: A module that the placement does not cover, or too many numbers: over all
-            modules, or for a GPU's stream in one.
+        ProjectionError: A placement that does not name every module's device, or names GPUs
+            where ``rng`` is ``cpu``; or too many numbers: over all modules, or for a GPU's stream
+            in one.
     """
     shape = (u, rank, rank) if formula == "full" else (u, rank)
     _check_size(len(names), torch.Size(shape).numel(), rng)
     drawn = torch.empty((len(names), *shape), dtype=torch.bfloat16)
-    for indices in _by_device(names, placement).values():
-        stream = _cuda_stream if rng == "cuda" else _cpu_stream
+    held = modules_by_device(names, {"": rng} if placement is None else placement)
+    for device, indices in held.items():
+        if rng == "cpu" and device != "cpu":
+            raise ProjectionError(
+                f"the placement has modules on {device}, but rng is cpu; leave rng at auto, or the "
+                "placement out if the CPU drew every P"
+            )
+        stream = _cpu_stream if device == "cpu" else _cuda_stream
         drawn[indices] = stream(len(indices), shape, seed)
     if formula == "diagonal":
         # bf16 divided by a Python float: computed in float32, rounded back
@@ -72,31 +81,6 @@ def _check_size(count: int, numel: int, rng: Stream) -> None:
             "the size of the GPU that drew them, which an artifact does not tell, so they cannot "
             "be drawn again; say rng=cpu if P was drawn on a CPU"
         )
-
-
-def device_of(name: str, placement: Mapping[str, str]) -> str:
-    """Device of a module: the entry with the longest matching prefix.
-
-    Raises:
-        ProjectionError: No entry matches.
-    """
-    prefix = name
-    while prefix not in placement:
-        if not prefix:
-            raise ProjectionError(
-                f"placement names no device for module {name!r}; it has {sorted(placement)}. Give "
-                'the training\'s device map, or "" for the rest'
-            )
-        prefix = prefix.rpartition(".")[0]
-    return placement[prefix]
-
-
-def _by_device(names: Sequence[str], placement: Mapping[str, str] | None) -> dict[str, list[int]]:
-    groups: dict[str, list[int]] = {}
-    for index, name in enumerate(names):
-        device = device_of(name, placement) if placement is not None else ""
-        groups.setdefault(device, []).append(index)
-    return groups
 
 
 def _cuda_stream(count: int, shape: tuple[int, ...], seed: int) -> Tensor:

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from tinylora.artifact import Formula
 from tinylora.delta import bf16_factors, core_matrix, left_factor
 from tinylora.factors import Factors
+from tinylora.formula import Formula
 from tinylora.low_rank import TinyLoRAParts
 from tinylora.options import Numerics
 
@@ -111,7 +111,7 @@ class TinyLoRALinear(AdaptedLinear):
         base_layer: ``nn.Linear`` or bitsandbytes ``Linear4bit``; not changed.
         global_params: Holder of the shared vector, shared by all wrappers.
         factors: Leading factors of the base's weight.
-        projection: P of this module, ``[u, r, r]`` (full) or ``[u, r]`` (diagonal).
+        projection: P of this module, ``[u, r, r]`` (full) or ``[u, r]`` (else).
         formula: Which formula.
         numerics: ``fp32``, or ``trainer`` to form ΔW in bf16 as the trainer did.
     """

@@ -10,6 +10,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from evaluator.config import (
+    AdapterSection,
     ComputeDtype,
     DecodingConfig,
     Device,
@@ -28,22 +29,19 @@ LoadableFormat = Literal[
 _OWN_ARMS = ("base", "restored", "repeat")
 
 
-class BenchArtifact(Section):
-    """One trained adapter.
+class BenchArtifact(AdapterSection):
+    """One trained adapter; how its delta is rebuilt holds for exports and restored arm.
 
     Attributes:
         name: Stands in paths and tables.
         path: A ``tiny_lora_v.pt``, or the directory of a PEFT TinyLoRA adapter.
-        formula: Form of the delta, for the exports and for the restored arm.
-        rng: Random stream of the projections, likewise.
-        numerics: Arithmetic of the delta, likewise.
+        trained_on: The base's weights in training, for the exports; the restored arm has what
+            ``load`` of the base says.
     """
 
     name: Name
     path: FilePath
-    formula: Literal["auto", "full", "diagonal"] = "auto"
-    rng: Literal["auto", "cuda", "cpu"] = "auto"
-    numerics: Literal["fp32", "trainer"] = "fp32"
+    trained_on: Literal["auto", "4bit", "16bit"] = "auto"
 
 
 class BenchBase(Section):
@@ -95,7 +93,7 @@ class BenchFormat(Section):
     target_residual: float | None = None
     max_bytes: str | None = None
     without_peft: bool = False
-    fold_onto: Literal["dequantized", "original"] | None = None
+    fold_onto: Literal["auto", "dequantized", "original"] | None = None
     adapter_dtype: Literal["fp32", "fp16"] | None = None
     require_capture: float | None = None
     max_shard_size: str | None = None

@@ -148,8 +148,10 @@ def make_export(export: Export, request: Request, factors: Path) -> None:
 def _options(export: Export) -> Iterator[tuple[str, str | None]]:
     """The exporter's options, without base, artifact and output: name and text, None for a flag."""
     yield "format", export.format.format
-    for name in ("formula", "rng", "numerics"):
+    for name in ("formula", "rng", "numerics", "trained_on"):
         yield name, str(getattr(export.artifact, name))
+    if export.artifact.placement is not None:
+        yield "placement", json.dumps(export.artifact.placement)
     for name in _OPTIONS:
         if (value := getattr(export.format, name)) is not None:
             yield name, str(value)

@@ -121,6 +121,7 @@ class Cell:
                 "formula": "auto",
                 "rng": "auto",
                 "numerics": "fp32",
+                "placement": None,
             }
         )
         repeat = restored.model_copy(update={"name": "repeat", "seed": self.bench.repeat_seed})
@@ -153,6 +154,7 @@ def restored_arm(base: BenchBase, artifact: BenchArtifact) -> ArmConfig:
         formula=artifact.formula,
         rng=artifact.rng,
         numerics=artifact.numerics,
+        placement=artifact.placement,
     )
 
 

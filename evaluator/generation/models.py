@@ -11,6 +11,7 @@ from the checkpoint (they would be drawn at random), and a 4-bit load that quant
 
 import gc
 import importlib.util
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,9 +37,13 @@ from tinylora import (
     TinyLoRAError,
     TinyLoRAGlobalParams,
     adapted_layers,
+    deltas_of,
     load_adapter,
     restore,
 )
+from tinylora.unmerged import adapter_tensors
+
+_log = logging.getLogger(__name__)
 
 # The trainer's settings: its base is the 16-bit checkpoint quantized while loading.
 TRAINER_NF4 = {
@@ -69,7 +74,7 @@ def resolve_device(name: str, local_rank: int = 0) -> torch.device:
 
 
 def check_adapter(arm: ArmConfig, checkpoint: Checkpoint) -> None:
-    """Check, without any weights, that an arm's artifact is sound and fits the arm's base.
+    """Check, without any weights, that an arm's artifact is sound, complete and fits its base.
 
     Args:
         arm: An arm; one without an artifact passes.
@@ -85,11 +90,19 @@ def check_adapter(arm: ArmConfig, checkpoint: Checkpoint) -> None:
         config = AutoConfig.from_pretrained(where, local_files_only=True)
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-        adapted_layers(load_adapter(arm.artifact), model, where)
+        adapter = load_adapter(arm.artifact)
+        layers = adapted_layers(adapter, model, where)
+        deltas_of(adapter, [name for name, _ in layers], _delta_options(arm))
     except TinyLoRAError as error:
         raise ModelError(f"arm {arm.name}: {error}") from error
     except Exception as error:  # transformers raises whatever a malformed file leads to
         raise ModelError(f"arm {arm.name}: cannot build {where}: {error!r:.500}") from error
+
+
+def _delta_options(arm: ArmConfig) -> DeltaOptions:
+    return DeltaOptions(
+        formula=arm.formula, rng=arm.rng, numerics=arm.numerics, placement=arm.placement
+    )
 
 
 @contextmanager
@@ -115,8 +128,7 @@ def loaded_model(
     """
     model = _load(arm, checkpoint, device)
     if arm.artifact is not None:
-        options = DeltaOptions(formula=arm.formula, rng=arm.rng, numerics=arm.numerics)
-        restore(model, load_adapter(arm.artifact), options, FactorStore(factors))
+        restore(model, load_adapter(arm.artifact), _delta_options(arm), FactorStore(factors))
     compute_in(model, getattr(torch, compute_dtype))
     model.eval()
     try:
@@ -198,6 +210,19 @@ def _load(arm: ArmConfig, checkpoint: Checkpoint, device: torch.device) -> PreTr
 
 
 def _check_complete(arm: ArmConfig, directory: Path, info: dict[str, Any]) -> None:
+    unused = sorted(str(name) for name in info["unexpected_keys"])
+    embeds = (directory / ADAPTER_CONFIG).exists()  # checked when it is attached
+    if (found := adapter_tensors(unused)) and not embeds:
+        raise ModelError(
+            f"arm {arm.name}: {directory}: holds {len(found)} tensors of an adapter that was not "
+            f"merged ({', '.join(found[:3])}, ...), which transformers ignores: it would run as "
+            "the base alone. Merge it, or give the base and the adapter"
+        )
+    if unused:
+        _log.warning(
+            "arm %s: %s: %d tensors are not used by the model: %s",
+            arm.name, directory, len(unused), ", ".join(unused[:5]),
+        )  # fmt: skip
     for what, meaning in (
         ("missing_keys", "the checkpoint lacks, they would be drawn at random"),
         ("mismatched_keys", "of another shape than the configuration says"),

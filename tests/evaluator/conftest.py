@@ -109,7 +109,13 @@ def chat_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("artifact") / "tiny_lora_v.pt"
     vector = torch.linspace(-0.05, 0.05, 8).to(torch.bfloat16)
     save_artifact(
-        path, global_v=vector, rank=2, seed=7, model_id="tiny/chat-base", total_replaced_layers=14
+        path,
+        global_v=vector,
+        rank=2,
+        seed=7,
+        model_id="tiny/chat-base",
+        total_replaced_layers=14,
+        formula="full",
     )
     return path
 
@@ -156,7 +162,13 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     vector = torch.linspace(-0.5, 0.5, 8).to(torch.bfloat16)
     artifact = folder / "tiny_lora_v.pt"
     save_artifact(
-        artifact, global_v=vector, rank=2, seed=7, model_id="quick", total_replaced_layers=7
+        artifact,
+        global_v=vector,
+        rank=2,
+        seed=7,
+        model_id="quick",
+        total_replaced_layers=7,
+        formula="full",
     )
     suite = write_sum_suite(folder / "suite")
     return {"base": folder / "base", "artifact": artifact, "suite": suite}

@@ -274,6 +274,7 @@ def _other_artifact(folder):
     path = folder.parent / "other.pt"
     vector = torch.linspace(0.06, -0.04, 8).to(torch.bfloat16)
     facts = {"rank": 2, "seed": 7, "model_id": "tiny/chat-base", "total_replaced_layers": 14}
+    facts["formula"] = "full"
     save_artifact(path, global_v=vector, **facts)
     return path
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from evaluator.config import deciding_fields, load_config
+from evaluator.config import ArmConfig, deciding_fields, load_config
 from evaluator.config_file import dump_config
 from evaluator.errors import ConfigError
 
@@ -27,6 +27,21 @@ GOOD = {
 def write(path, **changes):
     path.write_text(yaml.safe_dump({**GOOD, **changes}), encoding="utf-8")
     return path
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"": 0}, {"": "cuda:0"}),
+        ({"model.layers.0": 0, "": "cpu"}, {"model.layers.0": "cuda:0", "": "cpu"}),
+        ('{"": "cuda:1"}', {"": "cuda:1"}),
+    ],
+)
+def test_a_placement_is_a_device_map(given, expected):
+    arm = {"name": "a", "kind": "restored", "model": "m", "artifact": "v.pt"}
+    assert ArmConfig.model_validate(arm | {"placement": given}).placement == expected
+    with pytest.raises(ValueError, match="lies on 'disk'"):
+        ArmConfig.model_validate(arm | {"placement": {"": "disk"}})
 
 
 def test_reads_a_configuration_and_fills_the_rest(tmp_path):

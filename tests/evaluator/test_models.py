@@ -210,6 +210,25 @@ def test_a_missing_tensor_is_refused(chat_base, tmp_path):
         logits(arm("merged", directory), tmp_path)
 
 
+@pytest.mark.parametrize(
+    "name", ["model.layers.0.mlp.up_proj.lora_A.weight", "model.layers.0.mlp.up_proj.U"]
+)
+def test_a_checkpoint_with_an_unmerged_adapter_is_refused(chat_base, tmp_path, name):
+    directory = copied(chat_base, tmp_path)
+    tensors = load_file(directory / "model.safetensors") | {name: torch.ones(2, 4)}
+    save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=f"not merged .{name}.*the base alone"):
+        logits(arm("merged", directory), tmp_path)
+
+
+def test_other_unused_tensors_are_named(chat_base, tmp_path, caplog):
+    directory = copied(chat_base, tmp_path)
+    tensors = load_file(directory / "model.safetensors") | {"model.extra.weight": torch.ones(2)}
+    save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
+    logits(arm("merged", directory), tmp_path)
+    assert "1 tensors are not used by the model: model.extra.weight" in caplog.text
+
+
 def test_an_embedded_adapter_without_peft_is_refused(embedded, tmp_path, monkeypatch):
     find = models.importlib.util.find_spec
     monkeypatch.setattr(

@@ -201,7 +201,15 @@ def test_everything_is_checked_before_a_model_is_loaded(
     save_artifact(
         other, global_v=vector, rank=2, seed=7, model_id="other", total_replaced_layers=252
     )
-    for path, words in ((cut, "cut.pt: not a torch.save zip"), (other, "252")):
+    unknown = tmp_path / "unknown.pt"
+    save_artifact(
+        unknown, global_v=vector, rank=2, seed=7, model_id="other", total_replaced_layers=14
+    )
+    for path, words in (
+        (cut, "cut.pt: not a torch.save zip"),
+        (other, "252"),
+        (unknown, "nothing in the file tells with which formula"),
+    ):
         restored = {**arms[0], "name": "mine", "kind": "restored", "artifact": str(path)}
         with pytest.raises(ModelError, match=f"arm mine: .*{words}"):
             make(config_of(arms=[arms[0], restored]))

@@ -168,6 +168,7 @@ def make_artifact(tmp_path_factory) -> Callable[..., Path]:
             "model_id": "someone/tiny-qwen",
             "total_replaced_layers": layers,
             "saved_device": "cpu",
+            "formula": "full",
         }
         save_artifact(path, **(fields | changes))
         return path

@@ -8,7 +8,7 @@ from exporter.checkpoint import open_checkpoint
 from exporter.choice import target_units
 from exporter.dense_model import batches
 from exporter.effect import EffectModel, gram_matrix, relative
-from exporter.fold import seen_weight
+from exporter.fold import trained_weight
 from exporter.formats import format_named
 from exporter.plan import build_plan
 from exporter.prompts import read_prompts
@@ -33,7 +33,7 @@ def make_effect(make_artifact, tmp_path_factory):
         units = target_units(plan)
         with torch.no_grad():
             low_rank = {
-                u.module: deltas.module(u.module, lambda u=u: seen_weight(u, base)).low_rank()
+                u.module: deltas.module(u.module, lambda u=u: trained_weight(u, base)).low_rank()
                 for u in units
             }
             return EffectModel(base, units, low_rank, prompts, tmp_path_factory.mktemp("effect"))

@@ -20,7 +20,7 @@ def stand_in(tmp_path_factory):
     vector = torch.randn(32, generator=torch.Generator().manual_seed(0)) * 3e-5
     save_artifact(
         path, global_v=vector, rank=2, seed=42, model_id="qwen/Qwen2.5-Coder-3B-Instruct",
-        total_replaced_layers=252,
+        total_replaced_layers=252, formula="full",
     )  # fmt: skip
     return path
 

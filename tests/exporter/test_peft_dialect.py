@@ -86,7 +86,7 @@ def lora_deltas(directory):
 
 
 @pytest.mark.parametrize("format", ["bf16", "fp32"])
-@pytest.mark.parametrize("fold_onto", ["dequantized", "original"])
+@pytest.mark.parametrize("fold_onto", ["dequantized", "original", "auto"])
 def test_dense_merges_equal_pefts(base, adapter, run, references, format, fold_onto):
     report = run(base, adapter, format, fold_onto=fold_onto)
     seen = references(base, 0.0)["seen"]
@@ -103,7 +103,7 @@ def test_dense_merges_equal_pefts(base, adapter, run, references, format, fold_o
         allowed = spacing * wanted.abs() + (1e-6 * delta.abs().max() if delta is not None else 0)
         assert ((tensor.double() - wanted).abs() <= allowed).all(), name
     assert len(deltas) == 6
-    assert any("--fold-onto original" in w for w in report.warnings) == (fold_onto == "dequantized")
+    assert any("went through 4 bits" in w for w in report.warnings) == (fold_onto == "dequantized")
 
 
 def test_merging_onto_a_4bit_base_which_peft_cannot(base, base_4bit, adapter, run, references):

@@ -139,3 +139,51 @@ def test_a_tied_head_that_no_list_names(base, make_4bit, artifact, tmp_path):
     base4 = make_4bit(base)
     edit_config(base4, llm_int8_skip_modules=["nothing"])
     export(ExportRequest(base4, artifact, tmp_path / "out", format="nf4"))
+
+
+def with_tensors(base, directory, extra):
+    shutil.copytree(base, directory)
+    file = directory / "model.safetensors"
+    save_file(load_file(file) | extra, file, metadata={"format": "pt"})
+    return directory
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "model.layers.0.self_attn.q_proj.U",
+        "model.layers.0.self_attn.q_proj.P",
+        "model.layers.1.mlp.up_proj.lora_A.weight",
+        "base_model.model.model.layers.0.mlp.up_proj.lora_B.default.weight",
+        "model.layers.0.self_attn.v_proj.tinylora_A",
+        "model.layers.0.self_attn.v_proj.base_layer.weight",
+        "tiny_lora_params.global_v",
+        "global_params.global_v",
+        "shared.v",
+    ],
+)
+def test_a_base_with_an_unmerged_adapter_is_refused(base, artifact, run, tmp_path, name):
+    """transformers loads it as the base alone, and so would the export."""
+    odd = with_tensors(base, tmp_path / "tiny-qwen", {name: torch.ones(2, 64)})
+    with pytest.raises(PlanError, match="1 tensors of an adapter that was not merged"):
+        run(odd, artifact, "bf16")
+    assert not (tmp_path / "out").exists()
+
+
+def test_tensors_that_the_model_does_not_use_are_named(base, artifact, run, tmp_path):
+    extra = {"model.layers.2.mlp.up_proj.weight": torch.ones(3, 2)}
+    report = run(with_tensors(base, tmp_path / "tiny-qwen", extra), artifact, "bf16")
+    assert any("does not use: model.layers.2.mlp.up_proj.weight." in w for w in report.warnings)
+    assert "model.layers.2.mlp.up_proj.weight" in load_file(report.out / "model.safetensors")
+
+
+def test_rotary_frequencies_of_older_checkpoints_are_not_named(base, artifact, run, tmp_path):
+    extra = {"model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(8)}
+    report = run(with_tensors(base, tmp_path / "tiny-qwen", extra), artifact, "bf16")
+    assert not any("does not use" in warning for warning in report.warnings)
+
+
+def test_a_stored_alias_of_a_tied_head_is_not_named(base, artifact, run, tmp_path):
+    head = load_file(base / "model.safetensors")["model.embed_tokens.weight"]
+    odd = with_tensors(base, tmp_path / "tiny-qwen", {"lm_head.weight": head.clone()})
+    assert not any("does not use" in w for w in run(odd, artifact, "bf16").warnings)

@@ -208,13 +208,14 @@ def test_options_reach_the_manifest(base, artifact, tmp_path):
         "merge", "--base", base, "--artifact", artifact, "--out", out, "--format", "nf4",
         "--requantize", "recompute", "--formula", "diagonal", "--rng", "cuda", "--svd", "fast",
         "--numerics", "trainer", "--factor-store", store, "--max-shard-size", "50KB",
-        "--device", "cpu",
+        "--device", "cpu", "--placement", '{"": 1}', "--trained-on", "16bit",
     )  # fmt: skip
     assert result.exit_code == 0, result.stderr
     options = json.loads((out / "export_manifest.json").read_text())["options"]
     assert options == {
         "format": "nf4", "requantize": "recompute", "fold_onto": None, "formula": "diagonal",
-        "rng": "cuda", "svd": "fast", "numerics": "trainer", "placement": None,
+        "formula_evidence": "the formula option", "trained_on": "16bit",
+        "rng": "cuda", "svd": "fast", "numerics": "trainer", "placement": {"": "cuda:1"},
         "calibration_prompts": None, "keep": None, "adapter_dtype": None,
         "max_shard_size": 50_000, "device": "cpu",
     }  # fmt: skip
@@ -255,8 +256,11 @@ def test_inspect(artifact, tmp_path):
         is_quantized=False, saved_device="cuda:1",
     )  # fmt: skip
     remarks = " | ".join(inspect_artifact(odd).remarks)
-    for expected in ("all zeros", "no multiple of 7", "diagonal", "16-bit base", "first GPU"):
+    for expected in ("all zeros", "no multiple of 7", "first GPU"):
         assert expected in remarks
+    shown = json.loads(invoke("inspect", odd, "--json").stdout)
+    assert (shown["formula"], shown["trained_on"]) == ("diagonal", "16bit")
+    assert "is_quantized" in shown["formula_evidence"]
 
 
 def test_help_lists_the_commands():

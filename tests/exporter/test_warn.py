@@ -52,8 +52,10 @@ def test_upstream_stays_upstream_as_a_peft_adapter(base, artifact, run):
     assert about(run(base, adapter, "fp32", fold_onto="original"), "Training had the base in 4")
     assert not about(run(base, adapter, "fp32", name="usual"), "fold-onto")
     (adapter / "export_manifest.json").unlink()
-    assert "--fold-onto original" in inspect_adapter(adapter).remarks[-1]
-    assert about(run(base, adapter, "fp32", name="peft"), "--fold-onto original adds it")
+    assert "on 16-bit weights" in inspect_adapter(adapter).remarks[-1]
+    peft = run(base, adapter, "fp32", name="peft", fold_onto="dequantized")
+    assert about(peft, "trained on 16-bit weights")
+    assert not about(run(base, adapter, "fp32", name="own"), "bits")
 
 
 @pytest.mark.parametrize("format", ["bf16", "nf4"])

@@ -37,6 +37,7 @@ def artifact(tmp_path):
         seed=42,
         model_id="tiny",
         total_replaced_layers=14,
+        formula="full",
     )
     return load_artifact(path)
 

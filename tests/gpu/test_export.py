@@ -21,6 +21,7 @@ def made(tiny_base, tmp_path, size, device, **fields):
         seed=42,
         model_id="tiny",
         total_replaced_layers=14,
+        formula="full",
     )
     out = tmp_path / device
     request = ExportRequest(base=tiny_base, artifact=path, out=out, device=device, **fields)

@@ -45,12 +45,13 @@ def test_a_file_of_torch_save_loads(tmp_path):
     assert (artifact.u, artifact.rank, artifact.seed) == (32, 2, 42)
     assert artifact.total_replaced_layers == 252
     assert (artifact.saved_device, artifact.stream_hint) == ("cpu", "cpu")
-    assert (artifact.is_quantized, artifact.formula_hint) == (None, "full")
+    assert artifact.is_quantized is artifact.known_formula is None
 
 
-def test_is_quantized_hints_at_the_diagonal_formula(tmp_path):
-    artifact = load_artifact(saved(tmp_path / "v.pt", is_quantized=True))
-    assert (artifact.is_quantized, artifact.formula_hint) == (True, "diagonal")
+def test_a_best_checkpoint_of_the_successor_loads(tmp_path):
+    """Its trainer writes the score and the step too."""
+    file = saved(tmp_path / "v.pt", is_quantized=True, validation_score=0.25, step=300)
+    assert load_artifact(file).extra_keys == ("step", "validation_score")
 
 
 def test_unknown_keys_are_kept_by_name(tmp_path):
@@ -162,6 +163,8 @@ def test_a_missing_key_is_named(tmp_path, missing):
         ("model_id", b"qwen"),
         ("total_replaced_layers", torch.tensor(252)),
         ("is_quantized", "yes"),
+        ("formula", "circular"),
+        ("formula", ["full"]),
     ],
 )
 def test_a_wrong_type_is_named(tmp_path, field, value):

@@ -57,8 +57,9 @@ def restored(tmp_path):
     path = tmp_path / "v.pt"
     vector = torch.arange(8) * 1e-2
     save_artifact(
-        path, global_v=vector.float(), rank=2, seed=1, model_id="m", total_replaced_layers=1
-    )
+        path, global_v=vector.float(), rank=2, seed=1, model_id="m", total_replaced_layers=1,
+        formula="full",
+    )  # fmt: skip
     for numerics in ("fp32", "trainer"):
         model = nn.Module()
         model.q_proj = nn.Linear(256, 300, bias=False, dtype=torch.float32)

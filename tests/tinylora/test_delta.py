@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinylora import AdapterDeltas, Artifact, DeltaOptions, Factors, LowRankDelta, exact_factors
-from tinylora.errors import ProjectionError, TargetMismatchError
+from tinylora.errors import FormulaUnknownError, ProjectionError, TargetMismatchError
 from tinylora.options import doubts, resolve_options
 
 
@@ -24,6 +24,7 @@ def artifact(u=32, rank=2, size=1e-2, seed=42, **changes):
         "is_quantized": None,
         "saved_device": "cuda:0",
         "sha256": "",
+        "formula": None if "is_quantized" in changes else "full",
     }
     return Artifact(**{**fields, **changes})
 
@@ -139,6 +140,9 @@ def test_dense_rounds_only_when_asked():
         ({"is_quantized": False, "saved_device": "cpu"}, {}, ("diagonal", "cpu", "fast")),
         ({"is_quantized": True}, {"formula": "full"}, ("full", "cuda", "exact")),
         ({}, {"rng": "cpu", "svd": "fast"}, ("full", "cpu", "fast")),
+        ({"formula": "diagonal-unscaled"}, {}, ("diagonal-unscaled", "cuda", "fast")),
+        ({"saved_device": "cpu"}, {"placement": {"": 1}}, ("full", "cuda", "exact")),
+        ({}, {"placement": {"": "cpu"}}, ("full", "cpu", "exact")),
     ],
 )
 def test_auto_follows_the_file(changes, options, expected):
@@ -156,9 +160,12 @@ def test_auto_follows_the_file(changes, options, expected):
         ({}, {"svd": "fast"}, ["relative signs"]),
         ({}, {"rng": "cpu"}, ["saved from cuda:0"]),
         ({"saved_device": "cpu"}, {"rng": "cuda"}, ["saved from cpu"]),
-        ({"is_quantized": True}, {"formula": "full"}, ["suggest diagonal"]),
-        ({"is_quantized": False}, {}, ["16-bit"]),
-        ({}, {"rng": "cpu", "svd": "fast", "formula": "diagonal"}, ["saved from", "suggest full"]),
+        ({"is_quantized": True}, {"formula": "full"}, ["says diagonal"]),
+        ({"formula": None}, {"formula": "diagonal"}, []),  # nothing speaks against it
+        ({"is_quantized": False}, {}, []),
+        ({"is_quantized": False}, {"trained_on": "4bit"}, ["is_quantized = False"]),
+        ({}, {"trained_on": "16bit"}, []),
+        ({}, {"rng": "cpu", "svd": "fast", "formula": "diagonal"}, ["saved from", "says full"]),
     ],
 )
 def test_doubts_about_options(changes, options, words):
@@ -166,6 +173,24 @@ def test_doubts_about_options(changes, options, words):
     found = list(doubts(art, resolve_options(art, DeltaOptions(**options))))
     assert len(found) == len(words)
     assert all(word in doubt for word, doubt in zip(words, found, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("changes", "trained_on"),
+    [({}, "4bit"), ({"is_quantized": True}, "4bit"), ({"is_quantized": False}, "16bit")],
+)
+def test_the_weights_of_training_follow_the_file(changes, trained_on):
+    assert resolve_options(artifact(**changes), DeltaOptions()).trained_on == trained_on
+    other = DeltaOptions(trained_on="16bit")
+    assert resolve_options(artifact(**changes), other).trained_on == "16bit"
+
+
+def test_a_file_without_evidence_needs_a_formula():
+    """Two of upstream's published files were built as another model, without a word."""
+    art = artifact(formula=None)
+    with pytest.raises(FormulaUnknownError, match="diagonal-unscaled.*randn"):
+        resolve_options(art, DeltaOptions())
+    assert resolve_options(art, DeltaOptions(formula="diagonal")).formula == "diagonal"
 
 
 def test_an_unknown_device_needs_an_explicit_stream():

@@ -2,6 +2,7 @@
 
 import copy
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,13 @@ from tinylora import (
     save_artifact,
     target_names,
 )
-from tinylora.errors import QuantizedWeightError, RestoreError, TargetMismatchError
+from tinylora.errors import (
+    FormulaUnknownError,
+    OptionsError,
+    QuantizedWeightError,
+    RestoreError,
+    TargetMismatchError,
+)
 from tinylora.workers import single_threaded
 
 IDS = torch.arange(2, 26).view(2, 12)
@@ -60,6 +67,7 @@ def artifact(tmp_path):
         seed=42,
         model_id="tiny",
         total_replaced_layers=14,
+        formula="full",
     )
     return load_artifact(path)
 
@@ -112,10 +120,29 @@ def test_a_4bit_base_is_restored_on_its_dequantized_weights(tiny_base, artifact)
 
 def test_doubtful_options_are_said(tiny_base, artifact, caplog):
     """An export made with the same options would agree with this model, whatever they are."""
-    with restore(plain(tiny_base), artifact):
+    with restore(four_bit(tiny_base), artifact):
         assert caplog.text == ""
-    with restore(plain(tiny_base), artifact, DeltaOptions(svd="fast")):
+    with restore(four_bit(tiny_base), artifact, DeltaOptions(svd="fast")):
         assert "tiny_lora_v.pt: svd fast with formula full" in caplog.text
+
+
+@pytest.mark.parametrize("trained_on", ["4bit", "16bit"])
+def test_weights_that_training_did_not_have_are_said(tiny_base, artifact, trained_on, caplog):
+    options = DeltaOptions(trained_on=trained_on)
+    same, other = (four_bit, plain) if trained_on == "4bit" else (plain, four_bit)
+    with restore(same(tiny_base), artifact, options):
+        assert caplog.text == ""
+    with restore(other(tiny_base), artifact, options):
+        assert "singular vectors are others" in caplog.text
+
+
+def test_a_file_without_a_formula_is_not_restored(tiny_base, artifact):
+    model = plain(tiny_base)
+    with pytest.raises(FormulaUnknownError, match="nothing in the file tells"):
+        restore(model, replace(artifact, formula=None))
+    assert not hasattr(model, "tiny_lora_params")
+    with restore(model, replace(artifact, formula=None), DeltaOptions(formula="diagonal")):
+        assert model.model.layers[0].mlp.up_proj.P.shape == (32, 2)
 
 
 def test_removing_gives_back_the_very_same_modules(tiny_base, artifact):
@@ -229,6 +256,10 @@ def test_apply_tiny_lora_counts_and_leaves_the_random_state(tiny_base):
         assert torch.equal(before, torch.get_rng_state())
     assert count == 14
     assert model.model.layers[0].mlp.up_proj.P.shape == (8, 3)
+    with pytest.raises(OptionsError, match="needs formula="):
+        apply_tiny_lora(plain(tiny_base), TinyLoRAGlobalParams(u_dim=8), rank=2)
+    with pytest.raises(OptionsError, match="needs formula="):
+        apply_tiny_lora(plain(tiny_base), TinyLoRAGlobalParams(u_dim=8), 2)
     with pytest.raises(RestoreError, match="no target module"):
         apply_tiny_lora(nn.Sequential(nn.Linear(4, 4)), TinyLoRAGlobalParams(8))
 

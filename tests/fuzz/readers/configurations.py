@@ -21,6 +21,7 @@ from tinylora.chat import load_tokenizer, token_ids
 
 ARMS = [{"name": "base", "kind": "base", "model": "m", "load": "nf4", "seed": 4}]
 ARMS += [{"name": "restored", "kind": "restored", "model": "m", "artifact": "v.pt"}]
+ARMS[1] |= {"formula": "full", "placement": {"": 0, "model.layers.1": "cuda:1"}}
 DECODING = {"samples": 2, "temperature": 0.8, "top_p": 0.9, "top_k": 20, "max_new_tokens": 96}
 DECODING |= {"batch_size": 8, "seed": 0, "repetition_penalty": "from_model"}
 SHARED = {"compute_dtype": "float32", "device": "auto", "equivalence": {"margin": 0.03}}
@@ -29,6 +30,7 @@ SHARED |= {"prompt": {"system": "You write C++.", "template": "Solve:\n{statemen
 SHARED |= {"judge": {"standard": "c++14", "link_flags": ["-lm"], "testlib_path": "/etc/hostname"}}
 RUN = {**SHARED, "suite": "s", "arms": ARMS, "decoding": DECODING, "factor_store": "f"}
 BASE = {"name": "b", "model": "m", "artifacts": [{"name": "a", "path": "v.pt", "rng": "cpu"}]}
+BASE["artifacts"][0] |= {"trained_on": "16bit", "placement": {"": 0}}
 FORMATS = [{"format": "nf4"}, {"name": "m", "format": "nf4-mixed", "max_bytes": "2GB"}]
 FORMATS[1] |= {"prompts": "p.jsonl", "target_residual": 0.3}
 BENCH = {**SHARED, "bases": [BASE], "formats": FORMATS, "repeat_seed": 5}

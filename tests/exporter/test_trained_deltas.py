@@ -1,0 +1,190 @@
+"""Exports hold the delta that was trained, for every formula, stream, device map and base.
+
+The references share no code with the packages: P in plain integers, the trainer's own SVD, products
+in float64. The base has the 252 modules of a real one.
+"""
+
+import math
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+from exporter import ExportRequest, export
+from exporter.errors import PlanError
+from tests.exporter.conftest import SUFFIXES, bf16_svd, seen_weight
+from tests.tinylora import make_golden_projections as plain_philox
+from tinylora import DeltaOptions, FactorStore, load_artifact, restore, save_artifact
+from tinylora.errors import FormulaUnknownError
+
+LAYERS, RANK, U, SEED = 36, 2, 8, 42
+NAMES = [f"model.layers.{i}.{suffix}" for i in range(LAYERS) for suffix in SUFFIXES]
+VECTOR = (torch.linspace(-1, 1.3, U) * 3e-3).to(torch.bfloat16)
+SPLIT = {"model.embed_tokens": 0} | {f"model.layers.{i}": int(i >= 20) for i in range(LAYERS)}
+
+
+@pytest.fixture(scope="module")
+def deep_base(make_base):
+    return make_base(num_hidden_layers=LAYERS, hidden_size=32, intermediate_size=64)
+
+
+@pytest.fixture(scope="module")
+def weights(deep_base):
+    """Every weight as training in 4 and in 16 bits had it."""
+    tensors = load_file(deep_base / "model.safetensors")
+    return {
+        "4bit": {name: seen_weight(tensors[f"{name}.weight"]) for name in NAMES},
+        "16bit": {name: tensors[f"{name}.weight"] for name in NAMES},
+    }
+
+
+def projections(formula, draws):
+    """P of each module in plain Python; ``draws``: which draw of its device's stream it was."""
+    numel = U * RANK**2 if formula == "full" else U * RANK
+    scale = math.sqrt(RANK) if formula == "diagonal" else 1.0
+    shape = (U, RANK, RANK) if formula == "full" else (U, RANK)
+    for draw in draws:
+        bits = plain_philox.projection(SEED, draw, numel, scale)
+        values = torch.tensor([plain_philox.bf16_value(b) for b in bits], dtype=torch.float64)
+        yield values.view(shape)
+
+
+def delta(weight, projection, vector=VECTOR):
+    """U diag(S) R Vh in float64 from factors that were rounded to bf16, as the trainer's are."""
+    left, S, right = (t.double() for t in bf16_svd(weight))
+    v = vector.double()
+    if projection.dim() == 3:
+        core = torch.einsum("i,ijk->jk", v, projection)
+    else:
+        core = torch.diag(v @ projection)
+    return left @ torch.diag(S) @ core @ right
+
+
+def lora_deltas(directory):
+    pairs = load_file(directory / "adapter_model.safetensors")
+    return {
+        name: pairs[f"base_model.model.{name}.lora_B.weight"].double()
+        @ pairs[f"base_model.model.{name}.lora_A.weight"].double()
+        for name in NAMES
+    }
+
+
+def write(path, **changes):
+    fields = {
+        "global_v": VECTOR, "rank": RANK, "seed": SEED, "model_id": "someone/tiny-qwen",
+        "total_replaced_layers": len(NAMES),
+    }  # fmt: skip
+    save_artifact(path, **(fields | changes))
+    return path
+
+
+@pytest.fixture(scope="module")
+def exported(deep_base, tmp_path_factory):
+    """``exported(format, options, **fields of the artifact)``; factors are computed once."""
+    store = tmp_path_factory.mktemp("factors")
+
+    def call(format, options=DeltaOptions(), artifact=None, **fields):  # noqa: B008
+        folder = tmp_path_factory.mktemp("export")
+        artifact = artifact or write(folder / "tiny_lora_v.pt", **fields)
+        request = ExportRequest(
+            deep_base, artifact, folder / "out", format, options=options, factor_store=store
+        )
+        return export(request)
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("fields", "options", "formula", "trained_on", "split"),
+    [
+        ({"formula": "full"}, {}, "full", "4bit", False),
+        ({"formula": "diagonal"}, {}, "diagonal", "4bit", False),
+        ({"is_quantized": True}, {}, "diagonal", "4bit", False),
+        ({"formula": "diagonal-unscaled"}, {}, "diagonal-unscaled", "4bit", False),
+        ({}, {"formula": "diagonal-unscaled"}, "diagonal-unscaled", "4bit", False),
+        ({"is_quantized": False}, {}, "diagonal", "16bit", False),
+        ({"formula": "full"}, {"trained_on": "16bit"}, "full", "16bit", False),
+        ({"formula": "full"}, {"placement": SPLIT}, "full", "4bit", True),
+        ({"is_quantized": False}, {"placement": SPLIT}, "diagonal", "16bit", True),
+    ],
+)
+@pytest.mark.parametrize(("svd", "tolerance"), [("exact", 1e-5), ("auto", 2**-8)])
+def test_a_lora_holds_the_trained_delta(
+    exported, weights, fields, options, formula, trained_on, split, svd, tolerance
+):
+    report = exported("lora", DeltaOptions(svd=svd, **options), **fields)
+    assert (report.resolved.formula, report.resolved.trained_on) == (formula, trained_on)
+    found = lora_deltas(report.out)
+    first_of_gpu_1 = 7 * 20 if split else len(NAMES)
+    draws = [i if i < first_of_gpu_1 else i - first_of_gpu_1 for i in range(len(NAMES))]
+    for name, P in zip(NAMES, projections(formula, draws), strict=True):
+        wanted = delta(weights[trained_on][name], P)
+        assert (found[name] - wanted).norm() <= tolerance * wanted.norm(), name
+
+
+@pytest.mark.parametrize("format", ["nf4", "nf4-embedded", "bf16", "lora", "peft-tinylora"])
+def test_nothing_is_written_where_no_formula_is_known(exported, deep_base, tmp_path, format):
+    artifact = write(tmp_path / "tiny_lora_v.pt")
+    with pytest.raises(FormulaUnknownError, match="--formula"):
+        export(ExportRequest(deep_base, artifact, tmp_path / "out", format))
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny_lora_v.pt"]
+
+
+@pytest.mark.parametrize(
+    ("file", "formula", "seed"),
+    [("luogu/tiny_lora_v.pt", "full", 42), ("upstream/tiny_lora_v.seed212.pt", "diagonal", 212)],
+)
+def test_a_published_artifact_holds_its_trainers_delta(
+    exported, weights, shared_data, file, formula, seed, monkeypatch
+):
+    artifact = shared_data.parent / file
+    if not artifact.is_file():
+        pytest.skip(f"{file} is not here")
+    vector = torch.load(artifact, map_location="cpu", weights_only=True)["global_v"]
+    monkeypatch.setattr(f"{__name__}.U", 32)
+    monkeypatch.setattr(f"{__name__}.SEED", seed)
+    found = lora_deltas(exported("lora", DeltaOptions(svd="exact"), artifact).out)
+    drawn = projections(formula, range(len(NAMES)))
+    for name, P in zip(NAMES, drawn, strict=True):
+        wanted = delta(weights["4bit"][name], P, vector)
+        assert (found[name] - wanted).norm() <= 1e-5 * wanted.norm(), name
+
+
+@pytest.mark.parametrize(("format", "eps"), [("fp32", 0), ("bf16", 2**-8)])
+def test_a_dense_export_of_16bit_training_is_the_restored_model(
+    exported, deep_base, tmp_path, format, eps
+):
+    artifact = write(tmp_path / "tiny_lora_v.pt", is_quantized=False)
+    stored = load_file(exported(format, artifact=artifact).out / "model.safetensors")
+    model = AutoModelForCausalLM.from_pretrained(deep_base, dtype=torch.bfloat16)
+    restore(model, load_artifact(artifact), store=FactorStore(tmp_path / "factors"))
+    for name in NAMES:
+        wrapper = model.get_submodule(name)
+        wanted = wrapper.weight.double() + wrapper.delta().double()
+        found = stored[f"{name}.weight"].double()
+        if format == "fp32":
+            change = wrapper.delta().double().norm()
+            assert (found - wanted).norm() <= min(1e-6 * wanted.norm(), 1e-3 * change), name
+        assert ((found - wanted).abs() <= eps * wanted.abs() + 1e-7).all(), name
+    base = load_file(deep_base / "model.safetensors")
+    for name in stored.keys() - {f"{name}.weight" for name in NAMES}:
+        assert torch.equal(stored[name].float(), base[name].float())
+
+
+def test_16bit_training_on_4bit_formats_keeps_the_trained_delta(exported, weights):
+    report = exported("nf4-embedded", is_quantized=False)
+    assert any("went through 4 bits" in warning for warning in report.warnings)
+    found = lora_deltas(report.out)
+    for name, P in zip(NAMES, projections("diagonal", range(len(NAMES))), strict=True):
+        wanted = delta(weights["16bit"][name], P)
+        assert (found[name] - wanted).norm() <= 2**-8 * wanted.norm(), name
+
+
+def test_16bit_training_needs_the_16bit_base(base_4bit, make_artifact, run, tmp_path):
+    with pytest.raises(PlanError, match="give the 16-bit base"):
+        run(base_4bit, make_artifact(3e-3, is_quantized=False), "fp32")
+    shutil.rmtree(tmp_path / "out", ignore_errors=True)
+    run(base_4bit, make_artifact(3e-3, is_quantized=False), "nf4",
+        options=DeltaOptions(trained_on="4bit"))  # fmt: skip

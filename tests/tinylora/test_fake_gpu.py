@@ -1,0 +1,83 @@
+"""Nothing that a GPU works on is left on the CPU: quantization, factors, deltas, restored model."""
+
+import pytest
+import torch
+from torch import nn
+from transformers import Qwen2ForCausalLM
+
+from tests.conftest import TINY
+from tests.fake_gpu import CUDA, fake_gpu, on_gpu
+from tinylora import (
+    DeltaOptions,
+    LowRankDelta,
+    QuantizedWeight,
+    fast_factors,
+    load_artifact,
+    restore,
+    save_artifact,
+)
+
+
+@pytest.fixture
+def artifact(tmp_path):
+    path = tmp_path / "v.pt"
+    save_artifact(
+        path, global_v=torch.ones(8) * 1e-2, rank=2, seed=42, model_id="tiny",
+        total_replaced_layers=14, formula="full",
+    )  # fmt: skip
+    return load_artifact(path)
+
+
+def test_a_tensor_left_on_the_cpu_is_found():
+    with fake_gpu(), pytest.raises(RuntimeError, match="cpu"):
+        on_gpu(4, 4) + torch.empty(4, 4)
+
+
+@pytest.mark.parametrize("double_quant", [True, False])
+@pytest.mark.parametrize("quant_type", ["nf4", "fp4"])
+def test_quantize_and_dequantize_stay_on_the_gpu(quant_type, double_quant):
+    with fake_gpu():
+        weight = QuantizedWeight.quantize(
+            on_gpu(64, 128, dtype=torch.bfloat16), quant_type=quant_type, double_quant=double_quant
+        )
+        for tensor in weight.to_tensors("w").values():
+            assert tensor.device.type == "cuda" or tensor.dtype == torch.uint8
+        assert weight.dequantize().device.type == "cuda"
+        assert weight.codes().device == weight.block_absmax().device == weight.data.device
+
+
+@pytest.mark.parametrize("shape", [(24, 400), (400, 24), (256, 512), (512, 256)])
+@pytest.mark.parametrize("answer", [True, False], ids=["krylov converges", "it does not"])
+def test_fast_factors_come_back_from_the_gpu(shape, answer, monkeypatch):
+    # the question whether the weight is finite is asked first, and must be answered with yes
+    monkeypatch.setattr("tinylora.factors._check_input", lambda W, rank: None)
+    with fake_gpu(answer):
+        factors = fast_factors(on_gpu(*shape), 2)
+    assert factors.U.shape == (shape[0], 2) and factors.Vh.shape == (2, shape[1])
+    assert {t.device.type for t in (factors.U, factors.S, factors.Vh)} == {"cpu"}
+
+
+def test_pieces_and_rows_of_a_delta_stay_on_the_gpu():
+    with fake_gpu():
+        delta = LowRankDelta(on_gpu(300, 2), on_gpu(2, 200))
+        pieces = [delta.dense(), *(piece for _, piece in delta.pieces())]
+        pieces += [delta.rows(torch.arange(n, device=CUDA)) for n in (3, 100)]
+        assert {piece.device.type for piece in pieces} == {"cuda"}
+
+
+@pytest.mark.parametrize("formula", ["full", "diagonal"])
+@pytest.mark.parametrize("numerics", ["fp32", "trainer"])
+def test_a_restored_model_runs_on_the_gpu(artifact, formula, numerics):
+    with fake_gpu():
+        with CUDA:
+            model = Qwen2ForCausalLM._from_config(TINY, dtype=torch.bfloat16)
+        options = DeltaOptions(formula=formula, numerics=numerics)
+        restoration = restore(model, artifact, options)
+        assert restoration.global_params.global_v.device.type == "cuda"
+        ids = torch.zeros((2, 5), dtype=torch.long, device=CUDA)
+        logits = model(ids).logits  # of the kind that is trained with: its backward needs a device
+        assert logits.device.type == "cuda" and logits.requires_grad
+        with torch.no_grad():
+            assert model(ids).logits.device.type == "cuda"
+        restoration.remove()
+        assert isinstance(model.model.layers[0].mlp.up_proj, nn.Linear)

@@ -1,0 +1,69 @@
+"""The formulas that artifacts were trained with, and how a file tells which one is its own.
+
+Three trainers write files of one form. They differ in how P is drawn and what is made of it:
+
+====================  =====================================  ==========================
+formula               trainer                                P of a module
+====================  =====================================  ==========================
+``full``              the Luogu project                      ``[u, r, r]``
+``diagonal``          its successor, on CodeContests         ``[u, r]``, divided by √r
+``diagonal-unscaled`` the successor's first versions         ``[u, r]``
+====================  =====================================  ==========================
+
+With another formula than its own an artifact is another model (a relative error of about 2), and
+nothing shows it. So a formula counts as known only where there is evidence: a key of the file, or a
+file that upstream published and whose trainer is known.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Formula = Literal["full", "diagonal", "diagonal-unscaled"]
+FormulaChoice = Literal["auto", Formula]
+
+# SHA-256 of files that upstream published, as far as it is known -> their trainer's formula.
+_PUBLISHED: dict[str, Formula] = {
+    "c4f953ac153965949ea9b514ed9f1500da42e6334fe998bdb4be3fa8be11946e": "full",
+    "53ed6be503a0e6989f1bb1593f9ce51ffee1decf0acf4c7050f7893521378ae0": "diagonal",
+    "e3c69917": "diagonal-unscaled",
+    "b4ed749e": "diagonal",
+}
+
+HOW_TO_TELL = (
+    "look at the training code where P is made: randn(u, rank, rank) is full (the Luogu project), "
+    "randn(u, rank) divided by the root of rank is diagonal (its successor, on CodeContests), the "
+    "same without the division is diagonal-unscaled (the successor's first versions)"
+)
+
+
+@dataclass(frozen=True)
+class KnownFormula:
+    """A formula and what it is known from.
+
+    Attributes:
+        formula: The formula.
+        evidence: What tells it, in words.
+    """
+
+    formula: Formula
+    evidence: str
+
+
+def known_formula(
+    stored: Formula | None, is_quantized: bool | None, sha256: str
+) -> KnownFormula | None:
+    """What a file tells about its formula; None where it tells nothing.
+
+    Args:
+        stored: Its key ``formula``, which :func:`tinylora.save_artifact` writes.
+        is_quantized: Its key of that name, which only the trainer of ``diagonal`` wrote.
+        sha256: Hex digest of the file.
+    """
+    if stored is not None:
+        return KnownFormula(stored, "the file's key formula")
+    if is_quantized is not None:
+        return KnownFormula("diagonal", "the file's key is_quantized")
+    for published, formula in _PUBLISHED.items():
+        if sha256.startswith(published):
+            return KnownFormula(formula, "a file that upstream published, whose trainer is known")
+    return None

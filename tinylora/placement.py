@@ -1,0 +1,109 @@
+"""Where training had the modules of a model that was split over devices.
+
+Each device has a random stream of its own, so P of a module depends on the device that held it. A
+placement has the form of accelerate's and transformers' ``device_map`` (``model.hf_device_map``):
+a module's name, or a prefix of it up to a dot, to a device; ``""`` stands for all that is left.
+Devices are ``0``, ``"cuda:0"`` or ``"cpu"``.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tinylora.errors import ProjectionError
+
+Placement = Mapping[str, str | int]
+_MAX_CHARACTERS = 1 << 20
+
+
+def read_placement(text: str) -> dict[str, str]:
+    """A placement from JSON, or from a file that holds it.
+
+    Args:
+        text: A JSON object, or the path of a file with one.
+
+    Raises:
+        ProjectionError: There is no such file, or it is no placement.
+    """
+    source = "placement" if text.lstrip().startswith("{") else text
+    if source == text:
+        try:
+            with Path(source).open(encoding="utf-8") as file:
+                text = file.read(_MAX_CHARACTERS)
+        except (OSError, ValueError) as error:
+            raise ProjectionError(
+                f"{source}: cannot be read as a placement ({error}); give a JSON file, or JSON "
+                'such as {"": 0}'
+            ) from error
+    try:
+        found = json.loads(text)
+        json.dumps(found, ensure_ascii=False).encode()  # half of a surrogate pair is no text
+    except (ValueError, RecursionError) as error:
+        raise ProjectionError(f"{source}: is no JSON ({error})") from error
+    return checked_placement(found, source)
+
+
+def checked_placement(found: Any, source: str = "placement") -> dict[str, str]:
+    """A placement whose devices are spelled ``cpu`` or ``cuda:N``.
+
+    Args:
+        found: What was given.
+        source: Where it came from, for messages.
+
+    Raises:
+        ProjectionError: It is no map from names to such devices.
+    """
+    if not isinstance(found, Mapping) or not all(isinstance(name, str) for name in found):
+        raise ProjectionError(
+            f"{source}: expected a map from module prefixes to devices, as model.hf_device_map "
+            f"is, found {type(found).__name__}"
+        )
+    if not found:
+        raise ProjectionError(f"{source}: is empty; leave it out if one device held the model")
+    return {name: _device(name, device, source) for name, device in found.items()}
+
+
+def _device(name: str, device: object, source: str) -> str:
+    if isinstance(device, int) and not isinstance(device, bool) and 0 <= device < 1 << 10:
+        return f"cuda:{device}"
+    if isinstance(device, str):
+        if device == "cpu" or re.fullmatch(r"cuda:\d{1,3}", device):
+            return device
+        if device == "cuda":
+            return "cuda:0"
+    raise ProjectionError(
+        f"{source}: {name!r} lies on {device!r:.100}; expected a GPU's number, cuda:N or cpu, "
+        "whose random streams are known"
+    )
+
+
+def modules_by_device(names: Sequence[str], placement: Placement) -> dict[str, list[int]]:
+    """Positions of the modules that each device holds, in order.
+
+    Args:
+        names: Modules.
+        placement: Where they are.
+
+    Raises:
+        ProjectionError: It is no placement, or does not name every module's device.
+    """
+    devices = checked_placement(placement)
+    groups: dict[str, list[int]] = {}
+    for index, name in enumerate(names):
+        groups.setdefault(_device_of(name, devices), []).append(index)
+    return groups
+
+
+def _device_of(name: str, placement: Mapping[str, str]) -> str:
+    """Device of a module: the entry with the longest matching prefix."""
+    prefix = name
+    while prefix not in placement:
+        if not prefix:
+            raise ProjectionError(
+                f"placement names no device for module {name!r}; it has {sorted(placement)[:20]}. "
+                'Give the training\'s device map, or "" for the rest'
+            )
+        prefix = prefix.rpartition(".")[0]
+    return placement[prefix]
