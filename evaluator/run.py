@@ -59,12 +59,8 @@ _SPARE_BYTES = 128 * 2**20  # tables, factors, rewritten files
 class Prepared:
     """Everything a run needs, checked, before any model is loaded.
 
-    Attributes:
-        config: With everything that it leaves to the models as they have it.
-        suite: Its problems are those that can be asked.
-        checkpoints: By arm.
-        prompts: In the suite's order.
-        facts: What the records depend on.
+    The configuration has what it leaves to the models as they have it, the suite those problems
+    that can be asked.
     """
 
     config: RunConfig
@@ -140,17 +136,11 @@ def _warn_of_other_versions(directory: RunDirectory, session: Any) -> None:
 def _warn_of_left_out(prepared: Prepared) -> None:
     """Name what the suite has and the run has not; the report does so for what cannot be asked."""
     skipped = [f"{item.where}: {item.reason}" for item in prepared.suite.skipped]
-    for what, left in (
-        ("cannot be judged", skipped),
-        (
-            "cannot be asked",
-            [f"{name}: {reason}" for name, reason in prepared.facts.left_out.items()],
-        ),
-    ):
+    left_out = [f"{name}: {reason}" for name, reason in prepared.facts.left_out.items()]
+    for what, left in (("cannot be judged", skipped), ("cannot be asked", left_out)):
         if left:
-            more = " …" if len(left) > 5 else ""
-            listed = "; ".join(left[:5])
-            _log.warning("%s: %d %s: %s%s", prepared.suite.path, len(left), what, listed, more)
+            listed = "; ".join(left[:5]) + (" …" if len(left) > 5 else "")
+            _log.warning("%s: %d %s: %s", prepared.suite.path, len(left), what, listed)
 
 
 def _help(config: RunConfig, processes: Processes) -> None:

@@ -115,21 +115,20 @@ def _write_without_system(
         return as_sent  # it knows no system messages
     if _lacks_a_piece(plain, full, longer_than=len(system["content"])):
         return as_sent  # it adds nothing by itself
-    unclear = TokenizerError(
-        "the chat template writes a system message of its own, which cannot be told from the rest; "
-        "instead of system: none give one, or an empty one (system: '')"
-    )
+    cut = [full, *(text for text in with_system if isinstance(text, str))]
     if not (
-        isinstance(head, str) and full.startswith(head) and plain.endswith(full.removeprefix(head))
+        isinstance(head, str)
+        and all(text.startswith(head) for text in cut)
+        and plain.endswith(full.removeprefix(head))
     ):
-        raise unclear
+        raise TokenizerError(
+            "the chat template writes a system message of its own, which cannot be told from the "
+            "rest; instead of system: none give one, or an empty one (system: '')"
+        )
     bos = str(tokenizer.bos_token or "")
     start = bos if head.startswith(bos) else ""
     return [
-        text
-        if isinstance(text, TokenizerError)
-        else (start + text.removeprefix(head) if text.startswith(head) else unclear)
-        for text in with_system
+        start + text.removeprefix(head) if isinstance(text, str) else text for text in with_system
     ]
 
 
