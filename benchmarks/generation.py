@@ -21,9 +21,10 @@ from benchmarks.measure import machine
 from evaluator.config import ArmConfig, DecodingConfig
 from evaluator.generation.checkpoints import find_checkpoint
 from evaluator.generation.generate import Generator, end_and_pad, plan_batches
-from evaluator.generation.models import load_tokenizer, loaded_model
+from evaluator.generation.models import loaded_model
 from evaluator.generation.prompts import Prompt, build_prompts
 from evaluator.suites.suite import load_suite
+from tinylora.chat import load_tokenizer
 
 BASE, SUITE = Path("demo/base"), Path("demo/suite/heldout")
 MAX_NEW_TOKENS = 192

@@ -8,10 +8,11 @@ what it uses.
 """
 
 import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -26,6 +27,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 from evaluator.judging.judge_file import judge_completions
 from evaluator.judging.judge_settings import JudgeSettings
@@ -40,8 +42,23 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-_out = Console()
-_err = Console(stderr=True)
+_CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+class _PlainConsole(Console):
+    """Prints texts of files as they are: nothing in them is markup or moves the cursor."""
+
+    def __init__(self, *, stderr: bool = False) -> None:
+        super().__init__(stderr=stderr, markup=False, highlight=False, emoji=False)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Called for every string that is printed, those in tables too."""
+        plain = _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
+        return super().render_str(plain, **options)
+
+
+_out = _PlainConsole()
+_err = _PlainConsole(stderr=True)
 _WIDE = 160  # columns that the main table needs
 
 Unsafe = Annotated[
@@ -136,7 +153,7 @@ def import_(
             overwrite=overwrite,
         )
         for line in report_lines(import_suite(source, out, options)):
-            _out.print(line, markup=False, highlight=False, soft_wrap=True)
+            _out.print(line, soft_wrap=True)
 
 
 @app.command()
@@ -158,7 +175,7 @@ def plan(
         made = make_plan(margin, flip_rate, power, samples, correlation)
         _out.print(_rich_table(made.table))
         for sentence in describe_plan(made):
-            _out.print(f"• {sentence}", markup=False, highlight=False)
+            _out.print(f"• {sentence}")
 
 
 @app.command()
@@ -192,9 +209,9 @@ def bench(
             )
         for part in _fitting(results.table, key=BENCH_KEY):
             _out.print(_rich_table(part))
-        _out.print(f"Tables, exports and runs: {settings.out}", markup=False, highlight=False)
+        _out.print(f"Tables, exports and runs: {settings.out}")
         for failure in results.failures:
-            _err.print(f"failed: {failure.part}: {failure.message}", style="red", markup=False)
+            _err.print(f"failed: {failure.part}: {failure.message}", style="red")
         if results.failures:
             raise typer.Exit(1)
 
@@ -235,9 +252,9 @@ def judge(
             )
         passed = summary.counts.get("AC", 0)
         counts = ", ".join(f"{verdict} {count}" for verdict, count in summary.counts.items())
-        _out.print(f"{passed} of {summary.total} pass: {counts}", highlight=False)
-        _out.print(f"Without code: {summary.without_code}", highlight=False)
-        _out.print(f"Verdicts: {summary.verdicts_path}", markup=False, highlight=False)
+        _out.print(f"{passed} of {summary.total} pass: {counts}")
+        _out.print(f"Without code: {summary.without_code}")
+        _out.print(f"Verdicts: {summary.verdicts_path}")
 
 
 def _quiet_transformers() -> None:
@@ -270,7 +287,7 @@ class _Bars:
 @contextmanager
 def _progress_bars() -> Iterator[_Bars]:
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
@@ -289,7 +306,7 @@ def _errors_explained() -> Iterator[None]:
     try:
         yield
     except TinyLoRAError as error:
-        _err.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        _err.print(f"error: {error}", style="red", soft_wrap=True)
         raise typer.Exit(2) from error
 
 
@@ -298,8 +315,8 @@ def _show(results: "Results", out: Path) -> None:
     for text_table in (*_fitting(arms), *others):
         _out.print(_rich_table(text_table))
     for sentence in results.sentences:
-        _out.print(f"• {sentence}", markup=False, highlight=False)
-    _out.print(f"\nTables and records: {out}", markup=False, highlight=False)
+        _out.print(f"• {sentence}")
+    _out.print(f"\nTables and records: {out}")
 
 
 def _fitting(arms: "TextTable", key: tuple[str, ...] = ("arm",)) -> list["TextTable"]:

@@ -1,29 +1,15 @@
-"""The run's configuration: one YAML file, checked field by field.
-
-Relative paths in it are resolved against the directory in which the command runs, as those of any
-other command-line argument are, so a configuration may be kept anywhere.
-"""
+"""The run's configuration: one YAML file, checked field by field; see ``config_file``."""
 
 import json
-from collections.abc import Sequence
-from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar, get_args
+from typing import Annotated, Any, Literal, Self
 
-import yaml
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from evaluator.errors import ConfigError
+from evaluator.config_file import FilePath, ModelName, Section, read_config
 from evaluator.judging.judge_settings import JudgeSettings
+from evaluator.prompt_config import PromptConfig
 from tinylora.formula import FormulaChoice
 from tinylora.placement import checked_placement, read_placement
 
@@ -32,9 +18,7 @@ Name = Annotated[str, Field(pattern=_NAME, max_length=64)]
 Title = Annotated[str, Field(pattern=_NAME, max_length=260)]  # four names, of a bench's run
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]
 ComputeDtype = Literal["float32", "bfloat16", "float16"]
-
-
-_Config = TypeVar("_Config", bound="Section")
+MAX_REPETITION_PENALTY = 10.0
 
 
 class ArmKind(StrEnum):
@@ -43,12 +27,6 @@ class ArmKind(StrEnum):
     BASE = "base"  # no adapter: the control
     RESTORED = "restored"  # base and TinyLoRA at run time: the reference
     MERGED = "merged"  # an exported checkpoint, loaded as its user would load it
-
-
-class Section(BaseModel):
-    """Part of a configuration: unknown fields, other types, and NaN and infinity are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 def _placement(given: Any) -> dict[str, str] | None:
@@ -91,9 +69,9 @@ class ArmConfig(AdapterSection):
 
     name: Name
     kind: Annotated[ArmKind, Field(strict=False)]
-    model: str
+    model: ModelName
     load: Literal["auto", "nf4"] = "auto"
-    artifact: Annotated[Path, Field(strict=False)] | None = None
+    artifact: FilePath | None = None
     seed: int | None = None
 
     @model_validator(mode="after")
@@ -106,15 +84,34 @@ class ArmConfig(AdapterSection):
 
 
 class DecodingConfig(Section):
-    """How completions are drawn; ``temperature: 0`` is greedy decoding."""
+    """How completions are drawn; ``temperature: 0`` is greedy decoding.
+
+    Attributes:
+        repetition_penalty: Of tokens that stand in prompt or completion, as transformers has it;
+            ``from_model`` takes it from the models' ``generation_config.json``. None is 1, no
+            penalty, or ``from_model`` under a prompt preset.
+    """
 
     samples: int = Field(default=1, ge=1)
     temperature: float = Field(default=0.0, ge=0.0, le=10.0)
     top_p: float = Field(default=1.0, gt=0.0, le=1.0)
     top_k: int = Field(default=0, ge=0)
+    repetition_penalty: float | Literal["from_model"] | None = None
     max_new_tokens: int = Field(default=1024, ge=1)
     batch_size: int = Field(default=16, ge=1)
     seed: int = 0
+
+    @field_validator("repetition_penalty", mode="plain")
+    @classmethod
+    def _is_a_penalty(cls, value: Any) -> Any:
+        if value is None or value == "from_model":
+            return value
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not is_number or not 0 < value <= MAX_REPETITION_PENALTY:
+            raise ValueError(
+                f"expected a number above 0 and up to {MAX_REPETITION_PENALTY:g}, or from_model"
+            )
+        return float(value)
 
     @model_validator(mode="after")
     def _greedy_has_one_sample(self) -> Self:
@@ -160,7 +157,7 @@ class JudgeConfig(Section):
     output_kib: int = 32 << 10
     workers: int | None = None
     strip_freopen: bool = False
-    testlib_path: Annotated[Path, Field(strict=False)] | None = None
+    testlib_path: FilePath | None = None
 
     @model_validator(mode="after")
     def _judge_takes_them(self) -> Self:
@@ -191,17 +188,19 @@ class RunConfig(Section):
         equivalence: δ.
         token_level: Comparison of predictions.
         judge: Judging.
+        prompt: How the problems are asked.
         decoding: Decoding.
     """
 
     name: Title
-    suite: Annotated[Path, Field(strict=False)]
-    out: Annotated[Path, Field(strict=False)]
+    suite: FilePath
+    out: FilePath
     arms: Annotated[tuple[ArmConfig, ...], Field(min_length=1, strict=False)]
+    prompt: PromptConfig = PromptConfig()
     decoding: DecodingConfig = DecodingConfig()
     compute_dtype: ComputeDtype = "float32"
     device: Device = "auto"
-    factor_store: Annotated[Path, Field(strict=False)] | None = None
+    factor_store: FilePath | None = None
     equivalence: EquivalenceConfig = EquivalenceConfig()
     token_level: TokenLevelConfig = TokenLevelConfig()
     judge: JudgeConfig = JudgeConfig()
@@ -219,48 +218,29 @@ class RunConfig(Section):
         """The arm that others are compared with: the first restored one."""
         return next((arm for arm in self.arms if arm.kind is ArmKind.RESTORED), None)
 
+    @property
+    def penalty_of_models(self) -> bool:
+        """Whether the repetition penalty is the models' own."""
+        penalty = self.decoding.repetition_penalty
+        return penalty == "from_model" or (penalty is None and self.prompt.preset is not None)
+
+    def with_penalty(self, value: float) -> Self:
+        """The same run with its repetition penalty as a number."""
+        decoding = self.decoding.model_copy(update={"repetition_penalty": value})
+        return self.model_copy(update={"decoding": decoding})
+
 
 def load_config(path: Path) -> RunConfig:
     """Read and check a configuration.
 
     Raises:
-        ConfigError: The file cannot be read, is no YAML, or a field is wrong; the message names
-            the file and each field.
+        ConfigError: As ``config_file.read_config`` says.
     """
     return read_config(path, RunConfig)
 
 
-def read_config(path: Path, kind: type[_Config]) -> _Config:
-    """Read and check a YAML file of one kind.
-
-    Raises:
-        ConfigError: As :func:`load_config`.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot read the configuration: {error}") from error
-    try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not valid YAML: {error}") from error
-    if not isinstance(content, dict):
-        raise ConfigError(
-            f"{path}: expected a mapping with {_needed(kind)}, found {type(content).__name__}"
-        )
-    try:
-        return kind.model_validate(content)
-    except ValidationError as error:
-        raise ConfigError(f"{path}: {_describe(error, kind)}") from error
-
-
-def dump_config(config: RunConfig) -> str:
-    """The configuration as YAML with every default written out."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-
-
 def deciding_fields(config: RunConfig) -> dict[str, Any]:
-    """The fields that decide the records.
+    """The fields that decide the records; prompt and penalty only where they are not the default.
 
     Paths are left out, as a run pins the digests of what lies there, and so is the number of
     workers. The token level may be made, or made larger, after the rest: its records name the
@@ -273,45 +253,10 @@ def deciding_fields(config: RunConfig) -> dict[str, Any]:
         "arms": {"__all__": {"model", "artifact"}},
         "judge": {"workers", "testlib_path"},
         "token_level": True,
+        "prompt": config.prompt == PromptConfig() or {"preset"},
     }
+    if config.decoding.repetition_penalty in (None, 1.0):
+        hidden["decoding"] = {"repetition_penalty"}
     fields: dict[str, Any] = json.loads(config.model_dump_json(exclude=hidden))
     fields["judge"]["testlib_sha256"] = config.judge.settings(unsafe=False).testlib_sha256()
     return fields
-
-
-def _needed(kind: type[Section]) -> str:
-    names = [name for name, field in kind.model_fields.items() if field.is_required()]
-    return f"{', '.join(names[:-1])} and {names[-1]}"
-
-
-def _describe(error: ValidationError, kind: type[Section]) -> str:
-    return "; ".join(_problem(item, kind) for item in error.errors(include_url=False))
-
-
-def _problem(item: Any, kind: type[Section]) -> str:
-    where = tuple(item["loc"])
-    field = ".".join(str(part) for part in where) or "the file"
-    if item["type"] == "extra_forbidden":
-        known = sorted(_section(kind, where[:-1]).model_fields)
-        close = get_close_matches(str(where[-1]), known, n=1)
-        meant = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
-        return f"field {field}: there is no such field; {meant}"
-    found = item["input"]
-    is_scalar = found is None or isinstance(found, str | int | float | bool | Path)
-    return f"field {field}: {item['msg']}" + (f", found {found!r}" if is_scalar else "")
-
-
-def _section(kind: type[Section], where: Sequence[str | int]) -> type[Section]:
-    """The kind of section that stands at a place in a file."""
-    for part in where:
-        if isinstance(part, str) and part in kind.model_fields:
-            kind = _section_in(kind.model_fields[part].annotation) or kind
-    return kind
-
-
-def _section_in(annotation: Any) -> type[Section] | None:
-    """The section in a field's type, which may be optional, or a tuple of them."""
-    if isinstance(annotation, type) and issubclass(annotation, Section):
-        return annotation
-    inner = (_section_in(part) for part in get_args(annotation))
-    return next((found for found in inner if found is not None), None)

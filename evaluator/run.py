@@ -11,17 +11,23 @@ again with the same command and goes on where it stopped. Started as several pro
 import logging
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from evaluator.config import ArmConfig, RunConfig, deciding_fields, dump_config
+from evaluator.config import ArmConfig, RunConfig, deciding_fields
+from evaluator.config_file import dump_config
 from evaluator.directory_lock import locked
 from evaluator.environment import describe_environment, other_versions
 from evaluator.errors import ModelError, RunDirectoryError
-from evaluator.generation.checkpoints import Checkpoint, find_checkpoint
-from evaluator.generation.models import check_adapter, load_tokenizer, resolve_device
+from evaluator.generation.checkpoints import (
+    Checkpoint,
+    find_checkpoint,
+    own_repetition_penalty,
+)
+from evaluator.generation.models import check_adapter, resolve_device
 from evaluator.generation.processes import Processes, launched_processes
 from evaluator.generation.prompts import (
+    LeftOut,
     Prompt,
     build_prompts,
     check_all_ask,
@@ -41,6 +47,7 @@ from evaluator.report.results import Results, write_results
 from evaluator.run_directory import ArmFacts, ProblemFacts, RunDirectory, RunFacts
 from evaluator.suites.suite import Suite, load_suite
 from evaluator.tokens.stage import measure_tokens, spool_bytes
+from tinylora.chat import load_tokenizer
 
 _log = logging.getLogger(__name__)
 _BYTES_PER_TOKEN = 8  # of a completion on the disk, escaped
@@ -50,7 +57,11 @@ _SPARE_BYTES = 128 * 2**20  # tables, factors, rewritten files
 
 @dataclass(frozen=True)
 class Prepared:
-    """Everything a run needs, checked, before any model is loaded."""
+    """Everything a run needs, checked, before any model is loaded.
+
+    The configuration has what it leaves to the models as they have it, the suite those problems
+    that can be asked.
+    """
 
     config: RunConfig
     suite: Suite
@@ -85,7 +96,9 @@ def run(
         directory.check_usable(overwrite)
         sandbox = probe_sandbox(unsafe)
         prepared = prepare(config)
+        config = prepared.config
         _check_disk(prepared)
+        _warn_of_left_out(prepared)
         directory.path.mkdir(parents=True, exist_ok=True)
         with locked(directory.path) as lock:
             directory.begin(prepared.facts, dump_config(config), overwrite)
@@ -120,6 +133,16 @@ def _warn_of_other_versions(directory: RunDirectory, session: Any) -> None:
         )
 
 
+def _warn_of_left_out(prepared: Prepared) -> None:
+    """Name what the suite has and the run has not; the report does so for what cannot be asked."""
+    skipped = [f"{item.where}: {item.reason}" for item in prepared.suite.skipped]
+    left_out = [f"{name}: {reason}" for name, reason in prepared.facts.left_out.items()]
+    for what, left in (("cannot be judged", skipped), ("cannot be asked", left_out)):
+        if left:
+            listed = "; ".join(left[:5]) + (" …" if len(left) > 5 else "")
+            _log.warning("%s: %d %s: %s", prepared.suite.path, len(left), what, listed)
+
+
 def _help(config: RunConfig, processes: Processes) -> None:
     """What a further process does: its share of the completions."""
     prepared = prepare(config)
@@ -146,12 +169,15 @@ def prepare(config: RunConfig) -> Prepared:
         TinyLoRAError: Suite, device, a checkpoint, an artifact or a tokenizer is unusable.
     """
     suite = load_suite(config.suite)
-    check_all_ask(suite.problems, str(suite.path))
+    check_all_ask(suite.problems, str(suite.path), config.prompt)
     device = resolve_device(config.device)
     checkpoints = {arm.name: find_checkpoint(arm) for arm in config.arms}
     for arm in config.arms:
         check_adapter(arm, checkpoints[arm.name])
-    prompts = _common_prompts(config, suite, checkpoints)
+    config = _with_penalty(config, checkpoints)
+    prompts, left_out = _common_prompts(config, suite, checkpoints)
+    asked = {prompt.problem for prompt in prompts}
+    suite = replace(suite, problems=tuple(p for p in suite.problems if p.id in asked))
     facts = RunFacts(
         config={**deciding_fields(config), "device": device.type},
         suite=suite.name,
@@ -159,29 +185,59 @@ def prepare(config: RunConfig) -> Prepared:
         prompts_digest=prompts_digest(prompts),
         problems=tuple(ProblemFacts(p.id, p.family, p.language) for p in suite.problems),
         arms=tuple(_arm_facts(arm, checkpoints[arm.name]) for arm in config.arms),
+        left_out=left_out,
     )
     return Prepared(config, suite, checkpoints, prompts, facts)
 
 
+def _with_penalty(config: RunConfig, checkpoints: Mapping[str, Checkpoint]) -> RunConfig:
+    """The configuration with its repetition penalty as a number, one for all arms.
+
+    Raises:
+        ModelError: The models' own differ.
+    """
+    if not config.penalty_of_models:
+        return config
+    own = {arm.name: own_repetition_penalty(arm, checkpoints[arm.name]) for arm in config.arms}
+    if len(set(own.values())) > 1:
+        found = ", ".join(f"{name} has {penalty:g}" for name, penalty in own.items())
+        raise ModelError(
+            "decoding.repetition_penalty: the models' own, of generation_config.json, differ "
+            f"({found}), and one run has one penalty; give a number"
+        )
+    return config.with_penalty(own[config.arms[0].name])
+
+
 def _common_prompts(
     config: RunConfig, suite: Suite, checkpoints: Mapping[str, Checkpoint]
-) -> tuple[Prompt, ...]:
-    """The prompts of the first arm, after checking that the other arms read the same ones."""
-    first: tuple[Prompt, ...] = ()
+) -> tuple[tuple[Prompt, ...], dict[str, str]]:
+    """The prompts of all arms, and the problems that some arm cannot be asked, with reasons.
+
+    Raises:
+        ModelError: Arms read different prompts.
+        GenerationError: Prompts do not fit.
+    """
+    prompts: dict[str, Prompt] = {}
+    left_out: dict[str, str] = {}
     for arm in config.arms:
         where = f"arm {arm.name}"
         checkpoint = checkpoints[arm.name]
-        prompts = build_prompts(suite.problems, load_tokenizer(checkpoint.directory), where)
-        check_prompts_fit(prompts, config.decoding.max_new_tokens, checkpoint.positions, where)
-        first = first or prompts
-        differing = [a.problem for a, b in zip(prompts, first, strict=True) if a != b]
+        tokenizer = load_tokenizer(checkpoint.directory)
+        own = build_prompts(suite.problems, tokenizer, where, config.prompt)
+        left_out |= {item.problem: item.reason for item in own if isinstance(item, LeftOut)}
+        mine = [prompt for prompt in own if isinstance(prompt, Prompt)]
+        check_prompts_fit(mine, config.decoding.max_new_tokens, checkpoint.positions, where)
+        differing = [p.problem for p in mine if prompts.setdefault(p.problem, p) != p]
         if differing:
             raise ModelError(
                 f"{where} reads another prompt than arm {config.arms[0].name} for "
                 f"{len(differing)} problems ({differing[0]} …): tokenizer or chat template "
                 "differ, and completions would not be comparable. Copy the base's tokenizer files"
             )
-    return first
+    asked = tuple(prompts[p.id] for p in suite.problems if p.id not in left_out)
+    if not asked:
+        raise ModelError(f"{suite.path}: no problem can be asked in all arms")
+    return asked, {ascii(problem)[1:-1]: reason for problem, reason in left_out.items()}
 
 
 def _arm_facts(arm: ArmConfig, checkpoint: Checkpoint) -> ArmFacts:

@@ -25,7 +25,7 @@ because records of two runs must not mix.
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +85,7 @@ class RunFacts:
         prompts_digest: Digest of the prompts' tokens.
         problems: In the suite's order, which is the order of all records.
         arms: In the configuration's order.
+        left_out: Problems of the suite that no model can be asked, with the reasons.
         format: Version of this form.
     """
 
@@ -94,6 +95,7 @@ class RunFacts:
     prompts_digest: str
     problems: tuple[ProblemFacts, ...]
     arms: tuple[ArmFacts, ...]
+    left_out: dict[str, str] = field(default_factory=dict)
     format: str = RUN_FORMAT
 
     @property
@@ -311,7 +313,8 @@ class RunDirectory:
 
 
 def _to_json(facts: RunFacts) -> bytes:
-    return json.dumps(asdict(facts), ensure_ascii=False, indent=1).encode() + b"\n"
+    fields = {name: value for name, value in asdict(facts).items() if value or name != "left_out"}
+    return json.dumps(fields, ensure_ascii=False, indent=1).encode() + b"\n"
 
 
 def _load(path: Path) -> dict[str, Any]:

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import TemplateError
-
 from exporter.errors import PromptError
+from tinylora.chat import load_tokenizer, token_ids, write_chats
+from tinylora.errors import TokenizerError
 
 MAX_FILE_BYTES = 1 << 28
 
@@ -69,18 +69,20 @@ def read_prompts(path: Path, model: Path) -> PromptSet:
 
     Raises:
         PromptError: The file cannot be read, a row is not as described, a text does not fit the
-            model's context, or the tokenizer is missing.
+            model's context, or the base's chat template does not take a chat.
+        TokenizerError: The base has no tokenizer that can be used.
     """
     content = _content(path)
     rows = _rows(path, content)
     if not rows:
         raise PromptError(f"{path}: holds no text; give at least one")
     positions, vocabulary = _limits(model)
-    tokenizer = _tokenizer(model)
+    tokenizer = load_tokenizer(model)
+    written = _written(path, rows, tokenizer)
     prompts = []
     for number, row in rows:
         where = f"{path}, line {number}"
-        prompt = _tokenized(row, tokenizer, where)
+        prompt = _tokenized(row, written.get(number, ""), tokenizer, where)
         if positions is not None and len(prompt.token_ids) > positions:
             raise PromptError(
                 f"{where}: {len(prompt.token_ids)} tokens, but {model} has {positions} positions; "
@@ -139,55 +141,50 @@ def _row(line: str, where: str) -> dict[str, Any]:
     return row
 
 
-def _tokenizer(model: Path) -> Any:
-    from transformers import AutoTokenizer
-
+def _written(
+    path: Path, rows: Sequence[tuple[int, dict[str, Any]]], tokenizer: Any
+) -> dict[int, str]:
+    """The chats of all rows that have one, in the base's chat template, by the rows' numbers."""
+    chats = {}
+    for number, row in rows:
+        if "text" not in row:
+            chat = row.get("messages", [{"role": "user", "content": row.get("prompt")}])
+            if not chat or not all(_is_message(message) for message in chat):
+                raise PromptError(
+                    f"{path}, line {number}: 'messages' must be objects with 'role' and 'content' "
+                    "texts, at least one"
+                )
+            chats[number] = chat
+    if not chats:
+        return {}
+    where = f"{path}, line {next(iter(chats))}"
     try:
-        tokenizer = AutoTokenizer.from_pretrained(model, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
-        raise PromptError(f"{model}: cannot load a tokenizer to read prompts ({error})") from error
-    # without its files some classes come up with an empty vocabulary and say nothing
-    files = {"tokenizer.json", *tokenizer.vocab_files_names.values()}
-    if not any((model / name).is_file() for name in files):
+        answers = dict(zip(chats, write_chats(tokenizer, list(chats.values())), strict=True))
+        for number, answer in answers.items():
+            where = f"{path}, line {number}"
+            if isinstance(answer, TokenizerError):
+                raise answer
+    except TokenizerError as error:
         raise PromptError(
-            f"{model}: has no tokenizer to read prompts with, expected one of "
-            f"{', '.join(sorted(files))}; copy it there"
-        )
-    return tokenizer
+            f"{where}: {error}; see which roles the base's chat template knows and in which order, "
+            "or give 'text' rows"
+        ) from error
+    return {number: str(answer) for number, answer in answers.items()}
 
 
-def _tokenized(row: dict[str, Any], tokenizer: Any, where: str) -> TokenPrompt:
-    if "text" in row:
-        ids = tokenizer(row["text"])["input_ids"]
-        first = 0
-    else:
-        before = _templated(row, tokenizer, where)
-        ids = before + _ids(tokenizer, row.get("completion", ""))
-        first = max(len(before) - 1, 0) if "completion" in row else 0
+def _tokenized(row: dict[str, Any], chat: str, tokenizer: Any, where: str) -> TokenPrompt:
+    try:
+        if "text" in row:
+            ids, first = token_ids(tokenizer, row["text"], special_tokens=True), 0
+        else:
+            before = token_ids(tokenizer, chat)
+            ids = before + token_ids(tokenizer, row.get("completion", ""))
+            first = max(len(before) - 1, 0) if "completion" in row else 0
+    except TokenizerError as error:
+        raise PromptError(f"{where}: {error}") from error
     if not ids:
         raise PromptError(f"{where}: has no token")
-    return TokenPrompt(tuple(ids), first)
-
-
-def _templated(row: dict[str, Any], tokenizer: Any, where: str) -> list[int]:
-    if not tokenizer.chat_template:
-        raise PromptError(
-            f"{where}: the base's tokenizer has no chat template for 'messages' or 'prompt'; give "
-            "'text' rows"
-        )
-    messages = row.get("messages", [{"role": "user", "content": row.get("prompt")}])
-    if not messages or not all(_is_message(message) for message in messages):
-        raise PromptError(
-            f"{where}: 'messages' must be objects with 'role' and 'content' texts, at least one"
-        )
-    try:
-        text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-    except (TemplateError, TypeError, ValueError, LookupError, AttributeError) as error:
-        raise PromptError(
-            f"{where}: the base's chat template does not take these messages ({error}); see which "
-            "roles it knows and in which order"
-        ) from error
-    return _ids(tokenizer, text)
+    return TokenPrompt(ids, first)
 
 
 def _is_message(message: object) -> bool:
@@ -196,16 +193,11 @@ def _is_message(message: object) -> bool:
     )
 
 
-def _ids(tokenizer: Any, text: str) -> list[int]:
-    """Tokens of a text that has its special tokens already."""
-    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
-
-
 def _limits(model: Path) -> tuple[int | None, int | None]:
     """Positions and vocabulary of a model, where its config.json says them."""
     try:
         config = json.loads((model / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise PromptError(f"{model / 'config.json'}: cannot be read ({error})") from error
     if not isinstance(config, dict):
         raise PromptError(f"{model / 'config.json'}: expected an object")

@@ -17,6 +17,8 @@ Every error is both the project's own and a standard type, so a caller may catch
     ├── QuantizedWeightError (ValueError)    4-bit tensors that do not fit together
     ├── FactorStoreError (OSError)           the directory of kept factors cannot be used
     ├── FactorizationError (ArithmeticError) the SVD failed or its input is not finite
+    ├── YamlError (ValueError)               a YAML file that cannot be read
+    ├── TokenizerError (ValueError)          a tokenizer or chat template that cannot be used
     └── RestoreError (RuntimeError)          the adapter cannot be put on this model
 """
 
@@ -83,3 +85,11 @@ class FactorizationError(TinyLoRAError, ArithmeticError):
 
 class RestoreError(TinyLoRAError, RuntimeError):
     """The adapter cannot be put on, or taken off, this model."""
+
+
+class YamlError(TinyLoRAError, ValueError):
+    """A YAML file that cannot be read, with the line at fault."""
+
+
+class TokenizerError(TinyLoRAError, ValueError):
+    """A checkpoint's tokenizer, or its chat template, cannot be used."""

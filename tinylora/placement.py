@@ -15,6 +15,7 @@ from typing import Any
 from tinylora.errors import ProjectionError
 
 Placement = Mapping[str, str | int]
+_MAX_CHARACTERS = 1 << 20
 
 
 def read_placement(text: str) -> dict[str, str]:
@@ -29,7 +30,8 @@ def read_placement(text: str) -> dict[str, str]:
     source = "placement" if text.lstrip().startswith("{") else text
     if source == text:
         try:
-            text = Path(source).read_text(encoding="utf-8")
+            with Path(source).open(encoding="utf-8") as file:
+                text = file.read(_MAX_CHARACTERS)
         except (OSError, ValueError) as error:
             raise ProjectionError(
                 f"{source}: cannot be read as a placement ({error}); give a JSON file, or JSON "
@@ -37,6 +39,7 @@ def read_placement(text: str) -> dict[str, str]:
             ) from error
     try:
         found = json.loads(text)
+        json.dumps(found, ensure_ascii=False).encode()  # half of a surrogate pair is no text
     except (ValueError, RecursionError) as error:
         raise ProjectionError(f"{source}: is no JSON ({error})") from error
     return checked_placement(found, source)

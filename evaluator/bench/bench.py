@@ -11,11 +11,12 @@ import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from evaluator.bench.config import BenchConfig, dump_bench, load_bench
+from evaluator.bench.config import BenchConfig, load_bench
 from evaluator.bench.exports import make_export, request_of, why_not_there
 from evaluator.bench.plan import Cell, Export, factors_of, plan_exports, plan_runs
 from evaluator.bench.runs import make_run, state_of
 from evaluator.bench.table import CellResult, Failure, bench_frame, bench_table
+from evaluator.config_file import dump_config
 from evaluator.directory_lock import locked
 from evaluator.environment import package_versions
 from evaluator.errors import BenchError, RunDirectoryError
@@ -66,7 +67,7 @@ def bench(config: BenchConfig, *, command: str, unsafe: bool, progress: Progress
     probe_sandbox(unsafe)
     config.out.mkdir(parents=True, exist_ok=True)
     with locked(config.out):
-        replace_file(config.out / _CONFIG, dump_bench(config).encode())
+        replace_file(config.out / _CONFIG, dump_config(config).encode())
         exports = plan_exports(config)
         not_made = _make_exports(config, exports, progress)
         results, failures = _make_runs(config, exports, not_made, command, unsafe, progress)

@@ -7,7 +7,6 @@ runs share (margin, judge, arithmetic) stands in it once.
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-import yaml
 from pydantic import Field, model_validator
 
 from evaluator.config import (
@@ -18,10 +17,10 @@ from evaluator.config import (
     EquivalenceConfig,
     JudgeConfig,
     Name,
-    Section,
     TokenLevelConfig,
-    read_config,
 )
+from evaluator.config_file import FilePath, ModelName, Section, read_config
+from evaluator.prompt_config import PromptConfig
 
 # Of the exporter's formats, those that load by themselves.
 LoadableFormat = Literal[
@@ -41,7 +40,7 @@ class BenchArtifact(AdapterSection):
     """
 
     name: Name
-    path: Annotated[Path, Field(strict=False)]
+    path: FilePath
     trained_on: Literal["auto", "4bit", "16bit"] = "auto"
 
 
@@ -56,7 +55,7 @@ class BenchBase(Section):
     """
 
     name: Name
-    model: str
+    model: ModelName
     load: Literal["auto", "nf4"] = "auto"
     artifacts: Annotated[tuple[BenchArtifact, ...], Field(min_length=1, strict=False)]
 
@@ -88,8 +87,8 @@ class BenchFormat(Section):
     name: Name = ""
     format: LoadableFormat
     requantize: Literal["preserve", "recompute", "calibrated"] | None = None
-    prompts: Annotated[Path, Field(strict=False)] | None = None
-    check_prompts: Annotated[Path, Field(strict=False)] | None = None
+    prompts: FilePath | None = None
+    check_prompts: FilePath | None = None
     require_retention: float | None = None
     target_residual: float | None = None
     max_bytes: str | None = None
@@ -131,10 +130,12 @@ class BenchSuite(Section):
     Attributes:
         name: Stands in paths and tables.
         path: Suite folder or upstream ``.jsonl`` file.
+        prompt: How its problems are asked, where not as the bench says.
     """
 
     name: Name
-    path: Annotated[Path, Field(strict=False)]
+    path: FilePath
+    prompt: PromptConfig | None = None
 
 
 class BenchDecoding(DecodingConfig):
@@ -162,6 +163,7 @@ class BenchConfig(Section):
         formats: How each artifact is exported.
         suites: What each export is tried on.
         decodings: How.
+        prompt: How problems are asked.
         repeat_seed: Adds an A/A arm ``repeat``: the restored model with this seed, the noise floor.
         compute_dtype: As a run has it, and so the four below.
         device: Likewise.
@@ -171,11 +173,12 @@ class BenchConfig(Section):
     """
 
     name: Name
-    out: Annotated[Path, Field(strict=False)]
+    out: FilePath
     bases: Annotated[tuple[BenchBase, ...], Field(min_length=1, strict=False)]
     formats: Annotated[tuple[BenchFormat, ...], Field(min_length=1, strict=False)]
     suites: Annotated[tuple[BenchSuite, ...], Field(min_length=1, strict=False)]
     decodings: Annotated[tuple[BenchDecoding, ...], Field(min_length=1, strict=False)]
+    prompt: PromptConfig = PromptConfig()
     repeat_seed: int | None = None
     compute_dtype: ComputeDtype = "float32"
     device: Device = "auto"
@@ -200,11 +203,6 @@ def load_bench(path: Path) -> BenchConfig:
             the file and each field.
     """
     return read_config(path, BenchConfig)
-
-
-def dump_bench(config: BenchConfig) -> str:
-    """The configuration as YAML with every default written out."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
 def _check_names(

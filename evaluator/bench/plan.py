@@ -132,6 +132,7 @@ class Cell:
             suite=self.suite.path,
             out=self.out,
             arms=(base, restored, *repeats, *merged),
+            prompt=self.suite.prompt or self.bench.prompt,
             decoding=self.decoding.fields,
             compute_dtype=self.bench.compute_dtype,
             device=self.bench.device,

@@ -6,7 +6,8 @@ from enum import StrEnum
 
 from evaluator.bench.plan import Cell
 from evaluator.bench.reuse import take_over
-from evaluator.config import dump_config, load_config
+from evaluator.config import load_config
+from evaluator.config_file import dump_config
 from evaluator.directory_lock import locked
 from evaluator.errors import RecordsError, RunDirectoryError
 from evaluator.generation.stage import Progress

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 from dataclasses import dataclass
 from functools import cache
@@ -11,7 +12,7 @@ from typing import Any
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-from evaluator.config import ArmConfig
+from evaluator.config import MAX_REPETITION_PENALTY, ArmConfig
 from evaluator.errors import ModelError
 from tinylora.adapter import files_of
 
@@ -79,12 +80,30 @@ def find_checkpoint(arm: ArmConfig) -> Checkpoint:
         digest=_digest(files),
         artifact_digest=_digest(artifact) if artifact else None,
         quantized=model_config.get("quantization_config") is not None,
-        positions=model_config.get("max_position_embeddings"),
-        vocabulary=model_config.get("vocab_size"),
+        positions=_whole(model_config, "max_position_embeddings"),
+        vocabulary=_whole(model_config, "vocab_size"),
         weight_bytes=size,
         capture=capture,
         residual=residual,
     )
+
+
+def own_repetition_penalty(arm: ArmConfig, checkpoint: Checkpoint) -> float:
+    """What a checkpoint's ``generation_config.json`` says; 1, no penalty, where it says nothing.
+
+    Raises:
+        ModelError: The file cannot be read, or its penalty is no positive number.
+    """
+    path = checkpoint.directory / "generation_config.json"
+    penalty = _read_object(path).get("repetition_penalty") if path.is_file() else None
+    if penalty is None:
+        return 1.0
+    if not isinstance(penalty, int | float) or not 0 < penalty <= MAX_REPETITION_PENALTY:
+        raise ModelError(
+            f"arm {arm.name}: {path}: repetition_penalty is {penalty!r:.80}, expected a number "
+            f"above 0 and up to {MAX_REPETITION_PENALTY:g}; give one in decoding.repetition_penalty"
+        )
+    return float(penalty)
 
 
 def _directory(arm: ArmConfig) -> Path:
@@ -121,7 +140,7 @@ def _content_digest(path: Path, inode: int, size: int, modified_ns: int) -> str:
 def _digest(files: list[Path]) -> str:
     total = hashlib.sha256()
     for path in files:
-        total.update(f"{path.name}\0{file_digest(path)}\n".encode())
+        total.update(os.fsencode(f"{path.name}\0{file_digest(path)}\n"))
     return total.hexdigest()
 
 
@@ -142,10 +161,15 @@ def _fidelity(path: Path) -> tuple[float | None, float | None]:
     return capture, residual
 
 
+def _whole(config: dict[str, Any], name: str) -> int | None:
+    value = config.get(name)
+    return value if isinstance(value, int) else None
+
+
 def _read_object(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{path}: cannot be read as JSON: {error}") from error
     if not isinstance(content, dict):
         raise ModelError(f"{path}: expected an object, found {type(content).__name__}")

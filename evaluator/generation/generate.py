@@ -106,6 +106,8 @@ class Generator:
             max_new_tokens=self.decoding.max_new_tokens,
             eos_token_id=list(self.end_ids),
             pad_token_id=self.pad_id,
+            # Comes before the processors below, and leaves padding out of what was said.
+            repetition_penalty=self.decoding.repetition_penalty,
         )
         with torch.inference_mode():
             sequences = self.model.generate(

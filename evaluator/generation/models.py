@@ -23,10 +23,8 @@ from safetensors import safe_open
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
-    AutoTokenizer,
     BitsAndBytesConfig,
     PreTrainedModel,
-    PreTrainedTokenizerBase,
 )
 
 from evaluator.config import ArmConfig, ComputeDtype
@@ -75,26 +73,6 @@ def resolve_device(name: str, local_rank: int = 0) -> torch.device:
     return torch.device("cpu" if name == "auto" else name)
 
 
-def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
-    """The checkpoint's tokenizer.
-
-    Raises:
-        ModelError: It cannot be loaded.
-    """
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(directory)
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{directory}: cannot load the tokenizer: {error}") from error
-    # Without any file transformers makes an empty tokenizer and says nothing.
-    names = {"tokenizer.json", *tokenizer.vocab_files_names.values()}
-    if not any((directory / name).is_file() for name in names):
-        raise ModelError(
-            f"{directory}: has no tokenizer (none of {', '.join(sorted(names))}); copy the base's "
-            "tokenizer files next to the weights"
-        )
-    return tokenizer
-
-
 def check_adapter(arm: ArmConfig, checkpoint: Checkpoint) -> None:
     """Check, without any weights, that an arm's artifact is sound, complete and fits its base.
 
@@ -115,8 +93,10 @@ def check_adapter(arm: ArmConfig, checkpoint: Checkpoint) -> None:
         adapter = load_adapter(arm.artifact)
         layers = adapted_layers(adapter, model, where)
         deltas_of(adapter, [name for name, _ in layers], _delta_options(arm))
-    except (TinyLoRAError, OSError, ValueError, KeyError, TypeError) as error:
+    except TinyLoRAError as error:
         raise ModelError(f"arm {arm.name}: {error}") from error
+    except Exception as error:  # transformers raises whatever a malformed file leads to
+        raise ModelError(f"arm {arm.name}: cannot build {where}: {error!r:.500}") from error
 
 
 def _delta_options(arm: ArmConfig) -> DeltaOptions:
@@ -219,8 +199,9 @@ def _load(arm: ArmConfig, checkpoint: Checkpoint, device: torch.device) -> PreTr
             device_map={"": str(device)},
             output_loading_info=True,
         )
-    except (OSError, ValueError, ImportError, RuntimeError) as error:
-        raise ModelError(f"arm {arm.name}: cannot load {directory}: {error}") from error
+    except Exception as error:  # as in check_adapter
+        words = f"{type(error).__name__}: {error}"[:1000]
+        raise ModelError(f"arm {arm.name}: cannot load {directory}: {words}") from error
     _check_complete(arm, directory, info)
     if four_bit and not any(isinstance(m, Linear4bit) for m in model.modules()):
         raise ModelError(f"arm {arm.name}: {directory} was to load in 4 bits, no layer of it is")

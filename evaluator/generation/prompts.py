@@ -1,13 +1,21 @@
-"""From problems to token ids, with the tokenizer's own chat template."""
+"""From problems to token ids, with the tokenizer's own chat template.
+
+A run says how problems are asked (``PromptConfig``). What a chat template does without a system
+message is its own affair: Qwen2.5's, for one, writes that the model is Qwen, created by Alibaba
+Cloud. ``system: none`` asks as if the template had nothing of its own.
+"""
 
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-from transformers import PreTrainedTokenizerBase
+from typing import Any
 
 from evaluator.errors import GenerationError, ModelError, SuiteError
+from evaluator.prompt_config import NO_SYSTEM, TEMPLATE_DEFAULT, PromptConfig
 from evaluator.suites.problem import Problem
+from tinylora.chat import token_ids, why_no_text, write_chats
+from tinylora.errors import TokenizerError
 
 
 @dataclass(frozen=True)
@@ -25,35 +33,117 @@ class Prompt:
     token_ids: tuple[int, ...]
 
 
+@dataclass(frozen=True)
+class LeftOut:
+    """A problem that no model can be asked, and why."""
+
+    problem: str
+    reason: str
+
+
 def build_prompts(
-    problems: Sequence[Problem], tokenizer: PreTrainedTokenizerBase, where: str
-) -> tuple[Prompt, ...]:
-    """Put each statement, or a suite's ready-made prompt, into the chat template.
+    problems: Sequence[Problem],
+    tokenizer: Any,
+    where: str,
+    asking: PromptConfig = PromptConfig(),  # noqa: B008  (frozen)
+) -> tuple[Prompt | LeftOut, ...]:
+    """Ask each problem as configured, inside the chat template.
 
     Args:
         problems: The suite's problems.
         tokenizer: With a chat template.
         where: Name of the checkpoint, for errors.
+        asking: System message, and what stands around a statement.
+
+    Returns:
+        For each problem its prompt, or why it has none.
 
     Raises:
-        ModelError: The tokenizer has no chat template.
+        ModelError: No problem can be asked: there is no chat template, or it fails.
     """
-    if not tokenizer.chat_template:
-        raise ModelError(
-            f"{where}: the tokenizer has no chat template (chat_template.jinja, or chat_template "
-            "in tokenizer_config.json); copy the base model's next to the weights"
+    left_out = {p.id: reason for p in problems if (reason := _why_not_text(p))}
+    usable = [problem for problem in problems if problem.id not in left_out]
+    prompts: dict[str, Prompt] = {}
+    try:
+        questions = [asking.user_message(p.statement, p.prompt) for p in usable]
+        texts = _write(tokenizer, questions, asking.system)
+    except TokenizerError as error:
+        raise ModelError(f"{where}: {error}") from error
+    for problem, text in zip(usable, texts, strict=True):
+        try:
+            if isinstance(text, TokenizerError):
+                raise text
+            prompts[problem.id] = Prompt(problem.id, text, token_ids(tokenizer, text))
+        except TokenizerError as error:
+            left_out[problem.id] = str(error)
+    if not prompts:
+        name, reason = next(iter(left_out.items()))
+        raise ModelError(f"{where}: no problem can be asked; {ascii(name)}: {reason}")
+    return tuple(prompts.get(p.id) or LeftOut(p.id, left_out[p.id]) for p in problems)
+
+
+def _why_not_text(problem: Problem) -> str:
+    """Why a problem can be neither asked nor written down; empty where it can."""
+    names = ("id", "family", "language", "statement", "prompt")
+    reasons = {name: why_no_text(getattr(problem, name) or "") for name in names}
+    return next((f"its {name} {reason}" for name, reason in reasons.items() if reason), "")
+
+
+def _write(tokenizer: Any, questions: Sequence[str], system: str) -> Sequence[str | TokenizerError]:
+    """The chats of all questions."""
+    asked = [_message("user", question) for question in questions]
+    if system == NO_SYSTEM:
+        return _write_without_system(tokenizer, asked)
+    before = [] if system == TEMPLATE_DEFAULT else [_message("system", system)]
+    return write_chats(tokenizer, [[*before, message] for message in asked])
+
+
+def _write_without_system(
+    tokenizer: Any, asked: Sequence[dict[str, str]]
+) -> Sequence[str | TokenizerError]:
+    """The chats without any system message, also where the template has one of its own.
+
+    Raises:
+        TokenizerError: It has, and where that ends cannot be told.
+    """
+    system, user = _message("system", "§"), _message("user", "?")
+    chats = [[user], [system, user], [system]]
+    chats += [[message] for message in asked] + [[system, message] for message in asked]
+    plain, full, head, *written = write_chats(tokenizer, chats, closed=(2,))
+    as_sent, with_system = written[: len(asked)], written[len(asked) :]
+    if isinstance(plain, TokenizerError) or isinstance(full, TokenizerError):
+        return as_sent  # it knows no system messages
+    if _lacks_a_piece(plain, full, longer_than=len(system["content"])):
+        return as_sent  # it adds nothing by itself
+    cut = [full, *(text for text in with_system if isinstance(text, str))]
+    if not (
+        isinstance(head, str)
+        and all(text.startswith(head) for text in cut)
+        and plain.endswith(full.removeprefix(head))
+    ):
+        raise TokenizerError(
+            "the chat template writes a system message of its own, which cannot be told from the "
+            "rest; instead of system: none give one, or an empty one (system: '')"
         )
-    prompts = []
-    for problem in problems:
-        messages = [{"role": "user", "content": _question(problem)}]
-        text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-        # The template has written the special tokens already.
-        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-        prompts.append(Prompt(problem.id, text, tuple(ids)))
-    return tuple(prompts)
+    bos = str(tokenizer.bos_token or "")
+    start = bos if head.startswith(bos) else ""
+    return [
+        start + text.removeprefix(head) if isinstance(text, str) else text for text in with_system
+    ]
 
 
-def check_all_ask(problems: Sequence[Problem], where: str) -> None:
+def _lacks_a_piece(short: str, long: str, longer_than: int) -> bool:
+    """Whether ``short`` is ``long`` without one piece of it, and that piece has some length."""
+    before = len(os.path.commonprefix([short, long]))
+    after = len(os.path.commonprefix([short[::-1], long[::-1]]))
+    return before + after >= len(short) and len(long) - len(short) > longer_than
+
+
+def _message(role: str, content: str) -> dict[str, str]:
+    return {"role": role, "content": content}
+
+
+def check_all_ask(problems: Sequence[Problem], where: str, asking: PromptConfig) -> None:
     """Check that every problem says something to a model.
 
     One that does not would be failed by all arms, and so count as one on which they agree.
@@ -61,11 +151,12 @@ def check_all_ask(problems: Sequence[Problem], where: str) -> None:
     Args:
         problems: The suite's problems.
         where: The suite, for errors.
+        asking: A template takes a statement and no ready-made prompt.
 
     Raises:
         SuiteError: Names the problems with neither statement nor prompt.
     """
-    silent = [problem.id for problem in problems if not _question(problem).strip()]
+    silent = [p.id for p in problems if not asking.question(p.statement, p.prompt).strip()]
     if silent:
         raise SuiteError(
             f"{where}: {len(silent)} of {len(problems)} problems have neither a statement nor a "
@@ -109,7 +200,3 @@ def check_prompts_fit(
 
 def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:5]) + (" …" if len(names) > 5 else "")
-
-
-def _question(problem: Problem) -> str:
-    return problem.prompt or problem.statement

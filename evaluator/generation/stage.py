@@ -13,7 +13,7 @@ from evaluator.config import ArmConfig, RunConfig
 from evaluator.errors import RecordsError
 from evaluator.generation.checkpoints import Checkpoint
 from evaluator.generation.generate import Batch, Generator, end_and_pad, plan_batches, share_of
-from evaluator.generation.models import load_tokenizer, loaded_model
+from evaluator.generation.models import loaded_model
 from evaluator.generation.processes import Processes
 from evaluator.generation.prompts import Prompt
 from evaluator.records import (
@@ -26,6 +26,7 @@ from evaluator.records import (
     rewrite_sorted,
 )
 from evaluator.run_directory import RunDirectory
+from tinylora.chat import load_tokenizer
 
 # (stage, done, total)
 Progress = Callable[[str, int, int], None]

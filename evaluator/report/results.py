@@ -99,6 +99,12 @@ def _summarize(
 def describe(summary: RunSummary) -> tuple[str, ...]:
     """What the comparison says, in plain words, one sentence a finding."""
     sentences = []
+    if left_out := summary.facts.left_out:
+        listed = "; ".join(f"{name} ({reason})" for name, reason in list(left_out.items())[:5])
+        sentences.append(
+            f"{len(left_out)} problems of the suite cannot be asked and are in no number: {listed}"
+            f"{' …' if len(left_out) > 5 else '.'}"
+        )
     if summary.unjudged:
         sentences.append(
             f"The judge itself failed on {len(summary.unjudged)} problems (UKE), which are left "

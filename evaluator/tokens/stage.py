@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 from evaluator.config import ArmConfig, RunConfig
 from evaluator.errors import ModelError
 from evaluator.generation.checkpoints import Checkpoint
-from evaluator.generation.models import load_tokenizer, loaded_model, resolve_device
+from evaluator.generation.models import loaded_model, resolve_device
 from evaluator.generation.prompts import Prompt
 from evaluator.generation.stage import Progress
 from evaluator.records import GenerationRecord, Key, append, read, repair, rewrite_sorted
@@ -31,6 +31,7 @@ from evaluator.tokens.logits import (
 )
 from evaluator.tokens.records import TokenRecord
 from evaluator.tokens.texts import ScoredText, choose_texts
+from tinylora.chat import load_tokenizer
 from tinylora.token_divergence import kl_divergence
 
 _BYTES_PER_LOGIT = 4

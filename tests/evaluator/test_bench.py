@@ -248,6 +248,18 @@ def test_an_artifact_costs_its_own_arms_only(config_of, copied, chat_artifact, l
         assert {session["command"] for session in sessions} == {"before", "test"}
 
 
+def test_completions_of_another_prompt_or_penalty_are_not_taken(config_of, copied, loads):
+    (decoding,) = config_of().model_dump(mode="json")["decodings"]
+    for changes in (
+        {"prompt": {"template": "{statement}!"}},
+        {"decodings": [decoding | {"max_new_tokens": 8, "repetition_penalty": 1.2}]},
+        {"decodings": [decoding | {"max_new_tokens": 8}]},
+    ):
+        loads.clear()
+        assert make(config_of(token_level={"enabled": False}, **changes)).failures == ()
+        assert loads == ["base", "restored", "nf4-embedded"]
+
+
 def test_a_new_format_and_a_new_judge_leave_completions_alone(config_of, copied, loads, exported):
     before = identities(copied / RUN)
     make(config_of(formats=[EMBEDDED, {"format": "bf16"}], judge={"wall_multiple": 4.0}))

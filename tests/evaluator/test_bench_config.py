@@ -7,8 +7,9 @@ from typing import get_args
 import pytest
 import yaml
 
-from evaluator.bench.config import BenchFormat, LoadableFormat, dump_bench, load_bench
+from evaluator.bench.config import BenchFormat, LoadableFormat, load_bench
 from evaluator.bench.plan import plan_exports, plan_runs
+from evaluator.config_file import dump_config
 from evaluator.errors import ConfigError
 from exporter.cli import merge
 from exporter.formats import FORMATS
@@ -77,10 +78,20 @@ def test_everything_is_crossed_with_everything(load):
     assert run.factor_store == Path("out/factors")
 
 
+def test_a_suite_may_be_asked_in_its_own_way(load):
+    suites = [{"name": "x", "path": "x"}, {"name": "y", "path": "y", "prompt": "upstream-luogu"}]
+    decodings = [{"name": "greedy", "repetition_penalty": 1.1}]
+    config = load(prompt={"system": "none"}, suites=suites, decodings=decodings)
+    runs = [cell.run_config(()) for cell in plan_runs(config, plan_exports(config))]
+    assert {str(run.suite): run.prompt.preset for run in runs} == {"x": None, "y": "upstream-luogu"}
+    assert runs[0].prompt.system == "none"
+    assert {run.decoding.repetition_penalty for run in runs} == {1.1}
+
+
 def test_a_configuration_survives_writing(load, tmp_path):
     config = load()
     path = tmp_path / "again.yaml"
-    path.write_text(dump_bench(config))
+    path.write_text(dump_config(config))
     assert load_bench(path) == config
 
 

@@ -55,6 +55,19 @@ def test_errors_go_to_stderr_with_exit_code_2(cli, config, tmp_path):
     assert "field decoding.max_tokens" in result.stderr
 
 
+def test_names_in_files_are_no_markup_and_no_terminal_codes(cli, config, tmp_path):
+    assert cli("run", config).exit_code == 0
+    facts = tmp_path / "out" / "run.json"
+    content = json.loads(facts.read_text())
+    for problem, language in zip(content["problems"], ("[/x]", "\x1b[31mzh\x07") * 3, strict=True):
+        problem["language"] = language
+    facts.write_text(json.dumps(content))
+    shown = cli("table", tmp_path / "out")
+    assert shown.exit_code == 0, shown.stderr
+    assert "[/x]" in shown.stdout and r"\x1b[31mzh\x07" in shown.stdout
+    assert "\x1b[31mzh" not in shown.stdout
+
+
 def test_an_unfinished_run_has_no_table(cli, config, tmp_path):
     assert cli("run", config).exit_code == 0
     verdicts = tmp_path / "out" / "verdicts.jsonl"

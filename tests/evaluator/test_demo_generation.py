@@ -4,19 +4,22 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import GenerationConfig
 
 from evaluator.config import ArmConfig, DecodingConfig
 from evaluator.generation.checkpoints import find_checkpoint
 from evaluator.generation.generate import Generator, end_and_pad, plan_batches
-from evaluator.generation.models import load_tokenizer, loaded_model
+from evaluator.generation.models import loaded_model
 from evaluator.generation.prompts import build_prompts
 from evaluator.suites.suite import load_suite
+from tinylora.chat import load_tokenizer
 
 DEMO = Path(__file__).resolve().parents[2] / "demo"
 
 
-@pytest.mark.slow
-def test_batch_sizes_1_and_16_write_the_same_texts(tmp_path):
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """(model, tokenizer, prompts) of the demo."""
     base = DEMO / "base"
     if not (base / "config.json").is_file():
         pytest.skip("the demo base is not in this checkout")
@@ -24,14 +27,41 @@ def test_batch_sizes_1_and_16_write_the_same_texts(tmp_path):
     tokenizer = load_tokenizer(base)
     problems = load_suite(DEMO / "suite" / "heldout").problems[::16]
     prompts = build_prompts(problems, tokenizer, "base")
-    texts = []
-    with loaded_model(arm, find_checkpoint(arm), "float32", torch.device("cpu"), tmp_path) as model:
-        ends, pad = end_and_pad(model, tokenizer, "base")
-        for batch_size in (1, 16):
-            decoding = DecodingConfig(temperature=0.8, max_new_tokens=128, batch_size=batch_size)
-            generator = Generator("base", model, tokenizer, decoding, 0, ends, pad)
-            made = generator.complete(plan_batches(prompts, decoding))
-            texts.append({record.key: record.text for batch in made for record in batch})
-    alone, together = texts
+    factors = tmp_path_factory.mktemp("factors")
+    with loaded_model(arm, find_checkpoint(arm), "float32", torch.device("cpu"), factors) as model:
+        yield model, tokenizer, prompts
+
+
+def texts_of(model, tokenizer, prompts, **decoding):
+    settings = DecodingConfig(**decoding)
+    ends, pad = end_and_pad(model, tokenizer, "base")
+    generator = Generator("base", model, tokenizer, settings, 0, ends, pad)
+    made = generator.complete(plan_batches(prompts, settings))
+    return {record.problem: record.text for batch in made for record in batch}
+
+
+@pytest.mark.slow
+def test_batch_sizes_1_and_16_write_the_same_texts(demo):
+    settings = {"temperature": 0.8, "max_new_tokens": 128}
+    alone = texts_of(*demo, **settings, batch_size=1)
+    together = texts_of(*demo, **settings, batch_size=16)
     equal = sum(alone[key] == together[key] for key in alone)
     assert equal >= 0.99 * len(alone), f"{equal} of {len(alone)} texts are equal"
+
+
+def test_a_greedy_repetition_penalty_is_that_of_transformers(demo):
+    """A padded batch against transformers' own generate(), one prompt at a time."""
+    model, tokenizer, prompts = demo
+    some = prompts[:4]
+    settings = {"max_new_tokens": 40, "batch_size": 4}
+    made = texts_of(model, tokenizer, some, **settings, repetition_penalty=2.0)
+    assert made != texts_of(model, tokenizer, some, **settings)
+    end = tokenizer.eos_token_id
+    for prompt in some:
+        ids = torch.tensor([prompt.token_ids])
+        own = GenerationConfig(
+            do_sample=False, max_new_tokens=40, eos_token_id=end, repetition_penalty=2.0
+        )
+        written = model.generate(ids, generation_config=own)[0, ids.shape[1] :].tolist()
+        written = written[: written.index(end)] if end in written else written
+        assert made[prompt.problem] == tokenizer.decode(written)

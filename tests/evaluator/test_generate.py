@@ -8,10 +8,10 @@ from transformers import AutoModelForCausalLM
 from evaluator.config import DecodingConfig
 from evaluator.errors import GenerationError, ModelError
 from evaluator.generation.generate import Generator, end_and_pad, plan_batches, share_of
-from evaluator.generation.models import load_tokenizer
 from evaluator.generation.noise import gumbel_noise, noise_key, noise_keys
 from evaluator.generation.prompts import Prompt, build_prompts, check_prompts_fit, prompts_digest
 from evaluator.suites.problem import Problem, TestCase
+from tinylora.chat import load_tokenizer
 
 TESTS = (TestCase("1", "", ""),)
 PROBLEMS = [Problem(f"P{i}", f"Print a + {i % 6}." + "!" * (i % 9), TESTS) for i in range(40)]
@@ -40,13 +40,15 @@ def complete(model, tokenizer, prompts, **decoding):
     return {record.key: record for batch in made for record in batch}
 
 
-def step_by_step(model, tokenizer, prompt, seed, sample, temperature, limit):
+def step_by_step(model, tokenizer, prompt, seed, sample, temperature, limit, penalty=1.0):
     """One completion without generate(), padding, batches or a cache."""
     ids, written = list(prompt.token_ids), []
     key = noise_keys([noise_key(seed, prompt.problem, sample)], torch.device("cpu"))
     with torch.inference_mode():
         while len(written) < limit:
             scores = model(input_ids=torch.tensor([ids + written])).logits[0, -1].double()
+            for token in {*ids, *written}:
+                scores[token] *= penalty if scores[token] < 0 else 1 / penalty
             noise = gumbel_noise(key, len(written), len(scores))[0]
             token = int((scores / temperature + noise).argmax())
             if token == tokenizer.eos_token_id:
@@ -64,6 +66,23 @@ def test_batched_sampling_equals_one_row_step_by_step(model, tokenizer, prompts)
         record = made["base", prompt.problem, 1]
         assert (record.text, record.token_count, record.finish_reason) == expected
     assert {record.finish_reason for record in made.values()} == {"stop", "length"}
+
+
+def test_a_repetition_penalty_counts_prompt_and_completion_and_no_padding(
+    model, tokenizer, prompts
+):
+    """Whatever the padding is: here a token that the model begins with."""
+    settings = {"temperature": 2.0, "max_new_tokens": 40, "seed": 4, "repetition_penalty": 1.5}
+    decoding = DecodingConfig(**settings, batch_size=9)
+    pad = tokenizer("#")["input_ids"][0]
+    generator = Generator("base", model, tokenizer, decoding, 4, (tokenizer.eos_token_id,), pad)
+    made = generator.complete(plan_batches(prompts[:9], decoding))
+    texts = {record.problem: record.text for batch in made for record in batch}
+    for prompt in prompts[:9:2]:
+        expected, *_ = step_by_step(model, tokenizer, prompt, 4, 0, 2.0, 40, penalty=1.5)
+        assert texts[prompt.problem] == expected
+    without = complete(model, tokenizer, prompts[:9], temperature=2.0, max_new_tokens=40, seed=4)
+    assert any(texts[record.problem] != record.text for record in without.values())
 
 
 def test_batch_size_and_order_leave_texts_as_they_are(model, tokenizer, prompts):

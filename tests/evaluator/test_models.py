@@ -1,6 +1,7 @@
 """Arms on real checkpoints: dense, 4-bit, restored, embedded, and those that must be refused."""
 
 import json
+import os
 import shutil
 
 import pytest
@@ -14,8 +15,10 @@ from evaluator.config import ArmConfig
 from evaluator.errors import ModelError
 from evaluator.generation import models
 from evaluator.generation.checkpoints import find_checkpoint
-from evaluator.generation.models import load_tokenizer, loaded_model
+from evaluator.generation.models import check_adapter, loaded_model
 from tinylora import AdapterDeltas, QuantizedWeight, load_artifact, target_modules
+from tinylora.chat import load_tokenizer
+from tinylora.errors import TokenizerError
 
 CPU = torch.device("cpu")
 IDS = torch.tensor([[5, 17, 80, 44, 131, 9, 3]])
@@ -266,11 +269,41 @@ def test_missing_parts_are_named(chat_base, tmp_path):
     directory = copied(chat_base, tmp_path)
     (directory / "tokenizer.json").unlink()
     (directory / "tokenizer_config.json").unlink()
-    with pytest.raises(ModelError, match="has no tokenizer"):
+    with pytest.raises(TokenizerError, match="has no tokenizer"):
         load_tokenizer(directory)
     (directory / "model.safetensors").unlink()
     with pytest.raises(ModelError, match="has no weight file"):
         find_checkpoint(arm("base", directory))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"num_attention_heads": 0},
+        {"hidden_size": 0},
+        {"hidden_size": 2**40},
+        {"pad_token_id": 10**9},
+        {"max_position_embeddings": "x", "vocab_size": [1]},
+        {"quantization_config": {"quant_method": "bitsandbytes", "llm_int8_skip_modules": [7]}},
+    ],
+)
+def test_whatever_a_malformed_config_leads_to_is_one_error(
+    chat_base, chat_artifact, tmp_path, change
+):
+    directory = copied(chat_base, tmp_path)
+    config = json.loads((directory / "config.json").read_text())
+    (directory / "config.json").write_text(json.dumps(config | change))
+    restored = arm("restored", directory, artifact=chat_artifact)
+    with pytest.raises(ModelError, match="arm "):
+        check_adapter(restored, find_checkpoint(restored))
+        logits(restored, tmp_path)
+
+
+def test_a_file_whose_name_is_no_text_is_digested(chat_base, tmp_path):
+    directory = copied(chat_base, tmp_path)
+    before = find_checkpoint(arm("merged", directory)).digest
+    (directory / os.fsdecode(b"\xff\xfe.txt")).write_text("")
+    assert find_checkpoint(arm("merged", directory)).digest != before
 
 
 def test_facts_of_a_checkpoint(chat_base, chat_artifact, tmp_path):

@@ -241,6 +241,62 @@ def test_arms_that_read_other_prompts_are_refused(config_of, chat_base, tmp_path
         make(config_of(arms=arms))
 
 
+def test_a_run_asks_as_a_preset_does_and_penalizes_as_the_model_says(
+    config_of, chat_base, tmp_path
+):
+    base = shutil.copytree(chat_base, tmp_path / "base")
+    settings = json.loads((base / "generation_config.json").read_text())
+    (base / "generation_config.json").write_text(json.dumps(settings | {"repetition_penalty": 1.3}))
+    arms = [{**arm, "model": str(base)} for arm in _first_arm(config_of)]
+    small = {"arms": arms, "decoding": {"max_new_tokens": 8}}
+    path = config_of(**small, prompt="upstream-codecontests")
+    out, _ = make(path)
+    made = load_config(out / "config.yaml")
+    assert made.prompt.system.startswith("You are an expert competitive programmer")
+    assert made.prompt.template.endswith("{statement}\n\nPlease provide your C++ solution:")
+    assert made.decoding.repetition_penalty == 1.3
+    recorded = json.loads((out / "run.json").read_text())["config"]
+    assert recorded["decoding"]["repetition_penalty"] == 1.3
+    assert recorded["prompt"] == made.prompt.model_dump(exclude={"preset"})
+    before = [(out / name).read_bytes() for name in RECORDS]
+    make(path)  # what it left to the model is found again
+    make(config_of(**{**yaml.safe_load((out / "config.yaml").read_text()), "out": str(out)}))
+    assert [(out / name).read_bytes() for name in RECORDS] == before
+    for other in ({}, {"prompt": {"system": "none"}}):
+        with pytest.raises(RunDirectoryError, match="holds another run.*prompt"):
+            make(config_of(**small, **other))
+    small["decoding"]["repetition_penalty"] = 1.0
+    with pytest.raises(RunDirectoryError, match="repetition_penalty was 1.3"):
+        make(config_of(**small, prompt="upstream-codecontests"))
+
+
+def test_models_whose_penalties_differ_need_a_number(config_of, chat_base, tmp_path):
+    other = shutil.copytree(chat_base, tmp_path / "other")
+    arms = [*_first_arm(config_of), {"name": "other", "kind": "merged", "model": str(other)}]
+    decoding = {"max_new_tokens": 4, "repetition_penalty": "from_model"}
+    for penalty, words in ((1.2, "differ .base has 1, other has 1.2"), ("x", "is 'x', expected")):
+        settings = json.dumps({"eos_token_id": 1, "repetition_penalty": penalty})
+        (other / "generation_config.json").write_text(settings)
+        with pytest.raises(ModelError, match=words):
+            make(config_of(arms=arms, decoding=decoding))
+
+
+def test_a_problem_that_cannot_be_asked_is_listed_and_the_others_run(config_of, sum_suite, caplog):
+    file = sum_suite / "problems.jsonl"
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    rows[2]["statement"] += "\udc80"  # a byte that is not UTF-8
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    out, results = make(config_of(arms=_first_arm(config_of), decoding={"max_new_tokens": 4}))
+    records = read(out / "verdicts.jsonl", VerdictRecord.from_row).values()
+    assert {record.problem for record in records} == {"S0", "S1", "S3", "S4", "S5"}
+    reason = "S2 (its statement is no valid Unicode: character 12 is half of a pair"
+    assert reason in results.sentences[0]
+    assert reason in (out / "report.md").read_text()
+    assert "1 cannot be asked: S2" in caplog.text
+    make(config_of(arms=_first_arm(config_of), decoding={"max_new_tokens": 4}))
+    assert list(RunDirectory(out).read_facts().left_out) == ["S2"]
+
+
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_a_directory_of_something_else_is_left_alone(config_of, tmp_path, overwrite):
     (tmp_path / "out").mkdir()

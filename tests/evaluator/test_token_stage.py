@@ -13,7 +13,6 @@ from safetensors.torch import load_file
 from evaluator.config import RunConfig
 from evaluator.errors import GenerationError, ModelError
 from evaluator.generation.checkpoints import find_checkpoint
-from evaluator.generation.models import load_tokenizer
 from evaluator.generation.prompts import Prompt
 from evaluator.records import GenerationRecord, read
 from evaluator.run_directory import RunDirectory
@@ -24,6 +23,7 @@ from evaluator.tokens.texts import choose_texts
 from exporter import ExportRequest, export
 from tests.evaluator.conftest import program, statement
 from tests.exporter.dense_reference import dense_logits, weights_of
+from tinylora.chat import load_tokenizer
 
 MAX_TOKENS = 150
 

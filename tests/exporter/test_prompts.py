@@ -7,6 +7,7 @@ import pytest
 from exporter.errors import PromptError
 from exporter.prompts import read_prompts
 from tests.exporter.talking import MARKS, ids_of, write_rows, write_tokenizer
+from tinylora.errors import TokenizerError
 
 USER, SYSTEM, BOT, END = MARKS.values()
 CHAT = [{"role": "system", "content": "S"}, {"role": "user", "content": "hi"}]
@@ -126,10 +127,10 @@ def test_files_that_cannot_be_read(talking, tmp_path):
 
 def test_no_tokenizer(base, model, tmp_path):
     file = write_rows(tmp_path / "rows.jsonl", [{"text": "a"}])
-    with pytest.raises(PromptError, match="has no tokenizer"):
+    with pytest.raises(TokenizerError, match="has no tokenizer"):
         read_prompts(file, base)  # its class would come up with an empty vocabulary
     (model / "tokenizer.json").write_text("{")
-    with pytest.raises(PromptError, match="cannot load a tokenizer"):
+    with pytest.raises(TokenizerError, match="cannot load the tokenizer"):
         read_prompts(file, model)
 
 

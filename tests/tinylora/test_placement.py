@@ -53,6 +53,8 @@ def test_one_gpu_by_another_number_has_the_same_stream():
         ("{}", "is empty"),
         ("{" * 100_000, "is no JSON"),
         ("a\0b", "cannot be read"),
+        ("/dev/zero", "is no JSON"),
+        (r'{"\ud800": 0}', "surrogates not allowed"),
     ],
 )
 def test_what_is_no_placement_is_refused(text, words):

@@ -1,0 +1,126 @@
+"""Tokenizers and chat templates of others, on a tiny byte-level tokenizer."""
+
+import json
+import time
+
+import pytest
+
+from tests.exporter.talking import MARKS, TEMPLATE, ids_of, write_tokenizer
+from tinylora.chat import load_tokenizer, token_ids, write_chats
+from tinylora.errors import TokenizerError
+
+ASK = [{"role": "user", "content": "hi"}]
+# What a template does to the kernel's bounds and to us, by the chat's first word.
+BAD = """
+{%- macro again() %}{{ again() }}{% endmacro -%}
+{%- set asked = messages[0]['content'] -%}
+{%- if asked == 'memory' %}{{ ('a' * 2000000000)|length }}
+{%- elif asked == 'filter' %}{{ 'a'|center(10 ** 10) }}
+{%- elif asked == 'recursion' %}{{ again() }}
+{%- elif asked == 'division' %}{{ 1 / 0 }}
+{%- elif asked == 'words' %}{{ raise_exception('\\x1b[31m no\\n such role' + 'e' * 5000) }}
+{%- elif asked == 'surrogate' %}{{ '\\ud800' }}
+{%- elif asked == 'output' %}{{ 'a' * 70000000 }}
+{%- else %}fine{% endif -%}
+"""
+
+
+@pytest.fixture
+def tokenizer(tmp_path):
+    write_tokenizer(tmp_path)
+    return load_tokenizer(tmp_path)
+
+
+def test_chats_are_written_as_transformers_writes_them(tokenizer):
+    chats = [ASK, [{"role": "system", "content": "S", "name": None}, *ASK]]
+    for template in (TEMPLATE, "{{ messages|tojson }}{{ eos_token }}"):
+        tokenizer.chat_template = template
+        opened = tokenizer.apply_chat_template(chats, add_generation_prompt=True, tokenize=False)
+        closed = tokenizer.apply_chat_template(chats, tokenize=False)
+        assert write_chats(tokenizer, chats) == tuple(opened)
+        assert write_chats(tokenizer, chats, closed=(1,)) == (opened[0], closed[1])
+
+
+def test_one_chat_that_a_template_does_not_take_leaves_the_others(tokenizer):
+    tokenizer.chat_template = BAD
+    names = ("memory", "filter", "recursion", "division", "words", "surrogate", "output", "good")
+    chats = [[{"role": "user", "content": name}] for name in names]
+    found = dict(zip(names, write_chats(tokenizer, chats), strict=True))
+    assert found.pop("good") == "fine"
+    expected = {"memory": "MemoryError", "filter": "MemoryError", "recursion": "RecursionError"}
+    expected |= {"division": "ZeroDivisionError", "words": r"\x1b[31m no such role"}
+    expected |= {"surrogate": "is no valid Unicode", "output": "writes too much"}
+    for name, words in expected.items():
+        assert isinstance(found[name], TokenizerError)
+        assert words in str(found[name])
+    assert "\x1b" not in str(found["words"]) and len(str(found["words"])) < 400
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
+        "{{ (10 ** (10 ** 8)) % 7 }}",  # one instruction, which no signal handler interrupts
+    ],
+)
+def test_a_template_without_end_is_ended(tokenizer, template):
+    tokenizer.chat_template = template
+    start = time.process_time()
+    with pytest.raises(TokenizerError, match="ended its process at chat 1 of 1 .*too much time"):
+        write_chats(tokenizer, [ASK])
+    assert time.process_time() - start < 5
+
+
+def test_without_a_template(tokenizer):
+    tokenizer.chat_template = None
+    with pytest.raises(TokenizerError, match="no chat template"):
+        write_chats(tokenizer, [ASK])
+
+
+def test_what_is_no_template_is_an_error_of_each_chat(tokenizer):
+    tokenizer.chat_template = "{% for %}"
+    (answer,) = write_chats(tokenizer, [ASK])
+    assert "TemplateSyntaxError" in str(answer)
+
+
+def test_tokens(tokenizer):
+    assert token_ids(tokenizer, "hi<|end|>") == (*ids_of("hi"), MARKS["<|end|>"])
+    with pytest.raises(TokenizerError, match=r"character 3 is half of a pair \('\\udc80'\)"):
+        token_ids(tokenizer, "ab\udc80")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("tokenizer_config.json", "[]"),
+        ("tokenizer_config.json", "[" * 5000 + "]" * 5000),
+        ("tokenizer_config.json", json.dumps({"tokenizer_class": [1]})),
+        ("tokenizer_config.json", json.dumps({"added_tokens_decoder": {"0": 5}})),
+        ("tokenizer.json", "[" * 5000 + "]" * 5000),
+        ("tokenizer.json", json.dumps({"version": "1.0", "model": {"type": "BPE"}})),
+        ("tokenizer.json", ""),
+        ("added_tokens.json", "[1]"),
+        ("special_tokens_map.json", "[1]"),
+    ],
+)
+def test_malformed_files_of_a_tokenizer_are_one_error(tmp_path, name, content):
+    write_tokenizer(tmp_path)
+    (tmp_path / name).write_text(content)
+    with pytest.raises(TokenizerError, match="cannot load the tokenizer") as caught:
+        load_tokenizer(tmp_path)
+    assert str(tmp_path) in str(caught.value)
+    assert len(str(caught.value)) < 600
+
+
+def test_a_tokenizer_that_fails_on_texts_is_the_same_error(tmp_path):
+    write_tokenizer(tmp_path)
+    path = tmp_path / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"model_max_length": "x"}))
+    with pytest.raises(TokenizerError, match="does not take it: TypeError"):
+        token_ids(load_tokenizer(tmp_path), "hi")
+
+
+def test_no_tokenizer(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "qwen2"}')
+    with pytest.raises(TokenizerError, match="tokenizer"):
+        load_tokenizer(tmp_path)
