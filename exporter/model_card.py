@@ -13,6 +13,8 @@ from exporter.fidelity import FidelityReport, rounded
 from exporter.formats import Format
 from exporter.manifest import Provenance
 from exporter.retention import Retention
+from tinylora.errors import YamlError
+from tinylora.yaml_text import load_yaml
 
 CARD_FILE = "README.md"
 _ORIGIN = "## Origin\n"
@@ -51,11 +53,12 @@ def read_license(base: Path) -> BaseLicense:
     front: Any = None
     if text.startswith("---\n"):
         try:
-            front = yaml.safe_load(text[4:].partition("\n---")[0])
-        except yaml.YAMLError:  # someone else's card; the licence is then unknown, and said so
+            front = load_yaml(text[4:].partition("\n---")[0].encode(), str(card), texts=True)
+        except YamlError:  # someone else's card; the licence is then unknown, and said so
             front = None
     fields = front if isinstance(front, dict) else {}
-    metadata = {key: str(fields[key]) for key in _LICENSE_KEYS if fields.get(key)}
+    found = {key: fields.get(key) for key in _LICENSE_KEYS}
+    metadata = {key: text for key, text in found.items() if isinstance(text, str) and text}
     return BaseLicense(metadata, tuple(files))
 
 

@@ -18,12 +18,13 @@ _MAX_NUMBER = 400  # characters; conversions of long numbers take quadratic time
 _TEXT, _DATE = "tag:yaml.org,2002:str", "tag:yaml.org,2002:timestamp"
 
 
-def load_yaml(data: bytes, where: str) -> Any:
+def load_yaml(data: bytes, where: str, *, texts: bool = False) -> Any:
     """Read one YAML document.
 
     Args:
         data: UTF-8 (or UTF-16 with its byte order mark) text.
         where: The file, for errors.
+        texts: Whether every scalar is taken as the text that stands there, a number too.
 
     Returns:
         Dicts, lists, sets, strings that are valid Unicode, numbers (also NaN and infinities),
@@ -35,7 +36,7 @@ def load_yaml(data: bytes, where: str) -> Any:
     if len(data) > MAX_BYTES:
         raise YamlError(f"{where}: is larger than {MAX_BYTES >> 10} KiB, too large for such a file")
     try:
-        return yaml.load(data, _Loader)  # of the safe kind
+        return yaml.load(data, _Texts if texts else _Values)  # both are of the safe kind
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
@@ -45,16 +46,8 @@ def load_yaml(data: bytes, where: str) -> Any:
         raise YamlError(f"{where}: not valid YAML: {' '.join(str(error).split())}") from error
 
 
-class _Loader(yaml.SafeLoader):
+class _Bounded(yaml.BaseLoader):
     """Bounds what is composed, and says where a value could not be converted."""
-
-    yaml_implicit_resolvers = {
-        first: [resolver for resolver in resolvers if resolver[0] != _DATE]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-    yaml_constructors = {
-        tag: make for tag, make in yaml.SafeLoader.yaml_constructors.items() if tag != _DATE
-    }
 
     def __init__(self, stream: Any) -> None:
         super().__init__(stream)
@@ -96,3 +89,19 @@ class _Loader(yaml.SafeLoader):
         """Raise at an event or a node unless something holds."""
         if not holds:
             raise yaml.MarkedYAMLError(problem=problem, problem_mark=place.start_mark)
+
+
+class _Texts(_Bounded):
+    """Gives texts, lists and dicts alone."""
+
+
+class _Values(_Bounded, yaml.SafeLoader):
+    """Gives numbers and truths too, but no dates."""
+
+    yaml_implicit_resolvers = {
+        first: [resolver for resolver in resolvers if resolver[0] != _DATE]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+    yaml_constructors = {
+        tag: make for tag, make in yaml.SafeLoader.yaml_constructors.items() if tag != _DATE
+    }
