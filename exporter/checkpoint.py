@@ -23,6 +23,7 @@ from exporter.errors import CheckpointError, CheckpointMissingError
 from exporter.io_errors import reading
 from tinylora import QuantizedWeight
 from tinylora.errors import QuantizedWeightError
+from tinylora.model_config import check_model_config
 from tinylora.quantized_weight import STATE_PREFIX
 
 SINGLE_FILE = "model.safetensors"
@@ -173,11 +174,13 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     Raises:
         CheckpointMissingError: The directory or one of its files is not there.
         CheckpointError: A file is damaged, or of a kind that cannot be folded.
+        ModelConfigError: config.json says what no model can have.
     """
     path = Path(path)
     if not path.is_dir():
         raise CheckpointMissingError(f"{path}: no such directory; expected a base checkpoint")
     config = read_json(path / CONFIG_FILE)
+    check_model_config(config, path / CONFIG_FILE)
     shards, weight_map = _shards(path)
     files: dict[str, DataFile] = {}
     tensors: dict[str, TensorHeader] = {}

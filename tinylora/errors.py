@@ -11,6 +11,7 @@ Every error is both the project's own and a standard type, so a caller may catch
     ├── ArtifactMissingError (FileNotFoundError)  no file at that path
     ├── TargetMismatchError (ValueError)     not the base that the artifact was trained on
     │   └── FusedProjectionError             several projections of it share one weight
+    ├── ModelConfigError (ValueError)        a config.json that no model can have
     ├── OptionsError (ValueError)            options that this adapter's dialect does not have
     │   └── FormulaUnknownError              nothing tells how the delta was formed: give formula
     ├── ProjectionError (ValueError)         the random stream cannot be reproduced as asked
@@ -57,6 +58,10 @@ class TargetMismatchError(TinyLoRAError, ValueError):
 
 class FusedProjectionError(TargetMismatchError):
     """The base keeps several projections, or those of several experts, in one weight."""
+
+
+class ModelConfigError(TinyLoRAError, ValueError):
+    """A checkpoint's config.json says what no model can have."""
 
 
 class OptionsError(TinyLoRAError, ValueError):

@@ -15,6 +15,8 @@ from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from evaluator.config import MAX_REPETITION_PENALTY, ArmConfig
 from evaluator.errors import ModelError
 from tinylora.adapter import files_of
+from tinylora.errors import ModelConfigError
+from tinylora.model_config import check_model_config
 
 WEIGHT_SUFFIXES = (".safetensors", ".bin")
 ADAPTER_CONFIG = "adapter_config.json"
@@ -74,6 +76,10 @@ def find_checkpoint(arm: ArmConfig) -> Checkpoint:
         raise ModelError(f"arm {arm.name}: no artifact at {arm.artifact}: {absent[0]} is missing")
     capture, residual = _fidelity(directory / "fidelity.json")
     model_config = _read_object(directory / "config.json")
+    try:
+        check_model_config(model_config, directory / "config.json")
+    except ModelConfigError as error:
+        raise ModelError(f"arm {arm.name}: {error}") from error
     size = sum(path.stat().st_size for path in (*weights, *artifact))
     return Checkpoint(
         directory=directory,
