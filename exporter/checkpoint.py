@@ -310,7 +310,9 @@ def _weight_map(index: Path) -> dict[str, str]:
 
 
 def _is_file_name(name: object) -> bool:
-    return isinstance(name, str) and name not in ("", "..") and Path(name).name == name
+    if not isinstance(name, str) or not name.isprintable() or len(name.encode()) > 255:
+        return False
+    return name not in ("", "..") and Path(name).name == name
 
 
 def _is_4bit(path: Path, config: Mapping[str, Any]) -> bool:
