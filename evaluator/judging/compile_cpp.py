@@ -87,6 +87,7 @@ def _limits(settings: JudgeSettings) -> Limits:
         box_bytes=4 * settings.compile_file_kib * 1024,
         processes=256,
         devices=("null",),
+        streams=False,
     )
 
 
