@@ -214,6 +214,12 @@ def judge(
         bool, typer.Option("--strip-freopen", help="Remove calls of freopen, as upstream does.")
     ] = False,
     testlib: Annotated[Path | None, typer.Option(help="testlib.h for special judges.")] = None,
+    checker_standard: Annotated[
+        str, typer.Option(help="C++ standard of special judges.")
+    ] = JudgeSettings.checker_standard,
+    checker_compile_seconds: Annotated[
+        int, typer.Option(min=1, help="CPU seconds to compile a special judge.")
+    ] = JudgeSettings.checker_compile_cpu_ms // 1000,
     unsafe: Unsafe = False,
 ) -> None:
     """Judge a file of completions; needs no model. A killed call goes on."""
@@ -223,6 +229,8 @@ def judge(
             workers=workers,
             strip_freopen=strip_freopen,
             testlib_path=testlib,
+            checker_standard=checker_standard,
+            checker_compile_cpu_ms=1000 * checker_compile_seconds,
             unsafe=unsafe,
         )
         with _progress_bars() as bars:
