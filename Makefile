@@ -7,7 +7,7 @@ EXPORT := $(BIN)/tinylora-export merge --base demo/base --artifact demo/tiny_lor
   --factor-store $(DEMO)/factors --overwrite
 CALIBRATION := --prompts demo/prompts/calibration.jsonl
 
-.PHONY: setup demo test lint type bench bench-3b gpu clean
+.PHONY: setup demo test lint type fuzz bench bench-3b gpu clean
 
 setup: $(VENV)/.ready
 
@@ -32,6 +32,12 @@ demo: setup
 
 test: setup
 	$(BIN)/python -m pytest -m "not gpu and not network"
+
+# Many malformed inputs for everything that reads files of others; `make test` has a few of each.
+FUZZ_INPUTS ?= 10000
+READERS ?= inputs
+fuzz: setup
+	FUZZ_INPUTS=$(FUZZ_INPUTS) $(BIN)/python -m pytest tests/fuzz -k "$(READERS)"
 
 lint: setup
 	$(BIN)/ruff check .

@@ -202,7 +202,7 @@ def bench(
 @app.command()
 def judge(
     suite: Annotated[
-        Path, typer.Option(help="Suite folder, or a file that could be imported as one.")
+        Path, typer.Option(help="Suite folder, or a file or folder that could be imported as one.")
     ],
     completions: Annotated[
         Path, typer.Option(help="JSON lines {problem, sample, completion}, from any generator.")

@@ -20,6 +20,8 @@ type (what a library user expects)::
             └── SandboxUnavailableError              no compiler, or no sandbox works here
 """
 
+from typing import Any
+
 from tinylora.errors import TinyLoRAError
 
 
@@ -77,3 +79,16 @@ class SandboxError(EvaluatorError, RuntimeError):
 
 class SandboxUnavailableError(SandboxError):
     """No compiler, or no rung of the sandbox ladder, works on this machine."""
+
+
+def shown(value: Any) -> str:
+    """A bounded text of any value for a message; Python spells neither huge numbers nor deep lists.
+
+    Example:
+        >>> shown("a" * 100), shown(10**5000)
+        ("'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", 'a huge int')
+    """
+    try:
+        return f"{value!r:.60}"
+    except (ValueError, RecursionError):
+        return f"a huge {type(value).__name__}"

@@ -50,7 +50,7 @@ def test_no_cycle_within_a_package(package):
 
 
 def test_importers_know_nothing_of_suites():
-    known = ("data_files", "importers", "luogu_data", "problem")
+    known = ("data_files", "importers", "limits", "luogu_data", "problem", "statement_text")
     below = ("evaluator.errors", *(f"evaluator.suites.{name}" for name in known))
     for path in (ROOT / "evaluator" / "suites" / "importers").glob("[a-z]*.py"):
         names = {name for name in imports_of(path) if name.startswith("evaluator.")}

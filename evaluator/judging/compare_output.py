@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from itertools import zip_longest
 
-from evaluator.suites.problem import DEFAULT_TOLERANCE, Checker
+from evaluator.suites.problem import DEFAULT_TOLERANCE, Checker, ErrorKind
 
 _NUMBER = re.compile(rb"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
 _SHOWN = 60
@@ -36,9 +36,11 @@ def compare_output(checker: Checker, output: bytes, answer: bytes) -> Comparison
         return compare_exact(output, answer)
     if checker.kind == "tokens":
         return compare_tokens(output, answer)
+    if checker.kind == "caseless":
+        return compare_tokens(output.lower(), answer.lower())
     if checker.kind == "float":
         tolerance = DEFAULT_TOLERANCE if checker.tolerance is None else checker.tolerance
-        return compare_floats(output, answer, tolerance)
+        return compare_floats(output, answer, tolerance, checker.error)
     raise ValueError(f"checker kind {checker.kind!r} is no comparison")
 
 
@@ -64,20 +66,22 @@ def compare_tokens(output: bytes, answer: bytes) -> Comparison:
     return _first_difference("token", output.split(), answer.split())
 
 
-def compare_floats(output: bytes, answer: bytes, tolerance: float) -> Comparison:
+def compare_floats(
+    output: bytes, answer: bytes, tolerance: float, error: ErrorKind | None = None
+) -> Comparison:
     """Compare token by token, numbers up to an absolute or relative error.
 
     Args:
         output: What the program printed.
         answer: The answer.
-        tolerance: Largest ``|found - expected| / max(1, |expected|)``.
+        tolerance: Largest error.
+        error: The one that counts: ``|found - expected|`` or that divided by ``|expected|``; None
+            means that it is enough if either is small.
     """
     found, wanted = output.split(), answer.split()
     if len(found) == len(wanted):
         pairs = zip(found, wanted, strict=True)
-        if all(_close(a, b, tolerance) for a, b in pairs):
-            return Comparison(True)
-        aligned = [b if _close(a, b, tolerance) else a for a, b in zip(found, wanted, strict=True)]
+        aligned = [b if _close(a, b, tolerance, error) else a for a, b in pairs]
         return _first_difference("token", aligned, wanted)
     return _first_difference("token", found, wanted)
 
@@ -90,7 +94,7 @@ def _lines(text: bytes) -> list[bytes]:
     return lines
 
 
-def _close(found: bytes, wanted: bytes, tolerance: float) -> bool:
+def _close(found: bytes, wanted: bytes, tolerance: float, error: ErrorKind | None) -> bool:
     """Whether two tokens are equal, or numbers that are close; NaN is close to nothing."""
     if found == wanted:
         return True
@@ -99,7 +103,8 @@ def _close(found: bytes, wanted: bytes, tolerance: float) -> bool:
     a, b = float(found), float(wanted)
     if math.isinf(a) or math.isinf(b):
         return a == b
-    return abs(a - b) <= tolerance * max(1.0, abs(b))
+    scale = {"absolute": 1.0, "relative": abs(b), None: max(1.0, abs(b))}[error]
+    return abs(a - b) <= tolerance * scale
 
 
 def _first_difference(unit: str, found: list[bytes], wanted: list[bytes]) -> Comparison:

@@ -63,7 +63,7 @@ def judge_completions(
     """Judge every completion of a file.
 
     Args:
-        suite: A suite, or the path of one (an own-form folder or an upstream jsonl).
+        suite: A suite, or the path of one, or of any source that could be imported as one.
         completions: The file of completions.
         out: The output folder; made where it is missing.
         settings: How to compile and run; None means the defaults.
@@ -114,8 +114,10 @@ def read_completions(path: Path, suite: Suite) -> dict[Key, str]:
     for where, row in _json_lines(path):
         key, text = _completion(where, row)
         if key[0] not in known:
+            left_out = (s for s in suite.skipped if s.id == key[0] and s.test is None)
+            reason = next((f"; left out, {s.where}: {s.reason}" for s in left_out), "")
             raise CompletionsError(
-                f"{where}: problem {key[0]!r} is not in suite {suite.name!r} "
+                f"{where}: problem {key[0]!r} is not in suite {suite.name!r}{reason} "
                 f"({len(known)} problems, such as {', '.join(list(known)[:3])})"
             )
         if rows.setdefault(key, text) != text:
@@ -128,13 +130,13 @@ def read_completions(path: Path, suite: Suite) -> dict[Key, str]:
 def _json_lines(path: Path) -> Iterator[tuple[str, Any]]:
     """Yield (place, object) of every line that is not blank."""
     try:
-        with path.open(encoding="utf-8", newline="\n") as stream:
+        with path.open(encoding="utf-8-sig", newline="\n") as stream:
             for number, line in enumerate(stream, start=1):
                 if not line.strip():
                     continue
                 try:
                     yield f"{path}, line {number}", json.loads(line)
-                except json.JSONDecodeError as error:
+                except (ValueError, RecursionError) as error:
                     torn = (
                         "" if line.endswith("\n") else "; the line is torn: was its writer killed?"
                     )

@@ -1,5 +1,8 @@
 """Test data as untrusted files: a flat zip or folder read into memory, never unpacked to disk.
 
+The one folder that a zip was packed with is no part of the names. What systems leave behind
+(``__MACOSX``, hidden files such as ``._1.in``) is read under its name and is no test data.
+
 What is refused: paths that leave the archive, links, folders and archives inside, encrypted or
 doubled entries, more entries or bytes than :class:`DataLimits` allows. Of a zip, the size of its
 table of contents is looked up before the table is read (100 000 entries cost nothing); what an
@@ -23,6 +26,7 @@ _END_RECORD_REACH = 22 + 0xFFFF
 _ZIP64_LOCATOR = b"PK\x06\x07"  # 20 bytes, right before the end record
 _TABLE_BYTES_PER_ENTRY = 1024  # 46 and the name; generous
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # the others unpack without a bound at once
+_UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, UnicodeError)
 _ARCHIVE_SUFFIXES = frozenset({".zip", ".rar", ".7z", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst"})
 
 
@@ -79,6 +83,9 @@ def _read_folder(path: Path, limits: DataLimits) -> dict[str, bytes]:
         for count, entry in enumerate(entries, start=1):
             status = entry.stat(follow_symlinks=False)
             _check_kind(path, entry.name, status.st_mode)
+            if not stat.S_ISREG(status.st_mode) and is_left_behind(entry.name):
+                files[entry.name] = b""
+                continue
             if not stat.S_ISREG(status.st_mode):
                 raise ArchiveError(f"{path}: {entry.name!r} is a folder; test data must be flat")
             _check_no_archive(path, entry.name)
@@ -94,7 +101,7 @@ def _read_zip(path: Path, limits: DataLimits) -> dict[str, bytes]:
     try:
         with zipfile.ZipFile(path) as archive:
             return _read_entries(path, archive, limits)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+    except _UNREADABLE as error:
         raise ArchiveError(f"{path}: not a readable zip archive ({error})") from error
 
 
@@ -136,7 +143,35 @@ def _read_entries(path: Path, archive: zipfile.ZipFile, limits: DataLimits) -> d
             f"{path}: {packed} bytes unpack to {declared}, more than {limits.ratio} times as many"
         )
     files = [info for info in archive.infolist() if not info.is_dir()]
-    return {info.filename: _read_entry(archive, info) for info in files}
+    top = _common_folder([info.filename for info in files])
+    _check_flat(path, [info.filename.removeprefix(top) for info in files])
+    return {info.filename.removeprefix(top): _read_entry(archive, info) for info in files}
+
+
+def is_left_behind(name: str) -> bool:
+    """Whether a file is what a system leaves beside those that are meant.
+
+    Example:
+        >>> [is_left_behind(name) for name in ("._1.in", "__MACOSX/P1/._1.in", ".DS_Store", "1.in")]
+        [True, True, True, False]
+    """
+    parts = PurePosixPath(name).parts
+    return "__MACOSX" in parts or any(part.startswith(".") for part in parts)
+
+
+def _common_folder(names: list[str]) -> str:
+    """``data/`` where all test data lies in one folder of that name, else nothing."""
+    tops = {name.partition("/")[:2] for name in names if not is_left_behind(name)}
+    return "".join(tops.pop()) if len(tops) == 1 and "/" in next(iter(tops)) else ""
+
+
+def _check_flat(path: Path, names: list[str]) -> None:
+    """Refuse folders in which tests might be overlooked."""
+    for name in names:
+        if "/" in name and not is_left_behind(name):
+            raise ArchiveError(
+                f"{path}: entry {name!r} lies in a folder; Luogu test data must be flat"
+            )
 
 
 def _check_entry(path: Path, info: zipfile.ZipInfo) -> None:
@@ -164,11 +199,6 @@ def _check_name(path: Path, name: str) -> None:
     pure = PurePosixPath(name)
     if "\\" in name or "\0" in name or ":" in name or pure.is_absolute() or ".." in pure.parts:
         raise ArchiveError(f"{path}: entry {name!r} would escape the archive")
-    if len(pure.parts) != 1:
-        raise ArchiveError(
-            f"{path}: entry {name!r} lies in a folder; Luogu test data must be flat "
-            "(pack the files themselves, not the folder that holds them)"
-        )
 
 
 def _check_kind(path: Path, name: str, mode: int) -> None:
@@ -181,7 +211,7 @@ def _check_kind(path: Path, name: str, mode: int) -> None:
 
 def _check_no_archive(path: Path, name: str) -> None:
     """Refuse archives inside an archive or folder."""
-    if PurePosixPath(name).suffix.lower() in _ARCHIVE_SUFFIXES:
+    if PurePosixPath(name).suffix.lower() in _ARCHIVE_SUFFIXES and not is_left_behind(name):
         raise ArchiveError(f"{path}: {name!r} is an archive inside; unpack it first")
 
 

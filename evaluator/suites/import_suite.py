@@ -5,6 +5,7 @@
     suite.json       name, digest, counts, the source's form, default limits
     problems.jsonl   see evaluator.suites.suite_form
     skipped.jsonl    what was left out: {"where", "id", "test", "kind", "reason"}
+    notes.jsonl      what was assumed, unused files: {"where", "id", "kind", "detail"}
 
 Everything is written into a directory beside the target, which gets the target's name at the end.
 """
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluator.errors import SuiteError, SuiteOutputError
-from evaluator.suites.importers.draft import Skipped
+from evaluator.suites.importers.draft import Note, Skipped
 from evaluator.suites.importers.finish import DefaultLimits
 from evaluator.suites.importers.luogu_archives import read_statements
 from evaluator.suites.importers.source import Form, detect_form, read_source
@@ -31,6 +32,7 @@ from evaluator.suites.suite_form import SUITE_FORMAT, digest_line, problem_line,
 
 MAX_SUITE_BYTES = 8 << 30
 _REASONS_SHOWN = 3
+_EXAMPLES = 10
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,8 @@ class ImportReport:
         without_statement: Problems that no model can be asked.
         skipped: Problems left out, by kind.
         tests_left_out: Tests of imported problems that were left out, by kind.
+        notes: What was assumed, and files that were not used, by kind.
+        examples: A few of what was left out or noted, for people.
     """
 
     path: Path
@@ -77,6 +81,8 @@ class ImportReport:
     without_statement: int
     skipped: dict[str, int]
     tests_left_out: dict[str, int]
+    notes: dict[str, int]
+    examples: tuple[str, ...]
 
 
 def import_suite(source: Path, out: Path, options: ImportOptions | None = None) -> ImportReport:
@@ -110,16 +116,20 @@ def import_suite(source: Path, out: Path, options: ImportOptions | None = None) 
 def report_lines(report: ImportReport) -> Iterator[str]:
     """Say in a few lines what an import did."""
     yield f"{report.path}: {report.problems} problems, {report.tests} tests ({report.form})"
-    if report.skipped:
-        counts = ", ".join(f"{kind} {count}" for kind, count in report.skipped.items())
-        yield f"Skipped: {counts}"
-    if report.tests_left_out:
-        counts = ", ".join(f"{kind} {count}" for kind, count in report.tests_left_out.items())
-        yield f"Tests left out of these problems: {counts}"
+    for what, counted in (
+        ("Skipped", report.skipped),
+        ("Tests left out of these problems", report.tests_left_out),
+        ("To know", report.notes),
+    ):
+        if counted:
+            yield f"{what}: {', '.join(f'{kind} {count}' for kind, count in counted.items())}"
     if report.without_statement:
         yield f"Without a statement, only to be judged: {report.without_statement}"
+    yield from report.examples
     if report.skipped or report.tests_left_out:
         yield f"Reasons: {report.path / 'skipped.jsonl'}"
+    if report.notes:
+        yield f"All that is to know: {report.path / 'notes.jsonl'}"
 
 
 def _publish(made: Path, out: Path, replaced: Path) -> None:
@@ -160,19 +170,28 @@ def _write(
     source: Path,
     out: Path,
     form: Form,
-    items: Iterable[Problem | Skipped],
+    items: Iterable[Problem | Skipped | Note],
     options: ImportOptions,
 ) -> ImportReport:
-    """Write the three files, one problem in memory at a time."""
+    """Write the files, one problem in memory at a time."""
     digest = hashlib.sha256()
     problems = tests = silent = written = 0
-    skipped, left_out = Counter[str](), Counter[str]()
+    skipped, left_out, notes = Counter[str](), Counter[str](), Counter[str]()
     first: list[Skipped] = []
+    examples: list[str] = []
     with (
         (folder / "problems.jsonl").open("wb") as kept,
         (folder / "skipped.jsonl").open("wb") as no,
+        (folder / "notes.jsonl").open("wb") as noted,
     ):
         for item in items:
+            if not isinstance(item, Problem):
+                reason = item.reason if isinstance(item, Skipped) else item.detail
+                examples += [_line(item.where, item.kind, reason)][: _EXAMPLES - len(examples)]
+            if isinstance(item, Note):
+                noted.write(_json(asdict(item)) + b"\n")
+                notes[item.kind] += 1
+                continue
             if isinstance(item, Skipped):
                 no.write(_json(asdict(item)) + b"\n")
                 (skipped if item.test is None else left_out)[item.kind] += 1
@@ -185,7 +204,7 @@ def _write(
             digest.update(digest_line(item))
             problems, tests = problems + 1, tests + len(item.tests)
             silent += not item.statement.strip()
-        for stream in (kept, no):
+        for stream in (kept, no, noted):
             stream.flush()
             os.fsync(stream.fileno())
     if not problems:
@@ -199,6 +218,8 @@ def _write(
         without_statement=silent,
         skipped=dict(skipped.most_common()),
         tests_left_out=dict(left_out.most_common()),
+        notes=dict(notes.most_common()),
+        examples=tuple(examples),
     )
     _write_manifest(folder / "suite.json", source, report, options)
     return report
@@ -216,11 +237,18 @@ def _write_manifest(path: Path, source: Path, report: ImportReport, options: Imp
         "tests": report.tests,
         "skipped": report.skipped,
         "tests_left_out": report.tests_left_out,
+        "notes": report.notes,
     }
     with path.open("wb") as stream:
         stream.write(json.dumps(content, ensure_ascii=False, indent=2).encode() + b"\n")
         stream.flush()
         os.fsync(stream.fileno())
+
+
+def _line(where: str, kind: str, reason: str) -> str:
+    """One line for a terminal, whatever characters the source has."""
+    text = " ".join(f"  {where}: {kind}: {reason:.300}".split(" "))
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def _json(value: Any) -> bytes:

@@ -1,6 +1,8 @@
 """Luogu test data: ``name.in`` + ``name.out``/``name.ans``, ``config.yml``, ``checker.cpp``.
 
-The statement may lie with it as ``statement.md``, which is this project's own habit.
+The statement may lie with it as ``statement.md``, which is this project's own habit. Names count in
+any letter case, and a special judge under any of its usual names; files without a meaning here are
+named, so that nothing is overlooked in silence.
 
 ``config.yml`` is keyed by the input or the output file name, each value being a mapping of
 ``timeLimit`` (ms), ``memoryLimit`` (kB), ``score``, ``subtaskId``, ``isPretest``; all of them are
@@ -8,25 +10,35 @@ optional. Without it every test has the same score and the problem's limits.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import yaml
 
-from evaluator.errors import ArchiveError
-from evaluator.suites.data_files import DataLimits, read_data_files
+from evaluator.errors import ArchiveError, shown
+from evaluator.suites.data_files import DataLimits, is_left_behind, read_data_files
+from evaluator.suites.limits import Limit, kibibytes, milliseconds
 from evaluator.suites.problem import Checker, TestCase, to_text
+from evaluator.suites.statement_text import decode_statement
 
 _ANSWER_SUFFIXES = (".out", ".ans")
 _CONFIG_NAMES = ("config.yml", "config.yaml")
-_CHECKER_NAME = "checker.cpp"
-_INTERACTOR_NAMES = ("interactive_lib.cpp", "interactor.cpp")
-_STATEMENT_NAME = "statement.md"
+_STATEMENT_NAMES = ("statement.md", "statement.txt", "problem.md")
+_CHECKER = re.compile(
+    r"(?:.*[-_. ])?(?:checker|chk|check|spj|tpj|special[-_ ]?judger?)[-_]?\d{0,2}"
+)
+_CPP_SUFFIXES = (".cpp", ".cc", ".cxx", ".c++", ".c")
+_OTHER_PROGRAMS = ("", ".py", ".pas", ".java", ".class", ".jar", ".exe", ".js", ".go", ".rs", ".sh")
+_INTERACTOR = re.compile(
+    r"(?:interactive_lib|interactor|interactive|interlib|grader)\.(?:cpp|cc|cxx|c|h|hpp|py|pas|java)"
+)
 _CONFIG_KEYS = frozenset({"timeLimit", "memoryLimit", "score", "subtaskId", "isPretest"})
-_MAX_CONFIG_BYTES = 1 << 20
+_MAX_CONFIG_BYTES = 1 << 18
 _MAX_CONFIG_DEPTH = 32
+_ABSENT = ("", "~", "null")
+_EXPECTED = {"score": "a number", "subtaskId": "a whole number", "isPretest": "true or false"}
 
 
 @dataclass(frozen=True)
@@ -38,12 +50,16 @@ class LuoguData:
         checker: The special judge, or None where the archive brings none.
         statement: Of ``statement.md``, or None.
         interactor: Name of the library that an interactive problem is linked with, or None.
+        foreign_checker: Name of a special judge that is no C++ source, where there is no other.
+        unused: Names of files that mean nothing here.
     """
 
     tests: tuple[TestCase, ...]
     checker: Checker | None
     statement: str | None = None
     interactor: str | None = None
+    foreign_checker: str | None = None
+    unused: tuple[str, ...] = ()
 
 
 def load_luogu_data(path: Path, limits: DataLimits | None = None) -> LuoguData:
@@ -57,36 +73,58 @@ def load_luogu_data(path: Path, limits: DataLimits | None = None) -> LuoguData:
         ArchiveError: If the data is an attack, incomplete, ambiguous, or badly configured.
     """
     files = read_data_files(path, limits)
-    pairs = _pair_up(path, files)
-    config = _read_config(path, files, pairs)
+    meant = {name: data for name, data in files.items() if not is_left_behind(name)}
+    pairs = _pair_up(path, meant)
+    config_name, statement_name = _first(meant, _CONFIG_NAMES), _first(meant, _STATEMENT_NAMES)
+    config = {} if config_name is None else _read_config(path, config_name, meant, pairs)
     tests = tuple(
-        _test_case(path, stem, files[inp], files[out], config.get(stem, {}))
+        _test_case(
+            f"{path}: {config_name}, {stem!r:.60}",
+            stem,
+            meant[inp],
+            meant[out],
+            config.get(stem, {}),
+        )
         for stem, (inp, out) in sorted(pairs.items(), key=lambda item: _natural(item[0]))
     )
-    source = files.get(_CHECKER_NAME)
-    checker = None
-    if source is not None:
-        checker = Checker(kind="special", source=to_text(source))
-    statement = files.get(_STATEMENT_NAME)
+    checker_name, checker, statement = _checker_name(path, meant), None, None
+    if checker_name is not None:
+        checker = Checker(kind="special", source=to_text(meant[checker_name]))
+    if statement_name is not None:
+        statement = decode_statement(f"{path}: {statement_name}", meant[statement_name])
+    used = {config_name, statement_name, checker_name}
+    used.update(name for pair in pairs.values() for name in pair)
     return LuoguData(
         tests=tests,
         checker=checker,
-        statement=None if statement is None else to_text(statement),
-        interactor=next((name for name in _INTERACTOR_NAMES if name in files), None),
+        statement=statement,
+        interactor=next((name for name in meant if _is_interactor(name, meant[name])), None),
+        foreign_checker=None if checker else next(filter(_is_foreign_checker, meant), None),
+        unused=tuple(name for name in files if name not in used),
     )
+
+
+def _first(names: Iterable[str], wanted: tuple[str, ...]) -> str | None:
+    """The name that is spelled as wanted, or else like it."""
+    ranked = sorted(
+        (wanted.index(n.lower()), n != n.lower(), n) for n in names if n.lower() in wanted
+    )
+    return ranked[0][2] if ranked else None
 
 
 def _pair_up(path: Path, files: Mapping[str, bytes]) -> dict[str, tuple[str, str]]:
     """Match input and answer files by their stem: stem -> (input name, answer name)."""
-    inputs = {name[: -len(".in")]: name for name in files if name.endswith(".in")}
-    answers: dict[str, str] = {}
+    sides: tuple[dict[str, str], dict[str, str]] = ({}, {})
     for name in files:
-        if not name.endswith(_ANSWER_SUFFIXES):
+        stem, suffix = PurePosixPath(name).stem, _split(name)[1]
+        if suffix not in (".in", *_ANSWER_SUFFIXES):
             continue
-        stem = name.rsplit(".", 1)[0]
-        if stem in answers:
-            raise ArchiveError(f"{path}: {stem!r} has two answers, {answers[stem]} and {name}")
-        answers[stem] = name
+        side = sides[suffix != ".in"]
+        if stem in side:
+            what = "answers" if side is sides[1] else "inputs"
+            raise ArchiveError(f"{path}: {stem!r} has two {what}, {side[stem]} and {name}")
+        side[stem] = name
+    inputs, answers = sides
     lone = sorted(inputs.keys() ^ answers.keys())
     if lone:
         raise ArchiveError(f"{path}: tests without an input or without an answer: {lone[:5]}")
@@ -95,83 +133,141 @@ def _pair_up(path: Path, files: Mapping[str, bytes]) -> dict[str, tuple[str, str
     return {stem: (inputs[stem], answers[stem]) for stem in inputs}
 
 
+def _checker_name(path: Path, files: Mapping[str, bytes]) -> str | None:
+    """Find the special judge: by Luogu's name, by another usual one, or by its use of testlib."""
+    found = []
+    for name, data in files.items():
+        stem, suffix = _split(name)
+        named = _CHECKER.fullmatch(stem) is not None
+        if suffix in _CPP_SUFFIXES and (named or b"registerTestlibCmd" in data):
+            found.append(name)
+    for name in found:
+        if name.lower() == "checker.cpp" or len({files[other] for other in found}) == 1:
+            return name
+    if found:
+        raise ArchiveError(f"{path}: which is the special judge, {' or '.join(found)}?")
+    return None
+
+
+def _is_foreign_checker(name: str) -> bool:
+    """Whether a file is a special judge by its name, and no C++ source."""
+    stem, suffix = _split(name)
+    return suffix in _OTHER_PROGRAMS and _CHECKER.fullmatch(stem) is not None
+
+
+def _is_interactor(name: str, data: bytes) -> bool:
+    """Whether a file is a program that talks to the solution, or a library that it is linked to."""
+    interacts = _split(name)[1] in _CPP_SUFFIXES and b"registerInteraction" in data
+    return interacts or _INTERACTOR.fullmatch(name.lower()) is not None
+
+
+def _split(name: str) -> tuple[str, str]:
+    """Split a name into stem and suffix, both in small letters."""
+    path = PurePosixPath(name.lower())
+    return path.stem, path.suffix
+
+
+class _PlainLoader(yaml.BaseLoader):
+    """Gives texts alone: what YAML makes of dates, tags and numbers is not what is meant here."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """Refuse aliases, by which a small file grows without bound; Luogu's never have any."""
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("it has aliases")
+        return super().compose_node(parent, index)
+
+
 def _read_config(
-    path: Path, files: Mapping[str, bytes], pairs: Mapping[str, tuple[str, str]]
-) -> dict[str, Mapping[str, Any]]:
-    """Read ``config.yml`` into stem -> settings."""
-    name = next((name for name in _CONFIG_NAMES if name in files), None)
-    if name is None:
-        return {}
+    path: Path, name: str, files: Mapping[str, bytes], pairs: Mapping[str, tuple[str, str]]
+) -> dict[str, dict[str, Any]]:
+    """Read ``config.yml`` into stem -> settings, all of them texts."""
     if len(files[name]) > _MAX_CONFIG_BYTES:
         raise ArchiveError(f"{path}: {name} has more than {_MAX_CONFIG_BYTES} bytes")
-    if _depth(files[name]) > _MAX_CONFIG_DEPTH:
+    text = decode_statement(f"{path}: {name}", files[name])
+    if _depth(text) > _MAX_CONFIG_DEPTH:
         raise ArchiveError(f"{path}: {name} nests deeper than {_MAX_CONFIG_DEPTH} brackets")
     try:
-        # Aliases are how a small YAML file grows without bound; Luogu's never have any.
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(files[name])):
-            raise ArchiveError(f"{path}: {name} uses YAML aliases")
-        loaded = yaml.safe_load(files[name])
-    except (yaml.YAMLError, RecursionError, UnicodeDecodeError) as error:
+        loaded = yaml.load(text, Loader=_PlainLoader)
+    except (yaml.YAMLError, RecursionError) as error:
         raise ArchiveError(f"{path}: {name} is not readable YAML ({error})") from error
+    if loaded is None:  # comments alone
+        return {}
     if not isinstance(loaded, dict):
         raise ArchiveError(f"{path}: {name} holds a {type(loaded).__name__}, expected a mapping")
-    stems = {file: stem for stem, names in pairs.items() for file in names}
-    config: dict[str, Mapping[str, Any]] = {}
+    spelled = {file: stem for stem, names in pairs.items() for file in names}
+    alike = {file.lower(): stem for file, stem in spelled.items()}
+    config: dict[str, dict[str, Any]] = {}
     for key, value in loaded.items():
-        if key not in stems:
-            raise ArchiveError(f"{path}: {name} names {key!r}, which is no test of the archive")
+        stem = spelled.get(key) or alike.get(str(key).lower())
+        if stem is None:
+            raise ArchiveError(
+                f"{path}: {name} names {shown(key)}, which is no test of the archive; expected the "
+                "name of an input or output"
+            )
         if not isinstance(value, dict) or not value.keys() <= _CONFIG_KEYS:
             raise ArchiveError(
-                f"{path}: {name}, {key!r}: expected a mapping with keys among "
-                f"{sorted(_CONFIG_KEYS)}, found {value!r}"
+                f"{path}: {name}, {shown(key)}: expected a mapping with keys among "
+                f"{sorted(_CONFIG_KEYS)}, found {shown(value)}"
             )
-        config[stems[key]] = {**config.get(stems[key], {}), **value}
+        config.setdefault(stem, {}).update(value)
     return config
 
 
-def _depth(text: bytes) -> int:
+def _depth(text: str) -> int:
     """Bound the nesting of brackets, on which the YAML reader's time grows quadratically."""
     depth = deepest = 0
-    for bracket in re.findall(rb"[\[\]{}]", text):
-        depth = max(0, depth + (1 if bracket in b"[{" else -1))
+    for bracket in re.findall(r"[\[\]{}]", text):
+        depth = max(0, depth + (1 if bracket in "[{" else -1))
         deepest = max(deepest, depth)
     return deepest
 
 
 def _test_case(
-    path: Path, stem: str, inp: bytes, out: bytes, config: Mapping[str, Any]
+    where: str, stem: str, inp: bytes, out: bytes, settings: Mapping[str, Any]
 ) -> TestCase:
-    """Build one test, checking the types of its settings."""
-    where = f"{path}: config of {stem!r}"
-    score = _number(where, "score", config.get("score"))
-    return TestCase(
-        name=stem,
-        input=to_text(inp),
-        output=to_text(out),
-        score=1.0 if score is None else float(score),
-        subtask=_whole(where, "subtaskId", config.get("subtaskId")),
-        time_limit_ms=_whole(where, "timeLimit", config.get("timeLimit")),
-        memory_limit_kib=_whole(where, "memoryLimit", config.get("memoryLimit")),
-        pretest=config.get("isPretest") is True,
-    )
+    """Build one test of its settings."""
+    settings = {key: value for key, value in settings.items() if value not in _ABSENT}
+    try:
+        subtask = _setting(settings, "subtaskId", r"-?\d{1,9}")
+        return TestCase(
+            name=stem.encode("utf-8", "backslashreplace").decode(),
+            input=to_text(inp),
+            output=to_text(out),
+            score=float(_setting(settings, "score", r"\d{1,9}(?:\.\d{1,9})?") or 1),
+            subtask=None if subtask is None else int(subtask),
+            time_limit_ms=_limit(milliseconds, settings.get("timeLimit"), "ms"),
+            memory_limit_kib=_limit(kibibytes, settings.get("memoryLimit"), "kib"),
+            pretest=_setting(settings, "isPretest", "true|false") == "true",
+        )
+    except ValueError as error:
+        raise ArchiveError(f"{where}: {error}") from error
 
 
-def _number(where: str, key: str, value: Any) -> int | float | None:
-    """Check that a setting is a number, or absent."""
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
-        raise ArchiveError(f"{where}: {key} is {value!r}, expected a number")
-    return value
+def _setting(settings: Mapping[str, Any], key: str, pattern: str) -> str | None:
+    """Give a setting that looks as it must, or None where it is absent."""
+    value = settings.get(key)
+    if value is None:
+        return None
+    text = value.lower() if isinstance(value, str) else ""
+    if not re.fullmatch(pattern, text):
+        raise ValueError(f"{key} is {shown(value)}, expected {_EXPECTED[key]}")
+    return text
 
 
-def _whole(where: str, key: str, value: Any) -> int | None:
-    """Check that a setting is a whole number, or absent."""
-    number = _number(where, key, value)
-    if number is not None and number != int(number):
-        raise ArchiveError(f"{where}: {key} is {value!r}, expected a whole number")
-    return None if number is None else int(number)
+def _limit(read: Callable[[Any, str], Limit | None], value: Any, unit: str) -> int | None:
+    """Read a limit; a limit of nothing is none."""
+    if value is None:
+        return None
+    limit = read(value, unit)
+    if limit is None:
+        raise ValueError(f"a limit of {shown(value)}")
+    return limit.value
 
 
-def _natural(stem: str) -> tuple[tuple[int, int | str], ...]:
-    """Sort key that puts ``a2`` before ``a10``."""
+def _natural(stem: str) -> tuple[tuple[int, int, str], ...]:
+    """Sort key that puts ``a2`` before ``a10``, however long the numbers are."""
     parts = re.split(r"(\d+)", stem)
-    return tuple((0, int(part)) if part.isdecimal() else (1, part) for part in parts if part)
+    digits = ((part, part.lstrip("0")) for part in parts if part)
+    return tuple(
+        (0, len(number), number) if part.isdecimal() else (1, 0, part) for part, number in digits
+    )

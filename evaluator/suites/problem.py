@@ -4,17 +4,22 @@ Texts are ``str``. Test data that is not UTF-8 is kept byte for byte by Python's
 ``surrogateescape`` error handler; :func:`to_bytes` gives the bytes back.
 """
 
-import math
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from evaluator.errors import SuiteError
 
-CheckerKind = Literal["lines", "exact", "tokens", "float", "special"]
+CheckerKind = Literal["lines", "exact", "tokens", "caseless", "float", "special"]
+ErrorKind = Literal["absolute", "relative"]
 
 DEFAULT_TIME_LIMIT_MS = 1000
 DEFAULT_MEMORY_LIMIT_KIB = 128 * 1024
 DEFAULT_TOLERANCE = 1e-6
+# what no problem is meant to have: beyond it stands a mistake, or an attack on the judge
+_MAX_MS = 3_600_000
+_MIN_KIB, _MAX_KIB = 1 << 10, 1 << 30
+_MAX_NUMBER = 10**9  # scores, subtasks, tolerances
 
 
 def to_text(data: bytes) -> str:
@@ -59,9 +64,11 @@ class Checker:
     """How an output is held against the answer.
 
     Attributes:
-        kind: ``lines`` (Luogu's rule), ``exact``, ``tokens``, ``float`` or ``special``.
-        tolerance: For ``float``: largest absolute or relative error (1e-6 where not given).
+        kind: ``lines`` (Luogu's rule), ``exact``, ``tokens``, ``caseless`` (tokens in any letter
+            case), ``float`` or ``special``.
+        tolerance: For ``float``: largest error (1e-6 where not given).
         source: For ``special``: C++ source, run as ``checker input output answer``.
+        error: For ``float``: the one error that counts; None means that either may be small.
 
     Raises:
         SuiteError: If the fields do not fit the kind.
@@ -70,6 +77,7 @@ class Checker:
     kind: CheckerKind = "lines"
     tolerance: float | None = None
     source: str | None = None
+    error: ErrorKind | None = None
 
     def __post_init__(self) -> None:
         """Check that the fields fit the kind."""
@@ -78,12 +86,12 @@ class Checker:
             raise SuiteError(f"checker kind is {self.kind!r}, allowed are {', '.join(kinds)}")
         if (self.kind == "special") != (self.source is not None):
             raise SuiteError("a checker has a source if, and only if, its kind is 'special'")
-        if self.tolerance is None:
-            return
-        if self.kind != "float":
+        if self.kind != "float" and (self.tolerance, self.error) != (None, None):
             raise SuiteError(f"only a 'float' checker has a tolerance, this one is {self.kind!r}")
-        if not (math.isfinite(self.tolerance) and self.tolerance >= 0):
-            raise SuiteError(f"tolerance is {self.tolerance}, expected a finite number >= 0")
+        if self.tolerance is not None and not 0 <= self.tolerance <= _MAX_NUMBER:
+            raise SuiteError(f"tolerance is {self.tolerance!r:.30}, expected 0 to {_MAX_NUMBER}")
+        if self.error not in (None, *get_args(ErrorKind)):
+            raise SuiteError(f"error is {self.error!r}, allowed are {get_args(ErrorKind)}")
 
 
 @dataclass(frozen=True)
@@ -104,7 +112,8 @@ class Problem:
         prompt: A ready-made prompt, where the suite brings one.
 
     Raises:
-        SuiteError: If there are no tests, a name stands twice, or a limit is not positive.
+        SuiteError: If there are no tests, a name stands twice, a number is out of all reason, or a
+            text has no bytes.
     """
 
     id: str
@@ -125,21 +134,47 @@ class Problem:
             raise SuiteError("a problem has an empty id")
         if not self.tests:
             raise SuiteError(f"problem {self.id!r} has no tests: every program would pass it")
-        names = [test.name for test in self.tests]
-        if len(set(names)) != len(names):
-            twice = sorted({name for name in names if names.count(name) > 1})
-            raise SuiteError(f"problem {self.id!r} has tests of the same name: {twice[:5]}")
+        twice = [name for name, times in Counter(t.name for t in self.tests).items() if times > 1]
+        if twice:
+            raise SuiteError(f"problem {self.id!r} has tests of the same name: {sorted(twice)[:5]}")
+        self._check_numbers()
+        self._check_texts()
+
+    def _check_numbers(self) -> None:
         limits = [("problem", self.time_limit_ms, self.memory_limit_kib)]
-        limits += [(f"test {t.name!r}", *self.limits(t)) for t in self.tests]
+        limits += [(f"test {test.name!r:.60}", *self.limits(test)) for test in self.tests]
         for what, time_ms, memory_kib in limits:
-            if time_ms <= 0 or memory_kib <= 0:
+            if not (1 <= time_ms <= _MAX_MS and _MIN_KIB <= memory_kib <= _MAX_KIB):
                 raise SuiteError(
-                    f"problem {self.id!r}, {what}: limits must be positive, "
-                    f"found {time_ms} ms and {memory_kib} KiB"
+                    f"problem {self.id!r:.60}, {what}: limits are {time_ms!r:.30} ms and "
+                    f"{memory_kib!r:.30} KiB; possible are 1 to {_MAX_MS} ms and {_MIN_KIB} to "
+                    f"{_MAX_KIB} KiB"
                 )
         for test in self.tests:
-            if not (math.isfinite(test.score) and test.score >= 0):
-                raise SuiteError(f"problem {self.id!r}, test {test.name!r}: score {test.score}")
+            if not (0 <= test.score <= _MAX_NUMBER and abs(test.subtask or 0) <= _MAX_NUMBER):
+                raise SuiteError(
+                    f"problem {self.id!r:.60}, test {test.name!r:.60}: score {test.score!r:.30}, "
+                    f"subtask {test.subtask!r:.30}; expected are numbers up to {_MAX_NUMBER}"
+                )
+
+    def _check_texts(self) -> None:
+        """Refuse halves of characters, which JSON can spell; test data may have any bytes."""
+        texts = (self.id, self.statement, self.title, self.family, self.language, self.source)
+        for text in (*texts, self.prompt, *(test.name for test in self.tests)):
+            self._check_bytes(text, "strict")
+        data = (text for test in self.tests for text in (test.input, test.output))
+        for text in (*data, self.checker.source):
+            self._check_bytes(text, "surrogateescape")
+
+    def _check_bytes(self, text: str | None, errors: str) -> None:
+        try:
+            (text or "").encode("utf-8", errors)
+        except UnicodeEncodeError as error:
+            place = error.object[max(0, error.start - 20) : error.start + 1]
+            raise SuiteError(
+                f"problem {self.id!r:.60}: a text has no bytes in UTF-8 (half of a character: "
+                f"{place!r})"
+            ) from error
 
     def limits(self, test: TestCase) -> tuple[int, int]:
         """Give the limits of a test of this problem: (CPU milliseconds, KiB)."""

@@ -1,18 +1,21 @@
 """A suite of problems, read from its own form or from another one as it is."""
 
 import hashlib
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from evaluator.errors import SuiteError
 from evaluator.suites.data_files import DataLimits
-from evaluator.suites.importers.draft import Skipped
+from evaluator.suites.importers.draft import Note, Skipped
 from evaluator.suites.importers.source import read_source
 from evaluator.suites.problem import Checker, Problem, TestCase
 from evaluator.suites.suite_form import digest_line, read_manifest, read_problems
 
-__all__ = ["Checker", "Problem", "Skipped", "Suite", "TestCase", "load_suite"]
+logger = logging.getLogger(__name__)
+
+__all__ = ["Checker", "Note", "Problem", "Skipped", "Suite", "TestCase", "load_suite"]
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,7 @@ class Suite:
         digest: SHA-256 (hex) of the content.
         path: Where it was read from.
         skipped: What the source holds and cannot be judged, with reasons.
+        notes: What was assumed about a source that is read as it is, and files that were not used.
     """
 
     name: str
@@ -32,6 +36,7 @@ class Suite:
     digest: str
     path: Path
     skipped: tuple[Skipped, ...] = ()
+    notes: tuple[Note, ...] = ()
 
     def by_id(self) -> dict[str, Problem]:
         """Index the problems by their ids."""
@@ -39,7 +44,7 @@ class Suite:
 
 
 def load_suite(path: str | Path, limits: DataLimits | None = None) -> Suite:
-    """Read a suite: a folder of the own form, or a file of any form that can be imported.
+    """Read a suite: a folder of the own form, or a source of any form that can be imported.
 
     Args:
         path: The folder or file.
@@ -49,32 +54,43 @@ def load_suite(path: str | Path, limits: DataLimits | None = None) -> Suite:
         SuiteError: If anything about it is missing, malformed or not judgeable.
     """
     path = Path(path)
-    if path.is_dir():
-        manifest = read_manifest(path)
-        problems = tuple(read_problems(path, limits))
-        if not problems:
-            raise no_problems(path, ())
-        digest = _digest(problems)
-        if manifest.digest not in (None, digest):
-            raise SuiteError(
-                f"{path}: the content's digest is {digest}, suite.json says {manifest.digest}: a "
-                "file was changed since. Import it again, or take 'digest' out of suite.json"
-            )
-        return Suite(manifest.name, problems, digest, path)
-    if not path.is_file():
-        raise SuiteError(f"{path}: no such suite (expected a folder or a file)")
+    if not path.exists():
+        raise SuiteError(f"{path}: no such suite (expected a file or folder)")
+    if not (path / "suite.json").exists():
+        return _read_as_it_is(path, limits)
+    manifest = read_manifest(path)
+    problems = tuple(read_problems(path, limits))
+    if not problems:
+        raise no_problems(path, ())
+    digest = _digest(problems)
+    if manifest.digest not in (None, digest):
+        raise SuiteError(
+            f"{path}: the content's digest is {digest}, suite.json says {manifest.digest}: a "
+            "file was changed since. Import it again, or take 'digest' out of suite.json"
+        )
+    return Suite(manifest.name, problems, digest, path)
+
+
+def _read_as_it_is(path: Path, limits: DataLimits | None) -> Suite:
+    """Read a source without importing it."""
     found = tuple(read_source(path, data_limits=limits))
     problems = tuple(item for item in found if isinstance(item, Problem))
     skipped = tuple(item for item in found if isinstance(item, Skipped))
     if not problems:
         raise no_problems(path, skipped)
-    return Suite(path.stem, problems, _digest(problems), path, skipped)
+    notes = tuple(item for item in found if isinstance(item, Note))
+    if skipped or notes:
+        first = f"{skipped[0].where}: {skipped[0].reason}" if skipped else notes[0].detail
+        counts = f"{len(skipped)} problems or tests left out, {len(notes)} things to know"
+        logger.warning("%s: %s (%s); an import lists them all", path, counts, first)
+    return Suite(path.stem, problems, _digest(problems), path, skipped, notes)
 
 
 def no_problems(path: Path, skipped: Iterable[Skipped]) -> SuiteError:
     """The error of a suite that no program can fail."""
     reasons = "; ".join(f"{s.where}: {s.reason}" for s in list(skipped)[:3])
-    return SuiteError(f"{path}: no problem that can be judged ({reasons or 'the file is empty'})")
+    nothing = "it is empty, or of no form that docs/suites.md names"
+    return SuiteError(f"{path}: no problem that can be judged ({reasons or nothing})")
 
 
 def _digest(problems: Iterable[Problem]) -> str:

@@ -20,10 +20,10 @@ from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-from evaluator.errors import SuiteError
+from evaluator.errors import SuiteError, shown
 from evaluator.suites.data_files import DataLimits
 from evaluator.suites.luogu_data import load_luogu_data
-from evaluator.suites.problem import Checker, Problem, TestCase, to_bytes
+from evaluator.suites.problem import Checker, Problem, TestCase
 
 SUITE_FORMAT = "tinylora-suite/1"
 
@@ -48,6 +48,7 @@ _TYPES: Mapping[str, type | tuple[type, ...]] = {
     "subtask": int,
     "score": (int, float),
     "tolerance": (int, float),
+    "error": str,
     "pretest": bool,
     "archive": str,
 }
@@ -80,6 +81,8 @@ def digest_line(problem: Problem) -> bytes:
         "tests": [vars(test) for test in problem.tests],
         "checker": vars(problem.checker),
     }
+    if problem.checker.error is None:  # younger than published digests
+        content["checker"] = {k: v for k, v in vars(problem.checker).items() if k != "error"}
     del content["source"]
     return json.dumps(content, sort_keys=True, ensure_ascii=True).encode() + b"\n"
 
@@ -119,20 +122,20 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / "suite.json"
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise SuiteError(f"{path}: missing; a suite's folder has suite.json in it") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        manifest = json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise SuiteError(f"{path}: cannot be read ({error})") from error
+    except (ValueError, RecursionError) as error:
         raise SuiteError(f"{path}: not JSON ({error})") from error
     found = manifest.get("format") if isinstance(manifest, dict) else None
     if found != SUITE_FORMAT:
-        raise SuiteError(f"{path}: 'format' is {found!r}, expected {SUITE_FORMAT!r}")
+        raise SuiteError(f"{path}: 'format' is {shown(found)}, expected {SUITE_FORMAT!r}")
     name = manifest.get("name")
     if not isinstance(name, str) or not name:
-        raise SuiteError(f"{path}: 'name' must be a non-empty string, found {name!r}")
+        raise SuiteError(f"{path}: 'name' must be a non-empty string, found {shown(name)}")
     digest = manifest.get("digest")
     if not isinstance(digest, str | None):
-        raise SuiteError(f"{path}: 'digest' must be a string, found {digest!r:.60}")
+        raise SuiteError(f"{path}: 'digest' must be a string, found {shown(digest)}")
     return Manifest(name, digest)
 
 
@@ -144,24 +147,30 @@ def read_problems(folder: Path, limits: DataLimits | None) -> Iterator[Problem]:
     """
     path = folder / "problems.jsonl"
     seen: dict[str, int] = {}
+    line = 0
     try:
-        with path.open(encoding="utf-8", newline="\n") as stream:
+        with path.open(encoding="utf-8-sig", newline="\n") as stream:
             for line, text in enumerate(stream, start=1):
                 if not text.strip():
                     continue
                 where = f"{path}, line {line}"
-                problem = _problem(folder, where, json.loads(text), limits)
+                problem = _problem(folder, where, _parse(where, text), limits)
                 if problem.id in seen:
                     first = seen[problem.id]
                     raise SuiteError(f"{where}: id {problem.id!r} stands already in line {first}")
                 seen[problem.id] = line
                 yield problem
-    except FileNotFoundError as error:
-        raise SuiteError(f"{path}: missing ({error})") from error
-    except json.JSONDecodeError as error:
-        raise SuiteError(f"{path}, line {line}: not JSON ({error})") from error
+    except OSError as error:
+        raise SuiteError(f"{path}: cannot be read ({error})") from error
     except UnicodeDecodeError as error:
-        raise SuiteError(f"{path}: not UTF-8 ({error})") from error
+        raise SuiteError(f"{path}, after line {line}: not UTF-8 ({error})") from error
+
+
+def _parse(where: str, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise SuiteError(f"{where}: not JSON ({error})") from error
 
 
 def _problem(folder: Path, where: str, row: Any, limits: DataLimits | None) -> Problem:
@@ -175,11 +184,13 @@ def _problem(folder: Path, where: str, row: Any, limits: DataLimits | None) -> P
         raise SuiteError(f"{where}: expected either 'tests' or 'archive'")
     if archive is None:
         values["tests"] = tuple(
-            _build(f"{where}, test {number}", TestCase, {"name": str(number), **_no_nulls(test)})
+            _build(f"{where}, test {number}", TestCase, _no_nulls(test), name=str(number))
             for number, test in enumerate(values["tests"], start=1)
         )
     else:
         data = load_luogu_data(_inside(folder, where, archive), limits)
+        if other := data.interactor or data.foreign_checker:
+            raise SuiteError(f"{where}: {archive!r} brings {other}, which cannot be used here")
         values["tests"] = data.tests
         if data.checker is not None:
             values["checker"] = data.checker
@@ -189,9 +200,10 @@ def _problem(folder: Path, where: str, row: Any, limits: DataLimits | None) -> P
         raise SuiteError(f"{where}: {error}") from error
 
 
-def _build(where: str, kind: type[_Part], row: Any) -> _Part:
+def _build(where: str, kind: type[_Part], row: Any, **defaults: Any) -> _Part:
     """Build a test case or a checker from an object."""
     try:
+        row = {**defaults, **row} if isinstance(row, dict) else row
         return kind(**_checked(where, row, kind))
     except SuiteError as error:
         raise SuiteError(f"{where}: {error}") from error
@@ -211,30 +223,23 @@ def _checked(
         raise SuiteError(f"{where}: expected an object, found {type(row).__name__}")
     known = {field.name for field in fields(kind)} | extra
     if unknown := sorted(row.keys() - known):
-        raise SuiteError(f"{where}: unknown fields {unknown}, allowed are {sorted(known)}")
+        raise SuiteError(f"{where}: unknown fields {shown(unknown)}, allowed are {sorted(known)}")
     needed = {f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING}
     if missing := sorted(needed - row.keys() - ({"tests"} if "archive" in extra else set())):
         raise SuiteError(f"{where}: missing fields {missing}")
     for key, value in row.items():
         wanted = str if kind is Checker and key == "source" else _TYPES[key]
         if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
-            raise SuiteError(f"{where}: field {key!r} is {value!r:.60}, expected {wanted}")
-        if isinstance(value, str):
-            _check_encodable(f"{where}: field {key!r}", value)
+            raise SuiteError(f"{where}: field {key!r} is {shown(value)}, expected {wanted}")
     return dict(row)
-
-
-def _check_encodable(where: str, text: str) -> None:
-    """Refuse texts that have no bytes (JSON can spell lone surrogates that mean nothing)."""
-    try:
-        to_bytes(text)
-    except UnicodeEncodeError as error:
-        raise SuiteError(f"{where}: not encodable as UTF-8 ({error.reason})") from error
 
 
 def _inside(folder: Path, where: str, name: str) -> Path:
     """Resolve an archive's path and hold it inside the suite's folder."""
-    path = (folder / name).resolve()
+    try:
+        path = (folder / name).resolve()
+    except (OSError, ValueError, RuntimeError) as error:  # a loop of links, a NUL
+        raise SuiteError(f"{where}: archive {name!r:.60} is no path ({error})") from error
     if not path.is_relative_to(folder.resolve()):
         raise SuiteError(f"{where}: archive {name!r} lies outside of the suite's folder")
     return path

@@ -110,6 +110,42 @@ def test_floats(output, answer, tolerance, same):
 
 
 @pytest.mark.parametrize(
+    ("output", "answer", "error", "same"),
+    [
+        (b"1000000.5", b"1000000", None, True),
+        (b"1000000.5", b"1000000", "relative", True),
+        (b"1000000.5", b"1000000", "absolute", False),
+        (b"0.0000005", b"0", None, True),
+        (b"0.0000005", b"0", "absolute", True),
+        (b"0.0000005", b"0", "relative", False),
+        (b"0.0010005", b"0.001", "absolute", True),
+        (b"0.0010005", b"0.001", "relative", False),
+        (b"-2.0000005", b"-2", "absolute", True),
+        (b"-2.0000005", b"-2", "relative", True),
+        (b"2", b"-2", "relative", False),
+    ],
+)
+def test_one_kind_of_error_may_be_what_counts(output, answer, error, same):
+    assert compare_output(Checker("float", 1e-6, error=error), output, answer).ok is same
+
+
+@pytest.mark.parametrize(
+    ("output", "answer", "same"),
+    [
+        (b"YES\nno", b"Yes\nNO\n", True),
+        (b"yes  No", b"YES\nNO", True),
+        (b"yes", b"no", False),
+        (b"yes", b"yes yes", False),
+        ("É".encode(), "é".encode(), False),  # letters of ASCII alone
+        (b"\xff", b"\xff", True),
+    ],
+)
+def test_caseless_tokens(output, answer, same):
+    assert compare_output(Checker("caseless"), output, answer).ok is same
+    assert compare_output(Checker("caseless"), answer, output).ok is same
+
+
+@pytest.mark.parametrize(
     ("checker", "detail"),
     [
         (Checker("lines"), "line 2: expected '3', found '4'"),

@@ -186,6 +186,22 @@ def test_an_upstream_file_is_a_suite(tmp_path, sandbox):
     assert summary.counts == {"AC": 1}
 
 
+def test_a_byte_order_mark_is_no_part_of_a_row(sum_suite, tmp_path, sandbox):
+    path = completions_of(tmp_path / "c.jsonl", [("S0", 0, program("a + b"))])
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert judge_completions(sum_suite, path, tmp_path / "out", sandbox=sandbox).total == 1
+
+
+def test_a_problem_that_was_left_out_is_named_with_its_reason(tmp_path):
+    cases = [{"input": "1 2", "output": "3"}]
+    rows = [{"prompt": "# P1 x", "test_cases": cases}, {"prompt": "# P2 x", "test_cases": []}]
+    suite = tmp_path / "rl.jsonl"
+    suite.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    path = completions_of(tmp_path / "c.jsonl", [("P2", 0, "")])
+    with pytest.raises(CompletionsError, match="'P2' is not in .*; left out, line 2: no tests"):
+        judge_completions(suite, path, tmp_path / "out")
+
+
 def test_two_judges_do_not_share_a_folder(sum_suite, completions, tmp_path, sandbox):
     def second(done, total):
         if done == 0:
@@ -201,6 +217,8 @@ def test_two_judges_do_not_share_a_folder(sum_suite, completions, tmp_path, sand
         ("", "no completions"),
         ('{"problem": "S0", "sample": 0, "compl', "line 1: not JSON.*torn"),
         ("nonsense\n", "line 1: not JSON"),
+        ('{"problem": "S0", "sample": ' + "9" * 5000 + "}\n", "line 1: not JSON .*digits"),
+        ("[" * 100_000, "line 1: not JSON"),
         ('{"problem": "S0", "sample": 0, "completion": "a"}\n[]\n', "line 2: expected an object"),
         ('{"problem": "P9", "sample": 0, "completion": ""}\n', "'P9' is not in suite 'sums'"),
         ('{"sample": 0, "completion": ""}\n', "'problem' is None"),

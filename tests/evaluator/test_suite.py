@@ -58,7 +58,9 @@ def test_digest_is_of_the_content(tmp_path):
         ({"tests": []}, "no tests"),
         ({"tests": None}, "'tests' or 'archive'"),
         ({"archive": "x.zip"}, "'tests' or 'archive'"),
-        ({"time_limit_ms": 0}, "limits must be positive"),
+        ({"time_limit_ms": 0}, "limits are 0 ms"),
+        ({"time_limit_ms": 10**400}, "limits are 1000"),
+        ({"memory_limit_kib": 256}, "256 KiB; possible are"),
         ({"time_limit_ms": True}, "time_limit_ms"),
         ({"time_limit_ms": "5"}, "time_limit_ms"),
         ({"colour": 1}, "unknown fields.*colour"),
@@ -70,6 +72,15 @@ def test_digest_is_of_the_content(tmp_path):
         ({"tests": [{"input": "1"}]}, "missing fields.*output"),
         ({"tests": [{"name": "a", "input": "", "output": ""}] * 2}, "same name"),
         ({"tests": [{"input": "\ud800", "output": ""}]}, "UTF-8"),
+        ({"statement": "a\ud800"}, "UTF-8"),
+        ({"prompt": "a\udc80"}, "UTF-8"),
+        ({"tests": [None]}, "test 1: expected an object, found NoneType"),
+        ({"tests": [{"input": "", "output": "", "score": 10**400}]}, "score 1000"),
+        ({"tests": [{"input": "", "output": "", "score": float("nan")}]}, "score nan"),
+        ({"checker": {"kind": "float", "tolerance": 10**400}}, "tolerance is 1000"),
+        ({"checker": {"kind": "float", "error": "both"}}, "error is 'both'"),
+        ({"checker": {"kind": "tokens", "error": "absolute"}}, "only a 'float' checker"),
+        ({"archive": "a\0b", "tests": None}, "is no path"),
         ({"statement": 5}, "statement"),
     ],
 )
@@ -106,7 +117,7 @@ def test_bad_manifests(tmp_path, manifest, words):
 def test_missing_and_torn_files(tmp_path):
     with pytest.raises(SuiteError, match="no such suite"):
         load_suite(tmp_path / "nowhere")
-    with pytest.raises(SuiteError, match="suite.json"):
+    with pytest.raises(SuiteError, match="it is empty, or of no form"):
         load_suite(tmp_path)
     folder = write_suite(tmp_path / "s", ROW)
     with (folder / "problems.jsonl").open("a") as stream:

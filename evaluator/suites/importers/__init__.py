@@ -2,11 +2,11 @@
 
 A source goes through three steps, each a file here::
 
-    rows / luogu_archives       the container: JSON lines, a saved data set, zips and folders
+    rows / luogu_archives       the container: JSON, Parquet, a saved data set, zips and folders
     upstream, statements,       one row -> one Draft
     code_contests, input_output
     finish                      drafts -> problems, and what was skipped and why
 
-``source`` joins them. A file here imports only from those above it and from ``problem``,
-``data_files`` and ``luogu_data``.
+``comparisons`` tells from a statement which outputs are right. ``source`` joins them. A file here
+imports only from those above it and from ``problem``, ``limits``, ``luogu_data`` and what is below.
 """

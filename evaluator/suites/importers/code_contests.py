@@ -1,16 +1,16 @@
 """CodeContests and what has its form.
 
 A row has ``description`` and, in ``public_tests``, ``private_tests`` and ``generated_tests``, an
-object of two lists ``{"input": [...], "output": [...]}``. Optional: ``name``, ``time_limit``
-(``{"seconds": 2, "nanos": 0}``), ``memory_limit_bytes``, ``input_file`` and ``output_file`` (names
-of files that a program of this problem reads and writes instead of its streams).
+object of two lists ``{"input": [...], "output": [...]}`` or a list of pairs. Optional: ``name``,
+``time_limit`` (``{"seconds": 2, "nanos": 0}``), ``memory_limit_bytes``, ``input_file`` and
+``output_file`` (names of files that a program of this problem reads and writes instead of its
+streams).
 """
 
 from collections.abc import Iterator
 from typing import TypeGuard
 
-from evaluator.suites.importers.draft import Draft, Reason
-from evaluator.suites.importers.limit_texts import kibibytes, milliseconds
+from evaluator.suites.importers.draft import Draft, Reason, read_limits
 from evaluator.suites.importers.rows import Row
 from evaluator.suites.problem import TestCase
 
@@ -29,17 +29,18 @@ def draft_of_code_contests(row: Row) -> Draft:
         raise row.error("expected an object with a string 'description'")
     files = [values.get(key) for key in ("input_file", "output_file")]
     try:
-        limits = milliseconds(values.get("time_limit")), kibibytes(values.get("memory_limit_bytes"))
+        limits = read_limits(values.get("time_limit"), values.get("memory_limit_bytes"), "b")
     except ValueError as error:
-        raise row.error(f"not a limit: {error}") from error
+        raise row.error(str(error)) from error
     return Draft(
         where=row.where,
-        id=name if isinstance(name, str) and name else str(row.number),
+        id=row.named("name"),
         statement=description,
         tests=tuple(_tests(row)),
         title=name if isinstance(name, str) else "",
-        time_limit_ms=limits[0],
-        memory_limit_kib=limits[1],
+        time_limit_ms=limits.time_ms,
+        memory_limit_kib=limits.memory_kib,
+        notes=limits.notes,
         refusal=Reason("file-io", f"reads or writes files: {files}") if any(files) else None,
     )
 
@@ -48,6 +49,8 @@ def _tests(row: Row) -> Iterator[TestCase]:
     """Yield the tests of all groups, the public ones first."""
     for group in GROUPS:
         found = row.values.get(group) or {"input": [], "output": []}
+        if isinstance(found, list) and all(isinstance(case, dict) for case in found):
+            found = {key: [case.get(key) for case in found] for key in ("input", "output")}
         pair = [found.get(key) for key in ("input", "output")] if isinstance(found, dict) else []
         lists = [texts for texts in pair if _are_texts(texts)]
         if len(lists) != 2 or len(lists[0]) != len(lists[1]):

@@ -1,8 +1,9 @@
 """What an importer makes of one row or archive, before it is known whether that can be judged."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
+from evaluator.suites.limits import kibibytes, milliseconds
 from evaluator.suites.problem import Checker, TestCase
 
 SkipKind = Literal[
@@ -18,6 +19,8 @@ SkipKind = Literal[
     "special-judge",
     "unreadable",
 ]
+
+NoteKind = Literal["assumed", "unused"]
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,24 @@ class Skipped:
 
 
 @dataclass(frozen=True)
+class Note:
+    """What people should know about a problem that was kept.
+
+    Attributes:
+        where: Its place in the source.
+        id: The problem's id.
+        kind: ``unused`` for a file that means nothing here, ``assumed`` for what the source left
+            open: a unit, or the comparison that a statement asks for.
+        detail: For people.
+    """
+
+    where: str
+    id: str
+    kind: NoteKind
+    detail: str
+
+
+@dataclass(frozen=True)
 class Draft:
     """One problem as its source has it.
 
@@ -70,6 +91,7 @@ class Draft:
             for people: they may be elided, annotated or a description.
         refusal: Why no test of it can be used, where that is known already.
         left_out: Tests that could not be used: (name, reason).
+        notes: What people should know: (kind, detail).
     """
 
     where: str
@@ -84,3 +106,41 @@ class Draft:
     from_statement: bool = False
     refusal: Reason | None = None
     left_out: tuple[tuple[str, Reason], ...] = ()
+    notes: tuple[tuple[NoteKind, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Limits of a row as a draft has them.
+
+    Attributes:
+        time_ms: CPU milliseconds, or None.
+        memory_kib: KiB, or None.
+        notes: What was assumed about their units.
+    """
+
+    time_ms: int | None = None
+    memory_kib: int | None = None
+    notes: tuple[tuple[NoteKind, str], ...] = ()
+
+
+def read_limits(time: Any, memory: Any, memory_unit: str = "") -> Limits:
+    """Read the limits of a row.
+
+    Args:
+        time: As the row has it.
+        memory: As the row has it.
+        memory_unit: Of a plain number, where the form says it.
+
+    Raises:
+        ValueError: If one of them is no limit that a contest has.
+    """
+    read = {"time": milliseconds(time), "memory": kibibytes(memory, memory_unit)}
+    values = {name: None if limit is None else limit.value for name, limit in read.items()}
+    assumed = (
+        f"the {name} limit, {found!r:.30}, has no unit; taken as {limit.assumed}"
+        for (name, limit), found in zip(read.items(), (time, memory), strict=True)
+        if limit is not None and limit.assumed
+    )
+    notes: tuple[tuple[NoteKind, str], ...] = tuple(("assumed", text) for text in assumed)
+    return Limits(values["time"], values["memory"], notes)

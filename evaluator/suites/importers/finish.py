@@ -5,7 +5,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from evaluator.errors import SuiteError
-from evaluator.suites.importers.draft import Draft, Reason, Skipped
+from evaluator.suites.importers.comparisons import asked_comparison
+from evaluator.suites.importers.draft import Draft, Note, NoteKind, Reason, Skipped
 from evaluator.suites.importers.headings import language_of
 from evaluator.suites.importers.screening import why_no_test, why_not_judgeable
 from evaluator.suites.problem import (
@@ -31,39 +32,45 @@ class DefaultLimits:
 
 
 def finish(
-    drafts: Iterable[Draft], source: str, limits: DefaultLimits
-) -> Iterator[Problem | Skipped]:
-    """Yield the problems that can be judged, and what was left out.
+    drafts: Iterable[Draft | Note], source: str, limits: DefaultLimits
+) -> Iterator[Problem | Skipped | Note]:
+    """Yield the problems that can be judged, what was left out, and what should be known.
 
     The first problem of an id keeps it. A later one with the same statement and tests is left out
     as a duplicate; a later one that differs is kept as ``<id>-2``, ``<id>-3`` and so on.
 
     Args:
-        drafts: In the source's order.
+        drafts: In the source's order; notes between them are passed on.
         source: Its name, for the problems' ``source``.
         limits: Of problems that bring none.
     """
     seen: dict[bytes, str] = {}
     ids: set[str] = set()
     for draft in drafts:
+        if isinstance(draft, Note):
+            yield draft
+            continue
         if (first := seen.setdefault(_digest(draft), draft.where)) != draft.where:
             yield Skipped(draft.where, draft.id, "duplicate", f"the same as {first}")
             continue
         tests, left_out = _usable(draft)
-        reason = _why_not(draft, tests, left_out)
+        asked = _comparison(draft, tests)
+        reason = _why_not(draft, tests, left_out, asked)
+        problem_id = _unique(draft.id, ids)
         if reason is None:
-            problem_id = _unique(draft.id, ids)
-            ids.add(problem_id)
             try:
-                problem = _problem(draft, problem_id, tests, source, limits)
-            except SuiteError as error:  # e.g. a config.yml with a limit of 0
-                yield Skipped(draft.where, problem_id, "unreadable", str(error))
-                continue
-            yield problem
-            for name, why in left_out:
-                yield Skipped(draft.where, problem_id, why.kind, why.detail, test=name)
-        else:
+                problem = _problem(draft, problem_id, tests, asked, source, limits)
+            except SuiteError as error:  # e.g. a statement with half of a character
+                reason = Reason("unreadable", str(error))
+        if reason is not None:
             yield Skipped(draft.where, draft.id, reason.kind, reason.detail)
+            continue
+        ids.add(problem_id)
+        yield problem
+        for name, why in left_out:
+            yield Skipped(draft.where, problem_id, why.kind, why.detail, test=name)
+        for kind, detail in (*draft.notes, *_told(asked)):
+            yield Note(draft.where, problem_id, kind, detail)
 
 
 def _digest(draft: Draft) -> bytes:
@@ -89,14 +96,31 @@ def _usable(draft: Draft) -> tuple[tuple[TestCase, ...], list[tuple[str, Reason]
     return tuple(tests), left_out
 
 
+def _comparison(draft: Draft, tests: tuple[TestCase, ...]) -> Checker | Reason | None:
+    """What the statement asks for, where the source brings no special judge."""
+    if draft.checker is not None and draft.checker.kind == "special":
+        return None
+    return asked_comparison(draft.statement, tests)
+
+
+def _told(asked: Checker | Reason | None) -> Iterator[tuple[NoteKind, str]]:
+    """Say which comparison was taken from the statement."""
+    if isinstance(asked, Checker):
+        how = "without regard to the case of letters"
+        if asked.kind == "float":
+            how = (
+                f"as numbers, {asked.error or 'absolute or relative'} error up to {asked.tolerance}"
+            )
+        yield "assumed", f"outputs are compared {how}, as the statement says"
+
+
 def _why_not(
-    draft: Draft, tests: tuple[TestCase, ...], left_out: list[tuple[str, Reason]]
+    draft: Draft, tests: tuple[TestCase, ...], left_out: list[tuple[str, Reason]], asked: object
 ) -> Reason | None:
     """Say why the problem as a whole cannot be judged, or None."""
+    told = why_not_judgeable(draft.statement, has_data=not draft.from_statement)
+    told = told or (asked if isinstance(asked, Reason) else None)
     special = draft.checker is not None and draft.checker.kind == "special"
-    told = why_not_judgeable(
-        draft.statement, has_checker=special, has_data=not draft.from_statement
-    )
     if draft.refusal is not None or told is not None:
         return draft.refusal or told
     if tests and not special and not any(test.output.strip() for test in tests):
@@ -110,7 +134,12 @@ def _why_not(
 
 
 def _problem(
-    draft: Draft, problem_id: str, tests: tuple[TestCase, ...], source: str, limits: DefaultLimits
+    draft: Draft,
+    problem_id: str,
+    tests: tuple[TestCase, ...],
+    asked: Checker | Reason | None,
+    source: str,
+    limits: DefaultLimits,
 ) -> Problem:
     """Build the problem of a draft."""
     time_ms, memory_kib = draft.time_limit_ms, draft.memory_limit_kib
@@ -120,7 +149,7 @@ def _problem(
         tests=tests,
         time_limit_ms=limits.time_ms if time_ms is None else time_ms,
         memory_limit_kib=limits.memory_kib if memory_kib is None else memory_kib,
-        checker=draft.checker or Checker(),
+        checker=asked if isinstance(asked, Checker) else draft.checker or Checker(),
         title=draft.title,
         language=language_of(draft.statement),
         source=f"{source}, {draft.where}",

@@ -14,14 +14,14 @@ The statement is ``question`` or ``problem``; TACO has ``time_limit`` and ``memo
 import json
 from typing import Any
 
-from evaluator.suites.importers.draft import Draft, Reason
-from evaluator.suites.importers.limit_texts import kibibytes, milliseconds
+from evaluator.errors import shown
+from evaluator.suites.importers.draft import Draft, Limits, Reason, read_limits
 from evaluator.suites.importers.rows import Row
 from evaluator.suites.problem import TestCase
 
 TEST_FIELDS = ("input_output", "tests")
 _STATEMENT_FIELDS = ("question", "problem", "description", "prompt")
-_ID_FIELDS = ("id", "problem_id", "question_id", "task_id", "name")
+ID_FIELDS = ("id", "problem_id", "question_id", "task_id", "name")
 _CALL_TYPES = ("functional", "function_call")
 
 
@@ -35,27 +35,27 @@ def draft_of_input_output(row: Row) -> Draft:
     statement = next((v for k in _STATEMENT_FIELDS if isinstance(v := values.get(k), str)), None)
     if statement is None:
         raise row.error(f"expected a string in one of {', '.join(_STATEMENT_FIELDS)}")
-    ids = [values.get(key) for key in _ID_FIELDS]
     tests: tuple[TestCase, ...] = ()
-    limits: tuple[int | None, int | None] = (None, None)
+    limits = Limits()
     refusal = None
     try:
-        limits = milliseconds(values.get("time_limit")), kibibytes(values.get("memory_limit"))
+        limits = read_limits(values.get("time_limit"), values.get("memory_limit"))
         found = _tests(values)
     except (ValueError, RecursionError) as error:
-        found = Reason("unreadable", str(error))
+        found = Reason("unreadable", str(row.error(str(error))))
     if isinstance(found, Reason):
         refusal = found
     else:
         tests = found
     return Draft(
         where=row.where,
-        id=next((str(i) for i in ids if isinstance(i, str | int) and i != ""), str(row.number)),
+        id=row.named(*ID_FIELDS),
         statement=statement,
         tests=tests,
-        time_limit_ms=limits[0],
-        memory_limit_kib=limits[1],
+        time_limit_ms=limits.time_ms,
+        memory_limit_kib=limits.memory_kib,
         refusal=refusal,
+        notes=limits.notes,
     )
 
 
@@ -80,7 +80,7 @@ def _tests(values: dict[str, Any]) -> tuple[TestCase, ...] | Reason:
     elif source is None:
         inputs, outputs = [], []
     else:
-        raise ValueError(f"tests are a {type(source).__name__}: {source!r:.60}")
+        raise ValueError(f"tests are a {type(source).__name__}: {shown(source)}")
     if function is not None:
         return Reason("call-based", f"calls {function}: there is no program to run")
     if not (isinstance(inputs, list) and isinstance(outputs, list) and len(inputs) == len(outputs)):
@@ -107,4 +107,4 @@ def _text(value: Any) -> str:
         return value
     if isinstance(value, list) and all(isinstance(line, str) for line in value):
         return "".join(f"{line}\n" for line in value)
-    raise ValueError(f"an input or output is {value!r:.60}, expected a string or a list of lines")
+    raise ValueError(f"an input or output is {shown(value)}, expected a string or a list of lines")

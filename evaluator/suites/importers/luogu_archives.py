@@ -5,26 +5,32 @@ A problem's id is the name of its zip or folder. Its statement is ``statement.md
 judged, but no model can be asked.
 """
 
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from evaluator.errors import ArchiveError, SuiteError
-from evaluator.suites.data_files import DataLimits
-from evaluator.suites.importers.draft import Draft, Reason
+from evaluator.suites.data_files import DataLimits, is_left_behind
+from evaluator.suites.importers.draft import Draft, Note, Reason
 from evaluator.suites.importers.headings import read_heading
-from evaluator.suites.importers.rows import is_saved_dataset, read_rows
+from evaluator.suites.importers.rows import holds_rows, read_rows
 from evaluator.suites.importers.statements import statement_text
 from evaluator.suites.luogu_data import LuoguData, load_luogu_data
+from evaluator.suites.statement_text import decode_statement
+
+logger = logging.getLogger(__name__)
 
 MAX_ENTRIES = 20_000
+Statements = Mapping[str, str | ArchiveError]
+_STATEMENT_SUFFIXES = (".md", ".txt")
 _MAX_STATEMENT_BYTES = 4 << 20
 
 
 def drafts_of_archives(
-    path: Path, statements: Mapping[str, str], limits: DataLimits | None = None
-) -> Iterator[Draft]:
-    """Yield the problems, in the order of their names.
+    path: Path, statements: Statements, limits: DataLimits | None = None
+) -> Iterator[Draft | Note]:
+    """Yield the problems, in the order of their names, and files that mean nothing.
 
     Args:
         path: A zip, a folder of test data, or a folder of zips and folders.
@@ -37,44 +43,55 @@ def drafts_of_archives(
     """
     if path.is_file() or _holds_tests(path):
         found = load_luogu_data(path, limits)
-        beside = _statement_file(path.parent, path.stem if path.is_file() else path.name)
-        yield _draft(path, found, statements, beside)
+        yield _draft(path, found, statements, _statement_file(path.parent, _id(path)))
         return
     entries = _entries(path)
-    ids = {entry.stem if entry.suffix == ".zip" else entry.name for entry in entries}
+    ids = {_id(entry) for entry in entries if entry.suffix not in _STATEMENT_SUFFIXES}
     for entry in entries:
-        if entry.suffix in (".md", ".txt") and entry.stem in ids:
+        if is_left_behind(entry.name):
+            yield Note(entry.name, "", "unused", entry.name)
+            continue
+        if entry.suffix in _STATEMENT_SUFFIXES and entry.stem in ids:
             continue  # the statement of another entry
         try:
-            if not entry.is_dir() and entry.suffix != ".zip":
+            if not entry.is_dir() and not _is_zip(entry):
                 raise ArchiveError(f"{entry}: neither a zip or folder nor the statement of one")
             if entry.is_symlink():
                 raise ArchiveError(f"{entry}: is a symbolic link; only plain files are read")
             found = load_luogu_data(entry, limits)
-            name = entry.stem if entry.suffix == ".zip" else entry.name
-            yield _draft(entry, found, statements, _statement_file(path, name))
+            yield _draft(entry, found, statements, _statement_file(path, _id(entry)))
         except ArchiveError as error:
-            yield Draft(entry.name, entry.stem, "", refusal=Reason("unreadable", str(error)))
+            yield Draft(entry.name, _id(entry), "", refusal=Reason("unreadable", str(error)))
 
 
-def read_statements(path: Path) -> dict[str, str]:
+def read_statements(path: Path) -> dict[str, str | ArchiveError]:
     """Read statements to go with test data.
 
     Args:
         path: A folder of ``<id>.md`` files, or rows with statements (JSON lines, or a saved data
             set) whose headings have the ids.
 
+    Returns:
+        Problem id -> statement, or why it cannot be read.
+
     Raises:
         SuiteError: If it cannot be read, or has no statement.
     """
-    found: dict[str, str] = {}
-    if path.is_dir() and not is_saved_dataset(path):
+    found: dict[str, str | ArchiveError] = {}
+    if path.is_dir() and not holds_rows(path):
         for entry in _entries(path):
-            if entry.suffix in (".md", ".txt"):
-                found[entry.stem] = _read_statement(entry)
+            if entry.suffix in _STATEMENT_SUFFIXES and not is_left_behind(entry.name):
+                try:
+                    found[entry.stem] = _read_statement(entry)
+                except ArchiveError as error:  # of this problem alone
+                    found[entry.stem] = error
     else:
         for row in read_rows(path):
-            text = statement_text(row)
+            try:
+                text = statement_text(row)
+            except SuiteError as error:  # of a problem that nobody knows
+                logger.warning("%s", error)
+                continue
             if (problem_id := read_heading(text).id) is not None:
                 found.setdefault(problem_id, text)
     if not found:
@@ -82,27 +99,41 @@ def read_statements(path: Path) -> dict[str, str]:
     return found
 
 
-def _draft(path: Path, data: LuoguData, statements: Mapping[str, str], beside: str | None) -> Draft:
+def _draft(path: Path, data: LuoguData, statements: Statements, beside: str | None) -> Draft:
     """Join test data and statement."""
-    problem_id = path.stem if path.suffix == ".zip" else path.name
-    headed = read_heading(statements.get(problem_id) or data.statement or beside or "")
+    given = statements.get(_id(path))
+    if isinstance(given, ArchiveError):
+        raise given
+    headed = read_heading(given or data.statement or beside or "")
     refusal = None
     if data.interactor is not None:
         refusal = Reason("interactive", f"brings {data.interactor}: no interactor here")
+    elif data.foreign_checker is not None:
+        refusal = Reason("special-judge", f"brings {data.foreign_checker}, which is no C++ source")
     return Draft(
         where=path.name,
-        id=problem_id,
+        id=_id(path),
         statement=headed.statement,
         tests=data.tests,
         title=headed.title,
         prompt=headed.prompt,
         checker=data.checker,
         refusal=refusal,
+        notes=tuple(("unused", name) for name in data.unused),
     )
 
 
+def _id(path: Path) -> str:
+    """A problem's id: the name of its zip or folder."""
+    return path.stem if _is_zip(path) else path.name
+
+
+def _is_zip(path: Path) -> bool:
+    return path.suffix.lower() == ".zip" and not path.is_dir()
+
+
 def _holds_tests(folder: Path) -> bool:
-    return any(entry.suffix == ".in" for entry in _entries(folder))
+    return any(e.suffix.lower() == ".in" and not is_left_behind(e.name) for e in _entries(folder))
 
 
 def _entries(folder: Path) -> list[Path]:
@@ -121,7 +152,7 @@ def _entries(folder: Path) -> list[Path]:
 
 def _statement_file(folder: Path, problem_id: str) -> str | None:
     """Read the statement that lies beside test data, if there is one."""
-    paths = [folder / f"{problem_id}{suffix}" for suffix in (".md", ".txt")]
+    paths = [folder / f"{problem_id}{suffix}" for suffix in _STATEMENT_SUFFIXES]
     return next((_read_statement(path) for path in paths if path.is_file()), None)
 
 
@@ -129,11 +160,11 @@ def _read_statement(path: Path) -> str:
     """Read one statement.
 
     Raises:
-        ArchiveError: If it is a link, too large, or not UTF-8.
+        ArchiveError: If it is a link, too large, or no text.
     """
-    if path.is_symlink() or path.stat().st_size > _MAX_STATEMENT_BYTES:
-        raise ArchiveError(f"{path}: a link, or more than {_MAX_STATEMENT_BYTES} bytes")
     try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ArchiveError(f"{path}: cannot be read as UTF-8 ({error})") from error
+        if path.is_symlink() or path.stat().st_size > _MAX_STATEMENT_BYTES:
+            raise ArchiveError(f"{path}: a link, or more than {_MAX_STATEMENT_BYTES} bytes")
+        return decode_statement(str(path), path.read_bytes())
+    except OSError as error:
+        raise ArchiveError(f"{path}: cannot be read ({error})") from error

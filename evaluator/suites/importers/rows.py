@@ -1,15 +1,27 @@
-"""Rows of a source: JSON lines, or a data set that ``datasets`` saved to disk."""
+"""Rows of a source: JSON lines, a JSON array, Parquet, or a data set that ``datasets`` saved.
 
+A row that cannot be read is given with its fault, and the next one follows.
+"""
+
+import gzip
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from io import BufferedReader
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from evaluator.errors import SuiteError
+from evaluator.suites.importers.json_rows import Fault, Place, json_rows
 
-MAX_LINE_BYTES = 1 << 30
+if TYPE_CHECKING:
+    import pyarrow
+
 _SAVED_MARKS = ("dataset_dict.json", "dataset_info.json", "state.json")
+_ROW_FILES = (".parquet", ".jsonl", ".jsonl.gz")
+_RATIO, _FREE_BYTES = 200, 64 << 20  # bytes unpacked for each byte packed, and in any case
+_GZIP_MAGIC = b"\x1f\x8b"
+_PARQUET_MAGIC = b"PAR1"
 
 
 @dataclass(frozen=True)
@@ -21,16 +33,23 @@ class Row:
         where: Its place there: ``line 3`` or ``row 3``.
         number: From 1; the id of a problem that has none.
         values: Its fields.
+        fault: Why it could not be read; empty where it could.
     """
 
     source: Path
     where: str
     number: int
-    values: dict[str, Any]
+    values: dict[str, Any] = field(default_factory=dict)
+    fault: str = ""
 
     def error(self, problem: str) -> SuiteError:
         """An error that names the row's place."""
         return SuiteError(f"{self.source}, {self.where}: {problem}")
+
+    def named(self, *fields: str) -> str:
+        """The first text or whole number in these fields, or else the row's own number."""
+        found = (self.values.get(name) for name in fields)
+        return next((str(v) for v in found if v and type(v) in (str, int)), str(self.number))
 
 
 def is_saved_dataset(path: Path) -> bool:
@@ -38,62 +57,129 @@ def is_saved_dataset(path: Path) -> bool:
     return any((path / mark).is_file() for mark in _SAVED_MARKS)
 
 
+def holds_rows(path: Path) -> bool:
+    """Whether a directory has rows in it, saved or as files, and no test data beside them."""
+    if not path.is_dir() or is_saved_dataset(path):
+        return path.is_dir()
+    data = any(entry.suffix.lower() in (".zip", ".in") for entry in _entries(path))
+    return bool(_row_files(path)) and not data
+
+
 def read_rows(path: Path) -> Iterator[Row]:
-    """Yield the rows, one at a time.
+    """Yield the rows, one at a time; of a directory all splits or files, one after the other.
 
     Args:
-        path: A ``.jsonl`` file, or a directory of ``save_to_disk`` (all splits, one after the
-            other).
+        path: A file of JSON lines or a JSON array, packed with gzip or not; a Parquet file; a
+            directory of ``save_to_disk``; a directory with such files in it or in its ``data``.
 
     Raises:
-        SuiteError: If it cannot be read, or a row is no object.
+        SuiteError: If it cannot be read at all.
     """
-    rows = _saved_rows(path) if path.is_dir() else _json_lines(path)
-    for where, number, values in rows:
-        if not isinstance(values, dict):
-            found = type(values).__name__
-            raise SuiteError(f"{path}, {where}: expected a JSON object, found {found}")
-        yield Row(path, where, number, values)
+    saved = path.is_dir() and is_saved_dataset(path)
+    files = _row_files(path) if path.is_dir() and not saved else [path]
+    before = 0
+    for file in files:
+        inside, number = "" if file == path else f"{file.relative_to(path)}, ", 0
+        for unit, number, value in _saved_rows(path) if saved else _file_rows(file):
+            row = Row(path, f"{inside}{unit} {number}", before + number)
+            if isinstance(value, dict):
+                yield replace(row, values=value)
+            elif isinstance(value, Fault):
+                yield replace(row, fault=str(value))
+            else:
+                found = type(value).__name__
+                yield replace(row, fault=f"expected a JSON object, found {found}")
+        before += number
 
 
-def _json_lines(path: Path) -> Iterator[tuple[str, int, Any]]:
-    """Yield (place, number, value) of every line that is not blank."""
-    number = 0
+def _row_files(path: Path) -> list[Path]:
+    """Files of rows in a directory or its ``data``, as hubs of data sets have them."""
+    folders = [folder for folder in (path, path / "data") if folder.is_dir()]
+    files = (entry for folder in folders for entry in _entries(folder))
+    return [file for file in files if file.name.lower().endswith(_ROW_FILES) and file.is_file()]
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError as error:
+        raise SuiteError(f"{folder}: cannot be read ({error})") from error
+
+
+def _file_rows(path: Path) -> Iterator[Place]:
+    """Yield every row of a file, told apart by its first bytes."""
     try:
         with path.open("rb") as stream:
-            while line := stream.readline(MAX_LINE_BYTES + 1):
-                number += 1
-                if line.strip():
-                    yield f"line {number}", number, _parse(f"{path}, line {number}", line)
+            start = stream.read(4)
+            stream.seek(0)
+            lines = path.name.lower().removesuffix(".gz").endswith(".jsonl")
+            if start == _PARQUET_MAGIC:
+                yield from _parquet_rows(path)
+            elif start.startswith(_GZIP_MAGIC):
+                most = max(_FREE_BYTES, _RATIO * path.stat().st_size)
+                with gzip.open(stream) as packed, BufferedReader(packed) as unpacked:
+                    yield from json_rows(unpacked, lines, most)
+            else:
+                yield from json_rows(stream, lines)
     except OSError as error:
         raise SuiteError(f"{path}: cannot be read ({error})") from error
 
 
-def _parse(where: str, line: bytes) -> Any:
-    """Read one line of JSON; a byte order mark may stand before it."""
-    if len(line) > MAX_LINE_BYTES:
-        raise SuiteError(
-            f"{where}: more than {MAX_LINE_BYTES} bytes; expected one JSON object a line"
-        )
+def _parquet_rows(path: Path) -> Iterator[Place]:
+    """Yield every row of a Parquet file."""
+    import pyarrow.parquet  # half a second to import, and few forms need it
+
+    def batches() -> "Iterator[pyarrow.RecordBatch]":
+        with pyarrow.parquet.ParquetFile(path) as file:
+            yield from file.iter_batches(batch_size=16)
+
+    return _arrow_rows(batches())
+
+
+def _saved_rows(path: Path) -> Iterator[Place]:
+    """Yield every row of what ``save_to_disk`` wrote: Arrow streams, which need no ``datasets``."""
+    import pyarrow
+
+    def batches(file: Path) -> "Iterator[pyarrow.RecordBatch]":
+        with pyarrow.memory_map(str(file)) as stream:
+            yield from pyarrow.ipc.open_stream(stream)
+
+    before = 0
+    for file in _saved_files(path):
+        number = 0
+        for unit, number, value in _arrow_rows(batches(file)):
+            yield unit, before + number, value
+        before += number
+
+
+def _saved_files(path: Path) -> list[Path]:
+    """The files of a saved data set, split by split."""
     try:
-        return json.loads(line.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise SuiteError(f"{where}: not UTF-8 ({error})") from error
-    except (ValueError, RecursionError) as error:
-        raise SuiteError(f"{where}: not JSON ({error})") from error
+        whole = path / "dataset_dict.json"
+        names = json.loads(whole.read_bytes())["splits"] if whole.is_file() else ["."]
+        states = {name: json.loads((path / name / "state.json").read_bytes()) for name in names}
+        files = [(name, e["filename"]) for name, s in states.items() for e in s["_data_files"]]
+        if any("/" in name or ".." in name for pair in files for name in pair):
+            raise ValueError("a name leaves the folder")
+        return [path / split / name for split, name in files]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        problem = f"not a data set as save_to_disk writes it ({error!r:.200})"
+        raise SuiteError(f"{path}: {problem}") from error
 
 
-def _saved_rows(path: Path) -> Iterator[tuple[str, int, Any]]:
-    """Yield (place, number, value) of every row of a saved data set."""
-    import datasets  # seconds to import, and only this form needs it
+def _arrow_rows(batches: "Iterator[pyarrow.RecordBatch]") -> Iterator[Place]:
+    """Yield every row of some batches; what they claim is checked before it is looked at."""
+    import pyarrow
 
-    try:
-        saved = datasets.load_from_disk(str(path))
-    except (OSError, ValueError, KeyError) as error:
-        raise SuiteError(f"{path}: not a data set that load_from_disk reads ({error})") from error
-    splits = saved.values() if isinstance(saved, datasets.DatasetDict) else [saved]
     number = 0
-    for split in splits:
-        for row in split:
-            number += 1
-            yield f"row {number}", number, row
+    try:
+        for batch in batches:
+            batch.validate(full=True)
+            for index in range(batch.num_rows):
+                number += 1
+                try:
+                    yield "row", number, batch.slice(index, 1).to_pylist()[0]
+                except (pyarrow.ArrowException, ValueError) as error:
+                    yield "row", number, Fault(f"not readable ({error})")
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        yield "row", number + 1, Fault(f"not readable from here on ({error})")

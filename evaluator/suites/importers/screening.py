@@ -10,8 +10,10 @@ import re
 
 from evaluator.suites.importers.draft import Reason
 
-_NEGATION = re.compile(r"不是|并非|原|\bnot\b|n't\b", re.IGNORECASE)
-_NEGATION_REACH = 8  # characters before the word
+_NEGATION = re.compile(
+    r"(?:不是|并非|原|不[要得可能会]).{0,7}$|(?:\b(?:not|never)\b|n['’]t\b).{0,12}$", re.IGNORECASE
+)
+_NEGATION_REACH = 20  # characters before the word
 
 _INTERACTIVE = re.compile(
     r"交互(?:题|式|库|器)|\binteractive (?:problem|task)\b|\binteractor\b"
@@ -23,16 +25,6 @@ _ANSWER_ONLY = re.compile(
     r"|\b(?:output|answer)[- ]only (?:problem|task)\b",
     re.IGNORECASE,
 )
-_SPECIAL_JUDGE = re.compile(
-    r"(?<![a-z])(?:spj|special[ -]?judge)(?![a-z])|非传统题"
-    r"|(?:输出|给出|打印|构造)[^，,。；\n]{0,10}任[意何]一[个种组条]|输出任一|任意输出一[个种组条]"
-    r"|任[意何]一[个种组条][^，,。；\n]{0,6}(?:即可|均可|都可)"
-    r"|\b(?:print|output|return|report) any\b"
-    r"|\bany (?:valid|correct|optimal|suitable|possible) (?:answer|solution|output)\b"
-    r"|\b(?:print|output|return)\b[^.\n]{0,60}\bin any order\b",
-    re.IGNORECASE,
-)
-
 _NO_INPUT = re.compile(r"[（(]?无(?:输入)?[)）]?[。.]?")
 _ELISION_WORDS = re.compile(r"省略|不予展示|[（(，,]略|[后下]略|不写了|未完")
 _DOTS = re.compile(r"\.{3,6}")
@@ -41,12 +33,11 @@ _NOTE = re.compile(r"//.*|[（(].*[\u4e00-\u9fff].*[)）]|(?:注|注意|说明|�
 _NOTE_CHARACTERS = 500
 
 
-def why_not_judgeable(statement: str, *, has_checker: bool, has_data: bool) -> Reason | None:
+def why_not_judgeable(statement: str, *, has_data: bool) -> Reason | None:
     """Say why no program for this problem can be judged, as far as its statement tells.
 
     Args:
         statement: Without the instructions that stand before it in a prompt.
-        has_checker: Whether the source brings a special judge.
         has_data: Whether the tests are the problem's own data; then an answer-only problem can be
             judged by the answers that a program prints.
     """
@@ -54,8 +45,6 @@ def why_not_judgeable(statement: str, *, has_checker: bool, has_data: bool) -> R
         return Reason("interactive", "interactive, or a function to implement: no interactor here")
     if not has_data and _says(statement, _ANSWER_ONLY):
         return Reason("answer-only", "answers are submitted, not a program")
-    if not has_checker and _says(statement, _SPECIAL_JUDGE):
-        return Reason("special-judge", "several outputs are right, and there is no special judge")
     return None
 
 
@@ -126,10 +115,12 @@ def _is_note(line: str) -> bool:
 
 def _says(statement: str, sign: re.Pattern[str]) -> bool:
     """Whether a sign stands in a statement without a negation right before it."""
-    return any(
-        not _NEGATION.search(statement[max(0, match.start() - _NEGATION_REACH) : match.start()])
-        for match in sign.finditer(statement)
-    )
+    return any(not is_negated(statement, match.start()) for match in sign.finditer(statement))
+
+
+def is_negated(text: str, place: int) -> bool:
+    """Whether a negation stands right before a place of a text."""
+    return _NEGATION.search(text[max(0, place - _NEGATION_REACH) : place]) is not None
 
 
 def _elides_alone(line: str) -> bool:

@@ -1,23 +1,30 @@
 """Reads a source of any form: which form it has, and its problems one after the other."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, KeysView, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Literal, get_args
 
-from evaluator.errors import SuiteError
+from evaluator.errors import SuiteError, shown
 from evaluator.suites.data_files import DataLimits
 from evaluator.suites.importers.code_contests import GROUPS, draft_of_code_contests
-from evaluator.suites.importers.draft import Draft, Skipped
+from evaluator.suites.importers.draft import Draft, Note, Reason, Skipped
 from evaluator.suites.importers.finish import DefaultLimits, finish
-from evaluator.suites.importers.input_output import TEST_FIELDS, draft_of_input_output
-from evaluator.suites.importers.luogu_archives import drafts_of_archives
-from evaluator.suites.importers.rows import Row, is_saved_dataset, read_rows
+from evaluator.suites.importers.headings import read_heading
+from evaluator.suites.importers.input_output import (
+    ID_FIELDS,
+    TEST_FIELDS,
+    draft_of_input_output,
+)
+from evaluator.suites.importers.luogu_archives import Statements, drafts_of_archives
+from evaluator.suites.importers.rows import Row, holds_rows, read_rows
 from evaluator.suites.importers.statements import draft_of_statement
 from evaluator.suites.importers.upstream import draft_of_upstream
 from evaluator.suites.problem import Problem
 
-Form = Literal["upstream", "statements", "code-contests", "input-output", "luogu-data"]
+Form = Literal["upstream", "code-contests", "input-output", "statements", "luogu-data"]
 FORMS: tuple[Form, ...] = get_args(Form)
+_ROWS_LOOKED_AT = 20  # for the form of most of them
 
 
 def read_source(
@@ -25,9 +32,9 @@ def read_source(
     form: Form | None = None,
     *,
     limits: DefaultLimits | None = None,
-    statements: Mapping[str, str] | None = None,
+    statements: Statements | None = None,
     data_limits: DataLimits | None = None,
-) -> Iterator[Problem | Skipped]:
+) -> Iterator[Problem | Skipped | Note]:
     """Yield what a source holds, one problem in memory at a time.
 
     Args:
@@ -63,7 +70,7 @@ def form_of(name: str | None) -> Form | None:
 
 
 def detect_form(path: Path) -> Form:
-    """Tell a source's form from its kind of file and the fields of its first row.
+    """Tell a source's form from its kind of file and the fields of its first rows.
 
     Raises:
         SuiteError: If there is nothing, or nothing of a known form.
@@ -72,34 +79,50 @@ def detect_form(path: Path) -> Form:
         raise SuiteError(f"{path}: no such file or directory")
     if (path / "suite.json").is_file():
         raise SuiteError(f"{path}: is a suite already; it needs no import")
-    if path.suffix == ".zip" or (path.is_dir() and not is_saved_dataset(path)):
+    if path.suffix.lower() == ".zip" or (path.is_dir() and not holds_rows(path)):
         return "luogu-data"
-    first = next(read_rows(path), None)
-    if first is None:
+    looked_at = list(islice(read_rows(path), _ROWS_LOOKED_AT))
+    if not looked_at:
         raise SuiteError(f"{path}: no problem that can be judged (the file is empty)")
-    fields = first.values.keys()
+    found = [_form_of(row.values.keys()) for row in looked_at]
+    with_tests = [form for form in found if form not in (None, "statements")]
+    if form := max(with_tests, key=found.count, default="statements" if any(found) else None):
+        return form  # a row of statements may be another form's without its tests
+    first = looked_at[0]
+    raise first.error(
+        first.fault
+        or f"fields {shown(sorted(first.values))} belong to no known form; name it with "
+        f"--form ({', '.join(FORMS)}) if they should"
+    )
+
+
+def _form_of(fields: KeysView[str]) -> Form | None:
+    """The form of a row with these fields."""
     if "test_cases" in fields:
         return "upstream"
     if not fields.isdisjoint(GROUPS):
         return "code-contests"
     if not fields.isdisjoint(TEST_FIELDS):
         return "input-output"
-    if not fields.isdisjoint({"conversations", "prompt"}):
-        return "statements"
-    raise first.error(
-        f"fields {sorted(fields)} belong to no known form; name it with --form "
-        f"({', '.join(FORMS)}) if they should"
-    )
+    return None if fields.isdisjoint({"conversations", "prompt"}) else "statements"
 
 
 def _draft(form: Form, row: Row) -> Draft:
-    """Read one row of a form."""
-    match form:
-        case "upstream":
-            return draft_of_upstream(row)
-        case "statements":
-            return draft_of_statement(row)
-        case "code-contests":
-            return draft_of_code_contests(row)
-        case _:
-            return draft_of_input_output(row)
+    """Read one row of a form; a malformed one becomes a refusal, and the next one follows."""
+    try:
+        if row.fault:
+            raise row.error(row.fault)
+        return _READERS[form](row)
+    except SuiteError as error:
+        prompt = row.values.get("prompt")
+        headed = read_heading(prompt).id if isinstance(prompt, str) else None
+        problem_id = headed or row.named("name", *ID_FIELDS)
+        return Draft(row.where, problem_id, "", refusal=Reason("unreadable", str(error)))
+
+
+_READERS: Mapping[str, Callable[[Row], Draft]] = {
+    "upstream": draft_of_upstream,
+    "statements": draft_of_statement,
+    "code-contests": draft_of_code_contests,
+    "input-output": draft_of_input_output,
+}

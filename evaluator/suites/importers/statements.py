@@ -48,6 +48,8 @@ def statement_text(row: Row) -> str:
     Raises:
         SuiteError: If there is neither.
     """
+    if row.fault:
+        raise row.error(row.fault)
     turns = row.values.get("conversations")
     text = row.values.get("prompt")
     if isinstance(turns, list):

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evaluator.errors import SuiteError, SuiteOutputError
-from evaluator.suites.import_suite import ImportOptions, import_suite
+from evaluator.suites.import_suite import ImportOptions, import_suite, report_lines
 from evaluator.suites.importers.finish import DefaultLimits
 from evaluator.suites.problem import Checker, Problem, TestCase, to_text
 from evaluator.suites.suite import load_suite
@@ -51,11 +51,48 @@ def test_what_is_written(source, tmp_path):
         "suite.json",
         "problems.jsonl",
         "skipped.jsonl",
+        "notes.jsonl",
     }
     assert list(out.parent.iterdir()) == [out]
     manifest = json.loads((out / "suite.json").read_text())
     assert manifest["source"] == {"name": "rows0.jsonl", "form": "upstream"}
     assert manifest["default_limits"] == {"time_ms": 2500, "memory_kib": 65536}
+
+
+def test_what_was_assumed_is_listed(write_rows, tmp_path):
+    plain = {"question": "Print a + b.", "tests": CASES}
+    path = write_rows(
+        plain | {"id": "A", "time_limit": 1000, "memory_limit": 256},
+        plain | {"id": "B", "question": "Print it, an error of at most 1e-6 is allowed."},
+        plain | {"id": "C", "time_limit": 1e9},
+        plain | {"id": "D", "question": "Print 1"},
+    )
+    report = import_suite(path, tmp_path / "s")
+    assert report.notes == {"assumed": 3} and report.skipped == {"unreadable": 1}
+    notes = [json.loads(line) for line in (tmp_path / "s" / "notes.jsonl").read_text().splitlines()]
+    assert [(n["where"], n["id"], n["kind"]) for n in notes] == [
+        ("line 1", "A", "assumed"),
+        ("line 1", "A", "assumed"),
+        ("line 2", "B", "assumed"),
+    ]
+    assert [n["detail"] for n in notes] == [
+        "the time limit, 1000, has no unit; taken as ms",
+        "the memory limit, 256, has no unit; taken as MiB",
+        "outputs are compared as numbers, absolute or relative error up to 1e-06, as the statement "
+        "says",
+    ]
+    lines = list(report_lines(report))
+    assert "To know: assumed 3" in lines and "Skipped: unreadable 1" in lines
+    assert any(line.startswith(f"  line 3: unreadable: {path}, line 3: ") for line in lines)
+    assert load_suite(path).notes and load_suite(path).digest == report.digest
+
+
+def test_a_report_can_be_shown_whatever_the_source_has(write_rows, tmp_path):
+    rows = [row(1), {"prompt": "\x1b[31m# P2 \ud800\u2028", "test_cases": CASES}]
+    path = tmp_path / "r.jsonl"
+    path.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    text = "\n".join(report_lines(import_suite(path, tmp_path / "s")))
+    assert text.encode() and "\x1b" not in text and "half of a character" in text
 
 
 def test_the_file_itself_has_the_same_digest(source, tmp_path):
@@ -72,14 +109,15 @@ def test_an_existing_target_stays_as_it_is(source, tmp_path, write_rows):
     with pytest.raises(SuiteOutputError, match="suite: exists; .*--overwrite"):
         import_suite(source, out)
     replace = ImportOptions(overwrite=True)
-    for bad, words in (
-        (write_rows(row(1), {"prompt": 5}), "line 2"),  # fails after a problem was written
-        (write_rows(row(3, [])), "no problem that can be judged .line 1: no tests"),
+    small = ImportOptions(overwrite=True, max_bytes=300)  # fails after a problem was written
+    for bad, options, words in (
+        (write_rows(row(1), row(2)), small, "more than 300 bytes"),
+        (write_rows(row(3, [])), replace, "no problem that can be judged .line 1: no tests"),
     ):
         with pytest.raises(SuiteError, match=words):
-            import_suite(bad, out, replace)
+            import_suite(bad, out, options)
         with pytest.raises(SuiteError, match=words):
-            import_suite(bad, tmp_path / "new", replace)
+            import_suite(bad, tmp_path / "new", options)
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
     report = import_suite(write_rows(row(9)), out, replace)
     assert [p.id for p in load_suite(out).problems] == ["P9"] and report.skipped == {}
@@ -127,24 +165,27 @@ def test_an_import_that_is_stopped_leaves_the_old_suite(source, tmp_path, write_
     assert load_suite(out).digest == digest
 
 
-TEXTS = st.text('a é题\n\r\t "\\\0\u2028', max_size=8) | st.binary(max_size=8).map(to_text)
-LIMITS = st.none() | st.integers(1, 10**6)
+TEXTS = st.text('a é题\n\r\t "\\\0\u2028', max_size=8)
+DATA = TEXTS | st.binary(max_size=8).map(to_text)
+TIMES, SIZES = st.integers(1, 10**6), st.integers(1024, 10**6)
 TESTS = st.builds(
     TestCase,
     name=st.just("t"),
-    input=TEXTS,
-    output=TEXTS,
+    input=DATA,
+    output=DATA,
     score=st.floats(0, 100),
     subtask=st.none() | st.integers(0, 9),
-    time_limit_ms=LIMITS,
-    memory_limit_kib=LIMITS,
+    time_limit_ms=st.none() | TIMES,
+    memory_limit_kib=st.none() | SIZES,
     pretest=st.booleans(),
 )
 CHECKERS = st.sampled_from(
     [
         Checker(),
         Checker("tokens"),
+        Checker("caseless"),
         Checker("float", 1e-9),
+        Checker("float", 1e-9, error="relative"),
         Checker("special", source="int main(){}"),
     ]
 )
@@ -153,8 +194,8 @@ PROBLEMS = st.builds(
     id=st.text("abP1", min_size=1, max_size=4),
     statement=TEXTS,
     tests=TESTS.map(lambda test: (test,)),
-    time_limit_ms=st.integers(1, 10**6),
-    memory_limit_kib=st.integers(1, 10**6),
+    time_limit_ms=TIMES,
+    memory_limit_kib=SIZES,
     checker=CHECKERS,
     title=TEXTS,
     family=st.none() | TEXTS,

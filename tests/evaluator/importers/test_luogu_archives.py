@@ -7,10 +7,14 @@ import pytest
 from evaluator.errors import ArchiveError, SuiteError
 from evaluator.suites.data_files import DataLimits
 from evaluator.suites.importers import luogu_archives
+from evaluator.suites.importers.draft import Note
 from evaluator.suites.importers.luogu_archives import read_statements
+from evaluator.suites.importers.source import read_source
 
 FILES = {"a1.in": "1\n", "a1.out": " 2\r\n", "a2.in": "2\n", "a2.ans": "3\n"}
-CONFIG = "a1.in: {score: 40, subtaskId: 1, timeLimit: 500}\na2.ans: {subtaskId: 2, memoryLimit: 64}"
+CONFIG = (
+    "a1.in: {score: 40, subtaskId: 1, timeLimit: 500}\na2.ans: {subtaskId: 2, memoryLimit: 65536}"
+)
 
 
 def make_folder(path, files):
@@ -40,7 +44,7 @@ def test_a_folder_of_archives(folder, read):
         ("a1", " 2\r\n", 40, 1),
         ("a2", "3\n", 1, 2),
     ]
-    assert [one.limits(test) for test in one.tests] == [(500, 131_072), (1000, 64)]
+    assert [one.limits(test) for test in one.tests] == [(500, 131_072), (1000, 65_536)]
     assert two.checker.source == "int main(){}" and two.title == "乙"
     assert three.statement == "" and three.tests == problems["P2"].tests
 
@@ -75,10 +79,6 @@ def test_bad_statements(tmp_path, write_rows):
         read_statements(write_rows({"prompt": "no heading"}))
     with pytest.raises(SuiteError, match="no statements"):
         read_statements(make_folder(tmp_path / "empty", {}))
-    binary = make_folder(tmp_path / "binary", {})
-    (binary / "P1.md").write_bytes(b"\xff")
-    with pytest.raises(ArchiveError, match="P1.md: cannot be read as UTF-8"):
-        read_statements(binary)
 
 
 def test_what_is_refused_is_listed_and_the_rest_kept(folder, read, make_zip):
@@ -96,7 +96,7 @@ def test_what_is_refused_is_listed_and_the_rest_kept(folder, read, make_zip):
     words = {
         "escape.zip": "would escape",
         "half.zip": "without an input or without an answer",
-        "zero": "limits must be positive",
+        "zero": "a limit of '0'",
         "torn.zip": "not a readable zip",
         "readme.pdf": "neither a zip or folder",
         "alone.md": "neither a zip or folder",
@@ -105,6 +105,97 @@ def test_what_is_refused_is_listed_and_the_rest_kept(folder, read, make_zip):
     assert reasons.keys() == words.keys() | {"asks.zip"}
     assert reasons["asks.zip"][0] == "interactive"
     assert all(reasons[k][0] == "unreadable" and w in reasons[k][1] for k, w in words.items())
+
+
+def test_a_config_that_cannot_be_read_is_of_one_problem_alone(tmp_path, read, make_zip):
+    (tmp_path / "d").mkdir()
+    values = (".inf", ".nan", "2021-13-45", "!!int x", "9" * 5000, "1e22", "{}", '"\\uD800"')
+    for number, value in enumerate(values):
+        config = f"a1.in: {{timeLimit: {value}}}"
+        make_zip(tmp_path / "d" / f"bad{number}.zip", FILES | {"config.yml": config})
+    make_zip(tmp_path / "d" / "key.zip", FILES | {"config.yml": "9" * 5000 + ": {score: 1}"})
+    make_zip(tmp_path / "d" / "good.zip", FILES)
+    problems, skipped = read(tmp_path / "d")
+    assert list(problems) == ["good"] and len(skipped) == len(values) + 1
+    for found in skipped:
+        assert found.kind == "unreadable" and f"{found.where}: config.yml" in found.reason
+
+
+def test_statements_are_readable_text_or_of_one_problem_alone(tmp_path, read):
+    texts = {"P1": "# P1 甲".encode(), "P2": "# P2 乙".encode("gbk"), "P3": b"\xff\xfe\xfd"}
+    texts |= {"P4": "# P4 é丁\n".encode("utf-16"), "P5": "études à été".encode("latin-1")}
+    for name, text in texts.items():
+        make_folder(tmp_path / "inside" / name, FILES)
+        (tmp_path / "inside" / name / "statement.md").write_bytes(text)
+        make_folder(tmp_path / "beside" / name, FILES)
+        (tmp_path / "beside" / f"{name}.md").write_bytes(text)
+        make_folder(tmp_path / "bare" / name, FILES)
+    for folder, statements in (("inside", None), ("beside", None), ("bare", tmp_path / "beside")):
+        given = statements and read_statements(statements)
+        problems, skipped = read(tmp_path / folder, statements=given)
+        assert {name: p.title for name, p in problems.items()} == {
+            "P1": "甲",
+            "P2": "乙",
+            "P4": "é丁",
+        }
+        assert [(s.id, s.kind) for s in skipped] == [("P3", "unreadable"), ("P5", "unreadable")]
+        assert all("neither UTF-8 nor GBK" in s.reason for s in skipped)
+
+
+def test_statement_rows_that_cannot_be_read_are_left_out(tmp_path, caplog):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"prompt": "# P1 x"}\n{"prompt": \n{"a": 1}\n{"prompt": "# P2 x"}')
+    assert list(read_statements(path)) == ["P1", "P2"]
+    assert "rows.jsonl, line 2: not JSON" in caplog.text
+    assert "rows.jsonl, line 3: expected a string" in caplog.text
+
+
+def test_files_without_a_meaning_are_noted(folder, read, make_zip):
+    make_zip(folder / "P1.zip", FILES | {"._a1.in": "x", "config.ini": "", "__MACOSX/._x": ""})
+    (folder / ".DS_Store").write_text("x")
+    (folder / "._P1.zip").write_text("x")
+    (folder / "__MACOSX").mkdir()
+    items = list(read_source(folder))
+    assert [item.id for item in items if not isinstance(item, Note)] == ["P1", "P2", "P3"]
+    assert {(n.where, n.id, n.kind, n.detail) for n in items if isinstance(n, Note)} == {
+        ("P1.zip", "P1", "unused", "._a1.in"),
+        ("P1.zip", "P1", "unused", "config.ini"),
+        ("P1.zip", "P1", "unused", "__MACOSX/._x"),
+        (".DS_Store", "", "unused", ".DS_Store"),
+        ("._P1.zip", "", "unused", "._P1.zip"),
+        ("__MACOSX", "", "unused", "__MACOSX"),
+    }
+
+
+def test_archives_in_capitals(tmp_path, read, make_zip):
+    (tmp_path / "d").mkdir()
+    make_zip(tmp_path / "d" / "P1.ZIP", {"1.IN": "1", "1.OUT": "2"})
+    (tmp_path / "d" / "P1.md").write_text("# P1 甲")
+    for path in (tmp_path / "d", tmp_path / "d" / "P1.ZIP"):
+        problems, skipped = read(path)
+        assert [p.title for p in problems.values()] == ["甲"] and not skipped
+
+
+def test_a_special_judge_that_cannot_run_here_is_a_reason_to_skip(tmp_path, read, make_zip):
+    (tmp_path / "d").mkdir()
+    make_zip(tmp_path / "d" / "P1.zip", FILES | {"checker.py": "print()"})
+    make_zip(tmp_path / "d" / "P2.zip", FILES)
+    problems, [skipped] = read(tmp_path / "d")
+    assert list(problems) == ["P2"] and skipped.kind == "special-judge"
+    assert "brings checker.py" in skipped.reason
+
+
+def test_a_special_judge_wins_over_the_statement(tmp_path, read):
+    text = "误差不超过 1e-6，输出任意一组解。"
+    make_folder(tmp_path / "d" / "P1", FILES | {"statement.md": text, "spj.cc": "x"})
+    make_folder(tmp_path / "d" / "P2", FILES | {"statement.md": text})
+    make_folder(tmp_path / "d" / "P3", FILES | {"statement.md": "误差不超过 1e-6 视为正确。"})
+    problems, [skipped] = read(tmp_path / "d")
+    assert {name: p.checker.kind for name, p in problems.items()} == {
+        "P1": "special",
+        "P3": "float",
+    }
+    assert (skipped.id, skipped.kind) == ("P2", "special-judge")
 
 
 def test_one_refused_archive_ends_the_import(tmp_path, read, make_zip):

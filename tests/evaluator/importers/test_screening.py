@@ -14,8 +14,8 @@ from evaluator.suites.importers.screening import (
 )
 
 
-def kind(statement, has_checker=False, has_data=False):
-    reason = why_not_judgeable(statement, has_checker=has_checker, has_data=has_data)
+def kind(statement, has_data=False):
+    reason = why_not_judgeable(statement, has_data=has_data)
     return None if reason is None else reason.kind
 
 
@@ -25,7 +25,7 @@ def kind(statement, has_checker=False, has_data=False):
     + ["This is an interactive problem.", "the interactor answers", "请实现以下函数"],
 )
 def test_interactive(text):
-    assert kind(text) == kind(text, has_checker=True, has_data=True) == "interactive"
+    assert kind(text) == kind(text, has_data=True) == "interactive"
 
 
 @pytest.mark.parametrize(
@@ -40,27 +40,9 @@ def test_answers_can_be_printed_where_there_is_data(text):
 
 @pytest.mark.parametrize(
     "text",
-    ["本题有 SPJ", "感谢某某修改spj", "Special Judge", "这是一道非传统题。", "输出任意一组解"]
-    + ["任意一种即可", "如有多组解，任意输出一组。", "给出任何一个", "输出任一方案"]
-    + ["If there are several, print any of them.", "Any valid answer is accepted"]
-    + ["Print the numbers in any order."],
-)
-def test_several_right_outputs_need_a_checker(text):
-    assert kind(text) == kind(text, has_data=True) == "special-judge"
-    assert kind(text, has_checker=True) is None
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["这不是交互题", "本题原为提交答案题", "This is not an interactive problem", "任意两个城市"]
-    + [
-        "对于任意一个点，输出它的度。",
-        "Do not print any extra spaces",
-        "don't print any",
-        "请编写程序求函数值",
-    ]
-    + ["If there are several, print the smallest.", "Numbers come in any order.", "请模拟交互过程"]
-    + ["interspjacent", "请你编写程序实现这个过程"],
+    ["这不是交互题", "本题原为提交答案题", "This is not an interactive problem", "请模拟交互过程"]
+    + ["This isn't an interactive problem", "This isn’t an interactive problem"]
+    + ["请编写程序求函数值", "请你编写程序实现这个过程"],
 )
 def test_words_alike(text):
     assert kind(text) is None

@@ -5,7 +5,6 @@ import time
 
 import pytest
 
-from evaluator.errors import SuiteError
 from evaluator.suites.importers.samples import Sample, find_samples
 from evaluator.suites.problem import Checker
 
@@ -255,6 +254,7 @@ def test_real_statements_have_ids_in_the_other_form(shared_data, write_rows, rea
     [{"conversations": []}, {"conversations": ["x"]}, {"conversations": [{"from": "human"}]}]
     + [{"prompt": 5}, {"conversations": [{"from": "system", "value": "x"}]}],
 )
-def test_rows_without_a_statement_are_named(write_rows, read, values):
-    with pytest.raises(SuiteError, match="line 1: expected a string in 'conversations"):
-        read(write_rows(values))
+def test_rows_without_a_statement_are_listed(write_rows, read, values):
+    problems, [skipped] = read(write_rows(values, {"prompt": statement(("1", "2"))}))
+    assert list(problems) == ["P1"] and skipped.kind == "unreadable"
+    assert "line 1: expected a string in 'conversations" in skipped.reason

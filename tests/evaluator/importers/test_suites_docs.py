@@ -1,5 +1,6 @@
 """docs/suites.md: every command runs on the rows and files that the page shows."""
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from evaluator.cli import app
+from evaluator.judging.judge_file import read_completions
 from evaluator.suites.import_suite import ImportOptions
 from evaluator.suites.importers.source import FORMS
 from evaluator.suites.problem import Problem, TestCase
@@ -75,6 +77,33 @@ def test_every_command_runs(sources, monkeypatch):
     assert [one.limits(test) for test in one.tests] == [(1000, 131072), (2000, 262144)]
     assert suites["suites/contests"].problems[0].time_limit_ms == 2000
     assert suites["suites/one"].problems[0].memory_limit_kib == 512 * 1024
+
+
+def test_every_form_can_be_judged_as_it_is(sources, monkeypatch):
+    """The same problems and the same digest as an import with the same options has."""
+    monkeypatch.chdir(sources)
+    plain = [c for c in COMMANDS if not {"--statements", "--time-limit-ms"} & set(c.split())]
+    assert len(plain) == 6
+    for command in plain:
+        _, _, source, *options = shlex.split(command)
+        result = CliRunner().invoke(app, ["import", source, "--out", "s", "--overwrite"])
+        assert result.exit_code == 0, options
+        suite = load_suite(source)
+        assert suite.digest == load_suite("s").digest and suite.path == Path(source)
+        problem = suite.problems[0]
+        row = {"problem": problem.id, "completion": "no program"}
+        Path("c.jsonl").write_text(json.dumps(row))
+        assert list(read_completions(Path("c.jsonl"), suite)) == [(problem.id, 0)]
+
+
+def test_a_folder_of_archives_is_judged_from_the_command_line(sources):
+    program = '#include <cstdio>\nint main(){int a,b;scanf("%d%d",&a,&b);printf("%d",a+b);}'
+    row = {"problem": "P1001", "completion": f"```cpp\n{program}\n```"}
+    (sources / "c.jsonl").write_text(json.dumps(row))
+    arguments = ["--suite", "data", "--completions", "c.jsonl", "--out", "out"]
+    paths = [str(sources / a) if not a.startswith("--") else a for a in arguments]
+    result = CliRunner().invoke(app, ["judge", *paths])
+    assert result.exit_code == 0 and "1 of 1 pass" in result.stdout, result.output
 
 
 def test_errors_leave_with_exit_code_2(tmp_path):

@@ -1,5 +1,8 @@
 """Upstream's RL data: prompts with test cases."""
 
+import json
+import re
+
 import pytest
 
 from evaluator.errors import SuiteError
@@ -75,22 +78,43 @@ def test_what_can_be_judged_of_a_problem_is_kept(write_rows, read):
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("bad", "words"),
     [
-        ('{"prompt": "x", "test_cases": [', "line 1: not JSON"),
-        ("[1]", "line 1: expected a JSON object, found list"),
-        ("[" * 100_000, "line 1: not JSON"),
-        ('{"prompt": "\xff"}', "line 1: not UTF-8"),
-        ('{"x": ' + "9" * 5000 + "}", "line 1: not JSON"),
-        ('{"colour": 1}', r"fields \['colour'\] belong to no known form.*--form"),
-        ('{"test_cases": []}', "'prompt'"),
-        ('{"prompt": "x", "test_cases": {}}', "'test_cases', found dict"),
-        ('{"prompt": "x", "test_cases": [{"input": 1, "output": "2"}]}', "test case 1"),
-        ('{"prompt": "x", "test_cases": ["1"]}', "test case 1"),
+        (b'{"prompt": "x", "test_cases": [', "not JSON"),
+        (b"[1]", "expected a JSON object, found list"),
+        (b"[" * 100_000, "not JSON"),
+        (b'{"a":' * 100_000, "not JSON"),
+        (b'{"prompt": "\xff"}', "not UTF-8"),
+        ('{"prompt": "题"}'.encode("gbk"), "not UTF-8"),
+        (b'{"x": ' + b"9" * 5000 + b"}", "not JSON .*digits"),
+        (b"null", "expected a JSON object, found NoneType"),
+        (b'{"colour": 1}', "'prompt'"),
+        (b'{"test_cases": []}', "'prompt'"),
+        (b'{"prompt": "x", "test_cases": null}', "'test_cases', found NoneType"),
+        (b'{"prompt": "x", "test_cases": {}}', "'test_cases', found dict"),
+        (b'{"prompt": "x", "test_cases": [{"input": 1, "output": "2"}]}', "test case 1"),
+        (b'{"prompt": "x", "test_cases": ["1"]}', "test case 1"),
+        (b'{"prompt": "x\\ud800", "test_cases": [{"input": "1", "output": "2"}]}', "half of a"),
+        (b'{"prompt": "x", "test_cases": [{"input": "\\ud800", "output": "2"}]}', "half of a"),
     ],
 )
-def test_bad_lines_are_named(tmp_path, read, text, words):
+def test_a_bad_line_is_listed_and_the_others_are_kept(tmp_path, read, bad, words):
     path = tmp_path / "u.jsonl"
-    path.write_bytes(text.encode("latin-1"))
-    with pytest.raises(SuiteError, match=f"u.jsonl, {words}" if "line" in words else words):
-        read(path)
+    good = [json.dumps(row(f"# P{n} x")).encode() for n in (1, 2)]
+    for lines, where in (((good[0], bad, good[1]), "line 2"), ((bad, *good), "line 1")):
+        path.write_bytes(b"\n".join(lines))
+        problems, [skipped] = read(path)
+        assert list(problems) == ["P1", "P2"]
+        assert (skipped.where, skipped.kind) == (where, "unreadable")
+        assert re.search(words, skipped.reason) and len(skipped.reason) < 500
+
+
+def test_a_file_without_any_good_line_is_an_error(tmp_path, read):
+    path = tmp_path / "u.jsonl"
+    for text, words in (
+        ('{"colour": 1}', r"line 1: fields \['colour'\] belong to no known form.*--form"),
+        ('{"prompt": "x", "test', "u.jsonl, line 1: not JSON"),
+    ):
+        path.write_text(text)
+        with pytest.raises(SuiteError, match=words):
+            read(path)

@@ -1,0 +1,183 @@
+"""How a statement wants outputs to be compared, where that is not line by line.
+
+Statements say it in words, English or Chinese: numbers up to an error, letters in any case, or one
+of several right outputs. The first two are comparisons of this project and are used where the words
+are plain; the last needs a special judge. So does what is asked for without being plain, such as an
+error without a number. None of these words means that lines are compared.
+
+Words are looked for in the sentences of ``plain_sentences``; the patterns write ``N`` for a small
+number.
+"""
+
+import re
+from collections.abc import Iterable
+from itertools import zip_longest
+
+from evaluator.suites.importers.draft import Reason
+from evaluator.suites.importers.plain_sentences import plain_sentences
+from evaluator.suites.importers.screening import is_negated
+from evaluator.suites.problem import Checker, ErrorKind, TestCase
+
+
+def _any_of(*patterns: str) -> re.Pattern[str]:
+    words = {
+        "GIVE": _GIVE,
+        "ANSWERS": _ANSWERS,
+        "SEVERAL": _SEVERAL,
+        "GAP": _GAP,
+        "ONE": "[个种组条对串项份]",
+    }
+    text = "|".join(patterns)
+    for name, pattern in words.items():
+        text = text.replace(name, pattern)
+    return re.compile(text.replace("N", r"\x01(\d+)\x02"))
+
+
+_GIVE = r"(?:print|output|return|report|find|give|show|construct|display|provide|write|list)"
+_ANSWERS = r"(?:answer|solution|output|result|way|construction|option|arrangement|sequence)s?"
+_SEVERAL = r"(?:multiple|several|many|more than one|different|various|two or more)"
+_GAP = r"(?:(?!\b(?:if|when|otherwise)\b)[^\x01])"
+
+_SEVERAL_RIGHT = _any_of(
+    r"(?:输出|给出|打印|构造|求出|写出)[^,\n]{0,12}任[意何]一ONE",
+    r"(?:输出|给出|打印)[^,\n]{0,6}(?:任一|任[意何](?=的|可行|合法|满足|符合|正确|解|答案|方案))",
+    r"(?:任意|随[便意])(?:输出|给出|打印|构造)|(?:输出|给出|打印)随[便意]",
+    r"任[意何]一ONE[^,\n]{0,12}(?:即可|[均都]可|正确|可以|就[行可])",
+    r"任[意一何]一?ONE?(?:可行|合法|正确)?的?(?:解|答案|方案)[^,\n]{0,6}(?:即可|[均都]可|正确|可以)",
+    r"(?:输出|给出|打印)(?:其中|某)的?[一任某](?:ONE|意)",
+    r"(?:多解|多ONE|不止一ONE)[^\n]{0,30}(?:输出|给出)[^,\n最小大]{0,6}一ONE(?:即可|就[行可]|$)",
+    r"只(?:需|要|需要)(?:输出|给出)(?:其中)?任?意?一ONE|(?:输出|给出|打印)其中之一|任选一ONE",
+    r"(?:输出|打印|给出)[^输\n]{0,20}(?:顺序|次序)(?:可以?)?(?:任意|不限|随意|不重要|无所谓|不作?要求)",
+    r"任[意何]的?(?:顺序|次序)[^,\n]{0,8}(?:输出|打印|给出)|不(?:要求|限制?)输出的?顺序",
+    r"(?:输出|打印|给出)[^,\n]{0,20}任[意何]的?(?:顺序|次序)",
+    r"\bGIVE(?:s|ed|ing)? any\b(?! (?:extra|additional|unnecessary|other|more|further|debug|text|"
+    r"(?:white)?spaces?|prompts?|messages?|words?|blank|empty|trailing|leading|explanation|number))",
+    r"\b(?:GIVE|choose|pick|accept)(?:s|ed|ing)?\b[^\n]{0,40}\bany (?:one )?of\b",
+    r"\bany (?:valid|correct|optimal|suitable|possible|feasible|legal|acceptable|such) ANSWERS\b",
+    r"\bany (?:one )?of (?:the|these|those) (?:\w+ )?ANSWERS\b|\bany ANSWERS (?:is|are|will)\b",
+    r"\bSEVERAL (?:\w+ ){0,3}ANSWERS\b[^\n]{0,100}\bany\b(?! case| letter)",
+    r"\bSEVERAL\b[^\n]{0,100}\bGIVE (?:only |just )?(?:one|1)(?: of (?:them|those|these))?(?:$|,)",
+    r"\bany(?: one)? (?:is|are|will be|would be) (?:accept|fine|allow|ok\b|correct)",
+    r"\bGIVE(?:s|ed|ing)?\b[^\n]{0,100}\b(?:any|arbitrary)(?: \w+)? order\b",
+    r"\b(?:any|arbitrary)(?: \w+)? order\b[^\n]{0,60}\bGIVE(?:ed)?\b",
+    r"\bany order is (?:accept|allow)",
+    r"\bGIVE[^\n]{0,100}\border\b[^\n]{0,40}(?:n't|not) (?:matter|important|relevant)",
+    r"\border\b[^\n]{0,20}\b(?:GIVE|answers?)[^\n]{0,40}(?:n't|not) (?:matter|important|relevant)",
+)
+_NOT_UNIQUE = _any_of(
+    r"(?:解|答案|方案)[^,\n]{0,4}不唯一", r"\bANSWERS (?:is|are|may|might)[^\n]{0,12} unique"
+)
+_TIE = re.compile(r"字典序|最[小大早短前]|lexicographic|smallest|minim|first|largest|maxim")
+_SPECIAL_JUDGE = re.compile(
+    r"(?<![a-z])(?:spj|special[ -]?(?:judge|checker))(?![a-z])|非传统题|自定义校验器|特殊评测"
+)
+
+_ERROR = _any_of(
+    r"\berrors?\bGAP{0,80}N",
+    r"N[^\x01]{0,30}\b(?:errors?|tolerance|precision|accuracy)\b",
+    r"\b(?:tolerance|precis\w+|accura\w+|deviat\w+)\bGAP{0,60}N",
+    r"\bwithin (?:an? )?(?:\w+ )?N (?:of|from)\b",
+    r"\bdiffer\w*\bGAP{0,100}N",
+    r"\|[^|\n]{1,20}-[^|\n]{1,20}\|[^\n]{0,40}max[^\n]{0,30}N",
+    r"误差GAP{0,60}N|N[^\x01]{0,12}误差|精度GAP{0,20}N|N[^\x01]{0,8}精度",
+    r"相差[^\x01]{0,12}N|差(?:值|距)?的?(?:绝对值)?(?:不超过|小于|不大于|<=?|在)[^\x01]{0,6}N",
+)
+_ERROR_WITHOUT_NUMBER = _any_of(
+    r"\b(?:absolute|relative)\b[^\n]{0,20}\berrors?\b[^\n]*(?:accept|consider|allow|toler|correct)",
+    r"(?:accept|consider|allow|toler|correct)[^\n]*\b(?:absolute|relative)\b[^\n]{0,20}\berrors?\b",
+    r"\berrors? (?:is|are|will be) (?:allow|accept|ignor|toler)",
+    r"\bany number of (?:decimal|digit)|\b(?:sufficient|enough|high) precision\b",
+    r"\bas (?:accurate|precise)(?:ly)? as possible\b",
+    r"误差[^\n]{0,12}(?:允许|忽略|以内|范围内|不超过|视为|即可)|允许[^\n]{0,8}误差|任意多?位小数",
+    r"\bat least \w+ (?:decimals?\b|digits (?:after|of precision))",
+    r"(?:至少|不少于)[^,\n]{0,8}位小数|小数点后至少",
+)
+_JUDGED = re.compile(
+    r"answer|output|print|correct|jury|judg|checker|accept|consider|result|allow"
+    r"|答案|输出|结果|标准|正确|允许|即可|视为|评测|通过|精度"
+)
+_ABOUT_THE_ANSWER = re.compile(
+    r"correct|jury|judge|expected|official|true|actual|exact|答案|标准|正确"
+)
+
+_ANY_CASE = _any_of(
+    r"\b(?:letters?|characters?|words?|strings?|yes|no|ANSWERS|verdicts?|each|every|GIVE)\b[^\n]{0,60}"
+    r"\bin (?:any|either|arbitrary)(?: letter)? (?:case|register)\b",
+    r"\bGIVE\b[^\n]{0,60}\b(?:upper|lower)[ -]?(?:case)? or (?:in )?(?:lower|upper)[ -]?case\b",
+    r"\bcase\b[^\n]{0,50}(?:(?:n't|not) (?:matter|important|relevant|significant)|irrelevant)",
+    r"大小写[^,\n]{0,4}(?:[均都皆]可|不限|任意|随[意便]|都行|不作?要求|没有要求|混用)|任意[的]?大小写",
+)
+_CASE_IGNORED = re.compile(
+    r"case[ -]?insensitiv|not case[ -]?sensitive"
+    r"|(?:ignor\w+|regardless of) (?:the )?(?:letter )?case"
+    r"|(?:不区分|忽略|无视|不考虑|不分)[^,\n]{0,4}大小写|大小写(?:不敏感|不(?:作|做)?区分|无关)"
+)
+_OUTPUT = re.compile(r"print|output|answer|yes|checker|judge|verdict|输出|打印|答案|评测|校验")
+_WORDS_ALIKE = re.compile(r"match|compar|search|sort|equal|匹配|比较|查找|搜索|排序|相同|统计|出现")
+
+
+def asked_comparison(statement: str, tests: Iterable[TestCase]) -> Checker | Reason | None:
+    """Say how outputs must be compared as far as a statement tells.
+
+    Args:
+        statement: Without the instructions that stand before it in a prompt.
+        tests: Its tests; letters in any case matter only where outputs have letters.
+
+    Returns:
+        The comparison, or why none of this project's can be right, or None for the usual one.
+
+    Example:
+        >>> asked_comparison("输出答案，绝对误差不超过 $10^{-4}$。", [])
+        Checker(kind='float', tolerance=0.0001, source=None, error='absolute')
+    """
+    sentences, numbers = plain_sentences(statement)
+    pairs = list(zip_longest(sentences, sentences[1:], fillvalue=""))
+    several = any(_says(sentence, _SEVERAL_RIGHT) for sentence in sentences)
+    if several or any(_says(a, _NOT_UNIQUE) and not _TIE.search(a + b) for a, b in pairs):
+        return Reason("special-judge", "several outputs are right, and there is no special judge")
+    caseless = _any_case(sentences) and any(re.search("[A-Za-z]", t.output) for t in tests)
+    allowed = _errors(sentences, numbers)
+    kinds, sizes = {kind for kind, _ in allowed}, {size for _, size in allowed}
+    vague = not allowed and any(_ERROR_WITHOUT_NUMBER.search(sentence) for sentence in sentences)
+    if vague or len(sizes) > 1 or (allowed and caseless):
+        return Reason("special-judge", "an error is allowed, and not plain which; no special judge")
+    if allowed:
+        return Checker("float", sizes.pop(), error=kinds.pop() if len(kinds) == 1 else None)
+    if caseless:
+        return Checker("caseless")
+    if any(_says(sentence, _SPECIAL_JUDGE) for sentence in sentences):
+        return Reason("special-judge", "speaks of a special judge, and there is none")
+    return None
+
+
+def _errors(sentences: list[str], numbers: list[float]) -> list[tuple[ErrorKind | None, float]]:
+    """Find the errors that the statement allows: which kind, and how large."""
+    found: list[tuple[ErrorKind | None, float]] = []
+    for index, sentence in enumerate(sentences):
+        around = " ".join(sentences[max(0, index - 1) : index + 2])
+        absolute = "absolute" in sentence or re.search("绝对(?!值)", sentence) is not None
+        relative = "relative" in sentence or "相对" in sentence
+        one: ErrorKind = "absolute" if absolute else "relative"
+        for match in _ERROR.finditer(sentence):
+            about = _ABOUT_THE_ANSWER if match[0].startswith(("differ", "差", "相差")) else _JUDGED
+            number = next(numbers[int(group)] for group in match.groups() if group)
+            if 0 < number < 1 and about.search(around):
+                found.append((None if absolute == relative else one, number))
+    return found
+
+
+def _any_case(sentences: list[str]) -> bool:
+    """Whether letters of the output may have any case."""
+    for before, sentence in zip(["", *sentences], sentences, strict=False):
+        if _ANY_CASE.search(sentence):
+            return True
+        if _CASE_IGNORED.search(sentence) and (
+            _OUTPUT.search(sentence)
+            or (_OUTPUT.search(before) and not _WORDS_ALIKE.search(sentence))
+        ):
+            return True
+    return False
+
+
+def _says(sentence: str, sign: re.Pattern[str]) -> bool:
+    return any(not is_negated(sentence, match.start()) for match in sign.finditer(sentence))

@@ -1,0 +1,136 @@
+"""JSON lines and JSON arrays; what is no JSON becomes a fault, and the next item follows."""
+
+import gzip
+import json
+import math
+import re
+import zlib
+from collections.abc import Iterator
+from functools import partial
+from io import BufferedIOBase
+from itertools import chain
+from typing import Any
+
+MAX_BYTES = 256 << 20  # of a line or of a whole array
+_MARK = b"\xef\xbb\xbf"  # of byte order
+# a whole string, brackets in a row, or a comma; possessive, so that nothing is tried a second time
+_JSON_PART = re.compile(r'"(?:[^"\\]++|\\.)*+"|[\[{]++|[\]}]++|,', re.DOTALL)
+_JSON_SPACE = re.compile(r"[ \t\r\n]*")
+_NEXT_ITEM = re.compile(r",\s*(?=\{)")
+_MAX_FAULTS = 100  # in an array: telling the place of each takes time
+_LINE_COST = 100  # bytes that a line counts beside its own: nothing but lines takes time too
+
+Place = tuple[str, int, Any]  # "line", "row" or "item"; its number; its value or Fault
+
+
+class Fault(str):
+    """What stands in a row's place that could not be read."""
+
+
+def json_rows(stream: BufferedIOBase, lines: bool, most: float = math.inf) -> Iterator[Place]:
+    """Yield JSON lines, or the items of a JSON array.
+
+    Args:
+        stream: At its beginning.
+        lines: Whether the name says that they are lines.
+        most: Bytes that are read.
+    """
+    number = 0
+    try:
+        first = stream.readline(MAX_BYTES + 1)
+        second = stream.readline(MAX_BYTES + 1) if _opens_list(first) else b""
+        if _opens_list(first) and not _are_rows(first, second.strip(), lines):
+            rest = max(0, MAX_BYTES + 1 - len(first) - len(second))
+            yield from _array_items(first + second + stream.read(rest))
+            return
+        more = iter(partial(stream.readline, MAX_BYTES + 1), b"")
+        for number, line in enumerate(chain(filter(None, (first, second)), more), start=1):
+            most -= len(line) + _LINE_COST
+            if most < 0:
+                yield "line", number, Fault("the packed file unpacks to far more than itself")
+                return
+            if len(line) > MAX_BYTES:
+                yield "line", number, _too_long()
+                while line and not line.endswith(b"\n"):
+                    line = stream.readline(MAX_BYTES)
+            elif line.strip():
+                yield "line", number, _parse(line)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        fault = f"the packed file is broken from here on ({error})"
+        yield "line", number + 1, Fault(fault)
+
+
+def _opens_list(line: bytes) -> bool:
+    return line.removeprefix(_MARK).lstrip().startswith(b"[")
+
+
+def _are_rows(first: bytes, second: bytes, named_so: bool) -> bool:
+    """Whether the first line, which opens a list, is a (bad) row and no array's start."""
+    text = first.removeprefix(_MARK).replace(b" ", b"").strip()
+    if second[:1] in (b"", b",", b"]") or text in (b"[", b"[{") or text.endswith(b","):
+        return False
+    return named_so or second[:1] in (b"{", b"[") or text.endswith(b"]")
+
+
+def _array_items(data: bytes) -> Iterator[Place]:
+    """Yield the items of a JSON array, one object in memory at a time."""
+    if len(data) > MAX_BYTES:
+        yield "item", 1, _too_long()
+        return
+    # a byte that is no UTF-8 becomes half of a character, which no problem may have
+    text = data.decode("utf-8-sig", "surrogateescape")
+    decode, number, faults = json.JSONDecoder().raw_decode, 0, 0
+    place = _behind_space(text, text.index("[") + 1)
+    while place < len(text) and text[place] != "]" and faults < _MAX_FAULTS:
+        number += 1
+        try:
+            value, end = decode(text, place)
+        except (ValueError, RecursionError) as error:
+            value, end = Fault(f"not JSON ({error})"), place
+        end = _behind_space(text, end)
+        if text[end : end + 1] not in (",", "]", ""):
+            value = value if isinstance(value, Fault) else Fault("not JSON (no comma after it)")
+            end = _end_of_item(text, end)
+        faults += isinstance(value, Fault)
+        yield "item", number, value
+        place = _behind_space(text, end + 1) if text[end : end + 1] == "," else end
+    if text[place:].strip() != "]":
+        fault = Fault(f"not JSON (the array does not end as it should: {text[place:][:20]!r})")
+        yield "item", number + 1, fault
+
+
+def _behind_space(text: str, place: int) -> int:
+    match = _JSON_SPACE.match(text, place)
+    return match.end() if match else place
+
+
+def _end_of_item(text: str, place: int) -> int:
+    """Where the comma or bracket behind a broken item stands."""
+    depth = 0
+    for part in _JSON_PART.finditer(text, place):
+        mark, many = part[0][0], len(part[0])
+        if mark in "[{":
+            depth += many
+        elif mark in "]}":
+            if many > depth:
+                return part.start() + depth
+            depth -= many
+        elif mark == "," and depth == 0:
+            return part.start()
+    # its brackets do not match, so that the next thing that looks like an item must do
+    following = _NEXT_ITEM.search(text, place)
+    return following.start() if following else len(text)
+
+
+def _too_long() -> Fault:
+    return Fault(f"more than {MAX_BYTES} bytes; expected one JSON object a line")
+
+
+def _parse(line: bytes) -> Any:
+    """Read one value of JSON; a byte order mark may stand before it."""
+    try:
+        return json.loads(line.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        return Fault(f"not UTF-8 ({error})")
+    except (ValueError, RecursionError) as error:
+        return Fault(f"not JSON ({error})")
