@@ -1,7 +1,7 @@
 """The command ``tinylora-eval``.
 
-Exit codes: 0 done, 1 a part of a bench failed, 2 an error that the message explains. Paths in a
-configuration are resolved against the current directory.
+Exit codes: 0 done, 1 a part failed (of a bench, or rows of a file of completions), 2 an error
+that the message explains. Paths in a configuration are resolved against the current directory.
 
 Models and statistics take seconds to import and ``judge`` needs neither, so each command imports
 what it uses.
@@ -27,7 +27,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from evaluator.judging.judge_file import judge_completions
+from evaluator.judging.judge_file import JudgeSummary, judge_completions
 from evaluator.judging.judge_settings import JudgeSettings
 from tinylora.errors import TinyLoRAError
 
@@ -43,6 +43,7 @@ app = typer.Typer(
 _out = Console()
 _err = Console(stderr=True)
 _WIDE = 160  # columns that the main table needs
+_LISTED = 10  # rows of completions that are named when they are not judged
 
 Unsafe = Annotated[
     bool,
@@ -205,7 +206,7 @@ def judge(
         Path, typer.Option(help="Suite folder, or a file or folder that could be imported as one.")
     ],
     completions: Annotated[
-        Path, typer.Option(help="JSON lines {problem, sample, completion}, from any generator.")
+        Path, typer.Option(help="Rows {problem, sample, completion}: JSON, also .gz, or Parquet.")
     ],
     out: Annotated[Path, typer.Option(help="Directory for judge.json and verdicts.jsonl.")],
     standard: Annotated[str, typer.Option(help="C++ standard.")] = "c++14",
@@ -245,7 +246,24 @@ def judge(
         counts = ", ".join(f"{verdict} {count}" for verdict, count in summary.counts.items())
         _out.print(f"{passed} of {summary.total} pass: {counts}", highlight=False)
         _out.print(f"Without code: {summary.without_code}", highlight=False)
+        share = summary.chosen / summary.total
+        _out.print(
+            f"One of several programs chosen: {summary.chosen} ({share:.1%})", highlight=False
+        )
         _out.print(f"Verdicts: {summary.verdicts_path}", markup=False, highlight=False)
+        if summary.not_judged:
+            _list_not_judged(completions, summary)
+            raise typer.Exit(1)
+
+
+def _list_not_judged(completions: Path, summary: JudgeSummary) -> None:
+    """Name the rows that have no verdict, the first of many."""
+    for row in summary.not_judged[:_LISTED]:
+        text = f"not judged: {completions}, {row.where}: {row.reason}"
+        _err.print(text, style="red", markup=False, highlight=False, soft_wrap=True)
+    where = summary.verdicts_path.with_name("not_judged.jsonl")
+    text = f"not judged, in all: {len(summary.not_judged)} ({where})"
+    _err.print(text, style="red", markup=False, highlight=False, soft_wrap=True)
 
 
 def _quiet_transformers() -> None:
