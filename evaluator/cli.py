@@ -27,7 +27,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from evaluator.judging.judge_file import JudgeSummary, judge_completions
+from evaluator.judging.judge_file import judge_completions
 from evaluator.judging.judge_settings import JudgeSettings
 from tinylora.errors import TinyLoRAError
 
@@ -251,19 +251,14 @@ def judge(
             f"One of several programs chosen: {summary.chosen} ({share:.1%})", highlight=False
         )
         _out.print(f"Verdicts: {summary.verdicts_path}", markup=False, highlight=False)
+        for row in summary.not_judged[:_LISTED]:
+            text = f"not judged: {completions}, {row.where}: {row.reason}"
+            _err.print(text, style="red", markup=False, highlight=False, soft_wrap=True)
         if summary.not_judged:
-            _list_not_judged(completions, summary)
+            listed = summary.verdicts_path.with_name("not_judged.jsonl")
+            text = f"not judged, in all: {len(summary.not_judged)} ({listed})"
+            _err.print(text, style="red", markup=False, highlight=False, soft_wrap=True)
             raise typer.Exit(1)
-
-
-def _list_not_judged(completions: Path, summary: JudgeSummary) -> None:
-    """Name the rows that have no verdict, the first of many."""
-    for row in summary.not_judged[:_LISTED]:
-        text = f"not judged: {completions}, {row.where}: {row.reason}"
-        _err.print(text, style="red", markup=False, highlight=False, soft_wrap=True)
-    where = summary.verdicts_path.with_name("not_judged.jsonl")
-    text = f"not judged, in all: {len(summary.not_judged)} ({where})"
-    _err.print(text, style="red", markup=False, highlight=False, soft_wrap=True)
 
 
 def _quiet_transformers() -> None:

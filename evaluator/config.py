@@ -137,9 +137,7 @@ class JudgeConfig(Section):
     checker_standard: str = "c++14"
     checker_flags: Annotated[tuple[str, ...], Field(strict=False)] = ("-O2", "-DONLINE_JUDGE")
     checker_compile_cpu_ms: int = 60_000
-    checker_compile_memory_kib: int = 4 << 20
     checker_cpu_ms: int = 10_000
-    checker_memory_kib: int = 1 << 20
 
     @model_validator(mode="after")
     def _judge_takes_them(self) -> Self:

@@ -1,8 +1,8 @@
 """Fenced blocks of a completion, as models write them and not only as Markdown has them.
 
-Beyond Markdown, a fence may stand behind text (``Code: ```cpp``), have code behind it
-(```` ```cpp #include <cstdio>````), close behind a statement (``}``` ``) or before an end token, a
-full stop or prose, and open anew inside an open block, whose text was then a draft.
+Beyond Markdown, a fence may have code behind it (```` ```cpp #include <cstdio>````), close behind a
+statement (``}``` ``) or before an end token, a full stop or prose, and open anew inside an open
+block, whose text was then a draft.
 """
 
 import re
@@ -11,14 +11,11 @@ from dataclasses import dataclass
 from io import StringIO
 from typing import Literal
 
-_LIST = r"(?:(?:[-*+]|\d{1,3}[.)])[ \t]+)?"
-_FENCE = re.compile(rf"[ \t>]*{_LIST}(?P<fence>`{{3,}}|~{{3,}})(?P<info>[^`\n]*)$")
-_FENCE_BEHIND_TEXT = re.compile(
-    r"[^`\n]+(?P<fence>`{3,})(?P<info>(?:c\+\+|cpp|c)(?!\w)[^`\n]*)$", re.IGNORECASE
-)
+_FENCE = re.compile(r"[ \t>]*(?P<fence>`{3,}+|~{3,}+)(?P<info>[^`\n]*+)$")
 # Backticks mean nothing in C++: behind a statement they are the fence that lost its line break.
 _INSIDE = re.compile(
-    r"(?:[ \t>]*(?P<fence>`{3,}|~{3,})|(?P<code>.*[;}])[ \t]*(?P<glued>`{3,}))(?P<info>[^`\n]*)$"
+    r"(?:[ \t>]*(?P<fence>`{3,}+|~{3,}+)|(?P<code>.*[;}])[ \t]*(?P<glued>`{3,}+))"
+    r"(?P<info>[^`\n]*+)$"
 )
 _INFO = re.compile(
     r"[\s{.]*(?:lang(?:uage)?[-=])?(?P<tag>[a-z]\w*(?:\+\+\w*)?(?:#(?![a-z]))?)?(?P<rest>.*)",
@@ -47,11 +44,6 @@ class Block:
     code: str
     end: Literal["closed", "reopened", "open"]
     label: str
-
-    @property
-    def is_cpp(self) -> bool:
-        """Whether its tag is one of C or C++."""
-        return is_cpp_tag(self.tag)
 
 
 def is_cpp_tag(tag: str) -> bool:
@@ -82,9 +74,8 @@ def fenced_blocks(text: str) -> Iterator[Block]:
     label = ""
     for line in StringIO(text, newline="\n"):
         if block is None:
-            found = _FENCE.match(line) or _FENCE_BEHIND_TEXT.match(line)
-            if found is not None:
-                block, label = _opened(found, line[: found.start("fence")].strip() or label), ""
+            if (found := _FENCE.match(line)) is not None:
+                block, label = _opened(found, label), ""
             else:
                 label = line.strip() or label
             continue

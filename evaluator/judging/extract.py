@@ -150,11 +150,12 @@ def _in_fences(text: str) -> Iterator[_Candidate]:
     """C and C++ blocks; one without a tag must look like it, one with another be a program."""
     for block in fenced_blocks(text):
         include, main = has_include(block.code), has_main(block.code)
-        if block.is_cpp or (include and main) or (not block.tag and (include or main)):
+        is_cpp = is_cpp_tag(block.tag) or (not block.tag and (include or main))
+        if is_cpp or (include and main):
             end, whole = end_of_program(block.code)
             code = block.code if block.end == "closed" else block.code[:end]
             how: How = "unfinished_fence" if block.end == "open" else "fence"
-            how = how if block.is_cpp or not block.tag else "include"
+            how = how if is_cpp else "include"
             yield _Candidate(cleaned(code), how, whole or block.end == "closed", block.label)
 
 

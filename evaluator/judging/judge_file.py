@@ -132,10 +132,9 @@ def _check_manifest(path: Path, suite: Suite, settings: JudgeSettings, sandbox: 
     former = json.loads(path.read_text(encoding="utf-8"))
     for key in ("suite_digest", "settings"):
         if former.get(key) != manifest[key]:
-            then, now = _differing(former.get(key), manifest[key])
             raise RecordsError(
                 f"{path}: the verdicts there were made with another {key} "
-                f"({then!r:.200}, now {now!r:.200}); use a new folder"
+                f"({former.get(key)!r:.200}, now {manifest[key]!r:.200}); use a new folder"
             )
     _check_rung(path, former["sandbox"]["rung"], sandbox.info.rung)
 
@@ -145,14 +144,6 @@ def _deciding(settings: JudgeSettings) -> dict[str, Any]:
     left_out = ("workers", "testlib_path", "unsafe")
     kept = {name: value for name, value in asdict(settings).items() if name not in left_out}
     return {**kept, "testlib_sha256": settings.testlib_sha256()}
-
-
-def _differing(then: Any, now: Any) -> tuple[Any, Any]:
-    """Two values, or of two objects the fields that differ."""
-    if not isinstance(then, dict) or not isinstance(now, dict):
-        return then, now
-    names = [k for k in sorted(then.keys() | now.keys()) if then.get(k) != now.get(k)]
-    return {k: then.get(k) for k in names}, {k: now.get(k) for k in names}
 
 
 def _check_rung(path: Path, before: str, now: str) -> None:

@@ -36,9 +36,7 @@ class JudgeSettings:
             that is meant for solutions holds for them, neither this nor any limit.
         checker_flags: Flags before their source file.
         checker_compile_cpu_ms: CPU milliseconds of each process of their compilation.
-        checker_compile_memory_kib: Address space of each process of their compilation.
         checker_cpu_ms: CPU milliseconds of a check.
-        checker_memory_kib: Resident KiB of a check.
 
     Raises:
         ConfigError: If a value makes no sense.
@@ -61,9 +59,7 @@ class JudgeSettings:
     checker_standard: str = "c++14"
     checker_flags: tuple[str, ...] = ("-O2", "-DONLINE_JUDGE")
     checker_compile_cpu_ms: int = 60_000
-    checker_compile_memory_kib: int = 4 << 20
     checker_cpu_ms: int = 10_000
-    checker_memory_kib: int = 1 << 20
 
     def __post_init__(self) -> None:
         """Refuse values that make no sense."""
@@ -91,7 +87,8 @@ class JudgeSettings:
             compile_flags=self.checker_flags,
             compile_cpu_ms=self.checker_compile_cpu_ms,
             compile_wall_ms=6 * self.checker_compile_cpu_ms,
-            compile_memory_kib=self.checker_compile_memory_kib,
+            compile_memory_kib=4 << 20,
+            compile_file_kib=64 << 10,
         )
 
     def testlib_sha256(self) -> str | None:

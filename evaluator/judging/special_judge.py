@@ -49,9 +49,9 @@ class SpecialJudges:
         self._limits = Limits(
             cpu_ms=settings.checker_cpu_ms,
             wall_ms=6 * settings.checker_cpu_ms,
-            memory_kib=settings.checker_memory_kib,
-            address_space_bytes=settings.checker_memory_kib * 1024 + (4 << 30),
-            stack_bytes=settings.checker_memory_kib * 1024,
+            memory_kib=1 << 20,
+            address_space_bytes=4 << 30,
+            stack_bytes=1 << 30,
             file_bytes=1 << 20,
         )
         self._lock = threading.Lock()

@@ -239,11 +239,11 @@ def test_characters_within_strings_and_comments_stay():
 
 
 @pytest.mark.parametrize(
-    "piece", ["> ```cpp\n", '\\"', "//your ", "/*", "main(){}\n", "<|a|>", "#\n"]
+    "piece", ["> ```cpp\n", '\\"', "//your ", "/*", "main(){}\n", "<|a|>", "#\n", "~"]
 )
 def test_time_grows_with_the_length_alone(piece):
     """A text that takes time in proportion to its square would need minutes here."""
-    extract_code(f"```cpp\n{piece * (200_000 // len(piece))}")
+    extract_code(f"```cpp\n{piece * (200_000 // len(piece))}`")
 
 
 @given(

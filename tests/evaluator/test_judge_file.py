@@ -123,7 +123,7 @@ def size_of(folder):
 def test_other_settings_or_texts_need_another_folder(sum_suite, completions, tmp_path, sandbox):
     out = tmp_path / "out"
     judge_completions(sum_suite, completions, out, sandbox=sandbox)
-    with pytest.raises(RecordsError, match=r"another settings \(\{'standard': 'c\+\+14'\}, now"):
+    with pytest.raises(RecordsError, match="another settings"):
         judge_completions(sum_suite, completions, out, JudgeSettings(standard="c++17"), sandbox)
     judge_completions(sum_suite, completions, out, JudgeSettings(workers=1), sandbox)
     other = completions_of(tmp_path / "d.jsonl", [("S0", 0, "changed")])
