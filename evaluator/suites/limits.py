@@ -54,7 +54,7 @@ def milliseconds(value: Any, unit: str = "") -> Limit | None:
     if isinstance(value, dict):
         parts = [value.get(key) or 0 for key in ("seconds", "nanos")]
         if not all(type(part) is int and 0 <= part < 10**12 for part in parts):
-            raise ValueError(f"time limit {shown(value)} is none; expected seconds and nanos")
+            raise ValueError(f"time limit {shown(value)}: expected seconds and nanos")
         value, unit = f"{parts[0] + parts[1] / 1e9:.9f}", "s"
     limit = _read("time limit", value, unit, _MILLISECONDS, _USUAL_TIMES, 1)
     return _plausible("time limit", limit, PLAUSIBLE_MS, "ms")
@@ -95,7 +95,7 @@ def _read(
         return None
     match = _NUMBER_AND_UNIT.fullmatch(text)
     if match is None:
-        raise ValueError(f"{what} {shown(value)} is none; expected a number, and perhaps a unit")
+        raise ValueError(f"{what} {shown(value)}: expected a number, with or without a unit")
     number, named = float(match[1]), match[2].lower() or unit.lower()
     assumed = ""
     if not named:
@@ -106,7 +106,7 @@ def _read(
         named = assumed.lower() or next(iter(units))
     named = named if named in units else named.removesuffix("s")
     if named not in units:
-        raise ValueError(f"{what} {shown(value)} is in an unknown unit")
+        raise ValueError(f"{what} {shown(value)}: the unit is unknown")
     scaled = math.ceil(number * units[named] / divisor)
     return Limit(scaled, assumed) if scaled else None
 

@@ -56,7 +56,7 @@ def load_suite(path: str | Path, limits: DataLimits | None = None) -> Suite:
     path = Path(path)
     if not path.exists():
         raise SuiteError(f"{path}: no such suite (expected a file or folder)")
-    if not (path / "suite.json").exists():
+    if not any((path / name).exists() for name in ("suite.json", "problems.jsonl")):
         return _read_as_it_is(path, limits)
     manifest = read_manifest(path)
     problems = tuple(read_problems(path, limits))

@@ -202,9 +202,9 @@ def _problem(folder: Path, where: str, row: Any, limits: DataLimits | None) -> P
 
 def _build(where: str, kind: type[_Part], row: Any, **defaults: Any) -> _Part:
     """Build a test case or a checker from an object."""
+    values = _checked(where, {**defaults, **row} if isinstance(row, dict) else row, kind)
     try:
-        row = {**defaults, **row} if isinstance(row, dict) else row
-        return kind(**_checked(where, row, kind))
+        return kind(**values)
     except SuiteError as error:
         raise SuiteError(f"{where}: {error}") from error
 

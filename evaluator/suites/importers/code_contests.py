@@ -10,7 +10,7 @@ streams).
 from collections.abc import Iterator
 from typing import TypeGuard
 
-from evaluator.suites.importers.draft import Draft, Reason, read_limits
+from evaluator.suites.importers.draft import Draft, Reason, limits_of
 from evaluator.suites.importers.rows import Row
 from evaluator.suites.problem import TestCase
 
@@ -29,7 +29,7 @@ def draft_of_code_contests(row: Row) -> Draft:
         raise row.error("expected an object with a string 'description'")
     files = [values.get(key) for key in ("input_file", "output_file")]
     try:
-        limits = read_limits(values.get("time_limit"), values.get("memory_limit_bytes"), "b")
+        limits = limits_of(values.get("time_limit"), values.get("memory_limit_bytes"), "b")
     except ValueError as error:
         raise row.error(str(error)) from error
     return Draft(
@@ -38,9 +38,7 @@ def draft_of_code_contests(row: Row) -> Draft:
         statement=description,
         tests=tuple(_tests(row)),
         title=name if isinstance(name, str) else "",
-        time_limit_ms=limits.time_ms,
-        memory_limit_kib=limits.memory_kib,
-        notes=limits.notes,
+        **limits,
         refusal=Reason("file-io", f"reads or writes files: {files}") if any(files) else None,
     )
 

@@ -20,13 +20,8 @@ from evaluator.suites.problem import Checker, ErrorKind, TestCase
 
 
 def _any_of(*patterns: str) -> re.Pattern[str]:
-    words = {
-        "GIVE": _GIVE,
-        "ANSWERS": _ANSWERS,
-        "SEVERAL": _SEVERAL,
-        "GAP": _GAP,
-        "ONE": "[个种组条对串项份]",
-    }
+    words = {"GIVE": _GIVE, "PRINT": _PRINT, "ANSWERS": _ANSWERS, "SEVERAL": _SEVERAL, "GAP": _GAP}
+    words |= {"PLAIN": "(?:answer|solution|output)s?", "ONE": "[个种组条对串项份]"}
     text = "|".join(patterns)
     for name, pattern in words.items():
         text = text.replace(name, pattern)
@@ -34,38 +29,43 @@ def _any_of(*patterns: str) -> re.Pattern[str]:
 
 
 _GIVE = r"(?:print|output|return|report|find|give|show|construct|display|provide|write|list)"
+_PRINT = r"(?:print|output|return|report|display|answer)"
 _ANSWERS = r"(?:answer|solution|output|result|way|construction|option|arrangement|sequence)s?"
 _SEVERAL = r"(?:multiple|several|many|more than one|different|various|two or more)"
 _GAP = r"(?:(?!\b(?:if|when|otherwise)\b)[^\x01])"
 
 _SEVERAL_RIGHT = _any_of(
-    r"(?:输出|给出|打印|构造|求出|写出)[^,\n]{0,12}任[意何]一ONE",
+    r"(?:输出|给出|打印|构造)[^,\n]{0,12}任[意何]一ONE",
     r"(?:输出|给出|打印)[^,\n]{0,6}(?:任一|任[意何](?=的|可行|合法|满足|符合|正确|解|答案|方案))",
-    r"(?:任意|随[便意])(?:输出|给出|打印|构造)|(?:输出|给出|打印)随[便意]",
-    r"任[意何]一ONE[^,\n]{0,12}(?:即可|[均都]可|正确|可以|就[行可])",
+    r"(?:任意|随[便意])(?:输出|给出|打印)|(?:输出|给出|打印)随[便意]",
+    r"任[意何]一ONE[^,\n]{0,12}(?:即可|[均都皆]可(?!以?[到走经通移放选从])|就[行可])",
+    r"任[意何]一ONE[^,\n]{0,6}[均都](?:会?被?(?:视为|认为|算作?|是)?正确|会被接受)",
     r"任[意一何]一?ONE?(?:可行|合法|正确)?的?(?:解|答案|方案)[^,\n]{0,6}(?:即可|[均都]可|正确|可以)",
-    r"(?:输出|给出|打印)(?:其中|某)的?[一任某](?:ONE|意)",
-    r"(?:多解|多ONE|不止一ONE)[^\n]{0,30}(?:输出|给出)[^,\n最小大]{0,6}一ONE(?:即可|就[行可]|$)",
-    r"只(?:需|要|需要)(?:输出|给出)(?:其中)?任?意?一ONE|(?:输出|给出|打印)其中之一|任选一ONE",
-    r"(?:输出|打印|给出)[^输\n]{0,20}(?:顺序|次序)(?:可以?)?(?:任意|不限|随意|不重要|无所谓|不作?要求)",
-    r"任[意何]的?(?:顺序|次序)[^,\n]{0,8}(?:输出|打印|给出)|不(?:要求|限制?)输出的?顺序",
-    r"(?:输出|打印|给出)[^,\n]{0,20}任[意何]的?(?:顺序|次序)",
+    r"(?:输出|给出|打印)(?:其中|某)的?(?:之一|[一任某](?:ONE|意))|任选一ONE",
+    r"(?:多解|多ONE(?!测试|数据|询问)|不止一ONE)[^\n]{0,30}(?:输出|给出)[^,\n最小大]{0,6}"
+    r"一ONE(?:即可|就[行可]|$)",
+    r"只(?:需要?|要)(?:输出|给出)(?:其中)?一ONE(?:可行|合法|满足|正确|解|方案|即可)",
+    r"(?:输出|打印)[^输\n]{0,20}(?:顺序|次序)(?:可以?)?(?:任意|不限|随意|不重要|无所谓|不作?要求)",
+    r"任[意何]的?(?:顺序|次序)[^,\n]{0,8}(?:输出|打印)|不(?:要求|限制?)输出的?顺序",
+    r"任[意何]的?(?:顺序|次序)[^,\n]{0,4}(?:[均都皆]可|即可)",
+    r"(?:输出|打印)[^,\n]{0,20}任[意何]的?(?:顺序|次序)",
     r"\bGIVE(?:s|ed|ing)? any\b(?! (?:extra|additional|unnecessary|other|more|further|debug|text|"
     r"(?:white)?spaces?|prompts?|messages?|words?|blank|empty|trailing|leading|explanation|number))",
-    r"\b(?:GIVE|choose|pick|accept)(?:s|ed|ing)?\b[^\n]{0,40}\bany (?:one )?of\b",
-    r"\bany (?:valid|correct|optimal|suitable|possible|feasible|legal|acceptable|such) ANSWERS\b",
-    r"\bany (?:one )?of (?:the|these|those) (?:\w+ )?ANSWERS\b|\bany ANSWERS (?:is|are|will)\b",
+    r"\b(?:GIVE|accept)(?:s|ed|ing)?\b[^\n]{0,40}\bany (?:one )?of\b",
+    r"\bany (?:valid|correct|optimal|suitable|possible|feasible|legal|acceptable|such) PLAIN\b",
+    r"\bany (?:one )?of (?:the|these|those) (?:\w+ )?PLAIN\b|\bany PLAIN (?:is|are|will)\b",
     r"\bSEVERAL (?:\w+ ){0,3}ANSWERS\b[^\n]{0,100}\bany\b(?! case| letter)",
     r"\bSEVERAL\b[^\n]{0,100}\bGIVE (?:only |just )?(?:one|1)(?: of (?:them|those|these))?(?:$|,)",
     r"\bany(?: one)? (?:is|are|will be|would be) (?:accept|fine|allow|ok\b|correct)",
-    r"\bGIVE(?:s|ed|ing)?\b[^\n]{0,100}\b(?:any|arbitrary)(?: \w+)? order\b",
-    r"\b(?:any|arbitrary)(?: \w+)? order\b[^\n]{0,60}\bGIVE(?:ed)?\b",
+    r"\bPRINT(?:s|ed|ing)?\b[^\n]{0,100}\b(?:any|arbitrary)(?: \w+)? order\b",
+    r"\b(?:any|arbitrary)(?: \w+)? order\b[^\n]{0,60}\bPRINT(?:ed)?\b",
     r"\bany order is (?:accept|allow)",
-    r"\bGIVE[^\n]{0,100}\border\b[^\n]{0,40}(?:n't|not) (?:matter|important|relevant)",
-    r"\border\b[^\n]{0,20}\b(?:GIVE|answers?)[^\n]{0,40}(?:n't|not) (?:matter|important|relevant)",
+    r"\bPRINT\b[^\n]{0,100}\border\b[^\n]{0,40}(?:n't|not) (?:matter|important|relevant)",
+    r"\border\b[^\n]{0,20}\bPRINTs?\b[^\n]{0,40}(?:n't|not) (?:matter|important|relevant)",
 )
 _NOT_UNIQUE = _any_of(
-    r"(?:解|答案|方案)[^,\n]{0,4}不唯一", r"\bANSWERS (?:is|are|may|might)[^\n]{0,12} unique"
+    r"(?:解|答案|方案)[^,\n]{0,4}不唯一",
+    r"\bPLAIN (?:is|are|may|might)[^\n]{0,9}\bnot\b[^\n]{0,9}\bunique",
 )
 _TIE = re.compile(r"字典序|最[小大早短前]|lexicographic|smallest|minim|first|largest|maxim")
 _SPECIAL_JUDGE = re.compile(
@@ -78,7 +78,7 @@ _ERROR = _any_of(
     r"\b(?:tolerance|precis\w+|accura\w+|deviat\w+)\bGAP{0,60}N",
     r"\bwithin (?:an? )?(?:\w+ )?N (?:of|from)\b",
     r"\bdiffer\w*\bGAP{0,100}N",
-    r"\|[^|\n]{1,20}-[^|\n]{1,20}\|[^\n]{0,40}max[^\n]{0,30}N",
+    r"\|[^|\n]{1,20}-[^|\n]{1,20}\|(?:[^\n\x01]{0,40}max[^\n\x01]{0,30}|[^\w\x01]{0,9})N",
     r"误差GAP{0,60}N|N[^\x01]{0,12}误差|精度GAP{0,20}N|N[^\x01]{0,8}精度",
     r"相差[^\x01]{0,12}N|差(?:值|距)?的?(?:绝对值)?(?:不超过|小于|不大于|<=?|在)[^\x01]{0,6}N",
 )
@@ -99,6 +99,7 @@ _JUDGED = re.compile(
 _ABOUT_THE_ANSWER = re.compile(
     r"correct|jury|judge|expected|official|true|actual|exact|答案|标准|正确"
 )
+_ABSOLUTE = re.compile(r"absolute|绝对(?!值)|误?差的?绝对值|\|[^|\n]{1,20}-[^|\n]{1,20}\|(?!.*max)")
 
 _ANY_CASE = _any_of(
     r"\b(?:letters?|characters?|words?|strings?|yes|no|ANSWERS|verdicts?|each|every|GIVE)\b[^\n]{0,60}"
@@ -112,6 +113,7 @@ _CASE_IGNORED = re.compile(
     r"|(?:ignor\w+|regardless of) (?:the )?(?:letter )?case"
     r"|(?:不区分|忽略|无视|不考虑|不分)[^,\n]{0,4}大小写|大小写(?:不敏感|不(?:作|做)?区分|无关)"
 )
+_DIFFERENCES = ("differ", "差", "相差", "|")
 _OUTPUT = re.compile(r"print|output|answer|yes|checker|judge|verdict|输出|打印|答案|评测|校验")
 _WORDS_ALIKE = re.compile(r"match|compar|search|sort|equal|匹配|比较|查找|搜索|排序|相同|统计|出现")
 
@@ -155,14 +157,16 @@ def _errors(sentences: list[str], numbers: list[float]) -> list[tuple[ErrorKind 
     found: list[tuple[ErrorKind | None, float]] = []
     for index, sentence in enumerate(sentences):
         around = " ".join(sentences[max(0, index - 1) : index + 2])
-        absolute = "absolute" in sentence or re.search("绝对(?!值)", sentence) is not None
+        absolute = _ABSOLUTE.search(sentence) is not None
         relative = "relative" in sentence or "相对" in sentence
         one: ErrorKind = "absolute" if absolute else "relative"
+        kind = None if absolute == relative else one
         for match in _ERROR.finditer(sentence):
-            about = _ABOUT_THE_ANSWER if match[0].startswith(("differ", "差", "相差")) else _JUDGED
+            about = _ABOUT_THE_ANSWER if match[0].startswith(_DIFFERENCES) else _JUDGED
             number = next(numbers[int(group)] for group in match.groups() if group)
             if 0 < number < 1 and about.search(around):
-                found.append((None if absolute == relative else one, number))
+                inside = (numbers[int(place)] for place in re.findall(r"\x01(\d+)", sentence))
+                found += [(kind, number), *((kind, other) for other in inside if other < 0.01)]
     return found
 
 

@@ -109,23 +109,8 @@ class Draft:
     notes: tuple[tuple[NoteKind, str], ...] = ()
 
 
-@dataclass(frozen=True)
-class Limits:
-    """Limits of a row as a draft has them.
-
-    Attributes:
-        time_ms: CPU milliseconds, or None.
-        memory_kib: KiB, or None.
-        notes: What was assumed about their units.
-    """
-
-    time_ms: int | None = None
-    memory_kib: int | None = None
-    notes: tuple[tuple[NoteKind, str], ...] = ()
-
-
-def read_limits(time: Any, memory: Any, memory_unit: str = "") -> Limits:
-    """Read the limits of a row.
+def limits_of(time: Any, memory: Any, memory_unit: str = "") -> dict[str, Any]:
+    """Read the limits of a row into a draft's fields, with notes on units that were assumed.
 
     Args:
         time: As the row has it.
@@ -135,12 +120,11 @@ def read_limits(time: Any, memory: Any, memory_unit: str = "") -> Limits:
     Raises:
         ValueError: If one of them is no limit that a contest has.
     """
-    read = {"time": milliseconds(time), "memory": kibibytes(memory, memory_unit)}
-    values = {name: None if limit is None else limit.value for name, limit in read.items()}
-    assumed = (
-        f"the {name} limit, {found!r:.30}, has no unit; taken as {limit.assumed}"
-        for (name, limit), found in zip(read.items(), (time, memory), strict=True)
+    read = milliseconds(time), kibibytes(memory, memory_unit)
+    values = [None if limit is None else limit.value for limit in read]
+    notes = tuple(
+        ("assumed", f"the {what} limit, {found!r:.30}, has no unit; taken as {limit.assumed}")
+        for what, found, limit in zip(("time", "memory"), (time, memory), read, strict=True)
         if limit is not None and limit.assumed
     )
-    notes: tuple[tuple[NoteKind, str], ...] = tuple(("assumed", text) for text in assumed)
-    return Limits(values["time"], values["memory"], notes)
+    return {"time_limit_ms": values[0], "memory_limit_kib": values[1], "notes": notes}

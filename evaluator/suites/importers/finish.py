@@ -45,7 +45,7 @@ def finish(
         limits: Of problems that bring none.
     """
     seen: dict[bytes, str] = {}
-    ids: set[str] = set()
+    ids: dict[str, int] = {}
     for draft in drafts:
         if isinstance(draft, Note):
             yield draft
@@ -56,16 +56,15 @@ def finish(
         tests, left_out = _usable(draft)
         asked = _comparison(draft, tests)
         reason = _why_not(draft, tests, left_out, asked)
-        problem_id = _unique(draft.id, ids)
-        if reason is None:
-            try:
-                problem = _problem(draft, problem_id, tests, asked, source, limits)
-            except SuiteError as error:  # e.g. a statement with half of a character
-                reason = Reason("unreadable", str(error))
         if reason is not None:
             yield Skipped(draft.where, draft.id, reason.kind, reason.detail)
             continue
-        ids.add(problem_id)
+        problem_id = _unique(draft.id, ids)
+        try:
+            problem = _problem(draft, problem_id, tests, asked, source, limits)
+        except SuiteError as error:  # e.g. a statement with half of a character
+            yield Skipped(draft.where, problem_id, "unreadable", str(error))
+            continue
         yield problem
         for name, why in left_out:
             yield Skipped(draft.where, problem_id, why.kind, why.detail, test=name)
@@ -108,9 +107,8 @@ def _told(asked: Checker | Reason | None) -> Iterator[tuple[NoteKind, str]]:
     if isinstance(asked, Checker):
         how = "without regard to the case of letters"
         if asked.kind == "float":
-            how = (
-                f"as numbers, {asked.error or 'absolute or relative'} error up to {asked.tolerance}"
-            )
+            error = asked.error or "absolute or relative"
+            how = f"as numbers, {error} error up to {asked.tolerance}"
         yield "assumed", f"outputs are compared {how}, as the statement says"
 
 
@@ -157,10 +155,10 @@ def _problem(
     )
 
 
-def _unique(problem_id: str, taken: set[str]) -> str:
-    """Append ``-2``, ``-3``... to an id that is taken."""
-    unique, number = problem_id, 1
-    while unique in taken:
+def _unique(problem_id: str, taken: dict[str, int]) -> str:
+    """Append ``-2``, ``-3``... to an id that is taken, and note how far an id was counted."""
+    number = taken.get(problem_id, 0) + 1
+    while (unique := f"{problem_id}-{number}" if number > 1 else problem_id) in taken:
         number += 1
-        unique = f"{problem_id}-{number}"
+    taken |= {unique: 1, problem_id: number}
     return unique

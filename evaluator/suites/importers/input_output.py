@@ -15,7 +15,7 @@ import json
 from typing import Any
 
 from evaluator.errors import shown
-from evaluator.suites.importers.draft import Draft, Limits, Reason, read_limits
+from evaluator.suites.importers.draft import Draft, Reason, limits_of
 from evaluator.suites.importers.rows import Row
 from evaluator.suites.problem import TestCase
 
@@ -36,10 +36,10 @@ def draft_of_input_output(row: Row) -> Draft:
     if statement is None:
         raise row.error(f"expected a string in one of {', '.join(_STATEMENT_FIELDS)}")
     tests: tuple[TestCase, ...] = ()
-    limits = Limits()
+    limits: dict[str, Any] = {}
     refusal = None
     try:
-        limits = read_limits(values.get("time_limit"), values.get("memory_limit"))
+        limits = limits_of(values.get("time_limit"), values.get("memory_limit"))
         found = _tests(values)
     except (ValueError, RecursionError) as error:
         found = Reason("unreadable", str(row.error(str(error))))
@@ -52,10 +52,8 @@ def draft_of_input_output(row: Row) -> Draft:
         id=row.named(*ID_FIELDS),
         statement=statement,
         tests=tests,
-        time_limit_ms=limits.time_ms,
-        memory_limit_kib=limits.memory_kib,
+        **limits,
         refusal=refusal,
-        notes=limits.notes,
     )
 
 

@@ -79,7 +79,7 @@ def _array_items(data: bytes) -> Iterator[Place]:
         return
     # a byte that is no UTF-8 becomes half of a character, which no problem may have
     text = data.decode("utf-8-sig", "surrogateescape")
-    decode, number, faults = json.JSONDecoder().raw_decode, 0, 0
+    decode, number, faults, balanced = json.JSONDecoder().raw_decode, 0, 0, True
     place = _behind_space(text, text.index("[") + 1)
     while place < len(text) and text[place] != "]" and faults < _MAX_FAULTS:
         number += 1
@@ -90,7 +90,9 @@ def _array_items(data: bytes) -> Iterator[Place]:
         end = _behind_space(text, end)
         if text[end : end + 1] not in (",", "]", ""):
             value = value if isinstance(value, Fault) else Fault("not JSON (no comma after it)")
-            end = _end_of_item(text, end)
+            behind = _end_of_item(text, end) if balanced else None
+            balanced = behind is not None  # else no bracket tells anything from here on
+            end = _next_item(text, end) if behind is None else behind
         faults += isinstance(value, Fault)
         yield "item", number, value
         place = _behind_space(text, end + 1) if text[end : end + 1] == "," else end
@@ -104,8 +106,8 @@ def _behind_space(text: str, place: int) -> int:
     return match.end() if match else place
 
 
-def _end_of_item(text: str, place: int) -> int:
-    """Where the comma or bracket behind a broken item stands."""
+def _end_of_item(text: str, place: int) -> int | None:
+    """Where the comma or bracket behind a broken item stands, if its own brackets match."""
     depth = 0
     for part in _JSON_PART.finditer(text, place):
         mark, many = part[0][0], len(part[0])
@@ -117,9 +119,13 @@ def _end_of_item(text: str, place: int) -> int:
             depth -= many
         elif mark == "," and depth == 0:
             return part.start()
-    # its brackets do not match, so that the next thing that looks like an item must do
-    following = _NEXT_ITEM.search(text, place)
-    return following.start() if following else len(text)
+    return None
+
+
+def _next_item(text: str, place: int) -> int:
+    """Where the comma before the next thing stands that looks like an item."""
+    match = _NEXT_ITEM.search(text, place)
+    return match.start() if match else len(text)
 
 
 def _too_long() -> Fault:

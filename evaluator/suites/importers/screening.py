@@ -11,7 +11,8 @@ import re
 from evaluator.suites.importers.draft import Reason
 
 _NEGATION = re.compile(
-    r"(?:不是|并非|原|不[要得可能会]).{0,7}$|(?:\b(?:not|never)\b|n['’]t\b).{0,12}$", re.IGNORECASE
+    r"(?:不是|并非|原|不[要得可能会]).{0,7}$|(?:\b(?:not|cannot|never|without)\b|n['’]t\b).{0,12}$",
+    re.IGNORECASE,
 )
 _NEGATION_REACH = 20  # characters before the word
 

@@ -40,6 +40,8 @@ ONE_KIND = [
     ("The answer is correct if its absolute error is at most 10^{-4}.", 1e-4, "absolute"),
     ("Print it. The relative error of your output must be at most 1e-8.", 1e-8, "relative"),
     ("输出答案，绝对误差不超过 $0.001$ 视为正确。", 1e-3, "absolute"),
+    ("Accepted if |a-b| ≤ 10^{-6}, where b is the jury's answer.", 1e-6, "absolute"),
+    ("与标准答案的差的绝对值不超过 0.001 即正确。", 1e-3, "absolute"),
     ("只要与标准答案的相对误差不超过 $10^{-6}$ 就算正确。", 1e-6, "relative"),
 ]
 
@@ -62,6 +64,7 @@ def test_absolute_and_relative_errors_are_told_apart(text, tolerance, error):
         "输出任意多位小数。",
     ]
     + ["Correct if the absolute error is at most 1e-4 or the relative error at most 1e-6."]
+    + ["Your answer may have an absolute error of 1e-4 or a relative one of 1e-6."]
     + ["Print the answer with sufficient precision.", "Print at least 6 digits after the point."]
     + ["至少保留 6 位小数", "输出误差不超过 1% 即可"],
 )
@@ -125,6 +128,8 @@ The solution may be not unique. Print it.
 只需输出一种可行方案
 如果多解，随便输出一个
 任意一种即可
+若有多个答案，任意一个均视为正确
+按任意顺序均可
 多解时输出其中一个即可
 以任意顺序输出
 按任意顺序打印这些点
@@ -164,6 +169,15 @@ If there are multiple answers, print the lexicographically smallest one.
 There are many cities and any two of them are connected.
 There are multiple test cases; print one line for each.
 He may choose any two elements and swap them.
+In one move you can choose any of the n elements.
+You may rearrange it in any possible way; print the largest.
+Any sequence is good if its sum is 0.
+The next line lists the edges in any order.
+边以任意顺序给出。
+从任意一个点都可以到达其他点
+只需输出一个整数
+有多组数据，每组数据输出一个整数。
+Find pairs with |a-b| ≤ 0.001 and print their number.
 Numbers come in any order.
 The edges are given in any order. Print their number.
 In any case, the answer fits in 64 bits.

@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 
 import pytest
 
@@ -42,6 +43,14 @@ def test_doubles_and_changed_rows(write_rows, read):
     assert [(s.where, s.id, s.kind, s.reason) for s in skipped] == [
         ("line 2", "P1002", "duplicate", "the same as line 1")
     ]
+
+
+def test_many_problems_of_one_id_are_counted_in_no_time(write_rows, read):
+    rows = [row(body=str(n)) for n in range(3000)]
+    start = time.process_time()
+    problems, _ = read(write_rows(*rows))
+    assert time.process_time() - start < 3
+    assert list(problems)[::2999] == ["P1002", "P1002-3000"]
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,10 @@ def lines(form: str) -> Reader:
     def write(random: Random, folder: Path) -> Path:
         bad, good = malformed_json(random, ROWS[form]), json.dumps(GOOD[form]).encode()
         path = folder / "rows.jsonl"
-        path.write_bytes(b"\n".join(random.sample([bad, bad, good], 3)) + b"\n")
+        lines = random.sample([bad, bad, good], 3)
+        if b"[" in (bad[:1], bad.lstrip()[:1]):  # else the file may well be one array
+            lines.sort(key=good.__ne__)
+        path.write_bytes(b"\n".join(lines) + b"\n")
         return path
 
     return Reader(f"rows-{form}", write, read_beside_good)
