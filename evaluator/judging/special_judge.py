@@ -21,7 +21,7 @@ from evaluator.judging.sandbox_command import Command, Limits, RunReport
 from evaluator.judging.sandbox_worker import SandboxWorker
 from evaluator.judging.verdicts import signal_name
 
-_NUMBER = r"([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)(?![\w.]|,\d)"
+_NUMBER = r"([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)(?!\w|[.,]\d)"
 _POINTS = re.compile(rf"\bpoints\s+{_NUMBER}|^\s*{_NUMBER}")
 _PERCENT = re.compile(r"^\s*partially correct \((\d+)\)")
 

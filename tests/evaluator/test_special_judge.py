@@ -88,6 +88,8 @@ SAID = [
     (7, "points 0.5", "PC", 50),
     (7, "points 0.5 of 1 points 0.9", "PC", 50),
     (7, "points .25", "PC", 25),
+    (7, "points 0.5.", "PC", 50),
+    (7, "points 1.2.3", "UKE", 0),
     (7, "points 0.0", "PC", 0),
     (7, "points -5 minus", "PC", 0),
     (7, "points -0.0000000001", "PC", 0),
