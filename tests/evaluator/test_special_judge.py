@@ -8,6 +8,7 @@ from evaluator.judging.compile_cpp import Compiled, compile_cpp
 from evaluator.judging.judge import JudgeJob, judge_jobs
 from evaluator.judging.judge_settings import JudgeSettings
 from evaluator.judging.run_gate import RunGate
+from evaluator.judging.sandbox_worker import SandboxWorker
 from evaluator.suites.problem import Checker, Problem, TestCase
 
 PRINT = '#include <cstdio>\nint main() {{ puts("{}"); }}\n'
@@ -197,6 +198,33 @@ def test_a_compilation_of_a_checker_has_its_own_limits(sandbox):
     for own, verdict in (({}, "AC"), ({"checker_compile_cpu_ms": 1}, "UKE")):
         [found] = judge(sandbox, checker, "x", settings=JudgeSettings(**of_solutions, **own))
         assert found.verdict == verdict, found
+
+
+def test_no_limit_of_compiling_solutions_holds_for_checkers():
+    of_solutions = {
+        f"compile_{name}": 1 for name in ("cpu_ms", "wall_ms", "memory_kib", "file_kib")
+    }
+    found, wanted = JudgeSettings(**of_solutions).of_checkers(), JudgeSettings().of_checkers()
+    assert [getattr(found, name) for name in of_solutions] == [
+        getattr(wanted, name) for name in of_solutions
+    ]
+    assert wanted.compile_cpu_ms == 60_000
+    assert JudgeSettings(checker_compile_cpu_ms=7).of_checkers().compile_cpu_ms == 7
+
+
+def test_a_check_that_meets_a_limit_beside_others_is_made_again_alone(sandbox, monkeypatch):
+    ways = []
+    real_run, real_alone = SandboxWorker.run, RunGate.alone
+    monkeypatch.setattr(RunGate, "alone", lambda gate: ways.append("alone") or real_alone(gate))
+
+    def slow_beside_others(self, command, limits):
+        report = real_run(self, command, limits)
+        late = command.argv[0] == "checker" and not ways
+        return replace(report, reason="wall") if late else report
+
+    monkeypatch.setattr(SandboxWorker, "run", slow_beside_others)
+    assert judge(sandbox, "int main() {}", "x")[0].verdict == "AC"
+    assert ways == ["alone"]
 
 
 @pytest.mark.parametrize(
