@@ -8,15 +8,15 @@ Nothing found is a typed failure, which the judge counts as a compile error and 
 
 What stands behind the reasoning (``</think>``) goes before what stands in it, and what precedes an
 end token before what follows it. Of several candidates in one place the best is taken, by the
-first of these that tells them apart:
+first of these that tells them apart. :attr:`Extraction.choice` names it:
 
-1. a program before a part of one;
-2. one that is finished before one that the end of the text cuts off;
-3. one that is not announced as brute force, a generator, wrong or a stub;
-4. the last.
-
-Where no block is a program and one has ``main()``, the parts before it are joined with it.
-:attr:`Extraction.choice` says what decided, and ``only`` where nothing had to.
+* ``program``: it is a program, a later one only a part of one;
+* ``finished``: a later one is cut off by the end of the text;
+* ``announced``: a later one is announced as brute force, a generator, wrong or a stub;
+* ``last``: it is the last;
+* ``joined``: it is made of parts, none of which is a program, from the first include to ``main()``;
+* ``after_reasoning``: the reasoning has another; ``in_reasoning``: only the reasoning has one;
+* ``only``: nothing had to decide.
 """
 
 import json
