@@ -1,7 +1,7 @@
 """The command ``tinylora-eval``.
 
-Exit codes: 0 done, 1 a part of a bench failed, 2 an error that the message explains. Paths in a
-configuration are resolved against the current directory.
+Exit codes: 0 done, 1 a part failed (of a bench, or rows of a file of completions), 2 an error
+that the message explains. Paths in a configuration are resolved against the current directory.
 
 Models and statistics take seconds to import and ``judge`` needs neither, so each command imports
 what it uses.
@@ -60,6 +60,7 @@ class _PlainConsole(Console):
 _out = _PlainConsole()
 _err = _PlainConsole(stderr=True)
 _WIDE = 160  # columns that the main table needs
+_LISTED = 10  # rows of completions that are named when they are not judged
 
 Unsafe = Annotated[
     bool,
@@ -222,7 +223,7 @@ def judge(
         Path, typer.Option(help="Suite folder, or a file or folder that could be imported as one.")
     ],
     completions: Annotated[
-        Path, typer.Option(help="JSON lines {problem, sample, completion}, from any generator.")
+        Path, typer.Option(help="Rows {problem, sample, completion}: JSON, also .gz, or Parquet.")
     ],
     out: Annotated[Path, typer.Option(help="Directory for judge.json and verdicts.jsonl.")],
     standard: Annotated[str, typer.Option(help="C++ standard.")] = "c++14",
@@ -231,6 +232,12 @@ def judge(
         bool, typer.Option("--strip-freopen", help="Remove calls of freopen, as upstream does.")
     ] = False,
     testlib: Annotated[Path | None, typer.Option(help="testlib.h for special judges.")] = None,
+    checker_standard: Annotated[
+        str, typer.Option(help="C++ standard of special judges.")
+    ] = JudgeSettings.checker_standard,
+    checker_compile_seconds: Annotated[
+        int, typer.Option(min=1, help="CPU seconds to compile a special judge.")
+    ] = JudgeSettings.checker_compile_cpu_ms // 1000,
     unsafe: Unsafe = False,
 ) -> None:
     """Judge a file of completions; needs no model. A killed call goes on."""
@@ -240,6 +247,8 @@ def judge(
             workers=workers,
             strip_freopen=strip_freopen,
             testlib_path=testlib,
+            checker_standard=checker_standard,
+            checker_compile_cpu_ms=1000 * checker_compile_seconds,
             unsafe=unsafe,
         )
         with _progress_bars() as bars:
@@ -254,7 +263,17 @@ def judge(
         counts = ", ".join(f"{verdict} {count}" for verdict, count in summary.counts.items())
         _out.print(f"{passed} of {summary.total} pass: {counts}")
         _out.print(f"Without code: {summary.without_code}")
+        share = summary.chosen / summary.total
+        _out.print(f"One of several programs chosen: {summary.chosen} ({share:.1%})")
         _out.print(f"Verdicts: {summary.verdicts_path}")
+        for row in summary.not_judged[:_LISTED]:
+            text = f"not judged: {completions}, {row.where}: {row.reason}"
+            _err.print(text, style="red", soft_wrap=True)
+        if summary.not_judged:
+            listed = summary.verdicts_path.with_name("not_judged.jsonl")
+            text = f"not judged, in all: {len(summary.not_judged)} ({listed})"
+            _err.print(text, style="red", soft_wrap=True)
+            raise typer.Exit(1)
 
 
 def _quiet_transformers() -> None:

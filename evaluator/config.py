@@ -158,6 +158,10 @@ class JudgeConfig(Section):
     workers: int | None = None
     strip_freopen: bool = False
     testlib_path: FilePath | None = None
+    checker_standard: str = "c++14"
+    checker_flags: Annotated[tuple[str, ...], Field(strict=False)] = ("-O2", "-DONLINE_JUDGE")
+    checker_compile_cpu_ms: int = 60_000
+    checker_cpu_ms: int = 10_000
 
     @model_validator(mode="after")
     def _judge_takes_them(self) -> Self:

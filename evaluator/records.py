@@ -90,6 +90,7 @@ class VerdictRecord:
         detail: For CE and UKE: why; not part of the identity.
         subtasks: Points by subtask id.
         tests: One record a test that was run.
+        choice: What told the program from others in the text; ``only`` where there were none.
     """
 
     arm: str
@@ -104,6 +105,7 @@ class VerdictRecord:
     detail: str
     subtasks: Mapping[str, float]
     tests: tuple[TestRecord, ...]
+    choice: str = ""
 
     @property
     def key(self) -> Key:

@@ -18,6 +18,10 @@ _SAYS_KILLED = re.compile(
     rb"|collect2: fatal error: ld terminated with signal 9)",
     re.MULTILINE,
 )
+_SAYS_FULL = re.compile(
+    rb"virtual memory exhausted|out of memory|[Cc]annot allocate memory|bad_alloc"
+    rb"|File size limit exceeded|No space left on device"
+)
 # The program leaves the sandbox through standard output, so nothing of it is ever on disk.
 _SCRIPT = 'g++ "$@" && cat program'
 
@@ -32,11 +36,18 @@ class Compiled:
         disturbed: Whether the machine may have stopped the compiler: a part of it was killed from
             outside, as where there is no memory, or it waited instead of working. A source may be
             able to feign either.
+        limit_met: Whether a limit stopped it.
     """
 
     program: Blob | None
     message: str
     disturbed: bool = False
+    limit_met: bool = False
+
+    @property
+    def says_nothing(self) -> bool:
+        """Whether it failed for want of time, memory or luck: with more it might compile."""
+        return self.disturbed or self.limit_met
 
 
 def compile_cpp(
@@ -65,9 +76,10 @@ def compile_cpp(
     message = _shortened(report.stderr.decode("utf-8", "replace"))
     if report.exit_code == 0 and report.reason == "exit" and report.stdout:
         return Compiled(Blob.of(report.stdout, "program"), message)
-    message = _what_stopped_it(report, settings) + message
+    stopped = _what_stopped_it(report, settings)
     disturbed = _was_killed(report, settings) or _waited(report)
-    return Compiled(None, message, disturbed)
+    limit_met = stopped != "" or _SAYS_FULL.search(report.stderr) is not None
+    return Compiled(None, stopped + message, disturbed, limit_met)
 
 
 def _odd(text: str) -> bool:
@@ -87,6 +99,7 @@ def _limits(settings: JudgeSettings) -> Limits:
         box_bytes=4 * settings.compile_file_kib * 1024,
         processes=256,
         devices=("null",),
+        streams=False,
     )
 
 

@@ -4,9 +4,10 @@ import logging
 import os
 import queue
 import threading
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from evaluator.errors import SandboxError
 from evaluator.judging.blob import Blob
@@ -27,6 +28,8 @@ from evaluator.judging.verdicts import (
 from evaluator.suites.problem import Problem, TestCase
 
 logger = logging.getLogger(__name__)
+
+_Made = TypeVar("_Made")
 
 
 @dataclass(frozen=True)
@@ -138,21 +141,25 @@ class _Pool:
     ) -> ProgramVerdict:
         """Compile, then run all tests; trouble of the sandbox is tried twice and then UKE."""
         try:
-            compiled = self._compile(worker, code)
-        except SandboxError as first:
-            self._note(problem, "compilation", first)
-            try:
-                compiled = self._compile(worker, code)
-            except SandboxError as error:
-                return failed_before_tests("UKE", str(error))
-        if compiled.program is None:
-            return failed_before_tests("CE", "does not compile", compiled.message)
+            compiled = self._twice(problem, "compilation", lambda: self._compile(worker, code))
+            if compiled.program is None:
+                return failed_before_tests("CE", "does not compile", compiled.message)
+            bench = self._twice(problem, "checker", lambda: self._bench_of(worker, problem))
+        except SandboxError as error:
+            return failed_before_tests("UKE", str(error))
         tests: list[TestVerdict] = []
         for test in problem.tests:
             decides = all(done.verdict in ("AC", "UKE") for done in tests)
-            tests.append(self._run(worker, compiled.program, problem, test, decides))
+            tests.append(self._run(bench, worker, compiled.program, problem, test, decides))
         compiled.program.close()
         return program_verdict(problem, tests, compiled.message)
+
+    def _bench_of(self, worker: SandboxWorker, problem: Problem) -> TestBench:
+        """What the tests of a problem share: its special judge too, where it has one."""
+        bench, source = self._bench, problem.checker.source
+        if source is None:
+            return bench
+        return replace(bench, checker=bench.special_judges.compiled(worker, bench.gate, source))
 
     def _compile(self, worker: SandboxWorker, code: str) -> Compiled:
         """Compile; a disturbed compiler gets one more try, alone, which counts however it ends.
@@ -170,6 +177,7 @@ class _Pool:
 
     def _run(
         self,
+        bench: TestBench,
         worker: SandboxWorker,
         program: Blob,
         problem: Problem,
@@ -177,16 +185,24 @@ class _Pool:
         decides: bool,
     ) -> TestVerdict:
         """Run one test; trouble of the sandbox is tried twice and then UKE."""
-        try:
-            return run_test(self._bench, worker, program, problem, test, decides=decides)
-        except SandboxError as first:
-            self._note(problem, f"test {test.name!r}", first)
-            try:
-                return run_test(self._bench, worker, program, problem, test, decides=decides)
-            except SandboxError as error:
-                return TestVerdict(test.name, "UKE", 0.0, 0, 0, detail=str(error))
 
-    def _note(self, problem: Problem, what: str, error: SandboxError) -> None:
-        """Report trouble of the sandbox, unless it was told to stop."""
-        if not self._stop.is_set():
-            logger.warning("problem %s, %s: %s; once more", problem.id, what, error)
+        def attempt() -> TestVerdict:
+            return run_test(bench, worker, program, problem, test, decides=decides)
+
+        try:
+            return self._twice(problem, f"test {test.name!r}", attempt)
+        except SandboxError as error:
+            return TestVerdict(test.name, "UKE", 0.0, 0, 0, detail=str(error))
+
+    def _twice(self, problem: Problem, what: str, attempt: Callable[[], _Made]) -> _Made:
+        """Do something, once more where the sandbox fails, which is reported unless told to stop.
+
+        Raises:
+            SandboxError: If it failed twice.
+        """
+        try:
+            return attempt()
+        except SandboxError as error:
+            if not self._stop.is_set():
+                logger.warning("problem %s, %s: %s; once more", problem.id, what, error)
+            return attempt()

@@ -1,10 +1,10 @@
 """Judging a file of completions, without any model.
 
-The completions are JSON lines ``{"problem": id, "sample": int, "completion": str}``. The output
-folder gets ``judge.json`` (what was judged, and how) and ``verdicts.jsonl``, one row for each
-problem and sample, appended as made. A run that was killed is resumed by the same call: whole rows
-are kept, a torn last line and rows with a UKE, also of one test, are judged again. When all are
-there the file is put into the order of the completions.
+The output folder gets ``judge.json`` (what was judged, and how), ``verdicts.jsonl``, one row for
+each problem and sample, appended as made, and, where rows of the file cannot be judged,
+``not_judged.jsonl``, which lists them. A run that was killed is resumed by the same call: whole
+rows are kept, a torn last line and rows with a UKE, also of one test, are judged again. When all
+are there the file is put into the order of the completions.
 """
 
 import hashlib
@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from evaluator.directory_lock import locked
-from evaluator.errors import CompletionsError, RecordsError
-from evaluator.judging.extract import extract_code
+from evaluator.errors import RecordsError
+from evaluator.judging.completions import Completions, Key, NotJudged, read_completions
+from evaluator.judging.extract import Extraction, extract_code
 from evaluator.judging.judge import JudgeJob, judge_jobs
 from evaluator.judging.judge_settings import JudgeSettings
 from evaluator.judging.sandbox import Sandbox, probe_sandbox
@@ -29,7 +30,6 @@ from evaluator.suites.suite import Suite, load_suite
 
 logger = logging.getLogger(__name__)
 
-Key = tuple[str, int]
 Progress = Callable[[int, int], None]
 
 
@@ -43,6 +43,8 @@ class JudgeSummary:
         judged: Rows that this call judged; the others were there before.
         counts: Verdict -> rows.
         without_code: Rows in whose completion no code was found (counted under CE).
+        chosen: Rows in whose completion one of several programs, or parts of them, was chosen.
+        not_judged: Rows of the file that are no completion of the suite: they have no verdict.
     """
 
     verdicts_path: Path
@@ -50,6 +52,8 @@ class JudgeSummary:
     judged: int
     counts: Mapping[str, int]
     without_code: int
+    chosen: int
+    not_judged: tuple[NotJudged, ...]
 
 
 def judge_completions(
@@ -72,19 +76,21 @@ def judge_completions(
 
     Raises:
         SuiteError: If the suite cannot be used.
-        CompletionsError: If the file is missing, malformed, or names a problem that is not there.
+        CompletionsError: If the file cannot be read, or no row of it can be judged.
         RecordsError: If the folder holds verdicts of something else.
         RunDirectoryError: If another judge writes there.
         SandboxUnavailableError: If programs cannot be run here.
     """
     settings = settings or JudgeSettings()
     suite = suite if isinstance(suite, Suite) else load_suite(suite)
-    rows = read_completions(Path(completions), suite)
+    read = read_completions(Path(completions), suite)
+    rows = read.texts
     sandbox = sandbox or probe_sandbox(settings.unsafe)
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     with locked(out):
         _check_manifest(out / "judge.json", suite, settings, sandbox)
+        _list_not_judged(out / "not_judged.jsonl", read)
         path = out / "verdicts.jsonl"
         kept = _kept_verdicts(path, rows)
         todo = {key: text for key, text in rows.items() if key not in kept}
@@ -99,67 +105,21 @@ def judge_completions(
                     progress(len(kept), len(rows))
         replace_file(path, "".join(_line(kept[key]) for key in rows).encode())
     counts = Counter(row["verdict"] for row in kept.values())
-    without = sum(row["extraction"] == "none" for row in kept.values())
-    return JudgeSummary(path, len(rows), len(todo), dict(sorted(counts.items())), without)
+    return JudgeSummary(
+        verdicts_path=path,
+        total=len(rows),
+        judged=len(todo),
+        counts=dict(sorted(counts.items())),
+        without_code=sum(row["extraction"] == "none" for row in kept.values()),
+        chosen=sum(row.get("choice", "only") != "only" for row in kept.values()),
+        not_judged=read.not_judged,
+    )
 
 
-def read_completions(path: Path, suite: Suite) -> dict[Key, str]:
-    """Read a file of completions: (problem, sample) -> text, in the file's order.
-
-    Raises:
-        CompletionsError: Naming the line, if the file cannot be used.
-    """
-    known = suite.by_id()
-    rows: dict[Key, str] = {}
-    for where, row in _json_lines(path):
-        key, text = _completion(where, row)
-        if key[0] not in known:
-            left_out = (s for s in suite.skipped if s.id == key[0] and s.test is None)
-            reason = next((f"; left out, {s.where}: {s.reason}" for s in left_out), "")
-            raise CompletionsError(
-                f"{where}: problem {key[0]!r} is not in suite {suite.name!r}{reason} "
-                f"({len(known)} problems, such as {', '.join(list(known)[:3])})"
-            )
-        if rows.setdefault(key, text) != text:
-            raise CompletionsError(f"{where}: problem {key[0]!r}, sample {key[1]} stands twice")
-    if not rows:
-        raise CompletionsError(f"{path}: no completions in it")
-    return rows
-
-
-def _json_lines(path: Path) -> Iterator[tuple[str, Any]]:
-    """Yield (place, object) of every line that is not blank."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="\n") as stream:
-            for number, line in enumerate(stream, start=1):
-                if not line.strip():
-                    continue
-                try:
-                    yield f"{path}, line {number}", json.loads(line)
-                except (ValueError, RecursionError) as error:
-                    torn = (
-                        "" if line.endswith("\n") else "; the line is torn: was its writer killed?"
-                    )
-                    raise CompletionsError(
-                        f"{path}, line {number}: not JSON ({error}){torn}"
-                    ) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise CompletionsError(f"{path}: cannot be read ({error})") from error
-
-
-def _completion(where: str, row: Any) -> tuple[Key, str]:
-    """Check one row of completions."""
-    if not isinstance(row, dict):
-        raise CompletionsError(f"{where}: expected an object, found {type(row).__name__}")
-    problem, sample, text = row.get("problem"), row.get("sample", 0), row.get("completion")
-    if isinstance(problem, bool) or not isinstance(problem, str | int):
-        raise CompletionsError(f"{where}: 'problem' is {problem!r}, expected the id of a problem")
-    if isinstance(sample, bool) or not isinstance(sample, int):
-        raise CompletionsError(f"{where}: 'sample' is {sample!r}, expected a whole number")
-    if not isinstance(text, str):
-        found = type(text).__name__
-        raise CompletionsError(f"{where}: 'completion' is of type {found}, expected a string")
-    return (str(problem), sample), text
+def _list_not_judged(path: Path, read: Completions) -> None:
+    """Write the rows without a verdict, or take away the list of a former call."""
+    lines = [_line(asdict(row)) for row in read.not_judged]
+    replace_file(path, "".join(lines).encode()) if lines else path.unlink(missing_ok=True)
 
 
 def _check_manifest(path: Path, suite: Suite, settings: JudgeSettings, sandbox: Sandbox) -> None:
@@ -234,10 +194,12 @@ def _judge(
     with closing(judge_jobs(jobs, settings, sandbox)) as verdicts:
         for (problem, sample), verdict in verdicts:
             key = (problem, int(sample))
-            yield _row(key, verdict, extractions[key].how, todo[key])
+            yield _row(key, verdict, extractions[key], todo[key])
 
 
-def _row(key: Key, verdict: ProgramVerdict, how: str, completion: str) -> dict[str, Any]:
+def _row(
+    key: Key, verdict: ProgramVerdict, extraction: Extraction, completion: str
+) -> dict[str, Any]:
     """Build one row of ``verdicts.jsonl``."""
     return {
         "problem": key[0],
@@ -245,7 +207,8 @@ def _row(key: Key, verdict: ProgramVerdict, how: str, completion: str) -> dict[s
         "verdict": verdict.verdict,
         "score": verdict.score,
         "subtasks": {str(k): v for k, v in verdict.subtasks.items()},
-        "extraction": how,
+        "extraction": extraction.how,
+        "choice": extraction.choice,
         "detail": verdict.detail,
         "compile_message": verdict.compile_message,
         "tests": [asdict(test) for test in verdict.tests],

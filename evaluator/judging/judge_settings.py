@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from evaluator.errors import ConfigError
@@ -32,6 +32,11 @@ class JudgeSettings:
             judges.
         unsafe: Allow the sandbox rung without isolation.
         testlib_path: The ``testlib.h`` that special judges include.
+        checker_standard: C++ standard of special judges. They are the problem setter's: nothing
+            that is meant for solutions holds for them, neither this nor any limit.
+        checker_flags: Flags before their source file.
+        checker_compile_cpu_ms: CPU milliseconds of each process of their compilation.
+        checker_cpu_ms: CPU milliseconds of a check.
 
     Raises:
         ConfigError: If a value makes no sense.
@@ -51,11 +56,16 @@ class JudgeSettings:
     strip_freopen: bool = False
     unsafe: bool = False
     testlib_path: Path | None = None
+    checker_standard: str = "c++14"
+    checker_flags: tuple[str, ...] = ("-O2", "-DONLINE_JUDGE")
+    checker_compile_cpu_ms: int = 60_000
+    checker_cpu_ms: int = 10_000
 
     def __post_init__(self) -> None:
         """Refuse values that make no sense."""
-        if self.standard not in STANDARDS:
-            raise ConfigError(f"standard is {self.standard!r}, allowed are {', '.join(STANDARDS)}")
+        for name in ("standard", "checker_standard"):
+            if (found := getattr(self, name)) not in STANDARDS:
+                raise ConfigError(f"{name} is {found!r}, allowed are {', '.join(STANDARDS)}")
         if self.workers is not None and self.workers < 1:
             raise ConfigError(f"workers is {self.workers}, expected at least 1")
         if not 1 <= self.extra_time_factor <= self.wall_multiple < math.inf:
@@ -63,11 +73,23 @@ class JudgeSettings:
                 f"expected finite 1 <= extra_time_factor <= wall_multiple, found "
                 f"{self.extra_time_factor} and {self.wall_multiple}"
             )
-        for name in ("compile_cpu_ms", "compile_wall_ms", "compile_memory_kib", "output_kib"):
+        for name in (f.name for f in fields(self) if f.name.endswith(("_ms", "_kib"))):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}, expected more than 0")
         if self.testlib_path is not None and not self.testlib_path.is_file():
             raise ConfigError(f"testlib_path {self.testlib_path} is not a file")
+
+    def of_checkers(self) -> "JudgeSettings":
+        """The settings with which special judges are compiled."""
+        return replace(
+            self,
+            standard=self.checker_standard,
+            compile_flags=self.checker_flags,
+            compile_cpu_ms=self.checker_compile_cpu_ms,
+            compile_wall_ms=6 * self.checker_compile_cpu_ms,
+            compile_memory_kib=4 << 20,
+            compile_file_kib=64 << 10,
+        )
 
     def testlib_sha256(self) -> str | None:
         """Digest of ``testlib.h``, which decides verdicts as its path does not; None without one.

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from evaluator.judging.blob import Blob
 from evaluator.judging.compare_output import compare_output
+from evaluator.judging.compile_cpp import Compiled
 from evaluator.judging.judge_settings import JudgeSettings
 from evaluator.judging.run_gate import RunGate
 from evaluator.judging.sandbox_command import Command, Limits, RunReport
@@ -19,13 +20,14 @@ _UNTOUCHED_BYTES = 4 << 30
 
 @dataclass(frozen=True)
 class TestBench:
-    """What all tests of a judge share."""
+    """What tests share: all of a judge, and a checker those of one problem that has one."""
 
     __test__ = False
 
     settings: JudgeSettings
     gate: RunGate
     special_judges: SpecialJudges
+    checker: Compiled | None = None
 
 
 def run_test(
@@ -44,7 +46,7 @@ def run_test(
     second run counts.
 
     Args:
-        bench: What all tests share.
+        bench: What tests share.
         worker: Where to run the program.
         program: The compiled program.
         problem: Whose test it is.
@@ -62,7 +64,9 @@ def run_test(
     if _may_be_the_machine(report, time_ms, decides):
         with bench.gate.alone():
             report = worker.run(command, limits)
-    verdict, share, detail = _judge_report(bench, worker, report, problem, test)
+    verdict, share, detail = _broken_limit(bench.settings, report, problem, test) or _answer(
+        bench, worker, report, problem, test
+    )
     return TestVerdict(
         name=test.name,
         verdict=verdict,
@@ -104,13 +108,13 @@ def _may_be_the_machine(report: RunReport, time_ms: int, decides: bool) -> bool:
     return report.reason == "exit" and (report.cpu_ms > time_ms or killed)
 
 
-def _judge_report(
-    bench: TestBench, worker: SandboxWorker, report: RunReport, problem: Problem, test: TestCase
-) -> tuple[Verdict, float, str]:
-    """Name what happened: verdict, share of the points, detail."""
+def _broken_limit(
+    settings: JudgeSettings, report: RunReport, problem: Problem, test: TestCase
+) -> tuple[Verdict, float, str] | None:
+    """Name what a run did wrong, whatever it printed: verdict, share of the points, detail."""
     time_ms, memory_kib = problem.limits(test)
     if report.output_full:
-        limit = _limits(bench.settings, problem, test).file_bytes // 1024
+        limit = _limits(settings, problem, test).file_bytes // 1024
         return "OLE", 0.0, f"more output than allowed ({limit} KiB)"
     if report.reason == "memory" or report.memory_kib > memory_kib:
         return "MLE", 0.0, f"{report.memory_kib} KiB, allowed are {memory_kib} KiB"
@@ -122,13 +126,22 @@ def _judge_report(
         return "RE", 0.0, f"ended by {signal_name(report.signal)}{_said(report)}"
     if report.exit_code != 0:
         return "RE", 0.0, f"exit code {report.exit_code}{_said(report)}"
+    return None
+
+
+def _answer(
+    bench: TestBench,
+    worker: SandboxWorker,
+    report: RunReport,
+    problem: Problem,
+    test: TestCase,
+) -> tuple[Verdict, float, str]:
+    """Judge what a run printed: verdict, share of the points, detail."""
     answer = to_bytes(test.output)
-    if problem.checker.source is not None:
-        inp = to_bytes(test.input)
-        with bench.gate.together():
-            said = bench.special_judges.check(
-                worker, problem.checker.source, inp, report.stdout, answer
-            )
+    if bench.checker is not None:
+        said = bench.special_judges.check(
+            worker, bench.gate, bench.checker, to_bytes(test.input), report.stdout, answer
+        )
         return said.verdict, said.share, said.detail
     comparison = compare_output(problem.checker, report.stdout, answer)
     return ("AC", 1.0, "") if comparison.ok else ("WA", 0.0, comparison.detail)

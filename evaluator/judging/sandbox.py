@@ -5,10 +5,12 @@
 3. ``unsafe``: resource limits and process-group kill alone; only on explicit request.
 
 On the first two a program has its own user, mount, network, PID and IPC namespaces; it sees
-``/usr`` (read-only), a few device nodes, its own ``/proc`` and an empty folder in memory, and
-nothing else of the host. Everywhere it runs without capabilities or new privileges, as an
-ordinary user (a judge started by root gives root up first), under resource limits, and behind a
-seccomp list that denies sockets, tracing, mounts, namespaces and shared memory.
+``/usr`` (read-only), a few device nodes, the names of its streams below ``/dev``, its own
+``/proc``, an empty folder in memory for at most 16384 files, a ``/tmp`` for files without a name
+(``tmpfile()``), and nothing else of the host. Everywhere it runs without capabilities or new
+privileges, as an ordinary user (a judge started by root gives root up first), under resource
+limits, and behind a seccomp list that denies sockets, tracing, mounts, namespaces and shared
+memory.
 
 What this does NOT protect from:
 
@@ -20,7 +22,7 @@ What this does NOT protect from:
 * memory beyond one program's limit for an instant: residency is looked at every 5 ms (control
   groups would be exact, but need rights that an ordinary user lacks), up to 4 GiB on top;
 * on the ``unsafe`` rung: reading every file that its user may read, signals to that user's other
-  processes, and files written outside of its folder.
+  processes, files written outside of its folder, and any number of files in it.
 """
 
 import os
@@ -116,9 +118,9 @@ def probe_sandbox(unsafe: bool = False, only: RungName | None = None) -> Sandbox
 
 
 def _bwrap_prefix(limits: Limits) -> list[str]:
-    """Spell bubblewrap's command line; the order of the mounts matters."""
+    """Spell bubblewrap's command line; the supervisor mounts the folder, as it can bound files."""
     argv = ["/usr/bin/bwrap", "--unshare-all", "--die-with-parent", "--as-pid-1"]
-    argv += ["--ro-bind", "/usr", "/usr"]
+    argv += ["--cap-add", "CAP_SYS_ADMIN", "--ro-bind", "/usr", "/usr"]
     for name in ("bin", "sbin", "lib", "lib32", "lib64", "libx32"):
         path = Path("/", name)
         if path.is_symlink():
@@ -129,8 +131,7 @@ def _bwrap_prefix(limits: Limits) -> list[str]:
         argv += ["--ro-bind-try", path_name, path_name]
     for device in limits.devices:
         argv += ["--dev-bind-try", f"/dev/{device}", f"/dev/{device}"]
-    argv += ["--proc", "/proc", "--size", str(limits.box_bytes), "--tmpfs", "/box"]
-    return [*argv, "--remount-ro", "/", "--chdir", "/box", "--"]
+    return [*argv, "--proc", "/proc", "--"]
 
 
 def _unshare_prefix(limits: Limits) -> list[str]:

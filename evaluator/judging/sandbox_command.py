@@ -24,6 +24,8 @@ class Limits:
         box_bytes: Size of the private folder.
         processes: Processes and threads of the sandbox's user; 1 forbids new ones.
         devices: Device nodes to show.
+        streams: Whether there are ``/dev/stdin``, ``/dev/stdout``, ``/dev/stderr`` and ``/dev/fd``,
+            and a ``/tmp`` that takes files without a name, as ``tmpfile()`` makes them.
     """
 
     cpu_ms: int
@@ -34,7 +36,8 @@ class Limits:
     file_bytes: int
     box_bytes: int = 32 << 20
     processes: int = 1
-    devices: tuple[str, ...] = ("null", "zero", "random", "urandom")
+    devices: tuple[str, ...] = ("null", "zero", "full", "random", "urandom")
+    streams: bool = True
 
 
 @dataclass(frozen=True)

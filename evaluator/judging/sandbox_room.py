@@ -47,7 +47,7 @@ class Room:
             self.clean
             and self._tenant is not None
             and self._tenant is command.program
-            and self._limits.devices == limits.devices
+            and (self._limits.devices, self._limits.streams) == (limits.devices, limits.streams)
             and self._limits.box_bytes >= limits.box_bytes
         )
 

@@ -25,6 +25,7 @@ from evaluator.judging.sandbox_room import Room
 SANDBOX_UID = 64999
 
 _ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C", "HOME": "/box"}
+_ENVIRONMENT["ONLINE_JUDGE"] = "1"  # some programs ask for it, others for the macro
 _ROOMS = 2  # kept for their next command: a program and the special judge of its problem
 
 _SPARE_BYTES = 1 << 20  # so that the files of the next test fit too where they are not much larger
@@ -114,7 +115,8 @@ class SandboxWorker:
         """Have the launcher start a sandbox; descriptors as the supervisor expects them."""
         nothing = Blob("nothing")
         supervisor = ["/proc/self/fd/4", f"root={self._root}", f"dev={','.join(limits.devices)}"]
-        argv = [*self._prefix(limits), *supervisor, f"box={limits.box_bytes}"]
+        folder = [f"box={limits.box_bytes}", f"streams={int(limits.streams)}"]
+        argv = [*self._prefix(limits), *supervisor, *folder]
         fds = [nothing.fd, messages.fd, messages.fd, control.fileno(), self._supervisor.fd]
         request = {"argv": argv, "env": _ENVIRONMENT}
         channel = self._channel or self._start()

@@ -1,9 +1,11 @@
-"""Special judges: programs, untrusted like any other, that decide about an output.
+"""Special judges: programs of the problem setter that decide about an output.
 
-They are called ``checker input output answer`` and answer by testlib's exit codes: 0 accepted,
-1 wrong answer, 2 presentation error and 8 an output that ends too early (both count as wrong),
-3 the checker itself failed, 7 partial points, which stand in the message as ``points 0.5 ...``
-(a share; above 1 it is taken as percent).
+They are called ``checker input output answer`` and answer as testlib does, by exit code: 0
+accepted, 1 wrong answer, 2 presentation error, 4 output left over and 8 output missing (all three
+count as wrong), 3 the checker itself failed, 7 partial points, with which the message begins:
+``points 0.5 ...`` is a share; above 1 it is taken as percent, below 0 as none. Where the message
+begins with ``partially correct (50)`` that is the percentage: ``_pc(50)`` has no code of its own.
+``points_info=...`` is for a scorer that is not here, so the checker has failed.
 """
 
 import re
@@ -11,23 +13,17 @@ import threading
 from dataclasses import dataclass
 from typing import Literal
 
-from evaluator.errors import SandboxError
 from evaluator.judging.blob import Blob
 from evaluator.judging.compile_cpp import Compiled, compile_cpp
 from evaluator.judging.judge_settings import JudgeSettings
+from evaluator.judging.run_gate import RunGate
 from evaluator.judging.sandbox_command import Command, Limits, RunReport
 from evaluator.judging.sandbox_worker import SandboxWorker
 from evaluator.judging.verdicts import signal_name
 
-_POINTS = re.compile(r"points\s+([0-9]+(?:\.[0-9]+)?)|^\s*([0-9]+(?:\.[0-9]+)?)\b")
-_LIMITS = Limits(
-    cpu_ms=10_000,
-    wall_ms=60_000,
-    memory_kib=1 << 20,
-    address_space_bytes=4 << 30,
-    stack_bytes=64 << 20,
-    file_bytes=1 << 20,
-)
+_NUMBER = r"([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)(?!\w|[.,]\d)"
+_POINTS = re.compile(rf"\bpoints\s+{_NUMBER}|^\s*{_NUMBER}")
+_PERCENT = re.compile(r"^\s*partially correct \((\d+)\)")
 
 
 @dataclass(frozen=True)
@@ -46,58 +42,88 @@ class CheckerVerdict:
 
 
 class SpecialJudges:
-    """Compiles each special judge once, for all workers."""
+    """Compiles each special judge once, for all workers, and runs them."""
 
     def __init__(self, settings: JudgeSettings) -> None:
         self._settings = settings
+        self._limits = Limits(
+            cpu_ms=settings.checker_cpu_ms,
+            wall_ms=6 * settings.checker_cpu_ms,
+            memory_kib=1 << 20,
+            address_space_bytes=4 << 30,
+            stack_bytes=1 << 30,
+            file_bytes=1 << 20,
+        )
         self._lock = threading.Lock()
         self._compiled: dict[str, Compiled] = {}
 
-    def check(
-        self, worker: SandboxWorker, source: str, inp: bytes, output: bytes, answer: bytes
-    ) -> CheckerVerdict:
-        """Have the special judge with this source decide about an output.
+    def compiled(self, worker: SandboxWorker, gate: RunGate, source: str) -> Compiled:
+        """Compile a special judge, or give the one that was compiled before.
+
+        A compilation that met a limit is made again while nothing else of this judge runs; if it
+        meets one again, that is no reason not to try at the next program. Not to be called
+        within the gate: others wait in here for what may wait there.
 
         Raises:
             SandboxError: If the sandbox failed.
         """
-        compiled = self._compile(worker, source)
-        if compiled.program is None:
+        with self._lock:
+            if source in self._compiled:
+                return self._compiled[source]
+            path = self._settings.testlib_path
+            headers = {} if path is None else {"testlib.h": Blob.of(path.read_bytes())}
+            settings = self._settings.of_checkers()
+            with gate.together():
+                compiled = compile_cpp(worker, source, settings, headers)
+            if compiled.says_nothing:
+                with gate.alone():
+                    compiled = compile_cpp(worker, source, settings, headers)
+            if not compiled.says_nothing:
+                self._compiled[source] = compiled
+            return compiled
+
+    def check(
+        self,
+        worker: SandboxWorker,
+        gate: RunGate,
+        checker: Compiled,
+        inp: bytes,
+        output: bytes,
+        answer: bytes,
+    ) -> CheckerVerdict:
+        """Have a special judge decide about an output; one that meets a limit is asked twice.
+
+        Raises:
+            SandboxError: If the sandbox failed.
+        """
+        if checker.program is None:
             hint = "" if self._settings.testlib_path else " (testlib_path is not set)"
             return CheckerVerdict(
-                "UKE", 0.0, f"the checker does not compile{hint}: {compiled.message}"
+                "UKE", 0.0, f"the checker does not compile{hint}: {checker.message}"
             )
         files = {"input": Blob.of(inp), "output": Blob.of(output), "answer": Blob.of(answer)}
-        command = Command(("checker", *files), program=compiled.program, files=files)
-        report = worker.run(command, _LIMITS)
-        said = report.stderr or report.stdout[:4000]
-        return _decide(report, said)
-
-    def _compile(self, worker: SandboxWorker, source: str) -> Compiled:
-        """Compile a checker, or give the program that was compiled before."""
-        with self._lock:
-            if source not in self._compiled:
-                path = self._settings.testlib_path
-                headers = {} if path is None else {"testlib.h": Blob.of(path.read_bytes())}
-                compiled = compile_cpp(worker, source, self._settings, headers)
-                if compiled.disturbed:
-                    raise SandboxError(f"the checker's compiler was disturbed: {compiled.message}")
-                self._compiled[source] = compiled
-            return self._compiled[source]
+        command = Command(("checker", *files), program=checker.program, files=files)
+        with gate.together():
+            report = worker.run(command, self._limits)
+        if report.reason != "exit":
+            with gate.alone():
+                report = worker.run(command, self._limits)
+        return _decide(report, report.stderr or report.stdout[:4000])
 
 
 def _decide(report: RunReport, said: bytes) -> CheckerVerdict:
     """Read a checker's exit code and message."""
     exit_code = report.exit_code if report.reason == "exit" else None
     message = said[:1000].decode("utf-8", "replace").strip()
+    if exit_code is not None and (found := _PERCENT.search(message)) is not None:
+        return _partial(int(found[1]) / 100, message)
     if exit_code == 0:
         return CheckerVerdict("AC", 1.0, message)
-    if exit_code in (1, 2, 8):
+    if exit_code in (1, 2, 4, 8):
         return CheckerVerdict("WA", 0.0, message)
     if exit_code == 7 and (found := _POINTS.search(message)) is not None:
         points = float(found[1] or found[2])
-        share = points if points <= 1 else min(points / 100, 1.0)
-        return CheckerVerdict("AC" if share == 1 else "PC", share, message)
+        return _partial(points if points <= 1 else points / 100, message)
     if report.reason != "exit":
         ending = f"{report.reason} limit"
     elif report.signal is not None:
@@ -105,3 +131,9 @@ def _decide(report: RunReport, said: bytes) -> CheckerVerdict:
     else:
         ending = f"exit code {exit_code}"
     return CheckerVerdict("UKE", 0.0, f"the checker failed ({ending}): {message}")
+
+
+def _partial(share: float, message: str) -> CheckerVerdict:
+    """Partial points: all of them are an accepted test."""
+    share = min(max(share, 0.0), 1.0)
+    return CheckerVerdict("AC" if share == 1 else "PC", share, message)

@@ -141,6 +141,7 @@ def _record(submission: _Submission, verdict: ProgramVerdict) -> VerdictRecord:
         detail=verdict.detail,
         subtasks={str(name): points for name, points in verdict.subtasks.items()},
         tests=tuple(TestRecord(**asdict(test)) for test in verdict.tests),
+        choice=submission.extraction.choice,
     )
 
 
@@ -154,4 +155,5 @@ def _copy(record: VerdictRecord, submission: _Submission) -> VerdictRecord:
         sample=sample,
         how=submission.extraction.how,
         reason=submission.extraction.reason or "",
+        choice=submission.extraction.choice,
     )

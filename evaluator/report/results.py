@@ -110,6 +110,12 @@ def describe(summary: RunSummary) -> tuple[str, ...]:
             f"The judge itself failed on {len(summary.unjudged)} problems (UKE), which are left "
             f"out of every number: {', '.join(summary.unjudged[:5])}."
         )
+    if chosen := {arm.facts.name: arm.choice_rate for arm in summary.arms if arm.choice_rate}:
+        shares = ", ".join(f"{name} {percent(rate)}" for name, rate in chosen.items())
+        sentences.append(
+            "Some completions hold several programs, or parts of them, of which a rule chose one "
+            f"(choice in verdicts.jsonl names it): {shares}."
+        )
     if summary.reference is None:
         return (*sentences, "There is no restored arm, so no arm was compared with it.")
     control = summary.comparison(summary.control) if summary.control else None

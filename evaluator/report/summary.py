@@ -34,6 +34,7 @@ class ArmSummary:
         pass_at_interval: 95 % interval of each.
         compile_rate: Share of completions that gave a program that compiled.
         no_code_rate: Share without a program.
+        choice_rate: Share in which one of several programs or parts of them had to be chosen.
         mean_score: 0 … 100.
         verdicts: Completions by verdict, over all problems, UKE too.
     """
@@ -45,6 +46,7 @@ class ArmSummary:
     pass_at_interval: Mapping[int, Interval]
     compile_rate: float
     no_code_rate: float
+    choice_rate: float
     mean_score: float
     verdicts: Mapping[str, int]
 
@@ -170,6 +172,7 @@ def _summarize_arm(
         pass_at_interval=intervals,
         compile_rate=float(np.mean(compiled)),
         no_code_rate=float(np.mean([record.code_sha256 is None for record in records])),
+        choice_rate=float(np.mean([record.choice not in ("", "only") for record in records])),
         mean_score=float(np.mean([record.score for record in records])),
         verdicts={name: every.get(name, 0) for name in VERDICTS},
     )

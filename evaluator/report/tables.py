@@ -189,6 +189,7 @@ def _arm_row(arm: ArmSummary, summary: RunSummary) -> dict[str, object]:
         **{f"pass_at_{k}_high95": i.high for k, i in arm.pass_at_interval.items() if k > 1},
         "compile_rate": arm.compile_rate,
         "no_code_rate": arm.no_code_rate,
+        "choice_rate": arm.choice_rate,
         "mean_score": arm.mean_score,
         "reference": pair and pair.reference,
         "gained": pair and pair.gained,

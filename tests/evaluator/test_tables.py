@@ -88,6 +88,23 @@ def test_rates_of_an_arm():
     assert {k: v for k, v in restored.verdicts.items() if v} == expected
 
 
+def test_the_share_of_completions_in_which_a_program_was_chosen_is_reported():
+    run = facts()
+    choices = {"P3": "only", "P4": "last", "P5": "after_reasoning"}  # others: of earlier versions
+
+    def chosen(one):
+        choice = choices.get(one.problem, "") if one.arm == "nf4" else "only"
+        return dataclasses.replace(one, choice=choice)
+
+    summary = summarize(run, records(run, chosen))
+    assert {arm.facts.name: arm.choice_rate for arm in summary.arms if arm.choice_rate} == {
+        "nf4": pytest.approx(2 / 200)
+    }
+    assert arms_frame(summary).set_index("arm").loc["nf4", "choice_rate"] == pytest.approx(0.01)
+    assert any("chose one" in s and s.endswith("nf4 1.0 %.") for s in describe(summary))
+    assert not any("choice" in sentence for sentence in describe(summarize(run, records(run))))
+
+
 def test_every_verdict_has_a_column():
     assert sorted(VERDICTS) == sorted(get_args(Verdict))
 

@@ -7,11 +7,14 @@
 //
 //   supervisor key=value ...
 //
-//   root=ready   bubblewrap has built the file system; the working folder is /box
-//   root=build   build it here (needs the capabilities that unshare(1) leaves)
+//   root=ready   bubblewrap has built the root of the file system
+//   root=build   build it here
 //   root=host    no isolation: a fresh folder below /tmp
 //   dev=NAMES    device nodes for root=build, comma separated
 //   box=BYTES    size of the working folder
+//   streams=1    name the standard streams below /dev, and let tmpfile() work
+//
+// With ready and build it mounts, which takes CAP_SYS_ADMIN in a user namespace, given up after.
 //
 // Descriptor 3 is a SEQPACKET socket to the judge. The supervisor says "ready", then answers one
 // request after the other and ends when the judge closes its end, also in the midst of a request.

@@ -21,6 +21,7 @@ struct Room {
     const char* root = "ready";
     const char* dev = "null";
     unsigned long long box = 16u << 20;
+    bool streams = false;
 
     bool on_host() const { return strcmp(root, "host") == 0; }
 };
@@ -35,6 +36,7 @@ inline Room read_room(char** argument) {
         if ((v = value_of(*argument, "root"))) room.root = v;
         else if ((v = value_of(*argument, "dev"))) room.dev = v;
         else if ((v = value_of(*argument, "box"))) room.box = strtoull(v, nullptr, 10);
+        else if ((v = value_of(*argument, "streams"))) room.streams = *v == '1';
         else fail(*argument);
     }
     return room;
@@ -77,9 +79,9 @@ inline void show(const char* root, const char* path) {
     if (!S_ISCHR(st.st_mode)) make_read_only(target);
 }
 
+// The part that bubblewrap does on its rung: what is shown of the host, and a new root.
 inline void build_root(const Room& room) {
     static char root[] = "/tmp";
-    char options[128];
     need(mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0, "private mounts");
     need(mount("tmpfs", root, "tmpfs", MS_NOSUID, "size=1m,mode=0755") == 0, "tmpfs");
     for (const char* path : {"/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"})
@@ -92,18 +94,40 @@ inline void build_root(const Room& room) {
         snprintf(device, sizeof device, "/dev/%s", name);
         show(root, device);
     }
-    need(mkdir("/tmp/proc", 0755) == 0 && mkdir("/tmp/box", 0755) == 0, "mkdir");
+    need(mkdir("/tmp/proc", 0755) == 0, "mkdir");
     need(mount("proc", "/tmp/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, nullptr) == 0, "proc");
-    snprintf(options, sizeof options, "size=%llu,nr_inodes=16384,mode=0755", room.box);
-    need(mount("tmpfs", "/tmp/box", "tmpfs", MS_NOSUID | MS_NODEV, options) == 0, "box");
     need(chdir(root) == 0 && syscall(SYS_pivot_root, ".", ".") == 0, "pivot_root");
     need(umount2(".", MNT_DETACH) == 0, "umount old root");
+}
+
+// What a program finds on a judge besides: the names of its streams, and tmpfile(). A directory
+// that was removed while it is mounted takes files without a name and no others, so /tmp is no
+// place to leave something in, and its files count as the box's.
+inline void offer_streams() {
+    need(symlink("/proc/self/fd", "/dev/fd") == 0 && symlink("fd/0", "/dev/stdin") == 0 &&
+             symlink("fd/1", "/dev/stdout") == 0 && symlink("fd/2", "/dev/stderr") == 0,
+         "streams");
+    need(mkdir("/box/tmp", 0700) == 0 && chmod("/box/tmp", 0333) == 0, "mkdir /box/tmp");
+    need(mkdir("/tmp", 0755) == 0, "mkdir /tmp");
+    need(mount("/box/tmp", "/tmp", nullptr, MS_BIND, nullptr) == 0, "/tmp");
+    need(rmdir("/box/tmp") == 0, "rmdir /box/tmp");
+}
+
+// The box, which alone can be written in, and a root that cannot. Done here on both rungs, so that
+// a program finds the same on each: bubblewrap cannot bound the number of files.
+inline void furnish_root(const Room& room) {
+    char options[128];
+    snprintf(options, sizeof options, "size=%llu,nr_inodes=16384,mode=0755", room.box);
+    need(mkdir("/box", 0755) == 0, "mkdir /box");
+    need(mount("tmpfs", "/box", "tmpfs", MS_NOSUID | MS_NODEV, options) == 0, "box");
+    if (room.streams) offer_streams();
     need(mount(nullptr, "/", nullptr, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID, nullptr) == 0,
          "read-only root");
 }
 
 inline void enter(const Room& room) {
     if (strcmp(room.root, "build") == 0) build_root(room);
+    if (!room.on_host()) furnish_root(room);
     const char* box = "/box";
     if (room.on_host()) need((box = mkdtemp(host_box)) != nullptr, "mkdtemp");
     need(chdir(box) == 0, "chdir");

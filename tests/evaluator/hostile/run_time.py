@@ -217,6 +217,34 @@ FILES = (
         KILLED,
     ),
     Attack(
+        "files_until_it_fails",
+        main("""
+        char name[64];
+        for (int n = 0;; ++n) {
+            snprintf(name, 64, "%d", n);
+            const int file = creat(name, 0600);
+            if (file < 0) { fprintf(stderr, "%d files", n); return 9; }
+            close(file);
+        }"""),
+        "RE",
+        exit_code=9,
+        detail="exit code 9: 16382 files",  # the same on every rung
+        time_limit_ms=1000,
+    ),
+    Attack(
+        "files_without_a_name_until_they_fail",
+        main("""
+        static char block[900 << 10];
+        memset(block, 1, sizeof block);
+        for (int n = 0; n < 55; ++n) {  // more than the box holds, none larger than a file may be
+            FILE* file = tmpfile();
+            if (!file || fwrite(block, 1, sizeof block, file) < sizeof block) return 9;
+        }
+        puts("unbounded");"""),
+        "RE",
+        exit_code=9,
+    ),
+    Attack(
         "writing_outside_of_the_box",
         main(f"""
         int n = 0;
@@ -317,4 +345,28 @@ NETWORK = (
     ),
 )
 
-RUN_TIME = (*TIME, *PROCESSES, *MEMORY, *OUTPUT, *FILES, *START, *NETWORK)
+# No attacks: what a plain judge offers must be there on every rung, for every user.
+OFFERED = (
+    Attack(
+        "streams_by_their_names",
+        main("""
+        freopen("/dev/stdin", "r", stdin);
+        freopen("/dev/stdout", "w", stdout);
+        FILE* error = fopen("/dev/stderr", "a");
+        FILE* in = fopen("/dev/fd/0", "r");
+        if (error && in && getchar() == EOF && getc(in) == EOF) puts("ok");"""),
+    ),
+    Attack(
+        "files_without_a_name",
+        main("""
+        char line[8] = "";
+        FILE* file = tmpfile();
+        if (!file) return 9;
+        fputs("ok", file);
+        rewind(file);
+        puts(fgets(line, 8, file));"""),
+    ),
+    Attack("online_judge", main('if (const char* s = getenv("ONLINE_JUDGE")) if (*s) puts("ok");')),
+)
+
+RUN_TIME = (*OFFERED, *TIME, *PROCESSES, *MEMORY, *OUTPUT, *FILES, *START, *NETWORK)

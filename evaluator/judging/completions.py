@@ -1,0 +1,116 @@
+"""Reading a file of completions: ``{"problem": id, "sample": int, "completion": str}`` a row.
+
+Rows stand in JSON lines, a JSON array or a Parquet file; the first two may be packed with gzip. A
+row that cannot be judged is listed with its place and reason, and the others are read.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from evaluator.errors import CompletionsError, SuiteError
+from evaluator.suites.importers.rows import Row, read_rows
+from evaluator.suites.suite import Suite
+
+Key = tuple[str, int]
+_LARGEST_SAMPLE = 2**63 - 1  # what tables can hold
+
+
+@dataclass(frozen=True)
+class NotJudged:
+    """A row that is no completion of the suite.
+
+    Attributes:
+        where: Its place in the file: ``line 3``.
+        reason: For people.
+    """
+
+    where: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Completions:
+    """What a file holds.
+
+    Attributes:
+        texts: (problem, sample) -> text, in the file's order; never empty.
+        not_judged: The other rows.
+    """
+
+    texts: Mapping[Key, str]
+    not_judged: tuple[NotJudged, ...]
+
+
+def read_completions(path: Path, suite: Suite) -> Completions:
+    """Read a file of completions.
+
+    Raises:
+        CompletionsError: If it cannot be read, or no row of it can be judged.
+    """
+    known = suite.by_id().keys()
+    texts: dict[Key, str] = {}
+    bad: list[NotJudged] = []
+    row = None
+    try:
+        for row in read_rows(path):
+            try:
+                key, text = _completion(row)
+                if key[0] not in known:
+                    raise CompletionsError(_not_there(key[0], suite))
+                if texts.setdefault(key, text) != text:
+                    raise CompletionsError(
+                        f"problem {key[0]!r:.80}, sample {key[1]} stands twice; the first counts"
+                    )
+            except CompletionsError as error:
+                bad.append(NotJudged(row.where, str(error)))
+    except SuiteError as error:
+        raise CompletionsError(str(error)) from error
+    if row is not None and row.fault and row.where.startswith("line") and _is_torn(path):
+        bad[-1] = NotJudged(row.where, f"{row.fault}; the line is torn: was its writer killed?")
+    if not texts:
+        first = f": {path}, {bad[0].where}: {bad[0].reason}" if bad else " in it"
+        more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
+        raise CompletionsError(f"{path}: no completions{first}{more}")
+    return Completions(texts, tuple(bad))
+
+
+def _completion(row: Row) -> tuple[Key, str]:
+    """Check one row.
+
+    Raises:
+        CompletionsError: Saying what is wrong with it, without its place.
+    """
+    if row.fault:
+        raise CompletionsError(row.fault)
+    fields: dict[str, Any] = row.values
+    problem, sample, text = fields.get("problem"), fields.get("sample", 0), fields.get("completion")
+    if isinstance(problem, bool) or not isinstance(problem, str | int):
+        raise CompletionsError(f"'problem' is {problem!r:.80}, expected the id of a problem")
+    if isinstance(sample, bool) or not isinstance(sample, int) or abs(sample) > _LARGEST_SAMPLE:
+        raise CompletionsError(f"'sample' is {sample!r:.80}, expected a whole number of 64 bits")
+    if not isinstance(text, str):
+        found = type(text).__name__
+        raise CompletionsError(f"'completion' is of type {found}, expected a string")
+    return (str(problem), sample), text
+
+
+def _not_there(problem: str, suite: Suite) -> str:
+    """Why a problem cannot be judged: the suite left it out, or does not have it."""
+    left_out = (s for s in suite.skipped if s.id == problem and s.test is None)
+    reason = next((f"; left out, {s.where}: {s.reason}" for s in left_out), "")
+    ids = [p.id for p in suite.problems[:3]]
+    return (
+        f"problem {problem!r:.80} is not in suite {suite.name!r}{reason} "
+        f"({len(suite.problems)} problems, such as {', '.join(ids)})"
+    )
+
+
+def _is_torn(path: Path) -> bool:
+    """Whether a file's last line has no end, as one whose writer was killed."""
+    if not path.is_file() or path.stat().st_size == 0:
+        return False
+    with path.open("rb") as stream:
+        stream.seek(-1, 2)
+        return stream.read(1) != b"\n"

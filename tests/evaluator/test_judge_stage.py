@@ -1,0 +1,32 @@
+"""The judging stage of a run: what it writes for each completion."""
+
+from evaluator.judging.judge_settings import JudgeSettings
+from evaluator.judging.stage import judge_all
+from evaluator.records import GenerationRecord, VerdictRecord, read
+from evaluator.run_directory import RunDirectory
+from evaluator.suites.suite import load_suite
+
+RIGHT = '#include <cstdio>\nint main() { int a; scanf("%d", &a); printf("%d", a + 1); }\n'
+WRONG = RIGHT.replace("+", "-")
+
+
+def test_the_choice_is_kept_of_each_completion_also_where_programs_are_equal(
+    sum_suite, tmp_path, sandbox
+):
+    texts = {
+        "only": f"```cpp\n{RIGHT}```\n",
+        "last": f"```cpp\n{WRONG}```\n```cpp\n{RIGHT}```\n",
+        "after_reasoning": f"<think>```cpp\n{WRONG}```</think>\n```cpp\n{RIGHT}```\n",
+    }
+    generations = [
+        GenerationRecord("arm", "S1", n, text, 9, "stop", 1.0)
+        for n, text in enumerate(texts.values())
+    ]
+    directory = RunDirectory(tmp_path)
+    suite = load_suite(sum_suite)
+    for _ in range(2):  # the second finds the verdicts of the first
+        judge_all(directory, suite, generations, JudgeSettings(), sandbox, lambda *_: None)
+    records = read(directory.verdicts, VerdictRecord.from_row).values()
+    assert [record.choice for record in records] == list(texts)
+    assert {record.verdict for record in records} == {"AC"}
+    assert len({record.code_sha256 for record in records}) == 1

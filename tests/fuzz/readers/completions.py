@@ -1,0 +1,125 @@
+"""Readers of completions: the file's rows, and the program in a text."""
+
+import gzip
+import json
+from pathlib import Path
+from random import Random
+
+from evaluator.judging.completions import Completions, read_completions
+from evaluator.judging.extract import extract_code
+from evaluator.suites.suite import Problem, Suite, TestCase
+from tests.fuzz.fuzzer import Reader, malformed_json, mutated_bytes, mutated_value, spell
+
+SUITE = Suite("s", tuple(Problem(f"P{n}", "", (TestCase("1", "", ""),)) for n in "12"), "", Path())
+PROGRAM = '#include <cstdio>\nint main() {\n    puts("1");  // it\'s\n}\n'
+ROW = {"problem": "P1", "sample": 0, "completion": f"So:\n\n```cpp\n{PROGRAM}```\nDone.\n"}
+GOOD = json.dumps({"problem": "P2", "sample": 77, "completion": PROGRAM}).encode()
+PIECES = ("```", "````", "~~~", "\n", "\n", " ", "cpp", "c++17", "python", "\n```cpp\n", "\n```\n")
+PIECES += (
+    "> ",
+    "\n> ",
+    "- ",
+    "1. ",
+    "#include <cstdio>\n",
+    "#define N 1\n",
+    "int main() {",
+    "}",
+    ";",
+)
+PIECES += (
+    "main(",
+    ")",
+    '"',
+    '\\"',
+    "'",
+    "//",
+    "/*",
+    "*/",
+    'R"(',
+    '"code": "#include <a>\\n main(){"',
+)
+PIECES += (
+    "<think>",
+    "</think>",
+    "<|im_end|>",
+    "</s>",
+    "<｜end▁of▁sentence｜>",
+    "&lt;",
+    "#include &lt;",
+)
+PIECES += (
+    "暴力：",
+    "。",
+    "\u00a0",
+    "\u200b",
+    "\ud800",
+    "\0",
+    "\r",
+    "\u2028",
+    "｀｀｀",
+    PROGRAM,
+    "It's 1'0",
+)
+TOKENS = tuple(piece.encode("utf-8", "surrogatepass") for piece in PIECES)
+
+
+def write_lines(random: Random, folder: Path) -> Path:
+    bad = [malformed_json(random, ROW) for _ in range(2)]
+    path = folder / "completions.jsonl"
+    path.write_bytes(b"\n".join(random.sample([*bad, GOOD], 3)) + b"\n")
+    return path
+
+
+def write_file(random: Random, folder: Path) -> Path:
+    """An array or lines, packed or not, changed as values and as bytes."""
+    rows = [mutated_value(random, ROW), ROW, json.loads(GOOD)]
+    parts = [spell(random, row) for row in random.sample(rows, 3)]
+    data = b"[" + b",\n".join(parts) + b"]" if random.random() < 0.5 else b"\n".join(parts)
+    packed = random.random() < 0.3
+    data = gzip.compress(data) if packed else data
+    path = folder / f"completions.{random.choice(('json', 'jsonl'))}{'.gz' * packed}"
+    path.write_bytes(mutated_bytes(random, data, TOKENS))
+    return path
+
+
+def write_text(random: Random, folder: Path) -> Path:
+    """Pieces of what models write, some of them very often."""
+    times = random.choice((1, 1, 1, 50, 2000))
+    pieces = (random.choice(PIECES) * random.choice((1, 1, times)) for _ in range(40))
+    text = "".join(pieces).encode("utf-8", "surrogatepass")
+    path = folder / "text"
+    path.write_bytes(mutated_bytes(random, text, TOKENS) if random.random() < 0.5 else text)
+    return path
+
+
+def read(path: Path) -> Completions:
+    found = read_completions(path, SUITE)
+    for text in found.texts.values():
+        extract(text)
+    for row in found.not_judged:
+        assert row.where and row.reason, "a row is left out without its place and reason"
+    return found
+
+
+def read_beside_good(path: Path) -> None:
+    is_array = path.read_bytes().lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[")
+    found = read(path)
+    ends_early = is_array and found.not_judged and "does not end" in found.not_judged[-1].reason
+    assert ("P2", 77) in found.texts or ends_early, "the good one is lost"
+
+
+def extract(text: str) -> None:
+    found = extract_code(text)
+    assert (found.code is None) == (found.how == "none") == (found.reason is not None)
+    assert found.code is None or found.code.strip()
+
+
+READERS = (
+    Reader("completions-lines", write_lines, read_beside_good),
+    Reader("completions-files", write_file, read),
+    Reader(
+        "completions-texts",
+        write_text,
+        lambda p: extract(p.read_bytes().decode("utf-8", "surrogateescape")),
+    ),
+)
