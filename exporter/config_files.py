@@ -7,7 +7,7 @@ from typing import Any
 
 from exporter.architecture import Architecture
 from exporter.checkpoint import CONFIG_FILE, Checkpoint, TensorHeader
-from exporter.errors import CheckpointMissingError
+from exporter.errors import CheckpointError, CheckpointMissingError
 from exporter.formats import Format
 from exporter.plan import TRAINER_DTYPE
 from tinylora import AdapterSizes, peft_config
@@ -171,6 +171,7 @@ def carried_files(base: Path, own: frozenset[str]) -> Mapping[str, Path]:
 
     Raises:
         CheckpointMissingError: One of them is a link to a file that is not there.
+        CheckpointError: A name that no manifest can hold.
     """
     carried: dict[str, Path] = {}
     for path in sorted(base.rglob("*")):
@@ -178,6 +179,11 @@ def carried_files(base: Path, own: frozenset[str]) -> Mapping[str, Path]:
         name = _card_name(base) if str(relative) == "README.md" else relative.as_posix()
         if _stays_behind(relative) or name in own:
             continue
+        if not name.isprintable():  # nor are bytes that are no UTF-8
+            raise CheckpointError(
+                f"{base}: a file is named {ascii(name)}, which is no printable text; rename or "
+                "remove it"
+            )
         if path.is_symlink() and not path.exists():
             raise CheckpointMissingError(
                 f"{path}: is a link to {path.readlink()}, which is not there; finish the download "

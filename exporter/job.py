@@ -9,8 +9,9 @@ from pathlib import Path
 from exporter.architecture import Architecture, read_architecture
 from exporter.checkpoint import Checkpoint, open_checkpoint
 from exporter.choice import Decision, decide, leaves_open
-from exporter.config_files import ADAPTER_CONFIG_FILE
+from exporter.config_files import ADAPTER_CONFIG_FILE, carried_files
 from exporter.errors import CheckpointError
+from exporter.io_errors import reading
 from exporter.known_content import ContentReader
 from exporter.manifest import Provenance, base_digests, collect_provenance
 from exporter.origin import Ground, ground_of, refuse_merged
@@ -86,6 +87,8 @@ def prepare(
             "transformers would load too; give the plain base"
         )
     refuse_merged(artifact, base)
+    with reading(base.path):
+        carried_files(base.path, frozenset())  # names that cannot be carried are said first
     ground = ground_of(artifact, base, request)
     request = replace(request, fold_onto=ground.fold_onto)
     # used late; what is wrong with them is said first

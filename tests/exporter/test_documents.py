@@ -2,14 +2,16 @@
 
 import ast
 import json
+import os
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 import yaml
 
-from exporter.errors import CheckpointMissingError, PlanError, RequestError
+from exporter.errors import CheckpointError, CheckpointMissingError, PlanError, RequestError
 from tinylora import DeltaOptions
 
 SIZE = 3e-3
@@ -46,6 +48,15 @@ def test_a_base_that_has_a_base_readme_loses_neither(base, artifact, tmp_path, r
     out = run(tmp_path / "b", artifact, "bf16").out
     assert (out / "BASE_README.md").read_text() == "# Of the base's base\n"
     assert (out / "BASE_BASE_README.md").read_bytes() == (base / "README.md").read_bytes()
+
+
+@pytest.mark.parametrize("name", [b"\xff\xfe.txt", b"two\nlines.txt", b"\x1b[31m.txt"])
+def test_a_name_that_no_manifest_can_hold_is_refused_first(name, base, artifact, tmp_path, run):
+    shutil.copytree(base, tmp_path / "b")
+    Path(os.fsdecode(os.fsencode(tmp_path / "b") + b"/" + name)).write_text("x")
+    with pytest.raises(CheckpointError, match="is no printable text; rename"):
+        run(tmp_path / "b", artifact, "nf4")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("name", ["tokenizer.json", "README.md", "sub/added_tokens.json"])
