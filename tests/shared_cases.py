@@ -1,6 +1,6 @@
 """Print what the tools make of a folder of inputs that once failed, as a table.
 
-    python -m tests.shared_cases FOLDER
+    python -m tests.shared_cases FOLDER [testlib.h]
 
 Malformed inputs must end in an error of the project, or be read rightly; inputs for the judge have
 a verdict to get. The folder is not part of the project: each kind has a test with its own input.
@@ -86,14 +86,15 @@ def program(path: Path) -> str:
     return f"```cpp\n{path.read_text()}```"
 
 
-def judge_cases(folder: Path) -> Iterator[tuple[str, bool, str]]:
+def judge_cases(folder: Path, testlib: list[str]) -> Iterator[tuple[str, bool, str]]:
     for name in ("AD1.zip", "CK1.zip", "CK2.zip", "CK4.zip", "CF1.zip", "gbk_statement.zip"):
         found, done = verdicts(folder / name, completion(name[:-4], SUM))
         yield name, found == ["AC"] or (done.in_words and done.code > 0), f"{found} {done.last}"
     for name in ("checker_data_name.zip", "checker_testlib.zip"):
         for standard in ("c++98", "c++14", "c++20"):
             rows = completion(name[:-4], SUM)
-            found, done = verdicts(folder / name, rows, "--standard", standard)
+            options = [part for path in testlib for part in ("--testlib", path)]
+            found, done = verdicts(folder / name, rows, "--standard", standard, *options)
             yield f"{name} {standard}", found == ["AC"], f"{found} {done.last}"
     for suite, rows, wanted in (
         ("float.jsonl", folder / "c_F.jsonl", ["AC"]),
@@ -175,7 +176,7 @@ def malformed(case: Path, kind: str) -> Outcome:
 
 def main() -> None:
     folder = Path(sys.argv[1]).resolve()
-    rows = [(f"judge/{name}", *rest) for name, *rest in judge_cases(folder / "judge")]
+    rows = [(f"judge/{name}", *rest) for name, *rest in judge_cases(folder / "judge", sys.argv[2:])]
     for kind in sorted(path for path in (folder / "fuzz").iterdir()):
         for case in sorted(kind.iterdir()):
             done = malformed(case, kind.name)
