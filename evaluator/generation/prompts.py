@@ -14,7 +14,7 @@ from typing import Any
 from evaluator.errors import GenerationError, ModelError, SuiteError
 from evaluator.prompt_config import NO_SYSTEM, TEMPLATE_DEFAULT, PromptConfig
 from evaluator.suites.problem import Problem
-from tinylora.chat import token_ids, why_no_text, write_chats
+from tinylora.chat import token_ids, write_chats
 from tinylora.errors import TokenizerError
 
 
@@ -61,7 +61,7 @@ def build_prompts(
     Raises:
         ModelError: No problem can be asked: there is no chat template, or it fails.
     """
-    left_out = {p.id: reason for p in problems if (reason := _why_not_text(p))}
+    left_out = {p.id: reason for p in problems if (reason := p.why_no_text())}
     usable = [problem for problem in problems if problem.id not in left_out]
     prompts: dict[str, Prompt] = {}
     try:
@@ -80,13 +80,6 @@ def build_prompts(
         name, reason = next(iter(left_out.items()))
         raise ModelError(f"{where}: no problem can be asked; {ascii(name)}: {reason}")
     return tuple(prompts.get(p.id) or LeftOut(p.id, left_out[p.id]) for p in problems)
-
-
-def _why_not_text(problem: Problem) -> str:
-    """Why a problem can be neither asked nor written down; empty where it can."""
-    names = ("id", "family", "language", "statement", "prompt")
-    reasons = {name: why_no_text(getattr(problem, name) or "") for name in names}
-    return next((f"its {name} {reason}" for name, reason in reasons.items() if reason), "")
 
 
 def _write(tokenizer: Any, questions: Sequence[str], system: str) -> Sequence[str | TokenizerError]:

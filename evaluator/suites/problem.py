@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from evaluator.errors import SuiteError
+from tinylora.chat import why_no_text
 
 CheckerKind = Literal["lines", "exact", "tokens", "caseless", "float", "special"]
 ErrorKind = Literal["absolute", "relative"]
@@ -138,7 +139,7 @@ class Problem:
         if twice:
             raise SuiteError(f"problem {self.id!r} has tests of the same name: {sorted(twice)[:5]}")
         self._check_numbers()
-        self._check_texts()
+        self._check_bytes()
 
     def _check_numbers(self) -> None:
         limits = [("problem", self.time_limit_ms, self.memory_limit_kib)]
@@ -157,24 +158,25 @@ class Problem:
                     f"subtask {test.subtask!r:.30}; expected are numbers up to {_MAX_NUMBER}"
                 )
 
-    def _check_texts(self) -> None:
-        """Refuse halves of characters, which JSON can spell; test data may have any bytes."""
-        texts = (self.id, self.statement, self.title, self.family, self.language, self.source)
-        for text in (*texts, self.prompt, *(test.name for test in self.tests)):
-            self._check_bytes(text, "strict")
-        data = (text for test in self.tests for text in (test.input, test.output))
-        for text in (*data, self.checker.source):
-            self._check_bytes(text, "surrogateescape")
+    def why_no_text(self) -> str:
+        """Say which of the texts holds half of a character, which JSON can spell; else empty."""
+        for name in ("id", "family", "language", "title", "statement", "prompt"):
+            if reason := why_no_text(getattr(self, name) or ""):
+                return f"its {name} {reason}"
+        return ""
 
-    def _check_bytes(self, text: str | None, errors: str) -> None:
-        try:
-            (text or "").encode("utf-8", errors)
-        except UnicodeEncodeError as error:
-            place = error.object[max(0, error.start - 20) : error.start + 1]
-            raise SuiteError(
-                f"problem {self.id!r:.60}: a text has no bytes in UTF-8 (half of a character: "
-                f"{place!r})"
-            ) from error
+    def _check_bytes(self) -> None:
+        """Refuse test data without bytes; those of other encodings come as ``surrogateescape``."""
+        data = (text for test in self.tests for text in (test.input, test.output))
+        for text in (*data, self.checker.source or ""):
+            try:
+                text.encode("utf-8", "surrogateescape")
+            except UnicodeEncodeError as error:
+                place = error.object[max(0, error.start - 20) : error.start + 1]
+                raise SuiteError(
+                    f"problem {self.id!r:.60}: test data has no bytes in UTF-8 (half of a "
+                    f"character: {place!r})"
+                ) from error
 
     def limits(self, test: TestCase) -> tuple[int, int]:
         """Give the limits of a test of this problem: (CPU milliseconds, KiB)."""

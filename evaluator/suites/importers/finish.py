@@ -62,8 +62,11 @@ def finish(
         problem_id = _unique(draft.id, ids)
         try:
             problem = _problem(draft, problem_id, tests, asked, source, limits)
-        except SuiteError as error:  # e.g. a statement with half of a character
-            yield Skipped(draft.where, problem_id, "unreadable", str(error))
+            broken = problem.why_no_text()
+        except SuiteError as error:  # e.g. a limit out of all reason
+            broken = str(error)
+        if broken:
+            yield Skipped(draft.where, problem_id, "unreadable", broken)
             continue
         yield problem
         for name, why in left_out:

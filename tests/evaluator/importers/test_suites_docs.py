@@ -93,7 +93,7 @@ def test_every_form_can_be_judged_as_it_is(sources, monkeypatch):
         problem = suite.problems[0]
         row = {"problem": problem.id, "completion": "no program"}
         Path("c.jsonl").write_text(json.dumps(row))
-        assert list(read_completions(Path("c.jsonl"), suite)) == [(problem.id, 0)]
+        assert list(read_completions(Path("c.jsonl"), suite).texts) == [(problem.id, 0)]
 
 
 def test_a_folder_of_archives_is_judged_from_the_command_line(sources):
