@@ -23,7 +23,7 @@ from torch import Tensor
 from benchmarks.measure import Row, alternate, at_least, machine, word
 from benchmarks.weights import trained_like
 from tinylora import Factors, FactorStore, exact_factors, fast_factors
-from tinylora.factor_store import factors_of
+from tinylora.svd.factor_store import factors_of
 from tinylora.workers import in_order, single_threaded, workers_for
 
 Shape = tuple[int, int]

@@ -21,11 +21,11 @@ from transformers import AutoModelForCausalLM
 
 from benchmarks.measure import machine
 from exporter import ExportRequest, export
-from exporter.dense_model import in_float32, load_base, load_exact
+from exporter.compare.float32_model import in_float32, load_base, load_exact
+from exporter.compare.prompts import PromptSet, read_prompts
+from exporter.compare.retention import Divergence, Reference
 from exporter.errors import TargetResidualError
-from exporter.prompts import PromptSet, read_prompts
 from exporter.request import Goal
-from exporter.retention import Divergence, Reference
 from tinylora import load_artifact, restore, save_artifact
 from tinylora.workers import single_threaded
 

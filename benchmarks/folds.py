@@ -17,8 +17,8 @@ from bitsandbytes.functional import dequantize_4bit, quantize_4bit
 from benchmarks.live_memory import peak_bytes
 from benchmarks.measure import Row, alternate, markdown
 from benchmarks.weights import delta_of_size, trained_like
-from exporter.reach import reaches
-from exporter.requantize import preserve, preserve_batch, recompute
+from exporter.quantize.reach import reaches
+from exporter.quantize.requantize import preserve, preserve_batch, recompute
 from tinylora import LowRankDelta, QuantizedWeight
 
 Shape = tuple[int, int]

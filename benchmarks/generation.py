@@ -18,13 +18,13 @@ import torch
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from benchmarks.measure import machine
-from evaluator.config import ArmConfig, DecodingConfig
+from evaluator.config.run_config import ArmConfig, DecodingConfig
 from evaluator.generation.checkpoints import find_checkpoint
 from evaluator.generation.generate import Generator, end_and_pad, plan_batches
 from evaluator.generation.models import loaded_model
 from evaluator.generation.prompts import Prompt, build_prompts
 from evaluator.suites.suite import load_suite
-from tinylora.chat import load_tokenizer
+from tinylora.models.chat import load_tokenizer
 
 BASE, SUITE = Path("demo/base"), Path("demo/suite/heldout")
 MAX_NEW_TOKENS = 192

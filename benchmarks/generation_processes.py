@@ -36,13 +36,13 @@ from benchmarks.generation import (
 )
 from benchmarks.measure import machine
 from benchmarks.watch import watch
-from evaluator.config import DecodingConfig, RunConfig
+from evaluator.config.run_config import DecodingConfig, RunConfig
 from evaluator.generation.checkpoints import find_checkpoint
 from evaluator.generation.processes import launched_processes
 from evaluator.generation.stage import generate_share
-from evaluator.records import GenerationRecord, read
-from evaluator.run_directory import RunDirectory
-from tinylora.chat import load_tokenizer
+from evaluator.store.records import GenerationRecord, read
+from evaluator.store.run_directory import RunDirectory
+from tinylora.models.chat import load_tokenizer
 
 MODULE = "benchmarks.generation_processes"
 

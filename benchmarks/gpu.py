@@ -18,7 +18,7 @@ import torch
 
 from benchmarks import device_stream
 from benchmarks.weights import LAYER_3B, LAYERS_3B, delta_of_size, quantized, trained_like
-from exporter.requantize import preserve, preserve_batch
+from exporter.quantize.requantize import preserve, preserve_batch
 from tinylora import QuantizedWeight, fast_factors
 
 # Entries of a real artifact's delta, and of larger ones.

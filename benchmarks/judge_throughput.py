@@ -20,13 +20,13 @@ from itertools import count
 from pathlib import Path
 
 from benchmarks.measure import Row, alternate, markdown
+from evaluator.config.judge_settings import JudgeSettings
 from evaluator.errors import SandboxUnavailableError
 from evaluator.judging.compile_cpp import compile_cpp
 from evaluator.judging.judge import JudgeJob, judge_jobs
-from evaluator.judging.judge_settings import JudgeSettings
 from evaluator.judging.run_gate import RunGate
 from evaluator.judging.run_test import TestBench, run_test
-from evaluator.judging.sandbox import Sandbox, probe_sandbox
+from evaluator.judging.sandbox.sandbox import Sandbox, probe_sandbox
 from evaluator.judging.special_judge import SpecialJudges
 from evaluator.suites.problem import Problem, TestCase
 

@@ -22,10 +22,11 @@ import torch
 from torch import Tensor
 from transformers import Qwen2Config
 
-from exporter.architecture import Architecture, read_architecture
-from exporter.checkpoint import INDEX_FILE, SINGLE_FILE, TensorHeader
-from exporter.config_files import index_text
-from exporter.shard_writer import ShardWriter, TensorSpec
+from exporter.base.architecture import Architecture, read_architecture
+from exporter.base.checkpoint import INDEX_FILE, SINGLE_FILE
+from exporter.documents.config_files import index_text
+from exporter.safetensors.header import TensorHeader
+from exporter.safetensors.writer import ShardWriter, TensorSpec
 from tinylora import save_artifact
 
 STD = 0.02

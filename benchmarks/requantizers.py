@@ -15,18 +15,18 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-import exporter.calibrate as calibrate
+import exporter.quantize.calibrated as calibrate
 from benchmarks.measure import machine
-from exporter.activations import Activations
-from exporter.architecture import read_architecture
-from exporter.checkpoint import open_checkpoint
-from exporter.choice import target_units
-from exporter.effect import EffectModel
-from exporter.fold import trained_weight
-from exporter.formats import format_named
-from exporter.plan import build_plan
-from exporter.prompts import read_prompts
-from exporter.requantize import preserve, recompute
+from exporter.base.architecture import read_architecture
+from exporter.base.checkpoint import open_checkpoint
+from exporter.choose.activations import Activations
+from exporter.choose.choice import target_units
+from exporter.choose.effect import EffectModel
+from exporter.compare.prompts import read_prompts
+from exporter.fold.fold import trained_weight
+from exporter.formats.formats import format_named
+from exporter.plan.plan import build_plan
+from exporter.quantize.requantize import preserve, recompute
 from tinylora import (
     AdapterDeltas,
     FactorStore,
@@ -35,7 +35,7 @@ from tinylora import (
     adapted_layers,
     load_artifact,
 )
-from tinylora.factors import weight_matrix
+from tinylora.svd.factors import weight_matrix
 from tinylora.workers import single_threaded
 
 BASE, ARTIFACT, PROMPTS = Path("demo/base"), Path("demo/tiny_lora_v.pt"), Path("demo/prompts")

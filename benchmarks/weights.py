@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from tinylora import LowRankDelta, QuantizedWeight
-from tinylora.code_books import code_book, dynamic_code_book
-from tinylora.quantized_weight import NestedAbsmax, pack_codes
+from tinylora.weights.code_books import code_book, dynamic_code_book
+from tinylora.weights.quantized_weight import NestedAbsmax, pack_codes
 
 BLOCK, SCALES_A_BLOCK = 64, 256
 # Sides of the linear layers of one decoder layer of a 3B model: q, k, v, o, gate, up, down.

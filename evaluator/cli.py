@@ -29,8 +29,8 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from evaluator.config.judge_settings import JudgeSettings
 from evaluator.judging.judge_file import judge_completions
-from evaluator.judging.judge_settings import JudgeSettings
 from tinylora.errors import TinyLoRAError
 
 if TYPE_CHECKING:
@@ -91,12 +91,12 @@ def run(
     unsafe: Unsafe = False,
 ) -> None:
     """Make a run: completions, verdicts, statistics, tables. A killed run goes on."""
-    from evaluator.config import load_config
+    from evaluator.config.run_config import load_config
 
     with _errors_explained():
         settings = load_config(config)  # before what takes seconds to import
-        from evaluator.environment import command_line
         from evaluator.run import run as make_run
+        from evaluator.store.environment import command_line
 
         _quiet_transformers()
         with _progress_bars() as progress:
@@ -117,7 +117,7 @@ def table(
 ) -> None:
     """Compute statistics and tables of a finished run again; needs no model."""
     from evaluator.report.results import write_results
-    from evaluator.run_directory import RunDirectory
+    from evaluator.store.run_directory import RunDirectory
 
     with _errors_explained():
         _show(write_results(RunDirectory(run_dir)), run_dir)
@@ -170,7 +170,7 @@ def plan(
     ] = 0.0,
 ) -> None:
     """Say how many problems a run needs, before it is made."""
-    from evaluator.statistics.plan import describe_plan, make_plan
+    from evaluator.report.plan import describe_plan, make_plan
 
     with _errors_explained():
         made = make_plan(margin, flip_rate, power, samples, correlation)
@@ -195,7 +195,7 @@ def bench(
         from evaluator.bench.bench import CANNOT, survey
         from evaluator.bench.bench import bench as make_bench
         from evaluator.bench.table import BENCH_KEY
-        from evaluator.environment import command_line
+        from evaluator.store.environment import command_line
 
         _quiet_transformers()
         if dry_run:

@@ -14,10 +14,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from evaluator.config import ArmConfig, RunConfig, deciding_fields
-from evaluator.config_file import dump_config
-from evaluator.directory_lock import locked
-from evaluator.environment import describe_environment, other_versions
+from evaluator.config.config_file import dump_config
+from evaluator.config.run_config import ArmConfig, RunConfig, deciding_fields
 from evaluator.errors import ModelError, RunDirectoryError
 from evaluator.generation.checkpoints import (
     Checkpoint,
@@ -40,14 +38,16 @@ from evaluator.generation.stage import (
     generate_share,
     take_up_generations,
 )
-from evaluator.judging.sandbox import probe_sandbox
+from evaluator.judging.sandbox.sandbox import probe_sandbox
 from evaluator.judging.stage import judge_all
-from evaluator.report.html_sources import keep_sources
+from evaluator.report.html.sources import keep_sources
 from evaluator.report.results import Results, write_results
-from evaluator.run_directory import ArmFacts, ProblemFacts, RunDirectory, RunFacts
+from evaluator.store.environment import describe_environment, other_versions
+from evaluator.store.lock import locked
+from evaluator.store.run_directory import ArmFacts, ProblemFacts, RunDirectory, RunFacts
 from evaluator.suites.suite import Suite, load_suite
 from evaluator.tokens.stage import measure_tokens, spool_bytes
-from tinylora.chat import load_tokenizer
+from tinylora.models.chat import load_tokenizer
 
 _log = logging.getLogger(__name__)
 _BYTES_PER_TOKEN = 8  # of a completion on the disk, escaped

@@ -14,8 +14,8 @@ used.
 from exporter.errors import ExportError
 from exporter.export import ExportReport, export
 from exporter.fidelity import ErrorSums, FidelityReport, ModuleFidelity
-from exporter.inspection import ArtifactInspection, inspect_adapter, inspect_artifact
-from exporter.peft_inspection import PeftInspection
+from exporter.inspect.peft import PeftInspection
+from exporter.inspect.upstream import ArtifactInspection, inspect_adapter, inspect_artifact
 from exporter.progress import Progress
 from exporter.request import ExportRequest
 from exporter.verification import VerifyReport, verify

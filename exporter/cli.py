@@ -15,10 +15,11 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from exporter.compare.retention import Retention
 from exporter.errors import CaptureError, RetentionError, TargetResidualError
 from exporter.export import ExportReport, export
 from exporter.fidelity import ErrorSums
-from exporter.inspection import inspect_adapter
+from exporter.inspect.upstream import inspect_adapter
 from exporter.progress import Progress as ExportProgress
 from exporter.request import (
     AdapterDtype,
@@ -29,11 +30,10 @@ from exporter.request import (
     RequestedFormat,
     parse_size,
 )
-from exporter.retention import Retention
 from exporter.verification import VerifyReport, verify
 from tinylora import DeltaOptions, TinyLoRAError
-from tinylora.formula import FormulaChoice
-from tinylora.placement import read_placement
+from tinylora.adapters.upstream.formula import FormulaChoice
+from tinylora.adapters.upstream.placement import read_placement
 
 app = typer.Typer(
     help="Fold TinyLoRA adapters into standalone checkpoints, and measure what is left of them.",
@@ -301,7 +301,7 @@ def _show_retention(found: Retention) -> None:
 @contextmanager
 def _unlogged() -> Iterator[None]:
     """The report's warnings are shown with it; without this they would also be logged."""
-    loggers = [logging.getLogger(name) for name in ("exporter", "tinylora.inject")]
+    loggers = [logging.getLogger(name) for name in ("exporter", "tinylora.restoration.inject")]
     before = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)

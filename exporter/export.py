@@ -9,10 +9,19 @@ from pathlib import Path
 
 import torch
 
-from exporter.adapter_units import VectorUnit
-from exporter.checkpoint import checked_data_file, read_headers
-from exporter.choice import Choice
-from exporter.documents import DocumentInputs, base_files, write_documents
+from exporter.choose.choice import Choice
+from exporter.compare.retention import Retention, measure_retention
+from exporter.documents.documents import DocumentInputs, base_files, write_documents
+from exporter.documents.manifest import digest_files
+from exporter.documents.record import record_retention
+from exporter.documents.warnings import (
+    fidelity_warning,
+    ground_warning,
+    identity_warning,
+    rebuild_warnings,
+    tokenizer_warning,
+    unused_warning,
+)
 from exporter.errors import (
     CaptureError,
     CheckpointUnreadableError,
@@ -21,28 +30,19 @@ from exporter.errors import (
     WriterError,
 )
 from exporter.fidelity import FidelityReport, ModuleFidelity, Verdict
-from exporter.formats import stands_on_4_bits
+from exporter.fold.make_units import UnitMaker
+from exporter.formats.formats import stands_on_4_bits
 from exporter.io_errors import reading
 from exporter.job import Job, prepare
 from exporter.known_content import ContentReader, sha256_of
-from exporter.make_units import UnitMaker
-from exporter.manifest import digest_files
-from exporter.plan import OutputFile, TensorUnit
+from exporter.output.workspace import FinishedFile, Workspace, check_replaceable, open_workspace
+from exporter.plan.adapter_units import VectorUnit
+from exporter.plan.plan import OutputFile, TensorUnit
 from exporter.progress import Progress, Stage, Steps
-from exporter.record import record_retention
-from exporter.reopen import check_header
 from exporter.request import ExportRequest, check_request
-from exporter.retention import Retention, measure_retention
-from exporter.shard_writer import ShardWriter
-from exporter.warn import (
-    fidelity_warning,
-    ground_warning,
-    identity_warning,
-    rebuild_warnings,
-    tokenizer_warning,
-    unused_warning,
-)
-from exporter.workspace import FinishedFile, Workspace, check_replaceable, open_workspace
+from exporter.safetensors.header import checked_data_file, read_headers
+from exporter.safetensors.reopen import check_header
+from exporter.safetensors.writer import ShardWriter
 from tinylora import (
     ResolvedOptions,
 )

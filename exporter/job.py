@@ -6,21 +6,21 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
-from exporter.architecture import Architecture, read_architecture
-from exporter.checkpoint import Checkpoint, open_checkpoint
-from exporter.choice import Decision, decide, leaves_open
-from exporter.config_files import ADAPTER_CONFIG_FILE, carried_files
+from exporter.base.architecture import Architecture, read_architecture
+from exporter.base.checkpoint import Checkpoint, open_checkpoint
+from exporter.choose.choice import Decision, decide, leaves_open
+from exporter.compare.prompts import PromptSet, read_prompts
+from exporter.documents.config_files import ADAPTER_CONFIG_FILE, carried_files
+from exporter.documents.manifest import Provenance, base_digests, collect_provenance
 from exporter.errors import CheckpointError
 from exporter.io_errors import reading
 from exporter.known_content import ContentReader
-from exporter.manifest import Provenance, base_digests, collect_provenance
-from exporter.origin import Ground, ground_of, refuse_merged
-from exporter.plan import ExportPlan, build_plan
+from exporter.plan.ground import Ground, ground_of, refuse_merged
+from exporter.plan.plan import ExportPlan, build_plan
 from exporter.progress import Progress, Steps, Stopwatch
-from exporter.prompts import PromptSet, read_prompts
 from exporter.request import ExportRequest
 from tinylora import FactorStore, ModuleDeltas, adapted_layers, deltas_of, load_adapter
-from tinylora.adapter import Adapter
+from tinylora.adapters.dialects import Adapter
 from tinylora.workers import single_threaded
 
 

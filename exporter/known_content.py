@@ -15,10 +15,10 @@ from typing import Any, Self
 
 from blake3 import blake3
 
-from exporter.checkpoint import Checkpoint
-from exporter.data_file import DataFile
+from exporter.base.checkpoint import Checkpoint
 from exporter.progress import Stopwatch
-from tinylora.factor_store import FactorStore, read_parsed, write_whole
+from exporter.safetensors.reader import DataFile
+from tinylora.svd.factor_store import FactorStore, read_parsed, write_whole
 
 FORMAT = "tinylora-sha256/1"
 _HEX_DIGITS = 64
@@ -60,7 +60,7 @@ def read_content(
         base: The base.
         store: None hashes with SHA-256 alone.
         known: BLAKE3 of tensors that need not be hashed again, see
-            :meth:`exporter.data_file.DataFile.tensor_digests`.
+            :meth:`exporter.safetensors.reader.DataFile.tensor_digests`.
         stop: Set by whoever needs the result no longer.
 
     Returns:

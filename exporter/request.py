@@ -7,7 +7,7 @@ from typing import Literal, get_args
 import torch
 
 from exporter.errors import RequestError
-from exporter.formats import Format, FormatName, format_named
+from exporter.formats.formats import Format, FormatName, format_named
 from tinylora import DeltaOptions
 
 RequantizeMethod = Literal["preserve", "recompute", "calibrated"]
@@ -21,13 +21,13 @@ class Goal:
     """What a choice that the exporter makes itself is aimed at.
 
     Attributes:
-        prompts: Calibration texts (:mod:`exporter.prompts`), on which the effect of each module is
-            measured.
+        prompts: Calibration texts (:mod:`exporter.compare.prompts`), on which the effect of each
+            module is measured.
         check_prompts: Other texts, on which the finished export is compared with the restored
             model; the retention goes into manifest and model card.
-        require_retention: Least retention on the check prompts (:mod:`exporter.retention`); None
-            asks for nothing.
-        target_residual: Output residual to reach, see :mod:`exporter.effect`.
+        require_retention: Least retention on the check prompts (:mod:`exporter.compare.retention`);
+            None asks for nothing.
+        target_residual: Output residual to reach, see :mod:`exporter.choose.effect`.
         max_bytes: Most bytes that the weight files of ``nf4-mixed`` may take.
         without_peft: Whether ``auto`` leaves out the formats that need ``peft`` to load.
     """
@@ -48,9 +48,9 @@ class ExportRequest:
         base: Directory of the base checkpoint, 16-bit or bitsandbytes 4-bit.
         artifact: Upstream's ``tiny_lora_v.pt``, or the directory of a PEFT TinyLoRA adapter.
         out: Directory to make.
-        format: Output format, see :mod:`exporter.formats`; ``auto`` is the first that reaches
-            the goal's residual, of ``nf4``, ``nf4-embedded``, ``nf4-mixed``, ``bf16``, ``fp16`` and
-            ``fp32``.
+        format: Output format, see :mod:`exporter.formats.formats`; ``auto`` is the first that
+            reaches the goal's residual, of ``nf4``, ``nf4-embedded``, ``nf4-mixed``, ``bf16``,
+            ``fp16`` and ``fp32``.
         requantize: How ``nf4`` picks codes: ``preserve`` keeps the base's scales byte for byte and
             moves a code only where that is nearer; ``recompute`` quantizes anew, as PEFT does;
             ``calibrated`` chooses codes by their effect on the goal's texts.

@@ -6,22 +6,23 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from exporter.checkpoint import open_checkpoint, read_headers, read_json
-from exporter.config_files import ADAPTER_CONFIG_FILE
-from exporter.data_file import file_sha256
+from exporter.base.checkpoint import open_checkpoint, read_json
+from exporter.compare.load_check import LogitComparison, check_load, compare_logits
+from exporter.compare.prompts import read_prompts
+from exporter.compare.retention import Retention, measure_retention
+from exporter.documents.config_files import ADAPTER_CONFIG_FILE
+from exporter.documents.manifest import SUMS_FILE, base_digests, sums_text
+from exporter.documents.read_manifest import read_manifest
+from exporter.documents.record import finish_recording, record_retention, unfinished
 from exporter.errors import CheckpointError, VerificationError
-from exporter.formats import Format, format_named, stands_on_4_bits
+from exporter.formats.formats import Format, format_named, stands_on_4_bits
 from exporter.known_content import read_content
-from exporter.load_check import LogitComparison, check_load, compare_logits
-from exporter.manifest import SUMS_FILE, base_digests, sums_text
-from exporter.plan import ADAPTER_WEIGHTS, lora_names
-from exporter.prompts import read_prompts
-from exporter.read_manifest import read_manifest
-from exporter.record import finish_recording, record_retention, unfinished
-from exporter.reopen import file_problems
+from exporter.output.workspace import MANIFEST_FILE
+from exporter.plan.plan import ADAPTER_WEIGHTS, lora_names
 from exporter.request import check_share
-from exporter.retention import Retention, measure_retention
-from exporter.workspace import MANIFEST_FILE
+from exporter.safetensors.header import read_headers
+from exporter.safetensors.reader import file_sha256
+from exporter.safetensors.reopen import file_problems
 from tinylora import DeltaOptions, load_adapter, load_peft_adapter
 from tinylora.errors import ArtifactError, ArtifactMissingError
 
@@ -94,7 +95,7 @@ def verify(
             held in memory in float32.
         artifact: The artifact, or directory of a PEFT adapter, to restore on it.
         prompts: File of texts on which the export, the restored model and the base are compared
-            token by token (:mod:`exporter.prompts`); implies ``load``.
+            token by token (:mod:`exporter.compare.prompts`); implies ``load``.
         require_retention: Least retention on ``prompts``, a check of its own.
         record: Write the retention found into the export's manifest and model card.
 

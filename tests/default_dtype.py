@@ -5,8 +5,8 @@ from contextlib import contextmanager
 
 import torch
 
-from exporter import moves, reach
-from tinylora import blockwise, code_books
+from exporter.quantize import moves, reach
+from tinylora.weights import blockwise, code_books
 
 _CACHES = [
     kept

@@ -5,7 +5,7 @@ import torch
 
 from benchmarks import device_stream, gpu
 from benchmarks.weights import delta_of_size, quantized, trained_like
-from exporter.requantize import preserve
+from exporter.quantize.requantize import preserve
 from tinylora import QuantizedWeight
 
 

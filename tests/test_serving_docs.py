@@ -7,7 +7,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from exporter import ExportRequest, export, formats
+from exporter import ExportRequest, export
+from exporter.formats.formats import formats
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs" / "serving.md").read_text()

@@ -17,26 +17,31 @@ from typing import TYPE_CHECKING
 from tinylora.errors import TinyLoRAError
 
 if TYPE_CHECKING:
-    from tinylora.adapter import adapted_layers, deltas_of, load_adapter
-    from tinylora.artifact import AdapterSizes, Artifact, load_artifact, save_artifact
-    from tinylora.delta import AdapterDeltas
-    from tinylora.factor_store import FactorStore
-    from tinylora.factors import Factors, exact_factors, fast_factors
-    from tinylora.inject import Restoration, apply_tiny_lora, restore
-    from tinylora.low_rank import LowRankDelta, ModuleDelta, ModuleDeltas, TinyLoRAParts
-    from tinylora.options import DeltaOptions, ResolvedOptions
-    from tinylora.peft_adapter import PeftAdapter, load_peft_adapter
-    from tinylora.peft_deltas import PeftDeltas
-    from tinylora.philox import philox_normal
-    from tinylora.projection import draw_projections
-    from tinylora.quantized_weight import QuantizedWeight
-    from tinylora.targets import target_modules, target_names
-    from tinylora.wrappers import (
+    from tinylora.adapters.dialects import adapted_layers, deltas_of, load_adapter
+    from tinylora.adapters.low_rank import LowRankDelta, ModuleDelta, ModuleDeltas, TinyLoRAParts
+    from tinylora.adapters.peft.adapter import PeftAdapter, load_peft_adapter
+    from tinylora.adapters.peft.deltas import PeftDeltas
+    from tinylora.adapters.upstream.artifact import (
+        AdapterSizes,
+        Artifact,
+        load_artifact,
+        save_artifact,
+    )
+    from tinylora.adapters.upstream.delta import AdapterDeltas
+    from tinylora.adapters.upstream.options import DeltaOptions, ResolvedOptions
+    from tinylora.adapters.upstream.philox import philox_normal
+    from tinylora.adapters.upstream.projection import draw_projections
+    from tinylora.adapters.upstream.targets import target_modules, target_names
+    from tinylora.restoration.inject import Restoration, apply_tiny_lora, restore
+    from tinylora.restoration.wrappers import (
         AdaptedLinear,
         PeftTinyLoRALinear,
         TinyLoRAGlobalParams,
         TinyLoRALinear,
     )
+    from tinylora.svd.factor_store import FactorStore
+    from tinylora.svd.factors import Factors, exact_factors, fast_factors
+    from tinylora.weights.quantized_weight import QuantizedWeight
 
 __all__ = [
     "AdaptedLinear",
@@ -76,52 +81,52 @@ __all__ = [
 ]
 
 _HOMES = {
-    "adapter": (
+    "adapters.dialects": (
         "adapted_layers",
         "deltas_of",
         "load_adapter",
     ),
-    "artifact": (
+    "adapters.upstream.artifact": (
         "AdapterSizes",
         "Artifact",
         "load_artifact",
         "save_artifact",
     ),
-    "delta": ("AdapterDeltas",),
-    "factor_store": ("FactorStore",),
-    "factors": (
+    "adapters.upstream.delta": ("AdapterDeltas",),
+    "svd.factor_store": ("FactorStore",),
+    "svd.factors": (
         "Factors",
         "exact_factors",
         "fast_factors",
     ),
-    "inject": (
+    "restoration.inject": (
         "Restoration",
         "apply_tiny_lora",
         "restore",
     ),
-    "low_rank": (
+    "adapters.low_rank": (
         "LowRankDelta",
         "ModuleDelta",
         "ModuleDeltas",
         "TinyLoRAParts",
     ),
-    "options": (
+    "adapters.upstream.options": (
         "DeltaOptions",
         "ResolvedOptions",
     ),
-    "peft_adapter": (
+    "adapters.peft.adapter": (
         "PeftAdapter",
         "load_peft_adapter",
     ),
-    "peft_deltas": ("PeftDeltas",),
-    "philox": ("philox_normal",),
-    "projection": ("draw_projections",),
-    "quantized_weight": ("QuantizedWeight",),
-    "targets": (
+    "adapters.peft.deltas": ("PeftDeltas",),
+    "adapters.upstream.philox": ("philox_normal",),
+    "adapters.upstream.projection": ("draw_projections",),
+    "weights.quantized_weight": ("QuantizedWeight",),
+    "adapters.upstream.targets": (
         "target_modules",
         "target_names",
     ),
-    "wrappers": (
+    "restoration.wrappers": (
         "AdaptedLinear",
         "PeftTinyLoRALinear",
         "TinyLoRAGlobalParams",

@@ -16,16 +16,16 @@ from evaluator.bench.exports import make_export, request_of, why_not_there
 from evaluator.bench.plan import Cell, Export, factors_of, plan_exports, plan_runs
 from evaluator.bench.runs import make_run, state_of
 from evaluator.bench.table import CellResult, Failure, bench_frame, bench_table
-from evaluator.config_file import dump_config
-from evaluator.directory_lock import locked
-from evaluator.environment import package_versions
+from evaluator.config.config_file import dump_config
 from evaluator.errors import BenchError, RunDirectoryError
 from evaluator.generation.stage import Progress
-from evaluator.judging.sandbox import probe_sandbox
-from evaluator.records import replace_file
+from evaluator.judging.sandbox.sandbox import probe_sandbox
 from evaluator.report.latex import latex_table
 from evaluator.report.tables import TextTable, write_frame
 from evaluator.run import prepare
+from evaluator.store.environment import package_versions
+from evaluator.store.lock import locked
+from evaluator.store.records import replace_file
 from tinylora.errors import TinyLoRAError
 
 _CONFIG = "bench.yaml"

@@ -9,7 +9,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from evaluator.config import (
+from evaluator.config.config_file import FilePath, ModelName, Section, read_config
+from evaluator.config.prompt_config import PromptConfig
+from evaluator.config.run_config import (
     AdapterSection,
     ComputeDtype,
     DecodingConfig,
@@ -19,8 +21,6 @@ from evaluator.config import (
     Name,
     TokenLevelConfig,
 )
-from evaluator.config_file import FilePath, ModelName, Section, read_config
-from evaluator.prompt_config import PromptConfig
 
 # Of the exporter's formats, those that load by themselves.
 LoadableFormat = Literal[

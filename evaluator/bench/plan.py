@@ -7,8 +7,8 @@
     requests/BASE/ARTIFACT/FORMAT.json         what each was made from
     logs/BASE/ARTIFACT/FORMAT.log              what the exporter said
     factors/                                   SVD factors, of all bases
-    runs/BASE/ARTIFACT/SUITE/DECODING/         runs, as ``evaluator.run_directory`` describes them
-    earlier/BASE/ARTIFACT/SUITE/DECODING/      the run that was there before its inputs changed
+    runs/BASE/ARTIFACT/SUITE/DECODING/         runs, as ``evaluator.store.run_directory`` describes
+    them earlier/BASE/ARTIFACT/SUITE/DECODING/      the run that was there before its inputs changed
     tables/                                    the table of the whole bench
 """
 
@@ -24,7 +24,7 @@ from evaluator.bench.config import (
     BenchFormat,
     BenchSuite,
 )
-from evaluator.config import ArmConfig, ArmKind, RunConfig
+from evaluator.config.run_config import ArmConfig, ArmKind, RunConfig
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from evaluator.errors import RecordsError
-from evaluator.records import GenerationRecord, VerdictRecord, append, read, repair
-from evaluator.run_directory import RunDirectory, RunFacts
+from evaluator.store.records import GenerationRecord, VerdictRecord, append, read, repair
+from evaluator.store.run_directory import RunDirectory, RunFacts
 
 _log = logging.getLogger(__name__)
 _GENERATING = ("decoding", "compute_dtype", "device")  # fields of a run's configuration

@@ -6,16 +6,16 @@ from enum import StrEnum
 
 from evaluator.bench.plan import Cell
 from evaluator.bench.reuse import take_over
-from evaluator.config import load_config
-from evaluator.config_file import dump_config
-from evaluator.directory_lock import locked
+from evaluator.config.config_file import dump_config
+from evaluator.config.run_config import load_config
 from evaluator.errors import RecordsError, RunDirectoryError
 from evaluator.generation.stage import Progress
-from evaluator.records import VerdictRecord, read
 from evaluator.report.results import read_summary
 from evaluator.report.summary import RunSummary
 from evaluator.run import Prepared, run
-from evaluator.run_directory import RunDirectory
+from evaluator.store.lock import locked
+from evaluator.store.records import VerdictRecord, read
+from evaluator.store.run_directory import RunDirectory
 
 # Fields that hold paths; what lies there is pinned by the run's facts.
 _WITH_PATHS = ("out", "suite", "arms", "factor_store", "judge")

@@ -12,11 +12,11 @@ from typing import Any
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-from evaluator.config import MAX_REPETITION_PENALTY, ArmConfig
+from evaluator.config.run_config import MAX_REPETITION_PENALTY, ArmConfig
 from evaluator.errors import ModelError
-from tinylora.adapter import files_of
+from tinylora.adapters.dialects import files_of
 from tinylora.errors import ModelConfigError
-from tinylora.model_config import check_model_config
+from tinylora.models.model_config import check_model_config
 
 WEIGHT_SUFFIXES = (".safetensors", ".bin")
 ADAPTER_CONFIG = "adapter_config.json"

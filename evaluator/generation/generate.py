@@ -24,11 +24,11 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from evaluator.config import DecodingConfig
+from evaluator.config.run_config import DecodingConfig
 from evaluator.errors import GenerationError
 from evaluator.generation.noise import gumbel_noise, noise_key, noise_keys
 from evaluator.generation.prompts import Prompt
-from evaluator.records import GenerationRecord
+from evaluator.store.records import GenerationRecord
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from evaluator.config import ArmConfig, ComputeDtype
+from evaluator.config.run_config import ArmConfig, ComputeDtype
 from evaluator.errors import ModelError
 from evaluator.generation.checkpoints import ADAPTER_CONFIG, Checkpoint
 from tinylora import (
@@ -41,7 +41,7 @@ from tinylora import (
     load_adapter,
     restore,
 )
-from tinylora.unmerged import adapter_tensors
+from tinylora.models.unmerged import adapter_tensors
 
 _log = logging.getLogger(__name__)
 

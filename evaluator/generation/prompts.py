@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from evaluator.config.prompt_config import NO_SYSTEM, TEMPLATE_DEFAULT, PromptConfig
 from evaluator.errors import GenerationError, ModelError, SuiteError
-from evaluator.prompt_config import NO_SYSTEM, TEMPLATE_DEFAULT, PromptConfig
 from evaluator.suites.problem import Problem
-from tinylora.chat import token_ids, write_chats
 from tinylora.errors import TokenizerError
+from tinylora.models.chat import token_ids, write_chats
 
 
 @dataclass(frozen=True)

@@ -9,14 +9,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 
-from evaluator.config import ArmConfig, RunConfig
+from evaluator.config.run_config import ArmConfig, RunConfig
 from evaluator.errors import RecordsError
 from evaluator.generation.checkpoints import Checkpoint
 from evaluator.generation.generate import Batch, Generator, end_and_pad, plan_batches, share_of
 from evaluator.generation.models import loaded_model
 from evaluator.generation.processes import Processes
 from evaluator.generation.prompts import Prompt
-from evaluator.records import (
+from evaluator.store.records import (
     GenerationRecord,
     Key,
     append,
@@ -25,8 +25,8 @@ from evaluator.records import (
     repair,
     rewrite_sorted,
 )
-from evaluator.run_directory import RunDirectory
-from tinylora.chat import load_tokenizer
+from evaluator.store.run_directory import RunDirectory
+from tinylora.models.chat import load_tokenizer
 
 # (stage, done, total)
 Progress = Callable[[str, int, int], None]

@@ -5,10 +5,10 @@ import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from evaluator.judging.blob import Blob
-from evaluator.judging.judge_settings import JudgeSettings
-from evaluator.judging.sandbox_command import Command, Limits, RunReport
-from evaluator.judging.sandbox_worker import SandboxWorker
+from evaluator.config.judge_settings import JudgeSettings
+from evaluator.judging.sandbox.blob import Blob
+from evaluator.judging.sandbox.command import Command, Limits, RunReport
+from evaluator.judging.sandbox.worker import SandboxWorker
 from evaluator.judging.verdicts import signal_name
 from evaluator.suites.problem import to_bytes
 

@@ -9,14 +9,14 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+from evaluator.config.judge_settings import JudgeSettings
 from evaluator.errors import SandboxError
-from evaluator.judging.blob import Blob
 from evaluator.judging.compile_cpp import Compiled, compile_cpp
-from evaluator.judging.judge_settings import JudgeSettings
 from evaluator.judging.run_gate import RunGate
 from evaluator.judging.run_test import TestBench, run_test
-from evaluator.judging.sandbox import Sandbox
-from evaluator.judging.sandbox_worker import SandboxWorker
+from evaluator.judging.sandbox.blob import Blob
+from evaluator.judging.sandbox.sandbox import Sandbox
+from evaluator.judging.sandbox.worker import SandboxWorker
 from evaluator.judging.special_judge import SpecialJudges
 from evaluator.judging.strip_freopen import strip_freopen
 from evaluator.judging.verdicts import (
@@ -61,7 +61,7 @@ def judge_jobs(
     Args:
         jobs: The programs.
         settings: How to compile and run them.
-        sandbox: From :func:`evaluator.judging.sandbox.probe_sandbox`.
+        sandbox: From :func:`evaluator.judging.sandbox.sandbox.probe_sandbox`.
     """
     with _Pool(settings, sandbox) as pool:
         yield from pool.judge(iter(jobs))

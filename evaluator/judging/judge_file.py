@@ -17,15 +17,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from evaluator.directory_lock import locked
+from evaluator.config.judge_settings import JudgeSettings
 from evaluator.errors import RecordsError
 from evaluator.judging.completions import Completions, Key, NotJudged, read_completions
 from evaluator.judging.extract import Extraction, extract_code
 from evaluator.judging.judge import JudgeJob, judge_jobs
-from evaluator.judging.judge_settings import JudgeSettings
-from evaluator.judging.sandbox import Sandbox, probe_sandbox
+from evaluator.judging.sandbox.sandbox import Sandbox, probe_sandbox
 from evaluator.judging.verdicts import ProgramVerdict
-from evaluator.records import repair, replace_file
+from evaluator.store.lock import locked
+from evaluator.store.records import repair, replace_file
 from evaluator.suites.suite import Suite, load_suite
 
 logger = logging.getLogger(__name__)

@@ -3,13 +3,13 @@
 import signal
 from dataclasses import dataclass
 
-from evaluator.judging.blob import Blob
+from evaluator.config.judge_settings import JudgeSettings
 from evaluator.judging.compare_output import compare_output
 from evaluator.judging.compile_cpp import Compiled
-from evaluator.judging.judge_settings import JudgeSettings
 from evaluator.judging.run_gate import RunGate
-from evaluator.judging.sandbox_command import Command, Limits, RunReport
-from evaluator.judging.sandbox_worker import SandboxWorker
+from evaluator.judging.sandbox.blob import Blob
+from evaluator.judging.sandbox.command import Command, Limits, RunReport
+from evaluator.judging.sandbox.worker import SandboxWorker
 from evaluator.judging.special_judge import SpecialJudges
 from evaluator.judging.verdicts import TestVerdict, Verdict, signal_name
 from evaluator.suites.problem import Problem, TestCase, to_bytes

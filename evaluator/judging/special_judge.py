@@ -13,12 +13,12 @@ import threading
 from dataclasses import dataclass
 from typing import Literal
 
-from evaluator.judging.blob import Blob
+from evaluator.config.judge_settings import JudgeSettings
 from evaluator.judging.compile_cpp import Compiled, compile_cpp
-from evaluator.judging.judge_settings import JudgeSettings
 from evaluator.judging.run_gate import RunGate
-from evaluator.judging.sandbox_command import Command, Limits, RunReport
-from evaluator.judging.sandbox_worker import SandboxWorker
+from evaluator.judging.sandbox.blob import Blob
+from evaluator.judging.sandbox.command import Command, Limits, RunReport
+from evaluator.judging.sandbox.worker import SandboxWorker
 from evaluator.judging.verdicts import signal_name
 
 _NUMBER = r"([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)(?!\w|[.,]\d)"

@@ -10,13 +10,13 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from evaluator.config.judge_settings import JudgeSettings
 from evaluator.generation.stage import Progress
 from evaluator.judging.extract import Extraction, extract_code
 from evaluator.judging.judge import JudgeJob, judge_jobs
-from evaluator.judging.judge_settings import JudgeSettings
-from evaluator.judging.sandbox import Sandbox
+from evaluator.judging.sandbox.sandbox import Sandbox
 from evaluator.judging.verdicts import ProgramVerdict
-from evaluator.records import (
+from evaluator.store.records import (
     GenerationRecord,
     Key,
     TestRecord,
@@ -26,7 +26,7 @@ from evaluator.records import (
     repair,
     rewrite_sorted,
 )
-from evaluator.run_directory import RunDirectory
+from evaluator.store.run_directory import RunDirectory
 from evaluator.suites.problem import Problem
 from evaluator.suites.suite import Suite
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from evaluator.run_directory import RunDirectory
+from evaluator.store.run_directory import RunDirectory
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
-from evaluator.records import GenerationRecord, Key, VerdictRecord, read, replace_file
-from evaluator.report.html_report import write_page
+from evaluator.report.html.report import write_page
 from evaluator.report.latex import latex_table
 from evaluator.report.made_by import made_by_lines
 from evaluator.report.sensitivity_table import sensitivity_table
@@ -27,11 +26,12 @@ from evaluator.report.tables import (
     verdicts_table,
     write_frame,
 )
-from evaluator.run_directory import RunDirectory, RunFacts
+from evaluator.report.token_tables import token_frame, token_sentences, token_table
 from evaluator.statistics.compare import Equivalence, PairedComparison
+from evaluator.store.records import GenerationRecord, Key, VerdictRecord, read, replace_file
+from evaluator.store.run_directory import RunDirectory, RunFacts
 from evaluator.tokens.records import TokenRecord
 from evaluator.tokens.summary import summarize_tokens
-from evaluator.tokens.tables import token_frame, token_sentences, token_table
 
 
 @dataclass(frozen=True)

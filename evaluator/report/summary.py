@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from evaluator.errors import RecordsError
-from evaluator.records import Key, VerdictRecord
-from evaluator.run_directory import ArmFacts, ProblemFacts, RunFacts
 from evaluator.statistics.compare import PairedComparison, compare_arms
 from evaluator.statistics.proportions import pass_at_k, pass_at_k_interval
 from evaluator.statistics.score_interval import Interval
+from evaluator.store.records import Key, VerdictRecord
+from evaluator.store.run_directory import ArmFacts, ProblemFacts, RunFacts
 from evaluator.tokens.summary import TokenLevel
 
 VERDICTS = ("AC", "PC", "WA", "RE", "TLE", "MLE", "OLE", "CE", "UKE")

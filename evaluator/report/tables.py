@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from evaluator.records import replace_file
 from evaluator.report.summary import VERDICTS, ArmSummary, RunSummary
 from evaluator.statistics.compare import PairedComparison
+from evaluator.store.records import replace_file
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from evaluator.suites.limits import Limit, kibibytes, milliseconds
 from evaluator.suites.problem import Checker, TestCase, to_text
 from evaluator.suites.statement_text import decode_statement
 from tinylora.errors import YamlError
-from tinylora.yaml_text import load_yaml
+from tinylora.files.yaml_text import load_yaml
 
 _ANSWER_SUFFIXES = (".out", ".ans")
 _CONFIG_NAMES = ("config.yml", "config.yaml")

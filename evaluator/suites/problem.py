@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from evaluator.errors import SuiteError
-from tinylora.chat import why_no_text
+from tinylora.models.chat import why_no_text
 
 CheckerKind = Literal["lines", "exact", "tokens", "caseless", "float", "special"]
 ErrorKind = Literal["absolute", "relative"]

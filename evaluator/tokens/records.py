@@ -1,13 +1,13 @@
 """Records of the token level: how far an arm's predictions on one text are from the reference's.
 
-They follow the rules of :mod:`evaluator.records`. The record of the reference itself compares it
-with its own repeat in other batches: the noise floor.
+They follow the rules of :mod:`evaluator.store.records`. The record of the reference itself compares
+it with its own repeat in other batches: the noise floor.
 """
 
 from dataclasses import dataclass
 from typing import Any, Self
 
-from evaluator.records import Key
+from evaluator.store.records import Key
 
 
 @dataclass(frozen=True)

@@ -14,14 +14,14 @@ from pathlib import Path
 
 from transformers import PreTrainedModel
 
-from evaluator.config import ArmConfig, RunConfig
+from evaluator.config.run_config import ArmConfig, RunConfig
 from evaluator.errors import ModelError
 from evaluator.generation.checkpoints import Checkpoint
 from evaluator.generation.models import loaded_model, resolve_device
 from evaluator.generation.prompts import Prompt
 from evaluator.generation.stage import Progress
-from evaluator.records import GenerationRecord, Key, append, read, repair, rewrite_sorted
-from evaluator.run_directory import RunDirectory
+from evaluator.store.records import GenerationRecord, Key, append, read, repair, rewrite_sorted
+from evaluator.store.run_directory import RunDirectory
 from evaluator.tokens.logits import (
     ReferenceLogits,
     TextBatch,
@@ -31,8 +31,8 @@ from evaluator.tokens.logits import (
 )
 from evaluator.tokens.records import TokenRecord
 from evaluator.tokens.texts import ScoredText, choose_texts
-from tinylora.chat import load_tokenizer
-from tinylora.token_divergence import kl_divergence
+from tinylora.models.chat import load_tokenizer
+from tinylora.models.token_divergence import kl_divergence
 
 _BYTES_PER_LOGIT = 4
 

@@ -1,8 +1,8 @@
 """From token records and texts to numbers by arm. Needs no model.
 
-Retention and its floor are those of :mod:`tinylora.token_divergence`. The floor is the largest mean
-KL of the reference from itself: from its repeat in other batches, and from each A/A arm, a restored
-arm of equal digests and options that is loaded anew.
+Retention and its floor are those of :mod:`tinylora.models.token_divergence`. The floor is the
+largest mean KL of the reference from itself: from its repeat in other batches, and from each A/A
+arm, a restored arm of equal digests and options that is loaded anew.
 
 Tokens of one text are not independent. The interval of the retention treats the texts as the
 sample: retention is 1 − R with R = Σaᵢ/Σbᵢ, a and b the sums of KL over a text, for the arm and for
@@ -23,11 +23,11 @@ from itertools import takewhile
 import numpy as np
 from scipy.stats import t as student
 
-from evaluator.records import GenerationRecord, Key
-from evaluator.run_directory import RunFacts
 from evaluator.statistics.score_interval import Floats, Interval
+from evaluator.store.records import GenerationRecord, Key
+from evaluator.store.run_directory import RunFacts
 from evaluator.tokens.records import TokenRecord
-from tinylora.token_divergence import KLSummary, retention, summarize_kl
+from tinylora.models.token_divergence import KLSummary, retention, summarize_kl
 
 _LEVEL = 0.95
 

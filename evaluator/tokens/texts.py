@@ -17,7 +17,7 @@ from typing import TypeVar
 from transformers import PreTrainedTokenizerBase
 
 from evaluator.generation.prompts import Prompt
-from evaluator.records import GenerationRecord, Key
+from evaluator.store.records import GenerationRecord, Key
 
 MOST_TEXTS = 128
 MOST_OF_A_TEXT = 512  # bounds the logits of one text: 311 MB for a vocabulary of 152 000

@@ -9,7 +9,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
-from evaluator.judging.sandbox import probe_sandbox
+from evaluator.judging.sandbox.sandbox import probe_sandbox
 from tests.evaluator.quick_model import write_quick_base
 from tests.evaluator.whole_runs import make, write_config, write_quick_config
 from tests.forked import ForkServer

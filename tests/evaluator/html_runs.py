@@ -5,10 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from evaluator.generation.checkpoints import Checkpoint
-from evaluator.records import GenerationRecord, TestRecord, VerdictRecord, append
-from evaluator.report.html_sources import keep_sources
+from evaluator.report.html.sources import keep_sources
 from evaluator.report.results import write_results
-from evaluator.run_directory import ArmFacts, ProblemFacts, RunDirectory, RunFacts
+from evaluator.store.records import GenerationRecord, TestRecord, VerdictRecord, append
+from evaluator.store.run_directory import ArmFacts, ProblemFacts, RunDirectory, RunFacts
 from evaluator.suites.problem import Problem, TestCase
 from evaluator.suites.suite import Suite
 

@@ -6,10 +6,10 @@ import signal
 from pathlib import Path
 
 from evaluator import run as run_module
-from evaluator.config import load_config
+from evaluator.config.run_config import load_config
 from evaluator.generation import stage as generation_stage
 from evaluator.judging import stage as judging_stage
-from evaluator.records import append
+from evaluator.store.records import append
 from tests.evaluator.whole_runs import lines_of
 
 # The real one, but its program is compiled once for all runs of the server.

@@ -23,7 +23,7 @@ from evaluator.bench.plan import plan_exports
 from evaluator.cli import app
 from evaluator.errors import BenchError, RunDirectoryError
 from evaluator.generation import stage as generation_stage
-from evaluator.records import GenerationRecord, VerdictRecord, read
+from evaluator.store.records import GenerationRecord, VerdictRecord, read
 from tinylora import save_artifact
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -9,10 +9,10 @@ import yaml
 
 from evaluator.bench.config import BenchFormat, LoadableFormat, load_bench
 from evaluator.bench.plan import plan_exports, plan_runs
-from evaluator.config_file import dump_config
+from evaluator.config.config_file import dump_config
 from evaluator.errors import ConfigError
 from exporter.cli import merge
-from exporter.formats import FORMATS
+from exporter.formats.formats import FORMATS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

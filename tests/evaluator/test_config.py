@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from evaluator.config import ArmConfig, deciding_fields, load_config
-from evaluator.config_file import dump_config
+from evaluator.config.config_file import dump_config
+from evaluator.config.run_config import ArmConfig, deciding_fields, load_config
 from evaluator.errors import ConfigError
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -6,13 +6,13 @@ import pytest
 import torch
 from transformers import GenerationConfig
 
-from evaluator.config import ArmConfig, DecodingConfig
+from evaluator.config.run_config import ArmConfig, DecodingConfig
 from evaluator.generation.checkpoints import find_checkpoint
 from evaluator.generation.generate import Generator, end_and_pad, plan_batches
 from evaluator.generation.models import loaded_model
 from evaluator.generation.prompts import build_prompts
 from evaluator.suites.suite import load_suite
-from tinylora.chat import load_tokenizer
+from tinylora.models.chat import load_tokenizer
 
 DEMO = Path(__file__).resolve().parents[2] / "demo"
 

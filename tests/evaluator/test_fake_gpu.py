@@ -7,13 +7,13 @@ import pytest
 import torch
 from transformers import Qwen2ForCausalLM
 
-from evaluator.config import DecodingConfig
+from evaluator.config.run_config import DecodingConfig
 from evaluator.generation.generate import Generator, plan_batches
 from evaluator.generation.prompts import build_prompts
 from evaluator.suites.problem import Problem, TestCase
 from tests.conftest import TINY
 from tests.fake_gpu import CUDA, fake_gpu
-from tinylora.chat import load_tokenizer
+from tinylora.models.chat import load_tokenizer
 
 PROBLEMS = [Problem(f"P{i}", "Print a" + "!" * i, (TestCase("1", "", ""),)) for i in range(3)]
 

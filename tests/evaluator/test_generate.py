@@ -5,13 +5,13 @@ import torch
 from scipy.stats import chisquare
 from transformers import AutoModelForCausalLM
 
-from evaluator.config import DecodingConfig
+from evaluator.config.run_config import DecodingConfig
 from evaluator.errors import GenerationError, ModelError
 from evaluator.generation.generate import Generator, end_and_pad, plan_batches, share_of
 from evaluator.generation.noise import gumbel_noise, noise_key, noise_keys
 from evaluator.generation.prompts import Prompt, build_prompts, check_prompts_fit, prompts_digest
 from evaluator.suites.problem import Problem, TestCase
-from tinylora.chat import load_tokenizer
+from tinylora.models.chat import load_tokenizer
 
 TESTS = (TestCase("1", "", ""),)
 PROBLEMS = [Problem(f"P{i}", f"Print a + {i % 6}." + "!" * (i % 9), TESTS) for i in range(40)]

@@ -8,11 +8,11 @@ from xml.etree import ElementTree
 import pytest
 
 from evaluator.errors import ModelError, RecordsError
-from evaluator.report import html_report
-from evaluator.report.html_charts import differences
-from evaluator.report.html_fidelity_charts import size_against_kept
-from evaluator.report.html_marks import Dot, Label
-from evaluator.report.html_sources import LayerResidual, keep_sources, read_layers
+from evaluator.report.html import report as html_report
+from evaluator.report.html.charts import differences
+from evaluator.report.html.fidelity_charts import size_against_kept
+from evaluator.report.html.marks import Dot, Label
+from evaluator.report.html.sources import LayerResidual, keep_sources, read_layers
 from evaluator.report.results import write_results
 from evaluator.report.summary import summarize
 from evaluator.report.tables import percent, points
@@ -20,7 +20,7 @@ from evaluator.tokens.summary import ArmTokens, TokenLevel
 from tests.evaluator import test_tables as made_up
 from tests.evaluator.html_runs import EVIL, KINDS, PROBLEMS, _checkpoint, make_run, passes
 from tests.evaluator.page_reader import Page
-from tinylora.token_divergence import KLSummary
+from tinylora.models.token_divergence import KLSummary
 
 NAMED = EVIL.replace("\ud800", "").replace("\udcff", "")  # ids and commands are written as UTF-8
 INERT = "</script><script>document.title='owned'</script><img src=x onerror="

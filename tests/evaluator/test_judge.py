@@ -12,13 +12,13 @@ from signal import SIGKILL, SIGSTOP
 import pytest
 
 import evaluator.judging.run_test as run_test_module
+from evaluator.config.judge_settings import JudgeSettings
 from evaluator.errors import ConfigError, SandboxError
 from evaluator.judging.compile_cpp import compile_cpp
 from evaluator.judging.judge import JudgeJob, judge_jobs
-from evaluator.judging.judge_settings import JudgeSettings
 from evaluator.judging.run_gate import RunGate
-from evaluator.judging.sandbox_command import RunReport
-from evaluator.judging.sandbox_worker import SandboxWorker
+from evaluator.judging.sandbox.command import RunReport
+from evaluator.judging.sandbox.worker import SandboxWorker
 from evaluator.judging.strip_freopen import strip_freopen
 from evaluator.suites.problem import Checker, Problem, TestCase
 from tests.evaluator.outside import signalled

@@ -10,9 +10,9 @@ from dataclasses import replace
 
 import pytest
 
+from evaluator.config.judge_settings import JudgeSettings
 from evaluator.errors import CompletionsError, RecordsError, RunDirectoryError, SuiteError
 from evaluator.judging.judge_file import judge_completions
-from evaluator.judging.judge_settings import JudgeSettings
 from evaluator.suites.suite import load_suite
 
 STABLE = ("problem", "sample", "verdict", "score", "extraction", "completion_sha256")

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from evaluator.config.judge_settings import JudgeSettings
 from evaluator.errors import SandboxUnavailableError
 from evaluator.judging.judge import JudgeJob, judge_jobs
-from evaluator.judging.judge_settings import JudgeSettings
-from evaluator.judging.sandbox import probe_sandbox
+from evaluator.judging.sandbox.sandbox import probe_sandbox
 from evaluator.suites.problem import Problem, TestCase
 
 TOUCH = """

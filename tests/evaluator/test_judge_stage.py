@@ -1,9 +1,9 @@
 """The judging stage of a run: what it writes for each completion."""
 
-from evaluator.judging.judge_settings import JudgeSettings
+from evaluator.config.judge_settings import JudgeSettings
 from evaluator.judging.stage import judge_all
-from evaluator.records import GenerationRecord, VerdictRecord, read
-from evaluator.run_directory import RunDirectory
+from evaluator.store.records import GenerationRecord, VerdictRecord, read
+from evaluator.store.run_directory import RunDirectory
 from evaluator.suites.suite import load_suite
 
 RIGHT = '#include <cstdio>\nint main() { int a; scanf("%d", &a); printf("%d", a + 1); }\n'

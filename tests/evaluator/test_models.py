@@ -11,14 +11,14 @@ from peft import TinyLoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, Gemma3ForCausalLM, Gemma3TextConfig
 
-from evaluator.config import ArmConfig
+from evaluator.config.run_config import ArmConfig
 from evaluator.errors import ModelError
 from evaluator.generation import models
 from evaluator.generation.checkpoints import find_checkpoint
 from evaluator.generation.models import check_adapter, loaded_model
 from tinylora import AdapterDeltas, QuantizedWeight, load_artifact, target_modules
-from tinylora.chat import load_tokenizer
 from tinylora.errors import TokenizerError
+from tinylora.models.chat import load_tokenizer
 
 CPU = torch.device("cpu")
 IDS = torch.tensor([[5, 17, 80, 44, 131, 9, 3]])

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare, kstest
 
 from evaluator.generation.noise import _philox4x32, gumbel_noise, noise_key, noise_keys
-from tinylora.philox import philox4x32
+from tinylora.adapters.upstream.philox import philox4x32
 
 CPU = torch.device("cpu")
 

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from benchmarks.coverage import Setting, draw
 from evaluator.cli import app
 from evaluator.errors import ConfigError
+from evaluator.report.plan import make_plan
 from evaluator.statistics.compare import equivalence_verdict
 from evaluator.statistics.few_flips import (
     few_enough,
@@ -18,7 +19,6 @@ from evaluator.statistics.few_flips import (
     most_net_flips,
     shown_margin,
 )
-from evaluator.statistics.plan import make_plan
 from evaluator.statistics.power import (
     detectable_difference,
     problems_needed,

@@ -19,7 +19,7 @@ import torch
 from evaluator.errors import RecordsError, RunDirectoryError
 from evaluator.generation.models import resolve_device
 from evaluator.generation.processes import launched_processes
-from evaluator.run_directory import RunDirectory
+from evaluator.store.run_directory import RunDirectory
 from tests.evaluator.whole_runs import identities, make
 from tests.forked import ROOT
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from evaluator.config.prompt_config import PromptConfig
 from evaluator.errors import ModelError
 from evaluator.generation.prompts import LeftOut, Prompt, build_prompts, prompts_digest
-from evaluator.prompt_config import PromptConfig
 from evaluator.suites.problem import Problem, TestCase
 from evaluator.suites.suite import load_suite
 from tests.evaluator.conftest import tiny_tokenizer

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from evaluator.directory_lock import locked
 from evaluator.errors import RecordsError, RunDirectoryError
-from evaluator.records import (
+from evaluator.store.lock import locked
+from evaluator.store.records import (
     GenerationRecord,
     TestRecord,
     VerdictRecord,

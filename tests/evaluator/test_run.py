@@ -9,10 +9,10 @@ import torch
 import yaml
 
 from evaluator import run as run_module
-from evaluator.config import load_config
+from evaluator.config.run_config import load_config
 from evaluator.errors import ModelError, RecordsError, RunDirectoryError, SuiteError
-from evaluator.records import GenerationRecord, VerdictRecord, read
-from evaluator.run_directory import RunDirectory
+from evaluator.store.records import GenerationRecord, VerdictRecord, read
+from evaluator.store.run_directory import RunDirectory
 from tests.evaluator.whole_runs import identities, make
 from tinylora import load_artifact, save_artifact
 

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-import evaluator.judging.sandbox as ladder
+import evaluator.judging.sandbox.sandbox as ladder
+from evaluator.config.judge_settings import JudgeSettings
 from evaluator.errors import SandboxError, SandboxUnavailableError
-from evaluator.judging.blob import Blob
 from evaluator.judging.compile_cpp import compile_cpp
-from evaluator.judging.judge_settings import JudgeSettings
-from evaluator.judging.sandbox import probe_sandbox
-from evaluator.judging.sandbox_command import Command, Limits
+from evaluator.judging.sandbox.blob import Blob
+from evaluator.judging.sandbox.command import Command, Limits
+from evaluator.judging.sandbox.sandbox import probe_sandbox
 from tests.evaluator.outside import descendants
 
 LIMITS = Limits(
@@ -205,8 +205,8 @@ def test_a_launcher_that_dies_is_replaced(worker):
 def test_killing_the_judge_ends_its_programs(rung, tmp_path):
     """A judge that is killed cannot clean up; its programs must end all the same."""
     script = f"""
-from evaluator.judging.sandbox import probe_sandbox
-from evaluator.judging.sandbox_command import Command, Limits
+from evaluator.judging.sandbox.sandbox import probe_sandbox
+from evaluator.judging.sandbox.command import Command, Limits
 limits = Limits(60000, 60000, None, 1 << 30, 8 << 20, 1 << 20, processes=256)
 with probe_sandbox(unsafe=True, only={rung.info.rung!r}).worker() as worker:
     worker.run(Command(("/bin/true",)), limits)

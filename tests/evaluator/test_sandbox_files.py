@@ -2,10 +2,10 @@
 
 import pytest
 
+from evaluator.config.judge_settings import JudgeSettings
 from evaluator.errors import SandboxUnavailableError
 from evaluator.judging.judge import JudgeJob, judge_jobs
-from evaluator.judging.judge_settings import JudgeSettings
-from evaluator.judging.sandbox import probe_sandbox
+from evaluator.judging.sandbox.sandbox import probe_sandbox
 from evaluator.suites.problem import Problem, TestCase
 
 HEAD = "#include <cstdio>\n#include <cstdlib>\n#include <fcntl.h>\n#include <unistd.h>\n"

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from evaluator.config.judge_settings import JudgeSettings
 from evaluator.errors import SandboxError, SandboxUnavailableError
-from evaluator.judging.blob import Blob
 from evaluator.judging.compile_cpp import compile_cpp
-from evaluator.judging.judge_settings import JudgeSettings
-from evaluator.judging.sandbox import probe_sandbox
-from evaluator.judging.sandbox_command import Command, Limits
-from evaluator.judging.sandbox_worker import SandboxWorker
+from evaluator.judging.sandbox.blob import Blob
+from evaluator.judging.sandbox.command import Command, Limits
+from evaluator.judging.sandbox.sandbox import probe_sandbox
+from evaluator.judging.sandbox.worker import SandboxWorker
 
 LIMITS = Limits(
     cpu_ms=200,

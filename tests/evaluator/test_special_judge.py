@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
+from evaluator.config.judge_settings import JudgeSettings
 from evaluator.judging.compile_cpp import Compiled, compile_cpp
 from evaluator.judging.judge import JudgeJob, judge_jobs
-from evaluator.judging.judge_settings import JudgeSettings
 from evaluator.judging.run_gate import RunGate
-from evaluator.judging.sandbox_worker import SandboxWorker
+from evaluator.judging.sandbox.worker import SandboxWorker
 from evaluator.suites.problem import Checker, Problem, TestCase
 
 PRINT = '#include <cstdio>\nint main() {{ puts("{}"); }}\n'

@@ -9,12 +9,12 @@ import pytest
 
 from evaluator.errors import RecordsError
 from evaluator.judging.verdicts import Verdict
-from evaluator.records import VerdictRecord, append
 from evaluator.report.results import describe, write_results
 from evaluator.report.sensitivity_table import sensitivity_table
 from evaluator.report.summary import VERDICTS, summarize
 from evaluator.report.tables import TextTable, arms_frame, arms_table, groups_frame, verdicts_table
-from evaluator.run_directory import ArmFacts, ProblemFacts, RunDirectory, RunFacts
+from evaluator.store.records import VerdictRecord, append
+from evaluator.store.run_directory import ArmFacts, ProblemFacts, RunDirectory, RunFacts
 
 PROBLEMS = 200
 KINDS = {"base": "base", "restored": "restored", "nf4": "merged", "gone": "merged"}

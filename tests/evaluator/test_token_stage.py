@@ -10,12 +10,12 @@ import torch
 from bitsandbytes.functional import dequantize_4bit, quantize_4bit
 from safetensors.torch import load_file
 
-from evaluator.config import RunConfig
+from evaluator.config.run_config import RunConfig
 from evaluator.errors import GenerationError, ModelError
 from evaluator.generation.checkpoints import find_checkpoint
 from evaluator.generation.prompts import Prompt
-from evaluator.records import GenerationRecord, read
-from evaluator.run_directory import RunDirectory
+from evaluator.store.records import GenerationRecord, read
+from evaluator.store.run_directory import RunDirectory
 from evaluator.tokens import stage as token_stage
 from evaluator.tokens.records import TokenRecord
 from evaluator.tokens.stage import measure_tokens, spool_bytes
@@ -23,7 +23,7 @@ from evaluator.tokens.texts import choose_texts
 from exporter import ExportRequest, export
 from tests.evaluator.conftest import program, statement
 from tests.exporter.dense_reference import dense_logits, weights_of
-from tinylora.chat import load_tokenizer
+from tinylora.models.chat import load_tokenizer
 
 MAX_TOKENS = 150
 

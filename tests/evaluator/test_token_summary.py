@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluator.records import GenerationRecord, append
 from evaluator.report.results import describe, write_results
 from evaluator.report.summary import summarize
-from evaluator.run_directory import RunDirectory
+from evaluator.report.token_tables import token_frame, token_table
+from evaluator.store.records import GenerationRecord, append
+from evaluator.store.run_directory import RunDirectory
 from evaluator.tokens.records import TokenRecord
 from evaluator.tokens.summary import common_prefix, retention_interval, summarize_tokens
-from evaluator.tokens.tables import token_frame, token_table
 from tests.evaluator import test_tables as made_up
 
 FLOOR = 1e-13

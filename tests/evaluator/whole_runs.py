@@ -2,9 +2,9 @@
 
 import yaml
 
-from evaluator.config import load_config
-from evaluator.records import GenerationRecord, VerdictRecord, read
+from evaluator.config.run_config import load_config
 from evaluator.run import run
+from evaluator.store.records import GenerationRecord, VerdictRecord, read
 
 
 def write_config(path, base, artifact, suite, out, **changes):

@@ -8,7 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from exporter import ExportRequest, export, publish
+from exporter import ExportRequest, export
+from exporter.output import publish
 
 logging.getLogger("exporter").setLevel(logging.ERROR)
 

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from exporter import reopen
-from exporter.finite import all_finite
 from exporter.progress import Stopwatch
-from exporter.reopen import file_problems
+from exporter.safetensors import reopen
+from exporter.safetensors.finite import all_finite
+from exporter.safetensors.reopen import file_problems
 from tinylora import LowRankDelta, workers
 from tinylora.workers import in_order, single_threaded, workers_for
 

@@ -5,8 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.calibrate import DAMPING, calibrated
-from exporter.requantize import block_values, preserve, recompute
+from exporter.quantize.calibrated import DAMPING, calibrated
+from exporter.quantize.requantize import block_values, preserve, recompute
 from tinylora import LowRankDelta, QuantizedWeight
 
 KINDS = [

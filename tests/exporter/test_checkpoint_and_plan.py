@@ -7,12 +7,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from exporter.architecture import read_architecture
-from exporter.checkpoint import INDEX_FILE, SINGLE_FILE, open_checkpoint
+from exporter.base.architecture import read_architecture
+from exporter.base.checkpoint import INDEX_FILE, SINGLE_FILE, open_checkpoint
 from exporter.errors import CheckpointError, CheckpointMissingError, PlanError
-from exporter.formats import FORMATS, format_named
-from exporter.plan import LinearUnit, LoraUnit, TensorUnit, TinyUnit, build_plan
-from exporter.shard_writer import file_bytes
+from exporter.formats.formats import FORMATS, format_named
+from exporter.plan.plan import LinearUnit, LoraUnit, TensorUnit, TinyUnit, build_plan
+from exporter.safetensors.writer import file_bytes
 from tinylora import AdapterSizes
 
 SIZES = AdapterSizes(rank=2, u=8, groups=1, capped=False)

@@ -10,13 +10,13 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from exporter import ExportRequest, export, verify
+from exporter.compare.prompts import read_prompts
 from exporter.errors import PlanError, TargetResidualError
-from exporter.prompts import read_prompts
 from exporter.request import Goal
 from tests.exporter.conftest import SUFFIXES
 from tests.exporter.dense_reference import dense_logits, distance, restored_weights, weights_of
 from tests.exporter.talking import VOCABULARY, write_tokenizer
-from tinylora import factor_store
+from tinylora.svd import factor_store
 
 SIZE = 3e-2
 LAYERS = [f"model.layers.{i}.{suffix}" for i in range(2) for suffix in SUFFIXES]

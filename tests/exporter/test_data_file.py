@@ -9,9 +9,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from exporter.checkpoint import checked_data_file
-from exporter.data_file import Scratch
 from exporter.errors import CheckpointUnreadableError
+from exporter.safetensors.header import checked_data_file
+from exporter.safetensors.reader import Scratch
 
 LONG = 4096
 

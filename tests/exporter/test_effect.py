@@ -3,15 +3,15 @@
 import pytest
 import torch
 
-from exporter.architecture import read_architecture
-from exporter.checkpoint import open_checkpoint
-from exporter.choice import target_units
-from exporter.dense_model import batches
-from exporter.effect import EffectModel, gram_matrix, relative
-from exporter.fold import trained_weight
-from exporter.formats import format_named
-from exporter.plan import build_plan
-from exporter.prompts import read_prompts
+from exporter.base.architecture import read_architecture
+from exporter.base.checkpoint import open_checkpoint
+from exporter.choose.choice import target_units
+from exporter.choose.effect import EffectModel, gram_matrix, relative
+from exporter.compare.float32_model import batches
+from exporter.compare.prompts import read_prompts
+from exporter.fold.fold import trained_weight
+from exporter.formats.formats import format_named
+from exporter.plan.plan import build_plan
 from tests.exporter.dense_reference import dense_logits, distance, restored_weights
 from tinylora import DeltaOptions, deltas_of, load_adapter
 

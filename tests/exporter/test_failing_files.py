@@ -21,6 +21,7 @@ from typer.testing import CliRunner
 
 from exporter import ExportRequest, export
 from exporter.cli import app
+from exporter.compare.retention import Reference
 from exporter.errors import (
     CheckpointError,
     CheckpointUnreadableError,
@@ -28,7 +29,6 @@ from exporter.errors import (
     OutputWriteError,
 )
 from exporter.request import Goal
-from exporter.retention import Reference
 from tinylora import TinyLoRAError
 from tinylora.errors import FactorStoreError
 

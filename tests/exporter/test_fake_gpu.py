@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorDeviceMismatchError
 
-from exporter.architecture import read_architecture
-from exporter.checkpoint import open_checkpoint
-from exporter.choice import target_units
-from exporter.fold import linear_tensors, stored_change
-from exporter.formats import format_named
-from exporter.plan import build_plan
-from exporter.stored import stored_weight
+from exporter.base.architecture import read_architecture
+from exporter.base.checkpoint import open_checkpoint
+from exporter.choose.choice import target_units
+from exporter.fold.fold import linear_tensors, stored_change
+from exporter.formats.formats import format_named
+from exporter.plan.plan import build_plan
+from exporter.quantize.stored import stored_weight
 from tests.fake_gpu import fake_gpu, on_gpu
 from tinylora import LowRankDelta, QuantizedWeight, load_adapter
 
@@ -52,7 +52,7 @@ def unit_of(base, artifact):
 @pytest.mark.parametrize("quantized", [True, False])
 def test_dense_folds_stay_on_the_gpu(unit_of, format, quantized, answer, monkeypatch):
     unit, base = unit_of(format)
-    monkeypatch.setattr("exporter.fold.all_finite", lambda tensor: True)
+    monkeypatch.setattr("exporter.fold.fold.all_finite", lambda tensor: True)
     with fake_gpu(answer):
         ground = weight() if quantized else on_gpu(*SHAPE, dtype=torch.bfloat16)
         tensors, record = linear_tensors(unit, ground, base, Rebuilt(), "preserve")

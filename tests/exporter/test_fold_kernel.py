@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.live_memory import peak_bytes
-from exporter import moves
-from exporter.reach import block_scales, gaps_of, least_steps, strip_size
-from exporter.requantize import preserve, preserve_batch
+from exporter.quantize import moves
+from exporter.quantize.reach import block_scales, gaps_of, least_steps, strip_size
+from exporter.quantize.requantize import preserve, preserve_batch
 from tests.exporter.preserve_reference import reference_codes
 from tinylora import LowRankDelta, QuantizedWeight
 from tinylora.workers import single_threaded
@@ -100,7 +100,7 @@ def test_pieces_and_groups_do_not_show(monkeypatch):
         torch.randn(700, 2, generator=generator) * 1e-3, torch.randn(2, 128, generator=generator)
     )
     monkeypatch.setattr(moves, "PIECE", 10_000)
-    monkeypatch.setattr("exporter.requantize._STRIPS_AT_ONCE", 3000)
+    monkeypatch.setattr("exporter.quantize.requantize._STRIPS_AT_ONCE", 3000)
     for found in preserve_batch([base] * 5, [delta] * 5):
         same_as_the_plain_way(found, base, delta)
 

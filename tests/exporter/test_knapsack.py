@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.knapsack import choose_kept, predicted_error
+from exporter.choose.knapsack import choose_kept, predicted_error
 
 SLACK = 1e-9  # of float64 sums
 

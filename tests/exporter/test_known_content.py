@@ -17,15 +17,17 @@ import torch
 from blake3 import blake3
 from safetensors.torch import save_file
 
-from exporter import ExportRequest, data_file, export
-from exporter.checkpoint import checked_data_file, open_checkpoint
-from exporter.data_file import PIECE_BYTES, DataFile
+from exporter import ExportRequest, export
+from exporter.base.checkpoint import open_checkpoint
+from exporter.documents.manifest import SUMS_FILE
 from exporter.errors import CheckpointUnreadableError
 from exporter.known_content import read_content, sha256_of
-from exporter.manifest import SUMS_FILE
+from exporter.safetensors import reader as data_file
+from exporter.safetensors.header import checked_data_file
+from exporter.safetensors.reader import PIECE_BYTES, DataFile
 from tinylora import FactorStore
 from tinylora.errors import FactorStoreError, TargetMismatchError
-from tinylora.tensor_bytes import tensor_digest
+from tinylora.weights.tensor_bytes import tensor_digest
 
 export_module = importlib.import_module("exporter.export")  # the package has a function of its name
 SIZE = 2 * PIECE_BYTES + 37

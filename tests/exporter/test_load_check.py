@@ -6,9 +6,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from exporter import load_check, verify
-from exporter.formats import format_named
-from exporter.load_check import check_load, compare_logits
+from exporter import verify
+from exporter.compare import load_check
+from exporter.compare.load_check import check_load, compare_logits
+from exporter.formats.formats import format_named
 from tinylora import DeltaOptions
 
 

@@ -10,10 +10,10 @@ import transformers
 from torch import nn
 from transformers import AutoModelForCausalLM
 
-from exporter import outline as outline_file
-from exporter.checkpoint import open_checkpoint
+from exporter.base import outline as outline_file
+from exporter.base.checkpoint import open_checkpoint
+from exporter.base.outline import Outline, outline_of
 from exporter.errors import CheckpointError
-from exporter.outline import Outline, outline_of
 from tinylora import FactorStore, target_names
 from tinylora.errors import FactorStoreError
 
@@ -101,7 +101,7 @@ def test_a_damaged_one_is_made_again(base, tmp_path, caplog, damage):
     first = of(base, store)
     (kept,) = store.directory.iterdir()
     kept.write_text(damage)
-    with caplog.at_level(logging.WARNING, logger="tinylora.factor_store"):
+    with caplog.at_level(logging.WARNING, logger="tinylora.svd.factor_store"):
         assert of(base, store) == first
     assert "is damaged" in caplog.text
     assert Outline.from_json(kept.read_text()) == first

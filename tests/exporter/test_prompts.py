@@ -4,8 +4,8 @@ import shutil
 
 import pytest
 
+from exporter.compare.prompts import read_prompts
 from exporter.errors import PromptError
-from exporter.prompts import read_prompts
 from tests.exporter.talking import MARKS, ids_of, write_rows, write_tokenizer
 from tinylora.errors import TokenizerError
 

@@ -9,9 +9,9 @@ from typer.testing import CliRunner
 
 from exporter import ExportRequest, export, verify
 from exporter.cli import app
+from exporter.compare.retention import Divergence, Retention
+from exporter.documents.record import finish_recording, record_retention
 from exporter.errors import OutputWriteError, VerificationError
-from exporter.record import finish_recording, record_retention
-from exporter.retention import Divergence, Retention
 
 FILES = ("README.md", "SHA256SUMS", "export_manifest.json")
 PENDING = ".retention-record.json"

@@ -4,7 +4,7 @@ from bitsandbytes.functional import quantize_4bit
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.requantize import block_values, preserve, recompute
+from exporter.quantize.requantize import block_values, preserve, recompute
 from tinylora import LowRankDelta, QuantizedWeight
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from exporter import ExportRequest, export, publish
+from exporter import ExportRequest, export
 from exporter.errors import (
     CaptureError,
     OutputBusyError,
@@ -20,8 +20,9 @@ from exporter.errors import (
     OutputWriteError,
     RequestError,
 )
+from exporter.output import publish
+from exporter.output.workspace import open_workspace
 from exporter.request import Goal
-from exporter.workspace import open_workspace
 
 
 class Killed(BaseException):

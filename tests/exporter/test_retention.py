@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from exporter import ExportRequest, export
-from exporter.prompts import read_prompts
+from exporter.compare.prompts import read_prompts
+from exporter.compare.retention import measure_retention
 from exporter.request import Goal
-from exporter.retention import measure_retention
 from tests.exporter.dense_reference import dense_logits, distance, restored_weights, weights_of
-from tinylora import DeltaOptions, factor_store
+from tinylora import DeltaOptions
+from tinylora.svd import factor_store
 
 OPTIONS = DeltaOptions()
 SIZE = 3e-3

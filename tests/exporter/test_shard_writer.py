@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save
 
-from exporter.checkpoint import DTYPE_NAMES
-from exporter.data_file import PIECE_BYTES
 from exporter.errors import DiskFullError, WriterError
-from exporter.shard_writer import (
+from exporter.safetensors.header import DTYPE_NAMES
+from exporter.safetensors.reader import PIECE_BYTES
+from exporter.safetensors.writer import (
     MAX_STATE_BYTES,
     ShardWriter,
     TensorSpec,

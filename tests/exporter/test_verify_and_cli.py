@@ -10,7 +10,8 @@ from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 import exporter.cli
-from exporter import export, inspect_artifact, verification, verify
+from exporter import export, inspect_artifact, verify
+from exporter import verification
 from exporter.cli import app
 from exporter.errors import RequestError, VerificationError
 from exporter.request import parse_size

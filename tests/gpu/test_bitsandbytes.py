@@ -5,7 +5,7 @@ import torch
 
 from benchmarks.weights import trained_like
 from tinylora import QuantizedWeight
-from tinylora.code_books import dynamic_code_book
+from tinylora.weights.code_books import dynamic_code_book
 
 bitsandbytes = pytest.importorskip("bitsandbytes")
 DTYPES = [torch.bfloat16, torch.float16, torch.float32]

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from benchmarks.weights import delta_of_size, quantized, trained_like
-from exporter import moves
-from exporter.requantize import preserve, preserve_batch
+from exporter.quantize import moves
+from exporter.quantize.requantize import preserve, preserve_batch
 from tinylora import LowRankDelta, QuantizedWeight
 
 SHAPES = [(256, 512), (70, 192), (256, 512), (66, 96), (5, 13), (256, 512)]

@@ -11,8 +11,9 @@ from bitsandbytes.functional import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinylora import QuantizedWeight, blockwise
-from tinylora.code_books import code_book, dynamic_code_book
+from tinylora import QuantizedWeight
+from tinylora.weights import blockwise
+from tinylora.weights.code_books import code_book, dynamic_code_book
 
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 

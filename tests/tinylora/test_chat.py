@@ -6,8 +6,8 @@ import time
 import pytest
 
 from tests.exporter.talking import MARKS, TEMPLATE, ids_of, write_tokenizer
-from tinylora.chat import load_tokenizer, token_ids, write_chats
 from tinylora.errors import TokenizerError
+from tinylora.models.chat import load_tokenizer, token_ids, write_chats
 
 ASK = [{"role": "user", "content": "hi"}]
 # What a template does to the kernel's bounds and to us, by the chat's first word.

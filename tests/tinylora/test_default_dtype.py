@@ -16,7 +16,7 @@ from tinylora import (
     restore,
     save_artifact,
 )
-from tinylora.peft_deltas import draw_projection
+from tinylora.adapters.peft.deltas import draw_projection
 
 
 def weight():

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinylora import AdapterDeltas, Artifact, DeltaOptions, Factors, LowRankDelta, exact_factors
+from tinylora.adapters.upstream.options import doubts, resolve_options
 from tinylora.errors import FormulaUnknownError, ProjectionError, TargetMismatchError
-from tinylora.options import doubts, resolve_options
 
 
 def artifact(u=32, rank=2, size=1e-2, seed=42, **changes):

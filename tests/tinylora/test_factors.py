@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 
 from tinylora import FactorStore, QuantizedWeight, exact_factors, fast_factors
 from tinylora.errors import FactorizationError
-from tinylora.factor_store import factors_of
-from tinylora.factors import weight_digest
+from tinylora.svd.factor_store import factors_of
+from tinylora.svd.factors import weight_digest
 
 
 def matrix(shape, seed=0, spikes=(3.0, 2.0, 1.2, 0.7)):
@@ -93,7 +93,9 @@ def test_the_store_gives_back_what_was_computed(tmp_path, monkeypatch, quantized
     weight = QuantizedWeight.quantize(W) if quantized else W
     store = FactorStore(tmp_path / "store")
     first = factors_of(weight, 2, "exact", store)
-    monkeypatch.setattr("tinylora.factor_store.compute_factors", None)  # must not be called again
+    monkeypatch.setattr(
+        "tinylora.svd.factor_store.compute_factors", None
+    )  # must not be called again
     again = factors_of(weight, 2, "exact", store)
     for name in ("U", "S", "Vh", "spectrum"):
         assert torch.equal(getattr(first, name), getattr(again, name))

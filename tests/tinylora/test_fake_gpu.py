@@ -50,7 +50,7 @@ def test_quantize_and_dequantize_stay_on_the_gpu(quant_type, double_quant):
 @pytest.mark.parametrize("answer", [True, False], ids=["krylov converges", "it does not"])
 def test_fast_factors_come_back_from_the_gpu(shape, answer, monkeypatch):
     # the question whether the weight is finite is asked first, and must be answered with yes
-    monkeypatch.setattr("tinylora.factors._check_input", lambda W, rank: None)
+    monkeypatch.setattr("tinylora.svd.factors._check_input", lambda W, rank: None)
     with fake_gpu(answer):
         factors = fast_factors(on_gpu(*shape), 2)
     assert factors.U.shape == (shape[0], 2) and factors.Vh.shape == (2, shape[1])

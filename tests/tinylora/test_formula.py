@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from tinylora import load_artifact, save_artifact
-from tinylora.formula import known_formula
-from tinylora.projection import draw_projections
+from tinylora.adapters.upstream.formula import known_formula
+from tinylora.adapters.upstream.projection import draw_projections
 
 UNPUBLISHED = "0" * 64
 LUOGU = "c4f953ac153965949ea9b514ed9f1500da42e6334fe998bdb4be3fa8be11946e"

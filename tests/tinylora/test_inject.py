@@ -319,7 +319,7 @@ def test_factors_are_taken_from_the_store(tiny_base, artifact, tmp_path, monkeyp
     restore(four_bit(tiny_base), artifact, store=store, on_module=seen.append)
     assert len(seen) == 14
     assert len(list(Path(store.directory).glob("*.safetensors"))) == 14
-    monkeypatch.setattr("tinylora.factor_store.compute_factors", None)
+    monkeypatch.setattr("tinylora.svd.factor_store.compute_factors", None)
     restore(four_bit(tiny_base), artifact, store=store)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tinylora.errors import ModelConfigError
-from tinylora.model_config import check_model_config
+from tinylora.models.model_config import check_model_config
 
 FILE = Path("base/config.json")
 GOOD = {

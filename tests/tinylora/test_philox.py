@@ -9,8 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinylora import philox_normal
+from tinylora.adapters.upstream.philox import (
+    SMALLEST_DEVICE_THREADS,
+    _box_muller,
+    offset_increment,
+    philox4x32,
+)
 from tinylora.errors import ProjectionError
-from tinylora.philox import SMALLEST_DEVICE_THREADS, _box_muller, offset_increment, philox4x32
 
 # torch.randn(12, device="cuda") after torch.manual_seed(0)
 SEED_0 = [

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from tinylora.pickle_check import check_pickle
+from tinylora.adapters.upstream.pickle_check import check_pickle
 
 
 def pickle_of(value, **options):

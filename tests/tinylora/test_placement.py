@@ -5,9 +5,9 @@ import json
 import pytest
 import torch
 
+from tinylora.adapters.upstream.placement import read_placement
+from tinylora.adapters.upstream.projection import draw_projections
 from tinylora.errors import ProjectionError
-from tinylora.placement import read_placement
-from tinylora.projection import draw_projections
 
 NAMES = [f"model.layers.{i}.mlp.up_proj" for i in range(4)]
 # What transformers writes into model.hf_device_map for two GPUs.

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tinylora import QuantizedWeight
 from tinylora.errors import QuantizedWeightError
-from tinylora.quantized_weight import pack_codes, unpack_codes
+from tinylora.weights.quantized_weight import pack_codes, unpack_codes
 
 SHAPES = [(64, 64), (192, 100), (33, 7), (1, 1), (128, 520)]
 

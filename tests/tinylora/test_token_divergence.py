@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinylora.token_divergence import kl_divergence, retention, summarize_kl
+from tinylora.models.token_divergence import kl_divergence, retention, summarize_kl
 
 
 def reference_kl(one, two):

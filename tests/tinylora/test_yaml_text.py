@@ -4,7 +4,7 @@ import time
 import pytest
 
 from tinylora.errors import YamlError
-from tinylora.yaml_text import MAX_BYTES, load_yaml
+from tinylora.files.yaml_text import MAX_BYTES, load_yaml
 
 NAMES = ("ab", "bc", "cd", "de", "ef")
 LAUGHS = "\n".join(f"{b}: &{b} [{', '.join(['*' + a] * 9)}]" for a, b in NAMES)

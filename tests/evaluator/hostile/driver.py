@@ -14,10 +14,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from evaluator.config.judge_settings import JudgeSettings
 from evaluator.errors import SandboxUnavailableError
 from evaluator.judging.judge import JudgeJob, judge_jobs
-from evaluator.judging.judge_settings import JudgeSettings
-from evaluator.judging.sandbox import Sandbox, probe_sandbox
+from evaluator.judging.sandbox.sandbox import Sandbox, probe_sandbox
 from evaluator.suites.problem import Problem, TestCase
 from tests.evaluator.hostile.attack import ANSWER_FILE, Attack, main
 from tests.evaluator.hostile.census import census

@@ -8,11 +8,11 @@ from random import Random
 import torch
 from safetensors.torch import save
 
-from exporter.checkpoint import open_checkpoint
-from exporter.inspection import inspect_adapter
+from exporter.base.checkpoint import open_checkpoint
+from exporter.inspect.upstream import inspect_adapter
 from tests.fuzz.fuzzer import Reader, malformed_json, mutated_bytes, mutated_value
 from tinylora import load_adapter
-from tinylora.placement import read_placement
+from tinylora.adapters.upstream.placement import read_placement
 
 FIELDS = {
     "global_v": torch.linspace(-1e-3, 1e-3, 8, dtype=torch.bfloat16), "u_value": 8, "rank": 2,

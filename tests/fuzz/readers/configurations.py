@@ -13,11 +13,11 @@ import yaml
 
 from evaluator.bench.config import load_bench
 from evaluator.bench.plan import plan_exports, plan_runs
-from evaluator.config import deciding_fields, load_config
-from evaluator.config_file import dump_config
+from evaluator.config.config_file import dump_config
+from evaluator.config.run_config import deciding_fields, load_config
 from tests.exporter.talking import write_tokenizer
 from tests.fuzz.fuzzer import ONLY_YAML, Reader, malformed_json, malformed_yaml, mutated_bytes
-from tinylora.chat import load_tokenizer, token_ids
+from tinylora.models.chat import load_tokenizer, token_ids
 
 ARMS = [{"name": "base", "kind": "base", "model": "m", "load": "nf4", "seed": 4}]
 ARMS += [{"name": "restored", "kind": "restored", "model": "m", "artifact": "v.pt"}]

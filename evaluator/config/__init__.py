@@ -1,0 +1,1 @@
+"""Run and bench files: their fields, defaults and checks."""

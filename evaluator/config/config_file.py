@@ -1,0 +1,113 @@
+"""How configurations are written down: YAML files, checked field by field.
+
+Relative paths in them are resolved against the directory in which the command runs, as those of any
+other command-line argument are, so a configuration may be kept anywhere.
+"""
+
+import os
+from collections.abc import Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, TypeVar, get_args
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from evaluator.errors import ConfigError
+from tinylora.errors import YamlError
+from tinylora.files.yaml_text import MAX_BYTES, load_yaml
+
+_Path = TypeVar("_Path", Path, str)
+_Section = TypeVar("_Section", bound="Section")
+
+
+def _can_be_a_path(path: _Path) -> _Path:
+    """Refuse what no file system takes: looking for it fails otherwise than by not finding it.
+
+    Raises:
+        ValueError: With the reason.
+    """
+    if "\0" in str(path):
+        raise ValueError("a path cannot hold the character NUL")
+    encoded = os.fsencode(path)
+    if len(encoded) > 4000 or max(map(len, encoded.split(b"/"))) > 255:
+        raise ValueError(f"no path is that long ({len(encoded)} bytes)")
+    return path
+
+
+FilePath = Annotated[Path, Field(strict=False), AfterValidator(_can_be_a_path)]
+ModelName = Annotated[str, AfterValidator(_can_be_a_path)]
+
+
+class Section(BaseModel):
+    """Part of a configuration: unknown fields, other types, and NaN and infinity are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+def read_config(path: Path, kind: type[_Section]) -> _Section:
+    """Read and check a YAML file of one kind.
+
+    Raises:
+        ConfigError: The file cannot be read, is no YAML, or a field is wrong; the message names
+            the file and each field.
+    """
+    try:
+        with path.open("rb") as file:
+            content = load_yaml(file.read(MAX_BYTES + 1), str(path))
+        if not isinstance(content, dict):
+            raise ConfigError(
+                f"{path}: expected a mapping with {_needed(kind)}, found {type(content).__name__}"
+            )
+        return kind.model_validate(content)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot read the configuration: {error}") from error
+    except YamlError as error:
+        raise ConfigError(str(error)) from error
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {_describe(error, kind)}") from error
+
+
+def dump_config(config: Section) -> str:
+    """The configuration as YAML with every default written out."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _needed(kind: type[Section]) -> str:
+    names = [name for name, field in kind.model_fields.items() if field.is_required()]
+    return f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _describe(error: ValidationError, kind: type[Section]) -> str:
+    items = error.errors(include_url=False)
+    more = f"; and {len(items) - 10} more" if len(items) > 10 else ""
+    return "; ".join(_problem(item, kind) for item in items[:10]) + more
+
+
+def _problem(item: Any, kind: type[Section]) -> str:
+    where = tuple(item["loc"])
+    field = f"{'.'.join(str(part) for part in where) or 'the file':.200}"
+    if item["type"] == "extra_forbidden":
+        known = sorted(_section(kind, where[:-1]).model_fields)
+        close = get_close_matches(str(where[-1]), known, n=1)
+        meant = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
+        return f"field {field}: there is no such field; {meant}"
+    found = item["input"]
+    is_scalar = found is None or isinstance(found, str | int | float | bool | Path)
+    return f"field {field}: {item['msg']}" + (f", found {found!r:.100}" if is_scalar else "")
+
+
+def _section(kind: type[Section], where: Sequence[str | int]) -> type[Section]:
+    """The kind of section that stands at a place in a file."""
+    for part in where:
+        if isinstance(part, str) and part in kind.model_fields:
+            kind = _section_in(kind.model_fields[part].annotation) or kind
+    return kind
+
+
+def _section_in(annotation: Any) -> type[Section] | None:
+    """The section in a field's type, which may be optional, or a tuple of them."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return annotation
+    inner = (_section_in(part) for part in get_args(annotation))
+    return next((found for found in inner if found is not None), None)

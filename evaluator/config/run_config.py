@@ -1,0 +1,266 @@
+"""The run's configuration: one YAML file, checked field by field; see ``config_file``."""
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+
+from evaluator.config.config_file import FilePath, ModelName, Section, read_config
+from evaluator.config.judge_settings import JudgeSettings
+from evaluator.config.prompt_config import PromptConfig
+from tinylora.adapters.upstream.formula import FormulaChoice
+from tinylora.adapters.upstream.placement import checked_placement, read_placement
+
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9._+-]*$"
+Name = Annotated[str, Field(pattern=_NAME, max_length=64)]
+Title = Annotated[str, Field(pattern=_NAME, max_length=260)]  # four names, of a bench's run
+Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]
+ComputeDtype = Literal["float32", "bfloat16", "float16"]
+MAX_REPETITION_PENALTY = 10.0
+
+
+class ArmKind(StrEnum):
+    """What an arm is in the comparison."""
+
+    BASE = "base"  # no adapter: the control
+    RESTORED = "restored"  # base and TinyLoRA at run time: the reference
+    MERGED = "merged"  # an exported checkpoint, loaded as its user would load it
+
+
+def _placement(given: Any) -> dict[str, str] | None:
+    if given is None:
+        return None
+    return read_placement(given) if isinstance(given, str) else checked_placement(given)
+
+
+class AdapterSection(Section):
+    """How an adapter's delta is rebuilt; the fields mean what they do in ``DeltaOptions``.
+
+    Attributes:
+        formula: Form of the delta; ``auto`` only where the file proves it.
+        rng: Random stream of the projections.
+        numerics: Arithmetic of the delta.
+        placement: Training's device map, if the model was split over GPUs: as
+            ``model.hf_device_map`` has it, or a JSON file with that.
+    """
+
+    formula: FormulaChoice = "auto"
+    rng: Literal["auto", "cuda", "cpu"] = "auto"
+    numerics: Literal["fp32", "trainer"] = "fp32"
+    placement: Annotated[dict[str, str] | None, BeforeValidator(_placement)] = None
+
+
+class ArmConfig(AdapterSection):
+    """One model of the comparison.
+
+    Attributes:
+        name: Stands in every record and table.
+        kind: Role in the comparison. The first ``restored`` arm is the reference; a second one is
+            an A/A repeat.
+        model: Checkpoint directory, or a model id of the Hugging Face hub.
+        load: ``auto`` takes the checkpoint as it is; ``nf4`` quantizes a 16-bit checkpoint while
+            loading, with the trainer's settings.
+        artifact: The ``tiny_lora_v.pt`` of a ``restored`` arm, or the directory of a PEFT TinyLoRA
+            adapter.
+        seed: Replaces the seed of the decoding, which makes a repeat independent: the noise floor.
+    """
+
+    name: Name
+    kind: Annotated[ArmKind, Field(strict=False)]
+    model: ModelName
+    load: Literal["auto", "nf4"] = "auto"
+    artifact: FilePath | None = None
+    seed: int | None = None
+
+    @model_validator(mode="after")
+    def _artifact_where_needed(self) -> Self:
+        if self.kind is ArmKind.RESTORED and self.artifact is None:
+            raise ValueError("an arm of kind restored needs the field artifact")
+        if self.kind is not ArmKind.RESTORED and self.artifact is not None:
+            raise ValueError(f"artifact belongs to arms of kind restored, this one is {self.kind}")
+        return self
+
+
+class DecodingConfig(Section):
+    """How completions are drawn; ``temperature: 0`` is greedy decoding.
+
+    Attributes:
+        repetition_penalty: Of tokens that stand in prompt or completion, as transformers has it;
+            ``from_model`` takes it from the models' ``generation_config.json``. None is 1, no
+            penalty, or ``from_model`` under a prompt preset.
+    """
+
+    samples: int = Field(default=1, ge=1)
+    temperature: float = Field(default=0.0, ge=0.0, le=10.0)
+    top_p: float = Field(default=1.0, gt=0.0, le=1.0)
+    top_k: int = Field(default=0, ge=0)
+    repetition_penalty: float | Literal["from_model"] | None = None
+    max_new_tokens: int = Field(default=1024, ge=1)
+    batch_size: int = Field(default=16, ge=1)
+    seed: int = 0
+
+    @field_validator("repetition_penalty", mode="plain")
+    @classmethod
+    def _is_a_penalty(cls, value: Any) -> Any:
+        if value is None or value == "from_model":
+            return value
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not is_number or not 0 < value <= MAX_REPETITION_PENALTY:
+            raise ValueError(
+                f"expected a number above 0 and up to {MAX_REPETITION_PENALTY:g}, or from_model"
+            )
+        return float(value)
+
+    @model_validator(mode="after")
+    def _greedy_has_one_sample(self) -> Self:
+        if self.temperature == 0 and self.samples > 1:
+            raise ValueError("greedy decoding writes one text: samples > 1 needs a temperature > 0")
+        return self
+
+
+class EquivalenceConfig(Section):
+    """The margin of the equivalence test, fixed before the run.
+
+    Attributes:
+        margin: δ, a difference of pass rates; 0.02 is two points.
+    """
+
+    margin: float = Field(default=0.02, gt=0.0, lt=1.0)
+
+
+class TokenLevelConfig(Section):
+    """The comparison of next-token predictions on the reference's own completions.
+
+    Attributes:
+        enabled: Whether to make it. Each arm is loaded once more for it.
+        max_tokens: Predictions that are compared. The reference's logits of all of them lie on the
+            disk meanwhile: 4 bytes a token and vocabulary entry, 2.5 GB for 4096 and 152 000.
+    """
+
+    enabled: bool = True
+    max_tokens: int = Field(default=4096, ge=1)
+
+
+class JudgeConfig(Section):
+    """How programs are judged; the fields mean what they do in ``JudgeSettings``.
+
+    ``unsafe`` is not among them: it is asked for on the command line, at every start.
+    """
+
+    standard: str = "c++14"
+    compile_flags: Annotated[tuple[str, ...], Field(strict=False)] = ("-O2", "-DONLINE_JUDGE")
+    link_flags: Annotated[tuple[str, ...], Field(strict=False)] = ("-lm",)
+    wall_multiple: float = 3.0
+    extra_time_factor: float = 1.25
+    output_kib: int = 32 << 10
+    workers: int | None = None
+    strip_freopen: bool = False
+    testlib_path: FilePath | None = None
+    checker_standard: str = "c++14"
+    checker_flags: Annotated[tuple[str, ...], Field(strict=False)] = ("-O2", "-DONLINE_JUDGE")
+    checker_compile_cpu_ms: int = 60_000
+    checker_cpu_ms: int = 10_000
+
+    @model_validator(mode="after")
+    def _judge_takes_them(self) -> Self:
+        self.settings(unsafe=False)
+        return self
+
+    def settings(self, *, unsafe: bool) -> JudgeSettings:
+        """The judge's own form.
+
+        Raises:
+            ConfigError: A value makes no sense.
+        """
+        return JudgeSettings(**dict(self), unsafe=unsafe)
+
+
+class RunConfig(Section):
+    """Everything that decides a run's records.
+
+    Attributes:
+        name: Title of the tables.
+        suite: Suite folder or upstream ``.jsonl`` file.
+        out: Directory of the run.
+        arms: The models; names differ.
+        compute_dtype: What the models compute in. float32 makes texts independent of the batch
+            to the last near-tie; the checkpoint's stored values are not touched by it.
+        device: ``auto`` takes a GPU where there is one.
+        factor_store: Directory of SVD factors, such as the exporter's; None: kept in ``out``.
+        equivalence: δ.
+        token_level: Comparison of predictions.
+        judge: Judging.
+        prompt: How the problems are asked.
+        decoding: Decoding.
+    """
+
+    name: Title
+    suite: FilePath
+    out: FilePath
+    arms: Annotated[tuple[ArmConfig, ...], Field(min_length=1, strict=False)]
+    prompt: PromptConfig = PromptConfig()
+    decoding: DecodingConfig = DecodingConfig()
+    compute_dtype: ComputeDtype = "float32"
+    device: Device = "auto"
+    factor_store: FilePath | None = None
+    equivalence: EquivalenceConfig = EquivalenceConfig()
+    token_level: TokenLevelConfig = TokenLevelConfig()
+    judge: JudgeConfig = JudgeConfig()
+
+    @field_validator("arms")
+    @classmethod
+    def _names_differ(cls, arms: tuple[ArmConfig, ...]) -> tuple[ArmConfig, ...]:
+        names = [arm.name for arm in arms]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"each arm needs its own name, found twice: {', '.join(twice)}")
+        return arms
+
+    def reference(self) -> ArmConfig | None:
+        """The arm that others are compared with: the first restored one."""
+        return next((arm for arm in self.arms if arm.kind is ArmKind.RESTORED), None)
+
+    @property
+    def penalty_of_models(self) -> bool:
+        """Whether the repetition penalty is the models' own."""
+        penalty = self.decoding.repetition_penalty
+        return penalty == "from_model" or (penalty is None and self.prompt.preset is not None)
+
+    def with_penalty(self, value: float) -> Self:
+        """The same run with its repetition penalty as a number."""
+        decoding = self.decoding.model_copy(update={"repetition_penalty": value})
+        return self.model_copy(update={"decoding": decoding})
+
+
+def load_config(path: Path) -> RunConfig:
+    """Read and check a configuration.
+
+    Raises:
+        ConfigError: As ``config_file.read_config`` says.
+    """
+    return read_config(path, RunConfig)
+
+
+def deciding_fields(config: RunConfig) -> dict[str, Any]:
+    """The fields that decide the records; prompt and penalty only where they are not the default.
+
+    Paths are left out, as a run pins the digests of what lies there, and so is the number of
+    workers. The token level may be made, or made larger, after the rest: its records name the
+    tokens that they belong to.
+    """
+    hidden: dict[str, Any] = {
+        "out": True,
+        "suite": True,
+        "factor_store": True,
+        "arms": {"__all__": {"model", "artifact"}},
+        "judge": {"workers", "testlib_path"},
+        "token_level": True,
+        "prompt": config.prompt == PromptConfig() or {"preset"},
+    }
+    if config.decoding.repetition_penalty in (None, 1.0):
+        hidden["decoding"] = {"repetition_penalty"}
+    fields: dict[str, Any] = json.loads(config.model_dump_json(exclude=hidden))
+    fields["judge"]["testlib_sha256"] = config.judge.settings(unsafe=False).testlib_sha256()
+    return fields

@@ -1,0 +1,1 @@
+"""Runs untrusted programs within limits, and says what they used."""

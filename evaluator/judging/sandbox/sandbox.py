@@ -1,0 +1,204 @@
+"""The sandbox ladder: which walls this machine has, tried from the best to the worst.
+
+1. ``bwrap``: bubblewrap.
+2. ``unshare``: util-linux ``unshare``; the supervisor builds the file system itself.
+3. ``unsafe``: resource limits and process-group kill alone; only on explicit request.
+
+On the first two a program has its own user, mount, network, PID and IPC namespaces; it sees
+``/usr`` (read-only), a few device nodes, the names of its streams below ``/dev``, its own
+``/proc``, an empty folder in memory for at most 16384 files, a ``/tmp`` for files without a name
+(``tmpfile()``), and nothing else of the host. Everywhere it runs without capabilities or new
+privileges, as an ordinary user (a judge started by root gives root up first), under resource
+limits, and behind a seccomp list that denies sockets, tracing, mounts, namespaces and shared
+memory.
+
+What this does NOT protect from:
+
+* bugs of the kernel: a program talks to the host's kernel, which is no virtual machine;
+* side channels (timing, caches) and what ``/usr`` and ``/proc`` tell about the machine;
+* load: a program's CPU time is bounded, but several judges on one machine slow each other down;
+* tests of one program from each other: they share a sandbox as long as each ends by itself and
+  leaves no process and no file (what is left to talk through are attributes of the folder);
+* memory beyond one program's limit for an instant: residency is looked at every 5 ms (control
+  groups would be exact, but need rights that an ordinary user lacks), up to 4 GiB on top;
+* on the ``unsafe`` rung: reading every file that its user may read, signals to that user's other
+  processes, files written outside of its folder, and any number of files in it.
+"""
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from evaluator.errors import SandboxError, SandboxUnavailableError
+from evaluator.judging.sandbox.blob import Blob
+from evaluator.judging.sandbox.command import Command, Limits
+from evaluator.judging.sandbox.worker import SandboxWorker
+
+RungName = Literal["bwrap", "unshare", "unsafe"]
+
+_PACKAGES = "on Debian and Ubuntu: apt-get install g++ bubblewrap util-linux"
+_TRIAL = "test ! -e /etc/shadow && test ! -e /home && test ! -w / && echo x > y && cat y"
+_TRIAL_UNSAFE = "echo x > y && cat y"
+_TRIAL_LIMITS = Limits(
+    cpu_ms=5000,
+    wall_ms=15000,
+    memory_kib=None,
+    address_space_bytes=1 << 30,
+    stack_bytes=8 << 20,
+    file_bytes=1 << 20,
+    processes=256,
+)
+
+
+@dataclass(frozen=True)
+class SandboxInfo:
+    """What a run records about its sandbox.
+
+    Attributes:
+        rung: The rung of the ladder that is used.
+        tool: Version line of the rung's tool; empty for ``unsafe``.
+        compiler: Version line of g++.
+        refused: Better rungs that do not work here, with the reason.
+    """
+
+    rung: RungName
+    tool: str
+    compiler: str
+    refused: tuple[str, ...]
+
+
+class Sandbox:
+    """A rung that works on this machine.
+
+    Attributes:
+        info: What to record about it.
+    """
+
+    def __init__(self, info: SandboxInfo, supervisor: Blob) -> None:
+        self.info = info
+        self._supervisor = supervisor
+
+    def worker(self) -> SandboxWorker:
+        """Make a worker; one for each thread that runs programs."""
+        prefix, root = _RUNGS[self.info.rung]
+        return SandboxWorker(prefix, root, self._supervisor)
+
+
+def probe_sandbox(unsafe: bool = False, only: RungName | None = None) -> Sandbox:
+    """Find the best rung that works here, by running a command on it.
+
+    Args:
+        unsafe: Allow the rung without isolation where no other works.
+        only: Try this rung alone (``unsafe`` still has to be allowed).
+
+    Raises:
+        SandboxUnavailableError: If there is no compiler or no allowed rung works.
+    """
+    compiler = _compiler_version()
+    supervisor = _compile_supervisor()
+    refused: list[str] = []
+    for rung in _RUNGS:
+        if (only is not None and rung != only) or (rung == "unsafe" and not unsafe):
+            continue
+        reason = _try_rung(rung, supervisor)
+        if reason is None:
+            info = SandboxInfo(rung, _tool_version(rung), compiler, tuple(refused))
+            return Sandbox(info, supervisor)
+        refused.append(f"{rung}: {reason}")
+    raise SandboxUnavailableError(
+        f"no sandbox works on this machine ({'; '.join(refused) or 'none was allowed'}). Install "
+        f"bubblewrap ({_PACKAGES}) and allow unprivileged user namespaces, or, if you trust every "
+        "program that will be judged, pass --unsafe"
+    )
+
+
+def _bwrap_prefix(limits: Limits) -> list[str]:
+    """Spell bubblewrap's command line; the supervisor mounts the folder, as it can bound files."""
+    argv = ["/usr/bin/bwrap", "--unshare-all", "--die-with-parent", "--as-pid-1"]
+    argv += ["--cap-add", "CAP_SYS_ADMIN", "--ro-bind", "/usr", "/usr"]
+    for name in ("bin", "sbin", "lib", "lib32", "lib64", "libx32"):
+        path = Path("/", name)
+        if path.is_symlink():
+            argv += ["--symlink", str(path.readlink()), f"/{name}"]
+        else:
+            argv += ["--ro-bind-try", f"/{name}", f"/{name}"]
+    for path_name in ("/etc/ld.so.cache", "/etc/alternatives"):
+        argv += ["--ro-bind-try", path_name, path_name]
+    for device in limits.devices:
+        argv += ["--dev-bind-try", f"/dev/{device}", f"/dev/{device}"]
+    return [*argv, "--proc", "/proc", "--"]
+
+
+def _unshare_prefix(limits: Limits) -> list[str]:
+    """Spell unshare's command line; the supervisor does the rest."""
+    del limits  # they are the supervisor's to set
+    spaces = ["--user", "--map-root-user", "--mount", "--net", "--ipc", "--uts", "--pid"]
+    return ["/usr/bin/unshare", *spaces, "--fork", "--kill-child=KILL", "--"]
+
+
+def _unsafe_prefix(limits: Limits) -> list[str]:
+    """Start the supervisor as it is."""
+    del limits
+    return []
+
+
+_RUNGS: dict[RungName, tuple[Callable[[Limits], Sequence[str]], str]] = {
+    "bwrap": (_bwrap_prefix, "ready"),
+    "unshare": (_unshare_prefix, "build"),
+    "unsafe": (_unsafe_prefix, "host"),
+}
+
+
+def _try_rung(rung: RungName, supervisor: Blob) -> str | None:
+    """Run a command on a rung; None if all is well, else what is wrong."""
+    prefix, root = _RUNGS[rung]
+    tool = prefix(_TRIAL_LIMITS)[:1]
+    if tool and not Path(tool[0]).exists():
+        return f"{tool[0]} is not installed"
+    trial = _TRIAL_UNSAFE if rung == "unsafe" else _TRIAL
+    with SandboxWorker(prefix, root, supervisor) as worker:
+        try:
+            report = worker.run(Command(("/bin/sh", "-c", trial)), _TRIAL_LIMITS)
+        except SandboxError as error:
+            return str(error)
+    if report.exit_code != 0 or report.stdout != b"x\n":
+        return f"a trial command failed ({report.exit_code}, {report.signal}): {report.stderr!r}"
+    return None
+
+
+def _compiler_version() -> str:
+    """Ask g++ for its version line."""
+    if shutil.which("g++") is None:
+        raise SandboxUnavailableError(f"g++ is not installed; {_PACKAGES}")
+    return _first_line(["g++", "--version"])
+
+
+def _tool_version(rung: RungName) -> str:
+    """Ask a rung's tool for its version line."""
+    tool = _RUNGS[rung][0](_TRIAL_LIMITS)[:1]
+    return _first_line([*tool, "--version"]) if tool else ""
+
+
+def _first_line(argv: list[str]) -> str:
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    return done.stdout.partition("\n")[0]
+
+
+def _compile_supervisor() -> Blob:
+    """Compile the supervisor, statically where the static libraries are there."""
+    source = Path(__file__).with_name("supervisor") / "main.cpp"
+    errors = ""
+    with tempfile.TemporaryDirectory(prefix="tinylora-supervisor-") as folder:
+        target = Path(folder, "supervisor")
+        for mode in (["-static"], []):
+            argv = ["g++", "-std=c++14", "-O2", *mode, "-o", os.fspath(target), os.fspath(source)]
+            done = subprocess.run(argv, capture_output=True, text=True, check=False)
+            if done.returncode == 0:
+                return Blob.of(target.read_bytes(), "supervisor")
+            errors = done.stderr
+    raise SandboxUnavailableError(f"g++ cannot compile {source} ({_PACKAGES}): {errors[-600:]}")

@@ -1,0 +1,71 @@
+"""Problem statements as HTML: Markdown with formulas, as Luogu and Codeforces write it.
+
+Statements are untrusted. Raw HTML in them is shown, not used; links and images stay their source,
+so that the page never asks the network for anything and leads nowhere that its reader does not see.
+"""
+
+import functools
+
+from markdown_it import MarkdownIt
+from markdown_it.renderer import RendererProtocol
+from markdown_it.rules_inline import StateInline
+from markdown_it.token import Token
+from markdown_it.utils import EnvType, OptionsDict
+from markupsafe import Markup
+
+from evaluator.report.html.math import math_html
+from evaluator.report.html.text import shortened, visible
+
+STATEMENT_CHARACTERS = 8_000
+_MATH_CHARACTERS = 500
+_MAX_NESTING = 12
+
+
+def statement_html(statement: str) -> Markup:
+    r"""Render a statement, or its beginning where it is very long.
+
+    Example:
+        >>> statement_html("# T\n<b> $n^2$")
+        Markup('<h4>T</h4>\n<p>&lt;b&gt; <span class="math"><i>n</i><sup>2</sup></span></p>\n')
+    """
+    text = visible(shortened(statement, STATEMENT_CHARACTERS))
+    tokens = _markdown().parse(text)
+    for token in tokens:
+        if token.type in ("heading_open", "heading_close"):
+            token.tag = "h4" if token.tag in ("h1", "h2") else "h5"  # below the page's own
+        elif token.type == "fence":
+            token.info = ""
+    # The renderer escapes all text; see the rules that are switched off below.
+    return Markup(_markdown().renderer.render(tokens, _markdown().options, {}))  # noqa: S704
+
+
+@functools.cache
+def _markdown() -> MarkdownIt:
+    markdown = MarkdownIt("js-default", {"html": False, "breaks": True, "maxNesting": _MAX_NESTING})
+    markdown.disable(["link", "image", "autolink", "html_inline", "html_block", "reference"])
+    markdown.inline.ruler.before("escape", "math", _math_rule)
+    markdown.add_render_rule("math", _render_math)
+    return markdown
+
+
+def _math_rule(state: StateInline, silent: bool) -> bool:
+    r"""Read ``$formula$`` or ``$$formula$$``: ``_`` and ``\`` in it are not Markdown."""
+    if state.src[state.pos] != "$":
+        return False
+    mark = "$$" if state.src.startswith("$$", state.pos) else "$"
+    start = state.pos + len(mark)
+    end = state.src.find(mark, start, start + _MATH_CHARACTERS)
+    while end > start and state.src[end - 1] == "\\":
+        end = state.src.find(mark, end + 1, start + _MATH_CHARACTERS)
+    if end <= start or end > state.posMax or not state.src[start:end].strip():
+        return False
+    if not silent:
+        state.push("math", "", 0).content = state.src[start:end]
+    state.pos = end + len(mark)
+    return True
+
+
+def _render_math(
+    renderer: RendererProtocol, tokens: list[Token], index: int, options: OptionsDict, env: EnvType
+) -> str:
+    return str(math_html(tokens[index].content))

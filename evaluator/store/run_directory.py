@@ -1,0 +1,351 @@
+"""A run's directory: what lies where, and which run it belongs to.
+
+::
+
+    config.yaml         the configuration, every default written out
+    run.json            what the records depend on: configuration, digests of suite, prompts, models
+    environment.json    versions, machine, sandbox and command of every session, those of runs from
+                        which a bench has taken records too
+    generations.jsonl   completions, appended as they are made; further processes of a launch have
+                        files beside it until the first one takes them up
+    token_level.jsonl   KL of every arm's predictions on the reference's texts, likewise
+    verdicts.jsonl      verdicts per test, appended as they are made
+    problems.parquet    passes by problem and arm
+    comparison.json     the statistics
+    tables/             as CSV, Parquet, Markdown and LaTeX
+    report.md           all tables with the command and versions that made them
+    report.html         the same to look at: charts, flips, programs; one file, no network
+    plots/              its charts as SVG
+    statements.jsonl    titles, statements and beginnings of tests, for the page
+    fidelity.json       what each arm's export says of its modules, for the page
+    factors/            SVD factors of the bases, kept for the next start
+
+A directory takes one run: starting it again with other settings, models or problems is refused,
+because records of two runs must not mix.
+"""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from evaluator.errors import RecordsError, RunDirectoryError
+from evaluator.store.records import replace_file
+
+RUN_FORMAT = "tinylora-run/1"
+
+_OWN_FILES = (
+    "config.yaml",
+    "run.json",
+    "environment.json",
+    "generations.jsonl",
+    "token_level.jsonl",
+    "verdicts.jsonl",
+    "problems.parquet",
+    "comparison.json",
+    "report.md",
+    "report.html",
+    "statements.jsonl",
+    "fidelity.json",
+)
+
+
+@dataclass(frozen=True)
+class ProblemFacts:
+    """What tables need to know of a problem."""
+
+    id: str
+    family: str | None
+    language: str | None
+
+
+@dataclass(frozen=True)
+class ArmFacts:
+    """What tables need to know of an arm; see ``evaluator.generation.checkpoints.Checkpoint``."""
+
+    name: str
+    kind: str
+    digest: str
+    artifact_digest: str | None
+    weight_bytes: int
+    capture: float | None
+    residual: float | None
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """Everything that a run's records depend on.
+
+    Attributes:
+        config: The fields that decide the records, see
+            ``evaluator.config.run_config.deciding_fields``. The device is the kind that it was
+            resolved to, ``cpu`` or ``cuda``: the arms of a run are computed on one kind, whichever
+            of its devices.
+        suite: Name of the suite.
+        suite_digest: Digest of its content.
+        prompts_digest: Digest of the prompts' tokens.
+        problems: In the suite's order, which is the order of all records.
+        arms: In the configuration's order.
+        left_out: Problems of the suite that no model can be asked, with the reasons.
+        format: Version of this form.
+    """
+
+    config: dict[str, Any]
+    suite: str
+    suite_digest: str
+    prompts_digest: str
+    problems: tuple[ProblemFacts, ...]
+    arms: tuple[ArmFacts, ...]
+    left_out: dict[str, str] = field(default_factory=dict)
+    format: str = RUN_FORMAT
+
+    @property
+    def reference(self) -> str | None:
+        """Name of the arm that others are compared with: the first restored one."""
+        return next((arm.name for arm in self.arms if arm.kind == "restored"), None)
+
+    @property
+    def control(self) -> str | None:
+        """Name of the first base arm."""
+        return next((arm.name for arm in self.arms if arm.kind == "base"), None)
+
+    def same_model(self, name: str) -> tuple[str, ...]:
+        """Arms that are this arm's model once more, itself too; the decoding's seed may differ."""
+        configured = {
+            arm["name"]: {key: value for key, value in arm.items() if key not in ("name", "seed")}
+            for arm in self.config.get("arms", ())
+        }
+
+        def identity(arm: ArmFacts) -> tuple[object, ...]:
+            return arm.kind, arm.digest, arm.artifact_digest, configured.get(arm.name)
+
+        wanted = [identity(arm) for arm in self.arms if arm.name == name]
+        return tuple(arm.name for arm in self.arms if identity(arm) in wanted)
+
+    def same_noise(self, one: str, other: str) -> bool:
+        """Whether two arms draw with the same noise: equal models then write equal texts."""
+        decoding = self.config["decoding"]
+        if decoding["temperature"] == 0:  # greedy decoding draws nothing
+            return True
+        own = {arm["name"]: arm.get("seed") for arm in self.config.get("arms", ())}
+        seeds = [decoding["seed"] if own.get(name) is None else own[name] for name in (one, other)]
+        return bool(seeds[0] == seeds[1])
+
+    @property
+    def samples(self) -> int:
+        """Samples of a problem."""
+        return int(self.config["decoding"]["samples"])
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """Paths of a run."""
+
+    path: Path
+
+    @property
+    def facts(self) -> Path:
+        """``run.json``."""
+        return self.path / "run.json"
+
+    @property
+    def generations(self) -> Path:
+        """``generations.jsonl``."""
+        return self.path / "generations.jsonl"
+
+    def generations_of(self, rank: int) -> Path:
+        """The file that one of several processes appends its completions to."""
+        return self.path / f"generations.rank-{rank:04d}.jsonl" if rank else self.generations
+
+    def other_generations(self) -> tuple[Path, ...]:
+        """Files that further processes of this or an earlier launch left."""
+        return tuple(sorted(self.path.glob("generations.rank-*.jsonl")))
+
+    @property
+    def token_level(self) -> Path:
+        """``token_level.jsonl``."""
+        return self.path / "token_level.jsonl"
+
+    @property
+    def spool(self) -> Path:
+        """Logits of the reference, while the token level is made."""
+        return self.path / "token_level.tmp"
+
+    @property
+    def verdicts(self) -> Path:
+        """``verdicts.jsonl``."""
+        return self.path / "verdicts.jsonl"
+
+    @property
+    def environment(self) -> Path:
+        """``environment.json``."""
+        return self.path / "environment.json"
+
+    @property
+    def config(self) -> Path:
+        """``config.yaml``."""
+        return self.path / "config.yaml"
+
+    @property
+    def report(self) -> Path:
+        """``report.md``, the last file that a run writes."""
+        return self.path / "report.md"
+
+    @property
+    def tables(self) -> Path:
+        """``tables/``."""
+        return self.path / "tables"
+
+    @property
+    def plots(self) -> Path:
+        """``plots/``."""
+        return self.path / "plots"
+
+    @property
+    def factors(self) -> Path:
+        """``factors/``."""
+        return self.path / "factors"
+
+    def check_usable(self, overwrite: bool) -> None:
+        """Refuse a directory that holds something else than a run.
+
+        Raises:
+            RunDirectoryError: It does.
+        """
+        if not self.path.exists():
+            return
+        if not self.path.is_dir():
+            raise RunDirectoryError(f"{self.path}: is a file, expected the directory of a run")
+        others = [p for p in self.path.iterdir() if p.name not in (".lock", "run.json.tmp")]
+        if others and not self.facts.exists():
+            raise RunDirectoryError(
+                f"{self.path}: is not empty and has no run.json, so it is not a run's directory; "
+                f"choose another out{' (--overwrite replaces runs only)' if overwrite else ''}"
+            )
+
+    def begin(self, facts: RunFacts, config_yaml: str, overwrite: bool) -> None:
+        """Start a run here, or go on with the one that is here.
+
+        Args:
+            facts: Of the run that starts.
+            config_yaml: Its configuration as text.
+            overwrite: Delete the records of an earlier run first.
+
+        Raises:
+            RunDirectoryError: Another run lies here; the message names what differs.
+        """
+        if overwrite:
+            self._clear()
+        self._check_same(facts)
+        replace_file(self.facts, _to_json(facts))  # first: it makes the directory a run's
+        replace_file(self.config, config_yaml.encode())
+
+    def differences(self, facts: RunFacts) -> list[str]:
+        """What the run that is here has otherwise, each with both values; empty without one.
+
+        Raises:
+            RecordsError: ``run.json`` is damaged.
+        """
+        if not self.facts.exists():
+            return []
+        return _differences(_load(self.facts), json.loads(_to_json(facts)))
+
+    def join(self, facts: RunFacts) -> None:
+        """Check, in a further process, that the first one's run is this process's too.
+
+        Raises:
+            RunDirectoryError: The directory is not shared, or something else lies on this machine.
+        """
+        if not self.facts.exists():
+            raise RunDirectoryError(
+                f"{self.path}: the first process has begun the run, but its run.json cannot be "
+                "seen from here; all machines of a launch need the same out"
+            )
+        self._check_same(facts)
+
+    def read_facts(self) -> RunFacts:
+        """Read ``run.json``.
+
+        Raises:
+            RecordsError: It is missing or damaged.
+        """
+        if not self.facts.is_file():
+            raise RecordsError(f"{self.path}: no run.json, so this is not a run's directory")
+        content = _load(self.facts)
+        if content.get("format") != RUN_FORMAT:
+            raise RecordsError(
+                f"{self.facts}: expected format {RUN_FORMAT!r}, found {content.get('format')!r}"
+            )
+        try:
+            problems = tuple(ProblemFacts(**row) for row in content.pop("problems"))
+            arms = tuple(ArmFacts(**row) for row in content.pop("arms"))
+            return RunFacts(problems=problems, arms=arms, **content)
+        except (KeyError, TypeError) as error:
+            raise RecordsError(f"{self.facts}: a field is missing or unknown: {error}") from error
+
+    def add_session(self, environment: Any) -> None:
+        """Append one session's environment to ``environment.json``."""
+        sessions = self.sessions()
+        sessions.append(environment)
+        text = json.dumps({"sessions": sessions}, ensure_ascii=False, indent=2)
+        replace_file(self.environment, text.encode() + b"\n")
+
+    def sessions(self) -> list[Any]:
+        """Environments of all sessions so far."""
+        if not self.environment.exists():
+            return []
+        return list(_load(self.environment)["sessions"])
+
+    def _check_same(self, facts: RunFacts) -> None:
+        if differences := self.differences(facts):
+            raise RunDirectoryError(
+                f"{self.path} holds another run: {'; '.join(differences[:5])}. Choose another "
+                "out, or give --overwrite to delete its records and start anew"
+            )
+
+    def _clear(self) -> None:
+        # run.json goes last: until then the directory is still known as a run's.
+        own = (self.path / name for name in reversed(_OWN_FILES))
+        made = (*self.tables.glob("*.*"), *self.plots.glob("*.svg"))
+        for path in (*made, *self.other_generations(), *own):
+            if path != self.facts:
+                path.unlink(missing_ok=True)
+        self.facts.unlink(missing_ok=True)
+
+
+def _to_json(facts: RunFacts) -> bytes:
+    fields = {name: value for name, value in asdict(facts).items() if value or name != "left_out"}
+    return json.dumps(fields, ensure_ascii=False, indent=1).encode() + b"\n"
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise RecordsError(f"{path}: cannot be read: {error}") from error
+    if not isinstance(content, dict):
+        raise RecordsError(f"{path}: expected an object, found {type(content).__name__}")
+    return content
+
+
+def _differences(before: Any, now: Any, name: str = "") -> list[str]:
+    """Names of the fields that differ, each with both values."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        keys = [*before, *(key for key in now if key not in before)]
+        return [
+            text
+            for key in keys
+            for text in _differences(before.get(key), now.get(key), f"{name}.{key}".lstrip("."))
+        ]
+    if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+        return [
+            text
+            for index, pair in enumerate(zip(before, now, strict=True))
+            for text in _differences(*pair, f"{name}[{index}]")
+        ]
+    return [] if before == now else [f"{name} was {_short(before)}, is {_short(now)}"]
+
+
+def _short(value: Any) -> str:
+    text = f"{len(value)} entries" if isinstance(value, list) else json.dumps(value)
+    return text if len(text) <= 80 else text[:77] + "…"

@@ -1,0 +1,1 @@
+"""The base checkpoint: its files, what its config.json says, whether the two agree."""

@@ -1,0 +1,250 @@
+"""Reading a base checkpoint: headers first, tensors when they are needed.
+
+Two kinds are read, each in one ``model.safetensors`` or in shards named by
+``model.safetensors.index.json``: 16/32-bit floating point, and bitsandbytes 4-bit, where the
+weight ``X.weight`` is a packed ``uint8`` tensor with its scales and code book beside it
+(``X.weight.absmax``, ``X.weight.quant_map``, ``X.weight.quant_state.bitsandbytes__nf4``, ...).
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from exporter.errors import CheckpointError, CheckpointMissingError
+from exporter.io_errors import reading
+from exporter.safetensors.header import TensorHeader, checked_data_file, read_headers
+from exporter.safetensors.reader import DataFile, Scratch
+from tinylora import QuantizedWeight
+from tinylora.errors import QuantizedWeightError
+from tinylora.models.model_config import check_model_config
+from tinylora.weights.quantized_weight import STATE_PREFIX
+
+SINGLE_FILE = "model.safetensors"
+INDEX_FILE = "model.safetensors.index.json"
+CONFIG_FILE = "config.json"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A base checkpoint on disk; holds headers, never weights.
+
+    Attributes:
+        path: Its directory.
+        config: ``config.json``.
+        shards: Its weight files, in the order of their names.
+        files: Where the tensors of each weight file lie.
+        tensors: Header of every tensor.
+        parts: For each packed 4-bit weight, the names of its scales, code books and state.
+        is_4bit: Whether its linear layers are stored as bitsandbytes 4-bit weights.
+    """
+
+    path: Path
+    config: Mapping[str, Any]
+    shards: tuple[str, ...]
+    files: Mapping[str, DataFile]
+    tensors: Mapping[str, TensorHeader]
+    parts: Mapping[str, tuple[str, ...]]
+    is_4bit: bool
+
+    def read(self, name: str, scratch: Scratch | None = None) -> Tensor:
+        """One tensor, on the CPU.
+
+        Args:
+            name: Which.
+            scratch: Memory to read into; by default the tensor gets its own.
+
+        Raises:
+            CheckpointError: There is no such tensor, or its file cannot be read.
+        """
+        header = self._header(name)
+        return self.file_of(name).read(name, header.torch_dtype, header.shape, scratch)
+
+    def chunks(self, name: str, elements: int) -> Iterator[Tensor]:
+        """One tensor, flat, in pieces of at most ``elements``; see :meth:`read`."""
+        return self.file_of(name).chunks(name, self._header(name).torch_dtype, elements)
+
+    def file_of(self, name: str) -> DataFile:
+        """The weight file that holds a tensor.
+
+        Raises:
+            CheckpointError: There is no such tensor.
+        """
+        return self.files[self._header(name).file]
+
+    def read_4bit(
+        self, module: str, shape: tuple[int, int], scratch: Scratch | None = None
+    ) -> QuantizedWeight:
+        """The 4-bit weight of a linear layer, as stored.
+
+        Args:
+            module: Qualified name of the layer.
+            shape: ``(out, in)`` that config.json gives it.
+            scratch: Memory that its codes may lie in; by default they get their own.
+
+        Raises:
+            CheckpointError: Its tensors do not make one weight, or one of another shape.
+        """
+        codes, *others = self.names_4bit(module)
+        file = self.path / self._header(codes).file
+        tensors = {codes: self.read(codes, scratch)} | {name: self.read(name) for name in others}
+        try:
+            weight = QuantizedWeight.from_tensors(codes, tensors)
+        except QuantizedWeightError as error:
+            raise CheckpointError(f"{file}: {error}; download it again") from error
+        if weight.shape != shape:
+            raise CheckpointError(
+                f"{file}: the quantization state of {codes!r} says shape {list(weight.shape)}, "
+                f"config.json asks for {list(shape)}; weights and config.json do not belong "
+                "together"
+            )
+        return weight
+
+    def names_4bit(self, module: str) -> tuple[str, ...]:
+        """Names of the tensors of one 4-bit weight, the packed codes first."""
+        prefix = f"{module}.weight"
+        return (prefix, *self.parts.get(prefix, ()))
+
+    @cached_property
+    def packed(self) -> frozenset[str]:
+        """Names of the weights that are stored in 4 bits."""
+        return frozenset(
+            prefix for prefix, parts in self.parts.items() if any(STATE_PREFIX in p for p in parts)
+        )
+
+    def _header(self, name: str) -> TensorHeader:
+        if name not in self.tensors:
+            raise CheckpointError(
+                f"{self.path}: tensor {name!r} is missing; is the download complete, and is this "
+                "the architecture that config.json names?"
+            )
+        return self.tensors[name]
+
+
+def open_checkpoint(path: str | Path) -> Checkpoint:
+    """Read the headers of a checkpoint.
+
+    Args:
+        path: A directory with config.json and safetensors weights.
+
+    Returns:
+        The checkpoint; no weight has been read.
+
+    Raises:
+        CheckpointMissingError: The directory or one of its files is not there.
+        CheckpointError: A file is damaged, or of a kind that cannot be folded.
+        ModelConfigError: config.json says what no model can have.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise CheckpointMissingError(f"{path}: no such directory; expected a base checkpoint")
+    config = read_json(path / CONFIG_FILE)
+    check_model_config(config, path / CONFIG_FILE)
+    shards, weight_map = _shards(path)
+    files: dict[str, DataFile] = {}
+    tensors: dict[str, TensorHeader] = {}
+    for shard in shards:
+        # before anything else is read: what changes from here on is noticed
+        files[shard] = checked_data_file(path / shard)
+        for header in read_headers(path / shard):
+            if header.name in tensors:
+                raise CheckpointError(
+                    f"{path / shard}: tensor {header.name!r} is also in "
+                    f"{tensors[header.name].file}; download the base again"
+                )
+            tensors[header.name] = header
+    for name, shard in weight_map.items():
+        if name not in tensors or tensors[name].file != shard:
+            raise CheckpointError(
+                f"{path / INDEX_FILE}: says that {name!r} is in {shard}, but it is not; download "
+                "the base again"
+            )
+    parts, is_4bit = _parts(tensors), _is_4bit(path, config)
+    return Checkpoint(path, config, shards, files, tensors, parts, is_4bit)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file.
+
+    Raises:
+        CheckpointMissingError: There is no such file.
+        CheckpointUnreadableError: It cannot be read.
+        CheckpointError: It is not a JSON object.
+    """
+    with reading(path):
+        raw = path.read_bytes()
+    try:
+        content = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: cannot be read as JSON ({error})") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path}: holds a {type(content).__name__}, expected an object")
+    return content
+
+
+def _parts(names: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Names of the form ``X.weight.absmax``, sorted, under the ``X.weight`` that they belong to."""
+    parts: dict[str, list[str]] = {}
+    for name in sorted(names):
+        prefix, mark, _ = name.partition(".weight.")
+        if mark:
+            parts.setdefault(f"{prefix}.weight", []).append(name)
+    return {prefix: tuple(found) for prefix, found in parts.items()}
+
+
+def _shards(path: Path) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Weight files, and the index's map from tensor to file (empty for a single file).
+
+    A single file comes before an index, as for transformers: such an index is left from before the
+    model was saved again.
+    """
+    if (path / SINGLE_FILE).is_file():
+        return (SINGLE_FILE,), {}
+    if (path / INDEX_FILE).is_file():
+        weight_map = _weight_map(path / INDEX_FILE)
+        return tuple(sorted(set(weight_map.values()))), weight_map
+    found = sorted(p.name for p in path.iterdir() if p.suffix in {".bin", ".pt", ".gguf"})
+    raise CheckpointMissingError(
+        f"{path}: neither {SINGLE_FILE} nor {INDEX_FILE} is there"
+        + (f" (found {', '.join(found[:4])}; convert it to safetensors)" if found else "")
+    )
+
+
+def _weight_map(index: Path) -> dict[str, str]:
+    weight_map = read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise CheckpointError(f"{index}: has no weight_map; download it again")
+    if odd := [name for name in weight_map.values() if not _is_file_name(name)]:
+        raise CheckpointError(
+            f"{index}: expected names of files beside it, found {odd[0]!r:.100}, which is none or "
+            "lies outside the directory; download it again"
+        )
+    return weight_map
+
+
+def _is_file_name(name: object) -> bool:
+    if not isinstance(name, str) or not name.isprintable() or len(name.encode()) > 255:
+        return False
+    return name not in ("", "..") and Path(name).name == name
+
+
+def _is_4bit(path: Path, config: Mapping[str, Any]) -> bool:
+    settings = config.get("quantization_config")
+    if settings is None:
+        return False
+    if not isinstance(settings, dict) or not settings.get("load_in_4bit"):
+        raise CheckpointError(
+            f"{path / CONFIG_FILE}: quantization_config {settings!r:.200} is not supported; give "
+            "the 16-bit base or a bitsandbytes 4-bit one"
+        )
+    storage = settings.get("bnb_4bit_quant_storage", "uint8")
+    if storage != "uint8":
+        raise CheckpointError(
+            f"{path / CONFIG_FILE}: bnb_4bit_quant_storage is {storage!r}, expected 'uint8'; "
+            "give the 16-bit base instead"
+        )
+    return True

@@ -1,0 +1,1 @@
+"""Compares an export with the restored model, token by token."""

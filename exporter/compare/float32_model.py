@@ -1,0 +1,171 @@
+"""Models as exact float32 views of what their files say.
+
+Every 4-bit layer is replaced by a dense float32 one with the same values (rounded to the
+checkpoint's dtype) before any forward pass, and everything else is raised to float32. What differs
+between two such models is their weights, not their kernels.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from exporter.base.checkpoint import open_checkpoint
+from exporter.base.model_lock import making_a_model
+from exporter.compare.prompts import TokenPrompt
+from tinylora import QuantizedWeight
+from tinylora.adapters.upstream.artifact import TrainedOn
+
+# transformers puts 4-bit models on a GPU where there is one, unless it is told
+DEVICE_MAP = "cpu"
+_POSITIONS_AT_ONCE = 4096
+
+
+def load_exact(path: Path) -> Any:
+    """An export, or any checkpoint, loaded as its user would, in float32."""
+    from transformers import AutoModelForCausalLM
+
+    with making_a_model():
+        model = AutoModelForCausalLM.from_pretrained(
+            path, local_files_only=True, device_map=DEVICE_MAP
+        )
+    return in_float32(model).eval()
+
+
+def load_base(path: Path, trained_on: TrainedOn = "4bit", as_stored: bool = False) -> Any:
+    """Load a base as training had it.
+
+    Args:
+        path: The base; one that is 4-bit already stays as it is.
+        trained_on: Whether its linear layers are quantized to nf4, as the trainer did.
+        as_stored: Whether 16-bit weights stay in the dtype of the file, and not in bfloat16.
+    """
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+    options: dict[str, Any] = {}
+    if not open_checkpoint(path).is_4bit:  # even quantization_config=None would undo its own
+        options["dtype"] = "auto" if as_stored else torch.bfloat16
+        if trained_on == "4bit":
+            options["quantization_config"] = BitsAndBytesConfig(
+                load_in_4bit=True,
+                bnb_4bit_quant_type="nf4",
+                bnb_4bit_use_double_quant=True,
+                bnb_4bit_compute_dtype=torch.float16,
+            )
+    with making_a_model():
+        return AutoModelForCausalLM.from_pretrained(
+            path, local_files_only=True, device_map=DEVICE_MAP, **options
+        )
+
+
+def in_float32(model: Any) -> Any:
+    """Replace 4-bit layers by dense ones of the same values and raise all else, in place."""
+    for name, module in list(model.named_modules()):
+        if hasattr(getattr(module, "weight", None), "quant_state") and isinstance(
+            module, nn.Linear
+        ):
+            model.set_submodule(name, _dense(module, name))
+    for tensor in (*model.parameters(), *model.buffers()):
+        if tensor.is_floating_point():
+            tensor.data = tensor.data.float()
+    for module in model.modules():
+        if hasattr(module, "scalar_embed_scale"):  # Gemma's constant, rounded when it was loaded
+            module.embed_scale.fill_(module.scalar_embed_scale)
+    return model
+
+
+@torch.no_grad()
+def logits_of(model: Any, prompts: Sequence[TokenPrompt]) -> list[Tensor]:
+    """Logits of the compared positions, from one batch.
+
+    Args:
+        model: A causal model.
+        prompts: The texts of the batch.
+
+    Returns:
+        For each text float32 ``[scored, vocabulary]``.
+    """
+    ids, mask = _right_padded(prompts)
+    logits = model(ids, attention_mask=mask, use_cache=False).logits.float()
+    return [logits[row, p.first : len(p.token_ids)] for row, p in enumerate(prompts)]
+
+
+@torch.no_grad()
+def inputs_of(
+    model: Any, layers: Mapping[str, nn.Module], prompts: Sequence[TokenPrompt]
+) -> Mapping[str, Tensor]:
+    """What some layers are fed for one batch; layers that read one tensor share it.
+
+    Args:
+        model: A causal model.
+        layers: Modules of it, by name.
+        prompts: The texts of the batch.
+
+    Returns:
+        For each layer ``[texts, positions, in]``, padding included.
+    """
+    seen: dict[str, Tensor] = {}
+
+    def hook(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        def remember(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+            seen[name] = arguments[0]
+
+        return remember
+
+    handles = [layer.register_forward_pre_hook(hook(name)) for name, layer in layers.items()]
+    ids, mask = _right_padded(prompts)
+    try:
+        model(ids, attention_mask=mask, use_cache=False)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return seen
+
+
+def head_inputs(model: Any, prompts: Sequence[TokenPrompt]) -> Tensor:
+    """Last hidden states, as the output layer reads them, float32 ``[tokens, hidden]``.
+
+    Only the compared positions of each text.
+    """
+    head = {"head": model.get_output_embeddings()}
+    rows = []
+    for batch in batches(prompts):
+        states = inputs_of(model, head, batch)["head"]
+        rows += [states[i, p.first : len(p.token_ids)].float() for i, p in enumerate(batch)]
+    return torch.cat(rows)
+
+
+def batches(prompts: Sequence[TokenPrompt]) -> Iterator[list[TokenPrompt]]:
+    """The texts in order, as many at a time as fit some thousand padded positions."""
+    batch: list[TokenPrompt] = []
+    for prompt in prompts:
+        width = max(len(p.token_ids) for p in [*batch, prompt])
+        if batch and width * (len(batch) + 1) > _POSITIONS_AT_ONCE:
+            yield batch
+            batch = []
+        batch.append(prompt)
+    if batch:
+        yield batch
+
+
+def _right_padded(prompts: Sequence[TokenPrompt]) -> tuple[Tensor, Tensor]:
+    """Token ids and attention mask; in a causal model the end cannot change what is before it."""
+    width = max(len(prompt.token_ids) for prompt in prompts)
+    ids = torch.zeros((len(prompts), width), dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for row, prompt in enumerate(prompts):
+        ids[row, : len(prompt.token_ids)] = torch.tensor(prompt.token_ids)
+        mask[row, : len(prompt.token_ids)] = 1
+    return ids, mask
+
+
+def _dense(module: nn.Linear, name: str) -> nn.Linear:
+    weight = QuantizedWeight.from_module(module, name).dequantize().float()
+    height, width = weight.shape
+    dense = nn.Linear(width, height, module.bias is not None, dtype=torch.float32)
+    dense.weight = nn.Parameter(weight, requires_grad=False)
+    if module.bias is not None:
+        dense.bias = nn.Parameter(module.bias.detach().float(), requires_grad=False)
+    return dense

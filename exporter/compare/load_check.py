@@ -1,0 +1,110 @@
+"""Loads an export with plain transformers, and compares its logits with the restored model's.
+
+Both models are compared as exact float32 views of what their files say, see
+:mod:`exporter.compare.float32_model`.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from exporter.base.model_lock import making_a_model
+from exporter.compare.float32_model import DEVICE_MAP, in_float32, load_exact
+from exporter.compare.restored_model import restored_model
+from exporter.formats.formats import Format
+from tinylora import DeltaOptions
+from tinylora.workers import single_threaded
+
+_TOKENS = 64
+
+
+@dataclass(frozen=True)
+class LogitComparison:
+    """Logits of an export against those of the restored model, on fixed tokens.
+
+    Attributes:
+        largest: Largest absolute difference.
+        residual: ‖export − restored‖ / ‖base − restored‖: 0 is perfect, 1 means that the delta is
+            gone; None where the adapter changes no logit.
+        change: ‖base − restored‖ / ‖base‖, how much the adapter changes at all.
+    """
+
+    largest: float
+    residual: float | None
+    change: float
+
+
+def check_load(directory: Path, layout: Format) -> tuple[str, ...]:
+    """Load an export with plain ``from_pretrained`` and run it once, on the CPU.
+
+    Args:
+        directory: The export.
+        layout: Its format.
+
+    Returns:
+        What is wrong, in words.
+    """
+    try:
+        return tuple(_problems(directory, layout))
+    except Exception as error:  # there is no saying what a library raises on files that it rejects
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        return (f"{directory}: cannot be loaded and run ({said:.300})",)
+
+
+def _problems(directory: Path, layout: Format) -> Iterator[str]:
+    from transformers import AutoModelForCausalLM
+
+    with making_a_model():
+        model = AutoModelForCausalLM.from_pretrained(
+            directory, local_files_only=True, device_map=DEVICE_MAP
+        )
+    classes = {type(module).__name__ for module in model.modules()}
+    if layout.weights == "4bit" and "Linear4bit" not in classes:
+        yield "no layer came up in 4 bits"
+    if layout.weights == "dense":
+        found = {p.dtype for p in model.parameters()}
+        if found != {layout.dtype}:
+            yield f"parameters came up as {sorted(map(str, found))}"
+    if layout.adapter and not getattr(model, "peft_config", None):
+        yield "the adapter was not attached; is peft installed?"
+    if not bool(torch.isfinite(_logits(model)).all()):
+        yield "logits are not finite"
+
+
+def compare_logits(
+    directory: Path, base: Path, artifact: Path, options: DeltaOptions, *, in_4_bits: bool = True
+) -> LogitComparison:
+    """Compare an export with ``tinylora.restore`` on its base.
+
+    Args:
+        directory: The export.
+        base: The base checkpoint that it was made from.
+        artifact: The artifact that it was made from.
+        options: How its delta was rebuilt.
+        in_4_bits: Whether it stands on 4-bit weights.
+    """
+    with single_threaded():  # sums, those of a base that is quantized too, depend on the threads
+        of_export = _logits(load_exact(directory))
+        model, restoration = restored_model(base, artifact, options, in_4_bits=in_4_bits)
+        of_restored = _logits(in_float32(model))
+        restoration.remove()
+        of_base = _logits(model)
+    change = float((of_base - of_restored).norm())
+    return LogitComparison(
+        largest=float((of_export - of_restored).abs().max()),
+        residual=float((of_export - of_restored).norm()) / change if change > 0 else None,
+        change=change / float(of_base.norm()),
+    )
+
+
+@torch.no_grad()
+def _logits(model: Any) -> Tensor:
+    model.eval()
+    size = model.get_input_embeddings().num_embeddings
+    tokens = (torch.arange(_TOKENS) * 7919 % size).unsqueeze(0)
+    logits: Tensor = model(tokens).logits
+    return logits.float()

@@ -1,0 +1,206 @@
+"""Texts on which two models are compared token by token, read from a file.
+
+``.jsonl``: one object a line, with
+
+* ``messages`` (a chat, as transformers' templates take it) or ``prompt`` (one user message), put
+  into the tokenizer's chat template, and perhaps ``completion``: then only the predictions of the
+  completion's tokens, and of what follows them, are compared;
+* or ``text``, taken as it is; every prediction is compared.
+
+``.txt``: one ``text`` a line.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from exporter.errors import PromptError
+from tinylora.errors import TokenizerError
+from tinylora.models.chat import load_tokenizer, token_ids, write_chats
+
+MAX_FILE_BYTES = 1 << 28
+
+
+@dataclass(frozen=True)
+class TokenPrompt:
+    """One tokenized text.
+
+    Attributes:
+        token_ids: All of its tokens.
+        first: First position whose prediction is compared.
+    """
+
+    token_ids: tuple[int, ...]
+    first: int
+
+    @property
+    def scored(self) -> int:
+        """Number of predictions that are compared."""
+        return len(self.token_ids) - self.first
+
+
+@dataclass(frozen=True)
+class PromptSet:
+    """The texts of one file.
+
+    Attributes:
+        prompts: In the file's order.
+        sha256: Hex digest of the file.
+    """
+
+    prompts: tuple[TokenPrompt, ...]
+    sha256: str
+
+    @property
+    def tokens(self) -> int:
+        """Number of predictions that are compared."""
+        return sum(prompt.scored for prompt in self.prompts)
+
+
+def read_prompts(path: Path, model: Path) -> PromptSet:
+    """Read and tokenize a file of texts.
+
+    Args:
+        path: A ``.jsonl`` or ``.txt`` file, see the module's text.
+        model: Directory of the checkpoint whose tokenizer and chat template are used.
+
+    Raises:
+        PromptError: The file cannot be read, a row is not as described, a text does not fit the
+            model's context, or the base's chat template does not take a chat.
+        TokenizerError: The base has no tokenizer that can be used.
+    """
+    content = _content(path)
+    rows = _rows(path, content)
+    if not rows:
+        raise PromptError(f"{path}: holds no text; give at least one")
+    positions, vocabulary = _limits(model)
+    tokenizer = load_tokenizer(model)
+    written = _written(path, rows, tokenizer)
+    prompts = []
+    for number, row in rows:
+        where = f"{path}, line {number}"
+        prompt = _tokenized(row, written.get(number, ""), tokenizer, where)
+        if positions is not None and len(prompt.token_ids) > positions:
+            raise PromptError(
+                f"{where}: {len(prompt.token_ids)} tokens, but {model} has {positions} positions; "
+                "shorten the text"
+            )
+        if vocabulary is not None and max(prompt.token_ids) >= vocabulary:
+            raise PromptError(
+                f"{where}: token {max(prompt.token_ids)}, but {model} embeds {vocabulary}; "
+                "tokenizer and config.json do not belong together"
+            )
+        prompts.append(prompt)
+    return PromptSet(tuple(prompts), hashlib.sha256(content).hexdigest())
+
+
+def _content(path: Path) -> bytes:
+    if path.suffix not in (".jsonl", ".txt"):
+        raise PromptError(f"{path}: expected a .jsonl or .txt file of prompts")
+    try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise PromptError(f"{path}: larger than {MAX_FILE_BYTES} bytes; give a sample of it")
+        return path.read_bytes()
+    except OSError as error:
+        raise PromptError(f"{path}: cannot be read ({error})") from error
+
+
+def _rows(path: Path, content: bytes) -> Sequence[tuple[int, dict[str, Any]]]:
+    try:
+        text = content.decode("utf-8-sig")  # some editors put a byte order mark first
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise PromptError(f"{path}, line {line}: is not UTF-8 text ({error})") from error
+    lines = text.replace("\r\n", "\n").split("\n")
+    numbered = [(n, line) for n, line in enumerate(lines, start=1) if line.strip()]
+    if path.suffix == ".txt":
+        return [(n, {"text": line}) for n, line in numbered]
+    return [(n, _row(line, f"{path}, line {n}")) for n, line in numbered]
+
+
+def _row(line: str, where: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+        json.dumps(row, ensure_ascii=False).encode()  # half of a surrogate pair is no text
+    except (ValueError, RecursionError) as error:
+        raise PromptError(f"{where}: is no JSON text ({error})") from error
+    kinds = {"messages": list, "prompt": str, "text": str}
+    if not isinstance(row, dict) or sum(key in row for key in kinds) != 1:
+        raise PromptError(
+            f"{where}: expected an object with one of 'messages', 'prompt' and 'text'; "
+            f"found {sorted(row) if isinstance(row, dict) else type(row).__name__}"
+        )
+    for key, kind in (kinds | {"completion": str}).items():
+        if key in row and not isinstance(row[key], kind):
+            raise PromptError(f"{where}: {key!r} is no {kind.__name__}")
+    if "text" in row and "completion" in row:
+        raise PromptError(f"{where}: 'completion' goes with 'prompt' or 'messages', not 'text'")
+    return row
+
+
+def _written(
+    path: Path, rows: Sequence[tuple[int, dict[str, Any]]], tokenizer: Any
+) -> dict[int, str]:
+    """The chats of all rows that have one, in the base's chat template, by the rows' numbers."""
+    chats = {}
+    for number, row in rows:
+        if "text" not in row:
+            chat = row.get("messages", [{"role": "user", "content": row.get("prompt")}])
+            if not chat or not all(_is_message(message) for message in chat):
+                raise PromptError(
+                    f"{path}, line {number}: 'messages' must be objects with 'role' and 'content' "
+                    "texts, at least one"
+                )
+            chats[number] = chat
+    if not chats:
+        return {}
+    where = f"{path}, line {next(iter(chats))}"
+    try:
+        answers = dict(zip(chats, write_chats(tokenizer, list(chats.values())), strict=True))
+        for number, answer in answers.items():
+            where = f"{path}, line {number}"
+            if isinstance(answer, TokenizerError):
+                raise answer
+    except TokenizerError as error:
+        raise PromptError(
+            f"{where}: {error}; see which roles the base's chat template knows and in which order, "
+            "or give 'text' rows"
+        ) from error
+    return {number: str(answer) for number, answer in answers.items()}
+
+
+def _tokenized(row: dict[str, Any], chat: str, tokenizer: Any, where: str) -> TokenPrompt:
+    try:
+        if "text" in row:
+            ids, first = token_ids(tokenizer, row["text"], special_tokens=True), 0
+        else:
+            before = token_ids(tokenizer, chat)
+            ids = before + token_ids(tokenizer, row.get("completion", ""))
+            first = max(len(before) - 1, 0) if "completion" in row else 0
+    except TokenizerError as error:
+        raise PromptError(f"{where}: {error}") from error
+    if not ids:
+        raise PromptError(f"{where}: has no token")
+    return TokenPrompt(ids, first)
+
+
+def _is_message(message: object) -> bool:
+    return isinstance(message, dict) and all(
+        isinstance(message.get(name), str) for name in ("role", "content")
+    )
+
+
+def _limits(model: Path) -> tuple[int | None, int | None]:
+    """Positions and vocabulary of a model, where its config.json says them."""
+    try:
+        config = json.loads((model / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise PromptError(f"{model / 'config.json'}: cannot be read ({error})") from error
+    if not isinstance(config, dict):
+        raise PromptError(f"{model / 'config.json'}: expected an object")
+    found = [config.get(name) for name in ("max_position_embeddings", "vocab_size")]
+    positions, vocabulary = (limit if isinstance(limit, int) else None for limit in found)
+    return positions, vocabulary

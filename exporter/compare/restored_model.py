@@ -1,0 +1,46 @@
+"""The restored model, which exports are compared with."""
+
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from exporter.base.checkpoint import open_checkpoint
+from exporter.compare.float32_model import load_base
+from exporter.plan.ground import trained_on
+from exporter.plan.plan import TRAINER_DTYPE
+from tinylora import Artifact, DeltaOptions, FactorStore, Restoration, load_adapter, restore
+
+
+def restored_model(
+    base: Path,
+    artifact: Path,
+    options: DeltaOptions,
+    *,
+    in_4_bits: bool = True,
+    store: FactorStore | None = None,
+) -> tuple[Any, Restoration]:
+    """The base as training had it, with the adapter.
+
+    An adapter of 16-bit weights is put on the base in 4 bits where the export stands on that: what
+    4 bits do to the base itself is no part of the comparison then. Its delta is the trained one.
+
+    Args:
+        base: Directory of the base.
+        artifact: The artifact, or directory of a PEFT adapter.
+        options: How its delta is rebuilt.
+        in_4_bits: Whether the export stands on 4-bit weights.
+        store: Where factors are kept.
+    """
+    adapter = load_adapter(artifact)
+    trained = trained_on(adapter, options)
+    of_upstream = isinstance(adapter, Artifact)
+    model = load_base(base, "4bit" if in_4_bits else trained, as_stored=not of_upstream)
+    weight_of = None
+    if in_4_bits and trained == "16bit" and of_upstream:
+        opened = open_checkpoint(base)
+
+        def weight_of(module: str) -> Tensor:
+            return opened.read(f"{module}.weight").to(TRAINER_DTYPE)
+
+    return model, restore(model, adapter, options, store, weight_of=weight_of)

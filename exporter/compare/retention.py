@@ -1,0 +1,278 @@
+"""How much of the adapter's effect on the next token survives in an export, token by token.
+
+On the same tokens::
+
+    retention = 1 − mean KL(restored‖export) / mean KL(restored‖base)
+
+1: the export predicts what the restored model predicts; 0: it is as far from it as the base is
+(:mod:`tinylora.models.token_divergence`). All models run in float32 on exact views of their stored
+values (:mod:`exporter.compare.float32_model`).
+
+Two floors stand beside it. ``repeat`` is the restored model run again on the same texts in other
+batches: what float rounding alone does. ``bfloat16`` is the restored model computed in bfloat16:
+what serving it in half precision does. An adapter whose own effect lies below the first cannot be
+seen at all; below the second, it drowns in the arithmetic of most servers.
+"""
+
+import math
+import tempfile
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from exporter.compare.float32_model import batches, in_float32, load_exact, logits_of
+from exporter.compare.kept_tensors import keep_tensor, kept_tensor
+from exporter.compare.prompts import PromptSet, TokenPrompt
+from exporter.compare.restored_model import restored_model
+from tinylora import DeltaOptions, FactorStore, Restoration
+from tinylora.models.token_divergence import kl_divergence, retention, summarize_kl
+from tinylora.workers import single_threaded
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """How far a model's predictions are from the restored model's.
+
+    Attributes:
+        mean: Mean KL(restored‖model) over the tokens, nats.
+        p99: Its 99th percentile.
+        largest: Its maximum.
+        top1_agreement: Share of tokens at which both predict the same next token.
+        logit_distance: Root of the summed squared differences of logits.
+    """
+
+    mean: float
+    p99: float
+    largest: float
+    top1_agreement: float
+    logit_distance: float
+
+
+# Below this a mean over tokens says little: a prompt and its completion have hundreds.
+_FEW_TOKENS = 200
+
+
+@dataclass(frozen=True)
+class Retention:
+    """The export and the base beside the restored model, on the same tokens.
+
+    Attributes:
+        prompts_sha256: Digest of the file of texts.
+        tokens: Number of compared predictions.
+        export: Of the export.
+        base: Of the base, without the adapter.
+        repeat: Of the restored model itself, run in other batches.
+        bfloat16: Of the restored model computed in bfloat16.
+    """
+
+    prompts_sha256: str
+    tokens: int
+    export: Divergence
+    base: Divergence
+    repeat: Divergence
+    bfloat16: Divergence
+
+    @property
+    def value(self) -> float | None:
+        """1 − KL(restored‖export)/KL(restored‖base); None where the effect is below the floor."""
+        return retention(self.export.mean, self.base.mean, self.repeat.mean)
+
+    @property
+    def output_residual(self) -> float | None:
+        """‖logits(export) − logits(restored)‖ / ‖logits(base) − logits(restored)‖."""
+        if self.base.logit_distance == 0:
+            return None
+        return self.export.logit_distance / self.base.logit_distance
+
+    @property
+    def visible(self) -> bool:
+        """Whether the adapter changes predictions by more than float rounding does."""
+        return self.base.mean > self.repeat.mean
+
+    @property
+    def visible_in_half_precision(self) -> bool:
+        """Whether it changes them by more than computing in bfloat16 does."""
+        return self.base.mean > self.bfloat16.mean
+
+    @property
+    def rows(self) -> tuple[tuple[str, Divergence], ...]:
+        """Each model that stands beside the restored one, by its name in tables."""
+        return (
+            ("this export", self.export),
+            ("the base, without the adapter", self.base),
+            ("the restored model again, other batches", self.repeat),
+            ("the restored model in bfloat16", self.bfloat16),
+        )
+
+    def shortfall(self, wanted: float) -> str | None:
+        """Why it is not shown that an export keeps a share of the effect; None where it is.
+
+        Args:
+            wanted: Least retention, 0 to 1.
+        """
+        if self.value is None:
+            return f"a retention of {wanted:g} is required. {self.sentence}"
+        if self.value < wanted:
+            return f"retention {self.value:.4g}, {wanted:g} is required"
+        return None
+
+    @property
+    def sentence(self) -> str:
+        """What follows, in plain words."""
+        if self.value is None:
+            return (
+                f"The adapter's effect (mean KL {self.base.mean:.3g} nats a token) is not above "
+                f"the noise of float32 ({self.repeat.mean:.3g}): on these texts nothing can be "
+                "said about its retention."
+            )
+        text = (
+            f"Retention {self.value:.4f} on {self.tokens} tokens; the logits miss those of the "
+            f"restored model by {self.output_residual:.3g} of the adapter's effect."
+        )
+        if self.tokens < _FEW_TOKENS:
+            text += " So few tokens say little; give more texts."
+        if not self.visible_in_half_precision:
+            text += (
+                f" The adapter's effect (mean KL {self.base.mean:.3g}) is smaller than what "
+                f"computing in bfloat16 does ({self.bfloat16.mean:.3g})."
+            )
+        return text
+
+    def as_dict(self) -> dict[str, Any]:
+        """For the manifest; floats to six digits."""
+
+        def divergence(found: Divergence) -> dict[str, float]:
+            return {name: _digits(value) for name, value in vars(found).items()}
+
+        return {
+            "prompts_sha256": self.prompts_sha256,
+            "tokens": self.tokens,
+            "retention": None if self.value is None else _digits(self.value),
+            "output_residual": None
+            if self.output_residual is None
+            else _digits(self.output_residual),
+            "visible": self.visible,
+            "visible_in_half_precision": self.visible_in_half_precision,
+            "export": divergence(self.export),
+            "base": divergence(self.base),
+            "repeat": divergence(self.repeat),
+            "bfloat16": divergence(self.bfloat16),
+        }
+
+
+def measure_retention(
+    export: Path,
+    base: Path,
+    artifact: Path,
+    options: DeltaOptions,
+    prompts: PromptSet,
+    store: FactorStore | None = None,
+    *,
+    in_4_bits: bool = True,
+) -> Retention:
+    """Run base, restored model and export on the same texts.
+
+    One model is in memory at a time, in float32; the restored model's logits are kept on disk
+    meanwhile (4 bytes a token and vocabulary entry).
+
+    Args:
+        export: Directory of the export.
+        base: Its base.
+        artifact: Its artifact.
+        options: How its delta was rebuilt.
+        prompts: The texts.
+        store: Where singular factors are kept; None: only until this returns.
+        in_4_bits: Whether the export stands on 4-bit weights.
+
+    Raises:
+        OutputWriteError: The temporary directory has no room for the logits.
+    """
+    with tempfile.TemporaryDirectory() as directory, single_threaded():
+        reference = Reference(Path(directory), prompts.prompts)
+        # the restored model is built twice, its factors are computed once
+        build = partial(
+            restored_model,
+            base,
+            artifact,
+            options,
+            in_4_bits=in_4_bits,
+            store=store or FactorStore(Path(directory) / "factors"),
+        )
+        repeat, of_base = _repeat_and_base(reference, *build())
+        of_export = reference.distance(load_exact(export))
+        of_half = reference.distance(_in_bfloat16(build()[0]))
+    return Retention(prompts.sha256, prompts.tokens, of_export, of_base, repeat, of_half)
+
+
+def _repeat_and_base(
+    reference: "Reference", model: Any, restoration: Restoration
+) -> tuple[Divergence, Divergence]:
+    """Fill the reference; distances of the restored model's repeat and of the base."""
+    in_float32(model).eval()
+    reference.keep(model)
+    repeat = reference.distance(model, one_by_one=True)
+    restoration.remove()
+    return repeat, reference.distance(model)
+
+
+def _in_bfloat16(model: Any) -> Any:
+    in_float32(model).eval()
+    for parameter in model.parameters():  # buffers, the adapter's factors among them, stay as wide
+        parameter.data = parameter.data.bfloat16()
+    return model
+
+
+class Reference:
+    """Logits of one model, which others are compared with; one file a text.
+
+    Args:
+        directory: Where they are kept; the caller removes it.
+        prompts: The texts.
+    """
+
+    def __init__(self, directory: Path, prompts: tuple[TokenPrompt, ...]) -> None:
+        self._directory, self._prompts = directory, prompts
+
+    def keep(self, model: Any) -> None:
+        """Run the model that is compared with."""
+        number = 0
+        for batch in batches(self._prompts):
+            for logits in logits_of(model, batch):
+                keep_tensor(logits, self._file(number))
+                number += 1
+
+    def distance(self, model: Any, one_by_one: bool = False) -> Divergence:
+        """How far another model is from it.
+
+        Args:
+            model: The other model.
+            one_by_one: Whether to run each text by itself, not in the batches of :meth:`keep`.
+        """
+        kl: list[Tensor] = []
+        same, squared = 0, []
+        groups = [[p] for p in self._prompts] if one_by_one else batches(self._prompts)
+        others = (logits for group in groups for logits in logits_of(model, group))
+        for number, other in enumerate(others):
+            logits = kept_tensor(self._file(number))
+            kl.append(kl_divergence(logits, other))
+            same += int((logits.argmax(dim=1) == other.argmax(dim=1)).sum())
+            squared.append(float((logits - other).double().square().sum()))
+        total = summarize_kl(torch.cat(kl).tolist())
+        return Divergence(
+            mean=total.mean,
+            p99=total.p99,
+            largest=total.largest,
+            top1_agreement=same / total.tokens,
+            logit_distance=math.sqrt(math.fsum(squared)),
+        )
+
+    def _file(self, number: int) -> Path:
+        return self._directory / f"{number}.safetensors"
+
+
+def _digits(value: float) -> float:
+    return float(f"{value:.6g}")

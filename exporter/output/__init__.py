@@ -1,0 +1,1 @@
+"""The directory of an export: made aside, resumed, given its name when it is whole."""

@@ -1,0 +1,288 @@
+"""The directory in which an export is made, and how it becomes the output.
+
+Everything is written to ``<out>.partial-export`` beside the output, which is locked, so that two
+exports never write the same one. Each finished shard is recorded in a journal with its digest and
+its measures; an export that was killed finds them there and goes on. Renaming the directory is the
+last step (:mod:`exporter.output.publish`): ``<out>`` is complete or it is not there.
+"""
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from exporter.errors import (
+    DiskFullError,
+    OutputBusyError,
+    OutputExistsError,
+    OutputWriteError,
+    RequestError,
+)
+from exporter.fidelity import ErrorSums, ModuleFidelity, Spectrum
+from exporter.io_errors import reading, writing
+from exporter.output.publish import recover, replace_directory, sync
+from exporter.safetensors.reader import file_sha256
+from exporter.safetensors.writer import PART_SUFFIX
+
+MANIFEST_FILE = "export_manifest.json"
+JOURNAL_FILE = ".export-journal.json"
+_SPARE_BYTES = 1 << 20
+_COPY_BYTES = 1 << 24
+
+
+@dataclass(frozen=True)
+class FinishedFile:
+    """A shard that is complete on disk.
+
+    Attributes:
+        name: Its file name.
+        sha256: Hex digest of its content.
+        modules: Measures of the modules folded into it.
+    """
+
+    name: str
+    sha256: str
+    modules: tuple[ModuleFidelity, ...]
+
+
+class Workspace:
+    """The locked working directory of one export; use :func:`open_workspace`."""
+
+    def __init__(self, out: Path, path: Path, lock: int, key: Callable[[], str]) -> None:
+        self.out = out
+        self.path = path
+        self._lock = lock
+        self._key = key
+        self._flushing = ThreadPoolExecutor(1)
+        self._flushed: list[Future[None]] = []
+        self._finished = self._resume()
+
+    def finished(self, name: str) -> FinishedFile | None:
+        """The record of a file that an earlier run of the same export completed."""
+        return self._finished.get(name)
+
+    def record(self, file: FinishedFile) -> None:
+        """Add a completed file to the journal."""
+        self._finished[file.name] = file
+        entries = [asdict(entry) for entry in self._finished.values()]
+        self.write_text(JOURNAL_FILE, json.dumps({"key": self._key(), "files": entries}))
+
+    def flush(self, name: str) -> None:
+        """Begin to bring a complete file to the disk, which :meth:`publish` waits for."""
+        self._flushed.append(self._flushing.submit(sync, self.path / name))
+
+    def write_text(self, name: str, text: str) -> None:
+        """Write a small file so that it is there whole or not at all."""
+        self.write_bytes(name, text.encode())
+
+    def write_bytes(self, name: str, content: bytes) -> None:
+        """As :meth:`write_text`.
+
+        Raises:
+            OutputWriteError: There is no room, or it cannot be written.
+        """
+        write_whole(self.path / name, content)
+
+    def copy(self, source: Path, name: str) -> None:
+        """Carry a file over byte for byte.
+
+        Raises:
+            OutputWriteError: There is no room, or it cannot be written.
+            CheckpointUnreadableError: The source cannot be read.
+        """
+        target = self.path / name
+        with writing(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with reading(source):
+                original = source.open("rb")
+            with original, target.open("wb") as copy:
+                while content := _read_some(original, source):
+                    copy.write(content)
+
+    def check_room(self, wanted: int) -> None:
+        """Refuse to start an export that the disk cannot hold.
+
+        Raises:
+            DiskFullError: With what is needed and what is free.
+        """
+        done = sum((self.path / name).stat().st_size for name in self._finished)
+        wanted += _SPARE_BYTES - done
+        with writing(self.out):
+            free = shutil.disk_usage(self.path).free
+        if wanted > free:
+            raise DiskFullError(
+                f"{self.out}: the export needs {wanted / 1e9:.2f} GB and the disk has "
+                f"{free / 1e9:.2f} GB free; free some, or choose another directory or format"
+            )
+
+    def publish(self, overwrite: bool) -> None:
+        """Give the directory its final name.
+
+        Raises:
+            OutputExistsError: The output appeared meanwhile and may not be replaced.
+            OutputWriteError: The disk fails, or the name cannot be given.
+        """
+        check_replaceable(self.out, overwrite)
+        with writing(self.out):
+            for flushed in self._flushed:
+                flushed.result()
+            for written in (*self.path.rglob("*"), self.path):
+                sync(written)
+            (self.path / JOURNAL_FILE).unlink(missing_ok=True)
+        replace_directory(self.path, self.out)
+
+    def discard(self) -> None:
+        """Remove everything that was written."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def close(self) -> None:
+        """Release the lock."""
+        self._flushing.shutdown(cancel_futures=True)
+        os.close(self._lock)
+
+    def _resume(self) -> dict[str, FinishedFile]:
+        """Files of an earlier run of the same export; anything else is removed."""
+        finished = {
+            file.name: file
+            for file in _read_journal(self.path / JOURNAL_FILE, self._key)
+            if (self.path / file.name).is_file()
+            and file_sha256(self.path / file.name) == file.sha256
+        }
+        for stale in self.path.iterdir():
+            if stale.name not in finished and stale.name != JOURNAL_FILE:
+                shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
+        return finished
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a small file so that it is there whole or not at all.
+
+    Raises:
+        OutputWriteError: There is no room, or it cannot be written.
+    """
+    part = path.with_name(path.name + PART_SUFFIX)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(content)
+        part.replace(path)
+
+
+def open_workspace(out: Path, key: Callable[[], str], overwrite: bool) -> Workspace:
+    """Make or resume the working directory of an export and lock it.
+
+    Args:
+        out: The output directory.
+        key: Gives the digest of everything that decides the output's bytes; files of an earlier
+            run are kept only under the same key. Called when there are such files, and when one is
+            recorded: until then the digest may still be in the making.
+        overwrite: Whether an earlier export at ``out`` may be replaced.
+
+    Returns:
+        The locked workspace.
+
+    Raises:
+        OutputExistsError: The output is there and may not be replaced.
+        OutputBusyError: Another export has the lock.
+        OutputWriteError: There is no room for a directory, or it may not be made or locked.
+    """
+    out = Path(os.path.abspath(out))  # noqa: PTH100  (resolve() would follow a symbolic link)
+    check_replaceable(out, overwrite)
+    path = out.with_name(f"{out.name}.partial-export")
+    with writing(path):
+        if path.is_file():
+            raise OutputExistsError(f"{path}: is a file; remove it")
+        path.mkdir(parents=True, exist_ok=True)
+        lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        _take_lock(lock, path, out)
+        recover(out)
+        check_replaceable(out, overwrite)
+        with writing(path):
+            return Workspace(out, path, lock, key)
+    except BaseException:
+        os.close(lock)
+        raise
+
+
+def _take_lock(lock: int, path: Path, out: Path) -> None:
+    """Lock the open directory, which must still be the one at ``path``.
+
+    Raises:
+        OutputBusyError: Another export has it, or had it and has renamed it.
+        OutputWriteError: The file system has no locks.
+    """
+    try:
+        with writing(path):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            mine = path.exists() and path.stat().st_ino == os.fstat(lock).st_ino
+    except OutputWriteError as error:
+        if not isinstance(error.__cause__, BlockingIOError):
+            raise
+        mine = False
+    if not mine:
+        raise OutputBusyError(f"{out}: another export is writing it; wait, or choose another --out")
+
+
+def check_replaceable(out: Path, overwrite: bool) -> None:
+    """Refuse an output that is there, unless it is an export that may be replaced.
+
+    Raises:
+        OutputExistsError: Naming what to do.
+        RequestError: The output is a symbolic link.
+        OutputWriteError: It cannot even be looked at.
+    """
+    with writing(out):
+        if out.is_symlink():
+            raise RequestError(f"{out}: is a symbolic link; name the directory itself")
+        if not out.exists():
+            return
+        empty = out.is_dir() and not any(out.iterdir())
+        ours = (out / MANIFEST_FILE).is_file()
+    if not overwrite:
+        raise OutputExistsError(f"{out}: is already there; choose another --out or --overwrite it")
+    if not empty and not ours:
+        raise OutputExistsError(
+            f"{out}: has no {MANIFEST_FILE}, so it is no earlier export and is not replaced even "
+            "with --overwrite; remove it yourself or choose another --out"
+        )
+
+
+def _read_journal(path: Path, key: Callable[[], str]) -> Sequence[FinishedFile]:
+    if not path.is_file():
+        return ()
+    try:
+        journal = json.loads(path.read_text())
+        recorded, files = journal["key"], [_finished_file(entry) for entry in journal["files"]]
+    except (ValueError, KeyError, TypeError):
+        # killed on a file system without atomic rename, or of another version: start over
+        return ()
+    return files if recorded == key() else ()
+
+
+def _finished_file(entry: dict[str, Any]) -> FinishedFile:
+    modules = tuple(
+        ModuleFidelity(
+            **{
+                **module,
+                "shape": tuple(module["shape"]),
+                "sums": ErrorSums(**module["sums"]),
+                "spectrum": _spectrum(module["spectrum"]),
+            }
+        )
+        for module in entry["modules"]
+    )
+    return FinishedFile(str(entry["name"]), str(entry["sha256"]), modules)
+
+
+def _spectrum(entry: dict[str, Any] | None) -> Spectrum | None:
+    return None if entry is None else Spectrum(**{**entry, "values": tuple(entry["values"])})
+
+
+def _read_some(file: BinaryIO, path: Path) -> bytes:
+    with reading(path):
+        return file.read(_COPY_BYTES)

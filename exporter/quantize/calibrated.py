@@ -1,0 +1,97 @@
+"""Codes that keep a module's output, rather than each of its weights.
+
+``preserve`` rounds element by element, so a delta below half a step is lost altogether. On real
+inputs x many columns move together: one code that moves a whole step can stand for a small change
+spread over a row. With T = W + ΔW, Q what is stored and C = mean(x xᵀ)
+(:mod:`exporter.choose.activations`), this minimizes tr((Q − T)(C + λI)(Q − T)ᵀ) over the codes by
+cyclic coordinate descent: each element goes to the code nearest to its optimum given all others,
+row by row in parallel. That is done on the base's own scales and on those of ``recompute``, which a
+delta needs that outgrows its blocks; the lower of the two is taken. λ is a share of C's mean
+diagonal and keeps the fit from following the calibration texts into directions that they hardly
+show.
+
+The objective is that of GPTQ (Frantar et al., 2022, arXiv:2210.17323); the descent in place of its
+one sweep is that of QuantEase (Behdin et al., 2023, arXiv:2309.01885). Both quantize W; here the
+start is an already quantized W and the target differs from it by a delta far below a step.
+"""
+
+import torch
+from torch import Tensor
+
+from exporter.quantize.requantize import block_values, preserve, recompute
+from tinylora import LowRankDelta, QuantizedWeight
+from tinylora.svd.factors import weight_matrix
+
+SWEEPS = 6
+DAMPING = 0.3
+
+
+def calibrated(base: QuantizedWeight, delta: LowRankDelta, moment: Tensor) -> QuantizedWeight:
+    """Choose codes for W + ΔW by their effect on the module's output.
+
+    Args:
+        base: The base's weight, ``[out, in]``.
+        delta: The delta to add.
+        moment: C, float32 ``[in, in]``.
+
+    Returns:
+        ``base`` itself where no code moves; otherwise codes on the base's scales or on new ones,
+        whichever are nearer. A zero delta moves none.
+    """
+    damping = DAMPING * moment.diagonal().mean()
+    metric = moment + torch.diag(damping.expand(len(moment)))
+    wanted = weight_matrix(base) + delta.dense()
+    kept, miss = _descend(preserve(base, delta), wanted, metric)
+    if torch.equal(kept.codes(), base.codes()):
+        kept = base
+    if miss == 0:
+        return kept
+    fresh, miss_of_fresh = _descend(recompute(base, delta), wanted, metric)
+    return fresh if miss_of_fresh < miss else kept
+
+
+def _descend(
+    start: QuantizedWeight, wanted: Tensor, metric: Tensor
+) -> tuple[QuantizedWeight, float]:
+    """The weight after all sweeps, and tr((Q − T)(C + λI)(Q − T)ᵀ)."""
+    values = block_values(start)
+    codes = start.codes().view(start.shape)
+    stored = weight_matrix(start).clone()
+    pull = (stored - wanted) @ metric
+    for _ in range(SWEEPS):
+        if not _sweep(stored, codes, pull, metric, values, start.blocksize):
+            break
+    miss = float((pull.double() * (stored - wanted).double()).sum())
+    return start.with_codes(codes.reshape(-1)), miss
+
+
+def _sweep(
+    stored: Tensor, codes: Tensor, pull: Tensor, metric: Tensor, values: Tensor, blocksize: int
+) -> bool:
+    """Every column once, in place; whether any code moved.
+
+    Args:
+        stored: Q, ``[out, in]``.
+        codes: Its codes.
+        pull: (Q − T)(C + λI), half the gradient.
+        metric: C + λI.
+        values: What each block can hold, ``[blocks, 16]``.
+        blocksize: Elements a block, along the flattened weight.
+    """
+    out, columns = stored.shape
+    first = torch.arange(out, device=stored.device) * columns
+    moved = False
+    for column in range(columns):
+        choices = values[(first + column) // blocksize]
+        held = stored[:, column]
+        wanted = held - pull[:, column] / metric[column, column]
+        best = (choices - wanted.unsqueeze(1)).abs().argmin(dim=1, keepdim=True)
+        found = choices.gather(1, best).squeeze(1)
+        rows = ((found - wanted).abs() < (held - wanted).abs()).nonzero().squeeze(1)
+        if not rows.numel():
+            continue
+        moved = True
+        pull[rows] += (found[rows] - held[rows]).unsqueeze(1) * metric[column]
+        stored[rows, column] = found[rows]
+        codes[rows, column] = best[rows, 0].to(codes.dtype)
+    return moved

@@ -1,0 +1,1 @@
+"""safetensors files, read and written a tensor at a time."""

@@ -1,0 +1,274 @@
+"""Writes one safetensors file tensor by tensor, at places fixed before the first byte.
+
+Format: 8 bytes little-endian header length, the JSON header padded with spaces to a multiple of 8,
+then the data without gaps. Tensors lie in safetensors' own order (widest dtype first, then by
+name). One kind of tensor has a size that only its content tells: bitsandbytes' quant_state JSON
+spells out a float. Those go to the end of the file, where nothing needs alignment, and the header
+is given room for the longest that it could become, up to a boundary at which memory is copied well;
+readers skip the spaces.
+
+Tensors may be written in any order; a file that lacks one never gets its final name.
+"""
+
+import json
+import os
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from exporter.errors import WriterError
+from exporter.io_errors import reading, writing
+from exporter.safetensors.finite import all_finite
+from exporter.safetensors.header import DTYPE_NAMES, TORCH_DTYPES
+from exporter.safetensors.reader import ALIGNMENT, PIECE_BYTES
+from tinylora.weights.tensor_bytes import tensor_bytes
+
+PART_SUFFIX = ".part"
+MAX_STATE_BYTES = 1024
+# Writes end at multiples of this in the file: the kernel makes its cache pages as large as a write,
+# and to find room for large ones can take it several times as long as to fill them. Between small
+# ones the interpreter's threads wait for each other.
+_WRITE_BYTES = 1 << 20
+_WIDEST_FIRST = {name: place for place, name in enumerate(TORCH_DTYPES)}
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """A tensor to be written.
+
+    Attributes:
+        name: Its key in the file.
+        dtype: safetensors' name of its dtype.
+        shape: Its shape; None where only the content tells (uint8, one-dimensional, small).
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...] | None
+
+    @property
+    def max_bytes(self) -> int:
+        """Size of the data in bytes, or the most that it may be."""
+        if self.shape is None:
+            return MAX_STATE_BYTES
+        return torch.Size(self.shape).numel() * TORCH_DTYPES[self.dtype].itemsize
+
+
+def file_bytes(specs: Sequence[TensorSpec]) -> int:
+    """Most bytes that a file of these tensors can take."""
+    return _header_room(specs) + sum(spec.max_bytes for spec in specs)
+
+
+class _Kept(threading.local):
+    """Memory that each thread reads back into again and again."""
+
+    def __init__(self) -> None:
+        self.piece = bytearray(PIECE_BYTES)
+
+
+class ShardWriter:
+    """Writes ``path`` under a temporary name; :meth:`finish` gives it its own.
+
+    Several threads may write, each other tensors. Whatever is written is finite, and is read back
+    and compared.
+
+    Use as a context manager: leaving it without :meth:`finish` removes the temporary file.
+    """
+
+    def __init__(self, path: Path, specs: Sequence[TensorSpec]) -> None:
+        """Make the temporary file.
+
+        Args:
+            path: The file's final name.
+            specs: Every tensor that it will hold.
+
+        Raises:
+            WriterError: Two tensors share a name.
+            OutputWriteError: There is no room, or it cannot be written.
+        """
+        self._path = path
+        self._part = path.with_name(path.name + PART_SUFFIX)
+        self._pending = {spec.name: spec for spec in specs}
+        if len(self._pending) != len(specs):
+            raise WriterError(f"{path.name}: the plan names a tensor twice")
+        self._fixed = sorted((s for s in specs if s.shape is not None), key=_place)
+        self._states: dict[str, Tensor] = {}
+        self._turn = threading.Lock()
+        self._kept = _Kept()
+        self._data_start = _header_room(specs)
+        self._offsets = _offsets(self._fixed)
+        with writing(path):
+            self._file = os.open(self._part, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        if self._file >= 0:
+            self._close()
+            self._part.unlink(missing_ok=True)
+
+    def write(self, name: str, tensor: Tensor) -> None:
+        """Write one tensor.
+
+        Raises:
+            WriterError: It was not planned, is written twice, has another dtype or shape, or values
+                that are not finite, or the file does not have what was written.
+            OutputWriteError: There is no room, or it cannot be written.
+        """
+        if not all_finite(tensor):
+            raise WriterError(
+                f"{self._path.name}: {name!r} has non-finite values; this is a defect of the "
+                "exporter, please report it"
+            )
+        self.write_rows(name, [tensor], tuple(tensor.shape))
+
+    def write_rows(self, name: str, chunks: Iterable[Tensor], shape: tuple[int, ...]) -> None:
+        """Write one tensor of ``shape`` from finite pieces of its leading dimension, in order.
+
+        Args:
+            name: Its key.
+            chunks: The pieces.
+            shape: Its shape.
+
+        Raises:
+            WriterError: As for :meth:`write`, but for what is not finite.
+            OutputWriteError: There is no room, or it cannot be written.
+        """
+        spec = self._take(name, shape)
+        if spec.shape is None:
+            self._states[name] = torch.cat([chunk.flatten().clone() for chunk in chunks])
+            return
+        begin = self._data_start + self._offsets[name]
+        offset = begin
+        for chunk in chunks:
+            if DTYPE_NAMES[chunk.dtype] != spec.dtype:
+                raise WriterError(f"{self._path.name}: {name!r} is {chunk.dtype}, planned {spec}")
+            offset = self._store(name, chunk, offset)
+        if offset - begin != spec.max_bytes:
+            raise WriterError(
+                f"{self._path.name}: {name!r} has {offset - begin} bytes, planned {spec.max_bytes}"
+            )
+
+    def finish(self) -> None:
+        """Write the header and give the file its final name.
+
+        It is not flushed to the disk: that is due before the whole directory gets its own final
+        name, and what a crash of the machine leaves of a file is known by its digest.
+
+        Raises:
+            WriterError: A planned tensor was not written.
+            OutputWriteError: There is no room, or it cannot be written.
+        """
+        if self._pending:
+            raise WriterError(
+                f"{self._path.name}: {len(self._pending)} planned tensors were never written, "
+                f"first {sorted(self._pending)[:3]}"
+            )
+        written = list(self._fixed)
+        offset = self._data_start + sum(spec.max_bytes for spec in self._fixed)
+        for name in sorted(self._states):
+            state = self._states[name]
+            written.append(TensorSpec(name, "U8", (state.numel(),)))
+            offset = self._store(name, state, offset)
+        header = _header(written).ljust(self._data_start - 8)
+        self._put(memoryview(len(header).to_bytes(8, "little") + header), 0)
+        with writing(self._path):
+            os.ftruncate(self._file, offset)
+            self._close()
+            self._part.replace(self._path)
+
+    def _take(self, name: str, shape: tuple[int, ...]) -> TensorSpec:
+        spec = self._pending.pop(name, None)
+        if spec is None:
+            raise WriterError(f"{self._path.name}: {name!r} was not planned, or is written twice")
+        if spec.shape not in (None, shape):
+            raise WriterError(
+                f"{self._path.name}: {name!r} has shape {list(shape)}, planned {spec.shape}"
+            )
+        return spec
+
+    def _store(self, name: str, part: Tensor, offset: int) -> int:
+        """Write a part of a tensor and read it back; returns where it ends."""
+        content = tensor_bytes(part)
+        self._put(content, offset)
+        self._check(name, content, offset)
+        return offset + len(content)
+
+    def _put(self, data: memoryview, offset: int) -> None:
+        # the kernel lets one thread write to a file at a time, and others wait there without sleep
+        with writing(self._path), self._turn:
+            while data:
+                room = _WRITE_BYTES - offset % _WRITE_BYTES
+                written = os.pwrite(self._file, data[:room], offset)
+                data, offset = data[written:], offset + written
+
+    def _check(self, name: str, content: memoryview, offset: int) -> None:
+        """Compare the file with what was written to it, before that leaves the cache."""
+        with reading(self._part):
+            for start in range(0, len(content), PIECE_BYTES):
+                part = content[start : start + PIECE_BYTES]
+                if self._get(len(part), offset + start) != part:
+                    raise WriterError(
+                        f"{self._part}: tensor {name!r} is not what was written; the disk or "
+                        "memory of this machine is at fault, or another program writes to the file"
+                    )
+
+    def _get(self, size: int, offset: int) -> bytearray:
+        """Bytes of the file, fewer where it ends; gone when the thread takes the next."""
+        # a bytearray compares with any bytes at memory's speed, a view of one does not
+        found = self._kept.piece if size == PIECE_BYTES else bytearray(size)
+        room = memoryview(found)
+        while room and (count := os.preadv(self._file, [room], offset)):
+            room, offset = room[count:], offset + count
+        return found if not room else found[: size - len(room)]
+
+    def _close(self) -> None:
+        handle, self._file = self._file, -1
+        os.close(handle)
+
+
+def _place(spec: TensorSpec) -> tuple[int, str]:
+    return _WIDEST_FIRST[spec.dtype], spec.name
+
+
+def _offsets(ordered: Sequence[TensorSpec]) -> Mapping[str, int]:
+    offsets, end = {}, 0
+    for spec in ordered:
+        offsets[spec.name] = end
+        end += spec.max_bytes
+    return offsets
+
+
+def _header(ordered: Sequence[TensorSpec]) -> bytes:
+    entries: dict[str, object] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for spec in ordered:
+        begin, end = end, end + spec.max_bytes
+        entries[spec.name] = {
+            "dtype": spec.dtype,
+            "shape": list(spec.shape or ()),
+            "data_offsets": [begin, end],
+        }
+    text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
+    return text.ljust(-(-len(text) // 8) * 8)
+
+
+def _header_room(specs: Sequence[TensorSpec]) -> int:
+    """Bytes before the data: the length field and the longest header that may be needed."""
+    fixed = sorted((s for s in specs if s.shape is not None), key=_place)
+    states = sorted((s for s in specs if s.shape is None), key=_place)
+    longest = [replace(spec, shape=(MAX_STATE_BYTES,)) for spec in states]
+    room = 8 + len(_header([*fixed, *longest]))
+    return -(-room // ALIGNMENT) * ALIGNMENT if states else room

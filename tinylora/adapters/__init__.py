@@ -1,0 +1,1 @@
+"""Adapter files, one folder a dialect, and the deltas that they stand for."""

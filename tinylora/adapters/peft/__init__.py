@@ -1,0 +1,1 @@
+"""PEFT's TinyLoRA adapters: a directory with a configuration and stored projections."""

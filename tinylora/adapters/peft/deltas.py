@@ -1,0 +1,183 @@
+"""The deltas of a PEFT adapter on the modules of one base, as PEFT computes them.
+
+PEFT numbers the target modules in the order of the base's ``named_modules()``. The number gives a
+module its vector, and, where P is not stored, the seed of its P: a CPU generator seeded with
+``projection_seed + number``, normal with variance 1/r, fp32. PEFT then rounds P, like A and B, to
+the dtype of the layer that is being trained. That dtype is not in the file, but all values of A
+having it are, so a P drawn here is rounded in the same way.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from tinylora.adapters.low_rank import LowRankDelta, TinyLoRAParts
+from tinylora.adapters.peft.adapter import PeftAdapter
+from tinylora.adapters.peft.tensors import group_of
+from tinylora.errors import TargetMismatchError
+from tinylora.weights.quantized_weight import QuantizedWeight
+
+
+class PeftDeltas:
+    """See :class:`tinylora.adapters.low_rank.ModuleDeltas`.
+
+    Args:
+        adapter: The adapter.
+        names: Its modules, in the order of the base, see :func:`stored_layers`.
+
+    Attributes:
+        names: As given.
+        rank: r of the adapter; the deltas of smaller modules are padded with zeros.
+        vectors: The trained vectors, ``[groups, u]``.
+        weight_tying: The adapter's.
+        resolved: None: there is nothing to decide.
+    """
+
+    def __init__(self, adapter: PeftAdapter, names: Sequence[str]) -> None:
+        self.adapter = adapter
+        self.names = tuple(names)
+        self.rank = adapter.rank
+        self.vectors = adapter.vectors
+        self.weight_tying = adapter.config.weight_tying
+        self.resolved = None
+        self._index = {name: i for i, name in enumerate(self.names)}
+
+    def module(
+        self,
+        name: str,
+        weight: Callable[[], QuantizedWeight | Tensor] | None = None,
+        digest: str | None = None,
+    ) -> "PeftModuleDelta":
+        """The delta of a module; nothing of its weight is needed, as A and B are stored.
+
+        Raises:
+            TargetMismatchError: No such target module.
+        """
+        if name not in self._index:
+            raise TargetMismatchError(f"{name!r} is not among the {len(self.names)} target modules")
+        return PeftModuleDelta(self, name)
+
+    def parts_of(self, name: str) -> TinyLoRAParts:
+        """A, B, P and the group of a module.
+
+        Args:
+            name: The module.
+
+        Raises:
+            ArtifactUnreadableError: The file has gone meanwhile.
+        """
+        index, config = self._index[name], self.adapter.config
+        stored = self.adapter.read(name)
+        A, B = stored["A"], stored["B"]
+        P = stored.get("P")
+        if P is None:
+            P = draw_projection(config.projection_seed + index, config.u, A.shape[0])
+            P = P.to(training_dtype(A))
+        group = group_of(index, len(self.names), config.weight_tying)
+        return TinyLoRAParts(A.float(), B.float(), P.float(), group)
+
+
+@dataclass(frozen=True, eq=False)
+class PeftModuleDelta:
+    """The delta of one module, see :class:`tinylora.adapters.low_rank.ModuleDelta`."""
+
+    deltas: PeftDeltas
+    name: str
+
+    @property
+    def factors(self) -> None:
+        """None: nothing had to be factorized."""
+        return None
+
+    def low_rank(self) -> LowRankDelta:
+        """ΔW, of the adapter's rank."""
+        parts = self.parts()
+        delta = parts.low_rank(self.deltas.vectors[parts.group])
+        missing = self.deltas.rank - delta.right.shape[0]
+        if not missing:
+            return delta
+        left = nn.functional.pad(delta.left, (0, missing))
+        return LowRankDelta(left, nn.functional.pad(delta.right, (0, 0, 0, missing)))
+
+    def parts(self) -> TinyLoRAParts:
+        """A, B, P and the group, as stored or drawn."""
+        return self.deltas.parts_of(self.name)
+
+
+def draw_projection(seed: int, u: int, rank: int) -> Tensor:
+    """P of a module that stores none, fp32 ``[u, r, r]``; torch's own random state is not used.
+
+    Args:
+        seed: ``projection_seed`` plus the module's number.
+        u: Length of the vector.
+        rank: r of the module.
+    """
+    generator = torch.Generator("cpu").manual_seed(seed)
+    size, scale = (u, rank, rank), 1.0 / rank**0.5
+    return torch.normal(0.0, scale, size, generator=generator, dtype=torch.float32)
+
+
+def training_dtype(A: Tensor) -> torch.dtype:
+    """Dtype of the layer on which A was made: the narrowest that holds all of its values."""
+    for dtype in (torch.bfloat16, torch.float16):
+        if torch.equal(A.to(dtype).to(A.dtype), A):
+            return dtype
+    return torch.float32
+
+
+def stored_layers(
+    adapter: PeftAdapter, model: nn.Module, where: str
+) -> list[tuple[str, nn.Module]]:
+    """The adapter's modules in a base, in the base's order.
+
+    Args:
+        adapter: The adapter.
+        model: The base, plain or 4-bit, on any device, ``meta`` included.
+        where: The model or directory, for messages.
+
+    Returns:
+        ``(qualified name, linear module)``.
+
+    Raises:
+        TargetMismatchError: A module is missing, of another shape, no linear layer, or shares its
+            weight with another module.
+    """
+    file = adapter.path
+    found = {name: layer for name, layer in model.named_modules() if name in adapter.shapes}
+    tied = _tied(model)
+    for name, (out, into, _) in adapter.shapes.items():
+        layer = found.get(name)
+        if layer is None:
+            raise TargetMismatchError(
+                f"{where}: has no module {name}, which {file} changes; give the base that the "
+                f"adapter was trained on ({adapter.config.base or 'it names none'})"
+            )
+        # Linear4bit derives from nn.Linear; Embedding and Conv1D do not
+        if not isinstance(layer, nn.Linear):
+            raise TargetMismatchError(
+                f"{where}: {name} is a {type(layer).__name__}, and only linear layers can be "
+                f"changed here; {file} must be merged with PEFT"
+            )
+        if (layer.out_features, layer.in_features) != (out, into):
+            raise TargetMismatchError(
+                f"{where}: {name} is {layer.out_features} x {layer.in_features}, but {file} has a "
+                f"delta of {out} x {into}; give the base that the adapter was trained on"
+            )
+        if f"{name}.weight" in tied:
+            raise TargetMismatchError(
+                f"{where}: the weight of {name} is tied to another module's, which the delta would "
+                f"change too; {file} cannot be used on it"
+            )
+    return list(found.items())
+
+
+def _tied(model: nn.Module) -> set[str]:
+    """Names of the parameters that are one and the same tensor as another one."""
+    owners: dict[int, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        owners.setdefault(id(parameter), []).append(name)
+    shared = {name for names in owners.values() if len(names) > 1 for name in names}
+    # transformers' own list, for models on the meta device
+    return shared | set(getattr(model, "all_tied_weights_keys", ()))

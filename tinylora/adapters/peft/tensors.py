@@ -1,0 +1,155 @@
+"""The tensors of a PEFT TinyLoRA adapter file: their names, shapes and numbering.
+
+For each target module X, and each group g of modules that share a vector, the file has
+
+==================================  ==============  ==========================================
+key                                 shape           what
+==================================  ==============  ==========================================
+``base_model.model.X.tinylora_A``   ``[r, in]``     √S · Vh
+``base_model.model.X.tinylora_B``   ``[out, r]``    U · √S
+``base_model.model.X.tinylora_P``   ``[u, r, r]``   projections, with ``save_projection`` alone
+``base_model.tinylora_v.g``         ``[u]``         the trained vector
+==================================  ==============  ==========================================
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tinylora.adapters.peft.config import CONFIG_FILE, PeftConfig
+from tinylora.errors import ArtifactFieldError
+
+LEAVES = ("tinylora_A", "tinylora_B", "tinylora_P")
+
+_PREFIX = "base_model.model."
+_VECTOR = re.compile(r"base_model\.tinylora_v\.(0|[1-9]\d{0,6})")
+_FLOATS = ("F32", "BF16", "F16", "F64")
+
+
+def group_count(modules: int, weight_tying: float) -> int:
+    """How many vectors PEFT makes for so many modules."""
+    return max(1, round(modules * (1.0 - weight_tying)))
+
+
+def group_of(index: int, modules: int, weight_tying: float) -> int:
+    """Which vector PEFT gives to the module at ``index`` in the base's order."""
+    groups = group_count(modules, weight_tying)
+    return min(index // max(1, modules // groups), groups - 1)
+
+
+def checked_shape(file: Path, name: str, view: Any) -> list[int]:
+    """Shape of a tensor, from its header.
+
+    Args:
+        file: Its file, for messages.
+        name: Its key.
+        view: What ``get_slice`` of safetensors gives.
+
+    Raises:
+        ArtifactFieldError: It is no floating-point tensor.
+    """
+    if view.get_dtype() not in _FLOATS:
+        raise ArtifactFieldError(
+            f"{file}: tensor {name!r} has dtype {view.get_dtype()}, expected one of "
+            f"{', '.join(_FLOATS)}"
+        )
+    shape: list[int] = view.get_shape()
+    return shape
+
+
+def module_shapes(
+    file: Path, config: PeftConfig, headers: Mapping[str, tuple[int, ...]]
+) -> dict[str, tuple[int, int, int]]:
+    """Shapes of all modules, with every key accounted for.
+
+    Args:
+        file: The weight file, for messages.
+        config: The configuration beside it.
+        headers: Key -> shape of every tensor.
+
+    Returns:
+        Module -> ``(out, in, r)``, in the order of the names.
+
+    Raises:
+        ArtifactFieldError: A tensor is missing, unknown, or of another shape than it says.
+    """
+    modules = set()
+    for name in headers:
+        module, _, leaf = name.removeprefix(_PREFIX).rpartition(".")
+        known = name.startswith(_PREFIX) and leaf in LEAVES and module
+        if not known and not _VECTOR.fullmatch(name):
+            raise ArtifactFieldError(
+                f"{file}: tensor {name!r} is no part of a TinyLoRA adapter (A, B, P and v); was "
+                "something else trained along with it? Merge it with PEFT"
+            )
+        if known:
+            modules.add(module)
+    if not modules:
+        raise ArtifactFieldError(f"{file}: has no module (no tensor named *.tinylora_A)")
+    return {module: _shape(file, config, headers, module) for module in sorted(modules)}
+
+
+def _shape(
+    file: Path, config: PeftConfig, headers: Mapping[str, tuple[int, ...]], module: str
+) -> tuple[int, int, int]:
+    a, b, p = (headers.get(tensor_key(module, leaf)) for leaf in LEAVES)
+    if a is None or b is None:
+        absent = tensor_key(module, LEAVES[0] if a is None else LEAVES[1])
+        raise ArtifactFieldError(f"{file}: tensor {absent!r} is missing; copy the adapter again")
+    if (p is None) == config.save_projection:
+        state, remedy = ("missing", "false") if p is None else ("there", "true")
+        raise ArtifactFieldError(
+            f"{file}: tensor {tensor_key(module, 'tinylora_P')!r} is {state}, but {CONFIG_FILE} "
+            f"says save_projection {str(config.save_projection).lower()}; copy both files again "
+            f"(if only the configuration is wrong, set it to {remedy})"
+        )
+    into, out = a[-1] if len(a) == 2 else 0, b[0] if len(b) == 2 else 0
+    r = min(config.r, out, into)
+    wanted = {LEAVES[0]: (r, into), LEAVES[1]: (out, r), LEAVES[2]: (config.u, r, r)}
+    for (leaf, expected), found in zip(wanted.items(), (a, b, p), strict=True):
+        if r == 0 or found not in (expected, None):
+            raise ArtifactFieldError(
+                f"{file}: tensor {tensor_key(module, leaf)!r} has shape {list(found or ())}, "
+                f"expected {_words(leaf)} with r = {config.r} and u = {config.u} of {CONFIG_FILE}"
+            )
+    return out, into, r
+
+
+def vector_keys(
+    file: Path, config: PeftConfig, headers: Mapping[str, tuple[int, ...]], groups: int
+) -> list[str]:
+    """Keys of the trained vectors, in the order of their groups.
+
+    Args:
+        file: The weight file, for messages.
+        config: The configuration beside it.
+        headers: Key -> shape of every tensor.
+        groups: How many there must be.
+
+    Raises:
+        ArtifactFieldError: One is missing, of another length, or too many.
+    """
+    names = [f"base_model.tinylora_v.{group}" for group in range(groups)]
+    rule = f"weight_tying {config.weight_tying} makes {groups} groups"
+    for name in names:
+        if name not in headers:
+            raise ArtifactFieldError(f"{file}: tensor {name!r} is missing; {rule} of the modules")
+        if headers[name] != (config.u,):
+            raise ArtifactFieldError(
+                f"{file}: tensor {name!r} has shape {list(headers[name])}, expected [{config.u}], "
+                f"u of {CONFIG_FILE}"
+            )
+    for name in sorted(headers):
+        if _VECTOR.fullmatch(name) and name not in names:
+            raise ArtifactFieldError(f"{file}: tensor {name!r} belongs to no module; {rule}")
+    return names
+
+
+def tensor_key(module: str, leaf: str) -> str:
+    """Key of A, B or P of a module."""
+    return f"{_PREFIX}{module}.{leaf}"
+
+
+def _words(leaf: str) -> str:
+    return {LEAVES[0]: "[r, in]", LEAVES[1]: "[out, r]", LEAVES[2]: "[u, r, r]"}[leaf]

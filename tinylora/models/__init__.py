@@ -1,0 +1,1 @@
+"""What else stands in a checkpoint: config.json, tokenizer, chat template."""

@@ -1,0 +1,1 @@
+"""The restored model: a base with the adapter at run time."""

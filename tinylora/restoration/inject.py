@@ -1,0 +1,315 @@
+"""The restored model: a base with the adapter at run time.
+
+The base modules are wrapped (see ``wrappers``) and left untouched, so taking the wrappers off gives
+back the very same objects.
+"""
+
+import logging
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tinylora.adapters.dialects import Adapter, adapted_layers, deltas_of
+from tinylora.adapters.low_rank import ModuleDelta, ModuleDeltas
+from tinylora.adapters.upstream.artifact import Artifact, Stream, TrainedOn
+from tinylora.adapters.upstream.delta import AdapterDeltas, ArtifactModuleDelta
+from tinylora.adapters.upstream.formula import HOW_TO_TELL, Formula
+from tinylora.adapters.upstream.options import DeltaOptions, doubts
+from tinylora.adapters.upstream.targets import target_modules
+from tinylora.errors import OptionsError, RestoreError
+from tinylora.restoration.wrappers import (
+    AdaptedLinear,
+    PeftTinyLoRALinear,
+    TinyLoRAGlobalParams,
+    TinyLoRALinear,
+)
+from tinylora.svd.factor_store import FactorStore
+from tinylora.weights.quantized_weight import QuantizedWeight
+from tinylora.workers import in_order, single_threaded, workers_for
+
+_log = logging.getLogger(__name__)
+
+_CONTAINER = "tiny_lora_params"
+
+
+class Restoration:
+    """An adapter on a model; take it off with :meth:`remove`, or use it as a context manager.
+
+    Attributes:
+        global_params: Holder of the trained numbers; train them, or change them in place.
+        wrapped: Names of the wrapped modules, in the adapter's order.
+    """
+
+    def __init__(
+        self, model: nn.Module, global_params: TinyLoRAGlobalParams, wrapped: dict[str, nn.Module]
+    ) -> None:
+        self._model = model
+        self._wrappers = wrapped
+        self.global_params = global_params
+        self.wrapped = tuple(wrapped)
+
+    def remove(self) -> None:
+        """Give the base its own modules back; a second call does nothing.
+
+        Raises:
+            RestoreError: Somebody has replaced a wrapper since; nothing is changed then.
+        """
+        for name, wrapper in self._wrappers.items():
+            if self._model.get_submodule(name) is not wrapper:
+                raise RestoreError(
+                    f"module {name} is no longer the wrapper that restore() put there; take off "
+                    "what was put on top of it first"
+                )
+        for name, wrapper in self._wrappers.items():
+            _set_module(self._model, name, wrapper.base_layer)  # type: ignore[arg-type]
+        if self._wrappers and getattr(self._model, _CONTAINER, None) is self.global_params:
+            delattr(self._model, _CONTAINER)
+        self._wrappers = {}
+
+    def __enter__(self) -> "Restoration":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.remove()
+
+
+def restore(
+    model: nn.Module,
+    artifact: Adapter,
+    options: DeltaOptions | None = None,
+    store: FactorStore | None = None,
+    *,
+    on_module: Callable[[str], None] | None = None,
+    weight_of: Callable[[str], Tensor] | None = None,
+) -> Restoration:
+    """Put a trained adapter on the base that it was trained on.
+
+    The model must not have run a forward pass on the CPU yet if it is in 4 bit: bitsandbytes
+    repacks the weights then.
+
+    Args:
+        model: The base, plain or bitsandbytes 4-bit.
+        artifact: The adapter, of either dialect.
+        options: How to rebuild the deltas of upstream's dialect.
+        store: Where factors are kept between runs; the exact SVD of a 3-billion-parameter base
+            takes most of an hour on two slow cores, and nothing from a store.
+        on_module: Called with each module's name when its wrapper is made; the model is changed
+            after the last one.
+        weight_of: Gives the ``[out, in]`` weight of a module that training had, where the model
+            has others; by default the model's own are factorized.
+
+    Returns:
+        A handle that can take the adapter off again.
+
+    Raises:
+        TargetMismatchError: The base has other target modules.
+        OptionsError: Options of upstream's dialect for a PEFT adapter.
+        FusedProjectionError: It keeps several projections in one weight.
+        ProjectionError: The random stream cannot be reproduced as asked.
+        RestoreError: The model has an adapter already, or weights that cannot be read.
+        QuantizedWeightError: A 4-bit weight is repacked or not quantized yet.
+        FactorizationError: An SVD failed.
+        FactorStoreError: The store cannot be used.
+    """
+    _refuse_adapted(model)
+    modules = adapted_layers(artifact, model, type(model).__name__)
+    deltas = deltas_of(artifact, [name for name, _ in modules], options, store)
+    if isinstance(artifact, Artifact) and deltas.resolved is not None:
+        for doubt in (
+            *doubts(artifact, deltas.resolved),
+            *(() if weight_of else _other_weights(deltas.resolved.trained_on, modules)),
+        ):
+            _log.warning("%s: %s", artifact.path, doubt)
+    device = modules[0][1].weight.device
+    vectors = deltas.vectors if deltas.vectors.shape[0] > 1 else deltas.vectors[0]
+    holder = TinyLoRAGlobalParams(vectors.shape, device=device, dtype=vectors.dtype)  # type: ignore[arg-type]
+    with torch.no_grad():
+        holder.global_v.copy_(vectors)
+    return _wrap(model, modules, deltas, holder, on_module, weight_of)
+
+
+def apply_tiny_lora(
+    model: nn.Module,
+    global_params_ref: TinyLoRAGlobalParams,
+    rank: int | None = None,
+    *,
+    seed: int | None = None,
+    formula: Formula | None = None,
+    rng: Stream = "cuda",
+    store: FactorStore | None = None,
+) -> int:
+    """The trainer's function of this name, for its published restore snippet.
+
+    As there, call ``torch.manual_seed(seed)`` before it. P is drawn from the emulated CUDA stream
+    of that seed, on whatever machine this runs; torch's own random state is read, not advanced.
+
+    Args:
+        model: The base, plain or 4-bit.
+        global_params_ref: Holder of the shared vector; its length is u.
+        rank: SVD rank r; 2 where it is left out, as in the Luogu project's snippet.
+        seed: Seed of P; None: the one last given to ``torch.manual_seed``.
+        formula: See :mod:`tinylora.adapters.upstream.formula`. May be left out only where the rank
+            is: that is the Luogu project's snippet, and ``full``. Its successor's gives a rank and
+            means ``diagonal``.
+        rng: ``cpu`` if the training drew P on a CPU.
+        store: Where factors are kept between runs.
+
+    Returns:
+        Number of modules replaced.
+
+    Raises:
+        OptionsError: A rank without a formula.
+        RestoreError: The model has an adapter already, no target module, or weights that cannot be
+            read.
+        FusedProjectionError: It keeps several projections in one weight.
+        ProjectionError: u and the rank are too large for P to be drawn.
+        QuantizedWeightError: A 4-bit weight is repacked or not quantized yet.
+        FactorizationError: An SVD failed.
+        FactorStoreError: The store cannot be used.
+    """
+    if rank is not None and formula is None:
+        raise OptionsError(
+            f"apply_tiny_lora(..., rank={rank}) needs formula=: two trainers have a function of "
+            f"this name, and their deltas are different models; {HOW_TO_TELL}"
+        )
+    _refuse_adapted(model)
+    modules = target_modules(model)
+    if not modules:
+        raise RestoreError(f"{type(model).__name__} has no target module to replace")
+    artifact = Artifact(
+        path=Path("<apply_tiny_lora>"),
+        global_v=global_params_ref.global_v.detach().cpu(),
+        u=global_params_ref.global_v.numel(),
+        rank=2 if rank is None else rank,
+        seed=torch.initial_seed() if seed is None else seed,
+        model_id="",
+        total_replaced_layers=len(modules),
+        is_quantized=None,
+        saved_device=rng,
+        sha256="",
+    )
+    options = DeltaOptions(formula=formula or "full", rng=rng)
+    deltas = AdapterDeltas(artifact, [name for name, _ in modules], options, store)
+    return len(_wrap(model, modules, deltas, global_params_ref).wrapped)
+
+
+def _wrap(
+    model: nn.Module,
+    modules: list[tuple[str, nn.Module]],
+    deltas: ModuleDeltas,
+    global_params: TinyLoRAGlobalParams,
+    on_module: Callable[[str], None] | None = None,
+    weight_of: Callable[[str], Tensor] | None = None,
+) -> Restoration:
+    wrappers: dict[str, nn.Module] = {}
+    with closing(_rebuilt(modules, deltas, weight_of)) as rebuilt:
+        for (name, module), delta in zip(modules, rebuilt, strict=True):
+            wrappers[name] = _wrapper(module, global_params, delta)
+            if on_module is not None:
+                on_module(name)
+    # only now touch the model: a failure above leaves it as it was
+    for name, wrapper in wrappers.items():
+        _set_module(model, name, wrapper)
+    setattr(model, _CONTAINER, global_params)
+    _log.info("restored %d modules", len(wrappers))
+    return Restoration(model, global_params, wrappers)
+
+
+def _rebuilt(
+    modules: list[tuple[str, nn.Module]],
+    deltas: ModuleDeltas,
+    weight_of: Callable[[str], Tensor] | None,
+) -> Generator[ModuleDelta, None, None]:
+    """The delta of each module; some SVDs at a time, each with the bits that an export has."""
+
+    @torch.no_grad()
+    def rebuild(target: tuple[str, nn.Module]) -> ModuleDelta:
+        name, module = target
+        if weight_of is not None:
+            return deltas.module(name, partial(weight_of, name))
+        return deltas.module(name, partial(readable_weight, name, module))
+
+    sizes: list[int] = [module.in_features * module.out_features for _, module in modules]  # type: ignore[operator, misc]
+    with single_threaded() as threads:
+        yield from in_order(rebuild, modules, workers_for(threads, max(sizes)))
+
+
+def _wrapper(
+    module: nn.Module, global_params: TinyLoRAGlobalParams, delta: ModuleDelta
+) -> AdaptedLinear:
+    """Upstream's wrapper where its roundings can be asked for, else the general one."""
+    if not isinstance(delta, ArtifactModuleDelta):
+        return PeftTinyLoRALinear(module, global_params, delta.parts())
+    deltas = delta.deltas
+    return TinyLoRALinear(
+        module,
+        global_params,
+        delta.factors,
+        deltas.projections[deltas.index(delta.name)],
+        deltas.resolved.formula,
+        deltas.resolved.numerics,
+    )
+
+
+def readable_weight(name: str, module: nn.Module) -> QuantizedWeight | Tensor:
+    """The frozen weight of a linear module.
+
+    Args:
+        name: Its name, for messages.
+        module: ``nn.Linear`` or ``Linear4bit``.
+
+    Raises:
+        RestoreError: The weight is on the ``meta`` device (offloaded) or in 8 bit.
+        QuantizedWeightError: A 4-bit weight that cannot be read.
+    """
+    weight: Any = module.weight
+    if hasattr(weight, "quant_state"):
+        return QuantizedWeight.from_module(module, name)
+    if weight.is_meta or not weight.is_floating_point():
+        raise RestoreError(
+            f"{name}: weight of dtype {weight.dtype} on device {weight.device}; expected a "
+            "floating-point or bitsandbytes 4-bit weight in memory (no offloading, no 8 bit)"
+        )
+    return weight.detach()  # type: ignore[no-any-return]
+
+
+def _other_weights(
+    trained_on: TrainedOn, modules: Sequence[tuple[str, nn.Module]]
+) -> Iterator[str]:
+    """A reason to doubt a delta whose factors come from other weights than training had."""
+    quantized = {hasattr(module.weight, "quant_state") for _, module in modules}
+    if trained_on == "4bit" and quantized != {True}:
+        yield (
+            "it was trained on a base in 4 bits, and the weights of this model are not: their "
+            "singular vectors are others, and the delta is off by about half of its size; load "
+            "the base in 4 bits (NF4, double quantization)"
+        )
+    if trained_on == "16bit" and quantized != {False}:
+        yield (
+            "it was trained on a base in 16 bits, and the weights of this model are in 4: their "
+            "singular vectors are others, and the delta is off by about half of its size; load "
+            "the base without quantization"
+        )
+
+
+def _refuse_adapted(model: nn.Module) -> None:
+    if any(isinstance(module, AdaptedLinear) for module in model.modules()):
+        raise RestoreError(
+            f"{type(model).__name__} carries a TinyLoRA adapter already; remove it first"
+        )
+
+
+def _set_module(model: nn.Module, name: str, module: nn.Module) -> None:
+    parent, _, child = name.rpartition(".")
+    setattr(model.get_submodule(parent), child, module)

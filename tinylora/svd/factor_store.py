@@ -1,0 +1,187 @@
+"""Factors kept on disk, because those of one base never change.
+
+One safetensors file a weight, named by the digest of the weight, the rank and the method, so a
+store may be shared by bases, ranks and processes, filled in pieces, and copied from the training
+machine.
+"""
+
+import logging
+import stat
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TypeVar
+from uuid import uuid4
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from tinylora.errors import FactorStoreError
+from tinylora.svd.factors import Factors, Method, compute_factors, weight_digest, weight_matrix
+from tinylora.weights.quantized_weight import QuantizedWeight
+
+FORMAT = "tinylora-factors/2"
+
+_log = logging.getLogger(__name__)
+
+Entry = TypeVar("Entry")
+
+
+class FactorStore:
+    """A directory of factors.
+
+    Args:
+        directory: Made on the first write.
+    """
+
+    def __init__(self, directory: str | Path) -> None:
+        self.directory = Path(directory)
+
+    def path(self, digest: str, rank: int, method: Method) -> Path:
+        """File of one weight's factors."""
+        return self.directory / f"{digest[:40]}-r{rank}-{method}.safetensors"
+
+    def get(self, digest: str, rank: int, method: Method, shape: tuple[int, int]) -> Factors | None:
+        """Stored factors, or None where there are none (or the file is damaged, with a warning).
+
+        Args:
+            digest: ``weight_digest`` of the weight.
+            rank: r.
+            method: ``exact`` or ``fast``.
+            shape: ``(out, in)`` of the weight.
+
+        Raises:
+            FactorStoreError: The file is there and cannot be read.
+        """
+        path = self.path(digest, rank, method)
+        try:
+            if not path.exists():
+                return None
+            with safe_open(path, framework="pt") as file:
+                about = file.metadata() or {}
+                tensors: dict[str, Tensor] = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        except SafetensorError as error:
+            _log.warning("%s is damaged (%s); computing these factors again", path, error)
+            return None
+        except OSError as error:
+            raise store_error(path, error) from error
+        if about.get("format") != FORMAT or about.get("digest") != digest:
+            _log.warning("%s holds other factors than its name says; computing them again", path)
+            return None
+        if not _are_factors(tensors, rank, shape) or "lapack" not in about:
+            found = {name: [tensor.dtype, *tensor.shape] for name, tensor in tensors.items()}
+            _log.warning(
+                "%s is damaged: expected finite U, S, Vh and spectrum of rank %d for a weight of "
+                "shape %s, found %s; computing these factors again",
+                *(path, rank, list(shape), found),
+            )
+            return None
+        return Factors(**tensors, method=method, lapack=about["lapack"])
+
+    def put(self, digest: str, factors: Factors) -> None:
+        """Store factors; a reader sees all of the file or none.
+
+        Raises:
+            FactorStoreError: They cannot be written.
+        """
+        path = self.path(digest, factors.rank, factors.method)
+        tensors = {name: getattr(factors, name) for name in ("U", "S", "Vh", "spectrum")}
+        about = {"format": FORMAT, "digest": digest, "lapack": factors.lapack}
+        write_whole(path, lambda temporary: save_file(tensors, temporary, metadata=about))
+
+
+def _are_factors(tensors: Mapping[str, Tensor], rank: int, shape: tuple[int, int]) -> bool:
+    """Whether an entry holds what :class:`Factors` says of it."""
+    shapes = {"U": (shape[0], rank), "S": (rank,), "Vh": (rank, shape[1])}
+    if tensors.keys() != shapes.keys() | {"spectrum"}:
+        return False
+    spectrum = tensors["spectrum"]
+    return (
+        all(tensors[name].shape == wanted for name, wanted in shapes.items())
+        and spectrum.dim() == 1
+        and spectrum.numel() >= rank
+        and all(t.dtype == torch.float32 for t in tensors.values())
+        and all(bool(torch.isfinite(t).all()) for t in tensors.values())
+    )
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Make a file of a store; a reader sees all of it or none.
+
+    Args:
+        path: The file; its directory is made.
+        write: Writes the content to the path that it is given.
+
+    Raises:
+        FactorStoreError: It cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.parent / f"{path.name}.{uuid4().hex}.partial"
+        try:
+            temporary.touch(exist_ok=False)
+            mode = stat.S_IMODE(temporary.stat().st_mode)
+            write(temporary)
+            temporary.chmod(mode)  # the umask's; safetensors makes files that no one else may read
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except (OSError, SafetensorError) as error:  # a full disk comes as the latter
+        raise store_error(path, error) from error
+
+
+def read_parsed(path: Path, parse: Callable[[str], Entry]) -> Entry | None:
+    """A text of a store, or None where there is none (or it is damaged, with a warning).
+
+    Args:
+        path: The file.
+        parse: Makes of the text what it says; ValueError, KeyError or TypeError if it is damaged.
+
+    Raises:
+        FactorStoreError: The file is there and cannot be read.
+    """
+    try:
+        return parse(path.read_text()) if path.exists() else None
+    except (ValueError, KeyError, TypeError) as error:
+        _log.warning("%s is damaged (%s); making it again", path, error)
+        return None
+    except OSError as error:
+        raise store_error(path, error) from error
+
+
+def store_error(path: Path, error: Exception) -> FactorStoreError:
+    """What to raise where a file of a store cannot be read or written."""
+    return FactorStoreError(
+        f"{path}: the factor store cannot be used ({error}); choose another directory for it, make "
+        "room, or do without"
+    )
+
+
+def factors_of(
+    weight: QuantizedWeight | Tensor,
+    rank: int,
+    method: Method,
+    store: FactorStore | None,
+    digest: str | None = None,
+) -> Factors:
+    """Factors of a weight, from the store where it has them, else computed and stored.
+
+    Args:
+        weight: The frozen weight.
+        rank: r.
+        method: ``exact`` or ``fast``.
+        store: None computes them every time.
+        digest: ``weight_digest`` of the weight, where it is known.
+
+    Raises:
+        FactorizationError: See :func:`tinylora.svd.factors.exact_factors`.
+    """
+    if store is None:
+        return compute_factors(weight_matrix(weight), rank, method)
+    digest = digest or weight_digest(weight)
+    found = store.get(digest, rank, method, (weight.shape[0], weight.shape[1]))
+    if found is None:
+        found = compute_factors(weight_matrix(weight), rank, method)
+        store.put(digest, found)
+    return found

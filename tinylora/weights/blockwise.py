@@ -1,0 +1,281 @@
+"""4-bit codes of large weights, a cache-sized piece at a time.
+
+Quantizing is bitsandbytes' own work: its CPU kernel finds each code by binary search, one value
+after the other, with several float32 copies of the weight beside it. For nf4 a table does the same
+thirteen times faster: the bin of a number tells its code, but for the few numbers in a bin with a
+rounding edge, which are compared with the edge. It is used only where it gives bit for bit what
+bitsandbytes gives: for some releases the tests have shown that; any other is asked once a process,
+on numbers chosen to sit on and beside every rounding edge, and does the work itself where the
+answer differs. Importing bitsandbytes loads torch's compiler and takes seconds.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
+
+import torch
+from torch import Tensor
+
+from tinylora.weights.code_books import QuantType, code_book, dynamic_code_book
+
+# A multiple of every block size. Between two steps a thread waits for the interpreter while others
+# have it, so pieces are as large as the cache allows.
+_ELEMENTS_AT_ONCE = 1 << 19
+_ELEMENTS_AT_ONCE_ON_DEVICE = 1 << 25
+_BINS = 1 << 14  # between 0 and 1
+_MARK, _MARKS = 0x80, -0x7F7F7F7F7F7F7F80  # in the code of a bin with an edge; in eight of them
+_FEW = 64  # as a part of all numbers: groups of eight in which one has to be compared
+_LEAST_ABSMAX = 1e-38
+SCALES_A_BLOCK = 256
+_STEPS = 65535  # in which bitsandbytes' CPU kernel counts a scale between -1 and 1
+# Releases with which the tests of this file's work were run.
+_COMPARED_RELEASES = ("0.50.",)
+
+
+def quantize_blocks(weight: Tensor, quant_type: QuantType, blocksize: int) -> tuple[Tensor, Tensor]:
+    """Codes and scales as ``bitsandbytes.functional.quantize_4bit`` finds them.
+
+    Args:
+        weight: bf16, fp16 or fp32, any shape; n elements.
+        quant_type: ``nf4`` or ``fp4``.
+        blocksize: Elements a block.
+
+    Returns:
+        uint8 ``[ceil(n/2), 1]``, two codes a byte, and the absmax, fp32 ``[ceil(n/blocksize)]``.
+    """
+    flat = weight.contiguous().reshape(-1)
+    numel = flat.numel()
+    packed = torch.empty((-(-numel // 2), 1), dtype=torch.uint8, device=flat.device)
+    absmax = torch.empty(-(-numel // blocksize), dtype=torch.float32, device=flat.device)
+    table = _table() if quant_type == "nf4" and flat.device.type == "cpu" else None
+    room = None if table is None else _Room(min(numel, _step(flat)), blocksize)
+    for start, piece in _pieces(flat):
+        if table is not None:
+            codes, scales = _by_table(piece, blocksize, table, room)
+        else:
+            codes, scales = _by_bitsandbytes(piece, quant_type, blocksize)
+        packed[start // 2 : start // 2 + len(codes)] = codes
+        absmax[start // blocksize : start // blocksize + len(scales)] = scales
+    return packed, absmax
+
+
+def quantize_scales(scales: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """8-bit codes of block scales, as ``bitsandbytes.functional.quantize_blockwise`` finds them.
+
+    Args:
+        scales: fp32 ``[n]``, without their mean.
+
+    Returns:
+        uint8 ``[n]``, the absmax, fp32 ``[ceil(n/256)]``, and the code book, fp32 ``[256]``.
+    """
+    if scales.device.type == "cpu" and _is_compared():
+        # each weight gets its own: safetensors refuses tensors that share memory
+        return *_by_steps(scales), dynamic_code_book().clone()
+    from bitsandbytes.functional import quantize_blockwise
+
+    codes, state = quantize_blockwise(scales, blocksize=SCALES_A_BLOCK)
+    return codes, state.absmax, state.code
+
+
+def dequantize_blocks(
+    data: Tensor, absmax: Tensor, code: Tensor, blocksize: int, out: Tensor
+) -> Tensor:
+    """Values of codes: code book times absmax in float32, rounded to the dtype of ``out``.
+
+    Args:
+        data: uint8 ``[ceil(n/2), 1]``, two codes a byte.
+        absmax: fp32 ``[ceil(n/blocksize)]``.
+        code: fp32 ``[16]``.
+        blocksize: Elements a block.
+        out: ``[n]``, is filled.
+
+    Returns:
+        ``out``.
+    """
+    pairs, data = pairs_of_bytes(code), data.reshape(-1)
+    size = -(-min(out.numel(), _step(out)) // 2)
+    codes = torch.empty(size, dtype=torch.int32, device=out.device)
+    looked_up = torch.empty(size, dtype=torch.float64, device=out.device)
+    for start, piece in _pieces(out):
+        count = piece.numel()
+        size = -(-count // 2)
+        codes[:size] = data[start // 2 : start // 2 + size]
+        torch.index_select(pairs, 0, codes[:size], out=looked_up[:size])
+        values = looked_up.view(torch.float32)[:count]
+        scales = absmax[start // blocksize : -(-(start + count) // blocksize)]
+        if count % blocksize == 0:
+            values.view(-1, blocksize).mul_(scales.unsqueeze(1))
+        else:
+            values *= scales.repeat_interleave(blocksize)[:count]
+        piece.copy_(values)
+    return out
+
+
+def pairs_of_bytes(values: Tensor) -> Tensor:
+    """For each byte the values of its two codes, moved as one number that nobody computes with.
+
+    Args:
+        values: One for each code, fp32 ``[16]``.
+
+    Returns:
+        float64 ``[256]``, to be viewed as fp32 after a look-up.
+    """
+    pairs = torch.stack((values.repeat_interleave(16), values.repeat(16)), dim=1)
+    return pairs.view(torch.float64).view(-1)
+
+
+@dataclass(frozen=True, eq=False)
+class _Table:
+    """Codes of equal bins from -1 to 1.
+
+    Attributes:
+        codes: uint8 ``[2 * _BINS + 1]``, of a bin with an edge the lower one, marked.
+        edges: fp32 ``[16]``, above which a number with a marked code gets the next.
+        middle: fp32 ``[]``, the bin of 0.
+    """
+
+    codes: Tensor
+    edges: Tensor
+    middle: Tensor
+
+
+@cache
+def _table() -> _Table | None:
+    """The table for nf4, None where it would not do what bitsandbytes does."""
+    code = code_book("nf4")
+    edges = (code[:-1] + code[1:]) / 2
+    middle = torch.tensor(_BINS, dtype=torch.float32)
+    # a larger number has no lower bin, so beside an edge's bin the code is certain
+    on_edge = torch.add(middle, edges, alpha=_BINS).int()
+    bins = torch.arange(2 * _BINS + 1, dtype=torch.int32)
+    codes = torch.bucketize(bins, on_edge).to(torch.uint8)
+    codes[on_edge.long()] |= _MARK
+    table = _Table(codes, torch.nn.functional.pad(edges, (0, 1), value=torch.inf), middle)
+    return table if _is_compared() or _agrees(table, edges) else None
+
+
+def _is_compared() -> bool:
+    return version("bitsandbytes").startswith(_COMPARED_RELEASES)
+
+
+def _agrees(table: _Table, bounds: Tensor) -> bool:
+    for probe in _probes(bounds):
+        for blocksize in (64, 4096):
+            ours = _by_table(probe, blocksize, table)
+            theirs = _by_bitsandbytes(probe, "nf4", blocksize)
+            if not all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True)):
+                return False
+    return True
+
+
+def _probes(bounds: Tensor) -> list[Tensor]:
+    """Weights on and next to every rounding edge, at several sizes, in every dtype."""
+    near = [bounds]
+    for toward in (-torch.inf, torch.inf):
+        for _ in range(3):
+            near.append(torch.nextafter(near[-1], torch.full_like(bounds, toward)))
+        near.append(bounds)
+    grid = torch.arange(-64, 65, dtype=torch.float32) / 64
+    unit = torch.cat([*near, grid, torch.linspace(-1, 1, 4801, dtype=torch.float32)])
+    unit = torch.nn.functional.pad(unit, (0, -unit.numel() % 63)).view(-1, 63)
+    sizes = unit.new_tensor([1.0, 0.02, 3e-5, 7.7, 0.3333, 1.7e-3, 250.0])
+    blocks = torch.cat([unit.new_ones(len(unit), 1), unit], dim=1)
+    all_sizes = (sizes.view(-1, 1, 1) * blocks).reshape(-1)
+    probe = torch.cat([all_sizes, unit.new_zeros(64), all_sizes[:27]])
+    return [probe, probe.to(torch.bfloat16), probe.to(torch.float16)]
+
+
+class _Room:
+    """Memory for one piece after another: fresh memory each time would cost more than the work."""
+
+    def __init__(self, elements: int, blocksize: int) -> None:
+        size = -(-elements // blocksize) * blocksize
+        self.scaled = torch.empty(size, dtype=torch.float32)
+        self.spare = torch.empty_like(self.scaled)
+        self.bins = torch.empty(size, dtype=torch.int32)
+        self.codes = torch.empty(size, dtype=torch.uint8)
+
+
+def _by_table(
+    piece: Tensor, blocksize: int, table: _Table, room: _Room | None = None
+) -> tuple[Tensor, Tensor]:
+    room = room or _Room(piece.numel(), blocksize)
+    scaled, absmax = _scaled(piece, blocksize, room)
+    codes = _codes(scaled, table, room)
+    return codes[: -(-piece.numel() // 2)].unsqueeze(1), absmax
+
+
+def _scaled(piece: Tensor, blocksize: int, room: _Room) -> tuple[Tensor, Tensor]:
+    """A piece divided by its scales, and these; zeros make its last block whole."""
+    count = piece.numel()
+    size = -(-count // blocksize) * blocksize
+    scaled, spare = room.scaled[:size], room.spare[:size]
+    scaled[:count] = piece
+    scaled[count:] = 0
+    blocks = scaled.view(-1, blocksize)
+    absmax = torch.abs(blocks, out=spare.view(-1, blocksize)).amax(dim=1)
+    divisors = absmax.clamp(min=_LEAST_ABSMAX)
+    last = blocks[-1] / divisors[-1]
+    blocks *= (1.0 / divisors).unsqueeze(1)
+    if count < size:  # bitsandbytes treats a block that is not whole a little differently
+        blocks[-1], absmax[-1] = last, divisors[-1]
+    return scaled, absmax
+
+
+def _codes(scaled: Tensor, table: _Table, room: _Room) -> Tensor:
+    """Codes of numbers between -1 and 1, two a byte, uint8 ``[n/2]``."""
+    size = scaled.numel()
+    spare, bins, codes = room.spare[:size], room.bins[:size], room.codes[:size]
+    bins.copy_(torch.add(table.middle, scaled, alpha=_BINS, out=spare))
+    torch.index_select(table.codes, 0, bins, out=codes)
+    _settle_marked(codes, scaled, table.edges)
+    pairs, shifted = codes.view(torch.int16), bins.view(torch.int16)[: size // 2]
+    torch.bitwise_left_shift(pairs, 4, out=shifted)
+    return pairs.bitwise_right_shift_(8).bitwise_or_(shifted).to(torch.uint8)
+
+
+def _settle_marked(codes: Tensor, scaled: Tensor, edges: Tensor) -> None:
+    """Compare the numbers in bins with an edge; they are looked for eight at a time."""
+    groups = codes.view(torch.int64).bitwise_and(_MARKS).nonzero()
+    places: Tensor | slice = slice(None)  # all, unless they are few as in any trained weight
+    if len(groups) < codes.numel() // _FEW:
+        places = (groups * 8 + torch.arange(8)).view(-1)
+    lower = codes[places] & (_MARK - 1)
+    codes[places] = lower + (scaled[places] > edges[lower.int()])
+
+
+def _by_steps(scales: Tensor) -> tuple[Tensor, Tensor]:
+    """The nearest code of the nearest of 65536 equal steps, which is the CPU kernel's rounding."""
+    values = torch.nn.functional.pad(scales, (0, -scales.numel() % SCALES_A_BLOCK))
+    blocks = values.view(-1, SCALES_A_BLOCK)
+    absmax = blocks.abs().amax(dim=1)
+    unit = blocks * (1.0 / absmax.clamp(min=_LEAST_ABSMAX)).unsqueeze(1)
+    steps = ((unit.clamp(-1, 1) + 1) * (_STEPS / 2) + 0.5).int()
+    steps[absmax == 0] = 0
+    return _codes_of_steps()[steps.view(-1)[: scales.numel()]], absmax
+
+
+@cache
+def _codes_of_steps() -> Tensor:
+    code = dynamic_code_book().double()
+    values = torch.arange(_STEPS + 1, dtype=torch.float64) * 2 / _STEPS - 1
+    return torch.bucketize(values, (code[:-1] + code[1:]) / 2).to(torch.uint8)
+
+
+def _by_bitsandbytes(piece: Tensor, quant_type: str, blocksize: int) -> tuple[Tensor, Tensor]:
+    from bitsandbytes.functional import quantize_4bit
+
+    packed, state = quantize_4bit(piece, blocksize=blocksize, quant_type=quant_type)
+    return packed, state.absmax
+
+
+def _pieces(flat: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """Where each piece begins, and the piece."""
+    step = _step(flat)
+    for start in range(0, flat.numel(), step):
+        yield start, flat[start : start + step]
+
+
+def _step(tensor: Tensor) -> int:
+    return _ELEMENTS_AT_ONCE if tensor.device.type == "cpu" else _ELEMENTS_AT_ONCE_ON_DEVICE

@@ -1,0 +1,374 @@
+"""One 4-bit weight as bitsandbytes stores it.
+
+For a weight ``X`` of n elements a checkpoint holds:
+
+=====================================  ==============  ============================================
+``X``                                  uint8           ``[ceil(n/2), 1]``, row-major codes, the
+                                                       first of each pair in the HIGH nibble
+``X.absmax``                           uint8 or fp32   ``[ceil(n/blocksize)]``; uint8 = nested
+``X.quant_map``                        fp32 ``[16]``   the code book
+``X.nested_absmax``                    fp32            ``[ceil(blocks/256)]``
+``X.nested_quant_map``                 fp32 ``[256]``
+``X.quant_state.bitsandbytes__nf4``    uint8           JSON: quant_type, blocksize, dtype, shape,
+                                                       nested_blocksize, nested_dtype, nested_offset
+=====================================  ==============  ============================================
+
+value = quant_map[code] · absmax[block], absmax = nested_quant_map[byte] · nested_absmax + offset,
+in float32; then rounded to ``dtype``, the dtype that the weight had before it was quantized. (NF4:
+Dettmers et al., "QLoRA", 2023, arXiv:2305.14314.)
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from blake3 import blake3
+from torch import Tensor, nn
+
+from tinylora.errors import QuantizedWeightError
+from tinylora.weights.blockwise import (
+    SCALES_A_BLOCK,
+    dequantize_blocks,
+    quantize_blocks,
+    quantize_scales,
+)
+from tinylora.weights.code_books import QuantType, code_book
+from tinylora.weights.tensor_bytes import tensor_digest
+
+STATE_PREFIX = ".quant_state.bitsandbytes__"
+BLOCK_SIZES = (32, 64, 128, 256, 512, 1024, 2048, 4096)
+_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+
+
+@dataclass(frozen=True, eq=False)
+class NestedAbsmax:
+    """Statistics of the quantized absmax ("double quantization").
+
+    Attributes:
+        absmax: fp32 ``[ceil(blocks/blocksize)]``.
+        code: fp32 ``[256]``, the code book of the absmax bytes.
+        offset: Mean that was subtracted before quantizing.
+        blocksize: Absmax values a block, 256.
+    """
+
+    absmax: Tensor
+    code: Tensor
+    offset: float
+    blocksize: int
+
+
+@dataclass(frozen=True, eq=False)
+class QuantizedWeight:
+    """A 4-bit weight; see the module's text for the format.
+
+    Attributes:
+        data: uint8 ``[ceil(n/2), 1]``, two codes a byte.
+        absmax: uint8 (with ``nested``) or fp32, ``[ceil(n/blocksize)]``.
+        code: fp32 ``[16]``, ascending for nf4.
+        blocksize: Elements that share one absmax.
+        quant_type: ``nf4`` or ``fp4``.
+        dtype: What the forward pass rounds the values to.
+        shape: ``(out, in)``.
+        nested: Statistics of the absmax, or None for single quantization.
+        state: The JSON bytes as stored, kept so that rewriting changes nothing.
+    """
+
+    data: Tensor
+    absmax: Tensor
+    code: Tensor
+    blocksize: int
+    quant_type: QuantType
+    dtype: torch.dtype
+    shape: tuple[int, int]
+    nested: NestedAbsmax | None
+    state: bytes
+
+    @property
+    def numel(self) -> int:
+        """Number of elements n of the weight."""
+        return self.shape[0] * self.shape[1]
+
+    @property
+    def device(self) -> torch.device:
+        """Where its tensors are."""
+        return self.data.device
+
+    def to(self, device: torch.device) -> "QuantizedWeight":
+        """The weight on a device; itself if that is where it is."""
+        if device == self.device:
+            return self
+        nested = self.nested
+        if nested is not None:
+            absmax, code = nested.absmax.to(device), nested.code.to(device)
+            nested = replace(nested, absmax=absmax, code=code)
+        data, absmax, code = (t.to(device) for t in (self.data, self.absmax, self.code))
+        return replace(self, data=data, absmax=absmax, code=code, nested=nested)
+
+    @classmethod
+    def from_tensors(cls, prefix: str, tensors: Mapping[str, Tensor]) -> "QuantizedWeight":
+        """Assemble a weight from a checkpoint's tensors.
+
+        Args:
+            prefix: Name of the weight, such as ``model.layers.0.self_attn.q_proj.weight``.
+            tensors: Holds ``prefix`` and its companions; others are ignored.
+
+        Raises:
+            QuantizedWeightError: A companion is missing or does not fit the others.
+        """
+        state_keys = [k for k in tensors if k.startswith(prefix + STATE_PREFIX)]
+        if len(state_keys) != 1:
+            raise QuantizedWeightError(
+                f"{prefix}: found {len(state_keys)} tensors {prefix + STATE_PREFIX}*, expected one"
+            )
+        # whatever dtype it has; a wrong one ends as bytes that are no state
+        raw = bytes(tensors[state_keys[0]].cpu().view(-1).view(torch.uint8).tolist())
+        state = _parse_state(prefix, raw)
+
+        def tensor(suffix: str) -> Tensor:
+            if prefix + suffix not in tensors:
+                raise QuantizedWeightError(f"{prefix + suffix} is missing; the shard is incomplete")
+            return tensors[prefix + suffix]
+
+        nested = None
+        if "nested_blocksize" in state:
+            nested = NestedAbsmax(
+                absmax=tensor(".nested_absmax"),
+                code=tensor(".nested_quant_map"),
+                offset=float(state["nested_offset"]),
+                blocksize=state["nested_blocksize"],
+            )
+        weight = cls(
+            data=tensor(""),
+            absmax=tensor(".absmax"),
+            code=tensor(".quant_map"),
+            blocksize=state["blocksize"],
+            quant_type=state["quant_type"],
+            dtype=_DTYPES[state["dtype"]],
+            shape=(state["shape"][0], state["shape"][1]),
+            nested=nested,
+            state=raw,
+        )
+        weight._check(prefix)
+        return weight
+
+    @classmethod
+    def from_module(cls, module: nn.Module, name: str = "weight") -> "QuantizedWeight":
+        """Read a bitsandbytes ``Linear4bit`` that has been quantized and not yet run.
+
+        Args:
+            module: The module.
+            name: Its name, for messages.
+
+        Raises:
+            QuantizedWeightError: Not quantized yet (still on the CPU as floats), or repacked by a
+                CPU forward pass, after which its data no longer have this format.
+        """
+        weight: Any = module.weight
+        state: Any = getattr(weight, "quant_state", None)
+        if state is None:
+            raise QuantizedWeightError(f"{name}: this Linear4bit holds no quantized weight yet")
+        if getattr(state, "packing_format_for_cpu", False):
+            raise QuantizedWeightError(
+                f"{name}: a forward pass on the CPU has repacked this weight, and its stored "
+                "values can no longer be read; load the model again and restore before running it"
+            )
+        packed: dict[str, Tensor] = state.as_dict(packed=True)
+        tensors = {f"{name}.{key}": value for key, value in packed.items()}
+        return cls.from_tensors(name, {name: weight.data.view(torch.uint8), **tensors})
+
+    @classmethod
+    def quantize(
+        cls,
+        weight: Tensor,
+        *,
+        quant_type: QuantType = "nf4",
+        blocksize: int = 64,
+        double_quant: bool = True,
+    ) -> "QuantizedWeight":
+        """Quantize as bitsandbytes does while a model is loaded, with the same bytes.
+
+        Args:
+            weight: ``[out, in]``, bf16, fp16 or fp32; its dtype becomes ``dtype``.
+            quant_type: Code book.
+            blocksize: Elements a block.
+            double_quant: Quantize the absmax too.
+        """
+        data, absmax = quantize_blocks(weight, quant_type, blocksize)
+        state: dict[str, Any] = {
+            "quant_type": quant_type,
+            "blocksize": blocksize,
+            "dtype": str(weight.dtype).removeprefix("torch."),
+            "shape": list(weight.shape),
+        }
+        nested = None
+        if double_quant:
+            mean = absmax.mean()
+            absmax, nested_absmax, code = quantize_scales(absmax - mean)
+            nested = NestedAbsmax(nested_absmax, code, mean.item(), SCALES_A_BLOCK)
+            state |= {
+                "nested_blocksize": nested.blocksize,
+                "nested_dtype": "float32",
+                "nested_offset": nested.offset,
+            }
+        return cls(
+            data=data,
+            absmax=absmax,
+            code=code_book(quant_type).to(weight.device),
+            blocksize=blocksize,
+            quant_type=quant_type,
+            dtype=weight.dtype,
+            shape=(weight.shape[0], weight.shape[1]),
+            nested=nested,
+            state=json.dumps(state).encode(),
+        )
+
+    def to_tensors(self, prefix: str) -> dict[str, Tensor]:
+        """The tensors of a checkpoint, with the keys and bytes that bitsandbytes writes.
+
+        Args:
+            prefix: Name of the weight.
+        """
+        tensors = {
+            prefix: self.data,
+            f"{prefix}.absmax": self.absmax,
+            f"{prefix}.quant_map": self.code,
+        }
+        if self.nested is not None:
+            tensors[f"{prefix}.nested_absmax"] = self.nested.absmax
+            tensors[f"{prefix}.nested_quant_map"] = self.nested.code
+        state = torch.frombuffer(bytearray(self.state), dtype=torch.uint8)
+        tensors[f"{prefix}{STATE_PREFIX}{self.quant_type}"] = state
+        return tensors
+
+    def codes(self) -> Tensor:
+        """Codes 0 … 15 in row-major order, uint8 ``[n]``."""
+        return unpack_codes(self.data, self.numel)
+
+    def with_codes(self, codes: Tensor) -> "QuantizedWeight":
+        """The same weight with other codes and the same statistics.
+
+        Args:
+            codes: uint8 ``[n]``, each below 16.
+        """
+        data = pack_codes(codes)
+        if self.numel % 2:  # the unused nibble at the end stays what it was
+            data[-1] |= self.data.reshape(-1)[-1] & 15
+        return replace(self, data=data)
+
+    def block_absmax(self) -> Tensor:
+        """Absmax of each block, fp32 ``[ceil(n/blocksize)]``."""
+        if self.nested is None:
+            return self.absmax.float()
+        scales = self.nested.absmax.repeat_interleave(self.nested.blocksize)[: self.absmax.numel()]
+        return self.nested.code[self.absmax.int()] * scales + self.nested.offset
+
+    def dequantize(self, dtype: torch.dtype | None = None) -> Tensor:
+        """The weight as the forward pass sees it.
+
+        Args:
+            dtype: Rounding of the result; None: the weight's own ``dtype``. Give
+                ``torch.float32`` for the unrounded values.
+
+        Returns:
+            ``[out, in]``.
+        """
+        out = torch.empty(self.numel, dtype=dtype or self.dtype, device=self.data.device)
+        absmax = self.block_absmax()
+        return dequantize_blocks(self.data, absmax, self.code, self.blocksize, out).view(self.shape)
+
+    def digest(self, parts: Mapping[str, bytes] | None = None) -> str:
+        """BLAKE3 (hex) of everything that decides the dequantized values.
+
+        Args:
+            parts: :func:`tensor_digest` of each of :meth:`to_tensors` under the prefix ``""``,
+                where these are known; by default they are found.
+        """
+        tensors = self.to_tensors("")
+        if parts is None:
+            parts = {name: tensor_digest(tensor) for name, tensor in tensors.items()}
+        digest = blake3(b"bitsandbytes-4bit\0")
+        for name in sorted(tensors):
+            if not name.startswith(STATE_PREFIX):
+                digest.update(name.encode() + parts[name])
+        meaning: list[object] = [self.quant_type, self.blocksize, str(self.dtype), list(self.shape)]
+        meaning += [self.nested.offset, self.nested.blocksize] if self.nested else []
+        digest.update(json.dumps(meaning).encode())
+        return digest.hexdigest()
+
+    def _check(self, name: str) -> None:
+        blocks = -(-self.numel // self.blocksize)
+        expected: dict[str, tuple[Tensor, torch.dtype, int]] = {
+            "": (self.data, torch.uint8, -(-self.numel // 2)),
+            ".absmax": (self.absmax, torch.uint8 if self.nested else torch.float32, blocks),
+            ".quant_map": (self.code, torch.float32, 16),
+        }
+        if self.nested:
+            groups = -(-blocks // self.nested.blocksize)
+            expected[".nested_absmax"] = (self.nested.absmax, torch.float32, groups)
+            expected[".nested_quant_map"] = (self.nested.code, torch.float32, 256)
+        for suffix, (tensor, dtype, numel) in expected.items():
+            if tensor.dtype != dtype or tensor.numel() != numel:
+                raise QuantizedWeightError(
+                    f"{name + suffix}: {tensor.dtype} with {tensor.numel()} elements, expected "
+                    f"{dtype} with {numel} for a weight of shape {list(self.shape)}"
+                )
+
+
+def pack_codes(codes: Tensor) -> Tensor:
+    """Two codes a byte, the first in the high nibble; an odd end is padded with code 0.
+
+    Args:
+        codes: uint8 ``[n]``.
+
+    Returns:
+        uint8 ``[ceil(n/2), 1]``.
+    """
+    pairs = _pad_to(codes, 2).view(-1, 2)
+    return ((pairs[:, 0] << 4) | pairs[:, 1]).unsqueeze(1)
+
+
+def unpack_codes(data: Tensor, numel: int) -> Tensor:
+    """Inverse of :func:`pack_codes`.
+
+    Args:
+        data: uint8 ``[ceil(n/2), 1]``.
+        numel: n.
+
+    Returns:
+        uint8 ``[n]``.
+    """
+    flat = data.reshape(-1)
+    return torch.stack((flat >> 4, flat & 15), dim=1).view(-1)[:numel]
+
+
+def _pad_to(flat: Tensor, multiple: int) -> Tensor:
+    return nn.functional.pad(flat, (0, -flat.numel() % multiple))
+
+
+def _parse_state(name: str, raw: bytes) -> dict[str, Any]:
+    try:
+        state = json.loads(raw)
+        known = (
+            state["quant_type"] in ("nf4", "fp4")
+            and state["blocksize"] in BLOCK_SIZES
+            and state["dtype"] in _DTYPES
+            and len(state["shape"]) == 2
+            and all(isinstance(side, int) and side > 0 for side in state["shape"])
+            and ("nested_blocksize" not in state or _known_nesting(state))
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise QuantizedWeightError(f"{name}: unreadable quantization state {raw!r}") from error
+    if not known:
+        raise QuantizedWeightError(
+            f"{name}: quantization state {state} is none that bitsandbytes writes for a linear "
+            f"layer (nf4 or fp4, block size in {BLOCK_SIZES}, dtype in {sorted(_DTYPES)}, nested "
+            f"with a block size above 0 and an offset, or not nested)"
+        )
+    return dict(state)
+
+
+def _known_nesting(state: Mapping[str, Any]) -> bool:
+    size, offset = state["nested_blocksize"], state["nested_offset"]
+    return isinstance(size, int) and size > 0 and isinstance(offset, int | float)
