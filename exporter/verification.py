@@ -16,7 +16,6 @@ from exporter.documents.read_manifest import read_manifest
 from exporter.documents.record import finish_recording, record_retention, unfinished
 from exporter.errors import CheckpointError, VerificationError
 from exporter.formats.formats import Format, format_named, stands_on_4_bits
-from exporter.known_content import read_content
 from exporter.output.workspace import MANIFEST_FILE
 from exporter.plan.plan import ADAPTER_WEIGHTS, lora_names
 from exporter.request import check_share
@@ -186,7 +185,7 @@ def _check_arguments(
 def _check_inputs(manifest: Mapping[str, Any], base: Path, artifact: Path) -> None:
     """Refuse to record a comparison with something that the export was not made from."""
     opened = open_checkpoint(base)
-    digests = base_digests(opened, read_content(opened, None))
+    digests = base_digests(opened, opened.digests())
     found = {
         "base": (base, digests["digest"], "digest"),
         "artifact": (artifact, load_adapter(artifact).describe()["sha256"], "sha256"),
