@@ -11,9 +11,13 @@ import torch
 
 from exporter.choose.choice import Choice
 from exporter.compare.retention import Retention, measure_retention
-from exporter.documents.documents import DocumentInputs, base_files, write_documents
+from exporter.documents.documents import (
+    DocumentInputs,
+    base_files,
+    write_documents,
+    write_model_files,
+)
 from exporter.documents.manifest import digest_files
-from exporter.documents.record import record_retention
 from exporter.documents.warnings import (
     fidelity_warning,
     ground_warning,
@@ -139,8 +143,10 @@ def _run(job: Job, workspace: Workspace, progress: Callable[[Progress], None]) -
     fidelity = _fidelity(job, finished, workspace)
     _require_capture(job.request, fidelity)
     warnings = _warnings(job, fidelity)
-    write_documents(_inputs(job, workspace, fidelity, digests, warnings), workspace)
+    inputs = _inputs(job, workspace, fidelity, digests, warnings)
+    write_model_files(inputs, workspace)
     retention = _retention(job, workspace)
+    write_documents(inputs, workspace, retention)
     warnings += tuple(_beyond_the_target(job, retention))
     for warning in warnings:
         _log.warning("%s", warning)
@@ -194,7 +200,7 @@ def _inputs(
 
 
 def _retention(job: Job, workspace: Workspace) -> Retention | None:
-    """Compare the finished export with the restored model, where texts were given for that."""
+    """Compare the export with the restored model, where texts were given for that."""
     prompts = job.check_prompts
     if prompts is None:
         return None
@@ -210,7 +216,6 @@ def _retention(job: Job, workspace: Workspace) -> Retention | None:
     wanted = job.request.goal.require_retention
     if wanted is not None and (shortfall := found.shortfall(wanted)) is not None:
         raise RetentionError(f"{job.request.out}: {shortfall}; nothing was written")
-    record_retention(workspace.path, found)
     return found
 
 

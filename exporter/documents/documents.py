@@ -11,6 +11,7 @@ from typing import Any
 from exporter.base.architecture import Architecture
 from exporter.base.checkpoint import INDEX_FILE, Checkpoint
 from exporter.choose.choice import Choice
+from exporter.compare.retention import Retention
 from exporter.documents.config_files import (
     ADAPTER_CONFIG_FILE,
     CONFIG_FILE,
@@ -27,7 +28,7 @@ from exporter.documents.manifest import (
     digest_files,
     sums_text,
 )
-from exporter.documents.model_card import CARD_FILE, model_card, read_license
+from exporter.documents.model_card import CARD_FILE, model_card, read_license, with_retention
 from exporter.fidelity import FidelityReport
 from exporter.formats.formats import Format
 from exporter.io_errors import reading
@@ -36,6 +37,7 @@ from exporter.plan.plan import ADAPTER_WEIGHTS, ExportPlan
 from exporter.safetensors.header import TensorHeader
 from tinylora import AdapterSizes
 
+RETENTION_FILE = "retention.json"  # written by ``verify --prompts``
 OWN_FILES = frozenset(
     {
         CONFIG_FILE,
@@ -44,6 +46,7 @@ OWN_FILES = frozenset(
         MANIFEST_FILE,
         SUMS_FILE,
         CARD_FILE,
+        RETENTION_FILE,
         "fidelity.json",
         "fidelity.csv",
     }
@@ -76,8 +79,8 @@ def base_files(layout: Format, base: Path) -> Mapping[str, Path]:
     return {} if layout.weights == "none" else carried_files(base, OWN_FILES)
 
 
-def write_documents(inputs: DocumentInputs, workspace: Workspace) -> None:
-    """Write configuration, carried files, measures, model card, manifest and digests.
+def write_model_files(inputs: DocumentInputs, workspace: Workspace) -> None:
+    """Write what loading needs beside the weights: configuration and carried files.
 
     Raises:
         OutputWriteError: There is no room, or they cannot be written.
@@ -85,10 +88,27 @@ def write_documents(inputs: DocumentInputs, workspace: Workspace) -> None:
     """
     with reading(inputs.base.path):
         carried = base_files(inputs.layout, inputs.base.path)
-        license_ = read_license(inputs.base.path)
     for name, path in carried.items():
         workspace.copy(path, name)
     _write_configs(inputs, workspace)
+
+
+def write_documents(
+    inputs: DocumentInputs, workspace: Workspace, retention: Retention | None
+) -> None:
+    """Write measures, model card, manifest and digests.
+
+    Args:
+        inputs: What they are made from.
+        workspace: Holds all other files of the export.
+        retention: What was measured of the effect, if texts were given.
+
+    Raises:
+        OutputWriteError: There is no room, or they cannot be written.
+        CheckpointUnreadableError: A file of the base cannot be read.
+    """
+    with reading(inputs.base.path):
+        license_ = read_license(inputs.base.path)
     measures = inputs.fidelity.as_dict()
     workspace.write_text("fidelity.json", json.dumps(measures, indent=2, allow_nan=False) + "\n")
     workspace.write_text("fidelity.csv", _csv(measures["modules"]))
@@ -101,7 +121,7 @@ def write_documents(inputs: DocumentInputs, workspace: Workspace) -> None:
         inputs.warnings,
         None if choice is None else choice.sentence,
     )
-    workspace.write_text(CARD_FILE, card)
+    workspace.write_text(CARD_FILE, card if retention is None else with_retention(card, retention))
     manifest = build_manifest(
         inputs.provenance,
         inputs.plan,
@@ -112,6 +132,8 @@ def write_documents(inputs: DocumentInputs, workspace: Workspace) -> None:
         warnings=inputs.warnings,
         choice=None if choice is None else choice.as_dict(),
     )
+    if retention is not None:
+        manifest["retention"] = retention.as_dict()
     workspace.write_text(MANIFEST_FILE, json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
     workspace.write_text(SUMS_FILE, sums_text(digest_files(workspace.path, inputs.digests)))
 
