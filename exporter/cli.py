@@ -19,7 +19,7 @@ from exporter.compare.retention import Retention
 from exporter.errors import CaptureError, RetentionError, TargetResidualError
 from exporter.export import ExportReport, export
 from exporter.fidelity import ErrorSums
-from exporter.inspect.upstream import inspect_adapter
+from exporter.inspection import inspect_adapter
 from exporter.progress import Progress as ExportProgress
 from exporter.request import (
     AdapterDtype,
@@ -32,7 +32,7 @@ from exporter.request import (
 )
 from exporter.verification import VerifyReport, verify
 from tinylora import DeltaOptions, TinyLoRAError
-from tinylora.adapters.upstream.formula import FormulaChoice
+from tinylora.adapters.options import FormulaChoice
 from tinylora.adapters.upstream.placement import read_placement
 
 app = typer.Typer(
@@ -48,7 +48,9 @@ _err = Console(stderr=True)
 @app.command()
 def merge(
     base: Annotated[Path, typer.Option(help="Base checkpoint: 16-bit or bitsandbytes 4-bit.")],
-    artifact: Annotated[Path, typer.Option(help="tiny_lora_v.pt, or a PEFT TinyLoRA directory.")],
+    artifact: Annotated[
+        Path, typer.Option(help="tiny_lora_v.pt, or a PEFT directory (TinyLoRA, LoRA).")
+    ],
     out: Annotated[Path, typer.Option(help="Directory to make.")],
     format_: Annotated[
         RequestedFormat,
@@ -168,12 +170,12 @@ def inspect(
             return
         table = Table("field", "value", title=escape(str(artifact)))
         fields = found.as_dict()
-        vector = fields.pop(found.vector_name)
+        vector = fields.pop(found.numbers)
         remarks = fields.pop("remarks")
         for name, value in fields.items():
             table.add_row(name, escape(str(value)))
         for name in ("dtype", "norm", "smallest", "largest", "zeros"):
-            table.add_row(f"{found.vector_name} {name}", str(vector[name]))
+            table.add_row(f"{found.numbers} {name}", str(vector[name]))
         table.add_row("an export takes", found.takes)
         _out.print(table)
         for remark in remarks:

@@ -20,7 +20,7 @@ from exporter.plan.plan import ExportPlan, build_plan
 from exporter.progress import Progress, Steps, Stopwatch
 from exporter.request import ExportRequest
 from tinylora import FactorStore, ModuleDeltas, adapted_layers, deltas_of, load_adapter
-from tinylora.adapters.dialects import Adapter
+from tinylora.adapters.adapter import Adapter
 from tinylora.workers import single_threaded
 
 

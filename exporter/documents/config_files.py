@@ -12,9 +12,9 @@ from exporter.formats.formats import Format
 from exporter.plan.plan import TRAINER_DTYPE
 from exporter.safetensors.header import TensorHeader
 from tinylora import AdapterSizes
-from tinylora.adapters.peft import config as peft_config
+from tinylora.adapters import peft_directory
 
-ADAPTER_CONFIG_FILE = peft_config.CONFIG_FILE
+ADAPTER_CONFIG_FILE = peft_directory.CONFIG_FILE
 
 _WEIGHT_SUFFIXES = frozenset(
     {".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".onnx", ".ckpt"}

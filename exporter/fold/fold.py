@@ -170,7 +170,7 @@ def lora_tensors(unit: LoraUnit, rebuilt: ModuleDelta) -> tuple[Mapping[str, Ten
     """The LoRA pair of a target module and the record for measuring it."""
     delta, spectrum = rebuilt.low_rank(), spectrum_of(rebuilt.factors)
     name_a, name_b = lora_names(unit.module)
-    lora_a, lora_b = lora_pair(delta, unit.balanced)
+    lora_a, lora_b = lora_pair(delta.padded(unit.rank), unit.balanced)
     pair = {name_a: lora_a, name_b: lora_b}
     tensors = {
         name: _cast(tensor, unit.dtype, f"{ADAPTER_WEIGHTS}: tensor {name!r}")

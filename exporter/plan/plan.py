@@ -24,10 +24,10 @@ from exporter.plan.ground import UPSTREAM_GROUND, Ground, Source
 from exporter.safetensors.header import DTYPE_NAMES
 from exporter.safetensors.writer import TensorSpec, file_bytes
 from tinylora import AdapterSizes
-from tinylora.adapters.peft import adapter as peft_adapter
+from tinylora.adapters import peft_directory
 from tinylora.weights.quantized_weight import STATE_PREFIX
 
-ADAPTER_WEIGHTS = peft_adapter.WEIGHTS_FILE
+ADAPTER_WEIGHTS = peft_directory.WEIGHTS_FILE
 # The trainer loads 16-bit bases with dtype=bfloat16 and these bitsandbytes settings.
 TRAINER_DTYPE = torch.bfloat16
 BLOCK_SIZE = 64
@@ -86,6 +86,7 @@ class LoraUnit:
         module: Qualified name of the layer.
         shape: ``(out, in)`` of its weight.
         trained: As in :class:`LinearUnit`.
+        rank: Rank of the pair; a delta of a lower one is padded with zeros.
         balanced: Whether the two factors are brought to one size, see
             :func:`exporter.fold.fold.lora_pair`.
         dtype: Of both factors.
@@ -95,6 +96,7 @@ class LoraUnit:
     module: str
     shape: tuple[int, int]
     trained: Source
+    rank: int
     balanced: bool
     dtype: torch.dtype
     outputs: tuple[TensorSpec, ...]
@@ -240,7 +242,7 @@ class _Planner:
         specs = (TensorSpec(name_a, kind, (rank, into)), TensorSpec(name_b, kind, (out, rank)))
         # whatever ends in half precision, on disk or on loading, must not become subnormal there
         balanced = self.layout.weights != "none" or dtype != torch.float32
-        return LoraUnit(module, (out, into), self._trained(module), balanced, dtype, specs)
+        return LoraUnit(module, (out, into), self._trained(module), rank, balanced, dtype, specs)
 
     def _linear(self, module: str) -> LinearUnit:
         shape, source = self._shape(module), self._source(module)
