@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from tinylora.adapters.upstream.artifact import Artifact, load_artifact
     from tinylora.adapters.upstream.deltas import AdapterDeltas
     from tinylora.adapters.upstream.linear import TinyLoRALinear
-    from tinylora.adapters.upstream.philox import philox_normal
     from tinylora.adapters.upstream.projection import draw_projections
     from tinylora.adapters.upstream.save_artifact import save_artifact
     from tinylora.adapters.upstream.targets import target_modules, target_names
+    from tinylora.philox import philox_normal
     from tinylora.restoration.inject import Restoration, apply_tiny_lora, restore
     from tinylora.svd.factor_store import FactorStore
     from tinylora.svd.factors import Factors, exact_factors, fast_factors
@@ -88,10 +88,10 @@ _HOMES = {
     "adapters.upstream.artifact": ("Artifact", "load_artifact"),
     "adapters.upstream.deltas": ("AdapterDeltas",),
     "adapters.upstream.linear": ("TinyLoRALinear",),
-    "adapters.upstream.philox": ("philox_normal",),
     "adapters.upstream.projection": ("draw_projections",),
     "adapters.upstream.save_artifact": ("save_artifact",),
     "adapters.upstream.targets": ("target_modules", "target_names"),
+    "philox": ("philox_normal",),
     "restoration.inject": ("Restoration", "apply_tiny_lora", "restore"),
     "svd.factor_store": ("FactorStore",),
     "svd.factors": ("Factors", "exact_factors", "fast_factors"),
