@@ -25,8 +25,8 @@ from evaluator.report.tables import TextTable, write_frame
 from evaluator.run import prepare
 from evaluator.store.environment import package_versions
 from evaluator.store.lock import locked
-from evaluator.store.records import replace_file
 from tinylora.errors import TinyLoRAError
+from tinylora.files.whole_file import replace_file
 
 _CONFIG = "bench.yaml"
 CANNOT = "cannot be made"

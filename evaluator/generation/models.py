@@ -23,7 +23,6 @@ from safetensors import safe_open
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
-    BitsAndBytesConfig,
     PreTrainedModel,
 )
 
@@ -41,17 +40,10 @@ from tinylora import (
     load_adapter,
     restore,
 )
+from tinylora.models.trainer_nf4 import trainer_nf4
 from tinylora.models.unmerged import adapter_tensors
 
 _log = logging.getLogger(__name__)
-
-# The trainer's settings: its base is the 16-bit checkpoint quantized while loading.
-TRAINER_NF4 = {
-    "load_in_4bit": True,
-    "bnb_4bit_quant_type": "nf4",
-    "bnb_4bit_use_double_quant": True,
-    "bnb_4bit_compute_dtype": torch.float16,
-}
 
 
 def resolve_device(name: str, local_rank: int = 0) -> torch.device:
@@ -195,7 +187,7 @@ def _load(arm: ArmConfig, checkpoint: Checkpoint, device: torch.device) -> PreTr
             # quantization state names. Dense: as stored.
             dtype=torch.bfloat16 if four_bit else "auto",
             # Even None given here would hide the checkpoint's own quantization.
-            **({"quantization_config": BitsAndBytesConfig(**TRAINER_NF4)} if quantize else {}),
+            **({"quantization_config": trainer_nf4()} if quantize else {}),
             device_map={"": str(device)},
             output_loading_info=True,
         )

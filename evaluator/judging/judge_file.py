@@ -25,8 +25,9 @@ from evaluator.judging.judge import JudgeJob, judge_jobs
 from evaluator.judging.sandbox.sandbox import Sandbox, probe_sandbox
 from evaluator.judging.verdicts import ProgramVerdict
 from evaluator.store.lock import locked
-from evaluator.store.records import repair, replace_file
+from evaluator.store.records import repair
 from evaluator.suites.suite import Suite, load_suite
+from tinylora.files.whole_file import replace_file
 
 logger = logging.getLogger(__name__)
 

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from evaluator.errors import GenerationError, ModelError
 from evaluator.tokens.texts import MOST_OF_A_TEXT, ScoredText
+from tinylora.models.batches import TensorSpool, right_padded
 
 _POSITIONS_AT_ONCE = 4096
 _REPEAT_TEXTS = 3
@@ -68,7 +68,7 @@ def logits_of(arm: str, model: PreTrainedModel, batch: TextBatch) -> tuple[Tenso
         GenerationError: They are not numbers.
         ModelError: The model has no output layer, or does something else with its outputs.
     """
-    ids, mask = _right_padded(batch, model.device)
+    ids, mask = (part.to(model.device) for part in right_padded([t.token_ids for t in batch]))
     rows = [row for row, text in enumerate(batch) for _ in text.positions]
     columns = [position for text in batch for position in text.positions]
     head: nn.Module | None = model.get_output_embeddings()
@@ -108,29 +108,14 @@ class ReferenceLogits:
     """
 
     def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        self._names: dict[str, int] = {}
+        self._spool = TensorSpool(directory)
+        self._numbers: dict[str, int] = {}
 
     def keep(self, text: ScoredText, logits: Tensor) -> None:
         """Store a text's logits ``[positions, vocabulary]``."""
-        number = self._names.setdefault(text.problem, len(self._names))
-        save_file({"logits": logits.contiguous()}, self._file(number))
+        number = self._numbers.setdefault(text.problem, len(self._numbers))
+        self._spool.keep(str(number), logits)
 
     def load(self, text: ScoredText, device: torch.device) -> Tensor:
         """A text's logits ``[positions, vocabulary]``."""
-        logits: Tensor = load_file(self._file(self._names[text.problem]), str(device))["logits"]
-        return logits
-
-    def _file(self, number: int) -> Path:
-        return self._directory / f"{number}.safetensors"
-
-
-def _right_padded(batch: TextBatch, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Token ids and attention mask; in a causal model the end cannot change what is before it."""
-    width = max(len(text.token_ids) for text in batch)
-    ids = torch.zeros((len(batch), width), dtype=torch.long)
-    mask = torch.zeros_like(ids)
-    for row, text in enumerate(batch):
-        ids[row, : len(text.token_ids)] = torch.tensor(text.token_ids)
-        mask[row, : len(text.token_ids)] = 1
-    return ids.to(device), mask.to(device)
+        return self._spool.load(str(self._numbers[text.problem]), device)
