@@ -8,9 +8,9 @@ from pathlib import Path
 
 from exporter.base.architecture import Architecture, read_architecture
 from exporter.base.checkpoint import Checkpoint, open_checkpoint
-from exporter.choose.choice import Decision, decide, leaves_open
+from exporter.choose.decide import Decision, decide, leaves_open
 from exporter.compare.prompts import PromptSet, read_prompts
-from exporter.documents.config_files import ADAPTER_CONFIG_FILE, carried_files
+from exporter.documents.carried_files import carried_files
 from exporter.documents.manifest import Provenance, base_digests, collect_provenance
 from exporter.errors import CheckpointError
 from exporter.io_errors import reading
@@ -21,6 +21,7 @@ from exporter.progress import Progress, Steps, Stopwatch
 from exporter.request import ExportRequest
 from tinylora import FactorStore, ModuleDeltas, adapted_layers, deltas_of, load_adapter
 from tinylora.adapters.dialects import Adapter
+from tinylora.adapters.peft.config import CONFIG_FILE as ADAPTER_CONFIG_FILE
 from tinylora.workers import single_threaded
 
 
@@ -130,8 +131,6 @@ def prepare(
         sizes=artifact.sizes,
         ground=ground,
         max_shard_size=request.max_shard_size,
-        keep=request.keep,
-        adapter_dtype=request.pair_dtype,
     )
 
     @cache

@@ -13,9 +13,6 @@ from tinylora import Artifact, DeltaOptions
 from tinylora.adapters.dialects import Adapter
 from tinylora.adapters.upstream.artifact import TrainedOn
 
-# Weights as the base stores them in 4 bits; 16-bit, quantized on the way; 16-bit and left so.
-Source = Literal["4bit", "quantize", "dense"]
-
 
 @dataclass(frozen=True)
 class Ground:

@@ -1,37 +1,28 @@
 """Makes the units of one file, each in one pass.
 
 A weight is read and quantized once; its factors, its fold and its measures are made from that (its
-factors from another one where training had another), and nothing of it is kept but the measures. A
-tensor that is carried over passes in pieces.
+factors from another one where training had another), and nothing of it is kept but the measures.
+They are measures of the tensors as they were handed to the file: the writer reads back what it
+writes. A tensor that is carried over passes in pieces.
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache, partial
 
 import torch
 from blake3 import blake3
 from torch import Tensor
 
 from exporter.base.checkpoint import Checkpoint
-from exporter.fidelity import ModuleFidelity
-from exporter.fold.fold import (
-    FoldRecord,
-    ground_weight,
-    linear_tensors,
-    lora_tensors,
-    tensor_chunks,
-    tiny_tensors,
-    trained_weight,
-    vector_tensors,
-)
-from exporter.fold.measure import measure_module
-from exporter.plan.adapter_units import TinyUnit, VectorUnit
-from exporter.plan.plan import LinearUnit, LoraUnit, ModuleUnit, TensorUnit, Unit
+from exporter.fidelity import ModuleFidelity, spectrum_of
+from exporter.fold.read_weights import ground_weight, place_of, tensor_chunks, trained_weight
+from exporter.formats.encoding import Encoded, Fold
+from exporter.formats.units import ModuleUnit, TensorUnit, Unit, VectorUnit
 from exporter.progress import Stopwatch
-from exporter.request import RequantizeMethod
 from exporter.safetensors.reader import Scratch
 from exporter.safetensors.writer import ShardWriter
-from tinylora import ModuleDelta, ModuleDeltas, QuantizedWeight
+from tinylora import ModuleDelta, ModuleDeltas, QuantizedWeight, TinyLoRAParts
 from tinylora.weights.tensor_bytes import tensor_bytes, tensor_digest
 
 
@@ -56,7 +47,6 @@ class UnitMaker:
         base: Where from.
         deltas: The adapter's deltas.
         writer: Takes finished tensors.
-        method: Requantizer of 4-bit outputs.
         device: Where fast factors are computed and weights are folded and measured.
         watch: Times the stages.
         known: BLAKE3 of tensors of the base, as far as they are known; the others are added. None
@@ -68,7 +58,6 @@ class UnitMaker:
     base: Checkpoint
     deltas: ModuleDeltas
     writer: ShardWriter
-    method: RequantizeMethod
     device: torch.device
     watch: Stopwatch
     known: dict[str, bytes] | None
@@ -88,9 +77,10 @@ class UnitMaker:
             case TensorUnit():
                 return self._carry(unit)
             case VectorUnit():
-                self._write(vector_tensors(unit, self.deltas))
+                vector = self.deltas.vectors[unit.group].float()
+                self._write({unit.outputs[0].name: vector})
                 return Made()
-            case _:
+            case ModuleUnit():
                 return self._make_module(unit)
 
     def _carry(self, unit: TensorUnit) -> Made:
@@ -104,44 +94,31 @@ class UnitMaker:
 
     def _make_module(self, unit: ModuleUnit) -> Made:
         with self.watch.timed("read"):
-            if isinstance(unit, LinearUnit):
-                read = ground_weight(unit, self.base, self.scratch)
-            else:
-                read = trained_weight(unit, self.base, self.scratch)
+            read = ground_weight(unit, self.base, self.scratch)
         digests = None
         if self.known is not None and isinstance(read, QuantizedWeight):
             with self.watch.timed("hash"):
                 digests = _digests(unit, read, self.known, self.base)
-        tensors, record = self._folded(unit, read, digests)
-        self._write(tensors)
-        if record is None:
-            is_own = isinstance(unit, LinearUnit) and unit.dtype is None
-            return Made(None, digests if is_own else None)
-        fidelity = self.watch.call("measure", measure_module, unit, record, tensors)
-        return Made(fidelity, digests if record.unchanged else None)
-
-    def _folded(
-        self,
-        unit: ModuleUnit,
-        read: QuantizedWeight | Tensor,
-        digests: Mapping[str, bytes] | None,
-    ) -> tuple[Mapping[str, Tensor], FoldRecord | None]:
-        if isinstance(unit, LinearUnit) and not unit.fold:
-            return linear_tensors(unit, read, self.base, None, self.method)
+        where = place_of(f"{unit.module}.weight", self.base)
+        if not unit.fold:
+            encoded = unit.encoding.encode(Fold(unit.module, where, read))
+            self._write(encoded.tensors)
+            return Made(None, digests if encoded.unchanged else None)
         there = read.to(self.device)
         with self.watch.timed("factors"):
             rebuilt = self._rebuilt(unit, read, there, digests)
         with self.watch.timed("fold"):
-            match unit:
-                case LinearUnit():
-                    found = linear_tensors(
-                        unit, there, self.base, rebuilt, self.method, self.moments
-                    )
-                    return _as_read(unit, read, *found)
-                case LoraUnit():
-                    return lora_tensors(unit, rebuilt)
-                case TinyUnit():
-                    return tiny_tensors(unit, rebuilt, self.deltas.vectors)
+            delta = rebuilt.low_rank().to(there.device)
+            moment = None if self.moments is None else partial(self.moments, unit.module)
+            parts = cache(partial(_parts, rebuilt, self.deltas))
+            fold = Fold(unit.module, where, there, delta, moment, parts)
+            encoded = unit.encoding.encode(fold)
+        tensors = encoded.tensors
+        if encoded.unchanged and isinstance(read, QuantizedWeight):
+            tensors = read.to_tensors(fold.name)  # need not come back from the device
+        self._write(tensors)
+        fidelity = self.watch.call("measure", _measured, unit, fold, encoded, rebuilt)
+        return Made(fidelity, digests if encoded.unchanged else None)
 
     def _rebuilt(
         self,
@@ -151,7 +128,7 @@ class UnitMaker:
         digests: Mapping[str, bytes] | None,
     ) -> ModuleDelta:
         """The delta, of the weight that was read if training had that one, else of training's."""
-        if not isinstance(unit, LinearUnit) or (unit.source == unit.trained and not unit.as_stored):
+        if unit.source == unit.trained and not unit.as_stored:
             return self.deltas.module(unit.module, lambda: there, _digest(unit, read, digests))
         return self.deltas.module(
             unit.module, lambda: trained_weight(unit, self.base).to(self.device)
@@ -163,16 +140,25 @@ class UnitMaker:
                 self.writer.write(name, tensor)
 
 
-def _as_read(
-    unit: LinearUnit,
-    read: QuantizedWeight | Tensor,
-    tensors: Mapping[str, Tensor],
-    record: FoldRecord | None,
-) -> tuple[Mapping[str, Tensor], FoldRecord | None]:
-    """What was made; a weight that did not change need not come back from the device."""
-    if record is not None and record.unchanged and isinstance(read, QuantizedWeight):
-        return read.to_tensors(f"{unit.module}.weight"), record
-    return tensors, record
+def _parts(rebuilt: ModuleDelta, deltas: ModuleDeltas) -> tuple[TinyLoRAParts, Tensor]:
+    """A, B and P of a module, and its trained vector in float32."""
+    parts = rebuilt.parts()
+    return parts, deltas.vectors[parts.group].float()
+
+
+def _measured(
+    unit: ModuleUnit, fold: Fold, encoded: Encoded, rebuilt: ModuleDelta
+) -> ModuleFidelity:
+    found = unit.encoding.measure(fold, encoded)
+    return ModuleFidelity(
+        module=unit.module,
+        shape=unit.shape,
+        sums=found.sums,
+        codes_moved=found.codes_moved,
+        scales_changed=found.scales_changed,
+        bytes=sum(tensor.nbytes for tensor in encoded.tensors.values()),
+        spectrum=spectrum_of(rebuilt.factors),
+    )
 
 
 def _digested(name: str, chunks: Iterator[Tensor], known: dict[str, bytes]) -> Iterator[Tensor]:

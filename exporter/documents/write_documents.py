@@ -6,20 +6,11 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from exporter.base.architecture import Architecture
-from exporter.base.checkpoint import INDEX_FILE, Checkpoint
-from exporter.choose.choice import Choice
-from exporter.documents.config_files import (
-    ADAPTER_CONFIG_FILE,
-    CONFIG_FILE,
-    adapter_config,
-    carried_files,
-    config_text,
-    index_text,
-    tinylora_config,
-)
+from exporter.base.checkpoint import CONFIG_FILE, INDEX_FILE, Checkpoint
+from exporter.choose.trials import Choice
+from exporter.documents.carried_files import carried_files
 from exporter.documents.manifest import (
     SUMS_FILE,
     Provenance,
@@ -29,12 +20,14 @@ from exporter.documents.manifest import (
 )
 from exporter.documents.model_card import CARD_FILE, model_card, read_license
 from exporter.fidelity import FidelityReport
-from exporter.formats.formats import Format
+from exporter.formats.format import Format
 from exporter.io_errors import reading
 from exporter.output.workspace import MANIFEST_FILE, Workspace
-from exporter.plan.plan import ADAPTER_WEIGHTS, ExportPlan
+from exporter.plan.plan import ExportPlan
 from exporter.safetensors.header import TensorHeader
 from tinylora import AdapterSizes
+from tinylora.adapters.peft.adapter import WEIGHTS_FILE as ADAPTER_WEIGHTS
+from tinylora.adapters.peft.config import CONFIG_FILE as ADAPTER_CONFIG_FILE
 
 OWN_FILES = frozenset(
     {
@@ -73,7 +66,7 @@ class DocumentInputs:
 
 def base_files(layout: Format, base: Path) -> Mapping[str, Path]:
     """Files of the base that the output carries along, by their name there."""
-    return {} if layout.weights == "none" else carried_files(base, OWN_FILES)
+    return carried_files(base, OWN_FILES) if layout.standalone else {}
 
 
 def write_documents(inputs: DocumentInputs, workspace: Workspace) -> None:
@@ -118,27 +111,35 @@ def write_documents(inputs: DocumentInputs, workspace: Workspace) -> None:
 
 def _write_configs(inputs: DocumentInputs, workspace: Workspace) -> None:
     layout, base = inputs.layout, inputs.base
-    if layout.weights != "none":
-        text = config_text(base, layout, inputs.plan.kept)
-        source = base.path / CONFIG_FILE
-        if text is None:
-            workspace.copy(source, CONFIG_FILE)
+    if layout.standalone:
+        config = layout.config(base, inputs.plan.kept)
+        if config == base.config:
+            workspace.copy(base.path / CONFIG_FILE, CONFIG_FILE)
         else:
+            text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
             workspace.write_text(CONFIG_FILE, text)
         weights = [header for header in inputs.headers if header.file != ADAPTER_WEIGHTS]
         if len({header.file for header in weights}) > 1:
             workspace.write_text(INDEX_FILE, index_text(weights))
-    if layout.adapter:
-        config = _adapter_config(inputs)
-        workspace.write_text(ADAPTER_CONFIG_FILE, json.dumps(config, indent=2) + "\n")
+    if layout.adapter is not None:
+        model_id = inputs.provenance.artifact["model_id"]
+        adapter = layout.adapter.config(
+            inputs.architecture, inputs.sizes, inputs.weight_tying, model_id
+        )
+        workspace.write_text(ADAPTER_CONFIG_FILE, json.dumps(adapter, indent=2) + "\n")
 
 
-def _adapter_config(inputs: DocumentInputs) -> dict[str, Any]:
-    architecture, sizes = inputs.architecture, inputs.sizes
-    model_id = inputs.provenance.artifact["model_id"]
-    if inputs.layout.method == "TINYLORA":
-        return tinylora_config(architecture, sizes, inputs.weight_tying, model_id)
-    return adapter_config(architecture, inputs.layout, sizes.rank, model_id)
+def index_text(headers: Sequence[TensorHeader]) -> str:
+    """``model.safetensors.index.json``; ``total_size`` is in bytes of tensor data.
+
+    Args:
+        headers: Every tensor of the written shards.
+    """
+    index = {
+        "metadata": {"total_size": sum(header.nbytes for header in headers)},
+        "weight_map": dict(sorted((header.name, header.file) for header in headers)),
+    }
+    return json.dumps(index, indent=2, ensure_ascii=False) + "\n"
 
 
 def _csv(rows: Sequence[Mapping[str, object]]) -> str:

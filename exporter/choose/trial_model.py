@@ -14,6 +14,7 @@ M = (HᵀH)^½, ‖(h − h′)Hᵀ‖ = ‖(h − h′)M‖, so h M ``[tokens, 
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +25,21 @@ from exporter.base.checkpoint import Checkpoint
 from exporter.choose.activations import Activations
 from exporter.compare.float32_model import head_inputs, in_float32, load_base
 from exporter.compare.prompts import TokenPrompt
-from exporter.fold.fold import ground_weight
-from exporter.plan.plan import LinearUnit
-from exporter.quantize.stored import Stored, stored_weight
+from exporter.fold.read_weights import ground_weight, place_of
+from exporter.formats.dense import DenseWeight
+from exporter.formats.encoding import Encoding, Fold
+from exporter.formats.units import ModuleUnit
 from tinylora import LowRankDelta
+from tinylora.svd.factors import weight_matrix
+
+EXACT = DenseWeight(torch.float32)
+"""How a module is stored that has all of its delta."""
 
 _ROWS_AT_ONCE = 1 << 14
 _SKETCH = 1 << 19
 
 
-class EffectModel:
+class TrialModel:
     """A base whose target modules can be given the weights that a format would store.
 
     Args:
@@ -53,7 +59,7 @@ class EffectModel:
     def __init__(
         self,
         base: Checkpoint,
-        units: Sequence[LinearUnit],
+        units: Sequence[ModuleUnit],
         deltas: Mapping[str, LowRankDelta],
         prompts: Sequence[TokenPrompt],
         scratch: Path,
@@ -68,13 +74,13 @@ class EffectModel:
         )
         self._model: Any = in_float32(model).eval()
         self.modules = tuple(self._units)
-        self._held: dict[str, Stored | None] = dict.fromkeys(self.modules, "base")
+        self._held: dict[str, Encoding | None] = {}
+        self.activations = Activations(scratch)
         head: nn.Linear = self._model.get_output_embeddings()
         self._metric: Tensor = _square_root_of_gram(head.weight)
         self.base_output = self._output()
-        self.store(dict.fromkeys(self.modules, "exact"))
+        self.store(dict.fromkeys(self.modules, EXACT))
         self.restored_output = self._output()
-        self.activations = Activations(scratch)
         self.activations.record(self._model, self.modules, self._prompts)
 
     @property
@@ -82,20 +88,32 @@ class EffectModel:
         """‖y(base) − y(restored)‖, how much the adapter changes at all."""
         return float((self.base_output - self.restored_output).double().norm())
 
-    def store(self, choice: Mapping[str, Stored]) -> None:
-        """Give modules the weights that they would be stored with, where they hold others."""
-        for module, stored in choice.items():
-            if self._held[module] == stored:
+    def store(self, choice: Mapping[str, Encoding | None]) -> None:
+        """Give modules the weights that they would be stored with; None: the base's.
+
+        Raises:
+            FoldError: A weight does not fit.
+        """
+        for module, encoding in choice.items():
+            if module in self._held and self._held[module] == encoding:
                 continue
-            seen = ground_weight(self._units[module], self._base)
-            moment = self.activations.second_moment(module) if stored == "calibrated" else None
-            self.put(module, stored_weight(seen, self._deltas[module], stored, moment))
-            self._held[module] = stored
+            fold = self.fold(module)
+            self.put(
+                module, weight_matrix(fold.weight) if encoding is None else encoding.seen(fold)
+            )
+            self._held[module] = encoding
+
+    def fold(self, module: str) -> Fold:
+        """What there is to be stored of a module."""
+        seen = ground_weight(self._units[module], self._base)
+        moment = partial(self.activations.second_moment, module)
+        where = place_of(f"{module}.weight", self._base)
+        return Fold(module, where, seen, self._deltas[module], moment)
 
     def put(self, module: str, weight: Tensor) -> None:
         """Give a module any weight, float32 ``[out, in]``."""
         self.layer(module).weight.data = weight
-        self._held[module] = None
+        self._held.pop(module, None)
 
     def layer(self, module: str) -> nn.Linear:
         """A module as it stands in memory, float32."""
@@ -107,15 +125,14 @@ class EffectModel:
         miss = float((self._output() - self.restored_output).double().norm())
         return relative(miss, self.change)
 
-    def miss_of(self, module: str, stored: Stored) -> Tensor:
+    def miss_of(self, module: str, encoding: Encoding) -> Tensor:
         """What storing one module alone does to h M, all others exact, ``[tokens, hidden]``.
 
         Every module is exact afterwards.
         """
-        others: dict[str, Stored] = dict.fromkeys(self.modules, "exact")
-        self.store(others | {module: stored})
+        self.store(dict.fromkeys(self.modules, EXACT) | {module: encoding})
         miss = self._output() - self.restored_output
-        self.store({module: "exact"})
+        self.store({module: EXACT})
         return miss
 
     def _output(self) -> Tensor:

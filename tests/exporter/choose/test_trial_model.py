@@ -5,12 +5,11 @@ import torch
 
 from exporter.base.architecture import read_architecture
 from exporter.base.checkpoint import open_checkpoint
-from exporter.choose.choice import target_units
-from exporter.choose.effect import EffectModel, gram_matrix, relative
+from exporter.choose.trial_model import EXACT, TrialModel, gram_matrix, relative
 from exporter.compare.float32_model import batches
 from exporter.compare.prompts import read_prompts
-from exporter.fold.fold import trained_weight
-from exporter.formats.formats import format_named
+from exporter.fold.read_weights import trained_weight
+from exporter.formats.nf4 import Codes, Nf4
 from exporter.plan.plan import build_plan
 from tests.exporter.dense_reference import dense_logits, distance, restored_weights
 from tinylora import DeltaOptions, deltas_of, load_adapter
@@ -28,15 +27,15 @@ def make_effect(make_artifact, tmp_path_factory):
     def make(path, prompts, size=SIZE):
         base, adapter = open_checkpoint(path), load_adapter(make_artifact(size))
         architecture = read_architecture(path, base.config)
-        plan = build_plan(base, architecture, format_named("nf4"), sizes=adapter.sizes)
+        plan = build_plan(base, architecture, Nf4(), sizes=adapter.sizes)
         deltas = deltas_of(adapter, architecture.targets, DeltaOptions(), None)
-        units = target_units(plan)
+        units = list(plan.folds.values())
         with torch.no_grad():
             low_rank = {
                 u.module: deltas.module(u.module, lambda u=u: trained_weight(u, base)).low_rank()
                 for u in units
             }
-            return EffectModel(base, units, low_rank, prompts, tmp_path_factory.mktemp("effect"))
+            return TrialModel(base, units, low_rank, prompts, tmp_path_factory.mktemp("effect"))
 
     return make
 
@@ -56,9 +55,9 @@ def state_of(effect):
 
 @torch.no_grad()
 def test_known_residuals(effect):
-    store_all(effect, "base")
+    store_all(effect, None)
     assert effect.residual() == pytest.approx(1, abs=1e-12)
-    store_all(effect, "exact")
+    store_all(effect, EXACT)
     assert effect.residual() == 0
     assert effect.change > 0
 
@@ -79,15 +78,15 @@ def test_the_metric_is_that_of_the_logits(effect, talking, references, prompts):
         effect.put(module, weight.float())
     expected = distance(half, restored) / distance(base, restored)
     assert effect.residual() == pytest.approx(expected, rel=1e-3)
-    store_all(effect, "exact")
+    store_all(effect, EXACT)
 
 
 @torch.no_grad()
 def test_a_miss_leaves_the_model_as_it_was(effect):
-    store_all(effect, "exact")
+    store_all(effect, EXACT)
     before = state_of(effect)
     for module in effect.modules[:3]:
-        assert effect.miss_of(module, "preserve").norm() > 0
+        assert effect.miss_of(module, Codes("preserve")).norm() > 0
     after = state_of(effect)
     assert all(torch.equal(before[name], after[name]) for name in before)
 
@@ -95,23 +94,23 @@ def test_a_miss_leaves_the_model_as_it_was(effect):
 @torch.no_grad()
 def test_a_miss_is_that_of_one_module_whatever_stood_in_the_others(effect):
     """As when ``auto`` has tried whole formats before it comes to single modules."""
-    store_all(effect, "exact")
-    clean = [effect.miss_of(module, "preserve") for module in effect.modules]
-    store_all(effect, "recompute")
-    again = [effect.miss_of(module, "preserve") for module in effect.modules]
+    store_all(effect, EXACT)
+    clean = [effect.miss_of(module, Codes("preserve")) for module in effect.modules]
+    store_all(effect, Codes("recompute"))
+    again = [effect.miss_of(module, Codes("preserve")) for module in effect.modules]
     assert all(torch.equal(one, two) for one, two in zip(clean, again, strict=True))
     flat = torch.stack([miss.double().flatten() for miss in clean])
     torch.testing.assert_close(gram_matrix(clean), flat @ flat.T)
     for module, miss in zip(effect.modules, clean, strict=True):
-        effect.store({module: "preserve"})
+        effect.store({module: Codes("preserve")})
         assert float(miss.double().norm()) / effect.change == pytest.approx(effect.residual())
-        effect.store({module: "exact"})
+        effect.store({module: EXACT})
 
 
 @torch.no_grad()
 def test_second_moments_are_those_of_the_inputs(effect, prompts):
     """Beside float64 sums over what hooks see, text by text and without padding."""
-    store_all(effect, "exact")
+    store_all(effect, EXACT)
     seen = {}
     handles = [
         effect._model.get_submodule(name).register_forward_pre_hook(
@@ -155,7 +154,7 @@ def test_many_texts_run_in_several_batches(make_effect, talking, texts):
 def test_an_untied_head_and_a_base_in_4_bits(make_effect, make_4bit, talking, effect, prompts):
     packed = make_effect(make_4bit(talking), prompts)
     assert packed.change == pytest.approx(effect.change, rel=1e-4)
-    store_all(packed, "base")
+    store_all(packed, None)
     assert packed.residual() == pytest.approx(1, abs=1e-12)
 
 
@@ -163,8 +162,8 @@ def test_an_untied_head_and_a_base_in_4_bits(make_effect, make_4bit, talking, ef
 def test_nothing_to_change(make_effect, talking, prompts):
     none = make_effect(talking, prompts[:2], size=0.0)
     assert none.change == 0 and none.residual() == 0
-    store_all(none, "preserve")
+    store_all(none, Codes("preserve"))
     assert none.residual() == 0
-    store_all(none, "recompute")
+    store_all(none, Codes("recompute"))
     assert none.residual() == float("inf")
     assert relative(0.0, 0.0) == 0 and relative(1.0, 0.0) == float("inf")
