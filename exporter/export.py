@@ -34,12 +34,12 @@ from exporter.fold.write_units import UnitMaker
 from exporter.formats.units import ModuleUnit
 from exporter.io_errors import reading
 from exporter.job import Job, prepare
-from exporter.known_content import ContentReader, sha256_of
 from exporter.output.workspace import FinishedFile, Workspace, check_replaceable, open_workspace
 from exporter.plan.plan import OutputFile
 from exporter.progress import Progress, Stage, Steps
 from exporter.request import ExportRequest, check_request
-from exporter.safetensors.header import checked_data_file, read_headers
+from exporter.safetensors.header import read_headers
+from exporter.safetensors.reader import file_sha256
 from exporter.safetensors.reopen import check_header
 from exporter.safetensors.writer import ShardWriter
 from tinylora import (
@@ -85,19 +85,6 @@ class ExportReport:
         return self.fidelity.verdict
 
 
-@dataclass(frozen=True)
-class _Written:
-    """What went into a file.
-
-    Attributes:
-        modules: What it holds of the deltas.
-        digests: BLAKE3 of its tensors, as far as they are known.
-    """
-
-    modules: list[ModuleFidelity]
-    digests: dict[str, bytes]
-
-
 def export(
     request: ExportRequest, progress: Callable[[Progress], None] | None = None
 ) -> ExportReport:
@@ -118,11 +105,8 @@ def export(
     check_request(request)
     check_replaceable(request.out, request.overwrite)
     progress = progress or _ignore
-    with (
-        tempfile.TemporaryDirectory(prefix="tinylora-export-") as scratch,
-        ContentReader() as hashing,
-    ):
-        return _make(prepare(request, Path(scratch), hashing, progress), progress)
+    with tempfile.TemporaryDirectory(prefix="tinylora-export-") as scratch:
+        return _make(prepare(request, Path(scratch), progress), progress)
 
 
 def _make(job: Job, progress: Callable[[Progress], None]) -> ExportReport:
@@ -250,28 +234,22 @@ def _make_file(
                 steps.step(stage, module.module)
         return earlier
     path = workspace.path / file.name
-    written = _write_file(job, file, path, steps, threads)
+    modules = _write_file(job, file, path, steps, threads)
     workspace.flush(file.name)
     job.watch.call("check", check_header, path, file.specs)
-    sha256 = job.watch.call("hash", _sha256, job, path, written)
-    finished = FinishedFile(file.name, sha256, tuple(written.modules))
+    sha256 = job.watch.call("hash", file_sha256, path)
+    finished = FinishedFile(file.name, sha256, tuple(modules))
     workspace.record(finished)
     return finished
 
 
-def _sha256(job: Job, path: Path, written: _Written) -> str:
-    """Of a finished file, which is not hashed if all that it holds is known to the store."""
-    file = checked_data_file(path)
-    if job.store is None or written.digests.keys() != file.places.keys():
-        return file.sha256()
-    return sha256_of(file, written.digests, job.store)
-
-
-def _write_file(job: Job, file: OutputFile, path: Path, steps: Steps, threads: int) -> _Written:
-    """Write all tensors of a file."""
+def _write_file(
+    job: Job, file: OutputFile, path: Path, steps: Steps, threads: int
+) -> list[ModuleFidelity]:
+    """Write all tensors of a file; what it holds of the deltas."""
     weights = [unit.shape for unit in file.units if isinstance(unit, ModuleUnit)]
     largest = max((height * width for height, width in weights), default=0)
-    written = _Written([], {})
+    modules = []
     with ShardWriter(path, file.specs) as writer:
         maker = UnitMaker(
             base=job.base,
@@ -279,20 +257,18 @@ def _write_file(job: Job, file: OutputFile, path: Path, steps: Steps, threads: i
             writer=writer,
             device=torch.device(job.request.device),
             watch=job.watch,
-            known=job.digests,
             moments=job.decision.moments,
         )
         making = in_order(maker.make, file.units, workers_for(threads, largest))
         with closing(making):  # whatever happens, no thread writes when the file is closed
             for made in making:
-                written.digests.update(made.digests or {})
-                if made.fidelity is not None:
-                    written.modules.append(made.fidelity)
+                if made is not None:
+                    modules.append(made)
                     for stage in _STAGES:
-                        steps.step(stage, made.fidelity.module)
+                        steps.step(stage, made.module)
         with job.watch.timed("write"):
             writer.finish()
-    return written
+    return modules
 
 
 def _fidelity(job: Job, finished: list[FinishedFile], workspace: Workspace) -> FidelityReport:

@@ -183,8 +183,8 @@ def _check_format(request: ExportRequest, layout: Format) -> None:
         value = getattr(request, option)
         if value not in harmless and not layout.takes(option):
             takers = [name for name, known in FORMATS.items() if known.takes(option)]
-            shown = f"keep {', '.join(value)}" if option == "keep" else f"{_flag(option)} {value}"
-            raise RequestError(f"{shown} applies to {', '.join(takers)}, not to {layout.name}")
+            given = option if option == "keep" else f"--{option.replace('_', '-')} {value}"
+            raise RequestError(f"{given} applies to {', '.join(takers)}, not to {layout.name}")
     if layout.adapter is not None and request.options.numerics == "trainer":
         raise RequestError(
             f"--numerics trainer cannot be stored as {layout.name}: an adapter holds factors, "
@@ -203,10 +203,6 @@ _HARMLESS: dict[str, tuple[object, ...]] = {
     "adapter_dtype": ("fp32",),
     "keep": ((),),
 }
-
-
-def _flag(option: str) -> str:
-    return f"--{option.replace('_', '-')}"
 
 
 def _check_device(name: str) -> None:
@@ -253,8 +249,8 @@ def _check_goal(request: ExportRequest) -> None:
     if is_auto:
         if goal.target_residual is None:
             raise RequestError("--format auto needs --target-residual, such as 0.1")
-        if request.requantize != "preserve" or request.fold_onto != "auto":
-            raise RequestError("--format auto chooses --requantize and --fold-onto itself")
+        if request.requantize != "preserve" or request.fold_onto != "auto" or request.keep:
+            raise RequestError("--format auto chooses --requantize, --fold-onto and keep itself")
     if request.leaves_modules_open:
         if goal.prompts is None:
             raise RequestError(

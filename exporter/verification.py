@@ -16,7 +16,6 @@ from exporter.documents.record import finish_recording, record_retention, unfini
 from exporter.errors import CheckpointError, VerificationError
 from exporter.formats.format import AdapterFile
 from exporter.formats.registry import format_named
-from exporter.known_content import read_content
 from exporter.output.workspace import MANIFEST_FILE
 from exporter.request import check_share
 from exporter.safetensors.reader import file_sha256
@@ -184,7 +183,7 @@ def _check_arguments(
 def _check_inputs(manifest: Mapping[str, Any], base: Path, artifact: Path) -> None:
     """Refuse to record a comparison with something that the export was not made from."""
     opened = open_checkpoint(base)
-    digests = base_digests(opened, read_content(opened, None))
+    digests = base_digests(opened, opened.digests())
     found = {
         "base": (base, digests["digest"], "digest"),
         "artifact": (artifact, load_adapter(artifact).describe()["sha256"], "sha256"),

@@ -98,7 +98,7 @@ def base_digests(base: Checkpoint, files: Mapping[str, str]) -> dict[str, Any]:
 
     Args:
         base: The base.
-        files: SHA-256 of its weight files, see :func:`exporter.known_content.read_content`.
+        files: SHA-256 of its weight files, see :meth:`Checkpoint.digests`.
 
     Raises:
         CheckpointUnreadableError: config.json cannot be read.

@@ -6,12 +6,11 @@ They are measures of the tensors as they were handed to the file: the writer rea
 writes. A tensor that is carried over passes in pieces.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, partial
 
 import torch
-from blake3 import blake3
 from torch import Tensor
 
 from exporter.base.checkpoint import Checkpoint
@@ -23,20 +22,6 @@ from exporter.progress import Stopwatch
 from exporter.safetensors.reader import Scratch
 from exporter.safetensors.writer import ShardWriter
 from tinylora import ModuleDelta, ModuleDeltas, QuantizedWeight, TinyLoRAParts
-from tinylora.weights.tensor_bytes import tensor_bytes, tensor_digest
-
-
-@dataclass(frozen=True)
-class Made:
-    """What has been written of a unit.
-
-    Attributes:
-        fidelity: What of its delta; None where nothing was folded.
-        digests: BLAKE3 of its tensors, where these are known.
-    """
-
-    fidelity: ModuleFidelity | None = None
-    digests: Mapping[str, bytes] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,8 +34,6 @@ class UnitMaker:
         writer: Takes finished tensors.
         device: Where fast factors are computed and weights are folded and measured.
         watch: Times the stages.
-        known: BLAKE3 of tensors of the base, as far as they are known; the others are added. None
-            where digests are of no use.
         moments: For ``calibrated``: mean(x xᵀ) of a module's inputs.
         scratch: What a thread reads a weight into; it is done with it before it reads the next.
     """
@@ -60,13 +43,15 @@ class UnitMaker:
     writer: ShardWriter
     device: torch.device
     watch: Stopwatch
-    known: dict[str, bytes] | None
     moments: Callable[[str], Tensor] | None
     scratch: Scratch = field(default_factory=Scratch)
 
     @torch.no_grad()
-    def make(self, unit: Unit) -> Made:
+    def make(self, unit: Unit) -> ModuleFidelity | None:
         """Make, write and measure a unit.
+
+        Returns:
+            What was stored of its delta; None where nothing was folded.
 
         Raises:
             FoldError: A value is not finite, before or after.
@@ -75,38 +60,26 @@ class UnitMaker:
         """
         match unit:
             case TensorUnit():
-                return self._carry(unit)
+                with self.watch.timed("write"):
+                    self.writer.write_rows(unit.name, tensor_chunks(unit, self.base), unit.shape)
+                return None
             case VectorUnit():
                 vector = self.deltas.vectors[unit.group].float()
                 self._write({unit.outputs[0].name: vector})
-                return Made()
+                return None
             case ModuleUnit():
                 return self._make_module(unit)
 
-    def _carry(self, unit: TensorUnit) -> Made:
-        chunks = tensor_chunks(unit, self.base)
-        known = None if unit.casts else self.known
-        if known is not None:
-            chunks = _digested(unit.name, chunks, known)
-        with self.watch.timed("write"):
-            self.writer.write_rows(unit.name, chunks, unit.shape)
-        return Made(digests=None if known is None else {unit.name: known[unit.name]})
-
-    def _make_module(self, unit: ModuleUnit) -> Made:
+    def _make_module(self, unit: ModuleUnit) -> ModuleFidelity | None:
         with self.watch.timed("read"):
             read = ground_weight(unit, self.base, self.scratch)
-        digests = None
-        if self.known is not None and isinstance(read, QuantizedWeight):
-            with self.watch.timed("hash"):
-                digests = _digests(unit, read, self.known, self.base)
         where = place_of(f"{unit.module}.weight", self.base)
         if not unit.fold:
-            encoded = unit.encoding.encode(Fold(unit.module, where, read))
-            self._write(encoded.tensors)
-            return Made(None, digests if encoded.unchanged else None)
+            self._write(unit.encoding.encode(Fold(unit.module, where, read)).tensors)
+            return None
         there = read.to(self.device)
         with self.watch.timed("factors"):
-            rebuilt = self._rebuilt(unit, read, there, digests)
+            rebuilt = self._rebuilt(unit, there)
         with self.watch.timed("fold"):
             delta = rebuilt.low_rank().to(there.device)
             moment = None if self.moments is None else partial(self.moments, unit.module)
@@ -117,19 +90,12 @@ class UnitMaker:
         if encoded.unchanged and isinstance(read, QuantizedWeight):
             tensors = read.to_tensors(fold.name)  # need not come back from the device
         self._write(tensors)
-        fidelity = self.watch.call("measure", _measured, unit, fold, encoded, rebuilt)
-        return Made(fidelity, digests if encoded.unchanged else None)
+        return self.watch.call("measure", _measured, unit, fold, encoded, rebuilt)
 
-    def _rebuilt(
-        self,
-        unit: ModuleUnit,
-        read: QuantizedWeight | Tensor,
-        there: QuantizedWeight | Tensor,
-        digests: Mapping[str, bytes] | None,
-    ) -> ModuleDelta:
+    def _rebuilt(self, unit: ModuleUnit, there: QuantizedWeight | Tensor) -> ModuleDelta:
         """The delta, of the weight that was read if training had that one, else of training's."""
         if unit.source == unit.trained and not unit.as_stored:
-            return self.deltas.module(unit.module, lambda: there, _digest(unit, read, digests))
+            return self.deltas.module(unit.module, lambda: there)
         return self.deltas.module(
             unit.module, lambda: trained_weight(unit, self.base).to(self.device)
         )
@@ -159,34 +125,3 @@ def _measured(
         bytes=sum(tensor.nbytes for tensor in encoded.tensors.values()),
         spectrum=spectrum_of(rebuilt.factors),
     )
-
-
-def _digested(name: str, chunks: Iterator[Tensor], known: dict[str, bytes]) -> Iterator[Tensor]:
-    """The chunks of a tensor, whose digest is found while they pass."""
-    digest = blake3()
-    for chunk in chunks:
-        digest.update(tensor_bytes(chunk))
-        yield chunk
-    known[name] = digest.digest()
-
-
-def _digests(
-    unit: ModuleUnit, read: QuantizedWeight, known: dict[str, bytes], base: Checkpoint
-) -> Mapping[str, bytes]:
-    """BLAKE3 of each tensor of a weight; a base in 16 bits has another under the same name."""
-    found = known if base.is_4bit else {}
-    tensors = read.to_tensors(f"{unit.module}.weight")
-    for name, tensor in tensors.items():
-        if name not in found:
-            found[name] = tensor_digest(tensor)
-    return {name: found[name] for name in tensors}
-
-
-def _digest(
-    unit: ModuleUnit, read: QuantizedWeight | Tensor, digests: Mapping[str, bytes] | None
-) -> str | None:
-    """The digest of a weight, from those of its tensors."""
-    if digests is None or not isinstance(read, QuantizedWeight):
-        return None
-    prefix = f"{unit.module}.weight"
-    return read.digest({name.removeprefix(prefix): part for name, part in digests.items()})

@@ -28,13 +28,13 @@ TEXTS = Path("texts.jsonl")
         ({"format": "auto", "requantize": "recompute", "target_residual": 0.1}, "itself"),
         ({"format": "auto", "fold_onto": "original", "target_residual": 0.1}, "itself"),
         ({"format": "auto", "target_residual": 0.1, "max_bytes": 5}, "--max-bytes applies"),
-        ({"format": "auto", "target_residual": 0.1, "keep": ("a",)}, "keep applies"),
+        ({"format": "auto", "target_residual": 0.1, "keep": ("a",)}, "itself"),
         ({"format": "auto", "target_residual": 0.1, "adapter_dtype": "fp8"}, "'fp8' is unknown"),
         ({"format": "nf4-mixed", "target_residual": 0.1}, "needs --prompts"),
         ({"format": "nf4-mixed", "prompts": TEXTS}, "--target-residual, --max-bytes, or both"),
         ({"format": "nf4", "requantize": "calibrated"}, "calibrated needs --prompts"),
         ({"format": "nf4-mixed", "requantize": "calibrated", "keep": ("a",)}, "needs --prompts"),
-        ({"format": "bf16", "requantize": "calibrated", "prompts": TEXTS}, "rounds no code"),
+        ({"format": "bf16", "requantize": "calibrated", "prompts": TEXTS}, "applies to nf4, nf4-mixed"),
         ({"format": "nf4", "prompts": TEXTS}, "--prompts has no use"),
         ({"format": "bf16", "prompts": TEXTS}, "--prompts has no use"),
         ({"format": "nf4", "keep": ("a",)}, "keep applies"),
@@ -44,7 +44,7 @@ TEXTS = Path("texts.jsonl")
         ({"format": "nf4", "without_peft": True}, "--without-peft applies"),
         ({"format": "lora", "check_prompts": TEXTS}, "load by itself"),
         ({"format": "peft-tinylora", "check_prompts": TEXTS}, "load by itself"),
-        ({"format": "nf4-mixed", "fold_onto": "original", "keep": ("a",)}, "dense formats"),
+        ({"format": "nf4-mixed", "fold_onto": "original", "keep": ("a",)}, "applies to bf16, fp16, fp32"),
         *[
             ({"format": "auto", "target_residual": bad}, "above 0 and below 1")
             for bad in (0, 1, -1, 2, float("nan"), float("inf"))

@@ -1,7 +1,6 @@
 """``nf4-mixed``: the modules that stay in bf16, measured again from the finished files."""
 
 import json
-import threading
 
 import pytest
 import torch
@@ -16,7 +15,6 @@ from exporter.request import Goal
 from tests.exporter.conftest import SUFFIXES
 from tests.exporter.dense_reference import dense_logits, distance, restored_weights, weights_of
 from tests.exporter.talking import VOCABULARY, write_tokenizer
-from tinylora.svd import factor_store
 
 SIZE = 3e-2
 LAYERS = [f"model.layers.{i}.{suffix}" for i in range(2) for suffix in SUFFIXES]
@@ -64,29 +62,6 @@ def goal(prompts, **fields):
 def bases(talking, make_4bit):
     skipped = ("model.layers.0.mlp.up_proj", "model.layers.1.self_attn.o_proj")
     return {"16-bit": (talking, ()), "4-bit": (make_4bit(talking, skipped), skipped)}
-
-
-def test_factors_for_a_choice_are_computed_some_at_a_time(
-    talking, make_artifact, run, calibration, monkeypatch
-):
-    honest = factor_store.compute_factors
-    both = threading.Barrier(2, timeout=60)
-    used = []
-
-    def noted(*arguments):
-        both.wait()  # with 14 modules and two workers everyone meets someone
-        used.append(torch.get_num_threads())
-        return honest(*arguments)
-
-    monkeypatch.setattr(factor_store, "compute_factors", noted)
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        wanted = goal(calibration, target_residual=0.5)
-        run(talking, make_artifact(SIZE), "nf4-mixed", goal=wanted)
-    finally:
-        torch.set_num_threads(before)
-    assert used == [1] * len(LAYERS)
 
 
 @pytest.mark.parametrize("kind", ["16-bit", "4-bit"])

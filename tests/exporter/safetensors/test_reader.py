@@ -57,14 +57,6 @@ def test_pieces_are_those_of_the_file_and_a_change_between_them_is_an_error(path
         next(pieces)
 
 
-def test_a_file_is_digested_from_its_begin_on(path):
-    """So the kernel reads ahead, and the workers, which do the same, find the bytes in memory."""
-    file, known = checked_data_file(path), {}
-    file.tensor_digests(known)
-    places = [file.places[name] for name in known]
-    assert len(places) == 2 and places == sorted(places)
-
-
 def test_scratch_is_used_again_by_its_own_thread_alone():
     scratch, others = Scratch(), []
     mine = scratch.room(100)
