@@ -14,8 +14,12 @@ used.
 from exporter.errors import ExportError
 from exporter.export import ExportReport, export
 from exporter.fidelity import ErrorSums, FidelityReport, ModuleFidelity
-from exporter.inspect.peft import PeftInspection
-from exporter.inspect.upstream import ArtifactInspection, inspect_adapter, inspect_artifact
+from exporter.inspection import (
+    ArtifactInspection,
+    PeftInspection,
+    inspect_adapter,
+    inspect_artifact,
+)
 from exporter.progress import Progress
 from exporter.request import ExportRequest
 from exporter.verification import VerifyReport, verify

@@ -19,7 +19,7 @@ from exporter.compare.retention import Retention
 from exporter.errors import CaptureError, RetentionError, TargetResidualError
 from exporter.export import ExportReport, export
 from exporter.fidelity import ErrorSums
-from exporter.inspect.upstream import inspect_adapter
+from exporter.inspection import inspect_adapter
 from exporter.merge_options import request_of, with_merge_options
 from exporter.progress import Progress as ExportProgress
 from exporter.request import ExportRequest
@@ -60,12 +60,12 @@ def inspect(
             return
         table = Table("field", "value", title=escape(str(artifact)))
         fields = found.as_dict()
-        vector = fields.pop(found.vector_name)
+        vector = fields.pop(found.numbers)
         remarks = fields.pop("remarks")
         for name, value in fields.items():
             table.add_row(name, escape(str(value)))
         for name in ("dtype", "norm", "smallest", "largest", "zeros"):
-            table.add_row(f"{found.vector_name} {name}", str(vector[name]))
+            table.add_row(f"{found.numbers} {name}", str(vector[name]))
         table.add_row("an export takes", found.takes)
         _out.print(table)
         for remark in remarks:

@@ -160,7 +160,7 @@ def _warnings(job: Job, fidelity: FidelityReport) -> tuple[str, ...]:
     request = job.request
     found = (
         identity_warning(job.artifact.model_id, job.base),
-        *rebuild_warnings(job.artifact, job.deltas.resolved),
+        *rebuild_warnings(job.deltas),
         ground_warning(job.ground, job.base, request.layout),
         unused_warning(job.base, job.architecture, request.layout),
         tokenizer_warning(job.base, request.layout),

@@ -19,8 +19,8 @@ from exporter.plan.plan import ExportPlan, build_plan
 from exporter.progress import Progress, Steps, Stopwatch
 from exporter.request import ExportRequest
 from tinylora import FactorStore, ModuleDeltas, adapted_layers, deltas_of, load_adapter
-from tinylora.adapters.dialects import Adapter
-from tinylora.adapters.peft.config import CONFIG_FILE as ADAPTER_CONFIG_FILE
+from tinylora.adapters.adapter import Adapter
+from tinylora.adapters.peft_directory import CONFIG_FILE as ADAPTER_CONFIG_FILE
 from tinylora.workers import single_threaded
 
 

@@ -107,7 +107,7 @@ class ExportRequest:
     """
 
     base: Annotated[Path, Option("Base checkpoint: 16-bit or bitsandbytes 4-bit.")]
-    artifact: Annotated[Path, Option("tiny_lora_v.pt, or a PEFT TinyLoRA directory.")]
+    artifact: Annotated[Path, Option("tiny_lora_v.pt, or a PEFT directory (TinyLoRA, LoRA).")]
     out: Annotated[Path, Option("Directory to make.")]
     format: Annotated[str, Option("auto: the first within the target, 4-bit ones first.")] = "nf4"
     requantize: Annotated[RequantizeMethod, Option("How nf4 and nf4-mixed choose codes.")] = (

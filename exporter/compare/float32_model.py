@@ -16,7 +16,7 @@ from exporter.base.checkpoint import open_checkpoint
 from exporter.base.model_lock import making_a_model
 from exporter.compare.prompts import TokenPrompt
 from tinylora import QuantizedWeight
-from tinylora.adapters.upstream.artifact import TrainedOn
+from tinylora.adapters.options import TrainedOn
 
 # transformers puts 4-bit models on a GPU where there is one, unless it is told
 DEVICE_MAP = "cpu"

@@ -20,8 +20,8 @@ from exporter.request import ExportRequest
 from exporter.safetensors.header import TensorHeader
 from exporter.safetensors.reader import file_sha256
 from tinylora import ResolvedOptions
-from tinylora.adapters.dialects import Adapter
-from tinylora.adapters.upstream.artifact import TrainedOn
+from tinylora.adapters.adapter import Adapter
+from tinylora.adapters.options import TrainedOn
 from tinylora.adapters.upstream.placement import checked_placement
 
 MANIFEST_FORMAT = "tinylora-export/1"

@@ -8,9 +8,7 @@ from exporter.base.checkpoint import Checkpoint
 from exporter.fidelity import FidelityReport
 from exporter.formats.format import Format
 from exporter.plan.ground import Ground
-from tinylora import Artifact, ResolvedOptions
-from tinylora.adapters.dialects import Adapter
-from tinylora.adapters.upstream.options import doubts
+from tinylora import ModuleDeltas
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 
@@ -78,11 +76,10 @@ def ground_warning(ground: Ground, base: Checkpoint, layout: Format) -> str | No
     return None
 
 
-def rebuild_warnings(adapter: Adapter, resolved: ResolvedOptions | None) -> Iterator[str]:
+def rebuild_warnings(deltas: ModuleDeltas) -> Iterator[str]:
     """What speaks against the options by which the delta is rebuilt."""
-    if isinstance(adapter, Artifact) and resolved is not None:
-        for doubt in doubts(adapter, resolved):
-            yield f"This may not be the trained delta, and no measure here can show it: {doubt}."
+    for doubt in deltas.doubts:
+        yield f"This may not be the trained delta, and no measure here can show it: {doubt}."
 
 
 def unused_warning(base: Checkpoint, architecture: Architecture, layout: Format) -> str | None:

@@ -26,8 +26,8 @@ from exporter.output.workspace import MANIFEST_FILE, Workspace
 from exporter.plan.plan import ExportPlan
 from exporter.safetensors.header import TensorHeader
 from tinylora import AdapterSizes
-from tinylora.adapters.peft.adapter import WEIGHTS_FILE as ADAPTER_WEIGHTS
-from tinylora.adapters.peft.config import CONFIG_FILE as ADAPTER_CONFIG_FILE
+from tinylora.adapters.peft_directory import CONFIG_FILE as ADAPTER_CONFIG_FILE
+from tinylora.adapters.peft_directory import WEIGHTS_FILE as ADAPTER_WEIGHTS
 
 OWN_FILES = frozenset(
     {

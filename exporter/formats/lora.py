@@ -16,8 +16,7 @@ from exporter.formats.format import AdapterFile, Format
 from exporter.safetensors.header import DTYPE_NAMES, read_headers
 from exporter.safetensors.writer import TensorSpec
 from tinylora import AdapterSizes, LowRankDelta
-from tinylora.adapters.peft.adapter import WEIGHTS_FILE
-from tinylora.adapters.peft.config import CONFIG_FILE
+from tinylora.adapters.peft_directory import CONFIG_FILE, WEIGHTS_FILE
 
 
 @dataclass(frozen=True)
@@ -25,7 +24,7 @@ class LoraPair(Encoding):
     """``lora_A`` and ``lora_B``, whose product is the delta.
 
     Attributes:
-        rank: Rank of the delta.
+        rank: Rank of the pair.
         dtype: Of both.
         balanced: Whether they are brought to one size, see :func:`lora_pair`.
     """
@@ -48,7 +47,8 @@ class LoraPair(Encoding):
     def encode(self, fold: Fold) -> Encoded:
         """Cast the delta's two factors."""
         assert fold.delta is not None, "an adapter holds target modules only"
-        pair = zip(lora_names(fold.module), lora_pair(fold.delta, self.balanced), strict=True)
+        delta = fold.delta.padded(self.rank)  # where modules differ, one of a lower rank
+        pair = zip(lora_names(fold.module), lora_pair(delta, self.balanced), strict=True)
         where = f"{WEIGHTS_FILE}: tensor"
         return Encoded({n: cast(t, self.dtype, f"{where} {n!r}") for n, t in pair})
 

@@ -9,13 +9,14 @@ from torch import Tensor
 
 from exporter.base.architecture import Architecture
 from exporter.base.checkpoint import Checkpoint, read_json
+from exporter.errors import PlanError
 from exporter.formats.encoding import Encoded, Encoding, Fold
 from exporter.formats.format import AdapterFile, Format
 from exporter.formats.lora import is_named, on_dense_base, target_patterns
 from exporter.formats.units import VectorUnit
 from exporter.safetensors.writer import TensorSpec
 from tinylora import AdapterSizes, LowRankDelta, TinyLoRAParts, load_peft_adapter
-from tinylora.adapters.peft.config import CONFIG_FILE
+from tinylora.adapters.peft_directory import CONFIG_FILE
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,11 @@ class TinyLoraFile(AdapterFile):
 
     def encoding(self, sizes: AdapterSizes) -> Encoding:
         """A, B and P."""
+        if not sizes.u:
+            raise PlanError(
+                "the adapter is a LoRA without a trained vector, which peft-tinylora cannot hold; "
+                "take the format lora"
+            )
         return TinyLoraParts(sizes)
 
     def vectors(self, sizes: AdapterSizes) -> Iterator[VectorUnit]:

@@ -20,7 +20,7 @@ from exporter.plan.ground import UPSTREAM_GROUND, Ground
 from exporter.safetensors.header import DTYPE_NAMES
 from exporter.safetensors.writer import TensorSpec, file_bytes
 from tinylora import AdapterSizes
-from tinylora.adapters.peft.adapter import WEIGHTS_FILE as ADAPTER_WEIGHTS
+from tinylora.adapters.peft_directory import WEIGHTS_FILE as ADAPTER_WEIGHTS
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,10 @@ TEXTS = Path("texts.jsonl")
         ({"format": "nf4-mixed", "prompts": TEXTS}, "--target-residual, --max-bytes, or both"),
         ({"format": "nf4", "requantize": "calibrated"}, "calibrated needs --prompts"),
         ({"format": "nf4-mixed", "requantize": "calibrated", "keep": ("a",)}, "needs --prompts"),
-        ({"format": "bf16", "requantize": "calibrated", "prompts": TEXTS}, "applies to nf4, nf4-mixed"),
+        (
+            {"format": "bf16", "requantize": "calibrated", "prompts": TEXTS},
+            "applies to nf4",
+        ),
         ({"format": "nf4", "prompts": TEXTS}, "--prompts has no use"),
         ({"format": "bf16", "prompts": TEXTS}, "--prompts has no use"),
         ({"format": "nf4", "keep": ("a",)}, "keep applies"),
@@ -44,7 +47,10 @@ TEXTS = Path("texts.jsonl")
         ({"format": "nf4", "without_peft": True}, "--without-peft applies"),
         ({"format": "lora", "check_prompts": TEXTS}, "load by itself"),
         ({"format": "peft-tinylora", "check_prompts": TEXTS}, "load by itself"),
-        ({"format": "nf4-mixed", "fold_onto": "original", "keep": ("a",)}, "applies to bf16, fp16, fp32"),
+        (
+            {"format": "nf4-mixed", "fold_onto": "original", "keep": ("a",)},
+            "applies to bf16",
+        ),
         *[
             ({"format": "auto", "target_residual": bad}, "above 0 and below 1")
             for bad in (0, 1, -1, 2, float("nan"), float("inf"))

@@ -26,7 +26,7 @@ P_KEY, V_KEY = A_KEY[:-1] + "P", "base_model.tinylora_v.1"
 @pytest.mark.parametrize(
     ("field", "value", "error", "words"),
     [
-        ("peft_type", "LORA", ArtifactFieldError, "LORA"),
+        ("peft_type", "VERA", ArtifactFieldError, "VERA.*merge those with PEFT"),
         ("r", 0, ArtifactValueError, "r = 0"),
         ("r", True, ArtifactFieldError, "whole number"),
         ("r", 3, ArtifactFieldError, "tinylora_A.*with r = 3"),

@@ -25,40 +25,41 @@ from torch import Tensor
 
 from tinylora.errors import ProjectionError
 
-Words = npt.NDArray[np.uint32]
+Words = tuple[Tensor, Tensor, Tensor, Tensor]
 
 BLOCK_THREADS = 256
 # Threads that even a small device (10 multiprocessors of 1536 threads) runs at once.
 SMALLEST_DEVICE_THREADS = 10 * 1536
 
-_MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
-_WEYL = (0x9E3779B9, 0xBB67AE85)
-_LOW = np.uint64(0xFFFFFFFF)
-_SHIFT = np.uint64(32)
+_MULTIPLIER_0, _MULTIPLIER_2 = 0xD2511F53, 0xCD9E8D57
+_WEYL_0, _WEYL_1 = 0x9E3779B9, 0xBB67AE85
+_WORD = 0xFFFFFFFF
+_ROUNDS = 10
 
 
-def philox4x32(counter: Words, key: int) -> Words:
-    """Ten rounds of Philox4x32.
+def philox4x32(counter: Words, key: tuple[Tensor | int, Tensor | int]) -> Words:
+    """Ten rounds of Philox4x32 on 32-bit words held in int64, on any device.
 
     Args:
-        counter: ``[..., 4]`` uint32, lowest word first.
-        key: 64-bit key.
+        counter: Four words, the lowest first; their shapes broadcast.
+        key: Two words, likewise.
 
     Returns:
-        ``[..., 4]`` uint32, the random words.
+        Four random words.
     """
-    words = [counter[..., i].astype(np.uint64) for i in range(4)]
-    keys = [key & 0xFFFFFFFF, (key >> 32) & 0xFFFFFFFF]
-    for _ in range(10):
-        first, second = words[0] * _MULTIPLIERS[0], words[2] * _MULTIPLIERS[1]
-        words = [
-            (second >> _SHIFT) ^ words[1] ^ np.uint64(keys[0]),
-            second & _LOW,
-            (first >> _SHIFT) ^ words[3] ^ np.uint64(keys[1]),
-            first & _LOW,
-        ]
-        keys = [(k + weyl) & 0xFFFFFFFF for k, weyl in zip(keys, _WEYL, strict=True)]
-    return np.stack(words, axis=-1).astype(np.uint32)
+    c0, c1, c2, c3 = counter
+    k0, k1 = key
+    for _ in range(_ROUNDS):
+        # The low 64 bits of the signed product are those of the unsigned one.
+        product_0, product_2 = c0 * _MULTIPLIER_0, c2 * _MULTIPLIER_2
+        c0, c1, c2, c3 = (
+            (product_2 >> 32 & _WORD) ^ c1 ^ k0,
+            product_2 & _WORD,
+            (product_0 >> 32 & _WORD) ^ c3 ^ k1,
+            product_0 & _WORD,
+        )
+        k0, k1 = k0 + _WEYL_0 & _WORD, k1 + _WEYL_1 & _WORD
+    return c0, c1, c2, c3
 
 
 def philox_normal(
@@ -86,23 +87,25 @@ def philox_normal(
             "multiple of 4"
         )
     threads = _grid_threads(numel, device_threads)
-    element = np.arange(numel, dtype=np.uint64)
+    element = torch.arange(numel, dtype=torch.int64)
     thread, draw = element % threads, element // threads
-    position = np.uint64(offset // 4) + draw // 4
-    counter = np.stack(
-        [position & _LOW, position >> _SHIFT, thread & _LOW, thread >> _SHIFT], axis=-1
-    ).astype(np.uint32)
-    return torch.from_numpy(_box_muller(philox4x32(counter, seed), (draw % 4).astype(np.int64)))
+    position = draw // 4 + offset // 4
+    words = philox4x32(
+        (position & _WORD, position >> 32, thread & _WORD, thread >> 32),
+        (seed & _WORD, seed >> 32 & _WORD),
+    )
+    stacked = torch.stack(words, dim=-1).numpy()
+    return torch.from_numpy(_box_muller(stacked, (draw % 4).numpy()))
 
 
 def offset_increment(numel: int, device_threads: int | None = None) -> int:
     """How far one draw of ``numel`` elements moves the CUDA generator's offset."""
     if numel == 0:
         return 0
-    return 4 * ((numel - 1) // (int(_grid_threads(numel, device_threads)) * 4) + 1)
+    return 4 * ((numel - 1) // (_grid_threads(numel, device_threads) * 4) + 1)
 
 
-def _grid_threads(numel: int, device_threads: int | None) -> np.uint64:
+def _grid_threads(numel: int, device_threads: int | None) -> int:
     blocks = -(-numel // BLOCK_THREADS)
     if device_threads is not None:
         blocks = min(blocks, device_threads // BLOCK_THREADS)
@@ -112,10 +115,12 @@ def _grid_threads(numel: int, device_threads: int | None) -> np.uint64:
             f"as {SMALLEST_DEVICE_THREADS} threads at once. Give device_threads "
             "(multiprocessors × threads of one)"
         )
-    return np.uint64(max(1, blocks) * BLOCK_THREADS)
+    return max(1, blocks) * BLOCK_THREADS
 
 
-def _box_muller(words: Words, which: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+def _box_muller(
+    words: npt.NDArray[np.int64], which: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float32]:
     """Deviate ``which`` (0 … 3) of the four that each row of words gives, as cuRAND pairs them.
 
     Words (0, 1) give deviates 0 (sine) and 1 (cosine), words (2, 3) give 2 and 3.

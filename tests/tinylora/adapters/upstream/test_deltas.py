@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinylora import AdapterDeltas, Artifact, DeltaOptions, Factors, LowRankDelta, exact_factors
-from tinylora.adapters.upstream.options import doubts, resolve_options
+from tinylora.adapters.upstream.resolve import doubts, resolve_options
 from tinylora.errors import FormulaUnknownError, ProjectionError, TargetMismatchError
 
 

@@ -9,7 +9,7 @@ import torch
 from tinylora import draw_projections
 from tinylora.errors import ProjectionError
 
-GOLDEN = json.loads(Path(__file__).with_name("golden_projections.json").read_text())
+GOLDEN = json.loads((Path(__file__).parents[2] / "golden_projections.json").read_text())
 NAMES = [f"model.layers.{i // 7}.{i % 7}" for i in range(252)]
 
 

@@ -1,65 +1,13 @@
-"""How the deltas of upstream's dialect are rebuilt.
-
-``numerics="fp32"`` keeps the bf16 inputs and rounds nothing in between; ``"trainer"`` rounds to
-bf16 where the trainer's bf16 products round, which moves ΔW by about 2⁻⁸ of its size.
-"""
+"""Decides what an artifact's file leaves open of how its delta is rebuilt."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal
 
-from tinylora.adapters.upstream.artifact import Artifact, Stream, TrainedOn
-from tinylora.adapters.upstream.formula import HOW_TO_TELL, Formula, FormulaChoice, KnownFormula
-from tinylora.adapters.upstream.placement import Placement, checked_placement
+from tinylora.adapters.options import DeltaOptions, FormulaChoice, ResolvedOptions, Stream
+from tinylora.adapters.upstream.artifact import Artifact
+from tinylora.adapters.upstream.formula import HOW_TO_TELL, KnownFormula
+from tinylora.adapters.upstream.placement import checked_placement
 from tinylora.errors import FormulaUnknownError, ProjectionError
 from tinylora.svd.factors import Method
-
-Numerics = Literal["fp32", "trainer"]
-
-
-@dataclass(frozen=True)
-class DeltaOptions:
-    """How to rebuild the deltas.
-
-    Attributes:
-        formula: ``auto`` takes what the file proves (:mod:`tinylora.adapters.upstream.formula`),
-        and nothing else.
-        rng: Generator that P came from; ``auto`` follows the device that the file names.
-        svd: ``auto`` is ``exact`` for ``full`` and ``fast`` for ``diagonal``.
-        numerics: See the module's text.
-        placement: Training's module-to-device map, if the model was split over devices, see
-            :mod:`tinylora.adapters.upstream.placement`.
-        trained_on: What the base's weights were in training; ``auto`` as the adapter says.
-    """
-
-    formula: FormulaChoice = "auto"
-    rng: Literal["auto", "cuda", "cpu"] = "auto"
-    svd: Literal["auto", "exact", "fast"] = "auto"
-    numerics: Numerics = "fp32"
-    placement: Placement | None = None
-    trained_on: Literal["auto", "4bit", "16bit"] = "auto"
-
-
-@dataclass(frozen=True)
-class ResolvedOptions:
-    """:class:`DeltaOptions` with every ``auto`` decided.
-
-    Attributes:
-        formula_evidence: What the formula is known from, in words.
-    """
-
-    formula: Formula
-    formula_evidence: str
-    rng: Stream
-    svd: Method
-    numerics: Numerics
-    trained_on: TrainedOn
-
-    def __str__(self) -> str:
-        return (
-            f"formula {self.formula} (by {self.formula_evidence}), rng {self.rng}, svd {self.svd}, "
-            f"numerics {self.numerics}, trained on {self.trained_on}"
-        )
 
 
 def resolve_options(artifact: Artifact, options: DeltaOptions) -> ResolvedOptions:
@@ -109,9 +57,6 @@ def _formula(artifact: Artifact, wanted: FormulaChoice) -> KnownFormula:
 
 def doubts(artifact: Artifact, resolved: ResolvedOptions) -> Iterator[str]:
     """Reasons, in plain words, to doubt that options rebuild the delta that was trained.
-
-    An export and a restored model that are made with the same doubtful options agree perfectly, so
-    that no comparison of the two can show it.
 
     Args:
         artifact: What was trained.

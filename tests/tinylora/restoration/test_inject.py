@@ -18,7 +18,6 @@ from tinylora import (
     TinyLoRAGlobalParams,
     TinyLoRALinear,
     apply_tiny_lora,
-    factor_store,
     load_artifact,
     restore,
     save_artifact,
@@ -31,6 +30,7 @@ from tinylora.errors import (
     RestoreError,
     TargetMismatchError,
 )
+from tinylora.svd import factor_store
 from tinylora.workers import single_threaded
 
 IDS = torch.arange(2, 26).view(2, 12)

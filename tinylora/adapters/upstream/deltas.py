@@ -1,80 +1,23 @@
-"""ΔW of each module, as a product of two thin matrices.
-
-With U, S, Vh the leading factors of W, P the projections and v the trained vector, all in bf16:
-
-=============  ===========================  ====================================
-formula        core R                       ΔW
-=============  ===========================  ====================================
-``full``       R = Σᵢ vᵢ Pᵢ                 U · diag(S) · R · Vh
-``diagonal``   R = diag(v @ P)              U · diag(S ∘ (v @ P)) · Vh
-=============  ===========================  ====================================
-
-``diagonal-unscaled`` is ``diagonal`` with another P, see ``projection``.
-
-Shapes: out, in = the module's sides; r = rank; u = numel(v); n = number of modules.
-
-Options, numerics among them, are in ``options``.
-"""
+"""The deltas of an artifact on the modules of one base; their arithmetic is in ``arithmetic``."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from tinylora.adapters.adapted_linear import TinyLoRAGlobalParams
 from tinylora.adapters.low_rank import LowRankDelta, TinyLoRAParts
+from tinylora.adapters.options import DeltaOptions
+from tinylora.adapters.upstream.arithmetic import bf16_factors, core_matrix, left_factor
 from tinylora.adapters.upstream.artifact import Artifact
-from tinylora.adapters.upstream.formula import Formula
-from tinylora.adapters.upstream.options import DeltaOptions, Numerics, resolve_options
+from tinylora.adapters.upstream.linear import TinyLoRALinear
 from tinylora.adapters.upstream.projection import draw_projections
+from tinylora.adapters.upstream.resolve import doubts, resolve_options
 from tinylora.errors import TargetMismatchError
 from tinylora.svd.factor_store import FactorStore, factors_of
 from tinylora.svd.factors import Factors
 from tinylora.weights.quantized_weight import QuantizedWeight
-
-
-def core_matrix(global_v: Tensor, projection: Tensor, formula: Formula) -> Tensor:
-    """R of one module or of many at once.
-
-    Args:
-        global_v: ``[u]``.
-        projection: ``[..., u, r, r]`` (full) or ``[..., u, r]`` (else), of the same dtype.
-        formula: Which of the two.
-
-    Returns:
-        ``[..., r, r]``, differentiable in ``global_v``.
-    """
-    if formula == "full":
-        return (global_v @ projection.flatten(-2)).view(
-            projection.shape[:-3] + projection.shape[-2:]
-        )
-    return torch.diag_embed(global_v @ projection)
-
-
-def left_factor(U: Tensor, S: Tensor, R: Tensor, numerics: Numerics, formula: Formula) -> Tensor:
-    """U · diag(S) · R, ``[out, r]``, in the dtype of the arguments.
-
-    Args:
-        U: ``[out, r]``.
-        S: ``[r]``.
-        R: ``[r, r]``.
-        numerics: ``trainer`` rounds R and each product to bf16, in the trainer's order.
-        formula: Decides that order.
-    """
-    if numerics == "fp32":
-        return (U * S) @ R
-
-    def bf16(x: Tensor) -> Tensor:
-        return x.to(torch.bfloat16).to(U.dtype)
-
-    if formula == "full":
-        return bf16(bf16(U * S) @ bf16(R))
-    return bf16(U * bf16(S * bf16(R.diagonal())))
-
-
-def bf16_factors(factors: Factors) -> tuple[Tensor, Tensor, Tensor]:
-    """U, S, Vh as the trainer kept them: rounded to bf16."""
-    return tuple(t.to(torch.bfloat16) for t in (factors.U, factors.S, factors.Vh))  # type: ignore[return-value]
 
 
 class AdapterDeltas:
@@ -88,10 +31,10 @@ class AdapterDeltas:
 
     Attributes:
         names: As given.
-        rank: The artifact's.
         vectors: The shared vector, ``[1, u]``.
         weight_tying: 1.0, as all modules share it.
         resolved: The options with every ``auto`` decided.
+        doubts: Reasons to doubt that they rebuild the delta that was trained.
         projections: P of every module, see
         :func:`tinylora.adapters.upstream.projection.draw_projections`.
         cores: R of every module, float64 ``[n, r, r]``.
@@ -110,10 +53,10 @@ class AdapterDeltas:
         options = options or DeltaOptions()
         self.artifact = artifact
         self.names = tuple(names)
-        self.rank = artifact.rank
         self.vectors = artifact.global_v.unsqueeze(0)
         self.weight_tying = 1.0
         self.resolved = resolve_options(artifact, options)
+        self.doubts = tuple(doubts(artifact, self.resolved))
         self.projections = draw_projections(
             self.names,
             artifact.u,
@@ -220,7 +163,7 @@ class AdapterDeltas:
 
 @dataclass(frozen=True, eq=False)
 class ArtifactModuleDelta:
-    """The delta of one module, see :class:`tinylora.adapters.low_rank.ModuleDelta`."""
+    """The delta of one module, see :class:`tinylora.adapters.adapter.ModuleDelta`."""
 
     deltas: AdapterDeltas
     name: str
@@ -233,3 +176,15 @@ class ArtifactModuleDelta:
     def parts(self) -> TinyLoRAParts:
         """ΔW under fp32 numerics, taken apart."""
         return self.deltas.parts_of(self.name, self.factors)
+
+    def wrap(self, layer: nn.Module, params: TinyLoRAGlobalParams) -> TinyLoRALinear:
+        """The layer with the delta at run time, trainable in the shared vector."""
+        deltas = self.deltas
+        return TinyLoRALinear(
+            layer,
+            params,
+            self.factors,
+            deltas.projections[deltas.index(self.name)],
+            deltas.resolved.formula,
+            deltas.resolved.numerics,
+        )
