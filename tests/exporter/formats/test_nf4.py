@@ -1,4 +1,4 @@
-"""Bases stored in 4 bits as bitsandbytes can write them: both code books, block sizes, nesting."""
+"""Weights in 4 bits, as bitsandbytes has them: both code books, block sizes, nesting."""
 
 import json
 
@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from exporter import verify
+from tests.exporter.load_4bit import load_4bit
 
 SIZE = 0.1
 BASES = (
@@ -55,12 +56,10 @@ def values(tensors):
     return found
 
 
-def test_zero_delta_is_the_base_byte_for_byte(base4, make_artifact, run):
+def test_zero_delta_gives_the_4bit_base_byte_for_byte(base4, make_artifact, run):
     out = run(base4, make_artifact(0.0), "nf4").out
     before, after = stored(base4), stored(out)
-    assert before.keys() == after.keys()
-    for name, tensor in before.items():
-        assert torch.equal(tensor.view(torch.uint8), after[name].view(torch.uint8)), name
+    same_tensors(before, after)
 
 
 def test_merged_keeps_the_kind_and_gets_nearer_to_the_sum(
@@ -112,3 +111,73 @@ def test_single_and_double_quantization_in_one_base(make_base_4bit, make_artifac
     dense = run(base4, artifact, "fp32", name="dense").out
     report = verify(dense, load=True, base=base4, artifact=artifact)
     assert report.logits.residual < 1e-4
+
+
+def same_tensors(a, b):
+    assert a.keys() == b.keys()
+    for name in a:
+        assert a[name].dtype == b[name].dtype
+        assert torch.equal(a[name].view(torch.uint8), b[name].view(torch.uint8)), name
+
+
+@pytest.mark.parametrize("source", ["base", "base_4bit"])
+def test_zero_delta_gives_the_quantized_base_byte_for_byte(
+    source, base_4bit, make_artifact, run, request
+):
+    report = run(request.getfixturevalue(source), make_artifact(0.0), "nf4")
+    # base_4bit holds what bitsandbytes' own quantize_4bit makes of the base
+    same_tensors(stored(report.out), stored(base_4bit))
+    assert report.verdict == "empty"
+    assert report.fidelity.total.capture is None
+    total = json.loads((report.out / "fidelity.json").read_text())["total"]
+    assert total["capture"] is None and total["residual"] is None and total["codes_moved"] == 0
+
+
+def test_zero_delta_gives_what_transformers_makes_while_loading(base, make_artifact, run):
+    out = run(base, make_artifact(0.0), "nf4").out
+    model = load_4bit(base)
+    exported = AutoModelForCausalLM.from_pretrained(out, device_map="cpu")
+    names = [name for name, module in model.named_modules() if isinstance(module, Linear4bit)]
+    assert len(names) == 14
+    found = stored(out)
+    for name in names:
+        ours = exported.get_submodule(name)
+        assert isinstance(ours, Linear4bit)
+        weight = model.get_submodule(name).weight
+        for key, tensor in weight.quant_state.as_dict(packed=True).items():
+            assert torch.equal(tensor, found[f"{name}.weight.{key}"]), (name, key)
+        assert torch.equal(weight.data, ours.weight.data)
+
+
+def test_preserve_moves_only_codes(base_4bit, make_artifact, run):
+    report = run(base_4bit, make_artifact(5e-2), "nf4")
+    before, after = stored(base_4bit), stored(report.out)
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed and all(name.endswith("_proj.weight") for name in changed)
+    moved = 0
+    for name in changed:
+        different = before[name] ^ after[name]
+        moved += int((different >> 4 != 0).sum() + (different & 15 != 0).sum())
+    assert moved == sum(m.codes_moved for m in report.fidelity.modules)
+    assert all(m.scales_changed == 0 for m in report.fidelity.modules)
+
+
+def test_recompute_changes_scales(base_4bit, make_artifact, run):
+    report = run(base_4bit, make_artifact(5e-2), "nf4", requantize="recompute")
+    assert sum(m.scales_changed for m in report.fidelity.modules) > 0
+    total = report.fidelity.total
+    assert total.residual_bound is not None and total.residual is not None
+
+
+def test_odd_sizes_and_a_short_last_block(make_base, make_artifact, run, logits, reference_logits):
+    # 2 heads of 6: q 12x20, k/v 6x20; 20·12 and 20·33 are no multiples of 64
+    base = make_base(
+        hidden_size=20, intermediate_size=33, head_dim=6, num_attention_heads=2,
+        num_key_value_heads=1, vocab_size=251,
+    )  # fmt: skip
+    artifact = make_artifact(3e-3)
+    exported = logits(run(base, artifact, "fp32", name="dense").out)
+    assert (exported - reference_logits(base, 3e-3)).abs().max() < 1e-5
+    merged = run(base, make_artifact(5e-2), "nf4", name="merged")
+    assert sum(m.codes_moved for m in merged.fidelity.modules) > 0
+    assert bool(torch.isfinite(logits(merged.out)).all())

@@ -1,22 +1,33 @@
-"""Exports compute what the restored model computes."""
+"""The delta as a LoRA pair, alone and beside the base."""
 
 import json
 
 import pytest
 import torch
-from bitsandbytes.functional import dequantize_4bit
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+from transformers import AutoModelForCausalLM
 
 from exporter import verify
-from tinylora import DeltaOptions, load_artifact, restore
+from tests.exporter.conftest import bf16_svd
+from tests.exporter.load_4bit import load_4bit
 
 SIZE = 3e-3
 
 
-def test_fp32_computes_the_float64_reference(base, artifact, run, logits, reference_logits):
-    exported = logits(run(base, artifact, "fp32").out)
-    assert (exported - reference_logits(base, SIZE)).abs().max() < 1e-5
+def test_lora_is_the_factors_themselves(base, artifact, run, references):
+    found = references(base, SIZE)
+    out = run(base, artifact, "lora").out
+    assert not list(out.glob("model*")) and not (out / "config.json").exists()
+    adapter = load_file(out / "adapter_model.safetensors")
+    config = json.loads((out / "adapter_config.json").read_text())
+    assert config["r"] == config["lora_alpha"] == 2
+    assert config["base_model_name_or_path"] == "someone/tiny-qwen"
+    for name, delta in found["delta"].items():
+        key = f"base_model.model.{name.removesuffix('.weight')}"
+        a, b = adapter[f"{key}.lora_A.weight"], adapter[f"{key}.lora_B.weight"]
+        assert a.dtype == b.dtype == torch.float32 and a.shape[0] == b.shape[1] == 2
+        assert torch.equal(a, bf16_svd(found["seen"][name])[2].float())
+        assert float((b.double() @ a.double() - delta).norm() / delta.norm()) < 1e-6
 
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # from peft
@@ -56,20 +67,6 @@ def test_verify_sees_the_delta_vanish_from_a_small_nf4(base, make_artifact, run)
     assert report.ok and 0.9 < report.logits.residual < 1.1
 
 
-def load_4bit(directory):
-    if "quantization_config" in json.loads((directory / "config.json").read_text()):
-        return AutoModelForCausalLM.from_pretrained(directory, device_map="cpu")
-    settings = BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.float16,
-    )
-    return AutoModelForCausalLM.from_pretrained(
-        directory, dtype=torch.bfloat16, quantization_config=settings, device_map="cpu"
-    )
-
-
 @torch.no_grad()
 def evaluate(model):
     tokens = torch.arange(24).mul(37).remainder(250).unsqueeze(0)
@@ -78,17 +75,3 @@ def evaluate(model):
 
 def base_logits_like(directory):
     return evaluate(load_4bit(directory))
-
-
-def test_trainer_numerics_fold_the_rounded_delta(base, artifact, run):
-    options = DeltaOptions(numerics="trainer")
-    stored = load_file(run(base, artifact, "fp32", options=options).out / "model.safetensors")
-    model = load_4bit(base)
-    restoration = restore(model, load_artifact(artifact), options)
-    name = "model.layers.1.mlp.down_proj"
-    delta = model.get_submodule(name).delta().detach()
-    assert torch.equal(delta, delta.bfloat16().float())
-    restoration.remove()
-    weight = model.get_submodule(name).weight
-    seen = dequantize_4bit(weight.data, weight.quant_state).float()
-    assert torch.equal(stored[f"{name}.weight"], seen + delta)

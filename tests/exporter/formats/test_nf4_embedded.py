@@ -1,9 +1,10 @@
-"""The shape of the real thing: 36 layers, 252 modules, a tied head, an artifact of real size."""
+"""The base beside its adapter; also with 36 layers, 252 modules and a delta of real size."""
 
 import json
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from exporter import verify
 from tinylora import save_artifact
@@ -51,3 +52,14 @@ def test_the_real_artifact(deep_base, shared_data, run, tmp_path):
     ).read_bytes(), "no code moved, so both hold the quantized base"
     report = verify(embedded.out, load=True, base=deep_base, artifact=artifact)
     assert report.ok and report.logits.residual < 0.05
+
+
+@pytest.mark.parametrize("source", ["base", "base_4bit"])
+def test_embedded_base_tensors_are_unchanged(source, base_4bit, artifact, run, request):
+    report = run(request.getfixturevalue(source), artifact, "nf4-embedded")
+    found, wanted = (load_file(path / "model.safetensors") for path in (report.out, base_4bit))
+    assert found.keys() == wanted.keys()
+    for name, tensor in wanted.items():
+        assert torch.equal(found[name].view(torch.uint8), tensor.view(torch.uint8)), name
+    if source == "base_4bit":
+        assert (report.out / "config.json").read_bytes() == (base_4bit / "config.json").read_bytes()

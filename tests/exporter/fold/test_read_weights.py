@@ -34,20 +34,6 @@ def test_other_dtypes_pass_through_bf16_as_in_training(dtype, make_base, make_ar
     assert json.loads((out / "config.json").read_text())["dtype"] == "bfloat16"
 
 
-def test_odd_sizes_and_a_short_last_block(make_base, make_artifact, run, logits, reference_logits):
-    # 2 heads of 6: q 12x20, k/v 6x20; 20·12 and 20·33 are no multiples of 64
-    base = make_base(
-        hidden_size=20, intermediate_size=33, head_dim=6, num_attention_heads=2,
-        num_key_value_heads=1, vocab_size=251,
-    )  # fmt: skip
-    artifact = make_artifact(SIZE)
-    exported = logits(run(base, artifact, "fp32", name="dense").out)
-    assert (exported - reference_logits(base, SIZE)).abs().max() < 1e-5
-    merged = run(base, make_artifact(5e-2), "nf4", name="merged")
-    assert sum(m.codes_moved for m in merged.fidelity.modules) > 0
-    assert bool(torch.isfinite(logits(merged.out)).all())
-
-
 def test_a_target_that_the_base_keeps_in_16_bits_is_folded_dense(
     base, artifact, run, tmp_path, make_base
 ):
