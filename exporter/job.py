@@ -1,26 +1,26 @@
 """request -> job: inputs are read and checked, what is left open is decided, the plan is built."""
 
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
 from exporter.base.architecture import Architecture, read_architecture
 from exporter.base.checkpoint import Checkpoint, open_checkpoint
-from exporter.choose.choice import Decision, decide, leaves_open
+from exporter.base.digests import hash_in_background
+from exporter.choose.decide import Decision, decide, leaves_open
 from exporter.compare.prompts import PromptSet, read_prompts
-from exporter.documents.config_files import ADAPTER_CONFIG_FILE, carried_files
+from exporter.documents.carried_files import carried_files
 from exporter.documents.manifest import Provenance, base_digests, collect_provenance
 from exporter.errors import CheckpointError
 from exporter.io_errors import reading
-from exporter.known_content import ContentReader
 from exporter.plan.ground import Ground, ground_of, refuse_merged
 from exporter.plan.plan import ExportPlan, build_plan
 from exporter.progress import Progress, Steps, Stopwatch
 from exporter.request import ExportRequest
 from tinylora import FactorStore, ModuleDeltas, adapted_layers, deltas_of, load_adapter
 from tinylora.adapters.adapter import Adapter
+from tinylora.adapters.peft_directory import CONFIG_FILE as ADAPTER_CONFIG_FILE
 from tinylora.workers import single_threaded
 
 
@@ -35,13 +35,10 @@ class Job:
         architecture: The base's modules.
         ground: What weights training had, and what the export stands on.
         plan: What will be written.
-        store: Where factors and digests of known contents are kept.
+        store: Where factors are kept.
         deltas: The adapter's deltas.
         watch: Times the stages.
-        digests: BLAKE3 of tensors of the base as stored, as far as they have been found; None where
-            they are of no use. Whoever has a tensor at hand first adds its digest.
-        content: SHA-256 of the base's weight files, once they have been found.
-        provenance: Gives what decides the output's bytes; waits for the content.
+        provenance: Gives what decides the output's bytes; waits for the digests of the base.
         decision: What was decided, and why.
         check_prompts: Texts for the retention.
     """
@@ -55,8 +52,6 @@ class Job:
     store: FactorStore | None
     deltas: ModuleDeltas
     watch: Stopwatch
-    digests: dict[str, bytes] | None
-    content: Future[dict[str, str]]
     provenance: Callable[[], Provenance]
     decision: Decision
     check_prompts: PromptSet | None
@@ -65,7 +60,6 @@ class Job:
 def prepare(
     request: ExportRequest,
     scratch: Path,
-    hashing: ContentReader,
     progress: Callable[[Progress], None],
 ) -> Job:
     """Read all inputs, decide what is open and build the plan; no output is written.
@@ -73,7 +67,6 @@ def prepare(
     Args:
         request: What to export.
         scratch: A directory for what is needed meanwhile.
-        hashing: Hashes the base while all else goes on.
         progress: Called after each step of a decision.
 
     Raises:
@@ -98,9 +91,7 @@ def prepare(
     )
     watch = Stopwatch()
     store = _store(request, scratch)
-    # needs no interpreter, so all else goes on
-    digests: dict[str, bytes] = {}
-    content = hashing.submit(watch, base, store, digests)
+    digests = hash_in_background(base, watch)
     architecture = read_architecture(
         base.path,
         base.config,
@@ -130,13 +121,11 @@ def prepare(
         sizes=artifact.sizes,
         ground=ground,
         max_shard_size=request.max_shard_size,
-        keep=request.keep,
-        adapter_dtype=request.pair_dtype,
     )
 
     @cache
     def provenance() -> Provenance:
-        found = base_digests(base, content.result())
+        found = base_digests(base, digests.result())
         return collect_provenance(request, found, artifact, deltas.resolved, ground.trained_on)
 
     return Job(
@@ -149,8 +138,6 @@ def prepare(
         store=store,
         deltas=deltas,
         watch=watch,
-        digests=None if store is None else digests,
-        content=content,
         provenance=provenance,
         decision=decision,
         check_prompts=check_prompts,

@@ -76,6 +76,14 @@ class Checkpoint:
         """
         return self.files[self._header(name).file]
 
+    def digests(self) -> dict[str, str]:
+        """SHA-256 of each weight file, hex.
+
+        Raises:
+            CheckpointUnreadableError: A file cannot be read, or has changed since it was opened.
+        """
+        return {name: self.files[name].sha256() for name in self.shards}
+
     def read_4bit(
         self, module: str, shape: tuple[int, int], scratch: Scratch | None = None
     ) -> QuantizedWeight:

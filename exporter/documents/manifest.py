@@ -98,7 +98,7 @@ def base_digests(base: Checkpoint, files: Mapping[str, str]) -> dict[str, Any]:
 
     Args:
         base: The base.
-        files: SHA-256 of its weight files, see :func:`exporter.known_content.read_content`.
+        files: SHA-256 of its weight files, see :meth:`Checkpoint.digests`.
 
     Raises:
         CheckpointUnreadableError: config.json cannot be read.
@@ -174,22 +174,22 @@ def digest_files(directory: Path, known: Mapping[str, str]) -> dict[str, str]:
 
 
 def _options(request: ExportRequest, resolved: ResolvedOptions | None) -> dict[str, Any]:
-    layout = request.layout
+    def of_format(option: str) -> Any:  # None where the format does not take it
+        return (getattr(request, option) or None) if request.layout.takes(option) else None
+
     placement = request.options.placement
     return {
         "format": request.format,
-        "requantize": request.requantize if layout.merged and layout.weights == "4bit" else None,
+        "requantize": of_format("requantize"),
         "calibration_prompts": _digest_of_prompts(request),
-        "keep": list(request.keep) or None,
-        "fold_onto": request.fold_onto if layout.weights == "dense" else None,
+        "keep": of_format("keep"),
+        "fold_onto": of_format("fold_onto"),
         **{
             name: getattr(resolved, name, None)  # none of them where the adapter stores its factors
             for name in ("formula", "formula_evidence", "rng", "svd", "numerics")
         },
         "placement": None if placement is None else checked_placement(placement),
-        "adapter_dtype": request.adapter_dtype
-        if layout.method == "LORA" and layout.adapter
-        else None,
+        "adapter_dtype": of_format("adapter_dtype"),
         "max_shard_size": request.max_shard_size,
         "device": torch.device(request.device).type,
     }
@@ -198,7 +198,7 @@ def _options(request: ExportRequest, resolved: ResolvedOptions | None) -> dict[s
 def _digest_of_prompts(request: ExportRequest) -> str | None:
     """Digest of the texts that decided codes; other choices stand in the options themselves."""
     prompts = request.goal.prompts
-    if request.requantize != "calibrated" or prompts is None:
+    if not request.is_calibrated or prompts is None:
         return None
     return file_sha256(prompts)
 

@@ -6,7 +6,7 @@ from exporter.base.architecture import Architecture
 from exporter.base.check import unused_tensors
 from exporter.base.checkpoint import Checkpoint
 from exporter.fidelity import FidelityReport
-from exporter.formats.formats import Format
+from exporter.formats.format import Format
 from exporter.plan.ground import Ground
 from tinylora import ModuleDeltas
 
@@ -56,9 +56,9 @@ def fidelity_warning(
 
 def ground_warning(ground: Ground, base: Checkpoint, layout: Format) -> str | None:
     """A warning where an export stands on other weights than training had; None otherwise."""
-    if layout.weights == "none" or base.is_4bit:
+    if not layout.standalone or base.is_4bit:
         return None
-    dequantized = layout.weights == "4bit" or ground.fold_onto == "dequantized"
+    dequantized = layout.stands_on_4_bits(ground.fold_onto)
     if not dequantized and ground.trained_on == "4bit":
         return (
             "Training had the base in 4 bits, and this export adds the delta to the 16-bit "
@@ -85,7 +85,7 @@ def rebuild_warnings(deltas: ModuleDeltas) -> Iterator[str]:
 def unused_warning(base: Checkpoint, architecture: Architecture, layout: Format) -> str | None:
     """A warning where the base holds tensors that its model does not use; None otherwise."""
     unused = unused_tensors(base, architecture)
-    if layout.weights == "none" or not unused:
+    if not layout.standalone or not unused:
         return None
     return (
         f"{base.path.name} holds {len(unused)} tensors that the model of its config.json does not "
@@ -96,7 +96,7 @@ def unused_warning(base: Checkpoint, architecture: Architecture, layout: Format)
 
 def tokenizer_warning(base: Checkpoint, layout: Format) -> str | None:
     """A warning where a checkpoint will have no tokenizer; None otherwise."""
-    if layout.weights == "none" or any((base.path / name).exists() for name in _TOKENIZER_FILES):
+    if not layout.standalone or any((base.path / name).exists() for name in _TOKENIZER_FILES):
         return None
     return (
         f"{base.path.name} has none of {', '.join(_TOKENIZER_FILES)}: the export has no tokenizer "

@@ -13,9 +13,6 @@ from tinylora import DeltaOptions
 from tinylora.adapters.adapter import Adapter
 from tinylora.adapters.options import TrainedOn
 
-# Weights as the base stores them in 4 bits; 16-bit, quantized on the way; 16-bit and left so.
-Source = Literal["4bit", "quantize", "dense"]
-
 
 @dataclass(frozen=True)
 class Ground:
