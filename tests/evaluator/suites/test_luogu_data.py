@@ -5,7 +5,7 @@ import pytest
 from evaluator.errors import ArchiveError
 from evaluator.suites.luogu_data import load_luogu_data
 from evaluator.suites.problem import Checker, TestCase, to_bytes
-from tests.evaluator.archives import FILES, make_folder, make_zip
+from tests.evaluator.suites.archives import FILES, make_folder, make_zip
 
 CONFIG = """
 a1.in: {timeLimit: 500, memoryLimit: 65536, score: 30, subtaskId: 1, isPretest: true}

@@ -3,7 +3,15 @@
 from pathlib import Path
 from signal import SIGABRT, SIGKILL, SIGSEGV, SIGXFSZ
 
-from tests.evaluator.hostile.attack import ANSWER_FILE, HEAD, IPC_KEY, MARK, PORT, Attack, main
+from tests.evaluator.judging.hostile.attack import (
+    ANSWER_FILE,
+    HEAD,
+    IPC_KEY,
+    MARK,
+    PORT,
+    Attack,
+    main,
+)
 
 KILLED = (SIGKILL,)
 HOST_FILES = (

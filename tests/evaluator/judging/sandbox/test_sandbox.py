@@ -17,7 +17,7 @@ from evaluator.judging.compile_cpp import compile_cpp
 from evaluator.judging.sandbox.blob import Blob
 from evaluator.judging.sandbox.command import Command, Limits
 from evaluator.judging.sandbox.sandbox import probe_sandbox
-from tests.evaluator.outside import descendants
+from tests.evaluator.judging.outside import descendants
 
 LIMITS = Limits(
     cpu_ms=1000,

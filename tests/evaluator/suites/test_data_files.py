@@ -11,7 +11,7 @@ import pytest
 
 from evaluator.errors import ArchiveError
 from evaluator.suites.data_files import DataLimits, read_data_files
-from tests.evaluator.archives import FILES, make_folder, make_zip
+from tests.evaluator.suites.archives import FILES, make_folder, make_zip
 
 
 def refusal_within(memory, path):

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tests.evaluator.hostile.attack import IPC_KEY, MARK, PORT
+from tests.evaluator.judging.hostile.attack import IPC_KEY, MARK, PORT
 
 
 def census() -> set[str]:

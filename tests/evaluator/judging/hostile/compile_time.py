@@ -1,6 +1,6 @@
 """Attacks on the compiler: each is refused with a short message."""
 
-from tests.evaluator.hostile.attack import ANSWER_FILE, Attack
+from tests.evaluator.judging.hostile.attack import ANSWER_FILE, Attack
 
 MAIN = "int main() {}\n"
 

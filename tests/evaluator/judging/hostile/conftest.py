@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[4]
 NOBODY = 64998  # no account's, and not the one that a judge started by root becomes
 BECOME_NOBODY = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--")
 USERS = ("root", "ordinary") if os.getuid() == 0 else ("ordinary",)
-DRIVER = "tests.evaluator.hostile.driver"
+DRIVER = "tests.evaluator.judging.hostile.driver"
 # The environment of the tests may lie where an ordinary user cannot go.
 PYTHONS = (sys.executable, "/usr/bin/python3", "/usr/local/bin/python3")
 

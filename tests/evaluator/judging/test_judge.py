@@ -21,7 +21,7 @@ from evaluator.judging.sandbox.command import RunReport
 from evaluator.judging.sandbox.worker import SandboxWorker
 from evaluator.judging.strip_freopen import strip_freopen
 from evaluator.suites.problem import Checker, Problem, TestCase
-from tests.evaluator.outside import signalled
+from tests.evaluator.judging.outside import signalled
 
 ADD = '#include <cstdio>\nint main() { int a, b; scanf("%d%d", &a, &b); printf("%d\\n", a + b); }\n'
 PAIRS = ((1, 2), (30, 4), (-5, 5))

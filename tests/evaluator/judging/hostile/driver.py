@@ -1,6 +1,6 @@
 """Judges the whole corpus on one rung, several attacks at a time, and looks what is left.
 
-Run as ``python -m tests.evaluator.hostile.driver RUNG``, by root or an ordinary user; writes JSON.
+Run as ``python -m tests.evaluator.judging.hostile.driver RUNG``, by any user; writes JSON.
 It needs the standard library alone, so that any Python can run it.
 """
 
@@ -19,10 +19,10 @@ from evaluator.errors import SandboxUnavailableError
 from evaluator.judging.judge import JudgeJob, judge_jobs
 from evaluator.judging.sandbox.sandbox import Sandbox, probe_sandbox
 from evaluator.suites.problem import Problem, TestCase
-from tests.evaluator.hostile.attack import ANSWER_FILE, Attack, main
-from tests.evaluator.hostile.census import census
-from tests.evaluator.hostile.compile_time import COMPILE_TIME
-from tests.evaluator.hostile.run_time import RUN_TIME
+from tests.evaluator.judging.hostile.attack import ANSWER_FILE, Attack, main
+from tests.evaluator.judging.hostile.census import census
+from tests.evaluator.judging.hostile.compile_time import COMPILE_TIME
+from tests.evaluator.judging.hostile.run_time import RUN_TIME
 
 MEMORY_KIB = 64 << 10
 SETTINGS = JudgeSettings(

@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from tests.evaluator.hostile.compile_time import COMPILE_TIME
-from tests.evaluator.hostile.run_time import RUN_TIME
+from tests.evaluator.judging.hostile.compile_time import COMPILE_TIME
+from tests.evaluator.judging.hostile.run_time import RUN_TIME
 
 # Several attacks share a machine that others may use too; what they use is bounded sharply.
 WALL_S = 30
