@@ -14,7 +14,7 @@ from evaluator.errors import SandboxError
 from evaluator.judging.compile_cpp import Compiled, compile_cpp
 from evaluator.judging.run_gate import RunGate
 from evaluator.judging.run_test import TestBench, run_test
-from evaluator.judging.sandbox.blob import Blob
+from evaluator.judging.sandbox.memory_file import MemoryFile
 from evaluator.judging.sandbox.sandbox import Sandbox
 from evaluator.judging.sandbox.worker import SandboxWorker
 from evaluator.judging.special_judge import SpecialJudges
@@ -179,7 +179,7 @@ class _Pool:
         self,
         bench: TestBench,
         worker: SandboxWorker,
-        program: Blob,
+        program: MemoryFile,
         problem: Problem,
         test: TestCase,
         decides: bool,

@@ -7,8 +7,8 @@ from evaluator.config.judge_settings import JudgeSettings
 from evaluator.judging.compare_output import compare_output
 from evaluator.judging.compile_cpp import Compiled
 from evaluator.judging.run_gate import RunGate
-from evaluator.judging.sandbox.blob import Blob
 from evaluator.judging.sandbox.command import Command, Limits, RunReport
+from evaluator.judging.sandbox.memory_file import MemoryFile
 from evaluator.judging.sandbox.worker import SandboxWorker
 from evaluator.judging.special_judge import SpecialJudges
 from evaluator.judging.verdicts import TestVerdict, Verdict, signal_name
@@ -33,7 +33,7 @@ class TestBench:
 def run_test(
     bench: TestBench,
     worker: SandboxWorker,
-    program: Blob,
+    program: MemoryFile,
     problem: Problem,
     test: TestCase,
     *,
@@ -58,7 +58,7 @@ def run_test(
     """
     time_ms, _ = problem.limits(test)
     limits = _limits(bench.settings, problem, test)
-    command = Command(("program",), program=program, stdin=Blob.of(to_bytes(test.input)))
+    command = Command(("program",), program=program, stdin=MemoryFile.of(to_bytes(test.input)))
     with bench.gate.together():
         report = worker.run(command, limits)
     if _may_be_the_machine(report, time_ms, decides):

@@ -16,8 +16,8 @@ from typing import Literal
 from evaluator.config.judge_settings import JudgeSettings
 from evaluator.judging.compile_cpp import Compiled, compile_cpp
 from evaluator.judging.run_gate import RunGate
-from evaluator.judging.sandbox.blob import Blob
 from evaluator.judging.sandbox.command import Command, Limits, RunReport
+from evaluator.judging.sandbox.memory_file import MemoryFile
 from evaluator.judging.sandbox.worker import SandboxWorker
 from evaluator.judging.verdicts import signal_name
 
@@ -71,7 +71,7 @@ class SpecialJudges:
             if source in self._compiled:
                 return self._compiled[source]
             path = self._settings.testlib_path
-            headers = {} if path is None else {"testlib.h": Blob.of(path.read_bytes())}
+            headers = {} if path is None else {"testlib.h": MemoryFile.of(path.read_bytes())}
             settings = self._settings.of_checkers()
             with gate.together():
                 compiled = compile_cpp(worker, source, settings, headers)
@@ -101,7 +101,11 @@ class SpecialJudges:
             return CheckerVerdict(
                 "UKE", 0.0, f"the checker does not compile{hint}: {checker.message}"
             )
-        files = {"input": Blob.of(inp), "output": Blob.of(output), "answer": Blob.of(answer)}
+        files = {
+            "input": MemoryFile.of(inp),
+            "output": MemoryFile.of(output),
+            "answer": MemoryFile.of(answer),
+        }
         command = Command(("checker", *files), program=checker.program, files=files)
         with gate.together():
             report = worker.run(command, self._limits)

@@ -217,7 +217,7 @@ def test_closing_ends_what_runs(sandbox):
     assert threading.active_count() < before
     tasks = Path("/proc/self/task").iterdir()
     children = [c for t in tasks for c in (t / "children").read_text().split()]
-    assert not [c for c in children if "launcher.py" in Path(f"/proc/{c}/cmdline").read_text()]
+    assert not [c for c in children if "/proc/self/fd/" in Path(f"/proc/{c}/cmdline").read_text()]
 
 
 def test_a_failing_sandbox_is_tried_twice_and_then_uke(sandbox, monkeypatch, caplog):

@@ -3,9 +3,7 @@
 import pytest
 
 from evaluator.config.judge_settings import JudgeSettings
-from evaluator.errors import SandboxUnavailableError
 from evaluator.judging.judge import JudgeJob, judge_jobs
-from evaluator.judging.sandbox.sandbox import probe_sandbox
 from evaluator.suites.problem import Problem, TestCase
 
 HEAD = "#include <cstdio>\n#include <cstdlib>\n#include <fcntl.h>\n#include <unistd.h>\n"
@@ -24,14 +22,6 @@ WAYS = {
         if (open("/dev/stdin", O_RDWR | O_TRUNC) >= 0) return 1;
         {ADD}""",
 }
-
-
-@pytest.fixture(scope="module", params=["bwrap", "unshare", "unsafe"])
-def rung(request):
-    try:
-        return probe_sandbox(unsafe=True, only=request.param)
-    except SandboxUnavailableError as error:
-        pytest.skip(str(error))
 
 
 def judge(rung, body, tests=2):

@@ -1,17 +1,19 @@
 """Which commands share a sandbox: runs of one program, and only while each leaves it clean."""
 
+import contextlib
 import dataclasses
+import os
+import signal
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
-from evaluator.config.judge_settings import JudgeSettings
-from evaluator.errors import SandboxError, SandboxUnavailableError
-from evaluator.judging.compile_cpp import compile_cpp
-from evaluator.judging.sandbox.blob import Blob
+from evaluator.errors import SandboxError
 from evaluator.judging.sandbox.command import Command, Limits
-from evaluator.judging.sandbox.sandbox import probe_sandbox
-from evaluator.judging.sandbox.worker import SandboxWorker
+from evaluator.judging.sandbox.memory_file import MemoryFile
+from tests.evaluator.judging.outside import descendants
 
 LIMITS = Limits(
     cpu_ms=200,
@@ -21,7 +23,7 @@ LIMITS = Limits(
     stack_bytes=8 << 20,
     file_bytes=1 << 20,
 )
-# Does what its input says, and says what it finds in its folder.
+# Prints the files in its folder and, as an error, which sandbox it is in; then does what it reads.
 SOURCE = """
 #include <cstdio>
 #include <cstdlib>
@@ -34,6 +36,8 @@ int main() {
     DIR* d = opendir(".");
     while (dirent* e = readdir(d)) if (e->d_name[0] != '.') puts(e->d_name);
     fflush(stdout);
+    char name[99] = {};
+    if (readlink("/proc/self/ns/mnt", name, 98) > 0) fprintf(stderr, "%s %d", name, getppid());
     switch (getchar()) {
         case 'f': creat("file", 0600); break;
         case 'h': creat(".hidden", 0600); break;
@@ -46,93 +50,55 @@ int main() {
 """
 
 
-@pytest.fixture(scope="module", params=["bwrap", "unshare", "unsafe"])
-def rung(request):
-    try:
-        return probe_sandbox(unsafe=True, only=request.param)
-    except SandboxUnavailableError as error:
-        pytest.skip(str(error))
-
-
 @pytest.fixture(scope="module")
-def program(rung):
-    with rung.worker() as worker:
-        compiled = compile_cpp(worker, SOURCE, JudgeSettings())
-    assert compiled.program is not None, compiled.message
-    return compiled.program
+def program(build):
+    return build(SOURCE)
 
 
-@pytest.fixture
-def worker(rung, monkeypatch):
-    """A worker that counts the sandboxes it has built, as ``built``."""
-    launch = SandboxWorker._launch
-
-    def counted(self, *arguments):
-        self.built += 1
-        launch(self, *arguments)
-
-    monkeypatch.setattr(SandboxWorker, "built", 0, raising=False)
-    monkeypatch.setattr(SandboxWorker, "_launch", counted)
-    with rung.worker() as worker:
-        yield worker
+def run(worker, program, what="", limits=LIMITS, **files):
+    files = {name: MemoryFile.of(data) for name, data in files.items()}
+    stdin = MemoryFile.of(what.encode())
+    return worker.run(Command(("p",), program=program, stdin=stdin, files=files), limits)
 
 
-def run(worker, program, what="", **files):
-    blobs = {name: Blob.of(data) for name, data in files.items()}
-    command = Command(("p",), program=program, stdin=Blob.of(what.encode()), files=blobs)
-    return worker.run(command, LIMITS)
-
-
-def test_clean_runs_share_a_room(worker, program):
+def test_clean_runs_share_a_sandbox(worker, program):
     """A crash leaves it clean, too; standard output and files are those of each run."""
-    assert run(worker, program).stdout == b""
-    assert run(worker, program, "s").signal == 11
-    assert run(worker, program, a=b"1").stdout == b"a\n"
-    assert run(worker, program, b=b"2").stdout == b"b\n"
-    assert worker.built == 1
+    first = run(worker, program)
+    assert first.stdout == b"" and first.stderr
+    crashed = run(worker, program, "s")
+    assert (crashed.signal, crashed.stderr) == (11, first.stderr)
+    for name in ("a", "b"):
+        report = run(worker, program, **{name: b"1"})
+        assert (report.stdout, report.stderr) == (f"{name}\n".encode(), first.stderr)
+
+
+def open_descriptors():
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 @pytest.mark.parametrize("deed", ["f", "h", "d", "c", "l"])
-def test_a_room_that_is_not_clean_is_left(worker, program, deed):
+def test_sandbox_that_is_not_clean_is_left(worker, program, deed):
     run(worker, program, deed)
     assert run(worker, program).stdout == b""
-    assert worker.built == 2
 
 
-def test_other_programs_have_other_rooms(worker, program):
+def test_other_programs_have_other_sandboxes(worker, program):
     """Two are kept, for a program and the special judge that is asked after each of its tests."""
-    second, third = (Blob.of(program.read()) for _ in range(2))
-    for blob in (program, second) * 3:
-        run(worker, blob)
-    assert worker.built == 2
-    run(worker, third)
-    run(worker, second)
-    assert worker.built == 3
-    run(worker, program)
-    assert worker.built == 4
+    other = MemoryFile.of(program.read())
+    first, second = ([run(worker, p).stderr for p in (program, other)] for _ in range(2))
+    assert first == second and first[0] != first[1]
 
 
-def test_commands_of_the_system_get_a_room_each(worker):
-    for _ in range(2):
-        worker.run(Command(("/bin/true",)), dataclasses.replace(LIMITS, processes=64))
-    assert worker.built == 2
-
-
-def test_a_file_that_does_not_fit_gets_a_larger_room(worker, program):
-    small, large = b"1", b"1" * (64 << 20)
-    for data in (small, large):
+def test_file_that_does_not_fit_gets_a_larger_sandbox(worker, program):
+    for data in (b"1", b"1" * (64 << 20)):
         assert run(worker, program, a=data).stdout == b"a\n"
-    assert worker.built == 2
 
 
-def test_other_limits_hold_in_the_same_room(worker, program):
-    run(worker, program)
-    report = worker.run(Command(("p",), program=program), dataclasses.replace(LIMITS, cpu_ms=100))
-    assert report.exit_code == 0
+def test_other_limits_hold_in_the_same_sandbox(worker, program):
+    first = run(worker, program)
     tight = dataclasses.replace(LIMITS, cpu_ms=50, wall_ms=5000)
-    looping = Command(("p",), program=program, stdin=Blob.of(b"l"))
-    report = worker.run(looping, tight)
-    assert (report.reason, worker.built) == ("cpu", 1)
+    report = run(worker, program, "l", tight)
+    assert (report.reason, report.stderr) == ("cpu", first.stderr)
     assert 50 < report.cpu_ms < 150
 
 
@@ -145,5 +111,30 @@ def test_after_a_failure_everything_is_new(worker, program):
     assert open_descriptors() <= before
 
 
-def open_descriptors():
-    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+def test_killed_sandbox_is_replaced(worker, program):
+    run(worker, program)
+    for pid in descendants(os.getpid()):
+        if b"supervisor" in Path(f"/proc/{pid}/exe").readlink().name.encode():
+            os.kill(pid, signal.SIGKILL)
+    with pytest.raises(SandboxError):
+        run(worker, program)
+    assert run(worker, program).exit_code == 0
+
+
+def test_abort_ends_a_run_at_once(worker):
+    timer = threading.Timer(0.5, worker.abort)
+    timer.start()
+    start = time.monotonic()
+    with pytest.raises(SandboxError):
+        limits = dataclasses.replace(LIMITS, wall_ms=60_000)
+        worker.run(Command(("/bin/sleep", "60")), limits)
+    assert time.monotonic() - start < 5
+    timer.join()
+
+
+def test_sandbox_outlives_the_thread_that_started_it(worker, program):
+    with contextlib.ExitStack() as stack:
+        thread = threading.Thread(target=run, args=(worker, program))
+        stack.callback(thread.join)
+        thread.start()
+    assert run(worker, program).exit_code == 0

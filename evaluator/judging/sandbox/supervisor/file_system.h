@@ -17,29 +17,29 @@
 #include "failure.h"
 #include "request.h"
 
-struct Room {
-    const char* root = "ready";
+struct Settings {
+    const char* rung = "bwrap";
     const char* dev = "null";
     unsigned long long box = 16u << 20;
     bool streams = false;
 
-    bool on_host() const { return strcmp(root, "host") == 0; }
+    bool on_host() const { return strcmp(rung, "unsafe") == 0; }
 };
 
 static char host_box[] = "/tmp/tinylora-judge-XXXXXX";
 
-inline Room read_room(char** argument) {
-    Room room;
+inline Settings read_settings(char** argument) {
+    Settings settings;
     for (; *argument; ++argument) {
         const char* v;
         errno = EINVAL;
-        if ((v = value_of(*argument, "root"))) room.root = v;
-        else if ((v = value_of(*argument, "dev"))) room.dev = v;
-        else if ((v = value_of(*argument, "box"))) room.box = strtoull(v, nullptr, 10);
-        else if ((v = value_of(*argument, "streams"))) room.streams = *v == '1';
+        if ((v = value_of(*argument, "rung"))) settings.rung = v;
+        else if ((v = value_of(*argument, "dev"))) settings.dev = v;
+        else if ((v = value_of(*argument, "box"))) settings.box = strtoull(v, nullptr, 10);
+        else if ((v = value_of(*argument, "streams"))) settings.streams = *v == '1';
         else fail(*argument);
     }
-    return room;
+    return settings;
 }
 
 #ifndef MOUNT_ATTR_RDONLY
@@ -80,7 +80,7 @@ inline void show(const char* root, const char* path) {
 }
 
 // The part that bubblewrap does on its rung: what is shown of the host, and a new root.
-inline void build_root(const Room& room) {
+inline void build_root(const Settings& settings) {
     static char root[] = "/tmp";
     need(mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0, "private mounts");
     need(mount("tmpfs", root, "tmpfs", MS_NOSUID, "size=1m,mode=0755") == 0, "tmpfs");
@@ -89,7 +89,7 @@ inline void build_root(const Room& room) {
     need(mkdir("/tmp/etc", 0755) == 0 && mkdir("/tmp/dev", 0755) == 0, "mkdir");
     for (const char* path : {"/etc/ld.so.cache", "/etc/alternatives"}) show(root, path);
     char names[256], device[300];
-    snprintf(names, sizeof names, "%s", room.dev);
+    snprintf(names, sizeof names, "%s", settings.dev);
     for (char* name = strtok(names, ","); name; name = strtok(nullptr, ",")) {
         snprintf(device, sizeof device, "/dev/%s", name);
         show(root, device);
@@ -115,21 +115,21 @@ inline void offer_streams() {
 
 // The box, which alone can be written in, and a root that cannot. Done here on both rungs, so that
 // a program finds the same on each: bubblewrap cannot bound the number of files.
-inline void furnish_root(const Room& room) {
+inline void furnish_root(const Settings& settings) {
     char options[128];
-    snprintf(options, sizeof options, "size=%llu,nr_inodes=16384,mode=0755", room.box);
+    snprintf(options, sizeof options, "size=%llu,nr_inodes=16384,mode=0755", settings.box);
     need(mkdir("/box", 0755) == 0, "mkdir /box");
     need(mount("tmpfs", "/box", "tmpfs", MS_NOSUID | MS_NODEV, options) == 0, "box");
-    if (room.streams) offer_streams();
+    if (settings.streams) offer_streams();
     need(mount(nullptr, "/", nullptr, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID, nullptr) == 0,
          "read-only root");
 }
 
-inline void enter(const Room& room) {
-    if (strcmp(room.root, "build") == 0) build_root(room);
-    if (!room.on_host()) furnish_root(room);
+inline void enter(const Settings& settings) {
+    if (strcmp(settings.rung, "unshare") == 0) build_root(settings);
+    if (!settings.on_host()) furnish_root(settings);
     const char* box = "/box";
-    if (room.on_host()) need((box = mkdtemp(host_box)) != nullptr, "mkdtemp");
+    if (settings.on_host()) need((box = mkdtemp(host_box)) != nullptr, "mkdtemp");
     need(chdir(box) == 0, "chdir");
 }
 
@@ -161,6 +161,6 @@ inline bool empty_box(const Request& request) {
 
 inline int remove_entry(const char* path, const struct stat*, int, FTW*) { return remove(path); }
 
-inline void leave(const Room& room) {
-    if (room.on_host()) nftw(host_box, remove_entry, 16, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
+inline void leave(const Settings& settings) {
+    if (settings.on_host()) nftw(host_box, remove_entry, 16, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
 }
