@@ -70,9 +70,7 @@ def compile_cpp(
     flags = [f"-std={settings.standard}", *settings.compile_flags]
     quiet = ["-w", "-fmax-errors=20", "-fdiagnostics-color=never"]  # bounds what it says, no more
     argv = ["/bin/sh", "-c", _SCRIPT, "sh", *flags, *quiet, "-I.", "-o", "program", "main.cpp"]
-    main = MemoryFile.of(
-        source.encode("utf-8", "surrogatepass") if _odd(source) else to_bytes(source)
-    )
+    main = MemoryFile.of(_source_bytes(source))
     command = Command((*argv, *settings.link_flags), files={"main.cpp": main, **(headers or {})})
     report = worker.run(command, _limits(settings))
     message = _shortened(report.stderr.decode("utf-8", "replace"))
@@ -84,9 +82,12 @@ def compile_cpp(
     return Compiled(None, stopped + message, disturbed, limit_met)
 
 
-def _odd(text: str) -> bool:
-    """Whether a text (from a JSON file) holds surrogates that stand for no byte."""
-    return any("\ud800" <= c <= "\udfff" and not "\udc80" <= c <= "\udcff" for c in text)
+def _source_bytes(source: str) -> bytes:
+    """The bytes of a source; one from a JSON file may hold surrogates that stand for no byte."""
+    try:
+        return to_bytes(source)
+    except UnicodeEncodeError:
+        return source.encode("utf-8", "surrogatepass")
 
 
 def _limits(settings: JudgeSettings) -> Limits:

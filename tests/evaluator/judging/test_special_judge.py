@@ -5,10 +5,9 @@ from dataclasses import replace
 import pytest
 
 from evaluator.config.judge_settings import JudgeSettings
-from evaluator.judging.compile_cpp import Compiled, compile_cpp
 from evaluator.judging.judge import JudgeJob, judge_jobs
-from evaluator.judging.run_gate import RunGate
-from evaluator.judging.sandbox.worker import SandboxWorker
+from evaluator.judging.shared_machine import SharedMachine
+from evaluator.judging.special_judge import SpecialJudges
 from evaluator.suites.problem import Checker, Problem, TestCase
 
 PRINT = '#include <cstdio>\nint main() {{ puts("{}"); }}\n'
@@ -62,7 +61,7 @@ def test_the_checker_gets_input_output_and_answer(sandbox):
         ('#include <cstdio>\nint main() { puts("no points"); return 7; }', "exit code 7"),
     ],
 )
-def test_a_checker_that_fails_is_never_the_program_s_fault(sandbox, checker, detail):
+def test_checker_that_fails_is_never_the_program_s_fault(sandbox, checker, detail):
     [verdict] = judge(sandbox, checker, "x")
     assert verdict.verdict == "UKE" and detail in verdict.detail
 
@@ -125,7 +124,7 @@ def test_what_testlib_prints_is_read_as_it_means(sandbox):
     assert found == [(verdict, score) for _, _, verdict, score in SAID]
 
 
-def test_a_checker_has_its_own_standard(sandbox):
+def test_checker_has_its_own_standard(sandbox):
     """Names that C++17 took, and features that it brought."""
     old = "#include <vector>\nusing namespace std;\nint size;\nint main() { return size; }"
     new = "#include <optional>\nint main() { return std::optional<int>(0).value(); }"
@@ -149,50 +148,55 @@ def test_testlib_is_put_beside_the_checker(sandbox, tmp_path):
     assert judge(sandbox, checker, "x", settings=settings)[0].verdict == "AC"
 
 
-@pytest.fixture
-def compilations(monkeypatch):
-    """``results`` stand in for the first compilations of a checker; counts them."""
+class ChangedSandbox:
+    """A sandbox that counts compilations of the checker, and reports the first ones otherwise."""
 
-    class Compilations:
-        results: list = []
-        count = 0
+    def __init__(self, sandbox, source, *reports):
+        self.sandbox, self.source, self.reports, self.count = sandbox, source, list(reports), 0
 
-    def compile_or_pretend(*arguments):
-        Compilations.count += 1
-        return Compilations.results.pop(0) if Compilations.results else compile_cpp(*arguments)
+    def worker(self):
+        worker = self.sandbox.worker()
+        run = worker.run
 
-    monkeypatch.setattr("evaluator.judging.special_judge.compile_cpp", compile_or_pretend)
-    return Compilations
+        def changed(command, limits):
+            report = run(command, limits)
+            main = command.files.get("main.cpp")
+            if main is None or main.read() != self.source.encode():
+                return report
+            self.count += 1
+            return replace(report, **self.reports.pop(0)) if self.reports else report
 
-
-@pytest.mark.parametrize("field", ["disturbed", "limit_met"])
-def test_a_checker_whose_compiler_was_stopped_is_compiled_again_alone(
-    sandbox, compilations, monkeypatch, field
-):
-    ways = []
-    real = RunGate.alone
-    monkeypatch.setattr(RunGate, "alone", lambda gate: ways.append("alone") or real(gate))
-    compilations.results = [Compiled(None, "stopped", **{field: True})]
-    assert judge(sandbox, "int main() {}", "x")[0].verdict == "AC"
-    assert (compilations.count, ways) == (2, ["alone"])
+        worker.run = changed
+        return worker
 
 
-def test_a_compilation_at_a_limit_is_kept_for_no_other_program(sandbox, compilations):
-    compilations.results = [Compiled(None, "stopped", limit_met=True)] * 2
+KILLED = {"signal": 9, "exit_code": None}
+AT_LIMIT = {"reason": "cpu", "exit_code": None}
+
+
+@pytest.mark.parametrize("stopped", [KILLED, AT_LIMIT])
+def test_stopped_compilation_of_a_checker_is_made_again(sandbox, stopped):
+    changed = ChangedSandbox(sandbox, "int main() {}", stopped)
+    assert judge(changed, "int main() {}", "x")[0].verdict == "AC"
+    assert changed.count == 2
+
+
+def test_compilation_at_a_limit_is_kept_for_no_other_program(sandbox):
+    changed = ChangedSandbox(sandbox, "int main() {}", AT_LIMIT, AT_LIMIT)
     settings = JudgeSettings(workers=1)
-    first, second = judge(sandbox, "int main() {}", "x", "y", settings=settings)
-    assert (first.verdict, second.verdict) == ("UKE", "AC") and "stopped" in first.detail
-    assert compilations.count == 3
+    first, second = judge(changed, "int main() {}", "x", "y", settings=settings)
+    assert (first.verdict, second.verdict) == ("UKE", "AC") and "cpu limit" in first.detail
+    assert changed.count == 3
 
 
-def test_a_checker_with_an_error_is_compiled_once(sandbox, compilations):
-    settings = JudgeSettings(workers=1)
-    verdicts = judge(sandbox, "not C++", "x", "y", settings=settings)
+def test_checker_with_an_error_is_compiled_once(sandbox):
+    changed = ChangedSandbox(sandbox, "not C++")
+    verdicts = judge(changed, "not C++", "x", "y", settings=JudgeSettings(workers=1))
     assert [v.verdict for v in verdicts] == ["UKE", "UKE"]
-    assert compilations.count == 1
+    assert changed.count == 1
 
 
-def test_a_compilation_of_a_checker_has_its_own_limits(sandbox):
+def test_compilation_of_a_checker_has_its_own_limits(sandbox):
     checker = "#include <regex>\nint main() {}"
     of_solutions = {"compile_cpu_ms": 900, "compile_memory_kib": 80_000, "compile_file_kib": 100}
     for own, verdict in (({}, "AC"), ({"checker_compile_cpu_ms": 1}, "UKE")):
@@ -200,31 +204,17 @@ def test_a_compilation_of_a_checker_has_its_own_limits(sandbox):
         assert found.verdict == verdict, found
 
 
-def test_no_limit_of_compiling_solutions_holds_for_checkers():
-    of_solutions = {
-        f"compile_{name}": 1 for name in ("cpu_ms", "wall_ms", "memory_kib", "file_kib")
-    }
-    found, wanted = JudgeSettings(**of_solutions).of_checkers(), JudgeSettings().of_checkers()
-    assert [getattr(found, name) for name in of_solutions] == [
-        getattr(wanted, name) for name in of_solutions
-    ]
-    assert wanted.compile_cpu_ms == 60_000
-    assert JudgeSettings(checker_compile_cpu_ms=7).of_checkers().compile_cpu_ms == 7
-
-
-def test_a_check_that_meets_a_limit_beside_others_is_made_again_alone(sandbox, monkeypatch):
-    ways = []
-    real_run, real_alone = SandboxWorker.run, RunGate.alone
-    monkeypatch.setattr(RunGate, "alone", lambda gate: ways.append("alone") or real_alone(gate))
-
-    def slow_beside_others(self, command, limits):
-        report = real_run(self, command, limits)
-        late = command.argv[0] == "checker" and not ways
-        return replace(report, reason="wall") if late else report
-
-    monkeypatch.setattr(SandboxWorker, "run", slow_beside_others)
-    assert judge(sandbox, "int main() {}", "x")[0].verdict == "AC"
-    assert ways == ["alone"]
+def test_check_that_meets_a_limit_is_made_again(sandbox):
+    """The machine may have been slow; twice it is the checker's fault."""
+    checks = SpecialJudges(JudgeSettings(), SharedMachine())
+    with sandbox.worker() as worker:
+        checker = checks.compiled(worker, "int main() {}")
+        run, late = worker.run, ["wall"]
+        worker.run = lambda *given: replace(run(*given), reason=late.pop() if late else "exit")
+        assert checks.check(worker, checker, b"", b"", b"").verdict == "AC"
+        late += ["wall", "wall"]
+        found = checks.check(worker, checker, b"", b"", b"")
+    assert (found.verdict, found.detail) == ("UKE", "the checker failed (wall limit): ")
 
 
 @pytest.mark.parametrize(
@@ -234,7 +224,7 @@ def test_a_check_that_meets_a_limit_beside_others_is_made_again_alone(sandbox, m
         ({"checker_cpu_ms": 50}, "the checker failed (cpu limit)"),
     ],
 )
-def test_a_check_has_its_own_limits(sandbox, limits, detail):
+def test_check_has_its_own_limits(sandbox, limits, detail):
     """It takes longer and more memory than the problem allows."""
     checker = """
     #include <ctime>
@@ -247,7 +237,7 @@ def test_a_check_has_its_own_limits(sandbox, limits, detail):
     assert verdict.verdict == ("UKE" if detail else "AC") and detail in verdict.detail
 
 
-def test_a_wrong_exit_is_found_before_the_checker_is_asked(sandbox):
+def test_wrong_exit_is_found_before_the_checker_is_asked(sandbox):
     problem = Problem(
         "p", "", (TestCase("1", "", ""),), checker=Checker("special", source="int main() {}")
     )
