@@ -17,6 +17,7 @@ from evaluator.suites.importers.json_rows import Fault, Place, json_rows
 if TYPE_CHECKING:
     import pyarrow
 
+ID_FIELDS = ("id", "problem_id", "question_id", "task_id", "name")
 _SAVED_MARKS = ("dataset_dict.json", "dataset_info.json", "state.json")
 _ROW_FILES = (".parquet", ".jsonl", ".jsonl.gz")
 _RATIO, _FREE_BYTES = 200, 64 << 20  # bytes unpacked for each byte packed, and in any case

@@ -6,7 +6,7 @@ import zipfile
 import pytest
 
 from evaluator.suites.importers.draft import Skipped
-from evaluator.suites.importers.source import read_source
+from evaluator.suites.importers.forms import read_source
 from evaluator.suites.problem import Problem
 
 

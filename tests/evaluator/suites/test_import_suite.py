@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from evaluator.errors import SuiteError, SuiteOutputError
 from evaluator.suites.import_suite import ImportOptions, import_suite, report_lines
-from evaluator.suites.importers.finish import DefaultLimits
+from evaluator.suites.importers.drafts_to_problems import DefaultLimits
 from evaluator.suites.problem import Checker, Problem, TestCase, to_text
 from evaluator.suites.suite import load_suite
 from evaluator.suites.suite_form import problem_line, read_problems

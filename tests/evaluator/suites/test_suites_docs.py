@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from evaluator.cli import app
 from evaluator.judging.judge_file import read_completions
 from evaluator.suites.import_suite import ImportOptions
-from evaluator.suites.importers.source import FORMS
+from evaluator.suites.importers.forms import forms
 from evaluator.suites.problem import Problem, TestCase
 from evaluator.suites.suite import load_suite
 
@@ -125,7 +125,7 @@ def test_tables_of_the_page_are_complete():
     kinds = re.findall(r'^    "([a-z-]+)",$', _draft_source(), re.M)
     assert names("## What is skipped") == set(kinds)
     assert names("null counts as absent:") == {*Problem.__dataclass_fields__, "archive"}
-    assert set(FORMS) <= set(re.findall(r"`([a-z-]+)`", PAGE))
+    assert set(forms()) <= set(re.findall(r"`([a-z-]+)`", PAGE))
     table = PAGE.split("| field of a test |")[1].split("\n\n")[0]
     found = {
         n for line in table.splitlines()[2:] for n in re.findall(r"`([^`]+)`", line.split("|")[1])

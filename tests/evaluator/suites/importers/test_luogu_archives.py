@@ -8,8 +8,8 @@ from evaluator.errors import ArchiveError, SuiteError
 from evaluator.suites.data_files import DataLimits
 from evaluator.suites.importers import luogu_archives
 from evaluator.suites.importers.draft import Note
+from evaluator.suites.importers.forms import read_source
 from evaluator.suites.importers.luogu_archives import read_statements
-from evaluator.suites.importers.source import read_source
 
 FILES = {"a1.in": "1\n", "a1.out": " 2\r\n", "a2.in": "2\n", "a2.ans": "3\n"}
 CONFIG = (

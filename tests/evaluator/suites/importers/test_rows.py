@@ -9,7 +9,6 @@ import pytest
 
 from evaluator.errors import SuiteError
 from evaluator.suites.importers import json_rows, rows
-from evaluator.suites.importers.source import detect_form, form_of
 from evaluator.suites.suite import load_suite
 
 CASES = [{"input": "1", "output": "2"}]
@@ -157,26 +156,11 @@ def test_a_folder_of_row_files_is_read_in_order(tmp_path, write_parquet, read):
     assert load_suite(tmp_path / "hub").digest
 
 
-def test_the_form_is_that_of_most_rows(tmp_path, read, write_rows):
-    lost = {"prompt": "# P9 x"}  # without its tests it looks like a statement
-    problems, skipped = read(write_rows({"x": 1}, lost, lost, *GOOD))
-    assert list(problems) == ["P1", "P2"] and {s.id for s in skipped} == {"1", "P9"}
-
-
 def test_what_is_not_there(tmp_path, read):
     with pytest.raises(SuiteError, match="no such file"):
         read(tmp_path / "none.jsonl")
     with pytest.raises(SuiteError, match="cannot be read"):
         list(rows.read_rows(tmp_path / "none.jsonl"))
-
-
-def test_forms_are_named(tmp_path):
-    assert form_of(None) is None and form_of("luogu-data") == "luogu-data"
-    with pytest.raises(SuiteError, match="no form 'dpo'; the forms are upstream, code-contests"):
-        form_of("dpo")
-    (tmp_path / "suite.json").write_text("{}")
-    with pytest.raises(SuiteError, match="is a suite already"):
-        detect_form(tmp_path)
 
 
 def test_saved_data_sets(tmp_path, read):

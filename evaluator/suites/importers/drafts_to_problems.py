@@ -31,7 +31,7 @@ class DefaultLimits:
     memory_kib: int = DEFAULT_MEMORY_LIMIT_KIB
 
 
-def finish(
+def drafts_to_problems(
     drafts: Iterable[Draft | Note], source: str, limits: DefaultLimits
 ) -> Iterator[Problem | Skipped | Note]:
     """Yield the problems that can be judged, what was left out, and what should be known.
