@@ -54,7 +54,7 @@ def drafts_to_problems(
             yield Skipped(draft.where, draft.id, "duplicate", f"the same as {first}")
             continue
         tests, left_out = _usable(draft)
-        asked = _comparison(draft, tests)
+        asked = None if _has_special_judge(draft) else asked_comparison(draft.statement, tests)
         reason = _why_not(draft, tests, left_out, asked)
         if reason is not None:
             yield Skipped(draft.where, draft.id, reason.kind, reason.detail)
@@ -98,11 +98,8 @@ def _usable(draft: Draft) -> tuple[tuple[TestCase, ...], list[tuple[str, Reason]
     return tuple(tests), left_out
 
 
-def _comparison(draft: Draft, tests: tuple[TestCase, ...]) -> Checker | Reason | None:
-    """What the statement asks for, where the source brings no special judge."""
-    if draft.checker is not None and draft.checker.kind == "special":
-        return None
-    return asked_comparison(draft.statement, tests)
+def _has_special_judge(draft: Draft) -> bool:
+    return draft.checker is not None and draft.checker.kind == "special"
 
 
 def _told(asked: Checker | Reason | None) -> Iterator[tuple[NoteKind, str]]:
@@ -120,14 +117,12 @@ def _why_not(
 ) -> Reason | None:
     """Say why the problem as a whole cannot be judged, or None."""
     told = why_not_judgeable(draft.statement, has_data=not draft.from_statement)
-    told = told or (asked if isinstance(asked, Reason) else None)
-    special = draft.checker is not None and draft.checker.kind == "special"
-    if draft.refusal is not None or told is not None:
-        return draft.refusal or told
-    if tests and not special and not any(test.output.strip() for test in tests):
-        return Reason("no-output", "no test has an output to compare with")
+    reason = draft.refusal or told or (asked if isinstance(asked, Reason) else None)
+    if reason is not None:
+        return reason
     if tests:
-        return None
+        silent = not any(test.output.strip() for test in tests) and not _has_special_judge(draft)
+        return Reason("no-output", "no test has an output to compare with") if silent else None
     if not left_out:
         return Reason("no-tests", "no tests")
     detail = "; ".join(f"test {name}: {why.detail}" for name, why in left_out[:3])

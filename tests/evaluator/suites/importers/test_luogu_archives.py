@@ -5,8 +5,8 @@ import json
 import pytest
 
 from evaluator.errors import ArchiveError, SuiteError
+from evaluator.suites import data_files
 from evaluator.suites.data_files import DataLimits
-from evaluator.suites.importers import luogu_archives
 from evaluator.suites.importers.draft import Note
 from evaluator.suites.importers.forms import read_source
 from evaluator.suites.importers.luogu_archives import read_statements
@@ -222,7 +222,7 @@ def test_statements_of_data(tmp_path, read):
 
 
 def test_folders_are_bounded(tmp_path, read, monkeypatch):
-    monkeypatch.setattr(luogu_archives, "MAX_ENTRIES", 5)
+    monkeypatch.setattr(data_files, "MAX_ENTRIES", 5)
     crowd = make_folder(tmp_path / "crowd", {f"{number}.txt": "" for number in range(6)})
     with pytest.raises(ArchiveError, match="more than 5 entries"):
         read(crowd)
