@@ -279,6 +279,8 @@ def _quiet_transformers() -> None:
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
+    # Its int8 layers say at every call that they round activations.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
 class _Bars:

@@ -7,8 +7,14 @@ from pathlib import Path
 import pytest
 
 from evaluator.config.prompt_config import PromptConfig
-from evaluator.errors import ModelError
-from evaluator.generation.prompts import LeftOut, Prompt, build_prompts, prompts_digest
+from evaluator.errors import GenerationError, ModelError
+from evaluator.generation.prompts import (
+    LeftOut,
+    Prompt,
+    build_prompts,
+    check_prompts_fit,
+    prompts_digest,
+)
 from evaluator.suites.problem import Problem, TestCase
 from evaluator.suites.suite import load_suite
 from tests.evaluator.conftest import tiny_tokenizer
@@ -16,7 +22,7 @@ from tests.evaluator.conftest import tiny_tokenizer
 TESTS = (TestCase("1", "", ""),)
 ASKED = Problem("P1", "Print a.", TESTS)
 USER = "<u>Print a.</u><a>"
-SHARED = Path(__file__).resolve().parents[3] / "shared"
+SHARED = Path(__file__).resolve().parents[4] / "shared"
 
 # Ways in which chat templates treat system messages, written after those of well-known models.
 EACH = "{% for m in messages %}<{{ m.role[0] }}>{{ m.content }}</{{ m.role[0] }}>{% endfor %}"
@@ -148,3 +154,28 @@ def test_a_problem_that_the_chat_template_refuses_is_left_out():
     good, left_out = build_prompts([ASKED, rude], tokenizer_with(choosy + EACH + ANSWER), "base")
     assert (good.text, left_out.problem) == (USER, "P2")
     assert "rude" in left_out.reason
+
+
+def test_prompts_use_the_chat_template_and_ready_made_prompts():
+    tokenizer = tiny_tokenizer()
+    ready = dataclasses.replace(ASKED, prompt="ready made")
+    first, second = build_prompts(
+        [dataclasses.replace(ASKED, id="P2", statement="Print a + 1.!"), ready], tokenizer, "base"
+    )
+    assert first.text == "<|user|>Print a + 1.!<|assistant|>"
+    assert second.text == "<|user|>ready made<|assistant|>"
+    assert first.token_ids[0] == tokenizer.convert_tokens_to_ids("<|user|>")
+    assert tokenizer.decode(first.token_ids) == first.text
+    assert prompts_digest([first]) != prompts_digest([second])
+
+
+def test_prompts_that_cannot_be():
+    bare = tiny_tokenizer()
+    bare.chat_template = None
+    with pytest.raises(ModelError, match="no chat template"):
+        build_prompts([ASKED], bare, "arm base")
+    prompts = [Prompt("short", "", (1,) * 10), Prompt("long", "", (1,) * 60)]
+    check_prompts_fit(prompts, 40, 100, "arm base")
+    check_prompts_fit(prompts, 400, None, "arm base")
+    with pytest.raises(GenerationError, match="1 of 2 prompts do not fit its 100 positions.*long"):
+        check_prompts_fit(prompts, 41, 100, "arm base")

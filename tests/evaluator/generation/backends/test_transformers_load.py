@@ -1,5 +1,6 @@
 """Arms on real checkpoints: dense, 4-bit, restored, embedded, and those that must be refused."""
 
+import importlib.util
 import json
 import os
 import shutil
@@ -13,14 +14,13 @@ from transformers import AutoModelForCausalLM, Gemma3ForCausalLM, Gemma3TextConf
 
 from evaluator.config.run_config import ArmConfig
 from evaluator.errors import ModelError
-from evaluator.generation import models
-from evaluator.generation.checkpoints import find_checkpoint
-from evaluator.generation.models import check_adapter, loaded_model
+from evaluator.generation.checkpoints import check_adapter, find_checkpoint
+from tests.evaluator.conftest import tiny_tokenizer
+from tests.evaluator.loaded_models import loaded
 from tinylora import AdapterDeltas, QuantizedWeight, load_artifact, target_modules
 from tinylora.errors import TokenizerError
 from tinylora.models.chat import load_tokenizer
 
-CPU = torch.device("cpu")
 IDS = torch.tensor([[5, 17, 80, 44, 131, 9, 3]])
 LORA = {
     "peft_type": "LORA",
@@ -37,11 +37,8 @@ def arm(kind, model, **more):
 
 
 def logits(config, factors, dtype="float32"):
-    with (
-        loaded_model(config, find_checkpoint(config), dtype, CPU, factors) as model,
-        torch.inference_mode(),
-    ):
-        return model(input_ids=IDS).logits
+    with loaded(config, factors, dtype) as model, torch.inference_mode():
+        return model.model(input_ids=IDS).logits
 
 
 @pytest.fixture(scope="session")
@@ -160,9 +157,8 @@ def test_float32_arithmetic_on_stored_values(chat_base, tmp_path):
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_compute_dtype_reaches_every_layer(chat_base, four_bit, tmp_path, dtype):
     for config in (arm("base", chat_base), arm("merged", four_bit)):
-        checkpoint = find_checkpoint(config)
-        with loaded_model(config, checkpoint, dtype, CPU, tmp_path) as model:
-            wanted = getattr(torch, dtype)
+        with loaded(config, tmp_path, dtype) as opened:
+            model, wanted = opened.model, getattr(torch, dtype)
             floating = [p for p in model.parameters() if p.is_floating_point()]
             assert {p.dtype for p in floating} == {wanted}
             layers = [m for m in model.modules() if isinstance(m, Linear4bit)]
@@ -194,6 +190,7 @@ def test_a_constant_of_gemma_is_the_same_in_every_arm(tmp_path):
     for stored in (torch.bfloat16, torch.float32):  # of equal values
         directory = tmp_path / str(stored)
         model.to(stored).save_pretrained(directory)
+        tiny_tokenizer().save_pretrained(directory)
         found[stored] = logits(arm("merged", directory), tmp_path)
     assert torch.equal(*found.values())
     exact = AutoModelForCausalLM.from_pretrained(tmp_path / "torch.float32", dtype=torch.float32)
@@ -230,9 +227,9 @@ def test_other_unused_tensors_are_named(chat_base, tmp_path, caplog):
 
 
 def test_an_embedded_adapter_without_peft_is_refused(embedded, tmp_path, monkeypatch):
-    find = models.importlib.util.find_spec
+    find = importlib.util.find_spec
     monkeypatch.setattr(
-        models.importlib.util, "find_spec", lambda name: None if name == "peft" else find(name)
+        importlib.util, "find_spec", lambda name: None if name == "peft" else find(name)
     )
     with pytest.raises(ModelError, match="peft is not installed"):
         logits(arm("merged", embedded), tmp_path)
@@ -255,7 +252,7 @@ def test_a_base_arm_with_an_adapter_is_refused(embedded):
 
 
 def test_quantizing_what_is_quantized_is_refused(four_bit, tmp_path):
-    with pytest.raises(ModelError, match="is quantized already; use load: auto"):
+    with pytest.raises(ModelError, match=r"is quantized already \(bitsandbytes\); use load"):
         logits(arm("base", four_bit, load="nf4"), tmp_path)
 
 

@@ -8,7 +8,7 @@ from evaluator.config.config_file import dump_config
 from evaluator.config.run_config import ArmConfig, deciding_fields, load_config
 from evaluator.errors import ConfigError
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[3]
 GOOD = {
     "name": "demo",
     "suite": "demo/suite",
@@ -85,7 +85,7 @@ def test_testlib_decides_by_its_content(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"colour": 1}, "field colour: there is no such field; known are arms, compute_dtype, de"),
+        ({"colour": 1}, "field colour: there is no such field; known are arms, backend, comp"),
         (
             {"decoding": {"temprature": 0.8}},
             "no such field; did you mean temperature?",

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from evaluator.errors import RecordsError, RunDirectoryError
-from evaluator.generation.models import resolve_device
+from evaluator.generation.device import resolve_device
 from evaluator.generation.processes import launched_processes
 from evaluator.store.run_directory import RunDirectory
 from tests.evaluator.whole_runs import identities, make

@@ -14,7 +14,7 @@ from evaluator.errors import ConfigError
 from exporter.cli import merge
 from exporter.formats.formats import FORMATS
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[3]
 
 
 def content(**changes):

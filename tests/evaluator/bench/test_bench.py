@@ -26,7 +26,7 @@ from evaluator.generation import stage as generation_stage
 from evaluator.store.records import GenerationRecord, VerdictRecord, read
 from tinylora import save_artifact
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[3]
 EMBEDDED = {"format": "nf4-embedded"}
 LOST = {"name": "lost", "format": "nf4", "requantize": "calibrated", "prompts": "/no/texts"}
 RUN = "runs/tiny/a/sums/warm"
@@ -102,13 +102,13 @@ def copied(whole, tmp_path):
 def loads(monkeypatch):
     """Names of the arms whose models are loaded from now on."""
     names = []
-    load = generation_stage.loaded_model
+    load = generation_stage.open_model
 
     def counted(arm, *rest):
         names.append(arm.name)
         return load(arm, *rest)
 
-    monkeypatch.setattr(generation_stage, "loaded_model", counted)
+    monkeypatch.setattr(generation_stage, "open_model", counted)
     return names
 
 
@@ -313,13 +313,16 @@ def test_an_exporter_that_outlived_its_bench_is_waited_for(config_of, copied, mo
     assert why_not_there(export, request) == ""
 
 
-def test_what_a_failing_exporter_said_is_passed_on(config_of, copied, monkeypatch):
-    (export,) = plan_exports(config_of(formats=[{"format": "bf16"}]))
-    monkeypatch.setattr(bench_exports, "_EXPORTER", ("sh", "-c", "echo no $2; exit 3", "sh"))
+def test_why_an_exporter_failed_is_passed_on(config_of, copied, chat_artifact, monkeypatch):
+    formats = [{"format": "bf16", "require_capture": 1.5}]
+    (export,) = plan_exports(config_of(formats=formats))
     with pytest.raises(BenchError) as caught:
         make_export(export, request_of(export), copied / "factors")
-    assert "tiny/a/bf16: the exporter ended with 3: no --base" in str(caught.value)
+    assert "tiny/a/bf16: the exporter ended with 2: require_capture" in str(caught.value)
     assert str(export.log) in str(caught.value)
+    monkeypatch.setattr(bench_exports, "_EXPORTER", ("false",))
+    with pytest.raises(BenchError, match="ended with 1: it gave no reason"):
+        make_export(export, request_of(export), copied / "factors")
     monkeypatch.setattr(bench_exports, "_EXPORTER", ("true",))
     with pytest.raises(BenchError, match="not usable after it was made: missing"):
         make_export(export, request_of(export), copied / "factors")

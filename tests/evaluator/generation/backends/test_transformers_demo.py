@@ -7,14 +7,12 @@ import torch
 from transformers import GenerationConfig
 
 from evaluator.config.run_config import ArmConfig, DecodingConfig
-from evaluator.generation.checkpoints import find_checkpoint
-from evaluator.generation.generate import Generator, end_and_pad, plan_batches
-from evaluator.generation.models import loaded_model
 from evaluator.generation.prompts import build_prompts
 from evaluator.suites.suite import load_suite
+from tests.evaluator.loaded_models import completions, loaded
 from tinylora.models.chat import load_tokenizer
 
-DEMO = Path(__file__).resolve().parents[2] / "demo"
+DEMO = Path(__file__).resolve().parents[4] / "demo"
 
 
 @pytest.fixture(scope="module")
@@ -27,17 +25,14 @@ def demo(tmp_path_factory):
     tokenizer = load_tokenizer(base)
     problems = load_suite(DEMO / "suite" / "heldout").problems[::16]
     prompts = build_prompts(problems, tokenizer, "base")
-    factors = tmp_path_factory.mktemp("factors")
-    with loaded_model(arm, find_checkpoint(arm), "float32", torch.device("cpu"), factors) as model:
-        yield model, tokenizer, prompts
+    with loaded(arm, tmp_path_factory.mktemp("factors")) as model:
+        yield model.model, tokenizer, prompts
 
 
 def texts_of(model, tokenizer, prompts, **decoding):
     settings = DecodingConfig(**decoding)
-    ends, pad = end_and_pad(model, tokenizer, "base")
-    generator = Generator("base", model, tokenizer, settings, 0, ends, pad)
-    made = generator.complete(plan_batches(prompts, settings))
-    return {record.problem: record.text for batch in made for record in batch}
+    made = completions(model, tokenizer, prompts, settings)
+    return {problem: completion.text for (problem, _), completion in made.items()}
 
 
 @pytest.mark.slow
