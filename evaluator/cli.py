@@ -35,7 +35,7 @@ from tinylora.errors import TinyLoRAError
 
 if TYPE_CHECKING:
     from evaluator.report.results import Results
-    from evaluator.report.tables import TextTable
+    from evaluator.report.text_table import TextTable
 
 app = typer.Typer(
     help="Generate, judge and compare: does an exported checkpoint still solve its problems?",

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from evaluator.generation.checkpoints import Checkpoint
-from evaluator.report.html.sources import keep_sources
+from evaluator.report.html.snapshot import keep_sources
 from evaluator.report.results import write_results
 from evaluator.store.records import GenerationRecord, TestRecord, VerdictRecord, append
 from evaluator.store.run_directory import ArmFacts, ProblemFacts, RunDirectory, RunFacts
@@ -104,7 +104,7 @@ def make_run(
     session = {"command": command, "sandbox": {"rung": "bwrap"}, "machine": machine}
     directory.add_session({**session, "versions": {"torch": "9.9"}})
     suite = Suite("made up", tuple(problems), "0" * 64, folder)
-    keep_sources(directory.path, suite, {name: _checkpoint(folder, name) for name in kinds})
+    keep_sources(directory.path, suite, {name: checkpoint(folder, name) for name in kinds})
     keys = [(arm, i, s) for arm in kinds for i in range(PROBLEMS) for s in range(samples)]
     generations = [change_generation(generation(*key)) for key in keys]
     verdicts = [change_verdict(verdict(*key)) for key in keys]
@@ -119,7 +119,7 @@ def _arm(name, kind):
     return ArmFacts(name, kind, "2" * 64, None, 1_500_000 + len(name), capture, residual)
 
 
-def _checkpoint(folder, name):
+def checkpoint(folder, name):
     """Of two layers with two modules each, where the arm is an export."""
     directory = folder / name
     directory.mkdir()

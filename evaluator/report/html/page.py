@@ -17,19 +17,19 @@ from markupsafe import Markup
 from evaluator.report.html.charts import make_charts
 from evaluator.report.html.diff import PROGRAM_CHARACTERS, PROGRAM_LINES
 from evaluator.report.html.flips import FlipDetail, FlipMatrix, flip_details, flip_matrix
-from evaluator.report.html.marks import Chart, chart_svg
-from evaluator.report.html.sources import read_layers, read_problems
+from evaluator.report.html.snapshot import read_layers, read_problems
 from evaluator.report.html.statement import STATEMENT_CHARACTERS
-from evaluator.report.html.text import visible
-from evaluator.report.made_by import distinct_sessions
+from evaluator.report.html.text import shortened, visible
+from evaluator.report.provenance import distinct_sessions
 from evaluator.report.summary import RunSummary
-from evaluator.report.tables import TextTable, verdict_text
+from evaluator.report.tables import verdict_text
+from evaluator.report.text_table import TextTable
 from evaluator.store.records import GenerationRecord, Key, VerdictRecord, replace_file
 from evaluator.store.run_directory import RunDirectory
 
 DETAILS_BYTES = 12_000_000
 AGREED_ROWS = 3_000
-_CHART_WIDTH = "640"  # pixels, of a file
+_MESSAGE_CHARACTERS = 2_000
 
 
 def write_page(
@@ -53,36 +53,34 @@ def write_page(
     Raises:
         RecordsError: A file that the page is made from is damaged.
     """
-    folder = directory.path
-    charts = make_charts(summary, read_layers(folder))
-    _write_plots(directory, charts)
-    problems = read_problems(folder)
+    charts = make_charts(summary, read_layers(directory.path))
+    directory.plots.mkdir(exist_ok=True)
+    for chart in charts:
+        replace_file(directory.plots / f"{chart.name}.svg", chart.svg.encode())
+    problems = read_problems(directory.path)
     matrix = flip_matrix(summary, verdicts, problems)
     flips = [*matrix.flipped, *matrix.control]
     details = list(_rendered(matrix, flip_details(matrix, verdicts, generations, problems)))
-    page = (
-        _templates()
-        .get_template("report.html")
-        .render(
-            summary=summary,
-            sentences=sentences,
-            charts=charts,
-            tables=tables,
-            matrix=matrix,
-            flips=flips,
-            agreed=matrix.agreed[:AGREED_ROWS],
-            details=details,
-            linked={row.number for row in flips[: len(details)]},
-            sessions=distinct_sessions(directory.sessions()),
-            bounds={
-                "statement": STATEMENT_CHARACTERS,
-                "program": PROGRAM_CHARACTERS,
-                "lines": PROGRAM_LINES,
-                "details": DETAILS_BYTES,
-            },
-        )
+    page = _templates().get_template("report.html")
+    text = page.render(
+        summary=summary,
+        sentences=sentences,
+        charts=charts,
+        tables=tables,
+        matrix=matrix,
+        flips=flips,
+        agreed=matrix.agreed[:AGREED_ROWS],
+        details=details,
+        linked={row.number for row in flips[: len(details)]},
+        sessions=distinct_sessions(directory.sessions()),
+        bounds={
+            "statement": STATEMENT_CHARACTERS,
+            "program": PROGRAM_CHARACTERS,
+            "lines": PROGRAM_LINES,
+            "details": DETAILS_BYTES,
+        },
     )
-    replace_file(folder / "report.html", page.encode())
+    replace_file(directory.path / "report.html", text.encode())
 
 
 def _rendered(matrix: FlipMatrix, details: Iterator[FlipDetail]) -> Iterator[Markup]:
@@ -97,18 +95,6 @@ def _rendered(matrix: FlipMatrix, details: Iterator[FlipDetail]) -> Iterator[Mar
         yield Markup(article)  # noqa: S704 - a template's own result
 
 
-def _write_plots(directory: RunDirectory, charts: Sequence[Chart]) -> None:
-    directory.plots.mkdir(exist_ok=True)
-    style = Markup("<style>{}</style>").format(_stylesheet("charts.css"))
-    for chart in charts:
-        picture = chart_svg(chart, style, _CHART_WIDTH)
-        replace_file(directory.plots / f"{chart.name}.svg", picture.encode())
-
-
-def _stylesheet(name: str) -> Markup:
-    return Markup(_templates().get_template(name).render())  # noqa: S704 - our own file
-
-
 @functools.cache
 def _templates() -> Environment:
     environment = Environment(
@@ -119,12 +105,18 @@ def _templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals.update(
-        chart_svg=chart_svg, stylesheet=_stylesheet, verdict_text=verdict_text
-    )
+    environment.globals["verdict_text"] = verdict_text
+    environment.globals["message"] = _message
+    environment.filters["shortened"] = lambda text: shortened(text, _MESSAGE_CHARACTERS)
     return environment
 
 
 def _spelled_out(value: object) -> object:
     """Every text that a template writes goes through here, and is then escaped."""
     return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _message(record: VerdictRecord) -> str:
+    """What the judge said of a program."""
+    compiler = record.compile_message if record.verdict == "CE" else ""
+    return "\n".join(part for part in (record.reason, record.detail, compiler) if part)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evaluator.report.latex import escape, latex_table
-from evaluator.report.tables import TextTable
+from evaluator.report.text_table import TextTable
 
 HOSTILE = TextTable(
     "a_b & 50 % of {x} #1 $y$ \\end{table}",

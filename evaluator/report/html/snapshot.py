@@ -9,10 +9,11 @@ import json
 import math
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from evaluator.errors import ModelError, RecordsError
 from evaluator.generation.checkpoints import Checkpoint
@@ -37,34 +38,18 @@ class ShownTest:
 
 @dataclass(frozen=True)
 class ShownProblem:
-    """What people need to see of a problem.
-
-    Attributes:
-        title: May be empty.
-        statement: As the suite has it.
-        tests: By name.
-    """
+    """What people need to see of a problem: its title, which may be empty, and tests by name."""
 
     title: str
     statement: str
     tests: Mapping[str, ShownTest]
 
 
-@dataclass(frozen=True)
-class LayerResidual:
-    """What the stored weights of one layer miss of the delta.
-
-    Attributes:
-        layer: Its number.
-        residual: ‖E − Δ‖ / ‖Δ‖ over all modules of the layer.
-        worst: Name of the module with the largest residual.
-        worst_residual: Of that module.
-    """
+class LayerResidual(NamedTuple):
+    """‖E − Δ‖ / ‖Δ‖ over all modules of a layer: what its stored weights miss of the delta."""
 
     layer: int
     residual: float
-    worst: str
-    worst_residual: float
 
 
 def keep_sources(folder: Path, suite: Suite, checkpoints: Mapping[str, Checkpoint]) -> None:
@@ -79,7 +64,7 @@ def keep_sources(folder: Path, suite: Suite, checkpoints: Mapping[str, Checkpoin
         ModelError: A checkpoint's ``fidelity.json`` has another form than the exporter writes.
     """
     # ASCII, so that lone surrogates of test data become JSON escapes
-    lines = "".join(json.dumps({"id": p.id, **_shown(p)}) + "\n" for p in suite.problems)
+    lines = "".join(json.dumps(_shown(problem)) + "\n" for problem in suite.problems)
     replace_file(folder / STATEMENTS, lines.encode("ascii"))
     modules = {
         arm: _module_residuals(checkpoint.directory / "fidelity.json")
@@ -95,16 +80,12 @@ def read_problems(folder: Path) -> Mapping[str, ShownProblem]:
         RecordsError: It is damaged.
     """
     path = folder / STATEMENTS
-    if not path.is_file():
-        return {}
     problems = {}
-    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
-        try:
+    for number, line in enumerate(path.read_bytes().splitlines() if path.is_file() else (), 1):
+        with _damage_named(f"{path}, line {number}"):
             row = json.loads(line)
             tests = {name: ShownTest(**test) for name, test in row["tests"].items()}
             problems[row["id"]] = ShownProblem(row["title"], row["statement"], tests)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise RecordsError(f"{path}, line {number}: {_damaged(error)}") from error
     return problems
 
 
@@ -117,23 +98,26 @@ def read_layers(folder: Path) -> Mapping[str, Sequence[LayerResidual]]:
     path = folder / FIDELITY
     if not path.is_file():
         return {}
-    try:
+    with _damage_named(str(path)):
         arms = {arm: _layers(rows) for arm, rows in json.loads(path.read_bytes()).items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RecordsError(f"{path}: {_damaged(error)}") from error
     return {arm: layers for arm, layers in arms.items() if layers}
 
 
-def _damaged(error: Exception) -> str:
-    return f"damaged ({error!r}); delete the file, the report is then made without it"
+@contextmanager
+def _damage_named(where: str) -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RecordsError(
+            f"{where}: damaged ({error!r}); delete the file, the report is then made without it"
+        ) from error
 
 
 def _shown(problem: Problem) -> dict[str, Any]:
-    tests = {
-        test.name: ShownTest(test.input[:_TEST_CHARACTERS], test.output[:_TEST_CHARACTERS])
-        for test in problem.tests
-    }
-    return asdict(ShownProblem(problem.title, problem.statement[:_STATEMENT_CHARACTERS], tests))
+    cut = _TEST_CHARACTERS
+    tests = {t.name: {"input": t.input[:cut], "output": t.output[:cut]} for t in problem.tests}
+    statement = problem.statement[:_STATEMENT_CHARACTERS]
+    return {"id": problem.id, "title": problem.title, "statement": statement, "tests": tests}
 
 
 def _module_residuals(path: Path) -> list[dict[str, Any]]:
@@ -160,15 +144,13 @@ def _module_residuals(path: Path) -> list[dict[str, Any]]:
 
 def _layers(rows: Sequence[Mapping[str, Any]]) -> list[LayerResidual]:
     """Combine modules to layers: squares of the misses add up, and so do those of the deltas."""
-    by_layer: dict[int, list[Mapping[str, Any]]] = defaultdict(list)
+    by_layer: dict[int, list[tuple[float, float]]] = defaultdict(list)
     for row in rows:
+        residual, norm = row["residual"], row["delta_norm"]
         if (number := _LAYER.search(row["module"])) is not None:
-            by_layer[int(number[1])].append(row)
-    layers = []
-    for layer, modules in sorted(by_layer.items()):
-        worst = max(modules, key=lambda row: float(row["residual"]))
-        norm = math.hypot(*(row["delta_norm"] for row in modules))
-        miss = math.hypot(*(row["residual"] * row["delta_norm"] for row in modules))
-        name = worst["module"].rpartition(f".{layer}.")[2]
-        layers.append(LayerResidual(layer, miss / norm, name, worst["residual"]))
-    return layers
+            by_layer[int(number[1])].append((residual * norm, norm))
+    return [
+        LayerResidual(layer, math.hypot(*misses) / math.hypot(*norms))
+        for layer, modules in sorted(by_layer.items())
+        for misses, norms in [zip(*modules, strict=True)]
+    ]
