@@ -30,7 +30,7 @@ from transformers import (
 
 from benchmarks.measure import alternate, at_least, machine
 from benchmarks.random_base import write_artifact, write_base
-from evaluator.generation.models import compute_in
+from evaluator.generation.compute_dtype import compute_in
 from tinylora import (
     DeltaOptions,
     FactorStore,

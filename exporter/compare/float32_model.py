@@ -17,7 +17,7 @@ from exporter.base.model_lock import making_a_model
 from exporter.compare.prompts import TokenPrompt
 from tinylora import QuantizedWeight
 from tinylora.adapters.options import TrainedOn
-from tinylora.models.batches import right_padded
+from tinylora.models.batches import padded
 from tinylora.models.trainer_nf4 import trainer_nf4
 
 # transformers puts 4-bit models on a GPU where there is one, unless it is told
@@ -84,7 +84,7 @@ def logits_of(model: Any, prompts: Sequence[TokenPrompt]) -> list[Tensor]:
     Returns:
         For each text float32 ``[scored, vocabulary]``.
     """
-    ids, mask = right_padded([prompt.token_ids for prompt in prompts])
+    ids, mask = padded([prompt.token_ids for prompt in prompts])
     logits = model(ids, attention_mask=mask, use_cache=False).logits.float()
     return [logits[row, p.first : len(p.token_ids)] for row, p in enumerate(prompts)]
 
@@ -112,7 +112,7 @@ def inputs_of(
         return remember
 
     handles = [layer.register_forward_pre_hook(hook(name)) for name, layer in layers.items()]
-    ids, mask = right_padded([prompt.token_ids for prompt in prompts])
+    ids, mask = padded([prompt.token_ids for prompt in prompts])
     try:
         model(ids, attention_mask=mask, use_cache=False)
     finally:

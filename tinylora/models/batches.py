@@ -8,20 +8,25 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 
-def right_padded(texts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-    """Token ids and attention mask, int64 ``[texts, longest]``.
+def padded(
+    rows: Sequence[Sequence[int]], pad: int = 0, *, left: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Token ids and attention mask, int64 ``[rows, longest]``, filled up on one side.
 
-    In a causal model the padding at the end cannot change what is before it.
+    In a causal model padding on the right cannot change what is before it.
 
     Args:
-        texts: Token ids of each text.
+        rows: Token ids of each text.
+        pad: Token to fill up with.
+        left: Whether it stands on the left.
     """
-    width = max(len(ids) for ids in texts)
-    ids = torch.zeros((len(texts), width), dtype=torch.long)
+    longest = max(map(len, rows))
+    ids = torch.full((len(rows), longest), pad, dtype=torch.long)
     mask = torch.zeros_like(ids)
-    for row, text in enumerate(texts):
-        ids[row, : len(text)] = torch.tensor(text)
-        mask[row, : len(text)] = 1
+    for index, tokens in enumerate(rows):
+        start = longest - len(tokens) if left else 0
+        ids[index, start : start + len(tokens)] = torch.tensor(tokens)
+        mask[index, start : start + len(tokens)] = 1
     return ids, mask
 
 
