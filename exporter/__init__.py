@@ -3,9 +3,9 @@
 The flow, one file a step::
 
     request ─┐
-    base ────┼─ job (checkpoint, architecture, plan) ─ fold (requantize) ─ shard_writer ─ measure
-    artifact ┘                                                                              │
-               output directory ─ workspace ─ documents (manifest, card) ─ fidelity ─ reopen
+    base ────┼─ inputs ─ prepare (choose, plan) ─ fold (formats: encode, measure) ─┐
+    adapter ─┘                                                                      │
+                     output directory ─ documents (manifest, card) ─ fidelity ──────┘
 
 transformers takes seconds to import and most exports do without it, so it is imported where it is
 used.

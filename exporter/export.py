@@ -2,7 +2,7 @@
 
 import logging
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ from exporter.documents.warnings import (
     tokenizer_warning,
     unused_warning,
 )
-from exporter.documents.write_documents import DocumentInputs, base_files, write_documents
+from exporter.documents.write_documents import base_files, write_documents
 from exporter.errors import (
     CaptureError,
     CheckpointUnreadableError,
@@ -33,12 +33,11 @@ from exporter.fidelity import FidelityReport, ModuleFidelity, Verdict
 from exporter.fold.write_units import UnitMaker
 from exporter.formats.units import ModuleUnit
 from exporter.io_errors import reading
-from exporter.job import Job, prepare
 from exporter.output.workspace import FinishedFile, Workspace, check_replaceable, open_workspace
 from exporter.plan.plan import OutputFile
+from exporter.prepare import Prepared, prepare
 from exporter.progress import Progress, Stage, Steps
 from exporter.request import ExportRequest, check_request
-from exporter.safetensors.header import read_headers
 from exporter.safetensors.reader import file_sha256
 from exporter.safetensors.reopen import check_header
 from exporter.safetensors.writer import ShardWriter
@@ -109,7 +108,7 @@ def export(
         return _make(prepare(request, Path(scratch), progress), progress)
 
 
-def _make(job: Job, progress: Callable[[Progress], None]) -> ExportReport:
+def _make(job: Prepared, progress: Callable[[Progress], None]) -> ExportReport:
     """Make the output in a workspace and publish it."""
     overwrite = job.request.overwrite
     workspace = open_workspace(job.request.out, lambda: job.provenance().key, overwrite)
@@ -126,10 +125,10 @@ def _make(job: Job, progress: Callable[[Progress], None]) -> ExportReport:
     return report
 
 
-def _run(job: Job, workspace: Workspace, progress: Callable[[Progress], None]) -> ExportReport:
+def _run(job: Prepared, workspace: Workspace, progress: Callable[[Progress], None]) -> ExportReport:
     layout = job.request.layout
-    with reading(job.base.path):
-        carried = sum(p.stat().st_size for p in base_files(layout, job.base.path).values())
+    with reading(job.inputs.base.path):
+        carried = sum(p.stat().st_size for p in base_files(layout, job.inputs.base.path).values())
     workspace.check_room(job.plan.max_bytes + carried)
     steps = Steps(progress, 3 * len(job.plan.targets))
     with single_threaded() as threads:
@@ -138,7 +137,7 @@ def _run(job: Job, workspace: Workspace, progress: Callable[[Progress], None]) -
     fidelity = _fidelity(job, finished, workspace)
     _require_capture(job.request, fidelity)
     warnings = _warnings(job, fidelity)
-    write_documents(_inputs(job, workspace, fidelity, digests, warnings), workspace)
+    write_documents(job, fidelity, digests, warnings, workspace)
     retention = _retention(job, workspace)
     warnings += tuple(_beyond_the_target(job, retention))
     for warning in warnings:
@@ -146,65 +145,42 @@ def _run(job: Job, workspace: Workspace, progress: Callable[[Progress], None]) -
     return ExportReport(
         out=workspace.out,
         format=layout.name,
-        resolved=job.deltas.resolved,
+        resolved=job.inputs.deltas.resolved,
         fidelity=fidelity,
         files=digest_files(workspace.path, digests),
         warnings=warnings,
-        seconds=job.watch.seconds,
+        seconds=job.inputs.watch.seconds,
         choice=job.decision.choice,
         retention=retention,
     )
 
 
-def _warnings(job: Job, fidelity: FidelityReport) -> tuple[str, ...]:
+def _warnings(job: Prepared, fidelity: FidelityReport) -> tuple[str, ...]:
     request = job.request
     found = (
-        identity_warning(job.artifact.model_id, job.base),
-        *rebuild_warnings(job.deltas),
-        ground_warning(job.ground, job.base, request.layout),
-        unused_warning(job.base, job.architecture, request.layout),
-        tokenizer_warning(job.base, request.layout),
+        identity_warning(job.inputs.adapter.model_id, job.inputs.base),
+        *rebuild_warnings(job.inputs.deltas),
+        ground_warning(job.inputs.ground, job.inputs.base, request.layout),
+        unused_warning(job.inputs.base, job.inputs.architecture, request.layout),
+        tokenizer_warning(job.inputs.base, request.layout),
         fidelity_warning(fidelity, request.layout, by_output=request.is_calibrated),
     )
     return tuple(warning for warning in found if warning is not None)
 
 
-def _inputs(
-    job: Job,
-    workspace: Workspace,
-    fidelity: FidelityReport,
-    digests: Mapping[str, str],
-    warnings: Sequence[str],
-) -> DocumentInputs:
-    return DocumentInputs(
-        layout=job.request.layout,
-        base=job.base,
-        architecture=job.architecture,
-        plan=job.plan,
-        provenance=job.provenance(),
-        sizes=job.artifact.sizes,
-        weight_tying=job.deltas.weight_tying,
-        fidelity=fidelity,
-        headers=[h for file in job.plan.files for h in read_headers(workspace.path / file.name)],
-        digests=digests,
-        warnings=warnings,
-        choice=job.decision.choice,
-    )
-
-
-def _retention(job: Job, workspace: Workspace) -> Retention | None:
+def _retention(job: Prepared, workspace: Workspace) -> Retention | None:
     """Compare the finished export with the restored model, where texts were given for that."""
     prompts = job.check_prompts
     if prompts is None:
         return None
     found = measure_retention(
         workspace.path,
-        job.base.path,
+        job.inputs.base.path,
         job.request.artifact,
         job.request.options,
         prompts,
-        job.store,
-        in_4_bits=job.request.layout.stands_on_4_bits(job.ground.fold_onto),
+        job.inputs.store,
+        in_4_bits=job.request.layout.stands_on_4_bits(job.inputs.ground.fold_onto),
     )
     wanted = job.request.goal.require_retention
     if wanted is not None and (shortfall := found.shortfall(wanted)) is not None:
@@ -213,7 +189,7 @@ def _retention(job: Job, workspace: Workspace) -> Retention | None:
     return found
 
 
-def _beyond_the_target(job: Job, retention: Retention | None) -> Iterator[str]:
+def _beyond_the_target(job: Prepared, retention: Retention | None) -> Iterator[str]:
     target = job.request.goal.target_residual
     found = None if retention is None else retention.output_residual
     if target is not None and found is not None and found > target:
@@ -224,7 +200,7 @@ def _beyond_the_target(job: Job, retention: Retention | None) -> Iterator[str]:
 
 
 def _make_file(
-    job: Job, file: OutputFile, workspace: Workspace, steps: Steps, threads: int
+    job: Prepared, file: OutputFile, workspace: Workspace, steps: Steps, threads: int
 ) -> FinishedFile:
     """Write one file and measure it, or take it over from a run that was killed."""
     earlier = workspace.finished(file.name)
@@ -236,15 +212,15 @@ def _make_file(
     path = workspace.path / file.name
     modules = _write_file(job, file, path, steps, threads)
     workspace.flush(file.name)
-    job.watch.call("check", check_header, path, file.specs)
-    sha256 = job.watch.call("hash", file_sha256, path)
+    job.inputs.watch.call("check", check_header, path, file.specs)
+    sha256 = job.inputs.watch.call("hash", file_sha256, path)
     finished = FinishedFile(file.name, sha256, tuple(modules))
     workspace.record(finished)
     return finished
 
 
 def _write_file(
-    job: Job, file: OutputFile, path: Path, steps: Steps, threads: int
+    job: Prepared, file: OutputFile, path: Path, steps: Steps, threads: int
 ) -> list[ModuleFidelity]:
     """Write all tensors of a file; what it holds of the deltas."""
     weights = [unit.shape for unit in file.units if isinstance(unit, ModuleUnit)]
@@ -252,11 +228,11 @@ def _write_file(
     modules = []
     with ShardWriter(path, file.specs) as writer:
         maker = UnitMaker(
-            base=job.base,
-            deltas=job.deltas,
+            base=job.inputs.base,
+            deltas=job.inputs.deltas,
             writer=writer,
             device=torch.device(job.request.device),
-            watch=job.watch,
+            watch=job.inputs.watch,
             moments=job.decision.moments,
         )
         making = in_order(maker.make, file.units, workers_for(threads, largest))
@@ -266,12 +242,12 @@ def _write_file(
                     modules.append(made)
                     for stage in _STAGES:
                         steps.step(stage, made.module)
-        with job.watch.timed("write"):
+        with job.inputs.watch.timed("write"):
             writer.finish()
     return modules
 
 
-def _fidelity(job: Job, finished: list[FinishedFile], workspace: Workspace) -> FidelityReport:
+def _fidelity(job: Prepared, finished: list[FinishedFile], workspace: Workspace) -> FidelityReport:
     """Measures of all modules in stream order; every planned fold must be among them."""
     found = {module.module: module for file in finished for module in file.modules}
     if missing := set(job.plan.targets) - found.keys():

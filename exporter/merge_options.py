@@ -12,6 +12,8 @@ from exporter.request import ExportRequest, Goal, Option
 from tinylora import DeltaOptions
 from tinylora.adapters.upstream.placement import read_placement
 
+KEYWORD = inspect.Parameter.KEYWORD_ONLY
+
 # The fields of a class that knows nothing of this command line.
 _DELTA_OPTIONS: Mapping[str, Option] = {
     "formula": Option("The trainer's formula; auto: only where the file proves it."),
@@ -32,7 +34,7 @@ def with_merge_options(command: Callable[..., None]) -> Callable[..., None]:
         command: Takes them as keywords; :func:`request_of` makes a request of these.
     """
     own = inspect.signature(command).parameters.values()
-    mine = [p for p in own if p.kind is not inspect.Parameter.VAR_KEYWORD]
+    mine = [p.replace(kind=KEYWORD) for p in own if p.kind is not inspect.Parameter.VAR_KEYWORD]
     added = [parameter for _, parameter, _ in _declared()]
 
     def called(**given: Any) -> None:
@@ -84,7 +86,7 @@ def _declared() -> Iterator[tuple[type, inspect.Parameter, Option]]:
                 owner,
                 inspect.Parameter(
                     field.name,
-                    inspect.Parameter.KEYWORD_ONLY,
+                    KEYWORD,
                     default=default,
                     annotation=Annotated[kind, typer.Option(*flags, help=option.help)],
                 ),

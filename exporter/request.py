@@ -155,6 +155,11 @@ class ExportRequest:
         return self.requantize == "calibrated"
 
     @property
+    def leaves_open(self) -> bool:
+        """Whether something is to be decided, for which every module's delta is needed."""
+        return self.is_auto or self.leaves_modules_open or self.is_calibrated
+
+    @property
     def leaves_modules_open(self) -> bool:
         """Whether the modules to keep in 16 bits are to be chosen."""
         return not self.is_auto and self.layout.chooses_modules and not self.keep
@@ -271,8 +276,7 @@ def _check_goal(request: ExportRequest) -> None:
         raise RequestError(
             "--require-retention needs --check-prompts: texts on which the retention is measured"
         )
-    uses_texts = is_auto or request.leaves_modules_open or request.is_calibrated
-    if goal.prompts is not None and not uses_texts:
+    if goal.prompts is not None and not request.leaves_open:
         raise RequestError(
             f"--prompts has no use with --format {request.format} --requantize "
             f"{request.requantize}; it goes with nf4-mixed, auto and --requantize calibrated"

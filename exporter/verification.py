@@ -10,13 +10,14 @@ from exporter.base.checkpoint import open_checkpoint
 from exporter.compare.load_check import LogitComparison, check_load, compare_logits
 from exporter.compare.prompts import read_prompts
 from exporter.compare.retention import Retention, measure_retention
-from exporter.documents.manifest import SUMS_FILE, base_digests, sums_text
+from exporter.documents.manifest import SUMS_FILE
 from exporter.documents.read_manifest import read_manifest
 from exporter.documents.record import finish_recording, record_retention, unfinished
 from exporter.errors import CheckpointError, VerificationError
 from exporter.formats.format import AdapterFile
 from exporter.formats.registry import format_named
 from exporter.output.workspace import MANIFEST_FILE
+from exporter.provenance import base_digests, sums_text
 from exporter.request import check_share
 from exporter.safetensors.reader import file_sha256
 from exporter.safetensors.reopen import file_problems

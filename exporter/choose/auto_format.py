@@ -16,7 +16,7 @@ def choose_format(trials: Trials) -> Choice:
     Raises:
         TargetResidualError: None reaches the target.
     """
-    target = trials.request.goal.target_residual
+    target = trials.inputs.request.goal.target_residual
     assert target is not None, "checked with the request"
     tried: list[Trial] = []
     for trial in _candidates(trials, target):
@@ -37,8 +37,8 @@ def _candidates(trials: Trials, target: float) -> Iterator[Trial]:
     ``nf4-embedded`` stands before ``nf4-mixed``, which may be smaller where a model is small
     beside its adapter, but has to run the model once for every module.
     """
-    request = trials.request
-    if trials.ground.trained_on == "4bit":
+    request = trials.inputs.request
+    if trials.inputs.ground.trained_on == "4bit":
         yield trials.trial(Nf4("preserve"))
         yield trials.trial(Nf4("recompute"))
         if trials.model is not None:

@@ -15,8 +15,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from exporter.base.architecture import Architecture
-from exporter.base.checkpoint import Checkpoint
 from exporter.choose.auto_format import choose_format
 from exporter.choose.mixed_modules import choose_modules
 from exporter.choose.trial_model import TrialModel
@@ -28,10 +26,11 @@ from exporter.formats.dense import Fp32
 from exporter.formats.format import Format
 from exporter.formats.nf4 import Nf4
 from exporter.formats.units import ModuleUnit
+from exporter.inputs import Inputs
 from exporter.plan.ground import Ground
-from exporter.plan.plan import ExportPlan, build_plan
+from exporter.plan.plan import ExportPlan
 from exporter.request import ExportRequest
-from tinylora import AdapterSizes, LowRankDelta, ModuleDeltas
+from tinylora import LowRankDelta
 from tinylora.workers import in_order, workers_for
 
 
@@ -50,19 +49,9 @@ class Decision:
     moments: Callable[[str], Tensor] | None = None
 
 
-def leaves_open(request: ExportRequest) -> bool:
-    """Whether :func:`decide` has work to do, for which it needs every module's delta."""
-    return request.is_auto or request.leaves_modules_open or request.is_calibrated
-
-
 @torch.no_grad()
 def decide(
-    request: ExportRequest,
-    base: Checkpoint,
-    architecture: Architecture,
-    sizes: AdapterSizes,
-    deltas: ModuleDeltas,
-    ground: Ground,
+    inputs: Inputs,
     texts: PromptSet | None,
     scratch: Path,
     threads: int,
@@ -71,12 +60,7 @@ def decide(
     """Decide what a request leaves open.
 
     Args:
-        request: Checked.
-        base: The base.
-        architecture: Its modules.
-        sizes: The adapter's sizes.
-        deltas: The adapter's deltas.
-        ground: What weights training had.
+        inputs: With the request.
         texts: Those of the goal's ``prompts``.
         scratch: An empty directory for what lasts as long as the export.
         threads: How many may work on factors.
@@ -85,25 +69,29 @@ def decide(
     Raises:
         TargetResidualError: Nothing allowed reaches the goal.
     """
-    if not leaves_open(request):
+    request = inputs.request
+    if not request.leaves_open:
         return Decision(request)
-    layout = _first_layout(request, ground)
-    plan = build_plan(base, architecture, layout, sizes=sizes, ground=ground)
+    plan = inputs.plan(_first_layout(request, inputs.ground))
     _check_room_for_codes(request.goal.max_bytes, plan)
     units = list(plan.folds.values())
     low_rank: dict[str, LowRankDelta] = {}
 
     @torch.no_grad()
     def rebuild(unit: ModuleUnit) -> LowRankDelta:
-        return deltas.module(unit.module, partial(trained_weight, unit, base)).low_rank()
+        return inputs.deltas.module(
+            unit.module, partial(trained_weight, unit, inputs.base)
+        ).low_rank()
 
     largest = max(unit.shape[0] * unit.shape[1] for unit in units)
     with closing(in_order(rebuild, units, workers_for(threads, largest))) as rebuilt:
         for unit, delta in zip(units, rebuilt, strict=True):
             low_rank[unit.module] = delta
             done("factors", unit.module)
-    model = None if texts is None else TrialModel(base, units, low_rank, texts.prompts, scratch)
-    trials = Trials(request, base, architecture, sizes, low_rank, ground, model, done)
+    model = None
+    if texts is not None:
+        model = TrialModel(inputs.base, units, low_rank, texts.prompts, scratch)
+    trials = Trials(inputs, low_rank, model, done)
     choice = None
     if request.is_auto:
         choice = choose_format(trials)

@@ -24,7 +24,7 @@ def choose_modules(trials: Trials) -> Choice:
     Raises:
         TargetResidualError: The target is not reached within the bytes.
     """
-    request, goal, model = trials.request, trials.request.goal, trials.model
+    request, goal, model = trials.inputs.request, trials.inputs.request.goal, trials.model
     assert model is not None, "checked with the request"
     target = goal.target_residual
     trial = smallest_mixed(trials, model, request.requantize, target or 0.0, goal.max_bytes)
@@ -54,7 +54,7 @@ def smallest_mixed(
         target: Output residual to reach.
         max_bytes: Most bytes of the weight files; None: no limit.
     """
-    in_4_bits = trials.plan(Nf4Mixed(method))
+    in_4_bits = trials.inputs.plan(Nf4Mixed(method))
     gram = gram_matrix(_misses(trials, model, in_4_bits))
     extra = [_extra_bytes(unit) for unit in in_4_bits.folds.values()]
 
@@ -62,7 +62,7 @@ def smallest_mixed(
         return tuple(model.modules[index] for index in sorted(chosen))
 
     def size(chosen: Sequence[int]) -> int:
-        return trials.plan(Nf4Mixed(method, names(chosen))).max_bytes
+        return trials.inputs.plan(Nf4Mixed(method, names(chosen))).max_bytes
 
     aim, tried = _AIM_BELOW * target, set[tuple[str, ...]]()
     for round_ in range(_MOST_ROUNDS):

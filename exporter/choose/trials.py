@@ -5,18 +5,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from exporter.base.architecture import Architecture
-from exporter.base.checkpoint import Checkpoint
 from exporter.choose.trial_model import TrialModel, relative
 from exporter.errors import FoldError
 from exporter.fold.read_weights import ground_weight, place_of
 from exporter.formats.encoding import Fold
 from exporter.formats.format import Format
-from exporter.plan.ground import Ground
-from exporter.plan.plan import ExportPlan, build_plan
+from exporter.inputs import Inputs
+from exporter.plan.plan import ExportPlan
 from exporter.quantize.methods import RequantizeMethod
-from exporter.request import ExportRequest
-from tinylora import AdapterSizes, LowRankDelta
+from tinylora import LowRankDelta
 
 
 @dataclass(frozen=True)
@@ -86,39 +83,20 @@ class Trials:
     """Everything that a trial is made from.
 
     Attributes:
-        request: What was asked.
-        base: The base.
-        architecture: Its modules.
-        sizes: The adapter's sizes.
+        inputs: Of the export.
         deltas: Delta of each target module.
-        ground: What weights training had.
         model: The model on calibration texts; None without texts.
         done: Called with ``effect`` and a module's name after the module was tried alone.
     """
 
-    request: ExportRequest
-    base: Checkpoint
-    architecture: Architecture
-    sizes: AdapterSizes
+    inputs: Inputs
     deltas: Mapping[str, LowRankDelta]
-    ground: Ground
     model: TrialModel | None
     done: Callable[[str, str], None]
 
-    def plan(self, layout: Format) -> ExportPlan:
-        """What a format would write."""
-        return build_plan(
-            self.base,
-            self.architecture,
-            layout,
-            sizes=self.sizes,
-            ground=self.ground,
-            max_shard_size=self.request.max_shard_size,
-        )
-
     def trial(self, layout: Format) -> Trial:
         """Measure a format: on the output where there are texts, else on the weights."""
-        plan = self.plan(layout)
+        plan = self.inputs.plan(layout)
         try:
             if self.model is None:
                 residual = self._weight_residual(plan)
@@ -134,8 +112,8 @@ class Trials:
         """‖E − Δ‖/‖Δ‖ over all target modules, one at a time."""
         miss, wanted = [], []
         for module, unit in plan.folds.items():
-            where = place_of(f"{module}.weight", self.base)
-            fold = Fold(module, where, ground_weight(unit, self.base), self.deltas[module])
+            where = place_of(f"{module}.weight", self.inputs.base)
+            fold = Fold(module, where, ground_weight(unit, self.inputs.base), self.deltas[module])
             sums = unit.encoding.measure(fold, unit.encoding.encode(fold)).sums
             miss.append(sums.miss)
             wanted.append(sums.delta)

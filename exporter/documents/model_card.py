@@ -10,9 +10,9 @@ from typing import Any
 import yaml
 
 from exporter.compare.retention import Retention
-from exporter.documents.manifest import Provenance
 from exporter.fidelity import FidelityReport, rounded
 from exporter.formats.format import Format
+from exporter.provenance import Provenance
 from tinylora.errors import YamlError
 from tinylora.files.yaml_text import load_yaml
 
