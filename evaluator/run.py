@@ -42,7 +42,7 @@ from evaluator.generation.stage import (
 )
 from evaluator.judging.sandbox.sandbox import probe_sandbox
 from evaluator.judging.stage import judge_all
-from evaluator.report.html.sources import keep_sources
+from evaluator.report.html.snapshot import keep_sources
 from evaluator.report.results import Results, write_results
 from evaluator.store.environment import describe_environment, other_versions
 from evaluator.store.lock import locked
