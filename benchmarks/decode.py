@@ -31,7 +31,8 @@ from transformers import (
 
 from benchmarks.measure import alternate, at_least, machine
 from benchmarks.random_base import write_artifact, write_base
-from evaluator.generation.models import TRAINER_NF4, compute_in
+from evaluator.generation.backends.transformers import TRAINER_NF4
+from evaluator.generation.compute_dtype import compute_in
 from tinylora import (
     DeltaOptions,
     FactorStore,

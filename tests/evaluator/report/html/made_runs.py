@@ -137,7 +137,6 @@ def checkpoint(folder, name):
         directory=directory,
         digest="2" * 64,
         artifact_digest=None,
-        quantized=False,
         positions=None,
         vocabulary=None,
         weight_bytes=1,
