@@ -210,7 +210,7 @@ def test_a_problem_is_read_back_as_it_was_written(tmp_path_factory, problem):
     folder = tmp_path_factory.getbasetemp() / "round-trip"
     folder.mkdir(exist_ok=True)
     (folder / "problems.jsonl").write_bytes(problem_line(problem))
-    assert list(read_problems(folder, None)) == [problem]
+    assert list(read_problems(folder)) == [problem]
 
 
 def test_datasets_reads_what_is_written(source, tmp_path):
