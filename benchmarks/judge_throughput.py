@@ -22,12 +22,13 @@ from pathlib import Path
 from benchmarks.measure import Row, alternate, markdown
 from evaluator.config.judge_settings import JudgeSettings
 from evaluator.errors import SandboxUnavailableError
+from evaluator.judging.compare_output import compare_lines
 from evaluator.judging.compile_cpp import compile_cpp
 from evaluator.judging.judge import JudgeJob, judge_jobs
-from evaluator.judging.run_gate import RunGate
-from evaluator.judging.run_test import TestBench, run_test
+from evaluator.judging.run_test import Submission, run_test
 from evaluator.judging.sandbox.sandbox import Sandbox, probe_sandbox
-from evaluator.judging.special_judge import SpecialJudges
+from evaluator.judging.shared_machine import SharedMachine
+from evaluator.judging.verdicts import Decision
 from evaluator.suites.problem import Problem, TestCase
 
 MS = 50
@@ -111,14 +112,19 @@ def judged_programs(sandbox: Sandbox, problem: Problem, programs: int) -> None:
 
 def judged_tests(sandbox: Sandbox, problem: Problem, times: int) -> Callable[[], None]:
     """A function that runs one compiled program on as many tests, by a worker a core."""
-    bench = TestBench(SETTINGS, RunGate(), SpecialJudges(SETTINGS))
+    machine = SharedMachine()
     workers = [sandbox.worker() for _ in range(WORKERS)]
     program = compile_cpp(workers[0], SOURCE, SETTINGS).program
     assert program is not None
 
+    def decide(_: bytes, output: bytes, answer: bytes) -> Decision:
+        difference = compare_lines(output, answer)
+        return Decision("AC", 1.0, "") if difference is None else Decision("WA", 0.0, difference)
+
     def share(n: int) -> None:
+        submission = Submission(program, problem, decide, SETTINGS, machine, workers[n])
         for _ in range(times // WORKERS):
-            verdict = run_test(bench, workers[n], program, problem, problem.tests[0], decides=True)
+            verdict = run_test(submission, problem.tests[0], decides=True)
             assert verdict.verdict == "AC", verdict
 
     return lambda: in_parallel(share, WORKERS)

@@ -291,7 +291,7 @@ def test_a_lora_alone_cannot_be_loaded(base, artifact, run):
         verify(out, base=base, artifact=artifact)
 
 
-@pytest.mark.parametrize("stage", ["effect", "measure"])  # while it chooses, and while it writes
+@pytest.mark.parametrize("stage", ["effect", "fold"])  # while it chooses, and while it writes
 def test_sigterm_leaves_nothing_in_tmp(talking, make_artifact, texts, tmp_path, monkeypatch, stage):
     scratch = tmp_path / "tmp"
     scratch.mkdir()

@@ -1,0 +1,174 @@
+"""Suites: the own form, good and bad, and files of other forms as they are."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evaluator.errors import SuiteError
+from evaluator.suites.problem import Checker, Problem, TestCase, to_bytes, to_text
+from evaluator.suites.suite import load_suite
+
+ROW = {"id": "a", "statement": "s", "tests": [{"input": "1\n", "output": "  2 \r\n"}]}
+
+
+def write_suite(folder: Path, *rows, manifest=None) -> Path:
+    folder.mkdir(exist_ok=True)
+    manifest = manifest or {"format": "tinylora-suite/1", "name": "mine"}
+    (folder / "suite.json").write_text(json.dumps(manifest))
+    (folder / "problems.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+def test_own_form_keeps_every_byte(tmp_path):
+    suite = load_suite(write_suite(tmp_path / "s", ROW))
+    assert suite.name == "mine"
+    assert suite.problems[0].tests == (TestCase("1", "1\n", "  2 \r\n"),)
+    assert suite.problems[0].limits(suite.problems[0].tests[0]) == (1000, 131072)
+
+
+def test_nulls_count_as_absent(tmp_path):
+    row = ROW | {"title": None, "checker": None, "archive": None}
+    row["tests"] = [{"input": "1", "output": "2", "subtask": None, "score": None}]
+    assert load_suite(write_suite(tmp_path / "s", row)).problems[0].title == ""
+
+
+def test_everything_that_a_problem_can_say(tmp_path):
+    case = {"name": "x", "input": "1", "output": "2", "score": 5, "subtask": 2, "pretest": True}
+    case |= {"time_limit_ms": 50, "memory_limit_kib": 1024}
+    row = ROW | {"tests": [case], "checker": {"kind": "float", "tolerance": 0.5}, "family": "f"}
+    problem = load_suite(write_suite(tmp_path / "s", row)).problems[0]
+    assert problem.tests == (TestCase("x", "1", "2", 5, 2, 50, 1024, True),)
+    assert problem.checker == Checker("float", 0.5)
+    assert problem.limits(problem.tests[0]) == (50, 1024)
+
+
+def test_digests_stay_what_they_were(tmp_path):
+    """Published suites and finished runs are held against them."""
+    checker = {"kind": "float", "tolerance": 0.5}
+    rows = ROW, {**ROW, "id": "b", "checker": checker, "tests": [{"input": "1\n", "output": "2"}]}
+    assert load_suite(write_suite(tmp_path / "s", *rows)).digest == (
+        "f67b66e369969f5a33c2a5f5604bb7873fbc7226680f4cc1accbd86781b098c0"
+    )
+    rows[1]["checker"] = checker | {"error": "absolute"}
+    assert not load_suite(write_suite(tmp_path / "s", *rows)).digest.startswith("f67b")
+
+
+def test_digest_is_of_the_content(tmp_path):
+    first = load_suite(write_suite(tmp_path / "s", ROW))
+    assert first.digest == load_suite(write_suite(tmp_path / "t", ROW | {"title": None})).digest
+    for change in ({"time_limit_ms": 999}, {"tests": [{"input": "1\n", "output": "2"}]}):
+        assert load_suite(write_suite(tmp_path / "u", ROW | change)).digest != first.digest
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"tests": []}, "no tests"),
+        ({"tests": None}, "'tests' or 'archive'"),
+        ({"archive": "x.zip"}, "'tests' or 'archive'"),
+        ({"time_limit_ms": 0}, "limits are 0 ms"),
+        ({"time_limit_ms": 10**400}, "limits are 1000"),
+        ({"memory_limit_kib": 256}, "256 KiB; possible are"),
+        ({"time_limit_ms": True}, "time_limit_ms"),
+        ({"time_limit_ms": "5"}, "time_limit_ms"),
+        ({"colour": 1}, "unknown fields.*colour"),
+        ({"id": None}, "missing fields.*id"),
+        ({"id": ""}, "empty id"),
+        ({"checker": {"kind": "fuzzy"}}, "fuzzy.*allowed"),
+        ({"checker": {"kind": "special"}}, "source"),
+        ({"checker": {"kind": "lines", "tolerance": 0.1}}, "tolerance"),
+        ({"tests": [{"input": "1"}]}, "missing fields.*output"),
+        ({"tests": [{"name": "a", "input": "", "output": ""}] * 2}, "same name"),
+        ({"tests": [{"input": "\ud800", "output": ""}]}, "UTF-8"),
+        ({"tests": [None]}, "test 1: expected an object, found NoneType"),
+        ({"tests": [{"input": "", "output": "", "score": 10**400}]}, "score 1000"),
+        ({"tests": [{"input": "", "output": "", "score": float("nan")}]}, "score nan"),
+        ({"checker": {"kind": "float", "tolerance": 10**400}}, "tolerance is 1000"),
+        ({"checker": {"kind": "float", "error": "both"}}, "error is 'both'"),
+        ({"checker": {"kind": "tokens", "error": "absolute"}}, "only a 'float' checker"),
+        ({"archive": "a\0b", "tests": None}, "is no path"),
+        ({"statement": 5}, "statement"),
+    ],
+)
+def test_bad_problems_are_named(tmp_path, change, words):
+    with pytest.raises(SuiteError, match=f"(?s)line 2.*{words}"):
+        load_suite(write_suite(tmp_path / "s", ROW | {"id": "first"}, ROW | change))
+
+
+def test_doubled_ids_are_refused(tmp_path):
+    with pytest.raises(SuiteError, match="line 2.*'a' stands already in line 1"):
+        load_suite(write_suite(tmp_path / "s", ROW, ROW))
+
+
+def test_archives_stay_inside_the_suite(tmp_path):
+    row = {"id": "a", "statement": "s", "archive": "../secret.zip"}
+    (tmp_path / "secret.zip").write_bytes(b"")
+    with pytest.raises(SuiteError, match="outside"):
+        load_suite(write_suite(tmp_path / "s", row))
+
+
+@pytest.mark.parametrize(
+    ("manifest", "words"),
+    [
+        ({"format": "other/1", "name": "x"}, "other/1"),
+        ({"format": "tinylora-suite/1"}, "name"),
+        ({"format": "tinylora-suite/1", "name": "x", "digest": 5}, "digest"),
+    ],
+)
+def test_bad_manifests(tmp_path, manifest, words):
+    with pytest.raises(SuiteError, match=words):
+        load_suite(write_suite(tmp_path / "s", ROW, manifest=manifest))
+
+
+def test_missing_and_torn_files(tmp_path):
+    with pytest.raises(SuiteError, match="no such suite"):
+        load_suite(tmp_path / "nowhere")
+    with pytest.raises(SuiteError, match="it is empty, or of no form"):
+        load_suite(tmp_path)
+    folder = write_suite(tmp_path / "s", ROW)
+    with (folder / "problems.jsonl").open("a") as stream:
+        stream.write('{"id": "b", "stat')
+    with pytest.raises(SuiteError, match="line 2: not JSON"):
+        load_suite(folder)
+    with pytest.raises(SuiteError, match="empty"):
+        load_suite(write_suite(tmp_path / "t"))
+
+
+def test_a_changed_suite_does_not_keep_its_digest(tmp_path):
+    digest = load_suite(write_suite(tmp_path / "s", ROW)).digest
+    manifest = {"format": "tinylora-suite/1", "name": "mine", "digest": digest}
+    folder = write_suite(tmp_path / "s", ROW | {"source": "elsewhere"}, manifest=manifest)
+    assert load_suite(folder).digest == digest
+    changed = ROW | {"tests": [{"input": "1\n", "output": "2"}]}
+    with pytest.raises(SuiteError, match=f"suite.json says {digest}: a file was changed"):
+        load_suite(write_suite(folder, changed, manifest=manifest))
+
+
+def test_a_file_of_another_form_is_a_suite_as_it_is(tmp_path):
+    cases = [{"input": "1", "output": "2"}]
+    rows = [{"prompt": "# P1 x", "test_cases": cases}, {"prompt": "# P2 x", "test_cases": []}]
+    path = tmp_path / "rl.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    suite = load_suite(path)
+    assert suite.name == "rl" and suite.path == path
+    assert [problem.id for problem in suite.problems] == ["P1"]
+    assert [(s.where, s.id, s.kind) for s in suite.skipped] == [("line 2", "P2", "no-tests")]
+    path.write_text(json.dumps(rows[1]))
+    with pytest.raises(SuiteError, match="no problem that can be judged .line 1: no tests"):
+        load_suite(path)
+    path.write_text("\n")
+    with pytest.raises(SuiteError, match="the file is empty"):
+        load_suite(path)
+
+
+@given(st.binary())
+def test_test_data_survives_as_text(data):
+    assert to_bytes(to_text(data)) == data
+
+
+def test_a_problem_without_tests_cannot_be_made():
+    with pytest.raises(SuiteError, match="no tests"):
+        Problem("a", "s", ())
