@@ -26,8 +26,8 @@ from evaluator.report.text_table import TextTable
 from evaluator.run import prepare
 from evaluator.store.environment import package_versions
 from evaluator.store.lock import locked
-from evaluator.store.records import replace_file
 from tinylora.errors import TinyLoRAError
+from tinylora.files.whole_file import replace_file
 
 _CONFIG = "bench.yaml"
 CANNOT = "cannot be made"

@@ -82,6 +82,7 @@ def model_card(
     """
     artifact, options = provenance.artifact, provenance.options
     model_id = artifact["model_id"] or "A base model"  # a PEFT adapter may name none
+    kind = "LoRA" if artifact.get("dialect") == "lora" else "TinyLoRA"
     # as a Python string, whatever is in it
     quoted = json.dumps(model_id, ensure_ascii=False)
     loading = layout.loading(quoted, options["trained_on"])
@@ -93,7 +94,7 @@ def model_card(
     }
     parts = [
         f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---\n",
-        f"# {_plain(model_id)} with a TinyLoRA adapter ({layout.name})\n",
+        f"# {_plain(model_id)} with a {kind} adapter ({layout.name})\n",
         layout.content + "\n",
         "" if choice is None else f"Chosen by measurement: {choice}.\n",
         f"## Loading\n\n```python\n{loading}```\n",

@@ -20,7 +20,7 @@ from tinylora.adapters.inspection import Inspection
 from tinylora.adapters.lora.dialect import LoraDialect
 from tinylora.adapters.options import DeltaOptions, TrainedOn
 from tinylora.adapters.peft.dialect import PeftTinyLoRADialect
-from tinylora.adapters.peft_directory import CONFIG_FILE, AdapterConfig
+from tinylora.adapters.peft_directory import CONFIG_FILE, method_of
 from tinylora.adapters.upstream.dialect import UpstreamDialect
 from tinylora.errors import ArtifactFieldError, ArtifactMissingError
 from tinylora.svd.factor_store import FactorStore
@@ -53,10 +53,9 @@ def load_adapter(path: str | Path) -> Adapter:
             f"{path}: holds neither tiny_lora_v.pt nor a PEFT adapter's {CONFIG_FILE}; give "
             "the file or directory that training wrote"
         )
-    config = AdapterConfig(path)
     raise ArtifactFieldError(
-        f"{config.path}: peft_type is {config.method!r:.100}, expected 'TINYLORA' or 'LORA'; other "
-        "PEFT methods are not read here, merge those with PEFT"
+        f"{path / CONFIG_FILE}: peft_type is {method_of(path)!r:.100}, expected 'TINYLORA' or "
+        "'LORA'; other PEFT methods are not read here, merge those with PEFT"
     )
 
 

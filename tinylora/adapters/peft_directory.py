@@ -4,11 +4,9 @@ The files are untrusted input: only JSON and safetensors are read, and every siz
 header before anything is made.
 """
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,7 @@ from tinylora.errors import (
     TargetMismatchError,
     UnsafeArtifactError,
 )
+from tinylora.files.json_text import read_object
 
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
@@ -38,6 +37,15 @@ _EMPTY: tuple[object, ...] = (None, False, [], {}, "")
 def adapter_files(directory: Path) -> tuple[Path, Path]:
     """The two files that make an adapter."""
     return directory / CONFIG_FILE, directory / WEIGHTS_FILE
+
+
+def method_of(path: Path) -> object:
+    """PEFT's name of an adapter's method, such as ``LORA``; None where there is no adapter.
+
+    Raises:
+        ArtifactError: Its configuration cannot be read.
+    """
+    return AdapterConfig(path).content.get("peft_type") if (path / CONFIG_FILE).exists() else None
 
 
 class AdapterConfig:
@@ -57,27 +65,21 @@ class AdapterConfig:
             raise ArtifactMissingError(
                 f"{self.path}: no such file; expected the directory of a PEFT adapter"
             )
-        if self.path.stat().st_size > _MAX_CONFIG_BYTES:
-            raise ArtifactUnreadableError(
-                f"{self.path}: {self.path.stat().st_size} bytes; a configuration has at most "
-                f"{_MAX_CONFIG_BYTES}"
-            )
         try:
-            content = json.loads(self.path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
-            raise ArtifactUnreadableError(
-                f"{self.path}: cannot be read as JSON ({error})"
-            ) from error
-        if not isinstance(content, dict):
-            raise ArtifactFieldError(
-                f"{self.path}: holds a {type(content).__name__}, expected an object"
-            )
-        self.content: dict[str, Any] = content
+            self.content = read_object(self.path, ArtifactUnreadableError, _MAX_CONFIG_BYTES)
+        except OSError as error:
+            raise ArtifactUnreadableError(f"{self.path}: cannot be read ({error})") from error
 
-    @property
-    def method(self) -> object:
-        """PEFT's name of the method, such as ``LORA``."""
-        return self.content.get("peft_type")
+    def check_method(self, expected: str) -> None:
+        """Refuse the configuration of another method.
+
+        Raises:
+            ArtifactFieldError: It is one.
+        """
+        if (found := self.content.get("peft_type")) != expected:
+            raise ArtifactFieldError(
+                f"{self.path}: peft_type is {found!r:.100}, expected {expected!r}"
+            )
 
     def refuse_unknown(
         self, known: frozenset[str], neutral: Mapping[str, tuple[object, ...]]
@@ -224,16 +226,6 @@ def read_tensors(directory: Path, names: Sequence[str]) -> list[Tensor]:
     """
     with open_weights(directory) as opened:
         return [opened.get_tensor(name) for name in names]
-
-
-def directory_digest(directory: Path) -> str:
-    """SHA-256 (hex) over the names and digests of the two files."""
-    total = sha256()
-    for path in adapter_files(directory):
-        with path.open("rb") as file:
-            content = file_digest(file, "sha256").hexdigest()
-        total.update(f"{path.name}\0{content}\n".encode())
-    return total.hexdigest()
 
 
 def base_name(base: str) -> str:

@@ -18,15 +18,16 @@ from tinylora.adapters.peft_directory import (
     CONFIG_FILE,
     PREFIX,
     WEIGHTS_FILE,
+    adapter_files,
     base_name,
     check_finite,
-    directory_digest,
     open_weights,
     read_tensors,
     tensor_shapes,
 )
 from tinylora.adapters.sizes import AdapterSizes
 from tinylora.errors import ArtifactFieldError
+from tinylora.files.digests import files_sha256
 
 _LEAVES = (".lora_A.weight", ".lora_B.weight")
 _OTHER_PARTS = {
@@ -117,7 +118,7 @@ def load_lora_adapter(directory: str | Path) -> LoraAdapter:
     with open_weights(directory) as opened:
         shapes = _module_shapes(file, config, tensor_shapes(file, opened))
         check_finite(file, opened)
-    return LoraAdapter(directory, config, shapes, directory_digest(directory))
+    return LoraAdapter(directory, config, shapes, files_sha256(adapter_files(directory)))
 
 
 def _module_shapes(

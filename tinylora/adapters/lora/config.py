@@ -85,10 +85,7 @@ def read_config(directory: Path) -> LoraConfig:
             adapter has parts that are no low-rank pair.
     """
     fields = AdapterConfig(directory)
-    if fields.method != METHOD:
-        raise ArtifactFieldError(
-            f"{fields.path}: peft_type is {fields.method!r}, expected {METHOD!r}"
-        )
+    fields.check_method(METHOD)
     fields.refuse_unknown(_CHECKED | _WITHOUT_EFFECT, _NEUTRAL)
     start = fields.content.get("init_lora_weights", True)
     if not any(start is known or start == known != 1 for known in _PLAIN_STARTS):

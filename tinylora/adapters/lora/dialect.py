@@ -13,7 +13,7 @@ from tinylora.adapters.lora.adapter import LoraAdapter, load_lora_adapter
 from tinylora.adapters.lora.config import METHOD
 from tinylora.adapters.lora.deltas import LoraDeltas
 from tinylora.adapters.options import DeltaOptions, TrainedOn, refuse_upstream_options
-from tinylora.adapters.peft_directory import AdapterConfig, adapter_files, stored_layers
+from tinylora.adapters.peft_directory import adapter_files, method_of, stored_layers
 from tinylora.svd.factor_store import FactorStore
 
 
@@ -28,7 +28,7 @@ class LoraDialect:
 
     def reads(self, path: Path) -> bool:
         """Whether the configuration says so."""
-        return path.is_dir() and AdapterConfig(path).method == METHOD
+        return method_of(path) == METHOD
 
     def load(self, path: Path) -> LoraAdapter:
         """See :func:`tinylora.adapters.lora.adapter.load_lora_adapter`."""

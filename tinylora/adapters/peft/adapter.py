@@ -22,14 +22,15 @@ from tinylora.adapters.peft.tensors import (
 )
 from tinylora.adapters.peft_directory import (
     WEIGHTS_FILE,
+    adapter_files,
     base_name,
     check_finite,
-    directory_digest,
     open_weights,
     read_tensors,
     tensor_shapes,
 )
 from tinylora.adapters.sizes import AdapterSizes
+from tinylora.files.digests import files_sha256
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,4 +124,4 @@ def load_peft_adapter(directory: str | Path) -> PeftAdapter:
         names = vector_keys(file, config, headers, groups)
         check_finite(file, opened)
         vectors = torch.stack([opened.get_tensor(name) for name in names])
-    return PeftAdapter(directory, config, shapes, vectors, directory_digest(directory))
+    return PeftAdapter(directory, config, shapes, vectors, files_sha256(adapter_files(directory)))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tinylora.adapters.peft_directory import AdapterConfig
 from tinylora.adapters.sizes import MAX_PROJECTION, MAX_RANK, MAX_U
-from tinylora.errors import ArtifactFieldError, ArtifactValueError
+from tinylora.errors import ArtifactValueError
 
 METHOD = "TINYLORA"
 
@@ -53,10 +53,7 @@ def read_config(directory: Path) -> PeftConfig:
             belongs to another method or asks for what TinyLoRA lacks.
     """
     fields = AdapterConfig(directory)
-    if fields.method != METHOD:
-        raise ArtifactFieldError(
-            f"{fields.path}: peft_type is {fields.method!r}, expected {METHOD!r}"
-        )
+    fields.check_method(METHOD)
     fields.refuse_unknown(_CHECKED | _WITHOUT_EFFECT, _NEUTRAL)
     config = PeftConfig(
         r=fields.whole("r", 1, MAX_RANK),

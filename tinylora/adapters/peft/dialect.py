@@ -11,7 +11,7 @@ from tinylora.adapters.peft.adapter import PeftAdapter, load_peft_adapter
 from tinylora.adapters.peft.config import METHOD
 from tinylora.adapters.peft.deltas import PeftDeltas
 from tinylora.adapters.peft.inspect import inspect
-from tinylora.adapters.peft_directory import AdapterConfig, adapter_files, stored_layers
+from tinylora.adapters.peft_directory import adapter_files, method_of, stored_layers
 from tinylora.svd.factor_store import FactorStore
 
 
@@ -26,7 +26,7 @@ class PeftTinyLoRADialect:
 
     def reads(self, path: Path) -> bool:
         """Whether the configuration says so."""
-        return path.is_dir() and AdapterConfig(path).method == METHOD
+        return method_of(path) == METHOD
 
     def load(self, path: Path) -> PeftAdapter:
         """See :func:`tinylora.adapters.peft.adapter.load_peft_adapter`."""
