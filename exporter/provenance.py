@@ -82,7 +82,8 @@ def sums_text(digests: Mapping[str, str]) -> str:
 
 def _options(request: ExportRequest, resolved: ResolvedOptions | None) -> dict[str, Any]:
     def of_format(option: str) -> Any:  # None where the format does not take it
-        return (getattr(request, option) or None) if request.layout.takes(option) else None
+        value = getattr(request, option) if request.layout.takes(option) else None
+        return (list(value) or None) if isinstance(value, tuple) else value
 
     placement = request.options.placement
     return {
