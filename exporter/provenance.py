@@ -54,7 +54,7 @@ def collect_provenance(inputs: Inputs) -> Provenance:
         tool={"name": "tinylora-export", "version": _version("tinylora-export")},
         libraries={name: _version(name) for name in _LIBRARIES},
         options=_options(inputs.request, inputs.deltas.resolved)
-        | {"trained_on": inputs.ground.trained_on},
+        | {"trained_on": inputs.weights.trained_on},
         base=base_digests(inputs.base, inputs.digests.result()),
         artifact=inputs.adapter.describe(),
     )
