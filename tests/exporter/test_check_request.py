@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from exporter.check_request import check_request
 from exporter.errors import RequestError
-from exporter.request import ExportRequest, Goal, check_request
+from exporter.request import ExportRequest, Goal
 from tinylora import DeltaOptions
 
 TEXTS = Path("texts.jsonl")
