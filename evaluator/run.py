@@ -35,13 +35,13 @@ from evaluator.generation.prompts import (
     prompts_digest,
 )
 from evaluator.generation.stage import (
-    Progress,
     finish_generations,
     generate_share,
     take_up_generations,
 )
 from evaluator.judging.sandbox.sandbox import probe_sandbox
 from evaluator.judging.stage import judge_all
+from evaluator.progress import Progress
 from evaluator.report.html.snapshot import keep_sources
 from evaluator.report.results import Results, write_results
 from evaluator.store.environment import describe_environment, other_versions

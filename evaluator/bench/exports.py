@@ -89,11 +89,6 @@ def why_not_there(export: Export, request: Request) -> str:
 def make_export(export: Export, request: Request, factors: Path) -> None:
     """Run the exporter.
 
-    Args:
-        export: What to make.
-        request: Its inputs.
-        factors: Directory of SVD factors.
-
     Raises:
         BenchError: The exporter failed, or an input changed while it worked.
     """

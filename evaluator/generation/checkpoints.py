@@ -129,10 +129,6 @@ def delta_options(arm: ArmConfig) -> DeltaOptions:
 def check_adapter(arm: ArmConfig, checkpoint: Checkpoint) -> None:
     """Check, without any weights, that an arm's artifact is sound, complete and fits its base.
 
-    Args:
-        arm: An arm; one without an artifact passes.
-        checkpoint: Its files.
-
     Raises:
         ModelError: It cannot be used, it is another base's, or transformers cannot build the base.
     """

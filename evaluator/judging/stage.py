@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from evaluator.config.judge_settings import JudgeSettings
-from evaluator.generation.stage import Progress
 from evaluator.judging.extract import Extraction, extract_code
 from evaluator.judging.judge import JudgeJob, judge_jobs
 from evaluator.judging.sandbox.sandbox import Sandbox
+from evaluator.progress import Progress
 from evaluator.store.records import (
     GenerationRecord,
     Key,
@@ -83,14 +83,6 @@ def judge_all(
     """Judge the completions that have no verdict yet, or one by a judge that failed (UKE).
 
     A verdict on another program than the completion's counts as none.
-
-    Args:
-        directory: Of the run.
-        suite: The problems.
-        generations: All completions, in the order of the records.
-        settings: Of the judge.
-        sandbox: What programs run in.
-        progress: Called after each program.
     """
     path = directory.verdicts
     submissions = [submission(record.key, record.text) for record in generations]
@@ -114,16 +106,7 @@ def judge_submissions(
     settings: JudgeSettings,
     sandbox: Sandbox,
 ) -> None:
-    """Judge each program once that has no verdict yet.
-
-    Args:
-        submissions: All of them.
-        verdicts: Those that are there.
-        keep: Called with the verdicts of one program as soon as they are made.
-        suite: The problems.
-        settings: Of the judge.
-        sandbox: What programs run in.
-    """
+    """Judge each program once that has no verdict yet."""
     waiting: dict[_Program, list[Submission]] = {}
     judged: dict[_Program, VerdictRecord] = {}
     for one in submissions:

@@ -160,10 +160,6 @@ def append(path: Path, records: Sequence[Record]) -> None:
 def read(path: Path, from_row: Callable[[dict[str, Any]], _Record]) -> dict[Key, _Record]:
     """Read all records by key; a missing file has none, a torn last line is not counted.
 
-    Args:
-        path: A ``.jsonl`` file.
-        from_row: ``from_row`` of the record's class.
-
     Raises:
         RecordsError: A line is damaged, or two lines of one key disagree.
     """

@@ -179,24 +179,11 @@ class RunDirectory:
         Raises:
             RunDirectoryError: It does.
         """
-        if not self.path.exists():
-            return
-        if not self.path.is_dir():
-            raise RunDirectoryError(f"{self.path}: is a file, expected the directory of a run")
-        others = [p for p in self.path.iterdir() if p.name not in (".lock", "run.json.tmp")]
-        if others and not self.facts.exists():
-            raise RunDirectoryError(
-                f"{self.path}: is not empty and has no run.json, so it is not a run's directory; "
-                f"choose another out{' (--overwrite replaces runs only)' if overwrite else ''}"
-            )
+        hint = " (--overwrite replaces runs only)" if overwrite else ""
+        check_directory(self.path, self.facts.name, "run", hint)
 
     def begin(self, facts: RunFacts, config_yaml: str, overwrite: bool) -> None:
         """Start a run here, or go on with the one that is here.
-
-        Args:
-            facts: Of the run that starts.
-            config_yaml: Its configuration as text.
-            overwrite: Delete the records of an earlier run first.
 
         Raises:
             RunDirectoryError: Another run lies here; the message names what differs.
@@ -278,6 +265,24 @@ class RunDirectory:
             if path != self.facts:
                 path.unlink(missing_ok=True)
         self.facts.unlink(missing_ok=True)
+
+
+def check_directory(path: Path, marker: str, what: str, hint: str = "") -> None:
+    """Refuse a directory that has other files and not the one that marks it as of this program.
+
+    Raises:
+        RunDirectoryError: With what is there.
+    """
+    if not path.exists():
+        return
+    if not path.is_dir():
+        raise RunDirectoryError(f"{path}: is a file, expected the directory of a {what}")
+    others = {found.name for found in path.iterdir()} - {".lock", f"{marker}.tmp"}
+    if others and marker not in others:
+        raise RunDirectoryError(
+            f"{path}: is not empty and has no {marker}, so it is not a {what}'s directory; "
+            f"choose another out{hint}"
+        )
 
 
 def _to_json(facts: RunFacts) -> bytes:
