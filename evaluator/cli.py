@@ -225,7 +225,7 @@ def judge(
         Path, typer.Option(help="Rows {problem, sample, completion}: JSON, also .gz, or Parquet.")
     ],
     out: Annotated[Path, typer.Option(help="Directory for judge.json and verdicts.jsonl.")],
-    standard: Annotated[str, typer.Option(help="C++ standard.")] = "c++14",
+    standard: Annotated[str, typer.Option(help="C++ standard.")] = JudgeSettings.standard,
     workers: Annotated[int | None, typer.Option(help="Programs at a time; all cores.")] = None,
     strip_freopen: Annotated[
         bool, typer.Option("--strip-freopen", help="Remove calls of freopen, as upstream does.")
