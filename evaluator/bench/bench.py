@@ -26,9 +26,9 @@ from evaluator.report.text_table import TextTable
 from evaluator.run import prepare
 from evaluator.store.environment import package_versions
 from evaluator.store.lock import locked
-from evaluator.store.records import replace_file
 from evaluator.store.run_directory import check_directory
 from tinylora.errors import TinyLoRAError
+from tinylora.files.whole_file import replace_file
 
 _CONFIG = "bench.yaml"
 CANNOT = "cannot be made"

@@ -11,7 +11,7 @@ from evaluator.bench.config import BenchFormat, LoadableFormat, load_bench
 from evaluator.bench.plan import plan_exports, plan_runs
 from evaluator.errors import ConfigError
 from exporter.cli import merge
-from exporter.formats.formats import FORMATS
+from exporter.formats.registry import FORMATS
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 
@@ -127,7 +127,7 @@ def test_a_missing_field_is_named_where_there_is_nothing_at_all(tmp_path):
 
 
 def test_formats_and_options_are_those_of_the_exporter():
-    loadable = {f.name for f in FORMATS if f.weights != "none"} | {"auto"}
+    loadable = {name for name, known in FORMATS.items() if known.standalone} | {"auto"}
     assert set(get_args(LoadableFormat)) == loadable
     known = inspect.signature(merge).parameters
     for name in BenchFormat.model_fields.keys() - {"name", "format"}:

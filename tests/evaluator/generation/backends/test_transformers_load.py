@@ -16,6 +16,7 @@ from evaluator.errors import ModelError
 from evaluator.generation.checkpoints import check_adapter, find_checkpoint
 from tests.evaluator.conftest import tiny_tokenizer
 from tests.evaluator.loaded_models import loaded
+from tests.lora_adapters import save_lora
 from tinylora import AdapterDeltas, QuantizedWeight, load_artifact, target_modules
 
 IDS = torch.tensor([[5, 17, 80, 44, 131, 9, 3]])
@@ -97,6 +98,20 @@ def test_an_embedded_adapter_equals_the_restored_model_to_rounding(
     assert effect > 0.5
     # An adapter rounded to float16, as PEFT would use it, is off by 2e-4 of the effect.
     assert (merged - restored).abs().max() < 2e-5 * effect
+
+
+@pytest.mark.parametrize("load", ["auto", "nf4"])
+def test_a_restored_lora_adapter(chat_base, tmp_path, load):
+    adapter, model = save_lora(tmp_path / "adapter", chat_base, rank_pattern={"k_proj": 2})
+    restored = arm("restored", chat_base, load=load, artifact=adapter)
+    check_adapter(restored, find_checkpoint(restored))
+    found = logits(restored, tmp_path)
+    change = (found - logits(arm("base", chat_base, load=load), tmp_path)).norm()
+    assert change > 0.5
+    if load == "auto":
+        with torch.inference_mode():
+            theirs = model(input_ids=IDS).logits
+        assert (found - theirs).norm() < 1e-5 * change
 
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # from peft
