@@ -280,7 +280,7 @@ def _quiet_transformers() -> None:
 
     transformers_logging.disable_progress_bar()
     # Its int8 layers say at every call that they round activations.
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
 
 
 class _Bars:

@@ -20,6 +20,7 @@ from typing import Any
 from evaluator.bench.plan import Export, restored_arm
 from evaluator.errors import BenchError
 from evaluator.generation.checkpoints import Checkpoint, check_adapter, file_digest, find_checkpoint
+from tinylora.files.json_text import read_object
 from tinylora.files.whole_file import replace_file
 
 _EXPORTER = (sys.executable, "-m", "exporter")
@@ -174,7 +175,6 @@ def _why(output: bytes) -> str:
 
 def _read(path: Path) -> dict[str, Any] | None:
     try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+        return read_object(path, BenchError)
+    except (OSError, BenchError):
         return None
-    return content if isinstance(content, dict) else None

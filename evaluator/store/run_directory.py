@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluator.errors import RecordsError, RunDirectoryError
+from tinylora.files.json_text import read_object
 from tinylora.files.whole_file import replace_file
 
 RUN_FORMAT = "tinylora-run/1"
@@ -277,7 +278,7 @@ def check_directory(path: Path, marker: str, what: str, hint: str = "") -> None:
         return
     if not path.is_dir():
         raise RunDirectoryError(f"{path}: is a file, expected the directory of a {what}")
-    others = {found.name for found in path.iterdir()} - {".lock", f"{marker}.tmp"}
+    others = {found.name for found in path.iterdir()} - {".lock", f"{marker}.part"}
     if others and marker not in others:
         raise RunDirectoryError(
             f"{path}: is not empty and has no {marker}, so it is not a {what}'s directory; "
@@ -292,12 +293,9 @@ def _to_json(facts: RunFacts) -> bytes:
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+        return read_object(path, RecordsError)
+    except OSError as error:
         raise RecordsError(f"{path}: cannot be read: {error}") from error
-    if not isinstance(content, dict):
-        raise RecordsError(f"{path}: expected an object, found {type(content).__name__}")
-    return content
 
 
 def _differences(before: Any, now: Any, name: str = "") -> list[str]:
