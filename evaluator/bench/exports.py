@@ -58,8 +58,8 @@ def request_of(export: Export) -> Request:
         texts[field] = path and file_digest(path)
     options = {name: value for name, value in _options(export).items() if name not in texts}
     inputs = {
-        "base": found.digest,
-        "artifact": found.artifact_digest,
+        "base": found.facts.digest,
+        "artifact": found.facts.artifact_digest,
         **texts,
         "options": options,
     }

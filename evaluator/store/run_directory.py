@@ -62,7 +62,17 @@ class ProblemFacts:
 
 @dataclass(frozen=True)
 class ArmFacts:
-    """What tables need to know of an arm; see ``evaluator.generation.checkpoints.Checkpoint``."""
+    """What a run records of an arm.
+
+    Attributes:
+        name: The arm's.
+        kind: Role in the comparison.
+        digest: sha256 over names and contents of all files of its checkpoint.
+        artifact_digest: sha256 of the artifact, for a restored arm.
+        weight_bytes: Size of the weight files, with the artifact where there is one.
+        capture: Share of the delta that the stored weights hold, from ``fidelity.json``.
+        residual: What they miss, relative to the delta, likewise.
+    """
 
     name: str
     kind: str
