@@ -19,9 +19,10 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from benchmarks.measure import machine
 from evaluator.config.run_config import ArmConfig, DecodingConfig
+from evaluator.generation.backend import ModelRequest
+from evaluator.generation.backends.transformers import BACKEND, TransformersModel
+from evaluator.generation.batches import plan_batches
 from evaluator.generation.checkpoints import find_checkpoint
-from evaluator.generation.generate import Generator, end_and_pad, plan_batches
-from evaluator.generation.models import loaded_model
 from evaluator.generation.prompts import Prompt, build_prompts
 from evaluator.suites.suite import load_suite
 from tinylora.models.chat import load_tokenizer
@@ -49,13 +50,24 @@ def chosen_prompts(count: int, tokenizer: PreTrainedTokenizerBase) -> tuple[Prom
     return build_prompts(chosen, tokenizer, ARM.name)
 
 
-def ours(generator: Generator, prompts: tuple[Prompt, ...]) -> Texts:
-    """The evaluator's own stage, without its files."""
-    batches = plan_batches(prompts, generator.decoding)
-    return {record.problem: record.text for made in generator.complete(batches) for record in made}
+def ours(batch_size: int) -> Callable[[TransformersModel, tuple[Prompt, ...]], Texts]:
+    """The evaluator's own batches, without its files."""
+
+    def texts(generator: TransformersModel, prompts: tuple[Prompt, ...]) -> Texts:
+        return {
+            row.prompt.problem: completion.text
+            for batch in plan_batches(prompts, decoding(batch_size))
+            for row, completion in zip(batch, generator.complete(batch), strict=True)
+        }
+
+    return texts
 
 
-def one_by_one(generator: Generator, prompts: tuple[Prompt, ...]) -> Texts:
+def decoding(batch_size: int) -> DecodingConfig:
+    return DecodingConfig(max_new_tokens=MAX_NEW_TOKENS, batch_size=batch_size)
+
+
+def one_by_one(generator: TransformersModel, prompts: tuple[Prompt, ...]) -> Texts:
     """One call of ``generate`` a prompt, in the suite's order."""
     texts = {}
     for prompt in prompts:
@@ -73,7 +85,7 @@ def one_by_one(generator: Generator, prompts: tuple[Prompt, ...]) -> Texts:
     return texts
 
 
-def continuous(generator: Generator, prompts: tuple[Prompt, ...]) -> Texts:
+def continuous(generator: TransformersModel, prompts: tuple[Prompt, ...]) -> Texts:
     """Continuous batching of transformers; RuntimeError where it returns nothing."""
     config = GenerationConfig(
         do_sample=False,
@@ -92,7 +104,7 @@ def continuous(generator: Generator, prompts: tuple[Prompt, ...]) -> Texts:
     }
 
 
-def text_of(generator: Generator, tokens: list[int]) -> str:
+def text_of(generator: TransformersModel, tokens: list[int]) -> str:
     ends = [i for i, token in enumerate(tokens) if token in generator.end_ids]
     written = tokens[: ends[0]] if ends else tokens
     return str(generator.tokenizer.decode(written, clean_up_tokenization_spaces=False))
@@ -100,8 +112,8 @@ def text_of(generator: Generator, tokens: list[int]) -> str:
 
 def timed(
     way: str,
-    function: Callable[[Generator, tuple[Prompt, ...]], Texts],
-    generator: Generator,
+    function: Callable[[TransformersModel, tuple[Prompt, ...]], Texts],
+    generator: TransformersModel,
     prompts: tuple[Prompt, ...],
 ) -> Timed:
     function(generator, prompts[:2])  # warm-up
@@ -114,31 +126,29 @@ def measure(prompt_count: int) -> tuple[list[Timed], str]:
     """All ways in one process on one model, and a word on continuous batching if it failed."""
     tokenizer = load_tokenizer(BASE)
     prompts = chosen_prompts(prompt_count, tokenizer)
-    with (
-        tempfile.TemporaryDirectory() as factors,
-        loaded_model(
-            ARM, find_checkpoint(ARM), "float32", torch.device("cpu"), Path(factors)
-        ) as model,
-    ):
-        ends, pad = end_and_pad(model, tokenizer, ARM.name)
-
-        def generator(batch_size: int) -> Generator:
-            decoding = DecodingConfig(max_new_tokens=MAX_NEW_TOKENS, batch_size=batch_size)
-            return Generator(ARM.name, model, tokenizer, decoding, 0, ends, pad)
-
-        results = [
-            timed("one prompt at a time, as upstream", one_by_one, generator(1), prompts),
-            *(
-                timed(f"ours, batch_size {size}", ours, generator(size), prompts)
-                for size in (16, 32, 64)
-            ),
-        ]
-        try:
-            results.append(
-                timed("transformers' continuous batching", continuous, generator(64), prompts)
-            )
-        except (RuntimeError, ValueError, AttributeError, ImportError, AssertionError) as error:
-            return results, f"transformers' continuous batching does not run here: {error}"
+    with tempfile.TemporaryDirectory() as factors:
+        request = ModelRequest(
+            arm=ARM,
+            checkpoint=find_checkpoint(ARM),
+            decoding=decoding(1),
+            seed=0,
+            compute_dtype="float32",
+            device=torch.device("cpu"),
+            factors=Path(factors),
+        )
+        with BACKEND.load(request) as model:
+            results = [
+                timed("one prompt at a time, as upstream", one_by_one, model, prompts),
+                *(
+                    timed(f"ours, batch_size {size}", ours(size), model, prompts)
+                    for size in (16, 32, 64)
+                ),
+            ]
+            try:
+                way = "transformers' continuous batching"
+                results.append(timed(way, continuous, model, prompts))
+            except (RuntimeError, ValueError, AttributeError, ImportError, AssertionError) as error:
+                return results, f"{way} does not run here: {error}"
     return results, ""
 
 

@@ -35,7 +35,7 @@ from tinylora.errors import TinyLoRAError
 
 if TYPE_CHECKING:
     from evaluator.report.results import Results
-    from evaluator.report.tables import TextTable
+    from evaluator.report.text_table import TextTable
 
 app = typer.Typer(
     help="Generate, judge and compare: does an exported checkpoint still solve its problems?",
@@ -169,12 +169,12 @@ def plan(
     ] = 0.0,
 ) -> None:
     """Say how many problems a run needs, before it is made."""
-    from evaluator.report.plan import describe_plan, make_plan
+    from evaluator.plan import make_plan
 
     with _errors_explained():
         made = make_plan(margin, flip_rate, power, samples, correlation)
         _out.print(_rich_table(made.table))
-        for sentence in describe_plan(made):
+        for sentence in made.sentences:
             _out.print(f"• {sentence}")
 
 
@@ -279,6 +279,8 @@ def _quiet_transformers() -> None:
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
+    # Its int8 layers say at every call that they round activations.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
 class _Bars:

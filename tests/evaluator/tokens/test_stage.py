@@ -1,0 +1,279 @@
+"""The token level of tiny models, beside float64 models that share no code with it."""
+
+import json
+import shutil
+from contextlib import contextmanager
+from types import SimpleNamespace
+
+import pytest
+import torch
+from bitsandbytes.functional import dequantize_4bit, quantize_4bit
+from safetensors.torch import load_file
+
+from evaluator.config.run_config import RunConfig
+from evaluator.errors import GenerationError, ModelError
+from evaluator.generation.checkpoints import find_checkpoint
+from evaluator.generation.prompts import Prompt
+from evaluator.store.records import GenerationRecord, read
+from evaluator.store.run_directory import RunDirectory
+from evaluator.tokens import stage as token_stage
+from evaluator.tokens.records import TokenRecord
+from evaluator.tokens.stage import measure_tokens, spool_bytes
+from evaluator.tokens.texts import choose_texts
+from exporter import ExportRequest, export
+from tests.evaluator.conftest import program, statement
+from tests.exporter.dense_reference import dense_logits, weights_of
+from tinylora.models.chat import load_tokenizer
+
+MAX_TOKENS = 150
+
+
+@pytest.fixture(scope="module")
+def arms(chat_base, chat_artifact, tmp_path_factory):
+    """Base, reference, an A/A arm, two exports, and the base as an export that lost all."""
+    base = {"model": str(chat_base), "load": "nf4"}
+    folder = tmp_path_factory.mktemp("exports")
+    for format in ("nf4-embedded", "nf4"):
+        export(ExportRequest(chat_base, chat_artifact, folder / format, format=format))
+    return [
+        {"name": "base", "kind": "base", **base},
+        {"name": "restored", "kind": "restored", "artifact": str(chat_artifact), **base},
+        {"name": "again", "kind": "restored", "artifact": str(chat_artifact), "seed": 5, **base},
+        {"name": "embedded", "kind": "merged", "model": str(folder / "nf4-embedded")},
+        {"name": "nf4", "kind": "merged", "model": str(folder / "nf4")},
+        {"name": "lost", "kind": "merged", "model": str(chat_base), "load": "nf4"},
+    ]
+
+
+@pytest.fixture(scope="module")
+def setting(arms, chat_base):
+    """``setting(out, arms=…, **token_level)``: the arguments of the stage but its progress."""
+    tokenizer = load_tokenizer(chat_base)
+    prompts, generations = [], []
+    for k in range(6):
+        text = f"<|user|>{statement(k)}<|assistant|>"
+        ids = tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
+        prompts.append(Prompt(f"S{k}", text, ids))
+        for name in ("base", "restored"):
+            wrote = program(k, "+" if name == "restored" else "-")
+            generations.append(
+                GenerationRecord(name, f"S{k}", 0, wrote, 0, "length" if k == 3 else "stop", 0.0)
+            )
+
+    def arguments(out, arms=arms, **token_level):
+        config = RunConfig.model_validate(
+            {
+                "name": "tiny",
+                "suite": "unused",
+                "out": str(out),
+                "arms": arms,
+                "token_level": {"max_tokens": MAX_TOKENS, **token_level},
+            }
+        )
+        checkpoints = {arm.name: find_checkpoint(arm) for arm in config.arms}
+        out.mkdir(exist_ok=True)
+        return RunDirectory(out), config, checkpoints, tuple(prompts), tuple(generations)
+
+    return arguments
+
+
+def measure(arguments, progress=lambda *_: None):
+    measure_tokens(*arguments, progress)
+    return read(arguments[0].token_level, TokenRecord.from_row)
+
+
+def texts_of(arguments):
+    _, config, checkpoints, prompts, generations = arguments
+    return choose_texts(
+        "restored",
+        prompts,
+        {record.key: record for record in generations},
+        load_tokenizer(checkpoints["base"].directory),
+        config.decoding.max_new_tokens,
+        config.token_level.max_tokens,
+    )
+
+
+@pytest.fixture(scope="module")
+def measured(setting, tmp_path_factory):
+    """Arguments, records and progress of one uninterrupted stage; not to be changed."""
+    arguments, seen = setting(tmp_path_factory.mktemp("run") / "out"), []
+    records = measure(arguments, lambda *event: seen.append(event))
+    return SimpleNamespace(arguments=arguments, records=records, seen=seen)
+
+
+def all_kl(records, arm):
+    return torch.tensor([kl for one in records.values() if one.arm == arm for kl in one.kl])
+
+
+def codes_in_float32(weights):
+    """16-bit weights through nf4 and back; float32 computes with codes that are not rounded."""
+    for name, tensor in weights.items():
+        if name.endswith("_proj.weight"):
+            packed, state = quantize_4bit(
+                tensor.to(torch.bfloat16), compress_statistics=True, quant_type="nf4"
+            )
+            state.dtype = torch.float32
+            weights[name] = dequantize_4bit(packed, state)
+    return weights
+
+
+def embedded_delta(directory):
+    """Delta by weight name, from the LoRA factors of an export."""
+    settings = json.loads((directory / "adapter_config.json").read_text())
+    factors = load_file(directory / "adapter_model.safetensors")
+    return {
+        name.removeprefix("base_model.model.").replace("lora_A.", ""): (
+            settings["lora_alpha"]
+            / settings["r"]
+            * (factors[name.replace("lora_A", "lora_B")].double() @ tensor.double())
+        )
+        for name, tensor in factors.items()
+        if ".lora_A." in name
+    }
+
+
+def test_divergences_are_those_of_float64_models(measured, chat_base):
+    texts = texts_of(measured.arguments)
+    ids = [text.token_ids for text in texts]
+    checkpoints = measured.arguments[2]
+    base = codes_in_float32(load_file(chat_base / "model.safetensors"))
+    delta = embedded_delta(checkpoints["embedded"].directory)
+    assert len(delta) == 14
+    nf4 = weights_of(checkpoints["nf4"].directory, torch.float32)
+
+    def logits(weights):
+        found = dense_logits(chat_base, weights, ids)
+        return torch.cat([one[list(t.positions)] for one, t in zip(found, texts, strict=True)])
+
+    p = logits(base | {name: base[name] + change for name, change in delta.items()}).softmax(dim=1)
+    for arm, weights in (("base", base), ("nf4", nf4)):
+        q = logits(weights).softmax(dim=1)
+        expected = (p * (p / q).log()).sum(dim=1)
+        found = all_kl(measured.records, arm)
+        torch.testing.assert_close(found.double(), expected, rtol=1e-3, atol=1e-9)
+        same = sum(record.same for record in measured.records.values() if record.arm == arm)
+        assert same == int((p.argmax(dim=1) == q.argmax(dim=1)).sum()) < MAX_TOKENS
+        assert float(expected.mean()) > 1e-4
+
+
+def test_the_reference_and_its_equals_are_at_the_floor(measured):
+    kl = {arm: all_kl(measured.records, arm) for arm in measured.arguments[2]}
+    assert {len(values) for values in kl.values()} == {MAX_TOKENS}
+    assert bool((kl["again"] == 0).all())  # the same model in the same batches
+    assert float(kl["restored"].max()) < 1e-11
+    assert float(kl["embedded"].max()) < 1e-10 < 1e-4 < float(kl["base"].mean())
+    assert torch.equal(kl["lost"], kl["base"])  # so its retention is exactly 0
+    exact = {r.same == len(r.kl) for r in measured.records.values() if r.arm == "embedded"}
+    assert exact == {True}
+
+
+def test_records_are_in_order_and_the_bars_end(measured):
+    names = [arm.name for arm in measured.arguments[1].arms]
+    expected = [(name, text.problem, 0) for name in names for text in texts_of(measured.arguments)]
+    assert list(measured.records) == expected
+    stages = dict.fromkeys(stage for stage, _, _ in measured.seen)
+    assert list(stages) == [f"tokens {n}" for n in ("restored", "base", *names[2:])]
+    for stage in stages:
+        last = [event for event in measured.seen if event[0] == stage][-1]
+        assert last[1] == last[2]
+    assert not measured.arguments[0].spool.exists()
+
+
+@pytest.fixture
+def loads(monkeypatch):
+    """Names of the arms whose models are loaded."""
+    seen, load = [], token_stage.open_model
+
+    @contextmanager
+    def counted(arm, *arguments):
+        seen.append(arm.name)
+        with load(arm, *arguments) as model:
+            yield model
+
+    monkeypatch.setattr(token_stage, "open_model", counted)
+    return seen
+
+
+def copied(measured, setting, tmp_path, **token_level):
+    shutil.copytree(measured.arguments[0].path, tmp_path / "out")
+    return setting(tmp_path / "out", **token_level)
+
+
+def test_what_is_done_is_not_done_again(measured, setting, tmp_path, loads):
+    arguments = copied(measured, setting, tmp_path)
+    before = arguments[0].token_level.read_bytes()
+    measure(arguments)
+    assert arguments[0].token_level.read_bytes() == before and loads == []
+
+
+def test_a_file_cut_at_any_byte_is_completed_to_the_same(measured, setting, tmp_path, loads):
+    """All that a SIGKILL can leave: a file cut anywhere, and any part of the reference's logits."""
+    arguments = copied(measured, setting, tmp_path)
+    path, spool = arguments[0].token_level, arguments[0].spool
+    before = path.read_bytes()
+    path.write_bytes(before[: int(0.7 * len(before))])
+    spool.mkdir()
+    (spool / "0.safetensors").write_bytes(b"torn")
+    measure(arguments)
+    assert path.read_bytes() == before and not spool.exists()
+    assert loads == ["restored", "nf4", "lost"]
+
+
+def test_a_stage_that_was_stopped_goes_on(measured, setting, arms, tmp_path, loads):
+    arguments = setting(tmp_path / "out", arms=[arms[0], arms[1], arms[4]])
+
+    def stop(stage, done, total):
+        if stage == "tokens nf4":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        measure(arguments, stop)
+    assert not arguments[0].spool.exists()
+    loads.clear()
+    found = measure(arguments)
+    assert loads == ["restored", "nf4"]
+    assert all(record == measured.records[key] for key, record in found.items())
+
+
+def test_records_of_other_tokens_are_replaced(measured, setting, tmp_path, arms):
+    arguments = copied(measured, setting, tmp_path, max_tokens=40, arms=arms[:2])
+    records = measure(arguments)
+    assert len(all_kl(records, "base")) == len(all_kl(records, "restored")) == 40
+    assert {record.arm for record in records.values()} == {"base", "restored"}
+    whole = {t.problem: t.digest for t in texts_of(arguments)}
+    assert {r.problem: r.tokens_sha256 for r in records.values()} == whole
+
+
+def test_nothing_is_done_where_it_is_off_or_has_no_reference(setting, tmp_path, arms, loads):
+    off, alone = setting(tmp_path / "a", enabled=False), setting(tmp_path / "b", arms=arms[:1])
+    for arguments in (off, alone):
+        measure(arguments)
+        assert not arguments[0].token_level.exists() and loads == []
+        assert spool_bytes(arguments[1], arguments[2]) == 0
+
+
+def test_vocabularies_that_differ_are_refused_before_a_model_is_loaded(setting, tmp_path, arms):
+    _, config, checkpoints, *_ = setting(tmp_path / "out")
+    assert spool_bytes(config, checkpoints) == MAX_TOKENS * 264 * 4
+    other = find_checkpoint(config.arms[4])
+    object.__setattr__(other, "vocabulary", 265)
+    with pytest.raises(ModelError, match=r"arm nf4 has vocab_size 265, arm restored has 264"):
+        spool_bytes(config, {**checkpoints, "nf4": other})
+
+
+def test_logits_that_are_not_numbers_are_refused(setting, tmp_path, arms, monkeypatch):
+    load = token_stage.open_model
+
+    @contextmanager
+    def broken(arm, *arguments):
+        with load(arm, *arguments) as model:
+            if arm.name == "base":
+                model.model.model.norm.weight.data[0] = float("nan")
+            yield model
+
+    monkeypatch.setattr(token_stage, "open_model", broken)
+    arguments = setting(tmp_path / "out", arms=arms[:2])
+    with pytest.raises(GenerationError, match="arm base: the model's logits"):
+        measure(arguments)
+    assert not arguments[0].spool.exists()
