@@ -11,7 +11,7 @@ from evaluator.config.run_config import DecodingConfig
 from evaluator.generation.generate import Generator, plan_batches
 from evaluator.generation.prompts import build_prompts
 from evaluator.suites.problem import Problem, TestCase
-from tests.conftest import TINY
+from tests.conftest import tiny_config
 from tests.fake_gpu import CUDA, fake_gpu
 from tinylora.models.chat import load_tokenizer
 
@@ -31,7 +31,7 @@ def test_generation_stays_on_the_gpu(chat_base, temperature, answer, monkeypatch
     )
     batches = plan_batches(build_prompts(PROBLEMS, tokenizer, "base"), decoding)
     with fake_gpu(answer), CUDA:
-        model = Qwen2ForCausalLM._from_config(TINY, dtype=torch.bfloat16).eval()
+        model = Qwen2ForCausalLM._from_config(tiny_config(), dtype=torch.bfloat16).eval()
     with fake_gpu(answer):
         generator = Generator("base", model, tokenizer, decoding, 0, (2,), 0)
         records = [record for batch in generator.complete(batches) for record in batch]

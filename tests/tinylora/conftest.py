@@ -2,17 +2,19 @@
 
 import pytest
 import torch
-from peft import TinyLoraConfig, get_peft_model
-from transformers import AutoModelForCausalLM
 
 TARGETS = ["q_proj", "k_proj", "down_proj"]
 
 
 def plain(directory, dtype=torch.float32):
+    from transformers import AutoModelForCausalLM
+
     return AutoModelForCausalLM.from_pretrained(directory, dtype=dtype)
 
 
 def peft_model(base, dtype=torch.float32, **changes):
+    from peft import TinyLoraConfig, get_peft_model
+
     settings = {
         "r": 2, "u": 5, "weight_tying": 0.5, "projection_seed": 11, "target_modules": TARGETS,
         "task_type": "CAUSAL_LM",
