@@ -38,6 +38,15 @@ def _replace_the_driver() -> None:
         ctypes.CDLL(str(library))
 
 
+@cache
+def _fill_the_caches_of_bitsandbytes() -> None:
+    """Its code books are made on first use; made here they would have no values."""
+    from bitsandbytes.functional import quantize_4bit
+
+    for kind in ("nf4", "fp4"):
+        quantize_4bit(torch.ones(64), quant_type=kind, compress_statistics=True)
+
+
 class _Answering(FakeTensorMode):
     """Answers every question for a value."""
 
@@ -72,6 +81,7 @@ def fake_gpu(answer: bool | Random = True) -> Iterator[None]:
             for each, so that several runs take several ways; numbers are 1.
     """
     _replace_the_driver()
+    _fill_the_caches_of_bitsandbytes()
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # modes hold in one thread, and modules are made in as many
     try:

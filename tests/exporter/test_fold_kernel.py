@@ -8,11 +8,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.live_memory import peak_bytes
 from exporter.quantize import moves
 from exporter.quantize.reach import block_scales, gaps_of, least_steps, strip_size
 from exporter.quantize.requantize import preserve, preserve_batch
 from tests.exporter.preserve_reference import reference_codes
+from tests.live_memory import peak_bytes
 from tinylora import LowRankDelta, QuantizedWeight
 from tinylora.workers import single_threaded
 

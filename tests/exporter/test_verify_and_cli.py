@@ -10,8 +10,7 @@ from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 import exporter.cli
-from exporter import export, inspect_artifact, verify
-from exporter import verification
+from exporter import export, inspect_artifact, verification, verify
 from exporter.cli import app
 from exporter.errors import RequestError, VerificationError
 from exporter.request import parse_size
