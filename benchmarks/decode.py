@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, DynamicCache, PreTrainedModel
 
 from benchmarks.harness import alternate, median, parser, table, write_page
-from evaluator.generation.models import TRAINER_NF4, compute_in
+from evaluator.generation.backends.transformers import TRAINER_NF4
+from evaluator.generation.compute_dtype import compute_in
 from tinylora import DeltaOptions, FactorStore, TinyLoRALinear, load_artifact, restore
 
 BASE, OURS = "base alone (limit)", "ours, rank-r"

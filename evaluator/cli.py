@@ -35,7 +35,7 @@ from tinylora.errors import TinyLoRAError
 
 if TYPE_CHECKING:
     from evaluator.report.results import Results
-    from evaluator.report.tables import TextTable
+    from evaluator.report.text_table import TextTable
 
 app = typer.Typer(
     help="Generate, judge and compare: does an exported checkpoint still solve its problems?",
@@ -142,12 +142,11 @@ def import_(
 ) -> None:
     """Make a suite of problems from elsewhere, and list what cannot be judged."""
     from evaluator.suites.import_suite import ImportOptions, import_suite, report_lines
-    from evaluator.suites.importers.finish import DefaultLimits
-    from evaluator.suites.importers.source import form_of
+    from evaluator.suites.importers.drafts_to_problems import DefaultLimits
 
     with _errors_explained():
         options = ImportOptions(
-            form=form_of(form),
+            form=form,
             name=name,
             limits=DefaultLimits(time_limit_ms, memory_limit_mib * 1024),
             statements=statements,
@@ -280,6 +279,8 @@ def _quiet_transformers() -> None:
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
+    # Its int8 layers say at every call that they round activations.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
 class _Bars:

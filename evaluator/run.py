@@ -17,12 +17,14 @@ from typing import Any
 from evaluator.config.config_file import dump_config
 from evaluator.config.run_config import ArmConfig, RunConfig, deciding_fields
 from evaluator.errors import ModelError, RunDirectoryError
+from evaluator.generation.backend_choice import check_backends
 from evaluator.generation.checkpoints import (
     Checkpoint,
+    check_adapter,
     find_checkpoint,
     own_repetition_penalty,
 )
-from evaluator.generation.models import check_adapter, resolve_device
+from evaluator.generation.device import resolve_device
 from evaluator.generation.processes import Processes, launched_processes
 from evaluator.generation.prompts import (
     LeftOut,
@@ -40,7 +42,7 @@ from evaluator.generation.stage import (
 )
 from evaluator.judging.sandbox.sandbox import probe_sandbox
 from evaluator.judging.stage import judge_all
-from evaluator.report.html.sources import keep_sources
+from evaluator.report.html.snapshot import keep_sources
 from evaluator.report.results import Results, write_results
 from evaluator.store.environment import describe_environment, other_versions
 from evaluator.store.lock import locked
@@ -168,6 +170,7 @@ def prepare(config: RunConfig) -> Prepared:
     Raises:
         TinyLoRAError: Suite, device, a checkpoint, an artifact or a tokenizer is unusable.
     """
+    check_backends(config)
     suite = load_suite(config.suite)
     check_all_ask(suite.problems, str(suite.path), config.prompt)
     device = resolve_device(config.device)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -20,6 +20,7 @@ from exporter.errors import CaptureError, RetentionError, TargetResidualError
 from exporter.export import ExportReport, export
 from exporter.fidelity import ErrorSums
 from exporter.inspect.upstream import inspect_adapter
+from exporter.json_report import error_fields, merge_fields, verify_fields
 from exporter.progress import Progress as ExportProgress
 from exporter.request import (
     AdapterDtype,
@@ -43,6 +44,7 @@ app = typer.Typer(
 )
 _out = Console()
 _err = Console(stderr=True)
+Json = Annotated[bool, typer.Option("--json", help="For programs: one JSON object, docs/json.md.")]
 
 
 @app.command()
@@ -117,9 +119,10 @@ def merge(
     device: Annotated[
         str, typer.Option(help="cpu, cuda or cuda:N: for fast factors, folds and measures.")
     ] = "cpu",
+    json_: Json = False,
 ) -> None:
     """Export an artifact on its base as a checkpoint that loads by itself."""
-    with _failures():
+    with _failures(json_):
         request = ExportRequest(
             base=base,
             artifact=artifact,
@@ -152,19 +155,19 @@ def merge(
         )
         with _ends_by_sigterm():
             report = _export_with_bar(request)
-        _show_report(report)
+        _print_json(merge_fields(report)) if json_ else _show_report(report)
 
 
 @app.command()
 def inspect(
     artifact: Annotated[Path, typer.Argument(help="tiny_lora_v.pt, or a PEFT directory.")],
-    json_: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
+    json_: Json = False,
 ) -> None:
     """Show what is in an artifact, and what about it looks odd. Nothing in it is run."""
-    with _failures():
+    with _failures(json_):
         found = inspect_adapter(artifact)
         if json_:
-            typer.echo(json.dumps(found.as_dict(), indent=2, ensure_ascii=False))
+            _print_json(found.as_dict())
             return
         table = Table("field", "value", title=escape(str(artifact)))
         fields = found.as_dict()
@@ -197,9 +200,10 @@ def verify_command(
     record: Annotated[
         bool, typer.Option(help="Write the retention into manifest and model card.")
     ] = True,
+    json_: Json = False,
 ) -> None:
     """Check an export against its manifest; exit 1 if something is wrong."""
-    with _failures():
+    with _failures(json_):
         report = verify(
             directory,
             load=load,
@@ -209,7 +213,7 @@ def verify_command(
             require_retention=require_retention,
             record=record,
         )
-        _show_verification(report)
+        _print_json(verify_fields(report)) if json_ else _show_verification(report)
         if not report.ok:
             raise typer.Exit(1)
 
@@ -256,6 +260,10 @@ def _show_report(report: ExportReport) -> None:
         _show_retention(report.retention)
     for warning in report.warnings:
         _say(_err, f"[bold yellow]Warning:[/] {escape(warning)}")
+
+
+def _print_json(fields: dict[str, Any]) -> None:
+    typer.echo(json.dumps(fields, indent=2, ensure_ascii=False))
 
 
 def _say(console: Console, text: str) -> None:
@@ -327,13 +335,13 @@ def _ends_by_sigterm() -> Iterator[None]:
 
 
 @contextmanager
-def _failures() -> Iterator[None]:
+def _failures(as_json: bool) -> Iterator[None]:
     """Errors of the project go to stderr; exit 1 where a check failed, 2 for anything else."""
     try:
         yield
-    except (CaptureError, RetentionError, TargetResidualError) as error:
-        _say(_err, f"[bold red]Error:[/] {escape(str(error))}")
-        raise typer.Exit(1) from error
     except TinyLoRAError as error:
+        if as_json:
+            _print_json(error_fields(error))
         _say(_err, f"[bold red]Error:[/] {escape(str(error))}")
-        raise typer.Exit(2) from error
+        failed = isinstance(error, CaptureError | RetentionError | TargetResidualError)
+        raise typer.Exit(1 if failed else 2) from error

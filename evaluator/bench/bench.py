@@ -21,7 +21,8 @@ from evaluator.errors import BenchError, RunDirectoryError
 from evaluator.generation.stage import Progress
 from evaluator.judging.sandbox.sandbox import probe_sandbox
 from evaluator.report.latex import latex_table
-from evaluator.report.tables import TextTable, write_frame
+from evaluator.report.tables import write_frame
+from evaluator.report.text_table import TextTable
 from evaluator.run import prepare
 from evaluator.store.environment import package_versions
 from evaluator.store.lock import locked

@@ -10,14 +10,15 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from evaluator.config.config_file import FilePath, ModelName, Section, read_config
+from evaluator.config.judge_settings import JudgeConfig
 from evaluator.config.prompt_config import PromptConfig
 from evaluator.config.run_config import (
+    BACKEND,
     AdapterSection,
     ComputeDtype,
     DecodingConfig,
     Device,
     EquivalenceConfig,
-    JudgeConfig,
     Name,
     TokenLevelConfig,
 )
@@ -170,6 +171,7 @@ class BenchConfig(Section):
         equivalence: δ, one for all runs, fixed before the first of them.
         token_level: Comparison of predictions.
         judge: Judging.
+        backend: As a run has it.
     """
 
     name: Name
@@ -185,6 +187,7 @@ class BenchConfig(Section):
     equivalence: EquivalenceConfig = EquivalenceConfig()
     token_level: TokenLevelConfig = TokenLevelConfig()
     judge: JudgeConfig = JudgeConfig()
+    backend: str = BACKEND
 
     @model_validator(mode="after")
     def _names_differ(self) -> Self:

@@ -8,7 +8,6 @@ also if the bench, but not the exporter, was killed meanwhile.
 
 import fcntl
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -20,26 +19,11 @@ from typing import Any
 
 from evaluator.bench.plan import Export, restored_arm
 from evaluator.errors import BenchError
-from evaluator.generation.checkpoints import Checkpoint, file_digest, find_checkpoint
-from evaluator.generation.models import check_adapter
+from evaluator.generation.checkpoints import Checkpoint, check_adapter, file_digest, find_checkpoint
 from evaluator.store.records import replace_file
 
 _EXPORTER = (sys.executable, "-m", "exporter")
 _MANIFEST = "export_manifest.json"
-_LOG_LINES = 6  # of the exporter's last words, in an error
-_LOG_COLUMNS = "160"
-_OPTIONS = (
-    "requantize",
-    "prompts",
-    "check_prompts",
-    "target_residual",
-    "max_bytes",
-    "fold_onto",
-    "adapter_dtype",
-    "require_capture",
-    "require_retention",
-    "max_shard_size",
-)
 
 
 @dataclass(frozen=True)
@@ -71,7 +55,7 @@ def request_of(export: Export) -> Request:
         if path is not None and not path.is_file():
             raise BenchError(f"formats.{export.format.name}.{field}: no file {path}")
         texts[field] = path and file_digest(path)
-    options = {name: value for name, value in _options(export) if name not in texts}
+    options = {name: value for name, value in _options(export).items() if name not in texts}
     inputs = {
         "base": found.digest,
         "artifact": found.artifact_digest,
@@ -130,48 +114,46 @@ def make_export(export: Export, request: Request, factors: Path) -> None:
             done = subprocess.run(
                 command,
                 stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env={**os.environ, "COLUMNS": _LOG_COLUMNS},
+                stdout=subprocess.PIPE,
+                stderr=log,
                 pass_fds=(lock,),
                 check=False,
             )
     if done.returncode:
         raise BenchError(
             f"export {export.name}: the exporter ended with {done.returncode}: "
-            f"{_last_words(export.log)} (all of it: {export.log})"
+            f"{_why(done.stdout)} (its log: {export.log})"
         )
     if reason := why_not_there(export, request_of(export)):
         raise BenchError(f"export {export.name}: not usable after it was made: {reason}")
 
 
-def _options(export: Export) -> Iterator[tuple[str, str | None]]:
-    """The exporter's options, without base, artifact and output: name and text, None for a flag."""
-    yield "format", export.format.format
-    for name in ("formula", "rng", "numerics", "trained_on"):
-        yield name, str(getattr(export.artifact, name))
-    if export.artifact.placement is not None:
-        yield "placement", json.dumps(export.artifact.placement)
-    for name in _OPTIONS:
-        if (value := getattr(export.format, name)) is not None:
-            yield name, str(value)
-    if export.format.without_peft:
-        yield "without_peft", None
+def _options(export: Export) -> dict[str, Any]:
+    """The exporter's options, without base, artifact and output, named as its command line has."""
+    chosen = {**dict(export.artifact), **dict(export.format)}
+    for name in ("name", "path"):
+        del chosen[name]
+    if chosen["placement"] is not None:
+        chosen["placement"] = json.dumps(chosen["placement"])
+    return {
+        name: None if value is True else str(value)
+        for name, value in chosen.items()
+        if value is not None and value is not False
+    }
 
 
 def _command(export: Export, request: Request, factors: Path) -> list[str]:
-    command = [
-        *_EXPORTER,
-        "merge",
-        "--base",
-        str(request.base),
-        "--artifact",
-        str(export.artifact.path),
-    ]
-    command += ["--out", str(export.out), "--factor-store", str(factors)]
-    for name, value in _options(export):
-        flag = f"--{name.replace('_', '-')}"
-        command += [flag] if value is None else [flag, value]
+    options: dict[str, Any] = {
+        "base": request.base,
+        "artifact": export.artifact.path,
+        "out": export.out,
+        "factor_store": factors,
+        **_options(export),
+    }
+    command = [*_EXPORTER, "merge", "--json"]
+    for name, value in options.items():
+        command.append(f"--{name.replace('_', '-')}")
+        command += [] if value is None else [str(value)]
     return command
 
 
@@ -187,9 +169,12 @@ def _alone(root: Path) -> Iterator[int]:
         yield file.fileno()
 
 
-def _last_words(log: Path) -> str:
-    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    return " ".join(line.strip() for line in lines[-_LOG_LINES:]) or "it said nothing"
+def _why(output: bytes) -> str:
+    """The reason in what ``merge --json`` prints; a killed exporter prints nothing."""
+    try:
+        return str(json.loads(output)["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        return "it gave no reason"
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -7,12 +7,12 @@
     requests/BASE/ARTIFACT/FORMAT.json         what each was made from
     logs/BASE/ARTIFACT/FORMAT.log              what the exporter said
     factors/                                   SVD factors, of all bases
-    runs/BASE/ARTIFACT/SUITE/DECODING/         runs, as ``evaluator.store.run_directory`` describes
-    them earlier/BASE/ARTIFACT/SUITE/DECODING/      the run that was there before its inputs changed
+    runs/BASE/ARTIFACT/SUITE/DECODING/         runs, see ``evaluator.store.run_directory``
+    earlier/BASE/ARTIFACT/SUITE/DECODING/      the run that was there before its inputs changed
     tables/                                    the table of the whole bench
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +24,17 @@ from evaluator.bench.config import (
     BenchFormat,
     BenchSuite,
 )
-from evaluator.config.run_config import ArmConfig, ArmKind, RunConfig
+from evaluator.config.run_config import AdapterSection, ArmConfig, ArmKind, RunConfig
+
+# Fields of a bench that all of its runs have as they are.
+SHARED_WITH_RUNS = (
+    "compute_dtype",
+    "device",
+    "equivalence",
+    "token_level",
+    "judge",
+    "backend",
+)
 
 
 @dataclass(frozen=True)
@@ -111,35 +121,22 @@ class Cell:
 
     def run_config(self, made: Sequence[Export]) -> RunConfig:
         """Configuration of the run, with an arm for each of the exports that could be made."""
-        restored = restored_arm(self.base, self.artifact)
-        base = restored.model_copy(
-            update={
-                "name": "base",
-                "kind": ArmKind.BASE,
-                "artifact": None,
-                # A control has no delta; with these at their defaults all artifacts share it.
-                "formula": "auto",
-                "rng": "auto",
-                "numerics": "fp32",
-                "placement": None,
-            }
-        )
-        repeat = restored.model_copy(update={"name": "repeat", "seed": self.bench.repeat_seed})
-        repeats = () if self.bench.repeat_seed is None else (repeat,)
+        bench, base = self.bench, self.base
+        restored = restored_arm(base, self.artifact)
+        # The control has no delta, so all artifacts share it.
+        control = ArmConfig(name="base", kind=ArmKind.BASE, model=base.model, load=base.load)
+        repeat = restored.model_copy(update={"name": "repeat", "seed": bench.repeat_seed})
+        repeats = () if bench.repeat_seed is None else (repeat,)
         merged = tuple(export.arm for export in self.exports if export in made)
         return RunConfig(
             name=".".join(self.parts),
             suite=self.suite.path,
             out=self.out,
-            arms=(base, restored, *repeats, *merged),
-            prompt=self.suite.prompt or self.bench.prompt,
+            arms=(control, restored, *repeats, *merged),
+            prompt=self.suite.prompt or bench.prompt,
             decoding=self.decoding.fields,
-            compute_dtype=self.bench.compute_dtype,
-            device=self.bench.device,
-            factor_store=factors_of(self.bench),
-            equivalence=self.bench.equivalence,
-            token_level=self.bench.token_level,
-            judge=self.bench.judge,
+            factor_store=factors_of(bench),
+            **{name: getattr(bench, name) for name in SHARED_WITH_RUNS},
         )
 
 
@@ -151,10 +148,7 @@ def restored_arm(base: BenchBase, artifact: BenchArtifact) -> ArmConfig:
         model=base.model,
         load=base.load,
         artifact=artifact.path,
-        formula=artifact.formula,
-        rng=artifact.rng,
-        numerics=artifact.numerics,
-        placement=artifact.placement,
+        **{name: getattr(artifact, name) for name in AdapterSection.model_fields},
     )
 
 
@@ -175,13 +169,17 @@ def plan_exports(bench: BenchConfig) -> tuple[Export, ...]:
 
 def plan_runs(bench: BenchConfig, exports: Sequence[Export]) -> tuple[Cell, ...]:
     """Every base × artifact × suite × decoding, in the configuration's order."""
-    return tuple(_cells(bench, exports))
-
-
-def _cells(bench: BenchConfig, exports: Sequence[Export]) -> Iterator[Cell]:
-    for base in bench.bases:
-        for artifact in base.artifacts:
-            own = tuple(e for e in exports if e.base == base and e.artifact == artifact)
-            for suite in bench.suites:
-                for decoding in bench.decodings:
-                    yield Cell(bench, base, artifact, suite, decoding, own)
+    return tuple(
+        Cell(
+            bench=bench,
+            base=base,
+            artifact=artifact,
+            suite=suite,
+            decoding=decoding,
+            exports=tuple(e for e in exports if e.base == base and e.artifact == artifact),
+        )
+        for base in bench.bases
+        for artifact in base.artifacts
+        for suite in bench.suites
+        for decoding in bench.decodings
+    )

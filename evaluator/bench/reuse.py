@@ -15,7 +15,7 @@ from evaluator.store.records import GenerationRecord, VerdictRecord, append, rea
 from evaluator.store.run_directory import RunDirectory, RunFacts
 
 _log = logging.getLogger(__name__)
-_GENERATING = ("decoding", "compute_dtype", "device")  # fields of a run's configuration
+_GENERATING = ("decoding", "compute_dtype", "device", "backend")  # fields of a run's configuration
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def take_over(directory: RunDirectory, facts: RunFacts, others: Iterable[RunDire
 def _twins(facts: RunFacts, other: RunFacts) -> list[_Twin]:
     if facts.prompts_digest != other.prompts_digest:
         return []
-    if any(facts.config[name] != other.config.get(name) for name in _GENERATING):
+    if any(facts.config.get(name) != other.config.get(name) for name in _GENERATING):
         return []
     judged = (facts.suite_digest, facts.config["judge"]) == (
         other.suite_digest,

@@ -7,7 +7,8 @@ import pandas as pd
 
 from evaluator.bench.plan import Cell, Export
 from evaluator.report.summary import RunSummary
-from evaluator.report.tables import TextTable, arms_frame, arms_table
+from evaluator.report.tables import arms_frame, arms_table
+from evaluator.report.text_table import TextTable
 
 _PLACE = ("base", "artifact", "suite", "decoding")
 BENCH_KEY = (*_PLACE, "arm")  # columns that name a row

@@ -1,12 +1,16 @@
-"""Settings of the judge; a frozen value that a run records."""
+"""Settings of the judge, declared once: for the judge, the files of a run, and the command line."""
 
 import hashlib
 import math
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Self
 
+from pydantic import Field, create_model, model_validator
+
+from evaluator.config.config_file import FilePath, Section
 from evaluator.errors import ConfigError
 
+Flags = Annotated[tuple[str, ...], Field(strict=False)]
 STANDARDS = ("c++98", "c++11", "c++14", "c++17", "c++20", "c++23")
 
 
@@ -43,8 +47,8 @@ class JudgeSettings:
     """
 
     standard: str = "c++14"
-    compile_flags: tuple[str, ...] = ("-O2", "-DONLINE_JUDGE")
-    link_flags: tuple[str, ...] = ("-lm",)
+    compile_flags: Flags = ("-O2", "-DONLINE_JUDGE")
+    link_flags: Flags = ("-lm",)
     compile_cpu_ms: int = 10_000
     compile_wall_ms: int = 60_000
     compile_memory_kib: int = 2 << 20
@@ -55,9 +59,9 @@ class JudgeSettings:
     workers: int | None = None
     strip_freopen: bool = False
     unsafe: bool = False
-    testlib_path: Path | None = None
+    testlib_path: FilePath | None = None
     checker_standard: str = "c++14"
-    checker_flags: tuple[str, ...] = ("-O2", "-DONLINE_JUDGE")
+    checker_flags: Flags = ("-O2", "-DONLINE_JUDGE")
     checker_compile_cpu_ms: int = 60_000
     checker_cpu_ms: int = 10_000
 
@@ -105,3 +109,35 @@ class JudgeSettings:
             raise ConfigError(
                 f"testlib_path {self.testlib_path} cannot be read: {error}"
             ) from error
+
+
+class _JudgeSection(Section):
+    """How programs are judged: the fields of ``JudgeSettings`` but those for the judge alone."""
+
+    @model_validator(mode="after")
+    def _judge_takes_them(self) -> Self:
+        self.settings(unsafe=False)
+        return self
+
+    def settings(self, *, unsafe: bool) -> JudgeSettings:
+        """The judge's own form.
+
+        Args:
+            unsafe: Is asked for on the command line, at every start, and stands in no file.
+
+        Raises:
+            ConfigError: A value makes no sense.
+        """
+        return JudgeSettings(**dict(self), unsafe=unsafe)
+
+
+_NOT_IN_FILES = (
+    "compile_cpu_ms", "compile_wall_ms", "compile_memory_kib", "compile_file_kib", "unsafe",
+)  # fmt: skip
+if TYPE_CHECKING:
+    JudgeConfig = _JudgeSection
+else:
+    _in_files = {f.name: (f.type, f.default) for f in fields(JudgeSettings)}
+    for _name in _NOT_IN_FILES:
+        del _in_files[_name]
+    JudgeConfig = create_model("JudgeConfig", __base__=_JudgeSection, **_in_files)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from evaluator.config.config_file import FilePath, ModelName, Section, read_config
-from evaluator.config.judge_settings import JudgeSettings
+from evaluator.config.judge_settings import JudgeConfig
 from evaluator.config.prompt_config import PromptConfig
 from tinylora.adapters.upstream.formula import FormulaChoice
 from tinylora.adapters.upstream.placement import checked_placement, read_placement
@@ -18,6 +18,8 @@ Name = Annotated[str, Field(pattern=_NAME, max_length=64)]
 Title = Annotated[str, Field(pattern=_NAME, max_length=260)]  # four names, of a bench's run
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]
 ComputeDtype = Literal["float32", "bfloat16", "float16"]
+# Not written down where it is the default: what was made before there was a choice stays the same.
+BACKEND = Field(default="transformers", exclude_if=lambda name: name == "transformers")
 MAX_REPETITION_PENALTY = 10.0
 
 
@@ -65,6 +67,7 @@ class ArmConfig(AdapterSection):
         artifact: The ``tiny_lora_v.pt`` of a ``restored`` arm, or the directory of a PEFT TinyLoRA
             adapter.
         seed: Replaces the seed of the decoding, which makes a repeat independent: the noise floor.
+        backend: Replaces the run's.
     """
 
     name: Name
@@ -73,6 +76,7 @@ class ArmConfig(AdapterSection):
     load: Literal["auto", "nf4"] = "auto"
     artifact: FilePath | None = None
     seed: int | None = None
+    backend: str | None = Field(default=None, exclude_if=lambda name: name is None)
 
     @model_validator(mode="after")
     def _artifact_where_needed(self) -> Self:
@@ -143,40 +147,6 @@ class TokenLevelConfig(Section):
     max_tokens: int = Field(default=4096, ge=1)
 
 
-class JudgeConfig(Section):
-    """How programs are judged; the fields mean what they do in ``JudgeSettings``.
-
-    ``unsafe`` is not among them: it is asked for on the command line, at every start.
-    """
-
-    standard: str = "c++14"
-    compile_flags: Annotated[tuple[str, ...], Field(strict=False)] = ("-O2", "-DONLINE_JUDGE")
-    link_flags: Annotated[tuple[str, ...], Field(strict=False)] = ("-lm",)
-    wall_multiple: float = 3.0
-    extra_time_factor: float = 1.25
-    output_kib: int = 32 << 10
-    workers: int | None = None
-    strip_freopen: bool = False
-    testlib_path: FilePath | None = None
-    checker_standard: str = "c++14"
-    checker_flags: Annotated[tuple[str, ...], Field(strict=False)] = ("-O2", "-DONLINE_JUDGE")
-    checker_compile_cpu_ms: int = 60_000
-    checker_cpu_ms: int = 10_000
-
-    @model_validator(mode="after")
-    def _judge_takes_them(self) -> Self:
-        self.settings(unsafe=False)
-        return self
-
-    def settings(self, *, unsafe: bool) -> JudgeSettings:
-        """The judge's own form.
-
-        Raises:
-            ConfigError: A value makes no sense.
-        """
-        return JudgeSettings(**dict(self), unsafe=unsafe)
-
-
 class RunConfig(Section):
     """Everything that decides a run's records.
 
@@ -194,6 +164,7 @@ class RunConfig(Section):
         judge: Judging.
         prompt: How the problems are asked.
         decoding: Decoding.
+        backend: What runs the models; one of ``evaluator.generation.backends``.
     """
 
     name: Title
@@ -208,6 +179,7 @@ class RunConfig(Section):
     equivalence: EquivalenceConfig = EquivalenceConfig()
     token_level: TokenLevelConfig = TokenLevelConfig()
     judge: JudgeConfig = JudgeConfig()
+    backend: str = BACKEND
 
     @field_validator("arms")
     @classmethod

@@ -9,13 +9,16 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from evaluator.config.run_config import MAX_REPETITION_PENALTY, ArmConfig
 from evaluator.errors import ModelError
+from tinylora import DeltaOptions, adapted_layers, deltas_of, load_adapter
 from tinylora.adapters.dialects import files_of
-from tinylora.errors import ModelConfigError
+from tinylora.errors import ModelConfigError, TinyLoRAError
 from tinylora.models.model_config import check_model_config
 
 WEIGHT_SUFFIXES = (".safetensors", ".bin")
@@ -30,23 +33,25 @@ class Checkpoint:
         directory: Where they lie.
         digest: sha256 over names and contents of all files of the directory.
         artifact_digest: sha256 of the artifact, for a restored arm.
-        quantized: Whether the stored weights are quantized.
         positions: Longest context, where the configuration names one.
         vocabulary: Number of logits, likewise.
         weight_bytes: Size of the weight files, with the artifact where there is one.
         capture: Share of the delta that the stored weights hold, from ``fidelity.json``.
         residual: What they miss, relative to the delta, likewise.
+        quantization: Method by which the stored weights are quantized; empty where they are not.
+        four_bit: Whether that is bitsandbytes' 4 bits.
     """
 
     directory: Path
     digest: str
     artifact_digest: str | None
-    quantized: bool
     positions: int | None
     vocabulary: int | None
     weight_bytes: int
     capture: float | None
     residual: float | None
+    quantization: str = ""
+    four_bit: bool = False
 
 
 def find_checkpoint(arm: ArmConfig) -> Checkpoint:
@@ -80,12 +85,14 @@ def find_checkpoint(arm: ArmConfig) -> Checkpoint:
         check_model_config(model_config, directory / "config.json")
     except ModelConfigError as error:
         raise ModelError(f"arm {arm.name}: {error}") from error
+    method, four_bit = _quantization(model_config.get("quantization_config"))
     size = sum(path.stat().st_size for path in (*weights, *artifact))
     return Checkpoint(
         directory=directory,
         digest=_digest(files),
         artifact_digest=_digest(artifact) if artifact else None,
-        quantized=model_config.get("quantization_config") is not None,
+        quantization=method,
+        four_bit=four_bit,
         positions=_whole(model_config, "max_position_embeddings"),
         vocabulary=_whole(model_config, "vocab_size"),
         weight_bytes=size,
@@ -110,6 +117,48 @@ def own_repetition_penalty(arm: ArmConfig, checkpoint: Checkpoint) -> float:
             f"above 0 and up to {MAX_REPETITION_PENALTY:g}; give one in decoding.repetition_penalty"
         )
     return float(penalty)
+
+
+def delta_options(arm: ArmConfig) -> DeltaOptions:
+    """How the delta of a restored arm is rebuilt."""
+    return DeltaOptions(
+        formula=arm.formula, rng=arm.rng, numerics=arm.numerics, placement=arm.placement
+    )
+
+
+def check_adapter(arm: ArmConfig, checkpoint: Checkpoint) -> None:
+    """Check, without any weights, that an arm's artifact is sound, complete and fits its base.
+
+    Args:
+        arm: An arm; one without an artifact passes.
+        checkpoint: Its files.
+
+    Raises:
+        ModelError: It cannot be used, it is another base's, or transformers cannot build the base.
+    """
+    if arm.artifact is None:
+        return
+    where = str(checkpoint.directory)
+    try:
+        config = AutoConfig.from_pretrained(where, local_files_only=True)
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        adapter = load_adapter(arm.artifact)
+        layers = adapted_layers(adapter, model, where)
+        deltas_of(adapter, [name for name, _ in layers], delta_options(arm))
+    except TinyLoRAError as error:
+        raise ModelError(f"arm {arm.name}: {error}") from error
+    except Exception as error:  # transformers raises whatever a malformed file leads to
+        raise ModelError(f"arm {arm.name}: cannot build {where}: {error!r:.500}") from error
+
+
+def _quantization(found: Any) -> tuple[str, bool]:
+    """Name of the method, and whether it is bitsandbytes' 4 bits."""
+    if found is None:
+        return "", False
+    settings = found if isinstance(found, dict) else {}
+    four_bit = bool(settings.get("load_in_4bit") or settings.get("_load_in_4bit"))
+    return str(settings.get("quant_method") or "a method without a name"), four_bit
 
 
 def _directory(arm: ArmConfig) -> Path:

@@ -5,15 +5,18 @@ processes are taken up into ``generations.jsonl`` when a run starts and when all
 a run may go on with another number of processes than it was killed with.
 """
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 
 import torch
 
 from evaluator.config.run_config import ArmConfig, RunConfig
 from evaluator.errors import RecordsError
+from evaluator.generation.backend import LoadedModel, ModelRequest
+from evaluator.generation.backend_choice import backend_of
+from evaluator.generation.batches import Batch, plan_batches, share_of
 from evaluator.generation.checkpoints import Checkpoint
-from evaluator.generation.generate import Batch, Generator, end_and_pad, plan_batches, share_of
-from evaluator.generation.models import loaded_model
 from evaluator.generation.processes import Processes
 from evaluator.generation.prompts import Prompt
 from evaluator.store.records import (
@@ -26,7 +29,6 @@ from evaluator.store.records import (
     rewrite_sorted,
 )
 from evaluator.store.run_directory import RunDirectory
-from tinylora.models.chat import load_tokenizer
 
 # (stage, done, total)
 Progress = Callable[[str, int, int], None]
@@ -137,10 +139,40 @@ def _complete(
     """Load the arm's model, unless nothing is missing, and run the batches."""
     if not batches:
         return
-    tokenizer = load_tokenizer(checkpoint.directory)
-    seed = config.decoding.seed if arm.seed is None else arm.seed
-    factors = config.factor_store or run.factors
-    with loaded_model(arm, checkpoint, config.compute_dtype, device, factors) as model:
-        ends, pad = end_and_pad(model, tokenizer, f"arm {arm.name}")
-        generator = Generator(arm.name, model, tokenizer, config.decoding, seed, ends, pad)
-        yield from generator.complete(batches)
+    with open_model(arm, config, checkpoint, run, device) as model:
+        for batch in batches:
+            start = time.monotonic()
+            made = model.complete(batch)
+            seconds = round((time.monotonic() - start) / len(batch), 6)
+            yield tuple(
+                GenerationRecord(
+                    arm=arm.name,
+                    problem=row.prompt.problem,
+                    sample=row.sample,
+                    text=completion.text,
+                    token_count=completion.token_count,
+                    finish_reason=completion.finish_reason,
+                    seconds=seconds,
+                )
+                for row, completion in zip(batch, made, strict=True)
+            )
+
+
+def open_model(
+    arm: ArmConfig,
+    config: RunConfig,
+    checkpoint: Checkpoint,
+    run: RunDirectory,
+    device: torch.device,
+) -> AbstractContextManager[LoadedModel]:
+    """An arm's model, loaded by its backend, in memory only inside the ``with``."""
+    request = ModelRequest(
+        arm=arm,
+        checkpoint=checkpoint,
+        decoding=config.decoding,
+        seed=config.decoding.seed if arm.seed is None else arm.seed,
+        compute_dtype=config.compute_dtype,
+        device=device,
+        factors=config.factor_store or run.factors,
+    )
+    return backend_of(arm, config).load(request)

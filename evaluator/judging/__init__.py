@@ -2,5 +2,5 @@
 
 ``stage`` judges a run's completions, ``judge_file`` those of a file. Programs run in a sandbox::
 
-    judge ─ sandbox_worker ─ launcher (a small process) ─ sandbox ─ supervisor (C++) ─ program
+    judge ─ worker ─ running_sandbox ─ supervisor (C++) ─ program
 """

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from evaluator.config.judge_settings import JudgeSettings
-from evaluator.judging.sandbox.blob import Blob
 from evaluator.judging.sandbox.command import Command, Limits, RunReport
+from evaluator.judging.sandbox.memory_file import MemoryFile
 from evaluator.judging.sandbox.worker import SandboxWorker
 from evaluator.judging.verdicts import signal_name
 from evaluator.suites.problem import to_bytes
@@ -39,7 +39,7 @@ class Compiled:
         limit_met: Whether a limit stopped it.
     """
 
-    program: Blob | None
+    program: MemoryFile | None
     message: str
     disturbed: bool = False
     limit_met: bool = False
@@ -54,7 +54,7 @@ def compile_cpp(
     worker: SandboxWorker,
     source: str,
     settings: JudgeSettings,
-    headers: Mapping[str, Blob] | None = None,
+    headers: Mapping[str, MemoryFile] | None = None,
 ) -> Compiled:
     """Compile one source file.
 
@@ -70,21 +70,24 @@ def compile_cpp(
     flags = [f"-std={settings.standard}", *settings.compile_flags]
     quiet = ["-w", "-fmax-errors=20", "-fdiagnostics-color=never"]  # bounds what it says, no more
     argv = ["/bin/sh", "-c", _SCRIPT, "sh", *flags, *quiet, "-I.", "-o", "program", "main.cpp"]
-    main = Blob.of(source.encode("utf-8", "surrogatepass") if _odd(source) else to_bytes(source))
+    main = MemoryFile.of(_source_bytes(source))
     command = Command((*argv, *settings.link_flags), files={"main.cpp": main, **(headers or {})})
     report = worker.run(command, _limits(settings))
     message = _shortened(report.stderr.decode("utf-8", "replace"))
     if report.exit_code == 0 and report.reason == "exit" and report.stdout:
-        return Compiled(Blob.of(report.stdout, "program"), message)
+        return Compiled(MemoryFile.of(report.stdout, "program"), message)
     stopped = _what_stopped_it(report, settings)
     disturbed = _was_killed(report, settings) or _waited(report)
     limit_met = stopped != "" or _SAYS_FULL.search(report.stderr) is not None
     return Compiled(None, stopped + message, disturbed, limit_met)
 
 
-def _odd(text: str) -> bool:
-    """Whether a text (from a JSON file) holds surrogates that stand for no byte."""
-    return any("\ud800" <= c <= "\udfff" and not "\udc80" <= c <= "\udcff" for c in text)
+def _source_bytes(source: str) -> bytes:
+    """The bytes of a source; one from a JSON file may hold surrogates that stand for no byte."""
+    try:
+        return to_bytes(source)
+    except UnicodeEncodeError:
+        return source.encode("utf-8", "surrogatepass")
 
 
 def _limits(settings: JudgeSettings) -> Limits:

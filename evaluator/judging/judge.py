@@ -6,29 +6,32 @@ import queue
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 from evaluator.config.judge_settings import JudgeSettings
 from evaluator.errors import SandboxError
+from evaluator.judging.compare_output import compare_output
 from evaluator.judging.compile_cpp import Compiled, compile_cpp
-from evaluator.judging.run_gate import RunGate
-from evaluator.judging.run_test import TestBench, run_test
-from evaluator.judging.sandbox.blob import Blob
+from evaluator.judging.run_test import Submission, run_test
 from evaluator.judging.sandbox.sandbox import Sandbox
 from evaluator.judging.sandbox.worker import SandboxWorker
+from evaluator.judging.shared_machine import SharedMachine
 from evaluator.judging.special_judge import SpecialJudges
 from evaluator.judging.strip_freopen import strip_freopen
 from evaluator.judging.verdicts import (
+    Decision,
     ProgramVerdict,
     TestVerdict,
     failed_before_tests,
     program_verdict,
 )
-from evaluator.suites.problem import Problem, TestCase
+from evaluator.suites.problem import Checker, Problem, TestCase
 
 logger = logging.getLogger(__name__)
 
+Judged = tuple[tuple[str, ...], ProgramVerdict]
 _Made = TypeVar("_Made")
 
 
@@ -51,7 +54,7 @@ class JudgeJob:
 
 def judge_jobs(
     jobs: Iterable[JudgeJob], settings: JudgeSettings, sandbox: Sandbox
-) -> Generator[tuple[tuple[str, ...], ProgramVerdict], None, None]:
+) -> Generator[Judged, None, None]:
     """Judge programs in parallel; yields (key, verdict) as they finish, in no fixed order.
 
     Jobs of the same problem object and the same code are judged once and share the verdict. Jobs
@@ -71,8 +74,10 @@ class _Pool:
     """The workers of one :func:`judge_jobs` call."""
 
     def __init__(self, settings: JudgeSettings, sandbox: Sandbox) -> None:
+        self._settings = settings
         self._size = settings.workers or len(os.sched_getaffinity(0))
-        self._bench = TestBench(settings, RunGate(), SpecialJudges(settings))
+        self._machine = SharedMachine()
+        self._special_judges = SpecialJudges(settings, self._machine)
         self._stop = threading.Event()
         self._workers = [sandbox.worker() for _ in range(self._size)]
         self._idle: queue.SimpleQueue[SandboxWorker] = queue.SimpleQueue()
@@ -91,9 +96,8 @@ class _Pool:
         for worker in self._workers:
             worker.close()
 
-    def judge(self, jobs: Iterator[JudgeJob]) -> Iterator[tuple[tuple[str, ...], ProgramVerdict]]:
+    def judge(self, jobs: Iterator[JudgeJob]) -> Iterator[Judged]:
         """Keep the workers busy; see :func:`judge_jobs`."""
-        pending: set[Future[ProgramVerdict]] = set()
         waiting: dict[Future[ProgramVerdict], list[tuple[str, ...]]] = {}
         known: dict[tuple[int, str], Future[ProgramVerdict]] = {}
         problems: dict[int, Problem] = {}  # holds the objects whose identities are keys
@@ -106,25 +110,22 @@ class _Pool:
             problems[id(job.problem)] = job.problem
             if identity not in known:
                 known[identity] = self._threads.submit(self._judge, job.problem, job.code)
-                pending.add(known[identity])
-            if known[identity] in pending:
-                waiting.setdefault(known[identity], []).append(job.key)
+                waiting[known[identity]] = [job.key]
+            elif known[identity] in waiting:
+                waiting[known[identity]].append(job.key)
             else:
                 yield job.key, known[identity].result()
-            while len(pending) >= 2 * self._size:
-                yield from self._finished(pending, waiting)
-        while pending:
-            yield from self._finished(pending, waiting)
+            while len(waiting) >= 2 * self._size:
+                yield from self._finished(waiting)
+        while waiting:
+            yield from self._finished(waiting)
 
     @staticmethod
     def _finished(
-        pending: set[Future[ProgramVerdict]],
         waiting: dict[Future[ProgramVerdict], list[tuple[str, ...]]],
-    ) -> Iterator[tuple[tuple[str, ...], ProgramVerdict]]:
+    ) -> Iterator[Judged]:
         """Wait for at least one verdict and give it to all that asked for it."""
-        done, _ = wait(pending, return_when=FIRST_COMPLETED)
-        for future in done:
-            pending.discard(future)
+        for future in wait(waiting, return_when=FIRST_COMPLETED).done:
             for key in waiting.pop(future):
                 yield key, future.result()
 
@@ -144,53 +145,43 @@ class _Pool:
             compiled = self._twice(problem, "compilation", lambda: self._compile(worker, code))
             if compiled.program is None:
                 return failed_before_tests("CE", "does not compile", compiled.message)
-            bench = self._twice(problem, "checker", lambda: self._bench_of(worker, problem))
+            decide = self._twice(problem, "checker", lambda: self._decider(worker, problem))
         except SandboxError as error:
             return failed_before_tests("UKE", str(error))
+        program, machine = compiled.program, self._machine
+        submission = Submission(program, problem, decide, self._settings, machine, worker)
         tests: list[TestVerdict] = []
         for test in problem.tests:
             decides = all(done.verdict in ("AC", "UKE") for done in tests)
-            tests.append(self._run(bench, worker, compiled.program, problem, test, decides))
-        compiled.program.close()
+            tests.append(self._run(submission, test, decides))
+        program.close()
         return program_verdict(problem, tests, compiled.message)
-
-    def _bench_of(self, worker: SandboxWorker, problem: Problem) -> TestBench:
-        """What the tests of a problem share: its special judge too, where it has one."""
-        bench, source = self._bench, problem.checker.source
-        if source is None:
-            return bench
-        return replace(bench, checker=bench.special_judges.compiled(worker, bench.gate, source))
 
     def _compile(self, worker: SandboxWorker, code: str) -> Compiled:
         """Compile; a disturbed compiler gets one more try, alone, which counts however it ends.
 
         It may have been the machine's doing, but a source that feigns it must not give UKE.
         """
-        settings = self._bench.settings
-        source = strip_freopen(code) if settings.strip_freopen else code
-        with self._bench.gate.together():
-            compiled = compile_cpp(worker, source, settings)
-        if not compiled.disturbed:
-            return compiled
-        with self._bench.gate.alone():
-            return compile_cpp(worker, source, settings)
+        source = strip_freopen(code) if self._settings.strip_freopen else code
+        return self._machine.run(
+            lambda: compile_cpp(worker, source, self._settings),
+            lambda compiled: compiled.disturbed,
+        )
 
-    def _run(
-        self,
-        bench: TestBench,
-        worker: SandboxWorker,
-        program: Blob,
-        problem: Problem,
-        test: TestCase,
-        decides: bool,
-    ) -> TestVerdict:
+    def _decider(
+        self, worker: SandboxWorker, problem: Problem
+    ) -> Callable[[bytes, bytes, bytes], Decision]:
+        """What decides about the outputs of a problem: its special judge, or a comparison."""
+        if problem.checker.source is None:
+            return partial(_compare, problem.checker)
+        checker = self._special_judges.compiled(worker, problem.checker.source)
+        return partial(self._special_judges.check, worker, checker)
+
+    def _run(self, submission: Submission, test: TestCase, decides: bool) -> TestVerdict:
         """Run one test; trouble of the sandbox is tried twice and then UKE."""
-
-        def attempt() -> TestVerdict:
-            return run_test(bench, worker, program, problem, test, decides=decides)
-
+        attempt = partial(run_test, submission, test, decides=decides)
         try:
-            return self._twice(problem, f"test {test.name!r}", attempt)
+            return self._twice(submission.problem, f"test {test.name!r}", attempt)
         except SandboxError as error:
             return TestVerdict(test.name, "UKE", 0.0, 0, 0, detail=str(error))
 
@@ -206,3 +197,8 @@ class _Pool:
             if not self._stop.is_set():
                 logger.warning("problem %s, %s: %s; once more", problem.id, what, error)
             return attempt()
+
+
+def _compare(checker: Checker, _: bytes, output: bytes, answer: bytes) -> Decision:
+    comparison = compare_output(checker, output, answer)
+    return Decision("AC" if comparison.ok else "WA", float(comparison.ok), comparison.detail)

@@ -7,12 +7,10 @@ rows are kept, a torn last line and rows with a UKE, also of one test, are judge
 are there the file is put into the order of the completions.
 """
 
-import hashlib
 import json
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,12 +18,10 @@ from typing import Any
 from evaluator.config.judge_settings import JudgeSettings
 from evaluator.errors import RecordsError
 from evaluator.judging.completions import Completions, Key, NotJudged, read_completions
-from evaluator.judging.extract import Extraction, extract_code
-from evaluator.judging.judge import JudgeJob, judge_jobs
 from evaluator.judging.sandbox.sandbox import Sandbox, probe_sandbox
-from evaluator.judging.verdicts import ProgramVerdict
+from evaluator.judging.stage import Submission, judge_submissions, submission, text_digest
 from evaluator.store.lock import locked
-from evaluator.store.records import repair, replace_file
+from evaluator.store.records import TestRecord, VerdictRecord, repair, replace_file
 from evaluator.suites.suite import Suite, load_suite
 
 logger = logging.getLogger(__name__)
@@ -92,26 +88,34 @@ def judge_completions(
         _check_manifest(out / "judge.json", suite, settings, sandbox)
         _list_not_judged(out / "not_judged.jsonl", read)
         path = out / "verdicts.jsonl"
-        kept = _kept_verdicts(path, rows)
-        todo = {key: text for key, text in rows.items() if key not in kept}
+        submissions = {key: submission(("", *key), text) for key, text in rows.items()}
+        kept = _kept_verdicts(path, rows, submissions)
+        before = len(kept)
         if progress is not None:
-            progress(len(kept), len(rows))
+            progress(before, len(rows))
         with path.open("a", encoding="utf-8") as stream:
-            for row in _judge(suite, todo, settings, sandbox):
-                kept[row["problem"], row["sample"]] = row
-                stream.write(_line(row))
+
+            def keep(made: Sequence[VerdictRecord]) -> None:
+                for record in made:
+                    key = (record.problem, record.sample)
+                    kept[key] = record
+                    stream.write(_line(_row(record, rows[key])))
                 stream.flush()
                 if progress is not None:
                     progress(len(kept), len(rows))
-        replace_file(path, "".join(_line(kept[key]) for key in rows).encode())
-    counts = Counter(row["verdict"] for row in kept.values())
+
+            known = {record.key: record for record in kept.values()}
+            judge_submissions([*submissions.values()], known, keep, suite, settings, sandbox)
+        verdicts = [kept[key] for key in rows]
+        lines = [_line(_row(kept[key], text)) for key, text in rows.items()]
+        replace_file(path, "".join(lines).encode())
     return JudgeSummary(
         verdicts_path=path,
         total=len(rows),
-        judged=len(todo),
-        counts=dict(sorted(counts.items())),
-        without_code=sum(row["extraction"] == "none" for row in kept.values()),
-        chosen=sum(row.get("choice", "only") != "only" for row in kept.values()),
+        judged=len(rows) - before,
+        counts=dict(sorted(Counter(record.verdict for record in verdicts).items())),
+        without_code=sum(record.how == "none" for record in verdicts),
+        chosen=sum(record.choice != "only" for record in verdicts),
         not_judged=read.not_judged,
     )
 
@@ -158,66 +162,56 @@ def _check_rung(path: Path, before: str, now: str) -> None:
     logger.warning("%s: begun in sandbox %s", path, before)
 
 
-def _kept_verdicts(path: Path, rows: Mapping[Key, str]) -> dict[Key, dict[str, Any]]:
+def _kept_verdicts(
+    path: Path, rows: Mapping[Key, str], submissions: Mapping[Key, Submission]
+) -> dict[Key, VerdictRecord]:
     """Read the verdicts of a former call; a torn last line is cut off the file."""
     if not path.exists():
         return {}
     repair(path)
-    kept: dict[Key, dict[str, Any]] = {}
+    kept: dict[Key, VerdictRecord] = {}
     for number, line in enumerate(path.read_bytes().splitlines(), start=1):
         try:
             row = json.loads(line)
             key = (row["problem"], row["sample"])
-            digest = row["completion_sha256"]
-            verdicts = (row["verdict"], *(test["verdict"] for test in row["tests"]))
-        except (ValueError, KeyError, TypeError) as error:
+            if key not in rows:
+                raise RecordsError(f"{path}, line {number}: no completion of {key} any more")
+            if row["completion_sha256"] != text_digest(rows[key]):
+                raise RecordsError(f"{path}, line {number}: was judged for another text of {key}")
+            record = _record(row, submissions[key])
+        except (KeyError, TypeError, json.JSONDecodeError) as error:
             raise RecordsError(f"{path}, line {number}: not a verdict ({error!r})") from error
-        if key not in rows:
-            raise RecordsError(f"{path}, line {number}: no completion of {key} any more")
-        if digest != _digest(rows[key]):
-            raise RecordsError(f"{path}, line {number}: was judged for another text of {key}")
-        if "UKE" not in verdicts:
-            kept[key] = row
+        if not record.judge_failed:
+            kept[key] = record
     return kept
 
 
-def _judge(
-    suite: Suite, todo: Mapping[Key, str], settings: JudgeSettings, sandbox: Sandbox
-) -> Iterator[dict[str, Any]]:
-    """Judge what is left; yields finished rows."""
-    problems = suite.by_id()
-    extractions = {key: extract_code(text) for key, text in todo.items()}
-    jobs = (
-        JudgeJob((key[0], str(key[1])), problems[key[0]], found.code, found.reason)
-        for key, found in extractions.items()
+def _record(row: Mapping[str, Any], of: Submission) -> VerdictRecord:
+    """Read one row of ``verdicts.jsonl``."""
+    fields = ("verdict", "score", "subtasks", "detail", "compile_message")
+    return VerdictRecord(
+        **{**of.own_fields, "how": row["extraction"], "choice": row.get("choice", "only")},
+        **{name: row[name] for name in fields},
+        code_sha256=of.code_sha256,
+        tests=tuple(TestRecord(**test) for test in row["tests"]),
     )
-    with closing(judge_jobs(jobs, settings, sandbox)) as verdicts:
-        for (problem, sample), verdict in verdicts:
-            key = (problem, int(sample))
-            yield _row(key, verdict, extractions[key], todo[key])
 
 
-def _row(
-    key: Key, verdict: ProgramVerdict, extraction: Extraction, completion: str
-) -> dict[str, Any]:
+def _row(record: VerdictRecord, completion: str) -> dict[str, Any]:
     """Build one row of ``verdicts.jsonl``."""
     return {
-        "problem": key[0],
-        "sample": key[1],
-        "verdict": verdict.verdict,
-        "score": verdict.score,
-        "subtasks": {str(k): v for k, v in verdict.subtasks.items()},
-        "extraction": extraction.how,
-        "choice": extraction.choice,
-        "detail": verdict.detail,
-        "compile_message": verdict.compile_message,
-        "tests": [asdict(test) for test in verdict.tests],
-        "completion_sha256": _digest(completion),
+        "problem": record.problem,
+        "sample": record.sample,
+        "verdict": record.verdict,
+        "score": record.score,
+        "subtasks": record.subtasks,
+        "extraction": record.how,
+        "choice": record.choice,
+        "detail": record.detail,
+        "compile_message": record.compile_message,
+        "tests": [asdict(test) for test in record.tests],
+        "completion_sha256": text_digest(completion),
     }
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _line(row: Mapping[str, Any]) -> str:

@@ -1,17 +1,15 @@
 """Running a compiled program on one test, and naming what happened."""
 
 import signal
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from evaluator.config.judge_settings import JudgeSettings
-from evaluator.judging.compare_output import compare_output
-from evaluator.judging.compile_cpp import Compiled
-from evaluator.judging.run_gate import RunGate
-from evaluator.judging.sandbox.blob import Blob
 from evaluator.judging.sandbox.command import Command, Limits, RunReport
+from evaluator.judging.sandbox.memory_file import MemoryFile
 from evaluator.judging.sandbox.worker import SandboxWorker
-from evaluator.judging.special_judge import SpecialJudges
-from evaluator.judging.verdicts import TestVerdict, Verdict, signal_name
+from evaluator.judging.shared_machine import SharedMachine
+from evaluator.judging.verdicts import Decision, TestVerdict, signal_name
 from evaluator.suites.problem import Problem, TestCase, to_bytes
 
 # What a program may map without touching it; residency is what counts.
@@ -19,26 +17,27 @@ _UNTOUCHED_BYTES = 4 << 30
 
 
 @dataclass(frozen=True)
-class TestBench:
-    """What tests share: all of a judge, and a checker those of one problem that has one."""
+class Submission:
+    """A compiled program, and what all of its tests share.
 
-    __test__ = False
+    Attributes:
+        program: The executable.
+        problem: What it should solve.
+        decide: Decides about an output: ``decide(input, output, answer)``.
+        settings: Of the judge.
+        machine: What all runs of the judge share.
+        worker: Where to run it.
+    """
 
+    program: MemoryFile
+    problem: Problem
+    decide: Callable[[bytes, bytes, bytes], Decision]
     settings: JudgeSettings
-    gate: RunGate
-    special_judges: SpecialJudges
-    checker: Compiled | None = None
+    machine: SharedMachine
+    worker: SandboxWorker
 
 
-def run_test(
-    bench: TestBench,
-    worker: SandboxWorker,
-    program: Blob,
-    problem: Problem,
-    test: TestCase,
-    *,
-    decides: bool,
-) -> TestVerdict:
+def run_test(submission: Submission, test: TestCase, *, decides: bool) -> TestVerdict:
     """Run a program on one test.
 
     A TLE near the limit may be the machine's doing, and so may SIGKILL that this judge did not send
@@ -46,42 +45,38 @@ def run_test(
     second run counts.
 
     Args:
-        bench: What tests share.
-        worker: Where to run the program.
-        program: The compiled program.
-        problem: Whose test it is.
+        submission: The program.
         test: The test.
         decides: Whether the problem's verdict may hang on this test.
 
     Raises:
         SandboxError: If the sandbox failed.
     """
-    time_ms, _ = problem.limits(test)
-    limits = _limits(bench.settings, problem, test)
-    command = Command(("program",), program=program, stdin=Blob.of(to_bytes(test.input)))
-    with bench.gate.together():
-        report = worker.run(command, limits)
-    if _may_be_the_machine(report, time_ms, decides):
-        with bench.gate.alone():
-            report = worker.run(command, limits)
-    verdict, share, detail = _broken_limit(bench.settings, report, problem, test) or _answer(
-        bench, worker, report, problem, test
+    time_ms, memory_kib = submission.problem.limits(test)
+    limits = _limits(submission.settings, time_ms, memory_kib, test)
+    stdin = MemoryFile.of(to_bytes(test.input))
+    command = Command(("program",), program=submission.program, stdin=stdin)
+    report = submission.machine.run(
+        lambda: submission.worker.run(command, limits),
+        lambda report: _may_be_the_machine(report, time_ms, decides),
     )
+    decision = _broken_limit(report, limits, time_ms, memory_kib)
+    if decision is None:
+        decision = submission.decide(to_bytes(test.input), report.stdout, to_bytes(test.output))
     return TestVerdict(
         name=test.name,
-        verdict=verdict,
-        score=share * test.score,
+        verdict=decision.verdict,
+        score=decision.share * test.score,
         time_ms=round(report.cpu_ms),
         memory_kib=report.memory_kib,
         exit_code=report.exit_code,
         signal=report.signal,
-        detail=detail,
+        detail=decision.detail,
     )
 
 
-def _limits(settings: JudgeSettings, problem: Problem, test: TestCase) -> Limits:
+def _limits(settings: JudgeSettings, time_ms: int, memory_kib: int, test: TestCase) -> Limits:
     """Limits of one test; an answer longer than the output limit raises it."""
-    time_ms, memory_kib = problem.limits(test)
     return Limits(
         cpu_ms=round(time_ms * settings.extra_time_factor),
         wall_ms=round(time_ms * settings.wall_multiple),
@@ -109,45 +104,22 @@ def _may_be_the_machine(report: RunReport, time_ms: int, decides: bool) -> bool:
 
 
 def _broken_limit(
-    settings: JudgeSettings, report: RunReport, problem: Problem, test: TestCase
-) -> tuple[Verdict, float, str] | None:
-    """Name what a run did wrong, whatever it printed: verdict, share of the points, detail."""
-    time_ms, memory_kib = problem.limits(test)
+    report: RunReport, limits: Limits, time_ms: int, memory_kib: int
+) -> Decision | None:
+    """Name what a run did wrong, whatever it printed."""
     if report.output_full:
-        limit = _limits(settings, problem, test).file_bytes // 1024
-        return "OLE", 0.0, f"more output than allowed ({limit} KiB)"
+        return Decision("OLE", 0.0, f"more output than allowed ({limits.file_bytes // 1024} KiB)")
     if report.reason == "memory" or report.memory_kib > memory_kib:
-        return "MLE", 0.0, f"{report.memory_kib} KiB, allowed are {memory_kib} KiB"
+        return Decision("MLE", 0.0, f"{report.memory_kib} KiB, allowed are {memory_kib} KiB")
     if report.reason == "wall":
-        return "TLE", 0.0, f"asleep: {report.wall_ms:.0f} ms passed, {report.cpu_ms:.0f} ms used"
+        passed = f"asleep: {report.wall_ms:.0f} ms passed, {report.cpu_ms:.0f} ms used"
+        return Decision("TLE", 0.0, passed)
     if report.reason == "cpu" or report.cpu_ms > time_ms:
-        return "TLE", 0.0, f"{report.cpu_ms:.0f} ms, allowed are {time_ms} ms"
+        return Decision("TLE", 0.0, f"{report.cpu_ms:.0f} ms, allowed are {time_ms} ms")
+    said = report.stderr[:200].decode("utf-8", "backslashreplace").strip()
+    said = f": {said}" if said else ""
     if report.signal is not None:
-        return "RE", 0.0, f"ended by {signal_name(report.signal)}{_said(report)}"
+        return Decision("RE", 0.0, f"ended by {signal_name(report.signal)}{said}")
     if report.exit_code != 0:
-        return "RE", 0.0, f"exit code {report.exit_code}{_said(report)}"
+        return Decision("RE", 0.0, f"exit code {report.exit_code}{said}")
     return None
-
-
-def _answer(
-    bench: TestBench,
-    worker: SandboxWorker,
-    report: RunReport,
-    problem: Problem,
-    test: TestCase,
-) -> tuple[Verdict, float, str]:
-    """Judge what a run printed: verdict, share of the points, detail."""
-    answer = to_bytes(test.output)
-    if bench.checker is not None:
-        said = bench.special_judges.check(
-            worker, bench.gate, bench.checker, to_bytes(test.input), report.stdout, answer
-        )
-        return said.verdict, said.share, said.detail
-    comparison = compare_output(problem.checker, report.stdout, answer)
-    return ("AC", 1.0, "") if comparison.ok else ("WA", 0.0, comparison.detail)
-
-
-def _said(report: RunReport) -> str:
-    """The start of what a crashed program wrote to standard error."""
-    text = report.stderr[:200].decode("utf-8", "backslashreplace").strip()
-    return f": {text}" if text else ""

@@ -10,42 +10,26 @@ begins with ``partially correct (50)`` that is the percentage: ``_pc(50)`` has n
 
 import re
 import threading
-from dataclasses import dataclass
-from typing import Literal
 
 from evaluator.config.judge_settings import JudgeSettings
 from evaluator.judging.compile_cpp import Compiled, compile_cpp
-from evaluator.judging.run_gate import RunGate
-from evaluator.judging.sandbox.blob import Blob
 from evaluator.judging.sandbox.command import Command, Limits, RunReport
+from evaluator.judging.sandbox.memory_file import MemoryFile
 from evaluator.judging.sandbox.worker import SandboxWorker
-from evaluator.judging.verdicts import signal_name
+from evaluator.judging.shared_machine import SharedMachine
+from evaluator.judging.verdicts import Decision, signal_name
 
 _NUMBER = r"([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)(?!\w|[.,]\d)"
 _POINTS = re.compile(rf"\bpoints\s+{_NUMBER}|^\s*{_NUMBER}")
 _PERCENT = re.compile(r"^\s*partially correct \((\d+)\)")
 
 
-@dataclass(frozen=True)
-class CheckerVerdict:
-    """What a special judge said.
-
-    Attributes:
-        verdict: UKE means that the checker failed, whatever the output.
-        share: Part of the test's points, 0 to 1.
-        detail: Its message.
-    """
-
-    verdict: Literal["AC", "WA", "PC", "UKE"]
-    share: float
-    detail: str
-
-
 class SpecialJudges:
     """Compiles each special judge once, for all workers, and runs them."""
 
-    def __init__(self, settings: JudgeSettings) -> None:
+    def __init__(self, settings: JudgeSettings, machine: SharedMachine) -> None:
         self._settings = settings
+        self._machine = machine
         self._limits = Limits(
             cpu_ms=settings.checker_cpu_ms,
             wall_ms=6 * settings.checker_cpu_ms,
@@ -57,12 +41,12 @@ class SpecialJudges:
         self._lock = threading.Lock()
         self._compiled: dict[str, Compiled] = {}
 
-    def compiled(self, worker: SandboxWorker, gate: RunGate, source: str) -> Compiled:
+    def compiled(self, worker: SandboxWorker, source: str) -> Compiled:
         """Compile a special judge, or give the one that was compiled before.
 
-        A compilation that met a limit is made again while nothing else of this judge runs; if it
-        meets one again, that is no reason not to try at the next program. Not to be called
-        within the gate: others wait in here for what may wait there.
+        A compilation that met a limit twice, the second time alone, is no reason not to try at the
+        next program. Not to be called within a run of the shared machine: others wait in here for
+        what may wait there.
 
         Raises:
             SandboxError: If the sandbox failed.
@@ -71,26 +55,19 @@ class SpecialJudges:
             if source in self._compiled:
                 return self._compiled[source]
             path = self._settings.testlib_path
-            headers = {} if path is None else {"testlib.h": Blob.of(path.read_bytes())}
+            headers = {} if path is None else {"testlib.h": MemoryFile.of(path.read_bytes())}
             settings = self._settings.of_checkers()
-            with gate.together():
-                compiled = compile_cpp(worker, source, settings, headers)
-            if compiled.says_nothing:
-                with gate.alone():
-                    compiled = compile_cpp(worker, source, settings, headers)
+            compiled = self._machine.run(
+                lambda: compile_cpp(worker, source, settings, headers),
+                lambda compiled: compiled.says_nothing,
+            )
             if not compiled.says_nothing:
                 self._compiled[source] = compiled
             return compiled
 
     def check(
-        self,
-        worker: SandboxWorker,
-        gate: RunGate,
-        checker: Compiled,
-        inp: bytes,
-        output: bytes,
-        answer: bytes,
-    ) -> CheckerVerdict:
+        self, worker: SandboxWorker, checker: Compiled, inp: bytes, output: bytes, answer: bytes
+    ) -> Decision:
         """Have a special judge decide about an output; one that meets a limit is asked twice.
 
         Raises:
@@ -98,29 +75,26 @@ class SpecialJudges:
         """
         if checker.program is None:
             hint = "" if self._settings.testlib_path else " (testlib_path is not set)"
-            return CheckerVerdict(
-                "UKE", 0.0, f"the checker does not compile{hint}: {checker.message}"
-            )
-        files = {"input": Blob.of(inp), "output": Blob.of(output), "answer": Blob.of(answer)}
+            return Decision("UKE", 0.0, f"the checker does not compile{hint}: {checker.message}")
+        texts = {"input": inp, "output": output, "answer": answer}
+        files = {name: MemoryFile.of(text) for name, text in texts.items()}
         command = Command(("checker", *files), program=checker.program, files=files)
-        with gate.together():
-            report = worker.run(command, self._limits)
-        if report.reason != "exit":
-            with gate.alone():
-                report = worker.run(command, self._limits)
+        report = self._machine.run(
+            lambda: worker.run(command, self._limits), lambda report: report.reason != "exit"
+        )
         return _decide(report, report.stderr or report.stdout[:4000])
 
 
-def _decide(report: RunReport, said: bytes) -> CheckerVerdict:
+def _decide(report: RunReport, said: bytes) -> Decision:
     """Read a checker's exit code and message."""
     exit_code = report.exit_code if report.reason == "exit" else None
     message = said[:1000].decode("utf-8", "replace").strip()
     if exit_code is not None and (found := _PERCENT.search(message)) is not None:
         return _partial(int(found[1]) / 100, message)
     if exit_code == 0:
-        return CheckerVerdict("AC", 1.0, message)
+        return Decision("AC", 1.0, message)
     if exit_code in (1, 2, 4, 8):
-        return CheckerVerdict("WA", 0.0, message)
+        return Decision("WA", 0.0, message)
     if exit_code == 7 and (found := _POINTS.search(message)) is not None:
         points = float(found[1] or found[2])
         return _partial(points if points <= 1 else points / 100, message)
@@ -130,10 +104,10 @@ def _decide(report: RunReport, said: bytes) -> CheckerVerdict:
         ending = f"ended by {signal_name(report.signal)}"
     else:
         ending = f"exit code {exit_code}"
-    return CheckerVerdict("UKE", 0.0, f"the checker failed ({ending}): {message}")
+    return Decision("UKE", 0.0, f"the checker failed ({ending}): {message}")
 
 
-def _partial(share: float, message: str) -> CheckerVerdict:
+def _partial(share: float, message: str) -> Decision:
     """Partial points: all of them are an accepted test."""
     share = min(max(share, 0.0), 1.0)
-    return CheckerVerdict("AC" if share == 1 else "PC", share, message)
+    return Decision("AC" if share == 1 else "PC", share, message)

@@ -5,17 +5,17 @@ equal programs have equal verdicts, and a time that lies near a limit makes no f
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from evaluator.config.judge_settings import JudgeSettings
 from evaluator.generation.stage import Progress
 from evaluator.judging.extract import Extraction, extract_code
 from evaluator.judging.judge import JudgeJob, judge_jobs
 from evaluator.judging.sandbox.sandbox import Sandbox
-from evaluator.judging.verdicts import ProgramVerdict
 from evaluator.store.records import (
     GenerationRecord,
     Key,
@@ -27,7 +27,6 @@ from evaluator.store.records import (
     rewrite_sorted,
 )
 from evaluator.store.run_directory import RunDirectory
-from evaluator.suites.problem import Problem
 from evaluator.suites.suite import Suite
 
 # Problem and digest of the program, or the reason why there is none.
@@ -35,8 +34,14 @@ _Program = tuple[str, str]
 
 
 @dataclass(frozen=True)
-class _Submission:
-    """A completion with what was extracted from it."""
+class Submission:
+    """A completion with what was extracted from it.
+
+    Attributes:
+        key: (arm, problem, sample).
+        extraction: The program, or why there is none.
+        code_sha256: Digest of the program.
+    """
 
     key: Key
     extraction: Extraction
@@ -44,7 +49,27 @@ class _Submission:
 
     @property
     def program(self) -> _Program:
+        """What has one verdict."""
         return self.key[1], self.code_sha256 or f"no code: {self.extraction.reason}"
+
+    @property
+    def own_fields(self) -> dict[str, Any]:
+        """Fields of the verdict that are the completion's and not the program's."""
+        arm, problem, sample = self.key
+        found = self.extraction
+        names = {"arm": arm, "problem": problem, "sample": sample}
+        return {**names, "how": found.how, "reason": found.reason or "", "choice": found.choice}
+
+
+def submission(key: Key, text: str) -> Submission:
+    """Extract the program of a completion."""
+    found = extract_code(text)
+    return Submission(key, found, None if found.code is None else text_digest(found.code))
+
+
+def text_digest(text: str) -> str:
+    """sha256 of a text, which need not be valid Unicode."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def judge_all(
@@ -68,30 +93,69 @@ def judge_all(
         progress: Called after each program.
     """
     path = directory.verdicts
-    submissions = [_submission(record) for record in generations]
+    submissions = [submission(record.key, record.text) for record in generations]
     verdicts = _usable_verdicts(path, {s.key: s.code_sha256 for s in submissions})
-    waiting: dict[_Program, list[_Submission]] = {}
-    judged: dict[_Program, VerdictRecord] = {}
-    for submission in submissions:
-        if submission.key in verdicts:
-            judged[submission.program] = verdicts[submission.key]
-        else:
-            waiting.setdefault(submission.program, []).append(submission)
 
-    def keep(made: list[VerdictRecord]) -> None:
+    def keep(made: Sequence[VerdictRecord]) -> None:
         append(path, made)
         verdicts.update((record.key, record) for record in made)
         progress("judge", len(verdicts), len(generations))
 
     keep([])
+    judge_submissions(submissions, dict(verdicts), keep, suite, settings, sandbox)
+    rewrite_sorted(path, [verdicts[record.key] for record in generations])
+
+
+def judge_submissions(
+    submissions: Sequence[Submission],
+    verdicts: Mapping[Key, VerdictRecord],
+    keep: Callable[[Sequence[VerdictRecord]], None],
+    suite: Suite,
+    settings: JudgeSettings,
+    sandbox: Sandbox,
+) -> None:
+    """Judge each program once that has no verdict yet.
+
+    Args:
+        submissions: All of them.
+        verdicts: Those that are there.
+        keep: Called with the verdicts of one program as soon as they are made.
+        suite: The problems.
+        settings: Of the judge.
+        sandbox: What programs run in.
+    """
+    waiting: dict[_Program, list[Submission]] = {}
+    judged: dict[_Program, VerdictRecord] = {}
+    for one in submissions:
+        if one.key in verdicts:
+            judged[one.program] = verdicts[one.key]
+        else:
+            waiting.setdefault(one.program, []).append(one)
     for program in waiting.keys() & judged.keys():
-        keep([_copy(judged[program], s) for s in waiting.pop(program)])
+        keep([replace(judged[program], **one.own_fields) for one in waiting.pop(program)])
     problems = suite.by_id()
-    jobs = [_job(group[0], problems[group[0].key[1]]) for group in waiting.values()]
+    jobs = []
+    for program, group in waiting.items():
+        found = group[0].extraction
+        jobs.append(JudgeJob(program, problems[program[0]], found.code, found.reason))
     with closing(judge_jobs(jobs, settings, sandbox)) as finished:
         for key, verdict in finished:
-            keep([_record(submission, verdict) for submission in waiting[key[0], key[1]]])
-    rewrite_sorted(path, [verdicts[record.key] for record in generations])
+            tests = tuple(TestRecord(**asdict(test)) for test in verdict.tests)
+            keep(
+                [
+                    VerdictRecord(
+                        **one.own_fields,
+                        verdict=verdict.verdict,
+                        score=verdict.score,
+                        code_sha256=one.code_sha256,
+                        compile_message=verdict.compile_message,
+                        detail=verdict.detail,
+                        subtasks={str(name): points for name, points in verdict.subtasks.items()},
+                        tests=tests,
+                    )
+                    for one in waiting[key[0], key[1]]
+                ]
+            )
 
 
 def _usable_verdicts(path: Path, programs: Mapping[Key, str | None]) -> dict[Key, VerdictRecord]:
@@ -106,54 +170,3 @@ def _usable_verdicts(path: Path, programs: Mapping[Key, str | None]) -> dict[Key
     if len(usable) < len(verdicts):
         rewrite_sorted(path, usable.values())
     return usable
-
-
-def _submission(record: GenerationRecord) -> _Submission:
-    extraction = extract_code(record.text)
-    code = extraction.code
-    digest = None
-    if code is not None:
-        digest = hashlib.sha256(code.encode("utf-8", "surrogatepass")).hexdigest()
-    return _Submission(record.key, extraction, digest)
-
-
-def _job(submission: _Submission, problem: Problem) -> JudgeJob:
-    return JudgeJob(
-        key=submission.program,
-        problem=problem,
-        code=submission.extraction.code,
-        no_code_reason=submission.extraction.reason,
-    )
-
-
-def _record(submission: _Submission, verdict: ProgramVerdict) -> VerdictRecord:
-    arm, problem, sample = submission.key
-    return VerdictRecord(
-        arm=arm,
-        problem=problem,
-        sample=sample,
-        verdict=verdict.verdict,
-        score=verdict.score,
-        code_sha256=submission.code_sha256,
-        how=submission.extraction.how,
-        reason=submission.extraction.reason or "",
-        compile_message=verdict.compile_message,
-        detail=verdict.detail,
-        subtasks={str(name): points for name, points in verdict.subtasks.items()},
-        tests=tuple(TestRecord(**asdict(test)) for test in verdict.tests),
-        choice=submission.extraction.choice,
-    )
-
-
-def _copy(record: VerdictRecord, submission: _Submission) -> VerdictRecord:
-    """The verdict of an equal program for another completion."""
-    arm, problem, sample = submission.key
-    return replace(
-        record,
-        arm=arm,
-        problem=problem,
-        sample=sample,
-        how=submission.extraction.how,
-        reason=submission.extraction.reason or "",
-        choice=submission.extraction.choice,
-    )

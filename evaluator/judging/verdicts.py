@@ -17,11 +17,19 @@ import signal
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from evaluator.suites.problem import Problem
 
 Verdict = Literal["AC", "CE", "PC", "WA", "RE", "TLE", "MLE", "OLE", "UKE"]
+
+
+class Decision(NamedTuple):
+    """What is found about one run of a program: verdict, share of the points (0 to 1), why."""
+
+    verdict: Verdict
+    share: float
+    detail: str
 
 
 @dataclass(frozen=True)

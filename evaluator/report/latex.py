@@ -8,34 +8,18 @@ XeLaTeX or LuaLaTeX; a comment in the file says so where there is any.
 import re
 import unicodedata
 
-from evaluator.report.tables import TextTable
+import pandas as pd
 
-_COMMANDS = {
-    "\\": r"\textbackslash{}",
-    "{": r"\{",
-    "}": r"\}",
-    "$": r"\$",
-    "&": r"\&",
-    "#": r"\#",
-    "%": r"\%",
-    "_": r"\_",
-    "^": r"\textasciicircum{}",
-    "~": r"\textasciitilde{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    "−": r"$-$",
-    "–": "--",
-    "—": "---",
-    "×": r"$\times$",
-    "±": r"$\pm$",
-    "δ": r"$\delta$",
-    "∞": r"$\infty$",
-    "→": r"$\to$",
-    "‖": r"$\Vert$",
-    "…": r"\ldots{}",
-    "\u00a0": "~",
-}
+from evaluator.report.text_table import TextTable
+
+_COMMANDS = str.maketrans(
+    {"\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}"}
+    | {sign: f"\\{sign}" for sign in "{}$&#%_"}
+    | {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", "…": r"\ldots{}"}
+    | {"−": "$-$", "±": r"$\pm$", "×": r"$\times$", "δ": r"$\delta$", "∞": r"$\infty$"}
+    | {"→": r"$\to$", "‖": r"$\Vert$", "–": "--", "—": "---", "\u00a0": "~"}
+)
+_WIDTH = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
 
 
 def latex_table(table: TextTable, label: str, made_by: str) -> str:
@@ -46,27 +30,23 @@ def latex_table(table: TextTable, label: str, made_by: str) -> str:
         label: What stands behind ``tab:``.
         made_by: The command and versions, which become comments.
     """
-    columns = "l" + "r" * (len(table.header) - 1)
-    rows = [_row(cells) for cells in table.rows]
-    lines = [
-        *(f"% {line.strip()}" for line in made_by.splitlines()),
-        "% Needs \\usepackage{booktabs}, and \\usepackage{graphicx} for \\resizebox.",
-        *(_cjk_comment(table)),
-        "\\begin{table}",
-        "\\centering",
-        f"\\caption{{{escape(table.title)}}}",
-        f"\\label{{tab:{label}}}",
-        "\\resizebox{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}{!}{%",
-        f"\\begin{{tabular}}{{@{{}}{columns}@{{}}}}",
-        "\\toprule",
-        _row(table.header),
-        "\\midrule",
-        *rows,
-        "\\bottomrule",
-        "\\end{tabular}}",
-        "\\end{table}",
-    ]
-    return "\n".join(lines) + "\n"
+    comments = [line.strip() for line in made_by.splitlines()]
+    comments.append("Needs \\usepackage{booktabs}, and \\usepackage{graphicx} for \\resizebox.")
+    cells = [table.title, *table.header, *(cell for row in table.rows for cell in row)]
+    if any(unicodedata.east_asian_width(sign) in "WF" for cell in cells for sign in cell):
+        comments.append("Holds Chinese: compile with XeLaTeX and \\usepackage{xeCJK}.")
+    rows = [[_cell(text) for text in row] for row in table.rows]
+    frame = pd.DataFrame(rows, columns=[_cell(text) for text in table.header])
+    source: str = frame.style.hide(axis="index").to_latex(
+        hrules=True,
+        position_float="centering",
+        caption=escape(table.title),
+        label=f"tab:{label}",
+        column_format="@{}l" + "r" * (len(table.header) - 1) + "@{}",
+    )
+    source = source.replace("\\begin{tabular}", f"{_WIDTH}\n\\begin{{tabular}}")
+    source = source.replace("\\end{tabular}", "\\end{tabular}}")
+    return "".join(f"% {comment}\n" for comment in comments) + source
 
 
 def escape(text: str) -> str:
@@ -75,16 +55,9 @@ def escape(text: str) -> str:
     >>> escape("50 % of a_b")
     '50 \\% of a\\_b'
     """
-    return "".join(_COMMANDS.get(sign, sign) for sign in re.sub(r"[\x00-\x1f\x7f]", " ", text))
+    return re.sub(r"[\x00-\x1f\x7f]", " ", text).translate(_COMMANDS)
 
 
-def _row(cells: tuple[str, ...]) -> str:
+def _cell(text: str) -> str:
     # A row that begins with [ or * would be read as the option of the \\ before it.
-    texts = [f"{{{escape(c)}}}" if c.startswith(("[", "*")) else escape(c) for c in cells]
-    return " & ".join(texts) + r" \\"
-
-
-def _cjk_comment(table: TextTable) -> list[str]:
-    cells = (table.title, *table.header, *(cell for row in table.rows for cell in row))
-    wide = any(unicodedata.east_asian_width(sign) in "WF" for cell in cells for sign in cell)
-    return ["% Holds Chinese: compile with XeLaTeX and \\usepackage{xeCJK}."] if wide else []
+    return f"{{{escape(text)}}}" if text.startswith(("[", "*")) else escape(text)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from evaluator.errors import ConfigError
-from evaluator.report.tables import TextTable
+from evaluator.report.text_table import TextTable
 from evaluator.statistics.power import POWER, detectable_difference, problems_needed
 
 _MARGINS = (0.005, 0.01, 0.02, 0.03, 0.05)

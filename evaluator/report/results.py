@@ -7,13 +7,11 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
-from evaluator.report.html.report import write_page
 from evaluator.report.latex import latex_table
-from evaluator.report.made_by import made_by_lines
+from evaluator.report.provenance import made_by_lines
 from evaluator.report.sensitivity_table import sensitivity_table
 from evaluator.report.summary import RunSummary, summarize
 from evaluator.report.tables import (
-    TextTable,
     arms_frame,
     arms_table,
     groups_frame,
@@ -26,6 +24,7 @@ from evaluator.report.tables import (
     verdicts_table,
     write_frame,
 )
+from evaluator.report.text_table import TextTable
 from evaluator.report.token_tables import token_frame, token_sentences, token_table
 from evaluator.statistics.compare import Equivalence, PairedComparison
 from evaluator.store.records import GenerationRecord, Key, VerdictRecord, read, replace_file
@@ -55,6 +54,8 @@ def write_results(directory: RunDirectory) -> Results:
     Raises:
         RecordsError: The run is not finished, or its records are damaged.
     """
+    from evaluator.report.html.page import write_page  # matplotlib takes a second to import
+
     verdicts = read(directory.verdicts, VerdictRecord.from_row)
     generations = read(directory.generations, GenerationRecord.from_row)
     summary = _summarize(directory, verdicts, generations)

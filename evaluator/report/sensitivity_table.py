@@ -1,7 +1,8 @@
 """What a run could have seen: the table that belongs beside every verdict."""
 
 from evaluator.report.summary import RunSummary
-from evaluator.report.tables import TextTable, percent
+from evaluator.report.tables import percent
+from evaluator.report.text_table import TextTable
 
 
 def sensitivity_table(summary: RunSummary) -> TextTable | None:

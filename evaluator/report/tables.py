@@ -1,41 +1,13 @@
 """A run's numbers as tables: for people (text cells) and for programs (data frames)."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
 from evaluator.report.summary import VERDICTS, ArmSummary, RunSummary
+from evaluator.report.text_table import TextTable
 from evaluator.statistics.compare import PairedComparison
 from evaluator.store.records import replace_file
-
-
-@dataclass(frozen=True)
-class TextTable:
-    """A table for people.
-
-    Attributes:
-        title: Above it.
-        header: Names of the columns; the first is aligned left, the others right.
-        rows: Cells, as many as the header.
-    """
-
-    title: str
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-
-    def markdown(self) -> str:
-        """The table as Markdown, with its title as a heading."""
-        ruler = ("---", *("---:" for _ in self.header[1:]))
-        lines = [_line(self.header), _line(ruler), *(_line(row) for row in self.rows)]
-        return f"## {self.title}\n\n" + "\n".join(lines) + "\n"
-
-    def select(self, title: str, columns: Sequence[str]) -> "TextTable":
-        """The columns of these names, for a narrow screen; names that are absent are skipped."""
-        places = [self.header.index(name) for name in columns if name in self.header]
-        rows = tuple(tuple(row[i] for i in places) for row in self.rows)
-        return TextTable(title, tuple(self.header[i] for i in places), rows)
 
 
 def arms_frame(summary: RunSummary) -> pd.DataFrame:
@@ -168,10 +140,6 @@ def verdict_text(pair: PairedComparison) -> str:
 def _passed(arm: ArmSummary) -> str:
     """Name of an arm's column among others: an arm may be called ``problems``."""
     return f"passed_{arm.facts.name}"
-
-
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
 def _arm_row(arm: ArmSummary, summary: RunSummary) -> dict[str, object]:

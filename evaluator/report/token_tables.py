@@ -3,7 +3,8 @@
 import pandas as pd
 
 from evaluator.report.summary import RunSummary
-from evaluator.report.tables import TextTable, percent
+from evaluator.report.tables import percent
+from evaluator.report.text_table import TextTable
 from evaluator.statistics.compare import Equivalence
 from evaluator.statistics.score_interval import Interval
 from evaluator.tokens.summary import ArmTokens, TextDivergence, TokenLevel

@@ -8,10 +8,10 @@ run sorts them, so that they do not depend on kills, batches or processes.
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 from evaluator.errors import RecordsError
 
@@ -20,26 +20,18 @@ FinishReason = Literal["stop", "length"]
 
 
 @dataclass(frozen=True)
-class GenerationRecord:
-    """One completion.
+class Record:
+    """What all records have.
 
     Attributes:
         arm: Name of the arm.
         problem: Id of the problem.
         sample: Number of the sample, from 0.
-        text: The completion as the tokenizer decodes it, special tokens too, without the end token.
-        token_count: Generated tokens, the end token included.
-        finish_reason: ``stop`` at an end token, ``length`` at the limit.
-        seconds: Wall time of its batch divided by the rows of the batch; not part of the identity.
     """
 
     arm: str
     problem: str
     sample: int
-    text: str
-    token_count: int
-    finish_reason: FinishReason
-    seconds: float
 
     @property
     def key(self) -> Key:
@@ -48,13 +40,38 @@ class GenerationRecord:
 
     @property
     def identity(self) -> tuple[Any, ...]:
-        """All fields but the time."""
-        return (*self.key, self.text, self.token_count, self.finish_reason)
+        """Everything that must be equal when the same run is made again."""
+        raise NotImplementedError
 
     @classmethod
     def from_row(cls, row: dict[str, Any]) -> Self:
         """Read a line's object; KeyError or TypeError where it is not one of these."""
         return cls(**row)
+
+
+_Record = TypeVar("_Record", bound=Record)
+
+
+@dataclass(frozen=True)
+class GenerationRecord(Record):
+    """One completion.
+
+    Attributes:
+        text: The completion as the tokenizer decodes it, special tokens too, without the end token.
+        token_count: Generated tokens, the end token included.
+        finish_reason: ``stop`` at an end token, ``length`` at the limit.
+        seconds: Wall time of its batch divided by the rows of the batch; not part of the identity.
+    """
+
+    text: str
+    token_count: int
+    finish_reason: FinishReason
+    seconds: float
+
+    @property
+    def identity(self) -> tuple[Any, ...]:
+        """All fields but the time."""
+        return (*self.key, self.text, self.token_count, self.finish_reason)
 
 
 @dataclass(frozen=True)
@@ -74,13 +91,10 @@ class TestRecord:
 
 
 @dataclass(frozen=True)
-class VerdictRecord:
+class VerdictRecord(Record):
     """What the judge says about one completion.
 
     Attributes:
-        arm: Name of the arm.
-        problem: Id of the problem.
-        sample: Number of the sample.
         verdict: AC CE PC WA RE TLE MLE OLE UKE of the whole program.
         score: 0 … 100.
         code_sha256: Digest of the extracted program; None where there was none.
@@ -93,9 +107,6 @@ class VerdictRecord:
         choice: What told the program from others in the text; ``only`` where there were none.
     """
 
-    arm: str
-    problem: str
-    sample: int
     verdict: str
     score: float
     code_sha256: str | None
@@ -106,11 +117,6 @@ class VerdictRecord:
     subtasks: Mapping[str, float]
     tests: tuple[TestRecord, ...]
     choice: str = ""
-
-    @property
-    def key(self) -> Key:
-        """(arm, problem, sample)."""
-        return self.arm, self.problem, self.sample
 
     @property
     def judge_failed(self) -> bool:
@@ -127,23 +133,6 @@ class VerdictRecord:
     def from_row(cls, row: dict[str, Any]) -> Self:
         """Read a line's object; KeyError or TypeError where it is not one of these."""
         return cls(**{**row, "tests": tuple(TestRecord(**test) for test in row["tests"])})
-
-
-class Record(Protocol):
-    """What this file reads and writes: a dataclass with a key and an identity."""
-
-    __dataclass_fields__: ClassVar[dict[str, Any]]
-
-    @property
-    def key(self) -> Key:
-        """(arm, problem, sample)."""
-
-    @property
-    def identity(self) -> tuple[Any, ...]:
-        """Everything that must be equal when the same run is made again."""
-
-
-_Record = TypeVar("_Record", bound=Record)
 
 
 def repair(path: Path) -> int:
@@ -187,20 +176,24 @@ def read_into(
     records: dict[Key, _Record], path: Path, from_row: Callable[[dict[str, Any]], _Record]
 ) -> None:
     """Add the records of one more file to those of others; see :func:`read`."""
-    for number, line in _whole_lines(path):
-        try:
-            record = from_row(json.loads(line))
-        except (ValueError, KeyError, TypeError) as error:
-            raise RecordsError(
-                f"{path}, line {number}: not a record ({error}); delete this line and start the "
-                "run again to redo it"
-            ) from error
-        earlier = records.setdefault(record.key, record)
-        if earlier.identity != record.identity:
-            raise RecordsError(
-                f"{path}, line {number}: a second, different record of {record.key}; start the "
-                "run anew with --overwrite"
-            )
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.endswith(b"\n"):
+                return  # torn by a kill
+            try:
+                record = from_row(json.loads(line))
+            except (ValueError, KeyError, TypeError) as error:
+                raise RecordsError(
+                    f"{path}, line {number}: not a record ({error}); delete this line and start "
+                    "the run again to redo it"
+                ) from error
+            if records.setdefault(record.key, record).identity != record.identity:
+                raise RecordsError(
+                    f"{path}, line {number}: a second, different record of {record.key}; start the "
+                    "run anew with --overwrite"
+                )
 
 
 def rewrite_sorted(path: Path, records: Iterable[Record]) -> None:
@@ -222,12 +215,3 @@ def _line(record: Record) -> bytes:
     text = json.dumps(asdict(record), ensure_ascii=False)
     # A lone surrogate becomes its JSON escape and is read back as it was.
     return text.encode("utf-8", "backslashreplace") + b"\n"
-
-
-def _whole_lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    if not path.exists():
-        return
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if line.endswith(b"\n"):
-                yield number, line

@@ -137,21 +137,33 @@ class RunFacts:
         return int(self.config["decoding"]["samples"])
 
 
+class _Entry:
+    """A file or folder of a run, as an attribute of its directory."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, run: "RunDirectory", kind: type) -> Path:
+        return run.path / self.name
+
+
 @dataclass(frozen=True)
 class RunDirectory:
-    """Paths of a run."""
+    """Paths of a run, and the run that lies there."""
 
     path: Path
 
-    @property
-    def facts(self) -> Path:
-        """``run.json``."""
-        return self.path / "run.json"
-
-    @property
-    def generations(self) -> Path:
-        """``generations.jsonl``."""
-        return self.path / "generations.jsonl"
+    facts = _Entry("run.json")
+    config = _Entry("config.yaml")
+    environment = _Entry("environment.json")
+    generations = _Entry("generations.jsonl")
+    token_level = _Entry("token_level.jsonl")
+    spool = _Entry("token_level.tmp")  # logits of the reference, while the token level is made
+    verdicts = _Entry("verdicts.jsonl")
+    report = _Entry("report.md")  # the last file that a run writes
+    tables = _Entry("tables")
+    plots = _Entry("plots")
+    factors = _Entry("factors")
 
     def generations_of(self, rank: int) -> Path:
         """The file that one of several processes appends its completions to."""
@@ -160,51 +172,6 @@ class RunDirectory:
     def other_generations(self) -> tuple[Path, ...]:
         """Files that further processes of this or an earlier launch left."""
         return tuple(sorted(self.path.glob("generations.rank-*.jsonl")))
-
-    @property
-    def token_level(self) -> Path:
-        """``token_level.jsonl``."""
-        return self.path / "token_level.jsonl"
-
-    @property
-    def spool(self) -> Path:
-        """Logits of the reference, while the token level is made."""
-        return self.path / "token_level.tmp"
-
-    @property
-    def verdicts(self) -> Path:
-        """``verdicts.jsonl``."""
-        return self.path / "verdicts.jsonl"
-
-    @property
-    def environment(self) -> Path:
-        """``environment.json``."""
-        return self.path / "environment.json"
-
-    @property
-    def config(self) -> Path:
-        """``config.yaml``."""
-        return self.path / "config.yaml"
-
-    @property
-    def report(self) -> Path:
-        """``report.md``, the last file that a run writes."""
-        return self.path / "report.md"
-
-    @property
-    def tables(self) -> Path:
-        """``tables/``."""
-        return self.path / "tables"
-
-    @property
-    def plots(self) -> Path:
-        """``plots/``."""
-        return self.path / "plots"
-
-    @property
-    def factors(self) -> Path:
-        """``factors/``."""
-        return self.path / "factors"
 
     def check_usable(self, overwrite: bool) -> None:
         """Refuse a directory that holds something else than a run.

@@ -16,10 +16,12 @@ import zipfile
 import zlib
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path, PurePosixPath
 
 from evaluator.errors import ArchiveError
 
+MAX_ENTRIES = 20_000  # of a folder of problems
 _CHUNK = 1 << 20
 _END_RECORD = b"PK\x05\x06"  # 22 bytes and a comment of at most 65535
 _END_RECORD_REACH = 22 + 0xFFFF
@@ -75,23 +77,33 @@ def read_data_files(path: Path, limits: DataLimits | None = None) -> dict[str, b
     return dict(sorted(files.items()))
 
 
+def list_folder(folder: Path) -> list[Path]:
+    """List a folder in order.
+
+    Raises:
+        ArchiveError: If it cannot be read or has more than 20 000 entries.
+    """
+    try:
+        found = sorted(islice(folder.iterdir(), MAX_ENTRIES + 1))
+    except OSError as error:
+        raise ArchiveError(f"{folder}: cannot be read ({error})") from error
+    if len(found) > MAX_ENTRIES:
+        raise ArchiveError(f"{folder}: more than {MAX_ENTRIES} entries")
+    return found
+
+
 def _read_folder(path: Path, limits: DataLimits) -> dict[str, bytes]:
     """Read a flat folder."""
     files: dict[str, bytes] = {}
-    total = 0
+    bounds = _Bounds(path, limits)
     with os.scandir(path) as entries:
-        for count, entry in enumerate(entries, start=1):
+        for entry in entries:
             status = entry.stat(follow_symlinks=False)
-            _check_kind(path, entry.name, status.st_mode)
-            if not stat.S_ISREG(status.st_mode) and is_left_behind(entry.name):
-                files[entry.name] = b""
-                continue
-            if not stat.S_ISREG(status.st_mode):
+            is_folder = stat.S_ISDIR(status.st_mode)
+            bounds.add(entry.name, status.st_mode, 0 if is_folder else status.st_size)
+            if is_folder and not is_left_behind(entry.name):
                 raise ArchiveError(f"{path}: {entry.name!r} is a folder; test data must be flat")
-            _check_no_archive(path, entry.name)
-            total += status.st_size
-            _check_size(path, entry.name, count, status.st_size, total, limits)
-            files[entry.name] = Path(entry.path).read_bytes()
+            files[entry.name] = b"" if is_folder else Path(entry.path).read_bytes()
     return files
 
 
@@ -128,24 +140,33 @@ def _check_table_of_contents(path: Path, limits: DataLimits) -> None:
 
 def _read_entries(path: Path, archive: zipfile.ZipFile, limits: DataLimits) -> dict[str, bytes]:
     """Check all entries by their headers, then read them."""
-    declared = 0
+    bounds = _Bounds(path, limits)
     names: set[str] = set()
-    for count, info in enumerate(archive.infolist(), start=1):
+    for info in archive.infolist():
         _check_entry(path, info)
+        bounds.add(info.filename, info.external_attr >> 16, info.file_size)
         if info.filename in names:
             raise ArchiveError(f"{path}: {info.filename!r} stands twice")
         names.add(info.filename)
-        declared += info.file_size
-        _check_size(path, info.filename, count, info.file_size, declared, limits)
     packed = path.stat().st_size  # of the file itself: entries may share their packed bytes
-    if declared > max(limits.free_bytes, limits.ratio * packed):
+    if bounds.total > max(limits.free_bytes, limits.ratio * packed):
         raise ArchiveError(
-            f"{path}: {packed} bytes unpack to {declared}, more than {limits.ratio} times as many"
+            f"{path}: {packed} bytes unpack to {bounds.total}, more than {limits.ratio} times as "
+            "many"
         )
-    files = [info for info in archive.infolist() if not info.is_dir()]
-    top = _common_folder([info.filename for info in files])
-    _check_flat(path, [info.filename.removeprefix(top) for info in files])
-    return {info.filename.removeprefix(top): _read_entry(archive, info) for info in files}
+    entries = [info for info in archive.infolist() if not info.is_dir()]
+    top = _common_folder([info.filename for info in entries])
+    files = {}
+    for info in entries:
+        name = info.filename.removeprefix(top)
+        if "/" in name and not is_left_behind(name):
+            raise ArchiveError(
+                f"{path}: entry {name!r} lies in a folder; Luogu test data must be flat"
+            )
+        with archive.open(info) as stream:
+            # in pieces: zipfile looks for the declared end only between them
+            files[name] = b"".join(iter(partial(stream.read, _CHUNK), b""))
+    return files
 
 
 def is_left_behind(name: str) -> bool:
@@ -165,20 +186,12 @@ def _common_folder(names: list[str]) -> str:
     return "".join(tops.pop()) if len(tops) == 1 and "/" in next(iter(tops)) else ""
 
 
-def _check_flat(path: Path, names: list[str]) -> None:
-    """Refuse folders in which tests might be overlooked."""
-    for name in names:
-        if "/" in name and not is_left_behind(name):
-            raise ArchiveError(
-                f"{path}: entry {name!r} lies in a folder; Luogu test data must be flat"
-            )
-
-
 def _check_entry(path: Path, info: zipfile.ZipInfo) -> None:
-    """Hold one entry's header against what test data looks like."""
-    _check_name(path, info.orig_filename)  # filename is cut at a NUL
-    _check_kind(path, info.filename, info.external_attr >> 16)
-    _check_no_archive(path, info.filename)
+    """Refuse what no zip of test data has: names that leave it, encryption, odd compression."""
+    name = info.orig_filename  # filename is cut at a NUL
+    pure = PurePosixPath(name)
+    if "\\" in name or "\0" in name or ":" in name or pure.is_absolute() or ".." in pure.parts:
+        raise ArchiveError(f"{path}: entry {name!r} would escape the archive")
     if info.flag_bits & 0x1:
         raise ArchiveError(f"{path}: {info.filename!r} is encrypted")
     if info.compress_type not in _METHODS:
@@ -188,38 +201,31 @@ def _check_entry(path: Path, info: zipfile.ZipInfo) -> None:
         )
 
 
-def _read_entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
-    """Read one entry in pieces: ``zipfile`` looks for the declared end only between them."""
-    with archive.open(info) as stream:
-        return b"".join(iter(partial(stream.read, _CHUNK), b""))
+class _Bounds:
+    """What of a zip or folder has been seen, held against what is allowed."""
 
+    def __init__(self, path: Path, limits: DataLimits) -> None:
+        self.path, self.limits = path, limits
+        self.count = self.total = 0
 
-def _check_name(path: Path, name: str) -> None:
-    """Refuse names that are not plain file names."""
-    pure = PurePosixPath(name)
-    if "\\" in name or "\0" in name or ":" in name or pure.is_absolute() or ".." in pure.parts:
-        raise ArchiveError(f"{path}: entry {name!r} would escape the archive")
+    def add(self, name: str, mode: int, size: int) -> None:
+        """Refuse links, special files, archives inside, and more than is allowed.
 
-
-def _check_kind(path: Path, name: str, mode: int) -> None:
-    """Refuse links and special files; a mode of 0 means a zip made without Unix modes."""
-    kind = stat.S_IFMT(mode)
-    if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-        what = "a symbolic link" if kind == stat.S_IFLNK else "a special file"
-        raise ArchiveError(f"{path}: {name!r} is {what}; only plain files are read")
-
-
-def _check_no_archive(path: Path, name: str) -> None:
-    """Refuse archives inside an archive or folder."""
-    if PurePosixPath(name).suffix.lower() in _ARCHIVE_SUFFIXES and not is_left_behind(name):
-        raise ArchiveError(f"{path}: {name!r} is an archive inside; unpack it first")
-
-
-def _check_size(path: Path, name: str, count: int, size: int, total: int, lim: DataLimits) -> None:
-    """Hold one more file against the bounds."""
-    if count > lim.entries:
-        raise ArchiveError(f"{path}: more than {lim.entries} files")
-    if size > lim.file_bytes:
-        raise ArchiveError(f"{path}: {name!r} has {size} bytes, allowed are {lim.file_bytes}")
-    if total > lim.total_bytes:
-        raise ArchiveError(f"{path}: more than {lim.total_bytes} bytes in all")
+        A mode of 0 is that of a zip that was made without Unix modes.
+        """
+        kind, limits = stat.S_IFMT(mode), self.limits
+        self.count += 1
+        self.total += size
+        if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+            what = "a symbolic link" if kind == stat.S_IFLNK else "a special file"
+            raise ArchiveError(f"{self.path}: {name!r} is {what}; only plain files are read")
+        if PurePosixPath(name).suffix.lower() in _ARCHIVE_SUFFIXES and not is_left_behind(name):
+            raise ArchiveError(f"{self.path}: {name!r} is an archive inside; unpack it first")
+        if self.count > limits.entries:
+            raise ArchiveError(f"{self.path}: more than {limits.entries} files")
+        if size > limits.file_bytes:
+            raise ArchiveError(
+                f"{self.path}: {name!r} has {size} bytes, allowed are {limits.file_bytes}"
+            )
+        if self.total > limits.total_bytes:
+            raise ArchiveError(f"{self.path}: more than {limits.total_bytes} bytes in all")

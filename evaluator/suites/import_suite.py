@@ -23,9 +23,9 @@ from typing import Any
 
 from evaluator.errors import SuiteError, SuiteOutputError
 from evaluator.suites.importers.draft import Note, Skipped
-from evaluator.suites.importers.finish import DefaultLimits
+from evaluator.suites.importers.drafts_to_problems import DefaultLimits
+from evaluator.suites.importers.forms import detect_form, read_source
 from evaluator.suites.importers.luogu_archives import read_statements
-from evaluator.suites.importers.source import Form, detect_form, read_source
 from evaluator.suites.problem import Problem
 from evaluator.suites.suite import no_problems
 from evaluator.suites.suite_form import SUITE_FORMAT, digest_line, problem_line, read_manifest
@@ -48,7 +48,7 @@ class ImportOptions:
         max_bytes: Bound of ``problems.jsonl``.
     """
 
-    form: Form | None = None
+    form: str | None = None
     name: str | None = None
     limits: DefaultLimits = field(default_factory=DefaultLimits)
     statements: Path | None = None
@@ -74,7 +74,7 @@ class ImportReport:
     """
 
     path: Path
-    form: Form
+    form: str
     digest: str
     problems: int
     tests: int
@@ -169,7 +169,7 @@ def _write(
     folder: Path,
     source: Path,
     out: Path,
-    form: Form,
+    form: str,
     items: Iterable[Problem | Skipped | Note],
     options: ImportOptions,
 ) -> ImportReport:

@@ -9,7 +9,7 @@ from pathlib import Path
 from evaluator.errors import SuiteError
 from evaluator.suites.data_files import DataLimits
 from evaluator.suites.importers.draft import Note, Skipped
-from evaluator.suites.importers.source import read_source
+from evaluator.suites.importers.forms import read_source
 from evaluator.suites.problem import Checker, Problem, TestCase
 from evaluator.suites.suite_form import digest_line, read_manifest, read_problems
 

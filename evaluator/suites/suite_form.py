@@ -15,10 +15,11 @@ from.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from evaluator.errors import SuiteError, shown
 from evaluator.suites.data_files import DataLimits
@@ -29,33 +30,23 @@ SUITE_FORMAT = "tinylora-suite/1"
 
 _Part = TypeVar("_Part", TestCase, Checker)
 
-_TYPES: Mapping[str, type | tuple[type, ...]] = {
-    "id": str,
-    "statement": str,
-    "title": str,
-    "family": str,
-    "language": str,
-    "source": str,
-    "prompt": str,
-    "name": str,
-    "input": str,
-    "output": str,
-    "kind": str,
-    "tests": list,
-    "checker": dict,
-    "time_limit_ms": int,
-    "memory_limit_kib": int,
-    "subtask": int,
-    "score": (int, float),
-    "tolerance": (int, float),
-    "error": str,
-    "pretest": bool,
-    "archive": str,
-}
+_PARTS = (Problem, TestCase, Checker)
+_DEFAULTS = {kind: {field.name: field.default for field in fields(kind)} for kind in _PARTS}
+_IN_JSON = {float: (int, float), tuple[TestCase, ...]: (list,), Checker: (dict,)}
 
-_DEFAULTS = {
-    kind: {field.name: field.default for field in fields(kind)}
-    for kind in (Problem, TestCase, Checker)
+
+def _types_in_json(hint: Any) -> tuple[type, ...]:
+    """The types that a field with this annotation has in JSON, where nulls are left out."""
+    if get_origin(hint) is Literal:
+        return (str,)
+    if get_origin(hint) is UnionType or get_origin(hint) is Union:
+        return next(_types_in_json(part) for part in get_args(hint) if part is not NoneType)
+    return _IN_JSON.get(hint, (hint,))
+
+
+_TYPES: dict[type, dict[str, tuple[type, ...]]] = {
+    kind: {name: _types_in_json(hint) for name, hint in get_type_hints(kind).items()}
+    for kind in _PARTS
 }
 
 
@@ -221,16 +212,17 @@ def _checked(
     row = _no_nulls(row)
     if not isinstance(row, dict):
         raise SuiteError(f"{where}: expected an object, found {type(row).__name__}")
-    known = {field.name for field in fields(kind)} | extra
-    if unknown := sorted(row.keys() - known):
-        raise SuiteError(f"{where}: unknown fields {shown(unknown)}, allowed are {sorted(known)}")
+    types = _TYPES[kind] | dict.fromkeys(extra, (str,))
+    if unknown := sorted(row.keys() - types):
+        raise SuiteError(f"{where}: unknown fields {shown(unknown)}, allowed are {sorted(types)}")
     needed = {f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING}
     if missing := sorted(needed - row.keys() - ({"tests"} if "archive" in extra else set())):
         raise SuiteError(f"{where}: missing fields {missing}")
     for key, value in row.items():
-        wanted = str if kind is Checker and key == "source" else _TYPES[key]
-        if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
-            raise SuiteError(f"{where}: field {key!r} is {shown(value)}, expected {wanted}")
+        wanted = types[key]
+        if not isinstance(value, wanted) or (isinstance(value, bool) and bool not in wanted):
+            names = " or ".join(kind.__name__ for kind in wanted)
+            raise SuiteError(f"{where}: field {key!r} is {shown(value)}, expected {names}")
     return dict(row)
 
 

@@ -1,21 +1,17 @@
-"""Logits of chosen positions, in bounded memory.
+"""Batches of texts, and the reference's logits on the disk, so that memory stays bounded.
 
-The full logits of a batch would take gigabytes: 4096 positions of a vocabulary of 152 000 are
-2.5 GB in float32. So only the compared positions go through the output layer, at most some hundred
-at a time, and those of the reference wait on the disk, in the model's own dtype, until the last
-arm has been compared with them. One model is in memory at a time.
+The logits of 4096 positions of a vocabulary of 152 000 are 2.5 GB in float32. So models are asked
+for some hundred positions at a time, and the reference's logits wait on the disk, in the model's
+own dtype, until the last arm has been compared with them. One model is in memory at a time.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
-from transformers import PreTrainedModel
+from torch import Tensor
 
-from evaluator.errors import GenerationError, ModelError
 from evaluator.tokens.texts import MOST_OF_A_TEXT, ScoredText
 
 _POSITIONS_AT_ONCE = 4096
@@ -52,54 +48,6 @@ def _batches(texts: Sequence[ScoredText], most: int) -> tuple[TextBatch, ...]:
     return tuple(batches)
 
 
-@torch.inference_mode()
-def logits_of(arm: str, model: PreTrainedModel, batch: TextBatch) -> tuple[Tensor, ...]:
-    """Logits of the compared positions.
-
-    Args:
-        arm: Name of the arm, for errors.
-        model: In eval mode.
-        batch: Some texts.
-
-    Returns:
-        For each text ``[positions, vocabulary]`` in the dtype and on the device of the model.
-
-    Raises:
-        GenerationError: They are not numbers.
-        ModelError: The model has no output layer, or does something else with its outputs.
-    """
-    ids, mask = _right_padded(batch, model.device)
-    rows = [row for row, text in enumerate(batch) for _ in text.positions]
-    columns = [position for text in batch for position in text.positions]
-    head: nn.Module | None = model.get_output_embeddings()
-    if head is None:
-        raise ModelError(
-            f"arm {arm}: {type(model).__name__} names no output layer, so its predictions cannot "
-            "be compared; set token_level.enabled: false"
-        )
-
-    def select(module: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-        states, *others = arguments  # [texts, width, hidden] to [1, compared, hidden]
-        return states[rows, columns].unsqueeze(0), *others
-
-    handle = head.register_forward_pre_hook(select)
-    try:
-        logits: Tensor = model(ids, attention_mask=mask, use_cache=False).logits
-    finally:
-        handle.remove()
-    if logits.shape[:2] != (1, len(rows)):
-        raise ModelError(
-            f"arm {arm}: expected logits of shape [1, {len(rows)}, vocabulary], found "
-            f"{list(logits.shape)}; set token_level.enabled: false"
-        )
-    if not bool(torch.isfinite(logits).all()):
-        raise GenerationError(
-            f"arm {arm}: the model's logits on the reference's completions are not all finite; "
-            "try another compute_dtype, and check the checkpoint"
-        )
-    return torch.split(logits[0], [len(text.positions) for text in batch])
-
-
 class ReferenceLogits:
     """Logits of the reference on the disk, one file a text.
 
@@ -123,14 +71,3 @@ class ReferenceLogits:
 
     def _file(self, number: int) -> Path:
         return self._directory / f"{number}.safetensors"
-
-
-def _right_padded(batch: TextBatch, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Token ids and attention mask; in a causal model the end cannot change what is before it."""
-    width = max(len(text.token_ids) for text in batch)
-    ids = torch.zeros((len(batch), width), dtype=torch.long)
-    mask = torch.zeros_like(ids)
-    for row, text in enumerate(batch):
-        ids[row, : len(text.token_ids)] = torch.tensor(text.token_ids)
-        mask[row, : len(text.token_ids)] = 1
-    return ids.to(device), mask.to(device)

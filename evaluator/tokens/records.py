@@ -7,33 +7,22 @@ it with its own repeat in other batches: the noise floor.
 from dataclasses import dataclass
 from typing import Any, Self
 
-from evaluator.store.records import Key
+from evaluator.store.records import Record
 
 
 @dataclass(frozen=True)
-class TokenRecord:
-    """One text of the reference as an arm predicts it.
+class TokenRecord(Record):
+    """One text of the reference, a sample's completion, as an arm predicts it.
 
     Attributes:
-        arm: Name of the arm.
-        problem: Id of the problem.
-        sample: Number of the sample whose completion is the text.
         tokens_sha256: Digest of the text's tokens and of the compared positions.
         same: Positions at which the arm's most likely token is that of the reference.
         kl: KL(reference‖arm) of each compared position, nats, six digits.
     """
 
-    arm: str
-    problem: str
-    sample: int
     tokens_sha256: str
     same: int
     kl: tuple[float, ...]
-
-    @property
-    def key(self) -> Key:
-        """(arm, problem, sample)."""
-        return self.arm, self.problem, self.sample
 
     @property
     def identity(self) -> tuple[Any, ...]:

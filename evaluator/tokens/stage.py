@@ -12,20 +12,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from transformers import PreTrainedModel
-
 from evaluator.config.run_config import ArmConfig, RunConfig
 from evaluator.errors import ModelError
+from evaluator.generation.backend import LoadedModel
 from evaluator.generation.checkpoints import Checkpoint
-from evaluator.generation.models import loaded_model, resolve_device
+from evaluator.generation.device import resolve_device
 from evaluator.generation.prompts import Prompt
-from evaluator.generation.stage import Progress
+from evaluator.generation.stage import Progress, open_model
 from evaluator.store.records import GenerationRecord, Key, append, read, repair, rewrite_sorted
 from evaluator.store.run_directory import RunDirectory
 from evaluator.tokens.logits import (
     ReferenceLogits,
     TextBatch,
-    logits_of,
     plan_repeat,
     plan_text_batches,
 )
@@ -128,7 +126,7 @@ class _Stage:
         with self._loaded(arm) as model:
             for batch in self._batches:
                 self._progress(f"tokens {arm.name}", kept, total)
-                for text, found in zip(batch, logits_of(arm.name, model, batch), strict=True):
+                for text, found in zip(batch, model.logits(batch), strict=True):
                     logits.keep(text, found)
                 kept += len(batch)
             self._compare(arm, model, plan_repeat(self._texts), logits, kept)
@@ -152,7 +150,7 @@ class _Stage:
     def _compare(
         self,
         arm: ArmConfig,
-        model: PreTrainedModel,
+        model: LoadedModel,
         batches: Sequence[TextBatch],
         logits: ReferenceLogits,
         before: int,
@@ -172,20 +170,18 @@ class _Stage:
         self._progress(f"tokens {arm.name}", total, total)
 
     @contextmanager
-    def _loaded(self, arm: ArmConfig) -> Iterator[PreTrainedModel]:
-        config = self._config
+    def _loaded(self, arm: ArmConfig) -> Iterator[LoadedModel]:
+        config, checkpoint = self._config, self._checkpoints[arm.name]
         device = resolve_device(config.device)
-        checkpoint = self._checkpoints[arm.name]
-        factors = config.factor_store or self._directory.factors
-        with loaded_model(arm, checkpoint, config.compute_dtype, device, factors) as model:
+        with open_model(arm, config, checkpoint, self._directory, device) as model:
             yield model
 
 
 def _records_of(
-    arm: str, model: PreTrainedModel, batch: TextBatch, logits: ReferenceLogits
+    arm: str, model: LoadedModel, batch: TextBatch, logits: ReferenceLogits
 ) -> list[TokenRecord]:
     made = []
-    for text, other in zip(batch, logits_of(arm, model, batch), strict=True):
+    for text, other in zip(batch, model.logits(batch), strict=True):
         reference = logits.load(text, other.device)
         if reference.shape != other.shape:
             raise ModelError(

@@ -183,7 +183,7 @@ def test_records_are_in_order_and_the_bars_end(measured):
 @pytest.fixture
 def loads(monkeypatch):
     """Names of the arms whose models are loaded."""
-    seen, load = [], token_stage.loaded_model
+    seen, load = [], token_stage.open_model
 
     @contextmanager
     def counted(arm, *arguments):
@@ -191,7 +191,7 @@ def loads(monkeypatch):
         with load(arm, *arguments) as model:
             yield model
 
-    monkeypatch.setattr(token_stage, "loaded_model", counted)
+    monkeypatch.setattr(token_stage, "open_model", counted)
     return seen
 
 
@@ -263,16 +263,16 @@ def test_vocabularies_that_differ_are_refused_before_a_model_is_loaded(setting, 
 
 
 def test_logits_that_are_not_numbers_are_refused(setting, tmp_path, arms, monkeypatch):
-    load = token_stage.loaded_model
+    load = token_stage.open_model
 
     @contextmanager
     def broken(arm, *arguments):
         with load(arm, *arguments) as model:
             if arm.name == "base":
-                model.model.norm.weight.data[0] = float("nan")
+                model.model.model.norm.weight.data[0] = float("nan")
             yield model
 
-    monkeypatch.setattr(token_stage, "loaded_model", broken)
+    monkeypatch.setattr(token_stage, "open_model", broken)
     arguments = setting(tmp_path / "out", arms=arms[:2])
     with pytest.raises(GenerationError, match="arm base: the model's logits"):
         measure(arguments)

@@ -16,7 +16,7 @@ from evaluator.store.records import GenerationRecord, append
 from evaluator.store.run_directory import RunDirectory
 from evaluator.tokens.records import TokenRecord
 from evaluator.tokens.summary import common_prefix, retention_interval, summarize_tokens
-from tests.evaluator import test_tables as made_up
+from tests.evaluator.report import made_up
 
 FLOOR = 1e-13
 KINDS = {"base": "base", "restored": "restored", "again": "restored", "nf4": "merged"}

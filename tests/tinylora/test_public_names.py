@@ -17,7 +17,7 @@ def test_every_public_name_is_there():
         tinylora.restores  # noqa: B018
 
 
-@pytest.mark.parametrize("module", ["evaluator.cli", "evaluator.suites.importers.source"])
+@pytest.mark.parametrize("module", ["evaluator.cli", "evaluator.suites.importers.forms"])
 def test_judge_and_importers_load_no_torch(module):
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

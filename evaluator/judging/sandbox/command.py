@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from evaluator.judging.sandbox.blob import Blob
+from evaluator.judging.sandbox.memory_file import MemoryFile
 
 Reason = Literal["exit", "cpu", "wall", "memory"]
 
@@ -79,6 +79,6 @@ class Command:
     """
 
     argv: tuple[str, ...]
-    program: Blob | None = None
-    stdin: Blob | None = None
-    files: Mapping[str, Blob] = field(default_factory=dict)
+    program: MemoryFile | None = None
+    stdin: MemoryFile | None = None
+    files: Mapping[str, MemoryFile] = field(default_factory=dict)

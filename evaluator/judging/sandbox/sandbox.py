@@ -29,17 +29,21 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from evaluator.errors import SandboxError, SandboxUnavailableError
-from evaluator.judging.sandbox.blob import Blob
 from evaluator.judging.sandbox.command import Command, Limits
+from evaluator.judging.sandbox.memory_file import MemoryFile
 from evaluator.judging.sandbox.worker import SandboxWorker
 
 RungName = Literal["bwrap", "unshare", "unsafe"]
+
+# Who a judge that root started becomes. It is nobody's account, so that RLIMIT_NPROC binds and no
+# file belongs to it; below 2**16 for containers that map only so many ids.
+SANDBOX_UID = 64999
 
 _PACKAGES = "on Debian and Ubuntu: apt-get install g++ bubblewrap util-linux"
 _TRIAL = "test ! -e /etc/shadow && test ! -e /home && test ! -w / && echo x > y && cat y"
@@ -72,21 +76,21 @@ class SandboxInfo:
     refused: tuple[str, ...]
 
 
+@dataclass(frozen=True)
 class Sandbox:
     """A rung that works on this machine.
 
     Attributes:
         info: What to record about it.
+        supervisor: The compiled supervisor.
     """
 
-    def __init__(self, info: SandboxInfo, supervisor: Blob) -> None:
-        self.info = info
-        self._supervisor = supervisor
+    info: SandboxInfo
+    supervisor: MemoryFile
 
     def worker(self) -> SandboxWorker:
         """Make a worker; one for each thread that runs programs."""
-        prefix, root = _RUNGS[self.info.rung]
-        return SandboxWorker(prefix, root, self._supervisor)
+        return _worker(self.info.rung, self.supervisor)
 
 
 def probe_sandbox(unsafe: bool = False, only: RungName | None = None) -> Sandbox:
@@ -99,16 +103,17 @@ def probe_sandbox(unsafe: bool = False, only: RungName | None = None) -> Sandbox
     Raises:
         SandboxUnavailableError: If there is no compiler or no allowed rung works.
     """
-    compiler = _compiler_version()
+    if shutil.which("g++") is None:
+        raise SandboxUnavailableError(f"g++ is not installed; {_PACKAGES}")
     supervisor = _compile_supervisor()
     refused: list[str] = []
-    for rung in _RUNGS:
+    for rung in get_args(RungName):
         if (only is not None and rung != only) or (rung == "unsafe" and not unsafe):
             continue
         reason = _try_rung(rung, supervisor)
         if reason is None:
-            info = SandboxInfo(rung, _tool_version(rung), compiler, tuple(refused))
-            return Sandbox(info, supervisor)
+            tool = "" if rung == "unsafe" else _version(rung)
+            return Sandbox(SandboxInfo(rung, tool, _version("g++"), tuple(refused)), supervisor)
         refused.append(f"{rung}: {reason}")
     raise SandboxUnavailableError(
         f"no sandbox works on this machine ({'; '.join(refused) or 'none was allowed'}). Install "
@@ -117,10 +122,28 @@ def probe_sandbox(unsafe: bool = False, only: RungName | None = None) -> Sandbox
     )
 
 
-def _bwrap_prefix(limits: Limits) -> list[str]:
-    """Spell bubblewrap's command line; the supervisor mounts the folder, as it can bound files."""
-    argv = ["/usr/bin/bwrap", "--unshare-all", "--die-with-parent", "--as-pid-1"]
-    argv += ["--cap-add", "CAP_SYS_ADMIN", "--ro-bind", "/usr", "/usr"]
+def _worker(rung: RungName, supervisor: MemoryFile) -> SandboxWorker:
+    return SandboxWorker(partial(_command_line, rung, supervisor), supervisor)
+
+
+def _command_line(rung: RungName, supervisor: MemoryFile, limits: Limits) -> list[str]:
+    """The command line that gives root up, builds the walls and starts the supervisor."""
+    identity = [f"--reuid={SANDBOX_UID}", f"--regid={SANDBOX_UID}", "--clear-groups", "--"]
+    drop_root = [_tool("setpriv"), *identity] if os.getuid() == 0 else []
+    settings = [f"rung={rung}", f"dev={','.join(limits.devices)}", f"box={limits.box_bytes}"]
+    supervise = [f"/proc/self/fd/{supervisor.fd}", *settings, f"streams={int(limits.streams)}"]
+    return [*drop_root, *_walls(rung, limits), *supervise]
+
+
+def _walls(rung: RungName, limits: Limits) -> list[str]:
+    """The tool that makes the namespaces; the supervisor mounts the folder, to bound its files."""
+    if rung == "unsafe":
+        return []
+    if rung == "unshare":
+        spaces = ["--user", "--map-root-user", "--mount", "--net", "--ipc", "--uts", "--pid"]
+        return [_tool("unshare"), *spaces, "--fork", "--kill-child=KILL", "--"]
+    argv = [_tool("bwrap"), "--unshare-all", "--as-pid-1", "--cap-add", "CAP_SYS_ADMIN"]
+    argv += ["--ro-bind", "/usr", "/usr"]
     for name in ("bin", "sbin", "lib", "lib32", "lib64", "libx32"):
         path = Path("/", name)
         if path.is_symlink():
@@ -134,34 +157,22 @@ def _bwrap_prefix(limits: Limits) -> list[str]:
     return [*argv, "--proc", "/proc", "--"]
 
 
-def _unshare_prefix(limits: Limits) -> list[str]:
-    """Spell unshare's command line; the supervisor does the rest."""
-    del limits  # they are the supervisor's to set
-    spaces = ["--user", "--map-root-user", "--mount", "--net", "--ipc", "--uts", "--pid"]
-    return ["/usr/bin/unshare", *spaces, "--fork", "--kill-child=KILL", "--"]
+def _tool(name: str) -> str:
+    """Find a tool.
+
+    Raises:
+        SandboxError: If it is not installed.
+    """
+    path = shutil.which(name)
+    if path is None:
+        raise SandboxError(f"{name} is not installed")
+    return path
 
 
-def _unsafe_prefix(limits: Limits) -> list[str]:
-    """Start the supervisor as it is."""
-    del limits
-    return []
-
-
-_RUNGS: dict[RungName, tuple[Callable[[Limits], Sequence[str]], str]] = {
-    "bwrap": (_bwrap_prefix, "ready"),
-    "unshare": (_unshare_prefix, "build"),
-    "unsafe": (_unsafe_prefix, "host"),
-}
-
-
-def _try_rung(rung: RungName, supervisor: Blob) -> str | None:
+def _try_rung(rung: RungName, supervisor: MemoryFile) -> str | None:
     """Run a command on a rung; None if all is well, else what is wrong."""
-    prefix, root = _RUNGS[rung]
-    tool = prefix(_TRIAL_LIMITS)[:1]
-    if tool and not Path(tool[0]).exists():
-        return f"{tool[0]} is not installed"
     trial = _TRIAL_UNSAFE if rung == "unsafe" else _TRIAL
-    with SandboxWorker(prefix, root, supervisor) as worker:
+    with _worker(rung, supervisor) as worker:
         try:
             report = worker.run(Command(("/bin/sh", "-c", trial)), _TRIAL_LIMITS)
         except SandboxError as error:
@@ -171,25 +182,13 @@ def _try_rung(rung: RungName, supervisor: Blob) -> str | None:
     return None
 
 
-def _compiler_version() -> str:
-    """Ask g++ for its version line."""
-    if shutil.which("g++") is None:
-        raise SandboxUnavailableError(f"g++ is not installed; {_PACKAGES}")
-    return _first_line(["g++", "--version"])
-
-
-def _tool_version(rung: RungName) -> str:
-    """Ask a rung's tool for its version line."""
-    tool = _RUNGS[rung][0](_TRIAL_LIMITS)[:1]
-    return _first_line([*tool, "--version"]) if tool else ""
-
-
-def _first_line(argv: list[str]) -> str:
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+def _version(tool: str) -> str:
+    """The first line of what a tool says of its version."""
+    done = subprocess.run([tool, "--version"], capture_output=True, text=True, check=False)
     return done.stdout.partition("\n")[0]
 
 
-def _compile_supervisor() -> Blob:
+def _compile_supervisor() -> MemoryFile:
     """Compile the supervisor, statically where the static libraries are there."""
     source = Path(__file__).with_name("supervisor") / "main.cpp"
     errors = ""
@@ -199,6 +198,6 @@ def _compile_supervisor() -> Blob:
             argv = ["g++", "-std=c++14", "-O2", *mode, "-o", os.fspath(target), os.fspath(source)]
             done = subprocess.run(argv, capture_output=True, text=True, check=False)
             if done.returncode == 0:
-                return Blob.of(target.read_bytes(), "supervisor")
+                return MemoryFile.of(target.read_bytes(), "supervisor")
             errors = done.stderr
     raise SandboxUnavailableError(f"g++ cannot compile {source} ({_PACKAGES}): {errors[-600:]}")

@@ -1,33 +1,70 @@
-"""The charts of a report, from the run's numbers to marks; ``html_marks`` draws them.
+"""The charts of a report, drawn by matplotlib as SVG whose text stays text."""
 
-Rows are an arm each: its name and numbers in one line of text, its picture below.
-"""
-
+import io
 import math
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from xml.dom import minidom
 
-from evaluator.report.html.fidelity_charts import residual_by_layer, size_against_kept
-from evaluator.report.html.marks import (
-    AXIS,
-    SERIES,
-    Anchor,
-    Box,
-    Chart,
-    Dot,
-    Label,
-    Line,
-    Mark,
-    Scale,
-    short_name,
-    ticks,
-)
-from evaluator.report.html.sources import LayerResidual
-from evaluator.report.summary import VERDICTS, RunSummary
-from evaluator.report.tables import percent, points, verdict_text
-from evaluator.statistics.compare import PairedComparison
+from markupsafe import Markup
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
-_ROW = 40  # pixels an arm
-_TRACK = 26  # of the picture's middle below the row's top
+from evaluator.report.html.snapshot import LayerResidual
+from evaluator.report.html.text import visible
+from evaluator.report.summary import ArmSummary, RunSummary
+from evaluator.report.tables import percent, points, size_text, verdict_text
+
+_STYLE: Any = {
+    "svg.fonttype": "none",  # the reader's fonts draw the text, Chinese too
+    "svg.hashsalt": "tinylora",  # equal bytes for equal numbers
+    "text.parse_math": False,  # names of arms are no formulas
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 9,
+    "text.color": "#1c2128",
+    "xtick.color": "#5d6672",
+    "ytick.color": "#5d6672",
+    "axes.labelcolor": "#5d6672",
+    "axes.edgecolor": "#d9dde3",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#d9dde3",
+}
+_SERIES = ("#6b7480", "#0b5cad", "#c8501e", "#08805f", "#8a3ea8", "#a27100", "#0a7f99", "#b0305c")
+_COLOURS = {
+    **{"match": "#167a3f", "differ": "#b42318", "inconclusive": "#8a6100", "control": "#6b7480"},
+    **{"AC": "#257a4b", "PC": "#3a7790", "WA": "#c2453a", "RE": "#a85714", "TLE": "#976500"},
+    **{"MLE": "#7c6226", "OLE": "#92537c", "CE": "#6b5fa5", "UKE": "#6a717a"},
+    **{"axis": "#5d6672", "reference": "#0b5cad", "margin": "#cfe6d6"},
+}
+_WIDTH, _ROW, _PLOT, _LINE = 5.0, 0.46, 2.4, 0.2  # inches
+_NAME_CHARACTERS = 28
+_LOWEST = -0.5  # an arm that keeps less is drawn at the foot, with its number
+_DECADES = 1e-6  # of the largest residual: the least that the logarithmic axis shows
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A picture with its words.
+
+    Attributes:
+        name: Stem of its file.
+        title: Heading.
+        note: How to read it.
+        svg: The picture, whole as a file and safe inside a page with other charts.
+    """
+
+    name: str
+    title: str
+    note: str
+    svg: Markup
 
 
 def make_charts(
@@ -39,124 +76,210 @@ def make_charts(
         summary: Of the run.
         layers: Residuals by layer, by arm.
     """
-    charts = [pass_rates(summary), differences(summary), verdict_counts(summary)]
-    charts += [residual_by_layer(summary, layers), size_against_kept(summary)]
-    return tuple(chart for chart in charts if chart is not None)
+    with rc_context(_STYLE), warnings.catch_warnings():
+        # matplotlib measures text with its own font; what it lacks, the reader's font has
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        charts = [_pass_rates(summary)]
+        if summary.comparisons:
+            charts.append(_differences(summary))
+        charts.append(_verdict_counts(summary))
+        if any(layers.get(arm.facts.name) for arm in summary.arms):
+            charts.append(_residual_by_layer(summary, layers))
+        if kept := _kept(summary):
+            charts.append(_size_against_kept(summary, *kept))
+    return tuple(charts)
 
 
-def pass_rates(summary: RunSummary) -> Chart:
-    """Pass rate and 95 % interval of each arm."""
-    low = math.floor(10 * min(arm.interval.low for arm in summary.arms)) / 10
-    high = math.ceil(10 * max(arm.interval.high for arm in summary.arms)) / 10
-    scale = Scale(low, max(high, low + 0.1))
-    rows = len(summary.arms)
-    marks = _grid(scale, rows, [(t, f"{100 * t:.0f} %") for t in ticks(low, scale.high)])
-    for arm in summary.arms:
+def _pass_rates(summary: RunSummary) -> Chart:
+    figure, axes = _rows(len(summary.arms), ticks="{x:g} %")
+    for row, arm in enumerate(summary.arms):
+        low, rate, high = (100 * x for x in (arm.interval.low, arm.pass_rate, arm.interval.high))
+        _name(axes, row, arm.facts.name, f"{percent(arm.pass_rate)} [{low:.1f} – {high:.1f}]")
+        axes.plot([low, high], [row, row], color=_colour(row), linewidth=2, gid=f"interval{row}")
+        axes.plot(rate, row, "o", color=_colour(row), gid=f"rate{row}")
         if arm.facts.name == summary.reference:
-            marks += _upright(scale(arm.pass_rate), rows, "reference")
-    for number, arm in enumerate(summary.arms):
-        y = _ROW * number
-        interval = f"{100 * arm.interval.low:.1f} – {100 * arm.interval.high:.1f}"
-        text = f"{percent(arm.pass_rate)} [{interval}]"
-        marks += _named(arm.facts.name, text, y)
-        ends = scale(arm.interval.low), scale(arm.interval.high)
-        series = f"s{number % SERIES}"
-        marks.append(Line(ends[0], y + _TRACK, ends[1], y + _TRACK, f"interval {series}"))
-        marks.append(Dot(scale(arm.pass_rate), y + _TRACK, series, f"{arm.facts.name}: {text}"))
+            axes.axvline(rate, color=_COLOURS["reference"], linestyle="dashed", linewidth=0.8)
     note = "Share of completions that pass all tests, with 95 % interval."
     if summary.reference is not None:
         note += f" Dashed: {summary.reference}, the reference."
-    return Chart("pass_rates", "Pass rate by arm", note, _ROW * rows + AXIS, tuple(marks))
+    return _chart(figure, "pass_rates", "Pass rate by arm", note)
 
 
-def differences(summary: RunSummary) -> Chart | None:
+def _differences(summary: RunSummary) -> Chart:
     """Difference of each arm to the reference, with 90 and 95 % intervals, against ±δ."""
-    if not summary.comparisons:
-        return None
-    pairs, margin = summary.comparisons, summary.comparisons[0].margin
-    ends = [end for p in pairs for end in (p.interval95.low, p.interval95.high)]
-    low, high = min(-margin, *ends), max(margin, *ends)
-    room = 0.04 * (high - low)
-    scale = Scale(low - room, high + room)
-    rows = len(pairs)
-    marks: list[Mark] = [
-        Box(scale(-margin), scale(margin), _ROW * row + _TRACK - 8, 16, "margin")
-        for row in range(rows)
-    ]
-    named = [(t, points(t).removesuffix(".0")) for t in ticks(scale.low, scale.high)]
-    marks += _grid(scale, rows, named)
-    marks += _upright(scale(0), rows, "zero")
-    for number, pair in enumerate(pairs):
-        marks += _difference_row(pair, scale, _ROW * number, pair.arm == summary.control)
+    pairs = summary.comparisons
+    margin, reference = 100 * pairs[0].margin, pairs[0].reference
+    figure, axes = _rows(len(pairs), ticks="{x:+g}")
+    axes.axvspan(-margin, margin, color=_COLOURS["margin"], zorder=0)
+    axes.axvline(0, color=_COLOURS["axis"], linewidth=0.8)
+    for row, pair in enumerate(pairs):
+        control = pair.arm == summary.control
+        colour = _COLOURS["control" if control else str(pair.verdict)]
+        word = "control" if control else verdict_text(pair)
+        value = f"{points(pair.difference)} (+{pair.gained} −{pair.lost}) {word}"
+        _name(axes, row, pair.arm, value)
+        for interval, width in ((pair.interval95, 1.5), (pair.interval90, 5)):
+            ends = [100 * interval.low, 100 * interval.high]
+            axes.plot(ends, [row, row], color=colour, linewidth=width, solid_capstyle="butt")
+        axes.plot(100 * pair.difference, row, "o", color=colour, markeredgecolor="white")
     note = (
-        f"Points of pass rate against {pairs[0].reference}: thin 95 %, thick 90 % interval. An arm "
-        f"matches where its thick line lies inside the shaded ±{100 * margin:g} points, fixed "
+        f"Points of pass rate against {reference}: thin 95 %, thick 90 % interval. An arm "
+        f"matches where its thick line lies inside the shaded ±{margin:g} points, fixed "
         "before the run, and the exact test agrees."
     )
-    title = f"Difference to {pairs[0].reference}"
-    return Chart("differences", title, note, _ROW * rows + AXIS, tuple(marks))
+    return _chart(figure, "differences", f"Difference to {reference}", note)
 
 
-def _difference_row(pair: PairedComparison, scale: Scale, y: int, control: bool) -> list[Mark]:
-    thin, thick = pair.interval95, pair.interval90
-    word = "control" if control else verdict_text(pair)
-    text = f"{points(pair.difference)} (+{pair.gained} −{pair.lost}) {word}"
-    hint = (
-        f"{pair.arm}: {points(pair.difference)} points, 90 % {points(thick.low)} to "
-        f"{points(thick.high)}, 95 % {points(thin.low)} to {points(thin.high)}"
-    )
-    css = "control" if control else str(pair.verdict)
-    y_mark = y + _TRACK
-    return [
-        *_named(pair.arm, text, y),
-        Line(scale(thin.low), y_mark, scale(thin.high), y_mark, f"interval {css}"),
-        Line(scale(thick.low), y_mark, scale(thick.high), y_mark, f"thick {css}"),
-        Dot(scale(pair.difference), y_mark, css, hint),
-    ]
-
-
-def verdict_counts(summary: RunSummary) -> Chart:
+def _verdict_counts(summary: RunSummary) -> Chart:
     """Completions by verdict, one bar an arm."""
-    marks: list[Mark] = []
-    shown = [name for name in VERDICTS if any(arm.verdicts[name] for arm in summary.arms)]
-    for number, arm in enumerate(summary.arms):
+    figure, axes = _rows(len(summary.arms), ticks="{x:g} %")
+    axes.set_xlim(0, 100)
+    for row, arm in enumerate(summary.arms):
         total, start = sum(arm.verdicts.values()), 0.0
-        y = _ROW * number
-        counts = " · ".join(f"{name} {arm.verdicts[name]}" for name in shown if arm.verdicts[name])
-        marks += _named(arm.facts.name, "", y)
-        for name in shown:
-            share = arm.verdicts[name] / total
-            css, hint = f"verdict v{name}", f"{arm.facts.name}: {counts}"
-            marks.append(Box(start, start + share, y + 18, 18, css, hint))
-            if share >= 0.08:  # room for the letters, on a telephone too
-                text = f"{name} {arm.verdicts[name]}" if share >= 0.2 else name
-                marks.append(Label(start + share / 2, y + 31, text, "inside", "middle"))
+        _name(axes, row, arm.facts.name, "")
+        for name, count in arm.verdicts.items():
+            share = 100 * count / total
+            colour = _COLOURS[name]
+            axes.barh(row, share, left=start, height=0.42, color=colour, edgecolor="white")
+            if share >= 9:  # room for the letters
+                text = f"{name} {count}" if share >= 22 else name
+                place = start + share / 2, row
+                axes.text(*place, text, color="white", ha="center", va="center", fontsize=8)
             start += share
     note = (
         "All completions. AC passes all tests, WA wrong answer, RE ended by a signal or exit "
         "code, CE no program that compiles, TLE / MLE / OLE over a limit of time, memory or output."
     )
-    return Chart("verdicts", "Verdicts", note, _ROW * len(summary.arms), tuple(marks))
+    return _chart(figure, "verdicts", "Verdicts", note)
 
 
-def _named(name: str, value: str, y: int) -> list[Mark]:
-    marks: list[Mark] = [Label(0, y + 13, short_name(name), "name")]
-    return [*marks, Label(1, y + 13, value, "value", "end")] if value else marks
+def _residual_by_layer(summary: RunSummary, layers: Mapping[str, Sequence[LayerResidual]]) -> Chart:
+    """What the stored weights of each layer miss of the delta, on a logarithmic axis."""
+    shown = [(n, arm) for n, arm in enumerate(summary.arms) if layers.get(arm.facts.name)]
+    figure, axes = _plot(len(shown))
+    every = [layer.residual for _, arm in shown for layer in layers[arm.facts.name]]
+    least = max(min((r for r in every if r > 0), default=1.0), _DECADES * max(every))
+    foot = 10 ** math.floor(math.log10(least)) / 2
+    for number, arm in shown:
+        own = layers[arm.facts.name]
+        overall = arm.facts.residual
+        axes.plot(
+            [layer.layer for layer in own],
+            [max(layer.residual, foot) for layer in own],
+            marker="os"[number % 2],
+            markersize=4,
+            color=_colour(number),
+            label=_label(arm, "" if overall is None else f"{overall:.3g} overall"),
+        )
+    axes.set_yscale("log")
+    axes.set_ylim(foot, 1.3 * max(1.0, *every))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("")
+    axes.set_xlabel("layer")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    figure.legend(loc="outside upper left", frameon=False)
+    note = (
+        "‖stored − wanted‖ / ‖wanted‖ of the delta, over each layer's modules: 0 is perfect, 1 no "
+        "better than the base. As the exporter measured it on the weights; 0 stands on the axis."
+    )
+    return _chart(figure, "residual_by_layer", "Residual by layer", note)
 
 
-def _grid(scale: Scale, rows: int, named: Sequence[tuple[float, str]]) -> list[Mark]:
-    """Grid lines in every row, with their values below the last one."""
-    marks: list[Mark] = []
-    for value, text in named:
-        x = scale(value)
-        anchor: Anchor = "start" if x < 0.03 else "end" if x > 0.97 else "middle"
-        marks += _upright(x, rows, "grid")
-        marks.append(Label(x, _ROW * rows + 14, text, "tick", anchor))
-    return marks
+def _kept(summary: RunSummary) -> tuple[str, Mapping[str, float]] | None:
+    """What an arm kept: retention of the effect, or without it capture of the delta."""
+    arms = summary.token_level.arms if summary.token_level is not None else ()
+    retention = {a.arm: a.retention for a in arms if a.retention is not None and not a.repeat}
+    if retention:
+        return "retention", retention
+    every = [arm.facts for arm in summary.arms]
+    capture = {facts.name: facts.capture for facts in every if facts.capture is not None}
+    return ("capture", capture) if capture else None
 
 
-def _upright(x: float, rows: int, css: str) -> list[Mark]:
-    """A line through all rows' pictures, and not through their texts."""
-    return [
-        Line(x, _ROW * row + _TRACK - 8, x, _ROW * row + _TRACK + 8, css) for row in range(rows)
-    ]
+def _size_against_kept(summary: RunSummary, what: str, kept: Mapping[str, float]) -> Chart:
+    """Bytes on the disk against what was kept of the adapter."""
+    figure, axes = _plot(len(kept))
+    for number, arm in enumerate(summary.arms):
+        if (value := kept.get(arm.facts.name)) is None:
+            continue
+        size = arm.facts.weight_bytes
+        label = _label(arm, f"{value:.3f} at {size_text(size)}")
+        style: Any = {"marker": "os"[number % 2], "color": _colour(number), "linestyle": "none"}
+        axes.plot(size, max(value, _LOWEST), label=label, gid=f"kept{number}", **style)
+    axes.axhline(1, color=_COLOURS["axis"], linewidth=0.8)
+    axes.set_xlim(0, 1.08 * max(arm.facts.weight_bytes for arm in summary.arms))
+    low, high = axes.get_ylim()
+    axes.set_ylim(min(low, -0.04), max(high, 1.04))
+    axes.locator_params(axis="x", nbins=5)
+    axes.xaxis.set_major_formatter(lambda x, _: size_text(round(x)) if x else "0")
+    figure.legend(loc="outside upper left", frameon=False)
+    meaning = {
+        "retention": "1 − KL(reference‖arm) / KL(reference‖base) on the same tokens",
+        "capture": "share of the delta that the stored weights hold; this run has no token-level "
+        "retention",
+    }
+    note = f"Size of the weight files against {what}: {meaning[what]}. 1 is all of it."
+    return _chart(figure, "size", f"Size against {what}", note)
+
+
+def _rows(count: int, ticks: str) -> tuple[Figure, Axes]:
+    """Axes with a row for each arm, the first at the top."""
+    figure = Figure(figsize=(_WIDTH, 0.4 + _ROW * count), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_ylim(count - 0.6, -0.75)
+    axes.yaxis.set_visible(False)
+    axes.spines["left"].set_visible(False)
+    axes.xaxis.set_major_formatter(ticks)
+    axes.margins(x=0.04)
+    return figure, axes
+
+
+def _name(axes: Axes, row: int, name: str, value: str) -> None:
+    """An arm's name and numbers in a line above its marks."""
+    background = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
+    where: Any = {"transform": axes.get_yaxis_transform(), "va": "center", "bbox": background}
+    axes.text(0, row - 0.48, _short(name), weight="bold", **where)
+    if value:
+        axes.text(1, row - 0.48, value, ha="right", **where)
+
+
+def _plot(arms: int) -> tuple[Figure, Axes]:
+    """Axes below a legend of so many arms."""
+    figure = Figure(figsize=(_WIDTH, _PLOT + _LINE * arms), layout="constrained")
+    return figure, figure.add_subplot()
+
+
+def _label(arm: ArmSummary, value: str) -> str:
+    name = _short(arm.facts.name)
+    # matplotlib leaves labels with a leading underscore out of a legend
+    return f"\u200b{name}  {value}" if name.startswith("_") else f"{name}  {value}"
+
+
+def _short(name: str) -> str:
+    name = visible(name)
+    return name if len(name) <= _NAME_CHARACTERS else name[: _NAME_CHARACTERS - 1] + "…"
+
+
+def _colour(number: int) -> str:
+    return _SERIES[number % len(_SERIES)]
+
+
+def _chart(figure: Figure, name: str, title: str, note: str) -> Chart:
+    content = io.StringIO()
+    unknown = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    figure.savefig(content, format="svg", metadata=unknown)
+    root = minidom.parseString(content.getvalue()).documentElement
+    assert root is not None
+    for key, value in (("role", "img"), ("aria-label", visible(title)), ("class", "chart")):
+        root.setAttribute(key, value)
+    for element in _elements(root):  # names that no other chart of the page has
+        for attribute in ("id", "xlink:href", "clip-path"):
+            if value := element.getAttribute(attribute):
+                prefixed = f"{name}-{value}" if attribute == "id" else value
+                element.setAttribute(attribute, prefixed.replace("#", f"#{name}-"))
+    return Chart(name, title, note, Markup(root.toxml()))  # noqa: S704 - escaped by minidom
+
+
+def _elements(root: minidom.Element) -> Iterator[minidom.Element]:
+    yield root
+    yield from root.getElementsByTagName("*")

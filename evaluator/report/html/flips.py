@@ -4,25 +4,22 @@ Arms disagree on a problem where they pass different samples of it. Every arm is
 the reference, or the first arm of a run without one.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from markupsafe import Markup
 
 from evaluator.judging.extract import extract_code
 from evaluator.report.html.diff import DiffRow, diff_programs
-from evaluator.report.html.sources import ShownProblem
+from evaluator.report.html.snapshot import ShownProblem, ShownTest
 from evaluator.report.html.statement import statement_html
-from evaluator.report.html.text import shortened
 from evaluator.report.summary import RunSummary
 from evaluator.store.records import GenerationRecord, Key, TestRecord, VerdictRecord
 from evaluator.store.run_directory import ProblemFacts
 
-_MESSAGE_CHARACTERS = 2_000
 
-
-@dataclass(frozen=True)
-class Cell:
+class Cell(NamedTuple):
     """One arm on one problem.
 
     Attributes:
@@ -38,8 +35,7 @@ class Cell:
     hint: str
 
 
-@dataclass(frozen=True)
-class FlipRow:
+class FlipRow(NamedTuple):
     """One problem in the matrix; ``cells`` in the order of the arms."""
 
     number: int
@@ -69,55 +65,27 @@ class FlipMatrix:
     agreed: tuple[FlipRow, ...]
 
 
-@dataclass(frozen=True)
-class Side:
-    """One program and what became of it."""
-
-    arms: tuple[str, ...]
-    verdict: str
-    score: float
-    has_program: bool
-    message: str
-
-
-@dataclass(frozen=True)
-class TestSide:
-    """One program on one test."""
-
-    __test__ = False  # not a test class, whatever pytest thinks of the name
-
-    verdict: str
-    detail: str
-    time_ms: float | None
-
-
-@dataclass(frozen=True)
-class DifferingTest:
-    """The first test that one program passes and the other does not.
-
-    ``input`` and ``answer`` are None where the run has not kept them.
-    """
+class DifferingTest(NamedTuple):
+    """The first test that one program passes and the other does not; a side may not have run it."""
 
     name: str
-    input: str | None
-    answer: str | None
-    left: TestSide
-    right: TestSide
+    left: TestRecord | None
+    right: TestRecord | None
+    shown: ShownTest | None
 
 
-@dataclass(frozen=True)
-class Pair:
-    """The reference's program beside another one, on the first sample where they disagree."""
+class Pair(NamedTuple):
+    """The reference's program beside that of ``arms``, on the first sample where they disagree."""
 
     sample: int
-    left: Side
-    right: Side
+    arms: tuple[str, ...]
+    left: VerdictRecord
+    right: VerdictRecord
     rows: tuple[DiffRow, ...]
     test: DifferingTest | None
 
 
-@dataclass(frozen=True)
-class FlipDetail:
+class FlipDetail(NamedTuple):
     """Everything about one problem on which arms disagree."""
 
     row: FlipRow
@@ -133,13 +101,11 @@ def flip_matrix(
     """Sort the problems that count by how the arms disagree on them."""
     against = summary.reference or summary.arms[0].facts.name
     names = tuple(arm.facts.name for arm in summary.arms)
+    samples = summary.facts.samples
     groups: dict[str, list[FlipRow]] = {"flipped": [], "control": [], "agreed": []}
     for number, problem in enumerate(summary.problems):
         title = problems[problem.id].title if problem.id in problems else ""
-        records = {
-            arm: [verdicts[arm, problem.id, s] for s in range(summary.facts.samples)]
-            for arm in names
-        }
+        records = {arm: [verdicts[arm, problem.id, s] for s in range(samples)] for arm in names}
         cells = tuple(_cell(arm, records[arm], records[against]) for arm in names)
         disagreeing = {arm for arm, cell in zip(names, cells, strict=True) if cell.flip}
         others = disagreeing - {summary.control}
@@ -148,10 +114,7 @@ def flip_matrix(
     # Problems on which many arms flip first: among the flips of one poor arm, those of a good one
     # would not be found.
     groups["flipped"].sort(key=lambda row: -sum(bool(cell.flip) for cell in row.cells))
-    samples = summary.facts.samples
-    return FlipMatrix(
-        against, names, samples, **{name: tuple(rows) for name, rows in groups.items()}
-    )
+    return FlipMatrix(against, names, samples, **{name: tuple(g) for name, g in groups.items()})
 
 
 def flip_details(
@@ -167,17 +130,17 @@ def flip_details(
         yield FlipDetail(row, statement_html(shown.statement) if shown else None, pairs)
 
 
-def _cell(arm: str, own: list[VerdictRecord], reference: list[VerdictRecord]) -> Cell:
+def _cell(arm: str, own: Sequence[VerdictRecord], reference: Sequence[VerdictRecord]) -> Cell:
     passed = [record.verdict == "AC" for record in own]
     wanted = [record.verdict == "AC" for record in reference]
     gained = any(a > b for a, b in zip(passed, wanted, strict=True))
     lost = any(a < b for a, b in zip(passed, wanted, strict=True))
     flip = "both" if gained and lost else "gained" if gained else "lost" if lost else ""
-    kinds = {record.verdict for record in own}
     text = own[0].verdict if len(own) == 1 else f"{sum(passed)}/{len(own)}"
-    verdict_words = " ".join(record.verdict for record in own[:16])
-    css = f"v{own[0].verdict}" if len(kinds) == 1 else "mixed"
-    return Cell(text, css, flip, f"{arm}: {verdict_words}{f', {flip}' if flip else ''}")
+    verdicts = " ".join(record.verdict for record in own[:16])
+    alike = len({record.verdict for record in own}) == 1
+    hint = f"{arm}: {verdicts}{f', {flip}' if flip else ''}"
+    return Cell(text, f"v{own[0].verdict}" if alike else "mixed", flip, hint)
 
 
 def _pairs(
@@ -188,44 +151,37 @@ def _pairs(
     shown: ShownProblem | None,
 ) -> Iterator[Pair]:
     """One pair for each different program that disagrees; arms with equal programs share it."""
-    problem = row.problem.id
-    together: dict[tuple[int, str | None, str], list[str]] = {}
+    problem, against = row.problem.id, matrix.against
+    together: dict[tuple[int, str | None, str], list[VerdictRecord]] = {}
     for arm, cell in zip(matrix.arms, row.cells, strict=True):
         if cell.flip:
-            sample = next(
-                s
-                for s in range(matrix.samples)
-                if (verdicts[arm, problem, s].verdict == "AC")
-                != (verdicts[matrix.against, problem, s].verdict == "AC")
+            right = next(
+                verdicts[arm, problem, sample]
+                for sample in range(matrix.samples)
+                if _disagree(verdicts[against, problem, sample], verdicts[arm, problem, sample])
             )
-            record = verdicts[arm, problem, sample]
-            together.setdefault((sample, record.code_sha256, record.verdict), []).append(arm)
-    for (sample, _, _), arms in together.items():
-        left, right = verdicts[matrix.against, problem, sample], verdicts[arms[0], problem, sample]
-        programs = [_program(generations.get(record.key)) for record in (left, right)]
+            key = (right.sample, right.code_sha256, right.verdict)
+            together.setdefault(key, []).append(right)
+    for rights in together.values():
+        right = rights[0]
+        left = verdicts[against, problem, right.sample]
         yield Pair(
-            sample=sample,
-            left=_side((matrix.against,), left),
-            right=_side(tuple(arms), right),
-            rows=diff_programs(programs[0], programs[1]),
+            sample=right.sample,
+            arms=tuple(record.arm for record in rights),
+            left=left,
+            right=right,
+            rows=diff_programs(_program(left, generations), _program(right, generations)),
             test=_differing_test(left, right, shown),
         )
 
 
-def _program(record: GenerationRecord | None) -> str | None:
+def _disagree(*two: VerdictRecord | TestRecord | None) -> bool:
+    return len({one is not None and one.verdict == "AC" for one in two}) == 2
+
+
+def _program(verdict: VerdictRecord, generations: Mapping[Key, GenerationRecord]) -> str | None:
+    record = generations.get(verdict.key)
     return None if record is None else extract_code(record.text).code
-
-
-def _side(arms: tuple[str, ...], record: VerdictRecord) -> Side:
-    message = record.compile_message if record.verdict == "CE" else ""
-    message = "\n".join(part for part in (record.reason, record.detail, message) if part)
-    return Side(
-        arms=arms,
-        verdict=record.verdict,
-        score=record.score,
-        has_program=record.code_sha256 is not None,
-        message=shortened(message, _MESSAGE_CHARACTERS),
-    )
 
 
 def _differing_test(
@@ -233,20 +189,7 @@ def _differing_test(
 ) -> DifferingTest | None:
     ours, theirs = ({test.name: test for test in record.tests} for record in (left, right))
     for name in ours if len(ours) >= len(theirs) else theirs:
-        a, b = ours.get(name), theirs.get(name)
-        if (a is not None and a.verdict == "AC") != (b is not None and b.verdict == "AC"):
+        if _disagree(ours.get(name), theirs.get(name)):
             test = shown.tests.get(name) if shown else None
-            return DifferingTest(
-                name=name[:80],
-                input=test.input if test else None,
-                answer=test.output if test else None,
-                left=_test_side(a),
-                right=_test_side(b),
-            )
+            return DifferingTest(name, ours.get(name), theirs.get(name), test)
     return None
-
-
-def _test_side(test: TestRecord | None) -> TestSide:
-    if test is None:
-        return TestSide("not run", "", None)
-    return TestSide(test.verdict, shortened(test.detail, _MESSAGE_CHARACTERS), test.time_ms)

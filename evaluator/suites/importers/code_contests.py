@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from typing import TypeGuard
 
 from evaluator.suites.importers.draft import Draft, Reason, limits_of
+from evaluator.suites.importers.importer import Importer
 from evaluator.suites.importers.rows import Row
 from evaluator.suites.problem import TestCase
 
-GROUPS = ("public_tests", "private_tests", "generated_tests")
+_GROUPS = ("public_tests", "private_tests", "generated_tests")
 
 
 def draft_of_code_contests(row: Row) -> Draft:
@@ -45,7 +46,7 @@ def draft_of_code_contests(row: Row) -> Draft:
 
 def _tests(row: Row) -> Iterator[TestCase]:
     """Yield the tests of all groups, the public ones first."""
-    for group in GROUPS:
+    for group in _GROUPS:
         found = row.values.get(group) or {"input": [], "output": []}
         if isinstance(found, list) and all(isinstance(case, dict) for case in found):
             found = {key: [case.get(key) for case in found] for key in ("input", "output")}
@@ -60,3 +61,6 @@ def _tests(row: Row) -> Iterator[TestCase]:
 
 def _are_texts(values: object) -> TypeGuard[list[str]]:
     return isinstance(values, list) and all(isinstance(value, str) for value in values)
+
+
+IMPORTER = Importer("code-contests", frozenset(_GROUPS), draft_of_code_contests)

@@ -16,12 +16,12 @@ from typing import Any
 
 from evaluator.errors import shown
 from evaluator.suites.importers.draft import Draft, Reason, limits_of
-from evaluator.suites.importers.rows import Row
+from evaluator.suites.importers.importer import Importer
+from evaluator.suites.importers.rows import ID_FIELDS, Row
 from evaluator.suites.problem import TestCase
 
-TEST_FIELDS = ("input_output", "tests")
+_TEST_FIELDS = ("input_output", "tests")
 _STATEMENT_FIELDS = ("question", "problem", "description", "prompt")
-ID_FIELDS = ("id", "problem_id", "question_id", "task_id", "name")
 _CALL_TYPES = ("functional", "function_call")
 
 
@@ -63,7 +63,7 @@ def _tests(values: dict[str, Any]) -> tuple[TestCase, ...] | Reason:
     Raises:
         ValueError: If they are not of this form.
     """
-    source = next((v for key in TEST_FIELDS if (v := values.get(key)) is not None), None)
+    source = next((v for key in _TEST_FIELDS if (v := values.get(key)) is not None), None)
     if isinstance(source, str):
         source = json.loads(source) if source.strip() else None
     metadata = values.get("metadata")
@@ -106,3 +106,6 @@ def _text(value: Any) -> str:
     if isinstance(value, list) and all(isinstance(line, str) for line in value):
         return "".join(f"{line}\n" for line in value)
     raise ValueError(f"an input or output is {shown(value)}, expected a string or a list of lines")
+
+
+IMPORTER = Importer("input-output", frozenset(_TEST_FIELDS), draft_of_input_output)

@@ -27,6 +27,9 @@ class Fault(str):
     """What stands in a row's place that could not be read."""
 
 
+_TOO_LONG = Fault(f"more than {MAX_BYTES} bytes; expected one JSON object a line")
+
+
 def json_rows(stream: BufferedIOBase, lines: bool, most: float = math.inf) -> Iterator[Place]:
     """Yield JSON lines, or the items of a JSON array.
 
@@ -38,11 +41,13 @@ def json_rows(stream: BufferedIOBase, lines: bool, most: float = math.inf) -> It
     number = 0
     try:
         first = stream.readline(MAX_BYTES + 1)
-        second = stream.readline(MAX_BYTES + 1) if _opens_list(first) else b""
-        if _opens_list(first) and not _are_rows(first, second.strip(), lines):
-            rest = max(0, MAX_BYTES + 1 - len(first) - len(second))
-            yield from _array_items(first + second + stream.read(rest))
-            return
+        second = b""
+        if first.removeprefix(_MARK).lstrip().startswith(b"["):
+            second = stream.readline(MAX_BYTES + 1)
+            if not lines or _begins_array(first.strip(), second.strip()):
+                rest = max(0, MAX_BYTES + 1 - len(first) - len(second))
+                yield from _array_items(first + second + stream.read(rest))
+                return
         more = iter(partial(stream.readline, MAX_BYTES + 1), b"")
         for number, line in enumerate(chain(filter(None, (first, second)), more), start=1):
             most -= len(line) + _LINE_COST
@@ -50,7 +55,7 @@ def json_rows(stream: BufferedIOBase, lines: bool, most: float = math.inf) -> It
                 yield "line", number, Fault("the packed file unpacks to far more than itself")
                 return
             if len(line) > MAX_BYTES:
-                yield "line", number, _too_long()
+                yield "line", number, _TOO_LONG
                 while line and not line.endswith(b"\n"):
                     line = stream.readline(MAX_BYTES)
             elif line.strip():
@@ -60,22 +65,26 @@ def json_rows(stream: BufferedIOBase, lines: bool, most: float = math.inf) -> It
         yield "line", number + 1, Fault(fault)
 
 
-def _opens_list(line: bytes) -> bool:
-    return line.removeprefix(_MARK).lstrip().startswith(b"[")
+def _begins_array(first: bytes, second: bytes) -> bool:
+    """Whether lines that begin with a bracket are an array, in spite of their name, or bad rows."""
+    opened = first.removeprefix(_MARK).replace(b" ", b"") in (b"[", b"[{")
+    return opened or first.endswith(b",") or second[:1] in (b"", b",", b"]")
 
 
-def _are_rows(first: bytes, second: bytes, named_so: bool) -> bool:
-    """Whether the first line, which opens a list, is a (bad) row and no array's start."""
-    text = first.removeprefix(_MARK).replace(b" ", b"").strip()
-    if second[:1] in (b"", b",", b"]") or text in (b"[", b"[{") or text.endswith(b","):
-        return False
-    return named_so or second[:1] in (b"{", b"[") or text.endswith(b"]")
+def _parse(line: bytes) -> Any:
+    """Read one value of JSON; a byte order mark may stand before it."""
+    try:
+        return json.loads(line.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        return Fault(f"not UTF-8 ({error})")
+    except (ValueError, RecursionError) as error:
+        return Fault(f"not JSON ({error})")
 
 
 def _array_items(data: bytes) -> Iterator[Place]:
     """Yield the items of a JSON array, one object in memory at a time."""
     if len(data) > MAX_BYTES:
-        yield "item", 1, _too_long()
+        yield "item", 1, _TOO_LONG
         return
     # a byte that is no UTF-8 becomes half of a character, which no problem may have
     text = data.decode("utf-8-sig", "surrogateescape")
@@ -92,7 +101,10 @@ def _array_items(data: bytes) -> Iterator[Place]:
             value = value if isinstance(value, Fault) else Fault("not JSON (no comma after it)")
             behind = _end_of_item(text, end) if balanced else None
             balanced = behind is not None  # else no bracket tells anything from here on
-            end = _next_item(text, end) if behind is None else behind
+            if behind is None:
+                found = _NEXT_ITEM.search(text, end)
+                behind = found.start() if found else len(text)
+            end = behind
         faults += isinstance(value, Fault)
         yield "item", number, value
         place = _behind_space(text, end + 1) if text[end : end + 1] == "," else end
@@ -102,8 +114,8 @@ def _array_items(data: bytes) -> Iterator[Place]:
 
 
 def _behind_space(text: str, place: int) -> int:
-    match = _JSON_SPACE.match(text, place)
-    return match.end() if match else place
+    found = _JSON_SPACE.match(text, place)
+    return found.end() if found else place
 
 
 def _end_of_item(text: str, place: int) -> int | None:
@@ -120,23 +132,3 @@ def _end_of_item(text: str, place: int) -> int | None:
         elif mark == "," and depth == 0:
             return part.start()
     return None
-
-
-def _next_item(text: str, place: int) -> int:
-    """Where the comma before the next thing stands that looks like an item."""
-    match = _NEXT_ITEM.search(text, place)
-    return match.start() if match else len(text)
-
-
-def _too_long() -> Fault:
-    return Fault(f"more than {MAX_BYTES} bytes; expected one JSON object a line")
-
-
-def _parse(line: bytes) -> Any:
-    """Read one value of JSON; a byte order mark may stand before it."""
-    try:
-        return json.loads(line.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        return Fault(f"not UTF-8 ({error})")
-    except (ValueError, RecursionError) as error:
-        return Fault(f"not JSON ({error})")

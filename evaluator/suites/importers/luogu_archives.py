@@ -6,12 +6,11 @@ judged, but no model can be asked.
 """
 
 import logging
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from evaluator.errors import ArchiveError, SuiteError
-from evaluator.suites.data_files import DataLimits, is_left_behind
+from evaluator.suites.data_files import DataLimits, is_left_behind, list_folder
 from evaluator.suites.importers.draft import Draft, Note, Reason
 from evaluator.suites.importers.headings import read_heading
 from evaluator.suites.importers.rows import holds_rows, read_rows
@@ -21,7 +20,6 @@ from evaluator.suites.statement_text import decode_statement
 
 logger = logging.getLogger(__name__)
 
-MAX_ENTRIES = 20_000
 Statements = Mapping[str, str | ArchiveError]
 _STATEMENT_SUFFIXES = (".md", ".txt")
 _MAX_STATEMENT_BYTES = 4 << 20
@@ -41,11 +39,11 @@ def drafts_of_archives(
         ArchiveError: If the one problem's data cannot be used. Of several, such a one becomes a
             refusal.
     """
-    if path.is_file() or _holds_tests(path):
+    entries = [] if path.is_file() else list_folder(path)
+    if path.is_file() or any(map(_is_input, entries)):
         found = load_luogu_data(path, limits)
         yield _draft(path, found, statements, _statement_file(path.parent, _id(path)))
         return
-    entries = _entries(path)
     ids = {_id(entry) for entry in entries if entry.suffix not in _STATEMENT_SUFFIXES}
     for entry in entries:
         if is_left_behind(entry.name):
@@ -79,7 +77,7 @@ def read_statements(path: Path) -> dict[str, str | ArchiveError]:
     """
     found: dict[str, str | ArchiveError] = {}
     if path.is_dir() and not holds_rows(path):
-        for entry in _entries(path):
+        for entry in list_folder(path):
             if entry.suffix in _STATEMENT_SUFFIXES and not is_left_behind(entry.name):
                 try:
                     found[entry.stem] = _read_statement(entry)
@@ -132,22 +130,8 @@ def _is_zip(path: Path) -> bool:
     return path.suffix.lower() == ".zip" and not path.is_dir()
 
 
-def _holds_tests(folder: Path) -> bool:
-    return any(e.suffix.lower() == ".in" and not is_left_behind(e.name) for e in _entries(folder))
-
-
-def _entries(folder: Path) -> list[Path]:
-    """List a folder in order, up to a bound."""
-    found: list[Path] = []
-    try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                found.append(folder / entry.name)
-                if len(found) > MAX_ENTRIES:
-                    raise ArchiveError(f"{folder}: more than {MAX_ENTRIES} entries")
-    except OSError as error:
-        raise ArchiveError(f"{folder}: cannot be read ({error})") from error
-    return sorted(found)
+def _is_input(path: Path) -> bool:
+    return path.suffix.lower() == ".in" and not is_left_behind(path.name)
 
 
 def _statement_file(folder: Path, problem_id: str) -> str | None:

@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evaluator.errors import SuiteError
+from evaluator.suites.data_files import list_folder
 from evaluator.suites.importers.json_rows import Fault, Place, json_rows
 
 if TYPE_CHECKING:
     import pyarrow
 
+ID_FIELDS = ("id", "problem_id", "question_id", "task_id", "name")
 _SAVED_MARKS = ("dataset_dict.json", "dataset_info.json", "state.json")
 _ROW_FILES = (".parquet", ".jsonl", ".jsonl.gz")
 _RATIO, _FREE_BYTES = 200, 64 << 20  # bytes unpacked for each byte packed, and in any case
@@ -52,16 +54,16 @@ class Row:
         return next((str(v) for v in found if v and type(v) in (str, int)), str(self.number))
 
 
-def is_saved_dataset(path: Path) -> bool:
+def _is_saved_dataset(path: Path) -> bool:
     """Whether a directory is what ``save_to_disk`` of ``datasets`` writes."""
     return any((path / mark).is_file() for mark in _SAVED_MARKS)
 
 
 def holds_rows(path: Path) -> bool:
     """Whether a directory has rows in it, saved or as files, and no test data beside them."""
-    if not path.is_dir() or is_saved_dataset(path):
+    if not path.is_dir() or _is_saved_dataset(path):
         return path.is_dir()
-    data = any(entry.suffix.lower() in (".zip", ".in") for entry in _entries(path))
+    data = any(entry.suffix.lower() in (".zip", ".in") for entry in list_folder(path))
     return bool(_row_files(path)) and not data
 
 
@@ -75,7 +77,7 @@ def read_rows(path: Path) -> Iterator[Row]:
     Raises:
         SuiteError: If it cannot be read at all.
     """
-    saved = path.is_dir() and is_saved_dataset(path)
+    saved = path.is_dir() and _is_saved_dataset(path)
     files = _row_files(path) if path.is_dir() and not saved else [path]
     before = 0
     for file in files:
@@ -95,15 +97,8 @@ def read_rows(path: Path) -> Iterator[Row]:
 def _row_files(path: Path) -> list[Path]:
     """Files of rows in a directory or its ``data``, as hubs of data sets have them."""
     folders = [folder for folder in (path, path / "data") if folder.is_dir()]
-    files = (entry for folder in folders for entry in _entries(folder))
+    files = (entry for folder in folders for entry in list_folder(folder))
     return [file for file in files if file.name.lower().endswith(_ROW_FILES) and file.is_file()]
-
-
-def _entries(folder: Path) -> list[Path]:
-    try:
-        return sorted(folder.iterdir())
-    except OSError as error:
-        raise SuiteError(f"{folder}: cannot be read ({error})") from error
 
 
 def _file_rows(path: Path) -> Iterator[Place]:

@@ -8,6 +8,7 @@ import re
 
 from evaluator.suites.importers.draft import Draft, Reason
 from evaluator.suites.importers.headings import read_heading
+from evaluator.suites.importers.importer import Importer
 from evaluator.suites.importers.rows import Row
 from evaluator.suites.importers.samples import Sample, find_samples
 from evaluator.suites.importers.screening import split_note, tells_of_elision
@@ -78,3 +79,8 @@ def _double_spaced(output: str) -> bool:
     """
     lines = [line.strip() for line in re.split(r"\r?\n", output.rstrip())]
     return len(lines) > 2 and len(lines) % 2 == 1 and all(lines[::2]) and not any(lines[1::2])
+
+
+IMPORTER = Importer(
+    "statements", frozenset({"conversations", "prompt"}), draft_of_statement, has_tests=False
+)

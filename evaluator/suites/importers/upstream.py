@@ -6,6 +6,7 @@ heading's first word is the problem's id. There are no limits and no checker.
 
 from evaluator.suites.importers.draft import Draft
 from evaluator.suites.importers.headings import read_heading
+from evaluator.suites.importers.importer import Importer
 from evaluator.suites.importers.rows import Row
 from evaluator.suites.problem import TestCase
 
@@ -37,3 +38,6 @@ def draft_of_upstream(row: Row) -> Draft:
         prompt=headed.prompt,
         from_statement=True,
     )
+
+
+IMPORTER = Importer("upstream", frozenset({"test_cases"}), draft_of_upstream)

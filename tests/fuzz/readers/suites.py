@@ -11,7 +11,7 @@ import zipfile
 from pathlib import Path
 from random import Random
 
-from evaluator.suites.importers.source import read_source
+from evaluator.suites.importers.forms import read_source
 from evaluator.suites.problem import Problem
 from evaluator.suites.suite import load_suite
 from tests.fuzz.fuzzer import (

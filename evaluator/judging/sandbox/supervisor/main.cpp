@@ -1,22 +1,22 @@
 // Runs untrusted commands inside the sandbox, one after the other, measures each, and leaves
 // nothing of it behind.
 //
-// evaluator/judging/sandbox/sandbox.py compiles this program once per judge (statically, so that its own footprint
-// stays below 1 MB) and starts it as the first process of a sandbox. It is PID 1 there, so
-// everything that a command leaves running is killed by it, and dies with it.
+// sandbox.py compiles this program once per judge (statically, so that its own footprint stays
+// below 1 MB) and starts it as the first process of a sandbox. It is PID 1 there, so everything
+// that a command leaves running is killed by it, and dies with it.
 //
 //   supervisor key=value ...
 //
-//   root=ready   bubblewrap has built the root of the file system
-//   root=build   build it here
-//   root=host    no isolation: a fresh folder below /tmp
-//   dev=NAMES    device nodes for root=build, comma separated
-//   box=BYTES    size of the working folder
-//   streams=1    name the standard streams below /dev, and let tmpfile() work
+//   rung=bwrap     bubblewrap has built the root of the file system
+//   rung=unshare   build it here
+//   rung=unsafe    no isolation: a fresh folder below /tmp
+//   dev=NAMES      device nodes for rung=unshare, comma separated
+//   box=BYTES      size of the working folder
+//   streams=1      name the standard streams below /dev, and let tmpfile() work
 //
-// With ready and build it mounts, which takes CAP_SYS_ADMIN in a user namespace, given up after.
+// With bwrap and unshare it mounts, which takes CAP_SYS_ADMIN in a user namespace, given up after.
 //
-// Descriptor 3 is a SEQPACKET socket to the judge. The supervisor says "ready", then answers one
+// Standard input is a SEQPACKET socket to the judge. The supervisor says "ready", then answers one
 // request after the other and ends when the judge closes its end, also in the midst of a request.
 // A request is a message of texts, each ended by NUL,
 //
@@ -28,14 +28,14 @@
 //
 // with the descriptors 0, 1, 2 of the command, its program, and the copies. The answer is
 // "exit signal reason cpu_us wall_us maxrss_kib clean", reason being one of exit cpu wall memory,
-// and clean 1 where nothing of the command is left, so that another may run in the same room.
+// and clean 1 where nothing of the command is left, so that another may run in the same sandbox.
 // A failure of the supervisor itself is the answer "error WHAT: STRERROR", after which it ends.
 
 #include "command.h"
 #include "failure.h"
+#include "file_system.h"
 #include "privileges.h"
 #include "request.h"
-#include "room.h"
 #include "watch.h"
 
 // Runs one request; false if the judge has gone away.
@@ -59,15 +59,16 @@ static bool serve(const Request& request) {
 }
 
 int main(int, char** arguments) {
-    const Room room = read_room(arguments + 1);
-    need(fcntl(kControl, F_SETFD, FD_CLOEXEC) == 0, "control");
-    enter(room);
+    const Settings settings = read_settings(arguments + 1);
+    // away from the number of a command's own input
+    need((control = fcntl(0, F_DUPFD_CLOEXEC, 3)) > 0, "control");
+    enter(settings);
     drop_privileges();
     prctl(PR_SET_CHILD_SUBREAPER, 1);
     signal(SIGTERM, SIG_IGN);  // it ends when the socket does, and then cleans up
     answer("ready");
     Request request;
     while (receive(request) && serve(request)) {}
-    leave(room);
+    leave(settings);
     return 0;
 }

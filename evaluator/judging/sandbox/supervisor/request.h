@@ -85,7 +85,7 @@ inline bool receive(Request& request) {
     message.msg_iovlen = 1;
     message.msg_control = ancillary;
     message.msg_controllen = sizeof ancillary;
-    const ssize_t n = recvmsg(kControl, &message, MSG_CMSG_CLOEXEC);
+    const ssize_t n = recvmsg(control, &message, MSG_CMSG_CLOEXEC);
     if (n <= 0) return false;
     errno = EMSGSIZE;
     need(!(message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)), "request");

@@ -130,7 +130,7 @@ inline Outcome watch(const Request& request, pid_t child) {
     Outcome outcome;
     rusage usage = {};
     pollfd awaited[2] = {{static_cast<int>(syscall(SYS_pidfd_open, child, 0)), POLLIN, 0},
-                         {kControl, 0, 0}};  // POLLHUP alone
+                         {control, 0, 0}};  // POLLHUP alone
     need(awaited[0].fd >= 0, "pidfd_open");
     for (bool killed = false;;) {
         poll(awaited, killed ? 1 : 2, kTickMs);

@@ -1,0 +1,309 @@
+"""transformers: a model is loaded as its user would, then set what it computes in.
+
+The stored values stay what they are: 4-bit weights keep their codes and scales and are
+dequantized at each use; dense weights are cast. Only the arithmetic is chosen, by default float32,
+so that arms differ by their weights and not by the rounding of activations. Layers of other
+quantizations compute as their library does.
+
+Ways in which a model can silently be another one are refused here: an adapter embedded in the
+directory while ``peft`` is missing (transformers then loads the base alone), tensors missing from
+the checkpoint (they would be drawn at random), and a load that quantized nothing.
+"""
+
+import gc
+import importlib.util
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import (
+    AutoModelForCausalLM,
+    BitsAndBytesConfig,
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    PreTrainedModel,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
+
+from evaluator.errors import GenerationError, ModelError
+from evaluator.generation.backend import (
+    Backend,
+    Completion,
+    LoadedModel,
+    ModelRequest,
+    TokenText,
+)
+from evaluator.generation.batches import Batch
+from evaluator.generation.checkpoints import ADAPTER_CONFIG, delta_options
+from evaluator.generation.compute_dtype import compute_in
+from evaluator.generation.load_checks import attach_as_stored, check_complete, check_quantized
+from evaluator.generation.noise import gumbel_noise, noise_key, noise_keys
+from tinylora import FactorStore, load_adapter, restore
+from tinylora.models.chat import load_tokenizer
+
+# The trainer's settings: its base is the 16-bit checkpoint quantized while loading.
+TRAINER_NF4 = {
+    "load_in_4bit": True,
+    "bnb_4bit_quant_type": "nf4",
+    "bnb_4bit_use_double_quant": True,
+    "bnb_4bit_compute_dtype": torch.float16,
+}
+
+
+class TransformersBackend(Backend):
+    """Models in this process, on CPU or GPU."""
+
+    gives_logits = pairs_noise = restores = True
+
+    @contextmanager
+    def load(self, request: ModelRequest) -> Iterator["TransformersModel"]:
+        """One arm's model; see :meth:`Backend.load`.
+
+        Raises:
+            ModelError: It cannot be loaded, or would load as something else.
+            GenerationError: Neither generation_config.json nor the tokenizer names an end token.
+            TinyLoRAError: The adapter does not fit.
+        """
+        arm = request.arm
+        model = _load(request)
+        if arm.artifact is not None:
+            adapter = load_adapter(arm.artifact)
+            restore(model, adapter, delta_options(arm), FactorStore(request.factors))
+        compute_in(model, getattr(torch, request.compute_dtype))
+        model.eval()
+        try:
+            yield TransformersModel(model, request)
+        finally:
+            del model
+            gc.collect()
+            if request.device.type == "cuda":
+                torch.cuda.empty_cache()
+
+
+BACKEND = TransformersBackend()
+
+
+class TransformersModel(LoadedModel):
+    """A model with its tokenizer and what an arm asks of it.
+
+    Args:
+        model: In eval mode.
+        request: For the arm's name, the decoding and the seed.
+        tokenizer: None: that of the checkpoint.
+        pad_id: What rows are filled up with; None: what the tokenizer says.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        request: ModelRequest,
+        tokenizer: Any = None,
+        pad_id: int | None = None,
+    ) -> None:
+        self.model = model
+        self.tokenizer = tokenizer or load_tokenizer(request.checkpoint.directory)
+        self._arm, self._decoding, self._seed = request.arm.name, request.decoding, request.seed
+        self.end_ids = self._end_ids()
+        own = self.tokenizer.pad_token_id if pad_id is None else pad_id
+        self.pad_id = self.end_ids[0] if own is None else int(own)
+
+    def complete(self, batch: Batch) -> tuple[Completion, ...]:
+        """One completion for each row of a batch, in its order.
+
+        Raises:
+            GenerationError: The model's logits are not numbers.
+        """
+        prompts = [row.prompt.token_ids for row in batch]
+        ids, mask = _padded(prompts, self.pad_id, self.model.device, left=True)
+        # The model's own generation_config must not add anything to what the run's file says.
+        self.model.generation_config = GenerationConfig(
+            do_sample=False,
+            max_new_tokens=self._decoding.max_new_tokens,
+            eos_token_id=list(self.end_ids),
+            pad_token_id=self.pad_id,
+            # Comes before the processors below, and leaves padding out of what was said.
+            repetition_penalty=self._decoding.repetition_penalty,
+        )
+        with torch.inference_mode():
+            sequences = self.model.generate(
+                input_ids=ids,
+                attention_mask=mask,
+                logits_processor=self._processors(batch, ids.shape[1]),
+            )
+        return tuple(self._completion(row) for row in sequences[:, ids.shape[1] :].tolist())
+
+    @torch.inference_mode()
+    def logits(self, texts: Sequence[TokenText]) -> tuple[Tensor, ...]:
+        """For each text logits [positions, vocabulary] in the dtype and on the device of the model.
+
+        The full logits of a batch would take gigabytes, so only the wanted positions go through the
+        output layer.
+
+        Raises:
+            GenerationError: They are not finite.
+            ModelError: The model has no output layer, or does something else with its outputs.
+        """
+        # In a causal model the padding at the end cannot change what is before it.
+        tokens = [text.token_ids for text in texts]
+        ids, mask = _padded(tokens, 0, self.model.device, left=False)
+        rows = [row for row, text in enumerate(texts) for _ in text.positions]
+        columns = [position for text in texts for position in text.positions]
+        head: nn.Module | None = self.model.get_output_embeddings()
+        if head is None:
+            raise ModelError(
+                f"arm {self._arm}: {type(self.model).__name__} names no output layer, so its "
+                "predictions cannot be compared; set token_level.enabled: false"
+            )
+
+        def select(module: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+            states, *others = arguments  # [texts, width, hidden] to [1, wanted, hidden]
+            return states[rows, columns].unsqueeze(0), *others
+
+        handle = head.register_forward_pre_hook(select)
+        try:
+            logits: Tensor = self.model(ids, attention_mask=mask, use_cache=False).logits
+        finally:
+            handle.remove()
+        if logits.shape[:2] != (1, len(rows)):
+            raise ModelError(
+                f"arm {self._arm}: expected logits of shape [1, {len(rows)}, vocabulary], found "
+                f"{list(logits.shape)}; set token_level.enabled: false"
+            )
+        if not bool(torch.isfinite(logits).all()):
+            raise GenerationError(
+                f"arm {self._arm}: the model's logits on the reference's completions are not all "
+                "finite; try another compute_dtype, and check the checkpoint"
+            )
+        return torch.split(logits[0], [len(text.positions) for text in texts])
+
+    def _end_ids(self) -> tuple[int, ...]:
+        """Tokens that end a completion, of generation_config and tokenizer."""
+        configured = self.model.generation_config.eos_token_id
+        ends = configured if isinstance(configured, list) else [configured]
+        ids = sorted({i for i in (*ends, self.tokenizer.eos_token_id) if i is not None})
+        if not ids:
+            raise GenerationError(
+                f"arm {self._arm}: neither generation_config.json nor the tokenizer names an end "
+                "token (eos_token_id)"
+            )
+        return tuple(ids)
+
+    def _processors(self, batch: Batch, prompt_length: int) -> LogitsProcessorList:
+        decoding = self._decoding
+        if decoding.temperature == 0:
+            return LogitsProcessorList([_Temperature(self._arm, 1.0)])
+        processors: list[LogitsProcessor] = [_Temperature(self._arm, decoding.temperature)]
+        if decoding.top_k:
+            processors.append(TopKLogitsWarper(decoding.top_k))
+        if decoding.top_p < 1:
+            processors.append(TopPLogitsWarper(decoding.top_p))
+        keys = [noise_key(self._seed, row.prompt.problem, row.sample) for row in batch]
+        processors.append(_GumbelNoise(noise_keys(keys, self.model.device), prompt_length))
+        return LogitsProcessorList(processors)
+
+    def _completion(self, tokens: list[int]) -> Completion:
+        ends = [i for i, token in enumerate(tokens) if token in self.end_ids]
+        written = tokens[: ends[0]] if ends else tokens
+        text = self.tokenizer.decode(
+            written, skip_special_tokens=False, clean_up_tokenization_spaces=False
+        )
+        return Completion(text, len(written) + bool(ends), "stop" if ends else "length")
+
+
+class _Temperature(LogitsProcessor):  # type: ignore[misc]
+    """Divides float64 logits by the temperature, and stops at logits that are not numbers."""
+
+    def __init__(self, arm: str, temperature: float) -> None:
+        self.arm = arm
+        self.temperature = temperature
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """Logits [B, V] to float64 [B, V]."""
+        if bool(torch.isnan(scores).any()):
+            raise GenerationError(
+                f"arm {self.arm}: the model's logits are not numbers (NaN) after "
+                f"{input_ids.shape[1]} tokens; try another compute_dtype, and check the checkpoint"
+            )
+        return scores.double() / self.temperature
+
+
+class _GumbelNoise(LogitsProcessor):  # type: ignore[misc]
+    """Adds the noise of each row and position, so that greedy decoding draws a sample."""
+
+    def __init__(self, keys: Tensor, prompt_length: int) -> None:
+        """Take the batch's keys [B, 4] and the length of the padded prompts."""
+        self.keys = keys
+        self.prompt_length = prompt_length
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """Scores [B, V] to scores plus noise; a token that is ruled out (−inf) stays so."""
+        position = input_ids.shape[1] - self.prompt_length
+        return scores + gumbel_noise(self.keys, position, scores.shape[-1])
+
+
+def _load(request: ModelRequest) -> PreTrainedModel:
+    arm, checkpoint = request.arm, request.checkpoint
+    directory, stored = checkpoint.directory, checkpoint.quantization
+    quantize = arm.load == "nf4"
+    if quantize and stored:
+        raise ModelError(
+            f"arm {arm.name}: load: nf4 quantizes a 16-bit checkpoint while loading, but "
+            f"{directory} is quantized already ({stored}); use load: auto"
+        )
+    if (directory / ADAPTER_CONFIG).exists() and importlib.util.find_spec("peft") is None:
+        raise ModelError(
+            f"arm {arm.name}: {directory} embeds an adapter, and peft is not installed: "
+            "transformers would load the base alone. Install peft"
+        )
+    try:
+        model, info = AutoModelForCausalLM.from_pretrained(
+            directory,
+            dtype=_load_dtype(request),
+            # Even None given here would hide the checkpoint's own quantization.
+            **({"quantization_config": BitsAndBytesConfig(**TRAINER_NF4)} if quantize else {}),
+            device_map={"": str(request.device)},
+            output_loading_info=True,
+            local_files_only=True,
+            trust_remote_code=False,
+        )
+    except Exception as error:  # transformers raises whatever a malformed file leads to
+        words = f"{type(error).__name__}: {error}"[:1000]
+        needs = (
+            f", which is quantized with {stored}: a library that this needs is missing here"
+            if stored and isinstance(error, ImportError)
+            else ""
+        )
+        raise ModelError(f"arm {arm.name}: cannot load {directory}{needs}: {words}") from error
+    check_complete(arm, directory, info)
+    check_quantized(arm, checkpoint, model)
+    attach_as_stored(arm, directory, model)
+    return model
+
+
+def _load_dtype(request: ModelRequest) -> torch.dtype | str:
+    """The dtype to load in; dense weights are cast afterwards."""
+    if request.arm.load == "nf4" or request.checkpoint.four_bit:
+        # What the trainer's weights were rounded to, and what their quantization state names.
+        return torch.bfloat16
+    if request.checkpoint.quantization:
+        dtype: torch.dtype = getattr(torch, request.compute_dtype)
+        return dtype  # some libraries dequantize while loading
+    return "auto"
+
+
+def _padded(
+    rows: Sequence[Sequence[int]], pad: int, device: torch.device, *, left: bool
+) -> tuple[Tensor, Tensor]:
+    """Token ids and attention mask [rows, longest], filled up on one side."""
+    longest = max(map(len, rows))
+    ids = torch.full((len(rows), longest), pad, dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for index, tokens in enumerate(rows):
+        start = longest - len(tokens) if left else 0
+        ids[index, start : start + len(tokens)] = torch.tensor(tokens)
+        mask[index, start : start + len(tokens)] = 1
+    return ids.to(device), mask.to(device)

@@ -1,0 +1,108 @@
+"""Whether a model is what its checkpoint says; transformers loads some as something else."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from bitsandbytes.nn import Linear4bit
+from safetensors import safe_open
+from transformers import PreTrainedModel
+
+from evaluator.config.run_config import ArmConfig
+from evaluator.errors import ModelError
+from evaluator.generation.checkpoints import ADAPTER_CONFIG, Checkpoint
+from tinylora.models.unmerged import adapter_tensors
+
+_log = logging.getLogger(__name__)
+
+
+def check_complete(arm: ArmConfig, directory: Path, info: dict[str, Any]) -> None:
+    """Check that every tensor of the model came from the checkpoint.
+
+    Args:
+        arm: For errors.
+        directory: Of the checkpoint.
+        info: What ``from_pretrained`` says with ``output_loading_info``.
+
+    Raises:
+        ModelError: Tensors are missing, or an adapter that was not merged is left over.
+    """
+    unused = sorted(str(name) for name in info["unexpected_keys"])
+    embeds = (directory / ADAPTER_CONFIG).exists()  # checked when it is attached
+    if (found := adapter_tensors(unused)) and not embeds:
+        raise ModelError(
+            f"arm {arm.name}: {directory}: holds {len(found)} tensors of an adapter that was not "
+            f"merged ({', '.join(found[:3])}, ...), which transformers ignores: it would run as "
+            "the base alone. Merge it, or give the base and the adapter"
+        )
+    if unused:
+        _log.warning(
+            "arm %s: %s: %d tensors are not used by the model: %s",
+            arm.name, directory, len(unused), ", ".join(unused[:5]),
+        )  # fmt: skip
+    for what, meaning in (
+        ("missing_keys", "the checkpoint lacks, they would be drawn at random"),
+        ("mismatched_keys", "of another shape than the configuration says"),
+    ):
+        names = sorted(str(name) for name in info[what])
+        if names:
+            raise ModelError(
+                f"arm {arm.name}: {directory}: {len(names)} tensors {meaning}: "
+                f"{', '.join(names[:5])}; export or download it again"
+            )
+
+
+def attach_as_stored(arm: ArmConfig, directory: Path, model: PreTrainedModel) -> None:
+    """Check that every tensor of an embedded adapter is attached, and set it to the file's values.
+
+    PEFT rounds an adapter to the compute dtype of the 4-bit layers below it, by default float16.
+    As the run chooses that dtype anew, it goes back to the stored values first.
+
+    Raises:
+        ModelError: A tensor did not attach.
+    """
+    if not (directory / ADAPTER_CONFIG).exists():
+        return
+    attached = {
+        _plain(name): tensor for name, tensor in model.named_parameters() if ".lora_" in name
+    }
+    with safe_open(directory / "adapter_model.safetensors", framework="pt") as file:
+        stored = {_plain(name): file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    loose = [
+        name
+        for name, tensor in stored.items()
+        if name not in attached
+        or not torch.equal(attached[name].detach().cpu(), tensor.to(attached[name].dtype))
+    ]
+    if loose or not stored:
+        raise ModelError(
+            f"arm {arm.name}: {directory} embeds an adapter, but {len(loose)} of its "
+            f"{len(stored)} tensors did not attach: {', '.join(loose[:3])}. Without them this "
+            "is the base alone; check the versions of peft and transformers"
+        )
+    for name, tensor in stored.items():
+        attached[name].data = tensor.to(attached[name].device)
+
+
+def check_quantized(arm: ArmConfig, checkpoint: Checkpoint, model: PreTrainedModel) -> None:
+    """Check that what was to be quantized is.
+
+    Raises:
+        ModelError: It is not.
+    """
+    if arm.load == "nf4" or checkpoint.four_bit:
+        if not any(isinstance(module, Linear4bit) for module in model.modules()):
+            raise ModelError(
+                f"arm {arm.name}: {checkpoint.directory} was to load in 4 bits, no layer of it is"
+            )
+    elif checkpoint.quantization and getattr(model, "hf_quantizer", None) is None:
+        raise ModelError(
+            f"arm {arm.name}: {checkpoint.directory} says that it is quantized with "
+            f"{checkpoint.quantization}, and transformers loaded it as if it were not"
+        )
+
+
+def _plain(name: str) -> str:
+    """Name of an adapter tensor without what PEFT puts around it in files and modules."""
+    return name.removeprefix("base_model.model.").replace(".default.", ".")

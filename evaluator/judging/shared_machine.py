@@ -1,0 +1,59 @@
+"""Runs side by side, and again alone where the load of the machine may have decided."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+_Outcome = TypeVar("_Outcome")
+
+
+class SharedMachine:
+    """A readers-writer lock: many hold it together, or one alone, who holds back newcomers."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._running = 0
+        self._waiting_alone = 0
+
+    def run(
+        self, attempt: Callable[[], _Outcome], doubtful: Callable[[_Outcome], bool]
+    ) -> _Outcome:
+        """Do something beside others; a doubtful outcome gives way to that of a second try alone.
+
+        Args:
+            attempt: What to do.
+            doubtful: Whether an outcome may be the doing of what ran beside it.
+        """
+        with self._together():
+            outcome = attempt()
+        if doubtful(outcome):
+            with self._alone():
+                return attempt()
+        return outcome
+
+    @contextmanager
+    def _together(self) -> Iterator[None]:
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting_alone == 0 and self._running >= 0)
+            self._running += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._running -= 1
+                self._changed.notify_all()
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        with self._changed:
+            self._waiting_alone += 1
+            self._changed.wait_for(lambda: self._running == 0)
+            self._waiting_alone -= 1
+            self._running = -1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._running = 0
+                self._changed.notify_all()

@@ -1,0 +1,156 @@
+"""What the page shows beside the records, kept in the run's directory when the run starts.
+
+``statements.jsonl`` holds title, statement and the beginning of every test; ``fidelity.json`` the
+exporter's residual by module, for each arm that has one. So the page can be made again when the
+suite or the checkpoints are gone. Runs made before these files existed have a page without them.
+"""
+
+import json
+import math
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from evaluator.errors import ModelError, RecordsError
+from evaluator.generation.checkpoints import Checkpoint
+from evaluator.store.records import replace_file
+from evaluator.suites.problem import Problem
+from evaluator.suites.suite import Suite
+
+STATEMENTS = "statements.jsonl"
+FIDELITY = "fidelity.json"
+_STATEMENT_CHARACTERS = 100_000
+_TEST_CHARACTERS = 300
+_LAYER = re.compile(r"\.(\d+)\.")
+
+
+@dataclass(frozen=True)
+class ShownTest:
+    """The beginning of a test's input and answer."""
+
+    input: str
+    output: str
+
+
+@dataclass(frozen=True)
+class ShownProblem:
+    """What people need to see of a problem: its title, which may be empty, and tests by name."""
+
+    title: str
+    statement: str
+    tests: Mapping[str, ShownTest]
+
+
+class LayerResidual(NamedTuple):
+    """‖E − Δ‖ / ‖Δ‖ over all modules of a layer: what its stored weights miss of the delta."""
+
+    layer: int
+    residual: float
+
+
+def keep_sources(folder: Path, suite: Suite, checkpoints: Mapping[str, Checkpoint]) -> None:
+    """Write ``statements.jsonl`` and ``fidelity.json``.
+
+    Args:
+        folder: The run's directory.
+        suite: Its problems.
+        checkpoints: By arm.
+
+    Raises:
+        ModelError: A checkpoint's ``fidelity.json`` has another form than the exporter writes.
+    """
+    # ASCII, so that lone surrogates of test data become JSON escapes
+    lines = "".join(json.dumps(_shown(problem)) + "\n" for problem in suite.problems)
+    replace_file(folder / STATEMENTS, lines.encode("ascii"))
+    modules = {
+        arm: _module_residuals(checkpoint.directory / "fidelity.json")
+        for arm, checkpoint in checkpoints.items()
+    }
+    replace_file(folder / FIDELITY, json.dumps(modules, indent=1).encode())
+
+
+def read_problems(folder: Path) -> Mapping[str, ShownProblem]:
+    """Read ``statements.jsonl``; empty where the run has none.
+
+    Raises:
+        RecordsError: It is damaged.
+    """
+    path = folder / STATEMENTS
+    problems = {}
+    for number, line in enumerate(path.read_bytes().splitlines() if path.is_file() else (), 1):
+        with _damage_named(f"{path}, line {number}"):
+            row = json.loads(line)
+            tests = {name: ShownTest(**test) for name, test in row["tests"].items()}
+            problems[row["id"]] = ShownProblem(row["title"], row["statement"], tests)
+    return problems
+
+
+def read_layers(folder: Path) -> Mapping[str, Sequence[LayerResidual]]:
+    """Read ``fidelity.json``: residuals by layer, for each arm that has any.
+
+    Raises:
+        RecordsError: It is damaged.
+    """
+    path = folder / FIDELITY
+    if not path.is_file():
+        return {}
+    with _damage_named(str(path)):
+        arms = {arm: _layers(rows) for arm, rows in json.loads(path.read_bytes()).items()}
+    return {arm: layers for arm, layers in arms.items() if layers}
+
+
+@contextmanager
+def _damage_named(where: str) -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RecordsError(
+            f"{where}: damaged ({error!r}); delete the file, the report is then made without it"
+        ) from error
+
+
+def _shown(problem: Problem) -> dict[str, Any]:
+    cut = _TEST_CHARACTERS
+    tests = {t.name: {"input": t.input[:cut], "output": t.output[:cut]} for t in problem.tests}
+    statement = problem.statement[:_STATEMENT_CHARACTERS]
+    return {"id": problem.id, "title": problem.title, "statement": statement, "tests": tests}
+
+
+def _module_residuals(path: Path) -> list[dict[str, Any]]:
+    """Module, residual and norm of the delta, where the exporter wrote them and Δ is not 0."""
+    if not path.is_file():
+        return []
+    try:
+        rows = [
+            (str(row["module"]), float(residual), float(norm))
+            for row in json.loads(path.read_bytes())["modules"]
+            if (residual := row["residual"]) is not None and (norm := row["delta_norm"])
+        ]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(
+            f"{path}: expected a list 'modules' with module, residual and delta_norm ({error!r}); "
+            "export the checkpoint again, or delete the file"
+        ) from error
+    return [
+        {"module": module, "residual": residual, "delta_norm": norm}
+        for module, residual, norm in rows
+        if math.isfinite(residual) and math.isfinite(norm)
+    ]
+
+
+def _layers(rows: Sequence[Mapping[str, Any]]) -> list[LayerResidual]:
+    """Combine modules to layers: squares of the misses add up, and so do those of the deltas."""
+    by_layer: dict[int, list[tuple[float, float]]] = defaultdict(list)
+    for row in rows:
+        residual, norm = row["residual"], row["delta_norm"]
+        if (number := _LAYER.search(row["module"])) is not None:
+            by_layer[int(number[1])].append((residual * norm, norm))
+    return [
+        LayerResidual(layer, math.hypot(*misses) / math.hypot(*norms))
+        for layer, modules in sorted(by_layer.items())
+        for misses, norms in [zip(*modules, strict=True)]
+    ]

@@ -1,0 +1,35 @@
+"""A table for people, as text cells."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class TextTable:
+    """A table for people.
+
+    Attributes:
+        title: Above it.
+        header: Names of the columns; the first is aligned left, the others right.
+        rows: Cells, as many as the header.
+    """
+
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+    def markdown(self) -> str:
+        """The table as Markdown, with its title as a heading."""
+        ruler = ("---", *("---:" for _ in self.header[1:]))
+        lines = [_line(self.header), _line(ruler), *(_line(row) for row in self.rows)]
+        return f"## {self.title}\n\n" + "\n".join(lines) + "\n"
+
+    def select(self, title: str, columns: Sequence[str]) -> "TextTable":
+        """The columns of these names, for a narrow screen; names that are absent are skipped."""
+        places = [self.header.index(name) for name in columns if name in self.header]
+        rows = tuple(tuple(row[i] for i in places) for row in self.rows)
+        return TextTable(title, tuple(self.header[i] for i in places), rows)
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

@@ -1,0 +1,421 @@
+"""Whole benches on a tiny model: what is made, what is left alone, what a change costs."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from evaluator.bench import bench as bench_module
+from evaluator.bench import exports as bench_exports
+from evaluator.bench.bench import bench, survey
+from evaluator.bench.config import load_bench
+from evaluator.bench.exports import make_export, request_of, why_not_there
+from evaluator.bench.plan import plan_exports
+from evaluator.cli import app
+from evaluator.errors import BenchError, RunDirectoryError
+from evaluator.generation import stage as generation_stage
+from evaluator.store.records import GenerationRecord, VerdictRecord, read
+from tinylora import save_artifact
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+EMBEDDED = {"format": "nf4-embedded"}
+LOST = {"name": "lost", "format": "nf4", "requantize": "calibrated", "prompts": "/no/texts"}
+RUN = "runs/tiny/a/sums/warm"
+
+
+@pytest.fixture(scope="session")
+def first_bench():
+    """Directory and results of one bench, made once."""
+    return {}
+
+
+@pytest.fixture
+def config_of(chat_base, chat_artifact, sum_suite, tmp_path, first_bench):
+    """A function that gives a configuration, with changes, whose suite stays where it is."""
+    if "suite" not in first_bench:
+        rows = (sum_suite / "problems.jsonl").read_text().splitlines(keepends=True)
+        (sum_suite / "problems.jsonl").write_text("".join(rows[:4]))
+    suite = first_bench.setdefault("suite", sum_suite)
+
+    def load(**changes):
+        artifacts = changes.pop("artifacts", {"a": chat_artifact})
+        content = {
+            "name": "tiny",
+            "out": str(tmp_path / "bench"),
+            "bases": [
+                {
+                    "name": "tiny",
+                    "model": str(chat_base),
+                    "load": "nf4",
+                    "artifacts": [{"name": n, "path": str(p)} for n, p in artifacts.items()],
+                }
+            ],
+            "formats": [EMBEDDED],
+            "suites": [{"name": "sums", "path": str(suite)}],
+            "decodings": [
+                {"name": "warm", "temperature": 0.7, "max_new_tokens": 72, "batch_size": 6}
+            ],
+            "equivalence": {"margin": 0.05},
+            "judge": {"workers": 2},
+            **changes,
+        }
+        path = tmp_path / "bench.yaml"
+        path.write_text(yaml.safe_dump(content), encoding="utf-8")
+        return load_bench(path)
+
+    return load
+
+
+@pytest.fixture
+def whole(config_of, first_bench, tmp_path_factory):
+    """(directory, results, progress) of a bench with a format and a suite that fail."""
+    if "made" not in first_bench:
+        out = tmp_path_factory.mktemp("whole") / "bench"
+        suites = [
+            {"name": "sums", "path": str(first_bench["suite"])},
+            {"name": "gone", "path": "/no/such/suite"},
+        ]
+        seen = []
+        config = config_of(out=str(out), formats=[EMBEDDED, LOST], suites=suites)
+        first_bench["made"] = (out, make(config, seen), seen)
+    return first_bench["made"]
+
+
+@pytest.fixture
+def copied(whole, tmp_path):
+    """The whole bench, to be changed; without what failed it is finished."""
+    out = shutil.copytree(whole[0], tmp_path / "bench")
+    shutil.rmtree(out / "exports" / "tiny" / "a" / "lost", ignore_errors=True)
+    return out
+
+
+@pytest.fixture
+def loads(monkeypatch):
+    """Names of the arms whose models are loaded from now on."""
+    names = []
+    load = generation_stage.open_model
+
+    def counted(arm, *rest):
+        names.append(arm.name)
+        return load(arm, *rest)
+
+    monkeypatch.setattr(generation_stage, "open_model", counted)
+    return names
+
+
+@pytest.fixture
+def exported(monkeypatch, whole):
+    """Names of the exports that are made from now on, by copying the one of the whole bench."""
+    names = []
+    first_inputs = json.loads((whole[0] / "requests/tiny/a/nf4-embedded.json").read_text())
+
+    def copy(export, request, _):
+        names.append(export.name)
+        shutil.rmtree(export.out, ignore_errors=True)
+        shutil.copytree(whole[0] / "exports/tiny/a/nf4-embedded", export.out)
+        # other inputs would give other files
+        if request.inputs != first_inputs:
+            (export.out / "made.txt").write_text(json.dumps(request.inputs))
+        export.request.parent.mkdir(parents=True, exist_ok=True)
+        export.request.write_text(json.dumps(request.inputs))
+
+    monkeypatch.setattr(bench_module, "make_export", copy)
+    return names
+
+
+def make(config, seen=None):
+    def progress(*event):
+        if seen is not None:
+            seen.append(event)
+
+    return bench(config, command="test", unsafe=False, progress=progress)
+
+
+def identities(run):
+    generations = read(run / "generations.jsonl", GenerationRecord.from_row)
+    verdicts = read(run / "verdicts.jsonl", VerdictRecord.from_row)
+    return (
+        [record.identity for record in generations.values()],
+        [record.identity for record in verdicts.values()],
+    )
+
+
+def of_arm(run, arm):
+    return [[row[1:] for row in rows if row[0] == arm] for rows in identities(run)]
+
+
+def stamps(out):
+    """Contents' places and times of everything but what every start writes."""
+    return {
+        path.relative_to(out): path.stat().st_mtime_ns
+        for folder in ("runs", "exports", "factors", "requests", "logs")
+        for path in (out / folder).rglob("*")
+        if path.is_file() and path.name != ".lock"
+    }
+
+
+def test_a_bench_with_failing_parts_makes_the_others(whole):
+    out, results, seen = whole
+    lost, gone = results.failures
+    assert (lost.part, gone.part) == ("export tiny/a/lost", "run tiny/a/gone/warm")
+    assert lost.message == "formats.lost.prompts: no file /no/texts"
+    assert "/no/such/suite" in gone.message
+    assert [row[:4] for row in results.table.rows] == [
+        ("a", "sums", "warm", "base"),
+        ("a", "sums", "warm", "restored"),
+        ("a", "sums", "warm", "nf4-embedded"),
+        ("a", "sums", "warm", "lost"),
+        ("a", "gone", "warm", "all"),
+        ("a", "gone", "warm", "lost"),
+    ]
+    verdict = results.table.header.index("verdict")
+    assert [row[verdict] for row in results.table.rows][-3:] == ["failed"] * 3
+    assert len(identities(out / RUN)[0]) == 3 * 4
+    # nothing of the delta is lost: equal logits, equal noise, equal texts
+    assert of_arm(out / RUN, "nf4-embedded") == of_arm(out / RUN, "restored")
+    assert of_arm(out / RUN, "base") != of_arm(out / RUN, "restored")
+    stages = [stage for stage, _, _ in seen]
+    assert {"exports", "runs", "export tiny/a/nf4-embedded", "tiny/a/sums/warm: judge"} <= set(
+        stages
+    )
+    assert seen[-1] == ("runs", 2, 2)
+
+
+def test_the_table_is_that_of_the_runs(whole):
+    out, results, _ = whole
+    frame = pd.read_parquet(out / "tables/bench.parquet").set_index(["suite", "arm"])
+    assert list(frame["failed"]) == [False, False, False, True, True, True]
+    run = pd.read_csv(out / RUN / "tables/arms.csv").set_index("arm")
+    for arm, row in run.iterrows():
+        mine = frame.loc[("sums", arm)]
+        for column in ("pass_rate", "pass_rate_low95", "weight_bytes"):
+            assert mine[column] == row[column]
+    embedded = frame.loc[("sums", "nf4-embedded")]
+    files = (out / "exports/tiny/a/nf4-embedded").glob("*.safetensors")
+    assert embedded["weight_bytes"] == sum(path.stat().st_size for path in files)
+    assert embedded["capture"] == pytest.approx(1.0, abs=1e-4)
+    assert embedded["gained"] == embedded["lost"] == 0
+    text = (out / "tables/bench.md").read_text()
+    assert results.table.markdown() in text
+    assert "Made by `test` with" in text
+    assert "- run tiny/a/gone/warm: /no/such/suite" in text
+    assert pd.read_csv(out / "tables/bench.csv").shape[0] == 6
+
+
+def test_what_is_done_is_left_alone(config_of, copied, loads):
+    config = config_of()
+    assert make(config).failures == ()  # without the format and the suite that failed
+    before = stamps(copied)
+    results = make(config)
+    assert [row[3] for row in results.table.rows] == ["base", "restored", "nf4-embedded"]
+    assert stamps(copied) == before
+    assert loads == []
+
+
+def test_factors_of_the_exporter_serve_the_runs(whole):
+    stored = list((whole[0] / "factors").glob("*.safetensors"))
+    assert len(stored) == 14
+    made = (whole[0] / "exports/tiny/a/nf4-embedded/config.json").stat().st_mtime_ns
+    # a file's time is that of the kernel's last tick, so of two files made soon after it is one
+    assert all(path.stat().st_mtime_ns <= made for path in stored)
+    assert not (whole[0] / RUN / "factors").exists()
+
+
+def test_an_artifact_costs_its_own_arms_only(config_of, copied, chat_artifact, loads, exported):
+    base, before = of_arm(copied / RUN, "base"), identities(copied / RUN)
+    _change(copied / RUN / "environment.json", lambda c: c["sessions"][0].update(command="before"))
+    # the artifact a has changed, and what it was goes by the name b now
+    results = make(config_of(artifacts={"a": _other_artifact(copied), "b": chat_artifact}))
+    assert results.failures == ()
+    assert exported == ["tiny/a/nf4-embedded", "tiny/b/nf4-embedded"]
+    assert loads == ["restored", "nf4-embedded"]  # of a; all of b is known
+    assert of_arm(copied / RUN, "base") == base
+    assert identities(copied / RUN) != before
+    assert identities(copied / "earlier/tiny/a/sums/warm") == before
+    assert identities(copied / "runs/tiny/b/sums/warm") == before
+    # whatever made the records is known where they are
+    for run in (copied / RUN, copied / "runs/tiny/b/sums/warm"):
+        sessions = json.loads((run / "environment.json").read_text())["sessions"]
+        assert {session["command"] for session in sessions} == {"before", "test"}
+
+
+def test_completions_of_another_prompt_or_penalty_are_not_taken(config_of, copied, loads):
+    (decoding,) = config_of().model_dump(mode="json")["decodings"]
+    for changes in (
+        {"prompt": {"template": "{statement}!"}},
+        {"decodings": [decoding | {"max_new_tokens": 8, "repetition_penalty": 1.2}]},
+        {"decodings": [decoding | {"max_new_tokens": 8}]},
+    ):
+        loads.clear()
+        assert make(config_of(token_level={"enabled": False}, **changes)).failures == ()
+        assert loads == ["base", "restored", "nf4-embedded"]
+
+
+def test_a_new_format_and_a_new_judge_leave_completions_alone(config_of, copied, loads, exported):
+    before = identities(copied / RUN)
+    make(config_of(formats=[EMBEDDED, {"format": "bf16"}], judge={"wall_multiple": 4.0}))
+    assert exported == ["tiny/a/bf16"]
+    assert loads == ["bf16"]
+    assert identities(copied / RUN)[0][: len(before[0])] == before[0]
+
+
+def _other_artifact(folder):
+    import torch
+
+    path = folder.parent / "other.pt"
+    vector = torch.linspace(0.06, -0.04, 8).to(torch.bfloat16)
+    facts = {"rank": 2, "seed": 7, "model_id": "tiny/chat-base", "total_replaced_layers": 14}
+    facts["formula"] = "full"
+    save_artifact(path, global_v=vector, **facts)
+    return path
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "fidelity.json", "export_manifest.json"])
+def test_a_damaged_export_is_made_again(config_of, copied, file):
+    (export,) = plan_exports(config_of())
+    request = request_of(export)
+    assert why_not_there(export, request) == ""
+    content = (export.out / file).read_bytes()
+    (export.out / file).write_bytes(content[:-9] + b"#########")
+    assert file in why_not_there(export, request)
+    (export.out / file).unlink()
+    assert file in why_not_there(export, request)
+
+
+def test_another_option_makes_an_export_again(config_of, copied):
+    (export,) = plan_exports(config_of(formats=[{**EMBEDDED, "adapter_dtype": "fp16"}]))
+    assert why_not_there(export, request_of(export)) == "changed: options"
+    export.request.unlink()
+    assert "not known" in why_not_there(export, request_of(export))
+
+
+def test_an_exporter_that_outlived_its_bench_is_waited_for(config_of, copied, monkeypatch):
+    monkeypatch.setattr(bench_exports.subprocess, "run", None)  # nothing else may be started
+    (export,) = plan_exports(config_of())
+    request = request_of(export)
+    kept = export.out.rename(copied / "kept")
+    lock = str(copied / "exports/.lock")
+    script = f"echo held; sleep 0.5; mv '{kept}' '{export.out}'"
+    command = ["flock", lock, "sh", "-c", script]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as exporter:
+        exporter.stdout.readline()
+        assert why_not_there(export, request) == "missing"
+        make_export(export, request, copied / "factors")
+    assert why_not_there(export, request) == ""
+
+
+def test_why_an_exporter_failed_is_passed_on(config_of, copied, chat_artifact, monkeypatch):
+    formats = [{"format": "bf16", "require_capture": 1.5}]
+    (export,) = plan_exports(config_of(formats=formats))
+    with pytest.raises(BenchError) as caught:
+        make_export(export, request_of(export), copied / "factors")
+    assert "tiny/a/bf16: the exporter ended with 2: require_capture" in str(caught.value)
+    assert str(export.log) in str(caught.value)
+    monkeypatch.setattr(bench_exports, "_EXPORTER", ("false",))
+    with pytest.raises(BenchError, match="ended with 1: it gave no reason"):
+        make_export(export, request_of(export), copied / "factors")
+    monkeypatch.setattr(bench_exports, "_EXPORTER", ("true",))
+    with pytest.raises(BenchError, match="not usable after it was made: missing"):
+        make_export(export, request_of(export), copied / "factors")
+
+
+def test_the_margin_is_fixed_before_the_first_run(config_of, copied):
+    with pytest.raises(RunDirectoryError, match=r"margin was 0\.05 when .* is 0\.2 now"):
+        make(config_of(equivalence={"margin": 0.2}))
+
+
+def test_a_directory_of_something_else_is_left_alone(config_of, tmp_path):
+    (tmp_path / "bench").mkdir()
+    (tmp_path / "bench" / "thesis.txt").write_text("years of work")
+    with pytest.raises(RunDirectoryError, match=r"no bench\.yaml"):
+        make(config_of())
+    assert [path.name for path in (tmp_path / "bench").iterdir()] == ["thesis.txt"]
+
+
+def test_a_run_is_not_given_up_because_a_gpu_is_out_of_sight(config_of, copied, loads):
+    before = identities(copied / RUN)
+    _change(copied / RUN / "run.json", lambda content: content["config"].update(device="cuda"))
+    (failure,) = make(config_of()).failures
+    assert "was made with device cuda, and device: auto is cpu" in failure.message
+    assert identities(copied / RUN) == before
+    assert loads == []
+    state = survey(config_of(device="cpu")).rows[-1]
+    assert state[2:] == ("outdated", 'config.device was "cuda", is "cpu"')
+
+
+def _change(path, change):
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def test_a_survey_says_what_is_there_and_writes_nothing(config_of, copied, tmp_path):
+    before = stamps(copied)
+    formats = [EMBEDDED, {"format": "bf16"}]
+    rows = survey(config_of(formats=formats)).rows
+    assert rows == (
+        ("export", "tiny/a/nf4-embedded", "there", ""),
+        ("export", "tiny/a/bf16", "to make", "missing"),
+        ("run", "tiny/a/sums/warm", "to make", "after its exports: bf16"),
+    )
+    assert survey(config_of()).rows[-1][:3] == ("run", "tiny/a/sums/warm", "finished")
+    (copied / RUN / "verdicts.jsonl").write_text("")
+    assert survey(config_of()).rows[-1][2] == "begun"
+    other = [{"name": "warm", "temperature": 0.9, "max_new_tokens": 72, "batch_size": 6}]
+    _, run = survey(config_of(decodings=other)).rows
+    assert run[2] == "outdated"
+    assert "config.decoding.temperature was 0.7, is 0.9" in run[3]
+    (copied / RUN / "verdicts.jsonl").write_bytes((copied / RUN / "verdicts.jsonl").read_bytes())
+    assert stamps(copied).keys() == before.keys()
+
+
+def test_the_command_line_prints_the_table_and_counts_failures(config_of, copied, tmp_path):
+    config_of(suites=[{"name": "gone", "path": "/no/such/suite"}])
+    result = CliRunner().invoke(app, ["bench", str(tmp_path / "bench.yaml")])
+    assert result.exit_code == 1
+    assert "failed" in result.stdout
+    assert "run tiny/a/gone/warm: /no/such/suite" in result.stderr.replace("\n", "")
+    dry = CliRunner().invoke(app, ["bench", str(tmp_path / "bench.yaml"), "--dry-run"])
+    assert dry.exit_code == 1
+    assert "tiny/a/gone/warm" in dry.stdout and "cannot be made" in dry.stdout
+    config_of()
+    dry = CliRunner().invoke(app, ["bench", str(tmp_path / "bench.yaml"), "--dry-run"])
+    assert dry.exit_code == 0
+
+
+def test_several_processes_are_refused(config_of, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(BenchError, match="one process"):
+        make(config_of())
+
+
+@pytest.mark.slow
+def test_a_bench_that_was_killed_goes_on(config_of, copied, whole, tmp_path):
+    config_of()
+    shutil.rmtree(copied / "runs")
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "evaluator", "bench", str(tmp_path / "bench.yaml")],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    watched = copied / RUN / "generations.jsonl"
+    end = time.monotonic() + 240
+    while process.poll() is None and time.monotonic() < end and not watched.exists():
+        time.sleep(0.005)
+    killed = process.poll() is None
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert killed
+    assert make(config_of()).failures == ()
+    assert identities(copied / RUN) == identities(whole[0] / RUN)

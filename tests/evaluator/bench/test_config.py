@@ -1,0 +1,158 @@
+"""What a bench file may say, and that its words are the exporter's."""
+
+import inspect
+from pathlib import Path
+from typing import get_args
+
+import pytest
+import yaml
+
+from evaluator.bench.config import BenchFormat, LoadableFormat, load_bench
+from evaluator.bench.plan import plan_exports, plan_runs
+from evaluator.config.config_file import dump_config
+from evaluator.errors import ConfigError
+from exporter.cli import merge
+from exporter.formats.formats import FORMATS
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+
+
+def content(**changes):
+    artifacts = [{"name": "a", "path": "a.pt"}, {"name": "b", "path": "b", "numerics": "trainer"}]
+    return {
+        "name": "crossed",
+        "out": "out",
+        "bases": [
+            {"name": "small", "model": "models/small", "load": "nf4", "artifacts": artifacts},
+            {"name": "large", "model": "models/large", "artifacts": [artifacts[0]]},
+        ],
+        "formats": [{"format": "nf4"}, {"name": "half", "format": "fp16"}],
+        "suites": [{"name": "x", "path": "x"}, {"name": "y", "path": "y.jsonl"}],
+        "decodings": [{"name": "greedy"}, {"name": "warm", "temperature": 0.7, "samples": 4}],
+        "equivalence": {"margin": 0.04},
+        **changes,
+    }
+
+
+@pytest.fixture
+def load(tmp_path):
+    def write_and_load(**changes):
+        path = tmp_path / "bench.yaml"
+        path.write_text(yaml.safe_dump(content(**changes)))
+        return load_bench(path)
+
+    return write_and_load
+
+
+def test_everything_is_crossed_with_everything(load):
+    config = load(repeat_seed=5)
+    exports = plan_exports(config)
+    assert [export.name for export in exports] == [
+        "small/a/nf4",
+        "small/a/half",
+        "small/b/nf4",
+        "small/b/half",
+        "large/a/nf4",
+        "large/a/half",
+    ]
+    cells = plan_runs(config, exports)
+    assert len({cell.out for cell in cells}) == len(cells) == 3 * 2 * 2
+    cell = next(cell for cell in cells if cell.name == "small/b/y/warm")
+    assert [export.name for export in cell.exports] == ["small/b/nf4", "small/b/half"]
+    run = cell.run_config(cell.exports[1:])
+    assert [(arm.name, str(arm.kind)) for arm in run.arms] == [
+        ("base", "base"),
+        ("restored", "restored"),
+        ("repeat", "restored"),
+        ("half", "merged"),
+    ]
+    base, restored, repeat, half = run.arms
+    assert base.model == restored.model == repeat.model == "models/small"
+    assert (base.load, base.numerics, base.artifact) == ("nf4", "fp32", None)
+    assert (restored.numerics, restored.artifact, restored.seed) == ("trainer", Path("b"), None)
+    assert repeat.seed == 5
+    assert half.model == "out/exports/small/b/half"
+    assert (run.decoding.temperature, run.decoding.samples) == (0.7, 4)
+    assert (run.suite, run.equivalence.margin) == (Path("y.jsonl"), 0.04)
+    assert run.reference() == restored
+    assert run.factor_store == Path("out/factors")
+
+
+def test_a_suite_may_be_asked_in_its_own_way(load):
+    suites = [{"name": "x", "path": "x"}, {"name": "y", "path": "y", "prompt": "upstream-luogu"}]
+    decodings = [{"name": "greedy", "repetition_penalty": 1.1}]
+    config = load(prompt={"system": "none"}, suites=suites, decodings=decodings)
+    runs = [cell.run_config(()) for cell in plan_runs(config, plan_exports(config))]
+    assert {str(run.suite): run.prompt.preset for run in runs} == {"x": None, "y": "upstream-luogu"}
+    assert runs[0].prompt.system == "none"
+    assert {run.decoding.repetition_penalty for run in runs} == {1.1}
+
+
+def test_a_configuration_survives_writing(load, tmp_path):
+    config = load()
+    path = tmp_path / "again.yaml"
+    path.write_text(dump_config(config))
+    assert load_bench(path) == config
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"formats": []}, "field formats"),
+        ({"formats": [{"format": "nf5"}]}, "field formats.0.format"),
+        ({"formats": [{"format": "lora"}]}, "field formats.0.format"),
+        ({"formats": [{"name": "x"}]}, "field formats.0.format: Field required"),
+        ({"formats": [{"format": "nf4"}, {"format": "nf4"}]}, "twice: nf4"),
+        ({"formats": [{"name": "base", "format": "nf4"}]}, "field formats.0: Value error, the"),
+        ({"formats": [{"format": "nf4", "requantise": "preserve"}]}, "formats.0.requantise"),
+        ({"suites": [{"name": "../x", "path": "x"}]}, "field suites.0.name"),
+        ({"decodings": [{"name": "a", "samples": 3}]}, "field decodings.0"),
+        ({"bases": [{"name": "a", "model": "m", "artifacts": []}]}, "field bases.0.artifacts"),
+        ({"margin": 0.1}, "field margin"),
+        ({"formats": [{"format": "auto", "target_residual": float("nan")}]}, "target_residual"),
+        ({"suites": [{"name": "x", "path": "x"}, {"name": "x", "path": "z"}]}, "twice: x"),
+        ({"formats": [{"format": "auto"}]}, "auto needs the field target_residual"),
+        (
+            {"formats": [{"format": "nf4-mixed", "prompts": "p.jsonl"}]},
+            "nf4-mixed needs the field target_residual, max_bytes",
+        ),
+        (
+            {"formats": [{"format": "nf4-mixed", "max_bytes": "2GB"}]},
+            "nf4-mixed needs the field prompts",
+        ),
+        (
+            {"formats": [{"format": "nf4", "requantize": "calibrated"}]},
+            "calibrated needs the field prompts",
+        ),
+    ],
+)
+def test_mistakes_are_named_by_their_fields(load, changes, named):
+    with pytest.raises(ConfigError) as caught:
+        load(**changes)
+    assert named in str(caught.value)
+
+
+def test_a_missing_field_is_named_where_there_is_nothing_at_all(tmp_path):
+    path = tmp_path / "bench.yaml"
+    path.write_text("- a list")
+    with pytest.raises(ConfigError, match="name, out, bases, formats, suites and decodings, found"):
+        load_bench(path)
+
+
+def test_formats_and_options_are_those_of_the_exporter():
+    loadable = {f.name for f in FORMATS if f.weights != "none"} | {"auto"}
+    assert set(get_args(LoadableFormat)) == loadable
+    known = inspect.signature(merge).parameters
+    for name in BenchFormat.model_fields.keys() - {"name", "format"}:
+        assert name in known, f"tinylora-export merge has no --{name}"
+    for name in ("requantize", "fold_onto", "adapter_dtype"):
+        ours = get_args(get_args(BenchFormat.model_fields[name].annotation)[0])
+        theirs = get_args(known[name].annotation)[0]
+        assert set(ours) == set(get_args(theirs))
+
+
+def test_the_repository_s_own_bench_can_be_read(monkeypatch):
+    monkeypatch.chdir(REPOSITORY)
+    config = load_bench(Path("configs/bench.yaml"))
+    assert all(export.artifact.path.is_file() for export in plan_exports(config))
+    assert all(cell.suite.path.is_dir() for cell in plan_runs(config, ()))

@@ -1,0 +1,216 @@
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from evaluator.config.config_file import dump_config
+from evaluator.config.run_config import ArmConfig, deciding_fields, load_config
+from evaluator.errors import ConfigError
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+GOOD = {
+    "name": "demo",
+    "suite": "demo/suite",
+    "out": "results/demo",
+    "arms": [
+        {"name": "base", "kind": "base", "model": "demo/base", "load": "nf4"},
+        {"name": "restored", "kind": "restored", "model": "demo/base", "artifact": "a.pt"},
+        {"name": "nf4", "kind": "merged", "model": "build/nf4"},
+    ],
+    "decoding": {"samples": 2, "temperature": 0.8, "max_new_tokens": 192, "seed": 3},
+    "equivalence": {"margin": 0.03},
+    "judge": {"standard": "c++17", "workers": 2},
+}
+
+
+def write(path, **changes):
+    path.write_text(yaml.safe_dump({**GOOD, **changes}), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"": 0}, {"": "cuda:0"}),
+        ({"model.layers.0": 0, "": "cpu"}, {"model.layers.0": "cuda:0", "": "cpu"}),
+        ('{"": "cuda:1"}', {"": "cuda:1"}),
+    ],
+)
+def test_a_placement_is_a_device_map(given, expected):
+    arm = {"name": "a", "kind": "restored", "model": "m", "artifact": "v.pt"}
+    assert ArmConfig.model_validate(arm | {"placement": given}).placement == expected
+    with pytest.raises(ValueError, match="lies on 'disk'"):
+        ArmConfig.model_validate(arm | {"placement": {"": "disk"}})
+
+
+def test_reads_a_configuration_and_fills_the_rest(tmp_path):
+    config = load_config(write(tmp_path / "c.yaml"))
+    assert config.compute_dtype == "float32"
+    assert config.decoding.batch_size == 16
+    assert [arm.kind for arm in config.arms] == ["base", "restored", "merged"]
+    assert config.reference() is config.arms[1]
+    assert config.judge.settings(unsafe=True).unsafe is True
+    assert config.judge.settings(unsafe=False).standard == "c++17"
+
+
+def test_what_is_written_down_reads_back_the_same(tmp_path):
+    config = load_config(write(tmp_path / "c.yaml"))
+    (tmp_path / "again.yaml").write_text(dump_config(config), encoding="utf-8")
+    assert load_config(tmp_path / "again.yaml") == config
+
+
+def test_paths_workers_and_token_level_do_not_decide_records_and_the_margin_does(tmp_path):
+    def fields(**changes):
+        return deciding_fields(load_config(write(tmp_path / "c.yaml", **changes)))
+
+    moved = [{**arm, "model": "moved"} for arm in GOOD["arms"]]
+    judge = {"standard": "c++17", "workers": 7}
+    assert fields() == fields(out="elsewhere", suite="moved", arms=moved, judge=judge)
+    assert fields() == fields(token_level={"enabled": False, "max_tokens": 7})
+    assert fields() != fields(arms=[{**moved[0], "load": "auto"}, *moved[1:]])
+    assert fields() != fields(equivalence={"margin": 0.05})
+    assert fields() != fields(judge={"standard": "c++14"})
+
+
+def test_testlib_decides_by_its_content(tmp_path):
+    def fields(name, content):
+        (tmp_path / name).write_text(content)
+        judge = {"testlib_path": str(tmp_path / name)}
+        return deciding_fields(load_config(write(tmp_path / "c.yaml", judge=judge)))
+
+    assert fields("a.h", "// one") == fields("b.h", "// one") != fields("a.h", "// two")
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"colour": 1}, "field colour: there is no such field; known are arms, backend, comp"),
+        (
+            {"decoding": {"temprature": 0.8}},
+            "no such field; did you mean temperature?",
+        ),
+        (
+            {"arms": [{"name": "a", "kind": "base", "modle": "m"}]},
+            "field arms.0.modle: there is no such field; did",
+        ),
+        ({"token_level": {"max_token": 7}}, "did you mean max_tokens"),
+        ({"arms": []}, "field arms"),
+        ({"arms": [{"name": "a", "kind": "bas", "model": "m"}]}, "arms.0.kind"),
+        ({"arms": [{"name": "a", "kind": "restored", "model": "m"}]}, "needs the field artifact"),
+        (
+            {"arms": [{"name": "a", "kind": "base", "model": "m", "artifact": "x"}]},
+            "artifact belongs to arms of kind restored",
+        ),
+        ({"arms": [{"name": "a/b", "kind": "base", "model": "m"}]}, "arms.0.name"),
+        ({"arms": [{"name": "a", "kind": "base", "model": "m"}] * 2}, "found twice: a"),
+        ({"decoding": {"temperature": "0.8"}}, "decoding.temperature"),
+        ({"decoding": {"temperature": -1}}, "decoding.temperature"),
+        ({"decoding": {"temperature": float("nan")}}, "decoding.temperature"),
+        ({"decoding": {"repetition_penalty": 0}}, "decoding.repetition_penalty: Value error, exp"),
+        ({"decoding": {"repetition_penalty": True}}, "or from_model, found True"),
+        ({"decoding": {"repetition_penalty": "model"}}, "or from_model, found 'model'"),
+        ({"prompt": "upstream"}, "field prompt.preset: Input should be 'upstream-luogu' or"),
+        ({"prompt": {"sytem": "x"}}, "did you mean system?"),
+        ({"prompt": {"system": None}}, "field prompt.system"),
+        ({"prompt": {"template": "Solve this."}}, "expected {statement} once, it stands there 0"),
+        ({"prompt": {"template": "{statement}{statement}"}}, "it stands there 2 times"),
+        ({"prompt": {"preset": "upstream-luogu", "system": "x"}}, "has its own system and"),
+        ({"suite": "a\0b"}, "suite: Value error, a path cannot hold the character NUL"),
+        ({"judge": {"testlib_path": "a" * 5000}}, "testlib_path: Value error, no path is that"),
+        ({"arms": [{"name": "a", "kind": "base", "model": "m" * 256}]}, "arms.0.model: Value"),
+        ({"arms": [7] * 12}, "; and 3 more"),
+        ({"decoding": {"samples": 3}}, "greedy decoding writes one text"),
+        ({"decoding": {"batch_size": 0}}, "decoding.batch_size"),
+        ({"equivalence": {"margin": 0}}, "equivalence.margin"),
+        ({"equivalence": {"margin": 1.5}}, "equivalence.margin"),
+        ({"token_level": {"max_tokens": 0}}, "token_level.max_tokens"),
+        ({"compute_dtype": "int8"}, "compute_dtype"),
+        ({"device": "tpu"}, "device"),
+        ({"judge": {"standard": "c++77"}}, "allowed are c"),
+        ({"judge": {"unsafe": True}}, "judge.unsafe"),
+        ({"judge": {"workers": 0}}, "workers is 0"),
+        ({"judge": {"wall_multiple": float("inf")}}, "judge.wall_multiple"),
+        ({"judge": {"wall_multiple": float("nan")}}, "judge.wall_multiple"),
+        ({"judge": {"extra_time_factor": float("nan")}}, "judge.extra_time_factor"),
+    ],
+)
+def test_errors_name_file_and_field(tmp_path, changes, named):
+    path = write(tmp_path / "wrong.yaml", **changes)
+    with pytest.raises(ConfigError) as caught:
+        load_config(path)
+    assert str(path) in str(caught.value)
+    assert named in str(caught.value)
+
+
+def test_a_name_that_looks_like_a_date_is_a_name(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text(write(path).read_text().replace("name: demo\n", "name: 2020-13-45\n"))
+    assert load_config(path).name == "2020-13-45"
+
+
+@pytest.mark.parametrize("name", ["upstream-luogu", "upstream-codecontests"])
+def test_a_presets_name_stands_for_its_texts(tmp_path, name):
+    config = load_config(write(tmp_path / "c.yaml", prompt=name))
+    assert config.prompt.preset == name and config.penalty_of_models
+    texts = config.prompt.model_dump(exclude={"preset"})
+    assert all(texts.values())
+    written = load_config(write(tmp_path / "c.yaml", prompt=texts))
+    assert deciding_fields(written) == deciding_fields(config)
+    (tmp_path / "again.yaml").write_text(dump_config(config), encoding="utf-8")
+    assert load_config(tmp_path / "again.yaml") == config
+    chosen = write(tmp_path / "c.yaml", prompt=name, decoding={"repetition_penalty": 1})
+    assert not load_config(chosen).penalty_of_models
+
+
+def test_the_documented_settings_are_read(tmp_path):
+    section = (REPOSITORY / "docs/suites.md").read_text().partition("## How a problem is asked")[2]
+    shown = "".join(re.findall(r"^    .*\n", section, re.M)[:5])
+    config = load_config(write(tmp_path / "c.yaml", **yaml.safe_load(shown)))
+    assert config.prompt.system == "You write C++." and config.penalty_of_models
+    assert config.prompt.user_message("S", None) == "Solve this problem.\n\nS"
+
+
+def test_prompt_and_penalty_decide_records_where_they_are_given(tmp_path):
+    def fields(**changes):
+        return deciding_fields(load_config(write(tmp_path / "c.yaml", **changes)))
+
+    plain = fields()
+    assert "prompt" not in plain and "repetition_penalty" not in plain["decoding"]
+    assert plain == fields(prompt={"system": "default", "template": None})
+    decoding = {**GOOD["decoding"], "repetition_penalty": 1}
+    assert plain == fields(decoding=decoding)
+    others = [{"prompt": {"system": s}} for s in ("none", "", "Write C++.")]
+    others += [{"prompt": {"template": "{statement}"}}]
+    others += [{"decoding": {**decoding, "repetition_penalty": 1.05}}]
+    found = [fields(**other) for other in others]
+    assert all(found.count(one) == 1 and one != plain for one in found)
+
+
+@pytest.mark.parametrize("content", [b"a: [", b"- 1\n- 2\n", b"\xff\xfe", b""])
+def test_files_that_are_no_mapping(tmp_path, content):
+    path = tmp_path / "c.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match="c.yaml"):
+        load_config(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("name: demo\nout: !!int x\n", "c.yaml, line 2, column 6: .*'x' is no int"),
+        ("name: " + "[" * 3000, "c.yaml, line 1, column 70: .*nested deeper"),
+        ("seed: " + "9" * 5000, "c.yaml, line 1, column 7: .*5000 characters"),
+        ('true: {"\\ud800": 1}', "c.yaml, line 1, column 8: .*surrogates"),
+    ],
+)
+def test_malformed_yaml_is_an_error_with_its_line(tmp_path, content, words):
+    path = tmp_path / "c.yaml"
+    path.write_text(content)
+    with pytest.raises(ConfigError, match=words):
+        load_config(path)
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(ConfigError, match="cannot read"):
+        load_config(tmp_path / "none.yaml")

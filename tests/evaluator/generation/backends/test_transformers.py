@@ -1,0 +1,148 @@
+"""What the transformers backend writes, beside the same done one token at a time."""
+
+import pytest
+import torch
+from scipy.stats import chisquare
+from transformers import AutoModelForCausalLM
+
+from evaluator.config.run_config import DecodingConfig
+from evaluator.errors import GenerationError
+from evaluator.generation.backend import Completion
+from evaluator.generation.noise import gumbel_noise, noise_key, noise_keys
+from evaluator.generation.prompts import build_prompts
+from evaluator.suites.problem import Problem, TestCase
+from tests.evaluator.loaded_models import completions
+from tinylora.models.chat import load_tokenizer
+
+TESTS = (TestCase("1", "", ""),)
+PROBLEMS = [Problem(f"P{i}", f"Print a + {i % 6}." + "!" * (i % 9), TESTS) for i in range(40)]
+
+
+@pytest.fixture(scope="module")
+def tokenizer(chat_base):
+    return load_tokenizer(chat_base)
+
+
+@pytest.fixture(scope="module")
+def model(chat_base):
+    return AutoModelForCausalLM.from_pretrained(chat_base, dtype=torch.float32).eval()
+
+
+@pytest.fixture(scope="module")
+def prompts(tokenizer):
+    return build_prompts(PROBLEMS, tokenizer, "base")
+
+
+def complete(model, tokenizer, prompts, **decoding):
+    settings = DecodingConfig(**{"temperature": 1.0, "max_new_tokens": 24, **decoding})
+    return completions(model, tokenizer, prompts, settings)
+
+
+def step_by_step(model, tokenizer, prompt, seed, sample, temperature, limit, penalty=1.0):
+    """One completion without generate(), padding, batches or a cache."""
+    ids, written = list(prompt.token_ids), []
+    key = noise_keys([noise_key(seed, prompt.problem, sample)], torch.device("cpu"))
+    with torch.inference_mode():
+        while len(written) < limit:
+            scores = model(input_ids=torch.tensor([ids + written])).logits[0, -1].double()
+            for token in {*ids, *written}:
+                scores[token] *= penalty if scores[token] < 0 else 1 / penalty
+            noise = gumbel_noise(key, len(written), len(scores))[0]
+            token = int((scores / temperature + noise).argmax())
+            if token == tokenizer.eos_token_id:
+                return tokenizer.decode(written), len(written) + 1, "stop"
+            written.append(token)
+    return tokenizer.decode(written), limit, "length"
+
+
+def test_batched_sampling_equals_one_row_step_by_step(model, tokenizer, prompts):
+    some = prompts[:9]
+    settings = {"max_new_tokens": 72, "samples": 2, "batch_size": 7, "seed": 4}
+    made = complete(model, tokenizer, some, temperature=2.0, **settings)
+    for prompt in some[::2]:
+        expected = step_by_step(model, tokenizer, prompt, 4, 1, 2.0, 72)
+        assert made[prompt.problem, 1] == Completion(*expected)
+    assert {record.finish_reason for record in made.values()} == {"stop", "length"}
+
+
+def test_a_repetition_penalty_counts_prompt_and_completion_and_no_padding(
+    model, tokenizer, prompts
+):
+    """Whatever the padding is: here a token that the model begins with."""
+    settings = {"temperature": 2.0, "max_new_tokens": 40, "seed": 4, "repetition_penalty": 1.5}
+    decoding = DecodingConfig(**settings, batch_size=9)
+    pad = tokenizer("#")["input_ids"][0]
+    made = completions(model, tokenizer, prompts[:9], decoding, pad_id=pad)
+    for prompt in prompts[:9:2]:
+        expected, *_ = step_by_step(model, tokenizer, prompt, 4, 0, 2.0, 40, penalty=1.5)
+        assert made[prompt.problem, 0].text == expected
+    without = complete(model, tokenizer, prompts[:9], temperature=2.0, max_new_tokens=40, seed=4)
+    assert made != without
+
+
+def test_batch_size_and_order_leave_texts_as_they_are(model, tokenizer, prompts):
+    alone = complete(model, tokenizer, prompts[:20], batch_size=1, temperature=2.0)
+    together = complete(model, tokenizer, prompts[19::-1], batch_size=16, temperature=2.0)
+    assert alone.keys() == together.keys()
+    equal = sum(alone[key] == together[key] for key in alone)
+    assert equal >= 0.99 * len(alone)
+
+
+def test_samples_and_seeds_differ(model, tokenizer, prompts):
+    made = complete(model, tokenizer, prompts[:1], samples=8, temperature=3.0)
+    assert len({record.text for record in made.values()}) > 2
+    other = complete(model, tokenizer, prompts[:1], samples=8, temperature=3.0, seed=1)
+    assert [r.text for r in made.values()] != [r.text for r in other.values()]
+
+
+def test_greedy_is_the_argmax(model, tokenizer, prompts):
+    made = complete(model, tokenizer, prompts[:2], temperature=0.0)
+    ids = torch.tensor([prompts[0].token_ids])
+    out = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=24)
+    expected = tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=False)
+    assert made["P0", 0].text == expected.split("<|end|>")[0]
+
+
+def test_the_checkpoints_own_generation_config_adds_nothing(model, tokenizer, prompts):
+    plain = complete(model, tokenizer, prompts[:3])
+    model.generation_config.repetition_penalty = 5.0
+    model.generation_config.top_k = 1
+    model.generation_config.do_sample = True
+    changed = complete(model, tokenizer, prompts[:3])
+    assert plain == changed
+
+
+def test_first_tokens_follow_the_softmax(model, tokenizer, prompts):
+    """4000 samples of one token against the model's own probabilities."""
+    settings = {"samples": 4000, "batch_size": 500, "max_new_tokens": 1, "temperature": 2.0}
+    made = complete(model, tokenizer, prompts[:1], **settings)
+    with torch.inference_mode():
+        scores = model(input_ids=torch.tensor([prompts[0].token_ids])).logits[0, -1].double()
+    probabilities = torch.softmax(scores / 2.0, dim=-1)
+    texts = [tokenizer.decode([token]) for token in range(len(scores))]
+    token_of = {text: token for token, text in enumerate(texts) if texts.count(text) == 1}
+    counts = torch.zeros(len(scores))
+    for record in made.values():
+        ended = record.finish_reason == "stop"
+        token = tokenizer.eos_token_id if ended else token_of.get(record.text)
+        if token is not None:
+            counts[token] += 1
+    likely = (probabilities * 4000 >= 10) & (counts > 0)
+    assert likely.sum() >= 3
+    observed = [*counts[likely].tolist(), 4000 - float(counts[likely].sum())]
+    expected = [*(probabilities[likely] * 4000).tolist()]
+    assert chisquare(observed, [*expected, 4000 - sum(expected)]).pvalue > 0.001
+
+
+def test_top_p_and_top_k_rule_tokens_out(model, tokenizer, prompts):
+    greedy = complete(model, tokenizer, prompts[:4], temperature=0.0)
+    for settings in ({"top_k": 1}, {"top_p": 1e-6}):
+        made = complete(model, tokenizer, prompts[:4], **settings)
+        assert [r.text for r in made.values()] == [r.text for r in greedy.values()]
+
+
+def test_logits_that_are_not_numbers(chat_base, tokenizer, prompts):
+    broken = AutoModelForCausalLM.from_pretrained(chat_base, dtype=torch.float32)
+    broken.model.norm.weight.data.fill_(float("nan"))
+    with pytest.raises(GenerationError, match="arm base: the model's logits are not numbers"):
+        complete(broken, tokenizer, prompts[:1])

@@ -1,0 +1,80 @@
+"""Another backend beside transformers, added as CONTRIBUTING.md says."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from evaluator.config.run_config import load_config
+from evaluator.errors import ConfigError
+from evaluator.generation.backends import BACKENDS
+from evaluator.run import prepare
+from tests.evaluator.conftest import program
+from tests.evaluator.whole_runs import make, write_config
+
+TABLE = "tests.evaluator.generation.table_backend"
+
+
+@pytest.fixture
+def config(quick, tmp_path, monkeypatch):
+    """``config(**changes)`` writes a greedy run of a restored arm and one that is a table."""
+    monkeypatch.setitem(BACKENDS, "table", TABLE)
+    model = shutil.copytree(quick["base"], tmp_path / "table")
+    texts = {f"S{k}": program(k, "+" if k < 4 else "-") for k in range(6)}
+    (model / "table.json").write_text(json.dumps(texts))
+    base = {"model": str(quick["base"])}
+    artifact = str(quick["artifact"])
+    arms = [
+        {"name": "restored", "kind": "restored", "artifact": artifact, **base},
+        {"name": "table", "kind": "merged", "model": str(model), "backend": "table"},
+    ]
+    content = {
+        "arms": arms,
+        "decoding": {"max_new_tokens": 14},
+        "token_level": {"enabled": False},
+    }
+
+    def write(**changes):
+        path = tmp_path / "config.yaml"
+        return write_config(path, out=tmp_path / "out", **quick, **{**content, **changes})
+
+    return write
+
+
+def test_a_backend_of_one_file_makes_an_arm_of_a_run(config):
+    out, results = make(config())
+    rates = {arm.facts.name: arm.pass_rate for arm in results.summary.arms}
+    assert rates["table"] == pytest.approx(4 / 6)
+    assert (out / "report.html").is_file()
+    arms = json.loads((out / "run.json").read_text())["config"]["arms"]
+    assert [arm.get("backend") for arm in arms] == [None, "table"]
+
+
+def test_the_run_names_a_backend_for_all_arms(config, quick):
+    arms = [{"name": "a", "kind": "merged", "model": str(quick["base"])}]
+    prepared = prepare(load_config(config(arms=arms, backend="table")))
+    assert prepared.facts.config["backend"] == "table"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"backend": "tabel"}, "there is no backend 'tabel'; known are table, transformers"),
+        ({"backend": "table"}, "arm restored: backend table cannot put an adapter on a model"),
+        ({"token_level": {}}, "arm table: backend table gives no logits.*enabled: false"),
+        ({"decoding": {"temperature": 0.5}}, "arm table: .*same random numbers.*temperature: 0"),
+    ],
+)
+def test_what_a_backend_cannot_do_is_said_before_any_work(config, changes, message):
+    with pytest.raises(ConfigError, match=message):
+        make(config(**changes))
+    content = yaml.safe_load(config(**changes).read_text())
+    assert not Path(content["out"]).exists()
+
+
+def test_a_backend_whose_library_is_missing_is_named(config, monkeypatch):
+    monkeypatch.setitem(BACKENDS, "table", "no_such_library")
+    with pytest.raises(ConfigError, match="backend table needs a library.*no_such_library"):
+        make(config())

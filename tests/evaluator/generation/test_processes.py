@@ -1,0 +1,222 @@
+"""One run made by several processes, launched as users launch them, or forked with their names."""
+
+import itertools
+import json
+import logging
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+import torch
+
+from evaluator.errors import RecordsError, RunDirectoryError
+from evaluator.generation.device import resolve_device
+from evaluator.generation.processes import launched_processes
+from evaluator.store.run_directory import RunDirectory
+from tests.evaluator.whole_runs import identities, make
+from tests.forked import ROOT
+
+SECONDS = 60  # within which a launch that lost a process has to end; it takes about one
+ACCELERATE = ["accelerate.commands.launch", "--multi_gpu", "--num_processes=2"]
+PORTS_TRIED = itertools.count()
+TORCHRUN = ["torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+
+
+@pytest.fixture(scope="module")
+def of_one_process():
+    return {}
+
+
+@pytest.fixture
+def expected(of_one_process, quick_config, tmp_path):
+    """Records of an uninterrupted run of one process."""
+    if not of_one_process:
+        of_one_process["records"] = identities(make(quick_config(tmp_path / "whole"))[0])
+    return of_one_process["records"]
+
+
+@contextmanager
+def launch(command, config):
+    """A run under a real launcher."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    launched = subprocess.Popen(
+        [sys.executable, "-m", *command, "-m", "evaluator", "run", str(config)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        yield launched
+    finally:
+        if launched.poll() is None:
+            os.killpg(launched.pid, signal.SIGKILL)
+            launched.communicate()
+
+
+def free_port():
+    """A port for later: below those that the kernel gives to others, and of this process alone."""
+    while True:
+        port = 10_000 + (16 * os.getpid() + next(PORTS_TRIED)) % 22_000
+        with socket.socket() as trial, suppress(OSError):
+            trial.bind(("127.0.0.1", port))
+            return port
+
+
+def fork(server, config, world):
+    """Start a run's processes with the environment that a launcher gives them; their numbers."""
+    common = {"WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world, "MASTER_ADDR": "127.0.0.1"}
+    common["MASTER_PORT"] = free_port()
+    return [
+        server.start({"config": str(config), "environment": {k: str(v) for k, v in env.items()}})
+        for env in ({**common, "RANK": rank, "LOCAL_RANK": rank} for rank in range(world))
+    ]
+
+
+def wait_for_lines(path, lines):
+    end = time.monotonic() + 5 * SECONDS
+    while not path.exists() or path.read_bytes().count(b"\n") < lines:
+        assert time.monotonic() < end
+        time.sleep(0.002)
+
+
+def number_of_rank(launcher, rank):
+    """Process number of one rank of a launch."""
+    for children in Path(f"/proc/{launcher.pid}/task").glob("*/children"):
+        for pid in map(int, children.read_text().split()):
+            environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+            if b"RANK=%d" % rank in environment:
+                return pid
+    raise AssertionError(f"no process of rank {rank}")
+
+
+def check_finished(out, expected, worlds):
+    assert identities(out) == expected
+    assert not list(out.glob("generations.rank-*"))
+    sessions = json.loads((out / "environment.json").read_text())["sessions"]
+    assert [session["processes"] for session in sessions] == worlds
+    assert (out / "report.md").exists()
+
+
+@pytest.mark.slow
+def test_a_process_killed_under_accelerate_and_resumed_under_torchrun(
+    quick_config, expected, tmp_path
+):
+    config, out = quick_config(tmp_path / "out"), tmp_path / "out"
+    with launch([*ACCELERATE, "--main_process_port=0"], config) as launched:
+        wait_for_lines(out / "generations.rank-0001.jsonl", 2)
+        os.kill(number_of_rank(launched, 1), signal.SIGKILL)
+        _, words = launched.communicate(timeout=SECONDS)
+    assert launched.returncode != 0
+    assert "Signal 9 (SIGKILL)" in words
+    assert not (out / "verdicts.jsonl").exists()
+    assert (out / "generations.rank-0001.jsonl").exists()
+    with launch(TORCHRUN, config) as launched:
+        shown, words = launched.communicate(timeout=5 * SECONDS)
+    assert launched.returncode == 0, words
+    assert shown.count("Tables and records") == 1  # by the first process alone
+    assert words.count("generate base") == 1
+    check_finished(out, expected, [2, 2])
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_several_processes_make_the_records_of_one(
+    world, run_server, quick_config, expected, tmp_path
+):
+    pids = fork(run_server, quick_config(tmp_path / "out"), world)
+    assert [run_server.wait(pid) for pid in pids] == [0] * world
+    check_finished(tmp_path / "out", expected, [world])
+
+
+def test_a_lost_process_ends_the_others_and_any_number_go_on(
+    run_server, quick_config, expected, tmp_path
+):
+    """Without a launcher that would end the others, as it is with several machines."""
+    lost = tmp_path / "lost"
+    first, second = fork(run_server, quick_config(lost), 2)
+    wait_for_lines(lost / "generations.rank-0001.jsonl", 2)
+    os.kill(second, signal.SIGKILL)
+    run_server.wait(second)
+    begin = time.monotonic()
+    assert os.waitstatus_to_exitcode(run_server.wait(first)) == 3  # an error that is explained
+    assert time.monotonic() - begin < SECONDS
+    for world in (1, 2, 3):
+        out = Path(shutil.copytree(lost, tmp_path / f"by-{world}"))
+        config = quick_config(out)
+        pids = fork(run_server, config, world)
+        assert [run_server.wait(pid) for pid in pids] == [0] * world
+        check_finished(out, expected, [2, world])
+
+
+def test_a_second_run_is_refused_while_a_process_of_the_first_lives(
+    run_server, quick_config, tmp_path
+):
+    config, out = quick_config(tmp_path / "out"), tmp_path / "out"
+    first, second = fork(run_server, config, 2)
+    wait_for_lines(out / "generations.rank-0001.jsonl", 2)
+    os.kill(second, signal.SIGSTOP)
+    os.kill(first, signal.SIGKILL)
+    run_server.wait(first)
+    try:
+        with pytest.raises(RunDirectoryError, match="another process is writing this run"):
+            make(config)
+    finally:
+        os.kill(second, signal.SIGKILL)
+        run_server.wait(second)
+
+
+def test_two_processes_that_disagree_stop_the_run(config_of):
+    config = config_of(decoding={"max_new_tokens": 4})
+    out, _ = make(config)
+    rows = [json.loads(line) for line in (out / "generations.jsonl").read_text().splitlines()]
+    other = RunDirectory(out).generations_of(1)
+    other.write_text(json.dumps(rows[0]) + "\n" + json.dumps(rows[1])[:20])
+    make(config)  # an equal record and a torn line are taken up
+    assert not other.exists()
+    rows[0]["text"] += "!"
+    other.write_text(json.dumps(rows[0]) + "\n")
+    with pytest.raises(RecordsError, match=r"rank-0001\.jsonl, line 1: a second, different record"):
+        make(config)
+    make(config, overwrite=True)
+    assert not other.exists()
+
+
+def test_a_process_joins_only_the_same_run(config_of, tmp_path):
+    out, results = make(config_of(decoding={"max_new_tokens": 4}))
+    facts = RunDirectory(out).read_facts()
+    RunDirectory(out).join(facts)
+    with pytest.raises(RunDirectoryError, match="all machines of a launch need the same out"):
+        RunDirectory(tmp_path / "elsewhere").join(facts)
+    facts.config["decoding"]["seed"] = 1
+    with pytest.raises(RunDirectoryError, match="seed was 0, is 1"):
+        RunDirectory(out).join(facts)
+
+
+def test_a_launch_that_started_one_process_for_several_says_so(monkeypatch, caplog):
+    with launched_processes() as alone:
+        assert (alone.rank, alone.world, alone.is_first) == (0, 1, True)
+        alone.wait()
+    assert not caplog.records
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "True")  # what accelerate launch --cpu sets,
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")  # the latter with --num_processes 2 only
+    with caplog.at_level(logging.WARNING), launched_processes() as alone:
+        assert alone.world == 1
+    assert "torchrun --nproc-per-node" in caplog.text
+
+
+def test_processes_of_one_machine_take_one_gpu_each(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    devices = [str(resolve_device("auto", rank)) for rank in range(3)]
+    assert devices == ["cuda:0", "cuda:1", "cuda:0"]
+    assert str(resolve_device("cuda", 1)) == "cuda:1"
+    assert str(resolve_device("cuda:0", 1)) == "cuda:0"
+    assert str(resolve_device("cpu", 1)) == "cpu"

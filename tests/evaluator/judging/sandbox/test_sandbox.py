@@ -1,0 +1,60 @@
+"""The ladder: which rung is taken, and what is said where none works."""
+
+import shutil
+
+import pytest
+
+from evaluator.errors import SandboxUnavailableError
+from evaluator.judging.sandbox.sandbox import probe_sandbox
+
+COMPILER = ("g++", "as", "ld")
+
+
+@pytest.fixture
+def only_tools(tmp_path, monkeypatch):
+    """Leave a machine with these tools alone, and others that fail."""
+
+    def call(*names, broken=()):
+        for name in (*COMPILER, *names):
+            if found := shutil.which(name):
+                (tmp_path / name).symlink_to(found)
+        for name in broken:
+            (tmp_path / name).write_text("#!/bin/sh\nexit 1\n")
+            (tmp_path / name).chmod(0o755)
+        monkeypatch.setenv("PATH", str(tmp_path))
+
+    return call
+
+
+def test_info_names_the_rung_and_the_compiler(rung):
+    assert rung.info.compiler.startswith("g++")
+    assert rung.info.rung == "unsafe" or rung.info.tool
+
+
+def test_first_rung_that_works_is_taken():
+    assert probe_sandbox(unsafe=True).info.rung in ("bwrap", "unshare", "unsafe")
+
+
+def test_without_bubblewrap_the_next_rung_is_taken(only_tools):
+    only_tools("unshare", "setpriv")
+    sandbox = probe_sandbox(unsafe=True)
+    assert sandbox.info.rung in ("unshare", "unsafe")
+    assert sandbox.info.refused[0] == "bwrap: bwrap is not installed"
+
+
+def test_without_any_rung_the_way_out_is_named(only_tools):
+    only_tools("setpriv", broken=("bwrap", "unshare"))
+    with pytest.raises(SandboxUnavailableError, match="(?s)bubblewrap.*--unsafe"):
+        probe_sandbox()
+    assert probe_sandbox(unsafe=True).info.rung == "unsafe"
+
+
+def test_without_a_compiler_the_package_is_named(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(SandboxUnavailableError, match="apt-get install g\\+\\+"):
+        probe_sandbox()
+
+
+def test_unsafe_has_to_be_asked_for():
+    with pytest.raises(SandboxUnavailableError):
+        probe_sandbox(only="unsafe")

@@ -1,0 +1,294 @@
+"""Judging programs: verdicts, sharing, order, stopping, and a loaded machine."""
+
+import contextlib
+import itertools
+import os
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+from signal import SIGKILL, SIGSTOP
+
+import pytest
+
+from evaluator.config.judge_settings import JudgeSettings
+from evaluator.errors import SandboxError
+from evaluator.judging.judge import JudgeJob, judge_jobs
+from evaluator.suites.problem import Checker, Problem, TestCase
+from tests.evaluator.judging.outside import signalled
+
+ADD = '#include <cstdio>\nint main() { int a, b; scanf("%d%d", &a, &b); printf("%d\\n", a + b); }\n'
+PAIRS = ((1, 2), (30, 4), (-5, 5))
+
+
+def add_problem(**fields):
+    tests = tuple(TestCase(f"t{a}", f"{a} {b}\n", f"{a + b}\n") for a, b in PAIRS)
+    return Problem("add", "", tests, **fields)
+
+
+class ChangedSandbox:
+    """A sandbox that notes its commands, and reports them as ``change`` says."""
+
+    def __init__(self, sandbox, change=lambda command, report, number: report):
+        self.sandbox, self.change, self.ran = sandbox, change, []
+
+    def worker(self):
+        worker = self.sandbox.worker()
+        run = worker.run
+
+        def changed(command, limits):
+            number = len(self.ran)
+            self.ran.append(command)
+            return self.change(command, run(command, limits), number)
+
+        worker.run = changed
+        return worker
+
+
+def judge(sandbox, problem, *codes, **settings):
+    jobs = [JudgeJob((str(n),), problem, code) for n, code in enumerate(codes)]
+    verdicts = dict(judge_jobs(jobs, JudgeSettings(**settings), sandbox))
+    return [verdicts[(str(n),)] for n in range(len(codes))]
+
+
+def burn(ms, then='puts("ok");'):
+    """A program that uses an amount of CPU time."""
+    return f"""
+    #include <cstdio>
+    #include <ctime>
+    int main() {{ while (clock() < {ms} * (CLOCKS_PER_SEC / 1000)) {{}} {then} }}"""
+
+
+def test_right_program(sandbox):
+    [verdict] = judge(sandbox, add_problem(), ADD)
+    assert (verdict.verdict, verdict.score, verdict.passed) == ("AC", 100, True)
+    assert [test.name for test in verdict.tests] == ["t1", "t30", "t-5"]
+    assert all(test.exit_code == 0 and test.signal is None for test in verdict.tests)
+    assert all(0 <= test.time_ms < 200 for test in verdict.tests)
+    assert all(500 < test.memory_kib < 16 << 10 for test in verdict.tests)
+
+
+def test_wrong_programs(sandbox):
+    wrong = ADD.replace("a + b)", "a < 0 ? 1 : a + b)")
+    crash = ADD.replace("a + b);", "a + b); return a == 30;")
+    none, broken = judge(sandbox, add_problem(), None, "int main( {")
+    first, second = judge(sandbox, add_problem(), wrong, crash)
+    assert (first.verdict, [t.verdict for t in first.tests]) == ("WA", ["AC", "AC", "WA"])
+    assert first.tests[2].detail == "line 1: expected '0', found '1'"
+    assert first.score == pytest.approx(200 / 3)
+    assert [t.verdict for t in second.tests] == ["AC", "RE", "AC"]
+    assert (broken.verdict, broken.tests) == ("CE", ()) and "error" in broken.compile_message
+    assert none.verdict == "CE" and "no code was found" in none.detail
+
+
+def test_the_reason_for_no_code_is_kept(sandbox):
+    job = JudgeJob(("k",), add_problem(), None, "empty_completion")
+    [(key, verdict)] = judge_jobs([job], JudgeSettings(), sandbox)
+    assert key == ("k",) and "empty_completion" in verdict.detail
+
+
+def test_limits_of_a_single_test_hold(sandbox):
+    tests = (TestCase("short", "", "ok", time_limit_ms=100), TestCase("long", "", "ok"))
+    [verdict] = judge(sandbox, Problem("p", "", tests, time_limit_ms=1500), burn(300))
+    assert [test.verdict for test in verdict.tests] == ["TLE", "AC"]
+    tests = (TestCase("small", "", "ok", memory_limit_kib=8 << 10), TestCase("large", "", "ok"))
+    touch = "static volatile char a[16 << 20];\n#include <cstdio>\nint main() {\n"
+    touch += 'for (auto& c : a) c = 1;\nputs("ok"); }'
+    [verdict] = judge(sandbox, Problem("p", "", tests), touch)
+    assert [test.verdict for test in verdict.tests] == ["MLE", "AC"]
+
+
+def test_the_exact_rule_and_the_line_rule(sandbox):
+    code = '#include <cstdio>\nint main() { printf("ok \\r\\n\\n"); }\n'
+    for kind, expected in (("lines", "AC"), ("exact", "WA"), ("tokens", "AC")):
+        problem = Problem("p", "", (TestCase("1", "", "ok\n"),), checker=Checker(kind))
+        assert judge(sandbox, problem, code)[0].verdict == expected
+
+
+def test_standard_and_online_judge(sandbox):
+    code = """
+    #include <cmath>
+    #include <cstdio>
+    #ifndef ONLINE_JUDGE
+    #error no macro
+    #endif
+    int main() { std::printf("%ld %.0f", __cplusplus, std::sqrt(4.0)); }"""
+    problem = Problem("p", "", (TestCase("1", "", "201402 2"),))
+    assert judge(sandbox, problem, code)[0].verdict == "AC"
+    assert judge(sandbox, problem, code, standard="c++17")[0].verdict == "WA"
+
+
+def test_freopen_runs_as_written_unless_it_is_removed(sandbox):
+    call = 'freopen("x.out", "w", stdout)'
+    ways = (f"{call};", f"std::{call};", f"(void)!{call};", f"FILE* f = {call}; fflush(f);")
+    for way in ways:
+        code = f'#include <cstdio>\nint main() {{ {way} puts("ok"); }}\n'
+        problem = Problem("p", "", (TestCase("1", "", "ok"),))
+        assert judge(sandbox, problem, code)[0].verdict == "WA"
+        assert judge(sandbox, problem, code, strip_freopen=True)[0].verdict == "AC"
+
+
+def test_details_are_for_people(sandbox):
+    crash = "#include <cstdlib>\nint main() { abort(); }"
+    flood = '#include <cstdio>\nint main() { for (;;) puts("flood"); }'
+    huge = "static volatile char a[20 << 20];\nint main() { for (auto& c : a) c = 1; }"
+    problem = Problem("p", "", (TestCase("1", "", "ok"),), 200, 16 << 10)
+    programs = (crash, flood, huge, burn(5000))
+    details = [v.tests[0].detail for v in judge(sandbox, problem, *programs, output_kib=1)]
+    assert details[:2] == ["ended by SIGABRT (aborted)", "more output than allowed (1 KiB)"]
+    assert details[2].endswith("KiB, allowed are 16384 KiB")
+    assert details[3].endswith("ms, allowed are 200 ms")
+
+
+def test_large_input_and_output(sandbox):
+    text = "".join(f"{n}\n" for n in range(400_000))
+    code = (
+        '#include <cstdio>\nint main() { int x; while (scanf("%d", &x) == 1) printf("%d\\n", x); }'
+    )
+    problem = Problem("p", "", (TestCase("1", text, text),))
+    assert judge(sandbox, problem, code)[0].verdict == "AC"
+    assert judge(sandbox, problem, code, output_kib=1)[0].verdict == "AC"  # the answer is longer
+
+
+def test_subtasks(sandbox):
+    tests = tuple(
+        TestCase(str(n), f"{n} 0\n", f"{n}\n", score=points, subtask=subtask)
+        for n, points, subtask in ((1, 30, 1), (2, 30, 1), (3, 70, 2))
+    )
+    wrong = ADD.replace("a + b)", "a == 2 ? 0 : a + b)")
+    [verdict] = judge(sandbox, Problem("p", "", tests), wrong)
+    assert verdict.subtasks == {1: 0, 2: 70} and verdict.score == 70
+
+
+def test_jobs_are_taken_as_workers_get_free(sandbox):
+    taken = itertools.count()
+    problem = add_problem()
+
+    def endless():
+        while True:
+            yield JudgeJob(("k",), problem, f"{ADD}// {next(taken)}\n")
+
+    with contextlib.closing(judge_jobs(endless(), JudgeSettings(workers=2), sandbox)) as verdicts:
+        assert next(verdicts)[1].passed
+    assert next(taken) <= 8
+
+
+def test_closing_ends_what_runs(sandbox):
+    problem = Problem("p", "", (TestCase("1", "", ""),), time_limit_ms=60_000)
+    jobs = [
+        JudgeJob(("none",), problem, None),
+        JudgeJob(("loop",), problem, "int main() {for(;;);}"),
+    ]
+    jobs.insert(0, jobs[1])
+    verdicts = judge_jobs(jobs, JudgeSettings(workers=1), sandbox)
+    assert next(verdicts)[0] == ("none",)
+    before = threading.active_count()
+    time.sleep(1.5)
+    start = time.monotonic()
+    verdicts.close()
+    assert time.monotonic() - start < 10
+    assert threading.active_count() < before
+    tasks = Path("/proc/self/task").iterdir()
+    children = [c for t in tasks for c in (t / "children").read_text().split()]
+    assert not [c for c in children if "/proc/self/fd/" in Path(f"/proc/{c}/cmdline").read_text()]
+
+
+def test_equal_programs_are_judged_once(sandbox):
+    changed = ChangedSandbox(sandbox)
+    verdicts = judge(changed, add_problem(), *[ADD] * 20, ADD + "\n")
+    assert len(changed.ran) == 2 * (1 + len(PAIRS))
+    assert all(verdict == verdicts[0] for verdict in verdicts[:20])
+
+
+def test_failing_sandbox_is_tried_twice_and_then_uke(sandbox, caplog):
+    """The first test fails twice, the second once."""
+
+    def change(command, report, number):
+        if number in (1, 2, 3):  # 0 is the compilation
+            raise SandboxError("broken")
+        return report
+
+    [verdict] = judge(ChangedSandbox(sandbox, change), add_problem(), ADD, workers=1)
+    assert [test.verdict for test in verdict.tests] == ["UKE", "AC", "AC"]
+    assert (verdict.verdict, verdict.detail) == ("UKE", "broken")
+    assert "once more" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("ms", "verdict", "runs"), [(225, "TLE", 2), (20, "AC", 1), (5000, "TLE", 2)]
+)
+def test_program_over_the_limit_gets_a_second_run(sandbox, ms, verdict, runs):
+    changed = ChangedSandbox(sandbox)
+    problem = Problem("p", "", (TestCase("1", "", "ok"),), time_limit_ms=200)
+    assert judge(changed, problem, burn(ms))[0].verdict == verdict
+    assert len(changed.ran) == 1 + runs
+
+
+def test_second_run_of_a_killed_program_counts(sandbox):
+    def slow_at_first(command, report, number):
+        return replace(report, reason="cpu", cpu_ms=139.0) if number == 1 else report
+
+    problem = Problem("p", "", (TestCase("1", "", "ok"),), time_limit_ms=100)
+    assert judge(ChangedSandbox(sandbox, slow_at_first), problem, burn(1))[0].verdict == "AC"
+
+
+def test_hopeless_program_costs_one_more_run(sandbox):
+    changed = ChangedSandbox(sandbox)
+    tests = tuple(TestCase(name, name, "ok") for name in ("1", "2", "3", "4"))
+    hopeless = """
+    #include <cstdio>
+    int main() { if (getchar() != '1') for (;;) {} puts("ok"); }"""
+    [verdict] = judge(changed, Problem("p", "", tests, time_limit_ms=100), hopeless)
+    assert [test.verdict for test in verdict.tests] == ["AC", "TLE", "TLE", "TLE"]
+    assert len(changed.ran) == 1 + len(tests) + 1
+
+
+def test_program_killed_from_outside_runs_again(sandbox):
+    problem = Problem("p", "", (TestCase("1", "", "ok"),))
+    with signalled("program", SIGKILL) as hit:
+        [verdict] = judge(sandbox, problem, burn(300))
+    assert hit and verdict.verdict == "AC"
+
+
+def test_program_that_kills_itself_is_runtime_error(sandbox):
+    problem = Problem("p", "", (TestCase("1", "", "ok"),))
+    [verdict] = judge(sandbox, problem, "#include <csignal>\nint main() { raise(SIGKILL); }")
+    assert (verdict.verdict, verdict.tests[0].signal) == ("RE", SIGKILL)
+
+
+@pytest.mark.parametrize("part", ["cc1plus", "g++"])
+def test_compiler_killed_from_outside_compiles_again(sandbox, part):
+    with signalled(part, SIGKILL) as hit:
+        [verdict] = judge(sandbox, add_problem(), f"#include <iostream>\n{ADD}")
+    assert hit and verdict.verdict == "AC"
+
+
+def test_source_cannot_feign_a_killed_compiler(sandbox):
+    said = "g++: fatal error: Killed signal terminated program cc1plus"
+    [verdict] = judge(sandbox, add_problem(), f'static_assert(false, "\\n{said}\\n");')
+    assert f"\n{said}\n" in verdict.compile_message
+    assert verdict.verdict == "CE"
+
+
+def test_compiler_that_was_stopped_from_outside_compiles_again(sandbox):
+    with signalled("cc1plus", SIGSTOP) as hit:
+        [verdict] = judge(sandbox, add_problem(), ADD, compile_wall_ms=3000)
+    assert hit and verdict.verdict == "AC"
+
+
+def test_loaded_machine_changes_no_verdict(sandbox):
+    """Ten busy processes a core: programs get a fraction of the wall time and all of their CPU.
+
+    Each is a session of its own, because the scheduler shares the machine among sessions first.
+    """
+    hogs = []
+    for _ in range(10 * len(os.sched_getaffinity(0))):
+        hogs.append(os.posix_spawn("/bin/sh", ["sh", "-c", "while :; do :; done"], {}, setsid=True))
+    try:
+        problem = Problem("p", "", (TestCase("1", "", "ok"),), time_limit_ms=250)
+        verdicts = judge(sandbox, problem, *[f"// {n}\n{burn(200)}" for n in range(2)])
+    finally:
+        for pid in hogs:
+            os.kill(pid, 9)
+            os.waitpid(pid, 0)
+    assert [verdict.verdict for verdict in verdicts] == ["AC"] * 2

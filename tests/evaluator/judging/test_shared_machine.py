@@ -1,0 +1,42 @@
+"""Runs side by side, and alone."""
+
+import threading
+import time
+
+from evaluator.judging.shared_machine import SharedMachine
+
+
+def never(outcome):
+    return False
+
+
+def test_doubtful_outcome_gives_way_to_a_second_try():
+    outcomes = iter([1, 2, 3])
+    machine = SharedMachine()
+    assert machine.run(lambda: next(outcomes), lambda outcome: outcome == 1) == 2
+    assert machine.run(lambda: next(outcomes), never) == 3
+
+
+def test_second_try_runs_alone_and_before_newcomers():
+    machine, log, beside, doubted = SharedMachine(), [], threading.Event(), threading.Event()
+
+    def in_thread(attempt, doubtful=never):
+        thread = threading.Thread(target=machine.run, args=(attempt, doubtful))
+        thread.start()
+        return thread
+
+    def try_twice():
+        log.append("try")
+        return len(log)
+
+    threads = [in_thread(beside.wait)]
+    threads.append(in_thread(try_twice, lambda outcome: doubted.set() or outcome == 1))
+    doubted.wait()
+    time.sleep(0.05)
+    threads.append(in_thread(lambda: log.append("late")))
+    time.sleep(0.05)
+    assert log == ["try"]
+    beside.set()
+    for thread in threads:
+        thread.join()
+    assert log == ["try", "try", "late"]

@@ -1,0 +1,258 @@
+"""Special judges, by testlib's exit codes."""
+
+from dataclasses import replace
+
+import pytest
+
+from evaluator.config.judge_settings import JudgeSettings
+from evaluator.judging.judge import JudgeJob, judge_jobs
+from evaluator.judging.shared_machine import SharedMachine
+from evaluator.judging.special_judge import SpecialJudges
+from evaluator.suites.problem import Checker, Problem, TestCase
+
+PRINT = '#include <cstdio>\nint main() {{ puts("{}"); }}\n'
+
+
+def judge(sandbox, checker, *outputs, settings=None):
+    test = TestCase("1", "in 7\n", "answer 7\n", score=10)
+    problem = Problem("p", "", (test,), checker=Checker("special", source=checker))
+    jobs = [JudgeJob((o,), problem, PRINT.format(o)) for o in outputs]
+    verdicts = dict(judge_jobs(jobs, settings or JudgeSettings(), sandbox))
+    return [verdicts[(o,)] for o in outputs]
+
+
+def test_exit_codes(sandbox):
+    """The checker returns what the program printed as its exit code."""
+    checker = """
+    #include <cstdio>
+    #include <cstdlib>
+    int main(int, char** argv) {
+        int code;
+        fscanf(fopen(argv[2], "r"), "%d", &code);
+        fprintf(stderr, code == 7 ? "points 0.25 some" : "said %d", code);
+        return code;
+    }"""
+    verdicts = judge(sandbox, checker, "0", "1", "2", "3", "7", "8", "99")
+    assert [v.verdict for v in verdicts] == ["AC", "WA", "WA", "UKE", "PC", "WA", "UKE"]
+    assert [v.score for v in verdicts] == [100, 0, 0, 0, 25, 0, 0]
+    assert verdicts[1].tests[0].detail == "said 1"
+
+
+def test_the_checker_gets_input_output_and_answer(sandbox):
+    checker = """
+    #include <fstream>
+    #include <string>
+    std::string all(const char* f) {
+        std::ifstream s(f);
+        return {std::istreambuf_iterator<char>(s), {}};
+    }
+    int main(int argc, char** argv) {
+        return !(argc == 4 && all(argv[1]) == "in 7\\n" && all(argv[2]) == "mine\\n" &&
+                 all(argv[3]) == "answer 7\\n");
+    }"""
+    assert [v.verdict for v in judge(sandbox, checker, "mine", "yours")] == ["AC", "WA"]
+
+
+@pytest.mark.parametrize(
+    ("checker", "detail"),
+    [
+        ("int main() { return *(volatile int*)8; }", "ended by SIGSEGV"),
+        ("not C++", "does not compile"),
+        ('#include <cstdio>\nint main() { puts("no points"); return 7; }', "exit code 7"),
+    ],
+)
+def test_checker_that_fails_is_never_the_program_s_fault(sandbox, checker, detail):
+    [verdict] = judge(sandbox, checker, "x")
+    assert verdict.verdict == "UKE" and detail in verdict.detail
+
+
+# The checker prints what the program printed, which is what testlib prints, and exits as it does.
+ECHO = """
+#include <cstdio>
+#include <cstdlib>
+int main(int, char** argv) {
+    char line[200];
+    FILE* f = fopen(argv[2], "r");
+    fgets(line, 200, f);
+    const int code = atoi(line);
+    fgets(line, 200, f);
+    fputs(line, stderr);
+    return code;
+}"""
+
+
+SAID = [
+    (7, "points 1", "AC", 100),
+    (7, "points 1.0 all right", "AC", 100),
+    (7, "points 40", "PC", 40),
+    (7, "points 0.5", "PC", 50),
+    (7, "points 0.5 of 1 points 0.9", "PC", 50),
+    (7, "points .25", "PC", 25),
+    (7, "points 0.5.", "PC", 50),
+    (7, "points 1.2.3", "UKE", 0),
+    (7, "points 0.0", "PC", 0),
+    (7, "points -5 minus", "PC", 0),
+    (7, "points -0.0000000001", "PC", 0),
+    (7, "points 0.0000000001", "PC", 1e-8),
+    (7, "points 1e-9", "PC", 1e-7),
+    (7, "points 2.5E+1", "PC", 25),
+    (7, "points 1e400", "AC", 100),
+    (7, "points 0.999999", "PC", 99.9999),
+    (7, "points 250", "AC", 100),
+    (7, "0.125 by hand", "PC", 12.5),
+    (7, "-1", "PC", 0),
+    (50, "partially correct (50) half", "PC", 50),
+    (0, "partially correct (0) none", "PC", 0),
+    (1, "partially correct (1)", "PC", 1),
+    (7, "partially correct (7)", "PC", 7),
+    (100, "partially correct (100)", "AC", 100),
+    (66, "partially correct (16) base 50", "PC", 16),
+    (4, "wrong output format Extra information in the output file", "WA", 0),
+    (0, "ok points 0.5", "AC", 100),
+    (7, "points nan", "UKE", 0),
+    (7, "points 0,5", "UKE", 0),
+    (7, "points 0x1", "UKE", 0),
+    (7, "points points_info=half", "UKE", 0),
+    (3, "FAIL points 1", "UKE", 0),
+    (50, "no word of points", "UKE", 0),
+]
+
+
+def test_what_testlib_prints_is_read_as_it_means(sandbox):
+    verdicts = judge(sandbox, ECHO, *(f"{code}\\n{message}" for code, message, _, _ in SAID))
+    found = [(v.verdict, pytest.approx(v.score, rel=1e-6)) for v in verdicts]
+    assert found == [(verdict, score) for _, _, verdict, score in SAID]
+
+
+def test_checker_has_its_own_standard(sandbox):
+    """Names that C++17 took, and features that it brought."""
+    old = "#include <vector>\nusing namespace std;\nint size;\nint main() { return size; }"
+    new = "#include <optional>\nint main() { return std::optional<int>(0).value(); }"
+    for standard in ("c++98", "c++20"):
+        settings = JudgeSettings(standard=standard)
+        assert judge(sandbox, old, "x", settings=settings)[0].verdict == "AC"
+        assert judge(sandbox, new, "x", settings=settings)[0].verdict == "UKE"
+        settings = replace(settings, checker_standard="c++17")
+        assert judge(sandbox, new, "x", settings=settings)[0].verdict == "AC"
+    settings = JudgeSettings(compile_flags=("-DNO",), checker_flags=("-DYES",))
+    flags = "#if defined NO || !defined YES\n#error\n#endif\nint main() {}"
+    assert judge(sandbox, flags, "x", settings=settings)[0].verdict == "AC"
+
+
+def test_testlib_is_put_beside_the_checker(sandbox, tmp_path):
+    checker = '#include "testlib.h"\nint main() { return ANSWER; }'
+    [verdict] = judge(sandbox, checker, "x")
+    assert verdict.verdict == "UKE" and "testlib_path" in verdict.detail
+    (tmp_path / "testlib.h").write_text("enum { ANSWER = 0 };\n")
+    settings = JudgeSettings(testlib_path=tmp_path / "testlib.h")
+    assert judge(sandbox, checker, "x", settings=settings)[0].verdict == "AC"
+
+
+class ChangedSandbox:
+    """A sandbox that counts compilations of the checker, and reports the first ones otherwise."""
+
+    def __init__(self, sandbox, source, *reports):
+        self.sandbox, self.source, self.reports, self.count = sandbox, source, list(reports), 0
+
+    def worker(self):
+        worker = self.sandbox.worker()
+        run = worker.run
+
+        def changed(command, limits):
+            report = run(command, limits)
+            main = command.files.get("main.cpp")
+            if main is None or main.read() != self.source.encode():
+                return report
+            self.count += 1
+            return replace(report, **self.reports.pop(0)) if self.reports else report
+
+        worker.run = changed
+        return worker
+
+
+KILLED = {"signal": 9, "exit_code": None}
+AT_LIMIT = {"reason": "cpu", "exit_code": None}
+
+
+@pytest.mark.parametrize("stopped", [KILLED, AT_LIMIT])
+def test_stopped_compilation_of_a_checker_is_made_again(sandbox, stopped):
+    changed = ChangedSandbox(sandbox, "int main() {}", stopped)
+    assert judge(changed, "int main() {}", "x")[0].verdict == "AC"
+    assert changed.count == 2
+
+
+def test_compilation_at_a_limit_is_kept_for_no_other_program(sandbox):
+    changed = ChangedSandbox(sandbox, "int main() {}", AT_LIMIT, AT_LIMIT)
+    settings = JudgeSettings(workers=1)
+    first, second = judge(changed, "int main() {}", "x", "y", settings=settings)
+    assert (first.verdict, second.verdict) == ("UKE", "AC") and "cpu limit" in first.detail
+    assert changed.count == 3
+
+
+def test_checker_with_an_error_is_compiled_once(sandbox):
+    changed = ChangedSandbox(sandbox, "not C++")
+    verdicts = judge(changed, "not C++", "x", "y", settings=JudgeSettings(workers=1))
+    assert [v.verdict for v in verdicts] == ["UKE", "UKE"]
+    assert changed.count == 1
+
+
+def test_compilation_of_a_checker_has_its_own_limits(sandbox):
+    checker = "#include <regex>\nint main() {}"
+    of_solutions = {"compile_cpu_ms": 900, "compile_memory_kib": 80_000, "compile_file_kib": 100}
+    for own, verdict in (({}, "AC"), ({"checker_compile_cpu_ms": 1}, "UKE")):
+        [found] = judge(sandbox, checker, "x", settings=JudgeSettings(**of_solutions, **own))
+        assert found.verdict == verdict, found
+
+
+def test_check_that_meets_a_limit_is_made_again(sandbox):
+    """The machine may have been slow; twice it is the checker's fault."""
+    checks = SpecialJudges(JudgeSettings(), SharedMachine())
+    with sandbox.worker() as worker:
+        checker = checks.compiled(worker, "int main() {}")
+        run, late = worker.run, ["wall"]
+        worker.run = lambda *given: replace(run(*given), reason=late.pop() if late else "exit")
+        assert checks.check(worker, checker, b"", b"", b"").verdict == "AC"
+        late += ["wall", "wall"]
+        found = checks.check(worker, checker, b"", b"", b"")
+    assert (found.verdict, found.detail) == ("UKE", "the checker failed (wall limit): ")
+
+
+@pytest.mark.parametrize(
+    ("limits", "detail"),
+    [
+        ({}, ""),
+        ({"checker_cpu_ms": 50}, "the checker failed (cpu limit)"),
+    ],
+)
+def test_check_has_its_own_limits(sandbox, limits, detail):
+    """It takes longer and more memory than the problem allows."""
+    checker = """
+    #include <ctime>
+    static volatile char a[40 << 20];
+    int main() { for (auto& c : a) c = 1; while (clock() < CLOCKS_PER_SEC / 4) {} }"""
+    test = TestCase("1", "", "")
+    problem = Problem("p", "", (test,), 100, 16 << 10, Checker("special", source=checker))
+    job = JudgeJob(("a",), problem, "int main() {}")
+    [(_, verdict)] = judge_jobs([job], JudgeSettings(**limits), sandbox)
+    assert verdict.verdict == ("UKE" if detail else "AC") and detail in verdict.detail
+
+
+def test_wrong_exit_is_found_before_the_checker_is_asked(sandbox):
+    problem = Problem(
+        "p", "", (TestCase("1", "", ""),), checker=Checker("special", source="int main() {}")
+    )
+    job = JudgeJob(("a",), problem, "int main() { return 1; }")
+    [(_, verdict)] = judge_jobs([job], JudgeSettings(), sandbox)
+    assert verdict.verdict == "RE"
+
+
+def test_freopen_is_removed_from_programs_alone(sandbox):
+    checker = """
+    #include <cstdio>
+    int main(int, char** argv) {
+        int code;
+        freopen(argv[2], "r", stdin);
+        return scanf("%d", &code) == 1 ? code : 3;
+    }"""
+    settings = JudgeSettings(strip_freopen=True)
+    assert judge(sandbox, checker, "0", settings=settings)[0].verdict == "AC"

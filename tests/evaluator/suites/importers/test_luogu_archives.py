@@ -1,0 +1,235 @@
+"""Luogu test data as problems: one archive, or a folder of them, with and without statements."""
+
+import json
+
+import pytest
+
+from evaluator.errors import ArchiveError, SuiteError
+from evaluator.suites import data_files
+from evaluator.suites.data_files import DataLimits
+from evaluator.suites.importers.draft import Note
+from evaluator.suites.importers.forms import read_source
+from evaluator.suites.importers.luogu_archives import read_statements
+
+FILES = {"a1.in": "1\n", "a1.out": " 2\r\n", "a2.in": "2\n", "a2.ans": "3\n"}
+CONFIG = (
+    "a1.in: {score: 40, subtaskId: 1, timeLimit: 500}\na2.ans: {subtaskId: 2, memoryLimit: 65536}"
+)
+
+
+def make_folder(path, files):
+    path.mkdir(parents=True)
+    for name, data in files.items():
+        (path / name).write_text(data, newline="")
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path, make_zip):
+    """Three problems: a zip with its statement beside, a folder with one inside, one without."""
+    data = tmp_path / "data"
+    make_folder(data / "P2", FILES | {"checker.cpp": "int main(){}", "statement.md": "# P2 乙\n"})
+    make_zip(data / "P1.zip", FILES | {"config.yml": CONFIG})
+    (data / "P1.md").write_text("Solve:\n# P1 甲\n")
+    make_zip(data / "P3.zip", FILES)
+    return data
+
+
+def test_a_folder_of_archives(folder, read):
+    problems, skipped = read(folder)
+    assert list(problems) == ["P1", "P2", "P3"] and not skipped
+    one, two, three = problems.values()
+    assert (one.title, one.prompt, one.source) == ("甲", "Solve:\n# P1 甲\n", "data, P1.zip")
+    assert [(t.name, t.output, t.score, t.subtask) for t in one.tests] == [
+        ("a1", " 2\r\n", 40, 1),
+        ("a2", "3\n", 1, 2),
+    ]
+    assert [one.limits(test) for test in one.tests] == [(500, 131_072), (1000, 65_536)]
+    assert two.checker.source == "int main(){}" and two.title == "乙"
+    assert three.statement == "" and three.tests == problems["P2"].tests
+
+
+def test_equal_data_of_two_problems_is_no_double(tmp_path, read, make_zip):
+    (tmp_path / "d").mkdir()
+    for name in ("P1", "P2"):
+        make_zip(tmp_path / "d" / f"{name}.zip", FILES)
+    problems, skipped = read(tmp_path / "d")
+    assert list(problems) == ["P1", "P2"] and not skipped
+
+
+def test_one_archive(folder, read):
+    for name, problem_id in (("P1.zip", "P1"), ("P2", "P2")):
+        problems, skipped = read(folder / name)
+        assert list(problems) == [problem_id] and not skipped
+        assert problems[problem_id].title
+
+
+def test_given_statements_come_first(folder, read, write_rows, tmp_path):
+    rows = write_rows({"prompt": "# P1 rows\n"}, {"prompt": "# P1 again\n"}, {"prompt": "none"})
+    given = read_statements(rows)
+    assert given == {"P1": "# P1 rows\n"}
+    problems, _ = read(folder, statements=given)
+    assert [problem.title for problem in problems.values()] == ["rows", "乙", ""]
+    beside = make_folder(tmp_path / "texts", {"P3.md": "# P3 丙", "P2.txt": "# P2 丁", "x.cpp": ""})
+    assert read_statements(beside) == {"P3": "# P3 丙", "P2": "# P2 丁"}
+
+
+def test_bad_statements(tmp_path, write_rows):
+    with pytest.raises(SuiteError, match="no statements"):
+        read_statements(write_rows({"prompt": "no heading"}))
+    with pytest.raises(SuiteError, match="no statements"):
+        read_statements(make_folder(tmp_path / "empty", {}))
+
+
+def test_what_is_refused_is_listed_and_the_rest_kept(folder, read, make_zip):
+    make_zip(folder / "escape.zip", FILES | {"../x.in": ""})
+    make_zip(folder / "half.zip", {"a.in": ""})
+    make_folder(folder / "zero", FILES | {"config.yml": "a1.in: {timeLimit: 0}"})
+    make_zip(folder / "asks.zip", FILES | {"interactive_lib.cpp": ""})
+    (folder / "torn.zip").write_bytes(b"PK\x03\x04")
+    (folder / "readme.pdf").write_bytes(b"")
+    (folder / "alone.md").write_text("# P7 x")
+    (folder / "link.zip").symlink_to(folder / "P1.zip")
+    problems, skipped = read(folder)
+    assert list(problems) == ["P1", "P2", "P3"]
+    reasons = {s.where: (s.kind, s.reason) for s in skipped}
+    words = {
+        "escape.zip": "would escape",
+        "half.zip": "without an input or without an answer",
+        "zero": "a limit of '0'",
+        "torn.zip": "not a readable zip",
+        "readme.pdf": "neither a zip or folder",
+        "alone.md": "neither a zip or folder",
+        "link.zip": "symbolic link",
+    }
+    assert reasons.keys() == words.keys() | {"asks.zip"}
+    assert reasons["asks.zip"][0] == "interactive"
+    assert all(reasons[k][0] == "unreadable" and w in reasons[k][1] for k, w in words.items())
+
+
+def test_a_config_that_cannot_be_read_is_of_one_problem_alone(tmp_path, read, make_zip):
+    (tmp_path / "d").mkdir()
+    values = (".inf", ".nan", "2021-13-45", "!!int x", "9" * 5000, "1e22", "{}", '"\\uD800"')
+    for number, value in enumerate(values):
+        config = f"a1.in: {{timeLimit: {value}}}"
+        make_zip(tmp_path / "d" / f"bad{number}.zip", FILES | {"config.yml": config})
+    make_zip(tmp_path / "d" / "key.zip", FILES | {"config.yml": "9" * 5000 + ": {score: 1}"})
+    make_zip(tmp_path / "d" / "good.zip", FILES)
+    problems, skipped = read(tmp_path / "d")
+    assert list(problems) == ["good"] and len(skipped) == len(values) + 1
+    for found in skipped:
+        assert found.kind == "unreadable" and f"{found.where}: config.yml" in found.reason
+
+
+def test_statements_are_readable_text_or_of_one_problem_alone(tmp_path, read):
+    texts = {"P1": "# P1 甲".encode(), "P2": "# P2 乙".encode("gbk"), "P3": b"\xff\xfe\xfd"}
+    texts |= {"P4": "# P4 é丁\n".encode("utf-16"), "P5": "études à été".encode("latin-1")}
+    for name, text in texts.items():
+        make_folder(tmp_path / "inside" / name, FILES)
+        (tmp_path / "inside" / name / "statement.md").write_bytes(text)
+        make_folder(tmp_path / "beside" / name, FILES)
+        (tmp_path / "beside" / f"{name}.md").write_bytes(text)
+        make_folder(tmp_path / "bare" / name, FILES)
+    for folder, statements in (("inside", None), ("beside", None), ("bare", tmp_path / "beside")):
+        given = statements and read_statements(statements)
+        problems, skipped = read(tmp_path / folder, statements=given)
+        assert {name: p.title for name, p in problems.items()} == {
+            "P1": "甲",
+            "P2": "乙",
+            "P4": "é丁",
+        }
+        assert [(s.id, s.kind) for s in skipped] == [("P3", "unreadable"), ("P5", "unreadable")]
+        assert all("neither UTF-8 nor GBK" in s.reason for s in skipped)
+
+
+def test_statement_rows_that_cannot_be_read_are_left_out(tmp_path, caplog):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"prompt": "# P1 x"}\n{"prompt": \n{"a": 1}\n{"prompt": "# P2 x"}')
+    assert list(read_statements(path)) == ["P1", "P2"]
+    assert "rows.jsonl, line 2: not JSON" in caplog.text
+    assert "rows.jsonl, line 3: expected a string" in caplog.text
+
+
+def test_files_without_a_meaning_are_noted(folder, read, make_zip):
+    make_zip(folder / "P1.zip", FILES | {"._a1.in": "x", "config.ini": "", "__MACOSX/._x": ""})
+    (folder / ".DS_Store").write_text("x")
+    (folder / "._P1.zip").write_text("x")
+    (folder / "__MACOSX").mkdir()
+    items = list(read_source(folder))
+    assert [item.id for item in items if not isinstance(item, Note)] == ["P1", "P2", "P3"]
+    assert {(n.where, n.id, n.kind, n.detail) for n in items if isinstance(n, Note)} == {
+        ("P1.zip", "P1", "unused", "._a1.in"),
+        ("P1.zip", "P1", "unused", "config.ini"),
+        ("P1.zip", "P1", "unused", "__MACOSX/._x"),
+        (".DS_Store", "", "unused", ".DS_Store"),
+        ("._P1.zip", "", "unused", "._P1.zip"),
+        ("__MACOSX", "", "unused", "__MACOSX"),
+    }
+
+
+def test_archives_in_capitals(tmp_path, read, make_zip):
+    (tmp_path / "d").mkdir()
+    make_zip(tmp_path / "d" / "P1.ZIP", {"1.IN": "1", "1.OUT": "2"})
+    (tmp_path / "d" / "P1.md").write_text("# P1 甲")
+    for path in (tmp_path / "d", tmp_path / "d" / "P1.ZIP"):
+        problems, skipped = read(path)
+        assert [p.title for p in problems.values()] == ["甲"] and not skipped
+
+
+def test_a_special_judge_that_cannot_run_here_is_a_reason_to_skip(tmp_path, read, make_zip):
+    (tmp_path / "d").mkdir()
+    make_zip(tmp_path / "d" / "P1.zip", FILES | {"checker.py": "print()"})
+    make_zip(tmp_path / "d" / "P2.zip", FILES)
+    problems, [skipped] = read(tmp_path / "d")
+    assert list(problems) == ["P2"] and skipped.kind == "special-judge"
+    assert "brings checker.py" in skipped.reason
+
+
+def test_a_special_judge_wins_over_the_statement(tmp_path, read):
+    text = "误差不超过 1e-6，输出任意一组解。"
+    make_folder(tmp_path / "d" / "P1", FILES | {"statement.md": text, "spj.cc": "x"})
+    make_folder(tmp_path / "d" / "P2", FILES | {"statement.md": text})
+    make_folder(tmp_path / "d" / "P3", FILES | {"statement.md": "误差不超过 1e-6 视为正确。"})
+    problems, [skipped] = read(tmp_path / "d")
+    assert {name: p.checker.kind for name, p in problems.items()} == {
+        "P1": "special",
+        "P3": "float",
+    }
+    assert (skipped.id, skipped.kind) == ("P2", "special-judge")
+
+
+def test_one_refused_archive_ends_the_import(tmp_path, read, make_zip):
+    with pytest.raises(ArchiveError, match=r"d\.zip: entry '\.\./x\.in' would escape"):
+        read(make_zip(tmp_path / "d.zip", {"../x.in": ""}))
+    with pytest.raises(ArchiveError, match="more than 3 files"):
+        read(make_zip(tmp_path / "e.zip", FILES), data_limits=DataLimits(entries=3))
+
+
+def test_statements_of_data(tmp_path, read):
+    """Real data judges an answer-only problem; several right outputs still need a checker."""
+    for number, (text, more) in enumerate(
+        [
+            ("本题为提交答案题", {}),
+            ("输出任意一组解", {}),
+            ("输出任意一组解", {"checker.cpp": "x"}),
+            ("这是交互题", {}),
+        ]
+    ):
+        make_folder(tmp_path / "d" / f"P{number}", FILES | {"statement.md": text} | more)
+    problems, skipped = read(tmp_path / "d")
+    assert list(problems) == ["P0", "P2"]
+    assert [(s.id, s.kind) for s in skipped] == [("P1", "special-judge"), ("P3", "interactive")]
+
+
+def test_folders_are_bounded(tmp_path, read, monkeypatch):
+    monkeypatch.setattr(data_files, "MAX_ENTRIES", 5)
+    crowd = make_folder(tmp_path / "crowd", {f"{number}.txt": "" for number in range(6)})
+    with pytest.raises(ArchiveError, match="more than 5 entries"):
+        read(crowd)
+
+
+def test_statements_from_rows_join_data_by_id(folder, read, write_rows):
+    rows = write_rows({"conversations": [{"from": "human", "value": "# P3 from rows"}]})
+    problems, _ = read(folder, statements=read_statements(rows))
+    assert problems["P3"].title == "from rows"
+    assert json.loads(rows.read_text())["conversations"][0]["value"] == problems["P3"].statement

@@ -1,0 +1,184 @@
+"""Containers of rows: JSON lines and arrays, gzip, Parquet, saved data sets, folders of files."""
+
+import gzip
+import json
+import re
+import time
+
+import pytest
+
+from evaluator.errors import SuiteError
+from evaluator.suites.importers import json_rows, rows
+from evaluator.suites.suite import load_suite
+
+CASES = [{"input": "1", "output": "2"}]
+
+
+def test_blank_lines_and_a_byte_order_mark(tmp_path, read):
+    path = tmp_path / "a.jsonl"
+    row = json.dumps({"prompt": "x", "test_cases": CASES})
+    path.write_bytes(b"\xef\xbb\xbf" + row.encode() + b"\r\n\n  \n" + row.encode())
+    problems, [double] = read(path)
+    assert list(problems) == ["1"] and double.where == "line 4"
+
+
+def test_lines_are_bounded(tmp_path, monkeypatch):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"a": 1}\n{"a": "' + "x" * 100 + '"}\n')
+    monkeypatch.setattr(json_rows, "MAX_BYTES", 50)
+    with path.open("a") as stream:
+        stream.write('{"a": 3}')
+    one, long, three = rows.read_rows(path)
+    assert (one.values, three.values, three.where) == ({"a": 1}, {"a": 3}, "line 3")
+    assert long.fault.startswith("more than") and long.where == "line 2"
+
+
+GOOD = [{"prompt": f"# P{n} x", "test_cases": CASES} for n in (1, 2)]
+A, B = map(json.dumps, GOOD)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [f"[{A},{B}]", f"\ufeff[\n {A},\n {B}\n]\n", json.dumps(GOOD, indent=2), f"[{A}\n,{B}]"]
+    + [f" [ {A} , {B} ] "],
+)
+@pytest.mark.parametrize("name", ["rows.json", "rows.jsonl"])
+def test_an_array_has_the_same_rows_as_lines(tmp_path, read, text, name):
+    path = tmp_path / name
+    path.write_text(text, encoding="utf-8")
+    problems, skipped = read(path)
+    assert list(problems) == ["P1", "P2"] and not skipped
+    assert problems["P2"].source == f"{name}, item 2"
+
+
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [
+        ("5", "expected a JSON object, found int"),
+        ("{", "not JSON"),
+        ('{"a": [1, "],}"}', "not JSON"),
+        ('{"a": ' + "9" * 5000 + "}", "not JSON .*digits"),
+        ("[" * 5000 + "]" * 5000, "not JSON .*recursion"),
+        ('{"a": 1} {"b": 2}', "no comma after it"),
+        ("nonsense", "not JSON"),
+        ('{"prompt": "\udcff", "test_cases": []}', "no tests|half of a character"),
+    ],
+)
+def test_a_bad_item_of_an_array_is_listed_and_the_others_are_kept(tmp_path, read, bad, words):
+    path = tmp_path / "rows.json"
+    path.write_bytes(f"[{A}, {bad}, {B}]".encode("utf-8", "surrogateescape"))
+    problems, [skipped] = read(path)
+    assert list(problems) == ["P1", "P2"] and skipped.where == "item 2"
+    assert re.search(words, skipped.reason)
+
+
+@pytest.mark.parametrize("tail", ["", "]]", "] x", ", "])
+def test_an_array_that_does_not_end_as_it_should_is_told(tmp_path, read, tail):
+    path = tmp_path / "rows.json"
+    path.write_text(f"[{A}, {B}{tail}")
+    problems, [skipped] = read(path)
+    assert list(problems) == ["P1", "P2"] and "array does not end" in skipped.reason
+
+
+@pytest.mark.parametrize(
+    "text", ["x," * 500_000, '{"a":' * 30_000 + ('{"b":' * 3_000 + ", ") * 40 + "x," * 500_000]
+)
+def test_an_array_of_nothing_but_faults_takes_little_time(tmp_path, text):
+    path = tmp_path / "rows.json"
+    path.write_text(f"[{text}")
+    start = time.process_time()
+    assert len(list(rows.read_rows(path))) < 200
+    assert time.process_time() - start < 2
+
+
+@pytest.mark.parametrize("text", [f"{A}\n{B}\n", f"[{A},{B}]"])
+def test_gzip_is_unpacked_whatever_the_name(tmp_path, read, text):
+    path = tmp_path / "rows.dat"
+    path.write_bytes(gzip.compress(text.encode()))
+    problems, skipped = read(path)
+    assert list(problems) == ["P1", "P2"] and not skipped
+    assert load_suite(path).digest == load_suite(path).digest
+
+
+def test_a_torn_gzip_keeps_what_came_before(tmp_path, read):
+    path = tmp_path / "rows.jsonl.gz"
+    noise = "".join(chr(ord("a") + n * n * 7919 % 26) for n in range(200_000))
+    packed = gzip.compress(f"{A}\n{json.dumps({'prompt': noise})}\n{B}\n".encode())
+    path.write_bytes(packed[: len(packed) // 2])
+    problems, [skipped] = read(path)
+    assert list(problems) == ["P1"] and skipped.where == "line 2"
+    assert "the packed file is broken from here on" in skipped.reason
+
+
+def test_a_gzip_bomb_is_not_unpacked_to_its_end(tmp_path):
+    path = tmp_path / "rows.jsonl.gz"
+    path.write_bytes(gzip.compress(f"{A}\n".encode() + b"\n" * (64 << 20)))
+    start = time.process_time()
+    *_, last = rows.read_rows(path)
+    assert "unpacks to far more than itself" in last.fault and time.process_time() - start < 8
+
+
+@pytest.fixture
+def write_parquet(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+
+    def write(name, found):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        parquet.write_table(pyarrow.Table.from_pylist(found), path)
+        return path
+
+    return write
+
+
+def test_parquet_has_the_same_problems_as_lines(tmp_path, write_rows, write_parquet, read):
+    path = write_parquet("rows.parquet", GOOD * 20)
+    problems, doubles = read(path)
+    assert list(problems) == ["P1", "P2"] and doubles[-1].where == "row 40"
+    assert load_suite(path).digest == load_suite(write_rows(*GOOD)).digest
+
+
+def test_broken_parquet_is_an_error(tmp_path, write_parquet, read):
+    path = write_parquet("rows.parquet", GOOD)
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(SuiteError, match="rows.parquet, row 1: not readable"):
+        read(path)
+
+
+def test_a_folder_of_row_files_is_read_in_order(tmp_path, write_parquet, read):
+    write_parquet("hub/data/train-00001.parquet", GOOD[1:])
+    write_parquet("hub/data/train-00000.parquet", GOOD[:1])
+    (tmp_path / "hub" / "README.md").write_text("about")
+    problems, skipped = read(tmp_path / "hub")
+    assert list(problems) == ["P1", "P2"] and not skipped
+    assert problems["P2"].source == "hub, data/train-00001.parquet, row 1"
+    assert load_suite(tmp_path / "hub").digest
+
+
+def test_what_is_not_there(tmp_path, read):
+    with pytest.raises(SuiteError, match="no such file"):
+        read(tmp_path / "none.jsonl")
+    with pytest.raises(SuiteError, match="cannot be read"):
+        list(rows.read_rows(tmp_path / "none.jsonl"))
+
+
+def test_saved_data_sets(tmp_path, read):
+    """All splits, in their order; structs come back as they went in."""
+    datasets = pytest.importorskip("datasets")
+    text = "# P{} x\n\n**输入：**\n```\n 1\n```\n**输出：**\n```\n2\n```\n"
+    turns = [[{"from": "human", "value": text.format(n)}] for n in (1, 1, 2)]
+    data = datasets.Dataset.from_dict({"conversations": turns, "chosen": ["a", "b", "c"]})
+    data.save_to_disk(str(tmp_path / "one"))
+    problems, [double] = read(tmp_path / "one")
+    assert list(problems) == ["P1", "P2"] and double.where == "row 2"
+    assert problems["P1"].tests[0].input == " 1\n"
+    splits = {"train": data, "test": data.select([2])}
+    datasets.DatasetDict(splits).save_to_disk(str(tmp_path / "splits"))
+    problems, skipped = read(tmp_path / "splits")
+    assert list(problems) == ["P1", "P2"] and [s.where for s in skipped] == ["row 2", "row 4"]
+    for text in ("{", "[]", '{"_data_files": [{"filename": "../splits/state.json"}]}'):
+        (tmp_path / "one" / "state.json").write_text(text)
+        with pytest.raises(SuiteError, match="one: not a data set as save_to_disk writes it"):
+            read(tmp_path / "one")
+    assert [p.id for p in load_suite(tmp_path / "splits").problems] == ["P1", "P2"]

@@ -1,0 +1,203 @@
+"""Luogu test data: names, config, special judge."""
+
+import pytest
+
+from evaluator.errors import ArchiveError
+from evaluator.suites.luogu_data import load_luogu_data
+from evaluator.suites.problem import Checker, TestCase, to_bytes
+from tests.evaluator.suites.archives import FILES, make_folder, make_zip
+
+CONFIG = """
+a1.in: {timeLimit: 500, memoryLimit: 65536, score: 30, subtaskId: 1, isPretest: true}
+a2.out: {timeLimit: 2000, score: 30, subtaskId: 1}
+a10.in: {score: 40, subtaskId: 2}
+"""
+
+
+@pytest.mark.parametrize("make", [make_zip, make_folder])
+def test_tests_limits_subtasks_and_order(tmp_path, make):
+    files = FILES | {"config.yml": CONFIG.encode(), "checker.cpp": b"int main() {}"}
+    data = load_luogu_data(make(tmp_path / "data", files | {"std.cpp": b"ignored"}))
+    assert data.tests == (
+        TestCase("a1", "1\n", " 2\r\n", 30, 1, 500, 65536, True),
+        TestCase("a2", "2\n", "3\n", 30, 1, 2000),
+        TestCase("a10", "10\n", "\udcff\0\n", 40, 2),
+    )
+    assert to_bytes(data.tests[2].output) == b"\xff\x00\n"
+    assert data.checker is not None and data.checker.source == "int main() {}"
+
+
+def test_without_a_config(tmp_path):
+    data = load_luogu_data(make_zip(tmp_path / "d.zip", FILES))
+    assert [test.name for test in data.tests] == ["a1", "a2", "a10"]
+    assert {test.score for test in data.tests} == {1.0} and data.checker is None
+
+
+SAME = b"int main() { return 0; }"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["spj.cpp", "chk.cpp", "checker.cc", "CHECKER.CPP", "check.cpp", "SPJ.cc", "Special_Judge.cpp"]
+    + ["spj.c", "P1001_chk.cpp", "checker1.cxx"],
+)
+@pytest.mark.parametrize("make", [make_zip, make_folder])
+def test_a_special_judge_under_any_usual_name(tmp_path, make, name):
+    data = load_luogu_data(make(tmp_path / "d", FILES | {name: SAME}))
+    assert data.checker == Checker("special", source=SAME.decode()) and data.unused == ()
+
+
+def test_what_uses_testlib_as_a_checker_is_one(tmp_path):
+    source = b'#include "testlib.h"\nint main(int c, char**v) { registerTestlibCmd(c, v); }'
+    files = FILES | {
+        "P1.cpp": source,
+        "gen.cpp": b"registerGen(",
+        "val.cpp": b"registerValidation(",
+    }
+    data = load_luogu_data(make_zip(tmp_path / "d.zip", files | {"testlib.h": b""}))
+    assert data.checker.source == source.decode()
+    assert data.unused == ("gen.cpp", "testlib.h", "val.cpp")
+
+
+def test_of_two_special_judges_one_must_be_plain(tmp_path):
+    both = {"checker.cpp": SAME, "spj.cpp": b"int main() { return 1; }"}
+    data = load_luogu_data(make_zip(tmp_path / "a.zip", FILES | both))
+    assert data.checker.source == SAME.decode() and data.unused == ("spj.cpp",)
+    both["chk.cpp"] = both.pop("checker.cpp")
+    with pytest.raises(ArchiveError, match=r"which is the special judge, chk.cpp or spj.cpp\?"):
+        load_luogu_data(make_zip(tmp_path / "b.zip", FILES | both))
+    data = load_luogu_data(make_zip(tmp_path / "c.zip", FILES | dict.fromkeys(both, SAME)))
+    assert data.checker.source == SAME.decode()
+
+
+@pytest.mark.parametrize("name", ["checker.py", "spj.exe", "chk", "spj.pas", "Checker.java"])
+def test_a_special_judge_in_another_language_is_seen(tmp_path, name):
+    data = load_luogu_data(make_zip(tmp_path / "a.zip", FILES | {name: b"x"}))
+    assert (data.checker, data.foreign_checker) == (None, name)
+    data = load_luogu_data(make_zip(tmp_path / "b.zip", FILES | {name: b"x", "spj.cpp": SAME}))
+    assert data.foreign_checker is None and data.unused == (name,)
+
+
+@pytest.mark.parametrize("name", ["interactive_lib.cpp", "Interactor.cc", "grader.cpp", "grader.h"])
+def test_programs_that_talk_to_the_solution_are_seen(tmp_path, name):
+    assert load_luogu_data(make_zip(tmp_path / "d.zip", FILES | {name: b""})).interactor == name
+
+
+@pytest.mark.parametrize("name", ["config.yml", "Config.yml", "config.yaml", "CONFIG.YML"])
+def test_a_config_under_any_spelling(tmp_path, name):
+    data = load_luogu_data(
+        make_zip(tmp_path / "d.zip", FILES | {name: b"a1.in: {timeLimit: 5000}"})
+    )
+    assert data.tests[0].time_limit_ms == 5000 and data.unused == ()
+
+
+@pytest.mark.parametrize("make", [make_zip, make_folder])
+def test_names_in_capitals(tmp_path, make):
+    files = {"1.IN": b"1", "1.OUT": b"2", "2.In": b"3", "2.ANS": b"4"}
+    data = load_luogu_data(make(tmp_path / "d", files | {"config.yml": b"1.in: {score: 7}"}))
+    assert [(t.name, t.input, t.output, t.score) for t in data.tests] == [
+        ("1", "1", "2", 7),
+        ("2", "3", "4", 1),
+    ]
+
+
+@pytest.mark.parametrize("make", [make_zip, make_folder])
+def test_files_without_a_meaning_are_named(tmp_path, make):
+    more = dict.fromkeys(("._a1.in", "._a1.out", ".DS_Store", "config.ini", "problem.conf"), b"x")
+    more |= dict.fromkeys(("std.cpp", "Config.yml", "Thumbs.db"), b"{}")
+    data = load_luogu_data(make(tmp_path / "d", FILES | more | {"config.yml": b"# none"}))
+    assert [test.name for test in data.tests] == ["a1", "a2", "a10"]
+    assert set(data.unused) == more.keys()
+
+
+def test_a_zip_as_macos_packs_a_folder(tmp_path):
+    files = {f"P1/{name}": data for name, data in FILES.items()}
+    files |= {"__MACOSX/P1/._a1.in": b"x", "__MACOSX/._P1": b"x", "P1/.DS_Store": b"x"}
+    data = load_luogu_data(make_zip(tmp_path / "d.zip", files))
+    assert [test.name for test in data.tests] == ["a1", "a2", "a10"]
+    assert data.unused == (".DS_Store", "__MACOSX/._P1", "__MACOSX/P1/._a1.in")
+
+
+def test_numbers_in_names_may_be_long(tmp_path):
+    stems = ("9" * 100, "1" + "0" * 100, "010", "2", "²", "a٣")
+    files = {f"{stem}.{suffix}": b"" for stem in stems for suffix in ("in", "out")}
+    tests = load_luogu_data(make_zip(tmp_path / "d.zip", files)).tests
+    assert [test.name for test in tests][:3] == ["2", "010", "9" * 100]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "# P1 加法\n\n输入两个数，输出和。".encode("gbk"),
+        "\ufeff# P1 加法".encode(),
+        "# P1 加法".encode("utf-16"),
+    ],
+)
+def test_a_statement_is_readable_text(tmp_path, statement):
+    data = load_luogu_data(make_zip(tmp_path / "d.zip", FILES | {"Statement.md": statement}))
+    assert data.statement.startswith("# P1 加法")
+
+
+@pytest.mark.parametrize("statement", [b"\xff\xfe\x00", "études".encode("latin-1"), b"a\x80b\xff"])
+def test_a_statement_that_is_no_text_is_refused(tmp_path, statement):
+    with pytest.raises(ArchiveError, match="statement.md: the text is neither UTF-8 nor GBK"):
+        load_luogu_data(make_zip(tmp_path / "d.zip", FILES | {"statement.md": statement}))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [".inf", "-.inf", ".nan", "2021-13-45", "2021-01-02", "!!int x", "!!float y", "!!binary ?"]
+    + ["!!timestamp z", "!!set {a}", "!!python/name:os.system", "9" * 5000, "0x" + "f" * 5000]
+    + ["10000000000000000000000", "-1", "0", "1e400", "true", "[1]", "{a: b}", '"\\uD800"', "256"]
+    + ["190:20:30"],
+)
+def test_a_limit_that_is_none_is_an_error_that_names_it(tmp_path, value):
+    """256 is one too: it was meant in another unit than KiB."""
+    text = f"a1.in: {{memoryLimit: {value}}}"
+    with pytest.raises(
+        ArchiveError, match=r"d.zip: config.yml(, 'a1'|, line 1, column \d+: not valid YAML)"
+    ) as error:
+        load_luogu_data(make_zip(tmp_path / "d.zip", FILES | {"config.yml": text.encode()}))
+    assert len(str(error.value)) < 500
+
+
+@pytest.mark.parametrize("key", ["9" * 5000, "!!int x", ".inf", "2021-13-45", "? [a]", "~", "<<"])
+def test_a_key_that_is_no_file_is_an_error(tmp_path, key):
+    files = FILES | {"config.yml": f"{key}: {{score: 1}}".encode()}
+    with pytest.raises(
+        ArchiveError, match="d.zip: config.yml( names|, line 1, column .*: not valid YAML)"
+    ):
+        load_luogu_data(make_zip(tmp_path / "d.zip", files))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"b1.in": b""}, "without an input or without an answer.*b1"),
+        ({"b1.out": b""}, "without an input or without an answer.*b1"),
+        ({"a1.ans": b""}, "two answers"),
+        ({"config.yml": b"a9.in: {score: 1}"}, "a9.in"),
+        ({"config.yml": b"a1.in: {scoer: 1}"}, "scoer"),
+        ({"config.yml": b"a1.in: {score: many}"}, "score is 'many'"),
+        ({"config.yml": b"a1.in: {subtaskId: 1.5}"}, "whole number"),
+        ({"config.yml": b"- a"}, "expected a mapping"),
+        ({"config.yml": b"a: [1"}, "not valid YAML"),
+        ({"config.yml": b"a: &x [1, *x]\n"}, "an alias inside what it stands for"),
+        ({"config.yml": b"a1.in: !!python/object/apply:os.getcwd []"}, "expected a mapping"),
+        ({"config.yml": b"[" * 100_000}, "nested deeper"),
+        ({"config.yml": b"a: " + b"- " * 2000 + b"b"}, "not valid YAML"),
+        ({"config.yml": b"a1.in: {score: 1}\n" * 20_000}, "larger than 256 KiB"),
+        ({"config.yml": b"a1.in: {isPretest: 5}"}, "isPretest is '5'"),
+        ({"A1.IN": b"", "a1.IN": b""}, "'a1' has two inputs, a1.IN and a1.in"),
+    ],
+)
+def test_broken_data(tmp_path, change, words):
+    with pytest.raises(ArchiveError, match=f"(?s){words}"):
+        load_luogu_data(make_zip(tmp_path / "d.zip", FILES | change))
+
+
+def test_no_tests(tmp_path):
+    with pytest.raises(ArchiveError, match="no tests"):
+        load_luogu_data(make_zip(tmp_path / "d.zip", {"readme.txt": b""}))
+    with pytest.raises(ArchiveError, match="no such"):
+        load_luogu_data(tmp_path / "nowhere.zip")

@@ -1,0 +1,140 @@
+"""docs/suites.md: every command runs on the rows and files that the page shows."""
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from evaluator.cli import app
+from evaluator.judging.judge_file import read_completions
+from evaluator.suites.import_suite import ImportOptions
+from evaluator.suites.importers.forms import forms
+from evaluator.suites.problem import Problem, TestCase
+from evaluator.suites.suite import load_suite
+
+PAGE = (Path(__file__).resolve().parents[3] / "docs" / "suites.md").read_text(encoding="utf-8")
+COMMANDS = [
+    line
+    for block in re.findall(r"^```bash\n(.*?)^```$", PAGE, re.S | re.M)
+    for line in block.splitlines()
+]
+ROWS = re.findall(r"^```json\n(.*?)^```$", PAGE, re.S | re.M)
+FILES = ("rl_data.jsonl", "dpo.jsonl", "code_contests.jsonl", "apps.jsonl")
+DATA = {"a1.in": "1 2\n", "a1.out": "3\n", "a2.in": "4 5\n", "a2.ans": "9\n"}
+
+
+@pytest.fixture
+def sources(tmp_path, make_zip):
+    """Everything that the commands name."""
+    datasets = pytest.importorskip("datasets")
+    for name, row in zip(FILES, ROWS, strict=True):
+        (tmp_path / name).write_text(row, encoding="utf-8")
+    saved = datasets.Dataset.from_list(
+        [{"prompt": load_suite(tmp_path / "dpo.jsonl").problems[0].statement}]
+    )
+    saved.save_to_disk(str(tmp_path / "saved_dataset"))
+    (config,) = re.findall(r"^```yaml\n(.*?)^```$", PAGE, re.S | re.M)
+    (tmp_path / "data" / "P1002").mkdir(parents=True)
+    make_zip(tmp_path / "data" / "P1001.zip", DATA | {"config.yml": config})
+    (tmp_path / "data" / "P1001.md").write_text("# P1001 A+B")
+    for name, text in {
+        "1.in": "1",
+        "1.out": "2",
+        "checker.cpp": "x",
+        "statement.md": "# P1002 x",
+    }.items():
+        (tmp_path / "data" / "P1002" / name).write_text(text)
+    return tmp_path
+
+
+def test_every_command_runs(sources, monkeypatch):
+    monkeypatch.chdir(sources)
+    made = {}
+    for command in COMMANDS:
+        name, *arguments = shlex.split(command)
+        assert name == "tinylora-eval"
+        result = CliRunner().invoke(app, arguments)
+        assert result.exit_code == 0, result.output
+        made.setdefault(arguments[arguments.index("--out") + 1], []).append(result.stdout)
+    suites = {out: load_suite(out) for out in made}
+    (shown,) = re.findall(r"^```\n(suites/rl:.*?)^```$", PAGE, re.S | re.M)
+    assert made["suites/rl"] == [shown]
+    assert suites["suites/saved"].name == "luogu-samples"
+    assert {out: [p.id for p in suite.problems] for out, suite in suites.items()} == {
+        "suites/rl": ["P1001"],
+        "suites/samples": ["P1001"],
+        "suites/saved": ["P1001"],
+        "suites/contests": ["1_A. Sum"],
+        "suites/apps": ["7"],
+        "suites/data": ["P1001", "P1002"],
+        "suites/one": ["P1001"],
+    }
+    one, *_ = suites["suites/data"].problems
+    assert one.statement.startswith("# P1001 A+B Problem")  # of --statements, not of P1001.md
+    assert [one.limits(test) for test in one.tests] == [(1000, 131072), (2000, 262144)]
+    assert suites["suites/contests"].problems[0].time_limit_ms == 2000
+    assert suites["suites/one"].problems[0].memory_limit_kib == 512 * 1024
+
+
+def test_every_form_can_be_judged_as_it_is(sources, monkeypatch):
+    """The same problems and the same digest as an import with the same options has."""
+    monkeypatch.chdir(sources)
+    plain = [c for c in COMMANDS if not {"--statements", "--time-limit-ms"} & set(c.split())]
+    assert len(plain) == 6
+    for command in plain:
+        _, _, source, *options = shlex.split(command)
+        result = CliRunner().invoke(app, ["import", source, "--out", "s", "--overwrite"])
+        assert result.exit_code == 0, options
+        suite = load_suite(source)
+        assert suite.digest == load_suite("s").digest and suite.path == Path(source)
+        problem = suite.problems[0]
+        row = {"problem": problem.id, "completion": "no program"}
+        Path("c.jsonl").write_text(json.dumps(row))
+        assert list(read_completions(Path("c.jsonl"), suite).texts) == [(problem.id, 0)]
+
+
+def test_a_folder_of_archives_is_judged_from_the_command_line(sources):
+    program = '#include <cstdio>\nint main(){int a,b;scanf("%d%d",&a,&b);printf("%d",a+b);}'
+    row = {"problem": "P1001", "completion": f"```cpp\n{program}\n```"}
+    (sources / "c.jsonl").write_text(json.dumps(row))
+    arguments = ["--suite", "data", "--completions", "c.jsonl", "--out", "out"]
+    paths = [str(sources / a) if not a.startswith("--") else a for a in arguments]
+    result = CliRunner().invoke(app, ["judge", *paths])
+    assert result.exit_code == 0 and "1 of 1 pass" in result.stdout, result.output
+
+
+def test_errors_leave_with_exit_code_2(tmp_path):
+    for arguments, words in (
+        (["none.jsonl"], "no such file"),
+        (["none.jsonl", "--form", "dpo"], "no form 'dpo'"),
+    ):
+        result = CliRunner().invoke(app, ["import", *arguments, "--out", str(tmp_path / "s")])
+        assert result.exit_code == 2 and words in result.stderr
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_tables_of_the_page_are_complete():
+    def names(heading):
+        section = PAGE.split(heading)[1].split("\n\n|")[1].split("\n\n")[0]
+        cells = [line.split("|")[0] for line in ("|" + section).replace("\n|", "\n").splitlines()]
+        return {name for cell in cells for name in re.findall(r"`([^`]+)`", cell)}
+
+    kinds = re.findall(r'^    "([a-z-]+)",$', _draft_source(), re.M)
+    assert names("## What is skipped") == set(kinds)
+    assert names("null counts as absent:") == {*Problem.__dataclass_fields__, "archive"}
+    assert set(forms()) <= set(re.findall(r"`([a-z-]+)`", PAGE))
+    table = PAGE.split("| field of a test |")[1].split("\n\n")[0]
+    found = {
+        n for line in table.splitlines()[2:] for n in re.findall(r"`([^`]+)`", line.split("|")[1])
+    }
+    assert found == set(TestCase.__dataclass_fields__)
+    assert (ImportOptions().limits.time_ms, ImportOptions().limits.memory_kib) == (1000, 131072)
+
+
+def _draft_source():
+    import evaluator.suites.importers.draft as draft
+
+    return Path(draft.__file__).read_text()
