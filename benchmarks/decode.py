@@ -19,12 +19,12 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig, DynamicCache, PreTrainedModel
+from transformers import AutoModelForCausalLM, DynamicCache, PreTrainedModel
 
 from benchmarks.harness import alternate, median, parser, table, write_page
-from evaluator.generation.backends.transformers import TRAINER_NF4
 from evaluator.generation.compute_dtype import compute_in
 from tinylora import DeltaOptions, FactorStore, TinyLoRALinear, load_artifact, restore
+from tinylora.models.trainer_nf4 import trainer_nf4
 
 BASE, OURS = "base alone (limit)", "ours, rank-r"
 BF16, FLOAT32 = "upstream's way, ΔW in bf16", "upstream's way, ΔW in float32"
@@ -94,7 +94,7 @@ def speeds(
     directory: Path, four_bit: bool, tokens: int, rounds: int
 ) -> Iterator[tuple[int, dict[str, Speed]]]:
     """All arms on one base, by size of the batch."""
-    options = {"quantization_config": BitsAndBytesConfig(**TRAINER_NF4)} if four_bit else {}
+    options = {"quantization_config": trainer_nf4()} if four_bit else {}
     model = AutoModelForCausalLM.from_pretrained(
         directory / "base", dtype=torch.bfloat16, **options
     ).eval()

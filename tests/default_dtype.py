@@ -7,7 +7,8 @@ from contextlib import contextmanager
 import torch
 
 
-def _forget() -> None:
+def forget_tables() -> None:
+    """Empty the caches of the packages."""
     for name, module in list(sys.modules.items()):
         if name.startswith(("tinylora.", "exporter.")):
             for kept in vars(module).values():
@@ -19,10 +20,10 @@ def _forget() -> None:
 def default_dtype(dtype: torch.dtype) -> Iterator[None]:
     """Run under ``torch.set_default_dtype(dtype)``; tables made before are made anew."""
     before = torch.get_default_dtype()
-    _forget()
+    forget_tables()
     torch.set_default_dtype(dtype)
     try:
         yield
     finally:
         torch.set_default_dtype(before)
-        _forget()
+        forget_tables()

@@ -17,8 +17,11 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+from bitsandbytes.functional import dequantize_4bit, quantize_4bit
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
+
+from tests.default_dtype import forget_tables
 
 CUDA = torch.device("cuda")
 _PLACES = 3
@@ -36,15 +39,6 @@ def _replace_the_driver() -> None:
         command = ["g++", *flags, str(source), "-o", str(library), "-lc10"]
         subprocess.run(command, check=True, capture_output=True)
         ctypes.CDLL(str(library))
-
-
-@cache
-def _fill_the_caches_of_bitsandbytes() -> None:
-    """Its code books are made on first use; made here they would have no values."""
-    from bitsandbytes.functional import quantize_4bit
-
-    for kind in ("nf4", "fp4"):
-        quantize_4bit(torch.ones(64), quant_type=kind, compress_statistics=True)
 
 
 class _Answering(FakeTensorMode):
@@ -72,6 +66,15 @@ class _Answering(FakeTensorMode):
         return super().dispatch(func, types, args, kwargs or {})
 
 
+@cache
+def _make_tables_of_bitsandbytes() -> None:
+    """It keeps them too, and they must be real tensors."""
+    for quant_type in ("nf4", "fp4"):
+        weight = torch.linspace(-1, 1, 64 * 64).view(64, 64)
+        packed, state = quantize_4bit(weight, quant_type=quant_type, compress_statistics=True)
+        dequantize_4bit(packed, state)
+
+
 @contextmanager
 def fake_gpu(answer: bool | Random = True) -> Iterator[None]:
     """Run with a fake GPU.
@@ -81,7 +84,7 @@ def fake_gpu(answer: bool | Random = True) -> Iterator[None]:
             for each, so that several runs take several ways; numbers are 1.
     """
     _replace_the_driver()
-    _fill_the_caches_of_bitsandbytes()
+    _make_tables_of_bitsandbytes()
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # modes hold in one thread, and modules are made in as many
     try:
@@ -90,6 +93,7 @@ def fake_gpu(answer: bool | Random = True) -> Iterator[None]:
             yield
     finally:
         torch.set_num_threads(threads)
+        forget_tables()  # those that were made meanwhile are no real tensors
 
 
 def on_gpu(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -26,8 +26,8 @@ from evaluator.report.text_table import TextTable
 from evaluator.run import prepare
 from evaluator.store.environment import package_versions
 from evaluator.store.lock import locked
-from evaluator.store.records import replace_file
 from tinylora.errors import TinyLoRAError
+from tinylora.files.whole_file import replace_file
 
 _CONFIG = "bench.yaml"
 CANNOT = "cannot be made"
@@ -151,14 +151,13 @@ def _make_runs(
     for done, cell in enumerate(cells):
         progress("runs", done, len(cells))
         absent = tuple(export for export in cell.exports if export in not_made)
-        made = [export for export in cell.exports if export not in not_made]
 
         def show(stage: str, done: int, total: int, name: str = cell.name) -> None:
             progress(f"{name}: {stage}", done, total)
 
         summary = None
         try:
-            prepared = prepare(cell.run_config(made))
+            prepared = prepare(cell.run_config([e for e in cell.exports if e not in not_made]))
             summary = make_run(cell, prepared, command=command, unsafe=unsafe, progress=show)
         except TinyLoRAError as error:
             failures.append(Failure(f"run {cell.name}", str(error)))

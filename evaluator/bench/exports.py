@@ -20,7 +20,7 @@ from typing import Any
 from evaluator.bench.plan import Export, restored_arm
 from evaluator.errors import BenchError
 from evaluator.generation.checkpoints import Checkpoint, check_adapter, file_digest, find_checkpoint
-from evaluator.store.records import replace_file
+from tinylora.files.whole_file import replace_file
 
 _EXPORTER = (sys.executable, "-m", "exporter")
 _MANIFEST = "export_manifest.json"

@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from evaluator.config.config_file import FilePath, ModelName, Section, read_config
 from evaluator.config.judge_settings import JudgeConfig
 from evaluator.config.prompt_config import PromptConfig
-from tinylora.adapters.upstream.formula import FormulaChoice
+from tinylora.adapters.options import FormulaChoice
 from tinylora.adapters.upstream.placement import checked_placement, read_placement
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._+-]*$"

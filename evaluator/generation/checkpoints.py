@@ -1,8 +1,5 @@
 """What stands on the disk for an arm: directory, digest, size, and the exporter's own numbers."""
 
-import hashlib
-import json
-import os
 import re
 from dataclasses import dataclass
 from functools import cache
@@ -19,6 +16,8 @@ from evaluator.errors import ModelError
 from tinylora import DeltaOptions, adapted_layers, deltas_of, load_adapter
 from tinylora.adapters.dialects import files_of
 from tinylora.errors import ModelConfigError, TinyLoRAError
+from tinylora.files.digests import file_sha256, files_sha256
+from tinylora.files.json_text import read_object
 from tinylora.models.model_config import check_model_config
 
 WEIGHT_SUFFIXES = (".safetensors", ".bin")
@@ -89,8 +88,8 @@ def find_checkpoint(arm: ArmConfig) -> Checkpoint:
     size = sum(path.stat().st_size for path in (*weights, *artifact))
     return Checkpoint(
         directory=directory,
-        digest=_digest(files),
-        artifact_digest=_digest(artifact) if artifact else None,
+        digest=files_sha256(files, file_digest),
+        artifact_digest=files_sha256(artifact, file_digest) if artifact else None,
         quantization=method,
         four_bit=four_bit,
         positions=_whole(model_config, "max_position_embeddings"),
@@ -188,15 +187,7 @@ def file_digest(path: Path) -> str:
 
 @cache
 def _content_digest(path: Path, inode: int, size: int, modified_ns: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _digest(files: list[Path]) -> str:
-    total = hashlib.sha256()
-    for path in files:
-        total.update(os.fsencode(f"{path.name}\0{file_digest(path)}\n"))
-    return total.hexdigest()
+    return file_sha256(path)
 
 
 def _fidelity(path: Path) -> tuple[float | None, float | None]:
@@ -223,9 +214,6 @@ def _whole(config: dict[str, Any], name: str) -> int | None:
 
 def _read_object(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(f"{path}: cannot be read as JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise ModelError(f"{path}: expected an object, found {type(content).__name__}")
-    return content
+        return read_object(path, ModelError)
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read: {error}") from error

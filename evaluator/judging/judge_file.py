@@ -21,8 +21,9 @@ from evaluator.judging.completions import Completions, Key, NotJudged, read_comp
 from evaluator.judging.sandbox.sandbox import Sandbox, probe_sandbox
 from evaluator.judging.stage import Submission, judge_submissions, submission, text_digest
 from evaluator.store.lock import locked
-from evaluator.store.records import TestRecord, VerdictRecord, repair, replace_file
+from evaluator.store.records import TestRecord, VerdictRecord, repair
 from evaluator.suites.suite import Suite, load_suite
+from tinylora.files.whole_file import replace_file
 
 logger = logging.getLogger(__name__)
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
 from evaluator.errors import RecordsError
+from tinylora.files.whole_file import replace_file
 
 Key = tuple[str, str, int]
 FinishReason = Literal["stop", "length"]
@@ -199,16 +200,6 @@ def read_into(
 def rewrite_sorted(path: Path, records: Iterable[Record]) -> None:
     """Replace a file by these records, in this order, at once."""
     replace_file(path, b"".join(_line(record) for record in records))
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Write a file so that it is there whole or not at all."""
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def _line(record: Record) -> bytes:

@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluator.errors import RecordsError, RunDirectoryError
-from evaluator.store.records import replace_file
+from tinylora.files.whole_file import replace_file
 
 RUN_FORMAT = "tinylora-run/1"
 

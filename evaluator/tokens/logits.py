@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from evaluator.tokens.texts import MOST_OF_A_TEXT, ScoredText
+from tinylora.models.batches import TensorSpool
 
 _POSITIONS_AT_ONCE = 4096
 _REPEAT_TEXTS = 3
@@ -56,18 +56,14 @@ class ReferenceLogits:
     """
 
     def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        self._names: dict[str, int] = {}
+        self._spool = TensorSpool(directory)
+        self._numbers: dict[str, int] = {}
 
     def keep(self, text: ScoredText, logits: Tensor) -> None:
         """Store a text's logits ``[positions, vocabulary]``."""
-        number = self._names.setdefault(text.problem, len(self._names))
-        save_file({"logits": logits.contiguous()}, self._file(number))
+        number = self._numbers.setdefault(text.problem, len(self._numbers))
+        self._spool.keep(str(number), logits)
 
     def load(self, text: ScoredText, device: torch.device) -> Tensor:
         """A text's logits ``[positions, vocabulary]``."""
-        logits: Tensor = load_file(self._file(self._names[text.problem]), str(device))["logits"]
-        return logits
-
-    def _file(self, number: int) -> Path:
-        return self._directory / f"{number}.safetensors"
+        return self._spool.load(str(self._numbers[text.problem]), device)

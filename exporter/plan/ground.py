@@ -9,12 +9,9 @@ from exporter.base.checkpoint import Checkpoint, read_json
 from exporter.errors import CheckpointError, PlanError
 from exporter.output.workspace import MANIFEST_FILE
 from exporter.request import ExportRequest
-from tinylora import Artifact, DeltaOptions
-from tinylora.adapters.dialects import Adapter
-from tinylora.adapters.upstream.artifact import TrainedOn
-
-# Weights as the base stores them in 4 bits; 16-bit, quantized on the way; 16-bit and left so.
-Source = Literal["4bit", "quantize", "dense"]
+from tinylora import DeltaOptions
+from tinylora.adapters.adapter import Adapter
+from tinylora.adapters.options import TrainedOn
 
 
 @dataclass(frozen=True)
@@ -41,19 +38,13 @@ UPSTREAM_GROUND = Ground()
 def trained_on(adapter: Adapter, options: DeltaOptions) -> TrainedOn:
     """What the base's weights were in training: by the option, else by the adapter.
 
-    PEFT trains TinyLoRA on 16-bit weights; an adapter in PEFT's form that an export made from
-    upstream's artifact was trained as that was.
+    An adapter that is an export of another one was trained as that was.
     """
     if options.trained_on != "auto":
         return options.trained_on
-    if isinstance(adapter, Artifact):
-        return adapter.trained_on
-    manifest = _manifest(adapter.path)
-    artifact, recorded = manifest.get("artifact"), manifest.get("options")
-    if not isinstance(artifact, dict) or artifact.get("dialect") == "peft":
-        return "16bit"
+    recorded = _manifest(adapter.path).get("options")
     earlier = recorded.get("trained_on") if isinstance(recorded, dict) else None
-    return "16bit" if earlier == "16bit" else "4bit"
+    return earlier if earlier in ("4bit", "16bit") else adapter.trained_on
 
 
 def ground_of(adapter: Adapter, base: Checkpoint, request: ExportRequest) -> Ground:
@@ -69,7 +60,7 @@ def ground_of(adapter: Adapter, base: Checkpoint, request: ExportRequest) -> Gro
             or the original weights were asked for, and the base has none.
     """
     trained = trained_on(adapter, request.options)
-    if base.is_4bit and isinstance(adapter, Artifact) and trained == "16bit":
+    if base.is_4bit and adapter.made_from_weights and trained == "16bit":
         raise PlanError(
             f"{base.path}: {adapter.path} was trained on 16-bit weights, from which its factors "
             "are made, and this base is in 4 bits; give the 16-bit base"
@@ -83,7 +74,7 @@ def ground_of(adapter: Adapter, base: Checkpoint, request: ExportRequest) -> Gro
         fold_onto = request.fold_onto
     else:
         fold_onto = "original" if trained == "16bit" and not base.is_4bit else "dequantized"
-    from_trainer = isinstance(adapter, Artifact) and trained == "16bit"
+    from_trainer = adapter.made_from_weights and trained == "16bit"
     return Ground(trained, fold_onto, as_stored=fold_onto == "original" and not from_trainer)
 
 

@@ -1,4 +1,4 @@
-"""The fold on the device: the CPU's codes."""
+"""The fold on the device: the CPU's codes, in bounded memory."""
 
 import pytest
 import torch
@@ -48,10 +48,10 @@ def test_folds_are_the_cpus(size, dtype, quant_type, blocksize, nested):
     deltas = [grid_delta(shape, size, torch.bfloat16 if i % 2 else None)
               for i, shape in enumerate(SHAPES)]  # fmt: skip
     for base, delta in zip(bases, deltas, strict=True):
-        on_device = base.to(CUDA)
-        expected, found = preserve(base, delta), preserve(on_device, delta.to(CUDA))
+        there = base.to(CUDA)
+        expected, found = preserve(base, delta), preserve(there, delta.to(CUDA))
         assert found.data.is_cuda
-        assert (found is on_device) == (expected is base)
+        assert (found is there) == (expected is base)
         assert torch.equal(found.data.cpu(), expected.data)
 
 
@@ -68,3 +68,18 @@ def test_other_folds_differ_only_where_the_product_was_rounded_otherwise(size, r
     record_property("codes that differ", int(differs.sum()))
     assert not bool((differs & ~rounded).any())
     assert int(differs.sum()) <= 2
+
+
+def test_many_moving_codes_take_bounded_memory():
+    """96 bytes an element of a piece, and the result."""
+    shape = (11008, 2048)
+    base = QuantizedWeight.quantize(trained_like(shape, device="cuda"))
+    delta = delta_of_size(shape, 1e-2, "cuda")
+    preserve(base, delta)  # the libraries' own workspaces are made once
+    torch.cuda.synchronize()
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    found = preserve(base, delta)
+    torch.cuda.synchronize()
+    assert found is not base
+    assert torch.cuda.max_memory_allocated() - before < 96 * (1 << 24) + base.data.nbytes

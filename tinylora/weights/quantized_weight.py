@@ -262,7 +262,8 @@ class QuantizedWeight:
         if self.nested is None:
             return self.absmax.float()
         scales = self.nested.absmax.repeat_interleave(self.nested.blocksize)[: self.absmax.numel()]
-        return self.nested.code[self.absmax.int()] * scales + self.nested.offset
+        looked_up = self.nested.code.index_select(0, self.absmax.int())
+        return looked_up.mul_(scales).add_(self.nested.offset)
 
     def dequantize(self, dtype: torch.dtype | None = None) -> Tensor:
         """The weight as the forward pass sees it.

@@ -1,0 +1,134 @@
+"""Chances of a verdict against enumeration and drawn runs; how many problems are needed."""
+
+from fractions import Fraction
+from math import comb
+
+import numpy as np
+import pytest
+from scipy.stats import multinomial
+from typer.testing import CliRunner
+
+from benchmarks.coverage import Setting, draw
+from evaluator.cli import app
+from evaluator.errors import ConfigError
+from evaluator.plan import make_plan
+from evaluator.statistics.compare import equivalence_verdict
+from evaluator.statistics.few_flips import (
+    few_enough,
+    fewest_problems,
+    most_net_flips,
+    shown_margin,
+)
+from evaluator.statistics.power import (
+    detectable_difference,
+    problems_needed,
+    provable_margin,
+    verdict_chances,
+)
+from evaluator.statistics.score_interval import mean_statistic, normal_quantile
+from evaluator.statistics.tango import tango_interval
+
+
+@pytest.mark.parametrize(
+    ("problems", "flips", "difference", "margin"),
+    [
+        (30, 0.1, 0.0, 0.15),
+        (30, 0.02, 0.0, 0.09),
+        (40, 0.1, 0.05, 0.17),
+        (30, 0.3, 0.3, 0.05),
+        (25, 0.25, -0.15, 0.4),
+    ],
+)
+def test_chances_are_those_of_all_outcomes(problems, flips, difference, margin):
+    shares = [(flips + difference) / 2, (flips - difference) / 2, 1 - flips]
+    expected = {"match": 0.0, "differ": 0.0, "inconclusive": 0.0}
+    for b in range(problems + 1):
+        for c in range(problems + 1 - b):
+            chance = multinomial.pmf([b, c, problems - b - c], problems, shares)
+            if chance > 1e-7:
+                intervals = (tango_interval(b, c, problems, level) for level in (0.9, 0.95))
+                verdict = equivalence_verdict(*intervals, margin, abs(b - c), problems)
+                expected[verdict] += chance
+    found = verdict_chances(problems, flips, difference, margin)
+    assert found.match[0] == pytest.approx(expected["match"], abs=1e-4)
+    assert found.differ[0] == pytest.approx(expected["differ"], abs=1e-4)
+
+
+@pytest.mark.parametrize(("margin", "problems"), [(0.02, 149), (0.01, 299), (0.005, 598)])
+def test_problems_without_flips(margin, problems):
+    assert fewest_problems(margin) == problems
+    assert shown_margin(problems) <= margin < shown_margin(problems - 1)
+    assert problems_needed(margin, 0.0) == problems
+    assert problems_needed(margin, 0.0, power=0.99) == problems
+
+
+@pytest.mark.parametrize(("margin", "flips"), [(0.02, 0.02), (0.05, 0.01), (0.05, 0.1)])
+def test_problems_needed_is_the_number_from_which_on_it_is_enough(margin, flips):
+    needed = problems_needed(margin, flips)
+    chances = verdict_chances(np.arange(needed - 1, 3 * needed), flips, 0.0, margin).match
+    assert chances[0] < 0.8
+    assert (chances[1:] >= 0.8).all()
+
+
+def test_few_net_flips_are_those_that_a_loss_of_the_margin_rarely_shows():
+    """Against the sum of the binomial, in exact fractions."""
+    margin, m = Fraction(3, 100), 281
+    chances = [comb(m, k) * margin**k * (1 - margin) ** (m - k) for k in range(9)]
+    expected = [sum(chances[: k + 1]) <= Fraction(1, 20) for k in range(9)]
+    assert few_enough(np.arange(9), m, 0.03).tolist() == expected
+    assert most_net_flips(np.array([281.0]), np.array([0.03])) == sum(expected) - 1
+    assert few_enough(3.9, m, 0.03) and not few_enough(4, m, 0.03)
+    assert not few_enough(5, 5, 0.9)
+
+
+def test_many_problems_follow_the_normal_approximation():
+    expected = 0.2 * ((1.6449 + 1.2816) / 0.02) ** 2
+    assert problems_needed(0.02, 0.2) == pytest.approx(expected, rel=0.01)
+
+
+def test_margins_and_differences_undo_the_chances():
+    margin = provable_margin(400, 0.03)
+    assert verdict_chances(400, 0.03, 0.0, margin).match[0] == pytest.approx(0.8, abs=0.05)
+    assert verdict_chances(400, 0.03, 0.0, margin - 1e-3).match[0] < 0.8
+    seen = detectable_difference(400, 0.03, 0.01)
+    assert verdict_chances(400, 0.03, seen, 0.01).differ[0] == pytest.approx(0.8, abs=1e-3)
+    assert provable_margin(400, 0.0) == pytest.approx(shown_margin(400), abs=1e-6)
+    assert detectable_difference(3, 0.0, 0.01) is None
+    assert provable_margin(2, 1.0) is None
+
+
+@pytest.mark.parametrize(
+    ("mechanism", "correlation", "most"),
+    # Whole problems flip in the model, so it asks for more than it takes where samples flip alone.
+    [("independent", 0.0, 0.99), ("correlated 0.3", 0.3, 0.9), ("copies", 1.0, 0.84)],
+)
+def test_planned_runs_of_several_samples_match_as_often_as_planned(mechanism, correlation, most):
+    needed = problems_needed(0.03, 0.05 * (1 + 3 * correlation) / 4)
+    setting = Setting(needed, 0.05, 0.0, 4, mechanism)
+    values, counts = draw(setting, 3000, np.random.default_rng(8))
+    high, low = (mean_statistic(np.array([x]), values, counts, (-1, 1)) for x in (0.03, -0.03))
+    z = normal_quantile(0.90)
+    assert 0.78 <= np.mean((high < -z) & (low > z)) <= most
+
+
+def test_plan_of_the_command():
+    options = ["--margin", "0.05", "--flip-rate", "0.02", "--samples", "4", "--correlation", "1"]
+    result = CliRunner().invoke(app, ["plan", *options])
+    assert result.exit_code == 0, result.output
+    needed = problems_needed(0.05, 0.02)
+    assert f"{needed} problems of 4 samples" in result.output
+    rows = [line.split("│")[1:-1] for line in result.output.splitlines() if "│" in line]
+    assert [cell.strip() for cell in rows[0]] == ["0 %", "598", "299", "149", "99", "59"]
+    assert rows[3][0].strip() == "2 %"
+    assert rows[3][-1].strip() == str(needed)
+    refused = CliRunner().invoke(app, ["plan", "--margin", "2", "--flip-rate", "0.02"])
+    assert refused.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "values",
+    [(0.0, 0.1), (1.0, 0.1), (0.02, 1.1), (0.02, 0.1, 1.0), (0.02, 0.1, 0.8, 0)],
+)
+def test_plans_that_make_no_sense_are_refused(values):
+    with pytest.raises(ConfigError, match="expected"):
+        make_plan(*values)

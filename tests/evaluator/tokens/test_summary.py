@@ -1,0 +1,229 @@
+"""Numbers, table and sentences of the token level from made-up records; no model."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evaluator.report.results import write_results
+from evaluator.report.sentences import describe
+from evaluator.report.summary import summarize
+from evaluator.report.token_tables import token_frame, token_table
+from evaluator.store.records import GenerationRecord, append
+from evaluator.store.run_directory import RunDirectory
+from evaluator.tokens.records import TokenRecord
+from evaluator.tokens.summary import common_prefix, retention_interval, summarize_tokens
+from tests.evaluator.report import made_up
+
+FLOOR = 1e-13
+KINDS = {"base": "base", "restored": "restored", "again": "restored", "nf4": "merged"}
+# KL of an arm's tokens, as a multiple of the base's
+SIZES = {"base": 1.0, "restored": FLOOR, "again": 0.0, "nf4": 0.7}
+
+
+def facts(kinds=KINDS, seeds=None, **decoding):
+    run = made_up.facts(kinds=kinds)
+    arms = [{"name": n, "kind": k, "seed": (seeds or {}).get(n)} for n, k in kinds.items()]
+    decoding = {"samples": 1, "seed": 3, "temperature": 0.8, **decoding}
+    return dataclasses.replace(run, config={**run.config, "arms": arms, "decoding": decoding})
+
+
+def token_records(sizes=SIZES, texts=20, same=9):
+    """Records of ten tokens a text; the base's KL of text i are i + 1, …, i + 10."""
+    made = {}
+    for arm, size in sizes.items():
+        for i in range(texts):
+            kl = tuple(size * (i + k) for k in range(1, 11))
+            made[arm, f"P{i}", 0] = TokenRecord(arm, f"P{i}", 0, f"{i:064}", same, kl)
+    return made
+
+
+def texts_of(texts):
+    return {
+        (arm, f"P{i}", 0): GenerationRecord(arm, f"P{i}", 0, text, 1, "stop", 0.0)
+        for arm, own in texts.items()
+        for i, text in enumerate(own)
+    }
+
+
+def summary_of(level, run=None):
+    run = run or facts()
+    return summarize(run, made_up.records(run), level)
+
+
+def test_numbers_of_every_arm():
+    level = summarize_tokens(facts(), token_records(), {})
+    base = np.array([i + k for i in range(20) for k in range(1, 11)], dtype=float)
+    for name, size in SIZES.items():
+        arm = level.arm(name)
+        assert arm.kl.tokens == 200
+        assert arm.kl.mean == pytest.approx(size * base.mean())
+        assert arm.kl.p50 == pytest.approx(size * np.median(base))
+        assert arm.kl.p99 == pytest.approx(size * np.quantile(base, 0.99))
+        assert arm.kl.largest == pytest.approx(size * base.max())
+        assert arm.top1_agreement == 0.9
+    assert level.texts == 20 and level.effect == base.mean() and level.visible
+    assert level.floor == level.arm("restored").kl.mean
+    assert level.arm("nf4").retention == pytest.approx(0.3)
+    assert level.arm("base").retention == 0
+    assert level.arm("again").retention == 1
+    # every text has the same ratio, so nothing is uncertain
+    assert level.arm("nf4").interval95.high == pytest.approx(level.arm("nf4").interval95.low)
+    assert [arm.arm for arm in level.arms if arm.repeat] == ["restored", "again"]
+
+
+def test_the_floor_is_the_largest_of_repeat_and_a_a_arms():
+    level = summarize_tokens(facts(), token_records({**SIZES, "again": 0.1}), {})
+    assert level.floor == level.arm("again").kl.mean
+    other = facts()
+    arms = [*other.arms]
+    arms[2] = dataclasses.replace(arms[2], artifact_digest="another")
+    other = dataclasses.replace(other, arms=tuple(arms))
+    level = summarize_tokens(other, token_records({**SIZES, "again": 0.1}), {})
+    assert not level.arm("again").repeat and level.arm("again").retention == pytest.approx(0.9)
+    assert level.floor == level.arm("restored").kl.mean
+
+
+def test_below_the_floor_there_is_no_retention_and_the_report_says_so():
+    level = summarize_tokens(facts(), token_records({**SIZES, "again": 1.0}), {})
+    assert not level.visible and level.effect == level.floor
+    assert {arm.retention for arm in level.arms} == {None}
+    text = "\n".join(describe(summary_of(level)))
+    assert "is not above the A/A noise floor" in text
+    assert "It cannot be seen at all on these tokens" in text
+    assert "keeps" not in text
+    assert "below the floor" in token_table(summary_of(level)).markdown()
+
+
+def test_sentences_where_the_effect_is_seen():
+    level = summarize_tokens(facts(), token_records({**SIZES, "again": 1e-14}), {})
+    text = "\n".join(describe(summary_of(level)))
+    assert "on 200 predictions in 20 completions of restored" in text
+    assert "moves by a mean KL of 15 nats" in text
+    assert "nf4 keeps 30.00 % of the adapter's effect on the predictions (95 % interval " in text
+    assert "interval 30.00 to 30.00). The pass rates do not show this loss." in text
+    assert "again is restored again (A/A)" in text
+
+
+@pytest.mark.parametrize(
+    ("size", "sentence"),
+    [
+        (FLOOR, "nf4 cannot be told from restored by its predictions"),
+        (1.5, "nf4's predictions are farther from restored than the base's are: retention −0.5000"),
+    ],
+)
+def test_sentences_at_the_floor_and_beyond_the_base(size, sentence):
+    level = summarize_tokens(facts(), token_records({**SIZES, "nf4": size}), {})
+    assert sentence in "\n".join(describe(summary_of(level)))
+
+
+def test_without_base_or_reference():
+    kinds = {name: kind for name, kind in KINDS.items() if name != "base"}
+    sizes = {name: size for name, size in SIZES.items() if name != "base"}
+    run = facts(kinds)
+    level = summarize_tokens(run, token_records(sizes), {})
+    assert level.effect is None and level.arm("nf4").retention is None
+    text = "\n".join(describe(summary_of(level, run)))
+    assert "no retention can be given" in text and "nf4's predictions lie a mean KL of" in text
+    table = token_table(summary_of(level, run))
+    assert {row[table.header.index("retention [95 %]")] for row in table.rows} == {""}
+    assert summarize_tokens(facts({"nf4": "merged"}), {}, {}) is None
+
+
+def test_arms_that_are_not_finished_are_named_and_left_out():
+    records = token_records()
+    del records["nf4", "P7", 0]
+    stale = ("again", "P0", 0)
+    records[stale] = dataclasses.replace(records[stale], tokens_sha256="f" * 64)
+    level = summarize_tokens(facts(), records, {})
+    assert level.unfinished == ("again", "nf4")
+    assert [arm.arm for arm in level.arms] == ["base", "restored"]
+    text = "\n".join(describe(summary_of(level)))
+    assert "The token level is not finished for again, nf4" in text
+
+
+def test_the_interval_covers_the_ratio_of_the_population():
+    """Texts of skewed size whose ratios scatter around 0.4; the share of intervals that hold it."""
+    random, hits, rounds = np.random.default_rng(0), 0, 1000
+    for _ in range(rounds):
+        base = random.lognormal(sigma=1.0, size=60)
+        interval = retention_interval(base * 0.4 * random.gamma(4, 1 / 4, size=60), base)
+        hits += interval.low <= 0.6 <= interval.high
+    assert 0.91 <= hits / rounds <= 0.96
+
+
+def test_an_interval_needs_two_texts_with_an_effect_and_ends_at_1():
+    one, two = np.array([1.0]), np.array([1.0, 2.0])
+    assert retention_interval(one, one) is None
+    assert retention_interval(two, np.array([0.0, 1.0])) is None
+    # by hand: ratios without a text 0/2 and 0.1/1, mean 0.05, var 0.5 · 2 · 0.05², t of 1 df 12.706
+    found = retention_interval(np.array([0.1, 0.0]), two)
+    assert found.high == 1.0
+    assert found.low == pytest.approx(1 - 0.1 / 3 - 12.7062 * 0.05, abs=1e-5)
+
+
+def test_where_texts_part():
+    texts = {
+        "restored": ["int main() {}", "same", "ab", "x"],
+        "base": ["int mine() {}", "same", "abc", "y"],
+        "nf4": ["int main() {}", "same", "ab", "x"],
+    }
+    run = facts(seeds={"nf4": 0})
+    level = summarize_tokens(run, {}, texts_of(texts))
+    base, nf4 = level.divergence("base"), level.divergence("nf4")
+    assert (base.texts, base.identical, base.first_difference) == (4, 0.25, 2.0)  # of 5, 2, 0
+    assert (nf4.identical, nf4.first_difference) == (1.0, None)
+    assert base.same_noise and not nf4.same_noise
+    assert (
+        summarize_tokens(facts(seeds={"nf4": 0}, temperature=0.0), {}, texts_of(texts))
+        .divergence("nf4")
+        .same_noise
+    )
+    table = token_table(summary_of(level))
+    assert table.header == ("arm", "equal texts", "first difference")
+    assert table.rows[0] == ("base", "25.0 %", "character 2")
+    assert table.rows[3] == ("nf4", "100.0 % (other noise)", "")
+
+
+@given(st.text("ab", max_size=8), st.text("ab", max_size=8))
+def test_a_common_prefix_is_the_longest_one(one, two):
+    length = common_prefix(one, two)
+    assert one[:length] == two[:length]
+    assert one[length : length + 1] != two[length : length + 1] or length == len(one) == len(two)
+
+
+def test_files_and_cells(tmp_path):
+    run, directory = facts(), RunDirectory(tmp_path)
+    directory.begin(run, "name: demo\n", overwrite=False)
+    append(directory.verdicts, list(made_up.records(run).values()))
+    append(directory.token_level, list(token_records().values()))
+    texts = {"restored": ["ab"], "base": ["ac"], "nf4": ["ab"]}
+    append(directory.generations, list(texts_of(texts).values()))
+    results = write_results(directory)
+    rows = [
+        pd.read_csv(directory.tables / "token_level.csv"),
+        pd.read_parquet(directory.tables / "token_level.parquet"),
+        token_frame(results.summary),
+    ]
+    for frame in rows:
+        frame = frame.set_index("arm")
+        assert list(frame.index) == list(KINDS)
+        assert frame.loc["nf4", "retention"] == pytest.approx(0.3)
+        assert frame.loc["nf4", "top1_agreement"] == 0.9
+        assert frame.loc["base", "kl_mean"] == 15.0
+        assert frame.loc["base", "first_difference_characters"] == 1
+        assert pd.isna(frame.loc["restored", "identical_texts"])
+    comparison = json.loads((tmp_path / "comparison.json").read_text())["token_level"]
+    assert comparison["arms"][3]["retention"] == pytest.approx(0.3)
+    table = token_table(results.summary)
+    assert table.markdown() in (tmp_path / "report.md").read_text()
+    assert table.markdown() in (directory.tables / "token_level.md").read_text()
+    assert {len(row) for row in table.rows} == {len(table.header)}
+    row = dict(zip(table.header, table.rows[3], strict=True))
+    assert row["retention [95 %]"] == "0.3000 [0.3000, 0.3000]"
+    assert row["top-1"] == "90.00 %" and row["equal texts"] == "100.0 %"
+    assert table.rows[1][0] == "restored (again)"
