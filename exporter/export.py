@@ -5,16 +5,18 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 
+from exporter.check_request import check_request
 from exporter.choose.trials import Choice
 from exporter.compare.retention import Retention, measure_retention
 from exporter.documents.manifest import digest_files
 from exporter.documents.warnings import (
+    base_weights_warning,
     fidelity_warning,
-    ground_warning,
     identity_warning,
     rebuild_warnings,
     tokenizer_warning,
@@ -36,7 +38,7 @@ from exporter.output.workspace import FinishedFile, Workspace, check_replaceable
 from exporter.plan.plan import OutputFile
 from exporter.prepare import Prepared, prepare
 from exporter.progress import Progress, Stage, Steps
-from exporter.request import ExportRequest, check_request
+from exporter.request import ExportRequest
 from exporter.safetensors.reader import file_sha256
 from exporter.safetensors.reopen import check_header
 from exporter.safetensors.writer import ShardWriter
@@ -129,8 +131,10 @@ def _run(job: Prepared, workspace: Workspace, progress: Callable[[Progress], Non
     workspace.check_room(job.plan.max_bytes + carried)
     steps = Steps(progress, len(job.plan.targets))
     with single_threaded() as threads:
-        finished = [_make_file(job, f, workspace, steps, threads) for f in job.plan.files]
-    digests = {file.name: file.sha256 for file in finished}
+        for file in job.plan.files:
+            _make_file(job, file, workspace, steps, threads)
+    finished = workspace.completed()
+    digests = {file.name: finished[file.name].sha256 for file in job.plan.files}
     fidelity = _fidelity(job, finished, workspace)
     _require_capture(job.request, fidelity)
     warnings = _warnings(job, fidelity)
@@ -158,7 +162,7 @@ def _warnings(job: Prepared, fidelity: FidelityReport) -> tuple[str, ...]:
     found = (
         identity_warning(job.inputs.adapter.model_id, job.inputs.base),
         *rebuild_warnings(job.inputs.deltas),
-        ground_warning(job.inputs.ground, job.inputs.base, request.layout),
+        base_weights_warning(job.inputs.weights, job.inputs.base, request.layout),
         unused_warning(job.inputs.base, job.inputs.architecture, request.layout),
         tokenizer_warning(job.inputs.base, request.layout),
         fidelity_warning(fidelity, request.layout, by_output=request.is_calibrated),
@@ -178,7 +182,7 @@ def _retention(job: Prepared, workspace: Workspace) -> Retention | None:
         job.request.options,
         prompts,
         job.inputs.store,
-        in_4_bits=job.request.layout.stands_on_4_bits(job.inputs.ground.fold_onto),
+        in_4_bits=job.request.layout.stands_on_4_bits,
     )
     wanted = job.request.goal.require_retention
     if wanted is not None and (shortfall := found.shortfall(wanted)) is not None:
@@ -198,21 +202,17 @@ def _beyond_the_target(job: Prepared, retention: Retention | None) -> Iterator[s
 
 def _make_file(
     job: Prepared, file: OutputFile, workspace: Workspace, steps: Steps, threads: int
-) -> FinishedFile:
+) -> None:
     """Write one file and measure it, or take it over from a run that was killed."""
     earlier = workspace.finished(file.name)
     if earlier is not None:
         for module in earlier.modules:
             steps.step("fold", module.module)
-        return earlier
-    path = workspace.path / file.name
+        return
+    path, watch = workspace.path / file.name, job.inputs.watch
     modules = _write_file(job, file, path, steps, threads)
-    workspace.flush(file.name)
-    job.inputs.watch.call("check", check_header, path, file.specs)
-    sha256 = job.inputs.watch.call("hash", file_sha256, path)
-    finished = FinishedFile(file.name, sha256, tuple(modules))
-    workspace.record(finished)
-    return finished
+    watch.call("check", check_header, path, file.specs)
+    workspace.complete(file.name, partial(watch.call, "hash", file_sha256, path), modules)
 
 
 def _write_file(
@@ -242,15 +242,17 @@ def _write_file(
     return modules
 
 
-def _fidelity(job: Prepared, finished: list[FinishedFile], workspace: Workspace) -> FidelityReport:
+def _fidelity(
+    job: Prepared, finished: Mapping[str, FinishedFile], workspace: Workspace
+) -> FidelityReport:
     """Measures of all modules in stream order; every planned fold must be among them."""
-    found = {module.module: module for file in finished for module in file.modules}
+    found = {module.module: module for file in finished.values() for module in file.modules}
     if missing := set(job.plan.targets) - found.keys():
         raise WriterError(
             f"{len(missing)} planned folds did not happen, first {sorted(missing)[:3]}; this is a "
             "defect of the exporter, please report it"
         )
-    size = sum((workspace.path / file.name).stat().st_size for file in finished)
+    size = sum((workspace.path / file.name).stat().st_size for file in job.plan.files)
     return FidelityReport(tuple(found[name] for name in job.plan.targets), size)
 
 

@@ -36,7 +36,8 @@ def content(directory):
 def test_verify_measures_and_records(out, inputs):
     before = content(out)
     report = verify(out, **inputs)
-    assert report.ok and report.retention.value > 0.999
+    assert report.ok, report.checks
+    assert report.retention.value > 0.999
     after = content(out)
     assert json.loads(after.pop("retention.json")) == report.retention.as_dict()
     assert after == before
