@@ -2,7 +2,8 @@
 
 Not through a memory map: when a mapped file is cut short, or its network file system goes away, the
 kernel ends the process (SIGBUS) and nothing can be said about it. A plain read fails with an error,
-and large tensors can be read in pieces. A file that changes while it is being read is noticed.
+and large tensors can be read in pieces. (safetensors 0.8 can read without a map too, but reads a
+whole tensor for each slice of it.) A file that changes while it is being read is noticed.
 """
 
 import hashlib
@@ -56,14 +57,12 @@ class DataFile:
         path: The file.
         size: Its size in bytes.
         modified_ns: When it was last changed.
-        data_start: Length of what lies before the data.
         places: Tensor name -> first byte and end of its data in the file.
     """
 
     path: Path
     size: int
     modified_ns: int
-    data_start: int
     places: Mapping[str, tuple[int, int]]
 
     def read(
@@ -172,4 +171,4 @@ def open_data_file(path: Path) -> DataFile:
         for name, entry in header.items()
         if name != "__metadata__"
     }
-    return DataFile(path, stat.st_size, stat.st_mtime_ns, start, places)
+    return DataFile(path, stat.st_size, stat.st_mtime_ns, places)
