@@ -70,8 +70,8 @@ class PeftDialect:
                 )
             if (layer.out_features, layer.in_features) != (out, into):
                 raise TargetMismatchError(
-                    f"{where}: {name} is {layer.out_features} x {layer.in_features}, but {path} has "
-                    f"a delta of {out} x {into}; give the base that the adapter was trained on"
+                    f"{where}: {name} is {layer.out_features} x {layer.in_features}, but {path} "
+                    f"has a delta of {out} x {into}; give the base that the adapter was trained on"
                 )
             if f"{name}.weight" in tied:
                 raise TargetMismatchError(

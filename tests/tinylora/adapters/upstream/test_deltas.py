@@ -66,7 +66,7 @@ def test_trainer_numerics_are_the_trainers_bf16_products(formula):
     art = artifact()
     deltas = AdapterDeltas(art, ["a"], DeltaOptions(formula=formula, numerics="trainer"))
     W = weight((96, 64))
-    factors = deltas.factors("a", W)
+    factors = deltas.module("a", lambda: W).factors
     U, S, Vh, P = (
         t.to(torch.bfloat16) for t in (factors.U, factors.S, factors.Vh, deltas.projections[0])
     )
