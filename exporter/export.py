@@ -181,7 +181,7 @@ def _retention(job: Prepared, workspace: Workspace) -> Retention | None:
         job.request.options,
         prompts,
         job.inputs.store,
-        in_4_bits=job.request.layout.stands_on_4_bits(job.inputs.weights.fold_onto),
+        in_4_bits=job.request.layout.stands_on_4_bits,
     )
     wanted = job.request.goal.require_retention
     if wanted is not None and (shortfall := found.shortfall(wanted)) is not None:

@@ -6,13 +6,13 @@ The command line takes names, types, defaults and help from the fields
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from exporter.errors import RequestError
 from exporter.formats.format import Format
-from exporter.formats.registry import format_named
+from exporter.formats.registry import format_with
 from exporter.quantize.methods import RequantizeMethod
 from tinylora import DeltaOptions
 
@@ -139,8 +139,7 @@ class ExportRequest:
         Raises:
             RequestError: There is no such format.
         """
-        found = format_named(self.format)
-        return found(**{field.name: getattr(self, field.name) for field in fields(found)})
+        return format_with(vars(self))
 
     @property
     def is_auto(self) -> bool:

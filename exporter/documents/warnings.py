@@ -58,7 +58,7 @@ def base_weights_warning(weights: BaseWeights, base: Checkpoint, layout: Format)
     """A warning where an export stands on other weights than training had; None otherwise."""
     if not layout.standalone or base.is_4bit:
         return None
-    dequantized = layout.stands_on_4_bits(weights.fold_onto)
+    dequantized = layout.stands_on_4_bits
     if not dequantized and weights.trained_on == "4bit":
         return (
             "Training had the base in 4 bits, and this export adds the delta to the 16-bit "
