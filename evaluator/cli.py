@@ -169,12 +169,12 @@ def plan(
     ] = 0.0,
 ) -> None:
     """Say how many problems a run needs, before it is made."""
-    from evaluator.report.plan import describe_plan, make_plan
+    from evaluator.plan import make_plan
 
     with _errors_explained():
         made = make_plan(margin, flip_rate, power, samples, correlation)
         _out.print(_rich_table(made.table))
-        for sentence in describe_plan(made):
+        for sentence in made.sentences:
             _out.print(f"• {sentence}")
 
 

@@ -111,7 +111,7 @@ def run(
             directory.add_session({**session, "processes": processes.world})
             take_up_generations(directory)
             if processes.world > 1:
-                lock.share()
+                lock.hold(shared=True)
             processes.wait()  # the others start here
             _generate(directory, prepared, processes, progress)
             processes.wait()  # and have ended here

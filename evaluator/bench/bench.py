@@ -151,14 +151,13 @@ def _make_runs(
     for done, cell in enumerate(cells):
         progress("runs", done, len(cells))
         absent = tuple(export for export in cell.exports if export in not_made)
-        made = [export for export in cell.exports if export not in not_made]
 
         def show(stage: str, done: int, total: int, name: str = cell.name) -> None:
             progress(f"{name}: {stage}", done, total)
 
         summary = None
         try:
-            prepared = prepare(cell.run_config(made))
+            prepared = prepare(cell.run_config([e for e in cell.exports if e not in not_made]))
             summary = make_run(cell, prepared, command=command, unsafe=unsafe, progress=show)
         except TinyLoRAError as error:
             failures.append(Failure(f"run {cell.name}", str(error)))

@@ -50,29 +50,10 @@ def groups_frame(summary: RunSummary) -> pd.DataFrame:
 
 def arms_table(summary: RunSummary) -> TextTable:
     """The main table."""
-    samples = summary.facts.samples
-    header = (
-        "arm",
-        "kind",
-        "pass@1",
-        "95 % interval",
-        *(f"pass@{k}" for k in summary.arms[0].pass_at if k > 1),
-        "compiles",
-        "no code",
-        "score",
-        "gained / lost",
-        "difference [95 %]",
-        "p",
-        "verdict",
-        "size",
-        "capture",
-        "residual",
-    )
-    count = f"{len(summary.problems)} problems"
-    title = f"{summary.facts.config['name']}: {count}" + (
-        f" × {samples} samples" if samples > 1 else ""
-    )
-    return TextTable(title, header, tuple(_arm_cells(arm, summary) for arm in summary.arms))
+    title = f"{summary.facts.config['name']}: {len(summary.problems)} problems"
+    if summary.facts.samples > 1:
+        title += f" × {summary.facts.samples} samples"
+    return TextTable.of(title, [_arm_cells(arm, summary) for arm in summary.arms])
 
 
 def verdicts_table(summary: RunSummary) -> TextTable:
@@ -97,6 +78,30 @@ def languages_table(summary: RunSummary) -> TextTable | None:
         for _, row in frame.iterrows()
     )
     return TextTable("Pass rate by language", ("language", "problems", *names), rows)
+
+
+def sensitivity_table(summary: RunSummary) -> TextTable | None:
+    """For each comparison its flips and the smallest margin and difference it could show.
+
+    With an A/A repeat of the reference that draws anew, flips are also given as a multiple of the
+    repeat's: at 1 and below an arm is no farther from the reference than the reference is from
+    itself.
+    """
+    if not summary.comparisons:
+        return None
+    rows = [
+        {
+            "arm": pair.arm,
+            "flips": percent(pair.flip_rate),
+            **({"flips / A/A": _ratio(pair, summary.noise[0])} if summary.noise else {}),
+            "δ": _size(pair.margin),
+            "δ without flips": _size(pair.shown_margin),
+            "δ at 80 %": _size(pair.provable_margin),
+            "difference at 80 %": _size(pair.detectable_difference),
+        }
+        for pair in summary.comparisons
+    ]
+    return TextTable.of("What the run could have seen, in points", rows)
 
 
 def write_frame(frame: pd.DataFrame, stem: Path) -> None:
@@ -144,7 +149,11 @@ def _passed(arm: ArmSummary) -> str:
 
 def _arm_row(arm: ArmSummary, summary: RunSummary) -> dict[str, object]:
     facts, pair = arm.facts, summary.comparison(arm.facts.name)
-    row: dict[str, object] = {
+
+    def compared(*names: str) -> dict[str, object]:
+        return {name: getattr(pair, name, None) for name in names}
+
+    return {
         "arm": facts.name,
         "kind": facts.kind,
         "problems": arm.passes.shape[0],
@@ -159,55 +168,46 @@ def _arm_row(arm: ArmSummary, summary: RunSummary) -> dict[str, object]:
         "no_code_rate": arm.no_code_rate,
         "choice_rate": arm.choice_rate,
         "mean_score": arm.mean_score,
-        "reference": pair and pair.reference,
-        "gained": pair and pair.gained,
-        "lost": pair and pair.lost,
-        "flip_rate": pair and pair.flip_rate,
-        "difference": pair and pair.difference,
+        **compared("reference", "gained", "lost", "flip_rate", "difference"),
         "difference_low95": pair and pair.interval95.low,
         "difference_high95": pair and pair.interval95.high,
         "difference_low90": pair and pair.interval90.low,
         "difference_high90": pair and pair.interval90.high,
-        "p_value": pair and pair.p_value,
-        "margin": pair and pair.margin,
-        "shown_margin": pair and pair.shown_margin,
-        "provable_margin": pair and pair.provable_margin,
-        "detectable_difference": pair and pair.detectable_difference,
+        **compared("p_value", "margin", "shown_margin", "provable_margin", "detectable_difference"),
         "verdict": str(pair.verdict) if pair else None,
-        "informative": pair.informative if pair else None,
+        **compared("informative"),
         "weight_bytes": facts.weight_bytes,
         "capture": facts.capture,
         "residual": facts.residual,
     }
-    return row
 
 
-def _arm_cells(arm: ArmSummary, summary: RunSummary) -> tuple[str, ...]:
+def _arm_cells(arm: ArmSummary, summary: RunSummary) -> dict[str, str]:
     facts, pair = arm.facts, summary.comparison(arm.facts.name)
+    flips = difference = p_value = ""
+    verdict = "reference" if facts.name == summary.reference else ""
     if pair is not None:
         low, high = points(pair.interval95.low), points(pair.interval95.high)
-        compared = (
-            f"+{pair.gained} / −{pair.lost}",
-            f"{points(pair.difference)} [{low}, {high}]",
-            p_text(pair.p_value),
-            _verdict_cell(pair, summary),
-        )
-    else:
-        compared = ("", "", "", "reference" if facts.name == summary.reference else "")
-    return (
-        facts.name,
-        facts.kind,
-        percent(arm.pass_rate),
-        f"{100 * arm.interval.low:.1f} – {100 * arm.interval.high:.1f}",
-        *(percent(value) for k, value in arm.pass_at.items() if k > 1),
-        percent(arm.compile_rate),
-        percent(arm.no_code_rate),
-        f"{arm.mean_score:.1f}",
-        *compared,
-        size_text(facts.weight_bytes),
-        "" if facts.capture is None else f"{facts.capture:.3f}",
-        "" if facts.residual is None else f"{facts.residual:.3f}",
-    )
+        flips = f"+{pair.gained} / −{pair.lost}"
+        difference = f"{points(pair.difference)} [{low}, {high}]"
+        p_value, verdict = p_text(pair.p_value), _verdict_cell(pair, summary)
+    return {
+        "arm": facts.name,
+        "kind": facts.kind,
+        "pass@1": percent(arm.pass_rate),
+        "95 % interval": f"{100 * arm.interval.low:.1f} – {100 * arm.interval.high:.1f}",
+        **{f"pass@{k}": percent(value) for k, value in arm.pass_at.items() if k > 1},
+        "compiles": percent(arm.compile_rate),
+        "no code": percent(arm.no_code_rate),
+        "score": f"{arm.mean_score:.1f}",
+        "gained / lost": flips,
+        "difference [95 %]": difference,
+        "p": p_value,
+        "verdict": verdict,
+        "size": size_text(facts.weight_bytes),
+        "capture": "" if facts.capture is None else f"{facts.capture:.3f}",
+        "residual": "" if facts.residual is None else f"{facts.residual:.3f}",
+    }
 
 
 def _verdict_cell(pair: PairedComparison, summary: RunSummary) -> str:
@@ -227,3 +227,13 @@ def size_text(size: int) -> str:
         if size >= scale:
             return f"{size / scale:.2f} {unit}"
     return f"{size} B"
+
+
+def _ratio(pair: PairedComparison, floor: PairedComparison) -> str:
+    if floor.flip_rate > 0:
+        return f"{pair.flip_rate / floor.flip_rate:.2f}"
+    return "0 / 0" if pair.flip_rate == 0 else "∞"
+
+
+def _size(proportion: float | None) -> str:
+    return "none" if proportion is None else f"{100 * proportion:.1f}"

@@ -1,7 +1,8 @@
 """A table for people, as text cells."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,11 @@ class TextTable:
     title: str
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+
+    @classmethod
+    def of(cls, title: str, rows: Sequence[Mapping[str, str]]) -> Self:
+        """A table of at least one row, each with the same columns in the same order."""
+        return cls(title, tuple(rows[0]), tuple(tuple(row.values()) for row in rows))
 
     def markdown(self) -> str:
         """The table as Markdown, with its title as a heading."""

@@ -25,8 +25,8 @@ def statement_html(statement: str) -> Markup:
     r"""Render a statement, or its beginning where it is very long.
 
     Example:
-        >>> statement_html("# T\n<b> $n$")
-        Markup('<h4>T</h4>\n<p>&lt;b&gt; <math display="inline"><mrow><mi>n</mi></mrow></math></p>\n')
+        >>> statement_html("<b> $n$")
+        Markup('<p>&lt;b&gt; <math display="inline"><mrow><mi>n</mi></mrow></math></p>\n')
     """
     text = visible(shortened(statement, STATEMENT_CHARACTERS))
     tokens = _markdown().parse(text)

@@ -176,16 +176,6 @@ def test_more_completions_can_be_added(sum_suite, tmp_path, sandbox):
     assert (summary.judged, summary.counts) == (1, {"AC": 1, "WA": 1})
 
 
-def test_an_upstream_file_is_a_suite(tmp_path, sandbox):
-    cases = [{"input": "3", "output": "4\n"}]
-    row = {"prompt": "x\n# P1000 超级玛丽\n", "test_cases": cases}
-    suite = tmp_path / "rl.jsonl"
-    suite.write_text(json.dumps(row) + "\n")
-    path = completions_of(tmp_path / "c.jsonl", [("P1000", 0, program("a + 1"))])
-    summary = judge_completions(suite, path, tmp_path / "out", sandbox=sandbox)
-    assert summary.counts == {"AC": 1}
-
-
 def test_two_judges_do_not_share_a_folder(sum_suite, completions, tmp_path, sandbox):
     def second(done, total):
         if done == 0:

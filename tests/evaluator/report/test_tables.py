@@ -9,10 +9,16 @@ import pytest
 
 from evaluator.errors import RecordsError
 from evaluator.judging.verdicts import Verdict
-from evaluator.report.results import describe, write_results
-from evaluator.report.sensitivity_table import sensitivity_table
+from evaluator.report.results import write_results
+from evaluator.report.sentences import describe
 from evaluator.report.summary import VERDICTS, summarize
-from evaluator.report.tables import arms_frame, arms_table, groups_frame, verdicts_table
+from evaluator.report.tables import (
+    arms_frame,
+    arms_table,
+    groups_frame,
+    sensitivity_table,
+    verdicts_table,
+)
 from evaluator.report.text_table import TextTable
 from evaluator.store.records import append
 from evaluator.store.run_directory import ProblemFacts, RunDirectory

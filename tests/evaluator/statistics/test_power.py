@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from benchmarks.coverage import Setting, draw
 from evaluator.cli import app
 from evaluator.errors import ConfigError
-from evaluator.report.plan import make_plan
+from evaluator.plan import make_plan
 from evaluator.statistics.compare import equivalence_verdict
 from evaluator.statistics.few_flips import (
     few_enough,

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluator.report.results import describe, write_results
+from evaluator.report.results import write_results
+from evaluator.report.sentences import describe
 from evaluator.report.summary import summarize
 from evaluator.report.token_tables import token_frame, token_table
 from evaluator.store.records import GenerationRecord, append

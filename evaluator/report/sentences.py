@@ -1,0 +1,262 @@
+"""What a run's numbers say, in plain words: one sentence a finding."""
+
+from evaluator.report.summary import RunSummary
+from evaluator.report.tables import p_text, percent, points
+from evaluator.report.token_tables import fine_percent, retention_text
+from evaluator.statistics.compare import Equivalence, PairedComparison
+from evaluator.statistics.score_interval import Interval
+from evaluator.store.run_directory import RunFacts
+from evaluator.tokens.summary import ArmTokens, TokenLevel
+
+_LOST = 0.9  # a retention whose interval lies below this is called a loss
+
+
+def describe(summary: RunSummary) -> tuple[str, ...]:
+    """What the comparison says, in plain words, one sentence a finding."""
+    sentences = []
+    if left_out := summary.facts.left_out:
+        listed = "; ".join(f"{name} ({reason})" for name, reason in list(left_out.items())[:5])
+        sentences.append(
+            f"{len(left_out)} problems of the suite cannot be asked and are in no number: {listed}"
+            f"{' …' if len(left_out) > 5 else '.'}"
+        )
+    if summary.unjudged:
+        sentences.append(
+            f"The judge itself failed on {len(summary.unjudged)} problems (UKE), which are left "
+            f"out of every number: {', '.join(summary.unjudged[:5])}."
+        )
+    if chosen := {arm.facts.name: arm.choice_rate for arm in summary.arms if arm.choice_rate}:
+        shares = ", ".join(f"{name} {percent(rate)}" for name, rate in chosen.items())
+        sentences.append(
+            "Some completions hold several programs, or parts of them, of which a rule chose one "
+            f"(choice in verdicts.jsonl names it): {shares}."
+        )
+    if summary.reference is None:
+        return (*sentences, "There is no restored arm, so no arm was compared with it.")
+    control = summary.comparison(summary.control) if summary.control else None
+    sentences.append(_control_sentence(control))
+    for pair in summary.comparisons:
+        if pair.arm in summary.repeats:
+            sentences.append(_repeat_sentence(pair, summary.facts))
+    for pair in summary.comparisons:
+        if pair.arm != summary.control and pair.arm not in summary.repeats:
+            sentences.append(_pair_sentence(pair, control) + _beside_noise(pair, summary))
+    sentences += _token_sentences(summary)
+    if summary.comparisons:
+        sentences.append(_sensitivity_sentence(summary))
+    return tuple(sentences)
+
+
+def _control_sentence(control: PairedComparison | None) -> str:
+    if control is None:
+        return (
+            "There is no base arm: whether the adapter has an effect that could be lost is unknown."
+        )
+    # The comparison is control − reference; the adapter's effect is its negative.
+    low, high = -control.interval95.high, -control.interval95.low
+    effect = (
+        f"{points(-control.difference)} points (95 % interval {points(low)} to {points(high)}, "
+        f"p = {p_text(control.p_value)})"
+    )
+    if control.verdict is Equivalence.DIFFER:
+        return (
+            f"The adapter changes the pass rate by {effect}. "
+            f"{_meaning_of_a_match(control, min(abs(low), abs(high)))}"
+        )
+    meaning = f"A match with {control.reference} says nothing here: "
+    if low > 0 or high < 0:  # yet the verdict is a match
+        return (
+            f"The adapter's effect on the pass rate is surely smaller than the margin: {effect}. "
+            f"{meaning}the base without the adapter matches it too."
+        )
+    return (
+        f"No effect of the adapter on the pass rate was detected: {effect}. "
+        f"{meaning}the base without the adapter is just as close."
+    )
+
+
+def _meaning_of_a_match(control: PairedComparison, least: float) -> str:
+    """How much of an effect that is surely larger than ``least`` an arm that matches has kept."""
+    shown = (
+        f"A match with {control.reference} shows that less than δ = {_plain(control.margin)} "
+        "points of that were lost"
+    )
+    if 2 * control.margin < least:
+        return f"{shown}."
+    return (
+        f"{shown}. It does not show that most of the effect was kept, as that may be as small as "
+        f"{_plain(least)} points."
+    )
+
+
+def _repeat_sentence(pair: PairedComparison, facts: RunFacts) -> str:
+    if facts.same_noise(pair.arm, pair.reference):
+        return (
+            f"{pair.arm} is {pair.reference} once more with the same noise (A/A): it could flip by "
+            f"rounding alone, and {percent(pair.flip_rate)} of the samples did. It is no noise "
+            "floor, which takes a temperature above 0 and a seed of the arm's own."
+        )
+    floor = (
+        f"Noise floor: {pair.arm} is {pair.reference} once more (A/A) and differs from it by "
+        f"{points(pair.difference)} points (90 % interval {points(pair.interval90.low)} to "
+        f"{points(pair.interval90.high)}), with {percent(pair.flip_rate)} of the samples flipped."
+    )
+    if pair.verdict is Equivalence.MATCH:
+        return floor
+    margin = _plain(pair.margin)
+    if pair.verdict is Equivalence.INCONCLUSIVE:
+        return (
+            f"{floor} Not even this repeat is shown to be equal within ±{margin} points: the run "
+            "is too small, or its draws are not paired."
+        )
+    return (
+        f"{floor} A repeat that differs happens by chance in 5 % of runs; otherwise something "
+        "besides the model has changed between the two."
+    )
+
+
+def _beside_noise(pair: PairedComparison, summary: RunSummary) -> str:
+    """How an arm's distance from the reference compares with the reference's from itself."""
+    if not summary.noise:
+        return ""
+    noise = summary.noise[0]
+    within = noise.interval95.low <= pair.difference <= noise.interval95.high
+    return (
+        f" It flips {percent(pair.flip_rate)} of the samples where the A/A repeat flips "
+        f"{percent(noise.flip_rate)}, and its difference lies {'within' if within else 'outside'} "
+        f"the repeat's 95 % interval."
+    )
+
+
+def _pair_sentence(pair: PairedComparison, control: PairedComparison | None) -> str:
+    numbers = (
+        f"difference {points(pair.difference)} points, 90 % interval "
+        f"{points(pair.interval90.low)} to {points(pair.interval90.high)}, "
+        f"{pair.gained} gained and {pair.lost} lost"
+    )
+    margin = _plain(pair.margin)
+    if pair.verdict is Equivalence.DIFFER:
+        return f"{pair.arm} differs from {pair.reference}: {numbers}."
+    if pair.verdict is Equivalence.INCONCLUSIVE:
+        return (
+            f"{pair.arm} against {pair.reference} is inconclusive at ±{margin} points: {numbers}. "
+            "More problems or samples would be needed."
+        )
+    if control is None:
+        meaning = " Without a base arm it cannot be told whether this match means anything."
+    elif pair.informative:
+        meaning = ""
+    elif control.verdict is Equivalence.MATCH:
+        meaning = f" This match is uninformative: {control.arm} matches as well."
+    else:
+        meaning = " This match is uninformative: no adapter effect was detected."
+    return f"{pair.arm} matches {pair.reference} within ±{margin} points: {numbers}.{meaning}"
+
+
+def _sensitivity_sentence(summary: RunSummary) -> str:
+    """What the run could have seen with the flips of its noise.
+
+    That is an A/A repeat's with draws of its own; without one, those of the arm that flipped most
+    and does not differ: the flips of an arm that differs are its difference.
+    """
+    pairs = summary.comparisons
+    size = pairs[0]
+    text = (
+        f"δ = {_plain(size.margin)} points was fixed before the run; {size.problems} problems "
+        f"could have shown a δ of {_plain(size.shown_margin)} points at best."
+    )
+    alike = [
+        pair
+        for pair in pairs
+        if pair.verdict is not Equivalence.DIFFER and pair.arm not in summary.repeats
+    ]
+    if not (noise := summary.noise or alike):
+        return text
+    worst = max(noise, key=lambda pair: pair.flip_rate)
+    if worst.provable_margin is None or worst.detectable_difference is None:
+        return text
+    return (
+        f"{text} With as many flips as {worst.arm} has ({percent(worst.flip_rate)} of the "
+        f"samples), 80 % of such runs would show equal arms to match at δ = "
+        f"{_plain(worst.provable_margin)} points, and would see a true difference of "
+        f"{_plain(worst.detectable_difference)} points."
+    )
+
+
+def _plain(proportion: float) -> str:
+    return f"{100 * proportion:.1f}"
+
+
+def _token_sentences(summary: RunSummary) -> tuple[str, ...]:
+    """What the token level says, in plain words."""
+    level = summary.token_level
+    if level is None or not level.arms:
+        return ()
+    sentences = [_effect_sentence(level)]
+    for arm in level.arms:
+        if arm.arm not in (level.reference, level.control):
+            sentences.append(_arm_sentence(arm, level, summary))
+    if level.unfinished:
+        sentences.append(
+            f"The token level is not finished for {', '.join(level.unfinished)}: start the run "
+            "again with the same configuration."
+        )
+    return tuple(sentences)
+
+
+def _effect_sentence(level: TokenLevel) -> str:
+    what = (
+        f"Token by token, on {level.arms[0].kl.tokens} predictions in {level.texts} completions of "
+        f"{level.reference}"
+    )
+    floor = f"{level.floor:.2g}"
+    if level.effect is None:
+        return (
+            f"{what}: without the base arm's predictions no retention can be given. The A/A noise "
+            f"floor is a mean KL of {floor} nats."
+        )
+    if not level.visible:
+        return (
+            f"{what}: the adapter's effect, a mean KL of {level.effect:.2g} nats, is not above the "
+            f"A/A noise floor of {floor}. It cannot be seen at all on these tokens, so nothing can "
+            "be said about its retention."
+        )
+    return (
+        f"{what}: without the adapter the next-token distribution moves by a mean KL of "
+        f"{level.effect:.3g} nats; {level.reference} run again in other batches moves by {floor} "
+        "(the A/A noise floor)."
+    )
+
+
+def _arm_sentence(arm: ArmTokens, level: TokenLevel, summary: RunSummary) -> str:
+    if arm.repeat:
+        return f"{arm.arm} is {level.reference} again (A/A): mean KL {arm.kl.mean:.2g} nats."
+    if level.floor is not None and arm.kl.mean <= level.floor:
+        return (
+            f"{arm.arm} cannot be told from {level.reference} by its predictions: its mean KL of "
+            f"{arm.kl.mean:.2g} nats is not above the A/A noise floor."
+        )
+    if arm.retention is None:
+        return f"{arm.arm}'s predictions lie a mean KL of {arm.kl.mean:.3g} nats away."
+    if arm.retention < 0:
+        text = (
+            f"{arm.arm}'s predictions are farther from {level.reference} than the base's are: "
+            f"retention {retention_text(arm, level)}."
+        )
+    else:
+        interval = arm.interval95
+        between = "" if interval is None else f" (95 % interval {_between(interval)})"
+        text = (
+            f"{arm.arm} keeps {fine_percent(arm.retention)} of the adapter's effect on the "
+            f"predictions{between}."
+        )
+    pair = summary.comparison(arm.arm)
+    high = arm.interval95.high if arm.interval95 else arm.retention
+    if pair is not None and pair.verdict is not Equivalence.DIFFER and high < _LOST:
+        text += " The pass rates do not show this loss."
+    return text
+
+
+def _between(interval: Interval) -> str:
+    text = f"{100 * interval.low:.2f} to {100 * interval.high:.2f}"
+    return text.replace("-", "−")
