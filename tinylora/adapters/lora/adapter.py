@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -52,6 +52,8 @@ class LoraAdapter:
         sha256: Hex digest over the names and digests of its two files.
     """
 
+    trained_on: ClassVar[TrainedOn] = "16bit"  # the files do not tell it of one that QLoRA made
+    made_from_weights: ClassVar[bool] = False
     path: Path
     config: LoraConfig
     shapes: Mapping[str, tuple[int, int, int]]
@@ -66,16 +68,6 @@ class LoraAdapter:
     def model_id(self) -> str:
         """The base's name: a hub id, the last part of a path, or nothing."""
         return base_name(self.config.base)
-
-    @property
-    def trained_on(self) -> TrainedOn:
-        """16 bit, as its files do not tell; say otherwise of one that QLoRA made."""
-        return "16bit"
-
-    @property
-    def made_from_weights(self) -> bool:
-        """False: A and B are stored."""
-        return False
 
     def describe(self) -> dict[str, Any]:
         """What decides its delta, for a manifest."""

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -71,6 +71,7 @@ class Artifact:
         extra_keys: Keys of the file that this library does not know.
     """
 
+    made_from_weights: ClassVar[bool] = True
     path: Path
     global_v: Tensor
     u: int
@@ -99,11 +100,6 @@ class Artifact:
         """Random stream that the saved device implies; None where it is neither CUDA nor CPU."""
         kind = self.saved_device.split(":", 1)[0]
         return kind if kind in ("cuda", "cpu") else None  # type: ignore[return-value]
-
-    @property
-    def made_from_weights(self) -> bool:
-        """True: the singular vectors are of the weights of training."""
-        return True
 
     @property
     def sizes(self) -> AdapterSizes:

@@ -2,7 +2,6 @@
 
 import collections
 import contextlib
-import io
 import os
 import pickle
 import zipfile
@@ -13,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinylora import load_artifact, save_artifact
-from tinylora.errors import ArtifactError, ArtifactMissingError, TinyLoRAError
+from tinylora.errors import ArtifactError, ArtifactMissingError
 
 GOOD = {
     "global_v": torch.linspace(-1e-4, 1e-4, 32).to(torch.bfloat16),
@@ -44,11 +43,6 @@ def test_a_best_checkpoint_of_the_successor_loads(tmp_path):
     """Its trainer writes the score and the step too."""
     file = saved(tmp_path / "v.pt", is_quantized=True, validation_score=0.25, step=300)
     assert load_artifact(file).extra_keys == ("step", "validation_score")
-
-
-def test_unknown_keys_are_kept_by_name(tmp_path):
-    artifact = load_artifact(saved(tmp_path / "v.pt", epoch=3))
-    assert artifact.extra_keys == ("epoch",)
 
 
 @given(
@@ -106,21 +100,21 @@ def test_saving_is_deterministic(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "error"),
+    "change",
     [
-        ({"global_v": torch.ones(2, 3)}, ArtifactError),
-        ({"global_v": torch.arange(3)}, ArtifactError),
-        ({"rank": 2.0}, ArtifactError),
-        ({"rank": 0}, ArtifactError),
-        ({"global_v": torch.tensor([float("nan")])}, ArtifactError),
-        ({"global_v": torch.tensor([3.4e38])}, ArtifactError),  # above bf16's largest number
-        ({"saved_device": "banana"}, ArtifactError),
-        ({"saved_device": "cuda:x"}, ArtifactError),
+        {"global_v": torch.ones(2, 3)},
+        {"global_v": torch.arange(3)},
+        {"rank": 2.0},
+        {"rank": 0},
+        {"global_v": torch.tensor([float("nan")])},
+        {"global_v": torch.tensor([3.4e38])},  # above bf16's largest number
+        {"saved_device": "banana"},
+        {"saved_device": "cuda:x"},
     ],
 )
-def test_what_cannot_be_loaded_is_not_written(tmp_path, change, error):
+def test_what_cannot_be_loaded_is_not_written(tmp_path, change):
     fields = {name: GOOD[name] for name in GOOD if name != "u_value"}
-    with pytest.raises(error, match=next(iter(change))):
+    with pytest.raises(ArtifactError, match=next(iter(change))):
         save_artifact(tmp_path / "v.pt", **(fields | change))
     assert not (tmp_path / "v.pt").exists()
 
@@ -284,13 +278,3 @@ def test_other_files_are_told_apart(tmp_path):
         load_artifact(tmp_path / "keys")
     with pytest.raises(ArtifactMissingError):
         load_artifact(tmp_path / "absent")
-
-
-def test_errors_are_the_projects_and_standard_types(tmp_path):
-    with pytest.raises(FileNotFoundError) as missing:
-        load_artifact(tmp_path / "absent")
-    assert isinstance(missing.value, TinyLoRAError)
-    (tmp_path / "v.pt").write_bytes(io.BytesIO().getvalue())
-    with pytest.raises(ValueError, match="zip") as unreadable:
-        load_artifact(tmp_path / "v.pt")
-    assert isinstance(unreadable.value, TinyLoRAError)

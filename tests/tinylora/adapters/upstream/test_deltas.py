@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinylora import AdapterDeltas, Artifact, DeltaOptions, Factors, LowRankDelta, exact_factors
+from tinylora.adapters.upstream.deltas import ArtifactModuleDelta
 from tinylora.adapters.upstream.resolve import doubts, resolve_options
 from tinylora.errors import OptionsError, ProjectionError, TargetMismatchError
 
@@ -103,7 +104,7 @@ def test_relative_signs_matter_for_full_only():
     for formula in ("full", "diagonal"):
         deltas = AdapterDeltas(artifact(), ["a"], DeltaOptions(formula=formula))
         plain, all_, one = (
-            deltas.delta_of("a", f).dense()
+            ArtifactModuleDelta(deltas, "a", f).low_rank().dense()
             for f in (factors, flipped(factors, (0, 1)), flipped(factors, (1,)))
         )
         assert torch.allclose(plain, all_, rtol=1e-6, atol=1e-12)
