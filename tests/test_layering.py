@@ -79,8 +79,6 @@ LONGEST = 350
 TOO_LONG = {
     "evaluator/cli.py",
     "evaluator/store/run_directory.py",
-    "exporter/choose/choice.py",
-    "exporter/plan/plan.py",
     "tinylora/adapters/upstream/artifact.py",
     "tinylora/weights/quantized_weight.py",
 }
