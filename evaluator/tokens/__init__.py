@@ -2,5 +2,5 @@
 
 ::
 
-    generations ─ texts ─ logits ─ stage ─ records ─ summary ─ tables
+    generations ─ texts ─ reference_logits ─ stage ─ records ─ summary
 """

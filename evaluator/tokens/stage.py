@@ -9,7 +9,7 @@ A killed run goes on with the texts that are missing; the reference's logits are
 
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from evaluator.config.run_config import ArmConfig, RunConfig
@@ -21,14 +21,15 @@ from evaluator.generation.prompts import Prompt
 from evaluator.generation.stage import Progress, open_model
 from evaluator.store.records import GenerationRecord, Key, append, read, repair, rewrite_sorted
 from evaluator.store.run_directory import RunDirectory
-from evaluator.tokens.logits import (
-    ReferenceLogits,
+from evaluator.tokens.records import TokenRecord
+from evaluator.tokens.reference_logits import ReferenceLogits
+from evaluator.tokens.texts import (
+    ScoredText,
     TextBatch,
+    choose_texts,
     plan_repeat,
     plan_text_batches,
 )
-from evaluator.tokens.records import TokenRecord
-from evaluator.tokens.texts import ScoredText, choose_texts
 from tinylora.models.chat import load_tokenizer
 from tinylora.models.token_divergence import kl_divergence
 
@@ -90,13 +91,13 @@ def measure_tokens(
         config.token_level.max_tokens,
     )
     stage = _Stage(directory, config, checkpoints, texts, progress)
-    others = [arm for arm in config.arms if arm is not reference]
     if not all(stage.is_done(arm, texts) for arm in config.arms):
         with _empty(directory.spool) as spool:
             logits = ReferenceLogits(spool)
             stage.run_reference(reference, logits)
-            for arm in others:
-                stage.run_arm(arm, logits)
+            for arm in config.arms:
+                if not stage.is_done(arm, texts):
+                    stage.run_arm(arm, logits)
     stage.sort()
 
 
@@ -133,8 +134,6 @@ class _Stage:
 
     def run_arm(self, arm: ArmConfig, logits: ReferenceLogits) -> None:
         """Compare another arm with the reference, in the batches of the latter."""
-        if self.is_done(arm, self._texts):
-            return
         with self._loaded(arm) as model:
             self._compare(arm, model, self._batches, logits, 0)
 
@@ -169,12 +168,9 @@ class _Stage:
             self._records.update((record.key, record) for record in made)
         self._progress(f"tokens {arm.name}", total, total)
 
-    @contextmanager
-    def _loaded(self, arm: ArmConfig) -> Iterator[LoadedModel]:
+    def _loaded(self, arm: ArmConfig) -> AbstractContextManager[LoadedModel]:
         config, checkpoint = self._config, self._checkpoints[arm.name]
-        device = resolve_device(config.device)
-        with open_model(arm, config, checkpoint, self._directory, device) as model:
-            yield model
+        return open_model(arm, config, checkpoint, self._directory, resolve_device(config.device))
 
 
 def _records_of(

@@ -200,13 +200,6 @@ def copied(measured, setting, tmp_path, **token_level):
     return setting(tmp_path / "out", **token_level)
 
 
-def test_what_is_done_is_not_done_again(measured, setting, tmp_path, loads):
-    arguments = copied(measured, setting, tmp_path)
-    before = arguments[0].token_level.read_bytes()
-    measure(arguments)
-    assert arguments[0].token_level.read_bytes() == before and loads == []
-
-
 def test_a_file_cut_at_any_byte_is_completed_to_the_same(measured, setting, tmp_path, loads):
     """All that a SIGKILL can leave: a file cut anywhere, and any part of the reference's logits."""
     arguments = copied(measured, setting, tmp_path)
