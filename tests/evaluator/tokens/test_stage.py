@@ -213,22 +213,6 @@ def test_a_file_cut_at_any_byte_is_completed_to_the_same(measured, setting, tmp_
     assert loads == ["restored", "nf4", "lost"]
 
 
-def test_a_stage_that_was_stopped_goes_on(measured, setting, arms, tmp_path, loads):
-    arguments = setting(tmp_path / "out", arms=[arms[0], arms[1], arms[4]])
-
-    def stop(stage, done, total):
-        if stage == "tokens nf4":
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        measure(arguments, stop)
-    assert not arguments[0].spool.exists()
-    loads.clear()
-    found = measure(arguments)
-    assert loads == ["restored", "nf4"]
-    assert all(record == measured.records[key] for key, record in found.items())
-
-
 def test_records_of_other_tokens_are_replaced(measured, setting, tmp_path, arms):
     arguments = copied(measured, setting, tmp_path, max_tokens=40, arms=arms[:2])
     records = measure(arguments)
