@@ -24,14 +24,12 @@ import torch
 from torch import Tensor, nn
 from transformers import (
     AutoModelForCausalLM,
-    BitsAndBytesConfig,
     DynamicCache,
     PreTrainedModel,
 )
 
 from benchmarks.measure import alternate, at_least, machine
 from benchmarks.random_base import write_artifact, write_base
-from evaluator.generation.backends.transformers import TRAINER_NF4
 from evaluator.generation.compute_dtype import compute_in
 from tinylora import (
     DeltaOptions,
@@ -40,6 +38,7 @@ from tinylora import (
     load_artifact,
     restore,
 )
+from tinylora.models.trainer_nf4 import trainer_nf4
 
 BASE, OURS = "base alone (limit)", "ours, rank-r"
 UPSTREAM = {
@@ -124,7 +123,7 @@ class Speed:
 
 def load(directory: Path, four_bit: bool) -> PreTrainedModel:
     """A base, in 4 bits as the trainer loads it, or dense."""
-    options = {"quantization_config": BitsAndBytesConfig(**TRAINER_NF4)} if four_bit else {}
+    options = {"quantization_config": trainer_nf4()} if four_bit else {}
     return AutoModelForCausalLM.from_pretrained(directory, dtype=torch.bfloat16, **options).eval()
 
 

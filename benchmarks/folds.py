@@ -17,8 +17,7 @@ from bitsandbytes.functional import dequantize_4bit, quantize_4bit
 from benchmarks.live_memory import peak_bytes
 from benchmarks.measure import Row, alternate, markdown
 from benchmarks.weights import delta_of_size, trained_like
-from exporter.quantize.reach import reaches
-from exporter.quantize.requantize import preserve, preserve_batch, recompute
+from exporter.quantize.requantize import preserve, recompute
 from tinylora import LowRankDelta, QuantizedWeight
 
 Shape = tuple[int, int]
@@ -63,34 +62,11 @@ def fold_rows(shape: Shape, rounds: int) -> list[Row]:
     return timed(f"{shape[0]}×{shape[1]}", ways, base.data.nbytes, rounds)
 
 
-def batch_rows(shape: Shape, count: int, rounds: int) -> list[Row]:
-    """Many weights of one shape: one call, and one call each."""
-    bases = [QuantizedWeight.quantize(trained_like(shape, seed)) for seed in range(count)]
-    spare = [torch.empty_like(base.data) for base in bases]
-    ways: Ways = {
-        "copy of the packed bytes (limit)": lambda: [
-            s.copy_(b.data) for s, b in zip(spare, bases, strict=True)
-        ]
-    }
-    for size in SIZES[:2]:
-        deltas = [delta_of_size(shape, size)] * count
-        label = f"delta {size:.0e}: {moved(bases[0], deltas[0])}"
-        ways[f"one by one, {label}"] = lambda ds=deltas: [
-            preserve(b, d) for b, d in zip(bases, ds, strict=True)
-        ]
-        ways[f"one batch, {label}"] = lambda ds=deltas: preserve_batch(bases, ds)
-    task = f"{count} of {shape[0]}×{shape[1]}"
-    return timed(task, ways, sum(base.data.nbytes for base in bases), rounds)
-
-
 def moved(base: QuantizedWeight, delta: LowRankDelta) -> str:
-    """The shares of blocks that a delta may reach and of codes that it moves, in words."""
-    (reach,) = reaches([base], [delta])
-    if reach is None:
-        return "no block is reached"
-    blocks, codes = reach.mask, preserve(base, delta).codes() != base.codes()
-    shares = [100 * float(mask.float().mean()) for mask in (blocks, codes)]
-    return f"{shares[0]:.2g} % of the blocks reached, {shares[1]:.2g} % of the codes move"
+    """The share of codes that a delta moves, in words."""
+    merged = preserve(base, delta)
+    share = 0.0 if merged is base else 100 * float((merged.codes() != base.codes()).float().mean())
+    return f"{share:.2g} % of the codes move"
 
 
 def main() -> None:
@@ -101,7 +77,6 @@ def main() -> None:
     shapes = [(128, 256)] if args.quick else [(2048, 2048), (11008, 2048), (2048, 11008)]
     rounds = 1 if args.quick else 5
     rows = [row for shape in shapes for row in fold_rows(shape, rounds)]
-    rows += batch_rows((64, 128), 3, 1) if args.quick else batch_rows((256, 2048), 72, 2 * rounds)
     command = "python -m benchmarks.folds" + (" --quick" if args.quick else "")
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(markdown("Folding a delta into 4-bit weights", command, rows))

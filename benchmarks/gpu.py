@@ -18,7 +18,7 @@ import torch
 
 from benchmarks import device_stream
 from benchmarks.weights import LAYER_3B, LAYERS_3B, delta_of_size, quantized, trained_like
-from exporter.quantize.requantize import preserve, preserve_batch
+from exporter.quantize.requantize import preserve
 from tinylora import QuantizedWeight, fast_factors
 
 # Entries of a real artifact's delta, and of larger ones.
@@ -113,19 +113,15 @@ def folds(setting: Setting, bases: Sequence[QuantizedWeight]) -> str:
         shapes = {base.shape: delta_of_size(base.shape, size, setting.device) for base in bases}
         deltas = [shapes[base.shape] for base in bases]
 
-        def batched(deltas: list = deltas) -> list[QuantizedWeight]:
-            return preserve_batch(bases, deltas)
-
-        def single(deltas: list = deltas) -> list[QuantizedWeight]:
+        def fold(deltas: list = deltas) -> list[QuantizedWeight]:
             return [preserve(b, d) for b, d in zip(bases, deltas, strict=True)]
 
-        share = moved_share(bases, batched())
-        for name, work in (("one batch", batched), ("one by one", single)):
-            took = seconds(work, setting)
-            lines.append(
-                f"| fold, delta {size:.0e}, {name} | {100 * share:.2g} % | {took * 1e3:.4g} | "
-                f"{took / limit:.3g} | {peak_memory(work, setting)} |"
-            )
+        share = moved_share(bases, fold())
+        took = seconds(fold, setting)
+        lines.append(
+            f"| fold, delta {size:.0e} | {100 * share:.2g} % | {took * 1e3:.4g} | "
+            f"{took / limit:.3g} | {peak_memory(fold, setting)} |"
+        )
     return "\n".join(lines)
 
 

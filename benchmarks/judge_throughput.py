@@ -118,8 +118,8 @@ def judged_tests(sandbox: Sandbox, problem: Problem, times: int) -> Callable[[],
     assert program is not None
 
     def decide(_: bytes, output: bytes, answer: bytes) -> Decision:
-        comparison = compare_lines(output, answer)
-        return Decision("AC" if comparison.ok else "WA", float(comparison.ok), comparison.detail)
+        difference = compare_lines(output, answer)
+        return Decision("AC", 1.0, "") if difference is None else Decision("WA", 0.0, difference)
 
     def share(n: int) -> None:
         submission = Submission(program, problem, decide, SETTINGS, machine, workers[n])

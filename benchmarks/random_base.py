@@ -24,7 +24,7 @@ from transformers import Qwen2Config
 
 from exporter.base.architecture import Architecture, read_architecture
 from exporter.base.checkpoint import INDEX_FILE, SINGLE_FILE
-from exporter.documents.config_files import index_text
+from exporter.documents.write_documents import index_text
 from exporter.safetensors.header import TensorHeader
 from exporter.safetensors.writer import ShardWriter, TensorSpec
 from tinylora import save_artifact

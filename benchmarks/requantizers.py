@@ -20,11 +20,10 @@ from benchmarks.measure import machine
 from exporter.base.architecture import read_architecture
 from exporter.base.checkpoint import open_checkpoint
 from exporter.choose.activations import Activations
-from exporter.choose.choice import target_units
-from exporter.choose.effect import EffectModel
+from exporter.choose.trial_model import TrialModel
 from exporter.compare.prompts import read_prompts
-from exporter.fold.fold import trained_weight
-from exporter.formats.formats import format_named
+from exporter.fold.read_weights import trained_weight
+from exporter.formats.nf4 import Nf4
 from exporter.plan.plan import build_plan
 from exporter.quantize.requantize import preserve, recompute
 from tinylora import (
@@ -142,8 +141,8 @@ def residuals(size: float, folder: Path) -> Iterator[float]:
     architecture = read_architecture(
         BASE, base.config, lambda m: [name for name, _ in adapted_layers(artifact, m, str(BASE))]
     )
-    plan = build_plan(base, architecture, format_named("nf4"), sizes=artifact.sizes)
-    units = target_units(plan)
+    plan = build_plan(base, architecture, Nf4(), sizes=artifact.sizes)
+    units = list(plan.folds.values())
     deltas = AdapterDeltas(artifact, plan.targets, None, FactorStore(folder / "factors"))
     seen = {unit.module: trained_weight(unit, base) for unit in units}
     low_rank = {name: deltas.delta(name, weight) for name, weight in seen.items()}
@@ -152,7 +151,7 @@ def residuals(size: float, folder: Path) -> Iterator[float]:
         texts = read_prompts(PROMPTS / f"{name}.jsonl", BASE).prompts
         scratch = folder / f"{name}-{size:g}"
         scratch.mkdir()
-        models[name] = EffectModel(base, units, low_rank, texts, scratch)
+        models[name] = TrialModel(base, units, low_rank, texts, scratch)
     recorded, heldout = models["calibration"].activations, models["heldout"]
     modules = [
         Module(

@@ -1,23 +1,7 @@
 """Errors of the evaluator.
 
 Each is a :class:`tinylora.errors.TinyLoRAError` (what a command line catches) and a standard
-type (what a library user expects)::
-
-    TinyLoRAError
-    └── EvaluatorError
-        ├── ConfigError              (ValueError)    a run's configuration cannot be used
-        ├── SuiteError               (ValueError)    a suite, or a problem of it, cannot be judged
-        │   └── ArchiveError                         test data that is broken or an attack
-        ├── SuiteOutputError         (OSError)       an imported suite cannot be written there
-        ├── CompletionsError         (ValueError)    a file of completions cannot be read
-        ├── RecordsError             (ValueError)    records of a run are missing or disagree
-        ├── RunDirectoryError        (OSError)       a run's directory cannot take this run
-        ├── LaunchError              (RuntimeError)  processes of one run lost each other
-        ├── ModelError               (RuntimeError)  an arm's model cannot be loaded as it should
-        ├── BenchError               (RuntimeError)  a part of a bench failed
-        ├── GenerationError          (RuntimeError)  a model's completions make no sense
-        └── SandboxError             (RuntimeError)  the judge's own machinery failed
-            └── SandboxUnavailableError              no compiler, or no sandbox works here
+type (what a library user expects).
 """
 
 from typing import Any

@@ -3,9 +3,9 @@
 The flow, one file a step::
 
     request ─┐
-    base ────┼─ job (checkpoint, architecture, plan) ─ fold (requantize) ─ shard_writer ─ measure
-    artifact ┘                                                                              │
-               output directory ─ workspace ─ documents (manifest, card) ─ fidelity ─ reopen
+    base ────┼─ inputs ─ prepare (choose, plan) ─ fold (formats: encode, measure) ─┐
+    adapter ─┘                                                                      │
+                     output directory ─ documents (manifest, card) ─ fidelity ──────┘
 
 transformers takes seconds to import and most exports do without it, so it is imported where it is
 used.
@@ -14,8 +14,12 @@ used.
 from exporter.errors import ExportError
 from exporter.export import ExportReport, export
 from exporter.fidelity import ErrorSums, FidelityReport, ModuleFidelity
-from exporter.inspect.peft import PeftInspection
-from exporter.inspect.upstream import ArtifactInspection, inspect_adapter, inspect_artifact
+from exporter.inspection import (
+    ArtifactInspection,
+    PeftInspection,
+    inspect_adapter,
+    inspect_artifact,
+)
 from exporter.progress import Progress
 from exporter.request import ExportRequest
 from exporter.verification import VerifyReport, verify

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -19,22 +19,13 @@ from exporter.compare.retention import Retention
 from exporter.errors import CaptureError, RetentionError, TargetResidualError
 from exporter.export import ExportReport, export
 from exporter.fidelity import ErrorSums
-from exporter.inspect.upstream import inspect_adapter
+from exporter.inspection import inspect_adapter
 from exporter.json_report import error_fields, merge_fields, verify_fields
+from exporter.merge_options import request_of, with_merge_options
 from exporter.progress import Progress as ExportProgress
-from exporter.request import (
-    AdapterDtype,
-    ExportRequest,
-    FoldOnto,
-    Goal,
-    RequantizeMethod,
-    RequestedFormat,
-    parse_size,
-)
+from exporter.request import ExportRequest
 from exporter.verification import VerifyReport, verify
-from tinylora import DeltaOptions, TinyLoRAError
-from tinylora.adapters.upstream.formula import FormulaChoice
-from tinylora.adapters.upstream.placement import read_placement
+from tinylora import TinyLoRAError
 
 app = typer.Typer(
     help="Fold TinyLoRA adapters into standalone checkpoints, and measure what is left of them.",
@@ -48,111 +39,11 @@ Json = Annotated[bool, typer.Option("--json", help="For programs: one JSON objec
 
 
 @app.command()
-def merge(
-    base: Annotated[Path, typer.Option(help="Base checkpoint: 16-bit or bitsandbytes 4-bit.")],
-    artifact: Annotated[Path, typer.Option(help="tiny_lora_v.pt, or a PEFT TinyLoRA directory.")],
-    out: Annotated[Path, typer.Option(help="Directory to make.")],
-    format_: Annotated[
-        RequestedFormat,
-        typer.Option("--format", help="auto: the first within the target, 4-bit ones first."),
-    ] = "nf4",
-    requantize: Annotated[
-        RequantizeMethod, typer.Option(help="How nf4 and nf4-mixed choose codes.")
-    ] = "preserve",
-    prompts: Annotated[
-        Path | None, typer.Option(help="Calibration texts: for nf4-mixed, auto, calibrated.")
-    ] = None,
-    check_prompts: Annotated[
-        Path | None, typer.Option(help="Other texts, to measure the retention on.")
-    ] = None,
-    require_retention: Annotated[
-        float | None,
-        typer.Option(help="Fail (exit 1) if less of the effect is kept on --check-prompts."),
-    ] = None,
-    target_residual: Annotated[
-        float | None, typer.Option(help="For nf4-mixed and auto; 0: restored, 1: the base.")
-    ] = None,
-    max_bytes: Annotated[
-        str | None, typer.Option(help="For nf4-mixed: most bytes of weights, such as 2.5GB.")
-    ] = None,
-    without_peft: Annotated[
-        bool, typer.Option("--without-peft", help="For auto: only what loads without peft.")
-    ] = False,
-    formula: Annotated[
-        FormulaChoice,
-        typer.Option(help="The trainer's formula; auto: only where the file proves it."),
-    ] = "auto",
-    rng: Annotated[
-        Literal["auto", "cuda", "cpu"],
-        typer.Option(help="Where training drew P; auto: on the device that the file names."),
-    ] = "auto",
-    svd: Annotated[
-        Literal["auto", "exact", "fast"],
-        typer.Option(help="auto: exact for full, whose signs only it keeps; fast for diagonal."),
-    ] = "auto",
-    placement: Annotated[
-        str | None,
-        typer.Option(help="For a model that was split over GPUs: hf_device_map, JSON or a file."),
-    ] = None,
-    trained_on: Annotated[
-        Literal["auto", "4bit", "16bit"],
-        typer.Option(help="The base's weights in training; auto: as the adapter says."),
-    ] = "auto",
-    numerics: Annotated[
-        Literal["fp32", "trainer"],
-        typer.Option(help="trainer: round the delta to bf16 wherever training did."),
-    ] = "fp32",
-    fold_onto: Annotated[
-        FoldOnto, typer.Option(help="What dense formats add to; auto: what training had.")
-    ] = "auto",
-    adapter_dtype: Annotated[
-        AdapterDtype, typer.Option(help="Of lora and nf4-embedded; fp16 takes half the bytes.")
-    ] = "fp32",
-    require_capture: Annotated[
-        float | None, typer.Option(help="Fail (exit 1) if less of the delta is kept.")
-    ] = None,
-    overwrite: Annotated[bool, typer.Option(help="Replace an earlier export.")] = False,
-    factor_store: Annotated[Path | None, typer.Option(help="Keep factors here.")] = None,
-    max_shard_size: Annotated[
-        str | None, typer.Option(help="Such as 4GB; default: the base's layout.")
-    ] = None,
-    device: Annotated[
-        str, typer.Option(help="cpu, cuda or cuda:N: for fast factors, folds and measures.")
-    ] = "cpu",
-    json_: Json = False,
-) -> None:
+@with_merge_options
+def merge(json_: Json = False, **options: Any) -> None:
     """Export an artifact on its base as a checkpoint that loads by itself."""
     with _failures(json_):
-        request = ExportRequest(
-            base=base,
-            artifact=artifact,
-            out=out,
-            format=format_,
-            requantize=requantize,
-            options=DeltaOptions(
-                formula=formula,
-                rng=rng,
-                svd=svd,
-                numerics=numerics,
-                placement=None if placement is None else read_placement(placement),
-                trained_on=trained_on,
-            ),
-            fold_onto=fold_onto,
-            require_capture=require_capture,
-            overwrite=overwrite,
-            factor_store=factor_store,
-            adapter_dtype=adapter_dtype,
-            max_shard_size=parse_size(max_shard_size) if max_shard_size is not None else None,
-            device=device,
-            goal=Goal(
-                prompts=prompts,
-                check_prompts=check_prompts,
-                require_retention=require_retention,
-                target_residual=target_residual,
-                max_bytes=parse_size(max_bytes) if max_bytes is not None else None,
-                without_peft=without_peft,
-            ),
-        )
+        request = request_of(options)
         with _ends_by_sigterm():
             report = _export_with_bar(request)
         _print_json(merge_fields(report)) if json_ else _show_report(report)
@@ -171,12 +62,12 @@ def inspect(
             return
         table = Table("field", "value", title=escape(str(artifact)))
         fields = found.as_dict()
-        vector = fields.pop(found.vector_name)
+        vector = fields.pop(found.numbers)
         remarks = fields.pop("remarks")
         for name, value in fields.items():
             table.add_row(name, escape(str(value)))
         for name in ("dtype", "norm", "smallest", "largest", "zeros"):
-            table.add_row(f"{found.vector_name} {name}", str(vector[name]))
+            table.add_row(f"{found.numbers} {name}", str(vector[name]))
         table.add_row("an export takes", found.takes)
         _out.print(table)
         for remark in remarks:

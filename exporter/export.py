@@ -2,26 +2,27 @@
 
 import logging
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from exporter.choose.choice import Choice
+from exporter.check_request import check_request
+from exporter.choose.trials import Choice
 from exporter.compare.retention import Retention, measure_retention
-from exporter.documents.documents import DocumentInputs, base_files, write_documents
 from exporter.documents.manifest import digest_files
 from exporter.documents.record import record_retention
 from exporter.documents.warnings import (
+    base_weights_warning,
     fidelity_warning,
-    ground_warning,
     identity_warning,
     rebuild_warnings,
     tokenizer_warning,
     unused_warning,
 )
+from exporter.documents.write_documents import base_files, write_documents
 from exporter.errors import (
     CaptureError,
     CheckpointUnreadableError,
@@ -30,17 +31,15 @@ from exporter.errors import (
     WriterError,
 )
 from exporter.fidelity import FidelityReport, ModuleFidelity, Verdict
-from exporter.fold.make_units import UnitMaker
-from exporter.formats.formats import stands_on_4_bits
+from exporter.fold.write_units import UnitMaker
+from exporter.formats.units import ModuleUnit
 from exporter.io_errors import reading
-from exporter.job import Job, prepare
-from exporter.known_content import ContentReader, sha256_of
 from exporter.output.workspace import FinishedFile, Workspace, check_replaceable, open_workspace
-from exporter.plan.adapter_units import VectorUnit
-from exporter.plan.plan import OutputFile, TensorUnit
+from exporter.plan.plan import OutputFile
+from exporter.prepare import Prepared, prepare
 from exporter.progress import Progress, Stage, Steps
-from exporter.request import ExportRequest, check_request
-from exporter.safetensors.header import checked_data_file, read_headers
+from exporter.request import ExportRequest
+from exporter.safetensors.reader import file_sha256
 from exporter.safetensors.reopen import check_header
 from exporter.safetensors.writer import ShardWriter
 from tinylora import (
@@ -86,19 +85,6 @@ class ExportReport:
         return self.fidelity.verdict
 
 
-@dataclass(frozen=True)
-class _Written:
-    """What went into a file.
-
-    Attributes:
-        modules: What it holds of the deltas.
-        digests: BLAKE3 of its tensors, as far as they are known.
-    """
-
-    modules: list[ModuleFidelity]
-    digests: dict[str, bytes]
-
-
 def export(
     request: ExportRequest, progress: Callable[[Progress], None] | None = None
 ) -> ExportReport:
@@ -119,14 +105,11 @@ def export(
     check_request(request)
     check_replaceable(request.out, request.overwrite)
     progress = progress or _ignore
-    with (
-        tempfile.TemporaryDirectory(prefix="tinylora-export-") as scratch,
-        ContentReader() as hashing,
-    ):
-        return _make(prepare(request, Path(scratch), hashing, progress), progress)
+    with tempfile.TemporaryDirectory(prefix="tinylora-export-") as scratch:
+        return _make(prepare(request, Path(scratch), progress), progress)
 
 
-def _make(job: Job, progress: Callable[[Progress], None]) -> ExportReport:
+def _make(job: Prepared, progress: Callable[[Progress], None]) -> ExportReport:
     """Make the output in a workspace and publish it."""
     overwrite = job.request.overwrite
     workspace = open_workspace(job.request.out, lambda: job.provenance().key, overwrite)
@@ -143,19 +126,19 @@ def _make(job: Job, progress: Callable[[Progress], None]) -> ExportReport:
     return report
 
 
-def _run(job: Job, workspace: Workspace, progress: Callable[[Progress], None]) -> ExportReport:
+def _run(job: Prepared, workspace: Workspace, progress: Callable[[Progress], None]) -> ExportReport:
     layout = job.request.layout
-    with reading(job.base.path):
-        carried = sum(p.stat().st_size for p in base_files(layout, job.base.path).values())
+    with reading(job.inputs.base.path):
+        carried = sum(p.stat().st_size for p in base_files(layout, job.inputs.base.path).values())
     workspace.check_room(job.plan.max_bytes + carried)
-    steps = Steps(progress, 3 * len(job.plan.expected))
+    steps = Steps(progress, 3 * len(job.plan.targets))
     with single_threaded() as threads:
         finished = [_make_file(job, f, workspace, steps, threads) for f in job.plan.files]
     digests = {file.name: file.sha256 for file in finished}
     fidelity = _fidelity(job, finished, workspace)
     _require_capture(job.request, fidelity)
     warnings = _warnings(job, fidelity)
-    write_documents(_inputs(job, workspace, fidelity, digests, warnings), workspace)
+    write_documents(job, fidelity, digests, warnings, workspace)
     retention = _retention(job, workspace)
     warnings += tuple(_beyond_the_target(job, retention))
     for warning in warnings:
@@ -163,65 +146,42 @@ def _run(job: Job, workspace: Workspace, progress: Callable[[Progress], None]) -
     return ExportReport(
         out=workspace.out,
         format=layout.name,
-        resolved=job.deltas.resolved,
+        resolved=job.inputs.deltas.resolved,
         fidelity=fidelity,
         files=digest_files(workspace.path, digests),
         warnings=warnings,
-        seconds=job.watch.seconds,
+        seconds=job.inputs.watch.seconds,
         choice=job.decision.choice,
         retention=retention,
     )
 
 
-def _warnings(job: Job, fidelity: FidelityReport) -> tuple[str, ...]:
+def _warnings(job: Prepared, fidelity: FidelityReport) -> tuple[str, ...]:
     request = job.request
     found = (
-        identity_warning(job.artifact.model_id, job.base),
-        *rebuild_warnings(job.artifact, job.deltas.resolved),
-        ground_warning(job.ground, job.base, request.layout),
-        unused_warning(job.base, job.architecture, request.layout),
-        tokenizer_warning(job.base, request.layout),
-        fidelity_warning(fidelity, request.layout, by_output=request.requantize == "calibrated"),
+        identity_warning(job.inputs.adapter.model_id, job.inputs.base),
+        *rebuild_warnings(job.inputs.deltas),
+        base_weights_warning(job.inputs.weights, job.inputs.base, request.layout),
+        unused_warning(job.inputs.base, job.inputs.architecture, request.layout),
+        tokenizer_warning(job.inputs.base, request.layout),
+        fidelity_warning(fidelity, request.layout, by_output=request.is_calibrated),
     )
     return tuple(warning for warning in found if warning is not None)
 
 
-def _inputs(
-    job: Job,
-    workspace: Workspace,
-    fidelity: FidelityReport,
-    digests: Mapping[str, str],
-    warnings: Sequence[str],
-) -> DocumentInputs:
-    return DocumentInputs(
-        layout=job.request.layout,
-        base=job.base,
-        architecture=job.architecture,
-        plan=job.plan,
-        provenance=job.provenance(),
-        sizes=job.artifact.sizes,
-        weight_tying=job.deltas.weight_tying,
-        fidelity=fidelity,
-        headers=[h for file in job.plan.files for h in read_headers(workspace.path / file.name)],
-        digests=digests,
-        warnings=warnings,
-        choice=job.decision.choice,
-    )
-
-
-def _retention(job: Job, workspace: Workspace) -> Retention | None:
+def _retention(job: Prepared, workspace: Workspace) -> Retention | None:
     """Compare the finished export with the restored model, where texts were given for that."""
     prompts = job.check_prompts
     if prompts is None:
         return None
     found = measure_retention(
         workspace.path,
-        job.base.path,
+        job.inputs.base.path,
         job.request.artifact,
         job.request.options,
         prompts,
-        job.store,
-        in_4_bits=stands_on_4_bits(job.request.layout, job.ground.fold_onto),
+        job.inputs.store,
+        in_4_bits=job.request.layout.stands_on_4_bits,
     )
     wanted = job.request.goal.require_retention
     if wanted is not None and (shortfall := found.shortfall(wanted)) is not None:
@@ -230,7 +190,7 @@ def _retention(job: Job, workspace: Workspace) -> Retention | None:
     return found
 
 
-def _beyond_the_target(job: Job, retention: Retention | None) -> Iterator[str]:
+def _beyond_the_target(job: Prepared, retention: Retention | None) -> Iterator[str]:
     target = job.request.goal.target_residual
     found = None if retention is None else retention.output_residual
     if target is not None and found is not None and found > target:
@@ -241,7 +201,7 @@ def _beyond_the_target(job: Job, retention: Retention | None) -> Iterator[str]:
 
 
 def _make_file(
-    job: Job, file: OutputFile, workspace: Workspace, steps: Steps, threads: int
+    job: Prepared, file: OutputFile, workspace: Workspace, steps: Steps, threads: int
 ) -> FinishedFile:
     """Write one file and measure it, or take it over from a run that was killed."""
     earlier = workspace.finished(file.name)
@@ -251,56 +211,47 @@ def _make_file(
                 steps.step(stage, module.module)
         return earlier
     path = workspace.path / file.name
-    written = _write_file(job, file, path, steps, threads)
+    modules = _write_file(job, file, path, steps, threads)
     workspace.flush(file.name)
-    job.watch.call("check", check_header, path, file.specs)
-    sha256 = job.watch.call("hash", _sha256, job, path, written)
-    finished = FinishedFile(file.name, sha256, tuple(written.modules))
+    job.inputs.watch.call("check", check_header, path, file.specs)
+    sha256 = job.inputs.watch.call("hash", file_sha256, path)
+    finished = FinishedFile(file.name, sha256, tuple(modules))
     workspace.record(finished)
     return finished
 
 
-def _sha256(job: Job, path: Path, written: _Written) -> str:
-    """Of a finished file, which is not hashed if all that it holds is known to the store."""
-    file = checked_data_file(path)
-    if job.store is None or written.digests.keys() != file.places.keys():
-        return file.sha256()
-    return sha256_of(file, written.digests, job.store)
-
-
-def _write_file(job: Job, file: OutputFile, path: Path, steps: Steps, threads: int) -> _Written:
-    """Write all tensors of a file."""
-    weights = [unit.shape for unit in file.units if not isinstance(unit, TensorUnit | VectorUnit)]
+def _write_file(
+    job: Prepared, file: OutputFile, path: Path, steps: Steps, threads: int
+) -> list[ModuleFidelity]:
+    """Write all tensors of a file; what it holds of the deltas."""
+    weights = [unit.shape for unit in file.units if isinstance(unit, ModuleUnit)]
     largest = max((height * width for height, width in weights), default=0)
-    written = _Written([], {})
+    modules = []
     with ShardWriter(path, file.specs) as writer:
         maker = UnitMaker(
-            base=job.base,
-            deltas=job.deltas,
+            base=job.inputs.base,
+            deltas=job.inputs.deltas,
             writer=writer,
-            method=job.request.requantize,
             device=torch.device(job.request.device),
-            watch=job.watch,
-            known=job.digests,
+            watch=job.inputs.watch,
             moments=job.decision.moments,
         )
         making = in_order(maker.make, file.units, workers_for(threads, largest))
         with closing(making):  # whatever happens, no thread writes when the file is closed
             for made in making:
-                written.digests.update(made.digests or {})
-                if made.fidelity is not None:
-                    written.modules.append(made.fidelity)
+                if made is not None:
+                    modules.append(made)
                     for stage in _STAGES:
-                        steps.step(stage, made.fidelity.module)
-        with job.watch.timed("write"):
+                        steps.step(stage, made.module)
+        with job.inputs.watch.timed("write"):
             writer.finish()
-    return written
+    return modules
 
 
-def _fidelity(job: Job, finished: list[FinishedFile], workspace: Workspace) -> FidelityReport:
+def _fidelity(job: Prepared, finished: list[FinishedFile], workspace: Workspace) -> FidelityReport:
     """Measures of all modules in stream order; every planned fold must be among them."""
     found = {module.module: module for file in finished for module in file.modules}
-    if missing := job.plan.expected - found.keys():
+    if missing := set(job.plan.targets) - found.keys():
         raise WriterError(
             f"{len(missing)} planned folds did not happen, first {sorted(missing)[:3]}; this is a "
             "defect of the exporter, please report it"

@@ -185,11 +185,6 @@ def spectrum_of(factors: Factors | None) -> Spectrum | None:
     return Spectrum(values, _number(factors.gap_at_cut), _number(inner), factors.lapack)
 
 
-def sums_of(error: Tensor, delta: Tensor, bound: float | None = None) -> ErrorSums:
-    """Sums for one module, from E and Δ as a whole, ``[out, in]``; see :func:`sums_over`."""
-    return sums_over(((error, delta),), bound)
-
-
 def sums_over(pieces: Iterable[tuple[Tensor, Tensor]], bound: float | None = None) -> ErrorSums:
     """Sums for one module, the same for every number of threads and every division into pieces.
 

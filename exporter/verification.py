@@ -6,24 +6,22 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from exporter.base.checkpoint import open_checkpoint, read_json
+from exporter.base.checkpoint import open_checkpoint
+from exporter.check_request import check_share
 from exporter.compare.load_check import LogitComparison, check_load, compare_logits
 from exporter.compare.prompts import read_prompts
 from exporter.compare.retention import Retention, measure_retention
-from exporter.documents.config_files import ADAPTER_CONFIG_FILE
-from exporter.documents.manifest import SUMS_FILE, base_digests, sums_text
+from exporter.documents.manifest import SUMS_FILE
 from exporter.documents.read_manifest import read_manifest
 from exporter.documents.record import finish_recording, record_retention, unfinished
 from exporter.errors import CheckpointError, VerificationError
-from exporter.formats.formats import Format, format_named, stands_on_4_bits
-from exporter.known_content import read_content
+from exporter.formats.format import AdapterFile
+from exporter.formats.registry import format_with
 from exporter.output.workspace import MANIFEST_FILE
-from exporter.plan.plan import ADAPTER_WEIGHTS, lora_names
-from exporter.request import check_share
-from exporter.safetensors.header import read_headers
+from exporter.provenance import base_digests, sums_text
 from exporter.safetensors.reader import file_sha256
 from exporter.safetensors.reopen import file_problems
-from tinylora import DeltaOptions, load_adapter, load_peft_adapter
+from tinylora import DeltaOptions, load_adapter
 from tinylora.errors import ArtifactError, ArtifactMissingError
 
 # What transformers may read of a directory: an adapter_config.json beside it loads another model.
@@ -114,16 +112,16 @@ def verify(
     if record:
         finish_recording(directory)
     manifest = read_manifest(directory)
-    layout = format_named(manifest["options"]["format"])
-    if load and layout.weights == "none":
+    layout = format_with(manifest["options"])
+    if load and not layout.standalone:
         raise VerificationError(
             f"{directory}: a {layout.name} export does not load by itself, so only its files can "
             "be verified"
         )
     checks = [_check_digests(directory, manifest), *_check_tensors(directory, manifest)]
-    if layout.adapter:
-        checks.append(_check_adapter(directory, layout, manifest))
-        if layout.weights != "none":
+    if layout.adapter is not None:
+        checks.append(_check_adapter(directory, layout.adapter, manifest))
+        if layout.standalone:
             checks.append(_check_peft())
     logits = retention = None
     if load and all(check.ok for check in checks):
@@ -131,7 +129,7 @@ def verify(
         if base is not None and artifact is not None and checks[-1].ok:
             base, artifact = Path(base), Path(artifact)
             options = _delta_options(manifest)
-            in_4_bits = stands_on_4_bits(layout, manifest["options"].get("fold_onto"))
+            in_4_bits = layout.stands_on_4_bits
             if prompts is None:
                 logits = compare_logits(directory, base, artifact, options, in_4_bits=in_4_bits)
             else:
@@ -186,7 +184,7 @@ def _check_arguments(
 def _check_inputs(manifest: Mapping[str, Any], base: Path, artifact: Path) -> None:
     """Refuse to record a comparison with something that the export was not made from."""
     opened = open_checkpoint(base)
-    digests = base_digests(opened, read_content(opened, None))
+    digests = base_digests(opened, opened.digests())
     found = {
         "base": (base, digests["digest"], "digest"),
         "artifact": (artifact, load_adapter(artifact).describe()["sha256"], "sha256"),
@@ -245,49 +243,13 @@ def _check_tensors(directory: Path, manifest: Mapping[str, Any]) -> list[Check]:
     return checks
 
 
-def _check_adapter(directory: Path, layout: Format, manifest: Mapping[str, Any]) -> Check:
+def _check_adapter(directory: Path, adapter: AdapterFile, manifest: Mapping[str, Any]) -> Check:
     """The adapter names every target and is whole, so PEFT would attach it."""
-    name = "adapter would attach"
-    if layout.method == "LORA":
-        return _check_lora(directory, manifest, name)
     try:
-        adapter = load_peft_adapter(directory)
-        patterns = read_json(directory / ADAPTER_CONFIG_FILE).get("target_modules")
+        problems = tuple(adapter.problems(directory, manifest["targets"]))
     except (ArtifactError, ArtifactMissingError, CheckpointError) as error:
-        return Check(name, (str(error),))
-    problems = [
-        f"{module} is not among the adapter's modules"
-        for module in manifest["targets"]
-        if module not in adapter.shapes or not _matched(module, patterns)
-    ]
-    return Check(name, tuple(problems))
-
-
-def _check_lora(directory: Path, manifest: Mapping[str, Any], name: str) -> Check:
-    """One rank throughout, and scale 1."""
-    try:
-        config = read_json(directory / ADAPTER_CONFIG_FILE)
-        headers = {h.name: h.shape for h in read_headers(directory / ADAPTER_WEIGHTS)}
-    except CheckpointError as error:
-        return Check(name, (f"cannot be read: {error}",))
-    rank, patterns = config.get("r"), config.get("target_modules")
-    problems = []
-    if config.get("peft_type") != "LORA" or config.get("lora_alpha") != rank:
-        problems.append(f"{ADAPTER_CONFIG_FILE} is no LoRA of scale 1")
-    for module in manifest["targets"]:
-        name_a, name_b = lora_names(module)
-        shapes = headers.get(name_a, ()), headers.get(name_b, ())
-        if any(len(shape) != 2 for shape in shapes) or not shapes[0][0] == rank == shapes[1][1]:
-            problems.append(f"{module}: lora_A {shapes[0]} and lora_B {shapes[1]} at rank {rank}")
-        if not _matched(module, patterns):
-            problems.append(f"{module} is not among the adapter's target_modules")
-    return Check(name, tuple(problems))
-
-
-def _matched(module: str, patterns: object) -> bool:
-    if not isinstance(patterns, list):
-        return False
-    return any(module == p or module.endswith(f".{p}") for p in patterns)
+        problems = (f"cannot be read: {error}",)
+    return Check("adapter would attach", problems)
 
 
 def _check_peft() -> Check:

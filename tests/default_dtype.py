@@ -5,12 +5,12 @@ from contextlib import contextmanager
 
 import torch
 
-from exporter.quantize import moves, reach
+from exporter.quantize import requantize
 from tinylora.weights import blockwise, code_books
 
 _CACHES = [
     kept
-    for module in (blockwise, code_books, moves, reach)
+    for module in (blockwise, code_books, requantize)
     for kept in vars(module).values()
     if hasattr(kept, "cache_clear")
 ]

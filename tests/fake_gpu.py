@@ -8,6 +8,7 @@ something holds, it is given three or none.
 
 import ctypes
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -17,6 +18,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+from bitsandbytes.functional import dequantize_4bit, quantize_4bit
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -63,6 +65,15 @@ class _Answering(FakeTensorMode):
         return super().dispatch(func, types, args, kwargs or {})
 
 
+@cache
+def _make_tables_of_bitsandbytes() -> None:
+    """It keeps them too, and they must be real tensors."""
+    for quant_type in ("nf4", "fp4"):
+        weight = torch.linspace(-1, 1, 64 * 64).view(64, 64)
+        packed, state = quantize_4bit(weight, quant_type=quant_type, compress_statistics=True)
+        dequantize_4bit(packed, state)
+
+
 @contextmanager
 def fake_gpu(answer: bool | Random = True) -> Iterator[None]:
     """Run with a fake GPU.
@@ -72,6 +83,7 @@ def fake_gpu(answer: bool | Random = True) -> Iterator[None]:
             for each, so that several runs take several ways; numbers are 1.
     """
     _replace_the_driver()
+    _make_tables_of_bitsandbytes()
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # modes hold in one thread, and modules are made in as many
     try:
@@ -80,6 +92,15 @@ def fake_gpu(answer: bool | Random = True) -> Iterator[None]:
             yield
     finally:
         torch.set_num_threads(threads)
+        _forget_tables()
+
+
+def _forget_tables() -> None:
+    """Tables that were made meanwhile, and are kept, are no real tensors."""
+    for name, module in list(sys.modules.items()):
+        if name.startswith(("tinylora.", "exporter.")):
+            for value in vars(module).values():
+                getattr(value, "cache_clear", lambda: None)()
 
 
 def on_gpu(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from exporter import ExportRequest, export
-from exporter.formats.formats import formats
+from exporter.formats import registry
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs" / "serving.md").read_text()
@@ -73,4 +73,4 @@ def test_the_nf4_recipe_loads_four_bits(load):
 def test_formats_of_the_table_are_those_of_the_exporter():
     column = [line.split("|")[1] for line in PAGE.splitlines() if line.startswith("| `")]
     named = set(re.findall(r"`([^`]+)`", "".join(column)))
-    assert named <= {f.name for f in formats.FORMATS} and set(FORMATS) <= named
+    assert named <= set(registry.FORMATS) and set(FORMATS) <= named

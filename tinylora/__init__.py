@@ -17,28 +17,23 @@ from typing import TYPE_CHECKING
 from tinylora.errors import TinyLoRAError
 
 if TYPE_CHECKING:
+    from tinylora.adapters.adapted_linear import AdaptedLinear, TinyLoRAGlobalParams
+    from tinylora.adapters.adapter import ModuleDelta, ModuleDeltas
     from tinylora.adapters.dialects import adapted_layers, deltas_of, load_adapter
-    from tinylora.adapters.low_rank import LowRankDelta, ModuleDelta, ModuleDeltas, TinyLoRAParts
+    from tinylora.adapters.low_rank import LowRankDelta, TinyLoRAParts
+    from tinylora.adapters.options import DeltaOptions, ResolvedOptions
     from tinylora.adapters.peft.adapter import PeftAdapter, load_peft_adapter
     from tinylora.adapters.peft.deltas import PeftDeltas
-    from tinylora.adapters.upstream.artifact import (
-        AdapterSizes,
-        Artifact,
-        load_artifact,
-        save_artifact,
-    )
-    from tinylora.adapters.upstream.delta import AdapterDeltas
-    from tinylora.adapters.upstream.options import DeltaOptions, ResolvedOptions
-    from tinylora.adapters.upstream.philox import philox_normal
+    from tinylora.adapters.peft.linear import PeftTinyLoRALinear
+    from tinylora.adapters.sizes import AdapterSizes
+    from tinylora.adapters.upstream.artifact import Artifact, load_artifact
+    from tinylora.adapters.upstream.deltas import AdapterDeltas
+    from tinylora.adapters.upstream.linear import TinyLoRALinear
     from tinylora.adapters.upstream.projection import draw_projections
+    from tinylora.adapters.upstream.save_artifact import save_artifact
     from tinylora.adapters.upstream.targets import target_modules, target_names
+    from tinylora.philox import philox_normal
     from tinylora.restoration.inject import Restoration, apply_tiny_lora, restore
-    from tinylora.restoration.wrappers import (
-        AdaptedLinear,
-        PeftTinyLoRALinear,
-        TinyLoRAGlobalParams,
-        TinyLoRALinear,
-    )
     from tinylora.svd.factor_store import FactorStore
     from tinylora.svd.factors import Factors, exact_factors, fast_factors
     from tinylora.weights.quantized_weight import QuantizedWeight
@@ -81,57 +76,26 @@ __all__ = [
 ]
 
 _HOMES = {
-    "adapters.dialects": (
-        "adapted_layers",
-        "deltas_of",
-        "load_adapter",
-    ),
-    "adapters.upstream.artifact": (
-        "AdapterSizes",
-        "Artifact",
-        "load_artifact",
-        "save_artifact",
-    ),
-    "adapters.upstream.delta": ("AdapterDeltas",),
-    "svd.factor_store": ("FactorStore",),
-    "svd.factors": (
-        "Factors",
-        "exact_factors",
-        "fast_factors",
-    ),
-    "restoration.inject": (
-        "Restoration",
-        "apply_tiny_lora",
-        "restore",
-    ),
-    "adapters.low_rank": (
-        "LowRankDelta",
-        "ModuleDelta",
-        "ModuleDeltas",
-        "TinyLoRAParts",
-    ),
-    "adapters.upstream.options": (
-        "DeltaOptions",
-        "ResolvedOptions",
-    ),
-    "adapters.peft.adapter": (
-        "PeftAdapter",
-        "load_peft_adapter",
-    ),
+    "adapters.adapted_linear": ("AdaptedLinear", "TinyLoRAGlobalParams"),
+    "adapters.adapter": ("ModuleDelta", "ModuleDeltas"),
+    "adapters.dialects": ("adapted_layers", "deltas_of", "load_adapter"),
+    "adapters.low_rank": ("LowRankDelta", "TinyLoRAParts"),
+    "adapters.options": ("DeltaOptions", "ResolvedOptions"),
+    "adapters.peft.adapter": ("PeftAdapter", "load_peft_adapter"),
     "adapters.peft.deltas": ("PeftDeltas",),
-    "adapters.upstream.philox": ("philox_normal",),
+    "adapters.peft.linear": ("PeftTinyLoRALinear",),
+    "adapters.sizes": ("AdapterSizes",),
+    "adapters.upstream.artifact": ("Artifact", "load_artifact"),
+    "adapters.upstream.deltas": ("AdapterDeltas",),
+    "adapters.upstream.linear": ("TinyLoRALinear",),
     "adapters.upstream.projection": ("draw_projections",),
+    "adapters.upstream.save_artifact": ("save_artifact",),
+    "adapters.upstream.targets": ("target_modules", "target_names"),
+    "philox": ("philox_normal",),
+    "restoration.inject": ("Restoration", "apply_tiny_lora", "restore"),
+    "svd.factor_store": ("FactorStore",),
+    "svd.factors": ("Factors", "exact_factors", "fast_factors"),
     "weights.quantized_weight": ("QuantizedWeight",),
-    "adapters.upstream.targets": (
-        "target_modules",
-        "target_names",
-    ),
-    "restoration.wrappers": (
-        "AdaptedLinear",
-        "PeftTinyLoRALinear",
-        "TinyLoRAGlobalParams",
-        "TinyLoRALinear",
-    ),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -6,104 +6,81 @@ asked once for all artifacts, and a new artifact, format or margin costs only wh
 """
 
 import logging
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
 
 from evaluator.errors import RecordsError
-from evaluator.store.records import GenerationRecord, VerdictRecord, append, read, repair
+from evaluator.store.records import GenerationRecord, Record, VerdictRecord, append, read, repair
 from evaluator.store.run_directory import RunDirectory, RunFacts
 
+_Record = TypeVar("_Record", bound=Record)
 _log = logging.getLogger(__name__)
-_GENERATING = ("decoding", "compute_dtype", "device", "backend")  # fields of a run's configuration
-
-
-@dataclass(frozen=True)
-class _Twin:
-    """Two arms with the same completions.
-
-    Attributes:
-        here: Name of the arm in this run.
-        there: Name of the arm in the other run.
-        judged: Whether the verdicts are the same as well.
-    """
-
-    here: str
-    there: str
-    judged: bool
+# Fields of a run's configuration that decide its completions, beside those of an arm.
+_GENERATING = ("decoding", "compute_dtype", "device", "backend")
 
 
 def take_over(directory: RunDirectory, facts: RunFacts, others: Iterable[RunDirectory]) -> None:
     """Append to a run the records that it lacks and other runs have.
 
     A run that cannot be read is passed over, with a warning: it is reported where it is used.
-
-    Args:
-        directory: A run that has begun, locked by the caller.
-        facts: Of this run.
-        others: Other runs.
     """
-    for path in (directory.generations, directory.verdicts):
-        repair(path)
+    repair(directory.generations)
+    repair(directory.verdicts)
     for other in others:
         try:
-            twins = _twins(facts, other.read_facts())
-            if twins:
-                _copy(directory, other, twins)
+            _take_from(directory, facts, other)
         except RecordsError as error:
             _log.warning("%s: its records are not used: %s", other.path, error)
 
 
-def _twins(facts: RunFacts, other: RunFacts) -> list[_Twin]:
-    if facts.prompts_digest != other.prompts_digest:
-        return []
-    if any(facts.config.get(name) != other.config.get(name) for name in _GENERATING):
-        return []
-    judged = (facts.suite_digest, facts.config["judge"]) == (
-        other.suite_digest,
-        other.config.get("judge"),
-    )
-    models = {_model(other, place): arm.name for place, arm in enumerate(other.arms)}
+def _take_from(directory: RunDirectory, facts: RunFacts, other: RunDirectory) -> None:
+    others = other.read_facts()
+    if facts.prompts_digest != others.prompts_digest or any(
+        facts.config.get(name) != others.config.get(name) for name in _GENERATING
+    ):
+        return
+    models = dict(zip(_models(others), others.arms, strict=True))
+    mine = zip(_models(facts), facts.arms, strict=True)
+    pairs = [(arm.name, models[model].name) for model, arm in mine if model in models]
+    read_completion, read_verdict = GenerationRecord.from_row, VerdictRecord.from_row
+    completions = _lacking(directory.generations, other.generations, read_completion, pairs)
+    verdicts = []
+    if (facts.suite_digest, facts.config["judge"]) == (
+        others.suite_digest,
+        others.config.get("judge"),
+    ):
+        verdicts = _lacking(directory.verdicts, other.verdicts, read_verdict, pairs)
+        verdicts = [verdict for verdict in verdicts if not verdict.judge_failed]
+    if completions or verdicts:  # before the records: the report names what made them
+        known = directory.sessions()
+        for session in other.sessions():
+            if session not in known:
+                directory.add_session(session)
+    append(directory.generations, completions)
+    append(directory.verdicts, verdicts)
+
+
+def _lacking(
+    mine: Path,
+    theirs: Path,
+    from_row: Callable[[dict[str, Any]], _Record],
+    pairs: Sequence[tuple[str, str]],
+) -> list[_Record]:
+    """Their records of arms that are the same here, under the names here, without those we have."""
+    have = read(mine, from_row)
     return [
-        _Twin(arm.name, models[_model(facts, place)], judged)
-        for place, arm in enumerate(facts.arms)
-        if _model(facts, place) in models
+        record
+        for found in read(theirs, from_row).values()
+        for here, there in pairs
+        if found.arm == there and (record := replace(found, arm=here)).key not in have
     ]
 
 
-def _model(facts: RunFacts, place: int) -> str:
-    """All that decides what an arm's model computes and draws, as text."""
-    arm = facts.arms[place]
-    settings: dict[str, Any] = {**facts.config["arms"][place], "name": ""}
-    return repr((sorted(settings.items()), arm.digest, arm.artifact_digest))
-
-
-def _copy(directory: RunDirectory, other: RunDirectory, twins: Sequence[_Twin]) -> None:
-    have = read(directory.generations, GenerationRecord.from_row)
-    completions = [
-        replace(record, arm=twin.here)
-        for record in read(other.generations, GenerationRecord.from_row).values()
-        for twin in twins
-        if record.arm == twin.there
+def _models(facts: RunFacts) -> list[str]:
+    """For each arm all that decides what its model computes and draws, as text."""
+    return [
+        repr((sorted({**settings, "name": ""}.items()), arm.digest, arm.artifact_digest))
+        for settings, arm in zip(facts.config["arms"], facts.arms, strict=True)
     ]
-    judged = read(directory.verdicts, VerdictRecord.from_row)
-    verdicts = [
-        replace(record, arm=twin.here)
-        for record in read(other.verdicts, VerdictRecord.from_row).values()
-        for twin in twins
-        if twin.judged and record.arm == twin.there and not record.judge_failed
-    ]
-    new_completions = [r for r in completions if r.key not in have]
-    new_verdicts = [r for r in verdicts if r.key not in judged]
-    if new_completions or new_verdicts:
-        _take_over_sessions(directory, other)
-    append(directory.generations, new_completions)
-    append(directory.verdicts, new_verdicts)
-
-
-def _take_over_sessions(directory: RunDirectory, other: RunDirectory) -> None:
-    """Before the records: the report names whatever made them."""
-    known = directory.sessions()
-    for session in other.sessions():
-        if session not in known:
-            directory.add_session(session)

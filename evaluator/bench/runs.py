@@ -1,7 +1,6 @@
 """Runs of a bench: which are finished, and how another one is made or goes on."""
 
 import shutil
-from collections.abc import Iterator
 from enum import StrEnum
 
 from evaluator.bench.plan import Cell
@@ -9,7 +8,7 @@ from evaluator.bench.reuse import take_over
 from evaluator.config.config_file import dump_config
 from evaluator.config.run_config import load_config
 from evaluator.errors import RecordsError, RunDirectoryError
-from evaluator.generation.stage import Progress
+from evaluator.progress import Progress
 from evaluator.report.results import read_summary
 from evaluator.report.summary import RunSummary
 from evaluator.run import Prepared, run
@@ -53,13 +52,6 @@ def make_run(
 ) -> RunSummary:
     """Make a run, go on with it, or only read it where it is finished.
 
-    Args:
-        cell: Which run.
-        prepared: Its checked configuration.
-        command: The command line, for the record.
-        unsafe: Allow judging without a sandbox.
-        progress: As ``run`` has it.
-
     Raises:
         RunDirectoryError: The run was made on another kind of device than ``auto`` finds here.
         TinyLoRAError: As ``run``.
@@ -84,10 +76,8 @@ def make_run(
 
 
 def _is_finished(prepared: Prepared, directory: RunDirectory) -> bool:
-    """Whether this very configuration was run to its end, and no judge failed (UKE) in it.
-
-    The report is written last, and removed before a run goes on.
-    """
+    """Whether this very configuration was run to its end, and no judge failed (UKE) in it."""
+    # The report is written last, and removed before a run goes on.
     if not (directory.report.is_file() and directory.config.is_file()):
         return False
     paths = {name: getattr(prepared.config, name) for name in _WITH_PATHS}
@@ -95,12 +85,8 @@ def _is_finished(prepared: Prepared, directory: RunDirectory) -> bool:
         return False
     facts = prepared.facts
     verdicts = read(directory.verdicts, VerdictRecord.from_row)
-    return all(
-        (key := (arm.name, problem.id, sample)) in verdicts and not verdicts[key].judge_failed
-        for arm in facts.arms
-        for problem in facts.problems
-        for sample in range(facts.samples)
-    )
+    wanted = len(facts.arms) * len(facts.problems) * facts.samples
+    return len(verdicts) == wanted and not any(one.judge_failed for one in verdicts.values())
 
 
 def _check_device(cell: Cell, prepared: Prepared) -> None:
@@ -120,15 +106,16 @@ def _check_device(cell: Cell, prepared: Prepared) -> None:
 
 def _set_aside(cell: Cell) -> None:
     """Move an outdated run away; what is still right of it is taken over from there."""
-    if cell.earlier.exists():
-        shutil.rmtree(cell.earlier)
+    shutil.rmtree(cell.earlier, ignore_errors=True)
     cell.earlier.parent.mkdir(parents=True, exist_ok=True)
     with locked(cell.out):
         cell.out.rename(cell.earlier)
 
 
-def _other_runs(cell: Cell) -> Iterator[RunDirectory]:
-    for folder in ("runs", "earlier"):
-        for facts in sorted((cell.bench.out / folder).glob("*/*/*/*/run.json")):
-            if facts.parent != cell.out:
-                yield RunDirectory(facts.parent)
+def _other_runs(cell: Cell) -> list[RunDirectory]:
+    found = [
+        path.parent
+        for folder in ("runs", "earlier")
+        for path in sorted((cell.bench.out / folder).glob("*/*/*/*/run.json"))
+    ]
+    return [RunDirectory(path) for path in found if path != cell.out]

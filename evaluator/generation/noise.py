@@ -7,8 +7,8 @@ depend on the batch, the order, a resume, the number of processes, the device or
 the vocabulary. Arms with equal logits therefore write equal text, and arms with nearly equal
 logits part only where the draw was close.
 
-The generator is Philox4x32-10 (Salmon, Moraes, Dror, Shaw: "Parallel random numbers: as easy as
-1, 2, 3", SC'11) in plain integer tensor operations, so the same code runs on CPU and GPU.
+The generator is Philox4x32-10 (:mod:`tinylora.philox`) in plain integer tensor operations, so the
+same code runs on CPU and GPU.
 The 128-bit digest of (seed, problem, sample) fills the key and the two upper counter words;
 position and token fill the lower two:
 
@@ -27,10 +27,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-_MULTIPLIER_0, _MULTIPLIER_2 = 0xD2511F53, 0xCD9E8D57
-_WEYL_0, _WEYL_1 = 0x9E3779B9, 0xBB67AE85
-_WORD = 0xFFFFFFFF
-_ROUNDS = 10
+from tinylora.philox import philox4x32
 
 
 def noise_key(seed: int, problem: str, sample: int) -> tuple[int, int, int, int]:
@@ -66,7 +63,7 @@ def gumbel_noise(keys: Tensor, position: int, vocabulary: int) -> Tensor:
     blocks = torch.arange((vocabulary + 1) // 2, dtype=torch.int64, device=keys.device)
     column = keys.unsqueeze(1)  # [B, 1, 4]
     zero = torch.zeros_like(column[..., 0])  # broadcasts the counter words to [B, blocks]
-    words = _philox4x32(
+    words = philox4x32(
         (blocks + zero, zero + position, column[..., 2], column[..., 3]),
         (column[..., 0], column[..., 1]),
     )
@@ -78,22 +75,3 @@ def gumbel_noise(keys: Tensor, position: int, vocabulary: int) -> Tensor:
 def _uniform(high: Tensor, low: Tensor) -> Tensor:
     """52 of 64 random bits as float64 in the open interval (0, 1)."""
     return ((high << 20 | low >> 12).double() + 0.5) * 2.0**-52
-
-
-def _philox4x32(
-    counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[Tensor, Tensor]
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Ten rounds of Philox on 32-bit words held in int64 tensors."""
-    c0, c1, c2, c3 = counter
-    k0, k1 = key
-    for _ in range(_ROUNDS):
-        # The low 64 bits of the signed product are those of the unsigned one.
-        product_0, product_2 = c0 * _MULTIPLIER_0, c2 * _MULTIPLIER_2
-        c0, c1, c2, c3 = (
-            (product_2 >> 32 & _WORD) ^ c1 ^ k0,
-            product_2 & _WORD,
-            (product_0 >> 32 & _WORD) ^ c3 ^ k1,
-            product_0 & _WORD,
-        )
-        k0, k1 = k0 + _WEYL_0 & _WORD, k1 + _WEYL_1 & _WORD
-    return c0, c1, c2, c3

@@ -7,8 +7,8 @@ compared like anything else.
 
 import math
 import re
-from dataclasses import dataclass
 from itertools import zip_longest
+from os.path import commonprefix
 
 from evaluator.suites.problem import DEFAULT_TOLERANCE, Checker, ErrorKind
 
@@ -16,16 +16,11 @@ _NUMBER = re.compile(rb"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
 _SHOWN = 60
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """Whether an output is right, and the first difference where it is not."""
-
-    ok: bool
-    detail: str = ""
-
-
-def compare_output(checker: Checker, output: bytes, answer: bytes) -> Comparison:
+def compare_output(checker: Checker, output: bytes, answer: bytes) -> str | None:
     """Compare by the checker's rule; special judges are programs and run elsewhere.
+
+    Returns:
+        The first difference in words, or None where the output is right.
 
     Raises:
         ValueError: If the checker is a special judge.
@@ -44,31 +39,30 @@ def compare_output(checker: Checker, output: bytes, answer: bytes) -> Comparison
     raise ValueError(f"checker kind {checker.kind!r} is no comparison")
 
 
-def compare_lines(output: bytes, answer: bytes) -> Comparison:
+def compare_lines(output: bytes, answer: bytes) -> str | None:
     """Compare line by line, as Luogu does."""
     if output == answer:
-        return Comparison(True)
+        return None
     return _first_difference("line", _lines(output), _lines(answer))
 
 
-def compare_exact(output: bytes, answer: bytes) -> Comparison:
+def compare_exact(output: bytes, answer: bytes) -> str | None:
     """Compare every byte."""
     if output == answer:
-        return Comparison(True)
-    pairs = zip(output, answer, strict=False)
-    same = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(output), len(answer)))
+        return None
+    same = len(commonprefix((output, answer)))
     found, wanted = _shown(output[same:]), _shown(answer[same:])
-    return Comparison(False, f"byte {same + 1}: expected {wanted}, found {found}")
+    return f"byte {same + 1}: expected {wanted}, found {found}"
 
 
-def compare_tokens(output: bytes, answer: bytes) -> Comparison:
+def compare_tokens(output: bytes, answer: bytes) -> str | None:
     """Compare the sequences of words between any white space."""
     return _first_difference("token", output.split(), answer.split())
 
 
 def compare_floats(
     output: bytes, answer: bytes, tolerance: float, error: ErrorKind | None = None
-) -> Comparison:
+) -> str | None:
     """Compare token by token, numbers up to an absolute or relative error.
 
     Args:
@@ -107,22 +101,21 @@ def _close(found: bytes, wanted: bytes, tolerance: float, error: ErrorKind | Non
     return abs(a - b) <= tolerance * scale
 
 
-def _first_difference(unit: str, found: list[bytes], wanted: list[bytes]) -> Comparison:
+def _first_difference(unit: str, found: list[bytes], wanted: list[bytes]) -> str | None:
     """Find the first place where two sequences differ."""
     if found == wanted:
-        return Comparison(True)
+        return None
     pairs = enumerate(zip_longest(found, wanted), start=1)
     place, (a, b) = next((n, pair) for n, pair in pairs if pair[0] != pair[1])
     start = _window(a or b"", b or b"")
     expected = f"no more {unit}s" if b is None else _shown(b, start) if b else "an empty line"
     seen = "the end of the output" if a is None else _shown(a, start) if a else "an empty line"
-    return Comparison(False, f"{unit} {place}: expected {expected}, found {seen}")
+    return f"{unit} {place}: expected {expected}, found {seen}"
 
 
 def _window(found: bytes, wanted: bytes) -> int:
     """Where to begin to show two long lines, so that their first difference is seen."""
-    pairs = zip(found, wanted, strict=False)
-    same = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(found), len(wanted)))
+    same = len(commonprefix((found, wanted)))
     return 0 if same < _SHOWN // 2 else same - _SHOWN // 3
 
 

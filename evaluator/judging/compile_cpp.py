@@ -101,8 +101,7 @@ def _limits(settings: JudgeSettings) -> Limits:
         file_bytes=settings.compile_file_kib * 1024,
         box_bytes=4 * settings.compile_file_kib * 1024,
         processes=256,
-        devices=("null",),
-        streams=False,
+        contest=False,
     )
 
 

@@ -52,7 +52,6 @@ def read_completions(path: Path, suite: Suite) -> Completions:
     known = suite.by_id().keys()
     texts: dict[Key, str] = {}
     bad: list[NotJudged] = []
-    row = None
     try:
         for row in read_rows(path):
             try:
@@ -67,8 +66,6 @@ def read_completions(path: Path, suite: Suite) -> Completions:
                 bad.append(NotJudged(row.where, str(error)))
     except SuiteError as error:
         raise CompletionsError(str(error)) from error
-    if row is not None and row.fault and row.where.startswith("line") and _is_torn(path):
-        bad[-1] = NotJudged(row.where, f"{row.fault}; the line is torn: was its writer killed?")
     if not texts:
         first = f": {path}, {bad[0].where}: {bad[0].reason}" if bad else " in it"
         more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
@@ -105,12 +102,3 @@ def _not_there(problem: str, suite: Suite) -> str:
         f"problem {problem!r:.80} is not in suite {suite.name!r}{reason} "
         f"({len(suite.problems)} problems, such as {', '.join(ids)})"
     )
-
-
-def _is_torn(path: Path) -> bool:
-    """Whether a file's last line has no end, as one whose writer was killed."""
-    if not path.is_file() or path.stat().st_size == 0:
-        return False
-    with path.open("rb") as stream:
-        stream.seek(-1, 2)
-        return stream.read(1) != b"\n"

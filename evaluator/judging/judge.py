@@ -200,5 +200,5 @@ class _Pool:
 
 
 def _compare(checker: Checker, _: bytes, output: bytes, answer: bytes) -> Decision:
-    comparison = compare_output(checker, output, answer)
-    return Decision("AC" if comparison.ok else "WA", float(comparison.ok), comparison.detail)
+    difference = compare_output(checker, output, answer)
+    return Decision("AC", 1.0, "") if difference is None else Decision("WA", 0.0, difference)

@@ -24,10 +24,11 @@ from evaluator.report.tables import (
 )
 from evaluator.report.text_table import TextTable
 from evaluator.report.token_tables import token_frame, token_table
-from evaluator.store.records import GenerationRecord, Key, VerdictRecord, read, replace_file
+from evaluator.store.records import GenerationRecord, Key, VerdictRecord, read
 from evaluator.store.run_directory import RunDirectory
 from evaluator.tokens.records import TokenRecord
 from evaluator.tokens.summary import summarize_tokens
+from tinylora.files.whole_file import replace_file
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import pandas as pd
 from evaluator.report.summary import VERDICTS, ArmSummary, RunSummary
 from evaluator.report.text_table import TextTable
 from evaluator.statistics.compare import PairedComparison
-from evaluator.store.records import replace_file
+from tinylora.files.whole_file import replace_file
 
 
 def arms_frame(summary: RunSummary) -> pd.DataFrame:

@@ -12,22 +12,19 @@ from evaluator.errors import RunDirectoryError
 
 @dataclass(frozen=True)
 class DirectoryLock:
-    """A run's directory held by this process; see :func:`locked`."""
+    """A directory held by this process; see :func:`locked`."""
 
     directory: Path
     file: TextIO
 
-    def share(self) -> None:
-        """Let the other processes of this run hold the directory too.
+    def hold(self, *, shared: bool) -> None:
+        """Hold the directory alone, or beside the other processes of one run.
 
         Raises:
-            RunDirectoryError: Another run was faster.
+            RunDirectoryError: Another run holds it.
         """
-        self._take(fcntl.LOCK_SH)
-
-    def _take(self, kind: int) -> None:
         try:
-            fcntl.flock(self.file, kind | fcntl.LOCK_NB)
+            fcntl.flock(self.file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise RunDirectoryError(
                 f"{self.directory}: another process is writing this run; wait for it or stop it"
@@ -36,16 +33,12 @@ class DirectoryLock:
 
 @contextmanager
 def locked(directory: Path, *, shared: bool = False) -> Iterator[DirectoryLock]:
-    """Hold a run's directory for this process; the lock goes with the process.
-
-    Args:
-        directory: Of the run.
-        shared: Hold it beside the other processes of this run, whose first one holds it.
+    """Hold a directory inside the ``with``; the lock goes with the process.
 
     Raises:
         RunDirectoryError: Another run holds it.
     """
     with (directory / ".lock").open("w") as file:
         lock = DirectoryLock(directory, file)
-        lock._take(fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+        lock.hold(shared=shared)
         yield lock

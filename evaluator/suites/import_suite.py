@@ -16,10 +16,9 @@ import os
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 from evaluator.errors import SuiteError, SuiteOutputError
 from evaluator.suites.importers.draft import Note, Skipped
@@ -179,32 +178,31 @@ def _write(
     skipped, left_out, notes = Counter[str](), Counter[str](), Counter[str]()
     first: list[Skipped] = []
     examples: list[str] = []
-    with (
-        (folder / "problems.jsonl").open("wb") as kept,
-        (folder / "skipped.jsonl").open("wb") as no,
-        (folder / "notes.jsonl").open("wb") as noted,
-    ):
+    names = ("problems.jsonl", "skipped.jsonl", "notes.jsonl")
+    with ExitStack() as stack:
+        streams = [stack.enter_context((folder / name).open("wb")) for name in names]
         for item in items:
-            if not isinstance(item, Problem):
-                reason = item.reason if isinstance(item, Skipped) else item.detail
-                examples += [_line(item.where, item.kind, reason)][: _EXAMPLES - len(examples)]
-            if isinstance(item, Note):
-                noted.write(_json(asdict(item)) + b"\n")
-                notes[item.kind] += 1
+            if isinstance(item, Problem):
+                line = problem_line(item)
+                if (written := written + len(line)) > options.max_bytes:
+                    raise SuiteError(
+                        f"{source}: makes a suite of more than {options.max_bytes} bytes"
+                    )
+                streams[0].write(line)
+                digest.update(digest_line(item))
+                problems, tests = problems + 1, tests + len(item.tests)
+                silent += not item.statement.strip()
                 continue
-            if isinstance(item, Skipped):
-                no.write(_json(asdict(item)) + b"\n")
+            reason = item.detail if isinstance(item, Note) else item.reason
+            examples += [_line(item.where, item.kind, reason)][: _EXAMPLES - len(examples)]
+            row = json.dumps(asdict(item), ensure_ascii=False).encode("utf-8", "backslashreplace")
+            streams[1 + isinstance(item, Note)].write(row + b"\n")
+            if isinstance(item, Note):
+                notes[item.kind] += 1
+            else:
                 (skipped if item.test is None else left_out)[item.kind] += 1
                 first += [item][: _REASONS_SHOWN - len(first)]
-                continue
-            line = problem_line(item)
-            if (written := written + len(line)) > options.max_bytes:
-                raise SuiteError(f"{source}: makes a suite of more than {options.max_bytes} bytes")
-            kept.write(line)
-            digest.update(digest_line(item))
-            problems, tests = problems + 1, tests + len(item.tests)
-            silent += not item.statement.strip()
-        for stream in (kept, no, noted):
+        for stream in streams:
             stream.flush()
             os.fsync(stream.fileno())
     if not problems:
@@ -226,7 +224,6 @@ def _write(
 
 
 def _write_manifest(path: Path, source: Path, report: ImportReport, options: ImportOptions) -> None:
-    """Write ``suite.json``."""
     content = {
         "format": SUITE_FORMAT,
         "name": options.name or source.stem,
@@ -249,11 +246,6 @@ def _line(where: str, kind: str, reason: str) -> str:
     """One line for a terminal, whatever characters the source has."""
     text = " ".join(f"  {where}: {kind}: {reason:.300}".split(" "))
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-
-
-def _json(value: Any) -> bytes:
-    """One line of JSON, readable where it can be."""
-    return json.dumps(value, ensure_ascii=False).encode("utf-8", "backslashreplace")
 
 
 @contextmanager

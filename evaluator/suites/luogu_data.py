@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from evaluator.errors import ArchiveError, shown
-from evaluator.suites.data_files import DataLimits, is_left_behind, read_data_files
+from evaluator.suites.data_files import is_left_behind, read_data_files
 from evaluator.suites.limits import Limit, kibibytes, milliseconds
 from evaluator.suites.problem import Checker, TestCase, to_text
 from evaluator.suites.statement_text import decode_statement
@@ -60,17 +60,16 @@ class LuoguData:
     unused: tuple[str, ...] = ()
 
 
-def load_luogu_data(path: Path, limits: DataLimits | None = None) -> LuoguData:
+def load_luogu_data(path: Path) -> LuoguData:
     """Read a zip or folder of Luogu test data.
 
     Args:
         path: A ``.zip`` file or a folder.
-        limits: Bounds of what is read; None means the defaults.
 
     Raises:
         ArchiveError: If the data is an attack, incomplete, ambiguous, or badly configured.
     """
-    files = read_data_files(path, limits)
+    files = read_data_files(path)
     meant = {name: data for name, data in files.items() if not is_left_behind(name)}
     pairs = _pair_up(path, meant)
     config_name, statement_name = _first(meant, _CONFIG_NAMES), _first(meant, _STATEMENT_NAMES)

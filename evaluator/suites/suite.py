@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evaluator.errors import SuiteError
-from evaluator.suites.data_files import DataLimits
 from evaluator.suites.importers.draft import Note, Skipped
 from evaluator.suites.importers.forms import read_source
 from evaluator.suites.problem import Checker, Problem, TestCase
@@ -43,12 +42,11 @@ class Suite:
         return {problem.id: problem for problem in self.problems}
 
 
-def load_suite(path: str | Path, limits: DataLimits | None = None) -> Suite:
+def load_suite(path: str | Path) -> Suite:
     """Read a suite: a folder of the own form, or a source of any form that can be imported.
 
     Args:
         path: The folder or file.
-        limits: Bounds for archives of test data; None means the defaults.
 
     Raises:
         SuiteError: If anything about it is missing, malformed or not judgeable.
@@ -57,9 +55,9 @@ def load_suite(path: str | Path, limits: DataLimits | None = None) -> Suite:
     if not path.exists():
         raise SuiteError(f"{path}: no such suite (expected a file or folder)")
     if not any((path / name).exists() for name in ("suite.json", "problems.jsonl")):
-        return _read_as_it_is(path, limits)
+        return _read_as_it_is(path)
     manifest = read_manifest(path)
-    problems = tuple(read_problems(path, limits))
+    problems = tuple(read_problems(path))
     if not problems:
         raise no_problems(path, ())
     digest = _digest(problems)
@@ -71,9 +69,9 @@ def load_suite(path: str | Path, limits: DataLimits | None = None) -> Suite:
     return Suite(manifest.name, problems, digest, path)
 
 
-def _read_as_it_is(path: Path, limits: DataLimits | None) -> Suite:
+def _read_as_it_is(path: Path) -> Suite:
     """Read a source without importing it."""
-    found = tuple(read_source(path, data_limits=limits))
+    found = tuple(read_source(path))
     problems = tuple(item for item in found if isinstance(item, Problem))
     skipped = tuple(item for item in found if isinstance(item, Skipped))
     if not problems:

@@ -22,7 +22,6 @@ from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from evaluator.errors import SuiteError, shown
-from evaluator.suites.data_files import DataLimits
 from evaluator.suites.luogu_data import load_luogu_data
 from evaluator.suites.problem import Checker, Problem, TestCase
 
@@ -130,7 +129,7 @@ def read_manifest(folder: Path) -> Manifest:
     return Manifest(name, digest)
 
 
-def read_problems(folder: Path, limits: DataLimits | None) -> Iterator[Problem]:
+def read_problems(folder: Path) -> Iterator[Problem]:
     """Yield the problems of ``problems.jsonl``.
 
     Raises:
@@ -145,7 +144,7 @@ def read_problems(folder: Path, limits: DataLimits | None) -> Iterator[Problem]:
                 if not text.strip():
                     continue
                 where = f"{path}, line {line}"
-                problem = _problem(folder, where, _parse(where, text), limits)
+                problem = _problem(folder, where, _parse(where, text))
                 if problem.id in seen:
                     first = seen[problem.id]
                     raise SuiteError(f"{where}: id {problem.id!r} stands already in line {first}")
@@ -164,7 +163,7 @@ def _parse(where: str, text: str) -> Any:
         raise SuiteError(f"{where}: not JSON ({error})") from error
 
 
-def _problem(folder: Path, where: str, row: Any, limits: DataLimits | None) -> Problem:
+def _problem(folder: Path, where: str, row: Any) -> Problem:
     """Build one problem from its row."""
     values = _checked(where, row, Problem, extra=frozenset({"archive"}))
     archive = values.pop("archive", None)
@@ -179,7 +178,7 @@ def _problem(folder: Path, where: str, row: Any, limits: DataLimits | None) -> P
             for number, test in enumerate(values["tests"], start=1)
         )
     else:
-        data = load_luogu_data(_inside(folder, where, archive), limits)
+        data = load_luogu_data(_inside(folder, where, archive))
         if other := data.interactor or data.foreign_checker:
             raise SuiteError(f"{where}: {archive!r} brings {other}, which cannot be used here")
         values["tests"] = data.tests

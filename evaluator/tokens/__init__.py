@@ -2,5 +2,5 @@
 
 ::
 
-    generations ─ texts ─ reference_logits ─ stage ─ records ─ summary
+    generations ─ texts ─ stage ─ records ─ summary
 """

@@ -18,11 +18,11 @@ from evaluator.generation.backend import LoadedModel
 from evaluator.generation.checkpoints import Checkpoint
 from evaluator.generation.device import resolve_device
 from evaluator.generation.prompts import Prompt
-from evaluator.generation.stage import Progress, open_model
+from evaluator.generation.stage import open_model
+from evaluator.progress import Progress
 from evaluator.store.records import GenerationRecord, Key, append, read, repair, rewrite_sorted
 from evaluator.store.run_directory import RunDirectory
 from evaluator.tokens.records import TokenRecord
-from evaluator.tokens.reference_logits import ReferenceLogits
 from evaluator.tokens.texts import (
     ScoredText,
     TextBatch,
@@ -30,6 +30,7 @@ from evaluator.tokens.texts import (
     plan_repeat,
     plan_text_batches,
 )
+from tinylora.models.batches import TensorSpool
 from tinylora.models.chat import load_tokenizer
 from tinylora.models.token_divergence import kl_divergence
 
@@ -93,7 +94,7 @@ def measure_tokens(
     stage = _Stage(directory, config, checkpoints, texts, progress)
     if not all(stage.is_done(arm, texts) for arm in config.arms):
         with _empty(directory.spool) as spool:
-            logits = ReferenceLogits(spool)
+            logits = TensorSpool(spool)
             stage.run_reference(reference, logits)
             for arm in config.arms:
                 if not stage.is_done(arm, texts):
@@ -121,18 +122,18 @@ class _Stage:
         """Whether an arm's records of these texts are there."""
         return all((arm.name, text.problem, text.sample) in self._records for text in texts)
 
-    def run_reference(self, arm: ArmConfig, logits: ReferenceLogits) -> None:
+    def run_reference(self, arm: ArmConfig, logits: TensorSpool) -> None:
         """Keep the reference's logits, and compare it with its repeat in other batches."""
         kept, total = 0, 2 * len(self._texts)
         with self._loaded(arm) as model:
             for batch in self._batches:
                 self._progress(f"tokens {arm.name}", kept, total)
                 for text, found in zip(batch, model.logits(batch), strict=True):
-                    logits.keep(text, found)
+                    logits.keep(text.file_name, found)
                 kept += len(batch)
             self._compare(arm, model, plan_repeat(self._texts), logits, kept)
 
-    def run_arm(self, arm: ArmConfig, logits: ReferenceLogits) -> None:
+    def run_arm(self, arm: ArmConfig, logits: TensorSpool) -> None:
         """Compare another arm with the reference, in the batches of the latter."""
         with self._loaded(arm) as model:
             self._compare(arm, model, self._batches, logits, 0)
@@ -151,7 +152,7 @@ class _Stage:
         arm: ArmConfig,
         model: LoadedModel,
         batches: Sequence[TextBatch],
-        logits: ReferenceLogits,
+        logits: TensorSpool,
         before: int,
     ) -> None:
         """Append the missing records; ``before`` is what the bar shows as done already."""
@@ -174,11 +175,11 @@ class _Stage:
 
 
 def _records_of(
-    arm: str, model: LoadedModel, batch: TextBatch, logits: ReferenceLogits
+    arm: str, model: LoadedModel, batch: TextBatch, logits: TensorSpool
 ) -> list[TokenRecord]:
     made = []
     for text, other in zip(batch, model.logits(batch), strict=True):
-        reference = logits.load(text, other.device)
+        reference = logits.load(text.file_name, other.device)
         if reference.shape != other.shape:
             raise ModelError(
                 f"arm {arm}: predicts over {other.shape[1]} tokens, the reference over "

@@ -22,8 +22,8 @@ from evaluator.store.records import GenerationRecord, Key
 MOST_TEXTS = 128
 MOST_OF_A_TEXT = 512  # bounds the logits of one text: 311 MB for a vocabulary of 152 000
 
-_POSITIONS_AT_ONCE = 4096
-_REPEAT_TEXTS = 3
+_POSITIONS_AT_ONCE = 4096  # of a batch, with padding
+_REPEAT_TEXTS = 3  # of a batch
 
 _Item = TypeVar("_Item")
 
@@ -48,6 +48,11 @@ class ScoredText:
     def digest(self) -> str:
         """sha256 of what is compared."""
         return hashlib.sha256(repr((self.token_ids, self.positions)).encode()).hexdigest()
+
+    @property
+    def file_name(self) -> str:
+        """Of its logits; no other text of a run has it."""
+        return hashlib.sha256(self.problem.encode()).hexdigest()
 
 
 TextBatch = tuple[ScoredText, ...]

@@ -6,7 +6,6 @@ weight ``X.weight`` is a packed ``uint8`` tensor with its scales and code book b
 (``X.weight.absmax``, ``X.weight.quant_map``, ``X.weight.quant_state.bitsandbytes__nf4``, ...).
 """
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,6 +20,7 @@ from exporter.safetensors.header import TensorHeader, checked_data_file, read_he
 from exporter.safetensors.reader import DataFile, Scratch
 from tinylora import QuantizedWeight
 from tinylora.errors import QuantizedWeightError
+from tinylora.files.json_text import read_object
 from tinylora.models.model_config import check_model_config
 from tinylora.weights.quantized_weight import STATE_PREFIX
 
@@ -75,6 +75,14 @@ class Checkpoint:
             CheckpointError: There is no such tensor.
         """
         return self.files[self._header(name).file]
+
+    def digests(self) -> dict[str, str]:
+        """SHA-256 of each weight file, hex.
+
+        Raises:
+            CheckpointUnreadableError: A file cannot be read, or has changed since it was opened.
+        """
+        return {name: self.files[name].sha256() for name in self.shards}
 
     def read_4bit(
         self, module: str, shape: tuple[int, int], scratch: Scratch | None = None
@@ -176,14 +184,7 @@ def read_json(path: Path) -> dict[str, Any]:
         CheckpointError: It is not a JSON object.
     """
     with reading(path):
-        raw = path.read_bytes()
-    try:
-        content = json.loads(raw)
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: cannot be read as JSON ({error})") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path}: holds a {type(content).__name__}, expected an object")
-    return content
+        return read_object(path, CheckpointError)
 
 
 def _parts(names: Iterable[str]) -> dict[str, tuple[str, ...]]:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from exporter.compare.float32_model import batches, inputs_of
-from exporter.compare.kept_tensors import keep_tensor, kept_tensor
+from exporter.compare.kept_tensors import KeptTensors
 from exporter.compare.prompts import TokenPrompt
 
 
@@ -25,7 +25,7 @@ class Activations:
     """
 
     def __init__(self, directory: Path) -> None:
-        self._directory = directory
+        self._kept = KeptTensors(directory)
         self._source: dict[str, int] = {}
 
     def record(self, model: Any, modules: Sequence[str], prompts: Sequence[TokenPrompt]) -> None:
@@ -47,7 +47,7 @@ class Activations:
             self._source = {name: places[id(tensor)] for name, tensor in inputs.items()}
             for key, tensor in distinct.items():
                 x = torch.cat([tensor[i, : len(p.token_ids)] for i, p in enumerate(batch)])
-                keep_tensor(x.float(), self._directory / f"{places[key]}-{number}.safetensors")
+                self._kept.keep(f"{places[key]}-{number}", x.float())
 
     def second_moment(self, module: str) -> Tensor:
         """Second moment C = mean(x xᵀ), float32 ``[in, in]``."""
@@ -61,7 +61,7 @@ class Activations:
 
     def inputs(self, module: str) -> Iterator[Tensor]:
         """Inputs of one batch after the other, float32 ``[positions, in]``."""
-        files = self._directory.glob(f"{self._source[module]}-*.safetensors")
+        files = self._kept.directory.glob(f"{self._source[module]}-*.safetensors")
         # in a fixed order, because float sums depend on it
         for file in sorted(files):
-            yield kept_tensor(file)
+            yield self._kept.load(file.stem)

@@ -1,8 +1,8 @@
 """Which modules to keep in 16 bits, so that the least output error is left for the bytes.
 
 Storing module i in 4 bits moves the output by gᵢ
-(:meth:`exporter.choose.effect.EffectModel.miss_of`). To first order the errors add up, so with K
-the modules kept in 16 bits the squared error is ‖Σ gᵢ, i ∉ K‖² = Σ Gᵢⱼ over the others, G = gᵀg.
+(:meth:`exporter.choose.trial_model.TrialModel.miss_of`). To first order the errors add up, so with
+K the modules kept in 16 bits the squared error is ‖Σ gᵢ, i ∉ K‖² = Σ Gᵢⱼ over the others, G = gᵀg.
 Errors may point the same way or against each other, which is why their sizes alone do not decide.
 
 Choosing K is a knapsack with a quadratic value, solved greedily: the module that takes away most

@@ -16,7 +16,9 @@ from exporter.base.checkpoint import open_checkpoint
 from exporter.base.model_lock import making_a_model
 from exporter.compare.prompts import TokenPrompt
 from tinylora import QuantizedWeight
-from tinylora.adapters.upstream.artifact import TrainedOn
+from tinylora.adapters.options import TrainedOn
+from tinylora.models.batches import padded
+from tinylora.models.trainer_nf4 import trainer_nf4
 
 # transformers puts 4-bit models on a GPU where there is one, unless it is told
 DEVICE_MAP = "cpu"
@@ -42,18 +44,13 @@ def load_base(path: Path, trained_on: TrainedOn = "4bit", as_stored: bool = Fals
         trained_on: Whether its linear layers are quantized to nf4, as the trainer did.
         as_stored: Whether 16-bit weights stay in the dtype of the file, and not in bfloat16.
     """
-    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+    from transformers import AutoModelForCausalLM
 
     options: dict[str, Any] = {}
     if not open_checkpoint(path).is_4bit:  # even quantization_config=None would undo its own
         options["dtype"] = "auto" if as_stored else torch.bfloat16
         if trained_on == "4bit":
-            options["quantization_config"] = BitsAndBytesConfig(
-                load_in_4bit=True,
-                bnb_4bit_quant_type="nf4",
-                bnb_4bit_use_double_quant=True,
-                bnb_4bit_compute_dtype=torch.float16,
-            )
+            options["quantization_config"] = trainer_nf4()
     with making_a_model():
         return AutoModelForCausalLM.from_pretrained(
             path, local_files_only=True, device_map=DEVICE_MAP, **options
@@ -87,7 +84,7 @@ def logits_of(model: Any, prompts: Sequence[TokenPrompt]) -> list[Tensor]:
     Returns:
         For each text float32 ``[scored, vocabulary]``.
     """
-    ids, mask = _right_padded(prompts)
+    ids, mask = padded([prompt.token_ids for prompt in prompts])
     logits = model(ids, attention_mask=mask, use_cache=False).logits.float()
     return [logits[row, p.first : len(p.token_ids)] for row, p in enumerate(prompts)]
 
@@ -115,7 +112,7 @@ def inputs_of(
         return remember
 
     handles = [layer.register_forward_pre_hook(hook(name)) for name, layer in layers.items()]
-    ids, mask = _right_padded(prompts)
+    ids, mask = padded([prompt.token_ids for prompt in prompts])
     try:
         model(ids, attention_mask=mask, use_cache=False)
     finally:
@@ -148,17 +145,6 @@ def batches(prompts: Sequence[TokenPrompt]) -> Iterator[list[TokenPrompt]]:
         batch.append(prompt)
     if batch:
         yield batch
-
-
-def _right_padded(prompts: Sequence[TokenPrompt]) -> tuple[Tensor, Tensor]:
-    """Token ids and attention mask; in a causal model the end cannot change what is before it."""
-    width = max(len(prompt.token_ids) for prompt in prompts)
-    ids = torch.zeros((len(prompts), width), dtype=torch.long)
-    mask = torch.zeros_like(ids)
-    for row, prompt in enumerate(prompts):
-        ids[row, : len(prompt.token_ids)] = torch.tensor(prompt.token_ids)
-        mask[row, : len(prompt.token_ids)] = 1
-    return ids, mask
 
 
 def _dense(module: nn.Linear, name: str) -> nn.Linear:

@@ -15,7 +15,7 @@ from torch import Tensor
 from exporter.base.model_lock import making_a_model
 from exporter.compare.float32_model import DEVICE_MAP, in_float32, load_exact
 from exporter.compare.restored_model import restored_model
-from exporter.formats.formats import Format
+from exporter.formats.format import Format
 from tinylora import DeltaOptions
 from tinylora.workers import single_threaded
 
@@ -62,15 +62,7 @@ def _problems(directory: Path, layout: Format) -> Iterator[str]:
         model = AutoModelForCausalLM.from_pretrained(
             directory, local_files_only=True, device_map=DEVICE_MAP
         )
-    classes = {type(module).__name__ for module in model.modules()}
-    if layout.weights == "4bit" and "Linear4bit" not in classes:
-        yield "no layer came up in 4 bits"
-    if layout.weights == "dense":
-        found = {p.dtype for p in model.parameters()}
-        if found != {layout.dtype}:
-            yield f"parameters came up as {sorted(map(str, found))}"
-    if layout.adapter and not getattr(model, "peft_config", None):
-        yield "the adapter was not attached; is peft installed?"
+    yield from layout.loaded_problems(model)
     if not bool(torch.isfinite(_logits(model)).all()):
         yield "logits are not finite"
 

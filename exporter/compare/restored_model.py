@@ -7,9 +7,9 @@ from torch import Tensor
 
 from exporter.base.checkpoint import open_checkpoint
 from exporter.compare.float32_model import load_base
-from exporter.plan.ground import trained_on
-from exporter.plan.plan import TRAINER_DTYPE
-from tinylora import Artifact, DeltaOptions, FactorStore, Restoration, load_adapter, restore
+from exporter.formats.encoding import TRAINER_DTYPE
+from exporter.plan.base_weights import trained_on
+from tinylora import DeltaOptions, FactorStore, Restoration, load_adapter, restore
 
 
 def restored_model(
@@ -34,10 +34,11 @@ def restored_model(
     """
     adapter = load_adapter(artifact)
     trained = trained_on(adapter, options)
-    of_upstream = isinstance(adapter, Artifact)
-    model = load_base(base, "4bit" if in_4_bits else trained, as_stored=not of_upstream)
+    model = load_base(
+        base, "4bit" if in_4_bits else trained, as_stored=not adapter.made_from_weights
+    )
     weight_of = None
-    if in_4_bits and trained == "16bit" and of_upstream:
+    if in_4_bits and trained == "16bit" and adapter.made_from_weights:
         opened = open_checkpoint(base)
 
         def weight_of(module: str) -> Tensor:

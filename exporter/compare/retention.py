@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from exporter.compare.float32_model import batches, in_float32, load_exact, logits_of
-from exporter.compare.kept_tensors import keep_tensor, kept_tensor
+from exporter.compare.kept_tensors import KeptTensors
 from exporter.compare.prompts import PromptSet, TokenPrompt
 from exporter.compare.restored_model import restored_model
 from tinylora import DeltaOptions, FactorStore, Restoration
@@ -235,14 +235,14 @@ class Reference:
     """
 
     def __init__(self, directory: Path, prompts: tuple[TokenPrompt, ...]) -> None:
-        self._directory, self._prompts = directory, prompts
+        self._kept, self._prompts = KeptTensors(directory), prompts
 
     def keep(self, model: Any) -> None:
         """Run the model that is compared with."""
         number = 0
         for batch in batches(self._prompts):
             for logits in logits_of(model, batch):
-                keep_tensor(logits, self._file(number))
+                self._kept.keep(str(number), logits)
                 number += 1
 
     def distance(self, model: Any, one_by_one: bool = False) -> Divergence:
@@ -257,7 +257,7 @@ class Reference:
         groups = [[p] for p in self._prompts] if one_by_one else batches(self._prompts)
         others = (logits for group in groups for logits in logits_of(model, group))
         for number, other in enumerate(others):
-            logits = kept_tensor(self._file(number))
+            logits = self._kept.load(str(number))
             kl.append(kl_divergence(logits, other))
             same += int((logits.argmax(dim=1) == other.argmax(dim=1)).sum())
             squared.append(float((logits - other).double().square().sum()))
@@ -269,9 +269,6 @@ class Reference:
             top1_agreement=same / total.tokens,
             logit_distance=math.sqrt(math.fsum(squared)),
         )
-
-    def _file(self, number: int) -> Path:
-        return self._directory / f"{number}.safetensors"
 
 
 def _digits(value: float) -> float:

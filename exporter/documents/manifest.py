@@ -4,108 +4,18 @@ It holds no time and no path, so that the same inputs and options give the same 
 """
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from exporter.base.checkpoint import CONFIG_FILE, Checkpoint
 from exporter.output.workspace import JOURNAL_FILE
 from exporter.plan.plan import ExportPlan
-from exporter.request import ExportRequest
+from exporter.provenance import Provenance
 from exporter.safetensors.header import TensorHeader
 from exporter.safetensors.reader import file_sha256
-from tinylora import ResolvedOptions
-from tinylora.adapters.dialects import Adapter
-from tinylora.adapters.upstream.artifact import TrainedOn
-from tinylora.adapters.upstream.placement import checked_placement
 
 MANIFEST_FORMAT = "tinylora-export/1"
 SUMS_FILE = "SHA256SUMS"
-_LIBRARIES = ("torch", "transformers", "bitsandbytes", "safetensors")
-
-
-@dataclass(frozen=True)
-class Provenance:
-    """Everything that decides the bytes of an export.
-
-    Attributes:
-        tool: Name and version of this tool.
-        libraries: Versions of the libraries that compute.
-        options: The options, every ``auto`` decided.
-        base: Digest and files of the base.
-        artifact: Digest and fields of the artifact.
-    """
-
-    tool: Mapping[str, str]
-    libraries: Mapping[str, str]
-    options: Mapping[str, Any]
-    base: Mapping[str, Any]
-    artifact: Mapping[str, Any]
-
-    def as_dict(self) -> dict[str, Any]:
-        """As it stands in the manifest."""
-        return {
-            "tool": dict(self.tool),
-            "libraries": dict(self.libraries),
-            "options": dict(self.options),
-            "base": dict(self.base),
-            "artifact": dict(self.artifact),
-        }
-
-    @property
-    def key(self) -> str:
-        """Hex digest; on one machine and with one factor store, equal keys mean equal weights.
-
-        Not in it are the LAPACK build, by which exact factors may differ and which the manifest
-        names; what a factor store held already; and why something was chosen, which the documents
-        tell.
-        """
-        return hashlib.sha256(json.dumps(self.as_dict(), sort_keys=True).encode()).hexdigest()
-
-
-def collect_provenance(
-    request: ExportRequest,
-    base: Mapping[str, Any],
-    artifact: Adapter,
-    resolved: ResolvedOptions | None,
-    trained_on: TrainedOn,
-) -> Provenance:
-    """Put together what decides the output's bytes.
-
-    Args:
-        request: What was asked for.
-        base: See :func:`base_digests`.
-        artifact: The artifact.
-        resolved: The delta's options.
-        trained_on: What the base's weights were in training.
-    """
-    return Provenance(
-        tool={"name": "tinylora-export", "version": _version("tinylora-export")},
-        libraries={name: _version(name) for name in _LIBRARIES},
-        options=_options(request, resolved) | {"trained_on": trained_on},
-        base=base,
-        artifact=artifact.describe(),
-    )
-
-
-def base_digests(base: Checkpoint, files: Mapping[str, str]) -> dict[str, Any]:
-    """Digests of a base: of each weight file, of config.json, and of all weights together.
-
-    Args:
-        base: The base.
-        files: SHA-256 of its weight files, see :func:`exporter.known_content.read_content`.
-
-    Raises:
-        CheckpointUnreadableError: config.json cannot be read.
-    """
-    config = file_sha256(base.path / CONFIG_FILE)
-    digest = hashlib.sha256(sums_text(files).encode()).hexdigest()
-    return {"digest": digest, "config": config, "files": dict(files), "is_4bit": base.is_4bit}
 
 
 def build_manifest(
@@ -136,7 +46,7 @@ def build_manifest(
         tensors.setdefault(header.file, {})[header.name] = [header.dtype, list(header.shape)]
     return {
         "format": MANIFEST_FORMAT,
-        **provenance.as_dict(),
+        **vars(provenance),
         "lapack": sorted(set(lapack)),
         "fidelity": dict(fidelity),
         "warnings": list(warnings),
@@ -146,11 +56,6 @@ def build_manifest(
         "files": dict(sorted(digests.items())),
         "tensors": tensors,
     }
-
-
-def sums_text(digests: Mapping[str, str]) -> str:
-    """``SHA256SUMS`` in the form that ``sha256sum -c`` reads."""
-    return "".join(f"{digest}  {name}\n" for name, digest in sorted(digests.items()))
 
 
 def content_sha256(content: bytes) -> str:
@@ -171,40 +76,3 @@ def digest_files(directory: Path, known: Mapping[str, str]) -> dict[str, str]:
         if path.is_file() and path.name != JOURNAL_FILE
     ]
     return {name: known.get(name) or file_sha256(directory / name) for name in names}
-
-
-def _options(request: ExportRequest, resolved: ResolvedOptions | None) -> dict[str, Any]:
-    layout = request.layout
-    placement = request.options.placement
-    return {
-        "format": request.format,
-        "requantize": request.requantize if layout.merged and layout.weights == "4bit" else None,
-        "calibration_prompts": _digest_of_prompts(request),
-        "keep": list(request.keep) or None,
-        "fold_onto": request.fold_onto if layout.weights == "dense" else None,
-        **{
-            name: getattr(resolved, name, None)  # none of them where the adapter stores its factors
-            for name in ("formula", "formula_evidence", "rng", "svd", "numerics")
-        },
-        "placement": None if placement is None else checked_placement(placement),
-        "adapter_dtype": request.adapter_dtype
-        if layout.method == "LORA" and layout.adapter
-        else None,
-        "max_shard_size": request.max_shard_size,
-        "device": torch.device(request.device).type,
-    }
-
-
-def _digest_of_prompts(request: ExportRequest) -> str | None:
-    """Digest of the texts that decided codes; other choices stand in the options themselves."""
-    prompts = request.goal.prompts
-    if request.requantize != "calibrated" or prompts is None:
-        return None
-    return file_sha256(prompts)
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:  # run from a source tree that is not installed
-        return "not installed"

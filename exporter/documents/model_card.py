@@ -10,9 +10,9 @@ from typing import Any
 import yaml
 
 from exporter.compare.retention import Retention
-from exporter.documents.manifest import Provenance
 from exporter.fidelity import FidelityReport, rounded
-from exporter.formats.formats import Format
+from exporter.formats.format import Format
+from exporter.provenance import Provenance
 from tinylora.errors import YamlError
 from tinylora.files.yaml_text import load_yaml
 
@@ -82,19 +82,23 @@ def model_card(
     """
     artifact, options = provenance.artifact, provenance.options
     model_id = artifact["model_id"] or "A base model"  # a PEFT adapter may name none
+    kind = "LoRA" if artifact.get("dialect") == "lora" else "TinyLoRA"
+    # as a Python string, whatever is in it
+    quoted = json.dumps(model_id, ensure_ascii=False)
+    loading = layout.loading(quoted, options["trained_on"])
     front = {
         **license_.metadata,
         **({"base_model": artifact["model_id"]} if artifact["model_id"] else {}),
-        "library_name": "peft" if layout.weights == "none" else "transformers",
+        "library_name": "transformers" if layout.standalone else "peft",
         "tags": ["tinylora", layout.name],
     }
     parts = [
         f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---\n",
-        f"# {_plain(model_id)} with a TinyLoRA adapter ({layout.name})\n",
-        _CONTENT[layout.name] + "\n",
+        f"# {_plain(model_id)} with a {kind} adapter ({layout.name})\n",
+        layout.content + "\n",
         "" if choice is None else f"Chosen by measurement: {choice}.\n",
-        f"## Loading\n\n```python\n{_loading(layout, model_id, options['trained_on'])}```\n",
-        _EMBEDDED_WARNING if layout.adapter and layout.weights != "none" else "",
+        f"## Loading\n\n```python\n{loading}```\n",
+        layout.note,
         _measured(fidelity),
         "".join(f"> **Warning:** {_plain(warning)}\n\n" for warning in warnings),
         _origin(provenance),
@@ -124,61 +128,9 @@ def with_retention(card: str, retention: Retention) -> str:
     )
 
 
-_CONTENT = {
-    "nf4": "The delta is merged into the weights, which are stored in 4 bits (bitsandbytes).",
-    "nf4-mixed": "The delta is merged; the modules that carry most of its effect are stored in "
-    "bfloat16, the others in 4 bits (bitsandbytes).",
-    "nf4-embedded": "The 4-bit base, code for code, with the delta beside it as a LoRA adapter.",
-    "bf16": "The delta is merged into dense bfloat16 weights.",
-    "fp16": "The delta is merged into dense float16 weights.",
-    "fp32": "The delta is merged into dense float32 weights.",
-    "lora": "The delta alone, as a PEFT LoRA adapter; it belongs on the base as training had it.",
-    "peft-tinylora": (
-        "The adapter alone, as a PEFT TinyLoRA adapter (PEFT 0.19 or later) with all its parts "
-        "stored. PEFT cannot put TinyLoRA on a 4-bit base: load the base in 16 or 32 bits. The "
-        "parts stay float32 on a 16-bit base too; with `autocast_adapter_dtype=False` PEFT would "
-        "round them to the base's dtype."
-    ),
-}
-
-_EMBEDDED_WARNING = (
-    "> **`peft` must be installed.** Without it transformers loads the base alone and says nothing."
-    "\n> Load from a local directory: from a hub id transformers looks for another base.\n"
-)
-
-
 def _plain(text: str) -> str:
     """Text that came from elsewhere, in one line of Markdown that shows it and does nothing."""
     return re.sub(r"([\\`*_\[\]<>|#!&~])", r"\\\1", " ".join(text.split()))
-
-
-def _loading(layout: Format, model_id: str, trained_on: str) -> str:
-    base_id = json.dumps(model_id, ensure_ascii=False)  # as a Python string, whatever is in it
-    if layout.weights != "none":
-        return (
-            "from transformers import AutoModelForCausalLM\n\n"
-            'model = AutoModelForCausalLM.from_pretrained("path/to/this/directory")\n'
-        )
-    if layout.method == "TINYLORA" or trained_on == "16bit":
-        return (
-            "import torch\n"
-            "from peft import PeftModel\n"
-            "from transformers import AutoModelForCausalLM\n\n"
-            f"base = AutoModelForCausalLM.from_pretrained({base_id}, dtype=torch.bfloat16)\n"
-            'model = PeftModel.from_pretrained(base, "path/to/this/directory")\n'
-        )
-    return (
-        "import torch\n"
-        "from peft import PeftModel\n"
-        "from transformers import AutoModelForCausalLM, BitsAndBytesConfig\n\n"
-        "settings = BitsAndBytesConfig(\n"
-        '    load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,\n'
-        "    bnb_4bit_compute_dtype=torch.float16,\n"
-        ")\n"
-        f"base = AutoModelForCausalLM.from_pretrained({base_id}, dtype=torch.bfloat16,\n"
-        "                                            quantization_config=settings)\n"
-        'model = PeftModel.from_pretrained(base, "path/to/this/directory")\n'
-    )
 
 
 def _measured(fidelity: FidelityReport) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 from exporter.base.checkpoint import read_json
 from exporter.documents.manifest import MANIFEST_FORMAT
 from exporter.errors import CheckpointError, VerificationError
-from exporter.formats.formats import FORMATS
+from exporter.formats.registry import FORMATS
 from exporter.output.workspace import MANIFEST_FILE
 
 
@@ -36,7 +36,7 @@ def read_manifest(directory: Path) -> Mapping[str, Any]:
 
 
 def _are_options(found: object) -> bool:
-    return isinstance(found, dict) and found.get("format") in [f.name for f in FORMATS]
+    return isinstance(found, dict) and found.get("format") in tuple(FORMATS)
 
 
 def _are_files(found: object) -> bool:

@@ -9,11 +9,12 @@ from pathlib import Path
 
 from exporter.base.checkpoint import read_json
 from exporter.compare.retention import Retention
-from exporter.documents.manifest import SUMS_FILE, content_sha256, sums_text
+from exporter.documents.manifest import SUMS_FILE, content_sha256
 from exporter.documents.model_card import CARD_FILE, with_retention
 from exporter.errors import OutputWriteError, VerificationError
 from exporter.io_errors import write_error
 from exporter.output.workspace import MANIFEST_FILE, write_whole
+from exporter.provenance import sums_text
 
 _PENDING = ".retention-record.json"
 _FILES = frozenset({CARD_FILE, MANIFEST_FILE, SUMS_FILE})

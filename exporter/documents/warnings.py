@@ -6,11 +6,9 @@ from exporter.base.architecture import Architecture
 from exporter.base.check import unused_tensors
 from exporter.base.checkpoint import Checkpoint
 from exporter.fidelity import FidelityReport
-from exporter.formats.formats import Format
-from exporter.plan.ground import Ground
-from tinylora import Artifact, ResolvedOptions
-from tinylora.adapters.dialects import Adapter
-from tinylora.adapters.upstream.options import doubts
+from exporter.formats.format import Format
+from exporter.plan.base_weights import BaseWeights
+from tinylora import ModuleDeltas
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 
@@ -56,19 +54,19 @@ def fidelity_warning(
     )
 
 
-def ground_warning(ground: Ground, base: Checkpoint, layout: Format) -> str | None:
+def base_weights_warning(weights: BaseWeights, base: Checkpoint, layout: Format) -> str | None:
     """A warning where an export stands on other weights than training had; None otherwise."""
-    if layout.weights == "none" or base.is_4bit:
+    if not layout.standalone or base.is_4bit:
         return None
-    dequantized = layout.weights == "4bit" or ground.fold_onto == "dequantized"
-    if not dequantized and ground.trained_on == "4bit":
+    dequantized = layout.stands_on_4_bits
+    if not dequantized and weights.trained_on == "4bit":
         return (
             "Training had the base in 4 bits, and this export adds the delta to the 16-bit "
             "weights: it differs from the restored model by far more than the delta, and capture "
             "and residual say only that the delta was added. Leave --fold-onto at auto, or "
             "compare with --check-prompts."
         )
-    if dequantized and ground.trained_on == "16bit":
+    if dequantized and weights.trained_on == "16bit":
         return (
             "The adapter was trained on 16-bit weights, and this export adds the delta to weights "
             "that went through 4 bits. What 4 bits do to the base is in none of the numbers here, "
@@ -78,17 +76,16 @@ def ground_warning(ground: Ground, base: Checkpoint, layout: Format) -> str | No
     return None
 
 
-def rebuild_warnings(adapter: Adapter, resolved: ResolvedOptions | None) -> Iterator[str]:
+def rebuild_warnings(deltas: ModuleDeltas) -> Iterator[str]:
     """What speaks against the options by which the delta is rebuilt."""
-    if isinstance(adapter, Artifact) and resolved is not None:
-        for doubt in doubts(adapter, resolved):
-            yield f"This may not be the trained delta, and no measure here can show it: {doubt}."
+    for doubt in deltas.doubts:
+        yield f"This may not be the trained delta, and no measure here can show it: {doubt}."
 
 
 def unused_warning(base: Checkpoint, architecture: Architecture, layout: Format) -> str | None:
     """A warning where the base holds tensors that its model does not use; None otherwise."""
     unused = unused_tensors(base, architecture)
-    if layout.weights == "none" or not unused:
+    if not layout.standalone or not unused:
         return None
     return (
         f"{base.path.name} holds {len(unused)} tensors that the model of its config.json does not "
@@ -99,7 +96,7 @@ def unused_warning(base: Checkpoint, architecture: Architecture, layout: Format)
 
 def tokenizer_warning(base: Checkpoint, layout: Format) -> str | None:
     """A warning where a checkpoint will have no tokenizer; None otherwise."""
-    if layout.weights == "none" or any((base.path / name).exists() for name in _TOKENIZER_FILES):
+    if not layout.standalone or any((base.path / name).exists() for name in _TOKENIZER_FILES):
         return None
     return (
         f"{base.path.name} has none of {', '.join(_TOKENIZER_FILES)}: the export has no tokenizer "

@@ -27,7 +27,7 @@ from exporter.fidelity import ErrorSums, ModuleFidelity, Spectrum
 from exporter.io_errors import reading, writing
 from exporter.output.publish import recover, replace_directory, sync
 from exporter.safetensors.reader import file_sha256
-from exporter.safetensors.writer import PART_SUFFIX
+from tinylora.files.whole_file import replace_file
 
 MANIFEST_FILE = "export_manifest.json"
 JOURNAL_FILE = ".export-journal.json"
@@ -165,11 +165,9 @@ def write_whole(path: Path, content: bytes) -> None:
     Raises:
         OutputWriteError: There is no room, or it cannot be written.
     """
-    part = path.with_name(path.name + PART_SUFFIX)
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(content)
-        part.replace(path)
+        replace_file(path, content)
 
 
 def open_workspace(out: Path, key: Callable[[], str], overwrite: bool) -> Workspace:

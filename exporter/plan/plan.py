@@ -1,12 +1,7 @@
 """The frozen plan: which tensors go into which file, checked before any work is done.
 
-A plan is built from headers and a meta-device model alone. Each file holds units, a unit being the
-tensors that are made together and must stay in one file:
-
-* :class:`TensorUnit`  a tensor that is carried over, or cast;
-* :class:`LinearUnit`  the weight of a linear layer, dense or 4-bit, perhaps with the delta folded;
-* :class:`LoraUnit`    the two factors of a target module;
-* :class:`TinyUnit`, :class:`VectorUnit`  the parts of a PEFT TinyLoRA adapter.
+A plan is built from headers and a meta-device model alone. Each file holds units, see
+:mod:`exporter.formats.units`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,90 +13,14 @@ from exporter.base.architecture import Architecture
 from exporter.base.check import check_base
 from exporter.base.checkpoint import SINGLE_FILE, Checkpoint
 from exporter.errors import PlanError
-from exporter.formats.formats import Format
-from exporter.plan.adapter_units import TinyUnit, VectorUnit, tiny_unit, vector_units
-from exporter.plan.ground import UPSTREAM_GROUND, Ground, Source
+from exporter.formats.encoding import TRAINER_DTYPE
+from exporter.formats.format import AdapterFile, Format
+from exporter.formats.units import ModuleUnit, Source, TensorUnit, Unit
+from exporter.plan.base_weights import UPSTREAM, BaseWeights
 from exporter.safetensors.header import DTYPE_NAMES
 from exporter.safetensors.writer import TensorSpec, file_bytes
 from tinylora import AdapterSizes
-from tinylora.adapters.peft import adapter as peft_adapter
-from tinylora.weights.quantized_weight import STATE_PREFIX
-
-ADAPTER_WEIGHTS = peft_adapter.WEIGHTS_FILE
-# The trainer loads 16-bit bases with dtype=bfloat16 and these bitsandbytes settings.
-TRAINER_DTYPE = torch.bfloat16
-BLOCK_SIZE = 64
-NESTED_BLOCK_SIZE = 256
-
-
-@dataclass(frozen=True)
-class TensorUnit:
-    """A tensor of the base that no fold touches.
-
-    Attributes:
-        name: Its key, in the base and in the output.
-        shape: Its shape.
-        casts: Dtypes that it passes through, in order; empty: byte for byte as it is.
-        outputs: What is written.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    casts: tuple[torch.dtype, ...]
-    outputs: tuple[TensorSpec, ...]
-
-
-@dataclass(frozen=True)
-class LinearUnit:
-    """The weight of a linear layer.
-
-    Attributes:
-        module: Qualified name of the layer.
-        shape: ``(out, in)``.
-        source: Which weights the output stands on: ``4bit`` (as the base stores them),
-            ``quantize`` (16-bit, quantized on the way as loading in 4 bits would) or ``dense``
-            (16-bit and left so).
-        trained: Likewise, which weights training had.
-        as_stored: Whether 16-bit weights are added to as the file has them, and not in bfloat16.
-        fold: Whether the delta is added.
-        dtype: Dtype of a dense output; None: the output is 4-bit.
-        outputs: What is written.
-    """
-
-    module: str
-    shape: tuple[int, int]
-    source: Source
-    trained: Source
-    as_stored: bool
-    fold: bool
-    dtype: torch.dtype | None
-    outputs: tuple[TensorSpec, ...]
-
-
-@dataclass(frozen=True)
-class LoraUnit:
-    """The LoRA pair of a target module.
-
-    Attributes:
-        module: Qualified name of the layer.
-        shape: ``(out, in)`` of its weight.
-        trained: As in :class:`LinearUnit`.
-        balanced: Whether the two factors are brought to one size, see
-            :func:`exporter.fold.fold.lora_pair`.
-        dtype: Of both factors.
-        outputs: What is written.
-    """
-
-    module: str
-    shape: tuple[int, int]
-    trained: Source
-    balanced: bool
-    dtype: torch.dtype
-    outputs: tuple[TensorSpec, ...]
-
-
-ModuleUnit = LinearUnit | LoraUnit | TinyUnit
-Unit = TensorUnit | ModuleUnit | VectorUnit
+from tinylora.adapters.peft_directory import WEIGHTS_FILE as ADAPTER_WEIGHTS
 
 
 @dataclass(frozen=True)
@@ -137,9 +56,11 @@ class ExportPlan:
         return sum(file_bytes(file.specs) for file in self.files)
 
     @property
-    def expected(self) -> frozenset[str]:
-        """Modules whose delta must have been folded, or stored, when the export ends."""
-        return frozenset(self.targets)
+    def folds(self) -> dict[str, ModuleUnit]:
+        """The unit that holds a target module's delta, by module, in the order of the targets."""
+        units = (unit for file in self.files for unit in file.units)
+        found = {u.module: u for u in units if isinstance(u, ModuleUnit) and u.fold}
+        return {module: found[module] for module in self.targets}
 
 
 def build_plan(
@@ -148,22 +69,18 @@ def build_plan(
     layout: Format,
     *,
     sizes: AdapterSizes,
-    ground: Ground = UPSTREAM_GROUND,
+    weights: BaseWeights = UPSTREAM,
     max_shard_size: int | None = None,
-    keep: Sequence[str] = (),
-    adapter_dtype: torch.dtype = torch.float32,
 ) -> ExportPlan:
     """Plan an export from headers.
 
     Args:
         base: The base checkpoint.
         architecture: Its modules.
-        layout: The output format.
+        layout: The output format, with its options.
         sizes: The adapter's sizes.
-        ground: What weights training had, and what dense outputs stand on.
+        weights: What weights training had, and what dense outputs stand on.
         max_shard_size: Largest shard in bytes; None keeps the base's layout.
-        keep: Target modules that a 4-bit format stores in bf16 all the same.
-        adapter_dtype: Of a LoRA pair.
 
     Returns:
         The plan.
@@ -173,32 +90,26 @@ def build_plan(
             (:func:`exporter.base.check.check_base`), or a module to keep is no target.
     """
     check_base(base, architecture)
-    if layout.dtype is None:  # outputs in 4 bits stand on weights in 4 bits
-        ground = replace(ground, fold_onto="dequantized", as_stored=False)
+    if not layout.takes("fold_onto"):
+        weights = replace(weights, fold_onto="dequantized", as_stored=False)
     if not sizes.capped:
         _check_rank(architecture, sizes.rank)
-    if unknown := set(keep) - set(architecture.targets):
+    if unknown := set(layout.kept) - set(architecture.targets):
         raise PlanError(
             f"{base.path}: {sorted(unknown)[0]!r} cannot be kept in bf16, it is no module that the "
             "adapter changes"
         )
-    planner = _Planner(base, architecture, layout, ground, frozenset(keep))
+    planner = _Planner(base, architecture, layout, weights)
     files: list[OutputFile] = []
-    if layout.weights != "none":
+    if layout.standalone:
         groups = [list(planner.units(shard)) for shard in base.shards]
         if max_shard_size is not None:
             groups = _regroup([unit for group in groups for unit in group], max_shard_size)
         files += _named([group for group in groups if group])
-    if layout.adapter:
-        files.append(OutputFile(ADAPTER_WEIGHTS, tuple(planner.adapter(sizes, adapter_dtype))))
-    kept = tuple(sorted({*architecture.kept, *keep}))
+    if layout.adapter is not None:
+        files.append(OutputFile(ADAPTER_WEIGHTS, tuple(planner.adapter(layout.adapter, sizes))))
+    kept = tuple(sorted({*architecture.kept, *layout.kept}))
     return ExportPlan(tuple(files), architecture.targets, kept)
-
-
-def lora_names(module: str) -> tuple[str, str]:
-    """Keys of ``lora_A`` and ``lora_B`` in a PEFT adapter file."""
-    prefix = f"base_model.model.{module}"
-    return f"{prefix}.lora_A.weight", f"{prefix}.lora_B.weight"
 
 
 @dataclass(frozen=True)
@@ -206,8 +117,7 @@ class _Planner:
     base: Checkpoint
     architecture: Architecture
     layout: Format
-    ground: Ground
-    keep: frozenset[str]
+    weights: BaseWeights
 
     def units(self, shard: str) -> Iterator[Unit]:
         """Units whose (packed) weight lies in a shard of the base."""
@@ -223,56 +133,35 @@ class _Planner:
             else:
                 yield self._tensor(name)
 
-    def adapter(self, sizes: AdapterSizes, adapter_dtype: torch.dtype) -> Iterator[Unit]:
+    def adapter(self, file: AdapterFile, sizes: AdapterSizes) -> Iterator[Unit]:
         """Units of the adapter file."""
-        if self.layout.method == "LORA":
-            for module in self.architecture.targets:
-                yield self._lora(module, sizes.rank, adapter_dtype)
-            return
+        encoding = file.encoding(sizes)
         for module in self.architecture.targets:
-            yield tiny_unit(module, self._shape(module), self._trained(module), sizes)
-        yield from vector_units(sizes)
+            shape, trained = self._shape(module), self._trained(module)
+            outputs = encoding.specs(module, shape, self.base)
+            yield ModuleUnit(module, shape, trained, trained, False, True, encoding, outputs)
+        yield from file.vectors(sizes)
 
-    def _lora(self, module: str, rank: int, dtype: torch.dtype) -> LoraUnit:
-        out, into = self._shape(module)
-        name_a, name_b = lora_names(module)
-        kind = DTYPE_NAMES[dtype]
-        specs = (TensorSpec(name_a, kind, (rank, into)), TensorSpec(name_b, kind, (out, rank)))
-        # whatever ends in half precision, on disk or on loading, must not become subnormal there
-        balanced = self.layout.weights != "none" or dtype != torch.float32
-        return LoraUnit(module, (out, into), self._trained(module), balanced, dtype, specs)
-
-    def _linear(self, module: str) -> LinearUnit:
-        shape, source = self._shape(module), self._source(module)
-        fold = self.layout.merged and module in self.architecture.targets
-        dtype = self.layout.dtype
-        if dtype is None and source == "dense":
-            header = self.base.tensors[f"{module}.weight"]
-            dtype = header.torch_dtype if self.base.is_4bit else TRAINER_DTYPE
-        if module in self.keep:
-            dtype = TRAINER_DTYPE
-        name = f"{module}.weight"
-        outputs = (
-            self._specs_4bit(module, shape)
-            if dtype is None
-            else (TensorSpec(name, DTYPE_NAMES[dtype], shape),)
-        )
-        return LinearUnit(
+    def _linear(self, module: str) -> ModuleUnit:
+        shape = self._shape(module)
+        source = self._stored(module, in_4_bits=self.weights.fold_onto == "dequantized")
+        encoding = self.layout.encoding(module, source, self.base)
+        return ModuleUnit(
             module=module,
             shape=shape,
             source=source,
             trained=self._trained(module),
-            as_stored=self.ground.as_stored,
-            fold=fold,
-            dtype=dtype,
-            outputs=outputs,
+            as_stored=self.weights.as_stored,
+            fold=self.layout.merged and module in self.architecture.targets,
+            encoding=encoding,
+            outputs=encoding.specs(module, shape, self.base),
         )
 
     def _tensor(self, name: str) -> TensorUnit:
         header = self.base.tensors[name]
         casts: list[torch.dtype] = []
         if header.torch_dtype.is_floating_point:
-            if not self.base.is_4bit and not self.ground.as_stored:
+            if not self.base.is_4bit and not self.weights.as_stored:
                 casts.append(TRAINER_DTYPE)
             if self.layout.dtype is not None:
                 casts.append(self.layout.dtype)
@@ -282,11 +171,8 @@ class _Planner:
         spec = TensorSpec(name, DTYPE_NAMES[dtype], header.shape)
         return TensorUnit(name, header.shape, tuple(casts), (spec,))
 
-    def _source(self, module: str) -> Source:
-        return self._stored(module, in_4_bits=self.ground.fold_onto == "dequantized")
-
     def _trained(self, module: str) -> Source:
-        return self._stored(module, in_4_bits=self.ground.trained_on == "4bit")
+        return self._stored(module, in_4_bits=self.weights.trained_on == "4bit")
 
     def _stored(self, module: str, *, in_4_bits: bool) -> Source:
         if f"{module}.weight" in self.base.packed:
@@ -303,24 +189,6 @@ class _Planner:
                 "together"
             )
         return shape[0], shape[1]
-
-    def _specs_4bit(self, module: str, shape: tuple[int, int]) -> tuple[TensorSpec, ...]:
-        if self._source(module) == "4bit":
-            headers = [self.base.tensors[name] for name in self.base.names_4bit(module)]
-            return tuple(
-                TensorSpec(h.name, h.dtype, None if STATE_PREFIX in h.name else h.shape)
-                for h in headers
-            )
-        name, numel = f"{module}.weight", shape[0] * shape[1]
-        blocks = -(-numel // BLOCK_SIZE)
-        return (
-            TensorSpec(name, "U8", (-(-numel // 2), 1)),
-            TensorSpec(f"{name}.absmax", "U8", (blocks,)),
-            TensorSpec(f"{name}.nested_absmax", "F32", (-(-blocks // NESTED_BLOCK_SIZE),)),
-            TensorSpec(f"{name}.nested_quant_map", "F32", (256,)),
-            TensorSpec(f"{name}.quant_map", "F32", (16,)),
-            TensorSpec(f"{name}{STATE_PREFIX}nf4", "U8", None),
-        )
 
 
 def _check_rank(architecture: Architecture, rank: int) -> None:

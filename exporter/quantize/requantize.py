@@ -5,26 +5,36 @@ the forward pass sees it (scaled, rounded to the checkpoint's dtype), is nearest
 leaves a code alone unless another is strictly nearer: no other choice of codes on these scales has
 a smaller ‖E − Δ‖. ``recompute`` is what merging with PEFT does: dequantize, add, quantize with
 bitsandbytes under new scales.
+
+The delta of a real adapter moves few codes or none. A code moves only where |ΔW| reaches half the
+distance to another value. So ``preserve`` first bounds |ΔW| and that distance for each row, and
+looks only at the rows in which the bounds leave a move open.
 """
 
 import json
-from collections.abc import Hashable, Iterator, Sequence
+import math
 from dataclasses import replace
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-from exporter.quantize.moves import fold_reached, scaled_values
-from exporter.quantize.reach import reaches, strip_size
 from tinylora import LowRankDelta, QuantizedWeight
+from tinylora.weights.quantized_weight import pack_codes, unpack_codes
 
-# Strips of weights that are asked together; their bounds, scales and steps are 4 bytes each.
-_STRIPS_AT_ONCE = 1 << 18
-_STRIPS_AT_ONCE_ON_DEVICE = 1 << 25
+# Elements of a piece. On the CPU its temporaries stay near the cache; a device needs large pieces.
+_PIECE = 1 << 18
+_PIECE_ON_DEVICE = 1 << 24
+_LEAST_ROWS = 64
+# A change below this share of a distance cannot reach its midpoint. What is left to 1/2 covers the
+# roundings of the bounds, of the sum, and of the trainer's product (2⁻⁸ of it in bf16).
+_SAFE_SHARE = 0.49
 
 
 def preserve(base: QuantizedWeight, delta: LowRankDelta) -> QuantizedWeight:
-    """Re-round the codes under the base's own scales.
+    """Choose codes again under the base's own scales.
+
+    Beside the result it holds the scales and a piece of the weight.
 
     Args:
         base: The base's weight, ``[out, in]``.
@@ -33,31 +43,40 @@ def preserve(base: QuantizedWeight, delta: LowRankDelta) -> QuantizedWeight:
     Returns:
         ``base`` itself where no code moves; otherwise the same statistics with other codes.
     """
-    return preserve_batch([base], [delta])[0]
-
-
-def preserve_batch(
-    bases: Sequence[QuantizedWeight], deltas: Sequence[LowRankDelta]
-) -> list[QuantizedWeight]:
-    """:func:`preserve` of many weights; those of one layout are asked together what can move.
-
-    Beside the results it holds a piece of one weight, and a few bytes for each strip of the weights
-    that are asked together (see :mod:`exporter.quantize.reach`).
-
-    Args:
-        bases: The base's weights.
-        deltas: The delta of each.
-
-    Returns:
-        The weights in the same order, the given one wherever no code moves.
-    """
-    found = list(bases)
-    for members in _alike(bases, deltas):
-        ways = reaches([bases[i] for i in members], [deltas[i] for i in members])
-        for i, reach in zip(members, ways, strict=True):
-            if reach is not None:
-                found[i] = fold_reached(bases[i], deltas[i], reach)
-    return found
+    height, width = base.shape
+    size = math.gcd(width, base.blocksize)  # of strips, each of which lies in one row and one block
+    scales = base.block_absmax()
+    if size < base.blocksize:
+        scales = scales.repeat_interleave(base.blocksize // size)[: base.numel // size]
+    scales = scales.view(height, -1)
+    steps = _least_steps(base, scales)
+    most = delta.left.abs() @ delta.right.abs().amax(dim=1)
+    # "not below" rather than "above": a bound that is no number excludes nothing
+    rows = (~(most < steps.amin(dim=1))).nonzero().squeeze(1)
+    if not rows.numel():
+        return base
+    # in a row of odd length a byte belongs to two rows
+    is_packed = width % 2 == 0
+    data = (base.data if is_packed else base.codes()).view(height, -1)
+    is_moved = False
+    piece = _PIECE if data.device.type == "cpu" else _PIECE_ON_DEVICE
+    for part in torch.split(rows, max(_LEAST_ROWS, piece // width)):
+        held = data[part].view(-1)
+        codes = (unpack_codes(held, 2 * len(held)) if is_packed else held).view(-1, size)
+        change = delta.rows(part).view(-1, size)
+        near = (~(change.abs().amax(dim=1) < steps[part].view(-1))).nonzero().squeeze(1)
+        old = codes[near]
+        new = _nearest(base, scales[part].view(-1)[near], old, change[near])
+        if not torch.equal(new, old):
+            data = data if is_moved else data.clone()
+            is_moved = True
+            codes[near] = new
+            data[part] = (pack_codes(codes.view(-1)) if is_packed else codes).view(len(part), -1)
+    if not is_moved:
+        return base
+    return (
+        replace(base, data=data.view_as(base.data)) if is_packed else base.with_codes(data.view(-1))
+    )
 
 
 def recompute(base: QuantizedWeight, delta: LowRankDelta) -> QuantizedWeight:
@@ -85,25 +104,62 @@ def block_values(weight: QuantizedWeight) -> Tensor:
     Returns:
         fp32 ``[blocks, 16]``, column c for code c.
     """
-    return scaled_values(weight.block_absmax(), weight.code, weight.dtype)
+    return _values(weight, weight.block_absmax())
 
 
-def _alike(bases: Sequence[QuantizedWeight], deltas: Sequence[LowRankDelta]) -> Iterator[list[int]]:
-    """Numbers of weights of one layout, as many together as the workspace allows."""
-    layouts: dict[Hashable, list[int]] = {}
-    for i, (base, delta) in enumerate(zip(bases, deltas, strict=True)):
-        nested = None if base.nested is None else base.nested.blocksize
-        device, rank = base.data.device, delta.left.shape[1]
-        kind = (base.quant_type, base.blocksize, base.dtype, nested)
-        layout = (base.shape, kind, device, rank)
-        layouts.setdefault(layout, []).append(i)
-    for members in layouts.values():
-        first = bases[members[0]]
-        on_cpu = first.data.device.type == "cpu"
-        room = _STRIPS_AT_ONCE if on_cpu else _STRIPS_AT_ONCE_ON_DEVICE
-        count = max(1, room // (first.numel // strip_size(first)))
-        for start in range(0, len(members), count):
-            yield members[start : start + count]
+def _values(weight: QuantizedWeight, scales: Tensor) -> Tensor:
+    """What the forward pass makes of each code under each scale: fp32 ``[n, 16]``."""
+    return (scales.unsqueeze(1) * weight.code).to(weight.dtype).float()
+
+
+def _least_steps(base: QuantizedWeight, scales: Tensor) -> Tensor:
+    """Change of an element, below which it keeps its code: fp32, one for each scale."""
+    gap, floor = _least_gap(tuple(base.code.tolist()), base.dtype)
+    # under a scale of 0 all values are equal
+    steps = scales.abs().mul_(gap).sub_(floor).mul_(_SAFE_SHARE)
+    return steps.masked_fill_(scales == 0, torch.inf)
+
+
+@lru_cache(maxsize=32)
+def _least_gap(code: tuple[float, ...], dtype: torch.dtype) -> tuple[float, float]:
+    """Least distance of two values for a scale of 1, and what rounding takes from it besides."""
+    about = torch.finfo(dtype)
+    # a value is rounded by at most half an eps of itself; midpoints and sums, in float32
+    rounding = about.eps / 2 + 2 * torch.finfo(torch.float32).eps
+    one = torch.tensor(code, dtype=torch.float64)
+    other = one.unsqueeze(1)
+    distances = (one - other).abs() - rounding * (one.abs() + other.abs())
+    least = distances.masked_fill(one == other, torch.inf).min()
+    return float(least), about.smallest_normal * about.eps  # where values are subnormal numbers
+
+
+def _nearest(base: QuantizedWeight, scales: Tensor, codes: Tensor, change: Tensor) -> Tensor:
+    """The nearest codes of some strips, uint8 ``[n, size]``.
+
+    Args:
+        base: Gives code book and dtype.
+        scales: Absmax of each strip, fp32 ``[n]``.
+        codes: Their codes, uint8 ``[n, size]``.
+        change: ΔW, fp32 ``[n, size]``.
+    """
+    values = _values(base, scales)
+    ordered, order = values.sort(dim=1, stable=True)
+    midpoints = ((ordered[:, :-1] + ordered[:, 1:]) / 2).view(-1)
+    held = base.code.index_select(0, codes.view(-1).int()).view_as(change)
+    held = held.mul_(scales.unsqueeze(1)).to(base.dtype).float()
+    wanted = held + change
+    # a binary search in all strips at once: how many of its 15 midpoints lie below each number
+    strip = torch.arange(len(codes), dtype=torch.int32, device=codes.device).unsqueeze(1)
+    below = (15 * strip).expand_as(codes).contiguous()
+    for step in (8, 4, 2, 1):
+        tried = midpoints[step - 1 :].index_select(0, below.view(-1)).view_as(wanted)
+        below.add_(wanted > tried, alpha=step)
+    place = below.add_(strip).view(-1)
+    found = ordered.view(-1).index_select(0, place).view_as(wanted)
+    is_nearer = found.sub_(wanted).abs_() < held.sub_(wanted).abs_()
+    new = order.to(torch.uint8).view(-1).index_select(0, place).view_as(codes)
+    # new where it is nearer, without a branch for each byte
+    return new.bitwise_xor_(codes).mul_(is_nearer.view(torch.uint8)).bitwise_xor_(codes)
 
 
 def _with_dtype(weight: QuantizedWeight, dtype: torch.dtype) -> QuantizedWeight:

@@ -10,16 +10,13 @@ import json
 import os
 import threading
 from collections.abc import Iterator, Mapping
-from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Event
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from blake3 import blake3
 from torch import Tensor
 
 from exporter.errors import CheckpointUnreadableError
@@ -102,50 +99,11 @@ class DataFile:
             for start in range(begin, end, step):
                 yield self._bytes(file, start, min(start + step, end), scratch).view(dtype)
 
-    def sha256(self, stop: Event | None = None) -> str:
-        """Hex SHA-256 of the whole file; errors as for :meth:`read`.
-
-        Args:
-            stop: Once it is set, CancelledError is raised instead.
-        """
-        digest = file_sha256(self.path, stop)
+    def sha256(self) -> str:
+        """Hex SHA-256 of the whole file; errors as for :meth:`read`."""
+        digest = file_sha256(self.path)
         with self._opened():
             return digest
-
-    def header(self) -> bytes:
-        """What lies before the data; errors as for :meth:`read`."""
-        with self._opened() as file:
-            return self._bytes(file, 0, self.data_start, Scratch()).numpy().tobytes()
-
-    def tensor_digests(
-        self, known: dict[str, bytes] | None = None, stop: Event | None = None
-    ) -> dict[str, bytes]:
-        """BLAKE3 of each tensor; errors as for :meth:`read`.
-
-        Args:
-            known: Digests that need not be found again, to which the others are added; other
-                threads may do so meanwhile.
-            stop: Once it is set, CancelledError is raised instead.
-        """
-        known = {} if known is None else known
-        room = memoryview(bytearray(PIECE_BYTES))
-        with self._opened() as file:
-            # in the order of the file, so that it reads ahead for those who need the tensors next
-            for name in sorted(self.places, key=self.places.__getitem__):
-                _heed(stop)
-                if name not in known:
-                    known[name] = self._digest(file, name, room)
-            self._check_unchanged(os.fstat(file))
-        return {name: known[name] for name in self.places}
-
-    def _digest(self, descriptor: int, name: str, room: memoryview) -> bytes:
-        digest = blake3()
-        begin, end = self.places[name]
-        for start in range(begin, end, len(room)):
-            piece = room[: end - start]
-            self._fill(descriptor, piece, start + len(piece))
-            digest.update(piece)
-        return digest.digest()
 
     def _bytes(self, descriptor: int, begin: int, end: int, scratch: Scratch) -> Tensor:
         buffer = scratch.room(end - begin)
@@ -184,29 +142,14 @@ class DataFile:
         )
 
 
-def file_sha256(path: Path, stop: Event | None = None) -> str:
+def file_sha256(path: Path) -> str:
     """Hex SHA-256 of a file's content.
-
-    Args:
-        path: The file.
-        stop: Set by whoever needs the result no longer.
 
     Raises:
         CheckpointUnreadableError: It cannot be read.
-        CancelledError: It was stopped.
     """
-    digest, buffer = hashlib.sha256(), bytearray(PIECE_BYTES)
-    room = memoryview(buffer)
-    with reading(path), path.open("rb", buffering=0) as file:
-        while count := file.readinto(buffer):
-            digest.update(room[:count])
-            _heed(stop)
-    return digest.hexdigest()
-
-
-def _heed(stop: Event | None) -> None:
-    if stop is not None and stop.is_set():
-        raise CancelledError("the digests are needed no longer")
+    with reading(path), path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def open_data_file(path: Path) -> DataFile:

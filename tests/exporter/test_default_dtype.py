@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from exporter import ExportRequest, export
-from exporter.choose.effect import gram_matrix
+from exporter.choose.trial_model import gram_matrix
 from exporter.request import Goal
 from tests.default_dtype import default_dtype
 from tinylora import DeltaOptions

@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM
 from exporter import verify
 from exporter.compare import load_check
 from exporter.compare.load_check import check_load, compare_logits
-from exporter.formats.formats import format_named
+from exporter.formats.registry import format_named
 from tinylora import DeltaOptions
 
 

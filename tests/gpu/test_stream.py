@@ -14,7 +14,7 @@ from benchmarks.device_stream import (
     golden,
 )
 from tinylora import philox_normal
-from tinylora.adapters.upstream.philox import offset_increment
+from tinylora.philox import offset_increment
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -8,7 +8,6 @@ from tests.default_dtype import default_dtype
 from tinylora import (
     DeltaOptions,
     QuantizedWeight,
-    blockwise,
     draw_projections,
     exact_factors,
     fast_factors,
@@ -17,6 +16,7 @@ from tinylora import (
     save_artifact,
 )
 from tinylora.adapters.peft.deltas import draw_projection
+from tinylora.weights import blockwise
 
 
 def weight():

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tinylora import philox_normal
-from tinylora.adapters.upstream.philox import offset_increment
+from tinylora.philox import offset_increment
 
 DECIMALS = 5e-5 + 1e-6  # half of the last printed digit, and a GPU's own rounding
 

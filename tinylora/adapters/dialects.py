@@ -1,74 +1,69 @@
-"""The two dialects of TinyLoRA, and the one place where they are told apart.
+"""The dialects of adapters, and what every user of adapters calls.
 
 ======================  ============================================  =======================
 dialect                 on disk                                       what it stores
 ======================  ============================================  =======================
-upstream's              ``tiny_lora_v.pt``, see ``artifact``          v and a seed
-PEFT's                  a directory, see ``peft_adapter``             v, A, B, and P or a seed
+upstream's TinyLoRA     ``tiny_lora_v.pt``                            v and a seed
+PEFT's TinyLoRA         a directory                                   v, A, B, and P or a seed
+LoRA                    a directory                                   A and B
 ======================  ============================================  =======================
 """
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
-from tinylora.adapters.low_rank import ModuleDeltas
-from tinylora.adapters.peft.adapter import PeftAdapter, adapter_files, load_peft_adapter
-from tinylora.adapters.peft.config import CONFIG_FILE
-from tinylora.adapters.peft.deltas import PeftDeltas, stored_layers
-from tinylora.adapters.upstream.artifact import Artifact, load_artifact
-from tinylora.adapters.upstream.delta import AdapterDeltas
-from tinylora.adapters.upstream.options import DeltaOptions
-from tinylora.adapters.upstream.targets import check_target_count, target_modules
-from tinylora.errors import ArtifactMissingError, OptionsError
+from tinylora.adapters.adapter import Adapter, Dialect, ModuleDeltas
+from tinylora.adapters.inspection import Inspection
+from tinylora.adapters.lora.dialect import LoraDialect
+from tinylora.adapters.options import DeltaOptions, TrainedOn
+from tinylora.adapters.peft.dialect import PeftTinyLoRADialect
+from tinylora.adapters.peft_directory import CONFIG_FILE, method_of
+from tinylora.adapters.upstream.dialect import UpstreamDialect
+from tinylora.errors import ArtifactFieldError, ArtifactMissingError
 from tinylora.svd.factor_store import FactorStore
 
-Adapter = Artifact | PeftAdapter
-
-# What upstream's trainers leave in their output directory.
-_ARTIFACT_FILES = ("tiny_lora_v.pt", "best_tiny_lora_v.pt")
+DIALECTS: tuple[Dialect[Any], ...] = (
+    UpstreamDialect(),
+    PeftTinyLoRADialect(),
+    LoraDialect(),
+)
 
 
 def load_adapter(path: str | Path) -> Adapter:
-    """Read an adapter of either dialect.
+    """Read an adapter of any dialect.
 
     Args:
         path: A file in upstream's format, a directory that holds one, or the directory of a PEFT
-            TinyLoRA adapter.
+            TinyLoRA or LoRA adapter.
 
     Raises:
         ArtifactMissingError: Nothing is there, or more than one file that could be meant.
         ArtifactError: It cannot be used; nothing in it was run.
     """
-    path = _file_in(Path(path))
-    if not path.is_dir():
-        return load_artifact(path)
+    path = Path(path)
+    for dialect in DIALECTS:
+        if dialect.reads(path):
+            adapter: Adapter = dialect.load(path)
+            return adapter
     if not (path / CONFIG_FILE).exists():
         raise ArtifactMissingError(
-            f"{path}: holds neither {_ARTIFACT_FILES[0]} nor a PEFT adapter's {CONFIG_FILE}; give "
+            f"{path}: holds neither tiny_lora_v.pt nor a PEFT adapter's {CONFIG_FILE}; give "
             "the file or directory that training wrote"
         )
-    return load_peft_adapter(path)
+    raise ArtifactFieldError(
+        f"{path / CONFIG_FILE}: peft_type is {method_of(path)!r:.100}, expected 'TINYLORA' or "
+        "'LORA'; other PEFT methods are not read here, merge those with PEFT"
+    )
 
 
 def files_of(path: str | Path) -> tuple[Path, ...]:
     """The files that an adapter at a path consists of, whether they are there or not."""
-    path = _file_in(Path(path))
-    return adapter_files(path) if path.is_dir() else (path,)
-
-
-def _file_in(path: Path) -> Path:
-    """The artifact in a directory of upstream's; every other path as it is."""
-    found = [path / name for name in _ARTIFACT_FILES if (path / name).is_file()]
-    if not found or (path / CONFIG_FILE).exists():
-        return path
-    if len(found) > 1:
-        raise ArtifactMissingError(
-            f"{path}: holds {' and '.join(file.name for file in found)}; name the file that you "
-            "mean (the best one is of an earlier step than the last)"
-        )
-    return found[0]
+    path = Path(path)
+    found = (dialect.files(path) for dialect in DIALECTS)
+    return next((files for files in found if files is not None), (path,))
 
 
 def adapted_layers(adapter: Adapter, model: nn.Module, where: str) -> list[tuple[str, nn.Module]]:
@@ -85,13 +80,7 @@ def adapted_layers(adapter: Adapter, model: nn.Module, where: str) -> list[tuple
     Raises:
         TargetMismatchError: This is not the base that it was trained on.
     """
-    match adapter:
-        case Artifact():
-            layers = target_modules(model)
-            check_target_count(adapter, [name for name, _ in layers], where)
-            return layers
-        case PeftAdapter():
-            return stored_layers(adapter, model, where)
+    return _dialect_of(adapter).layers(adapter, model, where)
 
 
 def deltas_of(
@@ -110,22 +99,20 @@ def deltas_of(
 
     Raises:
         ProjectionError: The random stream cannot be reproduced as asked.
-        OptionsError: Options of upstream's dialect for a PEFT adapter.
+        OptionsError: Options of upstream's dialect for another adapter.
     """
-    match adapter:
-        case Artifact():
-            return AdapterDeltas(adapter, names, options, store)
-        case PeftAdapter():
-            _refuse_options(adapter, options or DeltaOptions())
-            return PeftDeltas(adapter, names)
+    return _dialect_of(adapter).deltas(adapter, names, options, store)
 
 
-def _refuse_options(adapter: PeftAdapter, options: DeltaOptions) -> None:
-    default = DeltaOptions()
-    for name in ("formula", "rng", "svd", "numerics", "placement"):
-        value = getattr(options, name)
-        if value != getattr(default, name):
-            raise OptionsError(
-                f"{adapter.path}: {name} {value!r} does not apply to a PEFT adapter, which stores "
-                "its own factors; leave it out"
-            )
+def inspect_adapter(adapter: Adapter, trained_on: TrainedOn | None = None) -> Inspection:
+    """What is in an adapter, and what about it looks odd.
+
+    Args:
+        adapter: The adapter.
+        trained_on: What the base's weights were in training; None: as its files say.
+    """
+    return _dialect_of(adapter).inspect(adapter, trained_on or adapter.trained_on)
+
+
+def _dialect_of(adapter: Adapter) -> Dialect[Any]:
+    return next(dialect for dialect in DIALECTS if isinstance(adapter, dialect.kind))

@@ -1,19 +1,11 @@
-"""What both dialects come down to: a delta of low rank for each module.
+"""A delta of low rank, as every dialect gives it for each module."""
 
-Everything behind an adapter (folding, restoring, measuring) asks for these and nothing else, so it
-does not know whether upstream's ``tiny_lora_v.pt`` or a PEFT adapter is in use.
-"""
-
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import torch
 from torch import Tensor
-
-from tinylora.adapters.upstream.options import ResolvedOptions
-from tinylora.svd.factors import Factors
-from tinylora.weights.quantized_weight import QuantizedWeight
+from torch.nn.functional import pad
 
 # Pieces of a dense ΔW: small enough for a core's cache, with enough rows that BLAS multiplies a
 # piece as it would the whole (a product of very few rows takes another path and rounds otherwise).
@@ -26,8 +18,8 @@ class LowRankDelta:
     """ΔW = left · right.
 
     Attributes:
-        left: fp32 ``[out, r]``, U · diag(S) · R.
-        right: fp32 ``[r, in]``, Vh.
+        left: fp32 ``[out, r]``; of upstream's dialect U · diag(S) · R.
+        right: fp32 ``[r, in]``; of upstream's dialect Vh.
         rounding: Dtype that the trainer rounded the product to; None under fp32 numerics.
     """
 
@@ -38,6 +30,15 @@ class LowRankDelta:
     def to(self, device: torch.device) -> "LowRankDelta":
         """The delta on a device."""
         return replace(self, left=self.left.to(device), right=self.right.to(device))
+
+    def padded(self, rank: int) -> "LowRankDelta":
+        """The same delta with zeros up to a rank that is not below its own."""
+        missing = rank - self.right.shape[0]
+        if not missing:
+            return self
+        return replace(
+            self, left=pad(self.left, (0, missing)), right=pad(self.right, (0, 0, 0, missing))
+        )
 
     def dense(self) -> Tensor:
         """ΔW, fp32 ``[out, in]``."""
@@ -78,7 +79,7 @@ class TinyLoRAParts:
         A: fp32 ``[r, in]``.
         B: fp32 ``[out, r]``.
         P: fp32 ``[u, r, r]``.
-        group: Row of :attr:`ModuleDeltas.vectors` that is this module's v.
+        group: Row of the adapter's vectors that is this module's v.
     """
 
     A: Tensor
@@ -90,55 +91,3 @@ class TinyLoRAParts:
         """ΔW for a vector ``[u]``; float64 in between, as the sums over u may cancel."""
         core = torch.einsum("i,ijk->jk", vector.double(), self.P.double())
         return LowRankDelta((self.B.double() @ core).float(), self.A)
-
-
-class ModuleDelta(Protocol):
-    """The delta of one module, with everything costly done."""
-
-    @property
-    def factors(self) -> Factors | None:
-        """Singular factors that had to be computed; None where the adapter stores its own."""
-
-    def low_rank(self) -> LowRankDelta:
-        """ΔW, of rank :attr:`ModuleDeltas.rank`."""
-
-    def parts(self) -> TinyLoRAParts:
-        """ΔW under fp32 numerics, taken apart."""
-
-
-class ModuleDeltas(Protocol):
-    """The deltas of one adapter on the modules of one base.
-
-    Attributes:
-        names: All target modules, in the order of the base.
-        rank: Rank r of every delta.
-        vectors: The trained vectors, ``[groups, u]``, on the CPU, in the dtype of the file.
-        weight_tying: PEFT's measure of how many modules share a vector; 1.0: all.
-    """
-
-    names: tuple[str, ...]
-    rank: int
-    vectors: Tensor
-    weight_tying: float
-
-    @property
-    def resolved(self) -> ResolvedOptions | None:
-        """How ΔW is rebuilt; None where the adapter stores its factors and leaves no choice."""
-
-    def module(
-        self,
-        name: str,
-        weight: Callable[[], QuantizedWeight | Tensor],
-        digest: str | None = None,
-    ) -> ModuleDelta:
-        """The delta of a module.
-
-        Args:
-            name: The module.
-            weight: Gives its frozen weight; called only where that is needed.
-            digest: :func:`tinylora.svd.factors.weight_digest` of it, where that is known.
-
-        Raises:
-            TargetMismatchError: No such target module.
-            FactorizationError: The SVD failed.
-        """

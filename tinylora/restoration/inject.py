@@ -15,20 +15,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tinylora.adapters.dialects import Adapter, adapted_layers, deltas_of
-from tinylora.adapters.low_rank import ModuleDelta, ModuleDeltas
-from tinylora.adapters.upstream.artifact import Artifact, Stream, TrainedOn
-from tinylora.adapters.upstream.delta import AdapterDeltas, ArtifactModuleDelta
-from tinylora.adapters.upstream.formula import HOW_TO_TELL, Formula
-from tinylora.adapters.upstream.options import DeltaOptions, doubts
+from tinylora.adapters.adapted_linear import AdaptedLinear, TinyLoRAGlobalParams
+from tinylora.adapters.adapter import Adapter, ModuleDelta, ModuleDeltas
+from tinylora.adapters.dialects import adapted_layers, deltas_of
+from tinylora.adapters.options import DeltaOptions, Formula, Stream, TrainedOn
+from tinylora.adapters.upstream.artifact import Artifact
+from tinylora.adapters.upstream.deltas import AdapterDeltas
+from tinylora.adapters.upstream.formula import HOW_TO_TELL
 from tinylora.adapters.upstream.targets import target_modules
 from tinylora.errors import OptionsError, RestoreError
-from tinylora.restoration.wrappers import (
-    AdaptedLinear,
-    PeftTinyLoRALinear,
-    TinyLoRAGlobalParams,
-    TinyLoRALinear,
-)
 from tinylora.svd.factor_store import FactorStore
 from tinylora.weights.quantized_weight import QuantizedWeight
 from tinylora.workers import in_order, single_threaded, workers_for
@@ -100,7 +95,7 @@ def restore(
 
     Args:
         model: The base, plain or bitsandbytes 4-bit.
-        artifact: The adapter, of either dialect.
+        artifact: The adapter, of any dialect.
         options: How to rebuild the deltas of upstream's dialect.
         store: Where factors are kept between runs; the exact SVD of a 3-billion-parameter base
             takes most of an hour on two slow cores, and nothing from a store.
@@ -114,7 +109,7 @@ def restore(
 
     Raises:
         TargetMismatchError: The base has other target modules.
-        OptionsError: Options of upstream's dialect for a PEFT adapter.
+        OptionsError: Options of upstream's dialect for another adapter.
         FusedProjectionError: It keeps several projections in one weight.
         ProjectionError: The random stream cannot be reproduced as asked.
         RestoreError: The model has an adapter already, or weights that cannot be read.
@@ -125,12 +120,11 @@ def restore(
     _refuse_adapted(model)
     modules = adapted_layers(artifact, model, type(model).__name__)
     deltas = deltas_of(artifact, [name for name, _ in modules], options, store)
-    if isinstance(artifact, Artifact) and deltas.resolved is not None:
-        for doubt in (
-            *doubts(artifact, deltas.resolved),
-            *(() if weight_of else _other_weights(deltas.resolved.trained_on, modules)),
-        ):
-            _log.warning("%s: %s", artifact.path, doubt)
+    doubts = list(deltas.doubts)
+    if deltas.resolved is not None and weight_of is None:
+        doubts += _other_weights(deltas.resolved.trained_on, modules)
+    for doubt in doubts:
+        _log.warning("%s: %s", artifact.path, doubt)
     device = modules[0][1].weight.device
     vectors = deltas.vectors if deltas.vectors.shape[0] > 1 else deltas.vectors[0]
     holder = TinyLoRAGlobalParams(vectors.shape, device=device, dtype=vectors.dtype)  # type: ignore[arg-type]
@@ -215,7 +209,7 @@ def _wrap(
     wrappers: dict[str, nn.Module] = {}
     with closing(_rebuilt(modules, deltas, weight_of)) as rebuilt:
         for (name, module), delta in zip(modules, rebuilt, strict=True):
-            wrappers[name] = _wrapper(module, global_params, delta)
+            wrappers[name] = delta.wrap(module, global_params)
             if on_module is not None:
                 on_module(name)
     # only now touch the model: a failure above leaves it as it was
@@ -243,23 +237,6 @@ def _rebuilt(
     sizes: list[int] = [module.in_features * module.out_features for _, module in modules]  # type: ignore[operator, misc]
     with single_threaded() as threads:
         yield from in_order(rebuild, modules, workers_for(threads, max(sizes)))
-
-
-def _wrapper(
-    module: nn.Module, global_params: TinyLoRAGlobalParams, delta: ModuleDelta
-) -> AdaptedLinear:
-    """Upstream's wrapper where its roundings can be asked for, else the general one."""
-    if not isinstance(delta, ArtifactModuleDelta):
-        return PeftTinyLoRALinear(module, global_params, delta.parts())
-    deltas = delta.deltas
-    return TinyLoRALinear(
-        module,
-        global_params,
-        delta.factors,
-        deltas.projections[deltas.index(delta.name)],
-        deltas.resolved.formula,
-        deltas.resolved.numerics,
-    )
 
 
 def readable_weight(name: str, module: nn.Module) -> QuantizedWeight | Tensor:

@@ -10,7 +10,6 @@ import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
-from uuid import uuid4
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -18,6 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from tinylora.errors import FactorStoreError
+from tinylora.files.whole_file import written_whole
 from tinylora.svd.factors import Factors, Method, compute_factors, weight_digest, weight_matrix
 from tinylora.weights.quantized_weight import QuantizedWeight
 
@@ -118,15 +118,11 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.parent / f"{path.name}.{uuid4().hex}.partial"
-        try:
+        with written_whole(path, shared=True) as temporary:
             temporary.touch(exist_ok=False)
             mode = stat.S_IMODE(temporary.stat().st_mode)
             write(temporary)
             temporary.chmod(mode)  # the umask's; safetensors makes files that no one else may read
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
     except (OSError, SafetensorError) as error:  # a full disk comes as the latter
         raise store_error(path, error) from error
 
@@ -159,11 +155,7 @@ def store_error(path: Path, error: Exception) -> FactorStoreError:
 
 
 def factors_of(
-    weight: QuantizedWeight | Tensor,
-    rank: int,
-    method: Method,
-    store: FactorStore | None,
-    digest: str | None = None,
+    weight: QuantizedWeight | Tensor, rank: int, method: Method, store: FactorStore | None
 ) -> Factors:
     """Factors of a weight, from the store where it has them, else computed and stored.
 
@@ -172,14 +164,13 @@ def factors_of(
         rank: r.
         method: ``exact`` or ``fast``.
         store: None computes them every time.
-        digest: ``weight_digest`` of the weight, where it is known.
 
     Raises:
         FactorizationError: See :func:`tinylora.svd.factors.exact_factors`.
     """
     if store is None:
         return compute_factors(weight_matrix(weight), rank, method)
-    digest = digest or weight_digest(weight)
+    digest = weight_digest(weight)
     found = store.get(digest, rank, method, (weight.shape[0], weight.shape[1]))
     if found is None:
         found = compute_factors(weight_matrix(weight), rank, method)

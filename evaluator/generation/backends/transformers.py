@@ -20,7 +20,6 @@ import torch
 from torch import Tensor, nn
 from transformers import (
     AutoModelForCausalLM,
-    BitsAndBytesConfig,
     GenerationConfig,
     LogitsProcessor,
     LogitsProcessorList,
@@ -43,15 +42,9 @@ from evaluator.generation.compute_dtype import compute_in
 from evaluator.generation.load_checks import attach_as_stored, check_complete, check_quantized
 from evaluator.generation.noise import gumbel_noise, noise_key, noise_keys
 from tinylora import FactorStore, load_adapter, restore
+from tinylora.models.batches import padded
 from tinylora.models.chat import load_tokenizer
-
-# The trainer's settings: its base is the 16-bit checkpoint quantized while loading.
-TRAINER_NF4 = {
-    "load_in_4bit": True,
-    "bnb_4bit_quant_type": "nf4",
-    "bnb_4bit_use_double_quant": True,
-    "bnb_4bit_compute_dtype": torch.float16,
-}
+from tinylora.models.trainer_nf4 import trainer_nf4
 
 
 class TransformersBackend(Backend):
@@ -118,7 +111,8 @@ class TransformersModel(LoadedModel):
             GenerationError: The model's logits are not numbers.
         """
         prompts = [row.prompt.token_ids for row in batch]
-        ids, mask = _padded(prompts, self.pad_id, self.model.device, left=True)
+        device = self.model.device
+        ids, mask = (part.to(device) for part in padded(prompts, self.pad_id, left=True))
         # The model's own generation_config must not add anything to what the run's file says.
         self.model.generation_config = GenerationConfig(
             do_sample=False,
@@ -149,7 +143,7 @@ class TransformersModel(LoadedModel):
         """
         # In a causal model the padding at the end cannot change what is before it.
         tokens = [text.token_ids for text in texts]
-        ids, mask = _padded(tokens, 0, self.model.device, left=False)
+        ids, mask = (part.to(self.model.device) for part in padded(tokens))
         rows = [row for row, text in enumerate(texts) for _ in text.positions]
         columns = [position for text in texts for position in text.positions]
         head: nn.Module | None = self.model.get_output_embeddings()
@@ -264,7 +258,7 @@ def _load(request: ModelRequest) -> PreTrainedModel:
             directory,
             dtype=_load_dtype(request),
             # Even None given here would hide the checkpoint's own quantization.
-            **({"quantization_config": BitsAndBytesConfig(**TRAINER_NF4)} if quantize else {}),
+            **({"quantization_config": trainer_nf4()} if quantize else {}),
             device_map={"": str(request.device)},
             output_loading_info=True,
             local_files_only=True,
@@ -293,17 +287,3 @@ def _load_dtype(request: ModelRequest) -> torch.dtype | str:
         dtype: torch.dtype = getattr(torch, request.compute_dtype)
         return dtype  # some libraries dequantize while loading
     return "auto"
-
-
-def _padded(
-    rows: Sequence[Sequence[int]], pad: int, device: torch.device, *, left: bool
-) -> tuple[Tensor, Tensor]:
-    """Token ids and attention mask [rows, longest], filled up on one side."""
-    longest = max(map(len, rows))
-    ids = torch.full((len(rows), longest), pad, dtype=torch.long)
-    mask = torch.zeros_like(ids)
-    for index, tokens in enumerate(rows):
-        start = longest - len(tokens) if left else 0
-        ids[index, start : start + len(tokens)] = torch.tensor(tokens)
-        mask[index, start : start + len(tokens)] = 1
-    return ids.to(device), mask.to(device)

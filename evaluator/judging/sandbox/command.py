@@ -23,9 +23,10 @@ class Limits:
         file_bytes: Size of any file written, standard output and error included.
         box_bytes: Size of the private folder.
         processes: Processes and threads of the sandbox's user; 1 forbids new ones.
-        devices: Device nodes to show.
-        streams: Whether there are ``/dev/stdin``, ``/dev/stdout``, ``/dev/stderr`` and ``/dev/fd``,
-            and a ``/tmp`` that takes files without a name, as ``tmpfile()`` makes them.
+        contest: Whether there is what a program of a contest may look for and a compiler need not
+            see: ``/dev/zero``, ``/dev/random`` and the like beside ``/dev/null``, the streams by
+            name (``/dev/stdin``, ``/dev/fd``), a ``/tmp`` that takes files without a name, as
+            ``tmpfile()`` makes them.
     """
 
     cpu_ms: int
@@ -36,8 +37,7 @@ class Limits:
     file_bytes: int
     box_bytes: int = 32 << 20
     processes: int = 1
-    devices: tuple[str, ...] = ("null", "zero", "full", "random", "urandom")
-    streams: bool = True
+    contest: bool = True
 
 
 @dataclass(frozen=True)

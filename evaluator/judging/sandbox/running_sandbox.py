@@ -32,7 +32,7 @@ class RunningSandbox:
         argv: The command line that starts the supervisor behind the walls.
         supervisor: The compiled supervisor, by its descriptor part of the command line.
         program: The program that alone may run here, or None for a command of the system.
-        limits: Of the first command; the size of the private folder and the devices stay.
+        limits: Of the first command; the size of the private folder and ``contest`` stay.
 
     Attributes:
         clean: Whether another command may be run.
@@ -78,7 +78,7 @@ class RunningSandbox:
             self.clean
             and self._program is not None
             and self._program is command.program
-            and (self._limits.devices, self._limits.streams) == (limits.devices, limits.streams)
+            and self._limits.contest == limits.contest
             and self._limits.box_bytes >= limits.box_bytes
         )
 

@@ -130,8 +130,9 @@ def _command_line(rung: RungName, supervisor: MemoryFile, limits: Limits) -> lis
     """The command line that gives root up, builds the walls and starts the supervisor."""
     identity = [f"--reuid={SANDBOX_UID}", f"--regid={SANDBOX_UID}", "--clear-groups", "--"]
     drop_root = [_tool("setpriv"), *identity] if os.getuid() == 0 else []
-    settings = [f"rung={rung}", f"dev={','.join(limits.devices)}", f"box={limits.box_bytes}"]
-    supervise = [f"/proc/self/fd/{supervisor.fd}", *settings, f"streams={int(limits.streams)}"]
+    devices, streams = ",".join(_devices(limits)), int(limits.contest)
+    settings = [f"rung={rung}", f"dev={devices}", f"box={limits.box_bytes}", f"streams={streams}"]
+    supervise = [f"/proc/self/fd/{supervisor.fd}", *settings]
     return [*drop_root, *_walls(rung, limits), *supervise]
 
 
@@ -152,9 +153,13 @@ def _walls(rung: RungName, limits: Limits) -> list[str]:
             argv += ["--ro-bind-try", f"/{name}", f"/{name}"]
     for path_name in ("/etc/ld.so.cache", "/etc/alternatives"):
         argv += ["--ro-bind-try", path_name, path_name]
-    for device in limits.devices:
+    for device in _devices(limits):
         argv += ["--dev-bind-try", f"/dev/{device}", f"/dev/{device}"]
     return [*argv, "--proc", "/proc", "--"]
+
+
+def _devices(limits: Limits) -> tuple[str, ...]:
+    return ("null", "zero", "full", "random", "urandom") if limits.contest else ("null",)
 
 
 def _tool(name: str) -> str:

@@ -24,8 +24,9 @@ from evaluator.report.provenance import distinct_sessions
 from evaluator.report.summary import RunSummary
 from evaluator.report.tables import verdict_text
 from evaluator.report.text_table import TextTable
-from evaluator.store.records import GenerationRecord, Key, VerdictRecord, replace_file
+from evaluator.store.records import GenerationRecord, Key, VerdictRecord
 from evaluator.store.run_directory import RunDirectory
+from tinylora.files.whole_file import replace_file
 
 DETAILS_BYTES = 12_000_000
 AGREED_ROWS = 3_000

@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 
 from evaluator.errors import ModelError, RecordsError
 from evaluator.generation.checkpoints import Checkpoint
-from evaluator.store.records import replace_file
 from evaluator.suites.problem import Problem
 from evaluator.suites.suite import Suite
+from tinylora.files.whole_file import replace_file
 
 STATEMENTS = "statements.jsonl"
 FIDELITY = "fidelity.json"

@@ -15,7 +15,7 @@ from itertools import zip_longest
 
 from evaluator.suites.importers.draft import Reason
 from evaluator.suites.importers.plain_sentences import plain_sentences
-from evaluator.suites.importers.screening import is_negated
+from evaluator.suites.importers.screening import says
 from evaluator.suites.problem import Checker, ErrorKind, TestCase
 
 
@@ -135,8 +135,8 @@ def asked_comparison(statement: str, tests: Iterable[TestCase]) -> Checker | Rea
     """
     sentences, numbers = plain_sentences(statement)
     pairs = list(zip_longest(sentences, sentences[1:], fillvalue=""))
-    several = any(_says(sentence, _SEVERAL_RIGHT) for sentence in sentences)
-    if several or any(_says(a, _NOT_UNIQUE) and not _TIE.search(a + b) for a, b in pairs):
+    several = any(says(sentence, _SEVERAL_RIGHT) for sentence in sentences)
+    if several or any(says(a, _NOT_UNIQUE) and not _TIE.search(a + b) for a, b in pairs):
         return Reason("special-judge", "several outputs are right, and there is no special judge")
     caseless = _any_case(sentences) and any(re.search("[A-Za-z]", t.output) for t in tests)
     allowed = _errors(sentences, numbers)
@@ -148,7 +148,7 @@ def asked_comparison(statement: str, tests: Iterable[TestCase]) -> Checker | Rea
         return Checker("float", sizes.pop(), error=kinds.pop() if len(kinds) == 1 else None)
     if caseless:
         return Checker("caseless")
-    if any(_says(sentence, _SPECIAL_JUDGE) for sentence in sentences):
+    if any(says(sentence, _SPECIAL_JUDGE) for sentence in sentences):
         return Reason("special-judge", "speaks of a special judge, and there is none")
     return None
 
@@ -182,7 +182,3 @@ def _any_case(sentences: list[str]) -> bool:
         ):
             return True
     return False
-
-
-def _says(sentence: str, sign: re.Pattern[str]) -> bool:
-    return any(not is_negated(sentence, match.start()) for match in sign.finditer(sentence))

@@ -10,7 +10,6 @@ from itertools import islice
 from pathlib import Path
 
 from evaluator.errors import SuiteError, shown
-from evaluator.suites.data_files import DataLimits
 from evaluator.suites.importers.draft import Draft, Note, Reason, Skipped
 from evaluator.suites.importers.drafts_to_problems import DefaultLimits, drafts_to_problems
 from evaluator.suites.importers.headings import read_heading
@@ -42,7 +41,6 @@ def read_source(
     *,
     limits: DefaultLimits | None = None,
     statements: Statements | None = None,
-    data_limits: DataLimits | None = None,
 ) -> Iterator[Problem | Skipped | Note]:
     """Read what a source holds, one problem in memory at a time.
 
@@ -51,14 +49,13 @@ def read_source(
         form: One of :func:`forms`; None means that it is detected.
         limits: Of problems that bring none.
         statements: Problem id -> statement, for test data.
-        data_limits: Bounds of one problem's archive.
 
     Raises:
         SuiteError: If the source is missing, or not of the form.
     """
     form = form or detect_form(path)
     if form == LUOGU_DATA:
-        drafts = drafts_of_archives(path, statements or {}, data_limits)
+        drafts = drafts_of_archives(path, statements or {})
     elif form in IMPORTERS:
         drafts = (_draft(IMPORTERS[form], row) for row in read_rows(path))
     else:

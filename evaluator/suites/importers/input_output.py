@@ -35,25 +35,19 @@ def draft_of_input_output(row: Row) -> Draft:
     statement = next((v for k in _STATEMENT_FIELDS if isinstance(v := values.get(k), str)), None)
     if statement is None:
         raise row.error(f"expected a string in one of {', '.join(_STATEMENT_FIELDS)}")
-    tests: tuple[TestCase, ...] = ()
     limits: dict[str, Any] = {}
-    refusal = None
     try:
         limits = limits_of(values.get("time_limit"), values.get("memory_limit"))
         found = _tests(values)
     except (ValueError, RecursionError) as error:
         found = Reason("unreadable", str(row.error(str(error))))
-    if isinstance(found, Reason):
-        refusal = found
-    else:
-        tests = found
     return Draft(
         where=row.where,
         id=row.named(*ID_FIELDS),
         statement=statement,
-        tests=tests,
+        tests=() if isinstance(found, Reason) else found,
         **limits,
-        refusal=refusal,
+        refusal=found if isinstance(found, Reason) else None,
     )
 
 

@@ -59,7 +59,7 @@ def json_rows(stream: BufferedIOBase, lines: bool, most: float = math.inf) -> It
                 while line and not line.endswith(b"\n"):
                     line = stream.readline(MAX_BYTES)
             elif line.strip():
-                yield "line", number, _parse(line)
+                yield "line", number, _parse(line, torn=number > 1 and line[-1:] != b"\n")
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         fault = f"the packed file is broken from here on ({error})"
         yield "line", number + 1, Fault(fault)
@@ -71,14 +71,15 @@ def _begins_array(first: bytes, second: bytes) -> bool:
     return opened or first.endswith(b",") or second[:1] in (b"", b",", b"]")
 
 
-def _parse(line: bytes) -> Any:
+def _parse(line: bytes, torn: bool) -> Any:
     """Read one value of JSON; a byte order mark may stand before it."""
+    hint = "; the line is torn: was its writer killed?" if torn else ""
     try:
         return json.loads(line.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
-        return Fault(f"not UTF-8 ({error})")
+        return Fault(f"not UTF-8 ({error}){hint}")
     except (ValueError, RecursionError) as error:
-        return Fault(f"not JSON ({error})")
+        return Fault(f"not JSON ({error}){hint}")
 
 
 def _array_items(data: bytes) -> Iterator[Place]:

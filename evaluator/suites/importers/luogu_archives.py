@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from evaluator.errors import ArchiveError, SuiteError
-from evaluator.suites.data_files import DataLimits, is_left_behind, list_folder
+from evaluator.suites.data_files import is_left_behind, list_folder
 from evaluator.suites.importers.draft import Draft, Note, Reason
 from evaluator.suites.importers.headings import read_heading
 from evaluator.suites.importers.rows import holds_rows, read_rows
@@ -25,15 +25,12 @@ _STATEMENT_SUFFIXES = (".md", ".txt")
 _MAX_STATEMENT_BYTES = 4 << 20
 
 
-def drafts_of_archives(
-    path: Path, statements: Statements, limits: DataLimits | None = None
-) -> Iterator[Draft | Note]:
+def drafts_of_archives(path: Path, statements: Statements) -> Iterator[Draft | Note]:
     """Yield the problems, in the order of their names, and files that mean nothing.
 
     Args:
         path: A zip, a folder of test data, or a folder of zips and folders.
         statements: Problem id -> statement, before those that lie with the data.
-        limits: Bounds of one problem's data; None means the defaults.
 
     Raises:
         ArchiveError: If the one problem's data cannot be used. Of several, such a one becomes a
@@ -41,7 +38,7 @@ def drafts_of_archives(
     """
     entries = [] if path.is_file() else list_folder(path)
     if path.is_file() or any(map(_is_input, entries)):
-        found = load_luogu_data(path, limits)
+        found = load_luogu_data(path)
         yield _draft(path, found, statements, _statement_file(path.parent, _id(path)))
         return
     ids = {_id(entry) for entry in entries if entry.suffix not in _STATEMENT_SUFFIXES}
@@ -56,7 +53,7 @@ def drafts_of_archives(
                 raise ArchiveError(f"{entry}: neither a zip or folder nor the statement of one")
             if entry.is_symlink():
                 raise ArchiveError(f"{entry}: is a symbolic link; only plain files are read")
-            found = load_luogu_data(entry, limits)
+            found = load_luogu_data(entry)
             yield _draft(entry, found, statements, _statement_file(path, _id(entry)))
         except ArchiveError as error:
             yield Draft(entry.name, _id(entry), "", refusal=Reason("unreadable", str(error)))

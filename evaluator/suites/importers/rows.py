@@ -83,14 +83,10 @@ def read_rows(path: Path) -> Iterator[Row]:
     for file in files:
         inside, number = "" if file == path else f"{file.relative_to(path)}, ", 0
         for unit, number, value in _saved_rows(path) if saved else _file_rows(file):
-            row = Row(path, f"{inside}{unit} {number}", before + number)
-            if isinstance(value, dict):
-                yield replace(row, values=value)
-            elif isinstance(value, Fault):
-                yield replace(row, fault=str(value))
-            else:
-                found = type(value).__name__
-                yield replace(row, fault=f"expected a JSON object, found {found}")
+            fault = f"expected a JSON object, found {type(value).__name__}"
+            fault = str(value) if isinstance(value, Fault) else fault
+            row = Row(path, f"{inside}{unit} {number}", before + number, fault=fault)
+            yield replace(row, values=value, fault="") if isinstance(value, dict) else row
         before += number
 
 

@@ -42,9 +42,9 @@ def why_not_judgeable(statement: str, *, has_data: bool) -> Reason | None:
         has_data: Whether the tests are the problem's own data; then an answer-only problem can be
             judged by the answers that a program prints.
     """
-    if _says(statement, _INTERACTIVE):
+    if says(statement, _INTERACTIVE):
         return Reason("interactive", "interactive, or a function to implement: no interactor here")
-    if not has_data and _says(statement, _ANSWER_ONLY):
+    if not has_data and says(statement, _ANSWER_ONLY):
         return Reason("answer-only", "answers are submitted, not a program")
     return None
 
@@ -114,14 +114,10 @@ def _is_note(line: str) -> bool:
     return len(line) <= _NOTE_CHARACTERS and _NOTE.fullmatch(line) is not None
 
 
-def _says(statement: str, sign: re.Pattern[str]) -> bool:
-    """Whether a sign stands in a statement without a negation right before it."""
-    return any(not is_negated(statement, match.start()) for match in sign.finditer(statement))
-
-
-def is_negated(text: str, place: int) -> bool:
-    """Whether a negation stands right before a place of a text."""
-    return _NEGATION.search(text[max(0, place - _NEGATION_REACH) : place]) is not None
+def says(text: str, sign: re.Pattern[str]) -> bool:
+    """Whether a sign stands in a text without a negation right before it."""
+    places = (match.start() for match in sign.finditer(text))
+    return any(not _NEGATION.search(text[max(0, at - _NEGATION_REACH) : at]) for at in places)
 
 
 def _elides_alone(line: str) -> bool:

@@ -221,15 +221,6 @@ def test_what_is_done_is_left_alone(config_of, copied, loads):
     assert loads == []
 
 
-def test_factors_of_the_exporter_serve_the_runs(whole):
-    stored = list((whole[0] / "factors").glob("*.safetensors"))
-    assert len(stored) == 14
-    made = (whole[0] / "exports/tiny/a/nf4-embedded/config.json").stat().st_mtime_ns
-    # a file's time is that of the kernel's last tick, so of two files made soon after it is one
-    assert all(path.stat().st_mtime_ns <= made for path in stored)
-    assert not (whole[0] / RUN / "factors").exists()
-
-
 def test_an_artifact_costs_its_own_arms_only(config_of, copied, chat_artifact, loads, exported):
     base, before = of_arm(copied / RUN, "base"), identities(copied / RUN)
     _change(copied / RUN / "environment.json", lambda c: c["sessions"][0].update(command="before"))
@@ -253,7 +244,6 @@ def test_completions_of_another_prompt_or_penalty_are_not_taken(config_of, copie
     for changes in (
         {"prompt": {"template": "{statement}!"}},
         {"decodings": [decoding | {"max_new_tokens": 8, "repetition_penalty": 1.2}]},
-        {"decodings": [decoding | {"max_new_tokens": 8}]},
     ):
         loads.clear()
         assert make(config_of(token_level={"enabled": False}, **changes)).failures == ()

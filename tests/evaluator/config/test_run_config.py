@@ -54,12 +54,6 @@ def test_reads_a_configuration_and_fills_the_rest(tmp_path):
     assert config.judge.settings(unsafe=False).standard == "c++17"
 
 
-def test_what_is_written_down_reads_back_the_same(tmp_path):
-    config = load_config(write(tmp_path / "c.yaml"))
-    (tmp_path / "again.yaml").write_text(dump_config(config), encoding="utf-8")
-    assert load_config(tmp_path / "again.yaml") == config
-
-
 def test_paths_workers_and_token_level_do_not_decide_records_and_the_margin_does(tmp_path):
     def fields(**changes):
         return deciding_fields(load_config(write(tmp_path / "c.yaml", **changes)))
@@ -94,7 +88,6 @@ def test_testlib_decides_by_its_content(tmp_path):
             {"arms": [{"name": "a", "kind": "base", "modle": "m"}]},
             "field arms.0.modle: there is no such field; did",
         ),
-        ({"token_level": {"max_token": 7}}, "did you mean max_tokens"),
         ({"arms": []}, "field arms"),
         ({"arms": [{"name": "a", "kind": "bas", "model": "m"}]}, "arms.0.kind"),
         ({"arms": [{"name": "a", "kind": "restored", "model": "m"}]}, "needs the field artifact"),
@@ -105,34 +98,23 @@ def test_testlib_decides_by_its_content(tmp_path):
         ({"arms": [{"name": "a/b", "kind": "base", "model": "m"}]}, "arms.0.name"),
         ({"arms": [{"name": "a", "kind": "base", "model": "m"}] * 2}, "found twice: a"),
         ({"decoding": {"temperature": "0.8"}}, "decoding.temperature"),
-        ({"decoding": {"temperature": -1}}, "decoding.temperature"),
         ({"decoding": {"temperature": float("nan")}}, "decoding.temperature"),
         ({"decoding": {"repetition_penalty": 0}}, "decoding.repetition_penalty: Value error, exp"),
-        ({"decoding": {"repetition_penalty": True}}, "or from_model, found True"),
         ({"decoding": {"repetition_penalty": "model"}}, "or from_model, found 'model'"),
         ({"prompt": "upstream"}, "field prompt.preset: Input should be 'upstream-luogu' or"),
-        ({"prompt": {"sytem": "x"}}, "did you mean system?"),
         ({"prompt": {"system": None}}, "field prompt.system"),
         ({"prompt": {"template": "Solve this."}}, "expected {statement} once, it stands there 0"),
-        ({"prompt": {"template": "{statement}{statement}"}}, "it stands there 2 times"),
         ({"prompt": {"preset": "upstream-luogu", "system": "x"}}, "has its own system and"),
         ({"suite": "a\0b"}, "suite: Value error, a path cannot hold the character NUL"),
         ({"judge": {"testlib_path": "a" * 5000}}, "testlib_path: Value error, no path is that"),
-        ({"arms": [{"name": "a", "kind": "base", "model": "m" * 256}]}, "arms.0.model: Value"),
         ({"arms": [7] * 12}, "; and 3 more"),
         ({"decoding": {"samples": 3}}, "greedy decoding writes one text"),
-        ({"decoding": {"batch_size": 0}}, "decoding.batch_size"),
         ({"equivalence": {"margin": 0}}, "equivalence.margin"),
-        ({"equivalence": {"margin": 1.5}}, "equivalence.margin"),
         ({"token_level": {"max_tokens": 0}}, "token_level.max_tokens"),
-        ({"compute_dtype": "int8"}, "compute_dtype"),
         ({"device": "tpu"}, "device"),
         ({"judge": {"standard": "c++77"}}, "allowed are c"),
         ({"judge": {"unsafe": True}}, "judge.unsafe"),
-        ({"judge": {"workers": 0}}, "workers is 0"),
-        ({"judge": {"wall_multiple": float("inf")}}, "judge.wall_multiple"),
         ({"judge": {"wall_multiple": float("nan")}}, "judge.wall_multiple"),
-        ({"judge": {"extra_time_factor": float("nan")}}, "judge.extra_time_factor"),
     ],
 )
 def test_errors_name_file_and_field(tmp_path, changes, named):
@@ -141,12 +123,6 @@ def test_errors_name_file_and_field(tmp_path, changes, named):
         load_config(path)
     assert str(path) in str(caught.value)
     assert named in str(caught.value)
-
-
-def test_a_name_that_looks_like_a_date_is_a_name(tmp_path):
-    path = tmp_path / "c.yaml"
-    path.write_text(write(path).read_text().replace("name: demo\n", "name: 2020-13-45\n"))
-    assert load_config(path).name == "2020-13-45"
 
 
 @pytest.mark.parametrize("name", ["upstream-luogu", "upstream-codecontests"])
@@ -209,8 +185,3 @@ def test_malformed_yaml_is_an_error_with_its_line(tmp_path, content, words):
     path.write_text(content)
     with pytest.raises(ConfigError, match=words):
         load_config(path)
-
-
-def test_missing_file(tmp_path):
-    with pytest.raises(ConfigError, match="cannot read"):
-        load_config(tmp_path / "none.yaml")

@@ -71,6 +71,14 @@ def test_rows(sum_suite, completions, tmp_path, sandbox):
     assert manifest["sandbox"]["rung"] == sandbox.info.rung
 
 
+def test_equal_programs_are_judged_once(sum_suite, tmp_path, sandbox):
+    texts = [f"Version {n}:\n{program('a + 1')}" for n in range(3)]
+    path = completions_of(tmp_path / "c.jsonl", [("S1", n, text) for n, text in enumerate(texts)])
+    judge_completions(sum_suite, path, tmp_path / "out", sandbox=sandbox)
+    first, *others = [row["tests"] for row in verdicts_of(tmp_path / "out")]
+    assert others == [first, first]  # to the byte of memory and the millisecond
+
+
 def test_a_second_call_judges_nothing(sum_suite, completions, tmp_path, sandbox):
     judge_completions(sum_suite, completions, tmp_path / "out", sandbox=sandbox)
     before = (tmp_path / "out" / "verdicts.jsonl").read_bytes()
@@ -174,16 +182,6 @@ def test_more_completions_can_be_added(sum_suite, tmp_path, sandbox):
     completions_of(path, [*rows, ("S1", 1, program("a + 2"))])
     summary = judge_completions(sum_suite, path, tmp_path / "out", sandbox=sandbox)
     assert (summary.judged, summary.counts) == (1, {"AC": 1, "WA": 1})
-
-
-def test_an_upstream_file_is_a_suite(tmp_path, sandbox):
-    cases = [{"input": "3", "output": "4\n"}]
-    row = {"prompt": "x\n# P1000 超级玛丽\n", "test_cases": cases}
-    suite = tmp_path / "rl.jsonl"
-    suite.write_text(json.dumps(row) + "\n")
-    path = completions_of(tmp_path / "c.jsonl", [("P1000", 0, program("a + 1"))])
-    summary = judge_completions(suite, path, tmp_path / "out", sandbox=sandbox)
-    assert summary.counts == {"AC": 1}
 
 
 def test_two_judges_do_not_share_a_folder(sum_suite, completions, tmp_path, sandbox):

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save
 
 from exporter.base.checkpoint import open_checkpoint
-from exporter.inspect.upstream import inspect_adapter
+from exporter.inspection import inspect_adapter
 from tests.fuzz.fuzzer import Reader, malformed_json, mutated_bytes, mutated_value
 from tinylora import load_adapter
 from tinylora.adapters.upstream.placement import read_placement

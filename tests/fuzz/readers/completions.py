@@ -14,52 +14,20 @@ SUITE = Suite("s", tuple(Problem(f"P{n}", "", (TestCase("1", "", ""),)) for n in
 PROGRAM = '#include <cstdio>\nint main() {\n    puts("1");  // it\'s\n}\n'
 ROW = {"problem": "P1", "sample": 0, "completion": f"So:\n\n```cpp\n{PROGRAM}```\nDone.\n"}
 GOOD = json.dumps({"problem": "P2", "sample": 77, "completion": PROGRAM}).encode()
-PIECES = ("```", "````", "~~~", "\n", "\n", " ", "cpp", "c++17", "python", "\n```cpp\n", "\n```\n")
+_WORDS = (
+    '``` ```` ~~~ cpp c++17 python } ; ) " \\" \' // /* */ R"( &lt; ｀｀｀ > - 暴力： 。 main( '
+)
+_WORDS += "<think> </think> <|im_end|> </s> <｜end▁of▁sentence｜>"
+PIECES = (*_WORDS.split(), "\n", "\n", " ", "\n```cpp\n", "\n```\n", "> ", "\n> ", "1. ", PROGRAM)
 PIECES += (
-    "> ",
-    "\n> ",
-    "- ",
-    "1. ",
     "#include <cstdio>\n",
     "#define N 1\n",
     "int main() {",
-    "}",
-    ";",
-)
-PIECES += (
-    "main(",
-    ")",
-    '"',
-    '\\"',
-    "'",
-    "//",
-    "/*",
-    "*/",
-    'R"(',
-    '"code": "#include <a>\\n main(){"',
-)
-PIECES += (
-    "<think>",
-    "</think>",
-    "<|im_end|>",
-    "</s>",
-    "<｜end▁of▁sentence｜>",
-    "&lt;",
     "#include &lt;",
-)
-PIECES += (
-    "暴力：",
-    "。",
-    "\u00a0",
-    "\u200b",
-    "\ud800",
-    "\0",
-    "\r",
-    "\u2028",
-    "｀｀｀",
-    PROGRAM,
     "It's 1'0",
+    "\r",
 )
+PIECES += ('"code": "#include <a>\\n main(){"', "\u00a0", "\u200b", "\ud800", "\0", "\u2028")
 TOKENS = tuple(piece.encode("utf-8", "surrogatepass") for piece in PIECES)
 
 

@@ -1,40 +1,36 @@
-"""A PEFT TinyLoRA adapter: a directory with adapter_config.json and adapter_model.safetensors.
+"""A PEFT TinyLoRA adapter: ΔW = B · (Σᵢ vᵢ Pᵢ) · A, see ``tensors``.
 
-Its tensors are listed in ``peft_tensors``: ΔW = B · (Σᵢ vᵢ Pᵢ) · A. As A and B are in the file, no
-SVD is needed. The file is untrusted input: only safetensors is read, and every size is known from
-its header before anything is made.
+As A and B are in the file, no SVD is needed.
 """
 
-import hashlib
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from tinylora.adapters.peft.config import CONFIG_FILE, PeftConfig, read_config
+from tinylora.adapters.options import TrainedOn
+from tinylora.adapters.peft.config import PeftConfig, read_config
 from tinylora.adapters.peft.tensors import (
     LEAVES,
-    checked_shape,
     group_count,
     module_shapes,
     tensor_key,
     vector_keys,
 )
-from tinylora.adapters.upstream.artifact import AdapterSizes
-from tinylora.errors import (
-    ArtifactMissingError,
-    ArtifactUnreadableError,
-    ArtifactValueError,
-    UnsafeArtifactError,
+from tinylora.adapters.peft_directory import (
+    WEIGHTS_FILE,
+    adapter_files,
+    base_name,
+    check_finite,
+    open_weights,
+    read_tensors,
+    tensor_shapes,
 )
-
-WEIGHTS_FILE = "adapter_model.safetensors"
-MAX_FILE_BYTES = 1 << 34
+from tinylora.adapters.sizes import AdapterSizes
+from tinylora.files.digests import files_sha256
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,9 +65,17 @@ class PeftAdapter:
     @property
     def model_id(self) -> str:
         """The base's name: a hub id, the last part of a path, or nothing."""
-        name = self.config.base
-        is_hub_id = re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", name) is not None
-        return name if is_hub_id else re.split(r"[/\\]", name.rstrip("/\\"))[-1]
+        return base_name(self.config.base)
+
+    @property
+    def trained_on(self) -> TrainedOn:
+        """PEFT trains TinyLoRA on 16-bit weights."""
+        return "16bit"
+
+    @property
+    def made_from_weights(self) -> bool:
+        """False: A and B are stored."""
+        return False
 
     def describe(self) -> dict[str, Any]:
         """What decides its delta, for a manifest."""
@@ -92,20 +96,11 @@ class PeftAdapter:
         """``A``, ``B`` and, where it is stored, ``P`` of a module, in the file's dtypes.
 
         Raises:
-            ArtifactUnreadableError: The file has gone, or was changed meanwhile.
+            ArtifactError: The file has gone, or was changed meanwhile.
         """
         leaves = LEAVES if self.config.save_projection else LEAVES[:2]
-        file = self.path / WEIGHTS_FILE
-        try:
-            with safe_open(file, framework="pt", device="cpu") as opened:
-                return {leaf[-1]: opened.get_tensor(tensor_key(module, leaf)) for leaf in leaves}
-        except (SafetensorError, OSError) as error:
-            raise ArtifactUnreadableError(f"{file}: cannot be read any more ({error})") from error
-
-
-def adapter_files(directory: Path) -> tuple[Path, Path]:
-    """The two files that make an adapter."""
-    return directory / CONFIG_FILE, directory / WEIGHTS_FILE
+        tensors = read_tensors(self.path, [tensor_key(module, leaf) for leaf in leaves])
+        return {leaf[-1]: tensor for leaf, tensor in zip(leaves, tensors, strict=True)}
 
 
 def load_peft_adapter(directory: str | Path) -> PeftAdapter:
@@ -116,62 +111,17 @@ def load_peft_adapter(directory: str | Path) -> PeftAdapter:
 
     Raises:
         ArtifactMissingError: One of its files is not there.
-        ArtifactUnreadableError: A file is damaged or oversized.
-        UnsafeArtifactError: The weights are a pickle.
-        ArtifactFieldError: A field or tensor is missing, unknown, or of the wrong type or shape.
-        ArtifactValueError: A value is out of range or not finite.
+        ArtifactError: A file is damaged or oversized, the weights are a pickle, or a field or
+            tensor is missing, unknown, out of range, not finite, or of the wrong type or shape.
     """
     directory = Path(directory)
     config = read_config(directory)
     file = directory / WEIGHTS_FILE
-    _check_file(directory, file)
-    try:
-        with safe_open(file, framework="pt", device="cpu") as opened:
-            headers = {
-                name: tuple(checked_shape(file, name, opened.get_slice(name)))
-                for name in opened.keys()  # noqa: SIM118
-            }
-            shapes = module_shapes(file, config, headers)
-            groups = group_count(len(shapes), config.weight_tying)
-            names = vector_keys(file, config, headers, groups)
-            for name in headers:
-                _check_finite(file, name, opened.get_tensor(name))
-            vectors = torch.stack([opened.get_tensor(name) for name in names])
-    except (SafetensorError, OSError) as error:
-        raise ArtifactUnreadableError(
-            f"{file}: not a readable safetensors file ({error}); copy it again"
-        ) from error
-    return PeftAdapter(directory, config, shapes, vectors, _digest(directory))
-
-
-def _check_file(directory: Path, file: Path) -> None:
-    pickled = directory / "adapter_model.bin"
-    if not file.is_file() and pickled.is_file():
-        raise UnsafeArtifactError(
-            f"{pickled}: a pickle, which can run code when it is loaded, is never read; save the "
-            f"adapter again as {WEIGHTS_FILE} (save_pretrained with safe_serialization=True)"
-        )
-    if not file.is_file():
-        raise ArtifactMissingError(f"{file}: no such file; copy the whole adapter directory")
-    if file.stat().st_size > MAX_FILE_BYTES:
-        raise ArtifactUnreadableError(
-            f"{file}: {file.stat().st_size} bytes; an adapter has at most {MAX_FILE_BYTES}. Is "
-            "this a model checkpoint?"
-        )
-
-
-def _check_finite(file: Path, name: str, tensor: Tensor) -> None:
-    if not bool(torch.isfinite(tensor).all()):
-        raise ArtifactValueError(
-            f"{file}: tensor {name!r} has non-finite values; the training diverged, or the file is "
-            "damaged"
-        )
-
-
-def _digest(directory: Path) -> str:
-    total = hashlib.sha256()
-    for path in adapter_files(directory):
-        with path.open("rb") as file:
-            content = hashlib.file_digest(file, "sha256").hexdigest()
-        total.update(f"{path.name}\0{content}\n".encode())
-    return total.hexdigest()
+    with open_weights(directory) as opened:
+        headers = tensor_shapes(file, opened)
+        shapes = module_shapes(file, config, headers)
+        groups = group_count(len(shapes), config.weight_tying)
+        names = vector_keys(file, config, headers, groups)
+        check_finite(file, opened)
+        vectors = torch.stack([opened.get_tensor(name) for name in names])
+    return PeftAdapter(directory, config, shapes, vectors, files_sha256(adapter_files(directory)))

@@ -13,42 +13,41 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from tinylora.adapters.adapted_linear import TinyLoRAGlobalParams
 from tinylora.adapters.low_rank import LowRankDelta, TinyLoRAParts
 from tinylora.adapters.peft.adapter import PeftAdapter
+from tinylora.adapters.peft.linear import PeftTinyLoRALinear
 from tinylora.adapters.peft.tensors import group_of
 from tinylora.errors import TargetMismatchError
 from tinylora.weights.quantized_weight import QuantizedWeight
 
 
 class PeftDeltas:
-    """See :class:`tinylora.adapters.low_rank.ModuleDeltas`.
+    """See :class:`tinylora.adapters.adapter.ModuleDeltas`.
 
     Args:
         adapter: The adapter.
-        names: Its modules, in the order of the base, see :func:`stored_layers`.
+        names: Its modules, in the order of the base.
 
     Attributes:
         names: As given.
-        rank: r of the adapter; the deltas of smaller modules are padded with zeros.
         vectors: The trained vectors, ``[groups, u]``.
         weight_tying: The adapter's.
         resolved: None: there is nothing to decide.
+        doubts: None.
     """
 
     def __init__(self, adapter: PeftAdapter, names: Sequence[str]) -> None:
         self.adapter = adapter
         self.names = tuple(names)
-        self.rank = adapter.rank
         self.vectors = adapter.vectors
         self.weight_tying = adapter.config.weight_tying
         self.resolved = None
+        self.doubts: tuple[str, ...] = ()
         self._index = {name: i for i, name in enumerate(self.names)}
 
     def module(
-        self,
-        name: str,
-        weight: Callable[[], QuantizedWeight | Tensor] | None = None,
-        digest: str | None = None,
+        self, name: str, weight: Callable[[], QuantizedWeight | Tensor] | None = None
     ) -> "PeftModuleDelta":
         """The delta of a module; nothing of its weight is needed, as A and B are stored.
 
@@ -81,7 +80,7 @@ class PeftDeltas:
 
 @dataclass(frozen=True, eq=False)
 class PeftModuleDelta:
-    """The delta of one module, see :class:`tinylora.adapters.low_rank.ModuleDelta`."""
+    """The delta of one module, see :class:`tinylora.adapters.adapter.ModuleDelta`."""
 
     deltas: PeftDeltas
     name: str
@@ -92,18 +91,17 @@ class PeftModuleDelta:
         return None
 
     def low_rank(self) -> LowRankDelta:
-        """ΔW, of the adapter's rank."""
+        """ΔW, of the module's own rank."""
         parts = self.parts()
-        delta = parts.low_rank(self.deltas.vectors[parts.group])
-        missing = self.deltas.rank - delta.right.shape[0]
-        if not missing:
-            return delta
-        left = nn.functional.pad(delta.left, (0, missing))
-        return LowRankDelta(left, nn.functional.pad(delta.right, (0, 0, 0, missing)))
+        return parts.low_rank(self.deltas.vectors[parts.group])
 
     def parts(self) -> TinyLoRAParts:
         """A, B, P and the group, as stored or drawn."""
         return self.deltas.parts_of(self.name)
+
+    def wrap(self, layer: nn.Module, params: TinyLoRAGlobalParams) -> PeftTinyLoRALinear:
+        """The layer with the delta at run time, trainable in its own vector."""
+        return PeftTinyLoRALinear(layer, params, self.parts())
 
 
 def draw_projection(seed: int, u: int, rank: int) -> Tensor:
@@ -125,59 +123,3 @@ def training_dtype(A: Tensor) -> torch.dtype:
         if torch.equal(A.to(dtype).to(A.dtype), A):
             return dtype
     return torch.float32
-
-
-def stored_layers(
-    adapter: PeftAdapter, model: nn.Module, where: str
-) -> list[tuple[str, nn.Module]]:
-    """The adapter's modules in a base, in the base's order.
-
-    Args:
-        adapter: The adapter.
-        model: The base, plain or 4-bit, on any device, ``meta`` included.
-        where: The model or directory, for messages.
-
-    Returns:
-        ``(qualified name, linear module)``.
-
-    Raises:
-        TargetMismatchError: A module is missing, of another shape, no linear layer, or shares its
-            weight with another module.
-    """
-    file = adapter.path
-    found = {name: layer for name, layer in model.named_modules() if name in adapter.shapes}
-    tied = _tied(model)
-    for name, (out, into, _) in adapter.shapes.items():
-        layer = found.get(name)
-        if layer is None:
-            raise TargetMismatchError(
-                f"{where}: has no module {name}, which {file} changes; give the base that the "
-                f"adapter was trained on ({adapter.config.base or 'it names none'})"
-            )
-        # Linear4bit derives from nn.Linear; Embedding and Conv1D do not
-        if not isinstance(layer, nn.Linear):
-            raise TargetMismatchError(
-                f"{where}: {name} is a {type(layer).__name__}, and only linear layers can be "
-                f"changed here; {file} must be merged with PEFT"
-            )
-        if (layer.out_features, layer.in_features) != (out, into):
-            raise TargetMismatchError(
-                f"{where}: {name} is {layer.out_features} x {layer.in_features}, but {file} has a "
-                f"delta of {out} x {into}; give the base that the adapter was trained on"
-            )
-        if f"{name}.weight" in tied:
-            raise TargetMismatchError(
-                f"{where}: the weight of {name} is tied to another module's, which the delta would "
-                f"change too; {file} cannot be used on it"
-            )
-    return list(found.items())
-
-
-def _tied(model: nn.Module) -> set[str]:
-    """Names of the parameters that are one and the same tensor as another one."""
-    owners: dict[int, list[str]] = {}
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        owners.setdefault(id(parameter), []).append(name)
-    shared = {name for names in owners.values() if len(names) > 1 for name in names}
-    # transformers' own list, for models on the meta device
-    return shared | set(getattr(model, "all_tied_weights_keys", ()))

@@ -15,16 +15,14 @@ key                                 shape           what
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from tinylora.adapters.peft.config import CONFIG_FILE, PeftConfig
+from tinylora.adapters.peft.config import PeftConfig
+from tinylora.adapters.peft_directory import CONFIG_FILE, PREFIX
 from tinylora.errors import ArtifactFieldError
 
 LEAVES = ("tinylora_A", "tinylora_B", "tinylora_P")
 
-_PREFIX = "base_model.model."
 _VECTOR = re.compile(r"base_model\.tinylora_v\.(0|[1-9]\d{0,6})")
-_FLOATS = ("F32", "BF16", "F16", "F64")
 
 
 def group_count(modules: int, weight_tying: float) -> int:
@@ -36,26 +34,6 @@ def group_of(index: int, modules: int, weight_tying: float) -> int:
     """Which vector PEFT gives to the module at ``index`` in the base's order."""
     groups = group_count(modules, weight_tying)
     return min(index // max(1, modules // groups), groups - 1)
-
-
-def checked_shape(file: Path, name: str, view: Any) -> list[int]:
-    """Shape of a tensor, from its header.
-
-    Args:
-        file: Its file, for messages.
-        name: Its key.
-        view: What ``get_slice`` of safetensors gives.
-
-    Raises:
-        ArtifactFieldError: It is no floating-point tensor.
-    """
-    if view.get_dtype() not in _FLOATS:
-        raise ArtifactFieldError(
-            f"{file}: tensor {name!r} has dtype {view.get_dtype()}, expected one of "
-            f"{', '.join(_FLOATS)}"
-        )
-    shape: list[int] = view.get_shape()
-    return shape
 
 
 def module_shapes(
@@ -76,8 +54,8 @@ def module_shapes(
     """
     modules = set()
     for name in headers:
-        module, _, leaf = name.removeprefix(_PREFIX).rpartition(".")
-        known = name.startswith(_PREFIX) and leaf in LEAVES and module
+        module, _, leaf = name.removeprefix(PREFIX).rpartition(".")
+        known = name.startswith(PREFIX) and leaf in LEAVES and module
         if not known and not _VECTOR.fullmatch(name):
             raise ArtifactFieldError(
                 f"{file}: tensor {name!r} is no part of a TinyLoRA adapter (A, B, P and v); was "
@@ -148,7 +126,7 @@ def vector_keys(
 
 def tensor_key(module: str, leaf: str) -> str:
     """Key of A, B or P of a module."""
-    return f"{_PREFIX}{module}.{leaf}"
+    return f"{PREFIX}{module}.{leaf}"
 
 
 def _words(leaf: str) -> str:

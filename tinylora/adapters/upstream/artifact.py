@@ -9,51 +9,35 @@ It is examined in three steps, and nothing in it is ever executed:
 """
 
 import hashlib
-import math
 import pickle
 import re
 import struct
-import warnings
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from tinylora.adapters.upstream.foreign_files import words_about_content, words_about_file
-from tinylora.adapters.upstream.formula import Formula, KnownFormula, known_formula
+from tinylora.adapters.options import Formula, Stream, TrainedOn
+from tinylora.adapters.sizes import AdapterSizes
+from tinylora.adapters.upstream.fields import REQUIRED, check_types, check_values
+from tinylora.adapters.upstream.foreign_files import words_about_file
+from tinylora.adapters.upstream.formula import KnownFormula, known_formula
 from tinylora.adapters.upstream.pickle_check import check_pickle
 from tinylora.errors import (
     ArtifactError,
     ArtifactFieldError,
     ArtifactMissingError,
     ArtifactUnreadableError,
-    ArtifactValueError,
     UnsafeArtifactError,
 )
 
-Stream = Literal["cuda", "cpu"]
-TrainedOn = Literal["4bit", "16bit"]
-
 MAX_FILE_BYTES = 1 << 24
-MAX_U = 1 << 16
-MAX_RANK = 1 << 10
-# P of one module, which a file of 2 kB would have us draw, whatever its size.
-MAX_PROJECTION = 1 << 26
-
-_REQUIRED: Mapping[str, type] = {
-    "global_v": Tensor,
-    "u_value": int,
-    "rank": int,
-    "seed": int,
-    "model_id": str,
-    "total_replaced_layers": int,
-}
 # What a damaged archive makes torch.load and zipfile raise.
 _DAMAGE = (
     zipfile.BadZipFile,
@@ -71,28 +55,6 @@ _DAMAGE = (
     AssertionError,
     MemoryError,
 )
-
-
-@dataclass(frozen=True)
-class AdapterSizes:
-    """Sizes of an adapter's tensors, known before anything is computed.
-
-    Attributes:
-        rank: Rank r.
-        u: Length of a trained vector.
-        groups: Number of trained vectors.
-        capped: Whether a module with a side shorter than r has that side's rank instead (PEFT), or
-            there can be no such module (upstream).
-    """
-
-    rank: int
-    u: int
-    groups: int
-    capped: bool
-
-    def rank_of(self, shape: tuple[int, int]) -> int:
-        """Rank of a module whose weight has a shape ``(out, in)``."""
-        return min(self.rank, *shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +88,7 @@ class Artifact:
     saved_device: str
     sha256: str
     formula: Formula | None = None
-    extra_keys: tuple[str, ...] = field(default=())
+    extra_keys: tuple[str, ...] = ()
 
     @property
     def known_formula(self) -> KnownFormula | None:
@@ -143,6 +105,11 @@ class Artifact:
         """Random stream that the saved device implies; None where it is neither CUDA nor CPU."""
         kind = self.saved_device.split(":", 1)[0]
         return kind if kind in ("cuda", "cpu") else None  # type: ignore[return-value]
+
+    @property
+    def made_from_weights(self) -> bool:
+        """True: the singular vectors are of the weights of training."""
+        return True
 
     @property
     def sizes(self) -> AdapterSizes:
@@ -197,8 +164,8 @@ def load_artifact(path: str | Path) -> Artifact:
             f"{path}: the archive is damaged ({_first_line(error)}); copy it again from the "
             "training machine"
         ) from error
-    fields = _check_types(path, loaded)
-    _check_values(path, fields)
+    fields = check_types(path, loaded)
+    check_values(path, fields)
     return Artifact(
         path=path,
         global_v=fields["global_v"].detach().clone(),
@@ -211,7 +178,7 @@ def load_artifact(path: str | Path) -> Artifact:
         saved_device=_location(path, fields["global_v"], located),
         sha256=hashlib.sha256(content).hexdigest(),
         formula=fields.get("formula"),
-        extra_keys=tuple(sorted(set(fields) - set(_REQUIRED) - {"is_quantized", "formula"})),
+        extra_keys=tuple(sorted(set(fields) - set(REQUIRED) - {"is_quantized", "formula"})),
     )
 
 
@@ -288,149 +255,3 @@ def _location(path: Path, vector: Tensor, located: Sequence[tuple[Any, str]]) ->
             "has, such as cuda:0"
         )
     return found
-
-
-def _check_types(path: Path, loaded: object) -> dict[str, Any]:
-    if (words := words_about_content(loaded)) is not None:
-        raise ArtifactFieldError(f"{path}: {words}")
-    if not isinstance(loaded, dict):
-        raise ArtifactFieldError(
-            f"{path}: holds a {type(loaded).__name__}, expected a dict with {sorted(_REQUIRED)}"
-        )
-    if unnamed := [key for key in loaded if not (isinstance(key, str) and key.isprintable())]:
-        raise ArtifactFieldError(f"{path}: key {ascii(unnamed[0])} is no printable string")
-    for name, kind in _REQUIRED.items():
-        if name not in loaded:
-            raise ArtifactFieldError(
-                f"{path}: key {name!r} is missing (found {sorted(loaded)}); this is not a "
-                "TinyLoRA artifact, or an older format"
-            )
-        value = loaded[name]
-        # bool is an int to Python, and never a count or a seed
-        if not isinstance(value, kind) or isinstance(value, bool):
-            raise ArtifactFieldError(
-                f"{path}: {name} is a {type(value).__name__}, expected {kind.__name__}"
-            )
-    if not isinstance(loaded.get("is_quantized"), bool | None):
-        raise ArtifactFieldError(
-            f"{path}: is_quantized is a {type(loaded['is_quantized']).__name__}, expected bool"
-        )
-    if (formula := loaded.get("formula")) is not None and formula not in get_args(Formula):
-        raise ArtifactFieldError(
-            f"{path}: formula is {formula!r:.100}, expected one of {', '.join(get_args(Formula))}"
-        )
-    vector = loaded["global_v"]
-    if vector.dim() != 1 or not vector.is_floating_point() or vector.layout != torch.strided:
-        raise ArtifactFieldError(
-            f"{path}: global_v is {vector.dtype} of shape {list(vector.shape)}, expected a "
-            "floating-point vector [u]"
-        )
-    return loaded
-
-
-def _check_values(path: Path, fields: Mapping[str, Any]) -> None:
-    def refuse(name: str, found: object, expected: str) -> None:
-        raise ArtifactValueError(f"{path}: {name} = {found}, expected {expected}")
-
-    vector, u, rank, seed = (fields[k] for k in ("global_v", "u_value", "rank", "seed"))
-    if not 1 <= vector.numel() <= MAX_U:
-        refuse("global_v.numel()", vector.numel(), f"1 to {MAX_U}")
-    if u != vector.numel():
-        refuse("u_value", u, f"the length of global_v, {vector.numel()}")
-    if not 1 <= rank <= MAX_RANK:
-        refuse("rank", rank, f"1 to {MAX_RANK}")
-    if u * rank**2 > MAX_PROJECTION:
-        refuse("u_value · rank²", u * rank**2, f"at most {MAX_PROJECTION} numbers a module")
-    if not -(1 << 63) <= seed < 1 << 64:
-        refuse("seed", seed, "a 64-bit integer, as torch.manual_seed takes")
-    if not 1 <= fields["total_replaced_layers"] <= 1 << 20:
-        refuse("total_replaced_layers", fields["total_replaced_layers"], f"1 to {1 << 20}")
-    if not fields["model_id"].strip() or not fields["model_id"].isprintable():
-        refuse("model_id", repr(fields["model_id"]), "the hub id of the base model, in one line")
-    if not bool(torch.isfinite(vector).all()):
-        bad = [i for i, x in enumerate(vector.tolist()) if not math.isfinite(x)]
-        refuse("global_v", f"non-finite at {bad[:8]}", "finite numbers; the training diverged")
-
-
-def save_artifact(
-    path: str | Path,
-    *,
-    global_v: Tensor,
-    rank: int,
-    seed: int,
-    model_id: str,
-    total_replaced_layers: int,
-    formula: Formula | None = None,
-    is_quantized: bool | None = None,
-    saved_device: str = "cuda:0",
-) -> None:
-    """Write an artifact in upstream's format, byte for byte the same for the same arguments.
-
-    ``torch.save`` would record the device that the vector is on now; here the caller names the
-    device whose random stream drew P, because a reader has nothing else to tell it by.
-
-    Args:
-        path: Where to write; replaced if it exists.
-        global_v: ``[u]``, floating point; stored as bf16.
-        rank: SVD rank r.
-        seed: Seed of the projections.
-        model_id: Hub id of the base.
-        total_replaced_layers: Number of wrapped modules.
-        formula: Form of the delta that was trained, in a key that upstream's loader ignores. None
-            writes no such key: whoever reads the file must then know the formula.
-        is_quantized: Written only when not None (later upstream files have it).
-        saved_device: Storage location to record: ``cpu``, ``cuda`` or ``cuda:N``.
-
-    Raises:
-        ArtifactFieldError: An argument of another type, or a vector of another shape.
-        ArtifactValueError: One that :func:`load_artifact` would refuse, or another device; nothing
-            is written.
-    """
-    vector = global_v.detach().to("cpu", torch.bfloat16).contiguous().clone()
-    fields: dict[str, Any] = {
-        "global_v": vector,
-        "u_value": vector.numel(),
-        "rank": rank,
-        "seed": seed,
-        "model_id": model_id,
-        "total_replaced_layers": total_replaced_layers,
-    }
-    if formula is not None:
-        fields["formula"] = formula
-    if is_quantized is not None:
-        fields["is_quantized"] = is_quantized
-    path = Path(path)
-    _check_types(path, fields | {"global_v": global_v})
-    _check_values(path, fields)
-    if not re.fullmatch(r"cpu|cuda(:\d+)?", saved_device):
-        raise ArtifactValueError(
-            f"{path}: saved_device = {saved_device!r}, expected cpu, cuda or cuda:N, whose random "
-            "streams are known"
-        )
-    pickled = BytesIO()
-    with warnings.catch_warnings():
-        # pickling a tensor still goes through the storage class that torch deprecates
-        warnings.filterwarnings("ignore", "TypedStorage is deprecated", UserWarning)
-        _StoragePickler(pickled, saved_device).dump(fields)
-    members = {
-        "data.pkl": pickled.getvalue(),
-        "byteorder": b"little",
-        "data/0": vector.view(torch.uint8).numpy().tobytes(),
-        "version": b"3\n",
-    }
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-        for name, content in members.items():
-            archive.writestr(zipfile.ZipInfo(f"tiny_lora_v/{name}"), content)
-
-
-class _StoragePickler(pickle.Pickler):
-    """Pickles one tensor as ``torch.save`` does: its storage by reference, with a location."""
-
-    def __init__(self, file: BytesIO, location: str) -> None:
-        super().__init__(file, protocol=2)
-        self._location = location
-
-    def persistent_id(self, obj: Any) -> tuple[Any, ...] | None:
-        if isinstance(obj, torch.storage.TypedStorage):
-            return ("storage", torch.BFloat16Storage, "0", self._location, obj.size())  # type: ignore[no-untyped-call]
-        return None

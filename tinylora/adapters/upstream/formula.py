@@ -16,10 +16,8 @@ file that upstream published and whose trainer is known.
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
-Formula = Literal["full", "diagonal", "diagonal-unscaled"]
-FormulaChoice = Literal["auto", Formula]
+from tinylora.adapters.options import Formula
 
 # SHA-256 of files that upstream published, as far as it is known -> their trainer's formula.
 _PUBLISHED: dict[str, Formula] = {

@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tinylora.adapters.options import Placement
 from tinylora.errors import ProjectionError
 
-Placement = Mapping[str, str | int]
 _MAX_CHARACTERS = 1 << 20
 
 

@@ -11,15 +11,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from tinylora.adapters.upstream.artifact import Stream
-from tinylora.adapters.upstream.formula import Formula
-from tinylora.adapters.upstream.philox import (
+from tinylora.adapters.options import Formula, Placement, Stream
+from tinylora.adapters.upstream.placement import modules_by_device
+from tinylora.errors import ProjectionError
+from tinylora.philox import (
     SMALLEST_DEVICE_THREADS,
     offset_increment,
     philox_normal,
 )
-from tinylora.adapters.upstream.placement import Placement, modules_by_device
-from tinylora.errors import ProjectionError
 
 _MOST_NUMBERS = 1 << 28
 

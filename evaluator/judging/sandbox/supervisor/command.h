@@ -33,7 +33,7 @@ inline void set_limits(const Request& request) {
     limit(RLIMIT_CPU, cpu_seconds(request), "cpu");
     limit(RLIMIT_STACK, request.stack, "stack");
     limit(RLIMIT_FSIZE, request.fsize, "fsize");
-    limit(RLIMIT_NOFILE, request.nofile, "nofile");
+    limit(RLIMIT_NOFILE, 64, "nofile");
     limit(RLIMIT_CORE, 0, "core");
     limit(RLIMIT_MEMLOCK, 0, "memlock");
     limit(RLIMIT_MSGQUEUE, 0, "msgqueue");

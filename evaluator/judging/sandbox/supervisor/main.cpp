@@ -21,7 +21,7 @@
 // A request is a message of texts, each ended by NUL,
 //
 //   cpu=, wall=    limits in ms    rss=, as=, stack=, fsize=   limits in bytes
-//   nproc=, nofile=
+//   nproc=         processes and threads
 //   program=1      run the program that comes as a descriptor; otherwise argv0 by its path
 //   copy=NAME      put the content of a descriptor into the working folder (repeatable)
 //   -- argv0 arg ...

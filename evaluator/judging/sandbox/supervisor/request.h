@@ -22,7 +22,7 @@ constexpr int kMostArguments = 128;
 struct Request {
     long long cpu = 1000, wall = 3000, rss = LLONG_MAX;
     unsigned long long as = RLIM_INFINITY, stack = 8u << 20, fsize = 1u << 20;
-    unsigned long long nproc = 1, nofile = 64;
+    unsigned long long nproc = 1;
     bool has_program = false;
     int copies = 0;
     const char* copy_name[kMostCopies];
@@ -46,7 +46,6 @@ inline void read_setting(Request& request, char* text) {
     else if ((v = value_of(text, "stack"))) request.stack = strtoull(v, nullptr, 10);
     else if ((v = value_of(text, "fsize"))) request.fsize = strtoull(v, nullptr, 10);
     else if ((v = value_of(text, "nproc"))) request.nproc = strtoull(v, nullptr, 10);
-    else if ((v = value_of(text, "nofile"))) request.nofile = strtoull(v, nullptr, 10);
     else if ((v = value_of(text, "program"))) request.has_program = *v == '1';
     else if ((v = value_of(text, "copy")) && request.copies < kMostCopies)
         request.copy_name[request.copies++] = v;

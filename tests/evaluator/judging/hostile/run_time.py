@@ -14,22 +14,8 @@ from tests.evaluator.judging.hostile.attack import (
 )
 
 KILLED = (SIGKILL,)
-HOST_FILES = (
-    ANSWER_FILE,
-    Path(__file__),
-    "/etc/shadow",
-    "/etc/passwd",
-    "/home",
-    "/root",
-    "/sys",
-    "/var",
-    "/run",
-    "/tmp",
-    "/dev/sda",
-    "/dev/vda",
-    "/dev/kmsg",
-    "/proc/1/root/etc",
-)
+HOST = "/etc/shadow /etc/passwd /home /root /sys /var /run /tmp /dev/sda /dev/vda /dev/kmsg"
+HOST_FILES = (ANSWER_FILE, Path(__file__), "/proc/1/root/etc", *HOST.split())
 
 TIME = (
     Attack("busy_loop", main("for (volatile int i = 0;; ++i) {}"), "TLE", KILLED, detail="allowed"),

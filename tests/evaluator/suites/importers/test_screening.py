@@ -1,7 +1,5 @@
 """Signs of what cannot be judged, and samples that are no data."""
 
-from itertools import product
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -68,13 +66,6 @@ def test_elided(text):
 )
 def test_not_elided(text):
     assert not is_elided(text)
-
-
-def test_grids_of_two_rows():
-    """All of them, three wide: whole wherever a row has anything but dots."""
-    rows = ["".join(row) for row in product(".#", repeat=3)]
-    for first, second in product(rows, repeat=2):
-        assert not is_elided(f"2 33\n{first}\n{second}\n")
 
 
 @given(st.text("a1 \n…（注：）/.", max_size=40))

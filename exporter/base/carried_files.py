@@ -1,0 +1,58 @@
+"""Files of the base that go along with an export, byte for byte."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from exporter.errors import CheckpointError, CheckpointMissingError
+
+_WEIGHT_SUFFIXES = frozenset(
+    {".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".onnx", ".ckpt"}
+)
+
+
+def carried_files(base: Path, own: frozenset[str]) -> Mapping[str, Path]:
+    """Files of the base that go along byte for byte, by their name in the output.
+
+    Weights, shard indexes and hidden directories stay behind; the base's model card becomes
+    ``BASE_README.md``, or ``BASE_BASE_README.md`` where it has a file of that name too.
+
+    Args:
+        base: The base directory.
+        own: Names that the export writes itself.
+
+    Raises:
+        CheckpointMissingError: One of them is a link to a file that is not there.
+        CheckpointError: A name that no manifest can hold.
+    """
+    carried: dict[str, Path] = {}
+    for path in sorted(base.rglob("*")):
+        relative = path.relative_to(base)
+        name = _card_name(base) if str(relative) == "README.md" else relative.as_posix()
+        if _stays_behind(relative) or name in own:
+            continue
+        if not name.isprintable():  # nor are bytes that are no UTF-8
+            raise CheckpointError(
+                f"{base}: a file is named {ascii(name)}, which is no printable text; rename or "
+                "remove it"
+            )
+        if path.is_symlink() and not path.exists():
+            raise CheckpointMissingError(
+                f"{path}: is a link to {path.readlink()}, which is not there; finish the download "
+                "of the base, or remove the link"
+            )
+        if path.is_file():
+            carried[name] = path
+    return carried
+
+
+def _stays_behind(relative: Path) -> bool:
+    hidden = any(part.startswith(".") for part in relative.parts[:-1])
+    index = relative.name.endswith((".safetensors.index.json", ".bin.index.json"))
+    return hidden or index or relative.suffix in _WEIGHT_SUFFIXES
+
+
+def _card_name(base: Path) -> str:
+    name = "BASE_README.md"
+    while (base / name).exists():
+        name = f"BASE_{name}"
+    return name

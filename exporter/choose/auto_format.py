@@ -1,0 +1,52 @@
+"""The format of ``auto``: the first that reaches the target."""
+
+from collections.abc import Iterator
+
+from exporter.choose.mixed_modules import smallest_mixed
+from exporter.choose.trials import Choice, Trial, Trials
+from exporter.errors import TargetResidualError
+from exporter.formats.dense import Bf16, Fp16, Fp32
+from exporter.formats.nf4 import Nf4
+from exporter.formats.nf4_embedded import Nf4Embedded
+
+
+def choose_format(trials: Trials) -> Choice:
+    """Try one format after the other.
+
+    Raises:
+        TargetResidualError: None reaches the target.
+    """
+    target = trials.inputs.request.goal.target_residual
+    assert target is not None, "checked with the request"
+    tried: list[Trial] = []
+    for trial in _candidates(trials, target):
+        tried.append(trial)
+        if trial.residual <= target:
+            return Choice("weights" if trials.model is None else "output", target, tuple(tried))
+    best = min(tried, key=lambda trial: trial.residual)
+    raise TargetResidualError(
+        f"no format reaches a residual of {target:g}; the best is {best.format} with "
+        f"{best.residual:.4g}. Allow a larger residual, or nf4-embedded, which keeps the "
+        "delta: it needs peft, and numerics fp32"
+    )
+
+
+def _candidates(trials: Trials, target: float) -> Iterator[Trial]:
+    """Those in 4 bits first, if training had 4 bits; each is measured when it is asked for.
+
+    ``nf4-embedded`` stands before ``nf4-mixed``, which may be smaller where a model is small
+    beside its adapter, but has to run the model once for every module.
+    """
+    request = trials.inputs.request
+    if trials.inputs.weights.trained_on == "4bit":
+        yield trials.trial(Nf4("preserve"))
+        yield trials.trial(Nf4("recompute"))
+        if trials.model is not None:
+            yield trials.trial(Nf4("calibrated"))
+        # the trainer's roundings happen to a product of which an adapter holds the factors
+        if not (request.goal.without_peft or request.options.numerics == "trainer"):
+            yield trials.trial(Nf4Embedded(request.adapter_dtype))
+        if trials.model is not None:
+            yield smallest_mixed(trials, trials.model, "calibrated", target, None)
+    for layout in (Bf16(), Fp16(), Fp32()):
+        yield trials.trial(layout)

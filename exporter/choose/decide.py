@@ -1,0 +1,126 @@
+"""Decides what the user left open: the format of ``auto``, the modules of ``nf4-mixed``.
+
+Every choice is a measurement. With calibration texts it is the output residual of the model with
+the weights that would be stored (:mod:`exporter.choose.trial_model`); without, ``auto`` goes by the
+residual ‖E − Δ‖/‖Δ‖ over all weights, which needs no model in memory and is the stricter of the two
+wherever rounding errors cancel.
+"""
+
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from exporter.choose.auto_format import choose_format
+from exporter.choose.mixed_modules import choose_modules
+from exporter.choose.trial_model import TrialModel
+from exporter.choose.trials import Choice, Trials
+from exporter.compare.prompts import PromptSet
+from exporter.errors import TargetResidualError
+from exporter.fold.read_weights import trained_weight
+from exporter.formats.dense import Fp32
+from exporter.formats.format import Format
+from exporter.formats.nf4 import Nf4
+from exporter.formats.units import ModuleUnit
+from exporter.inputs import Inputs
+from exporter.plan.base_weights import BaseWeights
+from exporter.plan.plan import ExportPlan
+from exporter.request import ExportRequest
+from tinylora import LowRankDelta
+from tinylora.workers import in_order, workers_for
+
+
+@dataclass(frozen=True, eq=False)
+class Decision:
+    """A request in which nothing is left open.
+
+    Attributes:
+        request: With a concrete format, requantizer and list of modules to keep.
+        choice: What was chosen; None where there was nothing to choose.
+        moments: For ``calibrated``: mean(x xᵀ) of a module's inputs.
+    """
+
+    request: ExportRequest
+    choice: Choice | None = None
+    moments: Callable[[str], Tensor] | None = None
+
+
+@torch.no_grad()
+def decide(
+    inputs: Inputs,
+    texts: PromptSet | None,
+    scratch: Path,
+    threads: int,
+    done: Callable[[str, str], None],
+) -> Decision:
+    """Decide what a request leaves open.
+
+    Args:
+        inputs: With the request.
+        texts: Those of the goal's ``prompts``.
+        scratch: An empty directory for what lasts as long as the export.
+        threads: How many may work on factors.
+        done: Called with ``factors`` or ``effect`` and a module's name after each.
+
+    Raises:
+        TargetResidualError: Nothing allowed reaches the goal.
+    """
+    request = inputs.request
+    if not request.leaves_open:
+        return Decision(request)
+    plan = inputs.plan(_first_layout(request, inputs.weights))
+    _check_room_for_codes(request.goal.max_bytes, plan)
+    units = list(plan.folds.values())
+    low_rank: dict[str, LowRankDelta] = {}
+
+    @torch.no_grad()
+    def rebuild(unit: ModuleUnit) -> LowRankDelta:
+        return inputs.deltas.module(
+            unit.module, partial(trained_weight, unit, inputs.base)
+        ).low_rank()
+
+    largest = max(unit.shape[0] * unit.shape[1] for unit in units)
+    with closing(in_order(rebuild, units, workers_for(threads, largest))) as rebuilt:
+        for unit, delta in zip(units, rebuilt, strict=True):
+            low_rank[unit.module] = delta
+            done("factors", unit.module)
+    model = None
+    if texts is not None:
+        model = TrialModel(inputs.base, units, low_rank, texts.prompts, scratch)
+    trials = Trials(inputs, low_rank, model, done)
+    choice = None
+    if request.is_auto:
+        choice = choose_format(trials)
+    elif request.leaves_modules_open:
+        choice = choose_modules(trials)
+    if choice is not None:
+        found = choice.chosen
+        request = replace(
+            request,
+            format=found.format,
+            requantize=found.requantize or "preserve",
+            keep=found.keep,
+        )
+    moments = None
+    if model is not None and request.is_calibrated:
+        moments = model.activations.second_moment
+    return Decision(request, choice, moments)
+
+
+def _first_layout(request: ExportRequest, weights: BaseWeights) -> Format:
+    """Where ``auto`` begins; where training had 16 bits, it goes among dense formats only."""
+    if not request.is_auto:
+        return request.layout
+    return Fp32() if weights.trained_on == "16bit" else Nf4()
+
+
+def _check_room_for_codes(max_bytes: int | None, plan: ExportPlan) -> None:
+    """Refuse, before anything is computed, bytes that do not even hold all modules in 4 bits."""
+    if max_bytes is not None and max_bytes < plan.max_bytes:
+        raise TargetResidualError(
+            f"--max-bytes {max_bytes}: the model in nf4 alone may take up to {plan.max_bytes} bytes"
+        )

@@ -1,0 +1,108 @@
+"""The modules that ``nf4-mixed`` keeps in bfloat16."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+from torch import Tensor
+
+from exporter.choose.knapsack import choose_kept
+from exporter.choose.trial_model import TrialModel, gram_matrix
+from exporter.choose.trials import Choice, Trial, Trials
+from exporter.errors import TargetResidualError
+from exporter.formats.nf4_mixed import Nf4Mixed
+from exporter.formats.units import ModuleUnit
+from exporter.plan.plan import ExportPlan
+from exporter.quantize.methods import RequantizeMethod
+
+# The prediction is of first order; what it misses is made up by aiming lower and measuring again.
+_MOST_ROUNDS = 8
+_AIM_BELOW = 0.97
+
+
+def choose_modules(trials: Trials) -> Choice:
+    """Choose the modules that a request for ``nf4-mixed`` leaves open.
+
+    Raises:
+        TargetResidualError: The target is not reached within the bytes.
+    """
+    request, goal, model = trials.inputs.request, trials.inputs.request.goal, trials.model
+    assert model is not None, "checked with the request"
+    target = goal.target_residual
+    trial = smallest_mixed(trials, model, request.requantize, target or 0.0, goal.max_bytes)
+    if target is not None and trial.residual > target:
+        budget = "" if goal.max_bytes is None else f" within {goal.max_bytes} bytes"
+        raise TargetResidualError(
+            f"nf4-mixed does not reach an output residual of {target:g}{budget}: the best is "
+            f"{trial.residual:.4g} with {len(trial.keep)} of {len(model.modules)} modules in "
+            f"bf16 ({trial.bytes} bytes). Ask for less, give more bytes, or use nf4-embedded"
+        )
+    return Choice("output", target, (trial,))
+
+
+def smallest_mixed(
+    trials: Trials,
+    model: TrialModel,
+    method: RequantizeMethod,
+    target: float,
+    max_bytes: int | None,
+) -> Trial:
+    """The fewest bf16 modules that reach a target, or the best choice within the bytes.
+
+    Args:
+        trials: What a trial is made from.
+        model: The model on calibration texts.
+        method: How 4-bit codes are chosen.
+        target: Output residual to reach.
+        max_bytes: Most bytes of the weight files; None: no limit.
+    """
+    in_4_bits = trials.inputs.plan(Nf4Mixed(method))
+    gram = gram_matrix(_misses(trials, model, in_4_bits))
+    extra = [_extra_bytes(unit) for unit in in_4_bits.folds.values()]
+
+    def names(chosen: Sequence[int]) -> tuple[str, ...]:
+        return tuple(model.modules[index] for index in sorted(chosen))
+
+    def size(chosen: Sequence[int]) -> int:
+        return trials.inputs.plan(Nf4Mixed(method, names(chosen))).max_bytes
+
+    aim, tried = _AIM_BELOW * target, set[tuple[str, ...]]()
+    for round_ in range(_MOST_ROUNDS):
+        if round_ == _MOST_ROUNDS - 1:
+            aim = 0.0  # the prediction does not hold here: all that the bytes allow
+        keep = names(_within(max_bytes, gram, extra, aim * model.change, size))
+        trial = trials.trial(Nf4Mixed(method, keep))
+        if trial.residual <= target or aim == 0 or keep in tried:
+            break
+        tried.add(keep)
+        aim *= _AIM_BELOW * target / trial.residual
+    return trial
+
+
+def _misses(trials: Trials, model: TrialModel, plan: ExportPlan) -> Iterator[Tensor]:
+    for module, unit in plan.folds.items():
+        yield model.miss_of(module, unit.encoding)
+        trials.done("effect", module)
+
+
+def _within(
+    max_bytes: int | None,
+    gram: Tensor,
+    extra: Sequence[int],
+    target: float,
+    size: Callable[[Sequence[int]], int],
+) -> list[int]:
+    """Modules to keep so that the files, headers and all, take at most the bytes."""
+    if max_bytes is None:
+        return choose_kept(gram, extra, target=target)
+    budget = max_bytes - size(())
+    while True:
+        chosen = choose_kept(gram, extra, target=target, budget=budget)
+        excess = size(chosen) - max_bytes
+        if excess <= 0:
+            return chosen
+        budget -= excess  # larger modules may take more shards, each with a header
+
+
+def _extra_bytes(unit: ModuleUnit) -> int:
+    """What storing a module in bf16 costs beyond 4 bits."""
+    in_16_bits = 2 * unit.shape[0] * unit.shape[1]
+    return max(in_16_bits - sum(spec.max_bytes for spec in unit.outputs), 1)

@@ -1,0 +1,180 @@
+"""What a choice of stored weights does to the model's output, tried out in memory.
+
+The base stands in memory once, in float32. The weights of its target modules are exchanged for what
+a format would store, and the model runs on calibration texts. With y the logits of all compared
+tokens::
+
+    output residual = ‖y(stored) − y(restored)‖ / ‖y(base) − y(restored)‖
+
+0 is perfect, 1 is as good as the base, and above 1 the rounding does more than the adapter.
+
+Logits of a large vocabulary are never formed: with H the output layer's matrix, h its inputs and
+M = (HᵀH)^½, ‖(h − h′)Hᵀ‖ = ‖(h − h′)M‖, so h M ``[tokens, hidden]`` stands for the logits.
+(A soft cap on the logits, as Gemma has, is not part of this.)
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from exporter.base.checkpoint import Checkpoint
+from exporter.choose.activations import Activations
+from exporter.compare.float32_model import head_inputs, in_float32, load_base
+from exporter.compare.prompts import TokenPrompt
+from exporter.fold.read_weights import place_of, weight_to_fold
+from exporter.formats.dense import DenseWeight
+from exporter.formats.encoding import Encoding, Fold
+from exporter.formats.units import ModuleUnit
+from tinylora import LowRankDelta
+from tinylora.svd.factors import weight_matrix
+
+EXACT = DenseWeight(torch.float32)
+"""How a module is stored that has all of its delta."""
+
+_ROWS_AT_ONCE = 1 << 14
+_SKETCH = 1 << 19
+
+
+class TrialModel:
+    """A base whose target modules can be given the weights that a format would store.
+
+    Args:
+        base: The base checkpoint.
+        units: The plan's units of the target modules.
+        deltas: Delta of each of them.
+        prompts: Calibration texts.
+        scratch: Directory for the modules' recorded inputs.
+
+    Attributes:
+        activations: Inputs of the target modules in the restored model.
+        modules: Names of the target modules.
+        base_output: h M of the base, float32 ``[tokens, hidden]``.
+        restored_output: h M of the restored model.
+    """
+
+    def __init__(
+        self,
+        base: Checkpoint,
+        units: Sequence[ModuleUnit],
+        deltas: Mapping[str, LowRankDelta],
+        prompts: Sequence[TokenPrompt],
+        scratch: Path,
+    ) -> None:
+        self._base = base
+        self._units = {unit.module: unit for unit in units}
+        self._deltas = deltas
+        self._prompts = tuple(prompts)
+        quantized = any(unit.source != "dense" for unit in units)
+        model = load_base(
+            base.path, "4bit" if quantized else "16bit", all(unit.as_stored for unit in units)
+        )
+        self._model: Any = in_float32(model).eval()
+        self.modules = tuple(self._units)
+        self._held: dict[str, Encoding | None] = {}
+        self.activations = Activations(scratch)
+        head: nn.Linear = self._model.get_output_embeddings()
+        self._metric: Tensor = _square_root_of_gram(head.weight)
+        self.base_output = self._output()
+        self.store(dict.fromkeys(self.modules, EXACT))
+        self.restored_output = self._output()
+        self.activations.record(self._model, self.modules, self._prompts)
+
+    @property
+    def change(self) -> float:
+        """‖y(base) − y(restored)‖, how much the adapter changes at all."""
+        return float((self.base_output - self.restored_output).double().norm())
+
+    def store(self, choice: Mapping[str, Encoding | None]) -> None:
+        """Give modules the weights that they would be stored with; None: the base's.
+
+        Raises:
+            FoldError: A weight does not fit.
+        """
+        for module, encoding in choice.items():
+            if module in self._held and self._held[module] == encoding:
+                continue
+            fold = self.fold(module)
+            self.put(
+                module, weight_matrix(fold.weight) if encoding is None else encoding.seen(fold)
+            )
+            self._held[module] = encoding
+
+    def fold(self, module: str) -> Fold:
+        """What there is to be stored of a module."""
+        seen = weight_to_fold(self._units[module], self._base)
+        moment = partial(self.activations.second_moment, module)
+        where = place_of(f"{module}.weight", self._base)
+        return Fold(module, where, seen, self._deltas[module], moment)
+
+    def put(self, module: str, weight: Tensor) -> None:
+        """Give a module any weight, float32 ``[out, in]``."""
+        self.layer(module).weight.data = weight
+        self._held.pop(module, None)
+
+    def layer(self, module: str) -> nn.Linear:
+        """A module as it stands in memory, float32."""
+        layer: nn.Linear = self._model.get_submodule(module)
+        return layer
+
+    def residual(self) -> float:
+        """Output residual of the model as it stands."""
+        miss = float((self._output() - self.restored_output).double().norm())
+        return relative(miss, self.change)
+
+    def miss_of(self, module: str, encoding: Encoding) -> Tensor:
+        """What storing one module alone does to h M, all others exact, ``[tokens, hidden]``.
+
+        Every module is exact afterwards.
+        """
+        self.store(dict.fromkeys(self.modules, EXACT) | {module: encoding})
+        miss = self._output() - self.restored_output
+        self.store({module: EXACT})
+        return miss
+
+    def _output(self) -> Tensor:
+        return head_inputs(self._model, self._prompts) @ self._metric
+
+
+def relative(miss: float, change: float) -> float:
+    """Miss / change; where nothing was to change, 0 if nothing did, else infinite."""
+    if change > 0:
+        return miss / change
+    return 0.0 if miss == 0 else float("inf")
+
+
+def _square_root_of_gram(head: Tensor) -> Tensor:
+    """(HᵀH)^½, symmetric, float32 ``[hidden, hidden]``."""
+    gram = torch.zeros((head.shape[1], head.shape[1]), dtype=torch.float64)
+    for rows in torch.split(head.detach(), _ROWS_AT_ONCE):
+        gram += rows.double().T @ rows.double()
+    values, vectors = torch.linalg.eigh(gram)
+    root: Tensor = (vectors * values.clamp_min(0).sqrt()) @ vectors.T
+    return root.float()
+
+
+def gram_matrix(misses: Iterable[Tensor]) -> Tensor:
+    """⟨missᵢ, missⱼ⟩ of every pair of modules, float64 ``[n, n]``.
+
+    A long miss is kept as a count sketch of half a million numbers, which leaves inner products
+    right to about 0.15 % of the product of the norms (Charikar et al., "Finding frequent items in
+    data streams", 2002), so that memory does not grow with the texts.
+    """
+    sketches = torch.stack([_count_sketch(miss.reshape(-1)) for miss in misses])
+    gram = torch.zeros((len(sketches), len(sketches)), dtype=torch.float64)
+    for columns in torch.split(sketches, _ROWS_AT_ONCE, dim=1):
+        gram += columns.double() @ columns.double().T
+    return gram
+
+
+def _count_sketch(flat: Tensor) -> Tensor:
+    """float32, at most ``_SKETCH`` long: every entry added, with a fixed sign, to a fixed place."""
+    if flat.numel() <= _SKETCH:
+        return flat
+    generator = torch.Generator().manual_seed(0)
+    place = torch.randint(_SKETCH, (flat.numel(),), generator=generator)
+    sign = torch.randint(2, (flat.numel(),), generator=generator) * 2 - 1
+    return flat.new_zeros(_SKETCH).index_add_(0, place, flat * sign)

@@ -1,0 +1,92 @@
+"""Reads what an export is made from: a layer's weight, quantized on the way, and other tensors."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from exporter.base.checkpoint import Checkpoint
+from exporter.errors import FoldError
+from exporter.formats.encoding import TRAINER_DTYPE, cast
+from exporter.formats.units import ModuleUnit, Source, TensorUnit
+from exporter.safetensors.finite import all_finite
+from exporter.safetensors.reader import Scratch
+from tinylora import QuantizedWeight
+
+_ELEMENTS_AT_ONCE = 1 << 20
+
+
+def tensor_chunks(unit: TensorUnit, base: Checkpoint) -> Iterator[Tensor]:
+    """A carried tensor in pieces of bounded size, cast and checked.
+
+    Raises:
+        FoldError: It is not finite, or does not fit the output dtype.
+    """
+    for chunk in base.chunks(unit.name, _ELEMENTS_AT_ONCE):
+        _check_finite(chunk, unit.name, base)
+        for dtype in unit.casts:
+            chunk = cast(chunk, dtype, place_of(unit.name, base))
+        yield chunk
+
+
+def weight_to_fold(
+    unit: ModuleUnit, base: Checkpoint, scratch: Scratch | None = None
+) -> QuantizedWeight | Tensor:
+    """The weight that a layer's output stands on: 4-bit, or a 16-bit ``[out, in]``.
+
+    Args:
+        unit: The layer.
+        base: Where from.
+        scratch: Memory that the weight may lie in; by default it gets its own.
+
+    Raises:
+        FoldError: It is not finite.
+        CheckpointError: It is no 4-bit weight of the layer's shape.
+    """
+    return _read_weight(unit, unit.source, base, scratch, as_stored=unit.as_stored)
+
+
+def trained_weight(unit: ModuleUnit, base: Checkpoint) -> QuantizedWeight | Tensor:
+    """The weight that training had, whose singular vectors the delta has; else as above."""
+    return _read_weight(unit, unit.trained, base, None, as_stored=False)
+
+
+def place_of(name: str, base: Checkpoint) -> str:
+    """Where a tensor of the base lies, for messages."""
+    header = base.tensors.get(name)
+    return f"{base.path / header.file if header else base.path}: tensor {name!r}"
+
+
+def _read_weight(
+    unit: ModuleUnit, source: Source, base: Checkpoint, scratch: Scratch | None, *, as_stored: bool
+) -> QuantizedWeight | Tensor:
+    name = f"{unit.module}.weight"
+    if source == "4bit":
+        weight = base.read_4bit(unit.module, unit.shape, scratch)
+        for part, tensor in weight.to_tensors(name).items():
+            _check_finite(tensor, part, base)
+        if not _bounded_scales(weight):
+            _check_finite(weight.block_absmax(), f"{name}.absmax", base)
+        return weight
+    dense = base.read(name, scratch)
+    _check_finite(dense, name, base)
+    if not (base.is_4bit or as_stored):
+        dense = cast(dense, TRAINER_DTYPE, place_of(name, base))
+    return QuantizedWeight.quantize(dense) if source == "quantize" else dense
+
+
+def _check_finite(tensor: Tensor, name: str, base: Checkpoint) -> None:
+    """Refuse a tensor of the base that has an infinity or NaN."""
+    if not all_finite(tensor):
+        raise FoldError(
+            f"{place_of(name, base)} has non-finite values; the base is damaged, download it again"
+        )
+
+
+def _bounded_scales(weight: QuantizedWeight) -> bool:
+    """Whether the parts of a weight's scales alone show that all of these are finite."""
+    nested = weight.nested
+    if nested is None:
+        return False
+    code, groups = float(nested.code.abs().max()), float(nested.absmax.abs().max())
+    return code * groups + abs(nested.offset) < torch.finfo(torch.float32).max

@@ -1,0 +1,127 @@
+"""Makes the units of one file, each in one pass.
+
+A weight is read and quantized once; its factors, its fold and its measures are made from that (its
+factors from another one where training had another), and nothing of it is kept but the measures.
+They are measures of the tensors as they were handed to the file: the writer reads back what it
+writes. A tensor that is carried over passes in pieces.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache, partial
+
+import torch
+from torch import Tensor
+
+from exporter.base.checkpoint import Checkpoint
+from exporter.fidelity import ModuleFidelity, spectrum_of
+from exporter.fold.read_weights import place_of, tensor_chunks, trained_weight, weight_to_fold
+from exporter.formats.encoding import Encoded, Fold
+from exporter.formats.units import ModuleUnit, TensorUnit, Unit, VectorUnit
+from exporter.progress import Stopwatch
+from exporter.safetensors.reader import Scratch
+from exporter.safetensors.writer import ShardWriter
+from tinylora import ModuleDelta, ModuleDeltas, QuantizedWeight, TinyLoRAParts
+
+
+@dataclass(frozen=True, eq=False)
+class UnitMaker:
+    """Makes units, from several threads if need be.
+
+    Attributes:
+        base: Where from.
+        deltas: The adapter's deltas.
+        writer: Takes finished tensors.
+        device: Where fast factors are computed and weights are folded and measured.
+        watch: Times the stages.
+        moments: For ``calibrated``: mean(x xᵀ) of a module's inputs.
+        scratch: What a thread reads a weight into; it is done with it before it reads the next.
+    """
+
+    base: Checkpoint
+    deltas: ModuleDeltas
+    writer: ShardWriter
+    device: torch.device
+    watch: Stopwatch
+    moments: Callable[[str], Tensor] | None
+    scratch: Scratch = field(default_factory=Scratch)
+
+    @torch.no_grad()
+    def make(self, unit: Unit) -> ModuleFidelity | None:
+        """Make, write and measure a unit.
+
+        Returns:
+            What was stored of its delta; None where nothing was folded.
+
+        Raises:
+            FoldError: A value is not finite, before or after.
+            FactorizationError: An SVD failed.
+            OutputWriteError: There is no room, or it cannot be written.
+        """
+        match unit:
+            case TensorUnit():
+                with self.watch.timed("write"):
+                    self.writer.write_rows(unit.name, tensor_chunks(unit, self.base), unit.shape)
+                return None
+            case VectorUnit():
+                vector = self.deltas.vectors[unit.group].float()
+                self._write({unit.outputs[0].name: vector})
+                return None
+            case ModuleUnit():
+                return self._make_module(unit)
+
+    def _make_module(self, unit: ModuleUnit) -> ModuleFidelity | None:
+        with self.watch.timed("read"):
+            read = weight_to_fold(unit, self.base, self.scratch)
+        where = place_of(f"{unit.module}.weight", self.base)
+        if not unit.fold:
+            self._write(unit.encoding.encode(Fold(unit.module, where, read)).tensors)
+            return None
+        there = read.to(self.device)
+        with self.watch.timed("factors"):
+            rebuilt = self._rebuilt(unit, there)
+        with self.watch.timed("fold"):
+            delta = rebuilt.low_rank().to(there.device)
+            moment = None if self.moments is None else partial(self.moments, unit.module)
+            parts = cache(partial(_parts, rebuilt, self.deltas))
+            fold = Fold(unit.module, where, there, delta, moment, parts)
+            encoded = unit.encoding.encode(fold)
+        tensors = encoded.tensors
+        if encoded.unchanged and isinstance(read, QuantizedWeight):
+            tensors = read.to_tensors(fold.name)  # need not come back from the device
+        self._write(tensors)
+        return self.watch.call("measure", _measured, unit, fold, encoded, rebuilt)
+
+    def _rebuilt(self, unit: ModuleUnit, there: QuantizedWeight | Tensor) -> ModuleDelta:
+        """The delta, of the weight that was read if training had that one, else of training's."""
+        if unit.source == unit.trained and not unit.as_stored:
+            return self.deltas.module(unit.module, lambda: there)
+        return self.deltas.module(
+            unit.module, lambda: trained_weight(unit, self.base).to(self.device)
+        )
+
+    def _write(self, tensors: Mapping[str, Tensor]) -> None:
+        with self.watch.timed("write"):
+            for name, tensor in tensors.items():
+                self.writer.write(name, tensor)
+
+
+def _parts(rebuilt: ModuleDelta, deltas: ModuleDeltas) -> tuple[TinyLoRAParts, Tensor]:
+    """A, B and P of a module, and its trained vector in float32."""
+    parts = rebuilt.parts()
+    return parts, deltas.vectors[parts.group].float()
+
+
+def _measured(
+    unit: ModuleUnit, fold: Fold, encoded: Encoded, rebuilt: ModuleDelta
+) -> ModuleFidelity:
+    found = unit.encoding.measure(fold, encoded)
+    return ModuleFidelity(
+        module=unit.module,
+        shape=unit.shape,
+        sums=found.sums,
+        codes_moved=found.codes_moved,
+        scales_changed=found.scales_changed,
+        bytes=sum(tensor.nbytes for tensor in encoded.tensors.values()),
+        spectrum=spectrum_of(rebuilt.factors),
+    )

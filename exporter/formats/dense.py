@@ -1,0 +1,94 @@
+"""``bf16``, ``fp16`` and ``fp32``: the delta merged into dense weights of one dtype."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from exporter.base.checkpoint import Checkpoint
+from exporter.formats.encoding import Encoded, Encoding, Fold, cast
+from exporter.formats.format import Format
+from exporter.formats.units import Source
+from exporter.safetensors.header import DTYPE_NAMES
+from exporter.safetensors.writer import TensorSpec
+
+
+@dataclass(frozen=True)
+class DenseWeight(Encoding):
+    """A dense weight of one dtype."""
+
+    dtype: torch.dtype
+
+    def specs(
+        self, module: str, shape: tuple[int, int], base: Checkpoint
+    ) -> tuple[TensorSpec, ...]:
+        """The weight."""
+        return (TensorSpec(f"{module}.weight", DTYPE_NAMES[self.dtype], shape),)
+
+    def encode(self, fold: Fold) -> Encoded:
+        """Add and cast, some rows at a time."""
+        dense = fold.dense
+        if fold.delta is None:
+            return Encoded({fold.name: cast(dense, self.dtype, fold.where)})
+        stored = torch.empty(dense.shape, dtype=self.dtype, device=dense.device)
+        for rows, change in fold.delta.pieces():
+            stored[rows] = cast(change.add_(dense[rows]), self.dtype, fold.where)
+        return Encoded({fold.name: stored}, dense=dense)
+
+    def decode(self, fold: Fold, tensors: Mapping[str, Tensor]) -> Tensor:
+        """The weight itself."""
+        return tensors[fold.name]
+
+
+@dataclass(frozen=True)
+class Dense(Format):
+    """All of a model in one dtype; a subclass names it.
+
+    Attributes:
+        fold_onto: Whether the delta is added to the ``dequantized`` 4-bit weights or to the
+            ``original`` 16-bit ones.
+    """
+
+    fold_onto: str = "auto"
+
+    @property
+    def stands_on_4_bits(self) -> bool:
+        """Only if the delta is added to those."""
+        return self.fold_onto == "dequantized"
+
+    def encoding(self, module: str, source: Source, base: Checkpoint) -> Encoding:
+        """Dense, whatever the layer is in the base."""
+        assert self.dtype is not None, "every dense format has its dtype"
+        return DenseWeight(self.dtype)
+
+    def loaded_problems(self, model: Any) -> Iterator[str]:
+        """Parameters of another dtype."""
+        found = {parameter.dtype for parameter in model.parameters()}
+        if found != {self.dtype}:
+            yield f"parameters came up as {sorted(map(str, found))}"
+
+
+class Bf16(Dense):
+    """bfloat16."""
+
+    name: ClassVar[str] = "bf16"
+    content: ClassVar[str] = "The delta is merged into dense bfloat16 weights."
+    dtype: ClassVar[torch.dtype] = torch.bfloat16
+
+
+class Fp16(Dense):
+    """float16."""
+
+    name: ClassVar[str] = "fp16"
+    content: ClassVar[str] = "The delta is merged into dense float16 weights."
+    dtype: ClassVar[torch.dtype] = torch.float16
+
+
+class Fp32(Dense):
+    """float32."""
+
+    name: ClassVar[str] = "fp32"
+    content: ClassVar[str] = "The delta is merged into dense float32 weights."
+    dtype: ClassVar[torch.dtype] = torch.float32

@@ -1,0 +1,135 @@
+"""What an export format is: one object that knows all that is special about it.
+
+Everything else in the package asks this object and knows no format by name. A new format is a
+subclass in a file of its own, and a line in :mod:`exporter.formats.registry`. It may be a variant
+of another one (``nf4_mixed`` of ``nf4``), use the encodings of others, or bring its own.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+
+from exporter.base.architecture import Architecture
+from exporter.base.checkpoint import Checkpoint
+from exporter.formats.encoding import TRAINER_DTYPE, Encoding
+from exporter.formats.units import Source, VectorUnit
+from tinylora import AdapterSizes
+
+
+class AdapterFile(ABC):
+    """The PEFT adapter that a format writes, alone or beside the base."""
+
+    @abstractmethod
+    def encoding(self, sizes: AdapterSizes) -> Encoding:
+        """How a target module's part of it is stored."""
+
+    def vectors(self, sizes: AdapterSizes) -> Iterator[VectorUnit]:
+        """Trained vectors in it."""
+        return iter(())
+
+    @abstractmethod
+    def config(
+        self, architecture: Architecture, sizes: AdapterSizes, weight_tying: float, model_id: str
+    ) -> dict[str, Any]:
+        """``adapter_config.json``.
+
+        Args:
+            architecture: The base's modules.
+            sizes: The adapter's sizes.
+            weight_tying: How many modules share a vector, as PEFT measures it.
+            model_id: Hub id of the base, or nothing.
+        """
+
+    @abstractmethod
+    def problems(self, directory: Path, targets: list[str]) -> Iterator[str]:
+        """Why PEFT would not attach the adapter of a finished export to all its targets.
+
+        Raises:
+            TinyLoRAError: A file cannot be read.
+        """
+
+
+@dataclass(frozen=True)
+class Format(ABC):
+    """A format. The fields of a subclass are the options of an export that it takes.
+
+    Attributes:
+        name: On the command line, in the manifest and on the model card.
+        content: What is in the files, for the model card.
+        note: What one must know when loading it, for the model card (Markdown).
+        standalone: Whether the base's weights are in it, so that it loads by itself.
+        merged: Whether the delta is added to these weights.
+        chooses_modules: Whether ``keep`` is chosen by measurement where the user gives none.
+        dtype: Of the floating-point tensors that are carried over; None: as training loads them.
+    """
+
+    name: ClassVar[str]
+    content: ClassVar[str]
+    note: ClassVar[str] = ""
+    standalone: ClassVar[bool] = True
+    merged: ClassVar[bool] = True
+    chooses_modules: ClassVar[bool] = False
+    dtype: ClassVar[torch.dtype | None] = None
+
+    @classmethod
+    def takes(cls, option: str) -> bool:
+        """Whether an option of :class:`exporter.request.ExportRequest` applies to the format."""
+        return option in {field.name for field in fields(cls)}
+
+    @property
+    def adapter(self) -> AdapterFile | None:
+        """The PEFT adapter that is written, if one is."""
+        return None
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """Target modules that stay in 16 bits in a format that stores others in 4."""
+        return ()
+
+    @property
+    def stands_on_4_bits(self) -> bool:
+        """Whether linear layers have values that a 4-bit weight gave them."""
+        return True
+
+    def encoding(self, module: str, source: Source, base: Checkpoint) -> Encoding:
+        """How the weight of a linear layer is stored. Only standalone formats are asked.
+
+        Args:
+            module: The layer.
+            source: What its weight is, see :class:`exporter.formats.units.ModuleUnit`.
+            base: The base.
+        """
+        raise NotImplementedError
+
+    def config(self, base: Checkpoint, kept: tuple[str, ...]) -> Mapping[str, Any]:
+        """``config.json`` of the output. Only standalone formats are asked.
+
+        Args:
+            base: The base checkpoint.
+            kept: Linear modules that stay in 16 bits.
+        """
+        config = dict(base.config)
+        config.pop("quantization_config", None)
+        key = "torch_dtype" if "torch_dtype" in config and "dtype" not in config else "dtype"
+        config[key] = str(self.dtype or TRAINER_DTYPE).removeprefix("torch.")
+        return config
+
+    def loading(self, model_id: str, trained_on: str) -> str:
+        """Python that loads the export, for the model card.
+
+        Args:
+            model_id: The base's hub id as a Python literal.
+            trained_on: What its weights were in training, ``4bit`` or ``16bit``.
+        """
+        return (
+            "from transformers import AutoModelForCausalLM\n\n"
+            'model = AutoModelForCausalLM.from_pretrained("path/to/this/directory")\n'
+        )
+
+    def loaded_problems(self, model: Any) -> Iterator[str]:
+        """What is wrong with the model that plain ``from_pretrained`` made of the export."""
+        return iter(())

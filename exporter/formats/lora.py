@@ -1,0 +1,209 @@
+"""``lora``: the delta alone, as a PEFT LoRA adapter."""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from exporter.base.architecture import Architecture
+from exporter.base.checkpoint import Checkpoint, read_json
+from exporter.formats.encoding import Encoded, Encoding, Fold, cast
+from exporter.formats.format import AdapterFile, Format
+from exporter.safetensors.header import DTYPE_NAMES, read_headers
+from exporter.safetensors.writer import TensorSpec
+from tinylora import AdapterSizes, LowRankDelta
+from tinylora.adapters.peft_directory import CONFIG_FILE, WEIGHTS_FILE
+
+
+@dataclass(frozen=True)
+class LoraPair(Encoding):
+    """``lora_A`` and ``lora_B``, whose product is the delta.
+
+    Attributes:
+        rank: Rank of the pair.
+        dtype: Of both.
+        balanced: Whether they are brought to one size, see :func:`lora_pair`.
+    """
+
+    rank: int
+    dtype: torch.dtype
+    balanced: bool
+
+    def specs(
+        self, module: str, shape: tuple[int, int], base: Checkpoint
+    ) -> tuple[TensorSpec, ...]:
+        """A ``[r, in]`` and B ``[out, r]``."""
+        name_a, name_b = lora_names(module)
+        kind, (out, into) = DTYPE_NAMES[self.dtype], shape
+        return (
+            TensorSpec(name_a, kind, (self.rank, into)),
+            TensorSpec(name_b, kind, (out, self.rank)),
+        )
+
+    def encode(self, fold: Fold) -> Encoded:
+        """Cast the delta's two factors."""
+        assert fold.delta is not None, "an adapter holds target modules only"
+        delta = fold.delta.padded(self.rank)  # where modules differ, one of a lower rank
+        pair = zip(lora_names(fold.module), lora_pair(delta, self.balanced), strict=True)
+        where = f"{WEIGHTS_FILE}: tensor"
+        return Encoded({n: cast(t, self.dtype, f"{where} {n!r}") for n, t in pair})
+
+    def decode(self, fold: Fold, tensors: Mapping[str, Tensor]) -> LowRankDelta:
+        """B · A."""
+        lora_a, lora_b = (tensors[name].float() for name in lora_names(fold.module))
+        return LowRankDelta(lora_b, lora_a)
+
+
+@dataclass(frozen=True)
+class LoraFile(AdapterFile):
+    """A LoRA of scale 1.
+
+    Attributes:
+        dtype: Of all factors.
+        beside_base: Whether the base lies in the same directory. It is not named then, so that
+            nothing can fetch another one instead.
+    """
+
+    dtype: torch.dtype
+    beside_base: bool
+
+    def encoding(self, sizes: AdapterSizes) -> Encoding:
+        """A pair, balanced where it ends in half precision, on disk or when it is loaded."""
+        return LoraPair(sizes.rank, self.dtype, self.beside_base or self.dtype != torch.float32)
+
+    def config(
+        self, architecture: Architecture, sizes: AdapterSizes, weight_tying: float, model_id: str
+    ) -> dict[str, Any]:
+        """``lora_alpha`` is the rank: scale 1."""
+        return {
+            "auto_mapping": None,
+            "base_model_name_or_path": None if self.beside_base else (model_id or None),
+            "bias": "none",
+            "fan_in_fan_out": False,
+            "inference_mode": True,
+            "init_lora_weights": True,
+            "lora_alpha": sizes.rank,
+            "lora_dropout": 0.0,
+            "modules_to_save": None,
+            "peft_type": "LORA",
+            "r": sizes.rank,
+            "revision": None,
+            "target_modules": target_patterns(architecture),
+            "task_type": "CAUSAL_LM",
+            "use_dora": False,
+            "use_rslora": False,
+        }
+
+    def problems(self, directory: Path, targets: list[str]) -> Iterator[str]:
+        """Another scale, a pair that is missing or misshapen, a target that is not named."""
+        config = read_json(directory / CONFIG_FILE)
+        headers = {header.name: header.shape for header in read_headers(directory / WEIGHTS_FILE)}
+        rank = config.get("r")
+        if config.get("peft_type") != "LORA" or config.get("lora_alpha") != rank:
+            yield f"{CONFIG_FILE} is no LoRA of scale 1"
+        for module in targets:
+            a, b = (headers.get(name, ()) for name in lora_names(module))
+            if len(a) != 2 or len(b) != 2 or not a[0] == rank == b[1]:
+                yield f"{module}: lora_A {a} and lora_B {b} at rank {rank}"
+            if not is_named(module, config.get("target_modules")):
+                yield f"{module} is not among the adapter's target_modules"
+
+
+@dataclass(frozen=True)
+class Lora(Format):
+    """A LoRA adapter.
+
+    Attributes:
+        adapter_dtype: Of the pair, ``fp32`` or ``fp16``.
+    """
+
+    adapter_dtype: str = "fp32"
+    name: ClassVar[str] = "lora"
+    content: ClassVar[str] = (
+        "The delta alone, as a PEFT LoRA adapter; it belongs on the base as training had it."
+    )
+    standalone: ClassVar[bool] = False
+    merged: ClassVar[bool] = False
+
+    @property
+    def adapter(self) -> AdapterFile:
+        """The pair of every target module."""
+        return LoraFile(pair_dtype(self.adapter_dtype), beside_base=False)
+
+    def loading(self, model_id: str, trained_on: str) -> str:
+        """On the base as training had it."""
+        if trained_on == "16bit":
+            return on_dense_base(model_id)
+        return (
+            "import torch\n"
+            "from peft import PeftModel\n"
+            "from transformers import AutoModelForCausalLM, BitsAndBytesConfig\n\n"
+            "settings = BitsAndBytesConfig(\n"
+            '    load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,\n'
+            "    bnb_4bit_compute_dtype=torch.float16,\n"
+            ")\n"
+            f"base = AutoModelForCausalLM.from_pretrained({model_id}, dtype=torch.bfloat16,\n"
+            "                                            quantization_config=settings)\n"
+            'model = PeftModel.from_pretrained(base, "path/to/this/directory")\n'
+        )
+
+
+def lora_names(module: str) -> tuple[str, str]:
+    """Keys of ``lora_A`` and ``lora_B`` in a PEFT adapter file."""
+    prefix = f"base_model.model.{module}"
+    return f"{prefix}.lora_A.weight", f"{prefix}.lora_B.weight"
+
+
+def lora_pair(delta: LowRankDelta, balanced: bool) -> tuple[Tensor, Tensor]:
+    """``lora_A = Vh`` and ``lora_B = U·diag(S)·R``, or both scaled to one size.
+
+    When a directory holds base and adapter, transformers casts the adapter to the base's compute
+    dtype, float16. There lora_B of a real artifact (1e-5 and less) would lie among the subnormal
+    numbers and lose digits. ``balanced`` divides A and multiplies B by one power of two, which
+    changes no bit of their product in float32 and leaves float16 its full precision.
+
+    Args:
+        delta: The delta, ``[out, in]``.
+        balanced: Whether to scale.
+
+    Returns:
+        lora_A ``[r, in]`` and lora_B ``[out, r]``.
+    """
+    size_a, size_b = float(delta.right.abs().max()), float(delta.left.abs().max())
+    if not balanced or size_a == 0 or size_b == 0:
+        return delta.right, delta.left
+    scale = 2.0 ** round(math.log2(size_a / size_b) / 2)
+    return delta.right / scale, delta.left * scale
+
+
+def pair_dtype(name: str) -> torch.dtype:
+    """Dtype of a LoRA pair, by the option's word."""
+    return torch.float16 if name == "fp16" else torch.float32
+
+
+def target_patterns(architecture: Architecture) -> list[str]:
+    """``target_modules``: the last names where those single out the targets, else whole names."""
+    leaves = sorted({name.rsplit(".", 1)[-1] for name in architecture.targets})
+    return leaves if architecture.same_leaf else sorted(architecture.targets)
+
+
+def is_named(module: str, patterns: object) -> bool:
+    """Whether ``target_modules`` names a module."""
+    if not isinstance(patterns, list):
+        return False
+    return any(module == p or module.endswith(f".{p}") for p in patterns)
+
+
+def on_dense_base(model_id: str) -> str:
+    """Python that puts an adapter on a 16-bit base."""
+    return (
+        "import torch\n"
+        "from peft import PeftModel\n"
+        "from transformers import AutoModelForCausalLM\n\n"
+        f"base = AutoModelForCausalLM.from_pretrained({model_id}, dtype=torch.bfloat16)\n"
+        'model = PeftModel.from_pretrained(base, "path/to/this/directory")\n'
+    )

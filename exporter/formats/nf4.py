@@ -1,0 +1,158 @@
+"""``nf4``: the delta merged into 4-bit weights.
+
+A 4-bit base stays what it is: code book (nf4 or fp4), block size, single or double quantization of
+each tensor and ``config.json``. A 16-bit base is quantized as the trainer did while loading it: nf4
+in blocks of 64, double quantization.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from exporter.base.checkpoint import Checkpoint
+from exporter.fidelity import sums_over, sums_without_change
+from exporter.formats.dense import DenseWeight
+from exporter.formats.encoding import (
+    TRAINER_DTYPE,
+    Encoded,
+    Encoding,
+    Fold,
+    Measures,
+    stored_change,
+)
+from exporter.formats.format import Format
+from exporter.formats.units import Source
+from exporter.quantize.methods import RequantizeMethod, requantized
+from exporter.quantize.requantize import preserve
+from exporter.safetensors.writer import TensorSpec
+from tinylora import QuantizedWeight
+from tinylora.weights.quantized_weight import STATE_PREFIX
+
+BLOCK_SIZE = 64
+NESTED_BLOCK_SIZE = 256
+
+
+@dataclass(frozen=True)
+class Codes(Encoding):
+    """A bitsandbytes 4-bit weight, whose codes a method chooses."""
+
+    method: RequantizeMethod = "preserve"
+
+    def specs(
+        self, module: str, shape: tuple[int, int], base: Checkpoint
+    ) -> tuple[TensorSpec, ...]:
+        """As the base has them; as loading in 4 bits makes them of a 16-bit base."""
+        name = f"{module}.weight"
+        if name in base.packed:
+            headers = [base.tensors[part] for part in base.names_4bit(module)]
+            return tuple(
+                TensorSpec(h.name, h.dtype, None if STATE_PREFIX in h.name else h.shape)
+                for h in headers
+            )
+        numel = shape[0] * shape[1]
+        blocks = -(-numel // BLOCK_SIZE)
+        return (
+            TensorSpec(name, "U8", (-(-numel // 2), 1)),
+            TensorSpec(f"{name}.absmax", "U8", (blocks,)),
+            TensorSpec(f"{name}.nested_absmax", "F32", (-(-blocks // NESTED_BLOCK_SIZE),)),
+            TensorSpec(f"{name}.nested_quant_map", "F32", (256,)),
+            TensorSpec(f"{name}.quant_map", "F32", (16,)),
+            TensorSpec(f"{name}{STATE_PREFIX}nf4", "U8", None),
+        )
+
+    def encode(self, fold: Fold) -> Encoded:
+        """Choose codes for the sum; the weight's own tensors where none moves."""
+        seen, delta = fold.weight, fold.delta
+        assert isinstance(seen, QuantizedWeight), "4-bit outputs come from 4-bit weights"
+        if delta is None:
+            return Encoded(seen.to_tensors(fold.name), unchanged=True)
+        nearest = preserve(seen, delta)
+        merged = nearest
+        if self.method != "preserve":
+            merged = requantized(seen, delta, self.method, fold.moment)
+        least = None
+        if nearest is not seen:
+            least = sums_over(stored_change(nearest.dequantize(), seen.dequantize(), delta)).miss
+        return Encoded(merged.to_tensors(fold.name), merged is seen, least_miss=least)
+
+    def decode(self, fold: Fold, tensors: Mapping[str, Tensor]) -> Tensor:
+        """The weight, dequantized."""
+        return QuantizedWeight.from_tensors(fold.name, tensors).dequantize()
+
+    def measure(self, fold: Fold, encoded: Encoded) -> Measures:
+        """Also count codes and scales that differ."""
+        seen, delta, bound = fold.weight, fold.delta, encoded.least_miss
+        assert isinstance(seen, QuantizedWeight) and delta is not None
+        if encoded.unchanged:
+            return Measures(sums_without_change(delta, bound=bound is None), 0, 0)
+        weight = QuantizedWeight.from_tensors(fold.name, encoded.tensors)
+        codes_moved = int((weight.codes() != seen.codes()).sum())
+        scales_changed = int((weight.block_absmax() != seen.block_absmax()).sum())
+        if bound is None:  # no code could move under the base's scales
+            bound = sums_over((torch.zeros_like(d), d) for _, d in delta.pieces()).delta
+        changes = stored_change(weight.dequantize(), seen.dequantize(), delta)
+        return Measures(sums_over(changes, bound), codes_moved, scales_changed)
+
+
+@dataclass(frozen=True)
+class Nf4(Format):
+    """All linear layers that 4-bit loading quantizes are stored in 4 bits.
+
+    Attributes:
+        requantize: How codes are chosen.
+    """
+
+    requantize: RequantizeMethod = "preserve"
+    name: ClassVar[str] = "nf4"
+    content: ClassVar[str] = (
+        "The delta is merged into the weights, which are stored in 4 bits (bitsandbytes)."
+    )
+
+    def encoding(self, module: str, source: Source, base: Checkpoint) -> Encoding:
+        """Codes; what the base has in 16 bits stays so."""
+        if source != "dense":
+            return Codes(self.requantize)
+        own = base.tensors[f"{module}.weight"].torch_dtype
+        return DenseWeight(own if base.is_4bit else TRAINER_DTYPE)
+
+    def config(self, base: Checkpoint, kept: tuple[str, ...]) -> Mapping[str, Any]:
+        """The 4-bit base's own, but for modules that it had in 4 bits; the trainer's settings."""
+        if not base.is_4bit:
+            return {**super().config(base, kept), "quantization_config": quantization_config(kept)}
+        if not any(f"{module}.weight" in base.packed for module in kept):
+            return base.config
+        settings = dict(base.config["quantization_config"])
+        named = settings.get("llm_int8_skip_modules") or []
+        settings["llm_int8_skip_modules"] = sorted({*named, *kept})
+        return dict(base.config) | {"quantization_config": settings}
+
+    def loaded_problems(self, model: Any) -> Iterator[str]:
+        """No layer in 4 bits."""
+        if "Linear4bit" not in {type(module).__name__ for module in model.modules()}:
+            yield "no layer came up in 4 bits"
+
+
+def quantization_config(kept: tuple[str, ...]) -> dict[str, Any]:
+    """The trainer's bitsandbytes settings, as transformers writes them.
+
+    Args:
+        kept: Linear modules that are stored in 16 bits.
+    """
+    return {
+        "_load_in_4bit": True,
+        "_load_in_8bit": False,
+        "bnb_4bit_compute_dtype": "float16",
+        "bnb_4bit_quant_storage": "uint8",
+        "bnb_4bit_quant_type": "nf4",
+        "bnb_4bit_use_double_quant": True,
+        "llm_int8_enable_fp32_cpu_offload": False,
+        "llm_int8_has_fp16_weight": False,
+        "llm_int8_skip_modules": list(kept),
+        "llm_int8_threshold": 6.0,
+        "load_in_4bit": True,
+        "load_in_8bit": False,
+        "quant_method": "bitsandbytes",
+    }

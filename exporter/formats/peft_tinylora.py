@@ -1,0 +1,130 @@
+"""``peft-tinylora``: the adapter alone, as a PEFT TinyLoRA adapter with all its parts."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from exporter.base.architecture import Architecture
+from exporter.base.checkpoint import Checkpoint, read_json
+from exporter.errors import PlanError
+from exporter.formats.encoding import Encoded, Encoding, Fold
+from exporter.formats.format import AdapterFile, Format
+from exporter.formats.lora import is_named, on_dense_base, target_patterns
+from exporter.formats.units import VectorUnit
+from exporter.safetensors.writer import TensorSpec
+from tinylora import AdapterSizes, LowRankDelta, TinyLoRAParts, load_peft_adapter
+from tinylora.adapters.peft_directory import CONFIG_FILE
+
+
+@dataclass(frozen=True)
+class TinyLoraParts(Encoding):
+    """A, B and P of a module, fp32."""
+
+    sizes: AdapterSizes
+
+    def specs(
+        self, module: str, shape: tuple[int, int], base: Checkpoint
+    ) -> tuple[TensorSpec, ...]:
+        """A ``[r, in]``, B ``[out, r]`` and P ``[u, r, r]``."""
+        rank, (out, into) = self.sizes.rank_of(shape), shape
+        shapes = ((rank, into), (out, rank), (self.sizes.u, rank, rank))
+        names = zip(_names(module), shapes, strict=True)
+        return tuple(TensorSpec(name, "F32", wanted) for name, wanted in names)
+
+    def encode(self, fold: Fold) -> Encoded:
+        """As the adapter has them."""
+        assert fold.parts is not None, "the adapter gives them"
+        parts, _ = fold.parts()
+        values = (parts.A, parts.B, parts.P)
+        return Encoded(dict(zip(_names(fold.module), values, strict=True)))
+
+    def decode(self, fold: Fold, tensors: Mapping[str, Tensor]) -> LowRankDelta:
+        """B · (Σᵢ vᵢ Pᵢ) · A, with the trained vector as it is stored."""
+        assert fold.parts is not None, "the adapter gives them"
+        _, vector = fold.parts()
+        a, b, p = (tensors[name] for name in _names(fold.module))
+        return TinyLoRAParts(a, b, p, 0).low_rank(vector)
+
+
+class TinyLoraFile(AdapterFile):
+    """A TinyLoRA that stores its projections."""
+
+    def encoding(self, sizes: AdapterSizes) -> Encoding:
+        """A, B and P."""
+        if not sizes.u:
+            raise PlanError(
+                "the adapter is a LoRA without a trained vector, which peft-tinylora cannot hold; "
+                "take the format lora"
+            )
+        return TinyLoraParts(sizes)
+
+    def vectors(self, sizes: AdapterSizes) -> Iterator[VectorUnit]:
+        """All of them."""
+        for group in range(sizes.groups):
+            name = f"base_model.tinylora_v.{group}"
+            yield VectorUnit(group, (TensorSpec(name, "F32", (sizes.u,)),))
+
+    def config(
+        self, architecture: Architecture, sizes: AdapterSizes, weight_tying: float, model_id: str
+    ) -> dict[str, Any]:
+        """With ``save_projection``."""
+        return {
+            "auto_mapping": None,
+            "base_model_name_or_path": model_id or None,
+            "bias": "none",
+            "fan_in_fan_out": False,
+            "inference_mode": True,
+            "init_weights": True,
+            "modules_to_save": None,
+            "peft_type": "TINYLORA",
+            "projection_seed": 0,  # without effect: P is stored
+            "r": sizes.rank,
+            "revision": None,
+            "save_projection": True,
+            "target_modules": target_patterns(architecture),
+            "task_type": "CAUSAL_LM",
+            "tinylora_dropout": 0.0,
+            "u": sizes.u,
+            "weight_tying": weight_tying,
+        }
+
+    def problems(self, directory: Path, targets: list[str]) -> Iterator[str]:
+        """A target without its parts, or that is not named."""
+        adapter = load_peft_adapter(directory)
+        patterns = read_json(directory / CONFIG_FILE).get("target_modules")
+        for module in targets:
+            if module not in adapter.shapes or not is_named(module, patterns):
+                yield f"{module} is not among the adapter's modules"
+
+
+@dataclass(frozen=True)
+class PeftTinyLora(Format):
+    """A TinyLoRA adapter."""
+
+    name: ClassVar[str] = "peft-tinylora"
+    content: ClassVar[str] = (
+        "The adapter alone, as a PEFT TinyLoRA adapter (PEFT 0.19 or later) with all its parts "
+        "stored. PEFT cannot put TinyLoRA on a 4-bit base: load the base in 16 or 32 bits. The "
+        "parts stay float32 on a 16-bit base too; with `autocast_adapter_dtype=False` PEFT would "
+        "round them to the base's dtype."
+    )
+    standalone: ClassVar[bool] = False
+    merged: ClassVar[bool] = False
+
+    @property
+    def adapter(self) -> AdapterFile:
+        """All parts of every target module, and the vectors."""
+        return TinyLoraFile()
+
+    def loading(self, model_id: str, trained_on: str) -> str:
+        """On a 16-bit base: PEFT takes no other."""
+        return on_dense_base(model_id)
+
+
+def _names(module: str) -> tuple[str, str, str]:
+    """Keys of A, B and P in a PEFT adapter file."""
+    prefix = f"base_model.model.{module}.tinylora_"
+    return f"{prefix}A", f"{prefix}B", f"{prefix}P"

@@ -1,0 +1,56 @@
+"""All formats of an export, by name. A new one is a line here, and a file of its own.
+
+========================  =========================================  ====================
+format                    what it is                                 keeps the delta
+========================  =========================================  ====================
+``nf4``                   merged, 4-bit as the base has it           as measured; often not
+``nf4-mixed``             merged; some modules bf16, the rest 4-bit  by choice
+``nf4-embedded``          4-bit base as it is + the delta as a LoRA  exactly
+``bf16 fp16 fp32``        merged, dense                              by precision
+``lora``                  PEFT LoRA adapter alone                    exactly
+``peft-tinylora``         PEFT TinyLoRA adapter alone                exactly
+========================  =========================================  ====================
+"""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from exporter.errors import RequestError
+from exporter.formats.dense import Bf16, Fp16, Fp32
+from exporter.formats.format import Format
+from exporter.formats.lora import Lora
+from exporter.formats.nf4 import Nf4
+from exporter.formats.nf4_embedded import Nf4Embedded
+from exporter.formats.nf4_mixed import Nf4Mixed
+from exporter.formats.peft_tinylora import PeftTinyLora
+
+FORMATS: dict[str, type[Format]] = {
+    format_.name: format_
+    for format_ in (Nf4, Nf4Mixed, Nf4Embedded, Bf16, Fp16, Fp32, Lora, PeftTinyLora)
+}
+
+
+def format_with(options: Mapping[str, Any]) -> Format:
+    """The format that options name, with those of them that it takes.
+
+    Args:
+        options: Of a request or a manifest; None stands for the format's default.
+
+    Raises:
+        RequestError: There is no such format.
+    """
+    found = format_named(options["format"])
+    taken = {field.name: options.get(field.name) for field in fields(found)}
+    return found(**{name: value for name, value in taken.items() if value is not None})
+
+
+def format_named(name: str) -> type[Format]:
+    """The format of that name.
+
+    Raises:
+        RequestError: There is none.
+    """
+    if name not in FORMATS:
+        raise RequestError(f"format {name!r} is unknown; the formats are {', '.join(FORMATS)}")
+    return FORMATS[name]

@@ -1,0 +1,100 @@
+"""What an export is made from: the request, the adapter, the base and what is known of both."""
+
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from exporter.base.architecture import Architecture, read_architecture
+from exporter.base.carried_files import carried_files
+from exporter.base.checkpoint import Checkpoint, open_checkpoint
+from exporter.base.digests import hash_in_background
+from exporter.errors import CheckpointError
+from exporter.formats.format import Format
+from exporter.io_errors import reading
+from exporter.plan.base_weights import BaseWeights, base_weights_of, refuse_merged
+from exporter.plan.plan import ExportPlan, build_plan
+from exporter.progress import Stopwatch
+from exporter.request import ExportRequest
+from tinylora import FactorStore, ModuleDeltas, adapted_layers, deltas_of, load_adapter
+from tinylora.adapters.adapter import Adapter
+from tinylora.adapters.peft_directory import CONFIG_FILE as ADAPTER_CONFIG_FILE
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """The inputs of an export, read and checked.
+
+    Attributes:
+        request: What was asked for.
+        adapter: The adapter.
+        base: Its base.
+        architecture: The base's modules.
+        weights: What weights training had, and what the export stands on.
+        deltas: The adapter's deltas.
+        store: Where factors are kept.
+        watch: Times the stages.
+        digests: SHA-256 of the base's weight files, once they have been found.
+    """
+
+    request: ExportRequest
+    adapter: Adapter
+    base: Checkpoint
+    architecture: Architecture
+    weights: BaseWeights
+    deltas: ModuleDeltas
+    store: FactorStore | None
+    watch: Stopwatch
+    digests: Future[dict[str, str]]
+
+    def plan(self, layout: Format) -> ExportPlan:
+        """What a format would write."""
+        return build_plan(
+            self.base,
+            self.architecture,
+            layout,
+            sizes=self.adapter.sizes,
+            weights=self.weights,
+            max_shard_size=self.request.max_shard_size,
+        )
+
+
+def read_inputs(request: ExportRequest, scratch: Path) -> Inputs:
+    """Read and check all inputs but texts.
+
+    Args:
+        request: What to export.
+        scratch: A directory for what is needed meanwhile.
+
+    Raises:
+        TinyLoRAError: See :mod:`exporter.errors` and :mod:`tinylora.errors`.
+    """
+    adapter = load_adapter(request.artifact)
+    base = open_checkpoint(request.base)
+    if (base.path / ADAPTER_CONFIG_FILE).exists():
+        raise CheckpointError(
+            f"{base.path / ADAPTER_CONFIG_FILE}: the base carries an adapter already, which "
+            "transformers would load too; give the plain base"
+        )
+    refuse_merged(adapter, base)
+    with reading(base.path):
+        carried_files(base.path, frozenset())  # names that cannot be carried are said first
+    weights = base_weights_of(adapter, base, request)
+    request = replace(request, fold_onto=weights.fold_onto)
+    store, watch = _store(request, scratch), Stopwatch()
+    digests = hash_in_background(base, watch)
+    architecture = read_architecture(
+        base.path,
+        base.config,
+        lambda model: [name for name, _ in adapted_layers(adapter, model, str(base.path))],
+        store,
+    )
+    deltas = deltas_of(adapter, architecture.targets, request.options, store)
+    return Inputs(request, adapter, base, architecture, weights, deltas, store, watch, digests)
+
+
+def _store(request: ExportRequest, scratch: Path) -> FactorStore | None:
+    """Where factors are kept; what is decided first, or checked last, needs them twice."""
+    if request.factor_store is not None:
+        return FactorStore(request.factor_store)
+    twice = request.leaves_open or request.goal.check_prompts is not None
+    return FactorStore(scratch / "factors") if twice else None

@@ -1,1 +1,0 @@
-"""What is in an adapter file, and what about it looks odd."""

@@ -1,0 +1,29 @@
+"""What is in an adapter, as an export would take it."""
+
+from pathlib import Path
+
+from exporter.plan.base_weights import trained_on
+from tinylora import DeltaOptions, load_adapter, load_artifact
+from tinylora.adapters import dialects
+from tinylora.adapters.inspection import Inspection
+
+ArtifactInspection = PeftInspection = Inspection
+
+
+def inspect_adapter(path: str | Path) -> Inspection:
+    """Read an adapter of any dialect and remark on it.
+
+    Args:
+        path: A file or directory, as for :func:`tinylora.load_adapter`.
+
+    Raises:
+        ArtifactError: It cannot be used; nothing in it was run.
+        ArtifactMissingError: Nothing is there.
+    """
+    adapter = load_adapter(path)
+    return dialects.inspect_adapter(adapter, trained_on(adapter, DeltaOptions()))
+
+
+def inspect_artifact(path: str | Path) -> Inspection:
+    """Read upstream's ``tiny_lora_v.pt`` and remark on it; errors as above."""
+    return dialects.inspect_adapter(load_artifact(path))

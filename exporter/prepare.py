@@ -1,0 +1,71 @@
+"""Everything before the first byte is written: inputs are read, choices made, the plan built."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+from exporter.choose.decide import Decision, decide
+from exporter.compare.prompts import PromptSet, read_prompts
+from exporter.inputs import Inputs, read_inputs
+from exporter.plan.plan import ExportPlan
+from exporter.progress import Progress, Steps
+from exporter.provenance import Provenance, collect_provenance
+from exporter.request import ExportRequest
+from tinylora.workers import single_threaded
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """An export in which nothing is left open.
+
+    Attributes:
+        inputs: What it is made from.
+        plan: What will be written.
+        decision: What was decided, and why.
+        provenance: Gives what decides the output's bytes; waits for the digests of the base.
+        check_prompts: Texts for the retention.
+    """
+
+    inputs: Inputs
+    plan: ExportPlan
+    decision: Decision
+    provenance: Callable[[], Provenance]
+    check_prompts: PromptSet | None
+
+    @property
+    def request(self) -> ExportRequest:
+        """What was asked for, every ``auto`` decided."""
+        return self.inputs.request
+
+
+def prepare(
+    request: ExportRequest, scratch: Path, progress: Callable[[Progress], None]
+) -> Prepared:
+    """Read all inputs, decide what is open and build the plan; no output is written.
+
+    Args:
+        request: What to export.
+        scratch: A directory for what is needed meanwhile.
+        progress: Called after each step of a decision.
+
+    Raises:
+        TinyLoRAError: See :mod:`exporter.errors` and :mod:`tinylora.errors`.
+    """
+    inputs = read_inputs(request, scratch)
+    # used late; what is wrong with them is said first
+    prompts, check_prompts = (
+        None if texts is None else read_prompts(texts, inputs.base.path)
+        for texts in (request.goal.prompts, request.goal.check_prompts)
+    )
+    steps = Steps(progress, 2 * len(inputs.architecture.targets))
+    with single_threaded() as threads:
+        decision = decide(inputs, prompts, scratch, threads, steps.step)
+    inputs = replace(inputs, request=decision.request)
+
+    @cache
+    def provenance() -> Provenance:
+        return collect_provenance(inputs)
+
+    plan = inputs.plan(inputs.request.layout)
+    return Prepared(inputs, plan, decision, provenance, check_prompts)

@@ -1,0 +1,118 @@
+"""Everything that decides the bytes of an export."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import torch
+
+from exporter.base.checkpoint import CONFIG_FILE, Checkpoint
+from exporter.inputs import Inputs
+from exporter.request import ExportRequest
+from exporter.safetensors.reader import file_sha256
+from tinylora import ResolvedOptions
+from tinylora.adapters.upstream.placement import checked_placement
+
+_LIBRARIES = ("torch", "transformers", "bitsandbytes", "safetensors")
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What decides the bytes, as it stands in the manifest.
+
+    Attributes:
+        tool: Name and version of this tool.
+        libraries: Versions of the libraries that compute.
+        options: The options, every ``auto`` decided.
+        base: Digest and files of the base.
+        artifact: Digest and fields of the adapter.
+    """
+
+    tool: Mapping[str, str]
+    libraries: Mapping[str, str]
+    options: Mapping[str, Any]
+    base: Mapping[str, Any]
+    artifact: Mapping[str, Any]
+
+    @property
+    def key(self) -> str:
+        """Hex digest; on one machine and with one factor store, equal keys mean equal weights.
+
+        Not in it are the LAPACK build, by which exact factors may differ and which the manifest
+        names; what a factor store held already; and why something was chosen, which the documents
+        tell.
+        """
+        return hashlib.sha256(json.dumps(vars(self), sort_keys=True).encode()).hexdigest()
+
+
+def collect_provenance(inputs: Inputs) -> Provenance:
+    """Put together what decides the output's bytes; waits for the digests of the base."""
+    return Provenance(
+        tool={"name": "tinylora-export", "version": _version("tinylora-export")},
+        libraries={name: _version(name) for name in _LIBRARIES},
+        options=_options(inputs.request, inputs.deltas.resolved)
+        | {"trained_on": inputs.weights.trained_on},
+        base=base_digests(inputs.base, inputs.digests.result()),
+        artifact=inputs.adapter.describe(),
+    )
+
+
+def base_digests(base: Checkpoint, files: Mapping[str, str]) -> dict[str, Any]:
+    """Digests of a base: of each weight file, of config.json, and of all weights together.
+
+    Args:
+        base: The base.
+        files: SHA-256 of its weight files, see :meth:`Checkpoint.digests`.
+
+    Raises:
+        CheckpointUnreadableError: config.json cannot be read.
+    """
+    config = file_sha256(base.path / CONFIG_FILE)
+    digest = hashlib.sha256(sums_text(files).encode()).hexdigest()
+    return {"digest": digest, "config": config, "files": dict(files), "is_4bit": base.is_4bit}
+
+
+def sums_text(digests: Mapping[str, str]) -> str:
+    """Digests in the form that ``sha256sum -c`` reads."""
+    return "".join(f"{digest}  {name}\n" for name, digest in sorted(digests.items()))
+
+
+def _options(request: ExportRequest, resolved: ResolvedOptions | None) -> dict[str, Any]:
+    def of_format(option: str) -> Any:  # None where the format does not take it
+        value = getattr(request, option) if request.layout.takes(option) else None
+        return (list(value) or None) if isinstance(value, tuple) else value
+
+    placement = request.options.placement
+    return {
+        "format": request.format,
+        "requantize": of_format("requantize"),
+        "calibration_prompts": _digest_of_prompts(request),
+        "keep": of_format("keep"),
+        "fold_onto": of_format("fold_onto"),
+        **{
+            name: getattr(resolved, name, None)  # none of them where the adapter stores its factors
+            for name in ("formula", "formula_evidence", "rng", "svd", "numerics")
+        },
+        "placement": None if placement is None else checked_placement(placement),
+        "adapter_dtype": of_format("adapter_dtype"),
+        "max_shard_size": request.max_shard_size,
+        "device": torch.device(request.device).type,
+    }
+
+
+def _digest_of_prompts(request: ExportRequest) -> str | None:
+    """Digest of the texts that decided codes; other choices stand in the options themselves."""
+    prompts = request.goal.prompts
+    if not request.is_calibrated or prompts is None:
+        return None
+    return file_sha256(prompts)
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # run from a source tree that is not installed
+        return "not installed"

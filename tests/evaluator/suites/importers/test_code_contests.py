@@ -1,0 +1,85 @@
+"""CodeContests, as its rows are."""
+
+import re
+
+import pytest
+
+CONTEST = {
+    "name": "1_A. Sum",
+    "description": "Print a + b.",
+    "public_tests": {"input": ["1 2\n"], "output": [" 3\n"]},
+    "private_tests": {"input": [], "output": []},
+    "generated_tests": {"input": ["4 5\n", "6 7\n"], "output": ["9\n", "13\n"]},
+    "source": 2,
+    "difficulty": 7,
+    "time_limit": {"seconds": 2, "nanos": 500_000_000},
+    "memory_limit_bytes": 256_000_000,
+    "input_file": "",
+    "output_file": "",
+}
+
+
+def test_contest_groups_names_and_limits(write_rows, read):
+    problems, skipped = read(write_rows(CONTEST))
+    problem = problems["1_A. Sum"]
+    assert [(t.name, t.input, t.output, t.pretest) for t in problem.tests] == [
+        ("public-1", "1 2\n", " 3\n", True),
+        ("generated-1", "4 5\n", "9\n", False),
+        ("generated-2", "6 7\n", "13\n", False),
+    ]
+    assert (problem.time_limit_ms, problem.memory_limit_kib) == (2500, 250_000)
+    assert problem.statement == CONTEST["description"] and not skipped
+
+
+def test_upstreams_cut_of_the_contests(write_rows, read):
+    """It keeps neither names nor limits; groups may be missing or null."""
+    row = {key: CONTEST[key] for key in ("description", "public_tests")} | {"private_tests": None}
+    pairs = [{"input": "1 2\n", "output": " 3\n"}]  # the groups may be lists of pairs too
+    problems, _ = read(write_rows(row, row | {"description": "b", "public_tests": pairs}))
+    assert list(problems) == ["1", "2"] and problems["1"].tests == problems["2"].tests
+    assert problems["1"].time_limit_ms == 1000
+
+
+@pytest.mark.parametrize(
+    ("change", "kind"),
+    [
+        ({"input_file": "a.in"}, "file-io"),
+        ({"public_tests": None, "generated_tests": {}}, "no-tests"),
+        ({"description": "This is an interactive problem."}, "interactive"),
+        ({"description": "Print any of them."}, "special-judge"),
+        ({"public_tests": {"input": ["1"], "output": [""]}, "generated_tests": {}}, "no-output"),
+    ],
+)
+def test_contests_that_cannot_be_judged(write_rows, read, change, kind):
+    problems, [skipped] = read(write_rows(CONTEST | change, CONTEST | {"name": "b"}))
+    assert list(problems) == ["b"] and skipped.kind == kind
+
+
+def test_real_data_is_not_searched_for_elisions(write_rows, read):
+    row = CONTEST | {"public_tests": {"input": ["...", "无"], "output": ["1\n...\n", ""]}}
+    problems, skipped = read(write_rows(row))
+    assert len(problems["1_A. Sum"].tests) == 4 and not skipped
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"description": None}, "'description'"),
+        ({"public_tests": {"input": ["1"], "output": []}}, "'public_tests'.*equally long"),
+        ({"public_tests": {"input": [1], "output": ["1"]}}, "'public_tests'"),
+        ({"public_tests": {"input": "1", "output": "1"}}, "'public_tests'"),
+        ({"public_tests": ["1"]}, "'public_tests'"),
+        ({"public_tests": [{"input": "1"}]}, "'public_tests'"),
+        ({"time_limit": "soon"}, "time limit 'soon'"),
+        ({"memory_limit_bytes": True}, "memory limit True"),
+        ({"memory_limit_bytes": 256}, "memory limit of 1 KiB: none that a contest has"),
+        ({"time_limit": {"seconds": 10**400}}, "time limit .*: expected seconds"),
+        ({"time_limit": {"seconds": 1000, "nanos": 0}}, "time limit of 1000000 ms"),
+    ],
+)
+def test_broken_contests_are_listed(write_rows, read, change, words):
+    path = write_rows(CONTEST, CONTEST | change, CONTEST | {"description": "b"})
+    problems, [skipped] = read(path)
+    assert list(problems) == ["1_A. Sum", "1_A. Sum-2"]
+    assert (skipped.where, skipped.id, skipped.kind) == ("line 2", "1_A. Sum", "unreadable")
+    assert re.fullmatch(f"{path}, line 2: .*{words}.*", skipped.reason)

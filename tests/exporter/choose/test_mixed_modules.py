@@ -1,0 +1,164 @@
+"""``nf4-mixed``: the modules that stay in bf16, measured again from the finished files."""
+
+import json
+
+import pytest
+import torch
+from bitsandbytes.nn import Linear4bit
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+from exporter import verify
+from exporter.compare.prompts import read_prompts
+from exporter.errors import PlanError, TargetResidualError
+from exporter.request import Goal
+from tests.exporter.conftest import SUFFIXES
+from tests.exporter.dense_reference import dense_logits, distance, restored_weights, weights_of
+
+SIZE = 3e-2
+LAYERS = [f"model.layers.{i}.{suffix}" for i in range(2) for suffix in SUFFIXES]
+
+
+@pytest.fixture(scope="module")
+def calibration(texts):
+    return texts(1)
+
+
+@pytest.fixture(scope="module")
+def residual_of(talking, references, calibration):
+    """Output residual of a finished export on the calibration texts, in float64."""
+    prompts = read_prompts(calibration, talking).prompts
+    truth = references(talking, SIZE)
+
+    def logits(weights):
+        every = dense_logits(talking, weights, [p.token_ids for p in prompts])
+        return [one[p.first :] for one, p in zip(every, prompts, strict=True)]
+
+    restored, base = (logits(restored_weights(truth, share)) for share in (1.0, 0.0))
+
+    def measure(directory):
+        return distance(logits(weights_of(directory)), restored) / distance(base, restored)
+
+    return measure
+
+
+def tensors_of(directory):
+    found = {}
+    for file in directory.glob("model*.safetensors"):
+        found |= load_file(file)
+    return found
+
+
+def weight_bytes(directory):
+    return sum(file.stat().st_size for file in directory.glob("*.safetensors"))
+
+
+def goal(prompts, **fields):
+    return Goal(prompts=prompts, **fields)
+
+
+@pytest.fixture(scope="module")
+def bases(talking, make_4bit):
+    skipped = ("model.layers.0.mlp.up_proj", "model.layers.1.self_attn.o_proj")
+    return {"16-bit": (talking, ()), "4-bit": (make_4bit(talking, skipped), skipped)}
+
+
+@pytest.mark.parametrize("kind", ["16-bit", "4-bit"])
+@pytest.mark.parametrize("method", ["preserve", "calibrated"])
+def test_loads_plainly_with_the_chosen_modules_in_bf16(
+    bases, make_artifact, run, calibration, kind, method
+):
+    base, skipped = bases[kind]
+    artifact = make_artifact(SIZE)
+    report = run(
+        base, artifact, "nf4-mixed", requantize=method, goal=goal(calibration, target_residual=0.3)
+    )
+    keep = set(report.choice.chosen.keep)
+    assert 0 < len(keep) < 14 and report.format == "nf4-mixed"
+    model = AutoModelForCausalLM.from_pretrained(report.out)
+    for name in LAYERS:
+        layer = model.get_submodule(name)
+        dense = name in keep or name in skipped
+        assert isinstance(layer, Linear4bit) is not dense, name
+        if dense:
+            assert layer.weight.dtype == torch.bfloat16
+    with torch.no_grad():
+        assert bool(torch.isfinite(model(torch.arange(9).unsqueeze(0)).logits).all())
+    # every other module is, byte for byte, that of an nf4 export
+    fields = {"goal": goal(calibration)} if method == "calibrated" else {}
+    plain = tensors_of(run(base, artifact, "nf4", requantize=method, name="plain", **fields).out)
+    mixed = tensors_of(report.out)
+    of_kept = {n for n in plain if n.startswith(tuple(f"{module}.weight" for module in keep))}
+    assert mixed.keys() == plain.keys() - of_kept | {f"{module}.weight" for module in keep}
+    for name in mixed.keys() - of_kept:
+        assert torch.equal(mixed[name], plain[name]), name
+    assert verify(report.out, load=True).ok
+    manifest = json.loads((report.out / "export_manifest.json").read_text())
+    assert set(manifest["kept_16bit"]) == keep | set(skipped) | {"lm_head"}
+    assert manifest["choice"] == json.loads(json.dumps(report.choice.as_dict()))
+    assert report.choice.sentence in (report.out / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("method", "target"), [("preserve", 0.1), ("recompute", 0.5), ("calibrated", 0.2)]
+)
+def test_the_target_is_met_by_the_files(
+    talking, make_artifact, run, calibration, residual_of, method, target
+):
+    report = run(
+        talking, make_artifact(SIZE), "nf4-mixed", requantize=method,
+        goal=goal(calibration, target_residual=target),
+    )  # fmt: skip
+    found = residual_of(report.out)
+    assert found <= target * (1 + 1e-3)
+    assert found == pytest.approx(report.choice.chosen.residual, rel=1e-2)
+    assert weight_bytes(report.out) <= report.choice.chosen.bytes
+
+
+@pytest.mark.parametrize("shard", [None, 20_000])
+def test_the_bytes_are_never_exceeded(talking, make_artifact, run, calibration, residual_of, shard):
+    artifact = make_artifact(SIZE)
+    fields = {"max_shard_size": shard}
+    small = weight_bytes(run(talking, artifact, "nf4", name="small", **fields).out)
+    large = weight_bytes(run(talking, artifact, "bf16", name="large", **fields).out)
+    residuals = []
+    for share in (0.2, 0.7):
+        budget = int(small + share * (large - small))
+        report = run(
+            talking, artifact, "nf4-mixed", name=f"{share}",
+            goal=goal(calibration, max_bytes=budget), **fields,
+        )  # fmt: skip
+        assert small < weight_bytes(report.out) <= budget
+        residuals.append(residual_of(report.out))
+    assert residuals[1] < residuals[0] < 1
+
+
+@pytest.mark.parametrize(
+    "fields", [{"target_residual": 1e-4}, {"target_residual": 0.05, "max_bytes": 130_000},
+               {"max_bytes": 5_000}]
+)  # fmt: skip
+def test_what_cannot_be_reached_is_said_and_leaves_nothing(
+    talking, make_artifact, run, calibration, tmp_path, fields
+):
+    with pytest.raises(TargetResidualError):
+        run(talking, make_artifact(SIZE), "nf4-mixed", goal=goal(calibration, **fields))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_list_of_modules_is_taken_as_it_is(talking, make_artifact, run, tmp_path):
+    report = run(talking, make_artifact(SIZE), "nf4-mixed", keep=(LAYERS[3],))
+    assert report.choice is None
+    assert tensors_of(report.out)[f"{LAYERS[3]}.weight"].dtype == torch.bfloat16
+    with pytest.raises(PlanError, match="layers.9"):
+        run(talking, make_artifact(SIZE), "nf4-mixed", name="x", keep=("model.layers.9.mlp",))
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_zero_artifact_needs_no_module(talking, make_artifact, run, calibration):
+    artifact = make_artifact(0.0)
+    mixed = run(talking, artifact, "nf4-mixed", goal=goal(calibration, target_residual=0.1))
+    assert mixed.choice.chosen.keep == () and mixed.choice.chosen.residual == 0
+    auto = run(talking, artifact, "auto", name="auto", goal=goal(calibration, target_residual=0.1))
+    assert auto.format == "nf4" and auto.choice.chosen.requantize == "preserve"
+    blind = run(talking, artifact, "auto", name="blind", goal=Goal(target_residual=0.1))
+    assert blind.format == "nf4" and blind.choice.measured_on == "weights"

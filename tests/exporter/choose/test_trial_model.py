@@ -1,0 +1,164 @@
+"""The model in memory, and the metric in which its output is compared."""
+
+import pytest
+import torch
+
+from exporter.base.architecture import read_architecture
+from exporter.base.checkpoint import open_checkpoint
+from exporter.choose.trial_model import EXACT, TrialModel, gram_matrix, relative
+from exporter.compare.float32_model import batches
+from exporter.compare.prompts import read_prompts
+from exporter.fold.read_weights import trained_weight
+from exporter.formats.nf4 import Codes, Nf4
+from exporter.plan.plan import build_plan
+from tests.exporter.dense_reference import dense_logits, distance, restored_weights
+from tinylora import DeltaOptions, deltas_of, load_adapter
+
+SIZE = 1e-2
+
+
+@pytest.fixture(scope="module")
+def prompts(talking, texts):
+    return read_prompts(texts(1), talking).prompts
+
+
+@pytest.fixture(scope="module")
+def make_effect(make_artifact, tmp_path_factory):
+    def make(path, prompts, size=SIZE):
+        base, adapter = open_checkpoint(path), load_adapter(make_artifact(size))
+        architecture = read_architecture(path, base.config)
+        plan = build_plan(base, architecture, Nf4(), sizes=adapter.sizes)
+        deltas = deltas_of(adapter, architecture.targets, DeltaOptions(), None)
+        units = list(plan.folds.values())
+        with torch.no_grad():
+            low_rank = {
+                u.module: deltas.module(u.module, lambda u=u: trained_weight(u, base)).low_rank()
+                for u in units
+            }
+            return TrialModel(base, units, low_rank, prompts, tmp_path_factory.mktemp("effect"))
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def effect(make_effect, talking, prompts):
+    return make_effect(talking, prompts)
+
+
+def store_all(effect, stored):
+    effect.store(dict.fromkeys(effect.modules, stored))
+
+
+def state_of(effect):
+    return {n: t.clone() for n, t in effect._model.state_dict().items()}
+
+
+@torch.no_grad()
+def test_known_residuals(effect):
+    store_all(effect, None)
+    assert effect.residual() == pytest.approx(1, abs=1e-12)
+    store_all(effect, EXACT)
+    assert effect.residual() == 0
+    assert effect.change > 0
+
+
+@torch.no_grad()
+def test_the_metric_is_that_of_the_logits(effect, talking, references, prompts):
+    ids = [prompt.token_ids for prompt in prompts]
+    truth = references(talking, SIZE)
+
+    def reference(share):
+        logits = dense_logits(talking, restored_weights(truth, share), ids)
+        return [one[prompt.first :] for one, prompt in zip(logits, prompts, strict=True)]
+
+    restored, base, half = reference(1.0), reference(0.0), reference(0.5)
+    assert effect.change == pytest.approx(distance(base, restored), rel=1e-4)
+    for module in effect.modules:
+        weight = truth["seen"][f"{module}.weight"] + 0.5 * truth["delta"][f"{module}.weight"]
+        effect.put(module, weight.float())
+    expected = distance(half, restored) / distance(base, restored)
+    assert effect.residual() == pytest.approx(expected, rel=1e-3)
+    store_all(effect, EXACT)
+
+
+@torch.no_grad()
+def test_a_miss_leaves_the_model_as_it_was(effect):
+    store_all(effect, EXACT)
+    before = state_of(effect)
+    for module in effect.modules[:3]:
+        assert effect.miss_of(module, Codes("preserve")).norm() > 0
+    after = state_of(effect)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+@torch.no_grad()
+def test_a_miss_is_that_of_one_module_whatever_stood_in_the_others(effect):
+    """As when ``auto`` has tried whole formats before it comes to single modules."""
+    store_all(effect, EXACT)
+    clean = [effect.miss_of(module, Codes("preserve")) for module in effect.modules]
+    store_all(effect, Codes("recompute"))
+    again = [effect.miss_of(module, Codes("preserve")) for module in effect.modules]
+    assert all(torch.equal(one, two) for one, two in zip(clean, again, strict=True))
+    flat = torch.stack([miss.double().flatten() for miss in clean])
+    torch.testing.assert_close(gram_matrix(clean), flat @ flat.T)
+    for module, miss in zip(effect.modules, clean, strict=True):
+        effect.store({module: Codes("preserve")})
+        assert float(miss.double().norm()) / effect.change == pytest.approx(effect.residual())
+        effect.store({module: EXACT})
+
+
+@torch.no_grad()
+def test_second_moments_are_those_of_the_inputs(effect, prompts):
+    """Beside float64 sums over what hooks see, text by text and without padding."""
+    store_all(effect, EXACT)
+    seen = {}
+    handles = [
+        effect._model.get_submodule(name).register_forward_pre_hook(
+            lambda module, arguments, name=name: seen.setdefault(name, []).append(arguments[0][0])
+        )
+        for name in effect.modules
+    ]
+    for prompt in prompts:
+        effect._model(torch.tensor([prompt.token_ids]))
+    for handle in handles:
+        handle.remove()
+    for module in effect.modules:
+        inputs = torch.cat(seen[module]).double()
+        expected = inputs.T @ inputs / len(inputs)
+        found = effect.activations.second_moment(module).double()
+        assert float((found - expected).norm() / expected.norm()) < 1e-5, module
+
+
+@torch.no_grad()
+def test_many_texts_run_in_several_batches(make_effect, talking, texts):
+    prompts = read_prompts(texts(2), talking).prompts * 40
+    assert len(list(batches(prompts))) > 1
+    assert [p for batch in batches(prompts) for p in batch] == list(prompts)
+    many, few = make_effect(talking, prompts), make_effect(talking, prompts[:6])
+    assert many.change == pytest.approx(few.change * 40**0.5, rel=1e-4)
+    module = many.modules[3]
+    torch.testing.assert_close(
+        many.activations.second_moment(module),
+        few.activations.second_moment(module),
+        rtol=1e-4,
+        atol=1e-5,
+    )
+
+
+@torch.no_grad()
+def test_an_untied_head_and_a_base_in_4_bits(make_effect, make_4bit, talking, effect, prompts):
+    packed = make_effect(make_4bit(talking), prompts)
+    assert packed.change == pytest.approx(effect.change, rel=1e-4)
+    store_all(packed, None)
+    assert packed.residual() == pytest.approx(1, abs=1e-12)
+
+
+@torch.no_grad()
+def test_nothing_to_change(make_effect, talking, prompts):
+    none = make_effect(talking, prompts[:2], size=0.0)
+    assert none.change == 0 and none.residual() == 0
+    store_all(none, Codes("preserve"))
+    assert none.residual() == 0
+    store_all(none, Codes("recompute"))
+    assert none.residual() == float("inf")
+    assert relative(0.0, 0.0) == 0 and relative(1.0, 0.0) == float("inf")

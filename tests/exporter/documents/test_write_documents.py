@@ -1,0 +1,44 @@
+"""Configuration, measures, manifest and digests."""
+
+import json
+import subprocess
+
+import pytest
+
+FORMATS = ("nf4", "nf4-embedded", "bf16", "fp16", "fp32", "lora", "peft-tinylora")
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_files_around_the_weights(base, artifact, run, format):
+    out = run(base, artifact, format).out
+    carried = {"tokenizer_config.json", "generation_config.json", "LICENSE"}
+    if format not in ("lora", "peft-tinylora"):
+        for name in carried:
+            assert (out / name).read_bytes() == (base / name).read_bytes()
+        assert (out / "BASE_README.md").read_bytes() == (base / "README.md").read_bytes()
+    subprocess.run(["sha256sum", "-c", "--quiet", "SHA256SUMS"], cwd=out, check=True)
+    listed = {line.split("  ")[1] for line in (out / "SHA256SUMS").read_text().splitlines()}
+    assert listed == {p.name for p in out.iterdir()} - {"SHA256SUMS"}
+    manifest = json.loads((out / "export_manifest.json").read_text())
+    assert manifest["options"] == manifest["options"] | {
+        "format": format, "formula": "full", "rng": "cpu", "svd": "exact", "numerics": "fp32",
+    }  # fmt: skip
+    assert len(manifest["targets"]) == 14
+    assert str(base) not in (out / "export_manifest.json").read_text()
+    card = (out / "README.md").read_text()
+    assert card.startswith("---\nlicense: apache-2.0\n")
+    assert ("peft` must be installed" in card) == (format == "nf4-embedded")
+    rows = (out / "fidelity.csv").read_text().splitlines()
+    assert len(rows) == 15
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "README.md"])
+def test_sha256sum_finds_what_was_tampered_with(base, artifact, run, name):
+    out = run(base, artifact, "nf4-embedded").out
+    check = ["sha256sum", "-c", "--quiet", "SHA256SUMS"]
+    assert subprocess.run(check, cwd=out, check=False).returncode == 0
+    content = bytearray((out / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (out / name).write_bytes(content)
+    found = subprocess.run(check, cwd=out, check=False, capture_output=True, text=True)
+    assert found.returncode == 1 and found.stdout.split() == [f"{name}:", "FAILED"]

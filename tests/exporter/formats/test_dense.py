@@ -1,0 +1,82 @@
+"""The delta in dense weights, beside float64 sums."""
+
+import json
+
+import pytest
+import torch
+from bitsandbytes.functional import dequantize_4bit
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
+
+from exporter.errors import FoldError
+from tests.exporter.load_4bit import load_4bit
+from tinylora import DeltaOptions, load_artifact, restore
+
+SIZE = 3e-3
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+
+
+@pytest.mark.parametrize("format", ["bf16", "fp16", "fp32"])
+def test_dense_dtypes_are_as_promised(base, artifact, run, format):
+    out = run(base, artifact, format).out
+    assert {t.dtype for t in load_file(out / "model.safetensors").values()} == {DTYPES[format]}
+    model = AutoModelForCausalLM.from_pretrained(out)
+    assert {p.dtype for p in model.parameters()} == {DTYPES[format]}
+    config = json.loads((out / "config.json").read_text())
+    assert "quantization_config" not in config
+    assert config["dtype"] == str(DTYPES[format]).removeprefix("torch.")
+
+
+def test_dense_weights_are_the_float64_sum_rounded_once(base, artifact, run, references):
+    found = references(base, SIZE)
+    stored = load_file(run(base, artifact, "fp32").out / "model.safetensors")
+    for name, weight in found["seen"].items():
+        error = (stored[name].double() - (weight + found["delta"][name])).abs().max()
+        assert error < 1e-8
+    carried = stored.keys() - found["seen"].keys()
+    for name in carried:
+        assert torch.equal(stored[name], found["tensors"][name].float())
+
+
+def test_folding_onto_the_original_weights(base, artifact, run, references):
+    found = references(base, SIZE)
+    report = run(base, artifact, "fp32", fold_onto="original")
+    stored = load_file(report.out / "model.safetensors")
+    for name, delta in found["delta"].items():
+        error = (stored[name].double() - (found["tensors"][name].double() + delta)).abs().max()
+        assert error < 1e-8
+    assert (
+        json.loads((report.out / "export_manifest.json").read_text())["options"]["fold_onto"]
+        == "original"
+    )
+    assert report.verdict == "kept"
+
+
+def test_fp16_overflow_names_the_tensor(make_base, artifact, run, tmp_path):
+    base = make_base()
+    tensors = load_file(base / "model.safetensors")
+    tensors["model.layers.1.input_layernorm.weight"][3] = 1e5
+    save_file(tensors, base / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(FoldError, match=r"layers\.1\.input_layernorm.*float16"):
+        run(base, artifact, "fp16")
+    assert list(tmp_path.iterdir()) == []
+    assert run(base, artifact, "bf16").verdict in ("kept", "partly kept")
+
+
+def test_fp32_computes_the_float64_reference(base, artifact, run, logits, reference_logits):
+    exported = logits(run(base, artifact, "fp32").out)
+    assert (exported - reference_logits(base, SIZE)).abs().max() < 1e-5
+
+
+def test_trainer_numerics_fold_the_rounded_delta(base, artifact, run):
+    options = DeltaOptions(numerics="trainer")
+    stored = load_file(run(base, artifact, "fp32", options=options).out / "model.safetensors")
+    model = load_4bit(base)
+    restoration = restore(model, load_artifact(artifact), options)
+    name = "model.layers.1.mlp.down_proj"
+    delta = model.get_submodule(name).delta().detach()
+    assert torch.equal(delta, delta.bfloat16().float())
+    restoration.remove()
+    weight = model.get_submodule(name).weight
+    seen = dequantize_4bit(weight.data, weight.quant_state).float()
+    assert torch.equal(stored[f"{name}.weight"], seen + delta)

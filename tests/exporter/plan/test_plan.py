@@ -1,0 +1,105 @@
+"""Which tensors go where."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+from exporter.base.architecture import read_architecture
+from exporter.base.checkpoint import open_checkpoint
+from exporter.errors import PlanError
+from exporter.formats.registry import FORMATS, format_named
+from exporter.formats.units import ModuleUnit, TensorUnit
+from exporter.plan.plan import build_plan
+from exporter.safetensors.writer import file_bytes
+from tinylora import AdapterSizes
+
+SIZES = AdapterSizes(rank=2, u=8, groups=1, capped=False)
+
+
+def plan_of(base, format="nf4", **options):
+    checkpoint = open_checkpoint(base)
+    architecture = read_architecture(checkpoint.path, checkpoint.config)
+    return build_plan(
+        checkpoint,
+        architecture,
+        format_named(format)(),
+        sizes=SIZES,
+        **options,
+    )
+
+
+def units(plan, kind):
+    return [unit for file in plan.files for unit in file.units if isinstance(unit, kind)]
+
+
+def test_targets_are_in_the_order_of_the_random_stream(base):
+    plan = plan_of(base)
+    assert len(plan.targets) == 14
+    leaves = [name.rsplit(".", 1)[-1] for name in plan.targets[:7]]
+    assert leaves == [f"{x}_proj" for x in ("q", "k", "v", "o", "gate", "up", "down")]
+    assert plan.targets[7].startswith("model.layers.1.")
+    assert plan.kept == ("lm_head",)
+
+
+@pytest.mark.parametrize("source", ["base", "base_4bit"])
+@pytest.mark.parametrize("layout", FORMATS.values(), ids=list(FORMATS))
+def test_every_tensor_once_and_sizes_bounded(source, layout, request):
+    base = request.getfixturevalue(source)
+    plan = plan_of(base, layout.name)
+    names = [spec.name for file in plan.files for spec in file.specs]
+    assert len(names) == len(set(names))
+    assert plan.max_bytes == sum(file_bytes(file.specs) for file in plan.files)
+    folds = [unit.module for unit in units(plan, ModuleUnit) if unit.fold]
+    assert sorted(folds) == sorted(plan.targets)
+    assert tuple(plan.folds) == plan.targets
+    if layout.dtype is not None:
+        carried = {unit.name for unit in units(plan, TensorUnit)}
+        assert carried | {f"{u.module}.weight" for u in units(plan, ModuleUnit)} == set(names)
+
+
+def test_untied_heads_stay_in_16_bits(make_base):
+    plan = plan_of(make_base(tie_word_embeddings=False))
+    assert plan.kept == ("lm_head",)
+    head = [u for u in units(plan, TensorUnit) if u.name == "lm_head.weight"]
+    assert [spec.dtype for spec in head[0].outputs] == ["BF16"]
+
+
+def test_weights_and_config_of_different_models(base, tmp_path):
+    shutil.copytree(base, tmp_path / "b")
+    path = tmp_path / "b" / "config.json"
+    text = path.read_text()
+    path.write_text(text.replace('"intermediate_size": 160', '"intermediate_size": 128'))
+    with pytest.raises(PlanError, match=r"gate_proj\.weight.*\[160, 64\].*\[128, 64\]"):
+        plan_of(tmp_path / "b")
+    config = json.loads(text)
+    config["num_hidden_layers"] = 3
+    config.pop("layer_types", None)
+    path.write_text(json.dumps(config))
+    with pytest.raises(PlanError, match=r"layers\.2\..*missing"):
+        plan_of(tmp_path / "b")
+
+
+def test_a_rank_above_the_smallest_weight(base):
+    checkpoint = open_checkpoint(base)
+    architecture = read_architecture(checkpoint.path, checkpoint.config)
+    with pytest.raises(PlanError, match="no SVD cut at rank 33"):
+        build_plan(checkpoint, architecture, format_named("nf4")(), sizes=replace(SIZES, rank=33))
+    build_plan(checkpoint, architecture, format_named("nf4")(), sizes=replace(SIZES, rank=32))
+
+
+def test_a_packed_weight_that_the_architecture_does_not_have(base_4bit, tmp_path):
+    shutil.copytree(base_4bit, tmp_path / "b")
+    path = tmp_path / "b" / "model.safetensors"
+    tensors = load_file(path)
+    prefix = "model.layers.0.mlp.up_proj.weight"
+    extra = {
+        key.replace("up_proj", "other_proj"): tensor.clone()
+        for key, tensor in tensors.items()
+        if key.startswith(prefix)
+    }
+    save_file(tensors | extra, path)
+    with pytest.raises(PlanError, match="other_proj"):
+        plan_of(tmp_path / "b")

@@ -1,0 +1,266 @@
+"""Nearest codes under a base's scales, and new scales as bitsandbytes chooses them."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from bitsandbytes.functional import quantize_4bit
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from exporter.quantize.requantize import block_values, preserve, recompute
+from tinylora import LowRankDelta, QuantizedWeight
+
+
+def weight_of(shape, *, seed=0, dtype=torch.bfloat16, **settings):
+    generator = torch.Generator().manual_seed(seed)
+    values = torch.randn(shape, generator=generator) * 0.02
+    return QuantizedWeight.quantize(values.to(dtype), **settings)
+
+
+def delta_of(shape, size, *, rank=2, seed=1):
+    generator = torch.Generator().manual_seed(seed)
+    left = torch.randn((shape[0], rank), generator=generator) * size
+    return LowRankDelta(left, torch.randn((rank, shape[1]), generator=generator))
+
+
+def brute_force(weight, delta):
+    """Nearest of 16 values, element by element, in float64; ties and equals stay."""
+    flat_codes = weight.codes().long()
+    absmax = weight.block_absmax()
+    change = (delta.left.double() @ delta.right.double()).reshape(-1)
+    codes = flat_codes.clone()
+    for i in range(weight.numel):
+        values = (weight.code * absmax[i // weight.blocksize]).to(weight.dtype).double()
+        wanted = values[flat_codes[i]] + change[i]
+        distance = (values - wanted).abs()
+        # float32 sums decide real ties only to their own rounding
+        if distance.min() < distance[flat_codes[i]] * (1 - 1e-6):
+            codes[i] = distance.argmin()
+    return codes, absmax
+
+
+SETTINGS = [
+    {},
+    {"double_quant": False},
+    {"quant_type": "fp4"},
+    {"blocksize": 128},
+    {"quant_type": "fp4", "double_quant": False, "blocksize": 256},
+]
+
+
+@pytest.mark.parametrize("kind", SETTINGS)
+@pytest.mark.parametrize("size", [1e-4, 1e-3, 2e-2])
+@pytest.mark.parametrize("shape", [(8, 48), (5, 13)])
+def test_preserve_takes_the_nearest_value(kind, size, shape):
+    weight, delta = weight_of(shape, **kind), delta_of(shape, size)
+    merged = preserve(weight, delta)
+    expected, absmax = brute_force(weight, delta)
+    values = weight.code[expected] * absmax.repeat_interleave(weight.blocksize)[: weight.numel]
+    # equal values, not equal codes: fp4 has two zeros
+    assert torch.equal(
+        merged.dequantize().float().reshape(-1), values.to(weight.dtype).float().reshape(-1)
+    )
+
+
+@pytest.mark.parametrize("kind", SETTINGS)
+def test_preserve_changes_nothing_but_codes(kind):
+    weight = weight_of((16, 48), **kind)
+    merged = preserve(weight, delta_of((16, 48), 2e-2))
+    before, after = weight.to_tensors("w"), merged.to_tensors("w")
+    assert not torch.equal(before["w"], after["w"])
+    for name in before.keys() - {"w"}:
+        assert torch.equal(before[name], after[name])
+
+
+@given(
+    out=st.integers(1, 9),
+    into=st.integers(1, 70),
+    seed=st.integers(0, 100),
+    double_quant=st.booleans(),
+    quant_type=st.sampled_from(["nf4", "fp4"]),
+)
+def test_zero_delta_gives_the_same_bytes(out, into, seed, double_quant, quant_type):
+    weight = weight_of((out, into), seed=seed, double_quant=double_quant, quant_type=quant_type)
+    zero = LowRankDelta(torch.zeros(out, 2), torch.ones(2, into))
+    merged = preserve(weight, zero)
+    for name, tensor in weight.to_tensors("w").items():
+        assert torch.equal(tensor, merged.to_tensors("w")[name])
+
+
+@given(seed=st.integers(0, 200), size=st.floats(1e-5, 1e-1))
+def test_preserve_is_never_further_away_than_the_base(seed, size):
+    weight, delta = weight_of((6, 40), seed=seed), delta_of((6, 40), size, seed=seed + 1)
+    base, dense = weight.dequantize().float(), delta.dense()
+    error = preserve(weight, delta).dequantize().float() - base
+    assert bool(((error - dense).abs() <= dense.abs() * (1 + 1e-5) + 1e-9).all())
+
+
+def test_blocks_of_zeros_keep_their_codes():
+    values = torch.randn(4, 64) * 0.02
+    values[1] = 0
+    weight = QuantizedWeight.quantize(values.bfloat16(), double_quant=False)
+    assert float(weight.block_absmax()[1]) == 0
+    merged = preserve(weight, delta_of((4, 64), 5e-2))
+    assert torch.equal(merged.codes().view(4, 64)[1], weight.codes().view(4, 64)[1])
+    assert not torch.equal(merged.codes(), weight.codes())
+    assert bool(torch.isfinite(merged.dequantize()).all())
+
+
+@pytest.mark.parametrize("share", [0.4, 0.6])
+def test_the_midpoint_decides(share):
+    weight = weight_of((1, 64), double_quant=False)
+    values = block_values(weight)[0]
+    codes = weight.codes().long()
+    place = int(((codes > 0) & (codes < 15)).nonzero()[0])
+    step = values[codes[place] + 1] - values[codes[place]]
+    right = torch.zeros(1, 64)
+    right[0, place] = step * share
+    merged = preserve(weight, LowRankDelta(torch.ones(1, 1), right)).codes().long()
+    expected = codes.clone()
+    expected[place] += share > 0.5
+    assert torch.equal(merged, expected)
+
+
+@pytest.mark.parametrize("way", [-1, 1])
+def test_a_tie_stays(way):
+    """bf16 values have room in float32: value + half a step is the midpoint, exactly."""
+    weight = weight_of((1, 64), double_quant=False)
+    values, codes = block_values(weight)[0], weight.codes().long()
+    place = int(((codes > 0) & (codes < 15)).nonzero()[0])
+    right = torch.zeros(1, 64)
+    right[0, place] = (values[codes[place] + way] - values[codes[place]]) / 2
+    assert preserve(weight, LowRankDelta(torch.ones(1, 1), right)) is weight
+    right[0, place] *= 1 + 1e-3
+    assert preserve(weight, LowRankDelta(torch.ones(1, 1), right)).codes()[place] == (
+        codes[place] + way
+    )
+
+
+@pytest.mark.parametrize("kind", [{}, {"double_quant": False}, {"quant_type": "fp4"}])
+def test_recompute_is_bitsandbytes_on_the_sum(kind):
+    weight, delta = weight_of((16, 96), **kind), delta_of((16, 96), 1e-3)
+    merged = recompute(weight, delta)
+    total = weight.dequantize().float() + delta.dense()
+    packed, state = quantize_4bit(
+        total,
+        compress_statistics=kind.get("double_quant", True),
+        quant_type=kind.get("quant_type", "nf4"),
+    )
+    assert torch.equal(merged.data, packed)
+    assert torch.equal(merged.absmax, state.absmax)
+    assert merged.dtype == weight.dtype == torch.bfloat16
+    assert QuantizedWeight.from_tensors("w", merged.to_tensors("w")).dtype == torch.bfloat16
+
+
+def test_recompute_of_a_double_quantized_weight_is_not_idempotent():
+    # the trap that makes `preserve` the default
+    weight = weight_of((256, 256))
+    zero = LowRankDelta(torch.zeros(256, 1), torch.zeros(1, 256))
+    assert not torch.equal(recompute(weight, zero).dequantize(), weight.dequantize())
+
+
+@pytest.mark.parametrize(("one", "two", "lower"), [(1, 2, 1), (-1, -2, -2)])
+def test_a_tie_between_two_others_goes_down(one, two, lower):
+    weight = weight_of((1, 64), double_quant=False)
+    values, codes = block_values(weight)[0], weight.codes().long()
+    place = int(((codes > 1) & (codes < 14)).nonzero()[0])
+    code = int(codes[place])
+    right = torch.zeros(1, 64)
+    right[0, place] = (values[code + one] + values[code + two]) / 2 - values[code]
+    found = preserve(weight, LowRankDelta(torch.ones(1, 1), right)).codes()
+    assert int(found[place]) == code + lower
+
+
+DTYPES = [torch.bfloat16, torch.float16, torch.float32]
+# rows of whole blocks, of half blocks, of two elements, and of odd length
+SHAPES = [(8, 64), (3, 256), (70, 192), (66, 96), (130, 34), (100, 17), (5, 13), (1, 7), (1, 64)]
+
+
+@st.composite
+def weights(draw, shape=None):
+    """4-bit weights of all kinds: blocks of any size side by side, zero, negative, merged."""
+    shape = shape or draw(st.sampled_from(SHAPES))
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 10**6)))
+    fall = draw(st.sampled_from([0.0, 3.0, 7.0]))  # fp16 runs out of digits below 1e-5
+    size = 0.02 * 10 ** (-fall * torch.rand(shape[0], 1, generator=generator))
+    values = torch.randn(shape, generator=generator) * size
+    values[draw(st.integers(0, shape[0] - 1))] *= draw(st.integers(0, 1))
+    nested = draw(st.booleans())
+    weight = QuantizedWeight.quantize(
+        values.to(draw(st.sampled_from(DTYPES))),
+        quant_type=draw(st.sampled_from(["nf4", "fp4"])),
+        blocksize=draw(st.sampled_from([32, 64, 128])),
+        double_quant=nested,
+    )
+    kind = draw(st.sampled_from(["plain"] * 6 + ["negative", "turned", "merged", "shuffled"]))
+    if kind == "negative" and not nested:
+        return replace(weight, absmax=-weight.absmax)
+    if kind in ("negative", "turned") and nested:  # the least byte is no longer the least scale
+        stats = weight.nested
+        changes = {"absmax": -stats.absmax} if kind == "negative" else {"code": stats.code.flip(0)}
+        return replace(weight, nested=replace(stats, **changes))
+    if kind == "merged":  # five codes of one value, two that differ by less than bf16 holds
+        code = weight.code.clone()
+        code[2:6], code[9] = code[7], code[8] * (1 + 1e-4)
+        return replace(weight, code=code)
+    if kind == "shuffled":
+        return replace(weight, code=weight.code[torch.randperm(16, generator=generator)])
+    return weight
+
+
+@st.composite
+def deltas(draw, shape):
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 10**6)))
+    size, rank = 10.0 ** -draw(st.floats(1, 8)), draw(st.integers(1, 4))
+    left = torch.randn(shape[0], rank, generator=generator) * size
+    right = torch.randn(rank, shape[1], generator=generator)
+    return LowRankDelta(left, right, draw(st.sampled_from([None, torch.bfloat16])))
+
+
+def check_against_search(found, weight, delta):
+    expected = reference_codes(weight, delta)
+    assert torch.equal(found.codes(), expected)
+    assert (found is weight) == torch.equal(expected, weight.codes())
+    assert found.data.shape == weight.data.shape and found.state == weight.state
+
+
+def reference_codes(weight, delta):
+    """Every block sorted and searched, nothing bounded or left out; ties stay."""
+    size = weight.blocksize
+    values = weight.block_absmax().unsqueeze(1) * weight.code
+    values = values.to(weight.dtype).float()
+    codes, change = (
+        nn.functional.pad(flat, (0, -flat.numel() % size)).view(-1, size)
+        for flat in (weight.codes(), delta.dense().reshape(-1))
+    )
+    ordered, order = values.sort(dim=1, stable=True)
+    midpoints = (ordered[:, :-1] + ordered[:, 1:]) / 2
+    held = values.gather(1, codes.long())
+    wanted = held + change
+    found = order.gather(1, torch.searchsorted(midpoints, wanted))
+    nearer = (wanted - values.gather(1, found)).abs() < (wanted - held).abs()
+    return torch.where(nearer, found.to(torch.uint8), codes).view(-1)[: weight.numel]
+
+
+@settings(max_examples=120)
+@given(data=st.data())
+def test_codes_of_any_weight_are_those_of_a_plain_search(data):
+    weight = data.draw(weights())
+    delta = data.draw(deltas(weight.shape))
+    check_against_search(preserve(weight, delta), weight, delta)
+
+
+@pytest.mark.parametrize(("shape", "size"), [((3000, 128), 1e-3), ((300, 4097), 3e-3)])
+def test_codes_of_a_weight_of_many_pieces_are_those_of_a_plain_search(shape, size):
+    weight, delta = weight_of(shape), delta_of(shape, size)
+    check_against_search(preserve(weight, delta), weight, delta)
+
+
+def test_rows_that_a_delta_does_not_reach_keep_their_codes():
+    weight, delta = weight_of((300, 128)), delta_of((300, 128), 1e-9)
+    assert preserve(weight, delta) is weight
+    delta.left[[17, 18, 250]] = 0.02
+    moved = (preserve(weight, delta).codes() != weight.codes()).view(300, 128).any(dim=1)
+    assert moved.nonzero().squeeze(1).tolist() == [17, 18, 250]

@@ -1,0 +1,84 @@
+"""LoRA adapters into every format: PEFT itself makes them and says what is right."""
+
+import json
+
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+from exporter import inspect_adapter, verify
+from exporter.errors import PlanError
+from tests.exporter.conftest import TOKENS
+from tests.lora_adapters import PATTERNS, save_lora
+from tinylora import DeltaOptions
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:`is_gradient_checkpointing`:FutureWarning"
+)  # PEFT's
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+
+
+@pytest.fixture(scope="module")
+def lora(base, tmp_path_factory):
+    """An adapter with ranks and scales of several sizes."""
+    directory = tmp_path_factory.mktemp("lora") / "adapter"
+    return save_lora(directory, base, size=0.2, use_rslora=True, **PATTERNS)[0]
+
+
+def plain(directory):
+    return AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
+
+
+@pytest.mark.parametrize("format", ["bf16", "fp16", "fp32"])
+def test_dense_merges_equal_pefts(base, lora, run, format):
+    report = run(base, lora, format)
+    assert report.verdict == "kept" and report.resolved is None
+    merged = PeftModel.from_pretrained(plain(base), lora).merge_and_unload().state_dict()
+    spacing = torch.finfo(DTYPES[format]).eps
+    for name, tensor in load_file(report.out / "model.safetensors").items():
+        assert tensor.dtype == DTYPES[format]
+        wanted = merged[name].double()
+        allowed = spacing * wanted.abs() + 1e-6 * wanted.abs().max()
+        assert ((tensor.double() - wanted).abs() <= allowed).all(), name
+    assert verify(report.out).ok
+
+
+@pytest.mark.parametrize("format", ["nf4", "nf4-embedded", "bf16"])
+def test_verify_restores_the_lora_on_its_base(base, lora, run, format):
+    report = run(base, lora, format)
+    found = verify(report.out, load=True, base=base, artifact=lora)
+    assert found.ok, found.checks
+    assert found.logits.change > 1e-2
+    assert found.logits.residual < (1 if format == "nf4" else 0.05)
+    card = (report.out / "README.md").read_text()
+    assert f"someone/tiny-qwen with a LoRA adapter ({format})" in card
+    manifest = json.loads((report.out / "export_manifest.json").read_text())
+    assert manifest["artifact"]["dialect"] == "lora"
+    assert manifest["options"]["trained_on"] == "16bit"
+
+
+@pytest.mark.parametrize("source", ["base", "base_4bit"])
+def test_a_lora_of_one_rank_is_the_same_lora(source, base, lora, run, request):
+    """Lower ranks are padded with zeros; PEFT loads it and gives the same logits."""
+    out = run(request.getfixturevalue(source), lora, "lora").out
+    assert json.loads((out / "adapter_config.json").read_text())["r"] == 7
+    with torch.no_grad():
+        before = plain(base)(TOKENS).logits
+        theirs, ours = (
+            PeftModel.from_pretrained(plain(base), d).eval()(TOKENS).logits for d in (lora, out)
+        )
+    assert (theirs - ours).norm() < 1e-5 * (theirs - before).norm()
+
+
+def test_qlora_is_said_by_an_option(base, lora, run):
+    out = run(base, lora, "lora", options=DeltaOptions(trained_on="4bit")).out
+    assert "in 4 bits" in inspect_adapter(out).remarks[-1]  # of an export of it too
+    assert "--trained-on 4bit" in inspect_adapter(lora).remarks[-1]
+
+
+def test_a_lora_is_no_tinylora(base, lora, run, tmp_path):
+    with pytest.raises(PlanError, match="LoRA without a trained vector.*take the format lora"):
+        run(base, lora, "peft-tinylora")
+    assert list(tmp_path.iterdir()) == []

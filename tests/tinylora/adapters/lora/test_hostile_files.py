@@ -1,0 +1,106 @@
+"""LoRA adapters that cannot be folded, or are damaged: each is refused by name."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from tests.lora_adapters import save_lora
+from tinylora import load_adapter
+from tinylora.errors import ArtifactError
+
+PREFIX = "base_model.model.model.layers.0.self_attn"
+A_KEY, B_KEY = f"{PREFIX}.q_proj.lora_A.weight", f"{PREFIX}.q_proj.lora_B.weight"
+
+
+@pytest.fixture(scope="module")
+def made(tiny_base, tmp_path_factory):
+    return save_lora(tmp_path_factory.mktemp("lora") / "adapter", tiny_base)[0]
+
+
+@pytest.fixture
+def adapter(made, tmp_path):
+    """The adapter's configuration and tensors, and a way to read them changed."""
+    config = json.loads((made / "adapter_config.json").read_text())
+    tensors = load_file(made / "adapter_model.safetensors")
+
+    def load(config_changes=None, tensor_changes=None):
+        content = config | (config_changes or {})
+        (tmp_path / "adapter_config.json").write_text(json.dumps(content))
+        kept = {k: t for k, t in (tensors | (tensor_changes or {})).items() if t is not None}
+        save_file(kept, tmp_path / "adapter_model.safetensors")
+        return load_adapter(tmp_path)
+
+    return load
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("use_dora", True, "use_dora"),
+        ("modules_to_save", ["lm_head"], "modules_to_save"),
+        ("bias", "all", "bias = 'all'"),
+        ("lora_bias", True, "lora_bias"),
+        ("layer_replication", [[0, 2]], "layer_replication"),
+        ("trainable_token_indices", [1], "trainable_token_indices"),
+        ("target_parameters", ["experts.w"], "target_parameters"),
+        ("alora_invocation_tokens", [1, 2], "alora_invocation_tokens"),
+        ("use_qalora", True, "use_qalora"),
+        ("megatron_config", {"a": 1}, "megatron_config"),
+        ("something_new", "on", "something_new = 'on'"),
+        ("init_lora_weights", "pissa", "init_lora_weights = 'pissa'.*changes the base's weights"),
+        ("init_lora_weights", "pissa_niter_4", "changes the base's weights"),
+        ("init_lora_weights", "olora", "changes the base's weights"),
+        ("init_lora_weights", "loftq", "changes the base's weights"),
+        ("init_lora_weights", 1, "init_lora_weights = 1"),
+        ("r", 0, "r = 0"),
+        ("r", 5, "gives this module rank 5"),
+        ("r", True, "whole number"),
+        ("lora_alpha", "8", "lora_alpha is '8', expected a number"),
+        ("lora_alpha", float("nan"), "lora_alpha = nan"),
+        ("use_rslora", 1, "use_rslora is 1, expected true or false"),
+        ("rank_pattern", {"q_proj": 3}, "gives this module rank 3"),
+        ("rank_pattern", {"q_proj": 2.5}, r"rank_pattern\['q_proj'\] is 2.5"),
+        ("rank_pattern", ["q_proj"], "rank_pattern is a list"),
+        ("alpha_pattern", {"(a+)+": 3}, "no repeated group"),
+        ("alpha_pattern", {"(.*)(.*)(.*)x": 3}, r"at most two \*"),
+        ("alpha_pattern", {"[": 3}, "regular expression"),
+        ("alpha_pattern", {"q_proj": float("inf")}, "= inf"),
+        ("target_modules", ["v_proj"], "q_proj|target_modules .*does not name"),
+        ("target_modules", [1], "no string"),
+        ("base_model_name_or_path", "a\n# b", "expected one line"),
+    ],
+)
+def test_configurations_that_are_refused(adapter, field, value, words):
+    with pytest.raises(ArtifactError, match=words):
+        adapter({field: value})
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({A_KEY: None}, "lora_A.weight' is missing"),
+        ({B_KEY: None}, "lora_B.weight' is missing"),
+        ({A_KEY: torch.zeros(4, 128, 3, 3)}, "expected .r, in. and .out, r. of a linear layer"),
+        ({A_KEY: torch.zeros(3, 128)}, "have shapes"),
+        ({A_KEY: torch.zeros(4, 0)}, "have shapes"),
+        ({A_KEY: torch.zeros(4, 128, dtype=torch.int32)}, "dtype I32"),
+        ({B_KEY: torch.full((128, 4), torch.nan)}, "non-finite"),
+        ({f"{PREFIX}.q_proj.lora_magnitude_vector": torch.ones(3)}, "magnitudes of DoRA"),
+        ({f"{PREFIX}.q_proj.lora_B.bias": torch.ones(3)}, "is a bias"),
+        ({"base_model.model.model.embed_tokens.lora_embedding_A": torch.ones(2, 2)}, "embedding"),
+        ({"base_model.model.lm_head.modules_to_save.weight": torch.ones(3)}, "as a whole"),
+        ({f"{PREFIX}.q_proj.bias": torch.ones(3)}, "no part of a LoRA"),
+        ({"lora_A.weight": torch.ones(2, 2)}, "no part of a LoRA"),
+    ],
+)
+def test_tensors_that_are_refused(adapter, changes, words):
+    with pytest.raises(ArtifactError, match=words):
+        adapter(tensor_changes=changes)
+
+
+def test_fields_without_effect_are_taken(adapter):
+    changes = {"fan_in_fan_out": True, "lora_dropout": 0.5, "init_lora_weights": "eva"}
+    assert len(adapter(changes | {"loftq_config": {"bits": 4}}).shapes) == 6
+    assert adapter({"target_modules": "q_proj|whatever"}).config.targets is None

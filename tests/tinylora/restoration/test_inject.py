@@ -1,0 +1,393 @@
+"""The restored model: against dense references, differentiable, removable, in 4 bit too."""
+
+import copy
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+from tinylora import (
+    AdapterDeltas,
+    DeltaOptions,
+    FactorStore,
+    QuantizedWeight,
+    TinyLoRAGlobalParams,
+    TinyLoRALinear,
+    apply_tiny_lora,
+    load_artifact,
+    restore,
+    save_artifact,
+    target_names,
+)
+from tinylora.errors import (
+    FormulaUnknownError,
+    OptionsError,
+    QuantizedWeightError,
+    RestoreError,
+    TargetMismatchError,
+)
+from tinylora.svd import factor_store
+from tinylora.workers import single_threaded
+
+IDS = torch.arange(2, 26).view(2, 12)
+SUFFIXES = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj"]
+SUFFIXES += ["mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"]
+
+
+def four_bit(directory):
+    """The base as the trainer loads it."""
+    return AutoModelForCausalLM.from_pretrained(
+        directory,
+        dtype=torch.bfloat16,
+        quantization_config=BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=torch.float16,
+        ),
+    )
+
+
+def plain(directory, dtype=torch.float32):
+    return AutoModelForCausalLM.from_pretrained(directory, dtype=dtype)
+
+
+@pytest.fixture
+def artifact(tmp_path):
+    path = tmp_path / "tiny_lora_v.pt"
+    generator = torch.Generator().manual_seed(3)
+    save_artifact(
+        path,
+        global_v=torch.randn(32, generator=generator) * 1e-2,
+        rank=2,
+        seed=42,
+        model_id="tiny",
+        total_replaced_layers=14,
+        formula="full",
+    )
+    return load_artifact(path)
+
+
+def test_modules_are_met_layer_by_layer(tiny_base):
+    expected = [f"model.layers.{layer}.{suffix}" for layer in (0, 1) for suffix in SUFFIXES]
+    assert target_names(plain(tiny_base)) == expected
+    assert target_names(four_bit(tiny_base)) == expected
+
+
+def dense_reference(model, deltas, weights):
+    """The same model in float64 with W + ΔW written into its weights."""
+    merged = copy.deepcopy(model).double()
+    for name in deltas.names:
+        total = weights[name].double() + deltas.delta(name, weights[name]).dense().double()
+        merged.get_submodule(name).weight.data.copy_(total)
+    return merged
+
+
+@pytest.mark.parametrize("formula", ["full", "diagonal"])
+def test_restored_logits_equal_a_dense_float64_model(tiny_base, artifact, formula):
+    model = plain(tiny_base)
+    options = DeltaOptions(formula=formula)
+    names = target_names(model)
+    weights = {n: model.get_submodule(n).weight.detach().clone() for n in names}
+    reference = dense_reference(model, AdapterDeltas(artifact, names, options), weights)
+    base = model(IDS).logits
+    with torch.no_grad(), restore(model, artifact, options):
+        restored = model(IDS).logits
+    expected = reference(IDS).logits
+    change = (expected - base.double()).norm()
+    assert change > 1e-3
+    assert (restored.double() - expected).norm() <= 1e-3 * change
+
+
+def test_a_4bit_base_is_restored_on_its_dequantized_weights(tiny_base, artifact):
+    model = four_bit(tiny_base)
+    names = target_names(model)
+    weights = {n: QuantizedWeight.from_module(model.get_submodule(n)) for n in names}
+    deltas = AdapterDeltas(artifact, names)
+    restoration = restore(model, artifact)
+    assert restoration.wrapped == tuple(names)
+    for name in names:
+        wrapper = model.get_submodule(name)
+        with single_threaded():  # another number of threads flips a bf16 digit of a factor
+            expected = deltas.delta(name, weights[name]).dense()
+        assert (wrapper.delta() - expected).norm() <= 1e-6 * expected.norm()
+        assert wrapper.weight is wrapper.base_layer.weight
+
+
+def test_doubtful_options_are_said(tiny_base, artifact, caplog):
+    """An export made with the same options would agree with this model, whatever they are."""
+    with restore(four_bit(tiny_base), artifact):
+        assert caplog.text == ""
+    with restore(four_bit(tiny_base), artifact, DeltaOptions(svd="fast")):
+        assert "tiny_lora_v.pt: svd fast with formula full" in caplog.text
+
+
+@pytest.mark.parametrize("trained_on", ["4bit", "16bit"])
+def test_weights_that_training_did_not_have_are_said(tiny_base, artifact, trained_on, caplog):
+    options = DeltaOptions(trained_on=trained_on)
+    same, other = (four_bit, plain) if trained_on == "4bit" else (plain, four_bit)
+    with restore(same(tiny_base), artifact, options):
+        assert caplog.text == ""
+    with restore(other(tiny_base), artifact, options):
+        assert "singular vectors are others" in caplog.text
+
+
+def test_a_file_without_a_formula_is_not_restored(tiny_base, artifact):
+    model = plain(tiny_base)
+    with pytest.raises(FormulaUnknownError, match="nothing in the file tells"):
+        restore(model, replace(artifact, formula=None))
+    assert not hasattr(model, "tiny_lora_params")
+    with restore(model, replace(artifact, formula=None), DeltaOptions(formula="diagonal")):
+        assert model.model.layers[0].mlp.up_proj.P.shape == (32, 2)
+
+
+def test_removing_gives_back_the_very_same_modules(tiny_base, artifact):
+    for model in (plain(tiny_base), four_bit(tiny_base)):
+        before = dict(model.named_modules())
+        state = {k: v.clone() for k, v in model.state_dict().items()}
+        restoration = restore(model, artifact)
+        assert isinstance(model.get_submodule(restoration.wrapped[0]), TinyLoRALinear)
+        restoration.remove()
+        restoration.remove()  # a second time does nothing
+        assert dict(model.named_modules()).keys() == before.keys()
+        assert all(module is before[name] for name, module in model.named_modules())
+        after = model.state_dict()
+        assert after.keys() == state.keys()
+        assert all(torch.equal(after[k], v) for k, v in state.items())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+def test_a_zero_vector_leaves_the_logits_exactly_alone(tiny_base, artifact, dtype):
+    model = plain(tiny_base, dtype)
+    with torch.no_grad():
+        base = model(IDS).logits
+        restoration = restore(model, artifact)
+        restoration.global_params.global_v.zero_()
+        assert torch.equal(model(IDS).logits, base)
+
+
+@pytest.mark.parametrize("numerics", ["fp32", "trainer"])
+def test_gradients_reach_the_shared_vector_alone(tiny_base, artifact, numerics):
+    model = plain(tiny_base)
+    restoration = restore(model, artifact, DeltaOptions(numerics=numerics))
+    model.requires_grad_(False)
+    vector = restoration.global_params.global_v
+    vector.requires_grad_(True)
+    assert [p for p in model.parameters() if p.requires_grad] == [vector]
+    model(IDS).logits.sum().backward()
+    assert vector.grad is not None
+    assert vector.grad.abs().min() > 0
+
+
+def test_the_gradient_is_the_slope(tiny_base, artifact):
+    """Central differences of a float32 loss along a random direction of v."""
+    model = plain(tiny_base)
+    restoration = restore(model, artifact)
+    params = restoration.global_params
+    params.global_v = nn.Parameter(artifact.global_v.float())
+
+    def loss():
+        return model(IDS).logits.double().log_softmax(-1)[..., 7].sum()
+
+    loss().backward()
+    slope = params.global_v.grad.double()
+    direction = torch.randn(32, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        params.global_v += 1e-2 * direction
+        above = loss()
+        params.global_v -= 2e-2 * direction
+        below = loss()
+    assert (slope @ direction.double()).item() == pytest.approx(
+        (above - below).item() / 2e-2, rel=1e-2
+    )
+
+
+def test_training_the_vector_lowers_a_loss(tiny_base, artifact):
+    model = plain(tiny_base)
+    restoration = restore(model, artifact)
+    model.requires_grad_(False)
+    params = restoration.global_params
+    params.global_v = nn.Parameter(torch.zeros(32))
+    optimizer = torch.optim.Adam(params.parameters(), lr=1e-2)
+    losses = []
+    for _ in range(8):
+        loss = model(IDS, labels=IDS).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0] - 1e-3
+
+
+PUBLISHED_SNIPPET = """
+sd = torch.load(ARTIFACT, map_location="cpu", weights_only=True)
+from tinylora import TinyLoRAGlobalParams, apply_tiny_lora
+
+device = model.model.layers[0].self_attn.q_proj.weight.device
+global_params = TinyLoRAGlobalParams(u_dim=sd["u_value"], device=device, dtype=torch.bfloat16)
+with torch.no_grad():
+    global_params.global_v.copy_(sd["global_v"].to(global_params.global_v.dtype).to(device))
+torch.manual_seed(sd["seed"])
+apply_tiny_lora(model, global_params)
+"""
+
+
+def test_the_published_restore_snippet(tiny_base, artifact):
+    """Only its import line differs; P is the GPU's although this machine may have none."""
+    model, other = four_bit(tiny_base), four_bit(tiny_base)
+    with torch.random.fork_rng(devices=[]):
+        exec(PUBLISHED_SNIPPET, {"torch": torch, "ARTIFACT": str(artifact.path), "model": model})
+    restore(other, artifact)
+    for name in target_names(four_bit(tiny_base)):
+        assert torch.equal(model.get_submodule(name).delta(), other.get_submodule(name).delta())
+    assert torch.equal(model(IDS).logits, other(IDS).logits)
+
+
+def test_apply_tiny_lora_counts_and_leaves_the_random_state(tiny_base):
+    model = plain(tiny_base)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(42)
+        before = torch.get_rng_state()
+        count = apply_tiny_lora(model, TinyLoRAGlobalParams(u_dim=8), rank=3, formula="diagonal")
+        assert torch.equal(before, torch.get_rng_state())
+    assert count == 14
+    assert model.model.layers[0].mlp.up_proj.P.shape == (8, 3)
+    with pytest.raises(OptionsError, match="needs formula="):
+        apply_tiny_lora(plain(tiny_base), TinyLoRAGlobalParams(u_dim=8), rank=2)
+    with pytest.raises(OptionsError, match="needs formula="):
+        apply_tiny_lora(plain(tiny_base), TinyLoRAGlobalParams(u_dim=8), 2)
+    with pytest.raises(RestoreError, match="no target module"):
+        apply_tiny_lora(nn.Sequential(nn.Linear(4, 4)), TinyLoRAGlobalParams(8))
+
+
+def test_a_second_adapter_is_refused(tiny_base, artifact):
+    model = plain(tiny_base)
+    restore(model, artifact)
+    with pytest.raises(RestoreError, match="already"):
+        restore(model, artifact)
+
+
+def test_removing_below_another_wrapper_is_refused(tiny_base, artifact):
+    model = plain(tiny_base)
+    restoration = restore(model, artifact)
+    attention = model.model.layers[0].self_attn
+    ours = attention.q_proj
+    attention.q_proj = nn.Sequential(ours)
+    with pytest.raises(RestoreError, match="q_proj"):
+        restoration.remove()
+    attention.q_proj = ours
+    restoration.remove()
+
+
+def test_another_layer_count_is_refused_and_changes_nothing(tiny_base, tmp_path):
+    save_artifact(
+        tmp_path / "v.pt",
+        global_v=torch.ones(4),
+        rank=2,
+        seed=0,
+        model_id="qwen/other",
+        total_replaced_layers=252,
+    )
+    model = plain(tiny_base)
+    modules = dict(model.named_modules())
+    with pytest.raises(TargetMismatchError, match=r"14 target modules.*252.*qwen/other"):
+        restore(model, load_artifact(tmp_path / "v.pt"))
+    assert dict(model.named_modules()).keys() == modules.keys()
+
+
+def test_a_weight_that_cannot_be_read_changes_nothing(tiny_base, artifact):
+    model = four_bit(tiny_base)
+    # what bitsandbytes does to a weight in a CPU forward pass on some processors
+    model.model.layers[1].mlp.down_proj.weight.quant_state.packing_format_for_cpu = True
+    with pytest.raises(QuantizedWeightError, match="repacked"):
+        restore(model, artifact)
+    assert not any(isinstance(m, TinyLoRALinear) for m in model.modules())
+    config = plain(tiny_base).config
+    with torch.device("meta"):
+        offloaded = AutoModelForCausalLM.from_config(config)
+    with pytest.raises(RestoreError, match="meta"):
+        restore(offloaded, artifact)
+
+
+def test_factors_are_taken_from_the_store(tiny_base, artifact, tmp_path, monkeypatch):
+    store = FactorStore(tmp_path / "factors")
+    seen = []
+    restore(four_bit(tiny_base), artifact, store=store, on_module=seen.append)
+    assert len(seen) == 14
+    assert len(list(Path(store.directory).glob("*.safetensors"))) == 14
+    monkeypatch.setattr("tinylora.svd.factor_store.compute_factors", None)
+    restore(four_bit(tiny_base), artifact, store=store)
+
+
+def test_factors_have_the_same_bits_for_every_number_of_threads(tiny_base, artifact, monkeypatch):
+    """Each SVD runs on one thread, as in an export; several run at a time."""
+    used = []
+    honest = factor_store.compute_factors
+    both = threading.Barrier(2, timeout=60)
+
+    def noted(*arguments):
+        both.wait()  # with 14 modules and two workers everyone meets someone
+        used.append((torch.get_num_threads(), threading.get_ident()))
+        return honest(*arguments)
+
+    monkeypatch.setattr(factor_store, "compute_factors", noted)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        restored = restore(plain(tiny_base), artifact)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert [threads for threads, _ in used] == [1] * len(restored.wrapped)
+    assert len({ident for _, ident in used}) == 2
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_every_change_of_the_vector_is_seen(tiny_base, artifact, mode):
+    """In place, through ``.data``, by another dtype or another parameter; and back again."""
+    model, other = plain(tiny_base), plain(tiny_base)
+    params = restore(model, artifact).global_params
+    first = params.global_v.detach().clone()
+
+    def fresh(vector):
+        """What a model gives that has never run with another vector."""
+        restoration = restore(other, artifact)
+        restoration.global_params.global_v = nn.Parameter(vector.clone())
+        with mode(), restoration:
+            return other(IDS).logits
+
+    def check():
+        with mode():
+            assert torch.equal(model(IDS).logits, fresh(params.global_v.detach()))
+
+    check()
+    with mode():
+        params.global_v.mul_(-3)
+    check()
+    params.global_v.data[5] = 0.5
+    check()
+    params.global_v = nn.Parameter(first.float() * 1.001)
+    check()
+    params.global_v.data = first
+    check()
+    copied = copy.deepcopy(model)
+    with mode():
+        assert torch.equal(copied(IDS).logits, model(IDS).logits)
+
+
+def test_gradients_are_whole_after_a_forward_without_them(tiny_base, artifact):
+    model = plain(tiny_base)
+    vector = restore(model, artifact).global_params.global_v
+    gradients = []
+    for _ in range(2):
+        model(IDS).logits.square().sum().backward()
+        gradients.append(vector.grad.clone())
+        vector.grad = None
+        with torch.inference_mode():
+            evaluated = model(IDS).logits
+    assert torch.equal(*gradients)
+    assert torch.equal(evaluated, model(IDS).logits.detach())

@@ -1,0 +1,110 @@
+"""A linear layer with an adapter on it at run time: what the wrappers of all dialects share.
+
+ΔW is not formed: y = base(x) + ((x Aᵀ) Rᵀ) Bᵀ is work of rank r, differentiable in what was
+trained. Where no gradient is asked for, R is kept from one forward to the next: for one token,
+making it takes as long as all the rest that a wrapper does.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class TinyLoRAGlobalParams(nn.Module):
+    """Holder of the shared vector, as in the trainer.
+
+    Args:
+        u_dim: Length u; ``(groups, u)`` for a PEFT adapter that trained several vectors.
+        device: Device of the vector.
+        dtype: Its dtype; the trainer's is bf16.
+
+    Attributes:
+        global_v: Parameter ``[u]`` or ``[groups, u]``, zeros at first, which leaves the base as it
+            is.
+    """
+
+    def __init__(
+        self,
+        u_dim: int | Sequence[int] = 16,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.bfloat16,
+    ) -> None:
+        super().__init__()
+        self.global_v = nn.Parameter(torch.zeros(u_dim, device=device, dtype=dtype))
+
+    def forward(self) -> Tensor:
+        """The vector."""
+        return self.global_v
+
+
+class AdaptedLinear(nn.Module):
+    """A linear module and its update.
+
+    Args:
+        base_layer: ``nn.Linear`` or bitsandbytes ``Linear4bit``; not changed.
+        global_params: Holder of the trained numbers, shared by all wrappers.
+    """
+
+    def __init__(self, base_layer: nn.Module, global_params: TinyLoRAGlobalParams) -> None:
+        super().__init__()
+        self.base_layer = base_layer
+        # a list, so that the shared holder is not registered once in every wrapper
+        self._shared = [global_params]
+        self._kept: tuple[Tensor, Tensor] | None = None  # values of the vector, and their R
+
+    @property
+    def weight(self) -> Tensor:
+        """The base's weight, for code that asks a linear module for its dtype or device."""
+        return self.base_layer.weight  # type: ignore[return-value]
+
+    @property
+    def bias(self) -> Tensor | None:
+        """The base's bias."""
+        return self.base_layer.bias  # type: ignore[return-value]
+
+    @property
+    def in_features(self) -> int:
+        """Columns of W."""
+        return self.base_layer.in_features  # type: ignore[return-value]
+
+    @property
+    def out_features(self) -> int:
+        """Rows of W."""
+        return self.base_layer.out_features  # type: ignore[return-value]
+
+    def delta(self) -> Tensor:
+        """ΔW, fp32 ``[out, in]``, differentiable in the trained vector."""
+        raise NotImplementedError
+
+    def core(self) -> Tensor:
+        """R, fp32 ``[r, r]``, differentiable in the trained vector where gradients are enabled."""
+        vector = self._shared[0].global_v
+        # To compare values a GPU would be waited for, and a compiled forward cannot branch on them.
+        on_cpu = vector.device.type == "cpu" and not torch.compiler.is_compiling()
+        if torch.is_grad_enabled() or not on_cpu:
+            return self._core_of(vector)
+        # By value, as a change through `.data` leaves the vector's version as it was.
+        if self._kept is None or not _same(self._kept[0], vector):
+            with torch.inference_mode(False), torch.no_grad():
+                self._kept = (vector.clone(), self._core_of(vector))
+        return self._kept[1]
+
+    def _core_of(self, vector: Tensor) -> Tensor:
+        """R for a value of :attr:`TinyLoRAGlobalParams.global_v`."""
+        raise NotImplementedError
+
+
+def add_update(base: Tensor, update: Tensor) -> Tensor:
+    """``base + update`` in the dtype of ``base``; the fp32 ``update`` is used up.
+
+    For a batch of some sequences, memory for one more ``[..., out]`` costs more than the addition.
+    """
+    if base.dtype == torch.float64:
+        return base + update
+    return update.add_(base).to(base.dtype)
+
+
+def _same(kept: Tensor, vector: Tensor) -> bool:
+    # not every torch compares two dtypes
+    return kept.dtype == vector.dtype and torch.equal(kept, vector)

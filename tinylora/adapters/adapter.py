@@ -1,0 +1,166 @@
+"""What a dialect of adapters is: the one object that a folder here must have.
+
+Everything behind an adapter (folding, restoring, measuring, documents) asks for these and nothing
+else, so it does not know which dialect is in use. A new dialect is a folder with a
+:class:`Dialect`, and a line in :mod:`tinylora.adapters.dialects`.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from torch import Tensor, nn
+
+from tinylora.adapters.adapted_linear import AdaptedLinear, TinyLoRAGlobalParams
+from tinylora.adapters.inspection import Inspection
+from tinylora.adapters.low_rank import LowRankDelta, TinyLoRAParts
+from tinylora.adapters.options import DeltaOptions, ResolvedOptions, TrainedOn
+from tinylora.adapters.sizes import AdapterSizes
+from tinylora.svd.factor_store import FactorStore
+from tinylora.svd.factors import Factors
+from tinylora.weights.quantized_weight import QuantizedWeight
+
+
+class Adapter(Protocol):
+    """An adapter's files, read and checked."""
+
+    @property
+    def path(self) -> Path:
+        """The file or directory that it came from."""
+
+    @property
+    def sha256(self) -> str:
+        """Hex digest of what decides its delta."""
+
+    @property
+    def model_id(self) -> str:
+        """Name of the base that it was trained on; empty where it names none."""
+
+    @property
+    def sizes(self) -> AdapterSizes:
+        """Sizes of its tensors."""
+
+    @property
+    def trained_on(self) -> TrainedOn:
+        """What the base's weights were in training, as far as its files tell."""
+
+    @property
+    def made_from_weights(self) -> bool:
+        """Whether ΔW is made from the weights of training, which its trainer had in bfloat16.
+
+        Else all of ΔW is in the files, and it is added to weights as they are stored.
+        """
+
+    def describe(self) -> dict[str, Any]:
+        """What decides its delta, for a manifest."""
+
+
+class ModuleDelta(Protocol):
+    """The delta of one module, with everything costly done."""
+
+    @property
+    def factors(self) -> Factors | None:
+        """Singular factors that had to be computed; None where the adapter stores its own."""
+
+    def low_rank(self) -> LowRankDelta:
+        """ΔW."""
+
+    def parts(self) -> TinyLoRAParts:
+        """ΔW under fp32 numerics, taken apart.
+
+        Raises:
+            OptionsError: The adapter is no TinyLoRA.
+        """
+
+    def wrap(self, layer: nn.Module, params: TinyLoRAGlobalParams) -> AdaptedLinear:
+        """The layer with the delta at run time.
+
+        Args:
+            layer: ``nn.Linear`` or bitsandbytes ``Linear4bit``; not changed.
+            params: Holder of the trained vectors, shared by all wrappers.
+        """
+
+
+class ModuleDeltas(Protocol):
+    """The deltas of one adapter on the modules of one base.
+
+    Attributes:
+        names: All target modules, in the order of the base.
+        vectors: The trained vectors, ``[groups, u]``, on the CPU, in the dtype of the file.
+        weight_tying: PEFT's measure of how many modules share a vector; 1.0: all.
+        doubts: Reasons, in plain words, to doubt that this is the delta that was trained. An export
+            and a restored model with the same doubtful options agree perfectly, so that no
+            comparison of the two can show it.
+    """
+
+    names: tuple[str, ...]
+    vectors: Tensor
+    weight_tying: float
+    doubts: tuple[str, ...]
+
+    @property
+    def resolved(self) -> ResolvedOptions | None:
+        """How ΔW is rebuilt; None where the adapter stores it and leaves no choice."""
+
+    def module(self, name: str, weight: Callable[[], QuantizedWeight | Tensor]) -> ModuleDelta:
+        """The delta of a module.
+
+        Args:
+            name: The module.
+            weight: Gives its frozen weight; called only where that is needed.
+
+        Raises:
+            TargetMismatchError: No such target module.
+            FactorizationError: The SVD failed.
+        """
+
+
+AnyAdapter = TypeVar("AnyAdapter")
+
+
+class Dialect(Protocol[AnyAdapter]):
+    """One form of adapter files, and what is made of them."""
+
+    @property
+    def kind(self) -> type[AnyAdapter]:
+        """Type of its adapters, an :class:`Adapter`."""
+
+    def files(self, path: Path) -> tuple[Path, ...] | None:
+        """The files of an adapter at a path, told by names alone; None: none of this dialect."""
+
+    def reads(self, path: Path) -> bool:
+        """Whether what is at a path is of this dialect.
+
+        Raises:
+            ArtifactError: It is no adapter of any.
+        """
+
+    def load(self, path: Path) -> AnyAdapter:
+        """Read and check an adapter; nothing in it is run.
+
+        Raises:
+            ArtifactMissingError: A file is not there.
+            ArtifactError: It cannot be used.
+        """
+
+    def layers(
+        self, adapter: AnyAdapter, model: nn.Module, where: str
+    ) -> list[tuple[str, nn.Module]]:
+        """See :func:`tinylora.adapters.dialects.adapted_layers`."""
+
+    def deltas(
+        self,
+        adapter: AnyAdapter,
+        names: Sequence[str],
+        options: DeltaOptions | None,
+        store: FactorStore | None,
+    ) -> ModuleDeltas:
+        """See :func:`tinylora.adapters.dialects.deltas_of`."""
+
+    def inspect(self, adapter: AnyAdapter, trained_on: TrainedOn) -> Inspection:
+        """What is in an adapter, and what about it looks odd.
+
+        Args:
+            adapter: The adapter.
+            trained_on: What the base's weights were in training.
+        """

@@ -1,0 +1,1 @@
+"""PEFT's LoRA: a low-rank pair for each module."""

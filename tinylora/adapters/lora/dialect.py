@@ -1,0 +1,99 @@
+"""PEFT's LoRA: a directory with A and B of each module."""
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from tinylora.adapters.inspection import Inspection, about_modules
+from tinylora.adapters.lora.adapter import LoraAdapter, load_lora_adapter
+from tinylora.adapters.lora.config import METHOD
+from tinylora.adapters.lora.deltas import LoraDeltas
+from tinylora.adapters.options import DeltaOptions, TrainedOn, refuse_upstream_options
+from tinylora.adapters.peft_directory import adapter_files, method_of, stored_layers
+from tinylora.svd.factor_store import FactorStore
+
+
+class LoraDialect:
+    """See :class:`tinylora.adapters.adapter.Dialect`."""
+
+    kind = LoraAdapter
+
+    def files(self, path: Path) -> tuple[Path, ...] | None:
+        """Configuration and weights of a directory."""
+        return adapter_files(path) if path.is_dir() else None
+
+    def reads(self, path: Path) -> bool:
+        """Whether the configuration says so."""
+        return method_of(path) == METHOD
+
+    def load(self, path: Path) -> LoraAdapter:
+        """See :func:`tinylora.adapters.lora.adapter.load_lora_adapter`."""
+        return load_lora_adapter(path)
+
+    def layers(
+        self, adapter: LoraAdapter, model: nn.Module, where: str
+    ) -> list[tuple[str, nn.Module]]:
+        """The layers that the file names."""
+        return stored_layers(adapter.shapes, model, where, adapter.path, adapter.config.base)
+
+    def deltas(
+        self,
+        adapter: LoraAdapter,
+        names: Sequence[str],
+        options: DeltaOptions | None,
+        store: FactorStore | None,
+    ) -> LoraDeltas:
+        """Deltas from the stored pairs."""
+        refuse_upstream_options(options, adapter.path)
+        return LoraDeltas(adapter, names)
+
+    def inspect(self, adapter: LoraAdapter, trained_on: TrainedOn) -> Inspection:
+        """Ranks, scales and the sizes of the deltas."""
+        norms = torch.tensor([_norm(adapter, name) for name in adapter.shapes])
+        described = adapter.describe()
+        facts = {
+            "directory": adapter.path.name,
+            "sha256": adapter.sha256,
+            "dialect": "PEFT LoRA",
+            "base_model_name_or_path": adapter.config.base,
+            **{name: described[name] for name in ("modules", "ranks", "scales", "use_rslora")},
+            "delta_norms": {
+                "dtype": "float32",
+                "norm": float(norms.norm()),
+                "smallest": float(norms.min()),
+                "largest": float(norms.max()),
+                "zeros": int((norms == 0).sum()),
+            },
+        }
+        remarks = tuple(_remarks(adapter, trained_on, norms.tolist()))
+        return Inspection(
+            adapter, facts, "delta_norms", "factors as stored in the adapter", remarks
+        )
+
+
+def _norm(adapter: LoraAdapter, module: str) -> float:
+    """‖ΔW‖ of a module."""
+    delta = LoraDeltas(adapter, [module]).module(module).low_rank()
+    left, right = delta.left.double(), delta.right.double()
+    return math.sqrt(max(float(((left.T @ left) * (right @ right.T)).sum()), 0.0))
+
+
+def _remarks(adapter: LoraAdapter, trained_on: TrainedOn, norms: list[float]) -> Iterator[str]:
+    yield about_modules(adapter.shapes)
+    if not any(norms):
+        yield "every delta is zero: nothing was trained, the adapter changes nothing"
+    elif zeros := Counter(norms)[0.0]:
+        yield f"the delta of {zeros} of {len(norms)} modules is zero"
+    if not adapter.config.base:
+        yield "names no base model: nothing can warn of a wrong one but the shapes"
+    if trained_on == "16bit":
+        yield (
+            "taken as trained on 16-bit weights, to which dense exports add it; if the base was in "
+            "4 bits (QLoRA), say --trained-on 4bit"
+        )
+    else:
+        yield "made by an export from an adapter that was trained on the base in 4 bits"

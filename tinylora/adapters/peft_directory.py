@@ -1,0 +1,295 @@
+"""A PEFT adapter's directory: adapter_config.json and adapter_model.safetensors.
+
+The files are untrusted input: only JSON and safetensors are read, and every size is known from a
+header before anything is made.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from tinylora.errors import (
+    ArtifactFieldError,
+    ArtifactMissingError,
+    ArtifactUnreadableError,
+    ArtifactValueError,
+    TargetMismatchError,
+    UnsafeArtifactError,
+)
+from tinylora.files.json_text import read_object
+
+CONFIG_FILE = "adapter_config.json"
+WEIGHTS_FILE = "adapter_model.safetensors"
+PREFIX = "base_model.model."
+
+_MAX_WEIGHT_BYTES = 1 << 34
+_MAX_CONFIG_BYTES = 1 << 20
+_FLOATS = ("F32", "BF16", "F16", "F64")
+_EMPTY: tuple[object, ...] = (None, False, [], {}, "")
+
+
+def adapter_files(directory: Path) -> tuple[Path, Path]:
+    """The two files that make an adapter."""
+    return directory / CONFIG_FILE, directory / WEIGHTS_FILE
+
+
+def method_of(path: Path) -> object:
+    """PEFT's name of an adapter's method, such as ``LORA``; None where there is no adapter.
+
+    Raises:
+        ArtifactError: Its configuration cannot be read.
+    """
+    return AdapterConfig(path).content.get("peft_type") if (path / CONFIG_FILE).exists() else None
+
+
+class AdapterConfig:
+    """The fields of an adapter_config.json, each checked when it is asked for.
+
+    Args:
+        directory: The adapter's.
+
+    Raises:
+        ArtifactMissingError: It is not there.
+        ArtifactError: It is no JSON object, or far too large.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.path = directory / CONFIG_FILE
+        if not self.path.is_file():
+            raise ArtifactMissingError(
+                f"{self.path}: no such file; expected the directory of a PEFT adapter"
+            )
+        try:
+            self.content = read_object(self.path, ArtifactUnreadableError, _MAX_CONFIG_BYTES)
+        except OSError as error:
+            raise ArtifactUnreadableError(f"{self.path}: cannot be read ({error})") from error
+
+    def check_method(self, expected: str) -> None:
+        """Refuse the configuration of another method.
+
+        Raises:
+            ArtifactFieldError: It is one.
+        """
+        if (found := self.content.get("peft_type")) != expected:
+            raise ArtifactFieldError(
+                f"{self.path}: peft_type is {found!r:.100}, expected {expected!r}"
+            )
+
+    def refuse_unknown(
+        self, known: frozenset[str], neutral: Mapping[str, tuple[object, ...]]
+    ) -> None:
+        """Refuse fields that are set and may change the model.
+
+        Args:
+            known: Fields that are checked elsewhere, or without effect on a trained adapter.
+            neutral: Values of other fields that change nothing; else those that are empty.
+
+        Raises:
+            ArtifactValueError: Naming the field.
+        """
+        for name, value in sorted(self.content.items()):
+            if name in known or value in neutral.get(name, _EMPTY):
+                continue
+            raise ArtifactValueError(
+                f"{self.path}: {name} = {value!r:.200}, expected none: this changes the model in a "
+                "way that is not known here; merge this adapter with PEFT, or train one without it"
+            )
+
+    def base(self) -> str:
+        """``base_model_name_or_path``, empty where none is named."""
+        base = self.content.get("base_model_name_or_path")
+        if not isinstance(base, str | None):
+            raise ArtifactFieldError(
+                f"{self.path}: base_model_name_or_path is a {type(base).__name__}, expected str"
+            )
+        if base is not None and not base.isprintable():
+            raise ArtifactValueError(
+                f"{self.path}: base_model_name_or_path = {base!r:.200}, expected one line, a hub id"
+            )
+        return base or ""
+
+    def whole(self, name: str, least: int, most: int) -> int:
+        """A whole number."""
+        value = self._required(name)
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise ArtifactFieldError(
+                f"{self.path}: {name} is {value!r:.100}, expected a whole number"
+            )
+        if not least <= value <= most:
+            raise ArtifactValueError(
+                f"{self.path}: {name} = {value!r:.100}, expected {least} to {most}"
+            )
+        return value
+
+    def number(self, name: str, least: float, most: float) -> float:
+        """A finite number."""
+        value = self._required(name)
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            raise ArtifactFieldError(f"{self.path}: {name} is {value!r:.100}, expected a number")
+        if not least <= value <= most:  # nor is NaN
+            raise ArtifactValueError(
+                f"{self.path}: {name} = {value!r:.100}, expected {least} to {most}"
+            )
+        return float(value)
+
+    def flag(self, name: str, default: bool | None = None) -> bool:
+        """True or false."""
+        value = self._required(name) if default is None else self.content.get(name, default)
+        if not isinstance(value, bool):
+            raise ArtifactFieldError(
+                f"{self.path}: {name} is {value!r:.100}, expected true or false"
+            )
+        return value
+
+    def _required(self, name: str) -> Any:
+        if name not in self.content:
+            raise ArtifactFieldError(
+                f"{self.path}: {name} is missing; is this a configuration that PEFT wrote?"
+            )
+        return self.content[name]
+
+
+@contextmanager
+def open_weights(directory: Path) -> Iterator[Any]:
+    """The weight file of an adapter, opened by safetensors.
+
+    Raises:
+        ArtifactMissingError: It is not there.
+        UnsafeArtifactError: The weights are a pickle.
+        ArtifactUnreadableError: It is damaged or oversized, now or while it is read.
+    """
+    file, pickled = directory / WEIGHTS_FILE, directory / "adapter_model.bin"
+    if not file.is_file() and pickled.is_file():
+        raise UnsafeArtifactError(
+            f"{pickled}: a pickle, which can run code when it is loaded, is never read; save the "
+            f"adapter again as {WEIGHTS_FILE} (save_pretrained with safe_serialization=True)"
+        )
+    if not file.is_file():
+        raise ArtifactMissingError(f"{file}: no such file; copy the whole adapter directory")
+    if file.stat().st_size > _MAX_WEIGHT_BYTES:
+        raise ArtifactUnreadableError(
+            f"{file}: {file.stat().st_size} bytes; an adapter has at most {_MAX_WEIGHT_BYTES}. Is "
+            "this a model checkpoint?"
+        )
+    try:
+        with safe_open(file, framework="pt", device="cpu") as opened:
+            yield opened
+    except (SafetensorError, OSError) as error:
+        raise ArtifactUnreadableError(
+            f"{file}: not a readable safetensors file ({error}); copy it again"
+        ) from error
+
+
+def tensor_shapes(file: Path, opened: Any) -> dict[str, tuple[int, ...]]:
+    """Shape of every tensor, from the header.
+
+    Raises:
+        ArtifactFieldError: One is no floating-point tensor.
+    """
+    shapes = {}
+    for name in opened.keys():  # noqa: SIM118
+        view = opened.get_slice(name)
+        if view.get_dtype() not in _FLOATS:
+            raise ArtifactFieldError(
+                f"{file}: tensor {name!r} has dtype {view.get_dtype()}, expected one of "
+                f"{', '.join(_FLOATS)}"
+            )
+        shapes[name] = tuple(view.get_shape())
+    return shapes
+
+
+def check_finite(file: Path, opened: Any) -> None:
+    """Refuse infinities and NaN.
+
+    Raises:
+        ArtifactValueError: Naming the tensor.
+    """
+    for name in opened.keys():  # noqa: SIM118
+        if not bool(torch.isfinite(opened.get_tensor(name)).all()):
+            raise ArtifactValueError(
+                f"{file}: tensor {name!r} has non-finite values; the training diverged, or the "
+                "file is damaged"
+            )
+
+
+def read_tensors(directory: Path, names: Sequence[str]) -> list[Tensor]:
+    """Some tensors, in the dtypes of the file.
+
+    Raises:
+        ArtifactError: The file has gone, or was changed meanwhile.
+    """
+    with open_weights(directory) as opened:
+        return [opened.get_tensor(name) for name in names]
+
+
+def base_name(base: str) -> str:
+    """What to call a base: a hub id, the last part of a path, or nothing."""
+    is_hub_id = re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", base) is not None
+    return base if is_hub_id else re.split(r"[/\\]", base.rstrip("/\\"))[-1]
+
+
+def stored_layers(
+    shapes: Mapping[str, tuple[int, int, int]],
+    model: nn.Module,
+    where: str,
+    adapter: Path,
+    base: str,
+) -> list[tuple[str, nn.Module]]:
+    """An adapter's modules in a base, in the base's order.
+
+    Args:
+        shapes: Module -> ``(out, in, r)``.
+        model: The base, plain or 4-bit, on any device, ``meta`` included.
+        where: The model or directory, for messages.
+        adapter: The adapter's directory, for messages.
+        base: Name of the base that it names, for messages.
+
+    Returns:
+        ``(qualified name, linear module)``.
+
+    Raises:
+        TargetMismatchError: A module is missing, of another shape, no linear layer, or shares its
+            weight with another module.
+    """
+    found = {name: layer for name, layer in model.named_modules() if name in shapes}
+    tied = _tied(model)
+    for name, (out, into, _) in shapes.items():
+        layer = found.get(name)
+        if layer is None:
+            raise TargetMismatchError(
+                f"{where}: has no module {name}, which {adapter} changes; give the base that the "
+                f"adapter was trained on ({base or 'it names none'})"
+            )
+        # Linear4bit derives from nn.Linear; Embedding and Conv1D do not
+        if not isinstance(layer, nn.Linear):
+            raise TargetMismatchError(
+                f"{where}: {name} is a {type(layer).__name__}, and only linear layers can be "
+                f"changed here; {adapter} must be merged with PEFT"
+            )
+        if (layer.out_features, layer.in_features) != (out, into):
+            raise TargetMismatchError(
+                f"{where}: {name} is {layer.out_features} x {layer.in_features}, but {adapter} has "
+                f"a delta of {out} x {into}; give the base that the adapter was trained on"
+            )
+        if f"{name}.weight" in tied:
+            raise TargetMismatchError(
+                f"{where}: the weight of {name} is tied to another module's, which the delta would "
+                f"change too; {adapter} cannot be used on it"
+            )
+    return list(found.items())
+
+
+def _tied(model: nn.Module) -> set[str]:
+    """Names of the parameters that are one and the same tensor as another one."""
+    owners: dict[int, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        owners.setdefault(id(parameter), []).append(name)
+    shared = {name for names in owners.values() if len(names) > 1 for name in names}
+    # transformers' own list, for models on the meta device
+    return shared | set(getattr(model, "all_tied_weights_keys", ()))

@@ -1,0 +1,163 @@
+"""The deltas of an artifact on the modules of one base; their arithmetic is in ``arithmetic``."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from tinylora.adapters.adapted_linear import TinyLoRAGlobalParams
+from tinylora.adapters.low_rank import LowRankDelta, TinyLoRAParts
+from tinylora.adapters.options import DeltaOptions
+from tinylora.adapters.upstream.arithmetic import bf16_factors, core_matrix, left_factor
+from tinylora.adapters.upstream.artifact import Artifact
+from tinylora.adapters.upstream.linear import TinyLoRALinear
+from tinylora.adapters.upstream.projection import draw_projections
+from tinylora.adapters.upstream.resolve import doubts, resolve_options
+from tinylora.errors import TargetMismatchError
+from tinylora.svd.factor_store import FactorStore, factors_of
+from tinylora.svd.factors import Factors
+from tinylora.weights.quantized_weight import QuantizedWeight
+
+
+class AdapterDeltas:
+    """The deltas of one artifact on one list of modules, made one at a time.
+
+    Args:
+        artifact: The artifact.
+        names: All target modules, in the order of the random stream.
+        options: How to rebuild.
+        store: Where factors are kept; None computes them every time.
+
+    Attributes:
+        names: As given.
+        vectors: The shared vector, ``[1, u]``.
+        weight_tying: 1.0, as all modules share it.
+        resolved: The options with every ``auto`` decided.
+        doubts: Reasons to doubt that they rebuild the delta that was trained.
+        projections: P of every module, see
+        :func:`tinylora.adapters.upstream.projection.draw_projections`.
+        cores: R of every module, float64 ``[n, r, r]``.
+
+    Raises:
+        ProjectionError: The random stream cannot be reproduced as asked.
+    """
+
+    def __init__(
+        self,
+        artifact: Artifact,
+        names: Sequence[str],
+        options: DeltaOptions | None = None,
+        store: FactorStore | None = None,
+    ) -> None:
+        options = options or DeltaOptions()
+        self.artifact = artifact
+        self.names = tuple(names)
+        self.vectors = artifact.global_v.unsqueeze(0)
+        self.weight_tying = 1.0
+        self.resolved = resolve_options(artifact, options)
+        self.doubts = tuple(doubts(artifact, self.resolved))
+        self.projections = draw_projections(
+            self.names,
+            artifact.u,
+            artifact.rank,
+            artifact.seed,
+            formula=self.resolved.formula,
+            rng=self.resolved.rng,
+            placement=options.placement,
+        )
+        self.cores = core_matrix(
+            artifact.global_v.double(), self.projections.double(), self.resolved.formula
+        )
+        self._store = store
+        self._index = {name: i for i, name in enumerate(self.names)}
+
+    def index(self, name: str) -> int:
+        """Position of a module in the random stream.
+
+        Raises:
+            TargetMismatchError: No such target module.
+        """
+        if name not in self._index:
+            raise TargetMismatchError(f"{name!r} is not among the {len(self.names)} target modules")
+        return self._index[name]
+
+    def module(
+        self, name: str, weight: Callable[[], QuantizedWeight | Tensor]
+    ) -> "ArtifactModuleDelta":
+        """The delta of a module, its weight factorized.
+
+        Args:
+            name: The module.
+            weight: Gives its frozen weight.
+
+        Raises:
+            TargetMismatchError: No such target module.
+            FactorizationError: The SVD failed.
+        """
+        self.index(name)
+        factors = factors_of(weight(), self.artifact.rank, self.resolved.svd, self._store)
+        return ArtifactModuleDelta(self, name, factors)
+
+    def delta(self, name: str, weight: QuantizedWeight | Tensor) -> LowRankDelta:
+        """ΔW of a module with a frozen weight; errors as for :meth:`module`."""
+        return self.module(name, lambda: weight).low_rank()
+
+    def delta_of(self, name: str, factors: Factors) -> LowRankDelta:
+        """ΔW of a module whose factors are known.
+
+        Args:
+            name: The module.
+            factors: Factors of its weight.
+        """
+        U, S, Vh = bf16_factors(factors)
+        R = self.cores[self.index(name)]
+        numerics, formula = self.resolved.numerics, self.resolved.formula
+        # float64 in between: the sums over u may cancel
+        left = left_factor(U.double(), S.double(), R, numerics, formula)
+        rounding = torch.bfloat16 if numerics == "trainer" else None
+        return LowRankDelta(left.float(), Vh.float(), rounding)
+
+    def parts_of(self, name: str, factors: Factors) -> TinyLoRAParts:
+        """ΔW of a module in PEFT's form: A = Vh, B = U · diag(S), P full.
+
+        Under fp32 numerics that is the very same delta: a product of two bf16 numbers is exact in
+        fp32.
+
+        Args:
+            name: The module.
+            factors: Factors of its weight.
+        """
+        U, S, Vh = (t.float() for t in bf16_factors(factors))
+        P = self.projections[self.index(name)].float()
+        full = P if self.resolved.formula == "full" else torch.diag_embed(P)
+        return TinyLoRAParts(A=Vh, B=U * S, P=full, group=0)
+
+
+@dataclass(frozen=True, eq=False)
+class ArtifactModuleDelta:
+    """The delta of one module, see :class:`tinylora.adapters.adapter.ModuleDelta`."""
+
+    deltas: AdapterDeltas
+    name: str
+    factors: Factors
+
+    def low_rank(self) -> LowRankDelta:
+        """ΔW under the deltas' numerics."""
+        return self.deltas.delta_of(self.name, self.factors)
+
+    def parts(self) -> TinyLoRAParts:
+        """ΔW under fp32 numerics, taken apart."""
+        return self.deltas.parts_of(self.name, self.factors)
+
+    def wrap(self, layer: nn.Module, params: TinyLoRAGlobalParams) -> TinyLoRALinear:
+        """The layer with the delta at run time, trainable in the shared vector."""
+        deltas = self.deltas
+        return TinyLoRALinear(
+            layer,
+            params,
+            self.factors,
+            deltas.projections[deltas.index(self.name)],
+            deltas.resolved.formula,
+            deltas.resolved.numerics,
+        )

@@ -1,0 +1,100 @@
+"""Writes a file of upstream's format."""
+
+import pickle
+import re
+import warnings
+import zipfile
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tinylora.adapters.options import Formula
+from tinylora.adapters.upstream.fields import check_types, check_values
+from tinylora.errors import ArtifactValueError
+
+
+def save_artifact(
+    path: str | Path,
+    *,
+    global_v: Tensor,
+    rank: int,
+    seed: int,
+    model_id: str,
+    total_replaced_layers: int,
+    formula: Formula | None = None,
+    is_quantized: bool | None = None,
+    saved_device: str = "cuda:0",
+) -> None:
+    """Write an artifact in upstream's format, byte for byte the same for the same arguments.
+
+    ``torch.save`` would record the device that the vector is on now; here the caller names the
+    device whose random stream drew P, because a reader has nothing else to tell it by.
+
+    Args:
+        path: Where to write; replaced if it exists.
+        global_v: ``[u]``, floating point; stored as bf16.
+        rank: SVD rank r.
+        seed: Seed of the projections.
+        model_id: Hub id of the base.
+        total_replaced_layers: Number of wrapped modules.
+        formula: Form of the delta that was trained, in a key that upstream's loader ignores. None
+            writes no such key: whoever reads the file must then know the formula.
+        is_quantized: Written only when not None (later upstream files have it).
+        saved_device: Storage location to record: ``cpu``, ``cuda`` or ``cuda:N``.
+
+    Raises:
+        ArtifactFieldError: An argument of another type, or a vector of another shape.
+        ArtifactValueError: One that :func:`load_artifact` would refuse, or another device; nothing
+            is written.
+    """
+    vector = global_v.detach().to("cpu", torch.bfloat16).contiguous().clone()
+    fields: dict[str, Any] = {
+        "global_v": vector,
+        "u_value": vector.numel(),
+        "rank": rank,
+        "seed": seed,
+        "model_id": model_id,
+        "total_replaced_layers": total_replaced_layers,
+    }
+    if formula is not None:
+        fields["formula"] = formula
+    if is_quantized is not None:
+        fields["is_quantized"] = is_quantized
+    path = Path(path)
+    check_types(path, fields | {"global_v": global_v})
+    check_values(path, fields)
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", saved_device):
+        raise ArtifactValueError(
+            f"{path}: saved_device = {saved_device!r}, expected cpu, cuda or cuda:N, whose random "
+            "streams are known"
+        )
+    pickled = BytesIO()
+    with warnings.catch_warnings():
+        # pickling a tensor still goes through the storage class that torch deprecates
+        warnings.filterwarnings("ignore", "TypedStorage is deprecated", UserWarning)
+        _StoragePickler(pickled, saved_device).dump(fields)
+    members = {
+        "data.pkl": pickled.getvalue(),
+        "byteorder": b"little",
+        "data/0": vector.view(torch.uint8).numpy().tobytes(),
+        "version": b"3\n",
+    }
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for name, content in members.items():
+            archive.writestr(zipfile.ZipInfo(f"tiny_lora_v/{name}"), content)
+
+
+class _StoragePickler(pickle.Pickler):
+    """Pickles one tensor as ``torch.save`` does: its storage by reference, with a location."""
+
+    def __init__(self, file: BytesIO, location: str) -> None:
+        super().__init__(file, protocol=2)
+        self._location = location
+
+    def persistent_id(self, obj: Any) -> tuple[Any, ...] | None:
+        if isinstance(obj, torch.storage.TypedStorage):
+            return ("storage", torch.BFloat16Storage, "0", self._location, obj.size())  # type: ignore[no-untyped-call]
+        return None

@@ -1,0 +1,53 @@
+"""Texts as one batch for a causal model, and tensors that wait on the disk."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+
+def padded(
+    rows: Sequence[Sequence[int]], pad: int = 0, *, left: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Token ids and attention mask, int64 ``[rows, longest]``, filled up on one side.
+
+    In a causal model padding on the right cannot change what is before it.
+
+    Args:
+        rows: Token ids of each text.
+        pad: Token to fill up with.
+        left: Whether it stands on the left.
+    """
+    longest = max(map(len, rows))
+    ids = torch.full((len(rows), longest), pad, dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for index, tokens in enumerate(rows):
+        start = longest - len(tokens) if left else 0
+        ids[index, start : start + len(tokens)] = torch.tensor(tokens)
+        mask[index, start : start + len(tokens)] = 1
+    return ids, mask
+
+
+class TensorSpool:
+    """Tensors on the disk, one file each, such as the logits of a model that others wait for.
+
+    Args:
+        directory: An empty directory; the caller removes it.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def keep(self, name: str, tensor: Tensor) -> None:
+        """Write a tensor; a full disk is a ``SafetensorError`` or ``OSError``."""
+        save_file({"tensor": tensor.contiguous()}, self._file(name))
+
+    def load(self, name: str, device: torch.device | str = "cpu") -> Tensor:
+        """Read a tensor."""
+        tensor: Tensor = load_file(self._file(name), str(device))["tensor"]
+        return tensor
+
+    def _file(self, name: str) -> Path:
+        return self.directory / f"{name}.safetensors"

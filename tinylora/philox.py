@@ -1,0 +1,137 @@
+"""Philox4x32-10 and the normal deviates that CUDA's ``torch.randn`` makes from it.
+
+A counter-based generator: ten rounds of multiplication and exclusive-or turn a 128-bit counter
+into four 32-bit words, under a 64-bit key. (Salmon, Moraes, Dror, Shaw: "Parallel random numbers:
+as easy as 1, 2, 3", SC'11.)
+
+PyTorch on a GPU seeds it so: key = the seed; counter words = (offset/4 low, offset/4 high,
+subsequence low, subsequence high), where thread i of the kernel has subsequence i. The kernel
+starts ceil(n/256) blocks of 256 threads, at most as many as the device holds at once, and thread i
+of T writes its k-th deviate to element i + T·k, four deviates from each counter value. So the
+values depend on the device only for tensors that are larger than the device's threads.
+
+The words are exact. The deviates are computed in float64 from the words rounded to float32, and
+rounded once at the end, so they are the same on every machine. A GPU rounds the angle to float32
+and approximates the sine, so its float32 values may differ from these by some 5e-7, and after the
+rounding to bf16 a value in some thousands by one unit in the last place.
+"""
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from tinylora.errors import ProjectionError
+
+Words = tuple[Tensor, Tensor, Tensor, Tensor]
+
+BLOCK_THREADS = 256
+# Threads that even a small device (10 multiprocessors of 1536 threads) runs at once.
+SMALLEST_DEVICE_THREADS = 10 * 1536
+
+_MULTIPLIER_0, _MULTIPLIER_2 = 0xD2511F53, 0xCD9E8D57
+_WEYL_0, _WEYL_1 = 0x9E3779B9, 0xBB67AE85
+_WORD = 0xFFFFFFFF
+_ROUNDS = 10
+
+
+def philox4x32(counter: Words, key: tuple[Tensor | int, Tensor | int]) -> Words:
+    """Ten rounds of Philox4x32 on 32-bit words held in int64, on any device.
+
+    Args:
+        counter: Four words, the lowest first; their shapes broadcast.
+        key: Two words, likewise.
+
+    Returns:
+        Four random words.
+    """
+    c0, c1, c2, c3 = counter
+    k0, k1 = key
+    for _ in range(_ROUNDS):
+        # The low 64 bits of the signed product are those of the unsigned one.
+        product_0, product_2 = c0 * _MULTIPLIER_0, c2 * _MULTIPLIER_2
+        c0, c1, c2, c3 = (
+            (product_2 >> 32 & _WORD) ^ c1 ^ k0,
+            product_2 & _WORD,
+            (product_0 >> 32 & _WORD) ^ c3 ^ k1,
+            product_0 & _WORD,
+        )
+        k0, k1 = k0 + _WEYL_0 & _WORD, k1 + _WEYL_1 & _WORD
+    return c0, c1, c2, c3
+
+
+def philox_normal(
+    numel: int, seed: int, offset: int = 0, *, device_threads: int | None = None
+) -> Tensor:
+    """Standard normal deviates of ``torch.randn(numel, device="cuda")``, on any machine.
+
+    Args:
+        numel: Number of elements n.
+        seed: What ``torch.manual_seed`` was given; taken modulo 2⁶⁴.
+        offset: The CUDA generator's offset before the draw, a multiple of 4.
+        device_threads: Threads that the GPU runs at once (multiprocessors × threads of one, in
+            whole blocks of 256); needed only above ``SMALLEST_DEVICE_THREADS`` elements.
+
+    Returns:
+        ``[numel]`` float32, before the rounding to the drawn dtype.
+
+    Raises:
+        ProjectionError: A negative size, an offset that is no multiple of 4, or a tensor so large
+            that its values depend on a device that was not named.
+    """
+    if numel < 0 or offset < 0 or offset % 4:
+        raise ProjectionError(
+            f"numel = {numel}, offset = {offset}: expected a size ≥ 0 and an offset ≥ 0 that is a "
+            "multiple of 4"
+        )
+    threads = _grid_threads(numel, device_threads)
+    element = torch.arange(numel, dtype=torch.int64)
+    thread, draw = element % threads, element // threads
+    position = draw // 4 + offset // 4
+    words = philox4x32(
+        (position & _WORD, position >> 32, thread & _WORD, thread >> 32),
+        (seed & _WORD, seed >> 32 & _WORD),
+    )
+    stacked = torch.stack(words, dim=-1).numpy()
+    return torch.from_numpy(_box_muller(stacked, (draw % 4).numpy()))
+
+
+def offset_increment(numel: int, device_threads: int | None = None) -> int:
+    """How far one draw of ``numel`` elements moves the CUDA generator's offset."""
+    if numel == 0:
+        return 0
+    return 4 * ((numel - 1) // (_grid_threads(numel, device_threads) * 4) + 1)
+
+
+def _grid_threads(numel: int, device_threads: int | None) -> int:
+    blocks = -(-numel // BLOCK_THREADS)
+    if device_threads is not None:
+        blocks = min(blocks, device_threads // BLOCK_THREADS)
+    elif numel > SMALLEST_DEVICE_THREADS:
+        raise ProjectionError(
+            f"a draw of {numel} elements depends on the GPU that made it: a device may run as few "
+            f"as {SMALLEST_DEVICE_THREADS} threads at once. Give device_threads "
+            "(multiprocessors × threads of one)"
+        )
+    return max(1, blocks) * BLOCK_THREADS
+
+
+def _box_muller(
+    words: npt.NDArray[np.int64], which: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float32]:
+    """Deviate ``which`` (0 … 3) of the four that each row of words gives, as cuRAND pairs them.
+
+    Words (0, 1) give deviates 0 (sine) and 1 (cosine), words (2, 3) give 2 and 3.
+    """
+    pair = (which // 2 * 2)[:, None]
+    # the words become float32 first, as on the device: 32 bits are rounded to 24
+    x, y = (
+        np.take_along_axis(words, pair + i, axis=-1)[:, 0].astype(np.float32).astype(np.float64)
+        for i in (0, 1)
+    )
+    # the largest words become 2³² as float32; the device then rounds the sum down to 1
+    radius = np.sqrt(-2.0 * np.log(np.minimum(x * 2.0**-32 + 2.0**-33, 1.0)))
+    angle = y * (2 * math.pi * 2.0**-32) + math.pi * 2.0**-32
+    return (radius * np.where(which % 2 == 0, np.sin(angle), np.cos(angle))).astype(np.float32)
