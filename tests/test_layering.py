@@ -73,3 +73,25 @@ def test_importers_know_nothing_of_suites():
     for path in (ROOT / "evaluator" / "suites" / "importers").glob("[a-z]*.py"):
         names = {name for name in imports_of(path) if name.startswith("evaluator.")}
         assert all(name.startswith(below) for name in names), path
+
+
+LONGEST = 350
+TOO_LONG = {
+    "evaluator/cli.py",
+    "evaluator/store/run_directory.py",
+    "exporter/choose/choice.py",
+    "exporter/plan/plan.py",
+    "tinylora/adapters/upstream/artifact.py",
+    "tinylora/weights/quantized_weight.py",
+}
+CODE = {".py", ".cpp", ".h", ".css", ".html", ".js"}
+
+
+def test_no_file_is_too_long():
+    lines = {
+        str(path.relative_to(ROOT)): len(path.read_text().splitlines())
+        for package in ALLOWED
+        for path in (ROOT / package).rglob("*.*")
+        if path.suffix in CODE
+    }
+    assert {name for name, count in lines.items() if count > LONGEST} <= TOO_LONG
