@@ -47,32 +47,31 @@ type: setup
 	$(BIN)/mypy
 
 # Both sides of every comparison in one run; writes results/. Half an hour on a quiet machine.
+BENCH := $(BIN)/python -m benchmarks
 bench: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.folds
-	$(BIN)/python -m benchmarks.factors
-	$(BIN)/python -m benchmarks.fidelity
-	$(BIN)/python -m benchmarks.requantizers
-	$(BIN)/python -m benchmarks.judge_throughput
-	$(BIN)/python -m benchmarks.coverage
-	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.generation
-	$(BIN)/python -m benchmarks.generation_processes
-	$(BIN)/python -m benchmarks.export_layers
-	test -d build/036/base || $(BIN)/python -m benchmarks.random_base --shape 0.36b --out build/036
-	$(BIN)/python -m benchmarks.beside_peft --model build/036
-	$(BIN)/python -m benchmarks.decode --model build/036
-	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 $(BIN)/python -m benchmarks.decode \
+	OMP_NUM_THREADS=1 $(BENCH).folds
+	$(BENCH).factors
+	$(BENCH).fidelity
+	$(BENCH).judge_throughput
+	$(BENCH).coverage
+	$(BENCH).generation
+	$(BENCH).export_memory
+	test -d build/036/base || $(BENCH).random_base --shape 0.36b --out build/036
+	$(BENCH).beside_peft --model build/036
+	$(BENCH).decode --model build/036
+	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 $(BENCH).decode \
 	  --model build/036 --out results/bench/decode_avx2.md
 
 # The same at the real size: 20 GB of disk, and SVDs of a quarter of an hour to an hour the first time.
 bench-3b: setup
-	test -d build/3b/base || $(BIN)/python -m benchmarks.random_base --shape qwen2.5-coder-3b --out build/3b
-	$(BIN)/python -m benchmarks.export_memory --model build/3b
-	$(BIN)/python -m benchmarks.export_stages --model build/3b
+	test -d build/3b/base || $(BENCH).random_base --shape qwen2.5-coder-3b --out build/3b
+	$(BENCH).export_memory --model build/3b
+	$(BENCH).export_beside_copy --model build/3b
 
 # Checks and timings on a CUDA device; without one the checks are skipped and nothing is timed.
 gpu: setup
 	$(BIN)/python -m pytest -m gpu tests/gpu
-	if $(BIN)/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then $(BIN)/python -m benchmarks.gpu; fi
+	if $(BIN)/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then $(BENCH).gpu; fi
 
 clean:
 	rm -rf build $(VENV)

@@ -1,22 +1,20 @@
-"""Do the intervals and verdicts of evaluator/ hold what they promise? Exact where that is feasible.
+"""Coverage of the intervals and false matches
 
 With one sample of each problem every outcome (b, c) is enumerated. With several, runs are drawn:
 the number of samples by which a problem gains or loses has a known distribution, so the counts of
-problems that a run shows are one multinomial draw. The rivals of the interval see the same draws.
-
-    python -m benchmarks.coverage        writes results/statistics/coverage.md
+problems that a run shows are one multinomial draw. The rivals of the evaluator's interval ('score')
+see the same draws. 'One way' is the true difference over the flip rate. Of runs whose true
+difference is δ, 5 % may be called a match.
 """
 
-import argparse
-import platform
-from collections.abc import Callable, Iterator
-from importlib.metadata import version
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
 from scipy.stats import binom, t
 
+from benchmarks.harness import parser, table, write_page
 from evaluator.statistics.few_flips import few_enough, fewest_problems
 from evaluator.statistics.score_interval import Floats, mean_statistic, normal_quantile
 from evaluator.statistics.tango import score_statistic
@@ -44,12 +42,10 @@ class Setting(NamedTuple):
 
 
 class Rates(NamedTuple):
-    """What came of it at δ = |difference|.
+    """What came of it at δ = |difference|: coverage of the 90 % interval, and shares of runs.
 
-    Attributes:
-        coverage: Of the 90 % interval.
-        by_interval: Share of runs whose interval lies within ±δ.
-        false_match: Share of those that are also few_enough, which the evaluator calls a match.
+    ``by_interval``: whose interval lies within ±δ. ``false_match``: that are also few_enough, which
+    the evaluator calls a match.
     """
 
     coverage: float
@@ -75,10 +71,8 @@ def rates(
 
 def settings() -> Iterator[Setting]:
     """Of one sample."""
-    for flips in FLIP_RATES:
-        for m in PROBLEMS:
-            for leaning in LEANINGS:
-                yield Setting(m, flips, leaning * flips)
+    for flips, m, leaning in product(FLIP_RATES, PROBLEMS, LEANINGS):
+        yield Setting(m, flips, leaning * flips)
 
 
 def enumerate_tango(setting: Setting) -> Rates:
@@ -89,16 +83,6 @@ def enumerate_tango(setting: Setting) -> Rates:
     c = np.arange(binom.isf(1e-9, m, loss) + 1)[None, :]
     weights = binom.pmf(b, m, gain) * binom.pmf(c, m - b, loss / (1 - gain))
     return rates(lambda x: score_statistic(x, b, c, m), difference, weights, b - c, m)
-
-
-def clustered_settings() -> Iterator[Setting]:
-    """Of several samples."""
-    for n in SAMPLES:
-        for mechanism in MECHANISMS:
-            for flips in CLUSTERED_FLIP_RATES:
-                for m in CLUSTERED_PROBLEMS:
-                    for leaning in LEANINGS:
-                        yield Setting(m, flips, leaning * flips, n, mechanism)
 
 
 def _sum_of_samples(n: int, gain: float, loss: float) -> Floats:
@@ -163,12 +147,6 @@ def t_interval(values: Floats, counts: Floats) -> Statistic:
     return lambda x: _over(mean - x, error * t.ppf(0.95, m - 1) / Z)
 
 
-def null_variance(values: Floats, counts: Floats) -> Statistic:
-    """Variance of the clusters' sums under no difference (Obuchowski 1998)."""
-    m = counts[0].sum()
-    return lambda x: _over(counts @ values / m - x, np.sqrt(counts @ values**2) / m)
-
-
 def design_effect(values: Floats, counts: Floats) -> Statistic:
     """Tango's on counts over Kish's design effect, the worst one where under ten problems differ.
 
@@ -184,12 +162,7 @@ def design_effect(values: Floats, counts: Floats) -> Statistic:
     return lambda x: score_statistic(x, gained / effect, lost / effect, m * n / effect)
 
 
-RIVALS = {
-    "score, problems as units": score,
-    "Tango over design effect": design_effect,
-    "t of the problems' means": t_interval,
-    "Wald, variance under the null": null_variance,
-}
+RIVALS = {"score": score, "Tango / design effect": design_effect, "Student's t": t_interval}
 
 
 def net_flips(values: Floats, counts: Floats) -> Floats:
@@ -198,65 +171,19 @@ def net_flips(values: Floats, counts: Floats) -> Floats:
     return np.asarray(np.rint(counts @ (n * values)) / n, dtype=np.float64)
 
 
-def bootstrap_rates(
-    setting: Setting, runs: int, resamples: int, rng: np.random.Generator
-) -> tuple[float, float]:
-    """Coverage of the percentile bootstrap over problems, and what it alone calls a match."""
-    values, counts = draw(setting, runs, rng)
-    kept = np.empty((runs, 2))
-    for i, row in enumerate(counts):
-        means = rng.multinomial(setting.problems, row / row.sum(), size=resamples) @ values
-        kept[i] = np.quantile(means / setting.problems, (0.05, 0.95))
-    truth, tiny = setting.difference, 1e-12
-    covered = (kept[:, 0] <= truth + tiny) & (truth - tiny <= kept[:, 1])
-    matched = (kept[:, 0] > -truth + tiny) & (kept[:, 1] < truth - tiny)
-    return float(covered.mean()), float(matched.mean())
-
-
 def _over(distance: Floats, error: Floats) -> Floats:
     sure = np.where(np.abs(distance) < 1e-12, 0.0, np.copysign(np.inf, distance))
     return np.where(error > 0, distance / np.where(error > 0, error, 1), sure)
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
-
-
-def _table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
-    ruler = ("---", *("---:" for _ in header[1:]))
-    return [*(f"| {' | '.join(cells)} |" for cells in (header, ruler, *rows)), ""]
-
-
-def exact_section() -> list[str]:
-    """One sample: a row for each flip rate and leaning, a column for each m."""
-    found = {s: enumerate_tango(s) for s in settings()}
-    lines = ["## One sample of each problem, exactly", ""]
-    lines += ["Coverage of Tango's 90 % interval; 'one way' is the true difference over the"]
-    lines += ["flip rate; † marks fewer than ten expected flips.", ""]
-    rows, matches = [], []
-    for flips in FLIP_RATES:
-        for leaning in LEANINGS:
-            picked = [Setting(m, flips, leaning * flips) for m in PROBLEMS]
-            name = f"flips {100 * flips:g} %, one way {100 * leaning:g} %"
-            marks = ["" if s.problems * flips >= 10 else " †" for s in picked]
-            shares = [f"{found[s].coverage:.3f}{k}" for s, k in zip(picked, marks, strict=True)]
-            rows.append((name, *shares))
-            if leaning:
-                matches.append((name, *(f"{found[s].false_match:.3f}" for s in picked)))
-    header = ("truth", *(f"m = {m}" for m in PROBLEMS))
-    lines += _table(header, rows)
-    lines += ["Share of runs called a match where the true difference is δ (5 % is the level):", ""]
-    lines += _table(header, matches)
-    enough = [r.coverage for s, r in found.items() if s.problems * s.flip_rate >= 10]
-    inside = sum(0.88 <= coverage <= 0.93 for coverage in enough)
-    worst = max(found.items(), key=lambda item: item[1].false_match)
-    lines += [
-        f"With at least ten expected flips {inside} of {len(enough)} settings lie within 0.88 to "
-        f"0.93, and all within {min(enough):.3f} to {max(enough):.3f}. The largest share of false "
-        f"matches is {worst[1].false_match:.4f}, at {worst[0]}.",
-        "",
-    ]
-    return lines
+def exact_table(kind: str, leanings: Sequence[float]) -> str:
+    """One rate of Tango's interval: a row for each flip rate and leaning, a column for each m."""
+    rows = []
+    for flips, leaning in product(FLIP_RATES, leanings):
+        found = [enumerate_tango(Setting(m, flips, leaning * flips)) for m in PROBLEMS]
+        name = f"flips {100 * flips:g} %, one way {100 * leaning:g} %"
+        rows.append((name, *(f"{getattr(rates, kind):.3f}" for rates in found)))
+    return table(("truth", *(f"m = {m}" for m in PROBLEMS)), rows)
 
 
 def edge_settings(margin: float, step: int) -> Iterator[Setting]:
@@ -271,99 +198,52 @@ def edge_settings(margin: float, step: int) -> Iterator[Setting]:
             yield Setting(int(m), margin * (1 + 2 * gain), margin)
 
 
-def edge_section() -> list[str]:
+def edge_rows() -> Iterator[tuple[str, ...]]:
     """The largest share of false matches along the edge, by margin."""
-    lines = ["## The edge of a match, exactly", ""]
-    lines += ["Largest share of runs called a match where the arm loses δ more than it gains, over"]
-    lines += ["the number of problems and over what it gains. By the interval alone the first m"]
-    lines += ["that can show a match is the worst; the exact test asks for more.", ""]
-    rows = []
     for margin in MARGINS:
         found = [(s, enumerate_tango(s)) for s in edge_settings(margin, max(1, int(0.03 / margin)))]
-        alone = max(found, key=lambda item: item[1].by_interval)
-        both = max(found, key=lambda item: item[1].false_match)
-        cells = [f"{100 * margin:g}", str(len(found)), _percent(alone[1].by_interval)]
-        cells += [f"m = {alone[0].problems}", _percent(both[1].false_match)]
-        rows.append((*cells, f"m = {both[0].problems}", f"{fewest_problems(margin)}"))
-    header = ("δ in points", "settings", "interval alone", "at", "with exact test", "at")
-    return lines + _table((*header, "fewest problems"), rows)
+        cells = [f"{100 * margin:g}", str(len(found))]
+        for kind in ("by_interval", "false_match"):
+            setting, worst = max(found, key=lambda item, kind=kind: getattr(item[1], kind))
+            cells += [f"{100 * getattr(worst, kind):.1f} %", f"m = {setting.problems}"]
+        yield (*cells, str(fewest_problems(margin)))
 
 
-def clustered_section(runs: int, rng: np.random.Generator) -> list[str]:
-    """Several samples: all rivals in short, and the evaluator's interval by mechanism."""
-    found: dict[str, list[tuple[Setting, Rates]]] = {name: [] for name in RIVALS}
+def clustered_rows(runs: int, rng: np.random.Generator) -> Iterator[tuple[str, ...]]:
+    """Several samples: all rivals on the same draws, by mechanism."""
     weights = np.full(runs, 1 / runs)
-    for setting in clustered_settings():
-        values, counts = draw(setting, runs, rng)
-        for name, rival in RIVALS.items():
-            seen = rates(
-                rival(values, counts),
-                setting.difference,
-                weights,
-                net_flips(values, counts),
-                setting.problems,
-            )
-            found[name].append((setting, seen))
-    lines = [f"## Several samples of each problem, {runs} runs each", ""]
-    lines += [f"{len(found[name])} settings: n of {SAMPLES}, m of {CLUSTERED_PROBLEMS}, flips of"]
-    lines += [f"{CLUSTERED_FLIP_RATES}, one way of {LEANINGS}, {len(MECHANISMS)} mechanisms.", ""]
-    header = ("interval", "lowest", "mean", "below 0.88", "false match at most", "above 6 %")
-    rows = []
-    for name, pairs in found.items():
-        covered = np.array([r.coverage for _, r in pairs])
-        matched = np.array([r.by_interval for _, r in pairs])
-        shares = (covered.min(), covered.mean(), (covered < 0.88).mean(), matched.max())
-        above = int((matched > 0.06).sum())
-        rows.append((name, *(f"{share:.3f}" for share in shares), str(above)))
-    lines += _table(header, rows)
-    rows = []
-    for n in SAMPLES:
-        for mechanism in MECHANISMS:
-            some = [r for s, r in found["score, problems as units"] if s[3:] == (n, mechanism)]
-            covered = [r.coverage for r in some]
-            worst = max(r.false_match for r in some)
-            ends = (min(covered), float(np.mean(covered)), max(covered), worst)
-            rows.append((f"n = {n}, {mechanism}", *(f"{end:.3f}" for end in ends)))
-    lines += ["Matches here are by the interval alone. The first of them by mechanism, with the"]
-    lines += ["exact test too:", ""]
-    lines += _table(("samples", "lowest", "mean", "highest", "false match at most"), rows)
-    return lines
-
-
-def bootstrap_section(rng: np.random.Generator) -> list[str]:
-    """The bootstrap in three settings; it is too slow for more."""
-    rows = []
-    for m in (50, 200, 400):
-        setting = Setting(m, 0.02, 0.02, 4, "correlated 0.3")
-        found = bootstrap_rates(setting, 1000, 500, rng)
-        rows.append((f"m = {m}", *(f"{share:.3f}" for share in found)))
-    lines = ["Percentile bootstrap over problems, n = 4, correlated 0.3, flips 2 %, one way:", ""]
-    return lines + _table(("problems", "coverage", "false match"), rows)
+    for n, mechanism in product(SAMPLES, MECHANISMS):
+        found: dict[str, list[Rates]] = {name: [] for name in RIVALS}
+        for flips, m, leaning in product(CLUSTERED_FLIP_RATES, CLUSTERED_PROBLEMS, LEANINGS):
+            data = draw(Setting(m, flips, leaning * flips, n, mechanism), runs, rng)
+            for name, rival in RIVALS.items():
+                seen = rates(rival(*data), leaning * flips, weights, net_flips(*data), m)
+                found[name].append(seen)
+        for name, some in found.items():
+            coverage, alone, both = zip(*some, strict=True)
+            cells = (min(coverage), sum(coverage) / len(coverage), max(alone), max(both))
+            yield (f"n = {n}, {mechanism}", name, *(f"{cell:.3f}" for cell in cells))
 
 
 def main() -> None:
-    """Write the report."""
-    from benchmarks.measure import processor  # imports torch, which tests of this file do without
-
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--out", type=Path, default=Path("results/statistics/coverage.md"))
-    parser.add_argument("--runs", type=int, default=4000)
-    options = parser.parse_args()
+    args = parser(__doc__, "statistics/coverage.md", rounds=4000).parse_args()
     rng = np.random.default_rng(20)
-    packages = ", ".join(f"{name} {version(name)}" for name in ("numpy", "scipy"))
-    lines = [
-        "# Coverage of the intervals and false matches",
-        "",
-        f"`python -m benchmarks.coverage --runs {options.runs}`, seed 20, with Python "
-        f"{platform.python_version()}, {packages}, on {processor()}.",
-        "",
-        *exact_section(),
-        *edge_section(),
-        *clustered_section(options.runs, rng),
-        *bootstrap_section(rng),
-    ]
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text("\n".join(lines).rstrip() + "\n")
+    edge = ("δ in points", "settings", "interval alone", "at", "with exact test", "at", "fewest m")
+    clustered = ("samples", "interval", "lowest coverage", "mean", "false match by interval alone",
+                 "with exact test")  # fmt: skip
+    write_page(
+        args.out,
+        __doc__,
+        "## Coverage, one sample of each problem",
+        exact_table("coverage", LEANINGS),
+        "## Matches where the true difference is δ, one sample of each problem",
+        exact_table("false_match", LEANINGS[1:]),
+        "## Most matches along the edge, where the arm loses δ more than it gains",
+        table(edge, edge_rows()),
+        f"## Several samples of each problem, {args.rounds} runs of each setting",
+        table(clustered, clustered_rows(args.rounds, rng)),
+        about=f"numpy {np.__version__}, seed 20",
+    )
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from tinylora import philox_normal
-from tinylora.adapters.upstream.philox import offset_increment
+from tinylora.philox import offset_increment
 
 SEEDS = (0, 42, 20260306, 2**63 - 1)
 SHAPES = ((32, 2, 2), (32, 2))

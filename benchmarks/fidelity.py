@@ -1,15 +1,18 @@
-"""The fidelity frontier: bytes against what is kept, for every format and several sizes of v.
+"""Fidelity frontier on the demo
 
-The demo's trained vector is scaled to several mean sizes. Each artifact is exported in every way,
-calibrated on the training problems' chats, and compared with the restored model on the held-out
-problems' chats, beside merges made by PEFT itself in the same run.
+    python -m benchmarks.fidelity
 
-    python -m benchmarks.fidelity            writes results/fidelity/
+The demo's trained vector is scaled to several mean sizes (5e-3 is its own). Each artifact is
+exported in every way, calibrated on the training problems' chats, and compared with the restored
+model on the held-out problems' chats, beside merges made by PEFT itself in the same run. Bytes are
+those of the weight files, relative to nf4. Retention is 1 −
+KL(restored‖way)/KL(restored‖base), output residual ‖y − y(restored)‖/‖y(base) − y(restored)‖ over
+logits; capture and weight residual are those of the written files.
 """
 
-import argparse
+import json
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +22,7 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
-from benchmarks.measure import machine
+from benchmarks.harness import parser, table, write_page
 from exporter import ExportRequest, export
 from exporter.compare.float32_model import in_float32, load_base, load_exact
 from exporter.compare.prompts import PromptSet, read_prompts
@@ -32,216 +35,137 @@ from tinylora.workers import single_threaded
 BASE, ARTIFACT, PROMPTS = Path("demo/base"), Path("demo/tiny_lora_v.pt"), Path("demo/prompts")
 SIZES = (1e-5, 1e-4, 1e-3, 5e-3, 3e-2, 1e-1)
 TARGET = 0.3
-# The scales' offset stands in JSON, so the same tensors differ by a few bytes.
-_SLACK = 1.0001
-
-
-@dataclass(frozen=True)
-class Way:
-    """One way of storing a model; ``options`` are fields of an ExportRequest."""
-
-    name: str
-    options: dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Bench:
-    """What stays the same for all ways of one size."""
+    """What stays the same for all ways of one size of v."""
 
     size: float
-    artifact: Path
     folder: Path
     reference: Reference
     base: Divergence
 
-    def request(self, name: str, options: dict[str, Any]) -> ExportRequest:
-        out = self.folder / name.replace(" ", "-")
-        store = self.folder.parent / "factors"
-        return ExportRequest(BASE, self.artifact, out, factor_store=store, **options)
+    def export(self, name: str, **options: Any) -> Path:
+        """Export in one way; the directory."""
+        out, store = self.folder / name.replace(" ", "-"), self.folder.parent / "factors"
+        artifact = self.folder / "tiny_lora_v.pt"
+        return export(ExportRequest(BASE, artifact, out, factor_store=store, **options)).out
 
-    def row(self, name: str, model: Any, size: int, weights: dict[str, Any]) -> dict[str, Any]:
-        """Measure a model, in float32; ``size`` is that of its weight files."""
+    def row(self, name: str, model: Any, weights: Path, **more: Any) -> dict[str, Any]:
+        """Measure a model, in float32, whose weight files lie in ``weights``."""
         found = self.reference.distance(model)
         visible = self.base.mean > 0
         return {
             "mean |v|": self.size,
             "way": name,
-            "bytes": size,
-            "directory": weights.get("directory"),
+            "bytes": weight_bytes(weights),
             "retention": 1 - found.mean / self.base.mean if visible else None,
             "output residual": found.logit_distance / self.base.logit_distance,
             "mean KL": found.mean,
             "top-1": found.top1_agreement,
-            "capture": weights.get("capture"),
-            "weight residual": weights.get("residual"),
-            "note": weights.get("note", ""),
+            "capture": more.get("capture"),
+            "weight residual": more.get("residual"),
+            "note": more.get("note", ""),
         }
 
 
-def ways(nf4: int, bf16: int) -> Iterator[Way]:
-    """Every format and requantizer; ``nf4`` and ``bf16`` are the bytes of those."""
+def ways(nf4: int, bf16: int) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every format and requantizer, with its options; ``nf4`` and ``bf16`` are their bytes."""
     calibration = Goal(prompts=PROMPTS / "calibration.jsonl")
     for method in ("preserve", "recompute"):
-        yield Way(f"nf4 {method}", {"requantize": method})
-    yield Way("nf4 calibrated", {"requantize": "calibrated", "goal": calibration})
+        yield f"nf4 {method}", {"requantize": method}
+    yield "nf4 calibrated", {"requantize": "calibrated", "goal": calibration}
     for share in (0.25, 0.5):
         goal = replace(calibration, max_bytes=int(nf4 + share * (bf16 - nf4)))
         options = {"format": "nf4-mixed", "requantize": "calibrated", "goal": goal}
-        yield Way(f"nf4-mixed, {share:.0%} of the way to bf16", options)
+        yield f"nf4-mixed, {share:.0%} of the way to bf16", options
     goal = replace(calibration, target_residual=TARGET)
-    yield Way(f"nf4-mixed, target {TARGET}", {"format": "nf4-mixed", "goal": goal})
-    yield Way("nf4-embedded", {"format": "nf4-embedded"})
-    yield Way("nf4-embedded fp16", {"format": "nf4-embedded", "adapter_dtype": "fp16"})
+    yield f"nf4-mixed, target {TARGET}", {"format": "nf4-mixed", "goal": goal}
+    yield "nf4-embedded", {"format": "nf4-embedded"}
+    yield "nf4-embedded fp16", {"format": "nf4-embedded", "adapter_dtype": "fp16"}
     for name in ("bf16", "fp16", "fp32"):
-        yield Way(name, {"format": name})
+        yield name, {"format": name}
 
 
-def our_rows(bench: Bench) -> Iterator[dict[str, Any]]:
-    sizes = {
-        name: weight_bytes(export(bench.request(f"size-{name}", {"format": name})).out)
-        for name in ("nf4", "bf16")
-    }
-    for way in ways(**sizes):
+def rows(bench: Bench) -> Iterator[dict[str, Any]]:
+    """Every format of this project, and PEFT's merges of the equal LoRA."""
+    nf4, bf16 = (bench.export(f"size-{name}", format=name) for name in ("nf4", "bf16"))
+    for name, options in ways(weight_bytes(nf4), weight_bytes(bf16)):
         try:
-            report = export(bench.request(way.name, way.options))
+            out = bench.export(name, **options)
         except TargetResidualError as error:
-            yield {"mean |v|": bench.size, "way": way.name, "note": str(error).split(":")[1]}
+            yield {"mean |v|": bench.size, "way": name, "note": str(error).split(":")[1]}
             continue
-        total = report.fidelity.total
-        everything = sum(file.stat().st_size for file in report.out.rglob("*"))
-        weights = {
-            "capture": total.capture,
-            "residual": total.residual,
-            "directory": everything,
-        }
-        if report.choice is not None:
-            found = report.choice.chosen
-            weights["note"] = (
-                f"{len(found.keep)} modules in bf16; {found.residual:.4g} on the calibration texts"
-            )
-        yield bench.row(way.name, load_exact(report.out), weight_bytes(report.out), weights)
-
-
-def adapter_rows(bench: Bench) -> Iterator[dict[str, Any]]:
-    """Our adapters as PEFT attaches them, on exact views of the quantized base."""
+        manifest = json.loads((out / "export_manifest.json").read_text())
+        more = {name: manifest["fidelity"]["total"][name] for name in ("capture", "residual")}
+        for chosen in (manifest["choice"] or {"trials": []})["trials"][-1:]:
+            kept, left = len(chosen["keep"]), chosen["residual"]
+            more["note"] = f"{kept} modules in bf16; {left:.4g} on the calibration texts"
+        yield bench.row(name, load_exact(out), out, **more)
     for name in ("lora", "peft-tinylora"):
-        out = export(bench.request(name, {"format": name})).out
+        out = bench.export(name, format=name)
         model = PeftModel.from_pretrained(in_float32(load_base(BASE)), out)
-        yield bench.row(f"{name} (adapter alone)", model.eval(), weight_bytes(out), {})
-
-
-def peft_rows(bench: Bench) -> Iterator[dict[str, Any]]:
-    """PEFT's own merges of the equal LoRA."""
+        yield bench.row(f"{name} (adapter alone)", model.eval(), out)
     lora = bench.folder / "lora"
-    nf4 = weight_bytes(bench.folder / "size-nf4")
-    bf16 = weight_bytes(bench.folder / "size-bf16")
     merged = PeftModel.from_pretrained(load_base(BASE), lora).merge_and_unload()
-    yield bench.row("PEFT merge, 4 bit", in_float32(merged).eval(), nf4, {})
+    yield bench.row("PEFT merge, 4 bit", in_float32(merged).eval(), nf4)
     dense = AutoModelForCausalLM.from_pretrained(BASE, dtype=torch.bfloat16)
     merged = PeftModel.from_pretrained(dense, lora).merge_and_unload()
-    note = {"note": "onto the 16-bit weights, which the adapter never saw"}
-    yield bench.row("PEFT merge, bf16", in_float32(merged).eval(), bf16, note)
+    said = "onto the 16-bit weights, which the adapter never saw"
+    yield bench.row("PEFT merge, bf16", in_float32(merged).eval(), bf16, note=said)
 
 
 def measured(size: float, folder: Path, prompts: PromptSet) -> Iterator[dict[str, Any]]:
-    """All rows of one size."""
-    folder.mkdir()
-    artifact = load_artifact(ARTIFACT)
-    vector = artifact.global_v.float()
+    """All rows of one size of v."""
+    (folder / "logits").mkdir(parents=True)
+    demo, scaled = load_artifact(ARTIFACT), folder / "tiny_lora_v.pt"
+    vector = demo.global_v.float()
     save_artifact(
-        folder / "tiny_lora_v.pt",
+        scaled,
         global_v=vector * (size / vector.abs().mean()),
-        rank=artifact.rank,
-        seed=artifact.seed,
-        model_id=artifact.model_id,
-        total_replaced_layers=artifact.total_replaced_layers,
-        formula=artifact.formula,
-        saved_device=artifact.saved_device,
+        rank=demo.rank,
+        seed=demo.seed,
+        model_id=demo.model_id,
+        total_replaced_layers=demo.total_replaced_layers,
+        formula=demo.formula,
+        saved_device=demo.saved_device,
     )
-    logits = folder / "logits"
-    logits.mkdir()
     model = load_base(BASE)
-    restoration = restore(model, load_artifact(folder / "tiny_lora_v.pt"))
-    reference = Reference(logits, prompts.prompts)
+    restoration = restore(model, load_artifact(scaled))
+    reference = Reference(folder / "logits", prompts.prompts)
     reference.keep(in_float32(model).eval())
     restoration.remove()
-    bench = Bench(size, folder / "tiny_lora_v.pt", folder, reference, reference.distance(model))
-    yield bench.row("base, no adapter", model, weight_bytes(BASE), {})
-    for rows in (our_rows, adapter_rows, peft_rows):
-        for row in rows(bench):
-            print(f"{row['mean |v|']:g} {row['way']}: {row.get('output residual')}", flush=True)
-            yield row
+    bench = Bench(size, folder, reference, reference.distance(model))
+    yield bench.row("base, no adapter", model, BASE)
+    yield from rows(bench)
 
 
 def weight_bytes(directory: Path) -> int:
     return sum(file.stat().st_size for file in directory.glob("*.safetensors"))
 
 
-def frontier(table: pd.DataFrame) -> list[str]:
-    """For every PEFT merge: the best of ours that is not larger, and whether it is as good."""
-    lines = []
-    ours = table[~table["way"].str.contains("PEFT|base|alone") & table["bytes"].notna()]
-    for _, peft in table[table["way"].str.contains("PEFT")].iterrows():
-        fits = ours[
-            (ours["mean |v|"] == peft["mean |v|"]) & (ours["bytes"] <= _SLACK * peft["bytes"])
-        ]
-        best = fits.loc[fits["output residual"].idxmin()]
-        holds = best["output residual"] <= peft["output residual"]
-        lines.append(
-            f"| {peft['mean |v|']:g} | {peft['way']} | {peft['output residual']:.4g} | "
-            f"{best['way']} | {best['output residual']:.4g} | {'yes' if holds else '**no**'} |"
-        )
-    return lines
-
-
-def report(table: pd.DataFrame, tokens: int) -> str:
-    """The Markdown page."""
-    shown = table.copy()
-    nf4 = table.loc[table["way"] == "nf4 preserve", "bytes"].iloc[0]
-    whole = table[table["way"] == "nf4 preserve"].set_index("mean |v|")["directory"]
-    shown["bytes"] = [f"{b / nf4:.3f} ×" if pd.notna(b) else "" for b in table["bytes"]]
-    shown["directory"] = [
-        f"{b / whole[v]:.4f} ×" if pd.notna(b) else ""
-        for b, v in zip(table["directory"], table["mean |v|"], strict=True)
-    ]
-    kept: Callable[[float], str] = lambda x: "" if pd.isna(x) else f"{x:.4g}"  # noqa: E731
-    for name in shown.columns[4:-1]:
-        shown[name] = [kept(x) for x in table[name]]
-    shown["mean |v|"] = [f"{x:g}" for x in table["mean |v|"]]
-    head = " | ".join(shown.columns)
-    body = "\n".join("| " + " | ".join(map(str, row)) + " |" for row in shown.fillna("").values)
-    return (
-        "# Fidelity frontier on the demo\n\n"
-        f"`python -m benchmarks.fidelity` on {machine()}.\n\n"
-        f"{tokens} held-out tokens; bytes of the weight files and of the whole directory, relative "
-        "to nf4; the vector is the demo's, scaled (5e-3 is its own size). Retention is 1 − "
-        "KL(restored‖way)/KL(restored‖base)"
-        ", output residual ‖y − y(restored)‖/‖y(base) − y(restored)‖ over logits; capture and "
-        "weight residual are those of the written files.\n\n"
-        f"| {head} |\n|{' --- |' * len(shown.columns)}\n{body}\n\n"
-        "## Beside PEFT's merges\n\n"
-        "Best of ours that takes no more bytes (but for 0.01 %: the scales' offset stands in JSON, "
-        "a few digits longer or shorter).\n\n"
-        "| mean \\|v\\| | PEFT | its residual | ours | our residual | as good |\n"
-        f"|{' --- |' * 6}\n" + "\n".join(frontier(table)) + "\n"
-    )
+def shown(found: pd.DataFrame) -> pd.DataFrame:
+    """The table as it is printed; bytes are relative to those of nf4."""
+    nf4 = found[found["way"] == "nf4 preserve"].set_index("mean |v|")["bytes"]
+    printed = found.map(lambda x: f"{x:.4g}" if isinstance(x, float) else x)
+    printed["bytes"] = [f"{share:.3f} ×" for share in found["bytes"] / found["mean |v|"].map(nf4)]
+    return printed.mask(found.isna(), "")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--sizes", type=float, nargs="+", default=SIZES)
-    parser.add_argument("--out", type=Path, default=Path("results/fidelity"))
-    args = parser.parse_args()
+    options = parser(__doc__, "fidelity")
+    options.add_argument("--sizes", type=float, nargs="+", default=SIZES)
+    args = options.parse_args()
     prompts = read_prompts(PROMPTS / "heldout.jsonl", BASE)
-    rows: list[dict[str, Any]] = []
-    with tempfile.TemporaryDirectory() as folder, single_threaded():
-        for number, size in enumerate(args.sizes):
-            rows += measured(size, Path(folder) / str(number), prompts)
-    table = pd.DataFrame(rows)
+    with tempfile.TemporaryDirectory() as name, single_threaded():
+        found = pd.DataFrame(
+            [row for size in args.sizes for row in measured(size, Path(name) / str(size), prompts)]
+        )
     args.out.mkdir(parents=True, exist_ok=True)
-    table.to_csv(args.out / "fidelity.csv", index=False)
-    (args.out / "fidelity.md").write_text(report(table, prompts.tokens), encoding="utf-8")
-    print((args.out / "fidelity.md").read_text(encoding="utf-8"))
+    found.to_csv(args.out / "fidelity.csv", index=False)
+    page = table(list(found.columns), shown(found).values)
+    write_page(args.out / "fidelity.md", __doc__, f"{prompts.tokens} held-out tokens.", page)
 
 
 if __name__ == "__main__":

@@ -1,201 +1,181 @@
-"""Completions: ours (batched, left-padded, sorted) beside the upstream way, one prompt at a time.
+"""Generation: batches beside single prompts, processes beside one
+
+    python -m benchmarks.generation [--rounds 3]
 
 The demo base in 4 bits as the trainer loads it, computing in float32, writes greedy completions of
-64 held-out problems: with the evaluator's own stage, with one ``generate`` call a prompt, and with
-transformers' continuous batching where it runs. The texts have to be the same.
+held-out problems. Each way is started as a user starts a run, alone or under torchrun, and goes
+through the evaluator's own stage of generation; nothing is judged. Batches of one are the way of
+upstream: one call of ``generate`` a prompt. Ways take turns. Batches are the time of the batches
+alone, as the records say it, of the process that took longest; the whole command lasts from its
+start over imports, loading and waiting for each other to the end of the last process. The texts
+have to be the same.
 
-    python -m benchmarks.generation [--prompts 64]      writes results/bench/generation.md
+It wants a quiet machine: beside another program two threads can be much slower than one.
 """
 
 import argparse
+import json
+import shutil
+import sys
 import tempfile
-import time
-from collections.abc import Callable
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from transformers import GenerationConfig, PreTrainedTokenizerBase
+import yaml
 
-from benchmarks.measure import machine
-from evaluator.config.run_config import ArmConfig, DecodingConfig
-from evaluator.generation.backend import ModelRequest
-from evaluator.generation.backends.transformers import BACKEND, TransformersModel
-from evaluator.generation.batches import plan_batches
-from evaluator.generation.checkpoints import find_checkpoint
-from evaluator.generation.prompts import Prompt, build_prompts
-from evaluator.suites.suite import load_suite
-from tinylora.models.chat import load_tokenizer
+from benchmarks.harness import ROOT, median, parser, table, write_page
+from benchmarks.watch import watch
+from evaluator.config.run_config import load_config
+from evaluator.generation.processes import launched_processes
+from evaluator.generation.stage import generate_share
+from evaluator.run import prepare
+from evaluator.store.run_directory import RunDirectory
 
-BASE, SUITE = Path("demo/base"), Path("demo/suite/heldout")
+BASE, SUITE = ROOT / "demo" / "base", ROOT / "demo" / "suite" / "heldout"
 MAX_NEW_TOKENS = 192
-WANTED = 6.0
-ARM = ArmConfig(name="base", kind="base", model=str(BASE), load="nf4")
-Texts = dict[str, str]
+COLUMNS = ("processes", "batches s", "speed", "whole command s", "speed", "different texts")
 
 
 @dataclass(frozen=True)
-class Timed:
-    """One way: its texts by problem and the seconds that it took."""
+class Way:
+    """A number of processes, with as many threads each, and prompts a batch."""
 
-    way: str
-    texts: Texts
-    seconds: float
+    processes: int = 1
+    threads: int = 1
+    batch_size: int = 16
 
+    @property
+    def name(self) -> str:
+        return f"{self.processes} × {self.threads} threads, {self.batch_size} a batch"
 
-def chosen_prompts(count: int, tokenizer: PreTrainedTokenizerBase) -> tuple[Prompt, ...]:
-    """As many prompts, spread over the suite."""
-    problems = load_suite(SUITE).problems
-    chosen = problems[:: max(1, len(problems) // count)][:count]
-    return build_prompts(chosen, tokenizer, ARM.name)
-
-
-def ours(batch_size: int) -> Callable[[TransformersModel, tuple[Prompt, ...]], Texts]:
-    """The evaluator's own batches, without its files."""
-
-    def texts(generator: TransformersModel, prompts: tuple[Prompt, ...]) -> Texts:
-        return {
-            row.prompt.problem: completion.text
-            for batch in plan_batches(prompts, decoding(batch_size))
-            for row, completion in zip(batch, generator.complete(batch), strict=True)
-        }
-
-    return texts
+    @property
+    def launcher(self) -> list[str]:
+        """What starts a module in this way; one process needs no torchrun."""
+        torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node", self.processes]
+        before = ["-m", *map(str, torchrun)] if self.processes > 1 else []
+        return [sys.executable, *before, "-m"]
 
 
-def decoding(batch_size: int) -> DecodingConfig:
-    return DecodingConfig(max_new_tokens=MAX_NEW_TOKENS, batch_size=batch_size)
+@dataclass(frozen=True)
+class Run:
+    """What one start of a way made.
+
+    Attributes:
+        batches: Seconds in batches of the process that took longest: all of them start together.
+        whole: Seconds from the start of the command to its end.
+        texts: Of all processes, by problem.
+    """
+
+    batches: float
+    whole: float
+    texts: Mapping[str, str]
 
 
-def one_by_one(generator: TransformersModel, prompts: tuple[Prompt, ...]) -> Texts:
-    """One call of ``generate`` a prompt, in the suite's order."""
-    texts = {}
-    for prompt in prompts:
-        ids = torch.tensor([prompt.token_ids])
-        with torch.inference_mode():
-            out = generator.model.generate(
-                input_ids=ids,
-                attention_mask=torch.ones_like(ids),
-                do_sample=False,
-                max_new_tokens=MAX_NEW_TOKENS,
-                eos_token_id=list(generator.end_ids),
-                pad_token_id=generator.pad_id,
-            )
-        texts[prompt.problem] = text_of(generator, out[0, ids.shape[1] :].tolist())
-    return texts
-
-
-def continuous(generator: TransformersModel, prompts: tuple[Prompt, ...]) -> Texts:
-    """Continuous batching of transformers; RuntimeError where it returns nothing."""
-    config = GenerationConfig(
-        do_sample=False,
-        max_new_tokens=MAX_NEW_TOKENS,
-        eos_token_id=list(generator.end_ids),
-        pad_token_id=generator.pad_id,
-    )
-    inputs = [list(prompt.token_ids) for prompt in prompts]
-    outputs = list(generator.model.generate_batch(inputs, generation_config=config).values())
-    failed = [output.error for output in outputs if output.error is not None]
-    if failed or len(outputs) < len(prompts):
-        raise RuntimeError(f"{len(outputs)} of {len(prompts)} requests ended, {failed[:1]}")
-    return {
-        prompt.problem: text_of(generator, output.generated_tokens)
-        for prompt, output in zip(prompts, outputs, strict=True)
+def write_config(folder: Path, way: Way, prompts: int, max_new_tokens: int) -> Path:
+    """A run of one arm on as many problems, spread over the suite."""
+    suite = folder / "suite"
+    shutil.copytree(SUITE, suite)
+    rows = (suite / "problems.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    chosen = rows[:: max(1, len(rows) // prompts)][:prompts]
+    (suite / "problems.jsonl").write_text("".join(chosen), encoding="utf-8")
+    config = {
+        "name": "generation",
+        "suite": str(suite),
+        "out": str(folder / "out"),
+        "arms": [{"name": "base", "kind": "base", "model": str(BASE), "load": "nf4"}],
+        "decoding": {"max_new_tokens": max_new_tokens, "batch_size": way.batch_size},
     }
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    return folder / "config.yaml"
 
 
-def text_of(generator: TransformersModel, tokens: list[int]) -> str:
-    ends = [i for i, token in enumerate(tokens) if token in generator.end_ids]
-    written = tokens[: ends[0]] if ends else tokens
-    return str(generator.tokenizer.decode(written, clean_up_tokenization_spaces=False))
-
-
-def timed(
-    way: str,
-    function: Callable[[TransformersModel, tuple[Prompt, ...]], Texts],
-    generator: TransformersModel,
-    prompts: tuple[Prompt, ...],
-) -> Timed:
-    function(generator, prompts[:2])  # warm-up
-    start = time.perf_counter()
-    texts = function(generator, prompts)
-    return Timed(way, texts, time.perf_counter() - start)
-
-
-def measure(prompt_count: int) -> tuple[list[Timed], str]:
-    """All ways in one process on one model, and a word on continuous batching if it failed."""
-    tokenizer = load_tokenizer(BASE)
-    prompts = chosen_prompts(prompt_count, tokenizer)
-    with tempfile.TemporaryDirectory() as factors:
-        request = ModelRequest(
-            arm=ARM,
-            checkpoint=find_checkpoint(ARM),
-            decoding=decoding(1),
-            seed=0,
-            compute_dtype="float32",
-            device=torch.device("cpu"),
-            factors=Path(factors),
+def write_share(config_file: Path) -> None:
+    """What each process does: ``tinylora-eval run`` from its launch to the last completion."""
+    config = load_config(config_file)
+    config.out.mkdir(exist_ok=True)
+    with launched_processes() as processes:
+        ready = prepare(config)
+        generate_share(
+            RunDirectory(config.out),
+            ready.config,
+            ready.checkpoints,
+            ready.prompts,
+            torch.device("cpu"),
+            processes,
+            lambda *_: None,
         )
-        with BACKEND.load(request) as model:
-            results = [
-                timed("one prompt at a time, as upstream", one_by_one, model, prompts),
-                *(
-                    timed(f"ours, batch_size {size}", ours(size), model, prompts)
-                    for size in (16, 32, 64)
-                ),
-            ]
-            try:
-                way = "transformers' continuous batching"
-                results.append(timed(way, continuous, model, prompts))
-            except (RuntimeError, ValueError, AttributeError, ImportError, AssertionError) as error:
-                return results, f"{way} does not run here: {error}"
-    return results, ""
+        processes.wait()
 
 
-def report(results: list[Timed], word: str, command: str) -> str:
-    upstream, *others = results
-    count = len(upstream.texts)
-    lines = [
-        "# Generation: batched beside one prompt at a time",
-        "",
-        f"`{command}` on {machine()}.",
-        "",
-        f"{count} prompts of the demo's held-out suite, greedy, float32 arithmetic on the base in "
-        f"4 bits, at most {MAX_NEW_TOKENS} new tokens. Texts are compared with those of the "
-        "upstream way.",
-        "",
-        "| way | seconds | speed-up | different texts |",
-        "| --- | ---: | ---: | ---: |",
-        f"| {upstream.way} | {upstream.seconds:.2f} | 1.0 × | |",
-    ]
-    for timing in others:
-        gain = upstream.seconds / timing.seconds
-        different = differing(timing.texts, upstream.texts)
-        row = f"| {timing.way} | {timing.seconds:.2f} | {gain:.1f} × | {different} of {count} |"
-        lines.append(row)
-    return "\n".join([*lines, *(["", word] if word else [])]) + "\n"
+def start(way: Way, prompts: int, max_new_tokens: int = MAX_NEW_TOKENS) -> Run:
+    """Start a way, wait for its end and read what it wrote."""
+    with tempfile.TemporaryDirectory() as name:
+        config = write_config(Path(name), way, prompts, max_new_tokens)
+        command = [*way.launcher, "benchmarks.generation", "--child", str(config)]
+        return read_run(Path(name) / "out", watch(command, way.threads).seconds)
 
 
-def differing(texts: Texts, reference: Texts) -> int:
-    """Texts of the reference that are missing or otherwise."""
-    return sum(texts.get(problem) != text for problem, text in reference.items())
+def read_run(out: Path, whole: float) -> Run:
+    """The files that the processes of a way left; each process has its own.
+
+    Raises:
+        RuntimeError: Work was done twice.
+    """
+    files = sorted(out.glob("generations*.jsonl"))
+    shares = [[json.loads(line) for line in file.read_text().splitlines()] for file in files]
+    longest = max(sum(record["seconds"] for record in share) for share in shares)
+    texts = {record["problem"]: record["text"] for share in shares for record in share}
+    if len(texts) < sum(map(len, shares)):
+        raise RuntimeError(f"{out}: two processes wrote a completion of the same prompt")
+    return Run(longest, whole, texts)
+
+
+def in_turn(ways: Sequence[Way], prompts: int, rounds: int) -> dict[Way, list[Run]]:
+    """All ways, once a round."""
+    found: dict[Way, list[Run]] = {way: [] for way in ways}
+    start(ways[0], 1)  # files of all imports come into the page cache
+    for _ in range(rounds):
+        for way, runs in found.items():
+            runs.append(start(way, prompts))
+    return found
+
+
+def different(runs: Sequence[Run], first: Sequence[Run]) -> int:
+    """Texts that are missing or other than those of the first way, in the worst run."""
+    texts = first[0].texts
+    return max(sum(run.texts.get(name) != text for name, text in texts.items()) for run in runs)
+
+
+def rows(found: Mapping[Way, Sequence[Run]]) -> Iterator[tuple[str, ...]]:
+    """Each way beside the first."""
+    first = next(iter(found.values()))
+    for way, runs in found.items():
+        cells = [way.name]
+        for part in ("batches", "whole"):
+            seconds = median(runs, part)
+            cells += [f"{seconds:.2f}", f"{median(first, part) / seconds:.2f} ×"]
+        yield (*cells, f"{different(runs, first)} of {len(first[0].texts)}")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--prompts", type=int, default=64)
-    parser.add_argument("--out", type=Path, default=Path("results/bench/generation.md"))
-    args = parser.parse_args()
-    results, word = measure(args.prompts)
-    command = f"python -m benchmarks.generation --prompts {args.prompts}"
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(report(results, word, command))
-    print(args.out.read_text())
-    upstream, own = results[0], [timing for timing in results if timing.way.startswith("ours")]
-    if any(differing(timing.texts, upstream.texts) for timing in own):
-        raise SystemExit("texts differ from those of one prompt at a time")
-    if upstream.seconds < WANTED * min(timing.seconds for timing in own):
-        raise SystemExit(f"less than {WANTED} × as fast as one prompt at a time")
+    options = parser(__doc__, "bench")
+    options.add_argument("--child", type=Path, help=argparse.SUPPRESS)
+    args = options.parse_args()
+    if args.child is not None:
+        write_share(args.child)
+        return
+    batches = [Way(batch_size=size) for size in (1, 16, 32, 64)]
+    processes = [Way(), Way(threads=2), Way(processes=2)]
+    for page, ways, prompts in (
+        ("generation.md", batches, 64),
+        ("generation_processes.md", processes, 256),
+    ):
+        lines = list(rows(in_turn(ways, prompts, args.rounds)))
+        write_page(args.out / page, __doc__, table(COLUMNS, lines))
+        if not all(line[-1].startswith("0 of") for line in lines):
+            raise SystemExit("texts differ from those of the first way")
 
 
 if __name__ == "__main__":

@@ -16,12 +16,7 @@ _KEEP_FREE = 300 << 20
 
 
 def settle(directory: Path, free: int) -> None:
-    """Fill memory with cached pages, and free some.
-
-    Args:
-        directory: Where a sparse file may lie, of the size of the memory.
-        free: How many bytes to free, as far as that can be done in small pieces.
-    """
+    """Fill memory with cached pages of a sparse file in a directory, and free so many bytes."""
     path = directory / "filler"
     with path.open("ab") as file:
         file.truncate(_memory("MemTotal"))

@@ -8,82 +8,51 @@ can be dropped at any time.
 import os
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.harness import ROOT
+
 _SECONDS_BETWEEN_SAMPLES = 0.02
-ROOT = Path(__file__).resolve().parents[1]
 
 
 @dataclass(frozen=True)
 class Usage:
-    """What a process took.
-
-    Attributes:
-        seconds: Wall time from start to end, interpreter start included.
-        anon: Largest ``RssAnon`` seen, in bytes.
-        rss: Largest resident set in bytes, mapped files included (the kernel's own ``VmHWM``).
-    """
+    """Seconds from start to end; largest ``RssAnon`` and resident set (``VmHWM``) in bytes."""
 
     seconds: float
-    anon: int
-    rss: int
+    private: int
+    resident: int
 
 
 def watch(command: Sequence[str], threads: int) -> Usage:
-    """Run a command from the repository's root and wait for it.
-
-    Args:
-        command: Program and arguments.
-        threads: ``OMP_NUM_THREADS`` of the process.
+    """Run a command from the repository's root with so many threads and wait for it.
 
     Raises:
         subprocess.CalledProcessError: It failed; its output is on stderr.
     """
     environment = os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(ROOT)}
+    private = resident = 0
     start = time.perf_counter()
     with subprocess.Popen(command, env=environment, cwd=ROOT, stdout=sys.stderr) as process:
-        sampler = _Sampler(process.pid)
-        sampler.start()
-        code = process.wait()
-        seconds = time.perf_counter() - start
-        sampler.end()
-    if code:
-        raise subprocess.CalledProcessError(code, list(command))
-    return Usage(seconds, sampler.anon, sampler.rss)
-
-
-def baseline(modules: Sequence[str], threads: int) -> Usage:
-    """Memory and time of an interpreter that imports some modules and does nothing else."""
-    imports = "; ".join(f"import {name}" for name in modules)
-    # it stays for a moment, so that the last sample sees it with everything imported
-    usage = watch([sys.executable, "-c", f"{imports}; import time; time.sleep(0.5)"], threads)
-    return Usage(usage.seconds - 0.5, usage.anon, usage.rss)
-
-
-class _Sampler(threading.Thread):
-    """Polls a process until it is gone."""
-
-    def __init__(self, pid: int) -> None:
-        super().__init__(daemon=True)
-        self._status = Path(f"/proc/{pid}/status")
-        self._over = threading.Event()
-        self.anon = self.rss = 0
-
-    def run(self) -> None:
-        while not self._over.wait(_SECONDS_BETWEEN_SAMPLES):
-            try:
-                lines = self._status.read_text().splitlines()
-            except (FileNotFoundError, ProcessLookupError):
-                return
+        status = Path(f"/proc/{process.pid}/status")
+        while process.poll() is None:
+            lines = status.read_text().splitlines()
             found = {name: rest.split() for name, _, rest in (x.partition(":") for x in lines)}
             if "VmHWM" in found:  # a process that has ended and was not yet waited for has none
-                self.anon = max(self.anon, int(found["RssAnon"][0]) * 1024)
-                self.rss = max(self.rss, int(found["VmHWM"][0]) * 1024)
+                private = max(private, int(found["RssAnon"][0]) * 1024)
+                resident = max(resident, int(found["VmHWM"][0]) * 1024)
+            time.sleep(_SECONDS_BETWEEN_SAMPLES)
+        seconds = time.perf_counter() - start
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, list(command))
+    return Usage(seconds, private, resident)
 
-    def end(self) -> None:
-        self._over.set()
-        self.join()
+
+def merge(model: Path, base: Path, out: Path, *options: str) -> list[str]:
+    """``tinylora-export merge`` of a model of benchmarks.random_base, with factors stored."""
+    paths = ("--base", base, "--artifact", model / "tiny_lora_v.pt", "--out", out)
+    store = ("--factor-store", model / "factors", "--overwrite")
+    return [sys.executable, "-m", "exporter", "merge", *map(str, paths + store), *options]

@@ -1,4 +1,4 @@
-"""Makes bitsandbytes compute the same on every processor, for the length of a test run.
+"""Makes bitsandbytes compute the same on every processor.
 
 bitsandbytes 0.50 chooses its CPU kernels by the processor, and on some of them
 
@@ -13,56 +13,55 @@ only where this processor's kernel is found to be wrong, and the second is switc
 """
 
 import math
+import sys
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-
-import bitsandbytes.nn.modules
-import pytest
-import torch
-from bitsandbytes.functional import dequantize_4bit, quantize_4bit
-from torch import Tensor, library
-
-CODES = {
-    kind: quantize_4bit(torch.ones(64), quant_type=kind)[1].code.clone() for kind in ("nf4", "fp4")
-}
+from importlib.machinery import PathFinder
 
 
-def by_definition(
-    A: Tensor,
-    absmax: Tensor,
-    blocksize: int,
-    quant_type: str,
-    shape: Sequence[int],
-    dtype: torch.dtype,
-) -> Tensor:
-    """Code book times absmax, blocks over the flattened weight; the signature is the operator's."""
-    count = math.prod(shape)
-    packed = A.reshape(-1).view(torch.uint8)
-    codes = torch.stack((packed >> 4, packed & 15), dim=1).view(-1)[:count]
-    scales = absmax.float().repeat_interleave(blocksize)[:count]
-    return (CODES[quant_type][codes.long()] * scales).to(dtype).view(tuple(shape))
+class _Finder(PathFinder):
+    """Finds bitsandbytes, and patches it once it is imported."""
+
+    @classmethod
+    def find_spec(cls, fullname, path=None, target=None):
+        if fullname != "bitsandbytes":
+            return None
+        sys.meta_path.remove(cls)
+        spec = super().find_spec(fullname, path, target)
+        if spec is not None:
+            load = spec.loader.exec_module
+            spec.loader.exec_module = lambda module: (load(module), patch())
+        return spec
 
 
-def is_wrong_here() -> bool:
-    """Whether this processor's kernel misreads rows of one and a half blocks."""
-    weight = torch.linspace(-1, 1, 2 * 96).view(2, 96)
-    packed, state = quantize_4bit(weight, blocksize=64, quant_type="nf4")
+def patch_when_imported():
+    """From the next import of bitsandbytes on, its results do not depend on the processor."""
+    sys.meta_path.insert(0, _Finder)
+
+
+def patch():
+    import bitsandbytes.nn.modules
+    import torch
+    from bitsandbytes.functional import dequantize_4bit, quantize_4bit
+
+    kinds = ("nf4", "fp4")
+    books = {kind: quantize_4bit(torch.ones(64), quant_type=kind)[1].code for kind in kinds}
+
+    def by_definition(A, absmax, blocksize, quant_type, shape, dtype):
+        """Code book times absmax, blocks over the flattened weight."""
+        count = math.prod(shape)
+        packed = A.reshape(-1).view(torch.uint8)
+        codes = torch.stack((packed >> 4, packed & 15), dim=1).view(-1)[:count]
+        scales = absmax.float().repeat_interleave(blocksize)[:count]
+        return (books[quant_type][codes.long()] * scales).to(dtype).view(tuple(shape))
+
+    bitsandbytes.nn.modules.has_avx512bf16 = lambda: False
+    packed, state = quantize_4bit(
+        torch.linspace(-1, 1, 2 * 96).view(2, 96), blocksize=64, quant_type="nf4"
+    )
     right = by_definition(packed, state.absmax, 64, "nf4", (2, 96), torch.float32)
-    return not torch.equal(dequantize_4bit(packed, state), right)
-
-
-@contextmanager
-def same_on_every_processor() -> Iterator[None]:
-    """In here bitsandbytes' results do not depend on the processor."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bitsandbytes.nn.modules, "has_avx512bf16", lambda: False)
-        if not is_wrong_here():
-            yield
-            return
-        kernels = library.Library("bitsandbytes", "IMPL", "CPU")
+    if not torch.equal(dequantize_4bit(packed, state), right):
+        global _kernels  # it holds as long as this lives
+        _kernels = torch.library.Library("bitsandbytes", "IMPL", "CPU")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that an operator is replaced
-            kernels.impl("dequantize_4bit", by_definition, allow_override=True)
-        yield
-        kernels._destroy()
+            _kernels.impl("dequantize_4bit", by_definition, allow_override=True)

@@ -1,46 +1,50 @@
-"""What all tests share: Hypothesis' profile and a tiny real base model."""
+"""What all tests share: Hypothesis' profile and a tiny real base model.
 
-from collections.abc import Iterator
+Libraries that take seconds to import are imported where they are used, here and in the packages'
+own conftests, so that a single test answers at once.
+"""
+
 from pathlib import Path
 
 import pytest
-import torch
 from hypothesis import settings
-from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from tests.bitsandbytes_cpu import same_on_every_processor
+from tests.bitsandbytes_cpu import patch_when_imported
 
 settings.register_profile("project", deadline=None, derandomize=True, max_examples=40)
 settings.load_profile("project")
-
-TINY = Qwen2Config(
-    hidden_size=128,
-    intermediate_size=256,
-    num_hidden_layers=2,
-    num_attention_heads=4,
-    num_key_value_heads=2,
-    vocab_size=320,
-    max_position_embeddings=256,
-    tie_word_embeddings=True,
-    eos_token_id=1,
-    pad_token_id=0,
-    bos_token_id=None,
-)
+patch_when_imported()
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _same_on_every_processor() -> Iterator[None]:
-    with same_on_every_processor():
-        yield
+def tiny_config():
+    """Of a Qwen2 model with 2 layers."""
+    from transformers import Qwen2Config
+
+    return Qwen2Config(
+        hidden_size=128,
+        intermediate_size=256,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        vocab_size=320,
+        max_position_embeddings=256,
+        tie_word_embeddings=True,
+        eos_token_id=1,
+        pad_token_id=0,
+        bos_token_id=None,
+    )
 
 
 @pytest.fixture(scope="session")
 def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Directory of a bf16 Qwen2 checkpoint with 2 layers (14 target modules) and random weights."""
+    import torch
+    from transformers import Qwen2ForCausalLM
+
     directory = tmp_path_factory.mktemp("tiny-base")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = Qwen2ForCausalLM(TINY).to(torch.bfloat16)
+        model = Qwen2ForCausalLM(tiny_config()).to(torch.bfloat16)
     model.save_pretrained(directory)
     return directory
 

@@ -8,7 +8,6 @@ something holds, it is given three or none.
 
 import ctypes
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -21,6 +20,8 @@ import torch
 from bitsandbytes.functional import dequantize_4bit, quantize_4bit
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
+
+from tests.default_dtype import forget_tables
 
 CUDA = torch.device("cuda")
 _PLACES = 3
@@ -92,15 +93,7 @@ def fake_gpu(answer: bool | Random = True) -> Iterator[None]:
             yield
     finally:
         torch.set_num_threads(threads)
-        _forget_tables()
-
-
-def _forget_tables() -> None:
-    """Tables that were made meanwhile, and are kept, are no real tensors."""
-    for name, module in list(sys.modules.items()):
-        if name.startswith(("tinylora.", "exporter.")):
-            for value in vars(module).values():
-                getattr(value, "cache_clear", lambda: None)()
+        forget_tables()  # those that were made meanwhile are no real tensors
 
 
 def on_gpu(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -1,4 +1,4 @@
-"""The scripts of benchmarks/: their inputs are what they say, and the watching sees memory."""
+"""The scripts of benchmarks/: their inputs are what they say, and they measure what they name."""
 
 import json
 import sys
@@ -8,11 +8,20 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from benchmarks import decode, export_stages, factors, generation_processes
-from benchmarks.generation_processes import Job, Run, Way
-from benchmarks.random_base import config_of, write_artifact, write_base
-from benchmarks.watch import baseline, watch
-from benchmarks.weights import trained_like
+from benchmarks import (
+    beside_peft,
+    decode,
+    export_beside_copy,
+    export_memory,
+    factors,
+    folds,
+    generation,
+    harness,
+)
+from benchmarks.generation import Run, Way
+from benchmarks.random_base import config_of, write_model
+from benchmarks.watch import Usage, watch
+from benchmarks.weights import delta_of_size, trained_like
 from tinylora import load_artifact
 
 
@@ -23,19 +32,45 @@ def tensors_of(directory):
     return tensors
 
 
+def test_page_names_its_command_and_machine(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["x", "--rounds", "2"])
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    rows = harness.table(("way", "|v|"), [("ours", 1.5), ("theirs", "")])
+    harness.write_page(tmp_path / "new" / "page.md", "Title\n\n    code\n", "words", rows)
+    title, made, code, words, lines = (tmp_path / "new" / "page.md").read_text().split("\n\n")
+    assert (title, code, words) == ("# Title", "    code", "words")
+    assert made.startswith("`OMP_NUM_THREADS=1 python -m ") and " --rounds 2` on " in made
+    assert f"torch {torch.__version__}" in made
+    assert lines == "| way | \\|v\\| |\n| --- | ---: |\n| ours | 1.5 |\n| theirs |  |\n"
+
+
+def test_rivals_take_turns():
+    order = []
+    ways = {name: lambda name=name: order.append(name) for name in "ab"}
+    found = harness.alternate(ways, rounds=2)
+    assert order == list("ababab") and [len(found[name]) for name in "ab"] == [2, 2]
+
+
 def test_random_base_is_a_checkpoint_and_does_not_depend_on_shards(tmp_path):
-    architecture = write_base("tiny", tmp_path / "base", 200_000)
-    write_base("tiny", tmp_path / "whole", 1 << 30)
-    assert len(list((tmp_path / "base").glob("*.safetensors"))) > 1
-    tensors, whole = tensors_of(tmp_path / "base"), tensors_of(tmp_path / "whole")
+    targets = write_model(tmp_path / "parts", "tiny", shard_bytes=200_000)
+    write_model(tmp_path / "whole", "tiny")
+    assert len(targets) == 14
+    assert len(list((tmp_path / "parts" / "base").glob("*.safetensors"))) > 1
+    tensors, whole = (tensors_of(tmp_path / name / "base") for name in ("parts", "whole"))
+    assert tensors.keys() == whole.keys()
     assert all(torch.equal(tensor, whole[name]) for name, tensor in tensors.items())
-    assert {n: tuple(t.shape) for n, t in tensors.items()} == dict(architecture.parameters)
-    model = AutoModelForCausalLM.from_pretrained(tmp_path / "base", dtype="auto")
+    model, info = AutoModelForCausalLM.from_pretrained(
+        tmp_path / "parts" / "base", dtype="auto", output_loading_info=True
+    )
+    assert not info["missing_keys"] and not info["unexpected_keys"]
     assert model(torch.arange(5).unsqueeze(0)).logits.isfinite().all()
     up = tensors["model.layers.1.mlp.up_proj.weight"].float()
     values = torch.linalg.svdvals(up)
     assert float(values[0] / values[1]) > 1.05  # a gap, as trained weights have
     assert float(values[8] / values[9]) < 1.2 and float(values[7] / values[8]) > 1.05
+    artifact = load_artifact(tmp_path / "parts" / "tiny_lora_v.pt")
+    assert (artifact.u, artifact.rank, artifact.total_replaced_layers) == (32, 2, 14)
+    assert float(artifact.global_v.float().abs().mean()) == pytest.approx(3e-5, rel=0.01)
 
 
 def test_the_large_shape_is_the_published_one():
@@ -54,94 +89,100 @@ def test_the_large_shape_is_the_published_one():
     assert {key: config[key] for key in wanted} == wanted
 
 
-def test_artifact_has_the_size_of_real_ones(tmp_path):
-    write_artifact(tmp_path / "v.pt", 14, "someone/base")
-    artifact = load_artifact(tmp_path / "v.pt")
-    assert (artifact.u, artifact.rank, artifact.total_replaced_layers) == (32, 2, 14)
-    assert float(artifact.global_v.float().abs().mean()) == pytest.approx(3e-5, rel=0.01)
+def test_deltas_have_the_stated_size():
+    assert delta_of_size((128, 256), 1e-6).dense().std() == pytest.approx(1e-6, rel=0.4)
 
 
 def test_watch_sees_the_private_memory_of_another_process():
     holding = "x = bytearray(b'1') * 200_000_000; import time; time.sleep(0.3)"
     usage = watch([sys.executable, "-c", holding], threads=1)
-    assert 200e6 < usage.anon < 260e6
-    assert usage.rss >= usage.anon and usage.seconds > 0.3
-    assert baseline(("json",), threads=1).anon < 60e6
+    assert 200e6 < usage.private < 260e6
+    assert usage.resident >= usage.private and usage.seconds > 0.3
+
+
+def test_peaks_are_told_beside_those_of_the_fewest_layers():
+    found = {
+        (4, "nf4"): [Usage(1.0, size, 200 * 10**6) for size in (90 * 10**6, 100 * 10**6, 10**9)],
+        (16, "nf4"): [Usage(2.0, 120 * 10**6, 210 * 10**6)],
+    }
+    text = export_memory.layers_table(found)
+    assert "| 16 | nf4 | 2.0 | 120 | 1.200 | 210 | 1.050 | 120 |" in text
+    assert "At most 1.200 × the fewest layers' peak." in text
 
 
 def test_all_arms_of_the_decoding_carry_the_adapter_but_the_base(tmp_path):
-    decode.tiny_model(tmp_path)
+    write_model(tmp_path, "tiny")
+    bound = {decode.BASE: (5e-5, 1e-2), decode.BF16: (1e-7, 1e-5)}
     with torch.inference_mode():
-        found = [s for four_bit in (False, True) for s in decode.speeds(tmp_path, four_bit, 2, 1)]
-    assert len(found) == 16
-    for speed in found:
-        bound = {decode.BASE: (5e-5, 1e-2), "upstream's way, ΔW in bf16": (1e-7, 1e-5)}
-        low, high = bound.get(speed.arm, (0.0, 2e-6))
-        assert low <= speed.apart <= high and speed.rate > 0
-    table = decode.report(found, "command")
-    assert table.count("\n| ") == 18 and table.count("\n- ") == 4
+        for four_bit in (False, True):
+            for batch, found in decode.speeds(tmp_path, four_bit, tokens=2, rounds=1):
+                for arm, speed in found.items():
+                    low, high = bound.get(arm, (0.0, 2e-6))
+                    assert low <= speed.apart <= high and speed.rate > 0, (batch, arm)
 
 
 def test_factors_are_compared_with_float64():
-    rows = factors.parallel_rows("two layers", factors.layers(48, 16, 64, 2), rounds=1)
-    alone = factors.alone_rows("as trained weights", trained_like((160, 320)), 1)
-    alone += factors.alone_rows("tall", trained_like((200, 96)), 1)
-    assert all(a.values < 2e-6 and a.angle < 1e-5 and a.gap > 0.1 for a in alone)
-    table = factors.report(rows, alone, 48 * 64, "command")
-    assert "wanted ≥ 0.9" in table and table.count("wanted ≥ 15") == 2
-
-
-def test_the_angle_between_subspaces():
+    for weight in (trained_like((160, 320)), trained_like((200, 96))):
+        for found in factors.results(weight, rounds=1):
+            assert found.values < 2e-6 and found.angle < 1e-5 and found.gap > 0.1
     tilted = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 0.75]])
     assert factors.sine(tilted, torch.eye(3).double()[:, :2]) == pytest.approx(0.6)
 
 
-def test_an_export_is_timed_by_stage_beside_a_copy(tmp_path):
-    architecture = write_base("tiny", tmp_path / "base", 1 << 30, layers=1)
-    assert len(architecture.targets) == 7
-    write_artifact(tmp_path / "tiny_lora_v.pt", 7, "random/tiny")
+def test_peft_is_the_measure_of_both_sides():
+    found = {"ours": [Usage(2.0, 10**8, 10**8)], "PEFT": [Usage(8.0, 10**9, 2 * 10**9)]}
+    ours, _ = beside_peft.rows(found)
+    assert ours == ("ours", "2.00", "100", "100", "0.25", "0.10", "0.05", "2.00")
+
+
+def test_folds_are_timed_beside_a_copy():
+    copy, *_, theirs = folds.rows((64, 128), rounds=1)
+    assert copy[-1] == "1" and theirs[1].endswith("as PEFT") and float(theirs[-1]) > 1
+
+
+def test_an_export_is_timed_beside_a_copy(tmp_path):
+    write_model(tmp_path, "tiny", layers=1)
     base, copied, out = tmp_path / "base", tmp_path / "copied", tmp_path / "out"
-    assert export_stages.run_copy(base, copied) > 0
+    assert export_beside_copy.run_copy(base, copied) > 0
     assert (copied / "model.safetensors").read_bytes() == (base / "model.safetensors").read_bytes()
-    run = export_stages.run_export(tmp_path, base, out, threads=1)
-    laid_out = export_stages.laid_out_anew(tmp_path, out)
-    found, wanted = tensors_of(laid_out), tensors_of(out)
+    assert export_beside_copy.timed_export(tmp_path, base, out)[1] == 0
+    export_beside_copy.laid_out_anew(out, tmp_path / "anew")
+    found, wanted = tensors_of(tmp_path / "anew"), tensors_of(out)
     assert found.keys() == wanted.keys()
     assert all(torch.equal(found[name], tensor) for name, tensor in wanted.items())
-    again = export_stages.run_export(tmp_path, laid_out, tmp_path / "again", threads=1)
-    assert run.moved == again.moved == 0
-    assert set(run.stages) == set(export_stages.STAGES)
-    assert all(0 < each < run.export for each in run.stages.values())
-    text = "\n".join(export_stages.section("title", base, [2.0, 1.0, 3.0], [run]))
-    assert "| 2.00 | 2.00 1.00 3.00 | 1.00 × |" in text
-    assert f"| {run.export:.2f} | {run.export:.2f} | {run.export / 2:.2f} × |" in text
-    assert f"{run.export / 2:.1f} × the copy (wanted ≤ 2: " in text
+    settled = []
+    again = tmp_path / "again"
+    seconds, moved = export_beside_copy.run_export(
+        tmp_path, tmp_path / "anew", again, lambda: settled.append(again.exists())
+    )
+    assert moved == 0 and seconds > 0 and again.exists() and settled == [False]
+    text = export_beside_copy.beside([2.0, 1.0, 3.0], [3.0, 5.0])
+    assert "(limit) | 2.00 | 1.00 × | 2.00 1.00 3.00 |" in text
+    assert "| export | 4.00 | 2.00 × | 3.00 5.00 |" in text
 
 
 @pytest.mark.slow
 def test_processes_share_the_completions_of_one(tmp_path):
-    job = Job(prompts=4, batch_size=2, max_new_tokens=6)
-    generation_processes.write_share(job, tmp_path)
-    one = generation_processes.read_run(tmp_path, Way(1, 1), whole=60.0)
-    two = generation_processes.run(Way(2, 1), job)
+    one, two = (
+        generation.start(Way(processes=count, batch_size=2), prompts=4, max_new_tokens=6)
+        for count in (1, 2)
+    )
     assert len(one.texts) == 4 and all(one.texts.values())
     assert two.texts == one.texts
-    assert len(two.shares) == 2 and all(0 < seconds < two.whole for seconds in two.shares)
-    records = tmp_path / "generations.jsonl"
-    (tmp_path / "generations.rank-0001.jsonl").write_bytes(records.read_bytes())
-    with pytest.raises(RuntimeError, match="2 processes, 1 thread each: two of them wrote"):
-        generation_processes.read_run(tmp_path, Way(2, 1), whole=60.0)
+    assert 0 < two.batches < two.whole
 
 
-def test_several_processes_are_told_beside_perfect_scaling():
-    one = [Run((seconds,), seconds + 4, {"a": "x", "b": "y"}) for seconds in (9.0, 10.0, 30.0)]
-    two = [Run((5.0, 3.0), 12.0, {"a": "x", "b": "y"}), Run((4.0, 6.0), 14.0, {"a": "x"})]
-    table = generation_processes.report({Way(1, 1): one, Way(2, 1): two}, Job(2, 1, 6), "command")
-    first, second = table.splitlines()[-2:]
-    assert first == (
-        "| 1 process, 1 thread | 10.00 | 1.00 of 1 | 10.00 | 4.00 | 14.00 | 1.00 of 1 | 0 of 2 |"
-    )
-    assert second == (
-        "| 2 processes, 1 thread each | 5.50 | 1.82 of 2 | 4.50 4.50 | 7.50 | 13.00 | 1.08 of 2 "
-        "| 1 of 2 |"
-    )
+def test_the_same_completion_twice_is_refused(tmp_path):
+    record = json.dumps({"problem": "a", "text": "x", "seconds": 1.0})
+    for name in ("generations.jsonl", "generations.rank-0001.jsonl"):
+        (tmp_path / name).write_text(record)
+    with pytest.raises(RuntimeError, match="two processes wrote"):
+        generation.read_run(tmp_path, whole=60.0)
+
+
+def test_ways_are_told_beside_the_first():
+    one = [Run(seconds, seconds + 4, {"a": "x", "b": "y"}) for seconds in (9.0, 10.0, 30.0)]
+    two = [Run(5.0, 12.0, {"a": "x", "b": "y"}), Run(6.0, 14.0, {"a": "x"})]
+    first, second = generation.rows({Way(): one, Way(processes=2): two})
+    assert first[1:] == ("10.00", "1.00 ×", "14.00", "1.00 ×", "0 of 2")
+    assert second[1:] == ("5.50", "1.82 ×", "13.00", "1.08 ×", "1 of 2")

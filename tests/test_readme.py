@@ -76,6 +76,23 @@ def test_every_make_target_exists():
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
 
 
+PATH = r"\b(?:tinylora|exporter|evaluator|benchmarks|tests|docs|results|configs)/[\w./-]*\w"
+
+
+def test_paths_named_in_documents_exist():
+    for document in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")):
+        for path in re.findall(PATH, document.read_text(encoding="utf-8")):
+            assert "NAME" in path or (ROOT / path).exists(), f"{document.name}: {path}"
+
+
+def test_modules_named_in_docstrings_exist():
+    for package in ("tinylora", *TOOLS.values()):
+        for file in (ROOT / package).rglob("*.py"):
+            for module in re.findall(r":mod:`~?([\w.]+)`", file.read_text()):
+                path = ROOT.joinpath(*module.split("."))
+                assert path.is_dir() or path.with_suffix(".py").exists(), f"{file}: {module}"
+
+
 def test_the_tools_commands_run_as_written(tree):
     run = [command for command in commands("README.md") if command[0] in TOOLS]
     assert len(run) >= 6

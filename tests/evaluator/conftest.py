@@ -5,15 +5,6 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
-
-from evaluator.judging.sandbox.sandbox import probe_sandbox
-from tests.evaluator.quick_model import write_quick_base
-from tests.evaluator.whole_runs import make, write_config, write_quick_config
-from tests.forked import ForkServer
-from tinylora import save_artifact
 
 TEMPLATE = (
     "{% for m in messages %}<|user|>{{ m['content'] }}{% endfor %}"
@@ -21,8 +12,11 @@ TEMPLATE = (
 )
 
 
-def tiny_tokenizer() -> PreTrainedTokenizerFast:
+def tiny_tokenizer():
     """Byte-level tokens without merges: any text goes through it unchanged."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -53,8 +47,10 @@ def program(k: int, sign: str) -> str:
     return f'#include<cstdio>\nint main(){{int a;scanf("%d",&a);printf("%d",a{sign}{k});}}'
 
 
-def _teach(model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast) -> None:
+def _teach(model, tokenizer) -> None:
     """Make the model write the right program or, as often, one with the wrong sign."""
+    import torch
+
     rows, starts = [], []
     for k in range(6):
         for sign in "+-":
@@ -79,6 +75,9 @@ def _teach(model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast) -> None:
 @pytest.fixture(scope="session")
 def chat_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Directory of a bf16 Qwen2 checkpoint that writes right and wrong programs."""
+    import torch
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
     directory = tmp_path_factory.mktemp("chat-base")
     tokenizer = tiny_tokenizer()
     config = Qwen2Config(
@@ -106,18 +105,25 @@ def chat_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def chat_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An artifact for ``chat_base`` whose delta is large enough to change texts."""
-    path = tmp_path_factory.mktemp("artifact") / "tiny_lora_v.pt"
-    vector = torch.linspace(-0.05, 0.05, 8).to(torch.bfloat16)
+    return write_artifact(tmp_path_factory.mktemp("artifact"), 0.05, "tiny/chat-base", layers=14)
+
+
+def write_artifact(folder: Path, largest: float, model_id: str, layers: int) -> Path:
+    """An artifact whose vector lies between -largest and largest."""
+    import torch
+
+    from tinylora import save_artifact
+
     save_artifact(
-        path,
-        global_v=vector,
+        folder / "tiny_lora_v.pt",
+        global_v=torch.linspace(-largest, largest, 8).to(torch.bfloat16),
         rank=2,
         seed=7,
-        model_id="tiny/chat-base",
-        total_replaced_layers=14,
+        model_id=model_id,
+        total_replaced_layers=layers,
         formula="full",
     )
-    return path
+    return folder / "tiny_lora_v.pt"
 
 
 @pytest.fixture
@@ -150,6 +156,8 @@ def write_sum_suite(folder: Path) -> Path:
 @pytest.fixture
 def config_of(chat_base, chat_artifact, sum_suite, tmp_path):
     """A function that writes a configuration, with changes, and gives its path."""
+    from tests.evaluator.whole_runs import write_config
+
     named = {"base": chat_base, "artifact": chat_artifact, "suite": sum_suite}
     return partial(write_config, tmp_path / "config.yaml", out=tmp_path / "out", **named)
 
@@ -157,19 +165,11 @@ def config_of(chat_base, chat_artifact, sum_suite, tmp_path):
 @pytest.fixture(scope="session")
 def quick(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Base, artifact and suite of runs that take a second; see quick_model.py."""
+    from tests.evaluator.quick_model import write_quick_base
+
     folder = tmp_path_factory.mktemp("quick")
     write_quick_base(folder / "base", tiny_tokenizer())
-    vector = torch.linspace(-0.5, 0.5, 8).to(torch.bfloat16)
-    artifact = folder / "tiny_lora_v.pt"
-    save_artifact(
-        artifact,
-        global_v=vector,
-        rank=2,
-        seed=7,
-        model_id="quick",
-        total_replaced_layers=7,
-        formula="full",
-    )
+    artifact = write_artifact(folder, 0.5, "quick", layers=7)
     suite = write_sum_suite(folder / "suite")
     return {"base": folder / "base", "artifact": artifact, "suite": suite}
 
@@ -177,12 +177,17 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture
 def quick_config(quick, tmp_path):
     """``quick_config(out, **changes)`` writes the configuration of a quick run."""
+    from tests.evaluator.whole_runs import write_quick_config
+
     return lambda out, **changes: write_quick_config(tmp_path, out=out, **quick, **changes)
 
 
 @pytest.fixture(scope="session")
 def run_server(quick, tmp_path_factory):
     """Makes runs in forked processes; see run_child.py."""
+    from tests.evaluator.whole_runs import write_quick_config
+    from tests.forked import ForkServer
+
     folder = tmp_path_factory.mktemp("first")
     config = write_quick_config(folder, out=folder / "out", **quick)
     server = ForkServer("tests.evaluator.run_child", {"config": str(config)})
@@ -199,6 +204,8 @@ def first_run():
 @pytest.fixture
 def whole(config_of, first_run, tmp_path_factory):
     """(directory, results, progress) of the uninterrupted run; not to be changed."""
+    from tests.evaluator.whole_runs import make
+
     if not first_run:
         seen = []
         directory = tmp_path_factory.mktemp("whole") / "out"
@@ -210,4 +217,6 @@ def whole(config_of, first_run, tmp_path_factory):
 @pytest.fixture(scope="session")
 def sandbox():
     """The best sandbox of this machine."""
+    from evaluator.judging.sandbox.sandbox import probe_sandbox
+
     return probe_sandbox()

@@ -9,13 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from bitsandbytes.functional import dequantize_4bit, quantize_4bit
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from exporter import ExportRequest, export
-from tests.exporter.talking import VOCABULARY, write_rows, write_tokenizer
 from tests.forked import ForkServer
 from tinylora import save_artifact
 
@@ -32,7 +29,10 @@ SEED, RANK, U = 42, 2, 8
 TOKENS = torch.arange(24).mul(37).remainder(250).unsqueeze(0)
 
 
-def make_model(**changes) -> Qwen2ForCausalLM:
+def make_model(**changes):
+    """A Qwen2 model of two layers; ``changes`` to its configuration."""
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
     settings = {
         "vocab_size": 256,
         "hidden_size": 64,
@@ -82,6 +82,8 @@ def make_4bit(tmp_path_factory) -> Callable[..., Path]:
     ``make_4bit(base, skip, quant_type, blocksize, double)``; ``skip`` stays in 16 bits; ``double``
     says of each name whether the scales are quantized too, or is one answer for all.
     """
+
+    from bitsandbytes.functional import quantize_4bit
 
     def make(base: Path, skip=(), quant_type="nf4", blocksize=64, double=True) -> Path:
         directory = tmp_path_factory.mktemp("base4") / "tiny-qwen"
@@ -133,6 +135,8 @@ def base_4bit(base, make_4bit) -> Path:
 @pytest.fixture(scope="session")
 def talking(make_base) -> Path:
     """A base that has a tokenizer."""
+    from tests.exporter.talking import VOCABULARY, write_tokenizer
+
     directory = make_base(vocab_size=VOCABULARY)
     write_tokenizer(directory)
     return directory
@@ -141,6 +145,7 @@ def talking(make_base) -> Path:
 @pytest.fixture(scope="session")
 def texts(tmp_path_factory) -> Callable[[int], Path]:
     """``texts(number)``: a file of six short texts, others for each number."""
+    from tests.exporter.talking import write_rows
 
     def make(number: int) -> Path:
         draw = random.Random(number)
@@ -194,6 +199,8 @@ def run(tmp_path):
 
 def seen_weight(tensor: Tensor) -> Tensor:
     """What training saw of a weight: bf16, through bitsandbytes and back."""
+    from bitsandbytes.functional import dequantize_4bit, quantize_4bit
+
     packed, state = quantize_4bit(
         tensor.to(torch.bfloat16), compress_statistics=True, quant_type="nf4"
     )
@@ -248,6 +255,7 @@ def references():
 @pytest.fixture(scope="session")
 def reference_logits(references):
     """``reference_logits(base, size)``: logits of a float64 dense model, W + ΔW."""
+    from transformers import AutoConfig, AutoModelForCausalLM
 
     def compute(base: Path, size: float) -> Tensor:
         found = references(base, size)
@@ -273,6 +281,7 @@ def logits_of(model) -> Tensor:
 @pytest.fixture(scope="session")
 def logits():
     """``logits(directory, dtype=None)``: logits of a plain from_pretrained model, float64."""
+    from transformers import AutoModelForCausalLM
 
     def compute(directory: Path, **options) -> Tensor:
         return logits_of(AutoModelForCausalLM.from_pretrained(directory, **options))

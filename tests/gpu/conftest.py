@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from tinylora import save_artifact
+
 HERE = Path(__file__).parent
 
 
@@ -14,6 +16,25 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.gpu)
             if not torch.cuda.is_available():
                 item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+
+
+@pytest.fixture
+def write_artifact(tmp_path):
+    """``write_artifact(size)``: one for ``tiny_base``, u = 32, r = 2."""
+
+    def write(size):
+        save_artifact(
+            tmp_path / "v.pt",
+            global_v=torch.full((32,), size),
+            rank=2,
+            seed=42,
+            model_id="tiny",
+            total_replaced_layers=14,
+            formula="full",
+        )
+        return tmp_path / "v.pt"
+
+    return write
 
 
 @pytest.fixture

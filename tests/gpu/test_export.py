@@ -7,29 +7,25 @@ import torch
 from safetensors.torch import load_file
 
 from exporter import ExportRequest, export
-from tinylora import DeltaOptions, QuantizedWeight, save_artifact
+from tinylora import DeltaOptions, QuantizedWeight
 
 pytest.importorskip("bitsandbytes")
 
 
-def made(tiny_base, tmp_path, size, device, **fields):
-    path = tmp_path / "v.pt"
-    save_artifact(
-        path,
-        global_v=torch.full((32,), size),
-        rank=2,
-        seed=42,
-        model_id="tiny",
-        total_replaced_layers=14,
-        formula="full",
-    )
-    out = tmp_path / device
-    request = ExportRequest(base=tiny_base, artifact=path, out=out, device=device, **fields)
-    return export(request), load_file(out / "model.safetensors")
+@pytest.fixture
+def made(tiny_base, write_artifact, tmp_path):
+    """``made(size, device, **fields)``: the report, and the tensors of the weight file."""
+
+    def make(size, device, **fields):
+        out, path = tmp_path / device, write_artifact(size)
+        request = ExportRequest(base=tiny_base, artifact=path, out=out, device=device, **fields)
+        return export(request), load_file(out / "model.safetensors")
+
+    return make
 
 
-def test_weights_that_do_not_move_are_the_same_bytes(tiny_base, tmp_path):
-    host, device = (made(tiny_base, tmp_path, 1e-9, where)[0] for where in ("cpu", "cuda"))
+def test_weights_that_do_not_move_are_the_same_bytes(made):
+    host, device = (made(1e-9, where)[0] for where in ("cpu", "cuda"))
     assert host.files["model.safetensors"] == device.files["model.safetensors"]
     manifest = json.loads((device.out / "export_manifest.json").read_text())
     assert manifest["options"]["device"] == "cuda"
@@ -37,12 +33,10 @@ def test_weights_that_do_not_move_are_the_same_bytes(tiny_base, tmp_path):
 
 @pytest.mark.parametrize("svd", ["exact", "fast"])
 @pytest.mark.parametrize("requantize", ["preserve", "recompute"])
-def test_codes_that_move_are_the_same_but_for_few(
-    tiny_base, tmp_path, svd, requantize, record_property
-):
+def test_codes_that_move_are_the_same_but_for_few(made, svd, requantize, record_property):
     fields = {"options": DeltaOptions(svd=svd), "requantize": requantize}
-    host, on_host = made(tiny_base, tmp_path, 5e-2, "cpu", **fields)
-    device, on_device = made(tiny_base, tmp_path, 5e-2, "cuda", **fields)
+    host, on_host = made(5e-2, "cpu", **fields)
+    device, on_device = made(5e-2, "cuda", **fields)
     moved, differ = 0, 0
     for module in host.fidelity.modules:
         name = f"{module.module}.weight"
@@ -58,10 +52,10 @@ def test_codes_that_move_are_the_same_but_for_few(
 
 
 @pytest.mark.parametrize("format_", ["bf16", "fp32"])
-def test_dense_weights(tiny_base, tmp_path, format_):
+def test_dense_weights(made, format_):
     fields = {"format": format_, "options": DeltaOptions(svd="exact")}
-    host, on_host = made(tiny_base, tmp_path, 5e-2, "cpu", **fields)
-    device, on_device = made(tiny_base, tmp_path, 5e-2, "cuda", **fields)
+    host, on_host = made(5e-2, "cpu", **fields)
+    device, on_device = made(5e-2, "cuda", **fields)
     assert on_host.keys() == on_device.keys()
     step = torch.finfo(on_host["model.embed_tokens.weight"].dtype).eps
     for name, tensor in on_host.items():
@@ -69,9 +63,9 @@ def test_dense_weights(tiny_base, tmp_path, format_):
     assert device.fidelity.total.capture == pytest.approx(host.fidelity.total.capture, rel=1e-4)
 
 
-def test_adapters_hold_the_same_factors(tiny_base, tmp_path):
+def test_adapters_hold_the_same_factors(made):
     fields = {"format": "nf4-embedded", "options": DeltaOptions(svd="exact")}
-    host, _ = made(tiny_base, tmp_path, 5e-2, "cpu", **fields)
-    device, _ = made(tiny_base, tmp_path, 5e-2, "cuda", **fields)
+    host, _ = made(5e-2, "cpu", **fields)
+    device, _ = made(5e-2, "cuda", **fields)
     for name in ("model.safetensors", "adapter_model.safetensors"):
         assert host.files[name] == device.files[name]

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from benchmarks.weights import delta_of_size, quantized, trained_like
+from benchmarks.weights import delta_of_size, trained_like
 from exporter.quantize.requantize import preserve
 from tinylora import LowRankDelta, QuantizedWeight
 
@@ -73,7 +73,7 @@ def test_other_folds_differ_only_where_the_product_was_rounded_otherwise(size, r
 def test_many_moving_codes_take_bounded_memory():
     """96 bytes an element of a piece, and the result."""
     shape = (11008, 2048)
-    base = quantized(trained_like(shape, device="cuda"))
+    base = QuantizedWeight.quantize(trained_like(shape, device="cuda"))
     delta = delta_of_size(shape, 1e-2, "cuda")
     preserve(base, delta)  # the libraries' own workspaces are made once
     torch.cuda.synchronize()

@@ -1,18 +1,20 @@
 """Adapters that PEFT itself made."""
 
 import pytest
-import torch
-from peft import TinyLoraConfig, get_peft_model
-from transformers import AutoModelForCausalLM
 
 TARGETS = ["q_proj", "k_proj", "down_proj"]
 
 
-def plain(directory, dtype=torch.float32):
+def plain(directory, dtype="float32"):
+    from transformers import AutoModelForCausalLM
+
     return AutoModelForCausalLM.from_pretrained(directory, dtype=dtype)
 
 
-def peft_model(base, dtype=torch.float32, **changes):
+def peft_model(base, dtype="float32", **changes):
+    import torch
+    from peft import TinyLoraConfig, get_peft_model
+
     settings = {
         "r": 2, "u": 5, "weight_tying": 0.5, "projection_seed": 11, "target_modules": TARGETS,
         "task_type": "CAUSAL_LM",
@@ -28,7 +30,7 @@ def peft_model(base, dtype=torch.float32, **changes):
 def saved(tiny_base, tmp_path):
     """``saved(**config) -> (directory, the PEFT model that was saved there)``."""
 
-    def make(dtype=torch.float32, **changes):
+    def make(dtype="float32", **changes):
         model = peft_model(tiny_base, dtype, **changes)
         model.save_pretrained(tmp_path / "adapter", save_embedding_layers=False)
         return tmp_path / "adapter", model

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from transformers import Qwen2ForCausalLM
 
-from tests.conftest import TINY
+from tests.conftest import tiny_config
 from tests.fake_gpu import CUDA, fake_gpu, on_gpu
 from tinylora import (
     DeltaOptions,
@@ -70,7 +70,7 @@ def test_pieces_and_rows_of_a_delta_stay_on_the_gpu():
 def test_a_restored_model_runs_on_the_gpu(artifact, formula, numerics):
     with fake_gpu():
         with CUDA:
-            model = Qwen2ForCausalLM._from_config(TINY, dtype=torch.bfloat16)
+            model = Qwen2ForCausalLM._from_config(tiny_config(), dtype=torch.bfloat16)
         options = DeltaOptions(formula=formula, numerics=numerics)
         restoration = restore(model, artifact, options)
         assert restoration.global_params.global_v.device.type == "cuda"

@@ -10,7 +10,7 @@ from transformers import Qwen2ForCausalLM
 from evaluator.config.run_config import DecodingConfig
 from evaluator.generation.prompts import build_prompts
 from evaluator.suites.problem import Problem, TestCase
-from tests.conftest import TINY
+from tests.conftest import tiny_config
 from tests.evaluator.loaded_models import completions
 from tests.fake_gpu import CUDA, fake_gpu
 from tinylora.models.chat import load_tokenizer
@@ -33,7 +33,7 @@ def test_generation_stays_on_the_gpu(chat_base, temperature, answer, monkeypatch
     )
     prompts = build_prompts(PROBLEMS, tokenizer, "base")
     with fake_gpu(answer), CUDA:
-        model = Qwen2ForCausalLM._from_config(TINY, dtype=torch.bfloat16).eval()
+        model = Qwen2ForCausalLM._from_config(tiny_config(), dtype=torch.bfloat16).eval()
     with fake_gpu(answer):
         made = completions(model, tokenizer, prompts, decoding)
     assert len(made) == len(PROBLEMS)

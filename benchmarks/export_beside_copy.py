@@ -1,0 +1,139 @@
+"""Export beside copying the files
+
+    python -m benchmarks.random_base --shape qwen2.5-coder-3b --out DIR
+    python -m benchmarks.export_beside_copy --model DIR
+
+The artifact is of a real one's size, so no code of the 4-bit base can move: the export reads, asks,
+writes, reads back, compares and hashes, and what it writes are the base's own weights. Factors are
+stored (the fast ones, as which they are does not matter to the speed). Copy and export run in turn
+and end when the data are on the disk (fsync), each after memory was put into the same state
+(benchmarks.page_cache).
+"""
+
+import os
+import shutil
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from benchmarks.harness import median, parser, table, write_page
+from benchmarks.page_cache import forget, remember, settle
+from benchmarks.watch import merge, watch
+from exporter import ExportRequest, export
+from tinylora import DeltaOptions
+
+THREADS = os.cpu_count() or 1
+
+
+def timed_export(model: Path, base: Path, out: Path) -> tuple[float, int]:
+    """Seconds, and codes that moved."""
+    request = ExportRequest(
+        base=base,
+        artifact=model / "tiny_lora_v.pt",
+        out=out,
+        format="nf4",
+        options=DeltaOptions(svd="fast"),
+        factor_store=model / "factors",
+    )
+    start = time.perf_counter()
+    report = export(request)
+    seconds = time.perf_counter() - start
+    return seconds, sum(module.codes_moved or 0 for module in report.fidelity.modules)
+
+
+def run_export(
+    model: Path, base: Path, out: Path, settle: Callable[[], None] = lambda: None
+) -> tuple[float, int]:
+    """:func:`timed_export` by a process that has imported everything before memory is settled."""
+    with ProcessPoolExecutor(
+        1, get_context("spawn"), initializer=torch.set_num_threads, initargs=(THREADS,)
+    ) as process:
+        process.submit(imported).result()
+        settle()
+        return process.submit(timed_export, model, base, out).result()
+
+
+def imported() -> None:
+    """Ends once a process has imported this file."""
+
+
+def run_copy(base: Path, out: Path) -> float:
+    """Seconds for a copy of a directory's files that has reached the disk."""
+    start = time.perf_counter()
+    out.mkdir()
+    for file in sorted(base.iterdir()):
+        shutil.copyfile(file, out / file.name)
+        with (out / file.name).open("rb") as written:
+            os.fsync(written.fileno())
+    return time.perf_counter() - start
+
+
+def section(title: str, model: Path, base: Path, rounds: int, drop: bool = False) -> str:
+    """Copies and exports of a base in turn, from the disk if ``drop``; round 0 is not counted."""
+    copies, exports, moved = [], [], 0
+    out = model / "out"
+
+    def same_state() -> None:
+        settle(model, free=4 << 30)
+        remember((model / "factors").iterdir())
+        (forget if drop else remember)(base.iterdir())
+
+    for _ in range(rounds + 1):
+        same_state()
+        copies.append(run_copy(base, out))
+        shutil.rmtree(out)
+        seconds, moved = run_export(model, base, out, same_state)
+        exports.append(seconds)
+        shutil.rmtree(out)
+    size = sum(file.stat().st_size for file in base.iterdir())
+    heading = f"## {title}, {size / 1e9:.2f} GB, {moved} codes moved"
+    return f"{heading}\n\n{beside(copies[1:], exports[1:])}"
+
+
+def beside(copies: list[float], exports: list[float]) -> str:
+    """Seconds of exports beside those of copies."""
+    rows = [
+        (name, f"{median(seconds):.2f}", f"{median(seconds) / median(copies):.2f} ×",
+         " ".join(f"{s:.2f}" for s in seconds))
+        for name, seconds in (("copy of the base's files (limit)", copies), ("export", exports))
+    ]  # fmt: skip
+    return table(("way", "median s", "of the copy", "all s"), rows)
+
+
+def laid_out_anew(base: Path, out: Path) -> None:
+    """The same base in files of safetensors' own writer."""
+    out.mkdir()
+    for file in base.glob("*.safetensors"):
+        save_file(load_file(file), out / file.name, metadata={"format": "pt"})
+    for file in (*base.glob("*config.json"), *base.glob("*.index.json")):
+        shutil.copyfile(file, out / file.name)
+
+
+def main() -> None:
+    options = parser(__doc__, "bench/export.md", rounds=5)
+    options.add_argument("--model", type=Path, required=True, help="made by benchmarks.random_base")
+    args = options.parse_args()
+    model = args.model.resolve()
+    made, anew = model / "base-4bit-fast", model / "base-4bit-laid-out"
+    if not made.is_dir():
+        command = merge(model, model / "base", made, "--format", "nf4", "--svd", "fast")
+        watch(command, THREADS)
+    if not anew.is_dir():
+        laid_out_anew(made, anew)
+    parts = [
+        section("4-bit base in the page cache", model, made, args.rounds),
+        section("The same, by safetensors' writer", model, anew, args.rounds),
+        section("4-bit base from the disk", model, made, args.rounds, drop=True),
+        section("16-bit base, quantized on the way", model, model / "base", args.rounds),
+    ]
+    (model / "filler").unlink()
+    write_page(args.out, __doc__, *parts)
+
+
+if __name__ == "__main__":
+    main()

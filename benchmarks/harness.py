@@ -1,0 +1,103 @@
+"""What all benchmarks do: time rivals in turn, and write a page that says where it was made."""
+
+import argparse
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+# They decide how fast the same command is, so they are told with it.
+_SETTINGS = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "OMP_NUM_THREADS")
+
+
+def parser(description: str | None, page: str, rounds: int = 3) -> argparse.ArgumentParser:
+    """The options that all have; ``page`` is where the results go if nothing else is said."""
+    raw = argparse.RawDescriptionHelpFormatter
+    found = argparse.ArgumentParser(description=description, formatter_class=raw)
+    found.add_argument("--out", type=Path, default=Path("results") / page)
+    found.add_argument("--rounds", type=int, default=rounds)
+    return found
+
+
+def alternate(
+    ways: Mapping[str, Callable[[], object]], rounds: int, warm_up: bool = True
+) -> dict[str, list[float]]:
+    """Seconds of each way, once a round in turn, so that a drift of the machine hits all alike."""
+    import torch
+
+    finish = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
+    seconds: dict[str, list[float]] = {way: [] for way in ways}
+    for way in ways.values() if warm_up else ():
+        way()
+    for _ in range(rounds):
+        for name, way in ways.items():
+            finish()
+            start = time.perf_counter()
+            way()
+            finish()
+            seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def median(found: Iterable[object], part: str | None = None) -> float:
+    """Of numbers, or of an attribute of objects."""
+    return statistics.median(x if part is None else getattr(x, part) for x in found)
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Markdown; the first column and those of words are to the left, numbers to the right."""
+    cells = [[str(cell).replace("|", "\\|") for cell in row] for row in (columns, *rows)]
+    words = [any(x[:1].isalpha() for x in column) for column in zip(*cells[1:], strict=True)]
+    ruler = ["---", *("---" if is_words else "---:" for is_words in words[1:])]
+    return "\n".join(f"| {' | '.join(line)} |" for line in (cells[0], ruler, *cells[1:])) + "\n"
+
+
+def write_page(out: Path, text: str | None, *parts: str, about: str | None = None) -> None:
+    """Write and print a page: the command that makes it, the machine, and the parts.
+
+    Args:
+        out: The file.
+        text: A script's docstring; its first line is the page's title, the rest says what was done.
+        parts: Further paragraphs and tables.
+        about: What it ran on, if not :func:`machine`.
+    """
+    title, _, rest = (text or "").partition("\n")
+    spec = sys.modules["__main__"].__spec__
+    settings = [f"{name}={os.environ[name]}" for name in _SETTINGS if name in os.environ]
+    command = " ".join([*settings, "python -m", spec.name if spec else "?", *sys.argv[1:]])
+    made = f"`{command}` on {about or machine()}."
+    page = "\n\n".join([f"# {title}", made, *(part.strip("\n") for part in (rest, *parts))]) + "\n"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(page, encoding="utf-8")
+    print(page)
+
+
+def machine() -> str:
+    """Processor, cores and versions."""
+    import torch
+
+    packages = ("torch", "transformers", "bitsandbytes", "peft")
+    parts = [processor(), f"{torch.get_num_threads()} threads"]
+    parts += [f"Python {platform.python_version()}"]
+    return ", ".join(parts + [f"{name} {version(name)}" for name in packages])
+
+
+def processor() -> str:
+    """Name of the processor, and what decides how fast it computes."""
+    import torch
+
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    pairs = (line.partition(":") for line in lines)
+    facts = {name.strip(): value.strip() for name, _, value in pairs}
+    name = facts.get("model name") or platform.processor() or platform.machine()
+    has_bf16 = {"avx512_bf16", "amx_bf16", "bf16"} & set(facts.get("flags", "").split())
+    bf16 = "with" if has_bf16 else "without"
+    held = os.environ.get("ONEDNN_MAX_CPU_ISA")  # below avx512_core_bf16 there is none
+    if has_bf16 and held is not None:
+        bf16 = f"oneDNN held to {held}, so without the processor's"
+    return f"{name} ({torch.backends.cpu.get_cpu_capability()}, {bf16} bfloat16 arithmetic)"
