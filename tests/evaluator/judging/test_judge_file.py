@@ -167,12 +167,12 @@ def test_unsafe_counts_where_it_takes_another_rung(
     assert judge_completions(sum_suite, completions, out, allowed, sandbox).judged == 0
     assert not caplog.text
     other = "unshare" if sandbox.info.rung == "bwrap" else "bwrap"
-    moved = replace(sandbox, info=replace(sandbox.info, rung=other))
-    judge_completions(sum_suite, completions, out, sandbox=moved)
+    elsewhere = replace(sandbox, info=replace(sandbox.info, rung=other))
+    judge_completions(sum_suite, completions, out, sandbox=elsewhere)
     assert "begun in sandbox" in caplog.text
-    sandbox = replace(sandbox, info=replace(sandbox.info, rung="unsafe"))
+    open_to_all = replace(sandbox, info=replace(sandbox.info, rung="unsafe"))
     with pytest.raises(RecordsError, match="now it is unsafe; use a new folder"):
-        judge_completions(sum_suite, completions, out, allowed, sandbox)
+        judge_completions(sum_suite, completions, out, allowed, open_to_all)
 
 
 def test_more_completions_can_be_added(sum_suite, tmp_path, sandbox):
