@@ -225,7 +225,7 @@ def judge(
         Path, typer.Option(help="Rows {problem, sample, completion}: JSON, also .gz, or Parquet.")
     ],
     out: Annotated[Path, typer.Option(help="Directory for judge.json and verdicts.jsonl.")],
-    standard: Annotated[str, typer.Option(help="C++ standard.")] = "c++14",
+    standard: Annotated[str, typer.Option(help="C++ standard.")] = JudgeSettings.standard,
     workers: Annotated[int | None, typer.Option(help="Programs at a time; all cores.")] = None,
     strip_freopen: Annotated[
         bool, typer.Option("--strip-freopen", help="Remove calls of freopen, as upstream does.")
@@ -280,7 +280,7 @@ def _quiet_transformers() -> None:
 
     transformers_logging.disable_progress_bar()
     # Its int8 layers say at every call that they round activations.
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
 
 
 class _Bars:

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from evaluator.config.config_file import dump_config
-from evaluator.config.run_config import ArmConfig, RunConfig, deciding_fields
+from evaluator.config.run_config import RunConfig, deciding_fields
 from evaluator.errors import ModelError, RunDirectoryError
 from evaluator.generation.backend_choice import check_backends
 from evaluator.generation.checkpoints import (
@@ -35,18 +35,18 @@ from evaluator.generation.prompts import (
     prompts_digest,
 )
 from evaluator.generation.stage import (
-    Progress,
     finish_generations,
     generate_share,
     take_up_generations,
 )
 from evaluator.judging.sandbox.sandbox import probe_sandbox
 from evaluator.judging.stage import judge_all
+from evaluator.progress import Progress
 from evaluator.report.html.snapshot import keep_sources
 from evaluator.report.results import Results, write_results
 from evaluator.store.environment import describe_environment, other_versions
 from evaluator.store.lock import locked
-from evaluator.store.run_directory import ArmFacts, ProblemFacts, RunDirectory, RunFacts
+from evaluator.store.run_directory import ProblemFacts, RunDirectory, RunFacts
 from evaluator.suites.suite import Suite, load_suite
 from evaluator.tokens.stage import measure_tokens, spool_bytes
 from tinylora.models.chat import load_tokenizer
@@ -187,7 +187,7 @@ def prepare(config: RunConfig) -> Prepared:
         suite_digest=suite.digest,
         prompts_digest=prompts_digest(prompts),
         problems=tuple(ProblemFacts(p.id, p.family, p.language) for p in suite.problems),
-        arms=tuple(_arm_facts(arm, checkpoints[arm.name]) for arm in config.arms),
+        arms=tuple(checkpoints[arm.name].facts for arm in config.arms),
         left_out=left_out,
     )
     return Prepared(config, suite, checkpoints, prompts, facts)
@@ -241,18 +241,6 @@ def _common_prompts(
     if not asked:
         raise ModelError(f"{suite.path}: no problem can be asked in all arms")
     return asked, {ascii(problem)[1:-1]: reason for problem, reason in left_out.items()}
-
-
-def _arm_facts(arm: ArmConfig, checkpoint: Checkpoint) -> ArmFacts:
-    return ArmFacts(
-        name=arm.name,
-        kind=str(arm.kind),
-        digest=checkpoint.digest,
-        artifact_digest=checkpoint.artifact_digest,
-        weight_bytes=checkpoint.weight_bytes,
-        capture=checkpoint.capture,
-        residual=checkpoint.residual,
-    )
 
 
 def _check_disk(prepared: Prepared) -> None:

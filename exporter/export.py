@@ -9,13 +9,14 @@ from pathlib import Path
 
 import torch
 
+from exporter.check_request import check_request
 from exporter.choose.trials import Choice
 from exporter.compare.retention import Retention, measure_retention
 from exporter.documents.manifest import digest_files
 from exporter.documents.record import record_retention
 from exporter.documents.warnings import (
+    base_weights_warning,
     fidelity_warning,
-    ground_warning,
     identity_warning,
     rebuild_warnings,
     tokenizer_warning,
@@ -37,7 +38,7 @@ from exporter.output.workspace import FinishedFile, Workspace, check_replaceable
 from exporter.plan.plan import OutputFile
 from exporter.prepare import Prepared, prepare
 from exporter.progress import Progress, Stage, Steps
-from exporter.request import ExportRequest, check_request
+from exporter.request import ExportRequest
 from exporter.safetensors.reader import file_sha256
 from exporter.safetensors.reopen import check_header
 from exporter.safetensors.writer import ShardWriter
@@ -160,7 +161,7 @@ def _warnings(job: Prepared, fidelity: FidelityReport) -> tuple[str, ...]:
     found = (
         identity_warning(job.inputs.adapter.model_id, job.inputs.base),
         *rebuild_warnings(job.inputs.deltas),
-        ground_warning(job.inputs.ground, job.inputs.base, request.layout),
+        base_weights_warning(job.inputs.weights, job.inputs.base, request.layout),
         unused_warning(job.inputs.base, job.inputs.architecture, request.layout),
         tokenizer_warning(job.inputs.base, request.layout),
         fidelity_warning(fidelity, request.layout, by_output=request.is_calibrated),
@@ -180,7 +181,7 @@ def _retention(job: Prepared, workspace: Workspace) -> Retention | None:
         job.request.options,
         prompts,
         job.inputs.store,
-        in_4_bits=job.request.layout.stands_on_4_bits(job.inputs.ground.fold_onto),
+        in_4_bits=job.request.layout.stands_on_4_bits,
     )
     wanted = job.request.goal.require_retention
     if wanted is not None and (shortfall := found.shortfall(wanted)) is not None:

@@ -11,7 +11,7 @@ from exporter.base.digests import hash_in_background
 from exporter.errors import CheckpointError
 from exporter.formats.format import Format
 from exporter.io_errors import reading
-from exporter.plan.ground import Ground, ground_of, refuse_merged
+from exporter.plan.base_weights import BaseWeights, base_weights_of, refuse_merged
 from exporter.plan.plan import ExportPlan, build_plan
 from exporter.progress import Stopwatch
 from exporter.request import ExportRequest
@@ -29,7 +29,7 @@ class Inputs:
         adapter: The adapter.
         base: Its base.
         architecture: The base's modules.
-        ground: What weights training had, and what the export stands on.
+        weights: What weights training had, and what the export stands on.
         deltas: The adapter's deltas.
         store: Where factors are kept.
         watch: Times the stages.
@@ -40,7 +40,7 @@ class Inputs:
     adapter: Adapter
     base: Checkpoint
     architecture: Architecture
-    ground: Ground
+    weights: BaseWeights
     deltas: ModuleDeltas
     store: FactorStore | None
     watch: Stopwatch
@@ -53,7 +53,7 @@ class Inputs:
             self.architecture,
             layout,
             sizes=self.adapter.sizes,
-            ground=self.ground,
+            weights=self.weights,
             max_shard_size=self.request.max_shard_size,
         )
 
@@ -78,8 +78,8 @@ def read_inputs(request: ExportRequest, scratch: Path) -> Inputs:
     refuse_merged(adapter, base)
     with reading(base.path):
         carried_files(base.path, frozenset())  # names that cannot be carried are said first
-    ground = ground_of(adapter, base, request)
-    request = replace(request, fold_onto=ground.fold_onto)
+    weights = base_weights_of(adapter, base, request)
+    request = replace(request, fold_onto=weights.fold_onto)
     store, watch = _store(request, scratch), Stopwatch()
     digests = hash_in_background(base, watch)
     architecture = read_architecture(
@@ -89,7 +89,7 @@ def read_inputs(request: ExportRequest, scratch: Path) -> Inputs:
         store,
     )
     deltas = deltas_of(adapter, architecture.targets, request.options, store)
-    return Inputs(request, adapter, base, architecture, ground, deltas, store, watch, digests)
+    return Inputs(request, adapter, base, architecture, weights, deltas, store, watch, digests)
 
 
 def _store(request: ExportRequest, scratch: Path) -> FactorStore | None:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from exporter.plan.ground import trained_on
+from exporter.plan.base_weights import trained_on
 from tinylora import DeltaOptions, load_adapter, load_artifact
 from tinylora.adapters import dialects
 from tinylora.adapters.inspection import Inspection

@@ -35,15 +35,10 @@ def with_merge_options(command: Callable[..., None]) -> Callable[..., None]:
     """
     own = inspect.signature(command).parameters.values()
     mine = [p.replace(kind=KEYWORD) for p in own if p.kind is not inspect.Parameter.VAR_KEYWORD]
-    added = [parameter for _, parameter, _ in _declared()]
-
-    def called(**given: Any) -> None:
-        command(**given)
-
-    called.__name__, called.__doc__ = command.__name__, command.__doc__
-    called.__dict__["__signature__"] = inspect.Signature([*added, *mine])
-    called.__annotations__ = {p.name: p.annotation for p in (*added, *mine)}
-    return called
+    parameters = [parameter for _, parameter, _ in _declared()] + mine
+    command.__dict__["__signature__"] = inspect.Signature(parameters)
+    command.__annotations__ = {p.name: p.annotation for p in parameters}
+    return command
 
 
 def request_of(given: Mapping[str, Any]) -> ExportRequest:

@@ -54,7 +54,7 @@ def collect_provenance(inputs: Inputs) -> Provenance:
         tool={"name": "tinylora-export", "version": _version("tinylora-export")},
         libraries={name: _version(name) for name in _LIBRARIES},
         options=_options(inputs.request, inputs.deltas.resolved)
-        | {"trained_on": inputs.ground.trained_on},
+        | {"trained_on": inputs.weights.trained_on},
         base=base_digests(inputs.base, inputs.digests.result()),
         artifact=inputs.adapter.describe(),
     )
@@ -82,7 +82,8 @@ def sums_text(digests: Mapping[str, str]) -> str:
 
 def _options(request: ExportRequest, resolved: ResolvedOptions | None) -> dict[str, Any]:
     def of_format(option: str) -> Any:  # None where the format does not take it
-        return (getattr(request, option) or None) if request.layout.takes(option) else None
+        value = getattr(request, option) if request.layout.takes(option) else None
+        return (list(value) or None) if isinstance(value, tuple) else value
 
     placement = request.options.placement
     return {

@@ -6,15 +6,13 @@ The command line takes names, types, defaults and help from the fields
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
-
-import torch
+from typing import Annotated, Any, Literal
 
 from exporter.errors import RequestError
 from exporter.formats.format import Format
-from exporter.formats.registry import FORMATS, format_named
+from exporter.formats.registry import format_with
 from exporter.quantize.methods import RequantizeMethod
 from tinylora import DeltaOptions
 
@@ -141,8 +139,7 @@ class ExportRequest:
         Raises:
             RequestError: There is no such format.
         """
-        found = format_named(self.format)
-        return found(**{field.name: getattr(self, field.name) for field in fields(found)})
+        return format_with(vars(self))
 
     @property
     def is_auto(self) -> bool:
@@ -163,148 +160,3 @@ class ExportRequest:
     def leaves_modules_open(self) -> bool:
         """Whether the modules to keep in 16 bits are to be chosen."""
         return not self.is_auto and self.layout.chooses_modules and not self.keep
-
-
-def check_request(request: ExportRequest) -> None:
-    """Refuse options that contradict each other.
-
-    Raises:
-        RequestError: With what is allowed and what was given.
-    """
-    _one_of("requantize", request.requantize, get_args(RequantizeMethod))
-    _one_of("fold_onto", request.fold_onto, get_args(FoldOnto))
-    _one_of("adapter_dtype", request.adapter_dtype, get_args(AdapterDtype))
-    _check_paths(request)
-    _check_device(request.device)
-    _check_limits(request)
-    _check_goal(request)
-    if not request.is_auto:
-        _check_format(request, request.layout)
-
-
-def _check_format(request: ExportRequest, layout: Format) -> None:
-    """Refuse options that the format does not take, but for values that change nothing."""
-    for option, harmless in _HARMLESS.items():
-        value = getattr(request, option)
-        if value not in harmless and not layout.takes(option):
-            takers = [name for name, known in FORMATS.items() if known.takes(option)]
-            given = option if option == "keep" else f"--{option.replace('_', '-')} {value}"
-            raise RequestError(f"{given} applies to {', '.join(takers)}, not to {layout.name}")
-    if layout.adapter is not None and request.options.numerics == "trainer":
-        raise RequestError(
-            f"--numerics trainer cannot be stored as {layout.name}: an adapter holds factors, "
-            "and the trainer's roundings happen to their product; use fp32, or a merged format"
-        )
-    if request.goal.check_prompts is not None and not layout.standalone:
-        raise RequestError(
-            f"--check-prompts: a {layout.name} export does not load by itself, so there is nothing "
-            "to compare"
-        )
-
-
-_HARMLESS: dict[str, tuple[object, ...]] = {
-    "requantize": ("preserve",),
-    "fold_onto": ("auto", "dequantized"),  # 4-bit weights and adapters stand on those anyway
-    "adapter_dtype": ("fp32",),
-    "keep": ((),),
-}
-
-
-def _check_device(name: str) -> None:
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = None
-    if device is None or device.type not in ("cpu", "cuda"):
-        raise RequestError(f"--device {name!r} is unknown; expected cpu, cuda or cuda:N")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise RequestError(
-            f"--device {name}: torch sees {torch.cuda.device_count()} CUDA devices here; use cpu, "
-            "or a torch that was built for this machine's GPU"
-        )
-
-
-def _check_limits(request: ExportRequest) -> None:
-    check_share("--require-capture", request.require_capture)
-    check_share("--require-retention", request.goal.require_retention)
-    target = request.goal.target_residual
-    if target is not None and not 0 < target < 1:
-        raise RequestError(f"--target-residual {target}: expected a number above 0 and below 1")
-    for name, size in (
-        ("--max-shard-size", request.max_shard_size),
-        ("--max-bytes", request.goal.max_bytes),
-    ):
-        if size is not None and size < 1:
-            raise RequestError(f"{name} {size}: expected at least 1 byte")
-
-
-def check_share(option: str, share: float | None) -> None:
-    """Refuse a least share that is none.
-
-    Raises:
-        RequestError: Naming the option.
-    """
-    if share is not None and not 0 < share <= 1:
-        raise RequestError(f"{option} {share}: expected a share above 0, at most 1")
-
-
-def _check_goal(request: ExportRequest) -> None:
-    goal, is_auto = request.goal, request.is_auto
-    mixed = not is_auto and request.layout.chooses_modules
-    if is_auto:
-        if goal.target_residual is None:
-            raise RequestError("--format auto needs --target-residual, such as 0.1")
-        if request.requantize != "preserve" or request.fold_onto != "auto" or request.keep:
-            raise RequestError("--format auto chooses --requantize, --fold-onto and keep itself")
-    if request.leaves_modules_open:
-        if goal.prompts is None:
-            raise RequestError(
-                f"--format {request.format} needs --prompts: texts on which each module's effect "
-                "is measured"
-            )
-        if goal.target_residual is None and goal.max_bytes is None:
-            raise RequestError(
-                f"--format {request.format} needs --target-residual, --max-bytes, or both"
-            )
-    if request.is_calibrated and goal.prompts is None:
-        raise RequestError("--requantize calibrated needs --prompts: texts to calibrate on")
-    if goal.target_residual is not None and not (is_auto or mixed):
-        raise RequestError("--target-residual applies to --format auto and nf4-mixed")
-    if goal.max_bytes is not None and not mixed:
-        raise RequestError("--max-bytes applies to --format nf4-mixed")
-    if goal.require_retention is not None and goal.check_prompts is None:
-        raise RequestError(
-            "--require-retention needs --check-prompts: texts on which the retention is measured"
-        )
-    if goal.prompts is not None and not request.leaves_open:
-        raise RequestError(
-            f"--prompts has no use with --format {request.format} --requantize "
-            f"{request.requantize}; it goes with nf4-mixed, auto and --requantize calibrated"
-        )
-    if goal.without_peft and not is_auto:
-        raise RequestError("--without-peft applies to --format auto")
-
-
-def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise RequestError(f"{name} {value!r} is unknown; expected one of {', '.join(allowed)}")
-
-
-def _check_paths(request: ExportRequest) -> None:
-    base, out = request.base.resolve(), request.out.resolve()
-    if base == out or base in out.parents or out in base.parents:
-        raise RequestError(
-            f"{out}: the output may not be, contain or lie in the base directory {base}; choose a "
-            "directory beside it"
-        )
-    for name, path in (  # with an earlier export that is replaced, they would be gone
-        ("artifact", request.artifact),
-        ("factor store", request.factor_store),
-        ("file of --prompts", request.goal.prompts),
-        ("file of --check-prompts", request.goal.check_prompts),
-    ):
-        if path is not None and out in (path.resolve(), *path.resolve().parents):
-            raise RequestError(
-                f"{out}: the output may not be or contain the {name} {path}; move that out of "
-                "there, or choose another --out"
-            )

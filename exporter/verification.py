@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from exporter.base.checkpoint import open_checkpoint
+from exporter.check_request import check_share
 from exporter.compare.load_check import LogitComparison, check_load, compare_logits
 from exporter.compare.prompts import read_prompts
 from exporter.compare.retention import Retention, measure_retention
@@ -15,10 +16,9 @@ from exporter.documents.read_manifest import read_manifest
 from exporter.documents.record import finish_recording, record_retention, unfinished
 from exporter.errors import CheckpointError, VerificationError
 from exporter.formats.format import AdapterFile
-from exporter.formats.registry import format_named
+from exporter.formats.registry import format_with
 from exporter.output.workspace import MANIFEST_FILE
 from exporter.provenance import base_digests, sums_text
-from exporter.request import check_share
 from exporter.safetensors.reader import file_sha256
 from exporter.safetensors.reopen import file_problems
 from tinylora import DeltaOptions, load_adapter
@@ -112,7 +112,7 @@ def verify(
     if record:
         finish_recording(directory)
     manifest = read_manifest(directory)
-    layout = format_named(manifest["options"]["format"])()
+    layout = format_with(manifest["options"])
     if load and not layout.standalone:
         raise VerificationError(
             f"{directory}: a {layout.name} export does not load by itself, so only its files can "
@@ -129,7 +129,7 @@ def verify(
         if base is not None and artifact is not None and checks[-1].ok:
             base, artifact = Path(base), Path(artifact)
             options = _delta_options(manifest)
-            in_4_bits = layout.stands_on_4_bits(manifest["options"].get("fold_onto"))
+            in_4_bits = layout.stands_on_4_bits
             if prompts is None:
                 logits = compare_logits(directory, base, artifact, options, in_4_bits=in_4_bits)
             else:

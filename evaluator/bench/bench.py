@@ -18,14 +18,15 @@ from evaluator.bench.runs import make_run, state_of
 from evaluator.bench.table import CellResult, Failure, bench_frame, bench_table
 from evaluator.config.config_file import dump_config
 from evaluator.errors import BenchError, RunDirectoryError
-from evaluator.generation.stage import Progress
 from evaluator.judging.sandbox.sandbox import probe_sandbox
+from evaluator.progress import Progress
 from evaluator.report.latex import latex_table
 from evaluator.report.tables import write_frame
 from evaluator.report.text_table import TextTable
 from evaluator.run import prepare
 from evaluator.store.environment import package_versions
 from evaluator.store.lock import locked
+from evaluator.store.run_directory import check_directory
 from tinylora.errors import TinyLoRAError
 from tinylora.files.whole_file import replace_file
 
@@ -48,12 +49,6 @@ class BenchResults:
 
 def bench(config: BenchConfig, *, command: str, unsafe: bool, progress: Progress) -> BenchResults:
     """Make all that is missing of a bench, and write its table.
-
-    Args:
-        config: What to make.
-        command: The command line, for the record.
-        unsafe: Allow judging without a sandbox.
-        progress: Called with a stage, what is done, and the total.
 
     Raises:
         TinyLoRAError: Nothing can be made: no sandbox, several processes, or the directory takes no
@@ -172,17 +167,8 @@ def _check_directory(config: BenchConfig) -> None:
     Raises:
         RunDirectoryError: With what is there.
     """
-    if not config.out.exists():
-        return
-    if not config.out.is_dir():
-        raise RunDirectoryError(f"{config.out}: is a file, expected the directory of a bench")
-    others = [p for p in config.out.iterdir() if p.name not in (".lock", f"{_CONFIG}.tmp")]
-    if others and not (config.out / _CONFIG).is_file():
-        raise RunDirectoryError(
-            f"{config.out}: is not empty and has no {_CONFIG}, so it is not a bench's directory; "
-            "choose another out"
-        )
-    if not others:
+    check_directory(config.out, _CONFIG, "bench")
+    if not (config.out / _CONFIG).exists():
         return
     before = load_bench(config.out / _CONFIG).equivalence.margin
     if before != config.equivalence.margin:

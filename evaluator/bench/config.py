@@ -5,11 +5,11 @@ runs share (margin, judge, arithmetic) stands in it once.
 """
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
-from evaluator.config.config_file import FilePath, ModelName, Section, read_config
+from evaluator.config.config_file import FilePath, ModelName, Section, Several, read_config
 from evaluator.config.judge_settings import JudgeConfig
 from evaluator.config.prompt_config import PromptConfig
 from evaluator.config.run_config import (
@@ -58,12 +58,7 @@ class BenchBase(Section):
     name: Name
     model: ModelName
     load: Literal["auto", "nf4"] = "auto"
-    artifacts: Annotated[tuple[BenchArtifact, ...], Field(min_length=1, strict=False)]
-
-    @model_validator(mode="after")
-    def _names_differ(self) -> Self:
-        _check_names("artifacts", self.artifacts)
-        return self
+    artifacts: Several[BenchArtifact]
 
 
 class BenchFormat(Section):
@@ -176,10 +171,10 @@ class BenchConfig(Section):
 
     name: Name
     out: FilePath
-    bases: Annotated[tuple[BenchBase, ...], Field(min_length=1, strict=False)]
-    formats: Annotated[tuple[BenchFormat, ...], Field(min_length=1, strict=False)]
-    suites: Annotated[tuple[BenchSuite, ...], Field(min_length=1, strict=False)]
-    decodings: Annotated[tuple[BenchDecoding, ...], Field(min_length=1, strict=False)]
+    bases: Several[BenchBase]
+    formats: Several[BenchFormat]
+    suites: Several[BenchSuite]
+    decodings: Several[BenchDecoding]
     prompt: PromptConfig = PromptConfig()
     repeat_seed: int | None = None
     compute_dtype: ComputeDtype = "float32"
@@ -188,14 +183,6 @@ class BenchConfig(Section):
     token_level: TokenLevelConfig = TokenLevelConfig()
     judge: JudgeConfig = JudgeConfig()
     backend: str = BACKEND
-
-    @model_validator(mode="after")
-    def _names_differ(self) -> Self:
-        _check_names("bases", self.bases)
-        _check_names("formats", self.formats)
-        _check_names("suites", self.suites)
-        _check_names("decodings", self.decodings)
-        return self
 
 
 def load_bench(path: Path) -> BenchConfig:
@@ -206,13 +193,3 @@ def load_bench(path: Path) -> BenchConfig:
             the file and each field.
     """
     return read_config(path, BenchConfig)
-
-
-def _check_names(
-    field: str,
-    parts: tuple[BenchBase | BenchArtifact | BenchFormat | BenchSuite | BenchDecoding, ...],
-) -> None:
-    names = [part.name for part in parts]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ValueError(f"{field} need names that differ, found twice: {', '.join(twice)}")

@@ -20,6 +20,7 @@ from typing import Any
 from evaluator.bench.plan import Export, restored_arm
 from evaluator.errors import BenchError
 from evaluator.generation.checkpoints import Checkpoint, check_adapter, file_digest, find_checkpoint
+from tinylora.files.json_text import read_object
 from tinylora.files.whole_file import replace_file
 
 _EXPORTER = (sys.executable, "-m", "exporter")
@@ -57,8 +58,8 @@ def request_of(export: Export) -> Request:
         texts[field] = path and file_digest(path)
     options = {name: value for name, value in _options(export).items() if name not in texts}
     inputs = {
-        "base": found.digest,
-        "artifact": found.artifact_digest,
+        "base": found.facts.digest,
+        "artifact": found.facts.artifact_digest,
         **texts,
         "options": options,
     }
@@ -88,11 +89,6 @@ def why_not_there(export: Export, request: Request) -> str:
 
 def make_export(export: Export, request: Request, factors: Path) -> None:
     """Run the exporter.
-
-    Args:
-        export: What to make.
-        request: Its inputs.
-        factors: Directory of SVD factors.
 
     Raises:
         BenchError: The exporter failed, or an input changed while it worked.
@@ -179,7 +175,6 @@ def _why(output: bytes) -> str:
 
 def _read(path: Path) -> dict[str, Any] | None:
     try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+        return read_object(path, BenchError)
+    except (OSError, BenchError):
         return None
-    return content if isinstance(content, dict) else None

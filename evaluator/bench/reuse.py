@@ -25,11 +25,6 @@ def take_over(directory: RunDirectory, facts: RunFacts, others: Iterable[RunDire
     """Append to a run the records that it lacks and other runs have.
 
     A run that cannot be read is passed over, with a warning: it is reported where it is used.
-
-    Args:
-        directory: A run that has begun, locked by the caller.
-        facts: Of this run.
-        others: Other runs.
     """
     repair(directory.generations)
     repair(directory.verdicts)

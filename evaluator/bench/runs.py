@@ -8,7 +8,7 @@ from evaluator.bench.reuse import take_over
 from evaluator.config.config_file import dump_config
 from evaluator.config.run_config import load_config
 from evaluator.errors import RecordsError, RunDirectoryError
-from evaluator.generation.stage import Progress
+from evaluator.progress import Progress
 from evaluator.report.results import read_summary
 from evaluator.report.summary import RunSummary
 from evaluator.run import Prepared, run
@@ -51,13 +51,6 @@ def make_run(
     cell: Cell, prepared: Prepared, *, command: str, unsafe: bool, progress: Progress
 ) -> RunSummary:
     """Make a run, go on with it, or only read it where it is finished.
-
-    Args:
-        cell: Which run.
-        prepared: Its checked configuration.
-        command: The command line, for the record.
-        unsafe: Allow judging without a sandbox.
-        progress: As ``run`` has it.
 
     Raises:
         RunDirectoryError: The run was made on another kind of device than ``auto`` finds here.

@@ -39,6 +39,20 @@ FilePath = Annotated[Path, Field(strict=False), AfterValidator(_can_be_a_path)]
 ModelName = Annotated[str, AfterValidator(_can_be_a_path)]
 
 
+def _names_differ(items: tuple[Any, ...]) -> tuple[Any, ...]:
+    names = [item.name for item in items]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"names must differ, found twice: {', '.join(twice)}")
+    return items
+
+
+_Item = TypeVar("_Item")
+# At least one, each with a name of its own.
+Several = Annotated[
+    tuple[_Item, ...], Field(min_length=1, strict=False), AfterValidator(_names_differ)
+]
+
+
 class Section(BaseModel):
     """Part of a configuration: unknown fields, other types, and NaN and infinity are refused."""
 

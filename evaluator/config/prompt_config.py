@@ -82,12 +82,7 @@ class PromptConfig(Section):
         return self
 
     def question(self, statement: str, ready_made: str | None) -> str:
-        """What of a problem is asked.
-
-        Args:
-            statement: The problem's.
-            ready_made: The prompt that its suite brings, if any.
-        """
+        """What of a problem is asked."""
         return statement if self.template is not None else ready_made or statement
 
     def user_message(self, statement: str, ready_made: str | None) -> str:

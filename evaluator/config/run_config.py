@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from evaluator.config.config_file import FilePath, ModelName, Section, read_config
+from evaluator.config.config_file import FilePath, ModelName, Section, Several, read_config
 from evaluator.config.judge_settings import JudgeConfig
 from evaluator.config.prompt_config import PromptConfig
 from tinylora.adapters.options import FormulaChoice
@@ -170,7 +170,7 @@ class RunConfig(Section):
     name: Title
     suite: FilePath
     out: FilePath
-    arms: Annotated[tuple[ArmConfig, ...], Field(min_length=1, strict=False)]
+    arms: Several[ArmConfig]
     prompt: PromptConfig = PromptConfig()
     decoding: DecodingConfig = DecodingConfig()
     compute_dtype: ComputeDtype = "float32"
@@ -180,15 +180,6 @@ class RunConfig(Section):
     token_level: TokenLevelConfig = TokenLevelConfig()
     judge: JudgeConfig = JudgeConfig()
     backend: str = BACKEND
-
-    @field_validator("arms")
-    @classmethod
-    def _names_differ(cls, arms: tuple[ArmConfig, ...]) -> tuple[ArmConfig, ...]:
-        names = [arm.name for arm in arms]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise ValueError(f"each arm needs its own name, found twice: {', '.join(twice)}")
-        return arms
 
     def reference(self) -> ArmConfig | None:
         """The arm that others are compared with: the first restored one."""

@@ -25,12 +25,7 @@ Batch = tuple[Row, ...]
 
 
 def plan_batches(prompts: Sequence[Prompt], decoding: DecodingConfig) -> tuple[Batch, ...]:
-    """All completions of one arm, longest prompts first so that memory runs out at once or never.
-
-    Args:
-        prompts: The suite's prompts.
-        decoding: For the samples and the batch size.
-    """
+    """All completions of an arm, longest prompts first: memory runs out at once or never."""
     rows = [Row(prompt, sample) for prompt in prompts for sample in range(decoding.samples)]
     rows.sort(key=lambda row: -len(row.prompt.token_ids))  # stable: the suite's order within
     size = decoding.batch_size

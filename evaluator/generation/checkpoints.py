@@ -13,6 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from evaluator.config.run_config import MAX_REPETITION_PENALTY, ArmConfig
 from evaluator.errors import ModelError
+from evaluator.store.run_directory import ArmFacts
 from tinylora import DeltaOptions, adapted_layers, deltas_of, load_adapter
 from tinylora.adapters.dialects import files_of
 from tinylora.errors import ModelConfigError, TinyLoRAError
@@ -30,25 +31,17 @@ class Checkpoint:
 
     Attributes:
         directory: Where they lie.
-        digest: sha256 over names and contents of all files of the directory.
-        artifact_digest: sha256 of the artifact, for a restored arm.
+        facts: What a run records of them: digests, size, and the exporter's own numbers.
         positions: Longest context, where the configuration names one.
         vocabulary: Number of logits, likewise.
-        weight_bytes: Size of the weight files, with the artifact where there is one.
-        capture: Share of the delta that the stored weights hold, from ``fidelity.json``.
-        residual: What they miss, relative to the delta, likewise.
         quantization: Method by which the stored weights are quantized; empty where they are not.
         four_bit: Whether that is bitsandbytes' 4 bits.
     """
 
     directory: Path
-    digest: str
-    artifact_digest: str | None
+    facts: ArmFacts
     positions: int | None
     vocabulary: int | None
-    weight_bytes: int
-    capture: float | None
-    residual: float | None
     quantization: str = ""
     four_bit: bool = False
 
@@ -85,18 +78,21 @@ def find_checkpoint(arm: ArmConfig) -> Checkpoint:
     except ModelConfigError as error:
         raise ModelError(f"arm {arm.name}: {error}") from error
     method, four_bit = _quantization(model_config.get("quantization_config"))
-    size = sum(path.stat().st_size for path in (*weights, *artifact))
     return Checkpoint(
         directory=directory,
-        digest=files_sha256(files, file_digest),
-        artifact_digest=files_sha256(artifact, file_digest) if artifact else None,
+        facts=ArmFacts(
+            name=arm.name,
+            kind=str(arm.kind),
+            digest=files_sha256(files, file_digest),
+            artifact_digest=files_sha256(artifact, file_digest) if artifact else None,
+            weight_bytes=sum(path.stat().st_size for path in (*weights, *artifact)),
+            capture=capture,
+            residual=residual,
+        ),
         quantization=method,
         four_bit=four_bit,
         positions=_whole(model_config, "max_position_embeddings"),
         vocabulary=_whole(model_config, "vocab_size"),
-        weight_bytes=size,
-        capture=capture,
-        residual=residual,
     )
 
 
@@ -127,10 +123,6 @@ def delta_options(arm: ArmConfig) -> DeltaOptions:
 
 def check_adapter(arm: ArmConfig, checkpoint: Checkpoint) -> None:
     """Check, without any weights, that an arm's artifact is sound, complete and fits its base.
-
-    Args:
-        arm: An arm; one without an artifact passes.
-        checkpoint: Its files.
 
     Raises:
         ModelError: It cannot be used, it is another base's, or transformers cannot build the base.

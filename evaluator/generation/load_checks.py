@@ -20,11 +20,6 @@ _log = logging.getLogger(__name__)
 def check_complete(arm: ArmConfig, directory: Path, info: dict[str, Any]) -> None:
     """Check that every tensor of the model came from the checkpoint.
 
-    Args:
-        arm: For errors.
-        directory: Of the checkpoint.
-        info: What ``from_pretrained`` says with ``output_loading_info``.
-
     Raises:
         ModelError: Tensors are missing, or an adapter that was not merged is left over.
     """

@@ -6,7 +6,7 @@ a run may go on with another number of processes than it was killed with.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 
 import torch
@@ -19,6 +19,7 @@ from evaluator.generation.batches import Batch, plan_batches, share_of
 from evaluator.generation.checkpoints import Checkpoint
 from evaluator.generation.processes import Processes
 from evaluator.generation.prompts import Prompt
+from evaluator.progress import Progress
 from evaluator.store.records import (
     GenerationRecord,
     Key,
@@ -29,9 +30,6 @@ from evaluator.store.records import (
     rewrite_sorted,
 )
 from evaluator.store.run_directory import RunDirectory
-
-# (stage, done, total)
-Progress = Callable[[str, int, int], None]
 
 
 def take_up_generations(directory: RunDirectory) -> dict[Key, GenerationRecord]:
@@ -62,15 +60,6 @@ def generate_share(
     progress: Progress,
 ) -> None:
     """Write this process's share of the missing completions, one model in memory at a time.
-
-    Args:
-        directory: Of the run.
-        config: Of the run.
-        checkpoints: By arm.
-        prompts: In the suite's order, the same for all arms.
-        device: Of the models.
-        processes: For the share.
-        progress: Called after each batch; counts what is there and what this process adds.
 
     Raises:
         ModelError: A model cannot be loaded.

@@ -76,10 +76,7 @@ def compile_cpp(
     message = _shortened(report.stderr.decode("utf-8", "replace"))
     if report.exit_code == 0 and report.reason == "exit" and report.stdout:
         return Compiled(MemoryFile.of(report.stdout, "program"), message)
-    stopped = _what_stopped_it(report, settings)
-    disturbed = _was_killed(report, settings) or _waited(report)
-    limit_met = stopped != "" or _SAYS_FULL.search(report.stderr) is not None
-    return Compiled(None, stopped + message, disturbed, limit_met)
+    return _failed(report, settings, message)
 
 
 def _source_bytes(source: str) -> bytes:
@@ -105,37 +102,30 @@ def _limits(settings: JudgeSettings) -> Limits:
     )
 
 
-def _waited(report: RunReport) -> bool:
-    """Whether it met its wall limit because it got little of a processor's time."""
-    return report.reason == "wall" and report.cpu_ms < report.wall_ms / 2
-
-
-def _was_killed(report: RunReport, settings: JudgeSettings) -> bool:
-    """Whether SIGKILL ended a part of the compiler, other than at a limit of its own."""
-    if report.reason != "exit" or _used_its_time(report, settings):
-        return False
-    itself = report.signal == signal.SIGKILL or report.exit_code == 128 + signal.SIGKILL
-    return itself or _SAYS_KILLED.search(report.stderr) is not None
-
-
-def _used_its_time(report: RunReport, settings: JudgeSettings) -> bool:
-    """Whether the CPU limit may be what ended it; the kernel counts ticks, less exactly."""
-    return report.cpu_ms >= 0.8 * settings.compile_cpu_ms
-
-
-def _what_stopped_it(report: RunReport, settings: JudgeSettings) -> str:
-    """Say which limit stopped a compilation, if one did."""
+def _failed(report: RunReport, settings: JudgeSettings, message: str) -> Compiled:
+    """Tell a source that does not compile from a compiler that was stopped, and by what."""
+    used, allowed = report.cpu_ms, settings.compile_cpu_ms
+    waited = report.reason == "wall" and used < report.wall_ms / 2
+    out_of_time = used >= 0.8 * allowed  # the kernel counts ticks, less exactly
+    killed = report.signal == signal.SIGKILL or report.exit_code == 128 + signal.SIGKILL
+    killed = killed or _SAYS_KILLED.search(report.stderr) is not None
+    stopped = ""
     if report.reason != "exit":
-        after = f", after {report.cpu_ms / 1000:.1f} s of CPU time" if _waited(report) else ""
-        return f"the compiler was stopped at its {report.reason} limit{after}\n"
-    if _used_its_time(report, settings):
-        used, allowed = report.cpu_ms / 1000, settings.compile_cpu_ms / 1000
-        return f"the compiler used {used:.1f} s of CPU time, {allowed:g} s are allowed\n"
-    if report.output_full:
-        return "the compiler wrote more than it may\n"
-    if report.signal is not None:
-        return f"the compiler was ended by {signal_name(report.signal)}\n"
-    return ""
+        after = f", after {used / 1000:.1f} s of CPU time" if waited else ""
+        stopped = f"the compiler was stopped at its {report.reason} limit{after}\n"
+    elif out_of_time:
+        seconds = f"{used / 1000:.1f} s of CPU time, {allowed / 1000:g} s are allowed"
+        stopped = f"the compiler used {seconds}\n"
+    elif report.output_full:
+        stopped = "the compiler wrote more than it may\n"
+    elif report.signal is not None:
+        stopped = f"the compiler was ended by {signal_name(report.signal)}\n"
+    return Compiled(
+        program=None,
+        message=stopped + message,
+        disturbed=waited or (killed and report.reason == "exit" and not out_of_time),
+        limit_met=stopped != "" or _SAYS_FULL.search(report.stderr) is not None,
+    )
 
 
 def _shortened(message: str) -> str:

@@ -10,18 +10,24 @@ are there the file is put into the order of the completions.
 import json
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from evaluator.config.judge_settings import JudgeSettings
 from evaluator.errors import RecordsError
-from evaluator.judging.completions import Completions, Key, NotJudged, read_completions
+from evaluator.judging.completions import Completions, NotJudged, read_completions
 from evaluator.judging.sandbox.sandbox import Sandbox, probe_sandbox
-from evaluator.judging.stage import Submission, judge_submissions, submission, text_digest
+from evaluator.judging.stage import (
+    Submission,
+    VerdictFile,
+    judge_into,
+    submission,
+    text_digest,
+)
 from evaluator.store.lock import locked
-from evaluator.store.records import TestRecord, VerdictRecord, repair
+from evaluator.store.records import Key, TestRecord, VerdictRecord
 from evaluator.suites.suite import Suite, load_suite
 from tinylora.files.whole_file import replace_file
 
@@ -81,39 +87,29 @@ def judge_completions(
     settings = settings or JudgeSettings()
     suite = suite if isinstance(suite, Suite) else load_suite(suite)
     read = read_completions(Path(completions), suite)
-    rows = read.texts
     sandbox = sandbox or probe_sandbox(settings.unsafe)
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     with locked(out):
         _check_manifest(out / "judge.json", suite, settings, sandbox)
         _list_not_judged(out / "not_judged.jsonl", read)
-        path = out / "verdicts.jsonl"
-        submissions = {key: submission(("", *key), text) for key, text in rows.items()}
-        kept = _kept_verdicts(path, rows, submissions)
-        before = len(kept)
-        if progress is not None:
-            progress(before, len(rows))
-        with path.open("a", encoding="utf-8") as stream:
+        texts = {("", *key): text for key, text in read.texts.items()}
+        submissions = {key: submission(key, text) for key, text in texts.items()}
+        file = VerdictFile(
+            out / "verdicts.jsonl",
+            lambda row: _record(row, texts, submissions),
+            lambda record: _line(_row(record, texts[record.key])).encode(),
+        )
 
-            def keep(made: Sequence[VerdictRecord]) -> None:
-                for record in made:
-                    key = (record.problem, record.sample)
-                    kept[key] = record
-                    stream.write(_line(_row(record, rows[key])))
-                stream.flush()
-                if progress is not None:
-                    progress(len(kept), len(rows))
+        def show(_: str, done: int, total: int) -> None:
+            if progress is not None:
+                progress(done, total)
 
-            known = {record.key: record for record in kept.values()}
-            judge_submissions([*submissions.values()], known, keep, suite, settings, sandbox)
-        verdicts = [kept[key] for key in rows]
-        lines = [_line(_row(kept[key], text)) for key, text in rows.items()]
-        replace_file(path, "".join(lines).encode())
+        verdicts, judged = judge_into(file, [*submissions.values()], suite, settings, sandbox, show)
     return JudgeSummary(
-        verdicts_path=path,
-        total=len(rows),
-        judged=len(rows) - before,
+        verdicts_path=file.path,
+        total=len(verdicts),
+        judged=judged,
         counts=dict(sorted(Counter(record.verdict for record in verdicts).items())),
         without_code=sum(record.how == "none" for record in verdicts),
         chosen=sum(record.choice != "only" for record in verdicts),
@@ -163,32 +159,16 @@ def _check_rung(path: Path, before: str, now: str) -> None:
     logger.warning("%s: begun in sandbox %s", path, before)
 
 
-def _kept_verdicts(
-    path: Path, rows: Mapping[Key, str], submissions: Mapping[Key, Submission]
-) -> dict[Key, VerdictRecord]:
-    """Read the verdicts of a former call; a torn last line is cut off the file."""
-    if not path.exists():
-        return {}
-    repair(path)
-    kept: dict[Key, VerdictRecord] = {}
-    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
-        try:
-            row = json.loads(line)
-            key = (row["problem"], row["sample"])
-            if key not in rows:
-                raise RecordsError(f"{path}, line {number}: no completion of {key} any more")
-            if row["completion_sha256"] != text_digest(rows[key]):
-                raise RecordsError(f"{path}, line {number}: was judged for another text of {key}")
-            record = _record(row, submissions[key])
-        except (KeyError, TypeError, json.JSONDecodeError) as error:
-            raise RecordsError(f"{path}, line {number}: not a verdict ({error!r})") from error
-        if not record.judge_failed:
-            kept[key] = record
-    return kept
-
-
-def _record(row: Mapping[str, Any], of: Submission) -> VerdictRecord:
-    """Read one row of ``verdicts.jsonl``."""
+def _record(
+    row: Mapping[str, Any], texts: Mapping[Key, str], submissions: Mapping[Key, Submission]
+) -> VerdictRecord:
+    """Read one row of ``verdicts.jsonl``; ValueError where it is not of these completions."""
+    key = ("", row["problem"], row["sample"])
+    if key not in texts:
+        raise ValueError(f"there is no completion of {key[1:]} any more")
+    if row["completion_sha256"] != text_digest(texts[key]):
+        raise ValueError(f"it was judged for another text of {key[1:]}")
+    of = submissions[key]
     fields = ("verdict", "score", "subtasks", "detail", "compile_message")
     return VerdictRecord(
         **{**of.own_fields, "how": row["extraction"], "choice": row.get("choice", "only")},

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from evaluator.config.judge_settings import JudgeSettings
-from evaluator.generation.stage import Progress
 from evaluator.judging.extract import Extraction, extract_code
 from evaluator.judging.judge import JudgeJob, judge_jobs
 from evaluator.judging.sandbox.sandbox import Sandbox
+from evaluator.progress import Progress
 from evaluator.store.records import (
     GenerationRecord,
     Key,
@@ -23,6 +23,7 @@ from evaluator.store.records import (
     VerdictRecord,
     append,
     read,
+    record_line,
     repair,
     rewrite_sorted,
 )
@@ -83,30 +84,51 @@ def judge_all(
     """Judge the completions that have no verdict yet, or one by a judge that failed (UKE).
 
     A verdict on another program than the completion's counts as none.
-
-    Args:
-        directory: Of the run.
-        suite: The problems.
-        generations: All completions, in the order of the records.
-        settings: Of the judge.
-        sandbox: What programs run in.
-        progress: Called after each program.
     """
-    path = directory.verdicts
     submissions = [submission(record.key, record.text) for record in generations]
-    verdicts = _usable_verdicts(path, {s.key: s.code_sha256 for s in submissions})
+    judge_into(VerdictFile(directory.verdicts), submissions, suite, settings, sandbox, progress)
+
+
+@dataclass(frozen=True)
+class VerdictFile:
+    """A file of verdicts, and how its lines are read and written."""
+
+    path: Path
+    from_row: Callable[[dict[str, Any]], VerdictRecord] = VerdictRecord.from_row
+    line: Callable[[VerdictRecord], bytes] = record_line
+
+
+def judge_into(
+    file: VerdictFile,
+    submissions: Sequence[Submission],
+    suite: Suite,
+    settings: JudgeSettings,
+    sandbox: Sandbox,
+    progress: Progress,
+) -> tuple[list[VerdictRecord], int]:
+    """Judge what has no usable verdict in a file; the file is then in the order given.
+
+    A killed call goes on: verdicts are appended as they are made.
+
+    Returns:
+        The verdicts in the order of the submissions, and how many of them were made now.
+    """
+    verdicts = _usable_verdicts(file, {s.key: s.code_sha256 for s in submissions})
+    before = len(verdicts)
 
     def keep(made: Sequence[VerdictRecord]) -> None:
-        append(path, made)
+        append(file.path, made, file.line)
         verdicts.update((record.key, record) for record in made)
-        progress("judge", len(verdicts), len(generations))
+        progress("judge", len(verdicts), len(submissions))
 
     keep([])
-    judge_submissions(submissions, dict(verdicts), keep, suite, settings, sandbox)
-    rewrite_sorted(path, [verdicts[record.key] for record in generations])
+    _judge_missing(submissions, dict(verdicts), keep, suite, settings, sandbox)
+    ordered = [verdicts[one.key] for one in submissions]
+    rewrite_sorted(file.path, ordered, file.line)
+    return ordered, len(verdicts) - before
 
 
-def judge_submissions(
+def _judge_missing(
     submissions: Sequence[Submission],
     verdicts: Mapping[Key, VerdictRecord],
     keep: Callable[[Sequence[VerdictRecord]], None],
@@ -114,16 +136,7 @@ def judge_submissions(
     settings: JudgeSettings,
     sandbox: Sandbox,
 ) -> None:
-    """Judge each program once that has no verdict yet.
-
-    Args:
-        submissions: All of them.
-        verdicts: Those that are there.
-        keep: Called with the verdicts of one program as soon as they are made.
-        suite: The problems.
-        settings: Of the judge.
-        sandbox: What programs run in.
-    """
+    """Judge each program once that has no verdict yet, and keep it as soon as it is there."""
     waiting: dict[_Program, list[Submission]] = {}
     judged: dict[_Program, VerdictRecord] = {}
     for one in submissions:
@@ -158,15 +171,17 @@ def judge_submissions(
             )
 
 
-def _usable_verdicts(path: Path, programs: Mapping[Key, str | None]) -> dict[Key, VerdictRecord]:
+def _usable_verdicts(
+    file: VerdictFile, programs: Mapping[Key, str | None]
+) -> dict[Key, VerdictRecord]:
     """Verdicts of earlier starts on these very programs, without those of a judge that failed."""
-    repair(path)
-    verdicts = read(path, VerdictRecord.from_row)
+    repair(file.path)
+    verdicts = read(file.path, file.from_row)
     usable = {
         key: record
         for key, record in verdicts.items()
         if not record.judge_failed and programs.get(key, record.code_sha256) == record.code_sha256
     }
     if len(usable) < len(verdicts):
-        rewrite_sorted(path, usable.values())
+        rewrite_sorted(file.path, usable.values(), file.line)
     return usable

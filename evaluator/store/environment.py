@@ -32,11 +32,6 @@ _COMPUTING = ("torch", "transformers", "bitsandbytes", "peft")
 def describe_environment(command: str, device: torch.device, sandbox: dict[str, Any]) -> Any:
     """Versions, machine and command of one session of a run.
 
-    Args:
-        command: The command line.
-        device: What the models run on.
-        sandbox: Rung of the sandbox ladder and what was probed.
-
     Returns:
         An object for JSON. A run that was resumed has one for each session.
     """
@@ -57,12 +52,7 @@ def describe_environment(command: str, device: torch.device, sandbox: dict[str, 
 
 
 def other_versions(earlier: Iterable[Any], session: Any) -> tuple[str, ...]:
-    """Versions of what computes in earlier sessions and not in this one, such as ``torch 2.9.0``.
-
-    Args:
-        earlier: Sessions, as :func:`describe_environment` gives them.
-        session: This one.
-    """
+    """Versions in earlier sessions and not in this one of what computes: ``torch 2.9.0``."""
     found = {
         f"{name} {one['versions'].get(name)}": None
         for one in earlier

@@ -149,9 +149,18 @@ def repair(path: Path) -> int:
     return len(content) - whole
 
 
-def append(path: Path, records: Sequence[Record]) -> None:
+def record_line(record: Record) -> bytes:
+    """A record as its fields, in one line."""
+    text = json.dumps(asdict(record), ensure_ascii=False)
+    # A lone surrogate becomes its JSON escape and is read back as it was.
+    return text.encode("utf-8", "backslashreplace") + b"\n"
+
+
+def append(
+    path: Path, records: Sequence[_Record], line: Callable[[_Record], bytes] = record_line
+) -> None:
     """Append records and wait until they are on the disk."""
-    lines = b"".join(_line(record) for record in records)
+    lines = b"".join(map(line, records))
     with path.open("ab") as file:
         file.write(lines)
         file.flush()
@@ -160,10 +169,6 @@ def append(path: Path, records: Sequence[Record]) -> None:
 
 def read(path: Path, from_row: Callable[[dict[str, Any]], _Record]) -> dict[Key, _Record]:
     """Read all records by key; a missing file has none, a torn last line is not counted.
-
-    Args:
-        path: A ``.jsonl`` file.
-        from_row: ``from_row`` of the record's class.
 
     Raises:
         RecordsError: A line is damaged, or two lines of one key disagree.
@@ -197,12 +202,8 @@ def read_into(
                 )
 
 
-def rewrite_sorted(path: Path, records: Iterable[Record]) -> None:
+def rewrite_sorted(
+    path: Path, records: Iterable[_Record], line: Callable[[_Record], bytes] = record_line
+) -> None:
     """Replace a file by these records, in this order, at once."""
-    replace_file(path, b"".join(_line(record) for record in records))
-
-
-def _line(record: Record) -> bytes:
-    text = json.dumps(asdict(record), ensure_ascii=False)
-    # A lone surrogate becomes its JSON escape and is read back as it was.
-    return text.encode("utf-8", "backslashreplace") + b"\n"
+    replace_file(path, b"".join(map(line, records)))

@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluator.errors import RecordsError, RunDirectoryError
+from tinylora.files.json_text import read_object
 from tinylora.files.whole_file import replace_file
 
 RUN_FORMAT = "tinylora-run/1"
@@ -61,7 +62,17 @@ class ProblemFacts:
 
 @dataclass(frozen=True)
 class ArmFacts:
-    """What tables need to know of an arm; see ``evaluator.generation.checkpoints.Checkpoint``."""
+    """What a run records of an arm.
+
+    Attributes:
+        name: The arm's.
+        kind: Role in the comparison.
+        digest: sha256 over names and contents of all files of its checkpoint.
+        artifact_digest: sha256 of the artifact, for a restored arm.
+        weight_bytes: Size of the weight files, with the artifact where there is one.
+        capture: Share of the delta that the stored weights hold, from ``fidelity.json``.
+        residual: What they miss, relative to the delta, likewise.
+    """
 
     name: str
     kind: str
@@ -179,24 +190,11 @@ class RunDirectory:
         Raises:
             RunDirectoryError: It does.
         """
-        if not self.path.exists():
-            return
-        if not self.path.is_dir():
-            raise RunDirectoryError(f"{self.path}: is a file, expected the directory of a run")
-        others = [p for p in self.path.iterdir() if p.name not in (".lock", "run.json.tmp")]
-        if others and not self.facts.exists():
-            raise RunDirectoryError(
-                f"{self.path}: is not empty and has no run.json, so it is not a run's directory; "
-                f"choose another out{' (--overwrite replaces runs only)' if overwrite else ''}"
-            )
+        hint = " (--overwrite replaces runs only)" if overwrite else ""
+        check_directory(self.path, self.facts.name, "run", hint)
 
     def begin(self, facts: RunFacts, config_yaml: str, overwrite: bool) -> None:
         """Start a run here, or go on with the one that is here.
-
-        Args:
-            facts: Of the run that starts.
-            config_yaml: Its configuration as text.
-            overwrite: Delete the records of an earlier run first.
 
         Raises:
             RunDirectoryError: Another run lies here; the message names what differs.
@@ -280,6 +278,24 @@ class RunDirectory:
         self.facts.unlink(missing_ok=True)
 
 
+def check_directory(path: Path, marker: str, what: str, hint: str = "") -> None:
+    """Refuse a directory that has other files and not the one that marks it as of this program.
+
+    Raises:
+        RunDirectoryError: With what is there.
+    """
+    if not path.exists():
+        return
+    if not path.is_dir():
+        raise RunDirectoryError(f"{path}: is a file, expected the directory of a {what}")
+    others = {found.name for found in path.iterdir()} - {".lock", f"{marker}.part"}
+    if others and marker not in others:
+        raise RunDirectoryError(
+            f"{path}: is not empty and has no {marker}, so it is not a {what}'s directory; "
+            f"choose another out{hint}"
+        )
+
+
 def _to_json(facts: RunFacts) -> bytes:
     fields = {name: value for name, value in asdict(facts).items() if value or name != "left_out"}
     return json.dumps(fields, ensure_ascii=False, indent=1).encode() + b"\n"
@@ -287,12 +303,9 @@ def _to_json(facts: RunFacts) -> bytes:
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+        return read_object(path, RecordsError)
+    except OSError as error:
         raise RecordsError(f"{path}: cannot be read: {error}") from error
-    if not isinstance(content, dict):
-        raise RecordsError(f"{path}: expected an object, found {type(content).__name__}")
-    return content
 
 
 def _differences(before: Any, now: Any, name: str = "") -> list[str]:

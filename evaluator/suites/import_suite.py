@@ -28,6 +28,7 @@ from evaluator.suites.importers.luogu_archives import read_statements
 from evaluator.suites.problem import Problem
 from evaluator.suites.suite import no_problems
 from evaluator.suites.suite_form import SUITE_FORMAT, digest_line, problem_line, read_manifest
+from tinylora.files.whole_file import replace_file
 
 MAX_SUITE_BYTES = 8 << 30
 _REASONS_SHOWN = 3
@@ -236,10 +237,7 @@ def _write_manifest(path: Path, source: Path, report: ImportReport, options: Imp
         "tests_left_out": report.tests_left_out,
         "notes": report.notes,
     }
-    with path.open("wb") as stream:
-        stream.write(json.dumps(content, ensure_ascii=False, indent=2).encode() + b"\n")
-        stream.flush()
-        os.fsync(stream.fileno())
+    replace_file(path, json.dumps(content, ensure_ascii=False, indent=2).encode() + b"\n")
 
 
 def _line(where: str, kind: str, reason: str) -> str:

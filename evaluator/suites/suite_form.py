@@ -24,6 +24,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 from evaluator.errors import SuiteError, shown
 from evaluator.suites.luogu_data import load_luogu_data
 from evaluator.suites.problem import Checker, Problem, TestCase
+from tinylora.files.json_text import read_object
 
 SUITE_FORMAT = "tinylora-suite/1"
 
@@ -112,13 +113,10 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / "suite.json"
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8-sig"))
+        manifest = read_object(path, SuiteError)
     except OSError as error:
         raise SuiteError(f"{path}: cannot be read ({error})") from error
-    except (ValueError, RecursionError) as error:
-        raise SuiteError(f"{path}: not JSON ({error})") from error
-    found = manifest.get("format") if isinstance(manifest, dict) else None
-    if found != SUITE_FORMAT:
+    if (found := manifest.get("format")) != SUITE_FORMAT:
         raise SuiteError(f"{path}: 'format' is {shown(found)}, expected {SUITE_FORMAT!r}")
     name = manifest.get("name")
     if not isinstance(name, str) or not name:

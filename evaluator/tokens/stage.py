@@ -18,7 +18,8 @@ from evaluator.generation.backend import LoadedModel
 from evaluator.generation.checkpoints import Checkpoint
 from evaluator.generation.device import resolve_device
 from evaluator.generation.prompts import Prompt
-from evaluator.generation.stage import Progress, open_model
+from evaluator.generation.stage import open_model
+from evaluator.progress import Progress
 from evaluator.store.records import GenerationRecord, Key, append, read, repair, rewrite_sorted
 from evaluator.store.run_directory import RunDirectory
 from evaluator.tokens.logits import (

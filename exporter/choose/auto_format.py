@@ -38,7 +38,7 @@ def _candidates(trials: Trials, target: float) -> Iterator[Trial]:
     beside its adapter, but has to run the model once for every module.
     """
     request = trials.inputs.request
-    if trials.inputs.ground.trained_on == "4bit":
+    if trials.inputs.weights.trained_on == "4bit":
         yield trials.trial(Nf4("preserve"))
         yield trials.trial(Nf4("recompute"))
         if trials.model is not None:

@@ -27,7 +27,7 @@ from exporter.formats.format import Format
 from exporter.formats.nf4 import Nf4
 from exporter.formats.units import ModuleUnit
 from exporter.inputs import Inputs
-from exporter.plan.ground import Ground
+from exporter.plan.base_weights import BaseWeights
 from exporter.plan.plan import ExportPlan
 from exporter.request import ExportRequest
 from tinylora import LowRankDelta
@@ -72,7 +72,7 @@ def decide(
     request = inputs.request
     if not request.leaves_open:
         return Decision(request)
-    plan = inputs.plan(_first_layout(request, inputs.ground))
+    plan = inputs.plan(_first_layout(request, inputs.weights))
     _check_room_for_codes(request.goal.max_bytes, plan)
     units = list(plan.folds.values())
     low_rank: dict[str, LowRankDelta] = {}
@@ -111,11 +111,11 @@ def decide(
     return Decision(request, choice, moments)
 
 
-def _first_layout(request: ExportRequest, ground: Ground) -> Format:
+def _first_layout(request: ExportRequest, weights: BaseWeights) -> Format:
     """Where ``auto`` begins; where training had 16 bits, it goes among dense formats only."""
     if not request.is_auto:
         return request.layout
-    return Fp32() if ground.trained_on == "16bit" else Nf4()
+    return Fp32() if weights.trained_on == "16bit" else Nf4()
 
 
 def _check_room_for_codes(max_bytes: int | None, plan: ExportPlan) -> None:

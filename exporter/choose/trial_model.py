@@ -25,7 +25,7 @@ from exporter.base.checkpoint import Checkpoint
 from exporter.choose.activations import Activations
 from exporter.compare.float32_model import head_inputs, in_float32, load_base
 from exporter.compare.prompts import TokenPrompt
-from exporter.fold.read_weights import ground_weight, place_of
+from exporter.fold.read_weights import place_of, weight_to_fold
 from exporter.formats.dense import DenseWeight
 from exporter.formats.encoding import Encoding, Fold
 from exporter.formats.units import ModuleUnit
@@ -105,7 +105,7 @@ class TrialModel:
 
     def fold(self, module: str) -> Fold:
         """What there is to be stored of a module."""
-        seen = ground_weight(self._units[module], self._base)
+        seen = weight_to_fold(self._units[module], self._base)
         moment = partial(self.activations.second_moment, module)
         where = place_of(f"{module}.weight", self._base)
         return Fold(module, where, seen, self._deltas[module], moment)

@@ -8,7 +8,7 @@ from torch import Tensor
 from exporter.base.checkpoint import open_checkpoint
 from exporter.compare.float32_model import load_base
 from exporter.formats.encoding import TRAINER_DTYPE
-from exporter.plan.ground import trained_on
+from exporter.plan.base_weights import trained_on
 from tinylora import DeltaOptions, FactorStore, Restoration, load_adapter, restore
 
 

@@ -7,7 +7,7 @@ from exporter.base.check import unused_tensors
 from exporter.base.checkpoint import Checkpoint
 from exporter.fidelity import FidelityReport
 from exporter.formats.format import Format
-from exporter.plan.ground import Ground
+from exporter.plan.base_weights import BaseWeights
 from tinylora import ModuleDeltas
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
@@ -54,19 +54,19 @@ def fidelity_warning(
     )
 
 
-def ground_warning(ground: Ground, base: Checkpoint, layout: Format) -> str | None:
+def base_weights_warning(weights: BaseWeights, base: Checkpoint, layout: Format) -> str | None:
     """A warning where an export stands on other weights than training had; None otherwise."""
     if not layout.standalone or base.is_4bit:
         return None
-    dequantized = layout.stands_on_4_bits(ground.fold_onto)
-    if not dequantized and ground.trained_on == "4bit":
+    dequantized = layout.stands_on_4_bits
+    if not dequantized and weights.trained_on == "4bit":
         return (
             "Training had the base in 4 bits, and this export adds the delta to the 16-bit "
             "weights: it differs from the restored model by far more than the delta, and capture "
             "and residual say only that the delta was added. Leave --fold-onto at auto, or "
             "compare with --check-prompts."
         )
-    if dequantized and ground.trained_on == "16bit":
+    if dequantized and weights.trained_on == "16bit":
         return (
             "The adapter was trained on 16-bit weights, and this export adds the delta to weights "
             "that went through 4 bits. What 4 bits do to the base is in none of the numbers here, "

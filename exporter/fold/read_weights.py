@@ -29,7 +29,7 @@ def tensor_chunks(unit: TensorUnit, base: Checkpoint) -> Iterator[Tensor]:
         yield chunk
 
 
-def ground_weight(
+def weight_to_fold(
     unit: ModuleUnit, base: Checkpoint, scratch: Scratch | None = None
 ) -> QuantizedWeight | Tensor:
     """The weight that a layer's output stands on: 4-bit, or a 16-bit ``[out, in]``.

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from exporter.base.checkpoint import Checkpoint
 from exporter.fidelity import ModuleFidelity, spectrum_of
-from exporter.fold.read_weights import ground_weight, place_of, tensor_chunks, trained_weight
+from exporter.fold.read_weights import place_of, tensor_chunks, trained_weight, weight_to_fold
 from exporter.formats.encoding import Encoded, Fold
 from exporter.formats.units import ModuleUnit, TensorUnit, Unit, VectorUnit
 from exporter.progress import Stopwatch
@@ -72,7 +72,7 @@ class UnitMaker:
 
     def _make_module(self, unit: ModuleUnit) -> ModuleFidelity | None:
         with self.watch.timed("read"):
-            read = ground_weight(unit, self.base, self.scratch)
+            read = weight_to_fold(unit, self.base, self.scratch)
         where = place_of(f"{unit.module}.weight", self.base)
         if not unit.fold:
             self._write(unit.encoding.encode(Fold(unit.module, where, read)).tensors)

@@ -47,14 +47,16 @@ class Dense(Format):
     """All of a model in one dtype; a subclass names it.
 
     Attributes:
-        fold_onto: Whether the delta is added to the 4-bit weights or to the 16-bit ones.
+        fold_onto: Whether the delta is added to the ``dequantized`` 4-bit weights or to the
+            ``original`` 16-bit ones.
     """
 
     fold_onto: str = "auto"
 
-    def stands_on_4_bits(self, fold_onto: str | None) -> bool:
-        """Only if the delta was added to those."""
-        return fold_onto == "dequantized"
+    @property
+    def stands_on_4_bits(self) -> bool:
+        """Only if the delta is added to those."""
+        return self.fold_onto == "dequantized"
 
     def encoding(self, module: str, source: Source, base: Checkpoint) -> Encoding:
         """Dense, whatever the layer is in the base."""

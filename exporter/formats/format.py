@@ -90,12 +90,9 @@ class Format(ABC):
         """Target modules that stay in 16 bits in a format that stores others in 4."""
         return ()
 
-    def stands_on_4_bits(self, fold_onto: str | None) -> bool:
-        """Whether linear layers have values that a 4-bit weight gave them.
-
-        Args:
-            fold_onto: The export's option of that name, decided.
-        """
+    @property
+    def stands_on_4_bits(self) -> bool:
+        """Whether linear layers have values that a 4-bit weight gave them."""
         return True
 
     def encoding(self, module: str, source: Source, base: Checkpoint) -> Encoding:

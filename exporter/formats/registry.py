@@ -12,6 +12,10 @@ format                    what it is                                 keeps the d
 ========================  =========================================  ====================
 """
 
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
 from exporter.errors import RequestError
 from exporter.formats.dense import Bf16, Fp16, Fp32
 from exporter.formats.format import Format
@@ -25,6 +29,20 @@ FORMATS: dict[str, type[Format]] = {
     format_.name: format_
     for format_ in (Nf4, Nf4Mixed, Nf4Embedded, Bf16, Fp16, Fp32, Lora, PeftTinyLora)
 }
+
+
+def format_with(options: Mapping[str, Any]) -> Format:
+    """The format that options name, with those of them that it takes.
+
+    Args:
+        options: Of a request or a manifest; None stands for the format's default.
+
+    Raises:
+        RequestError: There is no such format.
+    """
+    found = format_named(options["format"])
+    taken = {field.name: options.get(field.name) for field in fields(found)}
+    return found(**{name: value for name, value in taken.items() if value is not None})
 
 
 def format_named(name: str) -> type[Format]:

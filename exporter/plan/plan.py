@@ -16,7 +16,7 @@ from exporter.errors import PlanError
 from exporter.formats.encoding import TRAINER_DTYPE
 from exporter.formats.format import AdapterFile, Format
 from exporter.formats.units import ModuleUnit, Source, TensorUnit, Unit
-from exporter.plan.ground import UPSTREAM_GROUND, Ground
+from exporter.plan.base_weights import UPSTREAM, BaseWeights
 from exporter.safetensors.header import DTYPE_NAMES
 from exporter.safetensors.writer import TensorSpec, file_bytes
 from tinylora import AdapterSizes
@@ -69,7 +69,7 @@ def build_plan(
     layout: Format,
     *,
     sizes: AdapterSizes,
-    ground: Ground = UPSTREAM_GROUND,
+    weights: BaseWeights = UPSTREAM,
     max_shard_size: int | None = None,
 ) -> ExportPlan:
     """Plan an export from headers.
@@ -79,7 +79,7 @@ def build_plan(
         architecture: Its modules.
         layout: The output format, with its options.
         sizes: The adapter's sizes.
-        ground: What weights training had, and what dense outputs stand on.
+        weights: What weights training had, and what dense outputs stand on.
         max_shard_size: Largest shard in bytes; None keeps the base's layout.
 
     Returns:
@@ -91,7 +91,7 @@ def build_plan(
     """
     check_base(base, architecture)
     if not layout.takes("fold_onto"):
-        ground = replace(ground, fold_onto="dequantized", as_stored=False)
+        weights = replace(weights, fold_onto="dequantized", as_stored=False)
     if not sizes.capped:
         _check_rank(architecture, sizes.rank)
     if unknown := set(layout.kept) - set(architecture.targets):
@@ -99,7 +99,7 @@ def build_plan(
             f"{base.path}: {sorted(unknown)[0]!r} cannot be kept in bf16, it is no module that the "
             "adapter changes"
         )
-    planner = _Planner(base, architecture, layout, ground)
+    planner = _Planner(base, architecture, layout, weights)
     files: list[OutputFile] = []
     if layout.standalone:
         groups = [list(planner.units(shard)) for shard in base.shards]
@@ -117,7 +117,7 @@ class _Planner:
     base: Checkpoint
     architecture: Architecture
     layout: Format
-    ground: Ground
+    weights: BaseWeights
 
     def units(self, shard: str) -> Iterator[Unit]:
         """Units whose (packed) weight lies in a shard of the base."""
@@ -144,14 +144,14 @@ class _Planner:
 
     def _linear(self, module: str) -> ModuleUnit:
         shape = self._shape(module)
-        source = self._stored(module, in_4_bits=self.ground.fold_onto == "dequantized")
+        source = self._stored(module, in_4_bits=self.weights.fold_onto == "dequantized")
         encoding = self.layout.encoding(module, source, self.base)
         return ModuleUnit(
             module=module,
             shape=shape,
             source=source,
             trained=self._trained(module),
-            as_stored=self.ground.as_stored,
+            as_stored=self.weights.as_stored,
             fold=self.layout.merged and module in self.architecture.targets,
             encoding=encoding,
             outputs=encoding.specs(module, shape, self.base),
@@ -161,7 +161,7 @@ class _Planner:
         header = self.base.tensors[name]
         casts: list[torch.dtype] = []
         if header.torch_dtype.is_floating_point:
-            if not self.base.is_4bit and not self.ground.as_stored:
+            if not self.base.is_4bit and not self.weights.as_stored:
                 casts.append(TRAINER_DTYPE)
             if self.layout.dtype is not None:
                 casts.append(self.layout.dtype)
@@ -172,7 +172,7 @@ class _Planner:
         return TensorUnit(name, header.shape, tuple(casts), (spec,))
 
     def _trained(self, module: str) -> Source:
-        return self._stored(module, in_4_bits=self.ground.trained_on == "4bit")
+        return self._stored(module, in_4_bits=self.weights.trained_on == "4bit")
 
     def _stored(self, module: str, *, in_4_bits: bool) -> Source:
         if f"{module}.weight" in self.base.packed:

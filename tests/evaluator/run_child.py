@@ -30,8 +30,8 @@ def _stop_after(lines, out):
     """Have this process stop itself, once, as soon as so many records are on the disk."""
     left = [signal.SIGSTOP]
 
-    def append_and_stop(path, records):
-        append(path, records)
+    def append_and_stop(path, records, *line):
+        append(path, records, *line)
         if left and sum(lines_of(out)) >= lines:
             os.kill(os.getpid(), left.pop())
 

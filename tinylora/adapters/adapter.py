@@ -102,18 +102,12 @@ class ModuleDeltas(Protocol):
     def resolved(self) -> ResolvedOptions | None:
         """How ΔW is rebuilt; None where the adapter stores it and leaves no choice."""
 
-    def module(
-        self,
-        name: str,
-        weight: Callable[[], QuantizedWeight | Tensor],
-        digest: str | None = None,
-    ) -> ModuleDelta:
+    def module(self, name: str, weight: Callable[[], QuantizedWeight | Tensor]) -> ModuleDelta:
         """The delta of a module.
 
         Args:
             name: The module.
             weight: Gives its frozen weight; called only where that is needed.
-            digest: :func:`tinylora.svd.factors.weight_digest` of it, where that is known.
 
         Raises:
             TargetMismatchError: No such target module.

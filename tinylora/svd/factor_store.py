@@ -155,11 +155,7 @@ def store_error(path: Path, error: Exception) -> FactorStoreError:
 
 
 def factors_of(
-    weight: QuantizedWeight | Tensor,
-    rank: int,
-    method: Method,
-    store: FactorStore | None,
-    digest: str | None = None,
+    weight: QuantizedWeight | Tensor, rank: int, method: Method, store: FactorStore | None
 ) -> Factors:
     """Factors of a weight, from the store where it has them, else computed and stored.
 
@@ -168,14 +164,13 @@ def factors_of(
         rank: r.
         method: ``exact`` or ``fast``.
         store: None computes them every time.
-        digest: ``weight_digest`` of the weight, where it is known.
 
     Raises:
         FactorizationError: See :func:`tinylora.svd.factors.exact_factors`.
     """
     if store is None:
         return compute_factors(weight_matrix(weight), rank, method)
-    digest = digest or weight_digest(weight)
+    digest = weight_digest(weight)
     found = store.get(digest, rank, method, (weight.shape[0], weight.shape[1]))
     if found is None:
         found = compute_factors(weight_matrix(weight), rank, method)

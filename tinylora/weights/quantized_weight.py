@@ -35,7 +35,7 @@ from tinylora.weights.blockwise import (
     quantize_scales,
 )
 from tinylora.weights.code_books import QuantType, code_book
-from tinylora.weights.tensor_bytes import tensor_digest
+from tinylora.weights.tensor_bytes import tensor_bytes
 
 STATE_PREFIX = ".quant_state.bitsandbytes__"
 BLOCK_SIZES = (32, 64, 128, 256, 512, 1024, 2048, 4096)
@@ -279,20 +279,12 @@ class QuantizedWeight:
         absmax = self.block_absmax()
         return dequantize_blocks(self.data, absmax, self.code, self.blocksize, out).view(self.shape)
 
-    def digest(self, parts: Mapping[str, bytes] | None = None) -> str:
-        """BLAKE3 (hex) of everything that decides the dequantized values.
-
-        Args:
-            parts: :func:`tensor_digest` of each of :meth:`to_tensors` under the prefix ``""``,
-                where these are known; by default they are found.
-        """
-        tensors = self.to_tensors("")
-        if parts is None:
-            parts = {name: tensor_digest(tensor) for name, tensor in tensors.items()}
+    def digest(self) -> str:
+        """BLAKE3 (hex) of everything that decides the dequantized values."""
         digest = blake3(b"bitsandbytes-4bit\0")
-        for name in sorted(tensors):
+        for name, tensor in sorted(self.to_tensors("").items()):
             if not name.startswith(STATE_PREFIX):
-                digest.update(name.encode() + parts[name])
+                digest.update(name.encode() + blake3(tensor_bytes(tensor)).digest())
         meaning: list[object] = [self.quant_type, self.blocksize, str(self.dtype), list(self.shape)]
         meaning += [self.nested.offset, self.nested.blocksize] if self.nested else []
         digest.update(json.dumps(meaning).encode())

@@ -244,7 +244,6 @@ def test_completions_of_another_prompt_or_penalty_are_not_taken(config_of, copie
     for changes in (
         {"prompt": {"template": "{statement}!"}},
         {"decodings": [decoding | {"max_new_tokens": 8, "repetition_penalty": 1.2}]},
-        {"decodings": [decoding | {"max_new_tokens": 8}]},
     ):
         loads.clear()
         assert make(config_of(token_level={"enabled": False}, **changes)).failures == ()

@@ -40,23 +40,23 @@ def test_missing_parts_are_named(chat_base, tmp_path):
 
 def test_a_file_whose_name_is_no_text_is_digested(chat_base, tmp_path):
     directory = copied(chat_base, tmp_path)
-    before = find_checkpoint(arm("merged", directory)).digest
+    before = find_checkpoint(arm("merged", directory)).facts.digest
     (directory / os.fsdecode(b"\xff\xfe.txt")).write_text("")
-    assert find_checkpoint(arm("merged", directory)).digest != before
+    assert find_checkpoint(arm("merged", directory)).facts.digest != before
 
 
 def test_facts_of_a_checkpoint(chat_base, chat_artifact, tmp_path):
     directory = copied(chat_base, tmp_path)
     before = find_checkpoint(arm("merged", directory))
-    assert before.weight_bytes == (directory / "model.safetensors").stat().st_size
-    assert (before.capture, before.residual, before.positions) == (None, None, 512)
+    assert before.facts.weight_bytes == (directory / "model.safetensors").stat().st_size
+    assert (before.facts.capture, before.facts.residual, before.positions) == (None, None, 512)
     total = {"capture": 0.25, "residual": 0.9}
     (directory / "fidelity.json").write_text(json.dumps({"total": total}))
     after = find_checkpoint(arm("merged", directory))
-    assert (after.capture, after.residual) == (0.25, 0.9)
-    assert after.digest != before.digest
+    assert (after.facts.capture, after.facts.residual) == (0.25, 0.9)
+    assert after.facts.digest != before.facts.digest
     restored = find_checkpoint(arm("restored", directory, artifact=chat_artifact))
-    assert restored.weight_bytes == before.weight_bytes + chat_artifact.stat().st_size
+    assert restored.facts.weight_bytes == before.facts.weight_bytes + chat_artifact.stat().st_size
     (directory / "fidelity.json").write_text("{}")
     with pytest.raises(ModelError, match=r"fidelity\.json: expected"):
         find_checkpoint(arm("merged", directory))

@@ -14,10 +14,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-import torch
 
 from evaluator.errors import RecordsError, RunDirectoryError
-from evaluator.generation.device import resolve_device
 from evaluator.generation.processes import launched_processes
 from evaluator.store.run_directory import RunDirectory
 from tests.evaluator.whole_runs import identities, make
@@ -210,13 +208,3 @@ def test_a_launch_that_started_one_process_for_several_says_so(monkeypatch, capl
     with caplog.at_level(logging.WARNING), launched_processes() as alone:
         assert alone.world == 1
     assert "torchrun --nproc-per-node" in caplog.text
-
-
-def test_processes_of_one_machine_take_one_gpu_each(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    devices = [str(resolve_device("auto", rank)) for rank in range(3)]
-    assert devices == ["cuda:0", "cuda:1", "cuda:0"]
-    assert str(resolve_device("cuda", 1)) == "cuda:1"
-    assert str(resolve_device("cuda:0", 1)) == "cuda:0"
-    assert str(resolve_device("cpu", 1)) == "cpu"

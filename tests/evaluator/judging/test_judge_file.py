@@ -71,6 +71,14 @@ def test_rows(sum_suite, completions, tmp_path, sandbox):
     assert manifest["sandbox"]["rung"] == sandbox.info.rung
 
 
+def test_equal_programs_are_judged_once(sum_suite, tmp_path, sandbox):
+    texts = [f"Version {n}:\n{program('a + 1')}" for n in range(3)]
+    path = completions_of(tmp_path / "c.jsonl", [("S1", n, text) for n, text in enumerate(texts)])
+    judge_completions(sum_suite, path, tmp_path / "out", sandbox=sandbox)
+    first, *others = [row["tests"] for row in verdicts_of(tmp_path / "out")]
+    assert others == [first, first]  # to the byte of memory and the millisecond
+
+
 def test_a_second_call_judges_nothing(sum_suite, completions, tmp_path, sandbox):
     judge_completions(sum_suite, completions, tmp_path / "out", sandbox=sandbox)
     before = (tmp_path / "out" / "verdicts.jsonl").read_bytes()

@@ -8,13 +8,12 @@ from bitsandbytes.nn import Linear4bit
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from exporter import ExportRequest, export, verify
+from exporter import verify
 from exporter.compare.prompts import read_prompts
 from exporter.errors import PlanError, TargetResidualError
 from exporter.request import Goal
 from tests.exporter.conftest import SUFFIXES
 from tests.exporter.dense_reference import dense_logits, distance, restored_weights, weights_of
-from tests.exporter.talking import VOCABULARY, write_tokenizer
 
 SIZE = 3e-2
 LAYERS = [f"model.layers.{i}.{suffix}" for i in range(2) for suffix in SUFFIXES]
@@ -163,62 +162,3 @@ def test_a_zero_artifact_needs_no_module(talking, make_artifact, run, calibratio
     assert auto.format == "nf4" and auto.choice.chosen.requantize == "preserve"
     blind = run(talking, artifact, "auto", name="blind", goal=Goal(target_residual=0.1))
     assert blind.format == "nf4" and blind.choice.measured_on == "weights"
-
-
-def test_an_untied_head_stays_in_16_bits(make_base, make_artifact, make_4bit, texts, run):
-    base = make_base(vocab_size=VOCABULARY, tie_word_embeddings=False)
-    write_tokenizer(base)
-    for name, of in (("dense", base), ("packed", make_4bit(base))):
-        report = run(
-            of, make_artifact(SIZE), "nf4-mixed", name=name,
-            goal=goal(texts(1), target_residual=0.5),
-        )  # fmt: skip
-        assert type(AutoModelForCausalLM.from_pretrained(report.out).lm_head) is torch.nn.Linear
-        assert verify(report.out, load=True).ok
-
-
-def content(directory):
-    return {p.name: p.read_bytes() for p in sorted(directory.iterdir())}
-
-
-class Killed(BaseException):
-    pass
-
-
-def test_killed_and_resumed_and_over_thread_counts(
-    talking, make_artifact, tmp_path, calibration, texts
-):
-    asked = goal(calibration, check_prompts=texts(3), target_residual=0.3)
-
-    def request(name):
-        return ExportRequest(
-            talking, make_artifact(SIZE), tmp_path / name, format="nf4-mixed",
-            requantize="calibrated", goal=asked, max_shard_size=30_000,
-        )  # fmt: skip
-
-    def kill(step):
-        if step.stage == "measure" and step.done == 30:
-            raise Killed
-
-    whole = export(request("whole"))
-    with pytest.raises(Killed):
-        export(request("out"), kill)
-    assert list(tmp_path.glob("out.partial-export/*.safetensors"))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        assert content(export(request("out")).out) == content(whole.out)
-        assert content(export(request("threads")).out) == content(whole.out)
-    finally:
-        torch.set_num_threads(threads)
-    assert whole.retention is not None and verify(whole.out).ok
-
-
-def test_calibrated_codes_are_not_called_lost_by_their_weights(talking, make_artifact, texts, run):
-    artifact = make_artifact(3e-3)
-    plain = run(talking, artifact, "nf4", name="plain")
-    assert any("THE DELTA WAS LOST" in warning for warning in plain.warnings)
-    asked = goal(texts(1))
-    found = run(talking, artifact, "nf4", name="by-output", requantize="calibrated", goal=asked)
-    (warning,) = [w for w in found.warnings if "trained on" not in w]
-    assert "--check-prompts" in warning and "LOST" not in warning

@@ -129,11 +129,6 @@ def test_second_moments_are_those_of_the_inputs(effect, prompts):
         assert float((found - expected).norm() / expected.norm()) < 1e-5, module
 
 
-def test_modules_that_read_one_tensor_share_a_file(effect):
-    files = list(effect.activations._directory.glob("*.safetensors"))
-    assert len(files) == 2 * 4  # layers x (q k v, o, gate up, down), one batch
-
-
 @torch.no_grad()
 def test_many_texts_run_in_several_batches(make_effect, talking, texts):
     prompts = read_prompts(texts(2), talking).prompts * 40

@@ -38,10 +38,7 @@ class LoraDeltas:
         self.doubts: tuple[str, ...] = ()
 
     def module(
-        self,
-        name: str,
-        weight: Callable[[], QuantizedWeight | Tensor] | None = None,
-        digest: str | None = None,
+        self, name: str, weight: Callable[[], QuantizedWeight | Tensor] | None = None
     ) -> "LoraModuleDelta":
         """The delta of a module; nothing of its weight is needed.
 

@@ -47,10 +47,7 @@ class PeftDeltas:
         self._index = {name: i for i, name in enumerate(self.names)}
 
     def module(
-        self,
-        name: str,
-        weight: Callable[[], QuantizedWeight | Tensor] | None = None,
-        digest: str | None = None,
+        self, name: str, weight: Callable[[], QuantizedWeight | Tensor] | None = None
     ) -> "PeftModuleDelta":
         """The delta of a module; nothing of its weight is needed, as A and B are stored.
 

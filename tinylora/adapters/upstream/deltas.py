@@ -83,52 +83,25 @@ class AdapterDeltas:
         return self._index[name]
 
     def module(
-        self,
-        name: str,
-        weight: Callable[[], QuantizedWeight | Tensor],
-        digest: str | None = None,
+        self, name: str, weight: Callable[[], QuantizedWeight | Tensor]
     ) -> "ArtifactModuleDelta":
         """The delta of a module, its weight factorized.
 
         Args:
             name: The module.
             weight: Gives its frozen weight.
-            digest: :func:`tinylora.svd.factors.weight_digest` of it, where that is known.
 
         Raises:
             TargetMismatchError: No such target module.
-            FactorizationError: The SVD failed.
-        """
-        return ArtifactModuleDelta(self, name, self.factors(name, weight(), digest))
-
-    def factors(
-        self, name: str, weight: QuantizedWeight | Tensor, digest: str | None = None
-    ) -> Factors:
-        """Factors of a module's weight.
-
-        Args:
-            name: The module.
-            weight: Its frozen weight.
-            digest: As for :meth:`module`.
-
-        Raises:
             FactorizationError: The SVD failed.
         """
         self.index(name)
-        return factors_of(weight, self.artifact.rank, self.resolved.svd, self._store, digest)
+        factors = factors_of(weight(), self.artifact.rank, self.resolved.svd, self._store)
+        return ArtifactModuleDelta(self, name, factors)
 
     def delta(self, name: str, weight: QuantizedWeight | Tensor) -> LowRankDelta:
-        """ΔW of a module.
-
-        Args:
-            name: The module.
-            weight: Its frozen weight.
-
-        Raises:
-            TargetMismatchError: No such target module.
-            FactorizationError: The SVD failed.
-        """
-        return self.delta_of(name, self.factors(name, weight))
+        """ΔW of a module with a frozen weight; errors as for :meth:`module`."""
+        return self.module(name, lambda: weight).low_rank()
 
     def delta_of(self, name: str, factors: Factors) -> LowRankDelta:
         """ΔW of a module whose factors are known.

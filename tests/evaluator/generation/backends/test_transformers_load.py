@@ -135,11 +135,11 @@ def test_a_restored_peft_adapter(chat_base, tmp_path, load):
     checkpoint = find_checkpoint(restored)
     extra = sum(path.stat().st_size for path in adapter.glob("adapter_*"))
     plain = find_checkpoint(arm("base", chat_base))
-    assert checkpoint.weight_bytes == plain.weight_bytes + extra
+    assert checkpoint.facts.weight_bytes == plain.facts.weight_bytes + extra
     (adapter / "README.md").write_text("not what decides")
-    assert find_checkpoint(restored).artifact_digest == checkpoint.artifact_digest
+    assert find_checkpoint(restored).facts.artifact_digest == checkpoint.facts.artifact_digest
     (adapter / "adapter_config.json").write_text("{}")
-    assert find_checkpoint(restored).artifact_digest != checkpoint.artifact_digest
+    assert find_checkpoint(restored).facts.artifact_digest != checkpoint.facts.artifact_digest
     (adapter / "adapter_config.json").unlink()
     with pytest.raises(ModelError, match=r"adapter_config\.json is missing"):
         find_checkpoint(restored)

@@ -133,13 +133,5 @@ def checkpoint(folder, name):
         empty = {"module": "model.layers.0.k_proj", "residual": None, "delta_norm": 0.0}
         content = {"total": {}, "modules": [*modules, empty]}
         (directory / "fidelity.json").write_text(json.dumps(content))
-    return Checkpoint(
-        directory=directory,
-        digest="2" * 64,
-        artifact_digest=None,
-        positions=None,
-        vocabulary=None,
-        weight_bytes=1,
-        capture=None,
-        residual=residual,
-    )
+    facts = ArmFacts("arm", "merged", "2" * 64, None, 1, None, residual)
+    return Checkpoint(directory=directory, facts=facts, positions=None, vocabulary=None)

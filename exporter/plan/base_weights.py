@@ -15,7 +15,7 @@ from tinylora.adapters.options import TrainedOn
 
 
 @dataclass(frozen=True)
-class Ground:
+class BaseWeights:
     """What weights training had, and what an export stands on.
 
     Attributes:
@@ -31,7 +31,7 @@ class Ground:
     as_stored: bool = False
 
 
-UPSTREAM_GROUND = Ground()
+UPSTREAM = BaseWeights()
 """What upstream's trainers have by default, and what is added to."""
 
 
@@ -47,7 +47,7 @@ def trained_on(adapter: Adapter, options: DeltaOptions) -> TrainedOn:
     return earlier if earlier in ("4bit", "16bit") else adapter.trained_on
 
 
-def ground_of(adapter: Adapter, base: Checkpoint, request: ExportRequest) -> Ground:
+def base_weights_of(adapter: Adapter, base: Checkpoint, request: ExportRequest) -> BaseWeights:
     """Decide what an export stands on.
 
     Args:
@@ -75,7 +75,7 @@ def ground_of(adapter: Adapter, base: Checkpoint, request: ExportRequest) -> Gro
     else:
         fold_onto = "original" if trained == "16bit" and not base.is_4bit else "dequantized"
     from_trainer = adapter.made_from_weights and trained == "16bit"
-    return Ground(trained, fold_onto, as_stored=fold_onto == "original" and not from_trainer)
+    return BaseWeights(trained, fold_onto, as_stored=fold_onto == "original" and not from_trainer)
 
 
 def refuse_merged(adapter: Adapter, base: Checkpoint) -> None:

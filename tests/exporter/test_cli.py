@@ -1,0 +1,199 @@
+"""The command line."""
+
+import json
+import os
+import signal
+import tempfile
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+import exporter.cli
+from exporter import export, inspect_artifact
+from exporter.cli import app
+from exporter.errors import PromptError
+from exporter.request import Goal
+from tests.exporter.talking import write_rows
+from tinylora import save_artifact
+
+
+def invoke(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_merge_reports_and_warns(base, make_artifact, tmp_path):
+    artifact, out = make_artifact(3e-5), tmp_path / "out"
+    result = invoke("merge", "--base", base, "--artifact", artifact, "--out", out)
+    assert result.exit_code == 0, result.stderr
+    assert "capture" in result.stdout and "all 14" in result.stdout
+    assert "THE DELTA WAS LOST" in " ".join(result.stderr.split())
+    assert invoke("verify", out).exit_code == 0
+    (out / "config.json").write_text("{}")
+    result = invoke("verify", out)
+    assert result.exit_code == 1 and "config.json has been changed" in result.stderr
+
+
+def test_options_reach_the_manifest(base, artifact, tmp_path):
+    out, store = tmp_path / "out", tmp_path / "store"
+    result = invoke(
+        "merge", "--base", base, "--artifact", artifact, "--out", out, "--format", "nf4",
+        "--requantize", "recompute", "--formula", "diagonal", "--rng", "cuda", "--svd", "fast",
+        "--numerics", "trainer", "--factor-store", store, "--max-shard-size", "50KB",
+        "--device", "cpu", "--placement", '{"": 1}', "--trained-on", "16bit",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    options = json.loads((out / "export_manifest.json").read_text())["options"]
+    assert options == {
+        "format": "nf4", "requantize": "recompute", "fold_onto": None, "formula": "diagonal",
+        "formula_evidence": "the formula option", "trained_on": "16bit",
+        "rng": "cuda", "svd": "fast", "numerics": "trainer", "placement": {"": "cuda:1"},
+        "calibration_prompts": None, "keep": None, "adapter_dtype": None,
+        "max_shard_size": 50_000, "device": "cpu",
+    }  # fmt: skip
+    assert len(list(store.glob("*.safetensors"))) == 14
+
+
+def test_errors_go_to_stderr_with_exit_code_2(base, artifact, tmp_path):
+    nowhere = tmp_path / "nowhere"
+    result = invoke("merge", "--base", nowhere, "--artifact", artifact, "--out", tmp_path / "o")
+    assert result.exit_code == 2 and "nowhere" in result.stderr and not result.stdout
+    result = invoke("inspect", tmp_path / "none.pt")
+    assert result.exit_code == 2 and "none.pt" in result.stderr
+    result = invoke("verify", tmp_path)
+    assert result.exit_code == 2 and "no export" in result.stderr
+    result = invoke("merge", "--base", base, "--artifact", artifact, "--out", tmp_path / "o",
+                    "--max-shard-size", "much")  # fmt: skip
+    assert result.exit_code == 2 and "much" in result.stderr
+
+
+def test_a_shortfall_is_exit_code_1_and_leaves_nothing(base, make_artifact, tmp_path):
+    result = invoke(
+        "merge", "--base", base, "--artifact", make_artifact(3e-5), "--out", tmp_path / "o",
+        "--require-capture", "0.5",
+    )  # fmt: skip
+    assert result.exit_code == 1 and "required" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_inspect(artifact, tmp_path):
+    result = invoke("inspect", artifact, "--json")
+    found = json.loads(result.stdout)
+    assert found["rank"] == 2 and found["seed"] == 42 and found["u"] == 8
+    assert found["global_v"]["values"] == inspect_artifact(artifact).artifact.global_v.tolist()
+    assert invoke("inspect", artifact).exit_code == 0
+    odd = tmp_path / "odd.pt"
+    save_artifact(
+        odd, global_v=torch.zeros(4), rank=2, seed=1, model_id="a/b", total_replaced_layers=13,
+        is_quantized=False, saved_device="cuda:1",
+    )  # fmt: skip
+    remarks = " | ".join(inspect_artifact(odd).remarks)
+    for expected in ("all zeros", "no multiple of 7", "first GPU"):
+        assert expected in remarks
+    shown = json.loads(invoke("inspect", odd, "--json").stdout)
+    assert (shown["formula"], shown["trained_on"]) == ("diagonal", "16bit")
+    assert "is_quantized" in shown["formula_evidence"]
+
+
+def test_help_lists_the_commands():
+    result = invoke("--help")
+    for command in ("merge", "inspect", "verify"):
+        assert command in result.stdout
+
+
+@pytest.mark.parametrize("stage", ["effect", "measure"])  # while it chooses, and while it writes
+def test_sigterm_leaves_nothing_in_tmp(talking, make_artifact, texts, tmp_path, monkeypatch, stage):
+    scratch = tmp_path / "tmp"
+    scratch.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    seen = []
+
+    def ended(request, show):
+        def progress(step):
+            if step.stage == stage and not seen:
+                seen.extend(scratch.iterdir())
+                os.kill(os.getpid(), signal.SIGTERM)
+            show(step)
+
+        return export(request, progress)
+
+    monkeypatch.setattr(exporter.cli, "export", ended)
+    arguments = [
+        "merge", "--base", talking, "--artifact", make_artifact(3e-3), "--out", tmp_path / "out",
+        "--format", "nf4-mixed", "--target-residual", "0.6", "--prompts", texts(1),
+    ]  # fmt: skip
+    before = signal.getsignal(signal.SIGTERM)
+    result = invoke(*arguments)
+    assert result.exit_code == 143, result.output
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert seen and not list(scratch.iterdir())
+    assert not (tmp_path / "out").exists()
+    monkeypatch.undo()
+    assert invoke(*arguments).exit_code == 0
+
+
+def test_merge_with_goals(talking, make_artifact, texts, tmp_path):
+    artifact, out = make_artifact(3e-2), tmp_path / "out"
+    common = ["merge", "--base", talking, "--artifact", artifact, "--out", out]
+    result = invoke(
+        *common, "--format", "nf4-mixed", "--requantize", "calibrated", "--prompts", texts(1),
+        "--check-prompts", texts(2), "--target-residual", "0.3", "--max-bytes", "1MB",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    assert "chosen: nf4-mixed (calibrated)" in result.stdout and "this export" in result.stdout
+    manifest = json.loads((out / "export_manifest.json").read_text())
+    assert manifest["retention"]["output_residual"] < 1
+    assert manifest["options"]["calibration_prompts"] is not None
+    assert "## Retention" in (out / "README.md").read_text()
+    result = invoke(
+        "verify", out, "--base", talking, "--artifact", artifact, "--prompts", texts(2),
+        "--no-record",
+    )  # fmt: skip
+    assert result.exit_code == 0 and "Retention" in result.stdout
+
+
+def test_a_target_out_of_reach_is_exit_code_1(talking, make_artifact, texts, tmp_path):
+    result = invoke(
+        "merge", "--base", talking, "--artifact", make_artifact(1e-3), "--out", tmp_path / "out",
+        "--format", "nf4-mixed", "--prompts", texts(1), "--target-residual", "0.01",
+    )  # fmt: skip
+    assert result.exit_code == 1 and "does not reach" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bad_check_prompts_are_said_before_the_work(talking, make_artifact, run, tmp_path):
+    bad = write_rows(tmp_path / "bad.jsonl", [{"text": 1}])
+    with pytest.raises(PromptError, match="bad.jsonl, line 1"):
+        run(talking, make_artifact(3e-3), "nf4", goal=Goal(check_prompts=bad))
+    assert [p.name for p in tmp_path.iterdir()] == ["bad.jsonl"]
+    result = invoke(
+        "merge", "--base", talking, "--artifact", make_artifact(3e-3), "--out", tmp_path / "out",
+        "--check-prompts", bad,
+    )  # fmt: skip
+    assert result.exit_code == 2 and "line 1" in result.stderr
+
+
+def test_prompts_alone_are_refused(talking, make_artifact, run, texts):
+    out = run(talking, make_artifact(3e-3), "nf4").out
+    result = invoke("verify", out, "--prompts", texts(1))
+    assert result.exit_code == 2 and "--prompts needs" in result.stderr
+
+
+def test_a_required_retention(talking, make_artifact, texts, tmp_path):
+    out = tmp_path / "out"
+    inputs = ["--base", str(talking), "--artifact", str(make_artifact(3e-3))]
+    merge = ["merge", *inputs, "--out", str(out), "--format", "bf16"]
+    merge += ["--check-prompts", str(texts(1))]
+    result = invoke(*merge, "--require-retention", "1")
+    assert result.exit_code == 1
+    assert "1 is required; nothing was written" in " ".join(result.stderr.split())
+    assert not list(tmp_path.iterdir())
+    assert invoke(*merge, "--require-retention", "0.5").exit_code == 0
+    again = ["verify", str(out), *inputs, "--prompts", str(texts(1))]
+    kept = invoke(*again, "--require-retention", "0.5")
+    assert kept.exit_code == 0 and "ok   retention" in kept.stdout
+    gone = invoke(*again, "--require-retention", "1")
+    assert gone.exit_code == 1 and "FAIL retention" in gone.stdout
+    assert "1 is required" in gone.stderr
+    result = invoke("verify", out, "--require-retention", "1")
+    assert result.exit_code == 2 and "--prompts" in result.stderr
