@@ -9,7 +9,7 @@ from pathlib import Path
 from exporter.base.carried_files import carried_files
 from exporter.base.checkpoint import CONFIG_FILE, INDEX_FILE
 from exporter.documents.manifest import SUMS_FILE, build_manifest, digest_files
-from exporter.documents.model_card import CARD_FILE, model_card, read_license
+from exporter.documents.model_card import CARD_FILE, model_card
 from exporter.fidelity import FidelityReport
 from exporter.formats.format import Format
 from exporter.io_errors import reading
@@ -62,7 +62,6 @@ def write_documents(
     layout, base = export.request.layout, export.inputs.base.path
     with reading(base):
         carried = base_files(layout, base)
-        license_ = read_license(base)
     for name, path in carried.items():
         workspace.copy(path, name)
     headers = [h for f in export.plan.files for h in read_headers(workspace.path / f.name)]
@@ -70,20 +69,9 @@ def write_documents(
     measures = fidelity.as_dict()
     workspace.write_text("fidelity.json", json.dumps(measures, indent=2, allow_nan=False) + "\n")
     workspace.write_text("fidelity.csv", _csv(measures["modules"]))
-    choice, provenance = export.decision.choice, export.provenance()
-    why = None if choice is None else choice.sentence
-    card = model_card(layout, provenance, fidelity, license_, warnings, why)
-    workspace.write_text(CARD_FILE, card)
-    manifest = build_manifest(
-        provenance,
-        export.plan,
-        fidelity=measures["total"],
-        lapack=[m.spectrum.lapack for m in fidelity.modules if m.spectrum is not None],
-        headers=headers,
-        digests=digest_files(workspace.path, digests),
-        warnings=warnings,
-        choice=None if choice is None else choice.as_dict(),
-    )
+    workspace.write_text(CARD_FILE, model_card(export, fidelity, warnings))
+    others = digest_files(workspace.path, digests)
+    manifest = build_manifest(export, fidelity, headers, others, warnings)
     workspace.write_text(MANIFEST_FILE, json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
     workspace.write_text(SUMS_FILE, sums_text(digest_files(workspace.path, digests)))
 

@@ -65,7 +65,7 @@ class PeftDeltas:
             name: The module.
 
         Raises:
-            ArtifactUnreadableError: The file has gone meanwhile.
+            ArtifactError: The file has gone meanwhile.
         """
         index, config = self._index[name], self.adapter.config
         stored = self.adapter.read(name)
