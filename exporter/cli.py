@@ -89,7 +89,7 @@ def verify_command(
         float | None, typer.Option(help="With --prompts: fail if less of the effect is kept.")
     ] = None,
     record: Annotated[
-        bool, typer.Option(help="Write the retention into manifest and model card.")
+        bool, typer.Option(help="Write the retention to the export's retention.json.")
     ] = True,
     json_: Json = False,
 ) -> None:

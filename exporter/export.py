@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -13,9 +14,8 @@ from exporter.check_request import check_request
 from exporter.choose.trials import Choice
 from exporter.compare.retention import Retention, measure_retention
 from exporter.documents.manifest import digest_files
-from exporter.documents.record import record_retention
 from exporter.documents.warnings import warnings_of
-from exporter.documents.write_documents import base_files, write_documents
+from exporter.documents.write_documents import base_files, write_documents, write_model_files
 from exporter.errors import (
     CaptureError,
     CheckpointUnreadableError,
@@ -42,8 +42,6 @@ from tinylora.errors import FactorStoreError
 from tinylora.workers import in_order, single_threaded, workers_for
 
 _log = logging.getLogger(__name__)
-
-_STAGES = ("factors", "fold", "measure")
 
 
 @dataclass(frozen=True)
@@ -124,15 +122,18 @@ def _run(job: Prepared, workspace: Workspace, progress: Callable[[Progress], Non
     with reading(job.inputs.base.path):
         carried = sum(p.stat().st_size for p in base_files(layout, job.inputs.base.path).values())
     workspace.check_room(job.plan.max_bytes + carried)
-    steps = Steps(progress, 3 * len(job.plan.targets))
+    steps = Steps(progress, len(job.plan.targets))
     with single_threaded() as threads:
-        finished = [_make_file(job, f, workspace, steps, threads) for f in job.plan.files]
-    digests = {file.name: file.sha256 for file in finished}
+        for file in job.plan.files:
+            _make_file(job, file, workspace, steps, threads)
+    finished = workspace.completed()
+    digests = {file.name: finished[file.name].sha256 for file in job.plan.files}
     fidelity = _fidelity(job, finished, workspace)
     _require_capture(job.request, fidelity)
     warnings = warnings_of(job, fidelity)
-    write_documents(job, fidelity, digests, warnings, workspace)
+    headers = write_model_files(job, workspace)
     retention = _retention(job, workspace)
+    write_documents(job, headers, fidelity, digests, warnings, retention, workspace)
     warnings += tuple(_beyond_the_target(job, retention))
     for warning in warnings:
         _log.warning("%s", warning)
@@ -150,7 +151,7 @@ def _run(job: Prepared, workspace: Workspace, progress: Callable[[Progress], Non
 
 
 def _retention(job: Prepared, workspace: Workspace) -> Retention | None:
-    """Compare the finished export with the restored model, where texts were given for that."""
+    """Compare the export with the restored model, where texts were given for that."""
     prompts = job.check_prompts
     if prompts is None:
         return None
@@ -166,7 +167,6 @@ def _retention(job: Prepared, workspace: Workspace) -> Retention | None:
     wanted = job.request.goal.require_retention
     if wanted is not None and (shortfall := found.shortfall(wanted)) is not None:
         raise RetentionError(f"{job.request.out}: {shortfall}; nothing was written")
-    record_retention(workspace.path, found)
     return found
 
 
@@ -182,22 +182,17 @@ def _beyond_the_target(job: Prepared, retention: Retention | None) -> Iterator[s
 
 def _make_file(
     job: Prepared, file: OutputFile, workspace: Workspace, steps: Steps, threads: int
-) -> FinishedFile:
+) -> None:
     """Write one file and measure it, or take it over from a run that was killed."""
     earlier = workspace.finished(file.name)
     if earlier is not None:
         for module in earlier.modules:
-            for stage in _STAGES:
-                steps.step(stage, module.module)
-        return earlier
-    path = workspace.path / file.name
+            steps.step("fold", module.module)
+        return
+    path, watch = workspace.path / file.name, job.inputs.watch
     modules = _write_file(job, file, path, steps, threads)
-    workspace.flush(file.name)
-    job.inputs.watch.call("check", check_header, path, file.specs)
-    sha256 = job.inputs.watch.call("hash", file_sha256, path)
-    finished = FinishedFile(file.name, sha256, tuple(modules))
-    workspace.record(finished)
-    return finished
+    watch.call("check", check_header, path, file.specs)
+    workspace.complete(file.name, partial(watch.call, "hash", file_sha256, path), modules)
 
 
 def _write_file(
@@ -221,22 +216,23 @@ def _write_file(
             for made in making:
                 if made is not None:
                     modules.append(made)
-                    for stage in _STAGES:
-                        steps.step(stage, made.module)
+                    steps.step("fold", made.module)
         with job.inputs.watch.timed("write"):
             writer.finish()
     return modules
 
 
-def _fidelity(job: Prepared, finished: list[FinishedFile], workspace: Workspace) -> FidelityReport:
+def _fidelity(
+    job: Prepared, finished: Mapping[str, FinishedFile], workspace: Workspace
+) -> FidelityReport:
     """Measures of all modules in stream order; every planned fold must be among them."""
-    found = {module.module: module for file in finished for module in file.modules}
+    found = {module.module: module for file in finished.values() for module in file.modules}
     if missing := set(job.plan.targets) - found.keys():
         raise WriterError(
             f"{len(missing)} planned folds did not happen, first {sorted(missing)[:3]}; this is a "
             "defect of the exporter, please report it"
         )
-    size = sum((workspace.path / file.name).stat().st_size for file in finished)
+    size = sum((workspace.path / file.name).stat().st_size for file in job.plan.files)
     return FidelityReport(tuple(found[name] for name in job.plan.targets), size)
 
 

@@ -87,6 +87,7 @@ def read_inputs(request: ExportRequest, scratch: Path) -> Inputs:
         base.config,
         lambda model: [name for name, _ in adapted_layers(adapter, model, str(base.path))],
         store,
+        adapter.sha256,
     )
     deltas = deltas_of(adapter, architecture.targets, request.options, store)
     return Inputs(request, adapter, base, architecture, weights, deltas, store, watch, digests)

@@ -19,7 +19,7 @@ class Progress:
     """One step of an export is done.
 
     Attributes:
-        stage: What kind of step: ``effect``, ``factors``, ``fold`` or ``measure``.
+        stage: ``effect``, where a choice measures one, or ``fold``.
         done: Steps finished.
         total: Steps in all.
         module: The target module that the step was about.

@@ -1,23 +1,24 @@
 """Checks a finished export against its manifest."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from exporter.base.checkpoint import open_checkpoint
+from exporter.base.checkpoint import open_checkpoint, read_json
 from exporter.check_request import check_share
 from exporter.compare.load_check import LogitComparison, check_load, compare_logits
 from exporter.compare.prompts import read_prompts
 from exporter.compare.retention import Retention, measure_retention
 from exporter.documents.manifest import SUMS_FILE
 from exporter.documents.read_manifest import read_manifest
-from exporter.documents.record import finish_recording, record_retention, unfinished
-from exporter.errors import CheckpointError, VerificationError
+from exporter.documents.write_documents import RETENTION_FILE
+from exporter.errors import CheckpointError, OutputWriteError, VerificationError
 from exporter.formats.format import AdapterFile
 from exporter.formats.registry import format_with
-from exporter.output.workspace import MANIFEST_FILE
+from exporter.output.workspace import MANIFEST_FILE, write_whole
 from exporter.provenance import base_digests, sums_text
 from exporter.safetensors.reader import file_sha256
 from exporter.safetensors.reopen import file_problems
@@ -95,7 +96,7 @@ def verify(
         prompts: File of texts on which the export, the restored model and the base are compared
             token by token (:mod:`exporter.compare.prompts`); implies ``load``.
         require_retention: Least retention on ``prompts``, a check of its own.
-        record: Write the retention found into the export's manifest and model card.
+        record: Write the retention found into the export's ``retention.json``.
 
     Returns:
         What was checked.
@@ -109,8 +110,6 @@ def verify(
     directory = Path(directory)
     load = load or prompts is not None
     _check_arguments(load, base, artifact, prompts, require_retention)
-    if record:
-        finish_recording(directory)
     manifest = read_manifest(directory)
     layout = format_with(manifest["options"])
     if load and not layout.standalone:
@@ -140,7 +139,7 @@ def verify(
                     directory, base, artifact, options, texts, in_4_bits=in_4_bits
                 )
     if retention is not None and record:
-        record_retention(directory, retention)
+        _record(directory, retention)
     if retention is not None and require_retention is not None:
         shortfall = retention.shortfall(require_retention)
         checks.append(Check("retention", () if shortfall is None else (shortfall,)))
@@ -148,11 +147,26 @@ def verify(
         directory,
         layout.name,
         tuple(checks),
-        _measured(manifest, manifest.get("retention") if retention is None else None),
+        _measured(manifest, _recorded(directory, manifest) if retention is None else None),
         tuple(manifest["warnings"]),
         logits,
         retention,
     )
+
+
+def _record(directory: Path, retention: Retention) -> None:
+    """Write what was measured of a finished export to a file of its own."""
+    text = json.dumps(retention.as_dict(), indent=1) + "\n"
+    try:
+        write_whole(directory / RETENTION_FILE, text.encode())
+    except OutputWriteError as error:
+        raise type(error)(f"{error}; verify --no-record measures and writes nothing") from error
+
+
+def _recorded(directory: Path, manifest: Mapping[str, Any]) -> object:
+    """The retention measured last, by ``verify`` or else by the export itself."""
+    file = directory / RETENTION_FILE
+    return read_json(file) if file.is_file() else manifest.get("retention")
 
 
 def _measured(manifest: Mapping[str, Any], retention: object) -> str:
@@ -217,8 +231,6 @@ def _check_digests(directory: Path, manifest: Mapping[str, Any]) -> Check:
         found[name] = file_sha256(path)
         if found[name] != digest:
             problems.append(f"{name} has been changed (sha256 {found[name]}, recorded {digest})")
-    if unfinished(directory):
-        problems.append("a recording was killed half way; verify without --no-record completes it")
     found[MANIFEST_FILE] = file_sha256(directory / MANIFEST_FILE)
     sums = directory / SUMS_FILE
     if not sums.is_file():
@@ -226,7 +238,7 @@ def _check_digests(directory: Path, manifest: Mapping[str, Any]) -> Check:
     elif not problems and sums.read_bytes() != sums_text(found).encode():
         problems.append(f"{SUMS_FILE} does not agree with the files")
     there = {p.name for p in directory.glob("[!.]*") if p.suffix in _LOADED}
-    extra = there - manifest["files"].keys() - {MANIFEST_FILE}
+    extra = there - manifest["files"].keys() - {MANIFEST_FILE, RETENTION_FILE}
     problems += [f"{name} is no part of the export" for name in sorted(extra)]
     return Check("files and digests", tuple(problems))
 

@@ -19,13 +19,12 @@ from importlib.machinery import PathFinder
 
 
 class _Finder(PathFinder):
-    """Finds bitsandbytes, and patches it once it is imported."""
+    """Finds bitsandbytes, as often as it is asked for, and patches it once it is imported."""
 
     @classmethod
     def find_spec(cls, fullname, path=None, target=None):
         if fullname != "bitsandbytes":
             return None
-        sys.meta_path.remove(cls)
         spec = super().find_spec(fullname, path, target)
         if spec is not None:
             load = spec.loader.exec_module

@@ -1,14 +1,28 @@
-"""What the base's ``config.json`` says about its modules."""
+"""What the base's ``config.json`` says about its modules, as transformers understands it.
 
+Importing transformers' models takes longer than exporting a small base. So what was read off a
+model is kept beside the factors, and a second export of the same adapter and base does without.
+"""
+
+import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
-from exporter.base.outline import outline_of
+from exporter.base.checkpoint import CONFIG_FILE
+from exporter.base.model_lock import making_a_model
+from exporter.errors import CheckpointError
+from exporter.io_errors import reading
 from tinylora import FactorStore, target_names
+from tinylora.svd.factor_store import read_parsed, write_whole
+
+_FORMAT = "tinylora-architecture/1"
 
 
 @dataclass(frozen=True)
@@ -39,6 +53,7 @@ def read_architecture(
     config: Mapping[str, Any],
     find_targets: Callable[[nn.Module], Sequence[str]] = target_names,
     store: FactorStore | None = None,
+    adapter: str = "",
 ) -> Architecture:
     """Read off the modules of a checkpoint's model.
 
@@ -46,25 +61,89 @@ def read_architecture(
         path: Directory of the checkpoint.
         config: Its config.json.
         find_targets: Gives the names of the modules that the adapter changes, in its order.
-        store: Keeps the outline of the model for the next time.
+        store: Keeps what was found for the next time.
+        adapter: Digest of what ``find_targets`` depends on.
 
     Raises:
         CheckpointError: transformers has no such architecture, or it needs code from elsewhere.
+        FactorStoreError: The store cannot be used.
     """
-    outline = outline_of(path, config, store)
-    model = outline.model()
+    skip = (config.get("quantization_config") or {}).get("llm_int8_skip_modules")
+    if store is None:
+        return _read_off(_meta_model(path), skip, find_targets)
+    with reading(path):
+        content = (path / CONFIG_FILE).read_bytes()
+    parts = (_FORMAT.encode(), version("transformers").encode(), adapter.encode(), content)
+    key = hashlib.sha256(b"\0".join(parts)).hexdigest()
+    file = store.directory / f"architecture-{key[:40]}.json"
+    found = read_parsed(file, lambda text: _parsed(text, key))
+    if found is None:
+        found = _read_off(_meta_model(path), skip, find_targets)
+        text = json.dumps({"key": key, **asdict(found)})
+        write_whole(file, lambda temporary: temporary.write_text(text))
+    return found
+
+
+def _read_off(
+    model: Any, skip: list[str] | None, find_targets: Callable[[nn.Module], Sequence[str]]
+) -> Architecture:
     names = find_targets(model)
     every = {
         n: (m.out_features, m.in_features) for n, m in model.named_modules() if type(m) is nn.Linear
     }
+    kept = every.keys() & _kept(model, skip)
+    tied = tuple(model.all_tied_weights_keys)
     leaves = {n.rsplit(".", 1)[-1] for n in names}
-    ending = [n for n, _ in model.named_modules() if n.rsplit(".", 1)[-1] in leaves]
+    ending = {n for n, _ in model.named_modules() if n.rsplit(".", 1)[-1] in leaves}
     return Architecture(
         targets=tuple(names),
-        linears={name: shape for name, shape in every.items() if name not in outline.kept},
-        kept=tuple(sorted(every.keys() & set(outline.kept))),
-        parameters=outline.state,
-        tied=outline.tied,
-        ignored=outline.ignored,
-        same_leaf=set(ending) == set(names),
+        linears={name: shape for name, shape in every.items() if name not in kept},
+        kept=tuple(sorted(kept)),
+        parameters={n: tuple(t.shape) for n, t in model.state_dict().items() if n not in tied},
+        tied=tied,
+        ignored=tuple(sorted(model._keys_to_ignore_on_load_unexpected or ())),
+        same_leaf=ending == set(names),
     )
+
+
+def _parsed(text: str, key: str) -> Architecture:
+    """Read back what was kept; ValueError, KeyError or TypeError where it is something else."""
+    found: dict[str, Any] = json.loads(text)
+    if found.pop("key") != key:
+        raise ValueError("it is of another base or adapter")
+    for name, value in found.items():
+        if isinstance(value, list):
+            found[name] = tuple(value)
+        elif isinstance(value, dict):
+            found[name] = {key: tuple(shape) for key, shape in value.items()}
+    return Architecture(**found)
+
+
+def _meta_model(path: Path) -> nn.Module:
+    """The model without memory for its weights."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    try:
+        config = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+        with making_a_model(), torch.device("meta"):
+            # no dtype: torch's default, which other threads compute with, stays what it is
+            model: nn.Module = AutoModelForCausalLM.from_config(
+                config, trust_remote_code=False, dtype=None
+            )
+    except Exception as error:  # transformers raises whatever a malformed configuration leads to
+        raise CheckpointError(
+            f"{path / CONFIG_FILE}: transformers cannot build this architecture "
+            f"({type(error).__name__}: {error}); a causal language model that needs no code of its "
+            "own is expected"
+        ) from error
+    return model
+
+
+def _kept(model: Any, skip: list[str] | None) -> set[str]:
+    """Linear modules that transformers leaves in 16 bits, by its own rule."""
+    from transformers.quantizers.base import HfQuantizer
+    from transformers.quantizers.quantizers_utils import should_convert_module
+
+    patterns = HfQuantizer.get_modules_to_not_convert(model, skip, model._keep_in_fp32_modules)
+    every = (name for name, module in model.named_modules() if isinstance(module, nn.Linear))
+    return {name for name in every if not should_convert_module(name, patterns)}

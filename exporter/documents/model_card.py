@@ -19,7 +19,6 @@ from tinylora.files.yaml_text import load_yaml
 
 CARD_FILE = "README.md"
 _ORIGIN = "## Origin\n"
-_RETENTION = "## Retention\n"
 _LICENSE_KEYS = ("license", "license_name", "license_link")
 
 
@@ -102,20 +101,19 @@ def model_card(export: Prepared, fidelity: FidelityReport, warnings: Sequence[st
 
 
 def with_retention(card: str, retention: Retention) -> str:
-    """A model card with a section on retention, in place of an earlier one.
+    """A model card with a section on retention.
 
     Args:
         card: Text made by :func:`model_card`.
         retention: What was measured.
     """
     before, _, origin = card.partition(_ORIGIN)
-    before = before.partition(_RETENTION)[0]
     rows = "".join(
         f"| {name} | {d.mean:.3g} | {d.p99:.3g} | {d.largest:.3g} | {d.top1_agreement:.2%} |\n"
         for name, d in retention.rows
     )
     return (
-        f"{before}{_RETENTION}\n{retention.sentence} Retention is 1 − KL(restored‖export)/"
+        f"{before}## Retention\n\n{retention.sentence} Retention is 1 − KL(restored‖export)/"
         "KL(restored‖base), computed in float32 on the same tokens.\n\n"
         "| model | mean KL (nats) | 99 % | largest | same first choice |\n"
         f"| --- | --- | --- | --- | --- |\n{rows}\n{_ORIGIN}{origin}"

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from exporter.base.carried_files import carried_files
 from exporter.base.checkpoint import CONFIG_FILE, INDEX_FILE
+from exporter.compare.retention import Retention
 from exporter.documents.manifest import SUMS_FILE, build_manifest, digest_files
-from exporter.documents.model_card import CARD_FILE, model_card
+from exporter.documents.model_card import CARD_FILE, model_card, with_retention
 from exporter.fidelity import FidelityReport
 from exporter.formats.format import Format
 from exporter.io_errors import reading
@@ -20,6 +21,7 @@ from exporter.safetensors.header import TensorHeader, read_headers
 from tinylora.adapters.peft_directory import CONFIG_FILE as ADAPTER_CONFIG_FILE
 from tinylora.adapters.peft_directory import WEIGHTS_FILE as ADAPTER_WEIGHTS
 
+RETENTION_FILE = "retention.json"  # written by ``verify --prompts``
 OWN_FILES = frozenset(
     {
         CONFIG_FILE,
@@ -28,6 +30,7 @@ OWN_FILES = frozenset(
         MANIFEST_FILE,
         SUMS_FILE,
         CARD_FILE,
+        RETENTION_FILE,
         "fidelity.json",
         "fidelity.csv",
     }
@@ -39,39 +42,59 @@ def base_files(layout: Format, base: Path) -> Mapping[str, Path]:
     return carried_files(base, OWN_FILES) if layout.standalone else {}
 
 
-def write_documents(
-    export: Prepared,
-    fidelity: FidelityReport,
-    digests: Mapping[str, str],
-    warnings: Sequence[str],
-    workspace: Workspace,
-) -> None:
-    """Write configuration, carried files, measures, model card, manifest and digests.
+def write_model_files(export: Prepared, workspace: Workspace) -> list[TensorHeader]:
+    """Write what loading needs beside the weights: configuration and carried files.
 
-    Args:
-        export: What was made.
-        fidelity: What was measured of it.
-        digests: SHA-256 of its weight files.
-        warnings: What the user is warned of.
-        workspace: Where they are written, beside the weight files.
+    Returns:
+        The headers of all weight files.
 
     Raises:
         OutputWriteError: There is no room, or they cannot be written.
         CheckpointUnreadableError: A file of the base cannot be read.
     """
-    layout, base = export.request.layout, export.inputs.base.path
+    base = export.inputs.base.path
     with reading(base):
-        carried = base_files(layout, base)
+        carried = base_files(export.request.layout, base)
     for name, path in carried.items():
         workspace.copy(path, name)
     headers = [h for f in export.plan.files for h in read_headers(workspace.path / f.name)]
     _write_configs(export, headers, workspace)
+    return headers
+
+
+def write_documents(
+    export: Prepared,
+    headers: Sequence[TensorHeader],
+    fidelity: FidelityReport,
+    digests: Mapping[str, str],
+    warnings: Sequence[str],
+    retention: Retention | None,
+    workspace: Workspace,
+) -> None:
+    """Write measures, model card, manifest and digests.
+
+    Args:
+        export: What was made.
+        headers: Those of its weight files.
+        fidelity: What was measured of it.
+        digests: SHA-256 of its weight files.
+        warnings: What the user is warned of.
+        retention: What was measured of the effect, if texts were given.
+        workspace: Holds all other files of the export.
+
+    Raises:
+        OutputWriteError: There is no room, or they cannot be written.
+        CheckpointUnreadableError: A file of the base cannot be read.
+    """
     measures = fidelity.as_dict()
     workspace.write_text("fidelity.json", json.dumps(measures, indent=2, allow_nan=False) + "\n")
     workspace.write_text("fidelity.csv", _csv(measures["modules"]))
-    workspace.write_text(CARD_FILE, model_card(export, fidelity, warnings))
+    card = model_card(export, fidelity, warnings)
+    workspace.write_text(CARD_FILE, card if retention is None else with_retention(card, retention))
     others = digest_files(workspace.path, digests)
     manifest = build_manifest(export, fidelity, headers, others, warnings)
+    if retention is not None:
+        manifest["retention"] = retention.as_dict()
     workspace.write_text(MANIFEST_FILE, json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
     workspace.write_text(SUMS_FILE, sums_text(digest_files(workspace.path, digests)))
 

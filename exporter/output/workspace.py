@@ -10,10 +10,11 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any, BinaryIO
 
 from exporter.errors import (
@@ -58,23 +59,47 @@ class Workspace:
         self.path = path
         self._lock = lock
         self._key = key
-        self._flushing = ThreadPoolExecutor(1)
-        self._flushed: list[Future[None]] = []
+        self._background = ThreadPoolExecutor(2)
+        self._pending: list[Future[None]] = []
+        self._journal = Lock()
         self._finished = self._resume()
 
     def finished(self, name: str) -> FinishedFile | None:
         """The record of a file that an earlier run of the same export completed."""
         return self._finished.get(name)
 
-    def record(self, file: FinishedFile) -> None:
-        """Add a completed file to the journal."""
-        self._finished[file.name] = file
-        entries = [asdict(entry) for entry in self._finished.values()]
-        self.write_text(JOURNAL_FILE, json.dumps({"key": self._key(), "files": entries}))
+    def complete(
+        self, name: str, digest: Callable[[], str], modules: Sequence[ModuleFidelity]
+    ) -> None:
+        """Record a complete file and bring it to the disk, while the next one is written.
 
-    def flush(self, name: str) -> None:
-        """Begin to bring a complete file to the disk, which :meth:`publish` waits for."""
-        self._flushed.append(self._flushing.submit(sync, self.path / name))
+        Args:
+            name: Its name.
+            digest: Finds its SHA-256.
+            modules: Measures of the modules folded into it.
+        """
+
+        def record() -> None:
+            file = FinishedFile(name, digest(), tuple(modules))
+            with self._journal:
+                self._finished[name] = file
+                files = [asdict(entry) for entry in self._finished.values()]
+                self.write_text(JOURNAL_FILE, json.dumps({"key": self._key(), "files": files}))
+
+        self._pending.append(self._background.submit(sync, self.path / name))
+        self._pending.append(self._background.submit(record))
+
+    def completed(self) -> Mapping[str, FinishedFile]:
+        """Wait for all complete files; their records by name.
+
+        Raises:
+            CheckpointUnreadableError: One cannot be read.
+            OutputWriteError: The journal cannot be written, or the disk fails.
+        """
+        with writing(self.out):
+            for work in self._pending:
+                work.result()
+        return self._finished
 
     def write_text(self, name: str, text: str) -> None:
         """Write a small file so that it is there whole or not at all."""
@@ -129,8 +154,6 @@ class Workspace:
         """
         check_replaceable(self.out, overwrite)
         with writing(self.out):
-            for flushed in self._flushed:
-                flushed.result()
             for written in (*self.path.rglob("*"), self.path):
                 sync(written)
             (self.path / JOURNAL_FILE).unlink(missing_ok=True)
@@ -138,11 +161,12 @@ class Workspace:
 
     def discard(self) -> None:
         """Remove everything that was written."""
+        self._background.shutdown(cancel_futures=True)
         shutil.rmtree(self.path, ignore_errors=True)
 
     def close(self) -> None:
         """Release the lock."""
-        self._flushing.shutdown(cancel_futures=True)
+        self._background.shutdown(cancel_futures=True)
         os.close(self._lock)
 
     def _resume(self) -> dict[str, FinishedFile]:

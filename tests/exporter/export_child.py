@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 from exporter import ExportRequest, export
-from exporter.output import publish
 
 logging.getLogger("exporter").setLevel(logging.ERROR)
 
@@ -39,8 +38,6 @@ def count_changes(kill_at, report):
 def child(fields):
     if "arguments" in fields:
         command_line(**fields)
-    if fields.pop("no_swap", False):
-        publish._swap = lambda a, b: False
     stop_at = fields.pop("stop_at", None)
     kill_at, report = fields.pop("kill_at", None), fields.pop("report", None)
     if kill_at is not None or report is not None:

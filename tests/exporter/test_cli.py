@@ -101,7 +101,7 @@ def test_help_lists_the_commands():
         assert command in result.stdout
 
 
-@pytest.mark.parametrize("stage", ["effect", "measure"])  # while it chooses, and while it writes
+@pytest.mark.parametrize("stage", ["effect", "fold"])  # while it chooses, and while it writes
 def test_sigterm_leaves_nothing_in_tmp(talking, make_artifact, texts, tmp_path, monkeypatch, stage):
     scratch = tmp_path / "tmp"
     scratch.mkdir()

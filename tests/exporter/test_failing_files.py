@@ -172,7 +172,7 @@ def test_a_full_temporary_directory_keeps_the_finished_shards(
 def test_no_room_for_the_inputs_of_modules(talking, artifact, texts, tmp_path):
     goal = Goal(prompts=texts(1))
     request = ExportRequest(talking, artifact, tmp_path / "out", requantize="calibrated", goal=goal)
-    # room for factors and outline
+    # room for factors and architecture
     with pytest.raises(OutputWriteError, match="intermediate result.*TMPDIR"), file_limit(12_000):
         export(request)
 
@@ -268,7 +268,7 @@ def test_another_base_between_two_runs_starts_over(copy, artifact, tmp_path):
         pass
 
     def kill(step):
-        if step.done == 30:
+        if step.done == 10:
             raise Killed
 
     with pytest.raises(Killed):

@@ -91,11 +91,10 @@ def state_of(partial):
     return shards, (partial / "README.md").exists()
 
 
-@pytest.mark.parametrize("no_swap", [False, True], ids=["swap", "two renames"])
-def test_killed_at_each_change_of_the_last_stage_of_an_overwrite(no_swap, server, fields, tmp_path):
+def test_killed_at_each_change_of_the_last_stage_of_an_overwrite(server, fields, tmp_path):
     """Killed before each of the last changes of files: writing documents, publishing, tidying."""
     old = fields("bf16", max_shard_size=None)
-    new = fields("nf4", overwrite=True, no_swap=no_swap)
+    new = fields("nf4", overwrite=True)
     out = Path(new["out"])
     assert server.run(old) == 0
     before = content(out)
@@ -111,15 +110,14 @@ def test_killed_at_each_change_of_the_last_stage_of_an_overwrite(no_swap, server
         assert killed(server.run(new | {"kill_at": kill_at}))
         seen.add(now := which(out, before, after))
         if now == "none":  # the moment between two renames: the earlier one is beside it, whole
-            assert no_swap
             assert content(out.with_name("out.replaced-export")) == before
-            asked = fields("nf4", no_swap=no_swap)
+            asked = fields("nf4")
             assert server.run(asked) != 0  # no --overwrite: refused, and the earlier one is back
             assert content(out) == before
         assert server.run(new) == 0
         assert content(out) == after
         assert [p.name for p in out.parent.iterdir()] == ["out"]
-    assert seen == {"old", "new"} | ({"none"} if no_swap else set())
+    assert seen == {"old", "new", "none"}
 
 
 def which(out, before, after):

@@ -20,7 +20,6 @@ from exporter.errors import (
     OutputWriteError,
     RequestError,
 )
-from exporter.output import publish
 from exporter.output.workspace import open_workspace
 from exporter.request import Goal
 
@@ -51,7 +50,7 @@ def test_stopped_locked_killed_and_resumed(server, base, artifact, tmp_path):
     whole = export(ExportRequest(base, artifact, tmp_path / "whole", **fields)).out
     out = tmp_path / "killed"
     asked = {"base": str(base), "artifact": str(artifact), "out": str(out)} | fields
-    child = server.start(asked | {"stop_at": 20})
+    child = server.start(asked | {"stop_at": 7})
     with Path(f"/proc/{child}/stat").open() as stat:  # SIGSTOP has been delivered when it says T
         while (state := stat.read().rpartition(")")[2].split()[0]) != "T":
             assert state != "Z", "it ended before it came to where it stops"
@@ -73,11 +72,11 @@ def test_stopped_locked_killed_and_resumed(server, base, artifact, tmp_path):
     assert content(out) == content(whole)
     kept = {p.name: p.stat().st_mtime_ns for p in out.glob("*.safetensors")}
     assert finished.items() <= kept.items(), "a finished shard was written again"
-    assert seen[-1].done == seen[-1].total == 42
+    assert seen[-1].done == seen[-1].total == 14
     assert not partial.exists()
 
 
-@pytest.mark.parametrize("number", [1, 9, 20, 26, 35, 42])
+@pytest.mark.parametrize("number", [1, 3, 7, 9, 12, 14])
 def test_killed_anywhere_it_ends_byte_identical(base, artifact, tmp_path, number):
     fields = {"format": "nf4", "max_shard_size": 30_000}
     whole = export(ExportRequest(base, artifact, tmp_path / "whole", **fields)).out
@@ -92,7 +91,7 @@ def test_killed_anywhere_it_ends_byte_identical(base, artifact, tmp_path, number
 def test_other_options_do_not_take_over_what_is_left(base, artifact, tmp_path):
     out = tmp_path / "out"
     with pytest.raises(Killed):
-        export(ExportRequest(base, artifact, out, max_shard_size=30_000), kill_at(26))
+        export(ExportRequest(base, artifact, out, max_shard_size=30_000), kill_at(9))
     export(ExportRequest(base, artifact, out, format="bf16"))
     export(ExportRequest(base, artifact, tmp_path / "fresh", format="bf16"))
     assert content(out) == content(tmp_path / "fresh")
@@ -101,7 +100,7 @@ def test_other_options_do_not_take_over_what_is_left(base, artifact, tmp_path):
 def test_a_damaged_shard_is_made_again(base, artifact, tmp_path):
     request = ExportRequest(base, artifact, tmp_path / "out", max_shard_size=30_000)
     with pytest.raises(Killed):
-        export(request, kill_at(26))
+        export(request, kill_at(9))
     partial = tmp_path / "out.partial-export"
     shard = partial / next(iter(journaled(partial)))
     shard.write_bytes(shard.read_bytes()[:-1] + b"!")
@@ -147,7 +146,7 @@ def test_two_exports_into_one_directory(base, artifact, tmp_path):
 
 
 def test_a_failed_second_rename_leaves_the_earlier_export(base, artifact, tmp_path, monkeypatch):
-    """Simulation of a file system that cannot swap names, and fails between two renames."""
+    """Simulation of a file system that fails between two renames."""
     out, honest = tmp_path / "out", Path.replace
     export(ExportRequest(base, artifact, out, format="bf16"))
     before = content(out)
@@ -157,7 +156,6 @@ def test_a_failed_second_rename_leaves_the_earlier_export(base, artifact, tmp_pa
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         return honest(path, target)
 
-    monkeypatch.setattr(publish, "_swap", lambda a, b: False)
     monkeypatch.setattr(Path, "replace", failing)
     request = ExportRequest(base, artifact, out, format="fp32", overwrite=True)
     with pytest.raises(OutputWriteError, match="out: cannot be written"):

@@ -1,0 +1,90 @@
+"""``verify --prompts`` records what it measured in a file of its own."""
+
+import json
+import shutil
+
+import pytest
+from typer.testing import CliRunner
+
+from exporter import ExportRequest, export, verify
+from exporter.cli import app
+from exporter.errors import CheckpointError, VerificationError
+
+
+@pytest.fixture(scope="module")
+def inputs(talking, make_artifact, texts):
+    return {"base": talking, "artifact": make_artifact(3e-3), "prompts": texts(1)}
+
+
+@pytest.fixture(scope="module")
+def exported(inputs, tmp_path_factory):
+    out = tmp_path_factory.mktemp("record") / "out"
+    export(ExportRequest(inputs["base"], inputs["artifact"], out, format="nf4-embedded"))
+    return out
+
+
+@pytest.fixture
+def out(exported, tmp_path):
+    shutil.copytree(exported, tmp_path / "out")
+    return tmp_path / "out"
+
+
+def content(directory):
+    return {p.name: p.read_bytes() for p in sorted(directory.iterdir())}
+
+
+def test_verify_measures_and_records(out, inputs):
+    before = content(out)
+    report = verify(out, **inputs)
+    assert report.ok, report.checks
+    assert report.retention.value > 0.999
+    after = content(out)
+    assert json.loads(after.pop("retention.json")) == report.retention.as_dict()
+    assert after == before
+    again = verify(out)
+    assert again.ok and f"retention {report.retention.as_dict()['retention']}" in again.measured
+
+
+def test_second_measurement_replaces_the_first(out, inputs):
+    (out / "retention.json").write_text('{"retention": 0.5, "tokens": 3}')
+    assert "retention 0.5 on 3 tokens" in verify(out).measured
+    report = verify(out, **inputs)
+    assert json.loads((out / "retention.json").read_text()) == report.retention.as_dict()
+
+
+def test_damaged_record_is_named(out):
+    (out / "retention.json").write_text("{")
+    with pytest.raises(CheckpointError, match=r"retention\.json: cannot be read as JSON"):
+        verify(out)
+
+
+def test_no_record_leaves_every_byte(out, inputs):
+    before = content(out)
+    report = verify(out, **inputs, record=False)
+    assert report.ok and report.retention is not None and content(out) == before
+
+
+def test_directory_that_cannot_be_written(out, inputs):
+    (out / "retention.json.part").mkdir()  # root may write everywhere, but not into this
+    arguments = [str(out)] + [f"--{name}={path}" for name, path in inputs.items()]
+    result = CliRunner().invoke(app, ["verify", *arguments])
+    assert result.exit_code == 2 and "--no-record" in " ".join(result.stderr.split())
+    assert not (out / "retention.json").exists()
+    result = CliRunner().invoke(app, ["verify", *arguments, "--no-record"])
+    assert result.exit_code == 0 and "this export" in result.stdout
+
+
+def test_other_inputs_are_not_recorded(out, inputs, make_artifact, base):
+    before = content(out)
+    other = make_artifact(2e-3)
+    with pytest.raises(VerificationError, match="not the artifact"):
+        verify(out, **(inputs | {"artifact": other}))
+    assert content(out) == before
+    assert verify(out, **(inputs | {"artifact": other}), record=False).retention is not None
+
+
+def test_damaged_files_are_not_measured(out, inputs):
+    (out / "config.json").write_text("{}")
+    before = content(out)
+    report = verify(out, **inputs)
+    assert not report.ok and report.retention is None and content(out) == before
