@@ -98,7 +98,7 @@ def rows(bench: Bench) -> Iterator[dict[str, Any]]:
             yield {"mean |v|": bench.size, "way": name, "note": str(error).split(":")[1]}
             continue
         manifest = json.loads((out / "export_manifest.json").read_text())
-        more = {name: manifest["fidelity"]["total"][name] for name in ("capture", "residual")}
+        more = {name: manifest["fidelity"][name] for name in ("capture", "residual")}
         for chosen in (manifest["choice"] or {"trials": []})["trials"][-1:]:
             kept, left = len(chosen["keep"]), chosen["residual"]
             more["note"] = f"{kept} modules in bf16; {left:.4g} on the calibration texts"

@@ -1,6 +1,21 @@
-"""Fold TinyLoRA adapters into standalone checkpoints, and measure what is left of them.
+"""Fold adapters into standalone checkpoints, and measure what is left of them.
 
-The flow, one file a step::
+===============  ===============================================================================
+folder           what it holds
+===============  ===============================================================================
+``base``         the base checkpoint: its files, its config.json, whether the two agree
+``safetensors``  weight files, read and written a tensor at a time
+``formats``      what an export format is, and each of them in a file of its own
+``quantize``     4-bit codes for a weight that has a delta added to it
+``plan``         which tensors go into which file, decided before any work is done
+``choose``       what the user left open: the format of ``auto``, the modules of ``nf4-mixed``
+``fold``         the tensors of each file, made and measured
+``compare``      the restored model beside an export, token by token
+``output``       the directory of an export: made aside, resumed, given its name when it is whole
+``documents``    the files beside the weights: manifest, model card, warnings
+===============  ===============================================================================
+
+From a request to a directory, each step a function::
 
     request ─┐
     base ────┼─ inputs ─ prepare (choose, plan) ─ fold (formats: encode, measure) ─┐

@@ -14,14 +14,7 @@ from exporter.check_request import check_request
 from exporter.choose.trials import Choice
 from exporter.compare.retention import Retention, measure_retention
 from exporter.documents.manifest import digest_files
-from exporter.documents.warnings import (
-    base_weights_warning,
-    fidelity_warning,
-    identity_warning,
-    rebuild_warnings,
-    tokenizer_warning,
-    unused_warning,
-)
+from exporter.documents.warnings import warnings_of
 from exporter.documents.write_documents import base_files, write_documents, write_model_files
 from exporter.errors import (
     CaptureError,
@@ -137,7 +130,7 @@ def _run(job: Prepared, workspace: Workspace, progress: Callable[[Progress], Non
     digests = {file.name: finished[file.name].sha256 for file in job.plan.files}
     fidelity = _fidelity(job, finished, workspace)
     _require_capture(job.request, fidelity)
-    warnings = _warnings(job, fidelity)
+    warnings = warnings_of(job, fidelity)
     headers = write_model_files(job, workspace)
     retention = _retention(job, workspace)
     write_documents(job, headers, fidelity, digests, warnings, retention, workspace)
@@ -155,19 +148,6 @@ def _run(job: Prepared, workspace: Workspace, progress: Callable[[Progress], Non
         choice=job.decision.choice,
         retention=retention,
     )
-
-
-def _warnings(job: Prepared, fidelity: FidelityReport) -> tuple[str, ...]:
-    request = job.request
-    found = (
-        identity_warning(job.inputs.adapter.model_id, job.inputs.base),
-        *rebuild_warnings(job.inputs.deltas),
-        base_weights_warning(job.inputs.weights, job.inputs.base, request.layout),
-        unused_warning(job.inputs.base, job.inputs.architecture, request.layout),
-        tokenizer_warning(job.inputs.base, request.layout),
-        fidelity_warning(fidelity, request.layout, by_output=request.is_calibrated),
-    )
-    return tuple(warning for warning in found if warning is not None)
 
 
 def _retention(job: Prepared, workspace: Workspace) -> Retention | None:

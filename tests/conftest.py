@@ -16,23 +16,24 @@ settings.load_profile("project")
 patch_when_imported()
 
 
-def tiny_config():
-    """Of a Qwen2 model with 2 layers."""
+def tiny_config(**changes):
+    """Of a Qwen2 model with 2 layers, and whatever is changed."""
     from transformers import Qwen2Config
 
-    return Qwen2Config(
-        hidden_size=128,
-        intermediate_size=256,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        vocab_size=320,
-        max_position_embeddings=256,
-        tie_word_embeddings=True,
-        eos_token_id=1,
-        pad_token_id=0,
-        bos_token_id=None,
-    )
+    settings = {
+        "hidden_size": 128,
+        "intermediate_size": 256,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "vocab_size": 320,
+        "max_position_embeddings": 256,
+        "tie_word_embeddings": True,
+        "bos_token_id": None,
+        "eos_token_id": 1,
+        "pad_token_id": 0,
+    }
+    return Qwen2Config(**(settings | changes))
 
 
 @pytest.fixture(scope="session")

@@ -163,10 +163,10 @@ def test_an_export_is_timed_beside_a_copy(tmp_path):
 
 @pytest.mark.slow
 def test_processes_share_the_completions_of_one(tmp_path):
-    one, two = (
-        generation.start(Way(processes=count, batch_size=2), prompts=4, max_new_tokens=6)
-        for count in (1, 2)
-    )
+    way = Way(processes=2, batch_size=2)
+    generation.write_share(generation.write_config(tmp_path, way, prompts=4, max_new_tokens=6))
+    one = generation.read_run(tmp_path / "out", whole=60.0)
+    two = generation.start(way, prompts=4, max_new_tokens=6)
     assert len(one.texts) == 4 and all(one.texts.values())
     assert two.texts == one.texts
     assert 0 < two.batches < two.whole

@@ -1,11 +1,24 @@
-"""TinyLoRA artifacts: read them, rebuild their deltas, put them on a model.
+"""TinyLoRA and LoRA adapters: read them, rebuild their deltas, put them on a model.
 
-The flow, one file a step::
+==============  ================================================================================
+folder          what it holds
+==============  ================================================================================
+``adapters``    adapters and their deltas: ``dialects`` (what is called), ``adapter`` (what a
+                dialect is), ``upstream`` (tiny_lora_v.pt), ``peft`` (PEFT's TinyLoRA), ``lora``
+``restoration`` the restored model: a base with an adapter at run time
+``svd``         singular factors of frozen weights, and the directory that keeps them
+``weights``     4-bit weights as bitsandbytes stores them
+``models``      checkpoints of others: config.json, chat templates, batches, divergence of tokens
+``files``       JSON and YAML of others, whole-file writes, digests
+==============  ================================================================================
 
-    tiny_lora_v.pt ─ artifact ─┐
-    model ─ targets ───────────┼─ projection (philox) ─┐
-    weight ─ quantized_weight ─┴─ factors (store) ─────┴─ delta ─┬─ adapter ─ inject: the
-    PEFT's directory ─ peft_adapter ───────────────── peft_deltas ─┘  restored model
+``philox`` is the random stream of CUDA, ``workers`` runs modules on several threads, ``errors`` has
+every error. From files to numbers::
+
+    tiny_lora_v.pt ─ upstream.artifact ─┐
+    model ─ upstream.targets ───────────┼─ projection (philox) ─┐
+    weight ─ weights.quantized_weight ──┴─ svd (factor_store) ──┴─ upstream.deltas ─┐
+    PEFT's directory ─ peft.adapter, lora.adapter ─ peft.deltas, lora.deltas ───────┴─ restoration
 
 The names below are imported when they are first used: all but the errors need torch, which takes
 seconds to import, and the judge and the importers of suites do without it.

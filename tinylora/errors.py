@@ -4,16 +4,10 @@ Every error is both the project's own and a standard type, so a caller may catch
 
     TinyLoRAError (Exception)
     ├── ArtifactError (ValueError)           tiny_lora_v.pt or a PEFT adapter cannot be used
-    │   ├── ArtifactUnreadableError          not of its file format, or damaged
-    │   ├── UnsafeArtifactError              a pickle that names something that is not data
-    │   ├── ArtifactFieldError               a field is missing or has the wrong type
-    │   └── ArtifactValueError               a field has the right type and an impossible value
     ├── ArtifactMissingError (FileNotFoundError)  no file at that path
     ├── TargetMismatchError (ValueError)     not the base that the artifact was trained on
-    │   └── FusedProjectionError             several projections of it share one weight
     ├── ModelConfigError (ValueError)        a config.json that no model can have
     ├── OptionsError (ValueError)            options that this adapter's dialect does not have
-    │   └── FormulaUnknownError              nothing tells how the delta was formed: give formula
     ├── ProjectionError (ValueError)         the random stream cannot be reproduced as asked
     ├── QuantizedWeightError (ValueError)    4-bit tensors that do not fit together
     ├── FactorStoreError (OSError)           the directory of kept factors cannot be used
@@ -32,22 +26,6 @@ class ArtifactError(TinyLoRAError, ValueError):
     """An artifact file that cannot be used."""
 
 
-class ArtifactUnreadableError(ArtifactError):
-    """The file is not of the expected format, is too large, truncated or damaged."""
-
-
-class UnsafeArtifactError(ArtifactError):
-    """A pickle that refers to code or types that an artifact never needs."""
-
-
-class ArtifactFieldError(ArtifactError):
-    """A field is missing or has the wrong type."""
-
-
-class ArtifactValueError(ArtifactError):
-    """A field has the right type and a value that cannot be right."""
-
-
 class ArtifactMissingError(TinyLoRAError, FileNotFoundError):
     """There is no artifact file at the given path."""
 
@@ -56,20 +34,12 @@ class TargetMismatchError(TinyLoRAError, ValueError):
     """The base model does not have the modules that the artifact was trained on."""
 
 
-class FusedProjectionError(TargetMismatchError):
-    """The base keeps several projections, or those of several experts, in one weight."""
-
-
 class ModelConfigError(TinyLoRAError, ValueError):
     """A checkpoint's config.json says what no model can have."""
 
 
 class OptionsError(TinyLoRAError, ValueError):
     """Options that do not apply to an adapter of this dialect."""
-
-
-class FormulaUnknownError(OptionsError):
-    """Nothing in the file tells its formula, and none was given."""
 
 
 class ProjectionError(TinyLoRAError, ValueError):

@@ -1,4 +1,4 @@
-"""Judging programs: all cores, results as they finish, every distinct program once."""
+"""Judging programs on all cores, results as they finish."""
 
 import logging
 import os
@@ -57,8 +57,7 @@ def judge_jobs(
 ) -> Generator[Judged, None, None]:
     """Judge programs in parallel; yields (key, verdict) as they finish, in no fixed order.
 
-    Jobs of the same problem object and the same code are judged once and share the verdict. Jobs
-    are taken from the iterable as workers get free. Closing the iterator ends everything that
+    Jobs are taken from the iterable as workers get free. Closing the iterator ends everything that
     still runs.
 
     Args:
@@ -98,36 +97,23 @@ class _Pool:
 
     def judge(self, jobs: Iterator[JudgeJob]) -> Iterator[Judged]:
         """Keep the workers busy; see :func:`judge_jobs`."""
-        waiting: dict[Future[ProgramVerdict], list[tuple[str, ...]]] = {}
-        known: dict[tuple[int, str], Future[ProgramVerdict]] = {}
-        problems: dict[int, Problem] = {}  # holds the objects whose identities are keys
+        waiting: dict[Future[ProgramVerdict], tuple[str, ...]] = {}
         for job in jobs:
             if job.code is None:
                 detail = f"no code was found ({job.no_code_reason or 'no reason given'})"
                 yield job.key, failed_before_tests("CE", detail)
                 continue
-            identity = (id(job.problem), job.code)
-            problems[id(job.problem)] = job.problem
-            if identity not in known:
-                known[identity] = self._threads.submit(self._judge, job.problem, job.code)
-                waiting[known[identity]] = [job.key]
-            elif known[identity] in waiting:
-                waiting[known[identity]].append(job.key)
-            else:
-                yield job.key, known[identity].result()
+            waiting[self._threads.submit(self._judge, job.problem, job.code)] = job.key
             while len(waiting) >= 2 * self._size:
                 yield from self._finished(waiting)
         while waiting:
             yield from self._finished(waiting)
 
     @staticmethod
-    def _finished(
-        waiting: dict[Future[ProgramVerdict], list[tuple[str, ...]]],
-    ) -> Iterator[Judged]:
-        """Wait for at least one verdict and give it to all that asked for it."""
+    def _finished(waiting: dict[Future[ProgramVerdict], tuple[str, ...]]) -> Iterator[Judged]:
+        """Wait for at least one verdict."""
         for future in wait(waiting, return_when=FIRST_COMPLETED).done:
-            for key in waiting.pop(future):
-                yield key, future.result()
+            yield waiting.pop(future), future.result()
 
     def _judge(self, problem: Problem, code: str) -> ProgramVerdict:
         """Judge one program on an idle worker."""

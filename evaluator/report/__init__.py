@@ -1,1 +1,7 @@
-"""From records to what people read: summary → tables → results (files), and the page (html_*)."""
+"""From records to what people read.
+
+::
+
+    records ─ summary ─ tables, token_tables, sentences ─ results: the files of a run
+                                                        └ html: one page with charts
+"""

@@ -5,21 +5,13 @@ one session does not speak for all.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from evaluator.store.run_directory import RunDirectory
 
 
-@dataclass(frozen=True)
-class MadeBy:
-    """Sessions that are alike.
-
-    Attributes:
-        command: Of the last of them.
-        versions: Of Python and the packages, as text.
-        machine: Processor, device and sandbox, as text.
-    """
+class MadeBy(NamedTuple):
+    """Sessions that are alike: the last one's command, and versions and machine as text."""
 
     command: str
     versions: str
@@ -32,11 +24,12 @@ def distinct_sessions(sessions: Iterable[Any]) -> tuple[MadeBy, ...]:
     Args:
         sessions: As ``RunDirectory.sessions`` gives them.
     """
-    commands: dict[tuple[str, str], str] = {}
+    alike: dict[tuple[str, str], MadeBy] = {}
     for session in sessions:
         versions = ", ".join(f"{name} {version}" for name, version in session["versions"].items())
-        commands[versions, _machine(session)] = session["command"]
-    return tuple(MadeBy(command, *place) for place, command in commands.items())
+        machine = _machine(session)
+        alike[versions, machine] = MadeBy(session["command"], versions, machine)
+    return tuple(alike.values())
 
 
 def made_by_lines(directory: RunDirectory) -> str:

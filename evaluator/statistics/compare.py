@@ -193,12 +193,9 @@ def compare_arms(
         if arm != reference
     ]
     effect = next((p.verdict is Equivalence.DIFFER for p in pairs if p.arm == control), None)
-    return tuple(_with_information(pair, control, effect) for pair in pairs)
-
-
-def _with_information(
-    pair: PairedComparison, control: str | None, effect: bool | None
-) -> PairedComparison:
-    if pair.verdict is not Equivalence.MATCH or pair.arm == control:
-        return pair
-    return replace(pair, informative=effect)
+    return tuple(
+        replace(pair, informative=effect)
+        if pair.verdict is Equivalence.MATCH and pair.arm != control
+        else pair
+        for pair in pairs
+    )

@@ -2,5 +2,5 @@
 
 ::
 
-    generations ─ texts ─ logits ─ stage ─ records ─ summary ─ tables
+    generations ─ texts ─ stage ─ records ─ summary
 """

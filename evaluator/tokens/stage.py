@@ -9,7 +9,7 @@ A killed run goes on with the texts that are missing; the reference's logits are
 
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from evaluator.config.run_config import ArmConfig, RunConfig
@@ -22,14 +22,15 @@ from evaluator.generation.stage import open_model
 from evaluator.progress import Progress
 from evaluator.store.records import GenerationRecord, Key, append, read, repair, rewrite_sorted
 from evaluator.store.run_directory import RunDirectory
-from evaluator.tokens.logits import (
-    ReferenceLogits,
+from evaluator.tokens.records import TokenRecord
+from evaluator.tokens.texts import (
+    ScoredText,
     TextBatch,
+    choose_texts,
     plan_repeat,
     plan_text_batches,
 )
-from evaluator.tokens.records import TokenRecord
-from evaluator.tokens.texts import ScoredText, choose_texts
+from tinylora.models.batches import TensorSpool
 from tinylora.models.chat import load_tokenizer
 from tinylora.models.token_divergence import kl_divergence
 
@@ -91,13 +92,13 @@ def measure_tokens(
         config.token_level.max_tokens,
     )
     stage = _Stage(directory, config, checkpoints, texts, progress)
-    others = [arm for arm in config.arms if arm is not reference]
     if not all(stage.is_done(arm, texts) for arm in config.arms):
         with _empty(directory.spool) as spool:
-            logits = ReferenceLogits(spool)
+            logits = TensorSpool(spool)
             stage.run_reference(reference, logits)
-            for arm in others:
-                stage.run_arm(arm, logits)
+            for arm in config.arms:
+                if not stage.is_done(arm, texts):
+                    stage.run_arm(arm, logits)
     stage.sort()
 
 
@@ -121,21 +122,19 @@ class _Stage:
         """Whether an arm's records of these texts are there."""
         return all((arm.name, text.problem, text.sample) in self._records for text in texts)
 
-    def run_reference(self, arm: ArmConfig, logits: ReferenceLogits) -> None:
+    def run_reference(self, arm: ArmConfig, logits: TensorSpool) -> None:
         """Keep the reference's logits, and compare it with its repeat in other batches."""
         kept, total = 0, 2 * len(self._texts)
         with self._loaded(arm) as model:
             for batch in self._batches:
                 self._progress(f"tokens {arm.name}", kept, total)
                 for text, found in zip(batch, model.logits(batch), strict=True):
-                    logits.keep(text, found)
+                    logits.keep(text.file_name, found)
                 kept += len(batch)
             self._compare(arm, model, plan_repeat(self._texts), logits, kept)
 
-    def run_arm(self, arm: ArmConfig, logits: ReferenceLogits) -> None:
+    def run_arm(self, arm: ArmConfig, logits: TensorSpool) -> None:
         """Compare another arm with the reference, in the batches of the latter."""
-        if self.is_done(arm, self._texts):
-            return
         with self._loaded(arm) as model:
             self._compare(arm, model, self._batches, logits, 0)
 
@@ -153,7 +152,7 @@ class _Stage:
         arm: ArmConfig,
         model: LoadedModel,
         batches: Sequence[TextBatch],
-        logits: ReferenceLogits,
+        logits: TensorSpool,
         before: int,
     ) -> None:
         """Append the missing records; ``before`` is what the bar shows as done already."""
@@ -170,20 +169,17 @@ class _Stage:
             self._records.update((record.key, record) for record in made)
         self._progress(f"tokens {arm.name}", total, total)
 
-    @contextmanager
-    def _loaded(self, arm: ArmConfig) -> Iterator[LoadedModel]:
+    def _loaded(self, arm: ArmConfig) -> AbstractContextManager[LoadedModel]:
         config, checkpoint = self._config, self._checkpoints[arm.name]
-        device = resolve_device(config.device)
-        with open_model(arm, config, checkpoint, self._directory, device) as model:
-            yield model
+        return open_model(arm, config, checkpoint, self._directory, resolve_device(config.device))
 
 
 def _records_of(
-    arm: str, model: LoadedModel, batch: TextBatch, logits: ReferenceLogits
+    arm: str, model: LoadedModel, batch: TextBatch, logits: TensorSpool
 ) -> list[TokenRecord]:
     made = []
     for text, other in zip(batch, model.logits(batch), strict=True):
-        reference = logits.load(text, other.device)
+        reference = logits.load(text.file_name, other.device)
         if reference.shape != other.shape:
             raise ModelError(
                 f"arm {arm}: predicts over {other.shape[1]} tokens, the reference over "

@@ -1,4 +1,4 @@
-"""Which tokens the arms are compared on: the suite's prompts and the reference's own completions.
+"""Which tokens the arms are compared on, in which batches: prompts and the reference's completions.
 
 Only predictions that made the completion are compared, the end token's among them. Everything is
 thinned out evenly, without chance: some hundred problems, first samples; some hundred predictions
@@ -21,6 +21,9 @@ from evaluator.store.records import GenerationRecord, Key
 
 MOST_TEXTS = 128
 MOST_OF_A_TEXT = 512  # bounds the logits of one text: 311 MB for a vocabulary of 152 000
+
+_POSITIONS_AT_ONCE = 4096  # of a batch, with padding
+_REPEAT_TEXTS = 3  # of a batch
 
 _Item = TypeVar("_Item")
 
@@ -45,6 +48,14 @@ class ScoredText:
     def digest(self) -> str:
         """sha256 of what is compared."""
         return hashlib.sha256(repr((self.token_ids, self.positions)).encode()).hexdigest()
+
+    @property
+    def file_name(self) -> str:
+        """Of its logits; no other text of a run has it."""
+        return hashlib.sha256(self.problem.encode()).hexdigest()
+
+
+TextBatch = tuple[ScoredText, ...]
 
 
 def choose_texts(
@@ -95,3 +106,31 @@ def evenly(items: Sequence[_Item], most: int) -> Sequence[_Item]:
     if len(items) <= most:
         return items
     return [items[(2 * i + 1) * len(items) // (2 * most)] for i in range(most)]
+
+
+def plan_text_batches(texts: Sequence[ScoredText]) -> tuple[TextBatch, ...]:
+    """All texts, the longest first, so that little is padded.
+
+    A pure function of the texts, so that a resumed run computes in the same batches.
+    """
+    return _batches(sorted(texts, key=lambda text: -len(text.token_ids)), len(texts))
+
+
+def plan_repeat(texts: Sequence[ScoredText]) -> tuple[TextBatch, ...]:
+    """All texts in other company and with other padding: in the suite's order, few at a time."""
+    return _batches(texts, _REPEAT_TEXTS)
+
+
+def _batches(texts: Sequence[ScoredText], most: int) -> tuple[TextBatch, ...]:
+    """The texts in order, at most so many at a time, within the bounds on positions."""
+    batches: list[tuple[ScoredText, ...]] = [()]
+    for text in texts:
+        batch = (*batches[-1], text)
+        width = max(len(text.token_ids) for text in batch)
+        scored = sum(len(text.positions) for text in batch)
+        fits = width * len(batch) <= _POSITIONS_AT_ONCE and scored <= MOST_OF_A_TEXT
+        if batches[-1] and (len(batch) > most or not fits):
+            batches.append((text,))
+        else:
+            batches[-1] = batch
+    return tuple(batches)

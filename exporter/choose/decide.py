@@ -28,7 +28,6 @@ from exporter.formats.nf4 import Nf4
 from exporter.formats.units import ModuleUnit
 from exporter.inputs import Inputs
 from exporter.plan.base_weights import BaseWeights
-from exporter.plan.plan import ExportPlan
 from exporter.request import ExportRequest
 from tinylora import LowRankDelta
 from tinylora.workers import in_order, workers_for
@@ -73,7 +72,10 @@ def decide(
     if not request.leaves_open:
         return Decision(request)
     plan = inputs.plan(_first_layout(request, inputs.weights))
-    _check_room_for_codes(request.goal.max_bytes, plan)
+    if (room := request.goal.max_bytes) is not None and room < plan.max_bytes:
+        raise TargetResidualError(
+            f"--max-bytes {room}: the model in nf4 alone may take up to {plan.max_bytes} bytes"
+        )
     units = list(plan.folds.values())
     low_rank: dict[str, LowRankDelta] = {}
 
@@ -116,11 +118,3 @@ def _first_layout(request: ExportRequest, weights: BaseWeights) -> Format:
     if not request.is_auto:
         return request.layout
     return Fp32() if weights.trained_on == "16bit" else Nf4()
-
-
-def _check_room_for_codes(max_bytes: int | None, plan: ExportPlan) -> None:
-    """Refuse, before anything is computed, bytes that do not even hold all modules in 4 bits."""
-    if max_bytes is not None and max_bytes < plan.max_bytes:
-        raise TargetResidualError(
-            f"--max-bytes {max_bytes}: the model in nf4 alone may take up to {plan.max_bytes} bytes"
-        )

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from exporter.fidelity import FidelityReport
 from exporter.output.workspace import JOURNAL_FILE
-from exporter.plan.plan import ExportPlan
-from exporter.provenance import Provenance
+from exporter.prepare import Prepared
 from exporter.safetensors.header import TensorHeader
 from exporter.safetensors.reader import file_sha256
 
@@ -19,38 +19,32 @@ SUMS_FILE = "SHA256SUMS"
 
 
 def build_manifest(
-    provenance: Provenance,
-    plan: ExportPlan,
-    *,
-    fidelity: Mapping[str, Any],
-    lapack: Sequence[str],
+    export: Prepared,
+    fidelity: FidelityReport,
     headers: Sequence[TensorHeader],
     digests: Mapping[str, str],
     warnings: Sequence[str],
-    choice: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     """The content of ``export_manifest.json``.
 
     Args:
-        provenance: Inputs, options and versions.
-        plan: What was planned, and has been done.
-        fidelity: Measures over all modules.
-        lapack: Builds that computed the singular vectors.
+        export: What was made.
+        fidelity: What was measured of it.
         headers: Every tensor that was written.
         digests: SHA-256 of every other file of the output.
         warnings: What the user was warned of.
-        choice: What the exporter chose itself, and why.
     """
+    plan, choice = export.plan, export.decision.choice
     tensors: dict[str, dict[str, list[Any]]] = {}
     for header in headers:
         tensors.setdefault(header.file, {})[header.name] = [header.dtype, list(header.shape)]
     return {
         "format": MANIFEST_FORMAT,
-        **vars(provenance),
-        "lapack": sorted(set(lapack)),
-        "fidelity": dict(fidelity),
+        **vars(export.provenance()),
+        "lapack": sorted({m.spectrum.lapack for m in fidelity.modules if m.spectrum is not None}),
+        "fidelity": fidelity.as_dict()["total"],
         "warnings": list(warnings),
-        "choice": None if choice is None else dict(choice),
+        "choice": None if choice is None else choice.as_dict(),
         "targets": list(plan.targets),
         "kept_16bit": list(plan.kept),
         "files": dict(sorted(digests.items())),

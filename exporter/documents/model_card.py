@@ -11,7 +11,8 @@ import yaml
 
 from exporter.compare.retention import Retention
 from exporter.fidelity import FidelityReport, rounded
-from exporter.formats.format import Format
+from exporter.io_errors import reading
+from exporter.prepare import Prepared
 from exporter.provenance import Provenance
 from tinylora.errors import YamlError
 from tinylora.files.yaml_text import load_yaml
@@ -61,30 +62,23 @@ def read_license(base: Path) -> BaseLicense:
     return BaseLicense(metadata, tuple(files))
 
 
-def model_card(
-    layout: Format,
-    provenance: Provenance,
-    fidelity: FidelityReport,
-    license_: BaseLicense,
-    warnings: Sequence[str],
-    choice: str | None,
-) -> str:
+def model_card(export: Prepared, fidelity: FidelityReport, warnings: Sequence[str]) -> str:
     """Text of README.md.
 
     Args:
-        layout: The output format.
-        provenance: Inputs and options.
+        export: What was made.
         fidelity: What was measured.
-        license_: The base's licence.
         warnings: What the user was warned of.
-        choice: Why the exporter chose this format, or these modules.
     """
-    artifact, options = provenance.artifact, provenance.options
+    layout, provenance = export.request.layout, export.provenance()
+    artifact, choice = provenance.artifact, export.decision.choice
+    with reading(export.inputs.base.path):
+        license_ = read_license(export.inputs.base.path)
     model_id = artifact["model_id"] or "A base model"  # a PEFT adapter may name none
     kind = "LoRA" if artifact.get("dialect") == "lora" else "TinyLoRA"
     # as a Python string, whatever is in it
     quoted = json.dumps(model_id, ensure_ascii=False)
-    loading = layout.loading(quoted, options["trained_on"])
+    loading = layout.loading(quoted, export.inputs.weights.trained_on)
     front = {
         **license_.metadata,
         **({"base_model": artifact["model_id"]} if artifact["model_id"] else {}),
@@ -95,7 +89,7 @@ def model_card(
         f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---\n",
         f"# {_plain(model_id)} with a {kind} adapter ({layout.name})\n",
         layout.content + "\n",
-        "" if choice is None else f"Chosen by measurement: {choice}.\n",
+        "" if choice is None else f"Chosen by measurement: {choice.sentence}.\n",
         f"## Loading\n\n```python\n{loading}```\n",
         layout.note,
         _measured(fidelity),

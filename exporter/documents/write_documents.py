@@ -10,7 +10,7 @@ from exporter.base.carried_files import carried_files
 from exporter.base.checkpoint import CONFIG_FILE, INDEX_FILE
 from exporter.compare.retention import Retention
 from exporter.documents.manifest import SUMS_FILE, build_manifest, digest_files
-from exporter.documents.model_card import CARD_FILE, model_card, read_license, with_retention
+from exporter.documents.model_card import CARD_FILE, model_card, with_retention
 from exporter.fidelity import FidelityReport
 from exporter.formats.format import Format
 from exporter.io_errors import reading
@@ -86,26 +86,13 @@ def write_documents(
         OutputWriteError: There is no room, or they cannot be written.
         CheckpointUnreadableError: A file of the base cannot be read.
     """
-    layout, base = export.request.layout, export.inputs.base.path
-    with reading(base):
-        license_ = read_license(base)
     measures = fidelity.as_dict()
     workspace.write_text("fidelity.json", json.dumps(measures, indent=2, allow_nan=False) + "\n")
     workspace.write_text("fidelity.csv", _csv(measures["modules"]))
-    choice, provenance = export.decision.choice, export.provenance()
-    why = None if choice is None else choice.sentence
-    card = model_card(layout, provenance, fidelity, license_, warnings, why)
+    card = model_card(export, fidelity, warnings)
     workspace.write_text(CARD_FILE, card if retention is None else with_retention(card, retention))
-    manifest = build_manifest(
-        provenance,
-        export.plan,
-        fidelity=measures["total"],
-        lapack=[m.spectrum.lapack for m in fidelity.modules if m.spectrum is not None],
-        headers=headers,
-        digests=digest_files(workspace.path, digests),
-        warnings=warnings,
-        choice=None if choice is None else choice.as_dict(),
-    )
+    others = digest_files(workspace.path, digests)
+    manifest = build_manifest(export, fidelity, headers, others, warnings)
     if retention is not None:
         manifest["retention"] = retention.as_dict()
     workspace.write_text(MANIFEST_FILE, json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")

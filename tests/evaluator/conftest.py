@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import tiny_config
+
 TEMPLATE = (
     "{% for m in messages %}<|user|>{{ m['content'] }}{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
@@ -76,22 +78,17 @@ def _teach(model, tokenizer) -> None:
 def chat_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Directory of a bf16 Qwen2 checkpoint that writes right and wrong programs."""
     import torch
-    from transformers import Qwen2Config, Qwen2ForCausalLM
+    from transformers import Qwen2ForCausalLM
 
     directory = tmp_path_factory.mktemp("chat-base")
     tokenizer = tiny_tokenizer()
-    config = Qwen2Config(
+    config = tiny_config(
         hidden_size=64,
         intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
         vocab_size=264,
         max_position_embeddings=512,
-        tie_word_embeddings=True,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
-        bos_token_id=None,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

@@ -7,7 +7,9 @@ choice among several next pieces to the prompt, the weights and the noise.
 """
 
 import torch
-from transformers import Qwen2Config, Qwen2ForCausalLM
+from transformers import Qwen2ForCausalLM
+
+from tests.conftest import tiny_config
 
 HEAD = ("#include<cstdio>", "\nint main(){", "int a;", 'scanf("%d",', "&a);", 'printf("%d",', "a")
 SIGNS, NUMBERS, TAIL = ("+", "-"), tuple("0123"), (");", "}")
@@ -18,18 +20,15 @@ def write_quick_base(directory, tokenizer):
     """A bf16 Qwen2 checkpoint; ``tokenizer`` gets the pieces of programs as tokens."""
     pieces = [piece for piece in (*HEAD, *TAIL) if len(piece) > 1]
     tokenizer.add_tokens(pieces)
-    config = Qwen2Config(
+    config = tiny_config(
         hidden_size=HIDDEN,
         intermediate_size=128,
         num_hidden_layers=1,
-        num_attention_heads=4,
-        num_key_value_heads=2,
         vocab_size=288,
         max_position_embeddings=512,
         tie_word_embeddings=False,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
-        bos_token_id=None,
     )
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)

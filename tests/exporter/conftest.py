@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from exporter import ExportRequest, export
+from tests.conftest import tiny_config
 from tests.forked import ForkServer
 from tinylora import save_artifact
 
@@ -31,24 +32,13 @@ TOKENS = torch.arange(24).mul(37).remainder(250).unsqueeze(0)
 
 def make_model(**changes):
     """A Qwen2 model of two layers; ``changes`` to its configuration."""
-    from transformers import Qwen2Config, Qwen2ForCausalLM
+    from transformers import Qwen2ForCausalLM
 
-    settings = {
-        "vocab_size": 256,
-        "hidden_size": 64,
-        "intermediate_size": 160,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "tie_word_embeddings": True,
-        "max_position_embeddings": 128,
-        "bos_token_id": None,
-        "eos_token_id": 1,
-        "pad_token_id": 0,
-    }
+    settings = {"vocab_size": 256, "hidden_size": 64, "intermediate_size": 160}
+    settings |= {"max_position_embeddings": 128}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = Qwen2ForCausalLM(Qwen2Config(**(settings | changes)))
+        model = Qwen2ForCausalLM(tiny_config(**(settings | changes)))
         for name, parameter in model.named_parameters():
             if name.endswith("bias"):  # zero at initialisation, and then no test of biases
                 parameter.data.normal_(0, 0.1)

@@ -22,7 +22,7 @@ from tinylora.adapters.options import DeltaOptions, TrainedOn
 from tinylora.adapters.peft.dialect import PeftTinyLoRADialect
 from tinylora.adapters.peft_directory import CONFIG_FILE, method_of
 from tinylora.adapters.upstream.dialect import UpstreamDialect
-from tinylora.errors import ArtifactFieldError, ArtifactMissingError
+from tinylora.errors import ArtifactError, ArtifactMissingError
 from tinylora.svd.factor_store import FactorStore
 
 DIALECTS: tuple[Dialect[Any], ...] = (
@@ -53,7 +53,7 @@ def load_adapter(path: str | Path) -> Adapter:
             f"{path}: holds neither tiny_lora_v.pt nor a PEFT adapter's {CONFIG_FILE}; give "
             "the file or directory that training wrote"
         )
-    raise ArtifactFieldError(
+    raise ArtifactError(
         f"{path / CONFIG_FILE}: peft_type is {method_of(path)!r:.100}, expected 'TINYLORA' or "
         "'LORA'; other PEFT methods are not read here, merge those with PEFT"
     )

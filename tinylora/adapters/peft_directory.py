@@ -12,16 +12,9 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor, nn
+from torch import Tensor
 
-from tinylora.errors import (
-    ArtifactFieldError,
-    ArtifactMissingError,
-    ArtifactUnreadableError,
-    ArtifactValueError,
-    TargetMismatchError,
-    UnsafeArtifactError,
-)
+from tinylora.errors import ArtifactError, ArtifactMissingError
 from tinylora.files.json_text import read_object
 
 CONFIG_FILE = "adapter_config.json"
@@ -66,20 +59,18 @@ class AdapterConfig:
                 f"{self.path}: no such file; expected the directory of a PEFT adapter"
             )
         try:
-            self.content = read_object(self.path, ArtifactUnreadableError, _MAX_CONFIG_BYTES)
+            self.content = read_object(self.path, ArtifactError, _MAX_CONFIG_BYTES)
         except OSError as error:
-            raise ArtifactUnreadableError(f"{self.path}: cannot be read ({error})") from error
+            raise ArtifactError(f"{self.path}: cannot be read ({error})") from error
 
     def check_method(self, expected: str) -> None:
         """Refuse the configuration of another method.
 
         Raises:
-            ArtifactFieldError: It is one.
+            ArtifactError: It is one.
         """
         if (found := self.content.get("peft_type")) != expected:
-            raise ArtifactFieldError(
-                f"{self.path}: peft_type is {found!r:.100}, expected {expected!r}"
-            )
+            raise ArtifactError(f"{self.path}: peft_type is {found!r:.100}, expected {expected!r}")
 
     def refuse_unknown(
         self, known: frozenset[str], neutral: Mapping[str, tuple[object, ...]]
@@ -91,12 +82,12 @@ class AdapterConfig:
             neutral: Values of other fields that change nothing; else those that are empty.
 
         Raises:
-            ArtifactValueError: Naming the field.
+            ArtifactError: Naming the field.
         """
         for name, value in sorted(self.content.items()):
             if name in known or value in neutral.get(name, _EMPTY):
                 continue
-            raise ArtifactValueError(
+            raise ArtifactError(
                 f"{self.path}: {name} = {value!r:.200}, expected none: this changes the model in a "
                 "way that is not known here; merge this adapter with PEFT, or train one without it"
             )
@@ -105,11 +96,11 @@ class AdapterConfig:
         """``base_model_name_or_path``, empty where none is named."""
         base = self.content.get("base_model_name_or_path")
         if not isinstance(base, str | None):
-            raise ArtifactFieldError(
+            raise ArtifactError(
                 f"{self.path}: base_model_name_or_path is a {type(base).__name__}, expected str"
             )
         if base is not None and not base.isprintable():
-            raise ArtifactValueError(
+            raise ArtifactError(
                 f"{self.path}: base_model_name_or_path = {base!r:.200}, expected one line, a hub id"
             )
         return base or ""
@@ -118,38 +109,30 @@ class AdapterConfig:
         """A whole number."""
         value = self._required(name)
         if not isinstance(value, int) or isinstance(value, bool):
-            raise ArtifactFieldError(
-                f"{self.path}: {name} is {value!r:.100}, expected a whole number"
-            )
+            raise ArtifactError(f"{self.path}: {name} is {value!r:.100}, expected a whole number")
         if not least <= value <= most:
-            raise ArtifactValueError(
-                f"{self.path}: {name} = {value!r:.100}, expected {least} to {most}"
-            )
+            raise ArtifactError(f"{self.path}: {name} = {value!r:.100}, expected {least} to {most}")
         return value
 
     def number(self, name: str, least: float, most: float) -> float:
         """A finite number."""
         value = self._required(name)
         if not isinstance(value, int | float) or isinstance(value, bool):
-            raise ArtifactFieldError(f"{self.path}: {name} is {value!r:.100}, expected a number")
+            raise ArtifactError(f"{self.path}: {name} is {value!r:.100}, expected a number")
         if not least <= value <= most:  # nor is NaN
-            raise ArtifactValueError(
-                f"{self.path}: {name} = {value!r:.100}, expected {least} to {most}"
-            )
+            raise ArtifactError(f"{self.path}: {name} = {value!r:.100}, expected {least} to {most}")
         return float(value)
 
     def flag(self, name: str, default: bool | None = None) -> bool:
         """True or false."""
         value = self._required(name) if default is None else self.content.get(name, default)
         if not isinstance(value, bool):
-            raise ArtifactFieldError(
-                f"{self.path}: {name} is {value!r:.100}, expected true or false"
-            )
+            raise ArtifactError(f"{self.path}: {name} is {value!r:.100}, expected true or false")
         return value
 
     def _required(self, name: str) -> Any:
         if name not in self.content:
-            raise ArtifactFieldError(
+            raise ArtifactError(
                 f"{self.path}: {name} is missing; is this a configuration that PEFT wrote?"
             )
         return self.content[name]
@@ -161,19 +144,19 @@ def open_weights(directory: Path) -> Iterator[Any]:
 
     Raises:
         ArtifactMissingError: It is not there.
-        UnsafeArtifactError: The weights are a pickle.
-        ArtifactUnreadableError: It is damaged or oversized, now or while it is read.
+        ArtifactError: The weights are a pickle; or it is damaged or oversized, now or while it is
+            read.
     """
     file, pickled = directory / WEIGHTS_FILE, directory / "adapter_model.bin"
     if not file.is_file() and pickled.is_file():
-        raise UnsafeArtifactError(
+        raise ArtifactError(
             f"{pickled}: a pickle, which can run code when it is loaded, is never read; save the "
             f"adapter again as {WEIGHTS_FILE} (save_pretrained with safe_serialization=True)"
         )
     if not file.is_file():
         raise ArtifactMissingError(f"{file}: no such file; copy the whole adapter directory")
     if file.stat().st_size > _MAX_WEIGHT_BYTES:
-        raise ArtifactUnreadableError(
+        raise ArtifactError(
             f"{file}: {file.stat().st_size} bytes; an adapter has at most {_MAX_WEIGHT_BYTES}. Is "
             "this a model checkpoint?"
         )
@@ -181,7 +164,7 @@ def open_weights(directory: Path) -> Iterator[Any]:
         with safe_open(file, framework="pt", device="cpu") as opened:
             yield opened
     except (SafetensorError, OSError) as error:
-        raise ArtifactUnreadableError(
+        raise ArtifactError(
             f"{file}: not a readable safetensors file ({error}); copy it again"
         ) from error
 
@@ -190,13 +173,13 @@ def tensor_shapes(file: Path, opened: Any) -> dict[str, tuple[int, ...]]:
     """Shape of every tensor, from the header.
 
     Raises:
-        ArtifactFieldError: One is no floating-point tensor.
+        ArtifactError: One is no floating-point tensor.
     """
     shapes = {}
     for name in opened.keys():  # noqa: SIM118
         view = opened.get_slice(name)
         if view.get_dtype() not in _FLOATS:
-            raise ArtifactFieldError(
+            raise ArtifactError(
                 f"{file}: tensor {name!r} has dtype {view.get_dtype()}, expected one of "
                 f"{', '.join(_FLOATS)}"
             )
@@ -208,11 +191,11 @@ def check_finite(file: Path, opened: Any) -> None:
     """Refuse infinities and NaN.
 
     Raises:
-        ArtifactValueError: Naming the tensor.
+        ArtifactError: Naming the tensor.
     """
     for name in opened.keys():  # noqa: SIM118
         if not bool(torch.isfinite(opened.get_tensor(name)).all()):
-            raise ArtifactValueError(
+            raise ArtifactError(
                 f"{file}: tensor {name!r} has non-finite values; the training diverged, or the "
                 "file is damaged"
             )
@@ -232,64 +215,3 @@ def base_name(base: str) -> str:
     """What to call a base: a hub id, the last part of a path, or nothing."""
     is_hub_id = re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", base) is not None
     return base if is_hub_id else re.split(r"[/\\]", base.rstrip("/\\"))[-1]
-
-
-def stored_layers(
-    shapes: Mapping[str, tuple[int, int, int]],
-    model: nn.Module,
-    where: str,
-    adapter: Path,
-    base: str,
-) -> list[tuple[str, nn.Module]]:
-    """An adapter's modules in a base, in the base's order.
-
-    Args:
-        shapes: Module -> ``(out, in, r)``.
-        model: The base, plain or 4-bit, on any device, ``meta`` included.
-        where: The model or directory, for messages.
-        adapter: The adapter's directory, for messages.
-        base: Name of the base that it names, for messages.
-
-    Returns:
-        ``(qualified name, linear module)``.
-
-    Raises:
-        TargetMismatchError: A module is missing, of another shape, no linear layer, or shares its
-            weight with another module.
-    """
-    found = {name: layer for name, layer in model.named_modules() if name in shapes}
-    tied = _tied(model)
-    for name, (out, into, _) in shapes.items():
-        layer = found.get(name)
-        if layer is None:
-            raise TargetMismatchError(
-                f"{where}: has no module {name}, which {adapter} changes; give the base that the "
-                f"adapter was trained on ({base or 'it names none'})"
-            )
-        # Linear4bit derives from nn.Linear; Embedding and Conv1D do not
-        if not isinstance(layer, nn.Linear):
-            raise TargetMismatchError(
-                f"{where}: {name} is a {type(layer).__name__}, and only linear layers can be "
-                f"changed here; {adapter} must be merged with PEFT"
-            )
-        if (layer.out_features, layer.in_features) != (out, into):
-            raise TargetMismatchError(
-                f"{where}: {name} is {layer.out_features} x {layer.in_features}, but {adapter} has "
-                f"a delta of {out} x {into}; give the base that the adapter was trained on"
-            )
-        if f"{name}.weight" in tied:
-            raise TargetMismatchError(
-                f"{where}: the weight of {name} is tied to another module's, which the delta would "
-                f"change too; {adapter} cannot be used on it"
-            )
-    return list(found.items())
-
-
-def _tied(model: nn.Module) -> set[str]:
-    """Names of the parameters that are one and the same tensor as another one."""
-    owners: dict[int, list[str]] = {}
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        owners.setdefault(id(parameter), []).append(name)
-    shared = {name for names in owners.values() if len(names) > 1 for name in names}
-    # transformers' own list, for models on the meta device
-    return shared | set(getattr(model, "all_tied_weights_keys", ()))

@@ -108,9 +108,9 @@ def restore(
         A handle that can take the adapter off again.
 
     Raises:
-        TargetMismatchError: The base has other target modules.
+        TargetMismatchError: The base has other target modules; or it keeps several projections in
+            one weight.
         OptionsError: Options of upstream's dialect for another adapter.
-        FusedProjectionError: It keeps several projections in one weight.
         ProjectionError: The random stream cannot be reproduced as asked.
         RestoreError: The model has an adapter already, or weights that cannot be read.
         QuantizedWeightError: A 4-bit weight is repacked or not quantized yet.
@@ -166,7 +166,7 @@ def apply_tiny_lora(
         OptionsError: A rank without a formula.
         RestoreError: The model has an adapter already, no target module, or weights that cannot be
             read.
-        FusedProjectionError: It keeps several projections in one weight.
+        TargetMismatchError: It keeps several projections in one weight.
         ProjectionError: u and the rank are too large for P to be drawn.
         QuantizedWeightError: A 4-bit weight is repacked or not quantized yet.
         FactorizationError: An SVD failed.

@@ -35,11 +35,10 @@ from tinylora.weights.blockwise import (
     quantize_scales,
 )
 from tinylora.weights.code_books import QuantType, code_book
+from tinylora.weights.quant_state import DTYPES, parse_state
 from tinylora.weights.tensor_bytes import tensor_bytes
 
 STATE_PREFIX = ".quant_state.bitsandbytes__"
-BLOCK_SIZES = (32, 64, 128, 256, 512, 1024, 2048, 4096)
-_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +123,7 @@ class QuantizedWeight:
             )
         # whatever dtype it has; a wrong one ends as bytes that are no state
         raw = bytes(tensors[state_keys[0]].cpu().view(-1).view(torch.uint8).tolist())
-        state = _parse_state(prefix, raw)
+        state = parse_state(prefix, raw)
 
         def tensor(suffix: str) -> Tensor:
             if prefix + suffix not in tensors:
@@ -145,7 +144,7 @@ class QuantizedWeight:
             code=tensor(".quant_map"),
             blocksize=state["blocksize"],
             quant_type=state["quant_type"],
-            dtype=_DTYPES[state["dtype"]],
+            dtype=DTYPES[state["dtype"]],
             shape=(state["shape"][0], state["shape"][1]),
             nested=nested,
             state=raw,
@@ -338,30 +337,3 @@ def unpack_codes(data: Tensor, numel: int) -> Tensor:
 
 def _pad_to(flat: Tensor, multiple: int) -> Tensor:
     return nn.functional.pad(flat, (0, -flat.numel() % multiple))
-
-
-def _parse_state(name: str, raw: bytes) -> dict[str, Any]:
-    try:
-        state = json.loads(raw)
-        known = (
-            state["quant_type"] in ("nf4", "fp4")
-            and state["blocksize"] in BLOCK_SIZES
-            and state["dtype"] in _DTYPES
-            and len(state["shape"]) == 2
-            and all(isinstance(side, int) and side > 0 for side in state["shape"])
-            and ("nested_blocksize" not in state or _known_nesting(state))
-        )
-    except (ValueError, KeyError, TypeError) as error:
-        raise QuantizedWeightError(f"{name}: unreadable quantization state {raw!r}") from error
-    if not known:
-        raise QuantizedWeightError(
-            f"{name}: quantization state {state} is none that bitsandbytes writes for a linear "
-            f"layer (nf4 or fp4, block size in {BLOCK_SIZES}, dtype in {sorted(_DTYPES)}, nested "
-            f"with a block size above 0 and an offset, or not nested)"
-        )
-    return dict(state)
-
-
-def _known_nesting(state: Mapping[str, Any]) -> bool:
-    size, offset = state["nested_blocksize"], state["nested_offset"]
-    return isinstance(size, int) and size > 0 and isinstance(offset, int | float)

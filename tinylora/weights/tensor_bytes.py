@@ -1,7 +1,6 @@
-"""A tensor as bytes, and their digest."""
+"""A tensor as bytes."""
 
 import torch
-from blake3 import blake3
 from torch import Tensor
 
 
@@ -13,8 +12,3 @@ def tensor_bytes(tensor: Tensor) -> memoryview:
     """
     array = tensor.detach().contiguous().reshape(-1).view(torch.uint8).cpu().numpy()
     return memoryview(array)  # type: ignore[arg-type]  # an ndarray is a buffer
-
-
-def tensor_digest(tensor: Tensor) -> bytes:
-    """BLAKE3 of a tensor's bytes, 32 bytes."""
-    return blake3(tensor_bytes(tensor)).digest()

@@ -1,1 +1,7 @@
-"""report.html: one page that stands alone."""
+"""``report.html``: one page that stands alone.
+
+::
+
+    snapshot (kept by the run) ─ charts, flips ─ page
+                                        └ statement (math), diff
+"""

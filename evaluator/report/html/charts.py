@@ -3,7 +3,7 @@
 import io
 import math
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from xml.dom import minidom
@@ -272,14 +272,12 @@ def _chart(figure: Figure, name: str, title: str, note: str) -> Chart:
     assert root is not None
     for key, value in (("role", "img"), ("aria-label", visible(title)), ("class", "chart")):
         root.setAttribute(key, value)
-    for element in _elements(root):  # names that no other chart of the page has
+    for element in (
+        root,
+        *root.getElementsByTagName("*"),
+    ):  # names that no other chart of the page has
         for attribute in ("id", "xlink:href", "clip-path"):
             if value := element.getAttribute(attribute):
                 prefixed = f"{name}-{value}" if attribute == "id" else value
                 element.setAttribute(attribute, prefixed.replace("#", f"#{name}-"))
     return Chart(name, title, note, Markup(root.toxml()))  # noqa: S704 - escaped by minidom
-
-
-def _elements(root: minidom.Element) -> Iterator[minidom.Element]:
-    yield root
-    yield from root.getElementsByTagName("*")

@@ -308,7 +308,9 @@ def test_why_an_exporter_failed_is_passed_on(config_of, copied, chat_artifact, m
     (export,) = plan_exports(config_of(formats=formats))
     with pytest.raises(BenchError) as caught:
         make_export(export, request_of(export), copied / "factors")
-    assert "tiny/a/bf16: the exporter ended with 2: require_capture" in str(caught.value)
+    assert "tiny/a/bf16: the exporter ended with 2: --require-capture 1.5: expected a share" in str(
+        caught.value
+    )
     assert str(export.log) in str(caught.value)
     monkeypatch.setattr(bench_exports, "_EXPORTER", ("false",))
     with pytest.raises(BenchError, match="ended with 1: it gave no reason"):

@@ -193,13 +193,6 @@ def test_closing_ends_what_runs(sandbox):
     assert not [c for c in children if "/proc/self/fd/" in Path(f"/proc/{c}/cmdline").read_text()]
 
 
-def test_equal_programs_are_judged_once(sandbox):
-    changed = ChangedSandbox(sandbox)
-    verdicts = judge(changed, add_problem(), *[ADD] * 20, ADD + "\n")
-    assert len(changed.ran) == 2 * (1 + len(PAIRS))
-    assert all(verdict == verdicts[0] for verdict in verdicts[:20])
-
-
 def test_failing_sandbox_is_tried_twice_and_then_uke(sandbox, caplog):
     """The first test fails twice, the second once."""
 

@@ -159,7 +159,7 @@ def test_testlib_counts_by_its_content(sum_suite, completions, tmp_path, sandbox
 
 
 def test_unsafe_counts_where_it_takes_another_rung(
-    sum_suite, completions, tmp_path, sandbox, monkeypatch, caplog
+    sum_suite, completions, tmp_path, sandbox, caplog
 ):
     allowed = JudgeSettings(unsafe=True)
     out = tmp_path / "out"
@@ -167,12 +167,12 @@ def test_unsafe_counts_where_it_takes_another_rung(
     assert judge_completions(sum_suite, completions, out, allowed, sandbox).judged == 0
     assert not caplog.text
     other = "unshare" if sandbox.info.rung == "bwrap" else "bwrap"
-    monkeypatch.setattr(sandbox, "info", replace(sandbox.info, rung=other))
-    judge_completions(sum_suite, completions, out, sandbox=sandbox)
+    elsewhere = replace(sandbox, info=replace(sandbox.info, rung=other))
+    judge_completions(sum_suite, completions, out, sandbox=elsewhere)
     assert "begun in sandbox" in caplog.text
-    monkeypatch.setattr(sandbox, "info", replace(sandbox.info, rung="unsafe"))
+    open_to_all = replace(sandbox, info=replace(sandbox.info, rung="unsafe"))
     with pytest.raises(RecordsError, match="now it is unsafe; use a new folder"):
-        judge_completions(sum_suite, completions, out, allowed, sandbox)
+        judge_completions(sum_suite, completions, out, allowed, open_to_all)
 
 
 def test_more_completions_can_be_added(sum_suite, tmp_path, sandbox):

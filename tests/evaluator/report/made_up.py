@@ -1,7 +1,9 @@
 """Facts and verdict records of a made-up run; no model, no compiler."""
 
-from evaluator.store.records import VerdictRecord
-from evaluator.store.run_directory import ArmFacts, ProblemFacts, RunFacts
+import dataclasses
+
+from evaluator.store.records import VerdictRecord, append
+from evaluator.store.run_directory import ArmFacts, ProblemFacts, RunDirectory, RunFacts
 
 PROBLEMS = 200
 KINDS = {"base": "base", "restored": "restored", "nf4": "merged", "gone": "merged"}
@@ -60,3 +62,31 @@ def records(run, change=None):
                 one = record(arm.name, problem.id, sample, verdict_of(arm.name, i))
                 made[one.key] = change(one) if change else one
     return made
+
+
+def begun(folder, run):
+    """The directory of a run with verdicts and without results."""
+    directory = RunDirectory(folder)
+    directory.begin(run, "name: demo\n", overwrite=False)
+    append(directory.verdicts, list(records(run).values()))
+    return directory
+
+
+REPEATED = {"restored": "restored", "again": "restored", "base": "base", "nf4": "merged"}
+
+
+def noisy(one):
+    """The repeat flips 10 problems each way, nf4 2 and 1."""
+    i = int(one.problem[1:])
+    gains, losses = {"again": (10, 10), "nf4": (2, 1)}.get(one.arm, (0, 0))
+    if i < losses:
+        return dataclasses.replace(one, verdict="WA")
+    return dataclasses.replace(one, verdict="AC") if 120 <= i < 120 + gains else one
+
+
+def repeated(seed=1, temperature=0.8):
+    """Facts with a repeat of this seed."""
+    run = facts(kinds=REPEATED)
+    arms = [{"name": name, "seed": seed if name == "again" else None} for name in REPEATED]
+    decoding = {**run.config["decoding"], "temperature": temperature}
+    return dataclasses.replace(run, config={**run.config, "arms": arms, "decoding": decoding})

@@ -114,13 +114,6 @@ def test_without_a_control_it_is_unknown():
     assert (nf4.verdict, nf4.informative) == (Equivalence.MATCH, None)
 
 
-def test_a_small_run_without_flips_is_inconclusive_not_a_match():
-    few = arm(20, 40)
-    pair = compare_pair("nf4", few, "restored", few, 0.03)
-    assert pair.p_value == 1
-    assert pair.verdict is Equivalence.INCONCLUSIVE
-
-
 def test_unequal_or_empty_arms_are_refused():
     for a, b in ((arm(1, 3), arm(1, 4)), (arm(0, 0), arm(0, 0))):
         with pytest.raises(ValueError, match="equal shapes"):

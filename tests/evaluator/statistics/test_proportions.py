@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import binom, norm
+from scipy.stats import norm
 
 from evaluator.statistics.mcnemar import exact_mcnemar, exact_sign_flip
 from evaluator.statistics.proportions import pass_at_k, pass_at_k_interval, problem_pass_at_k
@@ -17,13 +17,6 @@ from evaluator.statistics.score_interval import mean_statistic
 def test_mcnemar_published_value():
     # Fagerland et al. 2014, airway hyper-responsiveness: exact conditional test, P = 0.0703.
     assert exact_mcnemar(1, 7) == pytest.approx(0.0703, abs=5e-5)
-
-
-@given(st.integers(0, 40), st.integers(0, 40))
-def test_mcnemar_is_the_doubled_binomial_tail(gained, lost):
-    tail = binom.cdf(min(gained, lost), gained + lost, 0.5)
-    assert exact_mcnemar(gained, lost) == pytest.approx(min(1.0, 2 * tail))
-    assert exact_mcnemar(gained, lost) == exact_mcnemar(lost, gained)
 
 
 @given(st.lists(st.sampled_from([-1, 0, 1]), max_size=40))
@@ -74,17 +67,6 @@ def test_pass_at_k_refuses_more_draws_than_samples():
 def test_pass_at_k_known_answers(passed, samples, k, expected):
     passes = np.arange(samples)[None, :] < passed
     assert pass_at_k(passes, k) == pytest.approx(expected, abs=1e-12)
-
-
-def test_pass_at_k_is_unbiased():
-    """Over the draws of c its mean is the chance that one of k passes, which plugging in is not."""
-    chance, samples, k = 0.2, 6, 3
-    counts = np.arange(samples + 1)
-    weights = binom.pmf(counts, samples, chance)
-    estimates = [pass_at_k(np.arange(samples)[None, :] < c, k) for c in counts]
-    assert weights @ estimates == pytest.approx(1 - (1 - chance) ** k)
-    plugged = 1 - (1 - counts / samples) ** k
-    assert weights @ plugged < 1 - (1 - chance) ** k - 0.02
 
 
 def test_copies_of_a_sample_are_worth_one():

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 from scipy.stats import norm
 
-from evaluator.statistics.score_interval import Interval, invert, mean_interval, mean_statistic
+from evaluator.statistics.score_interval import mean_interval, mean_statistic
 from evaluator.statistics.tango import score_statistic
 
 values_of = st.lists(st.integers(-4, 4), min_size=2, max_size=60).map(lambda x: np.array(x) / 4)
@@ -72,28 +72,6 @@ def test_interval_holds_the_mean_mirrors_and_nests(values, level):
     wider = mean_interval(values, (-1.0, 1.0), level + 0.01)
     assert wider.low <= interval.low + 1e-9
     assert wider.high >= interval.high - 1e-9
-
-
-def test_no_flips_leave_room_for_what_was_not_seen():
-    interval = mean_interval(np.zeros(133), (-1.0, 1.0), 0.90)
-    assert interval.high == pytest.approx(1.6448536**2 / (133 + 1.6448536**2), abs=1e-8)
-
-
-def test_many_runs_at_once_are_the_same_as_one_by_one():
-    rng = np.random.default_rng(4)
-    distinct = np.arange(-4, 5) / 4
-    counts = rng.multinomial(50, [0.02] * 4 + [0.84] + [0.02] * 4, size=30).astype(float)
-    at_once = mean_statistic(np.array([0.03]), distinct, counts, (-1.0, 1.0))
-    for row, expected in zip(counts, at_once, strict=True):
-        alone = mean_statistic(np.array([0.03]), distinct, row, (-1.0, 1.0))[0]
-        assert alone == pytest.approx(expected, rel=1e-9)
-
-
-def test_invert_finds_the_limits_of_a_line():
-    z = float(norm.ppf(0.95))
-    interval = invert(lambda x: (0.25 - x) * 10, 0.25, (-1.0, 1.0), 0.90)
-    assert (interval.low, interval.high) == pytest.approx((0.25 - z / 10, 0.25 + z / 10))
-    assert invert(lambda x: 0.25 - x, 0.25, (-1.0, 1.0), 0.90) == Interval(-1.0, 1.0, 0.90)
 
 
 @pytest.mark.parametrize("values", [[], [0.5, 1.5], [float("nan")]])

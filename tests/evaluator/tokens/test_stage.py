@@ -200,13 +200,6 @@ def copied(measured, setting, tmp_path, **token_level):
     return setting(tmp_path / "out", **token_level)
 
 
-def test_what_is_done_is_not_done_again(measured, setting, tmp_path, loads):
-    arguments = copied(measured, setting, tmp_path)
-    before = arguments[0].token_level.read_bytes()
-    measure(arguments)
-    assert arguments[0].token_level.read_bytes() == before and loads == []
-
-
 def test_a_file_cut_at_any_byte_is_completed_to_the_same(measured, setting, tmp_path, loads):
     """All that a SIGKILL can leave: a file cut anywhere, and any part of the reference's logits."""
     arguments = copied(measured, setting, tmp_path)
@@ -218,22 +211,6 @@ def test_a_file_cut_at_any_byte_is_completed_to_the_same(measured, setting, tmp_
     measure(arguments)
     assert path.read_bytes() == before and not spool.exists()
     assert loads == ["restored", "nf4", "lost"]
-
-
-def test_a_stage_that_was_stopped_goes_on(measured, setting, arms, tmp_path, loads):
-    arguments = setting(tmp_path / "out", arms=[arms[0], arms[1], arms[4]])
-
-    def stop(stage, done, total):
-        if stage == "tokens nf4":
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        measure(arguments, stop)
-    assert not arguments[0].spool.exists()
-    loads.clear()
-    found = measure(arguments)
-    assert loads == ["restored", "nf4"]
-    assert all(record == measured.records[key] for key, record in found.items())
 
 
 def test_records_of_other_tokens_are_replaced(measured, setting, tmp_path, arms):

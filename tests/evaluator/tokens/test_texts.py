@@ -9,8 +9,14 @@ from hypothesis import strategies as st
 from evaluator.generation.prompts import Prompt
 from evaluator.store.records import GenerationRecord
 from evaluator.tokens import texts as token_texts
-from evaluator.tokens.logits import plan_repeat, plan_text_batches
-from evaluator.tokens.texts import MOST_OF_A_TEXT, ScoredText, choose_texts, evenly
+from evaluator.tokens.texts import (
+    MOST_OF_A_TEXT,
+    ScoredText,
+    choose_texts,
+    evenly,
+    plan_repeat,
+    plan_text_batches,
+)
 from tests.evaluator.conftest import tiny_tokenizer
 
 TOKENIZER = tiny_tokenizer()

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM
 from exporter import ExportRequest, export
 from exporter.errors import PlanError
 from tinylora import load_artifact, restore
-from tinylora.errors import FusedProjectionError, TargetMismatchError, TinyLoRAError
+from tinylora.errors import TargetMismatchError, TinyLoRAError
 
 SMALL = {
     "vocab_size": 96,
@@ -32,14 +32,14 @@ EXPERTS = {"num_experts_per_tok": 2, "moe_intermediate_size": 16}
 @pytest.mark.parametrize(
     ("family", "settings", "error", "match"),
     [
-        ("Phi3", SMALL, FusedProjectionError, "qkv_proj holds several projections in one weight"),
+        ("Phi3", SMALL, TargetMismatchError, "qkv_proj holds several projections in one weight"),
         (
             "Mixtral",
             SMALL | EXPERTS | {"num_local_experts": 4},
-            FusedProjectionError,
+            TargetMismatchError,
             "all experts in one tensor",
         ),
-        ("Qwen3Moe", SMALL | EXPERTS | {"num_experts": 4}, FusedProjectionError, "all experts"),
+        ("Qwen3Moe", SMALL | EXPERTS | {"num_experts": 4}, TargetMismatchError, "all experts"),
         (
             "GPT2",
             {"vocab_size": 96, "n_embd": 32, "n_layer": 2, "n_head": 4, "bos_token_id": None,

@@ -17,7 +17,7 @@ from exporter.errors import PlanError
 from tests.exporter.conftest import SUFFIXES, bf16_svd, seen_weight
 from tests.tinylora import make_golden_projections as plain_philox
 from tinylora import DeltaOptions, FactorStore, load_artifact, restore, save_artifact
-from tinylora.errors import FormulaUnknownError
+from tinylora.errors import OptionsError
 
 LAYERS, RANK, U, SEED = 36, 2, 8, 42
 NAMES = [f"model.layers.{i}.{suffix}" for i in range(LAYERS) for suffix in SUFFIXES]
@@ -127,7 +127,7 @@ def test_a_lora_holds_the_trained_delta(
 @pytest.mark.parametrize("format", ["nf4", "nf4-embedded", "bf16", "lora", "peft-tinylora"])
 def test_nothing_is_written_where_no_formula_is_known(exported, deep_base, tmp_path, format):
     artifact = write(tmp_path / "tiny_lora_v.pt")
-    with pytest.raises(FormulaUnknownError, match="--formula"):
+    with pytest.raises(OptionsError, match="--formula"):
         export(ExportRequest(deep_base, artifact, tmp_path / "out", format))
     assert [path.name for path in tmp_path.iterdir()] == ["tiny_lora_v.pt"]
 

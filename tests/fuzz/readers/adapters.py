@@ -1,4 +1,4 @@
-"""Readers of adapters and bases: artifact, PEFT directory, placement, headers of a checkpoint."""
+"""Readers of adapters and bases: artifact, PEFT directories, placement, headers of a checkpoint."""
 
 import json
 import zipfile
@@ -30,6 +30,11 @@ PEFT = {
     "peft_type": "TINYLORA", "base_model_name_or_path": "a/b", "r": 2, "u": 4, "weight_tying": 0.5,
     "projection_seed": 5, "save_projection": True, "target_modules": ["q_proj"], "bias": "none",
     "task_type": "CAUSAL_LM", "tinylora_dropout": 0.0,
+}  # fmt: skip
+LORA = {
+    "peft_type": "LORA", "base_model_name_or_path": "a/b", "r": 2, "lora_alpha": 4, "bias": "none",
+    "target_modules": ["q_proj", "v_proj"], "rank_pattern": {"v_proj": 3}, "use_rslora": False,
+    "alpha_pattern": {"layers.0.self_attn.q_proj": 1.5}, "init_lora_weights": True,
 }  # fmt: skip
 CONFIG = {
     "model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"], "hidden_size": 64,
@@ -71,9 +76,24 @@ def write_peft(random: Random, folder: Path) -> Path:
     for module in ("q_proj", "v_proj"):
         shapes = {"A": (2, 16), "B": (8, 2), "P": (4, 2, 2)}
         tensors |= {f"{prefix}.{module}.tinylora_{k}": torch.ones(s) for k, s in shapes.items()}
-    weights, config = save(tensors), json.dumps(PEFT).encode()
+    return write_directory(random, folder, PEFT, tensors)
+
+
+def write_lora(random: Random, folder: Path) -> Path:
+    prefix = "base_model.model.model.layers.0.self_attn"
+    tensors = {}
+    for module, rank in (("q_proj", 2), ("v_proj", 3)):
+        tensors[f"{prefix}.{module}.lora_A.weight"] = torch.ones(rank, 16)
+        tensors[f"{prefix}.{module}.lora_B.weight"] = torch.ones(8, rank)
+    return write_directory(random, folder, LORA, tensors)
+
+
+def write_directory(
+    random: Random, folder: Path, fields: dict[str, object], tensors: dict[str, torch.Tensor]
+) -> Path:
+    weights, config = save(tensors), json.dumps(fields).encode()
     if random.random() < 0.6:
-        config = malformed_json(random, PEFT)
+        config = malformed_json(random, fields)
     else:
         size = int.from_bytes(weights[:8], "little")
         header = malformed_json(random, json.loads(weights[8 : 8 + size]))
@@ -122,6 +142,7 @@ def read_base(path: Path) -> None:
 READERS = (
     Reader("artifact", write_artifact, read_artifact),
     Reader("peft-adapter", write_peft, read_artifact),
+    Reader("lora-adapter", write_lora, read_artifact),
     Reader("placement", write_placement, lambda path: read_placement(str(path))),
     Reader("base-headers", write_base, read_base),
 )

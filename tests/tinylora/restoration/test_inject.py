@@ -1,14 +1,13 @@
 """The restored model: against dense references, differentiable, removable, in 4 bit too."""
 
 import copy
-import threading
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+from transformers import AutoModelForCausalLM
 
 from tinylora import (
     AdapterDeltas,
@@ -24,13 +23,12 @@ from tinylora import (
     target_names,
 )
 from tinylora.errors import (
-    FormulaUnknownError,
     OptionsError,
     QuantizedWeightError,
     RestoreError,
     TargetMismatchError,
 )
-from tinylora.svd import factor_store
+from tinylora.models.trainer_nf4 import trainer_nf4
 from tinylora.workers import single_threaded
 
 IDS = torch.arange(2, 26).view(2, 12)
@@ -41,14 +39,7 @@ SUFFIXES += ["mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"]
 def four_bit(directory):
     """The base as the trainer loads it."""
     return AutoModelForCausalLM.from_pretrained(
-        directory,
-        dtype=torch.bfloat16,
-        quantization_config=BitsAndBytesConfig(
-            load_in_4bit=True,
-            bnb_4bit_quant_type="nf4",
-            bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=torch.float16,
-        ),
+        directory, dtype=torch.bfloat16, quantization_config=trainer_nf4()
     )
 
 
@@ -138,7 +129,7 @@ def test_weights_that_training_did_not_have_are_said(tiny_base, artifact, traine
 
 def test_a_file_without_a_formula_is_not_restored(tiny_base, artifact):
     model = plain(tiny_base)
-    with pytest.raises(FormulaUnknownError, match="nothing in the file tells"):
+    with pytest.raises(OptionsError, match="nothing in the file tells"):
         restore(model, replace(artifact, formula=None))
     assert not hasattr(model, "tiny_lora_params")
     with restore(model, replace(artifact, formula=None), DeltaOptions(formula="diagonal")):
@@ -323,27 +314,18 @@ def test_factors_are_taken_from_the_store(tiny_base, artifact, tmp_path, monkeyp
     restore(four_bit(tiny_base), artifact, store=store)
 
 
-def test_factors_have_the_same_bits_for_every_number_of_threads(tiny_base, artifact, monkeypatch):
-    """Each SVD runs on one thread, as in an export; several run at a time."""
-    used = []
-    honest = factor_store.compute_factors
-    both = threading.Barrier(2, timeout=60)
-
-    def noted(*arguments):
-        both.wait()  # with 14 modules and two workers everyone meets someone
-        used.append((torch.get_num_threads(), threading.get_ident()))
-        return honest(*arguments)
-
-    monkeypatch.setattr(factor_store, "compute_factors", noted)
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
+def test_factors_have_the_same_bits_for_every_number_of_threads(tiny_base, artifact):
+    before, found = torch.get_num_threads(), []
     try:
-        restored = restore(plain(tiny_base), artifact)
-        assert torch.get_num_threads() == 2
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            model = plain(tiny_base)
+            restored = restore(model, artifact)
+            assert torch.get_num_threads() == threads
+            found.append([model.get_submodule(name).Vh for name in restored.wrapped])
     finally:
         torch.set_num_threads(before)
-    assert [threads for threads, _ in used] == [1] * len(restored.wrapped)
-    assert len({ident for _, ident in used}) == 2
+    assert all(torch.equal(one, two) for one, two in zip(*found, strict=True))
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])

@@ -120,7 +120,7 @@ def test_a_damaged_or_misplaced_file_is_computed_again(tmp_path, caplog):
         found = factors_of(other, 2, "exact", store)
     assert "other factors" in caplog.text
     assert torch.equal(found.U, exact_factors(other, 2).U)
-    assert not list(tmp_path.glob("*.partial"))
+    assert not list(tmp_path.glob("*.part"))
 
 
 @pytest.mark.parametrize(

@@ -37,12 +37,6 @@ def test_the_code_books_are_those_of_bitsandbytes():
     assert torch.equal(dynamic_code_book(), create_dynamic_map())
 
 
-def test_the_table_holds_for_the_installed_bitsandbytes(monkeypatch):
-    assert blockwise._table() is not None
-    monkeypatch.setattr(blockwise, "_is_compared", lambda: False)
-    assert blockwise._table.__wrapped__() is not None  # asked, it agrees
-
-
 def same_scales(scales):
     assert blockwise._is_compared()
     codes, absmax, code = blockwise.quantize_scales(scales)
@@ -77,16 +71,6 @@ def test_scales_at_and_beside_every_edge_have_the_same_codes():
     for size in (1.0, 0.0123, 3e-7, 55.5):
         blocks = torch.cat([torch.ones(len(values), 1), values], dim=1) * size
         same_scales(blocks.reshape(-1))
-
-
-def test_scales_go_to_another_bitsandbytes(monkeypatch):
-    scales = torch.randn(1000, generator=torch.Generator().manual_seed(5))
-    ours = blockwise.quantize_scales(scales)
-    monkeypatch.setattr(blockwise, "_is_compared", lambda: False)
-    monkeypatch.setattr(blockwise, "_by_steps", None)
-    assert all(
-        torch.equal(a, b) for a, b in zip(ours, blockwise.quantize_scales(scales), strict=True)
-    )
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -141,13 +125,6 @@ def test_few_or_nearly_all_numbers_beside_rounding_edges(part):
     weight = torch.where(there, beside, weight)
     weight[:, 0] = 1
     same_as_bitsandbytes(weight)
-
-
-@pytest.mark.parametrize("quant_type", ["nf4", "fp4"])
-def test_without_the_table_bitsandbytes_does_the_work(monkeypatch, quant_type):
-    monkeypatch.setattr(blockwise, "_table", lambda: None)
-    weight = torch.randn(300, 1001, generator=torch.Generator().manual_seed(3))
-    same_as_bitsandbytes(weight.to(torch.bfloat16), quant_type)
 
 
 def test_a_table_that_differs_anywhere_is_not_used(monkeypatch):

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -26,7 +26,7 @@ from tinylora.adapters.peft_directory import (
     tensor_shapes,
 )
 from tinylora.adapters.sizes import AdapterSizes
-from tinylora.errors import ArtifactFieldError
+from tinylora.errors import ArtifactError
 from tinylora.files.digests import files_sha256
 
 _LEAVES = (".lora_A.weight", ".lora_B.weight")
@@ -52,6 +52,8 @@ class LoraAdapter:
         sha256: Hex digest over the names and digests of its two files.
     """
 
+    trained_on: ClassVar[TrainedOn] = "16bit"  # the files do not tell it of one that QLoRA made
+    made_from_weights: ClassVar[bool] = False
     path: Path
     config: LoraConfig
     shapes: Mapping[str, tuple[int, int, int]]
@@ -66,16 +68,6 @@ class LoraAdapter:
     def model_id(self) -> str:
         """The base's name: a hub id, the last part of a path, or nothing."""
         return base_name(self.config.base)
-
-    @property
-    def trained_on(self) -> TrainedOn:
-        """16 bit, as its files do not tell; say otherwise of one that QLoRA made."""
-        return "16bit"
-
-    @property
-    def made_from_weights(self) -> bool:
-        """False: A and B are stored."""
-        return False
 
     def describe(self) -> dict[str, Any]:
         """What decides its delta, for a manifest."""
@@ -127,14 +119,14 @@ def _module_shapes(
     """Shapes of all modules, with every tensor accounted for."""
     modules = sorted({_module_of(file, name) for name in tensors})
     if not modules:
-        raise ArtifactFieldError(f"{file}: has no module (no tensor named *.lora_A.weight)")
+        raise ArtifactError(f"{file}: has no module (no tensor named *.lora_A.weight)")
     return {module: _shape(file, config, tensors, module) for module in modules}
 
 
 def _module_of(file: Path, name: str) -> str:
     for part, meaning in _OTHER_PARTS.items():
         if part in name:
-            raise ArtifactFieldError(
+            raise ArtifactError(
                 f"{file}: tensor {name!r} is {meaning}, which cannot be folded here; merge this "
                 "adapter with PEFT, or train one without it"
             )
@@ -142,7 +134,7 @@ def _module_of(file: Path, name: str) -> str:
         module = name.removeprefix(PREFIX).removesuffix(leaf)
         if name == f"{PREFIX}{module}{leaf}" and module:
             return module
-    raise ArtifactFieldError(
+    raise ArtifactError(
         f"{file}: tensor {name!r} is no part of a LoRA ({PREFIX}*.lora_A.weight and "
         "*.lora_B.weight); was something else trained along with it? Merge it with PEFT"
     )
@@ -154,21 +146,21 @@ def _shape(
     names = [f"{PREFIX}{module}{leaf}" for leaf in _LEAVES]
     for name in names:
         if name not in tensors:
-            raise ArtifactFieldError(f"{file}: tensor {name!r} is missing; copy the adapter again")
+            raise ArtifactError(f"{file}: tensor {name!r} is missing; copy the adapter again")
     a, b = (tensors[name] for name in names)
     if len(a) != 2 or len(b) != 2 or a[0] != b[1] or 0 in (*a, *b):
-        raise ArtifactFieldError(
+        raise ArtifactError(
             f"{file}: tensors {names[0]!r} and {_LEAVES[1]} have shapes {list(a)} and {list(b)}, "
             "expected [r, in] and [out, r] of a linear layer; other layers must be merged with PEFT"
         )
     if a[0] != config.rank_of(module):
-        raise ArtifactFieldError(
+        raise ArtifactError(
             f"{file}: tensor {names[0]!r} has rank {a[0]}, but {CONFIG_FILE} gives this module "
             f"rank {config.rank_of(module)} (r and rank_pattern), by which it is scaled; copy both "
             "files again"
         )
     if not config.names(module):
-        raise ArtifactFieldError(
+        raise ArtifactError(
             f"{file}: has tensors for {module}, which target_modules of {CONFIG_FILE} does not "
             "name; copy both files again"
         )

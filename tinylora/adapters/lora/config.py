@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tinylora.adapters.peft_directory import AdapterConfig
-from tinylora.errors import ArtifactFieldError, ArtifactValueError
+from tinylora.errors import ArtifactError
 
 METHOD = "LORA"
 MAX_RANK = 1 << 14
@@ -89,7 +89,7 @@ def read_config(directory: Path) -> LoraConfig:
     fields.refuse_unknown(_CHECKED | _WITHOUT_EFFECT, _NEUTRAL)
     start = fields.content.get("init_lora_weights", True)
     if not any(start is known or start == known != 1 for known in _PLAIN_STARTS):
-        raise ArtifactValueError(
+        raise ArtifactError(
             f"{fields.path}: init_lora_weights = {start!r:.100}: this start changes the base's "
             "weights, and the pair belongs on those; convert the adapter with PEFT "
             "(save_pretrained with path_initial_model_for_weight_conversion), or merge it there"
@@ -117,22 +117,22 @@ def _matching(pattern: Mapping[str, float], module: str, default: float) -> floa
 def _pattern(fields: AdapterConfig, name: str) -> dict[str, float]:
     content = fields.content.get(name) or {}
     if not isinstance(content, dict):
-        raise ArtifactFieldError(
+        raise ArtifactError(
             f"{fields.path}: {name} is a {type(content).__name__}, expected an object"
         )
     for key, value in content.items():
         where = f"{fields.path}: {name}[{key!r:.100}]"
         if not _is_safe(key):
-            raise ArtifactValueError(
+            raise ArtifactError(
                 f"{where}: expected a module's name, or a regular expression with at most two * "
                 "or + and no repeated group; write the names out"
             )
         whole = name == "rank_pattern"
         if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
-            raise ArtifactFieldError(f"{where} is {value!r:.100}, expected a number")
+            raise ArtifactError(f"{where} is {value!r:.100}, expected a number")
         least, most = (1.0, MAX_RANK) if whole else (-_MAX_ALPHA, _MAX_ALPHA)
         if not least <= value <= most:
-            raise ArtifactValueError(f"{where} = {value!r:.100}, expected {least:g} to {most:g}")
+            raise ArtifactError(f"{where} = {value!r:.100}, expected {least:g} to {most:g}")
     return content
 
 
@@ -149,5 +149,5 @@ def _targets(fields: AdapterConfig) -> tuple[str, ...] | None:
     if not isinstance(found, list):
         return None
     if not all(isinstance(name, str) for name in found):
-        raise ArtifactFieldError(f"{fields.path}: target_modules has an entry that is no string")
+        raise ArtifactError(f"{fields.path}: target_modules has an entry that is no string")
     return tuple(found)

@@ -57,11 +57,7 @@ class LoraModuleDelta:
 
     adapter: LoraAdapter
     name: str
-
-    @property
-    def factors(self) -> None:
-        """None: nothing had to be factorized."""
-        return None
+    factors: None = None
 
     def low_rank(self) -> LowRankDelta:
         """ΔW = (scale · B) · A, of the module's own rank."""

@@ -6,39 +6,24 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from tinylora.adapters.inspection import Inspection, about_modules
 from tinylora.adapters.lora.adapter import LoraAdapter, load_lora_adapter
 from tinylora.adapters.lora.config import METHOD
 from tinylora.adapters.lora.deltas import LoraDeltas
 from tinylora.adapters.options import DeltaOptions, TrainedOn, refuse_upstream_options
-from tinylora.adapters.peft_directory import adapter_files, method_of, stored_layers
+from tinylora.adapters.peft_dialect import PeftDialect
 from tinylora.svd.factor_store import FactorStore
 
 
-class LoraDialect:
+class LoraDialect(PeftDialect):
     """See :class:`tinylora.adapters.adapter.Dialect`."""
 
-    kind = LoraAdapter
-
-    def files(self, path: Path) -> tuple[Path, ...] | None:
-        """Configuration and weights of a directory."""
-        return adapter_files(path) if path.is_dir() else None
-
-    def reads(self, path: Path) -> bool:
-        """Whether the configuration says so."""
-        return method_of(path) == METHOD
+    kind, method = LoraAdapter, METHOD
 
     def load(self, path: Path) -> LoraAdapter:
         """See :func:`tinylora.adapters.lora.adapter.load_lora_adapter`."""
         return load_lora_adapter(path)
-
-    def layers(
-        self, adapter: LoraAdapter, model: nn.Module, where: str
-    ) -> list[tuple[str, nn.Module]]:
-        """The layers that the file names."""
-        return stored_layers(adapter.shapes, model, where, adapter.path, adapter.config.base)
 
     def deltas(
         self,

@@ -6,7 +6,7 @@ As A and B are in the file, no SVD is needed.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -46,6 +46,8 @@ class PeftAdapter:
         sha256: Hex digest over the names and digests of its two files.
     """
 
+    trained_on: ClassVar[TrainedOn] = "16bit"  # as PEFT's TinyLoRA takes no other base
+    made_from_weights: ClassVar[bool] = False
     path: Path
     config: PeftConfig
     shapes: Mapping[str, tuple[int, int, int]]
@@ -66,16 +68,6 @@ class PeftAdapter:
     def model_id(self) -> str:
         """The base's name: a hub id, the last part of a path, or nothing."""
         return base_name(self.config.base)
-
-    @property
-    def trained_on(self) -> TrainedOn:
-        """PEFT trains TinyLoRA on 16-bit weights."""
-        return "16bit"
-
-    @property
-    def made_from_weights(self) -> bool:
-        """False: A and B are stored."""
-        return False
 
     def describe(self) -> dict[str, Any]:
         """What decides its delta, for a manifest."""

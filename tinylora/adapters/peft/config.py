@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tinylora.adapters.peft_directory import AdapterConfig
 from tinylora.adapters.sizes import MAX_PROJECTION, MAX_RANK, MAX_U
-from tinylora.errors import ArtifactValueError
+from tinylora.errors import ArtifactError
 
 METHOD = "TINYLORA"
 
@@ -64,7 +64,7 @@ def read_config(directory: Path) -> PeftConfig:
         base=fields.base(),
     )
     if config.u * config.r**2 > MAX_PROJECTION:
-        raise ArtifactValueError(
+        raise ArtifactError(
             f"{fields.path}: u = {config.u} with r = {config.r} makes projections of "
             f"{config.u * config.r**2} numbers a module, expected at most {MAX_PROJECTION}"
         )

@@ -56,39 +56,22 @@ class PeftDeltas:
         """
         if name not in self._index:
             raise TargetMismatchError(f"{name!r} is not among the {len(self.names)} target modules")
-        return PeftModuleDelta(self, name)
-
-    def parts_of(self, name: str) -> TinyLoRAParts:
-        """A, B, P and the group of a module.
-
-        Args:
-            name: The module.
-
-        Raises:
-            ArtifactUnreadableError: The file has gone meanwhile.
-        """
-        index, config = self._index[name], self.adapter.config
-        stored = self.adapter.read(name)
-        A, B = stored["A"], stored["B"]
-        P = stored.get("P")
-        if P is None:
-            P = draw_projection(config.projection_seed + index, config.u, A.shape[0])
-            P = P.to(training_dtype(A))
-        group = group_of(index, len(self.names), config.weight_tying)
-        return TinyLoRAParts(A.float(), B.float(), P.float(), group)
+        return PeftModuleDelta(self, self._index[name])
 
 
 @dataclass(frozen=True, eq=False)
 class PeftModuleDelta:
-    """The delta of one module, see :class:`tinylora.adapters.adapter.ModuleDelta`."""
+    """The delta of one module, see :class:`tinylora.adapters.adapter.ModuleDelta`.
+
+    Attributes:
+        deltas: All of them.
+        index: The module's number.
+        factors: None: nothing had to be factorized.
+    """
 
     deltas: PeftDeltas
-    name: str
-
-    @property
-    def factors(self) -> None:
-        """None: nothing had to be factorized."""
-        return None
+    index: int
+    factors: None = None
 
     def low_rank(self) -> LowRankDelta:
         """ΔW, of the module's own rank."""
@@ -96,8 +79,20 @@ class PeftModuleDelta:
         return parts.low_rank(self.deltas.vectors[parts.group])
 
     def parts(self) -> TinyLoRAParts:
-        """A, B, P and the group, as stored or drawn."""
-        return self.deltas.parts_of(self.name)
+        """A, B, P and the group, as stored or drawn.
+
+        Raises:
+            ArtifactError: The file has gone meanwhile.
+        """
+        config, names = self.deltas.adapter.config, self.deltas.names
+        stored = self.deltas.adapter.read(names[self.index])
+        A, B = stored["A"], stored["B"]
+        P = stored.get("P")
+        if P is None:
+            P = draw_projection(config.projection_seed + self.index, config.u, A.shape[0])
+            P = P.to(training_dtype(A))
+        group = group_of(self.index, len(names), config.weight_tying)
+        return TinyLoRAParts(A.float(), B.float(), P.float(), group)
 
     def wrap(self, layer: nn.Module, params: TinyLoRAGlobalParams) -> PeftTinyLoRALinear:
         """The layer with the delta at run time, trainable in its own vector."""

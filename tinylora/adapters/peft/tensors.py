@@ -18,7 +18,7 @@ from pathlib import Path
 
 from tinylora.adapters.peft.config import PeftConfig
 from tinylora.adapters.peft_directory import CONFIG_FILE, PREFIX
-from tinylora.errors import ArtifactFieldError
+from tinylora.errors import ArtifactError
 
 LEAVES = ("tinylora_A", "tinylora_B", "tinylora_P")
 
@@ -50,21 +50,21 @@ def module_shapes(
         Module -> ``(out, in, r)``, in the order of the names.
 
     Raises:
-        ArtifactFieldError: A tensor is missing, unknown, or of another shape than it says.
+        ArtifactError: A tensor is missing, unknown, or of another shape than it says.
     """
     modules = set()
     for name in headers:
         module, _, leaf = name.removeprefix(PREFIX).rpartition(".")
         known = name.startswith(PREFIX) and leaf in LEAVES and module
         if not known and not _VECTOR.fullmatch(name):
-            raise ArtifactFieldError(
+            raise ArtifactError(
                 f"{file}: tensor {name!r} is no part of a TinyLoRA adapter (A, B, P and v); was "
                 "something else trained along with it? Merge it with PEFT"
             )
         if known:
             modules.add(module)
     if not modules:
-        raise ArtifactFieldError(f"{file}: has no module (no tensor named *.tinylora_A)")
+        raise ArtifactError(f"{file}: has no module (no tensor named *.tinylora_A)")
     return {module: _shape(file, config, headers, module) for module in sorted(modules)}
 
 
@@ -74,10 +74,10 @@ def _shape(
     a, b, p = (headers.get(tensor_key(module, leaf)) for leaf in LEAVES)
     if a is None or b is None:
         absent = tensor_key(module, LEAVES[0] if a is None else LEAVES[1])
-        raise ArtifactFieldError(f"{file}: tensor {absent!r} is missing; copy the adapter again")
+        raise ArtifactError(f"{file}: tensor {absent!r} is missing; copy the adapter again")
     if (p is None) == config.save_projection:
         state, remedy = ("missing", "false") if p is None else ("there", "true")
-        raise ArtifactFieldError(
+        raise ArtifactError(
             f"{file}: tensor {tensor_key(module, 'tinylora_P')!r} is {state}, but {CONFIG_FILE} "
             f"says save_projection {str(config.save_projection).lower()}; copy both files again "
             f"(if only the configuration is wrong, set it to {remedy})"
@@ -87,7 +87,7 @@ def _shape(
     wanted = {LEAVES[0]: (r, into), LEAVES[1]: (out, r), LEAVES[2]: (config.u, r, r)}
     for (leaf, expected), found in zip(wanted.items(), (a, b, p), strict=True):
         if r == 0 or found not in (expected, None):
-            raise ArtifactFieldError(
+            raise ArtifactError(
                 f"{file}: tensor {tensor_key(module, leaf)!r} has shape {list(found or ())}, "
                 f"expected {_words(leaf)} with r = {config.r} and u = {config.u} of {CONFIG_FILE}"
             )
@@ -106,21 +106,21 @@ def vector_keys(
         groups: How many there must be.
 
     Raises:
-        ArtifactFieldError: One is missing, of another length, or too many.
+        ArtifactError: One is missing, of another length, or too many.
     """
     names = [f"base_model.tinylora_v.{group}" for group in range(groups)]
     rule = f"weight_tying {config.weight_tying} makes {groups} groups"
     for name in names:
         if name not in headers:
-            raise ArtifactFieldError(f"{file}: tensor {name!r} is missing; {rule} of the modules")
+            raise ArtifactError(f"{file}: tensor {name!r} is missing; {rule} of the modules")
         if headers[name] != (config.u,):
-            raise ArtifactFieldError(
+            raise ArtifactError(
                 f"{file}: tensor {name!r} has shape {list(headers[name])}, expected [{config.u}], "
                 f"u of {CONFIG_FILE}"
             )
     for name in sorted(headers):
         if _VECTOR.fullmatch(name) and name not in names:
-            raise ArtifactFieldError(f"{file}: tensor {name!r} belongs to no module; {rule}")
+            raise ArtifactError(f"{file}: tensor {name!r} belongs to no module; {rule}")
     return names
 
 

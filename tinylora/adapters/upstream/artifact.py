@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -29,13 +29,7 @@ from tinylora.adapters.upstream.fields import REQUIRED, check_types, check_value
 from tinylora.adapters.upstream.foreign_files import words_about_file
 from tinylora.adapters.upstream.formula import KnownFormula, known_formula
 from tinylora.adapters.upstream.pickle_check import check_pickle
-from tinylora.errors import (
-    ArtifactError,
-    ArtifactFieldError,
-    ArtifactMissingError,
-    ArtifactUnreadableError,
-    UnsafeArtifactError,
-)
+from tinylora.errors import ArtifactError, ArtifactMissingError
 
 MAX_FILE_BYTES = 1 << 24
 # What a damaged archive makes torch.load and zipfile raise.
@@ -77,6 +71,7 @@ class Artifact:
         extra_keys: Keys of the file that this library does not know.
     """
 
+    made_from_weights: ClassVar[bool] = True
     path: Path
     global_v: Tensor
     u: int
@@ -105,11 +100,6 @@ class Artifact:
         """Random stream that the saved device implies; None where it is neither CUDA nor CPU."""
         kind = self.saved_device.split(":", 1)[0]
         return kind if kind in ("cuda", "cpu") else None  # type: ignore[return-value]
-
-    @property
-    def made_from_weights(self) -> bool:
-        """True: the singular vectors are of the weights of training."""
-        return True
 
     @property
     def sizes(self) -> AdapterSizes:
@@ -143,10 +133,9 @@ def load_artifact(path: str | Path) -> Artifact:
 
     Raises:
         ArtifactMissingError: There is no such file.
-        ArtifactUnreadableError: Not a ``torch.save`` zip, truncated, damaged or oversized.
-        UnsafeArtifactError: The pickle names anything but tensors and plain values.
-        ArtifactFieldError: A field is missing or of the wrong type.
-        ArtifactValueError: A non-finite ``global_v``, ``u_value`` ≠ its length, rank < 1, ...
+        ArtifactError: Not a ``torch.save`` zip, truncated, damaged or oversized; or the pickle
+            names anything but tensors and plain values; or a field is missing or of the wrong type;
+            or a non-finite ``global_v``, ``u_value`` ≠ its length, rank < 1, .
     """
     path = Path(path)
     content = _read_bounded(path)
@@ -160,7 +149,7 @@ def load_artifact(path: str | Path) -> Artifact:
     try:
         loaded = torch.load(BytesIO(content), map_location=remember_location, weights_only=True)
     except _DAMAGE as error:
-        raise ArtifactUnreadableError(
+        raise ArtifactError(
             f"{path}: the archive is damaged ({_first_line(error)}); copy it again from the "
             "training machine"
         ) from error
@@ -187,14 +176,14 @@ def _read_bounded(path: Path) -> bytes:
         raise ArtifactMissingError(f"{path}: no such file; expected upstream's tiny_lora_v.pt")
     size = path.stat().st_size
     if size > MAX_FILE_BYTES:
-        raise ArtifactUnreadableError(
+        raise ArtifactError(
             f"{path}: {size} bytes; an artifact has about 2 kB and at most {MAX_FILE_BYTES}. "
             "Is this a model checkpoint?"
         )
     try:
         return path.read_bytes()
     except OSError as error:
-        raise ArtifactUnreadableError(
+        raise ArtifactError(
             f"{path}: cannot be read ({error.strerror or error}); see to its permissions, or to "
             "the disk or network that it is on"
         ) from error
@@ -203,17 +192,17 @@ def _read_bounded(path: Path) -> bytes:
 def _pickle_of(path: Path, content: bytes) -> bytes:
     """The pickle inside the zip, after the zip's directory has passed inspection."""
     if (words := words_about_file(path.name, content)) is not None:
-        raise ArtifactUnreadableError(f"{path}: {words}")
+        raise ArtifactError(f"{path}: {words}")
     try:
         with zipfile.ZipFile(BytesIO(content)) as archive:
             unpacked = sum(member.file_size for member in archive.infolist())
             if unpacked > MAX_FILE_BYTES:
-                raise ArtifactUnreadableError(
+                raise ArtifactError(
                     f"{path}: unpacks to {unpacked} bytes; at most {MAX_FILE_BYTES} are expected"
                 )
             names = [n for n in archive.namelist() if n == "data.pkl" or n.endswith("/data.pkl")]
             if len(names) != 1:
-                raise ArtifactUnreadableError(
+                raise ArtifactError(
                     f"{path}: a zip with {len(names)} data.pkl members, expected one; is this file "
                     "made by torch.save?"
                 )
@@ -221,7 +210,7 @@ def _pickle_of(path: Path, content: bytes) -> bytes:
     except ArtifactError:
         raise
     except _DAMAGE as error:
-        raise ArtifactUnreadableError(
+        raise ArtifactError(
             f"{path}: not a torch.save zip archive, or truncated ({error}); copy it again from the "
             "training machine"
         ) from error
@@ -232,9 +221,9 @@ def _refuse_code(path: Path, pickled: bytes) -> None:
     try:
         refused = check_pickle(pickled)
     except _DAMAGE as error:
-        raise ArtifactUnreadableError(f"{path}: damaged pickle ({error})") from error
+        raise ArtifactError(f"{path}: damaged pickle ({error})") from error
     if refused is not None:
-        raise UnsafeArtifactError(
+        raise ArtifactError(
             f"{path}: its pickle contains {refused}, which an artifact never needs and which could "
             "run code or never end; do not load this file, ask for the original"
         )
@@ -250,7 +239,7 @@ def _location(path: Path, vector: Tensor, located: Sequence[tuple[Any, str]]) ->
     own = vector.untyped_storage().data_ptr()
     found = next((where for storage, where in located if storage.data_ptr() == own), "cpu")
     if not re.fullmatch(r"[a-z_]{1,32}(:\d{1,4})?", found):
-        raise ArtifactFieldError(
+        raise ArtifactError(
             f"{path}: global_v was saved from device {ascii(found):.100}, expected one that torch "
             "has, such as cuda:0"
         )

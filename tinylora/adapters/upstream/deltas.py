@@ -103,36 +103,6 @@ class AdapterDeltas:
         """ΔW of a module with a frozen weight; errors as for :meth:`module`."""
         return self.module(name, lambda: weight).low_rank()
 
-    def delta_of(self, name: str, factors: Factors) -> LowRankDelta:
-        """ΔW of a module whose factors are known.
-
-        Args:
-            name: The module.
-            factors: Factors of its weight.
-        """
-        U, S, Vh = bf16_factors(factors)
-        R = self.cores[self.index(name)]
-        numerics, formula = self.resolved.numerics, self.resolved.formula
-        # float64 in between: the sums over u may cancel
-        left = left_factor(U.double(), S.double(), R, numerics, formula)
-        rounding = torch.bfloat16 if numerics == "trainer" else None
-        return LowRankDelta(left.float(), Vh.float(), rounding)
-
-    def parts_of(self, name: str, factors: Factors) -> TinyLoRAParts:
-        """ΔW of a module in PEFT's form: A = Vh, B = U · diag(S), P full.
-
-        Under fp32 numerics that is the very same delta: a product of two bf16 numbers is exact in
-        fp32.
-
-        Args:
-            name: The module.
-            factors: Factors of its weight.
-        """
-        U, S, Vh = (t.float() for t in bf16_factors(factors))
-        P = self.projections[self.index(name)].float()
-        full = P if self.resolved.formula == "full" else torch.diag_embed(P)
-        return TinyLoRAParts(A=Vh, B=U * S, P=full, group=0)
-
 
 @dataclass(frozen=True, eq=False)
 class ArtifactModuleDelta:
@@ -144,20 +114,30 @@ class ArtifactModuleDelta:
 
     def low_rank(self) -> LowRankDelta:
         """ΔW under the deltas' numerics."""
-        return self.deltas.delta_of(self.name, self.factors)
+        U, S, Vh = bf16_factors(self.factors)
+        resolved = self.deltas.resolved
+        R = self.deltas.cores[self.deltas.index(self.name)]
+        # float64 in between: the sums over u may cancel
+        left = left_factor(U.double(), S.double(), R, resolved.numerics, resolved.formula)
+        rounding = torch.bfloat16 if resolved.numerics == "trainer" else None
+        return LowRankDelta(left.float(), Vh.float(), rounding)
 
     def parts(self) -> TinyLoRAParts:
-        """ΔW under fp32 numerics, taken apart."""
-        return self.deltas.parts_of(self.name, self.factors)
+        """ΔW in PEFT's form: A = Vh, B = U · diag(S), P full.
+
+        Under fp32 numerics that is the very same delta: a product of two bf16 numbers is exact in
+        fp32.
+        """
+        U, S, Vh = (t.float() for t in bf16_factors(self.factors))
+        P = self._projection.float()
+        full = P if self.deltas.resolved.formula == "full" else torch.diag_embed(P)
+        return TinyLoRAParts(A=Vh, B=U * S, P=full, group=0)
 
     def wrap(self, layer: nn.Module, params: TinyLoRAGlobalParams) -> TinyLoRALinear:
         """The layer with the delta at run time, trainable in the shared vector."""
-        deltas = self.deltas
-        return TinyLoRALinear(
-            layer,
-            params,
-            self.factors,
-            deltas.projections[deltas.index(self.name)],
-            deltas.resolved.formula,
-            deltas.resolved.numerics,
-        )
+        formula, numerics = self.deltas.resolved.formula, self.deltas.resolved.numerics
+        return TinyLoRALinear(layer, params, self.factors, self._projection, formula, numerics)
+
+    @property
+    def _projection(self) -> Tensor:
+        return self.deltas.projections[self.deltas.index(self.name)]

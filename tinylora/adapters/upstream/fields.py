@@ -11,7 +11,7 @@ from torch import Tensor
 from tinylora.adapters.options import Formula
 from tinylora.adapters.sizes import MAX_PROJECTION, MAX_RANK, MAX_U
 from tinylora.adapters.upstream.foreign_files import words_about_content
-from tinylora.errors import ArtifactFieldError, ArtifactValueError
+from tinylora.errors import ArtifactError
 
 REQUIRED: Mapping[str, type] = {
     "global_v": Tensor,
@@ -27,39 +27,39 @@ def check_types(path: Path, loaded: object) -> dict[str, Any]:
     """Refuse missing fields and fields of another type.
 
     Raises:
-        ArtifactFieldError: Naming the field.
+        ArtifactError: Naming the field.
     """
     if (words := words_about_content(loaded)) is not None:
-        raise ArtifactFieldError(f"{path}: {words}")
+        raise ArtifactError(f"{path}: {words}")
     if not isinstance(loaded, dict):
-        raise ArtifactFieldError(
+        raise ArtifactError(
             f"{path}: holds a {type(loaded).__name__}, expected a dict with {sorted(REQUIRED)}"
         )
     if unnamed := [key for key in loaded if not (isinstance(key, str) and key.isprintable())]:
-        raise ArtifactFieldError(f"{path}: key {ascii(unnamed[0])} is no printable string")
+        raise ArtifactError(f"{path}: key {ascii(unnamed[0])} is no printable string")
     for name, kind in REQUIRED.items():
         if name not in loaded:
-            raise ArtifactFieldError(
+            raise ArtifactError(
                 f"{path}: key {name!r} is missing (found {sorted(loaded)}); this is not a "
                 "TinyLoRA artifact, or an older format"
             )
         value = loaded[name]
         # bool is an int to Python, and never a count or a seed
         if not isinstance(value, kind) or isinstance(value, bool):
-            raise ArtifactFieldError(
+            raise ArtifactError(
                 f"{path}: {name} is a {type(value).__name__}, expected {kind.__name__}"
             )
     if not isinstance(loaded.get("is_quantized"), bool | None):
-        raise ArtifactFieldError(
+        raise ArtifactError(
             f"{path}: is_quantized is a {type(loaded['is_quantized']).__name__}, expected bool"
         )
     if (formula := loaded.get("formula")) is not None and formula not in get_args(Formula):
-        raise ArtifactFieldError(
+        raise ArtifactError(
             f"{path}: formula is {formula!r:.100}, expected one of {', '.join(get_args(Formula))}"
         )
     vector = loaded["global_v"]
     if vector.dim() != 1 or not vector.is_floating_point() or vector.layout != torch.strided:
-        raise ArtifactFieldError(
+        raise ArtifactError(
             f"{path}: global_v is {vector.dtype} of shape {list(vector.shape)}, expected a "
             "floating-point vector [u]"
         )
@@ -70,11 +70,11 @@ def check_values(path: Path, fields: Mapping[str, Any]) -> None:
     """Refuse values that cannot be right.
 
     Raises:
-        ArtifactValueError: Naming the field.
+        ArtifactError: Naming the field.
     """
 
     def refuse(name: str, found: object, expected: str) -> None:
-        raise ArtifactValueError(f"{path}: {name} = {found}, expected {expected}")
+        raise ArtifactError(f"{path}: {name} = {found}, expected {expected}")
 
     vector, u, rank, seed = (fields[k] for k in ("global_v", "u_value", "rank", "seed"))
     if not 1 <= vector.numel() <= MAX_U:

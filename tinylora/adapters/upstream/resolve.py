@@ -6,7 +6,7 @@ from tinylora.adapters.options import DeltaOptions, FormulaChoice, ResolvedOptio
 from tinylora.adapters.upstream.artifact import Artifact
 from tinylora.adapters.upstream.formula import HOW_TO_TELL, KnownFormula
 from tinylora.adapters.upstream.placement import checked_placement
-from tinylora.errors import FormulaUnknownError, ProjectionError
+from tinylora.errors import OptionsError, ProjectionError
 from tinylora.svd.factors import Method
 
 
@@ -14,7 +14,7 @@ def resolve_options(artifact: Artifact, options: DeltaOptions) -> ResolvedOption
     """Decide every ``auto``.
 
     Raises:
-        FormulaUnknownError: ``formula="auto"``, and nothing in the file tells the formula.
+        OptionsError: ``formula="auto"``, and nothing in the file tells the formula.
         ProjectionError: ``rng="auto"`` and the file names neither a CUDA device nor the CPU.
     """
     known = _formula(artifact, options.formula)
@@ -46,7 +46,7 @@ def _formula(artifact: Artifact, wanted: FormulaChoice) -> KnownFormula:
     if wanted != "auto":
         return KnownFormula(wanted, "the formula option")
     if artifact.known_formula is None:
-        raise FormulaUnknownError(
+        raise OptionsError(
             f"{artifact.path}: nothing in the file tells with which formula it was trained, and "
             "another one than that is another model, which nothing would show. Give --formula "
             f"(formula= in Python and YAML) full, diagonal or diagonal-unscaled. To tell which, "

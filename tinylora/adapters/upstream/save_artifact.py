@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tinylora.adapters.options import Formula
 from tinylora.adapters.upstream.fields import check_types, check_values
-from tinylora.errors import ArtifactValueError
+from tinylora.errors import ArtifactError
 
 
 def save_artifact(
@@ -46,9 +46,8 @@ def save_artifact(
         saved_device: Storage location to record: ``cpu``, ``cuda`` or ``cuda:N``.
 
     Raises:
-        ArtifactFieldError: An argument of another type, or a vector of another shape.
-        ArtifactValueError: One that :func:`load_artifact` would refuse, or another device; nothing
-            is written.
+        ArtifactError: An argument of another type, or a vector of another shape; or one that
+            :func:`load_artifact` would refuse, or another device; nothing is written.
     """
     vector = global_v.detach().to("cpu", torch.bfloat16).contiguous().clone()
     fields: dict[str, Any] = {
@@ -67,7 +66,7 @@ def save_artifact(
     check_types(path, fields | {"global_v": global_v})
     check_values(path, fields)
     if not re.fullmatch(r"cpu|cuda(:\d+)?", saved_device):
-        raise ArtifactValueError(
+        raise ArtifactError(
             f"{path}: saved_device = {saved_device!r}, expected cpu, cuda or cuda:N, whose random "
             "streams are known"
         )

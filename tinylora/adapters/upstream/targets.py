@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from torch import nn
 
 from tinylora.adapters.upstream.artifact import Artifact
-from tinylora.errors import FusedProjectionError, TargetMismatchError
+from tinylora.errors import TargetMismatchError
 
 TARGET_SUFFIXES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 _FUSED_SUFFIXES = ("qkv_proj", "qk_proj", "kv_proj", "gate_up_proj", "up_gate_proj")
@@ -31,20 +31,20 @@ def target_modules(model: nn.Module) -> list[tuple[str, nn.Module]]:
         ``(qualified name, module)`` in the order of the random stream.
 
     Raises:
-        FusedProjectionError: Several projections share one weight.
+        TargetMismatchError: Several projections share one weight.
     """
     found = list(_walk(model, ""))
     kind = type(model).__name__
     for name, _ in found:
         if name.endswith(_FUSED_SUFFIXES):
-            raise FusedProjectionError(
+            raise TargetMismatchError(
                 f"{kind}: {name} holds several projections in one weight, and a TinyLoRA artifact "
                 "was trained on separate ones (q_proj, k_proj, ...): their singular vectors are "
                 "others; give the base that it was trained on, with separate projections"
             )
     for name, parameter in model.named_parameters():
         if parameter.dim() == 3 and name.removesuffix(".weight").endswith(TARGET_SUFFIXES):
-            raise FusedProjectionError(
+            raise TargetMismatchError(
                 f"{kind}: {name} {list(parameter.shape)} holds the projections of all experts in "
                 "one tensor; mixtures of experts are not supported, a TinyLoRA artifact belongs to "
                 "a base whose projections are linear layers"
@@ -56,7 +56,7 @@ def target_names(model: nn.Module) -> list[str]:
     """Qualified names of :func:`target_modules`.
 
     Raises:
-        FusedProjectionError: See there.
+        TargetMismatchError: See there.
     """
     return [name for name, _ in target_modules(model)]
 

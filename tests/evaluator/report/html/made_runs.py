@@ -7,10 +7,11 @@ from pathlib import Path
 from evaluator.generation.checkpoints import Checkpoint
 from evaluator.report.html.snapshot import keep_sources
 from evaluator.report.results import write_results
-from evaluator.store.records import GenerationRecord, TestRecord, VerdictRecord, append
-from evaluator.store.run_directory import ArmFacts, ProblemFacts, RunDirectory, RunFacts
+from evaluator.store.records import GenerationRecord, TestRecord, append
+from evaluator.store.run_directory import ArmFacts, ProblemFacts, RunDirectory
 from evaluator.suites.problem import Problem, TestCase
 from evaluator.suites.suite import Suite
+from tests.evaluator.report import made_up
 
 KINDS = {"base": "base", "restored": "restored", "nf4": "merged", "bf16": "merged"}
 RESIDUALS = {"nf4": 0.8, "bf16": 0.0}
@@ -51,25 +52,12 @@ def generation(arm, i, sample=0):
 
 def verdict(arm, i, sample=0):
     good = passes(arm, i)
-    second = (
-        TestRecord("t2", "AC", 1.0, 3, 100)
-        if good
-        else TestRecord("t2", "WA", 0.0, 4, 100, 0, None, "line 1: expected '7', found '8'")
-    )
-    return VerdictRecord(
-        arm=arm,
-        problem=f"P{i}",
-        sample=sample,
-        verdict="AC" if good else "WA",
-        score=100.0 if good else 50.0,
-        code_sha256=str(int(good)) * 64,
-        how="fence",
-        reason="",
-        compile_message="",
-        detail="",
-        subtasks={},
-        tests=(TestRecord("t1", "AC", 1.0, 3, 100), second),
-    )
+    second = TestRecord("t2", "AC" if good else "WA", float(good), 3, 100)
+    if not good:
+        second = replace(second, detail="line 1: expected '7', found '8'")
+    made = made_up.record(arm, f"P{i}", sample, second.verdict)
+    tests = (TestRecord("t1", "AC", 1.0, 3, 100), second)
+    return replace(made, code_sha256=str(int(good)) * 64, tests=tests)
 
 
 def make_run(
@@ -87,15 +75,8 @@ def make_run(
     ids = {f"P{i}": p.id for i, p in enumerate(problems)}
     directory = RunDirectory(folder / "run")
     directory.path.mkdir()
-    facts = RunFacts(
-        config={
-            "name": "made",
-            "equivalence": {"margin": 0.05},
-            "decoding": {"samples": samples, "temperature": 0.8, "seed": 0},
-        },
-        suite="made up",
-        suite_digest="0" * 64,
-        prompts_digest="1" * 64,
+    facts = replace(
+        made_up.facts(samples, kinds),
         problems=tuple(ProblemFacts(p.id, p.family, p.language) for p in problems),
         arms=tuple(_arm(name, kind) for name, kind in kinds.items()),
     )

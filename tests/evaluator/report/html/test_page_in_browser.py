@@ -55,7 +55,7 @@ def check_quiet(browser):
     }
     requests = [e for e in browser.events if e["method"] == "Network.requestWillBeSent"]
     assert [e["params"]["request"]["url"][:8] for e in requests] == ["file:///"]
-    assert browser.value("document.title") == "made: report"
+    assert browser.value("document.title") == "demo: report"
 
 
 def test_the_page_is_quiet_and_a_flip_leads_to_its_problem(browser, page):

@@ -7,13 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tinylora import load_adapter
-from tinylora.errors import (
-    ArtifactFieldError,
-    ArtifactMissingError,
-    ArtifactUnreadableError,
-    ArtifactValueError,
-    UnsafeArtifactError,
-)
+from tinylora.errors import ArtifactError, ArtifactMissingError
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning"),  # from peft
@@ -24,58 +18,58 @@ P_KEY, V_KEY = A_KEY[:-1] + "P", "base_model.tinylora_v.1"
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "error", "words"),
+    ("field", "value", "words"),
     [
-        ("peft_type", "VERA", ArtifactFieldError, "VERA.*merge those with PEFT"),
-        ("r", 0, ArtifactValueError, "r = 0"),
-        ("r", True, ArtifactFieldError, "whole number"),
-        ("r", 3, ArtifactFieldError, "tinylora_A.*with r = 3"),
-        ("u", 10**6, ArtifactValueError, "u = 1000000"),
-        ("u", 6, ArtifactFieldError, r"tinylora_P.*u = 6"),
-        ("weight_tying", 1.5, ArtifactValueError, "weight_tying = 1.5"),
-        ("weight_tying", float("nan"), ArtifactValueError, "weight_tying = nan"),
-        ("weight_tying", 0.0, ArtifactFieldError, r"tinylora_v\.3' is missing"),
-        ("weight_tying", 1.0, ArtifactFieldError, r"tinylora_v\.1' belongs to no module"),
-        ("projection_seed", 2**64, ArtifactValueError, "projection_seed"),
-        ("save_projection", False, ArtifactFieldError, "tinylora_P' is there"),
-        ("save_projection", None, ArtifactFieldError, "save_projection is None"),
-        ("bias", "all", ArtifactValueError, "bias = 'all'"),
-        ("modules_to_save", ["lm_head"], ArtifactValueError, "modules_to_save"),
-        ("fan_in_fan_out", True, ArtifactValueError, "fan_in_fan_out"),
-        ("use_dora", True, ArtifactValueError, "use_dora"),
-        ("base_model_name_or_path", 3, ArtifactFieldError, "base_model_name_or_path"),
-        ("base_model_name_or_path", "a\n# b", ArtifactValueError, "expected one line"),
+        ("peft_type", "VERA", "VERA.*merge those with PEFT"),
+        ("r", 0, "r = 0"),
+        ("r", True, "whole number"),
+        ("r", 3, "tinylora_A.*with r = 3"),
+        ("u", 10**6, "u = 1000000"),
+        ("u", 6, r"tinylora_P.*u = 6"),
+        ("weight_tying", 1.5, "weight_tying = 1.5"),
+        ("weight_tying", float("nan"), "weight_tying = nan"),
+        ("weight_tying", 0.0, r"tinylora_v\.3' is missing"),
+        ("weight_tying", 1.0, r"tinylora_v\.1' belongs to no module"),
+        ("projection_seed", 2**64, "projection_seed"),
+        ("save_projection", False, "tinylora_P' is there"),
+        ("save_projection", None, "save_projection is None"),
+        ("bias", "all", "bias = 'all'"),
+        ("modules_to_save", ["lm_head"], "modules_to_save"),
+        ("fan_in_fan_out", True, "fan_in_fan_out"),
+        ("use_dora", True, "use_dora"),
+        ("base_model_name_or_path", 3, "base_model_name_or_path"),
+        ("base_model_name_or_path", "a\n# b", "expected one line"),
     ],
 )
-def test_bad_configurations(saved, field, value, error, words):
+def test_bad_configurations(saved, field, value, words):
     directory, _ = saved()
     file = directory / "adapter_config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {field: value}))
-    with pytest.raises(error, match=words):
+    with pytest.raises(ArtifactError, match=words):
         load_adapter(directory)
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "error", "words"),
+    ("key", "value", "words"),
     [
-        (A_KEY, None, ArtifactFieldError, "tinylora_A' is missing"),
-        (A_KEY, torch.zeros(2, 3, 4), ArtifactFieldError, r"tinylora_A' has shape \[2, 3, 4\]"),
-        (A_KEY, torch.zeros(2, 128, dtype=torch.int8), ArtifactFieldError, "dtype I8"),
-        (A_KEY, torch.full((2, 128), torch.nan), ArtifactValueError, "tinylora_A' has non-finite"),
-        (P_KEY, None, ArtifactFieldError, "tinylora_P' is missing"),
-        (P_KEY, torch.zeros(5, 2), ArtifactFieldError, r"tinylora_P' has shape \[5, 2\]"),
-        (V_KEY, None, ArtifactFieldError, r"tinylora_v\.1' is missing"),
-        (V_KEY, torch.zeros(4), ArtifactFieldError, r"tinylora_v\.1' has shape \[4\]"),
-        (V_KEY, torch.full((5,), torch.inf), ArtifactValueError, r"tinylora_v\.1' has non-finite"),
-        ("base_model.model.lm_head.weight", torch.zeros(2), ArtifactFieldError, "no part of"),
+        (A_KEY, None, "tinylora_A' is missing"),
+        (A_KEY, torch.zeros(2, 3, 4), r"tinylora_A' has shape \[2, 3, 4\]"),
+        (A_KEY, torch.zeros(2, 128, dtype=torch.int8), "dtype I8"),
+        (A_KEY, torch.full((2, 128), torch.nan), "tinylora_A' has non-finite"),
+        (P_KEY, None, "tinylora_P' is missing"),
+        (P_KEY, torch.zeros(5, 2), r"tinylora_P' has shape \[5, 2\]"),
+        (V_KEY, None, r"tinylora_v\.1' is missing"),
+        (V_KEY, torch.zeros(4), r"tinylora_v\.1' has shape \[4\]"),
+        (V_KEY, torch.full((5,), torch.inf), r"tinylora_v\.1' has non-finite"),
+        ("base_model.model.lm_head.weight", torch.zeros(2), "no part of"),
     ],
 )
-def test_bad_tensors(saved, key, value, error, words):
+def test_bad_tensors(saved, key, value, words):
     directory, _ = saved()
     tensors = load_file(directory / "adapter_model.safetensors") | {key: value}
     kept = {name: tensor for name, tensor in tensors.items() if tensor is not None}
     save_file(kept, directory / "adapter_model.safetensors")
-    with pytest.raises(error, match=words):
+    with pytest.raises(ArtifactError, match=words):
         load_adapter(directory)
 
 
@@ -85,17 +79,17 @@ def test_files_that_are_not_read(saved):
     whole = weights.read_bytes()
     for length in (0, 4, 100, len(whole) - 1):
         weights.write_bytes(whole[:length])
-        with pytest.raises(ArtifactUnreadableError, match=r"adapter_model\.safetensors"):
+        with pytest.raises(ArtifactError, match=r"adapter_model\.safetensors"):
             load_adapter(directory)
     weights.rename(directory / "adapter_model.bin")
-    with pytest.raises(UnsafeArtifactError, match="pickle"):
+    with pytest.raises(ArtifactError, match="pickle"):
         load_adapter(directory)
     (directory / "adapter_model.bin").unlink()
     with pytest.raises(ArtifactMissingError, match=r"adapter_model\.safetensors"):
         load_adapter(directory)
     for text in ("{", "[" * 100_000, "[]", " " * (1 << 20) + "{}"):
         config.write_text(text)
-        with pytest.raises((ArtifactUnreadableError, ArtifactFieldError), match="adapter_config"):
+        with pytest.raises(ArtifactError, match="adapter_config"):
             load_adapter(directory)
     config.unlink()
     with pytest.raises(ArtifactMissingError, match="adapter_config"):

@@ -2,7 +2,6 @@
 
 import collections
 import contextlib
-import io
 import os
 import pickle
 import zipfile
@@ -13,15 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinylora import load_artifact, save_artifact
-from tinylora.errors import (
-    ArtifactError,
-    ArtifactFieldError,
-    ArtifactMissingError,
-    ArtifactUnreadableError,
-    ArtifactValueError,
-    TinyLoRAError,
-    UnsafeArtifactError,
-)
+from tinylora.errors import ArtifactError, ArtifactMissingError
 
 GOOD = {
     "global_v": torch.linspace(-1e-4, 1e-4, 32).to(torch.bfloat16),
@@ -52,11 +43,6 @@ def test_a_best_checkpoint_of_the_successor_loads(tmp_path):
     """Its trainer writes the score and the step too."""
     file = saved(tmp_path / "v.pt", is_quantized=True, validation_score=0.25, step=300)
     assert load_artifact(file).extra_keys == ("step", "validation_score")
-
-
-def test_unknown_keys_are_kept_by_name(tmp_path):
-    artifact = load_artifact(saved(tmp_path / "v.pt", epoch=3))
-    assert artifact.extra_keys == ("epoch",)
 
 
 @given(
@@ -114,21 +100,21 @@ def test_saving_is_deterministic(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "error"),
+    "change",
     [
-        ({"global_v": torch.ones(2, 3)}, ArtifactFieldError),
-        ({"global_v": torch.arange(3)}, ArtifactFieldError),
-        ({"rank": 2.0}, ArtifactFieldError),
-        ({"rank": 0}, ArtifactValueError),
-        ({"global_v": torch.tensor([float("nan")])}, ArtifactValueError),
-        ({"global_v": torch.tensor([3.4e38])}, ArtifactValueError),  # above bf16's largest number
-        ({"saved_device": "banana"}, ArtifactValueError),
-        ({"saved_device": "cuda:x"}, ArtifactValueError),
+        {"global_v": torch.ones(2, 3)},
+        {"global_v": torch.arange(3)},
+        {"rank": 2.0},
+        {"rank": 0},
+        {"global_v": torch.tensor([float("nan")])},
+        {"global_v": torch.tensor([3.4e38])},  # above bf16's largest number
+        {"saved_device": "banana"},
+        {"saved_device": "cuda:x"},
     ],
 )
-def test_what_cannot_be_loaded_is_not_written(tmp_path, change, error):
+def test_what_cannot_be_loaded_is_not_written(tmp_path, change):
     fields = {name: GOOD[name] for name in GOOD if name != "u_value"}
-    with pytest.raises(error, match=next(iter(change))):
+    with pytest.raises(ArtifactError, match=next(iter(change))):
         save_artifact(tmp_path / "v.pt", **(fields | change))
     assert not (tmp_path / "v.pt").exists()
 
@@ -145,7 +131,7 @@ def test_the_real_artifact(shared_data):
 
 @pytest.mark.parametrize("missing", sorted(GOOD))
 def test_a_missing_key_is_named(tmp_path, missing):
-    with pytest.raises(ArtifactFieldError, match=missing):
+    with pytest.raises(ArtifactError, match=missing):
         load_artifact(saved(tmp_path / "v.pt", **{missing: ...}))
 
 
@@ -169,10 +155,8 @@ def test_a_missing_key_is_named(tmp_path, missing):
 )
 def test_a_wrong_type_is_named(tmp_path, field, value):
     # a sparse tensor needs constructors that an artifact never needs, so it may be refused earlier
-    with pytest.raises((ArtifactFieldError, UnsafeArtifactError)) as caught:
+    with pytest.raises(ArtifactError, match=f"{field}|its pickle contains"):
         load_artifact(saved(tmp_path / "v.pt", **{field: value}))
-    if caught.type is ArtifactFieldError:
-        assert field in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -195,13 +179,13 @@ def test_a_wrong_type_is_named(tmp_path, field, value):
     ],
 )
 def test_an_impossible_value_is_named(tmp_path, field, value):
-    with pytest.raises(ArtifactValueError, match=field):
+    with pytest.raises(ArtifactError, match=field):
         load_artifact(saved(tmp_path / "v.pt", **{field: value}))
 
 
 def test_projections_that_no_machine_holds_are_refused_with_the_file(tmp_path):
     path = saved(tmp_path / "v.pt", global_v=torch.ones(1 << 16), u_value=1 << 16, rank=33)
-    with pytest.raises(ArtifactValueError, match=r"v\.pt: u_value · rank² = 71368704.*67108864"):
+    with pytest.raises(ArtifactError, match=r"v\.pt: u_value · rank² = 71368704.*67108864"):
         load_artifact(path)
     allowed = saved(tmp_path / "v.pt", global_v=torch.ones(1 << 16), u_value=1 << 16, rank=32)
     assert load_artifact(allowed).rank == 32
@@ -222,7 +206,7 @@ class BuildsByDict:
 def test_code_in_the_pickle_is_refused_and_never_runs(tmp_path, monkeypatch, payload, protocol):
     monkeypatch.chdir(tmp_path)
     torch.save({**GOOD, "extra": payload}, tmp_path / "v.pt", pickle_protocol=protocol)
-    with pytest.raises(UnsafeArtifactError, match=r"v\.pt"):
+    with pytest.raises(ArtifactError, match=r"v\.pt"):
         load_artifact(tmp_path / "v.pt")
     assert not (tmp_path / "owned").exists()
 
@@ -230,7 +214,7 @@ def test_code_in_the_pickle_is_refused_and_never_runs(tmp_path, monkeypatch, pay
 def test_code_smuggled_as_a_bare_pickle_is_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "v.pt").write_bytes(pickle.dumps(RunsCode(), protocol=2))
-    with pytest.raises(ArtifactUnreadableError, match="zip"):
+    with pytest.raises(ArtifactError, match="zip"):
         load_artifact(tmp_path / "v.pt")
     assert not (tmp_path / "owned").exists()
 
@@ -239,7 +223,7 @@ def test_every_truncation_is_an_error_of_its_own(tmp_path):
     whole = saved(tmp_path / "v.pt").read_bytes()
     for length in range(0, len(whole), 37):
         (tmp_path / "cut.pt").write_bytes(whole[:length])
-        with pytest.raises(ArtifactUnreadableError):
+        with pytest.raises(ArtifactError):
             load_artifact(tmp_path / "cut.pt")
 
 
@@ -274,33 +258,23 @@ def test_a_zip_bomb_is_refused_before_unpacking(tmp_path):
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("archive/data.pkl", b"\0" * (1 << 28))
     assert path.stat().st_size < 1 << 20
-    with pytest.raises(ArtifactUnreadableError, match="unpacks to"):
+    with pytest.raises(ArtifactError, match="unpacks to"):
         load_artifact(path)
 
 
 def test_other_files_are_told_apart(tmp_path):
     (tmp_path / "big").write_bytes(b"\0" * ((1 << 24) + 1))
-    with pytest.raises(ArtifactUnreadableError, match="checkpoint"):
+    with pytest.raises(ArtifactError, match="checkpoint"):
         load_artifact(tmp_path / "big")
     with zipfile.ZipFile(tmp_path / "z", "w") as archive:
         archive.writestr("readme.txt", "hello")
-    with pytest.raises(ArtifactUnreadableError, match=r"data\.pkl"):
+    with pytest.raises(ArtifactError, match=r"data\.pkl"):
         load_artifact(tmp_path / "z")
     torch.save([1, 2], tmp_path / "list")
-    with pytest.raises(ArtifactFieldError, match="list"):
+    with pytest.raises(ArtifactError, match="list"):
         load_artifact(tmp_path / "list")
     torch.save({**GOOD, 3: 4}, tmp_path / "keys")
-    with pytest.raises(ArtifactFieldError, match="3"):
+    with pytest.raises(ArtifactError, match="3"):
         load_artifact(tmp_path / "keys")
     with pytest.raises(ArtifactMissingError):
         load_artifact(tmp_path / "absent")
-
-
-def test_errors_are_the_projects_and_standard_types(tmp_path):
-    with pytest.raises(FileNotFoundError) as missing:
-        load_artifact(tmp_path / "absent")
-    assert isinstance(missing.value, TinyLoRAError)
-    (tmp_path / "v.pt").write_bytes(io.BytesIO().getvalue())
-    with pytest.raises(ValueError, match="zip") as unreadable:
-        load_artifact(tmp_path / "v.pt")
-    assert isinstance(unreadable.value, TinyLoRAError)

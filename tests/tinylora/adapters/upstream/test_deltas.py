@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinylora import AdapterDeltas, Artifact, DeltaOptions, Factors, LowRankDelta, exact_factors
+from tinylora.adapters.upstream.deltas import ArtifactModuleDelta
 from tinylora.adapters.upstream.resolve import doubts, resolve_options
-from tinylora.errors import FormulaUnknownError, ProjectionError, TargetMismatchError
+from tinylora.errors import OptionsError, ProjectionError, TargetMismatchError
 
 
 def artifact(u=32, rank=2, size=1e-2, seed=42, **changes):
@@ -66,7 +67,7 @@ def test_trainer_numerics_are_the_trainers_bf16_products(formula):
     art = artifact()
     deltas = AdapterDeltas(art, ["a"], DeltaOptions(formula=formula, numerics="trainer"))
     W = weight((96, 64))
-    factors = deltas.factors("a", W)
+    factors = deltas.module("a", lambda: W).factors
     U, S, Vh, P = (
         t.to(torch.bfloat16) for t in (factors.U, factors.S, factors.Vh, deltas.projections[0])
     )
@@ -103,7 +104,7 @@ def test_relative_signs_matter_for_full_only():
     for formula in ("full", "diagonal"):
         deltas = AdapterDeltas(artifact(), ["a"], DeltaOptions(formula=formula))
         plain, all_, one = (
-            deltas.delta_of("a", f).dense()
+            ArtifactModuleDelta(deltas, "a", f).low_rank().dense()
             for f in (factors, flipped(factors, (0, 1)), flipped(factors, (1,)))
         )
         assert torch.allclose(plain, all_, rtol=1e-6, atol=1e-12)
@@ -188,7 +189,7 @@ def test_the_weights_of_training_follow_the_file(changes, trained_on):
 def test_a_file_without_evidence_needs_a_formula():
     """Two of upstream's published files were built as another model, without a word."""
     art = artifact(formula=None)
-    with pytest.raises(FormulaUnknownError, match="diagonal-unscaled.*randn"):
+    with pytest.raises(OptionsError, match="diagonal-unscaled.*randn"):
         resolve_options(art, DeltaOptions())
     assert resolve_options(art, DeltaOptions(formula="diagonal")).formula == "diagonal"
 

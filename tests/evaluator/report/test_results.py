@@ -1,0 +1,101 @@
+"""The files of a finished run."""
+
+import dataclasses
+import json
+
+import pandas as pd
+import pytest
+
+from evaluator.errors import RecordsError
+from evaluator.report.results import write_results
+from evaluator.store.run_directory import ProblemFacts, RunDirectory
+from tests.evaluator.report.made_up import begun, facts
+
+
+def test_files_of_a_run(tmp_path):
+    directory = begun(tmp_path, facts())
+    versions = {"versions": {"torch": "9.9"}, "machine": {"cpu": "c", "cpus": 2, "device": "cpu"}}
+    directory.add_session({"command": "tinylora-eval x", "sandbox": {"rung": "bwrap"}, **versions})
+    results = write_results(directory)
+    assert {p.name for p in directory.tables.iterdir()} == {
+        f"{name}.{kind}"
+        for name, kinds in (
+            ("arms", ("csv", "parquet", "md", "tex")),
+            ("verdicts", ("csv", "parquet", "md", "tex")),
+            ("groups", ("csv", "parquet")),
+            ("languages", ("md", "tex")),
+            ("sensitivity", ("md", "tex")),
+            ("token_level", ("csv", "parquet")),
+        )
+        for kind in kinds
+    }
+    from_csv = pd.read_csv(directory.tables / "arms.csv")
+    from_parquet = pd.read_parquet(directory.tables / "arms.parquet")
+    assert list(from_csv["pass_rate"]) == list(from_parquet["pass_rate"]) == [0.3, 0.6, 0.6, 0.3]
+    problems = pd.read_parquet(tmp_path / "problems.parquet")
+    assert problems["passed_restored"].sum() == 120
+    comparisons = json.loads((tmp_path / "comparison.json").read_text())["comparisons"]
+    assert [c["verdict"] for c in comparisons] == ["differ", "match", "differ"]
+    assert comparisons[1]["provable_margin"] == pytest.approx(0.0149, abs=1e-4)
+    assert comparisons[1]["detectable_difference"] > 0.01
+    assert "Made by `tinylora-eval x`" in (directory.tables / "arms.tex").read_text()
+    for path in (directory.tables / "arms.md", tmp_path / "report.md"):
+        assert "Made by `tinylora-eval x` with torch 9.9" in path.read_text()
+    assert all(sentence in (tmp_path / "report.md").read_text() for sentence in results.sentences)
+
+
+def test_every_set_of_versions_and_machines_is_named(tmp_path):
+    directory = begun(tmp_path, facts())
+    cpu = {"cpu": "c", "cpus": 2, "device": "cpu", "gpu": None}
+    cuda = {**cpu, "device": "cuda:0", "gpu": "Big One"}
+    for command, torch, machine in (
+        ("first", "8.8", cuda),
+        ("second", "9.9", cuda),
+        ("third", "9.9", cpu),
+        ("fourth", "9.9", cuda),
+    ):
+        session = {"command": command, "versions": {"torch": torch}, "machine": machine}
+        directory.add_session({**session, "sandbox": {"rung": "bwrap"}})
+    write_results(directory)
+    report = (tmp_path / "report.md").read_text()
+    assert report.endswith(
+        "Its records are from 3 sets of versions and machines:  \n"
+        "Made by `first` with torch 8.8.  \n"
+        "Machine: c, 2 cores, cuda:0 (Big One); sandbox: bwrap.  \n"
+        "Made by `fourth` with torch 9.9.  \n"
+        "Machine: c, 2 cores, cuda:0 (Big One); sandbox: bwrap.  \n"
+        "Made by `third` with torch 9.9.  \n"
+        "Machine: c, 2 cores, cpu; sandbox: bwrap.\n"
+    )
+    page = (tmp_path / "report.html").read_text()
+    assert 'made with <a href="#made">3 sets of versions and machines</a>' in page
+    for made in (
+        "<code>first</code> with torch 8.8 on c, 2 cores, cuda:0 (Big One); sandbox: bwrap.",
+        "<code>third</code> with torch 9.9 on c, 2 cores, cpu; sandbox: bwrap.",
+    ):
+        assert made in page
+
+
+def test_suite_without_languages_or_families(tmp_path):
+    run = facts()
+    bare = tuple(ProblemFacts(p.id, None, None) for p in run.problems)
+    directory = begun(tmp_path, dataclasses.replace(run, problems=bare))
+    assert len(write_results(directory).tables) == 3
+
+
+def test_arms_may_be_called_as_columns_are(tmp_path):
+    names = ("by", "group", "problems", "problem", "family", "language", "arm", "AC")
+    run = facts(kinds={"restored": "restored"} | dict.fromkeys(names, "merged"))
+    directory = begun(tmp_path, run)
+    write_results(directory)
+    languages = (directory.tables / "languages.md").read_text()
+    assert f"| language | problems | restored | {' | '.join(names)} |" in languages
+    assert f"| en | 100 |{' 60.0 % |' * 9}" in languages
+
+
+def test_directory_that_is_no_run(tmp_path):
+    with pytest.raises(RecordsError, match=r"no run\.json"):
+        write_results(RunDirectory(tmp_path))
+    (tmp_path / "run.json").write_text('{"format": "other"}')
+    with pytest.raises(RecordsError, match="expected format"):
+        write_results(RunDirectory(tmp_path))
