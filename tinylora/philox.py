@@ -17,6 +17,7 @@ rounding to bf16 a value in some thousands by one unit in the last place.
 """
 
 import math
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +26,7 @@ from torch import Tensor
 
 from tinylora.errors import ProjectionError
 
-Words = tuple[Tensor, Tensor, Tensor, Tensor]
+Words = tuple[Any, Any, Any, Any]
 
 BLOCK_THREADS = 256
 # Threads that even a small device (10 multiprocessors of 1536 threads) runs at once.
@@ -37,11 +38,12 @@ _WORD = 0xFFFFFFFF
 _ROUNDS = 10
 
 
-def philox4x32(counter: Words, key: tuple[Tensor | int, Tensor | int]) -> Words:
-    """Ten rounds of Philox4x32 on 32-bit words held in int64, on any device.
+def philox4x32(counter: Words, key: tuple[Any, Any]) -> Words:
+    """Ten rounds of Philox4x32 on 32-bit words held in int64.
 
     Args:
-        counter: Four words, the lowest first; their shapes broadcast.
+        counter: Four words, the lowest first: tensors on any device, or arrays of numpy; their
+            shapes broadcast.
         key: Two words, likewise.
 
     Returns:
@@ -87,15 +89,14 @@ def philox_normal(
             "multiple of 4"
         )
     threads = _grid_threads(numel, device_threads)
-    element = torch.arange(numel, dtype=torch.int64)
+    element = np.arange(numel, dtype=np.int64)
     thread, draw = element % threads, element // threads
     position = draw // 4 + offset // 4
     words = philox4x32(
         (position & _WORD, position >> 32, thread & _WORD, thread >> 32),
         (seed & _WORD, seed >> 32 & _WORD),
     )
-    stacked = torch.stack(words, dim=-1).numpy()
-    return torch.from_numpy(_box_muller(stacked, (draw % 4).numpy()))
+    return torch.from_numpy(_box_muller(np.stack(words, axis=-1), draw % 4))
 
 
 def offset_increment(numel: int, device_threads: int | None = None) -> int:

@@ -87,7 +87,7 @@ class LoraLinear(AdaptedLinear):
         delta: The update.
 
     Attributes:
-        A: Parameter ``[r, in]``, fp32.
+        A: Parameter ``[r, in]``, fp32; the model may be cast, the update is computed in fp32.
         B: Parameter ``[out, r]``, fp32, scaled.
     """
 
@@ -100,7 +100,7 @@ class LoraLinear(AdaptedLinear):
 
     def delta(self) -> Tensor:
         """ΔW, fp32 ``[out, in]``, differentiable in A and B."""
-        return self.B @ self.A
+        return self.B.float() @ self.A.float()
 
     def forward(self, x: Tensor) -> Tensor:
         """``base(x) + x ΔWᵀ``, in the dtype of ``base(x)``.
@@ -109,4 +109,4 @@ class LoraLinear(AdaptedLinear):
             x: ``[..., in]``.
         """
         base: Tensor = self.base_layer(x)
-        return add_update(base, linear(linear(x.float(), self.A), self.B))
+        return add_update(base, linear(linear(x.float(), self.A.float()), self.B.float()))

@@ -70,6 +70,17 @@ def test_a_restored_lora_can_be_trained(tiny_base, tmp_path):
         assert (base.get_submodule(name).A.grad - wanted).norm() <= 1e-4 * wanted.norm()
 
 
+def test_a_restored_lora_runs_in_half_precision(tiny_base, tmp_path):
+    directory, model = save_lora(tmp_path / "lora", tiny_base)
+    base = plain(tiny_base)
+    restore(base, load_adapter(directory))
+    for parameter in base.parameters():
+        parameter.data = parameter.data.bfloat16()
+    with torch.no_grad():
+        wanted = model(IDS).logits
+        assert (base(IDS).logits.float() - wanted).norm() < 0.05 * wanted.norm()
+
+
 def test_inspection_shows_ranks_scales_and_remarks(tiny_base, tmp_path):
     directory, _ = save_lora(tmp_path / "lora", tiny_base, **PATTERNS)
     found = inspect_adapter(load_adapter(directory))
