@@ -19,7 +19,7 @@ class Progress:
     """One step of an export is done.
 
     Attributes:
-        stage: ``effect``, where a choice measures one, or ``fold``.
+        stage: ``factors`` and ``effect``, where a choice measures, or ``fold``.
         done: Steps finished.
         total: Steps in all.
         module: The target module that the step was about.

@@ -143,11 +143,17 @@ def verify(
     if retention is not None and require_retention is not None:
         shortfall = retention.shortfall(require_retention)
         checks.append(Check("retention", () if shortfall is None else (shortfall,)))
+    recorded = None
+    if retention is None:
+        try:
+            recorded = _recorded(directory, manifest)
+        except CheckpointError as error:
+            checks.append(Check(RETENTION_FILE, (str(error),)))
     return VerifyReport(
         directory,
         layout.name,
         tuple(checks),
-        _measured(manifest, _recorded(directory, manifest) if retention is None else None),
+        _measured(manifest, recorded),
         tuple(manifest["warnings"]),
         logits,
         retention,

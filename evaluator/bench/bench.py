@@ -18,6 +18,7 @@ from evaluator.bench.runs import make_run, state_of
 from evaluator.bench.table import CellResult, Failure, bench_frame, bench_table
 from evaluator.config.config_file import dump_config
 from evaluator.errors import BenchError, RunDirectoryError
+from evaluator.generation.backend_choice import check_backends
 from evaluator.judging.sandbox.sandbox import probe_sandbox
 from evaluator.progress import Progress
 from evaluator.report.latex import latex_table
@@ -60,6 +61,7 @@ def bench(config: BenchConfig, *, command: str, unsafe: bool, progress: Progress
             "config.yaml in its directory), and the bench goes on from what that wrote"
         )
     _check_directory(config)
+    _check_backends(config)
     probe_sandbox(unsafe)
     config.out.mkdir(parents=True, exist_ok=True)
     with locked(config.out):
@@ -84,6 +86,7 @@ def survey(config: BenchConfig) -> TextTable:
         TinyLoRAError: As :func:`bench`.
     """
     _check_directory(config)
+    _check_backends(config)
     exports = plan_exports(config)
     missing: list[Export] = []
     rows = []
@@ -95,6 +98,12 @@ def survey(config: BenchConfig) -> TextTable:
     for cell in plan_runs(config, exports):
         rows.append(("run", cell.name, *_run_state(cell, missing)))
     return TextTable(config.name, ("part", "name", "state", "why"), tuple(rows))
+
+
+def _check_backends(config: BenchConfig) -> None:
+    """Check before any work that the backends can do what every run asks of them."""
+    for cell in plan_runs(config, plan_exports(config)):
+        check_backends(cell.run_config(cell.exports))
 
 
 def _export_state(export: Export) -> tuple[str, str]:

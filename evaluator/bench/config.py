@@ -35,7 +35,7 @@ class BenchArtifact(AdapterSection):
 
     Attributes:
         name: Stands in paths and tables.
-        path: A ``tiny_lora_v.pt``, or the directory of a PEFT TinyLoRA adapter.
+        path: A ``tiny_lora_v.pt``, or the directory of a PEFT adapter.
         trained_on: The base's weights in training, for the exports; the restored arm has what
             ``load`` of the base says.
     """

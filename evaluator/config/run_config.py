@@ -64,7 +64,7 @@ class ArmConfig(AdapterSection):
         model: Checkpoint directory, or a model id of the Hugging Face hub.
         load: ``auto`` takes the checkpoint as it is; ``nf4`` quantizes a 16-bit checkpoint while
             loading, with the trainer's settings.
-        artifact: The ``tiny_lora_v.pt`` of a ``restored`` arm, or the directory of a PEFT TinyLoRA
+        artifact: The ``tiny_lora_v.pt`` of a ``restored`` arm, or the directory of a PEFT
             adapter.
         seed: Replaces the seed of the decoding, which makes a repeat independent: the noise floor.
         backend: Replaces the run's.
@@ -225,5 +225,8 @@ def deciding_fields(config: RunConfig) -> dict[str, Any]:
     if config.decoding.repetition_penalty in (None, 1.0):
         hidden["decoding"] = {"repetition_penalty"}
     fields: dict[str, Any] = json.loads(config.model_dump_json(exclude=hidden))
+    for arm in fields["arms"]:
+        if arm.get("backend") == config.backend:  # said twice
+            del arm["backend"]
     fields["judge"]["testlib_sha256"] = config.judge.settings(unsafe=False).testlib_sha256()
     return fields

@@ -131,9 +131,11 @@ def check_adapter(arm: ArmConfig, checkpoint: Checkpoint) -> None:
         return
     where = str(checkpoint.directory)
     try:
-        config = AutoConfig.from_pretrained(where, local_files_only=True)
+        config = AutoConfig.from_pretrained(where, local_files_only=True, trust_remote_code=False)
         with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+            model = AutoModelForCausalLM.from_config(
+                config, dtype=torch.float32, trust_remote_code=False
+            )
         adapter = load_adapter(arm.artifact)
         layers = adapted_layers(adapter, model, where)
         deltas_of(adapter, [name for name, _ in layers], delta_options(arm))

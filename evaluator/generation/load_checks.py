@@ -8,6 +8,7 @@ import torch
 from bitsandbytes.nn import Linear4bit
 from safetensors import safe_open
 from transformers import PreTrainedModel
+from transformers.quantizers.auto import AUTO_QUANTIZER_MAPPING
 
 from evaluator.config.run_config import ArmConfig
 from evaluator.errors import ModelError
@@ -92,10 +93,14 @@ def check_quantized(arm: ArmConfig, checkpoint: Checkpoint, model: PreTrainedMod
                 f"arm {arm.name}: {checkpoint.directory} was to load in 4 bits, no layer of it is"
             )
     elif checkpoint.quantization and getattr(model, "hf_quantizer", None) is None:
-        raise ModelError(
-            f"arm {arm.name}: {checkpoint.directory} says that it is quantized with "
-            f"{checkpoint.quantization}, and transformers loaded it as if it were not"
-        )
+        # transformers forgets the quantizer of a model that it dequantized while loading
+        if checkpoint.quantization not in AUTO_QUANTIZER_MAPPING:
+            raise ModelError(
+                f"arm {arm.name}: {checkpoint.directory} says that it is quantized with "
+                f"{checkpoint.quantization}, which this transformers does not know: it loaded the "
+                "files as if they were not quantized"
+            )
+        _log.info("arm %s: %s is dequantized while loading", arm.name, checkpoint.quantization)
 
 
 def _plain(name: str) -> str:

@@ -29,6 +29,7 @@ from evaluator.judging.stage import (
 from evaluator.store.lock import locked
 from evaluator.store.records import Key, TestRecord, VerdictRecord
 from evaluator.suites.suite import Suite, load_suite
+from tinylora.files.json_text import read_object
 from tinylora.files.whole_file import replace_file
 
 logger = logging.getLogger(__name__)
@@ -130,14 +131,16 @@ def _check_manifest(path: Path, suite: Suite, settings: JudgeSettings, sandbox: 
     if not path.exists():
         replace_file(path, json.dumps(manifest, indent=2).encode() + b"\n")
         return
-    former = json.loads(path.read_text(encoding="utf-8"))
+    former = read_object(path, RecordsError)
     for key in ("suite_digest", "settings"):
         if former.get(key) != manifest[key]:
             raise RecordsError(
                 f"{path}: the verdicts there were made with another {key} "
                 f"({former.get(key)!r:.200}, now {manifest[key]!r:.200}); use a new folder"
             )
-    _check_rung(path, former["sandbox"]["rung"], sandbox.info.rung)
+    before = former.get("sandbox")
+    rung = before.get("rung") if isinstance(before, dict) else None
+    _check_rung(path, rung, sandbox.info.rung)
 
 
 def _deciding(settings: JudgeSettings) -> dict[str, Any]:
@@ -147,7 +150,7 @@ def _deciding(settings: JudgeSettings) -> dict[str, Any]:
     return {**kept, "testlib_sha256": settings.testlib_sha256()}
 
 
-def _check_rung(path: Path, before: str, now: str) -> None:
+def _check_rung(path: Path, before: object, now: str) -> None:
     """Refuse verdicts of which some come from programs that could read the answers."""
     if before == now:
         return
@@ -162,12 +165,17 @@ def _check_rung(path: Path, before: str, now: str) -> None:
 def _record(
     row: Mapping[str, Any], texts: Mapping[Key, str], submissions: Mapping[Key, Submission]
 ) -> VerdictRecord:
-    """Read one row of ``verdicts.jsonl``; ValueError where it is not of these completions."""
+    """Read one row of ``verdicts.jsonl``.
+
+    Raises:
+        RecordsError: It is of other completions.
+    """
     key = ("", row["problem"], row["sample"])
-    if key not in texts:
-        raise ValueError(f"there is no completion of {key[1:]} any more")
-    if row["completion_sha256"] != text_digest(texts[key]):
-        raise ValueError(f"it was judged for another text of {key[1:]}")
+    if key not in texts or row["completion_sha256"] != text_digest(texts[key]):
+        raise RecordsError(
+            f"verdicts.jsonl: sample {key[2]!r:.40} of problem {key[1]!r:.60} was judged for "
+            "another text than the completions have now; use a new folder"
+        )
     of = submissions[key]
     fields = ("verdict", "score", "subtasks", "detail", "compile_message")
     return VerdictRecord(

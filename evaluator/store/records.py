@@ -190,6 +190,8 @@ def read_into(
                 return  # torn by a kill
             try:
                 record = from_row(json.loads(line))
+            except RecordsError:
+                raise
             except (ValueError, KeyError, TypeError) as error:
                 raise RecordsError(
                     f"{path}, line {number}: not a record ({error}); delete this line and start "

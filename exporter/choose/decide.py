@@ -21,7 +21,7 @@ from exporter.choose.trial_model import TrialModel
 from exporter.choose.trials import Choice, Trials
 from exporter.compare.prompts import PromptSet
 from exporter.errors import TargetResidualError
-from exporter.fold.read_weights import trained_weight
+from exporter.fold.read_weights import checked_delta, trained_weight
 from exporter.formats.dense import Fp32
 from exporter.formats.format import Format
 from exporter.formats.nf4 import Nf4
@@ -81,9 +81,8 @@ def decide(
 
     @torch.no_grad()
     def rebuild(unit: ModuleUnit) -> LowRankDelta:
-        return inputs.deltas.module(
-            unit.module, partial(trained_weight, unit, inputs.base)
-        ).low_rank()
+        delta = inputs.deltas.module(unit.module, partial(trained_weight, unit, inputs.base))
+        return checked_delta(unit.module, delta.low_rank())
 
     largest = max(unit.shape[0] * unit.shape[1] for unit in units)
     with closing(in_order(rebuild, units, workers_for(threads, largest))) as rebuilt:

@@ -25,6 +25,7 @@ from exporter.base.checkpoint import Checkpoint
 from exporter.choose.activations import Activations
 from exporter.compare.float32_model import head_inputs, in_float32, load_base
 from exporter.compare.prompts import TokenPrompt
+from exporter.errors import RequestError
 from exporter.fold.read_weights import place_of, weight_to_fold
 from exporter.formats.dense import DenseWeight
 from exporter.formats.encoding import Encoding, Fold
@@ -77,6 +78,12 @@ class TrialModel:
         self._held: dict[str, Encoding | None] = {}
         self.activations = Activations(scratch)
         head: nn.Linear = self._model.get_output_embeddings()
+        adapted = [name for name in self.modules if self._model.get_submodule(name) is head]
+        if adapted:
+            raise RequestError(
+                f"{adapted[0]}: the adapter changes the output layer, through which the choice by "
+                "texts measures all others; name a format, or leave the texts out"
+            )
         self._metric: Tensor = _square_root_of_gram(head.weight)
         self.base_output = self._output()
         self.store(dict.fromkeys(self.modules, EXACT))

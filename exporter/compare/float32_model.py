@@ -31,7 +31,7 @@ def load_exact(path: Path) -> Any:
 
     with making_a_model():
         model = AutoModelForCausalLM.from_pretrained(
-            path, local_files_only=True, device_map=DEVICE_MAP
+            path, local_files_only=True, trust_remote_code=False, device_map=DEVICE_MAP
         )
     return in_float32(model).eval()
 
@@ -53,7 +53,7 @@ def load_base(path: Path, trained_on: TrainedOn = "4bit", as_stored: bool = Fals
             options["quantization_config"] = trainer_nf4()
     with making_a_model():
         return AutoModelForCausalLM.from_pretrained(
-            path, local_files_only=True, device_map=DEVICE_MAP, **options
+            path, local_files_only=True, trust_remote_code=False, device_map=DEVICE_MAP, **options
         )
 
 

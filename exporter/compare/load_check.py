@@ -60,7 +60,7 @@ def _problems(directory: Path, layout: Format) -> Iterator[str]:
 
     with making_a_model():
         model = AutoModelForCausalLM.from_pretrained(
-            directory, local_files_only=True, device_map=DEVICE_MAP
+            directory, local_files_only=True, trust_remote_code=False, device_map=DEVICE_MAP
         )
     yield from layout.loaded_problems(model)
     if not bool(torch.isfinite(_logits(model)).all()):

@@ -34,8 +34,11 @@ def restored_model(
     """
     adapter = load_adapter(artifact)
     trained = trained_on(adapter, options)
+    in_4_bits = in_4_bits or trained == "4bit"  # quantized from bfloat16, as training did
     model = load_base(
-        base, "4bit" if in_4_bits else trained, as_stored=not adapter.made_from_weights
+        base,
+        "4bit" if in_4_bits else "16bit",
+        as_stored=not (adapter.made_from_weights or in_4_bits),
     )
     weight_of = None
     if in_4_bits and trained == "16bit" and adapter.made_from_weights:

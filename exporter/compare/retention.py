@@ -28,7 +28,7 @@ from exporter.compare.float32_model import batches, in_float32, load_exact, logi
 from exporter.compare.kept_tensors import KeptTensors
 from exporter.compare.prompts import PromptSet, TokenPrompt
 from exporter.compare.restored_model import restored_model
-from tinylora import DeltaOptions, FactorStore, Restoration
+from tinylora import AdaptedLinear, DeltaOptions, FactorStore, Restoration
 from tinylora.models.token_divergence import kl_divergence, retention, summarize_kl
 from tinylora.workers import single_threaded
 
@@ -221,8 +221,11 @@ def _repeat_and_base(
 
 def _in_bfloat16(model: Any) -> Any:
     in_float32(model).eval()
-    for parameter in model.parameters():  # buffers, the adapter's factors among them, stay as wide
-        parameter.data = parameter.data.bfloat16()
+    adapters = (module for module in model.modules() if isinstance(module, AdaptedLinear))
+    wide = {id(factor) for module in adapters for factor in module.parameters(recurse=False)}
+    for parameter in model.parameters():  # buffers and the adapter's own factors stay as wide
+        if id(parameter) not in wide:
+            parameter.data = parameter.data.bfloat16()
     return model
 
 

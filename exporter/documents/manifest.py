@@ -3,7 +3,6 @@
 It holds no time and no path, so that the same inputs and options give the same bytes.
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -50,11 +49,6 @@ def build_manifest(
         "files": dict(sorted(digests.items())),
         "tensors": tensors,
     }
-
-
-def content_sha256(content: bytes) -> str:
-    """Hex SHA-256 of bytes."""
-    return hashlib.sha256(content).hexdigest()
 
 
 def digest_files(directory: Path, known: Mapping[str, str]) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """Reads the manifest of an export that may come from anywhere: nothing in it is taken on trust."""
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -63,10 +64,15 @@ def _is_tensor(found: object) -> bool:
     return False
 
 
+_LONGEST_NAME = 255  # bytes, of one part of a path
+
+
 def _is_below(name: str) -> bool:
     """Whether a name stays below the directory: no other file is read, or its digest shown."""
     path = PurePosixPath(name)
-    return name not in ("", ".") and not path.is_absolute() and ".." not in path.parts
+    parts = path.parts
+    fits = all(len(os.fsencode(part)) <= _LONGEST_NAME for part in parts)
+    return name not in ("", ".") and not path.is_absolute() and ".." not in parts and fits
 
 
 _FORM: Mapping[str, Callable[[object], bool]] = {

@@ -11,7 +11,7 @@ from exporter.formats.encoding import TRAINER_DTYPE, cast
 from exporter.formats.units import ModuleUnit, Source, TensorUnit
 from exporter.safetensors.finite import all_finite
 from exporter.safetensors.reader import Scratch
-from tinylora import QuantizedWeight
+from tinylora import LowRankDelta, QuantizedWeight
 
 _ELEMENTS_AT_ONCE = 1 << 20
 
@@ -49,6 +49,22 @@ def weight_to_fold(
 def trained_weight(unit: ModuleUnit, base: Checkpoint) -> QuantizedWeight | Tensor:
     """The weight that training had, whose singular vectors the delta has; else as above."""
     return _read_weight(unit, unit.trained, base, None, as_stored=False)
+
+
+def checked_delta(module: str, delta: LowRankDelta) -> LowRankDelta:
+    """A module's delta, once its product is known to fit float32.
+
+    Raises:
+        FoldError: It does not.
+    """
+    if delta.left.numel():
+        largest = delta.left.abs() @ delta.right.abs().amax(dim=1)
+        if not bool(torch.isfinite(largest).all()):
+            raise FoldError(
+                f"{module}: the adapter's change of this module does not fit float32, though its "
+                "factors do; no training gives such numbers, so the adapter's file is damaged"
+            )
+    return delta
 
 
 def place_of(name: str, base: Checkpoint) -> str:

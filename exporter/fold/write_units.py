@@ -15,7 +15,13 @@ from torch import Tensor
 
 from exporter.base.checkpoint import Checkpoint
 from exporter.fidelity import ModuleFidelity, spectrum_of
-from exporter.fold.read_weights import place_of, tensor_chunks, trained_weight, weight_to_fold
+from exporter.fold.read_weights import (
+    checked_delta,
+    place_of,
+    tensor_chunks,
+    trained_weight,
+    weight_to_fold,
+)
 from exporter.formats.encoding import Encoded, Fold
 from exporter.formats.units import ModuleUnit, TensorUnit, Unit, VectorUnit
 from exporter.progress import Stopwatch
@@ -81,7 +87,7 @@ class UnitMaker:
         with self.watch.timed("factors"):
             rebuilt = self._rebuilt(unit, there)
         with self.watch.timed("fold"):
-            delta = rebuilt.low_rank().to(there.device)
+            delta = checked_delta(unit.module, rebuilt.low_rank()).to(there.device)
             moment = None if self.moments is None else partial(self.moments, unit.module)
             parts = cache(partial(_parts, rebuilt, self.deltas))
             fold = Fold(unit.module, where, there, delta, moment, parts)

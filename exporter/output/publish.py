@@ -7,17 +7,19 @@ complete, and :func:`recover` gives its name back when the next export begins.
 
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from exporter.io_errors import writing
 
 
-def replace_directory(new: Path, out: Path) -> None:
+def replace_directory(new: Path, out: Path, marker: str) -> None:
     """Give ``new`` the name ``out``, and remove what had it; call it with the lock held.
 
     Args:
         new: The finished directory, on the same file system.
         out: The final name; nothing, an empty directory or an earlier export.
+        marker: Name of a file that every export has.
 
     Raises:
         OutputWriteError: It cannot be renamed; ``out`` is what it was.
@@ -33,21 +35,38 @@ def replace_directory(new: Path, out: Path) -> None:
                 aside.replace(out)
             raise
         sync(out.parent)
-    shutil.rmtree(aside, ignore_errors=True)
+    with suppress(OSError):
+        _remove(aside, marker)
 
 
-def recover(out: Path) -> None:
+def recover(out: Path, marker: str) -> None:
     """Tidy up after a :func:`replace_directory` that was killed; call it with the lock held.
+
+    Args:
+        out: The final name.
+        marker: Name of a file that every export has; other directories are left alone.
 
     Raises:
         OutputWriteError: The earlier export cannot be given its name back, or be removed.
     """
     aside = _aside(out)
     with writing(out):
-        if aside.is_dir() and not out.exists():
+        if not (aside / marker).is_file():
+            return
+        if out.exists():
+            _remove(aside, marker)
+        else:
             aside.replace(out)
-        elif aside.is_dir():
-            shutil.rmtree(aside)
+
+
+def _remove(aside: Path, marker: str) -> None:
+    """Remove a directory, the file by which it is known last."""
+    for child in aside.iterdir() if aside.exists() else ():
+        if child.is_dir() and not child.is_symlink():
+            shutil.rmtree(child)
+        elif child.name != marker:
+            child.unlink()
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def sync(path: Path) -> None:

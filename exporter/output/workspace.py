@@ -157,7 +157,7 @@ class Workspace:
             for written in (*self.path.rglob("*"), self.path):
                 sync(written)
             (self.path / JOURNAL_FILE).unlink(missing_ok=True)
-        replace_directory(self.path, self.out)
+        replace_directory(self.path, self.out, MANIFEST_FILE)
 
     def discard(self) -> None:
         """Remove everything that was written."""
@@ -222,7 +222,7 @@ def open_workspace(out: Path, key: Callable[[], str], overwrite: bool) -> Worksp
         lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         _take_lock(lock, path, out)
-        recover(out)
+        recover(out, MANIFEST_FILE)
         check_replaceable(out, overwrite)
         with writing(path):
             return Workspace(out, path, lock, key)

@@ -6,7 +6,6 @@ and large tensors can be read in pieces. (safetensors 0.8 can read without a map
 whole tensor for each slice of it.) A file that changes while it is being read is noticed.
 """
 
-import hashlib
 import json
 import os
 import threading
@@ -22,6 +21,7 @@ from torch import Tensor
 
 from exporter.errors import CheckpointUnreadableError
 from exporter.io_errors import reading
+from tinylora.files import digests
 
 # Of what is read to be hashed or compared: it stays in a core's cache, and is not smaller, as after
 # each piece a thread waits its turn.
@@ -147,8 +147,8 @@ def file_sha256(path: Path) -> str:
     Raises:
         CheckpointUnreadableError: It cannot be read.
     """
-    with reading(path), path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    with reading(path):
+        return digests.file_sha256(path)
 
 
 def open_data_file(path: Path) -> DataFile:

@@ -9,8 +9,10 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from exporter import inspect_adapter, verify
-from exporter.errors import PlanError
+from exporter.errors import FoldError, PlanError, RequestError
+from exporter.request import Goal
 from tests.exporter.conftest import TOKENS
+from tests.exporter.talking import VOCABULARY, write_tokenizer
 from tests.lora_adapters import PATTERNS, save_lora
 from tinylora import DeltaOptions
 
@@ -76,6 +78,31 @@ def test_qlora_is_said_by_an_option(base, lora, run):
     out = run(base, lora, "lora", options=DeltaOptions(trained_on="4bit")).out
     assert "in 4 bits" in inspect_adapter(out).remarks[-1]  # of an export of it too
     assert "--trained-on 4bit" in inspect_adapter(lora).remarks[-1]
+
+
+@pytest.mark.parametrize("format", ["nf4", "nf4-embedded", "fp32", "lora", "auto"])
+def test_factors_whose_product_overflows_are_refused(base, run, tmp_path, format):
+    adapter, _ = save_lora(tmp_path / "adapter", base, size=1e44)
+    goal = Goal(target_residual=0.5) if format == "auto" else Goal()
+    with pytest.raises(FoldError, match="does not fit float32.*file is damaged"):
+        run(base, adapter, format, goal=goal)
+
+
+def test_a_float32_base_is_quantized_as_in_training(make_base, run, tmp_path):
+    """By way of bfloat16, for the export and for the model that it is compared with."""
+    base = make_base(torch.float32)
+    adapter, _ = save_lora(tmp_path / "adapter", base)
+    out = run(base, adapter, "nf4-embedded").out
+    assert verify(out, load=True, base=base, artifact=adapter).logits.residual < 0.01
+
+
+def test_a_choice_by_texts_needs_an_untouched_head(make_base, texts, run, tmp_path):
+    base = make_base(tie_word_embeddings=False, vocab_size=VOCABULARY)
+    write_tokenizer(base)
+    adapter, _ = save_lora(tmp_path / "adapter", base, target_modules=["lm_head"])
+    goal = Goal(prompts=texts(1), target_residual=0.1)
+    with pytest.raises(RequestError, match="lm_head: the adapter changes the output layer"):
+        run(base, adapter, "auto", goal=goal)
 
 
 def test_a_lora_is_no_tinylora(base, lora, run, tmp_path):

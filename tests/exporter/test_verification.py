@@ -100,6 +100,11 @@ def test_an_adapter_that_cannot_be_read_is_found_under_the_same_name(embedded):
     assert "cannot be read" in failed(verify(embedded))["adapter would attach"]
 
 
+def test_a_damaged_record_of_retention_is_a_problem(embedded):
+    (embedded / "retention.json").write_text("{")
+    assert "cannot be read as JSON" in failed(verify(embedded))["retention.json"]
+
+
 def test_missing_peft_is_found(embedded, monkeypatch):
     monkeypatch.setattr(
         verification, "find_spec", lambda name: None if name == "peft" else find_spec(name)
@@ -127,6 +132,7 @@ def test_what_is_no_export_is_refused(base, tmp_path):
         ("files", {"/etc/hostname": "x"}),
         ("files", {"sub/../../secret": "x"}),
         ("files", {"model.safetensors": 1}),
+        ("files", {"x" * 256: "x"}),
         ("tensors", {"model.safetensors": {"a": 1}}),
         ("tensors", {"model.safetensors": {"a": ["F32", "4"]}}),
         ("tensors", {"model.safetensors": {"a": ["F32", [4, None]]}}),

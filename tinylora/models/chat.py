@@ -27,7 +27,9 @@ def load_tokenizer(directory: Path) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(
+            directory, local_files_only=True, trust_remote_code=False
+        )
     except Exception as error:  # transformers raises whatever a malformed file leads to
         raise TokenizerError(f"{directory}: cannot load the tokenizer: {_words(error)}") from error
     # Without its files some classes come up with an empty vocabulary and say nothing.

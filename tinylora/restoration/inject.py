@@ -1,7 +1,7 @@
 """The restored model: a base with the adapter at run time.
 
-The base modules are wrapped (see ``wrappers``) and left untouched, so taking the wrappers off gives
-back the very same objects.
+The base modules are wrapped (``adapters.adapted_linear``) and left untouched, so taking the
+wrappers off gives back the very same objects.
 """
 
 import logging
@@ -282,9 +282,7 @@ def _other_weights(
 
 def _refuse_adapted(model: nn.Module) -> None:
     if any(isinstance(module, AdaptedLinear) for module in model.modules()):
-        raise RestoreError(
-            f"{type(model).__name__} carries a TinyLoRA adapter already; remove it first"
-        )
+        raise RestoreError(f"{type(model).__name__} carries an adapter already; remove it first")
 
 
 def _set_module(model: nn.Module, name: str, module: nn.Module) -> None:

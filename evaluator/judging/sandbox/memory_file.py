@@ -19,7 +19,11 @@ class MemoryFile:
     """
 
     def __init__(self, name: str = "file") -> None:
-        self.fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        made = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        try:  # 0 to 2 are free in a process without standard streams, and a child's own there
+            self.fd = fcntl.fcntl(made, fcntl.F_DUPFD_CLOEXEC, 3)
+        finally:
+            os.close(made)
         self._close = weakref.finalize(self, os.close, self.fd)
 
     @classmethod

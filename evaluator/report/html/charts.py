@@ -9,7 +9,7 @@ from typing import Any
 from xml.dom import minidom
 
 from markupsafe import Markup
-from matplotlib import rc_context
+from matplotlib import rc_context, rcParamsDefault
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -20,6 +20,8 @@ from evaluator.report.summary import ArmSummary, RunSummary
 from evaluator.report.tables import percent, points, size_text, verdict_text
 
 _STYLE: Any = {
+    # whatever the user's matplotlibrc says
+    **{name: value for name, value in rcParamsDefault.items() if name != "backend"},
     "svg.fonttype": "none",  # the reader's fonts draw the text, Chinese too
     "svg.hashsalt": "tinylora",  # equal bytes for equal numbers
     "text.parse_math": False,  # names of arms are no formulas

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -21,7 +22,7 @@ from evaluator.bench.config import load_bench
 from evaluator.bench.exports import make_export, request_of, why_not_there
 from evaluator.bench.plan import plan_exports
 from evaluator.cli import app
-from evaluator.errors import BenchError, RunDirectoryError
+from evaluator.errors import BenchError, ConfigError, RunDirectoryError
 from evaluator.generation import stage as generation_stage
 from evaluator.store.records import GenerationRecord, VerdictRecord, read
 from tinylora import save_artifact
@@ -382,6 +383,16 @@ def test_the_command_line_prints_the_table_and_counts_failures(config_of, copied
     config_of()
     dry = CliRunner().invoke(app, ["bench", str(tmp_path / "bench.yaml"), "--dry-run"])
     assert dry.exit_code == 0
+
+
+@pytest.mark.parametrize(
+    "make", [survey, partial(bench, command="test", unsafe=False, progress=print)]
+)
+def test_an_unknown_backend_is_refused_before_any_export(config_of, tmp_path, make):
+    config = config_of(out=str(tmp_path / "none"), backend="nobody")
+    with pytest.raises(ConfigError, match="nobody"):
+        make(config)
+    assert not (tmp_path / "none").exists()
 
 
 def test_several_processes_are_refused(config_of, monkeypatch):

@@ -135,7 +135,7 @@ def test_other_settings_or_texts_need_another_folder(sum_suite, completions, tmp
         judge_completions(sum_suite, completions, out, JudgeSettings(standard="c++17"), sandbox)
     judge_completions(sum_suite, completions, out, JudgeSettings(workers=1), sandbox)
     other = completions_of(tmp_path / "d.jsonl", [("S0", 0, "changed")])
-    with pytest.raises(RecordsError, match="line 1"):
+    with pytest.raises(RecordsError, match="'S0' was judged for another text.*use a new folder"):
         judge_completions(sum_suite, other, out, sandbox=sandbox)
     with (sum_suite / "problems.jsonl").open() as stream:
         lines = stream.readlines()
@@ -143,6 +143,15 @@ def test_other_settings_or_texts_need_another_folder(sum_suite, completions, tmp
     first = completions_of(tmp_path / "e.jsonl", [("S0", 0, "x")])
     with pytest.raises(RecordsError, match="another suite_digest"):
         judge_completions(sum_suite, first, out, sandbox=sandbox)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"sandbox": 1}'])
+def test_a_damaged_description_of_a_folder_is_refused(
+    sum_suite, completions, tmp_path, sandbox, content
+):
+    (tmp_path / "judge.json").write_text(content)
+    with pytest.raises(RecordsError, match=r"judge\.json"):
+        judge_completions(sum_suite, completions, tmp_path, sandbox=sandbox)
 
 
 def test_testlib_counts_by_its_content(sum_suite, completions, tmp_path, sandbox):

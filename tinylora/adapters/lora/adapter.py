@@ -38,6 +38,7 @@ _OTHER_PARTS = {
     ".lora_B.bias": "a bias",
     ".modules_to_save": "a module that was trained as a whole",
     ".token_adapter": "trained tokens",
+    ".base_layer.": "a copy of the base's own layer (save_embedding_layers=False leaves it out)",
 }
 
 

@@ -32,8 +32,11 @@ _WITHOUT_EFFECT = frozenset(
 _NEUTRAL: Mapping[str, tuple[object, ...]] = {"bias": ("none", None)}
 # Of the others some change the base's weights, and what was trained belongs on those.
 _PLAIN_STARTS = (True, False, None, "gaussian", "eva", "orthogonal")
-# A few wildcards; more, or repeated groups, can take forever on a long name.
-_SAFE_PATTERN = re.compile(r"(?!.*\)[*+?{])(?!(?:.*[*+]){3})[\w.\-^$|()\\*+?\[\]]{1,200}")
+# A few wildcards, or one group of words: more, or repeated groups, can take forever.
+_SAFE_PATTERN = re.compile(
+    r"(?!.*\)[*+?{])(?!(?:.*[*+?]){3})(?!.*\|.*\(.*\()(?!.*\(.*\|.*\()(?!.*\(.*\(.*\|)"
+    r"[\w.\-^$|()\\*+?\[\]]{1,200}"
+)
 
 
 @dataclass(frozen=True)
@@ -124,8 +127,8 @@ def _pattern(fields: AdapterConfig, name: str) -> dict[str, float]:
         where = f"{fields.path}: {name}[{key!r:.100}]"
         if not _is_safe(key):
             raise ArtifactError(
-                f"{where}: expected a module's name, or a regular expression with at most two * "
-                "or + and no repeated group; write the names out"
+                f"{where}: expected a module's name, or a regular expression with at most two "
+                "of * + ?, one group where there is a |, and no repeated group; write the names out"
             )
         whole = name == "rank_pattern"
         if isinstance(value, bool) or not isinstance(value, int if whole else int | float):

@@ -135,7 +135,7 @@ def load_artifact(path: str | Path) -> Artifact:
         ArtifactMissingError: There is no such file.
         ArtifactError: Not a ``torch.save`` zip, truncated, damaged or oversized; or the pickle
             names anything but tensors and plain values; or a field is missing or of the wrong type;
-            or a non-finite ``global_v``, ``u_value`` ≠ its length, rank < 1, .
+            or a non-finite ``global_v``, ``u_value`` ≠ its length, or rank < 1.
     """
     path = Path(path)
     content = _read_bounded(path)

@@ -1,6 +1,8 @@
 """The ladder: which rung is taken, and what is said where none works."""
 
 import shutil
+import subprocess
+import sys
 
 import pytest
 
@@ -53,6 +55,13 @@ def test_without_a_compiler_the_package_is_named(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(SandboxUnavailableError, match="apt-get install g\\+\\+"):
         probe_sandbox()
+
+
+def test_a_judge_without_standard_streams_finds_its_sandbox():
+    code = "from evaluator.judging.sandbox.sandbox import probe_sandbox; probe_sandbox(unsafe=True)"
+    command = f'exec "{sys.executable}" -c "{code}" <&- >&-'
+    done = subprocess.run(["sh", "-c", command], stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_unsafe_has_to_be_asked_for():
