@@ -1,6 +1,7 @@
 """The lock of the directory of a run, a bench or a judge: one start at a time writes it."""
 
 import fcntl
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -8,6 +9,9 @@ from pathlib import Path
 from typing import TextIO
 
 from evaluator.errors import RunDirectoryError
+
+# What a killed process had just started holds its files for an instant more.
+_TRIES, _WAIT_S = 20, 0.1
 
 
 @dataclass(frozen=True)
@@ -23,12 +27,16 @@ class DirectoryLock:
         Raises:
             RunDirectoryError: Another run holds it.
         """
-        try:
-            fcntl.flock(self.file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise RunDirectoryError(
-                f"{self.directory}: another process is writing this run; wait for it or stop it"
-            ) from error
+        how = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB
+        for _ in range(_TRIES):
+            try:
+                fcntl.flock(self.file, how)
+                return
+            except BlockingIOError:
+                time.sleep(_WAIT_S)
+        raise RunDirectoryError(
+            f"{self.directory}: another process is writing this run; wait for it or stop it"
+        )
 
 
 @contextmanager

@@ -6,6 +6,7 @@ path through the sandbox. So tests that run as root start a judge of each kind.
 
 import json
 import os
+import site
 import subprocess
 import sys
 from pathlib import Path
@@ -17,8 +18,9 @@ NOBODY = 64998  # no account's, and not the one that a judge started by root bec
 BECOME_NOBODY = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--")
 USERS = ("root", "ordinary") if os.getuid() == 0 else ("ordinary",)
 DRIVER = "tests.evaluator.judging.hostile.driver"
-# The environment of the tests may lie where an ordinary user cannot go.
+# The interpreter of the tests may lie where an ordinary user cannot go; its packages do not.
 PYTHONS = (sys.executable, "/usr/bin/python3", "/usr/local/bin/python3")
+PACKAGES = os.pathsep.join([str(ROOT), *site.getsitepackages()])
 
 
 def _run(prefix, python, *arguments):
@@ -26,7 +28,7 @@ def _run(prefix, python, *arguments):
     return subprocess.run(
         [*prefix, "/bin/sh", "-c", 'exec "$0" "$@"', python, *arguments],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
+        env={**os.environ, "PYTHONPATH": PACKAGES, "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
         text=True,
         timeout=300,
