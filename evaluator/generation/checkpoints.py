@@ -51,7 +51,8 @@ def find_checkpoint(arm: ArmConfig) -> Checkpoint:
 
     Raises:
         ModelError: There is no such directory or hub model, it holds no checkpoint, the artifact
-            is missing, or an adapter is embedded where the arm has none.
+            is missing, an adapter is embedded where the arm has none, or what is quantized already
+            was to be quantized.
     """
     directory = _directory(arm)
     if not (directory / "config.json").is_file():
@@ -78,6 +79,11 @@ def find_checkpoint(arm: ArmConfig) -> Checkpoint:
     except ModelConfigError as error:
         raise ModelError(f"arm {arm.name}: {error}") from error
     method, four_bit = _quantization(model_config.get("quantization_config"))
+    if arm.load == "nf4" and method:
+        raise ModelError(
+            f"arm {arm.name}: load: nf4 quantizes a 16-bit checkpoint while loading, but "
+            f"{directory} is quantized already ({method}); use load: auto"
+        )
     return Checkpoint(
         directory=directory,
         facts=ArmFacts(

@@ -14,7 +14,7 @@ from evaluator.config.judge_settings import JudgeSettings
 from evaluator.errors import SandboxError
 from evaluator.judging.compare_output import compare_output
 from evaluator.judging.compile_cpp import Compiled, compile_cpp
-from evaluator.judging.run_test import Submission, run_test
+from evaluator.judging.run_test import CompiledProgram, run_test
 from evaluator.judging.sandbox.sandbox import Sandbox
 from evaluator.judging.sandbox.worker import SandboxWorker
 from evaluator.judging.shared_machine import SharedMachine
@@ -135,11 +135,11 @@ class _Pool:
         except SandboxError as error:
             return failed_before_tests("UKE", str(error))
         program, machine = compiled.program, self._machine
-        submission = Submission(program, problem, decide, self._settings, machine, worker)
+        built = CompiledProgram(program, problem, decide, self._settings, machine, worker)
         tests: list[TestVerdict] = []
         for test in problem.tests:
             decides = all(done.verdict in ("AC", "UKE") for done in tests)
-            tests.append(self._run(submission, test, decides))
+            tests.append(self._run(built, test, decides))
         program.close()
         return program_verdict(problem, tests, compiled.message)
 
@@ -163,11 +163,11 @@ class _Pool:
         checker = self._special_judges.compiled(worker, problem.checker.source)
         return partial(self._special_judges.check, worker, checker)
 
-    def _run(self, submission: Submission, test: TestCase, decides: bool) -> TestVerdict:
+    def _run(self, built: CompiledProgram, test: TestCase, decides: bool) -> TestVerdict:
         """Run one test; trouble of the sandbox is tried twice and then UKE."""
-        attempt = partial(run_test, submission, test, decides=decides)
+        attempt = partial(run_test, built, test, decides=decides)
         try:
-            return self._twice(submission.problem, f"test {test.name!r}", attempt)
+            return self._twice(built.problem, f"test {test.name!r}", attempt)
         except SandboxError as error:
             return TestVerdict(test.name, "UKE", 0.0, 0, 0, detail=str(error))
 

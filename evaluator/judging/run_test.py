@@ -17,7 +17,7 @@ _UNTOUCHED_BYTES = 4 << 30
 
 
 @dataclass(frozen=True)
-class Submission:
+class CompiledProgram:
     """A compiled program, and what all of its tests share.
 
     Attributes:
@@ -37,7 +37,7 @@ class Submission:
     worker: SandboxWorker
 
 
-def run_test(submission: Submission, test: TestCase, *, decides: bool) -> TestVerdict:
+def run_test(built: CompiledProgram, test: TestCase, *, decides: bool) -> TestVerdict:
     """Run a program on one test.
 
     A TLE near the limit may be the machine's doing, and so may SIGKILL that this judge did not send
@@ -45,24 +45,24 @@ def run_test(submission: Submission, test: TestCase, *, decides: bool) -> TestVe
     second run counts.
 
     Args:
-        submission: The program.
+        built: The program.
         test: The test.
         decides: Whether the problem's verdict may hang on this test.
 
     Raises:
         SandboxError: If the sandbox failed.
     """
-    time_ms, memory_kib = submission.problem.limits(test)
-    limits = _limits(submission.settings, time_ms, memory_kib, test)
+    time_ms, memory_kib = built.problem.limits(test)
+    limits = _limits(built.settings, time_ms, memory_kib, test)
     stdin = MemoryFile.of(to_bytes(test.input))
-    command = Command(("program",), program=submission.program, stdin=stdin)
-    report = submission.machine.run(
-        lambda: submission.worker.run(command, limits),
+    command = Command(("program",), program=built.program, stdin=stdin)
+    report = built.machine.run(
+        lambda: built.worker.run(command, limits),
         lambda report: _may_be_the_machine(report, time_ms, decides),
     )
     decision = _broken_limit(report, limits, time_ms, memory_kib)
     if decision is None:
-        decision = submission.decide(to_bytes(test.input), report.stdout, to_bytes(test.output))
+        decision = built.decide(to_bytes(test.input), report.stdout, to_bytes(test.output))
     return TestVerdict(
         name=test.name,
         verdict=decision.verdict,

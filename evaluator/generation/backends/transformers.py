@@ -243,11 +243,6 @@ def _load(request: ModelRequest) -> PreTrainedModel:
     arm, checkpoint = request.arm, request.checkpoint
     directory, stored = checkpoint.directory, checkpoint.quantization
     quantize = arm.load == "nf4"
-    if quantize and stored:
-        raise ModelError(
-            f"arm {arm.name}: load: nf4 quantizes a 16-bit checkpoint while loading, but "
-            f"{directory} is quantized already ({stored}); use load: auto"
-        )
     if (directory / ADAPTER_CONFIG).exists() and importlib.util.find_spec("peft") is None:
         raise ModelError(
             f"arm {arm.name}: {directory} embeds an adapter, and peft is not installed: "
