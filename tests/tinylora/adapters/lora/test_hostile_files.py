@@ -67,6 +67,7 @@ def adapter(made, tmp_path):
         ("alpha_pattern", {"(.*)(.*)(.*)x": 3}, "at most two"),
         ("rank_pattern", {"a?" * 30 + "a" * 30: 3}, "at most two"),
         ("rank_pattern", {"(a|a)" * 30 + "b": 3}, "at most two"),
+        ("rank_pattern", {"|" * 500_000: 3}, "at most two"),
         ("alpha_pattern", {"[": 3}, "regular expression"),
         ("alpha_pattern", {"q_proj": float("inf")}, "= inf"),
         ("target_modules", ["v_proj"], "q_proj|target_modules .*does not name"),
