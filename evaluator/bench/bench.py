@@ -8,7 +8,7 @@ that fails is reported, and the others go on.
 """
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from evaluator.bench.config import BenchConfig, load_bench
@@ -61,12 +61,12 @@ def bench(config: BenchConfig, *, command: str, unsafe: bool, progress: Progress
             "config.yaml in its directory), and the bench goes on from what that wrote"
         )
     _check_directory(config)
-    _check_backends(config)
+    exports = plan_exports(config)
+    _check_backends(plan_runs(config, exports))
     probe_sandbox(unsafe)
     config.out.mkdir(parents=True, exist_ok=True)
     with locked(config.out):
         replace_file(config.out / _CONFIG, dump_config(config).encode())
-        exports = plan_exports(config)
         not_made = _make_exports(config, exports, progress)
         results, failures = _make_runs(config, exports, not_made, command, unsafe, progress)
         failures = (*not_made.values(), *failures)
@@ -86,8 +86,9 @@ def survey(config: BenchConfig) -> TextTable:
         TinyLoRAError: As :func:`bench`.
     """
     _check_directory(config)
-    _check_backends(config)
     exports = plan_exports(config)
+    cells = plan_runs(config, exports)
+    _check_backends(cells)
     missing: list[Export] = []
     rows = []
     for export in exports:
@@ -95,14 +96,14 @@ def survey(config: BenchConfig) -> TextTable:
         if state != "there":
             missing.append(export)
         rows.append(("export", export.name, state, reason))
-    for cell in plan_runs(config, exports):
+    for cell in cells:
         rows.append(("run", cell.name, *_run_state(cell, missing)))
     return TextTable(config.name, ("part", "name", "state", "why"), tuple(rows))
 
 
-def _check_backends(config: BenchConfig) -> None:
+def _check_backends(cells: Iterable[Cell]) -> None:
     """Check before any work that the backends can do what every run asks of them."""
-    for cell in plan_runs(config, plan_exports(config)):
+    for cell in cells:
         check_backends(cell.run_config(cell.exports))
 
 
