@@ -15,26 +15,36 @@ A match with the reference says that less than δ of the adapter's effect was lo
 nothing unless there was an effect to lose: if the control arm (the base without the adapter) does
 not ``differ`` from the reference by the same rule, every match of the run is *uninformative*.
 
-The interval is Tango's; with several samples of each problem it is the same score interval with
-the problem as the unit (``score_interval``), as samples of one problem go together.
+The interval is Tango's; with several samples of a problem, or families of problems, it is the same
+score interval with the family as the unit (``score_interval``), as what belongs to one goes
+together.
+
+Each comparison may be a false match in about 5 % of runs, so among many arms some will be. For that
+each match has a p-value, the largest of its two one-sided tests and the exact one, and Holm's
+adjusted p-value over all compared arms: matches that are below 5 % there hold jointly.
 
 Shapes: m problems, n samples of each; ``passes`` is bool [m, n], the same problems in the same
 order and the same noise per sample in each arm.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
-import numpy.typing as npt
+from scipy.stats import norm
 
-from evaluator.statistics.few_flips import few_enough, shown_margin
+from evaluator.statistics.families import Families
+from evaluator.statistics.few_flips import chance_of_so_few, few_enough, shown_margin
 from evaluator.statistics.mcnemar import exact_mcnemar, exact_sign_flip
 from evaluator.statistics.power import detectable_difference, provable_margin
 from evaluator.statistics.proportions import Passes
-from evaluator.statistics.score_interval import Interval, mean_interval
-from evaluator.statistics.tango import tango_interval
+from evaluator.statistics.score_interval import Interval, mean_interval, score_of
+from evaluator.statistics.several_arms import holm
+from evaluator.statistics.tango import score_statistic, tango_interval
+
+_BOUNDS = (-1.0, 1.0)
+_LEVEL = 0.05  # of a match, alone or jointly
 
 
 class Equivalence(StrEnum):
@@ -53,6 +63,7 @@ class PairedComparison:
         arm: Name of the arm.
         reference: Name of the reference.
         problems: m.
+        families: Independent units among them.
         samples: n.
         gained: Samples that only the arm passed.
         lost: Samples that only the reference passed.
@@ -60,9 +71,10 @@ class PairedComparison:
         flip_rate: Share of the samples that flipped, either way.
         interval95: Score interval of the difference.
         interval90: The same at the level that the equivalence test uses.
-        p_value: Exact McNemar test; with n > 1 the sign-flip test over problems.
+        p_value: Exact McNemar test; with n > 1 or families the sign-flip test over families.
+        match_p: Of the hypothesis that the arms differ by δ or more; a match where it is small.
         margin: δ.
-        shown_margin: Smallest δ that m problems could have shown, without any flip.
+        shown_margin: Smallest δ that so many families could have shown, without any flip.
         provable_margin: Smallest δ that such a run shows with a chance of 80 % where the arms are
             equal but flip at the rate seen; None where m problems are too few.
         detectable_difference: Smallest true difference that such a run calls ``differ`` with a
@@ -70,11 +82,14 @@ class PairedComparison:
         verdict: By the rule of this module.
         informative: For a match: whether the control differs from the reference; None where the
             verdict is another one, or there is no control.
+        joint_match_p: ``match_p`` adjusted for all compared arms (Holm); None for control and
+            repeats, which nobody chooses among.
     """
 
     arm: str
     reference: str
     problems: int
+    families: int
     samples: int
     gained: int
     lost: int
@@ -83,12 +98,20 @@ class PairedComparison:
     interval95: Interval
     interval90: Interval
     p_value: float
+    match_p: float
     margin: float
     shown_margin: float
     provable_margin: float | None
     detectable_difference: float | None
     verdict: Equivalence
     informative: bool | None = None
+    joint_match_p: float | None = None
+
+    @property
+    def holds_jointly(self) -> bool:
+        """Whether it is a match that also stands among all compared arms."""
+        joint = self.joint_match_p
+        return self.verdict is Equivalence.MATCH and joint is not None and joint <= _LEVEL
 
 
 def equivalence_verdict(
@@ -112,7 +135,12 @@ def equivalence_verdict(
 
 
 def compare_pair(
-    arm: str, passes: Passes, reference: str, reference_passes: Passes, margin: float
+    arm: str,
+    passes: Passes,
+    reference: str,
+    reference_passes: Passes,
+    margin: float,
+    families: Families | None = None,
 ) -> PairedComparison:
     """Compare one arm with the reference.
 
@@ -122,6 +150,7 @@ def compare_pair(
         reference: Name of the reference.
         reference_passes: bool [m, n] of the reference.
         margin: δ, as a proportion.
+        families: Of the m problems; None: each stands alone.
 
     Raises:
         ValueError: Unequal shapes, or no problem.
@@ -132,20 +161,29 @@ def compare_pair(
             f"{passes.shape} for {arm} and {reference_passes.shape} for {reference}"
         )
     problems, samples = passes.shape
+    families = families or Families.alone(problems)
     differences = passes.astype(np.int64) - reference_passes
     gained, lost = int((differences > 0).sum()), int((differences < 0).sum())
-    interval95, interval90 = (_interval(differences, level) for level in (0.95, 0.90))
-    p_value = (
-        exact_mcnemar(gained, lost)
-        if samples == 1
-        else exact_sign_flip(differences.sum(axis=1).tolist())
-    )
-    # What the width of the interval depends on; with one sample the rate of flips.
-    mean_square = float((differences.mean(axis=1) ** 2).mean())
+    if samples == 1 and len(families.sizes) == problems:
+        interval95, interval90 = (tango_interval(gained, lost, problems, x) for x in (0.95, 0.90))
+        p_value = exact_mcnemar(gained, lost)
+        at_edges = score_statistic(np.array([-margin, margin]), gained, lost, problems)
+    else:
+        means, sizes = families.means(differences.mean(axis=1)), families.sizes
+        interval95, interval90 = (mean_interval(means, _BOUNDS, x, sizes) for x in (0.95, 0.90))
+        p_value = exact_sign_flip(families.sums(differences.sum(axis=1)))
+        at_edges = score_of(means, _BOUNDS, sizes)[0](np.array([-margin, margin]))
+    units = families.effective
+    net_flips = abs(gained - lost) * units / differences.size
+    # What the width of the interval depends on; with one sample of lone problems the flip rate.
+    shares = families.sizes * units / problems
+    squares = (shares * families.means(differences.mean(axis=1))) ** 2
+    mean_square = min(1.0, float(squares.sum()) / units)
     return PairedComparison(
         arm=arm,
         reference=reference,
         problems=problems,
+        families=len(families.sizes),
         samples=samples,
         gained=gained,
         lost=lost,
@@ -154,27 +192,24 @@ def compare_pair(
         interval95=interval95,
         interval90=interval90,
         p_value=p_value,
-        margin=margin,
-        shown_margin=shown_margin(problems),
-        provable_margin=provable_margin(problems, mean_square),
-        detectable_difference=detectable_difference(problems, mean_square, margin),
-        verdict=equivalence_verdict(
-            interval90, interval95, margin, abs(gained - lost) / samples, problems
+        match_p=float(
+            max(*norm.sf([at_edges[0], -at_edges[1]]), chance_of_so_few(net_flips, units, margin))
         ),
+        margin=margin,
+        shown_margin=shown_margin(units),
+        provable_margin=provable_margin(units, mean_square),
+        detectable_difference=detectable_difference(units, mean_square, margin),
+        verdict=equivalence_verdict(interval90, interval95, margin, net_flips, units),
     )
 
 
-def _interval(differences: npt.NDArray[np.int64], level: float) -> Interval:
-    """Of the mean of int [m, n] differences, each −1, 0 or 1."""
-    problems, samples = differences.shape
-    if samples == 1:
-        gained, lost = int((differences > 0).sum()), int((differences < 0).sum())
-        return tango_interval(gained, lost, problems, level)
-    return mean_interval(differences.mean(axis=1), (-1.0, 1.0), level)
-
-
 def compare_arms(
-    passes: Mapping[str, Passes], reference: str, control: str | None, margin: float
+    passes: Mapping[str, Passes],
+    reference: str,
+    control: str | None,
+    margin: float,
+    families: Families | None = None,
+    repeats: Collection[str] = (),
 ) -> tuple[PairedComparison, ...]:
     """Compare every other arm with the reference, the control among them.
 
@@ -183,19 +218,33 @@ def compare_arms(
         reference: Name of the restored arm.
         control: Name of the base arm, if the run has one.
         margin: δ.
+        families: Of the m problems; None: each stands alone.
+        repeats: Names of arms that are the reference once more.
 
     Returns:
         One comparison for each arm but the reference, in the order of ``passes``.
     """
     pairs = [
-        compare_pair(arm, own, reference, passes[reference], margin)
+        compare_pair(arm, own, reference, passes[reference], margin, families)
         for arm, own in passes.items()
         if arm != reference
     ]
     effect = next((p.verdict is Equivalence.DIFFER for p in pairs if p.arm == control), None)
+    chosen_among = [pair for pair in pairs if pair.arm != control and pair.arm not in repeats]
+    joint = dict(
+        zip(
+            (pair.arm for pair in chosen_among),
+            holm([pair.match_p for pair in chosen_among]),
+            strict=True,
+        )
+    )
     return tuple(
-        replace(pair, informative=effect)
-        if pair.verdict is Equivalence.MATCH and pair.arm != control
-        else pair
+        replace(
+            pair,
+            joint_match_p=joint.get(pair.arm),
+            informative=effect
+            if pair.verdict is Equivalence.MATCH and pair.arm != control
+            else None,
+        )
         for pair in pairs
     )

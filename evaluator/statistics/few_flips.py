@@ -30,14 +30,21 @@ def few_enough(
     """Whether k net flips are so few that a loss of δ is ruled out; arguments broadcast.
 
     Args:
-        net_flips: k, in problems.
-        problems: m.
+        net_flips: k, in problems (or families, where these are the unit).
+        problems: m, likewise.
         margin: δ, in (0, 1).
 
     >>> few_enough(0, [148, 149], 0.02).tolist(), few_enough([3, 4], 400, 0.02).tolist()
     ([False, True], [True, False])
     """
-    return np.asarray(binom.cdf(np.floor(net_flips), problems, margin) <= _LEVEL)
+    return np.asarray(chance_of_so_few(net_flips, problems, margin) <= _LEVEL)
+
+
+def chance_of_so_few(
+    net_flips: npt.ArrayLike, problems: npt.ArrayLike, margin: npt.ArrayLike
+) -> Floats:
+    """P(K ≤ k) of the module's docstring; arguments as above."""
+    return np.asarray(binom.cdf(np.floor(net_flips), problems, margin))
 
 
 def most_net_flips(problems: Floats, margin: Floats) -> Floats:

@@ -1,4 +1,4 @@
-"""pass@1 and pass@k with intervals in which the problem, not the sample, is the unit.
+"""pass@1 and pass@k with intervals in which the family, not the problem or sample, is the unit.
 
 Shapes: m problems, n samples of each; ``passes`` is bool [m, n].
 """
@@ -8,6 +8,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
+from evaluator.statistics.families import Families
 from evaluator.statistics.score_interval import Floats, Interval, mean_interval
 
 Passes = npt.NDArray[np.bool_]
@@ -29,18 +30,23 @@ def pass_at_k(passes: Passes, k: int) -> float:
     return math.fsum(problem_pass_at_k(passes, k)) / len(passes)
 
 
-def pass_at_k_interval(passes: Passes, k: int, level: float = 0.95) -> Interval:
-    """Score interval of pass@k over problems; with one sample it is Wilson's of pass@1.
+def pass_at_k_interval(
+    passes: Passes, k: int, level: float = 0.95, families: Families | None = None
+) -> Interval:
+    """Score interval of pass@k over families; with one sample of lone problems it is Wilson's.
 
     Args:
         passes: bool [m, n].
         k: 1 ≤ k ≤ n.
         level: Confidence.
+        families: Of the problems; None: each problem stands alone.
 
     Raises:
         ValueError: k outside 1 … n, no problem, or a level outside (0, 1).
     """
-    return mean_interval(problem_pass_at_k(passes, k), (0.0, 1.0), level)
+    families = families or Families.alone(len(passes))
+    estimates = families.means(problem_pass_at_k(passes, k))
+    return mean_interval(estimates, (0.0, 1.0), level, families.sizes)
 
 
 def problem_pass_at_k(passes: Passes, k: int) -> Floats:

@@ -16,6 +16,10 @@ weight that is left lies at the end of the range beyond λ. That is what keeps t
 vanishing with the flips: what was not seen in m problems may still be there, at its worst. For
 problems that show −1, 0 or 1 the interval is Tango's, for 0 and 1 it is Wilson's (1927), and
 samples of one problem never count as several. docs/statistics.md compares it with others.
+
+Where problems come in families, a family takes the place of a problem: x_k is its mean, and the
+distance x_j − λ counts as often as its share w_j of problems over the mean size says. What was not
+seen is a family of the size that a problem's family has on average.
 """
 
 from collections.abc import Callable
@@ -87,13 +91,16 @@ def _last_inside(
     return start
 
 
-def mean_interval(values: Floats, bounds: tuple[float, float], level: float = 0.95) -> Interval:
+def mean_interval(
+    values: Floats, bounds: tuple[float, float], level: float = 0.95, sizes: Floats | None = None
+) -> Interval:
     """Score interval of the mean of bounded values.
 
     Args:
-        values: float [m], one a problem, independent of each other.
+        values: float [u], one a problem or the mean of a family, independent of each other.
         bounds: What a value can be at least and at most.
         level: Confidence.
+        sizes: float [u], problems of each family, by which values are weighted; None: all equal.
 
     Raises:
         ValueError: No value, one out of bounds, or a level outside (0, 1).
@@ -104,40 +111,61 @@ def mean_interval(values: Floats, bounds: tuple[float, float], level: float = 0.
     """
     if values.size == 0 or not (bounds[0] <= values.min() and values.max() <= bounds[1]):
         raise ValueError(f"expected at least one value, all within {bounds}, found {values}")
-    distinct, counts = np.unique(values, return_counts=True)
+    statistic, estimate = score_of(values, bounds, sizes)
+    return invert(statistic, estimate, bounds, level)
+
+
+def score_of(
+    values: Floats, bounds: tuple[float, float], sizes: Floats | None = None
+) -> tuple[Callable[[Floats], Floats], float]:
+    """T as a function of λ, and the estimate at which it is 0; arguments as above."""
+    sizes = np.ones_like(values) if sizes is None else sizes
+    pairs, counts = np.unique(np.stack([values, sizes / sizes.mean()]), axis=1, return_counts=True)
+    distinct, shares = pairs
     weights = counts.astype(np.float64)
-    # Not values.mean(): the same sum as in the statistic, so that T is 0 at the estimate.
-    estimate = float((weights * distinct).sum() / weights.sum())
-    return invert(lambda x: mean_statistic(x, distinct, weights, bounds), estimate, bounds, level)
+    # Summed as in the statistic, so that T is 0 at the estimate.
+    estimate = float((weights * shares * distinct).sum() / (weights * shares).sum())
+    return lambda x: mean_statistic(x, distinct, weights, bounds, shares), estimate
 
 
 def mean_statistic(
-    means: Floats, distinct: Floats, counts: Floats, bounds: tuple[float, float]
+    means: Floats,
+    distinct: Floats,
+    counts: Floats,
+    bounds: tuple[float, float],
+    shares: Floats | None = None,
 ) -> Floats:
     """T(λ) of the module's docstring, for many λ or many data sets at once.
 
     Args:
         means: float [r] or [1], λ, within the bounds.
-        distinct: float [k], values that problems can show, within the bounds.
-        counts: float [r, k] or [k], how many problems show each.
+        distinct: float [k], values that problems or families can show, within the bounds.
+        counts: float [r, k] or [k], how many show each.
         bounds: The range of the values.
+        shares: float [k], w of each; None: 1.
 
     Returns:
         float [r].
     """
     counts = np.atleast_2d(counts)
-    problems = counts.sum(axis=1)
-    distance = distinct - means[:, None]
-    shift = (counts * distance).sum(axis=1) / problems
+    units = counts.sum(axis=1)
+    shares = np.ones_like(distinct) if shares is None else shares
+    unseen = (counts * shares**2).sum(axis=1) / (counts * shares).sum(axis=1)
+    distance = shares * (distinct - means[:, None])
+    shift = (counts * distance).sum(axis=1) / units
     rising = shift < 0  # λ lies above the estimate: weight moves up
-    beyond = np.where(rising, bounds[1], bounds[0]) - means
+    beyond = unseen * (np.where(rising, bounds[1], bounds[0]) - means)
+    seen = np.where(counts > 0, distance, 0)  # a large family may lie further out
+    beyond = np.where(
+        rising, np.maximum(beyond, seen.max(axis=1)), np.minimum(beyond, seen.min(axis=1))
+    )
     with np.errstate(divide="ignore", invalid="ignore"):
         tilt = _tilt(counts, distance, -1 / beyond)
         weights = np.where(counts > 0, counts / (1 + tilt[:, None] * distance), 0)
-        weights /= problems[:, None]
+        weights /= units[:, None]
         left = np.maximum(0, 1 - weights.sum(axis=1))
         variance = (weights * distance**2).sum(axis=1) + left * beyond**2
-        statistic = np.sqrt(problems) * shift / np.sqrt(variance)
+        statistic = np.sqrt(units) * shift / np.sqrt(variance)
     return np.where(shift == 0, 0.0, statistic)
 
 
