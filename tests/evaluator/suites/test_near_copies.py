@@ -1,0 +1,62 @@
+"""Near copies among statements are found; problems that only look alike are not."""
+
+import json
+import random
+from itertools import combinations
+from pathlib import Path
+
+import pytest
+
+from evaluator.suites.near_copies import near_copies
+
+DEMO = Path(__file__).parents[3] / "demo/suite/heldout/problems.jsonl"
+
+
+def test_other_numbers_spaces_and_case_make_no_other_problem():
+    statements = [
+        "Read n (1 ≤ n ≤ 100) and print n squared.",
+        "Print the longest palindrome of the given word.",
+        "read n (1 ≤ n ≤  9999) and print N squared.",
+    ]
+    assert near_copies(statements) == ((0, 2),)
+
+
+@pytest.mark.parametrize("statements", [[], [""], ["a"], ["Sum two numbers.", "输出两个数的和。"]])
+def test_few_or_short_statements_are_no_copies(statements):
+    assert near_copies(statements) == ()
+
+
+def test_empty_statements_are_one_group():
+    assert near_copies(["", "a problem of its own", ""]) == ((0, 2),)
+
+
+def test_groups_are_those_of_all_pairs():
+    """Against every pair compared, over similarities on both sides of the bound."""
+    rng = random.Random(1)
+    words = [f"{rng.randrange(16**5):05x}".translate(str.maketrans("0123456789", "ghijklmnop"))
+             for _ in range(400)]  # fmt: skip
+    statements = []
+    for _ in range(40):
+        text = rng.sample(words, 60)
+        for changed in (0, 3, 25):
+            statements.append(" ".join(rng.sample(words, changed) + text[changed:]))
+    rng.shuffle(statements)
+
+    def runs(text):
+        return {text[k : k + 5] for k in range(len(text) - 4)}
+
+    expected = {
+        (a, b)
+        for a, b in combinations(range(len(statements)), 2)
+        if len(runs(statements[a]) & runs(statements[b]))
+        >= 0.7 * len(runs(statements[a]) | runs(statements[b]))
+    }
+    assert set(near_copies(statements)) == expected
+    assert len(expected) == 40
+
+
+def test_variants_of_the_demo_are_found_and_nothing_else():
+    rows = [json.loads(line) for line in DEMO.read_text().splitlines()]
+    groups = near_copies([row["statement"] for row in rows])
+    assert all(len({rows[k]["family"] for k in group}) == 1 for group in groups)
+    assert len(groups) > 80
