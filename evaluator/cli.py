@@ -1,10 +1,7 @@
 """The command ``tinylora-eval``.
 
 Exit codes: 0 done, 1 a part failed (of a bench, or rows of a file of completions), 2 an error
-that the message explains. Paths in a configuration are resolved against the current directory.
-
-Models and statistics take seconds to import and ``judge`` needs neither, so each command imports
-what it uses.
+that the message explains. Each command imports what it uses: models and statistics take seconds.
 """
 
 import logging

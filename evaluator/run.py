@@ -1,11 +1,8 @@
 """A run from configuration to tables.
 
-    suite → prompts → generations.jsonl → token_level.jsonl → verdicts.jsonl → comparison → tables
-
-Everything that can go wrong without a model (compiler, sandbox, suite, checkpoints, disk, an
-existing directory) is checked before the first model is loaded. A run that was killed is started
-again with the same command and goes on where it stopped. Started as several processes
-(``generation.processes``), all of them check and generate, and the first one does the rest.
+Everything that can go wrong without a model is checked before the first one is loaded. A killed run
+is started again with the same command and goes on. Of several processes (``generation.processes``)
+all check and generate, and the first one does the rest.
 """
 
 import logging
@@ -75,17 +72,14 @@ class Prepared:
 def run(
     config: RunConfig, *, command: str, overwrite: bool, unsafe: bool, progress: Progress
 ) -> Results | None:
-    """Make a run, or go on with it, and write its tables.
+    """Make a run, or go on with it, and write its tables; None in further processes of a launch.
 
     Args:
         config: What to run.
         command: The command line, for the record.
         overwrite: Delete the records of an earlier run in the same directory.
         unsafe: Allow judging without a sandbox.
-        progress: Called with the stage, what is done, and the total; in the first process only.
-
-    Returns:
-        The results; None in the further processes of a launch.
+        progress: Called in the first process only.
 
     Raises:
         TinyLoRAError: Anything that keeps the run from being made as configured.
@@ -194,11 +188,7 @@ def prepare(config: RunConfig) -> Prepared:
 
 
 def _with_penalty(config: RunConfig, checkpoints: Mapping[str, Checkpoint]) -> RunConfig:
-    """The configuration with its repetition penalty as a number, one for all arms.
-
-    Raises:
-        ModelError: The models' own differ.
-    """
+    """The configuration with its repetition penalty as a number, one for all arms."""
     if not config.penalty_of_models:
         return config
     own = {arm.name: own_repetition_penalty(arm, checkpoints[arm.name]) for arm in config.arms}
@@ -214,12 +204,7 @@ def _with_penalty(config: RunConfig, checkpoints: Mapping[str, Checkpoint]) -> R
 def _common_prompts(
     config: RunConfig, suite: Suite, checkpoints: Mapping[str, Checkpoint]
 ) -> tuple[tuple[Prompt, ...], dict[str, str]]:
-    """The prompts of all arms, and the problems that some arm cannot be asked, with reasons.
-
-    Raises:
-        ModelError: Arms read different prompts.
-        GenerationError: Prompts do not fit.
-    """
+    """The prompts of all arms, and the problems that some arm cannot be asked, with reasons."""
     prompts: dict[str, Prompt] = {}
     left_out: dict[str, str] = {}
     for arm in config.arms:
@@ -244,11 +229,7 @@ def _common_prompts(
 
 
 def _check_disk(prepared: Prepared) -> None:
-    """Refuse to start a run whose records cannot fit.
-
-    Raises:
-        RunDirectoryError: Says how much is free and how much may be needed.
-    """
+    """Refuse to start a run whose records cannot fit."""
     config, problems = prepared.config, prepared.suite.problems
     rows = len(config.arms) * config.decoding.samples
     texts = rows * len(problems) * config.decoding.max_new_tokens * _BYTES_PER_TOKEN

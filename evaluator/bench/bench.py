@@ -1,7 +1,4 @@
-"""A bench from configuration to one table.
-
-    base × artifact × format → exports
-    base × artifact × suite × decoding → runs, with an arm for each export → one table
+"""A bench from configuration to one table: exports, and runs with an arm for each export.
 
 Each part is looked at first and made only where it is missing or its inputs have changed. A part
 that fails is reported, and the others go on.
@@ -37,12 +34,7 @@ CANNOT = "cannot be made"
 
 @dataclass(frozen=True)
 class BenchResults:
-    """What a bench found.
-
-    Attributes:
-        table: For people.
-        failures: What could not be made.
-    """
+    """The table for people, and what could not be made."""
 
     table: TextTable
     failures: tuple[Failure, ...]
@@ -80,11 +72,7 @@ def bench(config: BenchConfig, *, command: str, unsafe: bool, progress: Progress
 
 
 def survey(config: BenchConfig) -> TextTable:
-    """What a bench would make, what is there and what cannot be made. Nothing is written.
-
-    Raises:
-        TinyLoRAError: As :func:`bench`.
-    """
+    """What a bench would make, what is there and what cannot be made. Nothing is written."""
     _check_directory(config)
     exports = plan_exports(config)
     cells = plan_runs(config, exports)
@@ -172,11 +160,7 @@ def _make_runs(
 
 
 def _check_directory(config: BenchConfig) -> None:
-    """Refuse a directory of something else, and another margin than the first start's.
-
-    Raises:
-        RunDirectoryError: With what is there.
-    """
+    """Refuse a directory of something else, and another margin than the first start's."""
     check_directory(config.out, _CONFIG, "bench")
     if not (config.out / _CONFIG).exists():
         return

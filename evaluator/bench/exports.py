@@ -1,9 +1,7 @@
-"""Exports of a bench: which are there, and how a missing one is made.
+"""Exports of a bench: which are there, and how a missing one is made by the exporter.
 
-The exporter is another program and runs as one: ``python -m exporter merge``. What an export is
-made from (digests of base, artifact and texts, and the options) is written down before it starts,
-after an outdated one has been removed. So whatever lies there was made from what the request says,
-also if the bench, but not the exporter, was killed meanwhile.
+What an export is made from is written down before it starts, after an outdated one was removed: so
+whatever lies there was made from it, also if the bench, but not the exporter, was killed meanwhile.
 """
 
 import fcntl
@@ -88,11 +86,7 @@ def why_not_there(export: Export, request: Request) -> str:
 
 
 def make_export(export: Export, request: Request, factors: Path) -> None:
-    """Run the exporter.
-
-    Raises:
-        BenchError: The exporter failed, or an input changed while it worked.
-    """
+    """Run the exporter; BenchError where it fails or an input changed while it worked."""
     for path in (export.request, export.log, export.out):
         path.parent.mkdir(parents=True, exist_ok=True)
     with _alone(export.root) as lock:
@@ -157,8 +151,7 @@ def _command(export: Export, request: Request, factors: Path) -> list[str]:
 def _alone(root: Path) -> Iterator[int]:
     """Wait until no exporter of this bench runs; gives the lock for the next one to hold.
 
-    A lock lives as long as any process has it: where a bench is killed and its exporter is not,
-    the next bench waits for it here.
+    A lock lives as long as any process has it, so a killed bench's exporter is waited for.
     """
     with (root / "exports" / ".lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

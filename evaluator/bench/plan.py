@@ -1,15 +1,7 @@
-"""A bench taken apart: the exports and the runs that it consists of, and where each lies.
+"""A bench taken apart: its exports and runs, and where each lies.
 
-::
-
-    bench.yaml                                 the configuration of the last start
-    exports/BASE/ARTIFACT/FORMAT/              checkpoints
-    requests/BASE/ARTIFACT/FORMAT.json         what each was made from
-    logs/BASE/ARTIFACT/FORMAT.log              what the exporter said
-    factors/                                   SVD factors, of all bases
-    runs/BASE/ARTIFACT/SUITE/DECODING/         runs, see ``evaluator.store.run_directory``
-    earlier/BASE/ARTIFACT/SUITE/DECODING/      the run that was there before its inputs changed
-    tables/                                    the table of the whole bench
+Below ``out`` are ``exports/``, ``requests/`` and ``logs/BASE/ARTIFACT/FORMAT`` (checkpoint, what it
+was made from, what the exporter said) and ``runs/`` and ``earlier/BASE/ARTIFACT/SUITE/DECODING``.
 """
 
 from collections.abc import Sequence
@@ -39,14 +31,7 @@ SHARED_WITH_RUNS = (
 
 @dataclass(frozen=True)
 class Export:
-    """One checkpoint to export.
-
-    Attributes:
-        base: What it stands on.
-        artifact: What is folded in.
-        format: How.
-        root: Directory of the bench.
-    """
+    """One checkpoint to export; ``root`` is the directory of the bench."""
 
     base: BenchBase
     artifact: BenchArtifact
@@ -81,16 +66,7 @@ class Export:
 
 @dataclass(frozen=True)
 class Cell:
-    """One run: an artifact, in all formats, on a suite.
-
-    Attributes:
-        bench: What all runs share.
-        base: The base.
-        artifact: The artifact.
-        suite: The problems.
-        decoding: How completions are drawn.
-        exports: The merged checkpoints to compare.
-    """
+    """One run: an artifact, in all formats, on a suite."""
 
     bench: BenchConfig
     base: BenchBase

@@ -1,8 +1,7 @@
 """Records that another run has already: an arm that is the same there need not be made again.
 
 A completion depends on the model, the prompts and the decoding, a verdict on the tests and the
-judge as well. Where all of this is equal, the records are copied, so that in a bench the base is
-asked once for all artifacts, and a new artifact, format or margin costs only what depends on it.
+judge as well. Where all of this is equal, the records are copied.
 """
 
 import logging

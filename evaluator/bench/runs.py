@@ -30,12 +30,7 @@ class RunState(StrEnum):
 
 
 def state_of(prepared: Prepared) -> tuple[RunState, str]:
-    """What lies in a run's directory, and for an outdated run what has changed.
-
-    Raises:
-        RecordsError: It is damaged.
-        RunDirectoryError: It holds something else than a run.
-    """
+    """What lies in a run's directory, and for an outdated run what has changed."""
     directory = RunDirectory(prepared.config.out)
     directory.check_usable(overwrite=False)
     if not directory.facts.exists():

@@ -26,12 +26,7 @@ _SHOWN = (
 
 @dataclass(frozen=True)
 class Failure:
-    """A part of a bench that could not be made.
-
-    Attributes:
-        part: Name of the export or the run.
-        message: Why.
-    """
+    """An export or a run that could not be made, and why."""
 
     part: str
     message: str
@@ -39,13 +34,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class CellResult:
-    """What became of a run.
-
-    Attributes:
-        cell: Which run.
-        summary: Its numbers; None where it failed.
-        absent: Exports that it should have compared and that could not be made.
-    """
+    """What became of a run; no summary where it failed, absent exports were not made."""
 
     cell: Cell
     summary: RunSummary | None

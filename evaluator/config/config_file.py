@@ -1,7 +1,7 @@
-"""How configurations are written down: YAML files, checked field by field.
+"""YAML configurations, checked field by field.
 
-Relative paths in them are resolved against the directory in which the command runs, as those of any
-other command-line argument are, so a configuration may be kept anywhere.
+Relative paths in them are resolved against the directory in which the command runs, so a
+configuration may be kept anywhere.
 """
 
 import os
@@ -22,11 +22,7 @@ _Section = TypeVar("_Section", bound="Section")
 
 
 def _can_be_a_path(path: _Path) -> _Path:
-    """Refuse what no file system takes: looking for it fails otherwise than by not finding it.
-
-    Raises:
-        ValueError: With the reason.
-    """
+    """Refuse what no file system takes: looking for it fails otherwise than by not finding it."""
     if "\0" in str(path):
         raise ValueError("a path cannot hold the character NUL")
     encoded = os.fsencode(path)

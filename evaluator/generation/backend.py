@@ -24,12 +24,8 @@ class ModelRequest:
     """Which model to load, and how it will be used.
 
     Attributes:
-        arm: The arm, with its way to load and its adapter.
-        checkpoint: Its files.
         decoding: How completions are drawn; the repetition penalty is a number.
-        seed: Seed of the random numbers.
-        compute_dtype: What the model computes in.
-        device: Where.
+        seed: Of the random numbers; the arm's, or else the decoding's.
         factors: Directory in which SVD factors of the base are kept between starts.
     """
 
@@ -44,13 +40,7 @@ class ModelRequest:
 
 @dataclass(frozen=True)
 class Completion:
-    """What a model wrote.
-
-    Attributes:
-        text: As the tokenizer decodes it, special tokens too, without the end token.
-        token_count: Generated tokens, the end token included.
-        finish_reason: ``stop`` at an end token, ``length`` at the limit.
-    """
+    """What a model wrote; the fields are those of ``GenerationRecord``."""
 
     text: str
     token_count: int

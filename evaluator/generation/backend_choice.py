@@ -9,11 +9,7 @@ from evaluator.generation.backends import BACKENDS
 
 
 def backend_of(arm: ArmConfig, config: RunConfig) -> Backend:
-    """The backend that an arm names, or else its run.
-
-    Raises:
-        ConfigError: There is none of this name, or a library that it needs is missing.
-    """
+    """The backend that an arm names, or else its run; ConfigError where there is none."""
     name = arm.backend or config.backend
     if name not in BACKENDS:
         raise ConfigError(
@@ -29,11 +25,7 @@ def backend_of(arm: ArmConfig, config: RunConfig) -> Backend:
 
 
 def check_backends(config: RunConfig) -> None:
-    """Check that the backends can do what is asked of them; nothing is loaded for it.
-
-    Raises:
-        ConfigError: Says which backend cannot do what, and what to change.
-    """
+    """Check, with ConfigError, that the backends can do what is asked; nothing is loaded."""
     compared = config.token_level.enabled and config.reference() is not None
     for arm in config.arms:
         backend = backend_of(arm, config)

@@ -1,9 +1,8 @@
 """The plan of the batches: a pure function of the prompts and the decoding.
 
-A batch is redone as a whole if any row of it is missing. So a killed and resumed run, or one spread
-over several processes, runs the very same batches as an uninterrupted one, and its texts are equal
-to the last bit on the same machine. Between different batch sizes float rounding differs and can
-turn a near tie.
+A batch is redone as a whole if any row of it is missing. So a resumed run, or one spread over
+several processes, runs the very same batches, and its texts are equal to the last bit on the same
+machine; with another batch size float rounding can turn a near tie.
 """
 
 from collections.abc import Sequence

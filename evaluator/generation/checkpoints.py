@@ -30,8 +30,6 @@ class Checkpoint:
     """An arm's files.
 
     Attributes:
-        directory: Where they lie.
-        facts: What a run records of them: digests, size, and the exporter's own numbers.
         positions: Longest context, where the configuration names one.
         vocabulary: Number of logits, likewise.
         quantization: Method by which the stored weights are quantized; empty where they are not.
@@ -103,11 +101,7 @@ def find_checkpoint(arm: ArmConfig) -> Checkpoint:
 
 
 def own_repetition_penalty(arm: ArmConfig, checkpoint: Checkpoint) -> float:
-    """What a checkpoint's ``generation_config.json`` says; 1, no penalty, where it says nothing.
-
-    Raises:
-        ModelError: The file cannot be read, or its penalty is no positive number.
-    """
+    """What a checkpoint's ``generation_config.json`` says; 1, no penalty, where it says nothing."""
     path = checkpoint.directory / "generation_config.json"
     penalty = _read_object(path).get("repetition_penalty") if path.is_file() else None
     if penalty is None:
@@ -128,11 +122,7 @@ def delta_options(arm: ArmConfig) -> DeltaOptions:
 
 
 def check_adapter(arm: ArmConfig, checkpoint: Checkpoint) -> None:
-    """Check, without any weights, that an arm's artifact is sound, complete and fits its base.
-
-    Raises:
-        ModelError: It cannot be used, it is another base's, or transformers cannot build the base.
-    """
+    """Check, without any weights, that an arm's artifact is sound, complete and fits its base."""
     if arm.artifact is None:
         return
     where = str(checkpoint.directory)
@@ -176,10 +166,9 @@ def _directory(arm: ArmConfig) -> Path:
 
 
 def file_digest(path: Path) -> str:
-    """Hex SHA-256 of a file.
+    """Hex SHA-256 of a file, kept for this process as long as the file is not touched.
 
-    A bench has many runs of the same gigabytes, so a digest is kept, for this process, as long as
-    the file is not touched.
+    A bench has many runs of the same gigabytes.
     """
     now = path.stat()
     return _content_digest(path.absolute(), now.st_ino, now.st_size, now.st_mtime_ns)

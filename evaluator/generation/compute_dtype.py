@@ -9,15 +9,11 @@ from tinylora import AdaptedLinear, TinyLoRAGlobalParams
 
 
 def compute_in(model: PreTrainedModel, dtype: torch.dtype) -> None:
-    """Let a model compute in ``dtype``, in place.
+    """Let a causal model, dense, quantized or with an adapter, compute in ``dtype``, in place.
 
     4-bit layers keep their stored tensors; other parameters are cast; buffers are cast only to a
     wider type (rotary frequencies stay float32). The adapter's own modules are left alone: their
     numerics are an option of the restore. So are layers of other quantizations.
-
-    Args:
-        model: Any causal model, dense, quantized, with an adapter or not.
-        dtype: float32, bfloat16 or float16.
     """
     quantized = getattr(model, "hf_quantizer", None) is not None
     for module in model.modules():

@@ -8,10 +8,7 @@ from evaluator.errors import ModelError
 def resolve_device(name: str, local_rank: int = 0) -> torch.device:
     """``auto`` to a GPU where there is one, else the CPU; other names as torch has them.
 
-    Args:
-        name: A configuration's device.
-        local_rank: Number of this process on its machine: where no GPU is named, each takes its
-            own as long as there are enough.
+    Where no GPU is named, each process of a machine takes its own as long as there are enough.
 
     Raises:
         ModelError: A GPU was asked for and there is none.

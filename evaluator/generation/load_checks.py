@@ -19,11 +19,7 @@ _log = logging.getLogger(__name__)
 
 
 def check_complete(arm: ArmConfig, directory: Path, info: dict[str, Any]) -> None:
-    """Check that every tensor of the model came from the checkpoint.
-
-    Raises:
-        ModelError: Tensors are missing, or an adapter that was not merged is left over.
-    """
+    """Refuse tensors that the checkpoint lacks, and an adapter in it that was not merged."""
     unused = sorted(str(name) for name in info["unexpected_keys"])
     embeds = (directory / ADAPTER_CONFIG).exists()  # checked when it is attached
     if (found := adapter_tensors(unused)) and not embeds:
@@ -53,10 +49,6 @@ def attach_as_stored(arm: ArmConfig, directory: Path, model: PreTrainedModel) ->
     """Check that every tensor of an embedded adapter is attached, and set it to the file's values.
 
     PEFT rounds an adapter to the compute dtype of the 4-bit layers below it, by default float16.
-    As the run chooses that dtype anew, it goes back to the stored values first.
-
-    Raises:
-        ModelError: A tensor did not attach.
     """
     if not (directory / ADAPTER_CONFIG).exists():
         return
@@ -82,11 +74,7 @@ def attach_as_stored(arm: ArmConfig, directory: Path, model: PreTrainedModel) ->
 
 
 def check_quantized(arm: ArmConfig, checkpoint: Checkpoint, model: PreTrainedModel) -> None:
-    """Check that what was to be quantized is.
-
-    Raises:
-        ModelError: It is not.
-    """
+    """Check that what was to be quantized is."""
     if arm.load == "nf4" or checkpoint.four_bit:
         if not any(isinstance(module, Linear4bit) for module in model.modules()):
             raise ModelError(

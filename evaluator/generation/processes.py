@@ -1,9 +1,7 @@
-"""The processes that make one run together.
+"""The processes that make one run together, started by ``accelerate launch`` or ``torchrun``.
 
-``accelerate launch`` and ``torchrun`` start one command several times, on one machine or on
-several that see the same files. Each process writes its share of the completions into a file of
-its own; the first one puts them together, judges and writes the tables. Apart from files the
-processes share only the moments at which they wait for each other.
+Each writes its share of the completions into a file of its own; the first one puts them together,
+judges and writes the tables. Apart from files they share only the moments at which they wait.
 """
 
 import logging
@@ -27,13 +25,7 @@ _PATIENCE = timedelta(days=1)
 
 @dataclass(frozen=True)
 class Processes:
-    """This process among those of its launch.
-
-    Attributes:
-        rank: 0 … world − 1.
-        world: Number of processes on all machines.
-        local_rank: Number of this process on its machine.
-    """
+    """This process among the ``world`` of its launch; ``local_rank`` counts on its machine."""
 
     rank: int = 0
     world: int = 1
@@ -45,11 +37,7 @@ class Processes:
         return self.rank == 0
 
     def wait(self) -> None:
-        """Wait until all processes have come here.
-
-        Raises:
-            LaunchError: One of them ended before.
-        """
+        """Wait until all processes have come here; LaunchError where one ended before."""
         if self.world == 1:
             return
         try:
@@ -65,8 +53,8 @@ class Processes:
 def launched_processes() -> Iterator[Processes]:
     """The processes of this launch; one that was started alone pays nothing for it.
 
-    They talk over the CPU only (gloo): nothing but waiting is shared, any number of them may use
-    one GPU, and none needs to be bound to a GPU before its models are.
+    They talk over the CPU only (gloo): any number of them may use one GPU, and none needs to be
+    bound to a GPU before its models are.
     """
     world = get_cpu_distributed_information().world_size
     if world == 1:

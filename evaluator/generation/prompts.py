@@ -1,8 +1,7 @@
 """From problems to token ids, with the tokenizer's own chat template.
 
-A run says how problems are asked (``PromptConfig``). What a chat template does without a system
-message is its own affair: Qwen2.5's, for one, writes that the model is Qwen, created by Alibaba
-Cloud. ``system: none`` asks as if the template had nothing of its own.
+Without a system message some templates write one: Qwen2.5's says that the model is Qwen, created by
+Alibaba Cloud. ``system: none`` asks as if the template had nothing of its own.
 """
 
 import hashlib
@@ -20,13 +19,7 @@ from tinylora.models.chat import token_ids, write_chats
 
 @dataclass(frozen=True)
 class Prompt:
-    """What a model reads for one problem.
-
-    Attributes:
-        problem: The problem's id.
-        text: The prompt after the chat template.
-        token_ids: Its tokens.
-    """
+    """What a model reads for one problem: the text after the chat template, and its tokens."""
 
     problem: str
     text: str
@@ -94,11 +87,7 @@ def _write(tokenizer: Any, questions: Sequence[str], system: str) -> Sequence[st
 def _write_without_system(
     tokenizer: Any, asked: Sequence[dict[str, str]]
 ) -> Sequence[str | TokenizerError]:
-    """The chats without any system message, also where the template has one of its own.
-
-    Raises:
-        TokenizerError: It has, and where that ends cannot be told.
-    """
+    """The chats without any system message, also where the template has one of its own."""
     system, user = _message("system", "§"), _message("user", "?")
     chats = [[user], [system, user], [system]]
     chats += [[message] for message in asked] + [[system, message] for message in asked]
@@ -137,17 +126,9 @@ def _message(role: str, content: str) -> dict[str, str]:
 
 
 def check_all_ask(problems: Sequence[Problem], where: str, asking: PromptConfig) -> None:
-    """Check that every problem says something to a model.
+    """Refuse, with SuiteError, problems that have neither a statement nor a prompt.
 
-    One that does not would be failed by all arms, and so count as one on which they agree.
-
-    Args:
-        problems: The suite's problems.
-        where: The suite, for errors.
-        asking: A template takes a statement and no ready-made prompt.
-
-    Raises:
-        SuiteError: Names the problems with neither statement nor prompt.
+    All arms would fail them, and so agree on them.
     """
     silent = [p.id for p in problems if not asking.question(p.statement, p.prompt).strip()]
     if silent:
@@ -169,17 +150,7 @@ def prompts_digest(prompts: Sequence[Prompt]) -> str:
 def check_prompts_fit(
     prompts: Sequence[Prompt], max_new_tokens: int, context: int | None, where: str
 ) -> None:
-    """Check that prompt and completion fit the model's context.
-
-    Args:
-        prompts: The prompts.
-        max_new_tokens: Longest completion.
-        context: Positions that the model has; None where its configuration does not say.
-        where: Name of the checkpoint, for errors.
-
-    Raises:
-        GenerationError: Names the problems that do not fit.
-    """
+    """Refuse, with GenerationError, prompts that do not fit the context with a completion."""
     if context is None:
         return
     long = [p.problem for p in prompts if len(p.token_ids) + max_new_tokens > context]

@@ -1,8 +1,8 @@
 """The stage that writes completions: prompts in, ``generations.jsonl`` out.
 
-Every process of a launch writes its share of the missing batches into a file of its own. Files of
-processes are taken up into ``generations.jsonl`` when a run starts and when all shares are done, so
-a run may go on with another number of processes than it was killed with.
+Every process of a launch writes its share of the missing batches into a file of its own. They are
+put together when a run starts and when all shares are done, so a run may go on with another number
+of processes than it was killed with.
 """
 
 import time
@@ -33,11 +33,7 @@ from evaluator.store.run_directory import RunDirectory
 
 
 def take_up_generations(directory: RunDirectory) -> dict[Key, GenerationRecord]:
-    """Put the completions of all processes into ``generations.jsonl``; nobody may be writing.
-
-    Raises:
-        RecordsError: A line is damaged, or two processes wrote different texts for one key.
-    """
+    """Put the completions of all processes into ``generations.jsonl``; nobody may be writing."""
     records: dict[Key, GenerationRecord] = {}
     others = directory.other_generations()
     for path in (directory.generations, *others):
@@ -59,12 +55,7 @@ def generate_share(
     processes: Processes,
     progress: Progress,
 ) -> None:
-    """Write this process's share of the missing completions, one model in memory at a time.
-
-    Raises:
-        ModelError: A model cannot be loaded.
-        GenerationError: A model's completions make no sense.
-    """
+    """Write this process's share of the missing completions, one model in memory at a time."""
     # Written by nobody until all shares are done, apart from the first process's own records.
     records = read(directory.generations, GenerationRecord.from_row)
     processes.wait()  # nobody appends before all have read the same
@@ -85,11 +76,7 @@ def generate_share(
 def finish_generations(
     directory: RunDirectory, config: RunConfig, prompts: Sequence[Prompt]
 ) -> tuple[GenerationRecord, ...]:
-    """Put the shares of all processes together, by arm, problem and sample.
-
-    Raises:
-        RecordsError: Completions are missing.
-    """
+    """Put the shares of all processes together, by arm, problem and sample."""
     records = take_up_generations(directory)
     keys = [
         (arm.name, prompt.problem, sample)

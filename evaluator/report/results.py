@@ -1,6 +1,6 @@
 """The written result of a run: tables, page, and sentences that say what they mean.
 
-Reads records alone; ``write_results`` can be run again at any time without a model.
+It reads records alone and needs no model.
 """
 
 import json
@@ -33,13 +33,7 @@ from tinylora.files.whole_file import replace_file
 
 @dataclass(frozen=True)
 class Results:
-    """What a run found.
-
-    Attributes:
-        summary: The numbers.
-        tables: For people.
-        sentences: What the tables mean.
-    """
+    """The numbers of a run, its tables for people, and what they mean."""
 
     summary: RunSummary
     tables: tuple[TextTable, ...]
@@ -73,11 +67,7 @@ def write_results(directory: RunDirectory) -> Results:
 
 
 def read_summary(directory: RunDirectory) -> RunSummary:
-    """Compute the statistics of a finished run; nothing is written.
-
-    Raises:
-        RecordsError: As :func:`write_results`.
-    """
+    """Compute the statistics of a finished run, as :func:`write_results`; nothing is written."""
     return _summarize(
         directory,
         read(directory.verdicts, VerdictRecord.from_row),

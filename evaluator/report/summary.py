@@ -24,14 +24,12 @@ VERDICTS = ("AC", "PC", "WA", "RE", "TLE", "MLE", "OLE", "CE", "UKE")
 
 @dataclass(frozen=True)
 class ArmSummary:
-    """One arm's numbers over the problems that count.
+    """One arm's numbers over the problems that count; intervals are of 95 %, problems as units.
 
     Attributes:
-        facts: Name, kind, digest, size, fidelity.
         passes: bool [m, n]: all tests of the program are AC.
-        interval: 95 % interval of the pass rate, problems as units.
+        interval: Of the pass rate.
         pass_at: Unbiased pass@k by k.
-        pass_at_interval: 95 % interval of each.
         compile_rate: Share of completions that gave a program that compiled.
         no_code_rate: Share without a program.
         choice_rate: Share in which one of several programs or parts of them had to be chosen.
@@ -61,12 +59,10 @@ class RunSummary:
     """A whole run's numbers.
 
     Attributes:
-        facts: Of the run.
         problems: The m problems that count, in the suite's order.
         unjudged: Ids of problems left out because the judge itself failed.
         arms: In the configuration's order.
         comparisons: Each other arm against the reference; empty without a restored arm.
-        reference: Name of the reference.
         control: Name of the base arm.
         repeats: Names of the A/A arms: the reference's model and artifact once more.
         token_level: Predictions and texts beside the reference's; None without a restored arm.
@@ -99,12 +95,7 @@ class RunSummary:
 def summarize(
     facts: RunFacts, verdicts: Mapping[Key, VerdictRecord], token_level: TokenLevel | None = None
 ) -> RunSummary:
-    """Compute everything that tables show.
-
-    Args:
-        facts: Of the run.
-        verdicts: One record for every arm, problem and sample.
-        token_level: Taken as it is.
+    """Compute everything that tables show; the token level is taken as it is.
 
     Raises:
         RecordsError: Records are missing, or no problem is left.

@@ -83,9 +83,7 @@ def languages_table(summary: RunSummary) -> TextTable | None:
 def sensitivity_table(summary: RunSummary) -> TextTable | None:
     """For each comparison its flips and the smallest margin and difference it could show.
 
-    With an A/A repeat of the reference that draws anew, flips are also given as a multiple of the
-    repeat's: at 1 and below an arm is no farther from the reference than the reference is from
-    itself.
+    With an A/A repeat that draws anew, flips are also given as a multiple of the repeat's.
     """
     if not summary.comparisons:
         return None

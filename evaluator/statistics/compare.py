@@ -1,25 +1,15 @@
 """Paired comparison of arms: flips, intervals, and a verdict that may be wrong in known ways only.
 
-The rule of the verdict, for the difference of the pass rates of an arm and the reference:
-
-- ``match``: the 90 % interval lies inside (−δ, +δ), and an exact test rules out a loss of δ
-  (``few_flips``). This is the pair of one-sided 5 % tests of equivalence (Schuirmann 1987): of arms
-  that differ by δ or more about 5 % at most are called a match.
+- ``match``: the 90 % interval of the difference lies inside (−δ, +δ), which is the pair of
+  one-sided 5 % tests of equivalence (Schuirmann 1987), and an exact test rules out a loss of δ.
 - ``differ``: not a match, and the 95 % interval excludes 0.
 - ``inconclusive``: neither. The run was too small to tell.
 
-A difference may be real and still a match, where it is surely smaller than δ. A p-value above 0.05
-never makes a match.
-
-A match with the reference says that less than δ of the adapter's effect was lost, which says
-nothing unless there was an effect to lose: if the control arm (the base without the adapter) does
-not ``differ`` from the reference by the same rule, every match of the run is *uninformative*.
-
+A p-value above 0.05 never makes a match. If the control (the base without the adapter) does not
+``differ`` from the reference, there was no effect to lose, and every match is *uninformative*.
 The interval is Tango's; with several samples of each problem it is the same score interval with
-the problem as the unit (``score_interval``), as samples of one problem go together.
-
-Shapes: m problems, n samples of each; ``passes`` is bool [m, n], the same problems in the same
-order and the same noise per sample in each arm.
+the problem as the unit. Shapes: m problems, n samples of each; ``passes`` is bool [m, n], with the
+same problems in the same order and the same noise per sample in each arm.
 """
 
 from collections.abc import Mapping
@@ -50,16 +40,10 @@ class PairedComparison:
     """An arm against the reference, on the same problems and noise.
 
     Attributes:
-        arm: Name of the arm.
-        reference: Name of the reference.
-        problems: m.
-        samples: n.
         gained: Samples that only the arm passed.
         lost: Samples that only the reference passed.
         difference: Pass rate of the arm minus that of the reference.
         flip_rate: Share of the samples that flipped, either way.
-        interval95: Score interval of the difference.
-        interval90: The same at the level that the equivalence test uses.
         p_value: Exact McNemar test; with n > 1 the sign-flip test over problems.
         margin: δ.
         shown_margin: Smallest δ that m problems could have shown, without any flip.
@@ -67,7 +51,6 @@ class PairedComparison:
             equal but flip at the rate seen; None where m problems are too few.
         detectable_difference: Smallest true difference that such a run calls ``differ`` with a
             chance of 80 %, at the rate of flips seen; None likewise.
-        verdict: By the rule of this module.
         informative: For a match: whether the control differs from the reference; None where the
             verdict is another one, or there is no control.
     """
@@ -94,15 +77,7 @@ class PairedComparison:
 def equivalence_verdict(
     interval90: Interval, interval95: Interval, margin: float, net_flips: float, problems: int
 ) -> Equivalence:
-    """Apply the rule of this module.
-
-    Args:
-        interval90: Of the difference.
-        interval95: Likewise.
-        margin: δ.
-        net_flips: |gained − lost|, in problems: that of samples over n.
-        problems: m.
-    """
+    """Apply the rule of this module; net flips are |gained − lost| in problems."""
     inside = -margin < interval90.low and interval90.high < margin
     if inside and few_enough(net_flips, problems, margin):
         return Equivalence.MATCH
@@ -114,14 +89,7 @@ def equivalence_verdict(
 def compare_pair(
     arm: str, passes: Passes, reference: str, reference_passes: Passes, margin: float
 ) -> PairedComparison:
-    """Compare one arm with the reference.
-
-    Args:
-        arm: Name of the arm.
-        passes: bool [m, n] of the arm.
-        reference: Name of the reference.
-        reference_passes: bool [m, n] of the reference.
-        margin: δ, as a proportion.
+    """Compare one arm with the reference, passes bool [m, n] each.
 
     Raises:
         ValueError: Unequal shapes, or no problem.
@@ -176,17 +144,7 @@ def _interval(differences: npt.NDArray[np.int64], level: float) -> Interval:
 def compare_arms(
     passes: Mapping[str, Passes], reference: str, control: str | None, margin: float
 ) -> tuple[PairedComparison, ...]:
-    """Compare every other arm with the reference, the control among them.
-
-    Args:
-        passes: bool [m, n] by arm, with the reference and the control.
-        reference: Name of the restored arm.
-        control: Name of the base arm, if the run has one.
-        margin: δ.
-
-    Returns:
-        One comparison for each arm but the reference, in the order of ``passes``.
-    """
+    """Compare every other arm with the reference; ``passes`` is bool [m, n] by arm."""
     pairs = [
         compare_pair(arm, own, reference, passes[reference], margin)
         for arm, own in passes.items()

@@ -1,9 +1,7 @@
 """Records of a run: one JSON object a line, appended as they are made.
 
-A record's identity is everything that must be equal when the same run is made again; times, sizes
-and messages stand beside it in the row. A killed process can leave a torn last line: it is cut off
-when the file is opened again. Files are written in the order in which records are made; a finished
-run sorts them, so that they do not depend on kills, batches or processes.
+A killed process can leave a torn last line: it is cut off when the file is opened again. A finished
+run sorts its files, so that they do not depend on kills, batches or processes.
 """
 
 import json
@@ -22,12 +20,10 @@ FinishReason = Literal["stop", "length"]
 
 @dataclass(frozen=True)
 class Record:
-    """What all records have.
+    """What all records have; samples are counted from 0.
 
-    Attributes:
-        arm: Name of the arm.
-        problem: Id of the problem.
-        sample: Number of the sample, from 0.
+    A record's identity is everything that must be equal when the same run is made again; times,
+    sizes and messages stand beside it in the row.
     """
 
     arm: str
@@ -93,7 +89,7 @@ class TestRecord:
 
 @dataclass(frozen=True)
 class VerdictRecord(Record):
-    """What the judge says about one completion.
+    """What the judge says about one completion; both messages are not part of the identity.
 
     Attributes:
         verdict: AC CE PC WA RE TLE MLE OLE UKE of the whole program.
@@ -101,10 +97,10 @@ class VerdictRecord(Record):
         code_sha256: Digest of the extracted program; None where there was none.
         how: Rule that found the program in the text.
         reason: Why none was found, else empty.
-        compile_message: What the compiler said; not part of the identity.
-        detail: For CE and UKE: why; not part of the identity.
+        compile_message: What the compiler said.
+        detail: For CE and UKE: why.
         subtasks: Points by subtask id.
-        tests: One record a test that was run.
+        tests: Those that were run.
         choice: What told the program from others in the text; ``only`` where there were none.
     """
 
@@ -121,7 +117,7 @@ class VerdictRecord(Record):
 
     @property
     def judge_failed(self) -> bool:
-        """Whether the judge itself failed (UKE), on the whole program or on one of its tests."""
+        """Whether the judge itself failed (UKE), on the program or on one of its tests."""
         return "UKE" in (self.verdict, *(test.verdict for test in self.tests))
 
     @property

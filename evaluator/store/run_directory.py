@@ -65,8 +65,6 @@ class ArmFacts:
     """What a run records of an arm.
 
     Attributes:
-        name: The arm's.
-        kind: Role in the comparison.
         digest: sha256 over names and contents of all files of its checkpoint.
         artifact_digest: sha256 of the artifact, for a restored arm.
         weight_bytes: Size of the weight files, with the artifact where there is one.
@@ -88,17 +86,12 @@ class RunFacts:
     """Everything that a run's records depend on.
 
     Attributes:
-        config: The fields that decide the records, see
-            ``evaluator.config.run_config.deciding_fields``. The device is the kind that it was
-            resolved to, ``cpu`` or ``cuda``: the arms of a run are computed on one kind, whichever
-            of its devices.
-        suite: Name of the suite.
-        suite_digest: Digest of its content.
+        config: See ``run_config.deciding_fields``; the device is the kind that it was resolved to,
+            ``cpu`` or ``cuda``, as the arms of a run are computed on one kind.
         prompts_digest: Digest of the prompts' tokens.
         problems: In the suite's order, which is the order of all records.
         arms: In the configuration's order.
         left_out: Problems of the suite that no model can be asked, with the reasons.
-        format: Version of this form.
     """
 
     config: dict[str, Any]
@@ -185,11 +178,7 @@ class RunDirectory:
         return tuple(sorted(self.path.glob("generations.rank-*.jsonl")))
 
     def check_usable(self, overwrite: bool) -> None:
-        """Refuse a directory that holds something else than a run.
-
-        Raises:
-            RunDirectoryError: It does.
-        """
+        """Refuse with RunDirectoryError a directory that holds something else than a run."""
         hint = " (--overwrite replaces runs only)" if overwrite else ""
         check_directory(self.path, self.facts.name, "run", hint)
 
@@ -206,21 +195,13 @@ class RunDirectory:
         replace_file(self.config, config_yaml.encode())
 
     def differences(self, facts: RunFacts) -> list[str]:
-        """What the run that is here has otherwise, each with both values; empty without one.
-
-        Raises:
-            RecordsError: ``run.json`` is damaged.
-        """
+        """What the run that is here has otherwise, each with both values; empty without one."""
         if not self.facts.exists():
             return []
         return _differences(_load(self.facts), json.loads(_to_json(facts)))
 
     def join(self, facts: RunFacts) -> None:
-        """Check, in a further process, that the first one's run is this process's too.
-
-        Raises:
-            RunDirectoryError: The directory is not shared, or something else lies on this machine.
-        """
+        """Check, in a further process, that the first one has begun this very run here."""
         if not self.facts.exists():
             raise RunDirectoryError(
                 f"{self.path}: the first process has begun the run, but its run.json cannot be "
@@ -229,11 +210,7 @@ class RunDirectory:
         self._check_same(facts)
 
     def read_facts(self) -> RunFacts:
-        """Read ``run.json``.
-
-        Raises:
-            RecordsError: It is missing or damaged.
-        """
+        """Read ``run.json``; RecordsError where it is missing or damaged."""
         if not self.facts.is_file():
             raise RecordsError(f"{self.path}: no run.json, so this is not a run's directory")
         content = _load(self.facts)
@@ -279,11 +256,7 @@ class RunDirectory:
 
 
 def check_directory(path: Path, marker: str, what: str, hint: str = "") -> None:
-    """Refuse a directory that has other files and not the one that marks it as of this program.
-
-    Raises:
-        RunDirectoryError: With what is there.
-    """
+    """Refuse, with RunDirectoryError, other files without the one that marks them as ours."""
     if not path.exists():
         return
     if not path.is_dir():

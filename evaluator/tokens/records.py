@@ -1,7 +1,6 @@
-"""Records of the token level: how far an arm's predictions on one text are from the reference's.
+"""Records of the token level: how far an arm's predictions on a text are from the reference's.
 
-They follow the rules of :mod:`evaluator.store.records`. The record of the reference itself compares
-it with its own repeat in other batches: the noise floor.
+That of the reference itself compares it with its own repeat in other batches: the noise floor.
 """
 
 from dataclasses import dataclass

@@ -1,10 +1,8 @@
 """The stage that compares predictions: the reference's texts in, ``token_level.jsonl`` out.
 
-The reference runs first, and its logits wait on the disk. Then every arm runs on the same tokens in
-the same batches, loaded as it was for its completions. The reference itself is compared with its
-own repeat in other batches: what company, padding and float rounding do is the noise floor.
-
-A killed run goes on with the texts that are missing; the reference's logits are made again.
+The reference runs first, and its logits wait on the disk; every arm then runs on the same batches.
+The reference is compared with its own repeat in other batches: the noise floor of company, padding
+and rounding. A killed run goes on with the missing texts; the reference's logits are made again.
 """
 
 import shutil
@@ -38,11 +36,7 @@ _BYTES_PER_LOGIT = 4
 
 
 def spool_bytes(config: RunConfig, checkpoints: Mapping[str, Checkpoint]) -> int:
-    """Room on the disk for the reference's logits, with the arms' vocabularies checked for it.
-
-    Raises:
-        ModelError: The arms predict over different vocabularies.
-    """
+    """Room on the disk for the reference's logits; ModelError where vocabularies differ."""
     reference = config.reference()
     if reference is None or not config.token_level.enabled:
         return 0
@@ -67,13 +61,7 @@ def measure_tokens(
 ) -> None:
     """Write the records that are missing, arm by arm, one model in memory at a time.
 
-    Args:
-        directory: Of the run.
-        config: Of the run; without a restored arm, or where it is switched off, nothing is done.
-        checkpoints: By arm.
-        prompts: In the suite's order, the same for all arms.
-        generations: All completions.
-        progress: Called after each batch.
+    Without a restored arm, or where it is switched off, nothing is done.
 
     Raises:
         ModelError: A model cannot be loaded, or its predictions cannot be compared.

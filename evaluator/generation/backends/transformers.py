@@ -1,13 +1,8 @@
 """transformers: a model is loaded as its user would, then set what it computes in.
 
-The stored values stay what they are: 4-bit weights keep their codes and scales and are
-dequantized at each use; dense weights are cast. Only the arithmetic is chosen, by default float32,
-so that arms differ by their weights and not by the rounding of activations. Layers of other
-quantizations compute as their library does.
-
-Ways in which a model can silently be another one are refused here: an adapter embedded in the
-directory while ``peft`` is missing (transformers then loads the base alone), tensors missing from
-the checkpoint (they would be drawn at random), and a load that quantized nothing.
+Stored values stay what they are; only the arithmetic is chosen, by default float32, so that arms
+differ by their weights and not by the rounding of activations. Loads that silently give another
+model are refused: see ``load_checks``.
 """
 
 import gc
@@ -81,14 +76,7 @@ BACKEND = TransformersBackend()
 
 
 class TransformersModel(LoadedModel):
-    """A model with its tokenizer and what an arm asks of it.
-
-    Args:
-        model: In eval mode.
-        request: For the arm's name, the decoding and the seed.
-        tokenizer: None: that of the checkpoint.
-        pad_id: What rows are filled up with; None: what the tokenizer says.
-    """
+    """A model in eval mode with its tokenizer, the checkpoint's by default."""
 
     def __init__(
         self,
@@ -105,11 +93,7 @@ class TransformersModel(LoadedModel):
         self.pad_id = self.end_ids[0] if own is None else int(own)
 
     def complete(self, batch: Batch) -> tuple[Completion, ...]:
-        """One completion for each row of a batch, in its order.
-
-        Raises:
-            GenerationError: The model's logits are not numbers.
-        """
+        """One completion for each row; GenerationError where the logits are not numbers."""
         prompts = [row.prompt.token_ids for row in batch]
         device = self.model.device
         ids, mask = (part.to(device) for part in padded(prompts, self.pad_id, left=True))

@@ -54,14 +54,7 @@ _DECADES = 1e-6  # of the largest residual: the least that the logarithmic axis 
 
 @dataclass(frozen=True)
 class Chart:
-    """A picture with its words.
-
-    Attributes:
-        name: Stem of its file.
-        title: Heading.
-        note: How to read it.
-        svg: The picture, whole as a file and safe inside a page with other charts.
-    """
+    """A picture, whole as a file and safe inside a page with others, and how to read it."""
 
     name: str
     title: str
@@ -72,12 +65,7 @@ class Chart:
 def make_charts(
     summary: RunSummary, layers: Mapping[str, Sequence[LayerResidual]]
 ) -> tuple[Chart, ...]:
-    """All charts for which there are numbers.
-
-    Args:
-        summary: Of the run.
-        layers: Residuals by layer, by arm.
-    """
+    """All charts for which there are numbers; ``layers`` are residuals by arm."""
     with rc_context(_STYLE), warnings.catch_warnings():
         # matplotlib measures text with its own font; what it lacks, the reader's font has
         warnings.filterwarnings("ignore", "Glyph .* missing from font")

@@ -20,13 +20,9 @@ from evaluator.store.run_directory import ProblemFacts
 
 
 class Cell(NamedTuple):
-    """One arm on one problem.
+    """One arm on one problem: the verdict, or passed samples of all, and a hint for the pointer.
 
-    Attributes:
-        text: The verdict, or passed samples of all.
-        css: Class of the verdict; ``mixed`` for samples of several verdicts.
-        flip: ``gained``, ``lost`` or ``both`` against the reference; empty where nothing flipped.
-        hint: For the pointer.
+    ``flip`` is ``gained``, ``lost``, ``both`` or empty; ``css`` a verdict's class, or ``mixed``.
     """
 
     text: str
@@ -50,8 +46,6 @@ class FlipMatrix:
 
     Attributes:
         against: The arm that the others are held against.
-        arms: Names, in order.
-        samples: Of each problem.
         flipped: Problems on which an arm other than the control disagrees.
         control: Problems on which the control alone disagrees.
         agreed: The rest.

@@ -1,11 +1,8 @@
 """The report of a run as one page that needs no network: ``report.html``, and its charts as files.
 
-The page has no script, and its Content-Security-Policy allows none, so a hostile statement or
-program stays text even if an escape were forgotten. What looks like unfolding is a link to an
-anchor: the stylesheet shows the one problem that the address names.
-
-Its size is bounded: only problems on which arms disagree get details, as many as fit into
-``DETAILS_BYTES``; of the others ``AGREED_ROWS`` are listed; texts are shortened with a word.
+The page has no script, and its Content-Security-Policy allows none; the stylesheet shows the one
+problem that the address names. Its size is bounded: only the first ``DETAILS_BYTES`` of problems on
+which arms disagree get details, ``AGREED_ROWS`` of the others are listed, and texts are shortened.
 """
 
 import functools
@@ -42,14 +39,6 @@ def write_page(
     sentences: Sequence[str],
 ) -> None:
     """Write ``report.html`` and ``plots/*.svg`` of a finished run.
-
-    Args:
-        directory: Of the run.
-        summary: Its numbers.
-        verdicts: All verdicts.
-        generations: All completions.
-        tables: Shown as they are.
-        sentences: What the numbers mean; the page begins with them.
 
     Raises:
         RecordsError: A file that the page is made from is damaged.

@@ -1,8 +1,7 @@
 """What the page shows beside the records, kept in the run's directory when the run starts.
 
-``statements.jsonl`` holds title, statement and the beginning of every test; ``fidelity.json`` the
-exporter's residual by module, for each arm that has one. So the page can be made again when the
-suite or the checkpoints are gone. Runs made before these files existed have a page without them.
+So the page can be made again when the suite or the checkpoints are gone. Runs made before these
+files existed have a page without them.
 """
 
 import json
@@ -55,11 +54,6 @@ class LayerResidual(NamedTuple):
 def keep_sources(folder: Path, suite: Suite, checkpoints: Mapping[str, Checkpoint]) -> None:
     """Write ``statements.jsonl`` and ``fidelity.json``.
 
-    Args:
-        folder: The run's directory.
-        suite: Its problems.
-        checkpoints: By arm.
-
     Raises:
         ModelError: A checkpoint's ``fidelity.json`` has another form than the exporter writes.
     """
@@ -74,11 +68,7 @@ def keep_sources(folder: Path, suite: Suite, checkpoints: Mapping[str, Checkpoin
 
 
 def read_problems(folder: Path) -> Mapping[str, ShownProblem]:
-    """Read ``statements.jsonl``; empty where the run has none.
-
-    Raises:
-        RecordsError: It is damaged.
-    """
+    """Title, statement and beginnings of tests by problem; empty where the run has none."""
     path = folder / STATEMENTS
     problems = {}
     for number, line in enumerate(path.read_bytes().splitlines() if path.is_file() else (), 1):
@@ -90,11 +80,7 @@ def read_problems(folder: Path) -> Mapping[str, ShownProblem]:
 
 
 def read_layers(folder: Path) -> Mapping[str, Sequence[LayerResidual]]:
-    """Read ``fidelity.json``: residuals by layer, for each arm that has any.
-
-    Raises:
-        RecordsError: It is damaged.
-    """
+    """Residuals by layer, for each arm that has any."""
     path = folder / FIDELITY
     if not path.is_file():
         return {}
