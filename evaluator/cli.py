@@ -178,11 +178,11 @@ def bench(
             results = make_bench(
                 settings, command=command_line(), unsafe=unsafe, progress=bars.one_at_a_time
             )
-        for part in fitting(results.table, key=BENCH_KEY):
-            screen.print(rich_table(part))
+        for shown in fitting(results.table, key=BENCH_KEY):
+            screen.print(rich_table(shown))
         screen.print(f"Tables, exports and runs: {settings.out}")
-        for failure in results.failures:
-            complain(f"failed: {failure.part}: {failure.message}")
+        for part, message in results.failures.items():
+            complain(f"failed: {part}: {message}")
         if results.failures:
             raise typer.Exit(1)
 

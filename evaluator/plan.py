@@ -28,9 +28,6 @@ def make_plan(
 
     Margin, flip rate and power are proportions; the correlation is that of the differences of two
     samples of one problem.
-
-    Raises:
-        ConfigError: A value that makes no sense.
     """
     _check("margin", 0.001 <= margin < 1, "at least 0.001 and below 1", margin)
     _check("flip-rate", 0 <= flip_rate <= 1, "between 0 and 1", flip_rate)

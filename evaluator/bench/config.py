@@ -1,7 +1,4 @@
-"""The configuration of a bench: every artifact of every base × format × suite × decoding.
-
-What all of its runs share (margin, judge, arithmetic) stands in it once.
-"""
+"""The configuration of a bench: every artifact of every base × format × suite × decoding."""
 
 from pathlib import Path
 from typing import Literal, Self
@@ -30,12 +27,9 @@ _OWN_ARMS = ("base", "restored", "repeat")
 
 
 class BenchArtifact(AdapterSection):
-    """One trained adapter; how its delta is rebuilt holds for exports and restored arm.
+    """One trained adapter, as ``artifact`` of an arm; how it is rebuilt holds for the exports too.
 
-    Attributes:
-        path: A ``tiny_lora_v.pt``, or the directory of a PEFT adapter.
-        trained_on: The base's weights in training, for the exports; the restored arm has what
-            ``load`` of the base says.
+    ``trained_on`` is for the exports alone; the restored arm has the base's ``load``.
     """
 
     name: Name
@@ -117,10 +111,7 @@ class BenchDecoding(DecodingConfig):
 class BenchConfig(Section):
     """Everything that a bench makes; what is not named here is as in a run.
 
-    Attributes:
-        name: Title of the table.
-        repeat_seed: Adds an A/A arm ``repeat``: the restored model with this seed, the noise floor.
-        equivalence: δ, one for all runs, fixed before the first of them.
+    ``repeat_seed`` adds an A/A arm ``repeat``: the restored model with this seed, the noise floor.
     """
 
     name: Name

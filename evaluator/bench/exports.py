@@ -11,13 +11,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from evaluator.bench.plan import Export, restored_arm
 from evaluator.errors import BenchError
-from evaluator.generation.checkpoints import Checkpoint, check_adapter, file_digest, find_checkpoint
+from evaluator.generation.checkpoints import check_adapter, file_digest, find_checkpoint
 from tinylora.files.json_text import read_object
 from tinylora.files.whole_file import replace_file
 
@@ -25,28 +24,17 @@ _EXPORTER = (sys.executable, "-m", "exporter")
 _MANIFEST = "export_manifest.json"
 
 
-@dataclass(frozen=True)
-class Request:
-    """What an export is made from.
-
-    Attributes:
-        base: Directory of the base; its path is not part of what decides.
-        inputs: Digests and options, everything that decides the export.
-    """
+class Request(NamedTuple):
+    """Directory of the base, and what decides an export: digests and options."""
 
     base: Path
     inputs: dict[str, Any]
 
 
 def request_of(export: Export) -> Request:
-    """Find the inputs of an export and digest them.
-
-    Raises:
-        ModelError: Base or artifact is missing, or they do not fit each other.
-        BenchError: A file of texts is missing.
-    """
+    """Find the inputs of an export and digest them."""
     arm = restored_arm(export.base, export.artifact)
-    found: Checkpoint = find_checkpoint(arm)
+    found = find_checkpoint(arm)
     check_adapter(arm, found)
     texts = {}
     for field in ("prompts", "check_prompts"):

@@ -19,14 +19,11 @@ from evaluator.bench.config import (
 from evaluator.config.run_config import AdapterSection, ArmConfig, ArmKind, RunConfig
 
 # Fields of a bench that all of its runs have as they are.
-SHARED_WITH_RUNS = (
-    "compute_dtype",
-    "device",
-    "equivalence",
-    "token_level",
-    "judge",
-    "backend",
-)
+_SHARED = BenchConfig.model_fields.keys() & RunConfig.model_fields.keys() - {
+    "name",
+    "out",
+    "prompt",
+}
 
 
 @dataclass(frozen=True)
@@ -112,7 +109,7 @@ class Cell:
             prompt=self.suite.prompt or bench.prompt,
             decoding=self.decoding.fields,
             factor_store=factors_of(bench),
-            **{name: getattr(bench, name) for name in SHARED_WITH_RUNS},
+            **{name: getattr(bench, name) for name in _SHARED},
         )
 
 

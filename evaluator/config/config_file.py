@@ -1,7 +1,6 @@
 """YAML configurations, checked field by field.
 
-Relative paths in them are resolved against the directory in which the command runs, so a
-configuration may be kept anywhere.
+Relative paths are resolved against the current directory, so a configuration may be kept anywhere.
 """
 
 import os
@@ -56,12 +55,7 @@ class Section(BaseModel):
 
 
 def read_config(path: Path, kind: type[_Section]) -> _Section:
-    """Read and check a YAML file of one kind.
-
-    Raises:
-        ConfigError: The file cannot be read, is no YAML, or a field is wrong; the message names
-            the file and each field.
-    """
+    """Read and check a YAML file of one kind; ConfigError names the file and each field."""
     try:
         with path.open("rb") as file:
             content = load_yaml(file.read(MAX_BYTES + 1), str(path))

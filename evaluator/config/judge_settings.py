@@ -16,7 +16,7 @@ STANDARDS = ("c++98", "c++11", "c++14", "c++17", "c++20", "c++23")
 
 @dataclass(frozen=True)
 class JudgeSettings:
-    """How programs are compiled and run; ``*_ms`` of a compilation or check are of each process.
+    """How programs are compiled and run; ConfigError where a value makes no sense.
 
     Attributes:
         wall_multiple: Wall limit of a test in multiples of its CPU limit.
@@ -25,15 +25,9 @@ class JudgeSettings:
             that was killed, unless an earlier test has failed it.
         output_kib: Standard output and error of a test, each (OLE beyond it).
         workers: Programs judged at the same time; None means one for each core.
-        strip_freopen: Remove calls of freopen, as the upstream project does; not those of special
-            judges.
-        unsafe: Allow the sandbox rung without isolation.
-        testlib_path: The ``testlib.h`` that special judges include.
+        strip_freopen: Remove calls of freopen, as upstream does; not those of special judges.
         checker_standard: Of special judges, as the three below. They are the problem setter's:
             nothing that is meant for solutions holds for them, neither this nor any limit.
-
-    Raises:
-        ConfigError: If a value makes no sense.
     """
 
     standard: str = "c++14"
@@ -86,11 +80,7 @@ class JudgeSettings:
         )
 
     def testlib_sha256(self) -> str | None:
-        """Digest of ``testlib.h``, which decides verdicts as its path does not; None without one.
-
-        Raises:
-            ConfigError: If it cannot be read.
-        """
+        """Digest of ``testlib.h``, which decides verdicts as its path does not."""
         if self.testlib_path is None:
             return None
         try:

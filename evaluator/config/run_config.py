@@ -53,14 +53,11 @@ class ArmConfig(AdapterSection):
     """One model of the comparison.
 
     Attributes:
-        name: Stands in every record and table.
         kind: The first ``restored`` arm is the reference; a second one is an A/A repeat.
         model: Checkpoint directory, or a model id of the Hugging Face hub.
-        load: ``auto`` takes the checkpoint as it is; ``nf4`` quantizes a 16-bit checkpoint while
-            loading, with the trainer's settings.
+        load: ``nf4`` quantizes a 16-bit checkpoint while loading, with the trainer's settings.
         artifact: ``tiny_lora_v.pt``, or the directory of a PEFT adapter, of a ``restored`` arm.
         seed: Replaces the seed of the decoding, which makes a repeat independent: the noise floor.
-        backend: Replaces the run's.
     """
 
     name: Name
@@ -124,8 +121,7 @@ class EquivalenceConfig(Section):
 class TokenLevelConfig(Section):
     """The comparison of next-token predictions on the reference's own completions.
 
-    Each arm is loaded once more for it. The reference's logits of ``max_tokens`` predictions lie on
-    the disk meanwhile: 4 bytes a token and vocabulary entry, 2.5 GB for 4096 and 152 000.
+    The reference's logits lie on the disk meanwhile: 2.5 GB for 4096 tokens of 152 000.
     """
 
     enabled: bool = True
@@ -135,13 +131,8 @@ class TokenLevelConfig(Section):
 class RunConfig(Section):
     """Everything that decides a run's records.
 
-    Attributes:
-        suite: Suite folder or upstream ``.jsonl`` file.
-        compute_dtype: What the models compute in. float32 makes texts independent of the batch
-            to the last near-tie; the checkpoint's stored values are not touched by it.
-        device: ``auto`` takes a GPU where there is one.
-        factor_store: Directory of SVD factors, such as the exporter's; None: kept in ``out``.
-        backend: What runs the models; one of ``evaluator.generation.backends``.
+    ``compute_dtype`` float32 makes texts independent of the batch to the last near-tie; it does not
+    touch stored values. SVD factors are kept in ``out`` where there is no ``factor_store``.
     """
 
     name: Title
@@ -182,9 +173,8 @@ def load_config(path: Path) -> RunConfig:
 def deciding_fields(config: RunConfig) -> dict[str, Any]:
     """The fields that decide the records; prompt and penalty only where they are not the default.
 
-    Paths are left out, as a run pins the digests of what lies there, and so is the number of
-    workers. The token level may be made, or made larger, after the rest: its records name the
-    tokens that they belong to.
+    Paths are left out, as a run pins the digests of what lies there; so is the token level, whose
+    records name the tokens that they belong to.
     """
     hidden: dict[str, Any] = {
         "out": True,

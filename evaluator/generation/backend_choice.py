@@ -32,16 +32,15 @@ def check_backends(config: RunConfig) -> None:
         where = f"arm {arm.name}: backend {arm.backend or config.backend}"
         if compared and not backend.gives_logits:
             raise ConfigError(
-                f"{where} gives no logits, which the token level compares; set "
-                "token_level.enabled: false"
+                f"{where} gives no logits for the token level; set token_level.enabled: false"
             )
         if config.decoding.temperature > 0 and not backend.pairs_noise:
             raise ConfigError(
-                f"{where} cannot draw with the same random numbers for all arms, so sampled texts "
-                "would differ by chance; set decoding.temperature: 0"
+                f"{where} cannot draw with the same random numbers for all arms; set "
+                "decoding.temperature: 0"
             )
         if (arm.kind is ArmKind.RESTORED or arm.load != "auto") and not backend.restores:
             raise ConfigError(
-                f"{where} cannot put an adapter on a model or quantize while loading; give this "
-                "arm backend: transformers"
+                f"{where} cannot put an adapter on a model or quantize while loading; use backend: "
+                "transformers"
             )

@@ -2,14 +2,12 @@
 
 Adding independent Gumbel(0, 1) noise to ``logits / temperature`` and taking the largest draws
 exactly one sample from the softmax (Gumbel 1954; Maddison, Tarlow, Minka: "A* Sampling", 2014).
-Here the noise is a pure function of (run seed, problem, sample, position, token), so arms with
-nearly equal logits part only where the draw was close. The generator is Philox4x32-10 in integer
-tensor operations; the 128-bit digest of (seed, problem, sample) fills key and upper counter words:
+Here it is a pure function of seed, problem, sample, position and token: Philox4x32-10 with
 
     counter = (token // 2, position, digest[2], digest[3])      key = (digest[0], digest[1])
 
-Of the four words of one block the even token takes the first two and the odd token the last two;
-52 of these 64 bits make the uniform number, so the noise reaches from −3.6 to 36.7.
+of the digest of (seed, problem, sample). Of the four words of a block the even token takes the
+first two and the odd token the last two; 52 of these 64 bits make the uniform number.
 """
 
 import hashlib
@@ -36,7 +34,7 @@ def noise_keys(rows: Sequence[tuple[int, int, int, int]], device: torch.device) 
 
 
 def gumbel_noise(keys: Tensor, position: int, vocabulary: int) -> Tensor:
-    """Gumbel(0, 1) noise of one position for every row and token, float64 [B, V].
+    """Noise of one position for every row and token, float64 [B, V].
 
     Args:
         keys: int64 [B, 4], rows of ``noise_key``.

@@ -1,7 +1,6 @@
 """From problems to token ids, with the tokenizer's own chat template.
 
-Without a system message some templates write one: Qwen2.5's says that the model is Qwen, created by
-Alibaba Cloud. ``system: none`` asks as if the template had nothing of its own.
+Some templates write a system message where none is sent; ``system: none`` keeps it out.
 """
 
 import hashlib
@@ -11,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from evaluator.config.prompt_config import NO_SYSTEM, TEMPLATE_DEFAULT, PromptConfig
-from evaluator.errors import GenerationError, ModelError, SuiteError
+from evaluator.errors import ModelError, SuiteError
 from evaluator.suites.problem import Problem
 from tinylora.errors import TokenizerError
 from tinylora.models.chat import token_ids, write_chats
@@ -26,37 +25,20 @@ class Prompt:
     token_ids: tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class LeftOut:
-    """A problem that no model can be asked, and why."""
-
-    problem: str
-    reason: str
-
-
 def build_prompts(
     problems: Sequence[Problem],
     tokenizer: Any,
     where: str,
     asking: PromptConfig = PromptConfig(),  # noqa: B008  (frozen)
-) -> tuple[Prompt | LeftOut, ...]:
+) -> tuple[tuple[Prompt, ...], dict[str, str]]:
     """Ask each problem as configured, inside the chat template.
 
-    Args:
-        problems: The suite's problems.
-        tokenizer: With a chat template.
-        where: Name of the checkpoint, for errors.
-        asking: System message, and what stands around a statement.
-
-    Returns:
-        For each problem its prompt, or why it has none.
-
-    Raises:
-        ModelError: No problem can be asked: there is no chat template, or it fails.
+    Returns prompts in the order of the problems, and for each other problem why it has none;
+    ModelError where no problem can be asked.
     """
     left_out = {p.id: reason for p in problems if (reason := p.why_no_text())}
     usable = [problem for problem in problems if problem.id not in left_out]
-    prompts: dict[str, Prompt] = {}
+    prompts: list[Prompt] = []
     try:
         questions = [asking.user_message(p.statement, p.prompt) for p in usable]
         texts = _write(tokenizer, questions, asking.system)
@@ -66,17 +48,16 @@ def build_prompts(
         try:
             if isinstance(text, TokenizerError):
                 raise text
-            prompts[problem.id] = Prompt(problem.id, text, token_ids(tokenizer, text))
+            prompts.append(Prompt(problem.id, text, token_ids(tokenizer, text)))
         except TokenizerError as error:
             left_out[problem.id] = str(error)
     if not prompts:
         name, reason = next(iter(left_out.items()))
         raise ModelError(f"{where}: no problem can be asked; {ascii(name)}: {reason}")
-    return tuple(prompts.get(p.id) or LeftOut(p.id, left_out[p.id]) for p in problems)
+    return tuple(prompts), left_out
 
 
 def _write(tokenizer: Any, questions: Sequence[str], system: str) -> Sequence[str | TokenizerError]:
-    """The chats of all questions."""
     asked = [_message("user", question) for question in questions]
     if system == NO_SYSTEM:
         return _write_without_system(tokenizer, asked)
@@ -104,7 +85,7 @@ def _write_without_system(
         and plain.endswith(full.removeprefix(head))
     ):
         raise TokenizerError(
-            "the chat template writes a system message of its own, which cannot be told from the "
+            "the system message that the chat template writes by itself cannot be told from the "
             "rest; instead of system: none give one, or an empty one (system: '')"
         )
     bos = str(tokenizer.bos_token or "")
@@ -121,10 +102,6 @@ def _lacks_a_piece(short: str, long: str, longer_than: int) -> bool:
     return before + after >= len(short) and len(long) - len(short) > longer_than
 
 
-def _message(role: str, content: str) -> dict[str, str]:
-    return {"role": role, "content": content}
-
-
 def check_all_ask(problems: Sequence[Problem], where: str, asking: PromptConfig) -> None:
     """Refuse, with SuiteError, problems that have neither a statement nor a prompt.
 
@@ -134,8 +111,7 @@ def check_all_ask(problems: Sequence[Problem], where: str, asking: PromptConfig)
     if silent:
         raise SuiteError(
             f"{where}: {len(silent)} of {len(problems)} problems have neither a statement nor a "
-            f"prompt, so no model can be asked: {_some(silent)}. Import the suite again with their "
-            "statements (--statements), or leave these problems out of it"
+            f"prompt: {_some(silent)}. Import the suite again with --statements, or without them"
         )
 
 
@@ -150,16 +126,19 @@ def prompts_digest(prompts: Sequence[Prompt]) -> str:
 def check_prompts_fit(
     prompts: Sequence[Prompt], max_new_tokens: int, context: int | None, where: str
 ) -> None:
-    """Refuse, with GenerationError, prompts that do not fit the context with a completion."""
+    """Refuse, with ModelError, prompts that do not fit the context with a completion."""
     if context is None:
         return
     long = [p.problem for p in prompts if len(p.token_ids) + max_new_tokens > context]
     if long:
-        raise GenerationError(
+        raise ModelError(
             f"{where}: {len(long)} of {len(prompts)} prompts do not fit its {context} positions "
-            f"together with max_new_tokens = {max_new_tokens}: {_some(long)}. Lower "
-            "max_new_tokens, or leave these problems out of the suite"
+            f"with max_new_tokens = {max_new_tokens}: {_some(long)}. Lower it, or leave them out"
         )
+
+
+def _message(role: str, content: str) -> dict[str, str]:
+    return {"role": role, "content": content}
 
 
 def _some(names: Sequence[str]) -> str:

@@ -5,11 +5,9 @@
 - ``differ``: not a match, and the 95 % interval excludes 0.
 - ``inconclusive``: neither. The run was too small to tell.
 
-A p-value above 0.05 never makes a match. If the control (the base without the adapter) does not
-``differ`` from the reference, there was no effect to lose, and every match is *uninformative*.
-The interval is Tango's; with several samples of each problem it is the same score interval with
-the problem as the unit. Shapes: m problems, n samples of each; ``passes`` is bool [m, n], with the
-same problems in the same order and the same noise per sample in each arm.
+Where the control does not ``differ`` from the reference, every match is *uninformative*.
+Shapes: m problems, n samples of each; ``passes`` is bool [m, n], with the same problems in the
+same order and the same noise per sample in each arm.
 """
 
 from collections.abc import Mapping
@@ -45,14 +43,11 @@ class PairedComparison:
         difference: Pass rate of the arm minus that of the reference.
         flip_rate: Share of the samples that flipped, either way.
         p_value: Exact McNemar test; with n > 1 the sign-flip test over problems.
-        margin: δ.
         shown_margin: Smallest δ that m problems could have shown, without any flip.
         provable_margin: Smallest δ that such a run shows with a chance of 80 % where the arms are
             equal but flip at the rate seen; None where m problems are too few.
-        detectable_difference: Smallest true difference that such a run calls ``differ`` with a
-            chance of 80 %, at the rate of flips seen; None likewise.
-        informative: For a match: whether the control differs from the reference; None where the
-            verdict is another one, or there is no control.
+        detectable_difference: Smallest true difference that such a run calls ``differ`` as often.
+        informative: For a match with a control: whether that differs from the reference.
     """
 
     arm: str
@@ -89,11 +84,7 @@ def equivalence_verdict(
 def compare_pair(
     arm: str, passes: Passes, reference: str, reference_passes: Passes, margin: float
 ) -> PairedComparison:
-    """Compare one arm with the reference, passes bool [m, n] each.
-
-    Raises:
-        ValueError: Unequal shapes, or no problem.
-    """
+    """Compare one arm with the reference, passes bool [m, n] each; ValueError otherwise."""
     if passes.shape != reference_passes.shape or passes.size == 0:
         raise ValueError(
             f"expected two equal shapes [problems, samples] with at least one problem, found "

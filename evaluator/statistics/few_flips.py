@@ -1,12 +1,11 @@
 """The exact test that a match needs beside its interval, because flips may be few.
 
-Score intervals are most wrong where all flips go one way and hardly any is seen. So a match also
-needs that so few net flips k = |gained − lost| are rare in m problems of which an arm loses δ:
+Score intervals are most wrong where all flips go one way and hardly any is seen. So so few net
+flips k = |gained − lost| must be rare in m problems of which an arm loses δ:
 
     P(K ≤ k) ≤ 5 %,    K ~ Binomial(m, δ)
 
-Without a flip that takes 3 / δ problems, the rule of three (Hanley and Lippman-Hand, 1983). With
-several samples k is in problems, and a part of one counts for nothing.
+Without a flip that takes 3 / δ problems, the rule of three (Hanley and Lippman-Hand, 1983).
 """
 
 import math

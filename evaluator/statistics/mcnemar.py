@@ -1,8 +1,7 @@
 """Exact tests of "neither arm is better" on paired verdicts.
 
-McNemar (1947): of the pairs that differ each is a fair coin. With several samples the pairs of one
-problem are not independent, but the sign of the problem's whole sum of differences is a fair coin:
-the sign-flip (randomization) test. With one sample it is McNemar's.
+McNemar (1947): of the pairs that differ each is a fair coin. With several samples the sign of a
+problem's whole sum of differences is one: the sign-flip test, with one sample McNemar's.
 """
 
 from collections.abc import Sequence

@@ -31,9 +31,6 @@ def problem_pass_at_k(passes: Passes, k: int) -> Floats:
     """Unbiased estimates float64 [m]: 1 − C(n−c, k) / C(n, k) with c of n samples passed.
 
     Chen et al.: "Evaluating large language models trained on code" (2021), equation 1.
-
-    Raises:
-        ValueError: k outside 1 … n.
     """
     samples = passes.shape[1]
     if not 1 <= k <= samples:

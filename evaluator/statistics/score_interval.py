@@ -77,9 +77,6 @@ def _last_inside(
 def mean_interval(values: Floats, bounds: tuple[float, float], level: float = 0.95) -> Interval:
     """Score interval of the mean of independent bounded values, float [m], one a problem.
 
-    Raises:
-        ValueError: No value, one out of bounds, or a level outside (0, 1).
-
     >>> interval = mean_interval(np.array([1.0] * 8 + [0.0] * 2), (0, 1))  # Wilson's
     >>> round(interval.low, 4), round(interval.high, 4)
     (0.4902, 0.9433)
@@ -98,11 +95,8 @@ def mean_statistic(
 ) -> Floats:
     """T(λ) of the module's docstring, float [r], for many λ or many data sets at once.
 
-    Args:
-        means: float [r] or [1], λ, within the bounds.
-        distinct: float [k], values that problems can show, within the bounds.
-        counts: float [r, k] or [k], how many problems show each.
-        bounds: The range of the values.
+    Of ``counts`` float [r, k] or [k] problems each shows one of the ``distinct`` values, float [k];
+    ``means`` are λ, float [r] or [1]. All lie within the bounds.
     """
     counts = np.atleast_2d(counts)
     problems = counts.sum(axis=1)

@@ -17,9 +17,6 @@ from evaluator.statistics.score_interval import Floats, Interval, invert
 def tango_interval(b: int, c: int, n: int, level: float = 0.95) -> Interval:
     """Score interval of P(first alone) − P(second alone), with b and c of n pairs.
 
-    Raises:
-        ValueError: Counts that cannot be, or a level outside (0, 1).
-
     >>> interval = tango_interval(1, 7, 21)
     >>> round(interval.low, 3), round(interval.high, 3)
     (-0.517, -0.026)

@@ -37,11 +37,7 @@ class DirectoryLock:
 
 @contextmanager
 def locked(directory: Path, *, shared: bool = False) -> Iterator[DirectoryLock]:
-    """Hold a directory inside the ``with``; the lock goes with the process.
-
-    Raises:
-        RunDirectoryError: Another run holds it.
-    """
+    """Hold a directory inside the ``with``; the lock goes with the process."""
     with (directory / ".lock").open("w") as file:
         lock = DirectoryLock(directory, file)
         lock.hold(shared=shared)

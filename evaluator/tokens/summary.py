@@ -17,9 +17,8 @@ import numpy as np
 from scipy.stats import t as student
 
 from evaluator.statistics.score_interval import Floats, Interval
-from evaluator.store.records import GenerationRecord, Key
+from evaluator.store.records import GenerationRecord, Key, TokenRecord
 from evaluator.store.run_directory import RunFacts
-from evaluator.tokens.records import TokenRecord
 from tinylora.models.token_divergence import KLSummary, retention, summarize_kl
 
 _LEVEL = 0.95
@@ -32,10 +31,9 @@ class ArmTokens:
     Attributes:
         repeat: Whether it is the reference once more: its own repeat, or an A/A arm.
         kl: KL(reference‖arm), nats.
-        top1_agreement: Share of tokens at which both predict the same next token.
         retention: 1 − mean KL(reference‖arm)/mean KL(reference‖base); None without a base, or
             where the adapter's effect is not above the floor.
-        interval95: Of the retention, by texts; None where there is no retention or one text only.
+        interval95: Of the retention, by texts; None also for one text only.
     """
 
     arm: str
@@ -50,11 +48,8 @@ class ArmTokens:
 class TextDivergence:
     """An arm's completions beside the reference's.
 
-    Attributes:
-        identical: Share of pairs that are equal.
-        first_difference: Median position, in characters, at which the others part; None where all
-            are equal.
-        same_noise: Whether both were drawn with the same noise; else they part anyway.
+    Of ``identical`` ones the share is given; ``first_difference`` is the median position, in
+    characters, at which the others part. Texts that were drawn with other noise part anyway.
     """
 
     arm: str
@@ -69,7 +64,6 @@ class TokenLevel:
     """The token level of a run.
 
     Attributes:
-        texts: Number of texts on which predictions were compared; 0 where none were.
         floor: Largest mean KL of the reference from itself; None where nothing was compared.
         effect: Mean KL(reference‖base); None without a base arm.
         arms: The reference's repeat and the other arms that were compared, in the run's order.

@@ -1,7 +1,7 @@
 """Which tokens the arms are compared on: prompts and the reference's completions, in which batches.
 
-All is thinned out evenly, without chance: problems, predictions of each text, and their sum. A
-completion is tokenized anew from its text; all arms read the same tokens, whatever was written.
+All is thinned out evenly, without chance. A completion is tokenized anew from its text; all arms
+read the same tokens, whatever was written.
 """
 
 import hashlib
@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from transformers import PreTrainedTokenizerBase
 
+from evaluator.generation.backend import TokenText
 from evaluator.generation.prompts import Prompt
 from evaluator.store.records import GenerationRecord, Key
 
@@ -24,13 +25,11 @@ _Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True)
-class ScoredText:
+class ScoredText(TokenText):
     """One prompt with a completion: tokens up to the last compared position, and the positions."""
 
     problem: str
     sample: int
-    token_ids: tuple[int, ...]
-    positions: tuple[int, ...]
 
     @property
     def digest(self) -> str:
@@ -54,15 +53,9 @@ def choose_texts(
     max_new_tokens: int,
     max_tokens: int,
 ) -> tuple[ScoredText, ...]:
-    """The texts and positions of a run, in the suite's order, at most ``max_tokens`` predictions.
+    """The texts of the reference and their positions, in the suite's order.
 
-    Args:
-        arm: Name of the reference, which wrote them.
-        prompts: In the suite's order.
-        generations: Completions by key.
-        tokenizer: That of the prompts.
-        max_new_tokens: Longest completion.
-        max_tokens: Compared predictions at most.
+    At most ``max_tokens`` predictions are compared, in completions of ``max_new_tokens`` at most.
     """
     texts: list[tuple[Prompt, tuple[int, ...]]] = []
     places: list[tuple[int, int]] = []
@@ -77,7 +70,7 @@ def choose_texts(
     for number, position in evenly(places, max_tokens):
         chosen.setdefault(number, []).append(position)
     return tuple(
-        ScoredText(texts[n][0].problem, 0, texts[n][1][: positions[-1] + 1], tuple(positions))
+        ScoredText(texts[n][1][: positions[-1] + 1], tuple(positions), texts[n][0].problem, 0)
         for n, positions in chosen.items()
     )
 

@@ -14,10 +14,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from evaluator.report.html.snapshot import LayerResidual
 from evaluator.report.html.text import visible
 from evaluator.report.summary import ArmSummary, RunSummary
 from evaluator.report.tables import percent, points, size_text, verdict_text
+from evaluator.store.snapshot import LayerResidual
 
 _STYLE: Any = {
     # whatever the user's matplotlibrc says

@@ -1,8 +1,7 @@
 """The report of a run as one page that needs no network: ``report.html``, and its charts as files.
 
 The page has no script, and its Content-Security-Policy allows none; the stylesheet shows the one
-problem that the address names. Its size is bounded: only the first ``DETAILS_BYTES`` of problems on
-which arms disagree get details, ``AGREED_ROWS`` of the others are listed, and texts are shortened.
+problem that the address names. Its size is bounded.
 """
 
 import functools
@@ -14,7 +13,6 @@ from markupsafe import Markup
 from evaluator.report.html.charts import make_charts
 from evaluator.report.html.diff import PROGRAM_CHARACTERS, PROGRAM_LINES
 from evaluator.report.html.flips import FlipDetail, FlipMatrix, flip_details, flip_matrix
-from evaluator.report.html.snapshot import read_layers, read_problems
 from evaluator.report.html.statement import STATEMENT_CHARACTERS
 from evaluator.report.html.text import shortened, visible
 from evaluator.report.provenance import distinct_sessions
@@ -23,6 +21,7 @@ from evaluator.report.tables import verdict_text
 from evaluator.report.text_table import TextTable
 from evaluator.store.records import GenerationRecord, Key, VerdictRecord
 from evaluator.store.run_directory import RunDirectory
+from evaluator.store.snapshot import read_layers, read_problems
 from tinylora.files.whole_file import replace_file
 
 DETAILS_BYTES = 12_000_000
@@ -38,16 +37,12 @@ def write_page(
     tables: Sequence[TextTable],
     sentences: Sequence[str],
 ) -> None:
-    """Write ``report.html`` and ``plots/*.svg`` of a finished run.
-
-    Raises:
-        RecordsError: A file that the page is made from is damaged.
-    """
-    charts = make_charts(summary, read_layers(directory.path))
+    """Write ``report.html`` and ``plots/*.svg`` of a finished run."""
+    charts = make_charts(summary, read_layers(directory))
     directory.plots.mkdir(exist_ok=True)
     for chart in charts:
         replace_file(directory.plots / f"{chart.name}.svg", chart.svg.encode())
-    problems = read_problems(directory.path)
+    problems = read_problems(directory)
     matrix = flip_matrix(summary, verdicts, problems)
     flips = [*matrix.flipped, *matrix.control]
     details = list(_rendered(matrix, flip_details(matrix, verdicts, generations, problems)))
@@ -70,7 +65,7 @@ def write_page(
             "details": DETAILS_BYTES,
         },
     )
-    replace_file(directory.path / "report.html", text.encode())
+    replace_file(directory.page, text.encode())
 
 
 def _rendered(matrix: FlipMatrix, details: Iterator[FlipDetail]) -> Iterator[Markup]:
