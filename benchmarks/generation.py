@@ -22,7 +22,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 import yaml
 
 from benchmarks.harness import ROOT, median, parser, table, write_page
@@ -99,10 +98,7 @@ def write_share(config_file: Path) -> None:
         ready = prepare(config)
         generate_share(
             RunDirectory(config.out),
-            ready.config,
-            ready.checkpoints,
-            ready.prompts,
-            torch.device("cpu"),
+            ready,
             processes,
             lambda *_: None,
         )

@@ -11,7 +11,7 @@ _FLIP_RATES = (0.0, 0.005, 0.01, 0.02, 0.05, 0.1)
 
 
 class Plan(NamedTuple):
-    """The size of a run: problems for some margins and flip rates, and what the asked ones mean."""
+    """The size of a run: problems by margin and flip rate, and what the asked ones mean."""
 
     table: TextTable
     sentences: tuple[str, ...]
@@ -26,15 +26,8 @@ def make_plan(
 ) -> Plan:
     """Find how many problems it takes for equal arms to be called a match.
 
-    Args:
-        margin: δ, as a proportion; 0.02 is two points.
-        flip_rate: Share of samples expected to flip between two equal arms.
-        power: Chance of the verdict.
-        samples: Of each problem.
-        correlation: Of the differences of two samples of one problem.
-
-    Raises:
-        ConfigError: A value that makes no sense.
+    Margin, flip rate and power are proportions; the correlation is that of the differences of two
+    samples of one problem.
     """
     _check("margin", 0.001 <= margin < 1, "at least 0.001 and below 1", margin)
     _check("flip-rate", 0 <= flip_rate <= 1, "between 0 and 1", flip_rate)

@@ -1,9 +1,7 @@
-"""Exports of a bench: which are there, and how a missing one is made.
+"""Exports of a bench: which are there, and how a missing one is made by the exporter.
 
-The exporter is another program and runs as one: ``python -m exporter merge``. What an export is
-made from (digests of base, artifact and texts, and the options) is written down before it starts,
-after an outdated one has been removed. So whatever lies there was made from what the request says,
-also if the bench, but not the exporter, was killed meanwhile.
+What an export is made from is written down before it starts, after an outdated one was removed: so
+whatever lies there was made from it, also if the bench, but not the exporter, was killed meanwhile.
 """
 
 import fcntl
@@ -13,13 +11,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from evaluator.bench.plan import Export, restored_arm
 from evaluator.errors import BenchError
-from evaluator.generation.checkpoints import Checkpoint, check_adapter, file_digest, find_checkpoint
+from evaluator.generation.checkpoints import check_adapter, file_digest, find_checkpoint
 from tinylora.files.json_text import read_object
 from tinylora.files.whole_file import replace_file
 
@@ -27,28 +24,17 @@ _EXPORTER = (sys.executable, "-m", "exporter")
 _MANIFEST = "export_manifest.json"
 
 
-@dataclass(frozen=True)
-class Request:
-    """What an export is made from.
-
-    Attributes:
-        base: Directory of the base; its path is not part of what decides.
-        inputs: Digests and options, everything that decides the export.
-    """
+class Request(NamedTuple):
+    """Directory of the base, and what decides an export: digests and options."""
 
     base: Path
     inputs: dict[str, Any]
 
 
 def request_of(export: Export) -> Request:
-    """Find the inputs of an export and digest them.
-
-    Raises:
-        ModelError: Base or artifact is missing, or they do not fit each other.
-        BenchError: A file of texts is missing.
-    """
+    """Find the inputs of an export and digest them."""
     arm = restored_arm(export.base, export.artifact)
-    found: Checkpoint = find_checkpoint(arm)
+    found = find_checkpoint(arm)
     check_adapter(arm, found)
     texts = {}
     for field in ("prompts", "check_prompts"):
@@ -88,11 +74,7 @@ def why_not_there(export: Export, request: Request) -> str:
 
 
 def make_export(export: Export, request: Request, factors: Path) -> None:
-    """Run the exporter.
-
-    Raises:
-        BenchError: The exporter failed, or an input changed while it worked.
-    """
+    """Run the exporter; BenchError where it fails or an input changed while it worked."""
     for path in (export.request, export.log, export.out):
         path.parent.mkdir(parents=True, exist_ok=True)
     with _alone(export.root) as lock:
@@ -157,8 +139,7 @@ def _command(export: Export, request: Request, factors: Path) -> list[str]:
 def _alone(root: Path) -> Iterator[int]:
     """Wait until no exporter of this bench runs; gives the lock for the next one to hold.
 
-    A lock lives as long as any process has it: where a bench is killed and its exporter is not,
-    the next bench waits for it here.
+    A lock lives as long as any process has it, so a killed bench's exporter is waited for.
     """
     with (root / "exports" / ".lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

@@ -1,15 +1,7 @@
-"""A bench taken apart: the exports and the runs that it consists of, and where each lies.
+"""A bench taken apart: its exports and runs, and where each lies.
 
-::
-
-    bench.yaml                                 the configuration of the last start
-    exports/BASE/ARTIFACT/FORMAT/              checkpoints
-    requests/BASE/ARTIFACT/FORMAT.json         what each was made from
-    logs/BASE/ARTIFACT/FORMAT.log              what the exporter said
-    factors/                                   SVD factors, of all bases
-    runs/BASE/ARTIFACT/SUITE/DECODING/         runs, see ``evaluator.store.run_directory``
-    earlier/BASE/ARTIFACT/SUITE/DECODING/      the run that was there before its inputs changed
-    tables/                                    the table of the whole bench
+Below ``out`` are ``exports/``, ``requests/`` and ``logs/BASE/ARTIFACT/FORMAT`` (checkpoint, what it
+was made from, what the exporter said) and ``runs/`` and ``earlier/BASE/ARTIFACT/SUITE/DECODING``.
 """
 
 from collections.abc import Sequence
@@ -27,26 +19,16 @@ from evaluator.bench.config import (
 from evaluator.config.run_config import AdapterSection, ArmConfig, ArmKind, RunConfig
 
 # Fields of a bench that all of its runs have as they are.
-SHARED_WITH_RUNS = (
-    "compute_dtype",
-    "device",
-    "equivalence",
-    "token_level",
-    "judge",
-    "backend",
-)
+_SHARED = BenchConfig.model_fields.keys() & RunConfig.model_fields.keys() - {
+    "name",
+    "out",
+    "prompt",
+}
 
 
 @dataclass(frozen=True)
 class Export:
-    """One checkpoint to export.
-
-    Attributes:
-        base: What it stands on.
-        artifact: What is folded in.
-        format: How.
-        root: Directory of the bench.
-    """
+    """One checkpoint to export; ``root`` is the directory of the bench."""
 
     base: BenchBase
     artifact: BenchArtifact
@@ -81,16 +63,7 @@ class Export:
 
 @dataclass(frozen=True)
 class Cell:
-    """One run: an artifact, in all formats, on a suite.
-
-    Attributes:
-        bench: What all runs share.
-        base: The base.
-        artifact: The artifact.
-        suite: The problems.
-        decoding: How completions are drawn.
-        exports: The merged checkpoints to compare.
-    """
+    """One run: an artifact, in all formats, on a suite."""
 
     bench: BenchConfig
     base: BenchBase
@@ -136,7 +109,7 @@ class Cell:
             prompt=self.suite.prompt or bench.prompt,
             decoding=self.decoding.fields,
             factor_store=factors_of(bench),
-            **{name: getattr(bench, name) for name in SHARED_WITH_RUNS},
+            **{name: getattr(bench, name) for name in _SHARED},
         )
 
 

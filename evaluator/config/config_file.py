@@ -1,7 +1,6 @@
-"""How configurations are written down: YAML files, checked field by field.
+"""YAML configurations, checked field by field.
 
-Relative paths in them are resolved against the directory in which the command runs, as those of any
-other command-line argument are, so a configuration may be kept anywhere.
+Relative paths are resolved against the current directory, so a configuration may be kept anywhere.
 """
 
 import os
@@ -22,11 +21,7 @@ _Section = TypeVar("_Section", bound="Section")
 
 
 def _can_be_a_path(path: _Path) -> _Path:
-    """Refuse what no file system takes: looking for it fails otherwise than by not finding it.
-
-    Raises:
-        ValueError: With the reason.
-    """
+    """Refuse what no file system takes: looking for it fails otherwise than by not finding it."""
     if "\0" in str(path):
         raise ValueError("a path cannot hold the character NUL")
     encoded = os.fsencode(path)
@@ -60,12 +55,7 @@ class Section(BaseModel):
 
 
 def read_config(path: Path, kind: type[_Section]) -> _Section:
-    """Read and check a YAML file of one kind.
-
-    Raises:
-        ConfigError: The file cannot be read, is no YAML, or a field is wrong; the message names
-            the file and each field.
-    """
+    """Read and check a YAML file of one kind; ConfigError names the file and each field."""
     try:
         with path.open("rb") as file:
             content = load_yaml(file.read(MAX_BYTES + 1), str(path))

@@ -1,7 +1,6 @@
 """What made a run: command, versions and machine, of every session that differs in the last two.
 
-A run may go on after an update or elsewhere, and a bench takes records over from other runs, so
-one session does not speak for all.
+A run may go on after an update or elsewhere, and a bench takes records over from other runs.
 """
 
 from collections.abc import Iterable
@@ -19,11 +18,7 @@ class MadeBy(NamedTuple):
 
 
 def distinct_sessions(sessions: Iterable[Any]) -> tuple[MadeBy, ...]:
-    """One for all sessions with the same versions and machine, in the order of the first of each.
-
-    Args:
-        sessions: As ``RunDirectory.sessions`` gives them.
-    """
+    """Of sessions with equal versions and machine the last, in the order of the first of each."""
     alike: dict[tuple[str, str], MadeBy] = {}
     for session in sessions:
         versions = ", ".join(f"{name} {version}" for name, version in session["versions"].items())

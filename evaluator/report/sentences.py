@@ -1,8 +1,7 @@
 """What a run's numbers say, in plain words: one sentence a finding."""
 
 from evaluator.report.summary import RunSummary
-from evaluator.report.tables import p_text, percent, points
-from evaluator.report.token_tables import fine_percent, retention_text
+from evaluator.report.tables import fine_percent, p_text, percent, points, retention_text
 from evaluator.statistics.compare import Equivalence, PairedComparison
 from evaluator.statistics.score_interval import Interval
 from evaluator.store.run_directory import RunFacts

@@ -1,7 +1,6 @@
-"""From verdict records to numbers by arm and problem. Needs no model.
+"""From verdict records to numbers by arm and problem.
 
-A verdict UKE is the judge's own failure. A problem with one, in any arm, is left out of every
-arm's numbers, so that arms are compared on the same problems; the report says how many.
+A problem on which the judge itself failed (UKE), in any arm, is left out of every arm's numbers.
 """
 
 from collections import Counter
@@ -24,16 +23,13 @@ VERDICTS = ("AC", "PC", "WA", "RE", "TLE", "MLE", "OLE", "CE", "UKE")
 
 @dataclass(frozen=True)
 class ArmSummary:
-    """One arm's numbers over the problems that count.
+    """One arm's numbers over the problems that count; intervals are of 95 %, problems as units.
 
     Attributes:
-        facts: Name, kind, digest, size, fidelity.
         passes: bool [m, n]: all tests of the program are AC.
-        interval: 95 % interval of the pass rate, problems as units.
+        interval: Of the pass rate.
         pass_at: Unbiased pass@k by k.
-        pass_at_interval: 95 % interval of each.
         compile_rate: Share of completions that gave a program that compiled.
-        no_code_rate: Share without a program.
         choice_rate: Share in which one of several programs or parts of them had to be chosen.
         mean_score: 0 … 100.
         verdicts: Completions by verdict, over all problems, UKE too.
@@ -58,18 +54,13 @@ class ArmSummary:
 
 @dataclass(frozen=True)
 class RunSummary:
-    """A whole run's numbers.
+    """A whole run's numbers, arms in the configuration's order.
 
     Attributes:
-        facts: Of the run.
         problems: The m problems that count, in the suite's order.
-        unjudged: Ids of problems left out because the judge itself failed.
-        arms: In the configuration's order.
+        unjudged: Ids of the others.
         comparisons: Each other arm against the reference; empty without a restored arm.
-        reference: Name of the reference.
-        control: Name of the base arm.
         repeats: Names of the A/A arms: the reference's model and artifact once more.
-        token_level: Predictions and texts beside the reference's; None without a restored arm.
     """
 
     facts: RunFacts
@@ -99,16 +90,7 @@ class RunSummary:
 def summarize(
     facts: RunFacts, verdicts: Mapping[Key, VerdictRecord], token_level: TokenLevel | None = None
 ) -> RunSummary:
-    """Compute everything that tables show.
-
-    Args:
-        facts: Of the run.
-        verdicts: One record for every arm, problem and sample.
-        token_level: Taken as it is.
-
-    Raises:
-        RecordsError: Records are missing, or no problem is left.
-    """
+    """Compute everything that tables show; RecordsError where records or problems are missing."""
     _check_complete(facts, verdicts)
     failed = {record.problem for record in verdicts.values() if record.verdict == "UKE"}
     problems = tuple(p for p in facts.problems if p.id not in failed)

@@ -1,30 +1,21 @@
 """Paired comparison of arms: flips, intervals, and a verdict that may be wrong in known ways only.
 
-The rule of the verdict, for the difference of the pass rates of an arm and the reference:
-
-- ``match``: the 90 % interval lies inside (−δ, +δ), and an exact test rules out a loss of δ
-  (``few_flips``). This is the pair of one-sided 5 % tests of equivalence (Schuirmann 1987): of arms
-  that differ by δ or more about 5 % at most are called a match.
+- ``match``: the 90 % interval of the difference lies inside (−δ, +δ), which is the pair of
+  one-sided 5 % tests of equivalence (Schuirmann 1987), and an exact test rules out a loss of δ.
 - ``differ``: not a match, and the 95 % interval excludes 0.
 - ``inconclusive``: neither. The run was too small to tell.
 
-A difference may be real and still a match, where it is surely smaller than δ. A p-value above 0.05
-never makes a match.
-
-A match with the reference says that less than δ of the adapter's effect was lost, which says
-nothing unless there was an effect to lose: if the control arm (the base without the adapter) does
-not ``differ`` from the reference by the same rule, every match of the run is *uninformative*.
+Where the control does not ``differ`` from the reference, every match is *uninformative*.
 
 The interval is Tango's; with several samples of a problem, or families of problems, it is the same
-score interval with the family as the unit (``score_interval``), as what belongs to one goes
-together.
+score interval with the family as the unit (``score_interval``).
 
-Each comparison may be a false match in about 5 % of runs, so among many arms some will be. For that
-each match has a p-value, the largest of its two one-sided tests and the exact one, and Holm's
-adjusted p-value over all compared arms: matches that are below 5 % there hold jointly.
+Each comparison may be a false match in about 5 % of runs, so among many arms some will be. A
+match's p-value is the largest of its two one-sided tests and the exact one; matches whose Holm
+adjusted p-value over all compared arms is at most 5 % hold jointly.
 
-Shapes: m problems, n samples of each; ``passes`` is bool [m, n], the same problems in the same
-order and the same noise per sample in each arm.
+Shapes: m problems, n samples of each; ``passes`` is bool [m, n], with the same problems in the
+same order and the same noise per sample in each arm.
 """
 
 from collections.abc import Collection, Mapping
@@ -60,28 +51,18 @@ class PairedComparison:
     """An arm against the reference, on the same problems and noise.
 
     Attributes:
-        arm: Name of the arm.
-        reference: Name of the reference.
-        problems: m.
-        families: Independent units among them.
-        samples: n.
+        families: Independent units among the problems.
         gained: Samples that only the arm passed.
         lost: Samples that only the reference passed.
         difference: Pass rate of the arm minus that of the reference.
         flip_rate: Share of the samples that flipped, either way.
-        interval95: Score interval of the difference.
-        interval90: The same at the level that the equivalence test uses.
         p_value: Exact McNemar test; with n > 1 or families the sign-flip test over families.
         match_p: Of the hypothesis that the arms differ by δ or more; a match where it is small.
-        margin: δ.
         shown_margin: Smallest δ that so many families could have shown, without any flip.
         provable_margin: Smallest δ that such a run shows with a chance of 80 % where the arms are
             equal but flip at the rate seen; None where m problems are too few.
-        detectable_difference: Smallest true difference that such a run calls ``differ`` with a
-            chance of 80 %, at the rate of flips seen; None likewise.
-        verdict: By the rule of this module.
-        informative: For a match: whether the control differs from the reference; None where the
-            verdict is another one, or there is no control.
+        detectable_difference: Smallest true difference that such a run calls ``differ`` as often.
+        informative: For a match with a control: whether that differs from the reference.
         joint_match_p: ``match_p`` adjusted for all compared arms (Holm); None for control and
             repeats, which nobody chooses among.
     """
@@ -117,15 +98,7 @@ class PairedComparison:
 def equivalence_verdict(
     interval90: Interval, interval95: Interval, margin: float, net_flips: float, problems: int
 ) -> Equivalence:
-    """Apply the rule of this module.
-
-    Args:
-        interval90: Of the difference.
-        interval95: Likewise.
-        margin: δ.
-        net_flips: |gained − lost|, in problems: that of samples over n.
-        problems: m.
-    """
+    """Apply the rule of this module; net flips are |gained − lost| in problems."""
     inside = -margin < interval90.low and interval90.high < margin
     if inside and few_enough(net_flips, problems, margin):
         return Equivalence.MATCH
@@ -142,18 +115,9 @@ def compare_pair(
     margin: float,
     families: Families | None = None,
 ) -> PairedComparison:
-    """Compare one arm with the reference.
+    """Compare one arm with the reference, passes bool [m, n] each; ValueError otherwise.
 
-    Args:
-        arm: Name of the arm.
-        passes: bool [m, n] of the arm.
-        reference: Name of the reference.
-        reference_passes: bool [m, n] of the reference.
-        margin: δ, as a proportion.
-        families: Of the m problems; None: each stands alone.
-
-    Raises:
-        ValueError: Unequal shapes, or no problem.
+    ``families`` are those of the m problems; by default each stands alone.
     """
     if passes.shape != reference_passes.shape or passes.size == 0:
         raise ValueError(
@@ -211,18 +175,9 @@ def compare_arms(
     families: Families | None = None,
     repeats: Collection[str] = (),
 ) -> tuple[PairedComparison, ...]:
-    """Compare every other arm with the reference, the control among them.
+    """Compare every other arm with the reference; ``passes`` is bool [m, n] by arm.
 
-    Args:
-        passes: bool [m, n] by arm, with the reference and the control.
-        reference: Name of the restored arm.
-        control: Name of the base arm, if the run has one.
-        margin: δ.
-        families: Of the m problems; None: each stands alone.
-        repeats: Names of arms that are the reference once more.
-
-    Returns:
-        One comparison for each arm but the reference, in the order of ``passes``.
+    ``repeats`` are arms that are the reference once more.
     """
     pairs = [
         compare_pair(arm, own, reference, passes[reference], margin, families)

@@ -1,11 +1,7 @@
 """Exact tests of "neither arm is better" on paired verdicts.
 
-McNemar (1947): given the pairs that differ, under the null hypothesis each is a fair coin, so the
-number of gained pairs is Binomial(gained + lost, 1/2).
-
-With several samples of a problem the pairs of one problem are not independent. Under the same null
-hypothesis the two arms of a problem are exchangeable, so the sign of the problem's whole sum of
-differences is a fair coin: the sign-flip (randomization) test. With one sample it is McNemar's.
+McNemar (1947): of the pairs that differ each is a fair coin. With several samples the sign of a
+problem's whole sum of differences is one: the sign-flip test, with one sample McNemar's.
 """
 
 from collections.abc import Sequence
@@ -15,14 +11,7 @@ from scipy.stats import binomtest
 
 
 def exact_mcnemar(gained: int, lost: int) -> float:
-    """Two-sided p-value of the exact McNemar test.
-
-    Args:
-        gained: Pairs that only the first arm passed.
-        lost: Pairs that only the second arm passed.
-
-    Returns:
-        The p-value; 1 where no pair differs.
+    """Two-sided p-value of the exact McNemar test; 1 where no pair differs.
 
     >>> exact_mcnemar(6, 0)
     0.03125
@@ -33,16 +22,9 @@ def exact_mcnemar(gained: int, lost: int) -> float:
 
 
 def exact_sign_flip(differences: Sequence[int]) -> float:
-    """Two-sided p-value of the sign-flip test over problems.
+    """P(|Σ ±dᵢ| ≥ |Σ dᵢ|), exactly: the two-sided p-value of the sign-flip test over problems.
 
-    The distribution of |Σ ±dᵢ| over all sign patterns, by convolution, exactly.
-
-    Args:
-        differences: One integer a problem: samples passed by the first arm minus samples passed
-            by the second.
-
-    Returns:
-        P(|Σ ±dᵢ| ≥ |Σ dᵢ|).
+    dᵢ is the number of samples of a problem that the first arm passed minus that of the second.
 
     >>> exact_sign_flip([1, 1, 1, 1, 1, 1, 0])
     0.03125

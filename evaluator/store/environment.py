@@ -30,11 +30,7 @@ _COMPUTING = ("torch", "transformers", "bitsandbytes", "peft")
 
 
 def describe_environment(command: str, device: torch.device, sandbox: dict[str, Any]) -> Any:
-    """Versions, machine and command of one session of a run.
-
-    Returns:
-        An object for JSON. A run that was resumed has one for each session.
-    """
+    """Versions, machine and command of one session of a run, an object for JSON."""
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": command,

@@ -22,11 +22,7 @@ class DirectoryLock:
     file: TextIO
 
     def hold(self, *, shared: bool) -> None:
-        """Hold the directory alone, or beside the other processes of one run.
-
-        Raises:
-            RunDirectoryError: Another run holds it.
-        """
+        """Hold the directory alone, or beside the other processes of one run."""
         how = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB
         for _ in range(_TRIES):
             try:
@@ -41,11 +37,7 @@ class DirectoryLock:
 
 @contextmanager
 def locked(directory: Path, *, shared: bool = False) -> Iterator[DirectoryLock]:
-    """Hold a directory inside the ``with``; the lock goes with the process.
-
-    Raises:
-        RunDirectoryError: Another run holds it.
-    """
+    """Hold a directory inside the ``with``; the lock goes with the process."""
     with (directory / ".lock").open("w") as file:
         lock = DirectoryLock(directory, file)
         lock.hold(shared=shared)

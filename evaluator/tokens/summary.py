@@ -1,18 +1,11 @@
 """From token records and texts to numbers by arm. Needs no model.
 
-Retention and its floor are those of :mod:`tinylora.models.token_divergence`. The floor is the
-largest mean KL of the reference from itself: from its repeat in other batches, and from each A/A
-arm, a restored arm of equal digests and options that is loaded anew.
+The floor is the largest mean KL of the reference from itself: its repeat in other batches, and A/A
+arms. The interval of the retention takes texts as units, as tokens of one text are not independent:
+it is 1 − R, R = Σaᵢ/Σbᵢ of the sums of KL over a text for arm and base, and by the jackknife
+(Miller: "The jackknife: a review", Biometrika 61, 1974), with Student's t of n − 1 degrees,
 
-Tokens of one text are not independent. The interval of the retention treats the texts as the
-sample: retention is 1 − R with R = Σaᵢ/Σbᵢ, a and b the sums of KL over a text, for the arm and for
-the base. With Rᵢ the ratio without text i, by the jackknife (Miller: "The jackknife: a review",
-Biometrika 61, 1974)
-
-    var R = (n − 1)/n Σ(Rᵢ − R̄)²                    with Student's t of n − 1 degrees of freedom
-
-Where few texts hold most of the KL it is a little short: with lognormal sums of σ = 1 it covers
-93 % for 60 texts and 94 % for 128; linearization would cover 92 % and 93.5 %.
+    var R = (n − 1)/n Σ(Rᵢ − R̄)²        Rᵢ: without text i
 """
 
 import statistics
@@ -24,9 +17,8 @@ import numpy as np
 from scipy.stats import t as student
 
 from evaluator.statistics.score_interval import Floats, Interval
-from evaluator.store.records import GenerationRecord, Key
+from evaluator.store.records import GenerationRecord, Key, TokenRecord
 from evaluator.store.run_directory import RunFacts
-from evaluator.tokens.records import TokenRecord
 from tinylora.models.token_divergence import KLSummary, retention, summarize_kl
 
 _LEVEL = 0.95
@@ -37,13 +29,11 @@ class ArmTokens:
     """An arm's predictions beside the reference's, on the same tokens.
 
     Attributes:
-        arm: Name of the arm.
         repeat: Whether it is the reference once more: its own repeat, or an A/A arm.
         kl: KL(reference‖arm), nats.
-        top1_agreement: Share of tokens at which both predict the same next token.
         retention: 1 − mean KL(reference‖arm)/mean KL(reference‖base); None without a base, or
             where the adapter's effect is not above the floor.
-        interval95: Of the retention, by texts; None where there is no retention or one text only.
+        interval95: Of the retention, by texts; None also for one text only.
     """
 
     arm: str
@@ -58,13 +48,8 @@ class ArmTokens:
 class TextDivergence:
     """An arm's completions beside the reference's.
 
-    Attributes:
-        arm: Name of the arm.
-        texts: Number of pairs.
-        identical: Share of pairs that are equal.
-        first_difference: Median position, in characters, at which the others part; None where all
-            are equal.
-        same_noise: Whether both were drawn with the same noise; else they part anyway.
+    Of ``identical`` ones the share is given; ``first_difference`` is the median position, in
+    characters, at which the others part. Texts that were drawn with other noise part anyway.
     """
 
     arm: str
@@ -79,9 +64,6 @@ class TokenLevel:
     """The token level of a run.
 
     Attributes:
-        reference: Name of the reference.
-        control: Name of the base arm.
-        texts: Number of texts on which predictions were compared; 0 where none were.
         floor: Largest mean KL of the reference from itself; None where nothing was compared.
         effect: Mean KL(reference‖base); None without a base arm.
         arms: The reference's repeat and the other arms that were compared, in the run's order.
@@ -117,16 +99,7 @@ def summarize_tokens(
     records: Mapping[Key, TokenRecord],
     generations: Mapping[Key, GenerationRecord],
 ) -> TokenLevel | None:
-    """Compute the token level.
-
-    Args:
-        facts: Of the run.
-        records: Of the token level; none where it is switched off.
-        generations: Completions by key.
-
-    Returns:
-        None without a restored arm.
-    """
+    """Compute the token level; None without a restored arm."""
     reference, control = facts.reference, facts.control
     if reference is None:
         return None
@@ -155,9 +128,7 @@ def summarize_tokens(
 def retention_interval(own: Floats, base: Floats) -> Interval | None:
     """95 % interval of 1 − Σown/Σbase; None for a single text, or one that alone has an effect.
 
-    Args:
-        own: Sums of KL(reference‖arm) by text, float64 ``[n]``.
-        base: Sums of KL(reference‖base) of the same texts, not all 0.
+    Both are sums of KL by text, float64 [n]; those of the base are not all 0.
     """
     count, others = len(own), base.sum() - base
     if count < 2 or bool((others <= 0).any()):

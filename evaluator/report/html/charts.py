@@ -14,10 +14,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from evaluator.report.html.snapshot import LayerResidual
 from evaluator.report.html.text import visible
 from evaluator.report.summary import ArmSummary, RunSummary
 from evaluator.report.tables import percent, points, size_text, verdict_text
+from evaluator.store.snapshot import LayerResidual
 
 _STYLE: Any = {
     # whatever the user's matplotlibrc says
@@ -54,14 +54,7 @@ _DECADES = 1e-6  # of the largest residual: the least that the logarithmic axis 
 
 @dataclass(frozen=True)
 class Chart:
-    """A picture with its words.
-
-    Attributes:
-        name: Stem of its file.
-        title: Heading.
-        note: How to read it.
-        svg: The picture, whole as a file and safe inside a page with other charts.
-    """
+    """A picture, whole as a file and safe inside a page with others, and how to read it."""
 
     name: str
     title: str
@@ -72,12 +65,7 @@ class Chart:
 def make_charts(
     summary: RunSummary, layers: Mapping[str, Sequence[LayerResidual]]
 ) -> tuple[Chart, ...]:
-    """All charts for which there are numbers.
-
-    Args:
-        summary: Of the run.
-        layers: Residuals by layer, by arm.
-    """
+    """All charts for which there are numbers; ``layers`` are residuals by arm."""
     with rc_context(_STYLE), warnings.catch_warnings():
         # matplotlib measures text with its own font; what it lacks, the reader's font has
         warnings.filterwarnings("ignore", "Glyph .* missing from font")

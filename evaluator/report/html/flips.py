@@ -12,21 +12,17 @@ from markupsafe import Markup
 
 from evaluator.judging.extract import extract_code
 from evaluator.report.html.diff import DiffRow, diff_programs
-from evaluator.report.html.snapshot import ShownProblem, ShownTest
 from evaluator.report.html.statement import statement_html
 from evaluator.report.summary import RunSummary
 from evaluator.store.records import GenerationRecord, Key, TestRecord, VerdictRecord
 from evaluator.store.run_directory import ProblemFacts
+from evaluator.store.snapshot import ShownProblem, ShownTest
 
 
 class Cell(NamedTuple):
-    """One arm on one problem.
+    """One arm on one problem: the verdict, or passed samples of all, and a hint for the pointer.
 
-    Attributes:
-        text: The verdict, or passed samples of all.
-        css: Class of the verdict; ``mixed`` for samples of several verdicts.
-        flip: ``gained``, ``lost`` or ``both`` against the reference; empty where nothing flipped.
-        hint: For the pointer.
+    ``flip`` is ``gained``, ``lost``, ``both`` or empty; ``css`` a verdict's class, or ``mixed``.
     """
 
     text: str
@@ -48,13 +44,8 @@ class FlipRow(NamedTuple):
 class FlipMatrix:
     """All problems that count, by how the arms disagree on them.
 
-    Attributes:
-        against: The arm that the others are held against.
-        arms: Names, in order.
-        samples: Of each problem.
-        flipped: Problems on which an arm other than the control disagrees.
-        control: Problems on which the control alone disagrees.
-        agreed: The rest.
+    ``flipped``: an arm other than the control disagrees; ``control``: it alone does. Arms are held
+    ``against`` one of them.
     """
 
     against: str

@@ -1,8 +1,7 @@
 r"""Formulas of problem statements as MathML, which browsers set themselves.
 
-latex2mathml's own text output holds what a statement wrote unescaped, so its tree is used: only
-attributes of layout stay in it, and the serializer escapes all text. A formula that cannot be
-read, or that uses an unknown command, is shown as its LaTeX source.
+latex2mathml's own text output holds what a statement wrote unescaped, so its tree is used, with
+attributes of layout only. What cannot be read is shown as its LaTeX source.
 """
 
 import html
@@ -25,10 +24,7 @@ _VALUE = re.compile(r"[a-z-]{1,20}|\d(\.\d+)?(em)?")
 
 
 def math_html(latex: str) -> Markup:
-    r"""Set a formula, or show its source.
-
-    Args:
-        latex: The formula without its dollar signs. The caller bounds its length.
+    r"""Set a formula without its dollar signs, or show its source; the caller bounds its length.
 
     Example:
         >>> math_html(r"a \le 9")

@@ -1,7 +1,6 @@
 """Problem statements as HTML: Markdown with formulas, as Luogu and Codeforces write it.
 
-Statements are untrusted. Raw HTML in them is shown, not used; links and images stay their source,
-so that the page never asks the network for anything and leads nowhere that its reader does not see.
+Statements are untrusted: raw HTML is shown, not used; links and images stay their source.
 """
 
 import functools

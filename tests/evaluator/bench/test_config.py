@@ -119,13 +119,6 @@ def test_mistakes_are_named_by_their_fields(load, changes, named):
     assert named in str(caught.value)
 
 
-def test_a_missing_field_is_named_where_there_is_nothing_at_all(tmp_path):
-    path = tmp_path / "bench.yaml"
-    path.write_text("- a list")
-    with pytest.raises(ConfigError, match="name, out, bases, formats, suites and decodings, found"):
-        load_bench(path)
-
-
 def test_formats_and_options_are_those_of_the_exporter():
     loadable = {name for name, known in FORMATS.items() if known.standalone} | {"auto"}
     assert set(get_args(LoadableFormat)) == loadable
@@ -136,10 +129,3 @@ def test_formats_and_options_are_those_of_the_exporter():
         ours = get_args(get_args(BenchFormat.model_fields[name].annotation)[0])
         theirs = get_args(known[name].annotation)[0]
         assert set(ours) == set(get_args(theirs))
-
-
-def test_the_repository_s_own_bench_can_be_read(monkeypatch):
-    monkeypatch.chdir(REPOSITORY)
-    config = load_bench(Path("configs/bench.yaml"))
-    assert all(export.artifact.path.is_file() for export in plan_exports(config))
-    assert all(cell.suite.path.is_dir() for cell in plan_runs(config, ()))

@@ -14,9 +14,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+import torch
 
 from evaluator.errors import RecordsError, RunDirectoryError
-from evaluator.generation.processes import launched_processes
+from evaluator.generation.processes import launched_processes, resolve_device
 from evaluator.store.run_directory import RunDirectory
 from tests.evaluator.whole_runs import identities, make
 from tests.forked import ROOT
@@ -125,15 +126,6 @@ def test_a_process_killed_under_accelerate_and_resumed_under_torchrun(
     check_finished(out, expected, [2, 2])
 
 
-@pytest.mark.parametrize("world", [2, 3])
-def test_several_processes_make_the_records_of_one(
-    world, run_server, quick_config, expected, tmp_path
-):
-    pids = fork(run_server, quick_config(tmp_path / "out"), world)
-    assert [run_server.wait(pid) for pid in pids] == [0] * world
-    check_finished(tmp_path / "out", expected, [world])
-
-
 def test_a_lost_process_ends_the_others_and_any_number_go_on(
     run_server, quick_config, expected, tmp_path
 ):
@@ -146,7 +138,7 @@ def test_a_lost_process_ends_the_others_and_any_number_go_on(
     begin = time.monotonic()
     assert os.waitstatus_to_exitcode(run_server.wait(first)) == 3  # an error that is explained
     assert time.monotonic() - begin < SECONDS
-    for world in (1, 2, 3):
+    for world in (1, 3):
         out = Path(shutil.copytree(lost, tmp_path / f"by-{world}"))
         config = quick_config(out)
         pids = fork(run_server, config, world)
@@ -208,3 +200,12 @@ def test_a_launch_that_started_one_process_for_several_says_so(monkeypatch, capl
     with caplog.at_level(logging.WARNING), launched_processes() as alone:
         assert alone.world == 1
     assert "torchrun --nproc-per-node" in caplog.text
+
+
+def test_processes_of_one_machine_take_one_gpu_each(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    devices = [str(resolve_device("auto", rank)) for rank in range(3)]
+    assert devices == ["cuda:0", "cuda:1", "cuda:0"]
+    named = [str(resolve_device(name, 1)) for name in ("cuda", "cuda:0", "cpu")]
+    assert named == ["cuda:1", "cuda:0", "cpu"]

