@@ -18,9 +18,10 @@ Shapes: m problems, n samples of each; ``passes`` is bool [m, n], with the same 
 same order and the same noise per sample in each arm.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import partial
 
 import numpy as np
 from scipy.stats import norm
@@ -30,9 +31,9 @@ from evaluator.statistics.few_flips import chance_of_so_few, few_enough, shown_m
 from evaluator.statistics.mcnemar import exact_mcnemar, exact_sign_flip
 from evaluator.statistics.power import detectable_difference, provable_margin
 from evaluator.statistics.proportions import Passes
-from evaluator.statistics.score_interval import Interval, mean_interval, score_of
+from evaluator.statistics.score_interval import Floats, Interval, invert, score_of
 from evaluator.statistics.several_arms import holm
-from evaluator.statistics.tango import score_statistic, tango_interval
+from evaluator.statistics.tango import score_statistic
 
 _BOUNDS = (-1.0, 1.0)
 _LEVEL = 0.05  # of a match, alone or jointly
@@ -126,32 +127,33 @@ def compare_pair(
         )
     problems, samples = passes.shape
     families = families or Families.alone(problems)
-    differences = passes.astype(np.int64) - reference_passes
+    differences = passes.astype(np.int8) - reference_passes
     gained, lost = int((differences > 0).sum()), int((differences < 0).sum())
-    if samples == 1 and len(families.sizes) == problems:
-        interval95, interval90 = (tango_interval(gained, lost, problems, x) for x in (0.95, 0.90))
-        p_value = exact_mcnemar(gained, lost)
-        at_edges = score_statistic(np.array([-margin, margin]), gained, lost, problems)
+    net = differences.sum(axis=1, dtype=np.int64)
+    means = families.means(net / samples)
+    statistic: Callable[[Floats], Floats]
+    if samples == 1 and len(means) == problems:
+        p_value, estimate = exact_mcnemar(gained, lost), (gained - lost) / problems
+        statistic = partial(score_statistic, b=gained, c=lost, n=problems)
     else:
-        means, sizes = families.means(differences.mean(axis=1)), families.sizes
-        interval95, interval90 = (mean_interval(means, _BOUNDS, x, sizes) for x in (0.95, 0.90))
-        p_value = exact_sign_flip(families.sums(differences.sum(axis=1)))
-        at_edges = score_of(means, _BOUNDS, sizes)[0](np.array([-margin, margin]))
+        p_value = exact_sign_flip(families.sums(net))
+        statistic, estimate = score_of(means, _BOUNDS, families.sizes)
+    interval95, interval90 = (invert(statistic, estimate, _BOUNDS, x) for x in (0.95, 0.90))
+    at_edges = statistic(np.array([-margin, margin]))
     units = families.effective
     net_flips = abs(gained - lost) * units / differences.size
     # What the width of the interval depends on; with one sample of lone problems the flip rate.
     shares = families.sizes * units / problems
-    squares = (shares * families.means(differences.mean(axis=1))) ** 2
-    mean_square = min(1.0, float(squares.sum()) / units)
+    mean_square = min(1.0, float(((shares * means) ** 2).sum()) / units)
     return PairedComparison(
         arm=arm,
         reference=reference,
         problems=problems,
-        families=len(families.sizes),
+        families=len(means),
         samples=samples,
         gained=gained,
         lost=lost,
-        difference=float(differences.mean()),
+        difference=(gained - lost) / differences.size,
         flip_rate=(gained + lost) / differences.size,
         interval95=interval95,
         interval90=interval90,

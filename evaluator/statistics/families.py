@@ -59,6 +59,6 @@ class Families:
         """
         return np.bincount(self.number, weights=values) / self.sizes
 
-    def sums(self, values: npt.NDArray[np.int64]) -> list[int]:
-        """Sum of each family, u whole numbers."""
-        return [int(x) for x in np.bincount(self.number, weights=values.astype(np.float64))]
+    def sums(self, values: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Sum of each family, int64 [u]."""
+        return np.rint(np.bincount(self.number, weights=values)).astype(np.int64)

@@ -21,6 +21,7 @@ POWER = 0.8
 
 _Z90, _Z95 = normal_quantile(0.90), normal_quantile(0.95)
 _RARE = 1e-9  # tail of the number of flips that is left out at each end
+_MOST_K = 1 << 11  # numbers of flips that are looked at
 _SLACK = 3  # flips that the normal approximation may be off, else the search is longer
 _CELLS, _PASSES = 32, 5  # of a search: 32⁻⁵ of its range
 _AT_ONCE = 3_000  # numbers of problems times spread of their flips
@@ -46,9 +47,12 @@ def verdict_chances(
     given = (problems, flip_rate, difference, margin)
     rows = np.broadcast_arrays(*(np.atleast_1d(np.asarray(x, dtype=np.float64)) for x in given))
     m, psi, d, delta = (row[:, None] for row in rows)
-    fewest, most = binom.ppf(_RARE, m, psi).min(), binom.isf(_RARE, m, psi).max()
-    k = np.arange(fewest, most + 1)[None, :]
-    weight = binom.pmf(k, m, psi)
+    fewest, most = binom.ppf(_RARE, m, psi), binom.isf(_RARE, m, psi)
+    # all k where they are few; else equally spaced ones, as the chance changes slowly with k
+    step = np.ceil((most - fewest + 1) / _MOST_K)
+    k = fewest + step * np.arange(np.max((most - fewest) // step) + 1)
+    weight = np.where(k > most, 0, binom.pmf(k, m, psi))
+    k, weight = np.minimum(k, most), weight / weight.sum(axis=1, keepdims=True)
     gain = np.where(psi > 0, (1 + d / np.where(psi > 0, psi, 1)) / 2, 0.5)
     within = _most_gained_in_a_match(k, m, delta)
     match = binom.cdf(within, k, gain) - binom.cdf(k - within - 1, k, gain)

@@ -100,8 +100,10 @@ def score_of(
 ) -> tuple[Callable[[Floats], Floats], float]:
     """T as a function of λ, and the estimate at which it is 0; arguments as above."""
     sizes = np.ones_like(values) if sizes is None else sizes
-    pairs, counts = np.unique(np.stack([values, sizes / sizes.mean()]), axis=1, return_counts=True)
-    distinct, shares = pairs
+    # one number for each pair, as values differ by less than the bounds do
+    pairs = values + sizes * 2 * (bounds[1] - bounds[0])
+    _, first, counts = np.unique(pairs, return_index=True, return_counts=True)
+    distinct, shares = values[first], sizes[first] / sizes.mean()
     weights = counts.astype(np.float64)
     # Summed as in the statistic, so that T is 0 at the estimate.
     estimate = float((weights * shares * distinct).sum() / (weights * shares).sum())

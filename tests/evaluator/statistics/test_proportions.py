@@ -22,7 +22,9 @@ def test_mcnemar_published_value():
 @given(st.lists(st.sampled_from([-1, 0, 1]), max_size=40))
 def test_sign_flip_with_one_sample_is_mcnemar(differences):
     gained, lost = differences.count(1), differences.count(-1)
-    assert exact_sign_flip(differences) == pytest.approx(exact_mcnemar(gained, lost))
+    assert exact_sign_flip(np.array(differences, dtype=int)) == pytest.approx(
+        exact_mcnemar(gained, lost)
+    )
 
 
 @settings(deadline=None)
@@ -33,9 +35,20 @@ def test_sign_flip_against_all_patterns(differences):
         abs(sum(sign * d for sign, d in zip(signs, differences, strict=True)))
         for signs in itertools.product((-1, 1), repeat=len(differences))
     ]
-    assert exact_sign_flip(differences) == pytest.approx(
+    assert exact_sign_flip(np.array(differences, dtype=int)) == pytest.approx(
         sum(s >= observed for s in sums) / len(sums)
     )
+
+
+def test_sign_flip_of_many_is_close_to_that_of_fewer():
+    """Exact up to 20 000; beyond, normal: two sides of the limit agree where both are possible."""
+    rng = np.random.default_rng(2)
+    for total in (19_000, 21_000):
+        sizes = rng.integers(1, 9, total // 4)
+        shift = 2.5 / np.sqrt((sizes**2).sum())
+        signed = sizes * np.where(rng.random(sizes.size) < 0.5 + shift, 1, -1)
+        z = abs(signed.sum()) / np.sqrt((sizes**2).sum())
+        assert exact_sign_flip(signed) == pytest.approx(2 * norm.sf(z), rel=0.02)
 
 
 @settings(deadline=None)
