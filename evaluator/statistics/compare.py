@@ -10,15 +10,15 @@ Shapes: m problems, n samples of each; ``passes`` is bool [m, n], with the same 
 same order and the same noise per sample in each arm.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
 import numpy.typing as npt
+from scipy.stats import binomtest
 
 from evaluator.statistics.few_flips import few_enough, shown_margin
-from evaluator.statistics.mcnemar import exact_mcnemar, exact_sign_flip
 from evaluator.statistics.power import detectable_difference, provable_margin
 from evaluator.statistics.proportions import Passes
 from evaluator.statistics.score_interval import Interval, mean_interval
@@ -148,3 +148,34 @@ def compare_arms(
         else pair
         for pair in pairs
     )
+
+
+def exact_mcnemar(gained: int, lost: int) -> float:
+    """Two-sided p-value of McNemar's exact test (1947): each pair that differs is a fair coin.
+
+    >>> exact_mcnemar(6, 0)
+    0.03125
+    """
+    if gained + lost == 0:
+        return 1.0
+    return float(binomtest(gained, gained + lost, 0.5).pvalue)
+
+
+def exact_sign_flip(differences: Sequence[int]) -> float:
+    """P(|Σ ±dᵢ| ≥ |Σ dᵢ|), exactly: the two-sided p-value of the sign-flip test over problems.
+
+    dᵢ is the number of samples of a problem that the first arm passed minus that of the second: its
+    sign is a fair coin where the samples of one problem are not independent.
+
+    >>> exact_sign_flip([1, 1, 1, 1, 1, 1, 0])
+    0.03125
+    """
+    sizes = [abs(d) for d in differences if d]
+    reach = sum(sizes)
+    probability = np.zeros(2 * reach + 1)
+    probability[reach] = 1.0
+    for size in sizes:
+        # |Σ| ≤ reach, so nothing wraps around.
+        probability = 0.5 * (np.roll(probability, size) + np.roll(probability, -size))
+    sums = np.abs(np.arange(-reach, reach + 1))
+    return min(1.0, float(probability[sums >= abs(sum(differences))].sum()))

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from evaluator.statistics.mcnemar import exact_mcnemar, exact_sign_flip
+from evaluator.statistics.compare import exact_mcnemar, exact_sign_flip
 from evaluator.statistics.proportions import pass_at_k, problem_pass_at_k
 from evaluator.statistics.score_interval import mean_statistic
 
