@@ -108,7 +108,6 @@ def _warn_of_left_out(prepared: Prepared) -> None:
 
 
 def _check_disk(prepared: Prepared) -> None:
-    """Refuse to start a run whose records cannot fit."""
     config, problems = prepared.config, prepared.suite.problems
     rows = len(config.arms) * config.decoding.samples
     texts = rows * len(problems) * config.decoding.max_new_tokens * _BYTES_PER_TOKEN

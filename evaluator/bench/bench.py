@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from evaluator.bench.config import BenchConfig, load_bench
 from evaluator.bench.exports import make_export, request_of, why_not_there
-from evaluator.bench.plan import Cell, Export, factors_of, plan_exports, plan_runs
+from evaluator.bench.plan import Cell, Export, plan_exports, plan_runs
 from evaluator.bench.runs import make_run, state_of
 from evaluator.bench.table import CellResult, bench_frame, bench_table
 from evaluator.config.config_file import dump_config
@@ -62,7 +62,7 @@ def bench(config: BenchConfig, *, command: str, unsafe: bool, progress: Progress
                 request = request_of(export)
                 if why_not_there(export, request):
                     progress(f"export {export.name}", 0, 1)
-                    make_export(export, request, factors_of(config))
+                    make_export(export, request)
         progress("exports", len(exports), len(exports))
         for done, cell in enumerate(cells):
             progress("runs", done, len(cells))

@@ -102,11 +102,6 @@ class BenchDecoding(DecodingConfig):
 
     name: Name
 
-    @property
-    def fields(self) -> DecodingConfig:
-        """Without the name."""
-        return DecodingConfig(**self.model_dump(exclude={"name"}))
-
 
 class BenchConfig(Section):
     """Everything that a bench makes; what is not named here is as in a run.

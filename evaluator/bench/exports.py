@@ -9,8 +9,6 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,13 +41,8 @@ def request_of(export: Export) -> Request:
             raise BenchError(f"formats.{export.format.name}.{field}: no file {path}")
         texts[field] = path and file_digest(path)
     options = {name: value for name, value in _options(export).items() if name not in texts}
-    inputs = {
-        "base": found.facts.digest,
-        "artifact": found.facts.artifact_digest,
-        **texts,
-        "options": options,
-    }
-    return Request(found.directory, inputs)
+    digests = {"base": found.facts.digest, "artifact": found.facts.artifact_digest, **texts}
+    return Request(found.directory, {**digests, "options": options})
 
 
 def why_not_there(export: Export, request: Request) -> str:
@@ -73,30 +66,30 @@ def why_not_there(export: Export, request: Request) -> str:
     return f"damaged: {', '.join(damaged[:3])}" if damaged else ""
 
 
-def make_export(export: Export, request: Request, factors: Path) -> None:
+def make_export(export: Export, request: Request) -> None:
     """Run the exporter; BenchError where it fails or an input changed while it worked."""
     for path in (export.request, export.log, export.out):
         path.parent.mkdir(parents=True, exist_ok=True)
-    with _alone(export.root) as lock:
+    with export.lock.open("w") as lock, export.log.open("wb") as log:
+        # Held by the exporter too: one that outlives its bench is waited for by the next.
+        fcntl.flock(lock, fcntl.LOCK_EX)
         if not why_not_there(export, request):
             return  # an exporter of a killed bench has finished it
         if (export.out / _MANIFEST).is_file():
             # moved first: what is left of a removal that was killed must not look like an output
-            old = export.root / "exports" / ".replaced"
+            old = export.lock.with_name(".replaced")
             shutil.rmtree(old, ignore_errors=True)
             export.out.rename(old)
             shutil.rmtree(old)
         replace_file(export.request, json.dumps(request.inputs, indent=1).encode() + b"\n")
-        command = _command(export, request, factors)
-        with export.log.open("wb") as log:
-            done = subprocess.run(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                pass_fds=(lock,),
-                check=False,
-            )
+        done = subprocess.run(
+            _command(export, request),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            pass_fds=(lock.fileno(),),
+            check=False,
+        )
     if done.returncode:
         raise BenchError(
             f"export {export.name}: the exporter ended with {done.returncode}: "
@@ -120,12 +113,12 @@ def _options(export: Export) -> dict[str, Any]:
     }
 
 
-def _command(export: Export, request: Request, factors: Path) -> list[str]:
+def _command(export: Export, request: Request) -> list[str]:
     options: dict[str, Any] = {
         "base": request.base,
         "artifact": export.artifact.path,
         "out": export.out,
-        "factor_store": factors,
+        "factor_store": export.factors,
         **_options(export),
     }
     command = [*_EXPORTER, "merge", "--json"]
@@ -135,19 +128,7 @@ def _command(export: Export, request: Request, factors: Path) -> list[str]:
     return command
 
 
-@contextmanager
-def _alone(root: Path) -> Iterator[int]:
-    """Wait until no exporter of this bench runs; gives the lock for the next one to hold.
-
-    A lock lives as long as any process has it, so a killed bench's exporter is waited for.
-    """
-    with (root / "exports" / ".lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield file.fileno()
-
-
 def _why(output: bytes) -> str:
-    """The reason in what ``merge --json`` prints; a killed exporter prints nothing."""
     try:
         return str(json.loads(output)["error"]["message"])
     except (ValueError, KeyError, TypeError):

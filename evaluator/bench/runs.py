@@ -99,10 +99,11 @@ def _check_device(cell: Cell, prepared: Prepared) -> None:
 
 def _set_aside(cell: Cell) -> None:
     """Move an outdated run away; what is still right of it is taken over from there."""
-    shutil.rmtree(cell.earlier, ignore_errors=True)
-    cell.earlier.parent.mkdir(parents=True, exist_ok=True)
+    earlier = cell.bench.out / "earlier" / cell.name
+    shutil.rmtree(earlier, ignore_errors=True)
+    earlier.parent.mkdir(parents=True, exist_ok=True)
     with locked(cell.out):
-        cell.out.rename(cell.earlier)
+        cell.out.rename(earlier)
 
 
 def _other_runs(cell: Cell) -> list[RunDirectory]:

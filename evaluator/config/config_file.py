@@ -102,7 +102,6 @@ def _problem(item: Any, kind: type[Section]) -> str:
 
 
 def _section(kind: type[Section], where: Sequence[str | int]) -> type[Section]:
-    """The kind of section that stands at a place in a file."""
     for part in where:
         if isinstance(part, str) and part in kind.model_fields:
             kind = _section_in(kind.model_fields[part].annotation) or kind

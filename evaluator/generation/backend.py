@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from evaluator.config.run_config import ArmConfig, ComputeDtype, DecodingConfig
-from evaluator.generation.batches import Batch
 from evaluator.generation.checkpoints import Checkpoint
+from evaluator.generation.prompts import Batch
 from evaluator.store.records import FinishReason
 
 

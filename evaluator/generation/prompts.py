@@ -7,9 +7,10 @@ import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from evaluator.config.prompt_config import NO_SYSTEM, TEMPLATE_DEFAULT, PromptConfig
+from evaluator.config.run_config import DecodingConfig
 from evaluator.errors import ModelError, SuiteError
 from evaluator.suites.problem import Problem
 from tinylora.errors import TokenizerError
@@ -23,6 +24,16 @@ class Prompt:
     problem: str
     text: str
     token_ids: tuple[int, ...]
+
+
+class Row(NamedTuple):
+    """One completion to make."""
+
+    prompt: Prompt
+    sample: int
+
+
+Batch = tuple[Row, ...]
 
 
 def build_prompts(
@@ -139,6 +150,18 @@ def check_prompts_fit(
 
 def _message(role: str, content: str) -> dict[str, str]:
     return {"role": role, "content": content}
+
+
+def plan_batches(prompts: Sequence[Prompt], decoding: DecodingConfig) -> tuple[Batch, ...]:
+    """All completions of an arm, longest prompts first: memory runs out at once or never.
+
+    A pure function, and a batch is redone as a whole if any row of it is missing: a resumed run, or
+    one of several processes, runs the very same batches, and its texts are equal to the last bit.
+    """
+    rows = [Row(prompt, sample) for prompt in prompts for sample in range(decoding.samples)]
+    rows.sort(key=lambda row: -len(row.prompt.token_ids))  # stable: the suite's order within
+    size = decoding.batch_size
+    return tuple(tuple(rows[i : i + size]) for i in range(0, len(rows), size))
 
 
 def _some(names: Sequence[str]) -> str:

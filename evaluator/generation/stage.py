@@ -11,9 +11,9 @@ from evaluator.config.run_config import ArmConfig
 from evaluator.errors import RecordsError
 from evaluator.generation.backend import LoadedModel, ModelRequest
 from evaluator.generation.backend_choice import backend_of
-from evaluator.generation.batches import Batch, plan_batches
 from evaluator.generation.prepare import Prepared
 from evaluator.generation.processes import Processes, resolve_device
+from evaluator.generation.prompts import Batch, plan_batches
 from evaluator.progress import Progress
 from evaluator.store.records import GenerationRecord, Key, append, read, repair, rewrite_sorted
 from evaluator.store.run_directory import RunDirectory

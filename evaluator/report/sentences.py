@@ -187,7 +187,6 @@ def _plain(proportion: float) -> str:
 
 
 def _token_sentences(summary: RunSummary) -> tuple[str, ...]:
-    """What the token level says, in plain words."""
     level = summary.token_level
     if level is None or not level.arms:
         return ()

@@ -106,16 +106,12 @@ def sensitivity_table(summary: RunSummary) -> TextTable | None:
 def write_frame(frame: pd.DataFrame, stem: Path) -> None:
     """Write a data frame as ``stem.csv`` and ``stem.parquet``, each at once."""
     stem.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(stem.with_name(stem.name + ".csv"), frame.to_csv(index=False).encode())
-    replace_file(stem.with_name(stem.name + ".parquet"), frame.to_parquet(index=False))
+    replace_file(stem.with_suffix(".csv"), frame.to_csv(index=False).encode())
+    replace_file(stem.with_suffix(".parquet"), frame.to_parquet(index=False))
 
 
 def percent(rate: float) -> str:
-    """A proportion as a percentage with one decimal.
-
-    >>> percent(0.125)
-    '12.5 %'
-    """
+    """A proportion as a percentage with one decimal."""
     return f"{100 * rate:.1f} %"
 
 
@@ -136,9 +132,7 @@ def p_text(p_value: float) -> str:
 
 def verdict_text(pair: PairedComparison) -> str:
     """The verdict with what must never be read without it."""
-    if pair.informative is False:
-        return "match (uninformative)"
-    return str(pair.verdict)
+    return "match (uninformative)" if pair.informative is False else str(pair.verdict)
 
 
 def _passed(arm: ArmSummary) -> str:
@@ -217,11 +211,7 @@ def _verdict_cell(pair: PairedComparison, summary: RunSummary) -> str:
 
 
 def size_text(size: int) -> str:
-    """Bytes in decimal units.
-
-    >>> size_text(1_234_567)
-    '1.23 MB'
-    """
+    """Bytes in decimal units."""
     for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if size >= scale:
             return f"{size / scale:.2f} {unit}"

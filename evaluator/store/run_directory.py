@@ -239,7 +239,6 @@ def _load(path: Path) -> dict[str, Any]:
 
 
 def _differences(before: Any, now: Any, name: str = "") -> list[str]:
-    """Names of the fields that differ, each with both values."""
     if isinstance(before, dict) and isinstance(now, dict):
         keys = [*before, *(key for key in now if key not in before)]
         return [

@@ -30,7 +30,6 @@ from evaluator.generation.backend import (
     ModelRequest,
     TokenText,
 )
-from evaluator.generation.batches import Batch
 from evaluator.generation.checkpoints import ADAPTER_CONFIG, delta_options
 from evaluator.generation.load_checks import (
     attach_as_stored,
@@ -39,6 +38,7 @@ from evaluator.generation.load_checks import (
     compute_in,
 )
 from evaluator.generation.noise import gumbel_noise, noise_key, noise_keys
+from evaluator.generation.prompts import Batch
 from tinylora import FactorStore, load_adapter, restore
 from tinylora.models.batches import padded
 from tinylora.models.chat import load_tokenizer
@@ -115,7 +115,7 @@ class TransformersModel(LoadedModel):
     def logits(self, texts: Sequence[TokenText]) -> tuple[Tensor, ...]:
         """For each text logits [positions, vocabulary] in the dtype and on the device of the model.
 
-        Only the wanted positions go through the output layer: those of a whole batch take gigabytes.
+        Only wanted positions go through the output layer: those of a whole batch take gigabytes.
         """
         # In a causal model the padding at the end cannot change what is before it.
         tokens = [text.token_ids for text in texts]
@@ -192,7 +192,6 @@ class _Temperature(LogitsProcessor):  # type: ignore[misc]
         self.temperature = temperature
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """Logits [B, V] to float64 [B, V]."""
         if bool(torch.isnan(scores).any()):
             raise ModelError(
                 f"arm {self.arm}: the model's logits are not numbers (NaN); try another "
@@ -205,7 +204,6 @@ class _GumbelNoise(LogitsProcessor):  # type: ignore[misc]
     """Adds the noise of each row and position, so that greedy decoding draws a sample."""
 
     def __init__(self, keys: Tensor, prompt_length: int) -> None:
-        """Take the batch's keys [B, 4] and the length of the padded prompts."""
         self.keys = keys
         self.prompt_length = prompt_length
 

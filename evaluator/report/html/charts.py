@@ -96,7 +96,6 @@ def _pass_rates(summary: RunSummary) -> Chart:
 
 
 def _differences(summary: RunSummary) -> Chart:
-    """Difference of each arm to the reference, with 90 and 95 % intervals, against ±δ."""
     pairs = summary.comparisons
     margin, reference = 100 * pairs[0].margin, pairs[0].reference
     figure, axes = _rows(len(pairs), ticks="{x:+g}")
@@ -121,7 +120,6 @@ def _differences(summary: RunSummary) -> Chart:
 
 
 def _verdict_counts(summary: RunSummary) -> Chart:
-    """Completions by verdict, one bar an arm."""
     figure, axes = _rows(len(summary.arms), ticks="{x:g} %")
     axes.set_xlim(0, 100)
     for row, arm in enumerate(summary.arms):
@@ -187,7 +185,6 @@ def _kept(summary: RunSummary) -> tuple[str, Mapping[str, float]] | None:
 
 
 def _size_against_kept(summary: RunSummary, what: str, kept: Mapping[str, float]) -> Chart:
-    """Bytes on the disk against what was kept of the adapter."""
     figure, axes = _plot(len(kept))
     for number, arm in enumerate(summary.arms):
         if (value := kept.get(arm.facts.name)) is None:
@@ -234,7 +231,6 @@ def _name(axes: Axes, row: int, name: str, value: str) -> None:
 
 
 def _plot(arms: int) -> tuple[Figure, Axes]:
-    """Axes below a legend of so many arms."""
     figure = Figure(figsize=(_WIDTH, _PLOT + _LINE * arms), layout="constrained")
     return figure, figure.add_subplot()
 

@@ -6,9 +6,7 @@ the reference, or the first arm of a run without one.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
-
-from markupsafe import Markup
+from typing import Any, NamedTuple
 
 from evaluator.judging.extract import extract_code
 from evaluator.report.html.diff import DiffRow, diff_programs
@@ -76,14 +74,6 @@ class Pair(NamedTuple):
     test: DifferingTest | None
 
 
-class FlipDetail(NamedTuple):
-    """Everything about one problem on which arms disagree."""
-
-    row: FlipRow
-    statement: Markup | None
-    pairs: tuple[Pair, ...]
-
-
 def flip_matrix(
     summary: RunSummary,
     verdicts: Mapping[Key, VerdictRecord],
@@ -113,12 +103,13 @@ def flip_details(
     verdicts: Mapping[Key, VerdictRecord],
     generations: Mapping[Key, GenerationRecord],
     problems: Mapping[str, ShownProblem],
-) -> Iterator[FlipDetail]:
-    """What there is to see of each problem on which arms disagree, the most telling ones first."""
+) -> Iterator[dict[str, Any]]:
+    """Row, statement and pairs of each problem on which arms disagree, telling ones first."""
     for row in (*matrix.flipped, *matrix.control):
         shown = problems.get(row.problem.id)
+        statement = statement_html(shown.statement) if shown else None
         pairs = tuple(_pairs(matrix, row, verdicts, generations, shown))
-        yield FlipDetail(row, statement_html(shown.statement) if shown else None, pairs)
+        yield {"row": row, "statement": statement, "pairs": pairs}
 
 
 def _cell(arm: str, own: Sequence[VerdictRecord], reference: Sequence[VerdictRecord]) -> Cell:

@@ -6,13 +6,14 @@ problem that the address names. Its size is bounded.
 
 import functools
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from evaluator.report.html.charts import make_charts
 from evaluator.report.html.diff import PROGRAM_CHARACTERS, PROGRAM_LINES
-from evaluator.report.html.flips import FlipDetail, FlipMatrix, flip_details, flip_matrix
+from evaluator.report.html.flips import FlipMatrix, flip_details, flip_matrix
 from evaluator.report.html.statement import STATEMENT_CHARACTERS
 from evaluator.report.html.text import shortened, visible
 from evaluator.report.provenance import distinct_sessions
@@ -68,12 +69,12 @@ def write_page(
     replace_file(directory.page, text.encode())
 
 
-def _rendered(matrix: FlipMatrix, details: Iterator[FlipDetail]) -> Iterator[Markup]:
+def _rendered(matrix: FlipMatrix, details: Iterator[dict[str, Any]]) -> Iterator[Markup]:
     """Problems as HTML, as many as fit into the bound of the page."""
     template = _templates().get_template("problem.html")
     used = 0
     for detail in details:
-        article = template.render(matrix=matrix, detail=detail)
+        article = template.render(matrix=matrix, **detail)
         used += len(article.encode())
         if used > DETAILS_BYTES:
             return
@@ -102,6 +103,5 @@ def _spelled_out(value: object) -> object:
 
 
 def _message(record: VerdictRecord) -> str:
-    """What the judge said of a program."""
     compiler = record.compile_message if record.verdict == "CE" else ""
     return "\n".join(part for part in (record.reason, record.detail, compiler) if part)

@@ -114,7 +114,7 @@ def exported(monkeypatch, whole):
     names = []
     first_inputs = json.loads((whole[0] / "requests/tiny/a/nf4-embedded.json").read_text())
 
-    def copy(export, request, _):
+    def copy(export, request):
         names.append(export.name)
         shutil.rmtree(export.out, ignore_errors=True)
         shutil.copytree(whole[0] / "exports/tiny/a/nf4-embedded", export.out)
@@ -283,7 +283,7 @@ def test_an_exporter_that_outlived_its_bench_is_waited_for(config_of, copied, mo
     with subprocess.Popen(command, stdout=subprocess.PIPE) as exporter:
         exporter.stdout.readline()
         assert why_not_there(export, request) == "missing"
-        make_export(export, request, copied / "factors")
+        make_export(export, request)
     assert why_not_there(export, request) == ""
 
 
@@ -291,17 +291,17 @@ def test_why_an_exporter_failed_is_passed_on(config_of, copied, chat_artifact, m
     formats = [{"format": "bf16", "require_capture": 1.5}]
     (export,) = plan_exports(config_of(formats=formats))
     with pytest.raises(BenchError) as caught:
-        make_export(export, request_of(export), copied / "factors")
+        make_export(export, request_of(export))
     assert "tiny/a/bf16: the exporter ended with 2: --require-capture 1.5: expected a share" in str(
         caught.value
     )
     assert str(export.log) in str(caught.value)
     monkeypatch.setattr(bench_exports, "_EXPORTER", ("false",))
     with pytest.raises(BenchError, match="ended with 1: it gave no reason"):
-        make_export(export, request_of(export), copied / "factors")
+        make_export(export, request_of(export))
     monkeypatch.setattr(bench_exports, "_EXPORTER", ("true",))
     with pytest.raises(BenchError, match="not usable after it was made: missing"):
-        make_export(export, request_of(export), copied / "factors")
+        make_export(export, request_of(export))
 
 
 def test_the_margin_is_fixed_before_the_first_run(config_of, copied):

@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 
 from evaluator.config.prompt_config import PromptConfig
+from evaluator.config.run_config import DecodingConfig
 from evaluator.errors import ModelError
 from evaluator.generation.prompts import (
     Prompt,
     build_prompts,
     check_prompts_fit,
+    plan_batches,
     prompts_digest,
 )
 from evaluator.suites.problem import Problem, TestCase
@@ -167,3 +169,13 @@ def test_prompts_that_cannot_be():
     check_prompts_fit(prompts, 400, None, "arm base")
     with pytest.raises(ModelError, match="1 of 2 prompts do not fit its 100 positions.*long"):
         check_prompts_fit(prompts, 41, 100, "arm base")
+
+
+def test_every_row_once_the_longest_prompts_first():
+    prompts = [Prompt(f"P{i}", "", (1,) * (3 + 7 * i % 11)) for i in range(40)]
+    plan = plan_batches(prompts, DecodingConfig(batch_size=3, samples=2, temperature=1.0))
+    rows = [(row.prompt.problem, row.sample) for batch in plan for row in batch]
+    assert sorted(rows) == sorted((p.problem, s) for p in prompts for s in (0, 1))
+    lengths = [len(row.prompt.token_ids) for batch in plan for row in batch]
+    assert lengths == sorted(lengths, reverse=True)
+    assert {len(batch) for batch in plan} == {2, 3}

@@ -8,8 +8,8 @@ from evaluator.statistics.compare import (
     compare_arms,
     compare_pair,
     equivalence_verdict,
+    exact_mcnemar,
 )
-from evaluator.statistics.mcnemar import exact_mcnemar
 from evaluator.statistics.score_interval import Interval
 from evaluator.statistics.tango import tango_interval
 
