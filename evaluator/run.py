@@ -21,6 +21,7 @@ from evaluator.progress import Progress
 from evaluator.report.results import Results, write_results
 from evaluator.store.environment import describe_environment, other_versions
 from evaluator.store.lock import locked
+from evaluator.store.plan import write_plan
 from evaluator.store.run_directory import RunDirectory
 from evaluator.store.snapshot import keep_sources
 from evaluator.tokens.stage import measure_tokens, spool_bytes
@@ -57,13 +58,14 @@ def run(
         directory.path.mkdir(parents=True, exist_ok=True)
         with locked(directory.path) as lock:
             directory.begin(prepared.facts, dump_config(config), overwrite)
+            write_plan(directory, prepared.facts)
             folders = {name: found.directory for name, found in prepared.checkpoints.items()}
             keep_sources(directory, prepared.suite.problems, folders)
             device = resolve_device(config.device, processes.local_rank)
             session = describe_environment(command, device, asdict(sandbox.info))
             _warn_of_other_versions(directory, session)
             directory.add_session({**session, "processes": processes.world})
-            take_up_generations(directory)
+            take_up_generations(directory, prepared.facts)
             if processes.world > 1:
                 lock.hold(shared=True)
             processes.wait()  # the others start here

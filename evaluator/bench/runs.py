@@ -21,13 +21,12 @@ from evaluator.report.results import read_summary
 from evaluator.report.summary import RunSummary
 from evaluator.run import run
 from evaluator.store.lock import locked
+from evaluator.store.plan import maker_ids, write_plan
 from evaluator.store.records import GenerationRecord, Record, VerdictRecord, append, read, repair
 from evaluator.store.run_directory import RunDirectory, RunFacts
 
 _Record = TypeVar("_Record", bound=Record)
 _log = logging.getLogger(__name__)
-# Fields of a run's configuration that decide its completions, beside those of an arm.
-_GENERATING = ("decoding", "compute_dtype", "device", "backend")
 # Fields that hold paths; what lies there is pinned by the run's facts.
 _WITH_PATHS = ("out", "suite", "arms", "factor_store", "judge")
 
@@ -58,6 +57,7 @@ def make_run(
     with locked(directory.path):
         directory.report.unlink(missing_ok=True)
         directory.begin(prepared.facts, dump_config(prepared.config), overwrite=False)
+        write_plan(directory, prepared.facts)
         _take_over(directory, prepared.facts, _other_runs(cell))
 
     def show(stage: str, done: int, total: int) -> None:
@@ -128,13 +128,9 @@ def _take_over(directory: RunDirectory, facts: RunFacts, others: Iterable[RunDir
 
 def _take_from(directory: RunDirectory, facts: RunFacts, other: RunDirectory) -> None:
     others = other.read_facts()
-    if facts.prompts_digest != others.prompts_digest or any(
-        facts.config.get(name) != others.config.get(name) for name in _GENERATING
-    ):
-        return
-    models = dict(zip(_models(others), others.arms, strict=True))
-    mine = zip(_models(facts), facts.arms, strict=True)
-    pairs = [(arm.name, models[model].name) for model, arm in mine if model in models]
+    theirs = {maker: name for name, maker in maker_ids(others).items()}
+    mine = maker_ids(facts).items()
+    pairs = [(name, theirs[maker]) for name, maker in mine if maker in theirs]
     read_completion, read_verdict = GenerationRecord.from_row, VerdictRecord.from_row
     completions = _lacking(directory.generations, other.generations, read_completion, pairs)
     verdicts = []
@@ -166,12 +162,4 @@ def _lacking(
         for found in read(theirs, from_row).values()
         for here, there in pairs
         if found.arm == there and (record := replace(found, arm=here)).key not in have
-    ]
-
-
-def _models(facts: RunFacts) -> list[str]:
-    """For each arm all that decides what its model computes and draws, as text."""
-    return [
-        repr((sorted({**settings, "name": ""}.items()), arm.digest, arm.artifact_digest))
-        for settings, arm in zip(facts.config["arms"], facts.arms, strict=True)
     ]

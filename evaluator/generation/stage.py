@@ -15,17 +15,22 @@ from evaluator.generation.prepare import Prepared
 from evaluator.generation.processes import Processes, resolve_device
 from evaluator.generation.prompts import Batch, plan_batches
 from evaluator.progress import Progress
+from evaluator.store.plan import check_makers, maker_ids, plan_id
 from evaluator.store.records import GenerationRecord, Key, append, read, repair, rewrite_sorted
-from evaluator.store.run_directory import RunDirectory
+from evaluator.store.run_directory import RunDirectory, RunFacts
 
 
-def take_up_generations(directory: RunDirectory) -> dict[Key, GenerationRecord]:
-    """Put the completions of all processes into ``generations.jsonl``; nobody may be writing."""
+def take_up_generations(directory: RunDirectory, facts: RunFacts) -> dict[Key, GenerationRecord]:
+    """Put the completions of all processes into ``generations.jsonl``; nobody may be writing.
+
+    RecordsError where one was made by another model or other settings.
+    """
     records: dict[Key, GenerationRecord] = {}
     others = directory.other_generations()
     for path in (directory.generations, *others):
         repair(path)
         read(path, GenerationRecord.from_row, records)
+    check_makers(directory, facts, records)
     if others:  # a kill in between leaves equal records twice
         rewrite_sorted(directory.generations, records.values())
     for path in others:
@@ -43,6 +48,7 @@ def generate_share(
     path = directory.generations_of(processes.rank)
     batches = plan_batches(prepared.prompts, prepared.config.decoding)
     total = sum(map(len, batches))
+    makers, plan = maker_ids(prepared.facts), plan_id(prepared.facts)
     for arm in prepared.config.arms:
         missing = [
             batch
@@ -57,7 +63,7 @@ def generate_share(
             continue
         with open_model(arm, prepared, directory, processes.local_rank) as model:
             for batch in share:
-                made = _completed(arm.name, model, batch)
+                made = _completed(arm.name, model, batch, makers[arm.name], plan)
                 append(path, [record for record in made if record.key not in records])
                 done += len(made)
                 progress(f"generate {arm.name}", done, mine)
@@ -65,7 +71,7 @@ def generate_share(
 
 def finish_generations(directory: RunDirectory, prepared: Prepared) -> tuple[GenerationRecord, ...]:
     """Put the shares of all processes together, by arm, problem and sample."""
-    records = take_up_generations(directory)
+    records = take_up_generations(directory, prepared.facts)
     keys = [
         (arm.name, prompt.problem, sample)
         for arm in prepared.config.arms
@@ -101,11 +107,13 @@ def open_model(
     return backend_of(arm, config).load(request)
 
 
-def _completed(arm: str, model: LoadedModel, batch: Batch) -> list[GenerationRecord]:
+def _completed(
+    arm: str, model: LoadedModel, batch: Batch, maker: str, plan: str
+) -> list[GenerationRecord]:
     start = time.monotonic()
     made = model.complete(batch)
     seconds = round((time.monotonic() - start) / len(batch), 6)
     return [
-        GenerationRecord(arm, row.prompt.problem, row.sample, *completion, seconds)
+        GenerationRecord(arm, row.prompt.problem, row.sample, *completion, seconds, maker, plan)
         for row, completion in zip(batch, made, strict=True)
     ]

@@ -22,6 +22,7 @@ from evaluator.report.tables import (
     write_frame,
 )
 from evaluator.report.text_table import TextTable
+from evaluator.store.plan import kept_plan
 from evaluator.store.records import GenerationRecord, Key, TokenRecord, VerdictRecord, read
 from evaluator.store.run_directory import RunDirectory
 from evaluator.tokens.summary import summarize_tokens
@@ -75,7 +76,8 @@ def _summarize(
 ) -> RunSummary:
     facts = directory.read_facts()
     tokens = read(directory.token_level, TokenRecord.from_row)
-    return summarize(facts, verdicts, summarize_tokens(facts, tokens, generations))
+    plan = kept_plan(directory, facts, generations.values())
+    return summarize(facts, verdicts, summarize_tokens(facts, tokens, generations), plan)
 
 
 def _write_frames(directory: RunDirectory, summary: RunSummary) -> None:

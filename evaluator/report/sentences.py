@@ -3,6 +3,7 @@
 from evaluator.report.summary import RunSummary
 from evaluator.report.tables import fine_percent, p_text, percent, points, retention_text
 from evaluator.statistics.compare import Equivalence, PairedComparison
+from evaluator.statistics.families import Families
 from evaluator.statistics.score_interval import Interval
 from evaluator.store.run_directory import RunFacts
 from evaluator.tokens.summary import ArmTokens, TokenLevel
@@ -30,6 +31,7 @@ def describe(summary: RunSummary) -> tuple[str, ...]:
             "Some completions hold several programs, or parts of them, of which a rule chose one "
             f"(choice in verdicts.jsonl names it): {shares}."
         )
+    sentences += _units_sentences(summary)
     if summary.reference is None:
         return (*sentences, "There is no restored arm, so no arm was compared with it.")
     control = summary.comparison(summary.control) if summary.control else None
@@ -40,10 +42,58 @@ def describe(summary: RunSummary) -> tuple[str, ...]:
     for pair in summary.comparisons:
         if pair.arm != summary.control and pair.arm not in summary.repeats:
             sentences.append(_pair_sentence(pair, control) + _beside_noise(pair, summary))
+    sentences += _joint_sentences(summary)
     sentences += _token_sentences(summary)
     if summary.comparisons:
-        sentences.append(_sensitivity_sentence(summary))
+        sentences.append(f"{_plan_sentence(summary)} {_sensitivity_sentence(summary)}")
     return tuple(sentences)
+
+
+def _units_sentences(summary: RunSummary) -> list[str]:
+    """What counts as one independent problem, and what should perhaps not."""
+    sentences = []
+    names = [problem.family for problem in summary.problems]
+    if (families := len(Families.named(names).sizes)) < len(names):
+        sentences.append(
+            f"The {len(names)} problems form {families} families of variants. The family is the "
+            "unit of every interval and test, as its problems pass or fail together."
+        )
+    if groups := summary.facts.near_copies:
+        listed = "; ".join(", ".join(group[:3]) for group in groups[:3])
+        sentences.append(
+            f"{sum(map(len, groups))} problems of no family are near copies of one another "
+            f"({listed}{' …' if len(groups) > 3 else ''}) and are counted as independent, which "
+            "makes the intervals too narrow: give them a family in the suite."
+        )
+    return sentences
+
+
+def _joint_sentences(summary: RunSummary) -> list[str]:
+    """Which matches stand among several arms."""
+    compared = [pair for pair in summary.comparisons if pair.holds_jointly is not None]
+    matches = [pair for pair in compared if pair.verdict is Equivalence.MATCH]
+    if len(compared) < 2 or not matches:
+        return []
+    jointly = [pair.arm for pair in matches if pair.holds_jointly]
+    alone = [pair.arm for pair in matches if not pair.holds_jointly]
+    text = (
+        f"{len(compared)} arms were compared, and each match alone is false in up to 5 % of runs. "
+        "So that any false match among them is as rare, p-values are adjusted (Holm): "
+    )
+    if not alone:
+        return [f"{text}every match holds jointly."]
+    kept = f"the matches of {', '.join(jointly)} hold" if jointly else "no match holds"
+    return [f"{text}{kept} jointly; {', '.join(alone)} only taken alone."]
+
+
+def _plan_sentence(summary: RunSummary) -> str:
+    margin = f"δ = {_plain(summary.comparisons[0].margin)} points"
+    if summary.plan:
+        return f"{margin} was fixed before the first completion (plan {summary.plan})."
+    return (
+        f"{margin} is not known to have been fixed before the first completion, so a match may "
+        "have been chosen by its result."
+    )
 
 
 def _control_sentence(control: PairedComparison | None) -> str:
@@ -160,9 +210,10 @@ def _sensitivity_sentence(summary: RunSummary) -> str:
     """
     pairs = summary.comparisons
     size = pairs[0]
+    units = "problems" if size.families == size.problems else "families"
     text = (
-        f"δ = {_plain(size.margin)} points was fixed before the run; {size.problems} problems "
-        f"could have shown a δ of {_plain(size.shown_margin)} points at best."
+        f"{size.families} {units} could have shown a δ of {_plain(size.shown_margin)} points at "
+        "best."
     )
     alike = [
         pair

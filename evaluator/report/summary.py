@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from evaluator.errors import RecordsError
 from evaluator.statistics.compare import PairedComparison, compare_arms
+from evaluator.statistics.families import Families
 from evaluator.statistics.proportions import pass_at_k, pass_at_k_interval
 from evaluator.statistics.score_interval import Interval
 from evaluator.store.records import Key, VerdictRecord
@@ -72,6 +73,7 @@ class RunSummary:
     control: str | None
     repeats: tuple[str, ...]
     token_level: TokenLevel | None = None
+    plan: str | None = None
 
     @property
     def noise(self) -> tuple[PairedComparison, ...]:
@@ -88,7 +90,10 @@ class RunSummary:
 
 
 def summarize(
-    facts: RunFacts, verdicts: Mapping[Key, VerdictRecord], token_level: TokenLevel | None = None
+    facts: RunFacts,
+    verdicts: Mapping[Key, VerdictRecord],
+    token_level: TokenLevel | None = None,
+    plan: str | None = None,
 ) -> RunSummary:
     """Compute everything that tables show; RecordsError where records or problems are missing."""
     _check_complete(facts, verdicts)
@@ -104,17 +109,21 @@ def summarize(
         else ()
     )
     passes = {arm.facts.name: arm.passes for arm in arms}
+    families = Families.named([problem.family for problem in problems])
     margin = float(facts.config["equivalence"]["margin"])
     return RunSummary(
         facts=facts,
         problems=problems,
         unjudged=tuple(p.id for p in facts.problems if p.id in failed),
         arms=arms,
-        comparisons=compare_arms(passes, reference, control, margin) if reference else (),
+        comparisons=compare_arms(passes, reference, control, margin, families, repeats)
+        if reference
+        else (),
         reference=reference,
         control=control,
         repeats=repeats,
         token_level=token_level,
+        plan=plan,
     )
 
 
@@ -145,7 +154,8 @@ def _summarize_arm(
     passes = np.array([[record.verdict == "AC" for record in row] for row in grid])
     every = Counter(record.verdict for record in verdicts.values() if record.arm == arm.name)
     compiled = [r.code_sha256 is not None and r.verdict != "CE" for r in records]
-    intervals = {k: pass_at_k_interval(passes, k) for k in _ks(facts.samples)}
+    families = Families.named([problem.family for problem in problems])
+    intervals = {k: pass_at_k_interval(passes, k, families=families) for k in _ks(facts.samples)}
     return ArmSummary(
         facts=arm,
         passes=passes,

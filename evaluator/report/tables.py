@@ -6,7 +6,8 @@ import pandas as pd
 
 from evaluator.report.summary import VERDICTS, ArmSummary, RunSummary
 from evaluator.report.text_table import TextTable
-from evaluator.statistics.compare import PairedComparison
+from evaluator.statistics.compare import Equivalence, PairedComparison
+from evaluator.statistics.families import Families
 from evaluator.tokens.summary import ArmTokens, TokenLevel
 from tinylora.files.whole_file import replace_file
 
@@ -132,7 +133,11 @@ def p_text(p_value: float) -> str:
 
 def verdict_text(pair: PairedComparison) -> str:
     """The verdict with what must never be read without it."""
-    return "match (uninformative)" if pair.informative is False else str(pair.verdict)
+    if pair.verdict is not Equivalence.MATCH:
+        return str(pair.verdict)
+    if pair.informative is False:
+        return "match (uninformative)"
+    return "match (alone)" if pair.holds_jointly is False else "match"
 
 
 def _passed(arm: ArmSummary) -> str:
@@ -151,6 +156,7 @@ def _arm_row(arm: ArmSummary, summary: RunSummary) -> dict[str, object]:
         "kind": facts.kind,
         "problems": arm.passes.shape[0],
         "samples": arm.passes.shape[1],
+        "families": len(Families.named([problem.family for problem in summary.problems]).sizes),
         "pass_rate": arm.pass_rate,
         "pass_rate_low95": arm.interval.low,
         "pass_rate_high95": arm.interval.high,
@@ -168,6 +174,7 @@ def _arm_row(arm: ArmSummary, summary: RunSummary) -> dict[str, object]:
         "difference_high90": pair and pair.interval90.high,
         **compared("p_value", "margin", "shown_margin", "provable_margin", "detectable_difference"),
         "verdict": str(pair.verdict) if pair else None,
+        **compared("match_p", "joint_match_p"),
         **compared("informative"),
         "weight_bytes": facts.weight_bytes,
         "capture": facts.capture,

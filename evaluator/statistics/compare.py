@@ -90,10 +90,10 @@ class PairedComparison:
     joint_match_p: float | None = None
 
     @property
-    def holds_jointly(self) -> bool:
-        """Whether it is a match that also stands among all compared arms."""
+    def holds_jointly(self) -> bool | None:
+        """Whether a match also stands among all compared arms; None for control and repeats."""
         joint = self.joint_match_p
-        return self.verdict is Equivalence.MATCH and joint is not None and joint <= _LEVEL
+        return None if joint is None else self.verdict is Equivalence.MATCH and joint <= _LEVEL
 
 
 def equivalence_verdict(

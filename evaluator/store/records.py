@@ -58,16 +58,20 @@ class GenerationRecord(Record):
         token_count: Generated tokens, the end token included.
         finish_reason: ``stop`` at an end token, ``length`` at the limit.
         seconds: Wall time of its batch divided by the rows of the batch.
+        maker: Digest of model, prompt and decoding; empty in runs of earlier versions.
+        plan: Digest of what the run was planned to show, likewise (``plan``).
     """
 
     text: str
     token_count: int
     finish_reason: FinishReason
     seconds: float
+    maker: str = ""
+    plan: str = ""
 
     @property
     def identity(self) -> tuple[Any, ...]:
-        """All fields but the time."""
+        """The text and how it ended."""
         return (*self.key, self.text, self.token_count, self.finish_reason)
 
 

@@ -43,7 +43,8 @@ class RunFacts:
     """Everything that a run's records depend on.
 
     ``config`` has the ``deciding_fields``, and the kind of device that it was resolved to; problems
-    are in the suite's order, which is that of all records; those left out come with reasons.
+    are in the suite's order, which is that of all records; those left out come with reasons. Near
+    copies are groups of problems of no family whose statements are nearly the same.
     """
 
     config: dict[str, Any]
@@ -53,6 +54,7 @@ class RunFacts:
     problems: tuple[ProblemFacts, ...]
     arms: tuple[ArmFacts, ...]
     left_out: dict[str, str] = field(default_factory=dict)
+    near_copies: tuple[tuple[str, ...], ...] = ()
     format: str = RUN_FORMAT
 
     @property
@@ -115,6 +117,7 @@ class RunDirectory:
 
     facts = _Entry("run.json")  # what the records depend on: settings, digests of problems, models
     config = _Entry("config.yaml")  # with every default written out
+    plan = _Entry("plan.json")  # δ, suite and arms, written before the first completion
     environment = _Entry("environment.json")  # of every session that made records
     generations = _Entry("generations.jsonl")  # completions, appended as they are made
     token_level = _Entry("token_level.jsonl")  # KL on the reference's texts, likewise
@@ -178,6 +181,7 @@ class RunDirectory:
         try:
             problems = tuple(ProblemFacts(**row) for row in content.pop("problems"))
             arms = tuple(ArmFacts(**row) for row in content.pop("arms"))
+            content["near_copies"] = tuple(map(tuple, content.pop("near_copies", ())))
             return RunFacts(problems=problems, arms=arms, **content)
         except (KeyError, TypeError) as error:
             raise RecordsError(f"{self.facts}: a field is missing or unknown: {error}") from error
@@ -227,7 +231,8 @@ def check_directory(path: Path, marker: str, what: str, hint: str = "") -> None:
 
 
 def _to_json(facts: RunFacts) -> bytes:
-    fields = {name: value for name, value in asdict(facts).items() if value or name != "left_out"}
+    optional = ("left_out", "near_copies")
+    fields = {name: value for name, value in asdict(facts).items() if value or name not in optional}
     return json.dumps(fields, ensure_ascii=False, indent=1).encode() + b"\n"
 
 
