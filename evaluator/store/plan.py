@@ -29,9 +29,9 @@ def plan_id(facts: RunFacts) -> str:
 def maker_ids(facts: RunFacts) -> dict[str, str]:
     """By arm, a digest of all that decides its completions but its name; 16 digits."""
     common = [facts.prompts_digest, *(facts.config.get(name) for name in _GENERATING)]
-    settings = {arm["name"]: {**arm, "name": ""} for arm in facts.config["arms"]}
+    settings = {arm["name"]: {**arm, "name": ""} for arm in facts.config.get("arms", ())}
     return {
-        arm.name: _digest([common, settings[arm.name], arm.digest, arm.artifact_digest])
+        arm.name: _digest([common, settings.get(arm.name), arm.digest, arm.artifact_digest])
         for arm in facts.arms
     }
 

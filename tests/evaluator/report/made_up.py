@@ -20,7 +20,7 @@ def facts(samples=1, kinds=KINDS, margin=0.05):
         suite_digest="0" * 64,
         prompts_digest="1" * 64,
         problems=tuple(
-            ProblemFacts(f"P{i}", f"f{i % 7}", "zh" if i % 2 else "en") for i in range(PROBLEMS)
+            ProblemFacts(f"P{i}", f"f{i}", "zh" if i % 2 else "en") for i in range(PROBLEMS)
         ),
         arms=tuple(
             ArmFacts(name, kind, "2" * 64, None, 1_500_000, 0.5 if name == "nf4" else None, None)
