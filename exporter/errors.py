@@ -1,25 +1,4 @@
-"""Errors of the exporter.
-
-Every error is both the project's own and a standard type::
-
-    TinyLoRAError (tinylora.errors)
-    └── ExportError
-        ├── RequestError (ValueError)              options that contradict each other
-        ├── CheckpointError (ValueError)           the base cannot be used
-        │   ├── CheckpointMissingError (FileNotFoundError)   a file of it is not there
-        │   └── CheckpointUnreadableError (OSError)          a file of it cannot be read just now
-        ├── PlanError (ValueError)                 base, artifact and format do not fit together
-        ├── FoldError (ArithmeticError)            a weight is not finite, before or after
-        ├── WriterError (RuntimeError)             what was written is not what was planned
-        ├── OutputExistsError (FileExistsError)    the output directory is already there
-        ├── OutputBusyError (RuntimeError)         another export is writing the same output
-        ├── OutputWriteError (OSError)             the output cannot be written
-        │   └── DiskFullError                      no room for it
-        ├── CaptureError (RuntimeError)            the stored weights keep too little of the delta
-        ├── PromptError (ValueError)               a file of prompts cannot be used
-        ├── TargetResidualError (RuntimeError)     no allowed format keeps as much as was asked
-        └── VerificationError (RuntimeError)       a finished export cannot be verified at all
-"""
+"""Errors of the exporter: each is both the project's own and a standard type."""
 
 from tinylora.errors import TinyLoRAError
 

@@ -1,4 +1,4 @@
-"""The orchestrator: request -> plan -> files -> measures -> documents -> output directory."""
+"""An export from start to end: request -> plan -> files -> measures -> documents -> directory."""
 
 import logging
 import tempfile
@@ -50,9 +50,7 @@ class ExportReport:
 
     Attributes:
         out: The output directory.
-        format: Its format.
         resolved: How the delta was rebuilt; None where the adapter left no choice.
-        fidelity: What was measured, per module and in total.
         files: SHA-256 of every file by name.
         warnings: What the user should know, in plain words.
         seconds: What this run's threads spent in each stage, see :class:`Stopwatch`.
@@ -79,14 +77,11 @@ class ExportReport:
 def export(
     request: ExportRequest, progress: Callable[[Progress], None] | None = None
 ) -> ExportReport:
-    """Export an artifact on its base as a checkpoint.
+    """Export an artifact on its base as a checkpoint; the output directory is complete then.
 
     Args:
         request: What to export, and where to.
         progress: Called after each module.
-
-    Returns:
-        The report; the output directory is complete.
 
     Raises:
         TinyLoRAError: See :mod:`exporter.errors` and :mod:`tinylora.errors`; no output directory

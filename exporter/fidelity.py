@@ -3,17 +3,14 @@
 With E = stored − base, both as the forward pass sees them (dequantized, rounded to their dtype),
 and Δ the wanted delta, over the elements of a module or of all modules:
 
-===============  ==================================================  ===========================
-capture          ⟨E,Δ⟩ / ⟨Δ,Δ⟩                                       1: all of it, 0: nothing
-residual         ‖E − Δ‖ / ‖Δ‖                                       0: perfect, 1: as good as
-                                                                     the base, above: worse
-noise            ‖E − capture·Δ‖ / ‖Δ‖                               what is orthogonal to Δ
-residual_bound   least residual that any choice of codes on the      4-bit merges only
-                 base's scales can reach
-===============  ==================================================  ===========================
+===============  ==========================  ======================================================
+capture          ⟨E,Δ⟩ / ⟨Δ,Δ⟩               1: all of it, 0: nothing
+residual         ‖E − Δ‖ / ‖Δ‖               0: perfect, 1: as good as the base, above: worse
+noise            ‖E − capture·Δ‖ / ‖Δ‖       what is orthogonal to Δ
+residual_bound   least residual              that codes on the base's scales can reach, if 4-bit
+===============  ==========================  ======================================================
 
-All four are None where Δ = 0. Sums are float64; E is what was handed to the file, which is read
-back and compared, byte for byte, as it is written.
+All four are None where Δ = 0. Sums are float64.
 """
 
 import math
@@ -83,9 +80,7 @@ class ErrorSums:
 
 @dataclass(frozen=True)
 class Spectrum:
-    """Singular values around the cut.
-
-    A tiny gap means that nobody can reproduce those directions.
+    """Singular values around the cut; a tiny gap means that nobody can reproduce those directions.
 
     Attributes:
         values: Leading singular values of the base's weight, some beyond the rank r.
@@ -105,14 +100,11 @@ class ModuleFidelity:
     """What one target module kept.
 
     Attributes:
-        module: Its name.
         shape: ``(out, in)``.
-        sums: See :class:`ErrorSums`.
         codes_moved: 4-bit codes that differ from the base's; None for other formats.
         scales_changed: Block scales that differ from the base's; None for other formats.
         bytes: Bytes stored for this module's weight or adapter pair.
-        spectrum: Singular values of the base's weight around the cut; None where the adapter
-            stores its own factors.
+        spectrum: None where the adapter stores its own factors.
     """
 
     module: str

@@ -25,12 +25,8 @@ class Inputs:
     """The inputs of an export, read and checked.
 
     Attributes:
-        request: What was asked for.
-        adapter: The adapter.
-        base: Its base.
         architecture: The base's modules.
         weights: What weights training had, and what the export stands on.
-        deltas: The adapter's deltas.
         store: Where factors are kept.
         watch: Times the stages.
         digests: SHA-256 of the base's weight files, once they have been found.
@@ -59,11 +55,7 @@ class Inputs:
 
 
 def read_inputs(request: ExportRequest, scratch: Path) -> Inputs:
-    """Read and check all inputs but texts.
-
-    Args:
-        request: What to export.
-        scratch: A directory for what is needed meanwhile.
+    """Read and check all inputs but texts; ``scratch`` holds what is needed meanwhile.
 
     Raises:
         TinyLoRAError: See :mod:`exporter.errors` and :mod:`tinylora.errors`.

@@ -11,13 +11,10 @@ ArtifactInspection = PeftInspection = Inspection
 
 
 def inspect_adapter(path: str | Path) -> Inspection:
-    """Read an adapter of any dialect and remark on it.
-
-    Args:
-        path: A file or directory, as for :func:`tinylora.load_adapter`.
+    """Read an adapter of any dialect and remark on it; nothing in it is run.
 
     Raises:
-        ArtifactError: It cannot be used; nothing in it was run.
+        ArtifactError: It cannot be used.
         ArtifactMissingError: Nothing is there.
     """
     adapter = load_adapter(path)

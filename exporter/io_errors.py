@@ -1,8 +1,4 @@
-"""Turns the operating system's errors into the project's, with the file and what to do about it.
-
-A disk that is full, a directory that may not be written, a network file system that goes away: none
-of them is a defect, so none of them may end in a traceback.
-"""
+"""Turns the operating system's errors into the project's, with the file and what to do about it."""
 
 import errno
 from collections.abc import Iterator

@@ -20,9 +20,6 @@ class Prepared:
     """An export in which nothing is left open.
 
     Attributes:
-        inputs: What it is made from.
-        plan: What will be written.
-        decision: What was decided, and why.
         provenance: Gives what decides the output's bytes; waits for the digests of the base.
         check_prompts: Texts for the retention.
     """

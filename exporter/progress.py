@@ -46,9 +46,7 @@ class Steps:
 class Stopwatch:
     """Adds up the seconds that threads spend in each stage; several may be in one at a time.
 
-    The stages: ``hash`` digests of weights and files; ``read`` weights, and quantizing them where
-    that is due; singular ``factors``; ``fold``; ``write``, with carried tensors, and reading back
-    what was written; ``check``, the finished file's header; ``measure`` of the folds.
+    ``read`` includes quantizing weights; ``write`` reading back what was written.
     """
 
     def __init__(self) -> None:

@@ -21,15 +21,7 @@ _LIBRARIES = ("torch", "transformers", "bitsandbytes", "safetensors")
 
 @dataclass(frozen=True)
 class Provenance:
-    """What decides the bytes, as it stands in the manifest.
-
-    Attributes:
-        tool: Name and version of this tool.
-        libraries: Versions of the libraries that compute.
-        options: The options, every ``auto`` decided.
-        base: Digest and files of the base.
-        artifact: Digest and fields of the adapter.
-    """
+    """What decides the bytes of an export, as it stands in the manifest."""
 
     tool: Mapping[str, str]
     libraries: Mapping[str, str]
@@ -39,12 +31,7 @@ class Provenance:
 
     @property
     def key(self) -> str:
-        """Hex digest; on one machine and with one factor store, equal keys mean equal weights.
-
-        Not in it are the LAPACK build, by which exact factors may differ and which the manifest
-        names; what a factor store held already; and why something was chosen, which the documents
-        tell.
-        """
+        """Hex digest; on one machine and with one factor store, equal keys mean equal weights."""
         return hashlib.sha256(json.dumps(vars(self), sort_keys=True).encode()).hexdigest()
 
 
@@ -62,10 +49,6 @@ def collect_provenance(inputs: Inputs) -> Provenance:
 
 def base_digests(base: Checkpoint, files: Mapping[str, str]) -> dict[str, Any]:
     """Digests of a base: of each weight file, of config.json, and of all weights together.
-
-    Args:
-        base: The base.
-        files: SHA-256 of its weight files, see :meth:`Checkpoint.digests`.
 
     Raises:
         CheckpointUnreadableError: config.json cannot be read.

@@ -1,8 +1,7 @@
 """What the user asks of an export. Each option is declared here, and nowhere else.
 
-The command line takes names, types, defaults and help from the fields
-(:mod:`exporter.merge_options`); a format takes the options that are fields of its own
-(:class:`exporter.formats.format.Format`).
+The command line (:mod:`exporter.merge_options`) takes it from the fields; a format takes those that
+are fields of its own (:class:`exporter.formats.format.Format`).
 """
 
 from collections.abc import Callable
@@ -44,7 +43,6 @@ class Option:
     """What the command line shows of a field, and how it reads it.
 
     Attributes:
-        help: A line of help.
         read: Makes the value of the text that is given; None: the type says how.
         only_on: Whether the flag has no ``--no-`` form.
     """
@@ -58,9 +56,7 @@ class Option:
 class Goal:
     """What a choice that the exporter makes itself is aimed at, and how the export is checked.
 
-    Texts are described in :mod:`exporter.compare.prompts`, the retention in
-    :mod:`exporter.compare.retention`, the residual in :mod:`exporter.choose.trial_model`. Where a
-    field is None nothing is asked for.
+    Where a field is None nothing is asked for.
     """
 
     prompts: Annotated[

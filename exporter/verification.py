@@ -31,12 +31,7 @@ _LOADED = frozenset({".safetensors", ".bin", ".json", ".jinja", ".model", ".py"}
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was checked.
-
-    Attributes:
-        name: What.
-        problems: What is wrong with it, in words; empty if it holds.
-    """
+    """One thing that was checked, and what is wrong with it, in words."""
 
     name: str
     problems: tuple[str, ...]
@@ -52,8 +47,6 @@ class VerifyReport:
     """All checks of one export.
 
     Attributes:
-        directory: The export.
-        format: Its format.
         checks: In the order in which they were made.
         measured: What the manifest says of the delta, in words.
         warnings: Of the manifest.
@@ -97,9 +90,6 @@ def verify(
             token by token (:mod:`exporter.compare.prompts`); implies ``load``.
         require_retention: Least retention on ``prompts``, a check of its own.
         record: Write the retention found into the export's ``retention.json``.
-
-    Returns:
-        What was checked.
 
     Raises:
         VerificationError: The directory is no export at all, or the arguments do not go together.

@@ -1,7 +1,7 @@
-"""What the base's ``config.json`` says about its modules, as transformers understands it.
+"""What a base's ``config.json`` says about its modules, as transformers understands it.
 
-Importing transformers' models takes longer than exporting a small base. So what was read off a
-model is kept beside the factors, and a second export of the same adapter and base does without.
+Importing transformers' models takes longer than exporting a small base, so what was read off a
+model is kept beside the factors.
 """
 
 import hashlib
@@ -66,7 +66,6 @@ def read_architecture(
 
     Raises:
         CheckpointError: transformers has no such architecture, or it needs code from elsewhere.
-        FactorStoreError: The store cannot be used.
     """
     skip = (config.get("quantization_config") or {}).get("llm_int8_skip_modules")
     if store is None:

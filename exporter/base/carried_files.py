@@ -13,16 +13,11 @@ _WEIGHT_SUFFIXES = frozenset(
 def carried_files(base: Path, own: frozenset[str]) -> Mapping[str, Path]:
     """Files of the base that go along byte for byte, by their name in the output.
 
-    Weights, shard indexes and hidden directories stay behind; the base's model card becomes
-    ``BASE_README.md``, or ``BASE_BASE_README.md`` where it has a file of that name too.
-
-    Args:
-        base: The base directory.
-        own: Names that the export writes itself.
+    Weights, shard indexes, hidden directories and ``own`` names stay behind; the base's model card
+    becomes ``BASE_README.md``.
 
     Raises:
-        CheckpointMissingError: One of them is a link to a file that is not there.
-        CheckpointError: A name that no manifest can hold.
+        CheckpointError: A link leads nowhere, or no manifest can hold a name.
     """
     carried: dict[str, Path] = {}
     for path in sorted(base.rglob("*")):

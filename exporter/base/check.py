@@ -17,14 +17,9 @@ _ROTARY_FREQUENCIES = r"rotary_emb\.inv_freq$"
 def check_base(base: Checkpoint, architecture: Architecture) -> None:
     """Refuse a base whose weights and ``config.json`` do not belong together.
 
-    Args:
-        base: The base checkpoint.
-        architecture: The modules of its ``config.json``.
-
     Raises:
-        PlanError: A tensor of the architecture is missing or misshapen, a linear layer is stored
-            in another way than 4-bit loading expects, or its weight is no floating-point tensor; or
-            there are tensors of an adapter that was not merged.
+        PlanError: A tensor is missing or misshapen, a linear layer is stored in another way than
+            4-bit loading expects, or there are tensors of an adapter that was not merged.
     """
     if found := adapter_tensors(unused_tensors(base, architecture)):
         raise PlanError(
@@ -41,12 +36,7 @@ def check_base(base: Checkpoint, architecture: Architecture) -> None:
 
 
 def unused_tensors(base: Checkpoint, architecture: Architecture) -> tuple[str, ...]:
-    """Tensors of a base that its model does not use, sorted; they are carried into an export.
-
-    Args:
-        base: The base checkpoint.
-        architecture: The modules of its ``config.json``.
-    """
+    """Tensors of a base that its model does not use, sorted; they are carried into an export."""
     parts = {name for prefix in base.packed for name in base.parts[prefix]}
     others = base.tensors.keys() - architecture.parameters.keys() - {*architecture.tied} - parts
     expected = re.compile("|".join((_ROTARY_FREQUENCIES, *architecture.ignored)))

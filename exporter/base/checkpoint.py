@@ -1,9 +1,7 @@
-"""Reading a base checkpoint: headers first, tensors when they are needed.
+"""Base checkpoints: headers first, tensors when they are needed.
 
-Two kinds are read, each in one ``model.safetensors`` or in shards named by
-``model.safetensors.index.json``: 16/32-bit floating point, and bitsandbytes 4-bit, where the
-weight ``X.weight`` is a packed ``uint8`` tensor with its scales and code book beside it
-(``X.weight.absmax``, ``X.weight.quant_map``, ``X.weight.quant_state.bitsandbytes__nf4``, ...).
+Weights are 16/32-bit floating point, or bitsandbytes 4-bit: ``X.weight`` a packed ``uint8`` tensor,
+its scales, code book and state beside it as ``X.weight.absmax``, ``X.weight.quant_map``, ....
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -34,11 +32,8 @@ class Checkpoint:
     """A base checkpoint on disk; holds headers, never weights.
 
     Attributes:
-        path: Its directory.
         config: ``config.json``.
         shards: Its weight files, in the order of their names.
-        files: Where the tensors of each weight file lie.
-        tensors: Header of every tensor.
         parts: For each packed 4-bit weight, the names of its scales, code books and state.
         is_4bit: Whether its linear layers are stored as bitsandbytes 4-bit weights.
     """
@@ -52,11 +47,7 @@ class Checkpoint:
     is_4bit: bool
 
     def read(self, name: str, scratch: Scratch | None = None) -> Tensor:
-        """One tensor, on the CPU.
-
-        Args:
-            name: Which.
-            scratch: Memory to read into; by default the tensor gets its own.
+        """One tensor, on the CPU, in memory of its own or in that of ``scratch``.
 
         Raises:
             CheckpointError: There is no such tensor, or its file cannot be read.
@@ -69,11 +60,7 @@ class Checkpoint:
         return self.file_of(name).chunks(name, self._header(name).torch_dtype, elements)
 
     def file_of(self, name: str) -> DataFile:
-        """The weight file that holds a tensor.
-
-        Raises:
-            CheckpointError: There is no such tensor.
-        """
+        """The weight file that holds a tensor; errors as for :meth:`read`."""
         return self.files[self._header(name).file]
 
     def digests(self) -> dict[str, str]:
@@ -87,15 +74,10 @@ class Checkpoint:
     def read_4bit(
         self, module: str, shape: tuple[int, int], scratch: Scratch | None = None
     ) -> QuantizedWeight:
-        """The 4-bit weight of a linear layer, as stored.
-
-        Args:
-            module: Qualified name of the layer.
-            shape: ``(out, in)`` that config.json gives it.
-            scratch: Memory that its codes may lie in; by default they get their own.
+        """The 4-bit weight of a linear layer, as stored; its codes may lie in ``scratch``.
 
         Raises:
-            CheckpointError: Its tensors do not make one weight, or one of another shape.
+            CheckpointError: Its tensors do not make one weight, or one of another ``(out, in)``.
         """
         codes, *others = self.names_4bit(module)
         file = self.path / self._header(codes).file
@@ -134,13 +116,7 @@ class Checkpoint:
 
 
 def open_checkpoint(path: str | Path) -> Checkpoint:
-    """Read the headers of a checkpoint.
-
-    Args:
-        path: A directory with config.json and safetensors weights.
-
-    Returns:
-        The checkpoint; no weight has been read.
+    """Read the headers of a directory with config.json and safetensors weights.
 
     Raises:
         CheckpointMissingError: The directory or one of its files is not there.
@@ -179,9 +155,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file.
 
     Raises:
-        CheckpointMissingError: There is no such file.
-        CheckpointUnreadableError: It cannot be read.
-        CheckpointError: It is not a JSON object.
+        CheckpointError: It is not there, cannot be read, or is no JSON object.
     """
     with reading(path):
         return read_object(path, CheckpointError)
@@ -198,11 +172,7 @@ def _parts(names: Iterable[str]) -> dict[str, tuple[str, ...]]:
 
 
 def _shards(path: Path) -> tuple[tuple[str, ...], dict[str, str]]:
-    """Weight files, and the index's map from tensor to file (empty for a single file).
-
-    A single file comes before an index, as for transformers: such an index is left from before the
-    model was saved again.
-    """
+    """Weight files, and the index's map from tensor to file; none where there is a single file."""
     if (path / SINGLE_FILE).is_file():
         return (SINGLE_FILE,), {}
     if (path / INDEX_FILE).is_file():

@@ -1,8 +1,3 @@
-"""transformers makes one model at a time, whatever threads ask.
-
-While it makes one it exchanges things that all threads share: torch's default dtype, and methods of
-its own classes. Two at once would be made in each other's dtype, and leave it behind.
-"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,8 +12,8 @@ _LOCK = Lock()
 def making_a_model() -> Iterator[None]:
     """To be held around every ``from_config`` and ``from_pretrained`` of a model.
 
-    torch's default dtype is float32 in here, as bitsandbytes expects: it makes its code books in
-    whatever the default is.
+    transformers meanwhile exchanges what all threads share: torch's default dtype, and methods of
+    its classes. The default is float32 in here: bitsandbytes makes its code books in it.
     """
     with _LOCK:
         before = torch.get_default_dtype()

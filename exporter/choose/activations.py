@@ -1,9 +1,3 @@
-"""What target modules are fed on calibration texts: the metric in which a rounding error counts.
-
-An error E in a weight moves the module's output by E x. Over the texts its mean square is
-tr(E C Eᵀ) with C = mean(x xᵀ). The inputs x are kept on disk, 4 bytes a number; modules that read
-the same tensor (q, k and v; gate and up) share one file.
-"""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,10 +12,10 @@ from exporter.compare.prompts import TokenPrompt
 
 
 class Activations:
-    """Inputs of some modules, recorded once.
+    """What target modules are fed on calibration texts, kept on disk, 4 bytes a number.
 
-    Args:
-        directory: Where they are kept; the caller removes it.
+    An error E in a weight moves the module's output by E x, whose mean square over the texts is
+    tr(E C Eᵀ) with C = mean(x xᵀ). Modules that read the same tensor (q, k and v) share one file.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -30,11 +24,6 @@ class Activations:
 
     def record(self, model: Any, modules: Sequence[str], prompts: Sequence[TokenPrompt]) -> None:
         """Run a model and keep what its modules are fed, every position of every text.
-
-        Args:
-            model: In eval mode.
-            modules: Names of its linear modules.
-            prompts: The texts.
 
         Raises:
             OutputWriteError: The directory has no room for them.

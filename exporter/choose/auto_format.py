@@ -11,10 +11,10 @@ from exporter.formats.nf4_embedded import Nf4Embedded
 
 
 def choose_format(trials: Trials) -> Choice:
-    """Try one format after the other.
+    """The format of ``auto``: the first that reaches the target.
 
     Raises:
-        TargetResidualError: None reaches the target.
+        TargetResidualError: None does.
     """
     target = trials.inputs.request.goal.target_residual
     assert target is not None, "checked with the request"
@@ -32,11 +32,7 @@ def choose_format(trials: Trials) -> Choice:
 
 
 def _candidates(trials: Trials, target: float) -> Iterator[Trial]:
-    """Those in 4 bits first, if training had 4 bits; each is measured when it is asked for.
-
-    ``nf4-embedded`` stands before ``nf4-mixed``, which may be smaller where a model is small
-    beside its adapter, but has to run the model once for every module.
-    """
+    """4-bit formats first, if training had 4 bits; each is measured when it is asked for."""
     request = trials.inputs.request
     if trials.inputs.weights.trained_on == "4bit":
         yield trials.trial(Nf4("preserve"))

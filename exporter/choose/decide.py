@@ -1,9 +1,7 @@
 """Decides what the user left open: the format of ``auto``, the modules of ``nf4-mixed``.
 
-Every choice is a measurement. With calibration texts it is the output residual of the model with
-the weights that would be stored (:mod:`exporter.choose.trial_model`); without, ``auto`` goes by the
-residual ‖E − Δ‖/‖Δ‖ over all weights, which needs no model in memory and is the stricter of the two
-wherever rounding errors cancel.
+With calibration texts every choice is by the output residual (:mod:`exporter.choose.trial_model`);
+without, ``auto`` goes by ‖E − Δ‖/‖Δ‖ over all weights, which needs no model in memory.
 """
 
 from collections.abc import Callable

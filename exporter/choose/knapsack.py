@@ -1,13 +1,9 @@
 """Which modules to keep in 16 bits, so that the least output error is left for the bytes.
 
-Storing module i in 4 bits moves the output by gᵢ
-(:meth:`exporter.choose.trial_model.TrialModel.miss_of`). To first order the errors add up, so with
-K the modules kept in 16 bits the squared error is ‖Σ gᵢ, i ∉ K‖² = Σ Gᵢⱼ over the others, G = gᵀg.
-Errors may point the same way or against each other, which is why their sizes alone do not decide.
-
-Choosing K is a knapsack with a quadratic value, solved greedily: the module that takes away most
-error per extra byte goes first; at the end every module that is not needed is put back, dearest
-first. (Greedy knapsack: Dantzig, "Discrete-Variable Extremum Problems", 1957.)
+Storing module i in 4 bits moves the output by gᵢ. To first order the errors add up, so with K the
+modules kept, the squared error is ‖Σ gᵢ, i ∉ K‖² = Σ Gᵢⱼ over the others, G = gᵀg. Errors may point
+against each other, which is why their sizes alone do not decide. This knapsack with a quadratic
+value is solved greedily (Dantzig, "Discrete-Variable Extremum Problems", 1957).
 """
 
 import math
@@ -19,17 +15,15 @@ from torch import Tensor
 def choose_kept(
     gram: Tensor, extra_bytes: Sequence[int], *, target: float, budget: int | None = None
 ) -> list[int]:
-    """Modules to keep, in the order in which they were taken.
+    """Indices of the modules to keep, in the order in which they were taken.
+
+    The predicted error is at most ``target`` then, unless the budget or the modules ran out.
 
     Args:
         gram: ⟨gᵢ, gⱼ⟩, float64 ``[n, n]``.
         extra_bytes: What keeping each module costs, bytes above 0.
         target: Stop when ‖Σ gᵢ‖ over the modules not kept is at most this.
         budget: Most extra bytes; None: no limit.
-
-    Returns:
-        Indices; with them the predicted error is at most ``target``, unless the budget or the
-        modules ran out.
     """
     left, kept, spent = set(range(len(extra_bytes))), list[int](), 0
     while left and predicted_error(gram, left) > target:

@@ -45,15 +45,7 @@ def smallest_mixed(
     target: float,
     max_bytes: int | None,
 ) -> Trial:
-    """The fewest bf16 modules that reach a target, or the best choice within the bytes.
-
-    Args:
-        trials: What a trial is made from.
-        model: The model on calibration texts.
-        method: How 4-bit codes are chosen.
-        target: Output residual to reach.
-        max_bytes: Most bytes of the weight files; None: no limit.
-    """
+    """The fewest bf16 modules that reach an output residual, or the best within the bytes."""
     in_4_bits = trials.inputs.plan(Nf4Mixed(method))
     gram = gram_matrix(_misses(trials, model, in_4_bits))
     extra = [_extra_bytes(unit) for unit in in_4_bits.folds.values()]

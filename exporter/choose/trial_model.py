@@ -1,16 +1,12 @@
 """What a choice of stored weights does to the model's output, tried out in memory.
 
-The base stands in memory once, in float32. The weights of its target modules are exchanged for what
-a format would store, and the model runs on calibration texts. With y the logits of all compared
-tokens::
+With y the logits of all compared tokens of calibration texts::
 
     output residual = ‖y(stored) − y(restored)‖ / ‖y(base) − y(restored)‖
 
-0 is perfect, 1 is as good as the base, and above 1 the rounding does more than the adapter.
-
-Logits of a large vocabulary are never formed: with H the output layer's matrix, h its inputs and
-M = (HᵀH)^½, ‖(h − h′)Hᵀ‖ = ‖(h − h′)M‖, so h M ``[tokens, hidden]`` stands for the logits.
-(A soft cap on the logits, as Gemma has, is not part of this.)
+Logits are never formed: with H the output layer's matrix, h its inputs and M = (HᵀH)^½,
+‖(h − h′)Hᵀ‖ = ‖(h − h′)M‖, so h M ``[tokens, hidden]`` stands for them. (A soft cap on the logits,
+as Gemma has, is not part of this.)
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -41,17 +37,10 @@ _SKETCH = 1 << 19
 
 
 class TrialModel:
-    """A base whose target modules can be given the weights that a format would store.
-
-    Args:
-        base: The base checkpoint.
-        units: The plan's units of the target modules.
-        deltas: Delta of each of them.
-        prompts: Calibration texts.
-        scratch: Directory for the modules' recorded inputs.
+    """A base in float32 whose target modules can be given the weights that a format would store.
 
     Attributes:
-        activations: Inputs of the target modules in the restored model.
+        activations: Inputs of the target modules in the restored model, kept in ``scratch``.
         modules: Names of the target modules.
         base_output: h M of the base, float32 ``[tokens, hidden]``.
         restored_output: h M of the restored model.
@@ -133,10 +122,7 @@ class TrialModel:
         return relative(miss, self.change)
 
     def miss_of(self, module: str, encoding: Encoding) -> Tensor:
-        """What storing one module alone does to h M, all others exact, ``[tokens, hidden]``.
-
-        Every module is exact afterwards.
-        """
+        """What storing one module alone does to h M, ``[tokens, hidden]``; then all are exact."""
         self.store(dict.fromkeys(self.modules, EXACT) | {module: encoding})
         miss = self._output() - self.restored_output
         self.store({module: EXACT})
@@ -166,9 +152,8 @@ def _square_root_of_gram(head: Tensor) -> Tensor:
 def gram_matrix(misses: Iterable[Tensor]) -> Tensor:
     """⟨missᵢ, missⱼ⟩ of every pair of modules, float64 ``[n, n]``.
 
-    A long miss is kept as a count sketch of half a million numbers, which leaves inner products
-    right to about 0.15 % of the product of the norms (Charikar et al., "Finding frequent items in
-    data streams", 2002), so that memory does not grow with the texts.
+    So that memory does not grow with the texts, a long miss is kept as a count sketch (Charikar et
+    al., "Finding frequent items in data streams", 2002), right to about 0.15 % of the norms.
     """
     sketches = torch.stack([_count_sketch(miss.reshape(-1)) for miss in misses])
     gram = torch.zeros((len(sketches), len(sketches)), dtype=torch.float64)

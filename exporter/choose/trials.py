@@ -21,7 +21,6 @@ class Trial:
     """One way of storing the model that was tried out.
 
     Attributes:
-        format: Its format.
         requantize: How its 4-bit codes are chosen; None where none is.
         bytes: Most that its weight files take.
         residual: What was measured; infinite where a weight does not fit.
@@ -83,7 +82,6 @@ class Trials:
     """Everything that a trial is made from.
 
     Attributes:
-        inputs: Of the export.
         deltas: Delta of each target module.
         model: The model on calibration texts; None without texts.
         done: Called with ``effect`` and a module's name after the module was tried alone.

@@ -1,8 +1,7 @@
 """Models as exact float32 views of what their files say.
 
-Every 4-bit layer is replaced by a dense float32 one with the same values (rounded to the
-checkpoint's dtype) before any forward pass, and everything else is raised to float32. What differs
-between two such models is their weights, not their kernels.
+Every 4-bit layer becomes a dense float32 one of the same values, rounded to the checkpoint's dtype,
+and all else is raised to float32: two such models differ in their weights, not their kernels.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -75,15 +74,7 @@ def in_float32(model: Any) -> Any:
 
 @torch.no_grad()
 def logits_of(model: Any, prompts: Sequence[TokenPrompt]) -> list[Tensor]:
-    """Logits of the compared positions, from one batch.
-
-    Args:
-        model: A causal model.
-        prompts: The texts of the batch.
-
-    Returns:
-        For each text float32 ``[scored, vocabulary]``.
-    """
+    """Logits of one batch's compared positions, for each text float32 ``[scored, vocabulary]``."""
     ids, mask = padded([prompt.token_ids for prompt in prompts])
     logits = model(ids, attention_mask=mask, use_cache=False).logits.float()
     return [logits[row, p.first : len(p.token_ids)] for row, p in enumerate(prompts)]
@@ -93,15 +84,9 @@ def logits_of(model: Any, prompts: Sequence[TokenPrompt]) -> list[Tensor]:
 def inputs_of(
     model: Any, layers: Mapping[str, nn.Module], prompts: Sequence[TokenPrompt]
 ) -> Mapping[str, Tensor]:
-    """What some layers are fed for one batch; layers that read one tensor share it.
+    """What some layers are fed for one batch, ``[texts, positions, in]``, padding included.
 
-    Args:
-        model: A causal model.
-        layers: Modules of it, by name.
-        prompts: The texts of the batch.
-
-    Returns:
-        For each layer ``[texts, positions, in]``, padding included.
+    Layers that read one tensor share it.
     """
     seen: dict[str, Tensor] = {}
 
@@ -122,10 +107,7 @@ def inputs_of(
 
 
 def head_inputs(model: Any, prompts: Sequence[TokenPrompt]) -> Tensor:
-    """Last hidden states, as the output layer reads them, float32 ``[tokens, hidden]``.
-
-    Only the compared positions of each text.
-    """
+    """Inputs of the output layer at the compared positions, float32 ``[tokens, hidden]``."""
     head = {"head": model.get_output_embeddings()}
     rows = []
     for batch in batches(prompts):

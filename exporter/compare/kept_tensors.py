@@ -1,4 +1,3 @@
-"""Tensors that wait on disk, in a temporary directory, until they are compared or summed up."""
 
 from safetensors import SafetensorError
 from torch import Tensor
@@ -8,7 +7,7 @@ from tinylora.models.batches import TensorSpool
 
 
 class KeptTensors(TensorSpool):
-    """A spool whose errors say what to do about a full disk."""
+    """Tensors that wait on disk; errors say what to do about a full one."""
 
     def keep(self, name: str, tensor: Tensor) -> None:
         """Write a tensor to a file of its own.

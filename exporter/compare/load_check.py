@@ -1,8 +1,4 @@
-"""Loads an export with plain transformers, and compares its logits with the restored model's.
-
-Both models are compared as exact float32 views of what their files say, see
-:mod:`exporter.compare.float32_model`.
-"""
+"""Loads an export with plain transformers, and compares its logits with the restored model's."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,7 +20,7 @@ _TOKENS = 64
 
 @dataclass(frozen=True)
 class LogitComparison:
-    """Logits of an export against those of the restored model, on fixed tokens.
+    """Logits of an export against those of the restored model, on fixed tokens, all in float32.
 
     Attributes:
         largest: Largest absolute difference.
@@ -39,15 +35,7 @@ class LogitComparison:
 
 
 def check_load(directory: Path, layout: Format) -> tuple[str, ...]:
-    """Load an export with plain ``from_pretrained`` and run it once, on the CPU.
-
-    Args:
-        directory: The export.
-        layout: Its format.
-
-    Returns:
-        What is wrong, in words.
-    """
+    """What is wrong with an export that plain ``from_pretrained`` loads and runs on the CPU."""
     try:
         return tuple(_problems(directory, layout))
     except Exception as error:  # there is no saying what a library raises on files that it rejects
@@ -70,15 +58,7 @@ def _problems(directory: Path, layout: Format) -> Iterator[str]:
 def compare_logits(
     directory: Path, base: Path, artifact: Path, options: DeltaOptions, *, in_4_bits: bool = True
 ) -> LogitComparison:
-    """Compare an export with ``tinylora.restore`` on its base.
-
-    Args:
-        directory: The export.
-        base: The base checkpoint that it was made from.
-        artifact: The artifact that it was made from.
-        options: How its delta was rebuilt.
-        in_4_bits: Whether it stands on 4-bit weights.
-    """
+    """Compare an export, which stands on 4-bit weights or not, with the restored model."""
     with single_threaded():  # sums, those of a base that is quantized too, depend on the threads
         of_export = _logits(load_exact(directory))
         model, restoration = restored_model(base, artifact, options, in_4_bits=in_4_bits)

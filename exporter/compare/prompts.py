@@ -1,13 +1,8 @@
 """Texts on which two models are compared token by token, read from a file.
 
-``.jsonl``: one object a line, with
-
-* ``messages`` (a chat, as transformers' templates take it) or ``prompt`` (one user message), put
-  into the tokenizer's chat template, and perhaps ``completion``: then only the predictions of the
-  completion's tokens, and of what follows them, are compared;
-* or ``text``, taken as it is; every prediction is compared.
-
-``.txt``: one ``text`` a line.
+``.jsonl``: one object a line, with ``messages`` (a chat) or ``prompt`` (one user message), put into
+the tokenizer's chat template, and perhaps ``completion``: then only the predictions of its tokens,
+and of what follows them, are compared; or with ``text``, taken as it is. ``.txt``: one text a line.
 """
 
 import hashlib
@@ -26,12 +21,7 @@ MAX_FILE_BYTES = 1 << 28
 
 @dataclass(frozen=True)
 class TokenPrompt:
-    """One tokenized text.
-
-    Attributes:
-        token_ids: All of its tokens.
-        first: First position whose prediction is compared.
-    """
+    """One tokenized text, and the first position whose prediction is compared."""
 
     token_ids: tuple[int, ...]
     first: int
@@ -44,12 +34,7 @@ class TokenPrompt:
 
 @dataclass(frozen=True)
 class PromptSet:
-    """The texts of one file.
-
-    Attributes:
-        prompts: In the file's order.
-        sha256: Hex digest of the file.
-    """
+    """The texts of one file, in its order, and the file's hex digest."""
 
     prompts: tuple[TokenPrompt, ...]
     sha256: str
@@ -61,11 +46,7 @@ class PromptSet:
 
 
 def read_prompts(path: Path, model: Path) -> PromptSet:
-    """Read and tokenize a file of texts.
-
-    Args:
-        path: A ``.jsonl`` or ``.txt`` file, see the module's text.
-        model: Directory of the checkpoint whose tokenizer and chat template are used.
+    """Read and tokenize a file of texts, with the tokenizer and chat template of ``model``.
 
     Raises:
         PromptError: The file cannot be read, a row is not as described, a text does not fit the

@@ -24,13 +24,6 @@ def restored_model(
 
     An adapter of 16-bit weights is put on the base in 4 bits where the export stands on that: what
     4 bits do to the base itself is no part of the comparison then. Its delta is the trained one.
-
-    Args:
-        base: Directory of the base.
-        artifact: The artifact, or directory of a PEFT adapter.
-        options: How its delta is rebuilt.
-        in_4_bits: Whether the export stands on 4-bit weights.
-        store: Where factors are kept.
     """
     adapter = load_adapter(artifact)
     trained = trained_on(adapter, options)

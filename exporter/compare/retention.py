@@ -1,17 +1,12 @@
 """How much of the adapter's effect on the next token survives in an export, token by token.
 
-On the same tokens::
+On the same tokens, in float32 (:mod:`tinylora.models.token_divergence`)::
 
     retention = 1 − mean KL(restored‖export) / mean KL(restored‖base)
 
-1: the export predicts what the restored model predicts; 0: it is as far from it as the base is
-(:mod:`tinylora.models.token_divergence`). All models run in float32 on exact views of their stored
-values (:mod:`exporter.compare.float32_model`).
-
-Two floors stand beside it. ``repeat`` is the restored model run again on the same texts in other
-batches: what float rounding alone does. ``bfloat16`` is the restored model computed in bfloat16:
-what serving it in half precision does. An adapter whose own effect lies below the first cannot be
-seen at all; below the second, it drowns in the arithmetic of most servers.
+Two floors stand beside it, what float rounding alone does and what serving in half precision does.
+An adapter whose effect lies below the first cannot be seen at all; below the second, it drowns in
+the arithmetic of most servers.
 """
 
 import math
@@ -109,11 +104,7 @@ class Retention:
         )
 
     def shortfall(self, wanted: float) -> str | None:
-        """Why it is not shown that an export keeps a share of the effect; None where it is.
-
-        Args:
-            wanted: Least retention, 0 to 1.
-        """
+        """Why it is not shown that an export keeps a share of the effect; None where it is."""
         if self.value is None:
             return f"a retention of {wanted:g} is required. {self.sentence}"
         if self.value < wanted:
@@ -182,7 +173,7 @@ def measure_retention(
     Args:
         export: Directory of the export.
         base: Its base.
-        artifact: Its artifact.
+        artifact: Its adapter.
         options: How its delta was rebuilt.
         prompts: The texts.
         store: Where singular factors are kept; None: only until this returns.
@@ -230,12 +221,7 @@ def _in_bfloat16(model: Any) -> Any:
 
 
 class Reference:
-    """Logits of one model, which others are compared with; one file a text.
-
-    Args:
-        directory: Where they are kept; the caller removes it.
-        prompts: The texts.
-    """
+    """Logits of one model, which others are compared with; one file a text in ``directory``."""
 
     def __init__(self, directory: Path, prompts: tuple[TokenPrompt, ...]) -> None:
         self._kept, self._prompts = KeptTensors(directory), prompts
@@ -249,12 +235,7 @@ class Reference:
                 number += 1
 
     def distance(self, model: Any, one_by_one: bool = False) -> Divergence:
-        """How far another model is from it.
-
-        Args:
-            model: The other model.
-            one_by_one: Whether to run each text by itself, not in the batches of :meth:`keep`.
-        """
+        """How far another model is from it; ``one_by_one``: not in the batches of :meth:`keep`."""
         kl: list[Tensor] = []
         same, squared = 0, []
         groups = [[p] for p in self._prompts] if one_by_one else batches(self._prompts)

@@ -1,7 +1,3 @@
-"""The manifest: where every byte of an export came from.
-
-It holds no time and no path, so that the same inputs and options give the same bytes.
-"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,12 +22,7 @@ def build_manifest(
 ) -> dict[str, Any]:
     """The content of ``export_manifest.json``.
 
-    Args:
-        export: What was made.
-        fidelity: What was measured of it.
-        headers: Every tensor that was written.
-        digests: SHA-256 of every other file of the output.
-        warnings: What the user was warned of.
+    It holds no time and no path, so that the same inputs and options give the same bytes.
     """
     plan, choice = export.plan, export.decision.choice
     tensors: dict[str, dict[str, list[Any]]] = {}
@@ -52,12 +43,7 @@ def build_manifest(
 
 
 def digest_files(directory: Path, known: Mapping[str, str]) -> dict[str, str]:
-    """SHA-256 of every visible file below a directory, by relative name.
-
-    Args:
-        directory: Where they are.
-        known: Digests of files that need not be read for that.
-    """
+    """SHA-256 of every visible file below a directory, by relative name; some are known already."""
     names = [
         path.relative_to(directory).as_posix()
         for path in sorted(directory.rglob("*"))

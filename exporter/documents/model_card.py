@@ -24,12 +24,7 @@ _LICENSE_KEYS = ("license", "license_name", "license_link")
 
 @dataclass(frozen=True)
 class BaseLicense:
-    """What the base says about its licence.
-
-    Attributes:
-        metadata: The licence fields of the front matter of its README.md.
-        files: Licence files that are carried along.
-    """
+    """The licence fields of the base's model card, and the licence files that are carried along."""
 
     metadata: Mapping[str, str]
     files: tuple[str, ...]
@@ -63,13 +58,7 @@ def read_license(base: Path) -> BaseLicense:
 
 
 def model_card(export: Prepared, fidelity: FidelityReport, warnings: Sequence[str]) -> str:
-    """Text of README.md.
-
-    Args:
-        export: What was made.
-        fidelity: What was measured.
-        warnings: What the user was warned of.
-    """
+    """Text of README.md."""
     layout, provenance = export.request.layout, export.provenance()
     artifact, choice = provenance.artifact, export.decision.choice
     with reading(export.inputs.base.path):
@@ -101,12 +90,7 @@ def model_card(export: Prepared, fidelity: FidelityReport, warnings: Sequence[st
 
 
 def with_retention(card: str, retention: Retention) -> str:
-    """A model card with a section on retention.
-
-    Args:
-        card: Text made by :func:`model_card`.
-        retention: What was measured.
-    """
+    """A text of :func:`model_card` with a section on retention."""
     before, _, origin = card.partition(_ORIGIN)
     rows = "".join(
         f"| {name} | {d.mean:.3g} | {d.p99:.3g} | {d.largest:.3g} | {d.top1_agreement:.2%} |\n"

@@ -10,12 +10,7 @@ _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 
 
 def warnings_of(export: Prepared, fidelity: FidelityReport) -> tuple[str, ...]:
-    """What the user must know of an export, in plain words.
-
-    Args:
-        export: What was made.
-        fidelity: What was measured of its weights.
-    """
+    """What the user must know of an export, in plain words."""
     return (
         *_about_identity(export),
         *_about_doubts(export),
@@ -127,10 +122,6 @@ def _about_identity(export: Prepared) -> Iterator[str]:
 
 
 def _leaf(model_id: str) -> str:
-    """Last part of a hub id or path, hubs' spellings of it made equal.
-
-    >>> _leaf("qwen/Qwen2.5-Coder-3B"), _leaf("models--Qwen--Qwen2.5-Coder-3B")
-    ('qwen2.5-coder-3b', 'qwen2.5-coder-3b')
-    """
+    """Last part of a hub id or path, hubs' spellings of it made equal."""
     leaf = model_id.rstrip("/").rsplit("/", 1)[-1].rsplit("--", 1)[-1]
     return leaf.lower().replace("___", ".")

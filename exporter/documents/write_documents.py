@@ -43,10 +43,7 @@ def base_files(layout: Format, base: Path) -> Mapping[str, Path]:
 
 
 def write_model_files(export: Prepared, workspace: Workspace) -> list[TensorHeader]:
-    """Write what loading needs beside the weights: configuration and carried files.
-
-    Returns:
-        The headers of all weight files.
+    """Write what loading needs beside the weights, and return the headers of all weight files.
 
     Raises:
         OutputWriteError: There is no room, or they cannot be written.
@@ -71,7 +68,7 @@ def write_documents(
     retention: Retention | None,
     workspace: Workspace,
 ) -> None:
-    """Write measures, model card, manifest and digests.
+    """Write measures, model card, manifest and digests; errors as above.
 
     Args:
         export: What was made.
@@ -81,10 +78,6 @@ def write_documents(
         warnings: What the user is warned of.
         retention: What was measured of the effect, if texts were given.
         workspace: Holds all other files of the export.
-
-    Raises:
-        OutputWriteError: There is no room, or they cannot be written.
-        CheckpointUnreadableError: A file of the base cannot be read.
     """
     measures = fidelity.as_dict()
     workspace.write_text("fidelity.json", json.dumps(measures, indent=2, allow_nan=False) + "\n")
@@ -122,11 +115,7 @@ def _write_configs(export: Prepared, headers: Sequence[TensorHeader], workspace:
 
 
 def index_text(headers: Sequence[TensorHeader]) -> str:
-    """``model.safetensors.index.json``; ``total_size`` is in bytes of tensor data.
-
-    Args:
-        headers: Every tensor of the written shards.
-    """
+    """``model.safetensors.index.json``; ``total_size`` is in bytes of tensor data."""
     index = {
         "metadata": {"total_size": sum(header.nbytes for header in headers)},
         "weight_map": dict(sorted((header.name, header.file) for header in headers)),

@@ -44,11 +44,10 @@ class DenseWeight(Encoding):
 
 @dataclass(frozen=True)
 class Dense(Format):
-    """All of a model in one dtype; a subclass names it.
+    """All of a model in one dtype, which a subclass names.
 
     Attributes:
-        fold_onto: Whether the delta is added to the ``dequantized`` 4-bit weights or to the
-            ``original`` 16-bit ones.
+        fold_onto: The ``dequantized`` 4-bit weights or the ``original`` 16-bit ones.
     """
 
     fold_onto: str = "auto"

@@ -24,7 +24,6 @@ class Fold:
     """A module's weight, and what is to be added to it.
 
     Attributes:
-        module: Qualified name of the layer.
         where: Its file and tensor, for messages.
         weight: The weight that the output stands on, ``[out, in]``, on the device that folds.
         delta: The delta to add, on the same device; None where nothing is added.
@@ -87,13 +86,7 @@ class Encoding(ABC):
     def specs(
         self, module: str, shape: tuple[int, int], base: Checkpoint
     ) -> tuple[TensorSpec, ...]:
-        """The tensors that will be written.
-
-        Args:
-            module: Qualified name of the layer.
-            shape: ``(out, in)`` of its weight.
-            base: The base checkpoint.
-        """
+        """The tensors that will be written for a layer whose weight is ``(out, in)``."""
 
     @abstractmethod
     def encode(self, fold: Fold) -> Encoded:
@@ -105,12 +98,7 @@ class Encoding(ABC):
 
     @abstractmethod
     def decode(self, fold: Fold, tensors: Mapping[str, Tensor]) -> Tensor | LowRankDelta:
-        """What stored tensors mean: a weight ``[out, in]``, or a change beside the base's weight.
-
-        Args:
-            fold: What they were made from.
-            tensors: As stored, by name.
-        """
+        """What stored tensors mean: a weight ``[out, in]``, or a change beside the base's."""
 
     def measure(self, fold: Fold, encoded: Encoded) -> Measures:
         """Compare what was stored, decoded, with the delta that was wanted."""
@@ -134,13 +122,7 @@ class Encoding(ABC):
 def stored_change(
     stored: Tensor, dense: Tensor, delta: LowRankDelta
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """E = stored − dense and Δ, some rows at a time, float32.
-
-    Args:
-        stored: ``[out, in]``, any floating-point dtype.
-        dense: ``[out, in]``, any floating-point dtype.
-        delta: Δ, ``[out, in]``.
-    """
+    """E = stored − dense and Δ, some rows at a time, float32."""
     for rows, change in delta.pieces():
         yield stored[rows].float() - dense[rows].float(), change
 

@@ -1,8 +1,6 @@
 """What an export format is: one object that knows all that is special about it.
 
-Everything else in the package asks this object and knows no format by name. A new format is a
-subclass in a file of its own, and a line in :mod:`exporter.formats.registry`. It may be a variant
-of another one (``nf4_mixed`` of ``nf4``), use the encodings of others, or bring its own.
+A new format is a subclass in a file of its own, and a line in :mod:`exporter.formats.registry`.
 """
 
 from abc import ABC, abstractmethod
@@ -46,11 +44,7 @@ class AdapterFile(ABC):
 
     @abstractmethod
     def problems(self, directory: Path, targets: list[str]) -> Iterator[str]:
-        """Why PEFT would not attach the adapter of a finished export to all its targets.
-
-        Raises:
-            TinyLoRAError: A file cannot be read.
-        """
+        """Why PEFT would not attach the adapter of a finished export to all its targets."""
 
 
 @dataclass(frozen=True)
@@ -96,22 +90,11 @@ class Format(ABC):
         return True
 
     def encoding(self, module: str, source: Source, base: Checkpoint) -> Encoding:
-        """How the weight of a linear layer is stored. Only standalone formats are asked.
-
-        Args:
-            module: The layer.
-            source: What its weight is, see :class:`exporter.formats.units.ModuleUnit`.
-            base: The base.
-        """
+        """How the weight of a linear layer is stored. Only standalone formats are asked."""
         raise NotImplementedError
 
     def config(self, base: Checkpoint, kept: tuple[str, ...]) -> Mapping[str, Any]:
-        """``config.json`` of the output. Only standalone formats are asked.
-
-        Args:
-            base: The base checkpoint.
-            kept: Linear modules that stay in 16 bits.
-        """
+        """``config.json`` of a standalone output, with ``kept`` modules in 16 bits."""
         config = dict(base.config)
         config.pop("quantization_config", None)
         key = "torch_dtype" if "torch_dtype" in config and "dtype" not in config else "dtype"

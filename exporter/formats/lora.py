@@ -21,13 +21,7 @@ from tinylora.adapters.peft_directory import CONFIG_FILE, WEIGHTS_FILE
 
 @dataclass(frozen=True)
 class LoraPair(Encoding):
-    """``lora_A`` and ``lora_B``, whose product is the delta.
-
-    Attributes:
-        rank: Rank of the pair.
-        dtype: Of both.
-        balanced: Whether they are brought to one size, see :func:`lora_pair`.
-    """
+    """``lora_A`` and ``lora_B``, whose product is the delta, balanced as :func:`lora_pair` says."""
 
     rank: int
     dtype: torch.dtype
@@ -115,11 +109,7 @@ class LoraFile(AdapterFile):
 
 @dataclass(frozen=True)
 class Lora(Format):
-    """A LoRA adapter.
-
-    Attributes:
-        adapter_dtype: Of the pair, ``fp32`` or ``fp16``.
-    """
+    """A LoRA adapter; its pair is ``fp32`` or ``fp16``."""
 
     adapter_dtype: str = "fp32"
     name: ClassVar[str] = "lora"
@@ -159,19 +149,11 @@ def lora_names(module: str) -> tuple[str, str]:
 
 
 def lora_pair(delta: LowRankDelta, balanced: bool) -> tuple[Tensor, Tensor]:
-    """``lora_A = Vh`` and ``lora_B = U·diag(S)·R``, or both scaled to one size.
+    """``lora_A = Vh`` ``[r, in]`` and ``lora_B = U·diag(S)·R`` ``[out, r]``, or both of one size.
 
-    When a directory holds base and adapter, transformers casts the adapter to the base's compute
-    dtype, float16. There lora_B of a real artifact (1e-5 and less) would lie among the subnormal
-    numbers and lose digits. ``balanced`` divides A and multiplies B by one power of two, which
-    changes no bit of their product in float32 and leaves float16 its full precision.
-
-    Args:
-        delta: The delta, ``[out, in]``.
-        balanced: Whether to scale.
-
-    Returns:
-        lora_A ``[r, in]`` and lora_B ``[out, r]``.
+    transformers casts an adapter beside its base to float16, where lora_B of a real artifact (1e-5
+    and less) would lose digits to the subnormal range. ``balanced`` divides A and multiplies B by a
+    power of two, which changes no bit of their product in float32.
     """
     size_a, size_b = float(delta.right.abs().max()), float(delta.left.abs().max())
     if not balanced or size_a == 0 or size_b == 0:

@@ -1,8 +1,7 @@
 """``nf4``: the delta merged into 4-bit weights.
 
-A 4-bit base stays what it is: code book (nf4 or fp4), block size, single or double quantization of
-each tensor and ``config.json``. A 16-bit base is quantized as the trainer did while loading it: nf4
-in blocks of 64, double quantization.
+A 4-bit base keeps its code book, block size, double quantization and ``config.json``. A 16-bit base
+is quantized as the trainer did while loading it: nf4 in blocks of 64, double quantization.
 """
 
 from collections.abc import Iterator, Mapping
@@ -99,11 +98,7 @@ class Codes(Encoding):
 
 @dataclass(frozen=True)
 class Nf4(Format):
-    """All linear layers that 4-bit loading quantizes are stored in 4 bits.
-
-    Attributes:
-        requantize: How codes are chosen.
-    """
+    """All linear layers that 4-bit loading quantizes are stored in 4 bits."""
 
     requantize: RequantizeMethod = "preserve"
     name: ClassVar[str] = "nf4"
@@ -136,11 +131,7 @@ class Nf4(Format):
 
 
 def quantization_config(kept: tuple[str, ...]) -> dict[str, Any]:
-    """The trainer's bitsandbytes settings, as transformers writes them.
-
-    Args:
-        kept: Linear modules that are stored in 16 bits.
-    """
+    """The trainer's bitsandbytes settings, as transformers writes them."""
     return {
         "_load_in_4bit": True,
         "_load_in_8bit": False,

@@ -32,10 +32,7 @@ FORMATS: dict[str, type[Format]] = {
 
 
 def format_with(options: Mapping[str, Any]) -> Format:
-    """The format that options name, with those of them that it takes.
-
-    Args:
-        options: Of a request or a manifest; None stands for the format's default.
+    """The format that options of a request or a manifest name, with those of them that it takes.
 
     Raises:
         RequestError: There is no such format.

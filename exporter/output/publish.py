@@ -1,8 +1,7 @@
 """Gives a finished directory its final name.
 
-A new name is one rename. Where an earlier export is to be replaced, that one is first renamed to
-``<out>.replaced-export``, and removed in the end. Killed between the two renames it lies there
-complete, and :func:`recover` gives its name back when the next export begins.
+An earlier export that is replaced is first renamed to ``<out>.replaced-export``, and removed in the
+end. Killed between, it lies there complete, and :func:`recover` gives its name back.
 """
 
 import os
@@ -19,7 +18,7 @@ def replace_directory(new: Path, out: Path, marker: str) -> None:
     Args:
         new: The finished directory, on the same file system.
         out: The final name; nothing, an empty directory or an earlier export.
-        marker: Name of a file that every export has.
+        marker: Name of a file that every export has; other directories are left alone.
 
     Raises:
         OutputWriteError: It cannot be renamed; ``out`` is what it was.
@@ -41,10 +40,6 @@ def replace_directory(new: Path, out: Path, marker: str) -> None:
 
 def recover(out: Path, marker: str) -> None:
     """Tidy up after a :func:`replace_directory` that was killed; call it with the lock held.
-
-    Args:
-        out: The final name.
-        marker: Name of a file that every export has; other directories are left alone.
 
     Raises:
         OutputWriteError: The earlier export cannot be given its name back, or be removed.

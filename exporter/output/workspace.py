@@ -1,8 +1,7 @@
 """The directory in which an export is made, and how it becomes the output.
 
-Everything is written to ``<out>.partial-export`` beside the output, which is locked, so that two
-exports never write the same one. Each finished shard is recorded in a journal with its digest and
-its measures; an export that was killed finds them there and goes on. Renaming the directory is the
+Everything is written to ``<out>.partial-export``, which is locked. Each finished shard is recorded
+in a journal, where an export that was killed finds it and goes on. Renaming the directory is the
 last step (:mod:`exporter.output.publish`): ``<out>`` is complete or it is not there.
 """
 
@@ -38,13 +37,7 @@ _COPY_BYTES = 1 << 24
 
 @dataclass(frozen=True)
 class FinishedFile:
-    """A shard that is complete on disk.
-
-    Attributes:
-        name: Its file name.
-        sha256: Hex digest of its content.
-        modules: Measures of the modules folded into it.
-    """
+    """A shard that is complete on disk, and measures of the modules folded into it."""
 
     name: str
     sha256: str
@@ -200,12 +193,8 @@ def open_workspace(out: Path, key: Callable[[], str], overwrite: bool) -> Worksp
     Args:
         out: The output directory.
         key: Gives the digest of everything that decides the output's bytes; files of an earlier
-            run are kept only under the same key. Called when there are such files, and when one is
-            recorded: until then the digest may still be in the making.
+            run are kept only under the same key. Called late: it may still be in the making.
         overwrite: Whether an earlier export at ``out`` may be replaced.
-
-    Returns:
-        The locked workspace.
 
     Raises:
         OutputExistsError: The output is there and may not be replaced.
@@ -232,12 +221,7 @@ def open_workspace(out: Path, key: Callable[[], str], overwrite: bool) -> Worksp
 
 
 def _take_lock(lock: int, path: Path, out: Path) -> None:
-    """Lock the open directory, which must still be the one at ``path``.
-
-    Raises:
-        OutputBusyError: Another export has it, or had it and has renamed it.
-        OutputWriteError: The file system has no locks.
-    """
+    """Lock the open directory, which must still be the one at ``path``."""
     try:
         with writing(path):
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

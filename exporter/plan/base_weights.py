@@ -19,8 +19,7 @@ class BaseWeights:
     """What weights training had, and what an export stands on.
 
     Attributes:
-        trained_on: Whether training had the base in 4 or in 16 bits: whose singular vectors the
-            delta has.
+        trained_on: 4 or 16 bits: whose singular vectors the delta has.
         fold_onto: What dense outputs add the delta to.
         as_stored: Whether 16-bit weights are taken as the file has them. Upstream's trainer loads
             them in bfloat16, PEFT's users in any dtype.
@@ -49,11 +48,6 @@ def trained_on(adapter: Adapter, options: DeltaOptions) -> TrainedOn:
 
 def base_weights_of(adapter: Adapter, base: Checkpoint, request: ExportRequest) -> BaseWeights:
     """Decide what an export stands on.
-
-    Args:
-        adapter: The adapter.
-        base: The base.
-        request: Options; ``auto`` folds onto the weights of training.
 
     Raises:
         PlanError: Training had 16-bit weights whose factors are needed, and the base is in 4 bits;

@@ -1,8 +1,4 @@
-"""The frozen plan: which tensors go into which file, checked before any work is done.
-
-A plan is built from headers and a meta-device model alone. Each file holds units, see
-:mod:`exporter.formats.units`.
-"""
+"""The frozen plan: which tensors go into which file, checked before any work is done."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -72,18 +68,7 @@ def build_plan(
     weights: BaseWeights = UPSTREAM,
     max_shard_size: int | None = None,
 ) -> ExportPlan:
-    """Plan an export from headers.
-
-    Args:
-        base: The base checkpoint.
-        architecture: Its modules.
-        layout: The output format, with its options.
-        sizes: The adapter's sizes.
-        weights: What weights training had, and what dense outputs stand on.
-        max_shard_size: Largest shard in bytes; None keeps the base's layout.
-
-    Returns:
-        The plan.
+    """Plan an export from headers; ``max_shard_size`` None keeps the base's files.
 
     Raises:
         PlanError: Weights and config.json of the base do not belong together

@@ -1,14 +1,10 @@
 """Choosing 4-bit codes for W + ΔW.
 
-``preserve`` keeps every scale of the base. Element by element it takes the code whose value, as
-the forward pass sees it (scaled, rounded to the checkpoint's dtype), is nearest to W + ΔW, and
-leaves a code alone unless another is strictly nearer: no other choice of codes on these scales has
-a smaller ‖E − Δ‖. ``recompute`` is what merging with PEFT does: dequantize, add, quantize with
-bitsandbytes under new scales.
-
-The delta of a real adapter moves few codes or none. A code moves only where |ΔW| reaches half the
-distance to another value. So ``preserve`` first bounds |ΔW| and that distance for each row, and
-looks only at the rows in which the bounds leave a move open.
+``preserve`` keeps every scale of the base, takes the code whose value, as the forward pass sees it,
+is nearest to W + ΔW, and leaves a code alone unless another is strictly nearer: no other choice on
+these scales has a smaller ‖E − Δ‖. A code moves only where |ΔW| reaches half the distance to
+another value, so rows are first excluded by bounds on both. ``recompute`` is what merging with PEFT
+does: dequantize, add, quantize with bitsandbytes under new scales.
 """
 
 import json
@@ -32,13 +28,7 @@ _SAFE_SHARE = 0.49
 
 
 def preserve(base: QuantizedWeight, delta: LowRankDelta) -> QuantizedWeight:
-    """Choose codes again under the base's own scales.
-
-    Beside the result it holds the scales and a piece of the weight.
-
-    Args:
-        base: The base's weight, ``[out, in]``.
-        delta: The delta to add, ``[out, in]``.
+    """Choose codes again under the base's own scales, for ``[out, in]`` weight and delta.
 
     Returns:
         ``base`` itself where no code moves; otherwise the same statistics with other codes.
@@ -80,12 +70,7 @@ def preserve(base: QuantizedWeight, delta: LowRankDelta) -> QuantizedWeight:
 
 
 def recompute(base: QuantizedWeight, delta: LowRankDelta) -> QuantizedWeight:
-    """Quantize the sum with new scales, as bitsandbytes and PEFT do.
-
-    Args:
-        base: The base's weight, ``[out, in]``; its settings are kept.
-        delta: The delta to add.
-    """
+    """Quantize the sum with new scales and the base's settings, as bitsandbytes and PEFT do."""
     merged = base.dequantize().float()
     for rows, change in delta.pieces():
         merged[rows] += change
@@ -99,11 +84,7 @@ def recompute(base: QuantizedWeight, delta: LowRankDelta) -> QuantizedWeight:
 
 
 def block_values(weight: QuantizedWeight) -> Tensor:
-    """The 16 values that each block can hold, as the forward pass sees them.
-
-    Returns:
-        fp32 ``[blocks, 16]``, column c for code c.
-    """
+    """The 16 values that each block can hold in the forward pass, fp32 ``[blocks, 16]``."""
     return _values(weight, weight.block_absmax())
 
 
@@ -134,14 +115,7 @@ def _least_gap(code: tuple[float, ...], dtype: torch.dtype) -> tuple[float, floa
 
 
 def _nearest(base: QuantizedWeight, scales: Tensor, codes: Tensor, change: Tensor) -> Tensor:
-    """The nearest codes of some strips, uint8 ``[n, size]``.
-
-    Args:
-        base: Gives code book and dtype.
-        scales: Absmax of each strip, fp32 ``[n]``.
-        codes: Their codes, uint8 ``[n, size]``.
-        change: ΔW, fp32 ``[n, size]``.
-    """
+    """The nearest codes, uint8 ``[n, size]``, of strips of one scale each that change by ΔW."""
     values = _values(base, scales)
     ordered, order = values.sort(dim=1, stable=True)
     midpoints = ((ordered[:, :-1] + ordered[:, 1:]) / 2).view(-1)

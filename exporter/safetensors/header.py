@@ -53,21 +53,14 @@ def checked_data_file(file: Path) -> DataFile:
     """Where the tensors of a file lie, after safetensors itself has found its header in order.
 
     Raises:
-        CheckpointError: The file is damaged.
-        CheckpointMissingError: It is not there.
-        CheckpointUnreadableError: It cannot be read.
+        CheckpointError: The file is damaged, not there, or cannot be read.
     """
     with _opened(file):
         return open_data_file(file)
 
 
 def read_headers(file: Path) -> list[TensorHeader]:
-    """Headers of one safetensors file, ordered by name.
-
-    Raises:
-        CheckpointError: The file is damaged or holds a dtype that is not supported.
-        CheckpointMissingError: It is not there.
-    """
+    """Headers of one safetensors file, ordered by name; errors as above."""
     headers = []
     with _opened(file) as opened:
         for name in sorted(opened.keys()):

@@ -1,9 +1,7 @@
 """Reads tensors of a safetensors file with plain reads at known places.
 
-Not through a memory map: when a mapped file is cut short, or its network file system goes away, the
-kernel ends the process (SIGBUS) and nothing can be said about it. A plain read fails with an error,
-and large tensors can be read in pieces. (safetensors 0.8 can read without a map too, but reads a
-whole tensor for each slice of it.) A file that changes while it is being read is noticed.
+Not through a memory map: when a mapped file is cut short, the kernel ends the process (SIGBUS).
+(safetensors 0.8 can read without a map too, but reads a whole tensor for each slice of it.)
 """
 
 import json
@@ -33,8 +31,8 @@ ALIGNMENT = 64
 class Scratch(threading.local):
     """Memory that each thread reads into again and again.
 
-    Fresh memory for every weight costs more than reading it: the kernel clears each page, and what
-    was given back is taken for the pages of the file being written, which slows the writes down.
+    Fresh memory for every weight costs more than reading it: the kernel clears each page, and takes
+    what was given back for the pages of the file being written.
     """
 
     def __init__(self) -> None:
@@ -51,13 +49,9 @@ class Scratch(threading.local):
 
 @dataclass(frozen=True)
 class DataFile:
-    """Where the tensors of one file lie.
+    """Where the tensors of one file lie: name -> first byte and end of its data.
 
-    Attributes:
-        path: The file.
-        size: Its size in bytes.
-        modified_ns: When it was last changed.
-        places: Tensor name -> first byte and end of its data in the file.
+    A file that changes while it is read is noticed by its size and time of change.
     """
 
     path: Path
@@ -72,13 +66,7 @@ class DataFile:
         shape: tuple[int, ...],
         scratch: Scratch | None = None,
     ) -> Tensor:
-        """One whole tensor, on the CPU.
-
-        Args:
-            name: Which.
-            dtype: Its dtype.
-            shape: Its shape.
-            scratch: Memory to read into; by default the tensor gets its own.
+        """One whole tensor, on the CPU, in memory of its own or in that of ``scratch``.
 
         Raises:
             CheckpointUnreadableError: The file cannot be read, or is not what it was.
@@ -88,10 +76,7 @@ class DataFile:
         return found.view(dtype).view(shape)
 
     def chunks(self, name: str, dtype: torch.dtype, elements: int) -> Iterator[Tensor]:
-        """One tensor, flat, in pieces of at most ``elements``; errors as for :meth:`read`.
-
-        A piece is gone when the next is taken.
-        """
+        """One tensor, flat, in pieces of at most ``elements``, each gone when the next is taken."""
         begin, end = self.places[name]
         step, scratch = elements * dtype.itemsize, Scratch()
         with self._opened() as file:  # kept open, as the kernel reads ahead for a descriptor
@@ -152,13 +137,9 @@ def file_sha256(path: Path) -> str:
 
 
 def open_data_file(path: Path) -> DataFile:
-    """Read where the tensors of a file lie.
-
-    Args:
-        path: A safetensors file whose header has been checked by safetensors itself.
+    """Read where the tensors of a file lie whose header safetensors itself has checked.
 
     Raises:
-        CheckpointMissingError: It is not there.
         CheckpointUnreadableError: It cannot be read.
     """
     with reading(path), path.open("rb") as file:

@@ -27,11 +27,7 @@ def check_header(path: Path, specs: Sequence[TensorSpec]) -> None:
 def file_problems(
     path: Path, planned: Mapping[str, tuple[str, tuple[int, ...] | None]]
 ) -> list[str]:
-    """What is wrong with a file, in words.
-
-    Args:
-        path: A safetensors file.
-        planned: Tensor name -> safetensors dtype and shape, None for a quant_state of any length.
+    """What is wrong with a file of planned tensors (dtype, and shape where it is known), in words.
 
     Raises:
         CheckpointError: It cannot be read at all.

@@ -1,13 +1,8 @@
 """Writes one safetensors file tensor by tensor, at places fixed before the first byte.
 
-Format: 8 bytes little-endian header length, the JSON header padded with spaces to a multiple of 8,
-then the data without gaps. Tensors lie in safetensors' own order (widest dtype first, then by
-name). One kind of tensor has a size that only its content tells: bitsandbytes' quant_state JSON
-spells out a float. Those go to the end of the file, where nothing needs alignment, and the header
-is given room for the longest that it could become, up to a boundary at which memory is copied well;
-readers skip the spaces.
-
-Tensors may be written in any order; a file that lacks one never gets its final name.
+Tensors lie in safetensors' own order (widest dtype first, then by name). Only bitsandbytes'
+quant_state JSON, which spells out a float, has a size that its content tells. States go to the end
+of the file, and the header is given room for the longest that it could become.
 """
 
 import json
@@ -40,13 +35,7 @@ _WIDEST_FIRST = {name: place for place, name in enumerate(TORCH_DTYPES)}
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """A tensor to be written.
-
-    Attributes:
-        name: Its key in the file.
-        dtype: safetensors' name of its dtype.
-        shape: Its shape; None where only the content tells (uint8, one-dimensional, small).
-    """
+    """A tensor to be written; its shape is None where only the content of a state tells."""
 
     name: str
     dtype: str
@@ -76,17 +65,11 @@ class ShardWriter:
     """Writes ``path`` under a temporary name; :meth:`finish` gives it its own.
 
     Several threads may write, each other tensors. Whatever is written is finite, and is read back
-    and compared.
-
-    Use as a context manager: leaving it without :meth:`finish` removes the temporary file.
+    and compared. A context manager: leaving it without :meth:`finish` removes the temporary file.
     """
 
     def __init__(self, path: Path, specs: Sequence[TensorSpec]) -> None:
-        """Make the temporary file.
-
-        Args:
-            path: The file's final name.
-            specs: Every tensor that it will hold.
+        """Make the temporary file, for all of ``specs``.
 
         Raises:
             WriterError: Two tensors share a name.
@@ -137,14 +120,7 @@ class ShardWriter:
     def write_rows(self, name: str, chunks: Iterable[Tensor], shape: tuple[int, ...]) -> None:
         """Write one tensor of ``shape`` from finite pieces of its leading dimension, in order.
 
-        Args:
-            name: Its key.
-            chunks: The pieces.
-            shape: Its shape.
-
-        Raises:
-            WriterError: As for :meth:`write`, but for what is not finite.
-            OutputWriteError: There is no room, or it cannot be written.
+        Errors as for :meth:`write`, but for what is not finite.
         """
         spec = self._take(name, shape)
         if spec.shape is None:
@@ -162,10 +138,7 @@ class ShardWriter:
             )
 
     def finish(self) -> None:
-        """Write the header and give the file its final name.
-
-        It is not flushed to the disk: that is due before the whole directory gets its own final
-        name, and what a crash of the machine leaves of a file is known by its digest.
+        """Write the header and give the file its final name; it is not flushed to the disk.
 
         Raises:
             WriterError: A planned tensor was not written.
