@@ -7,7 +7,7 @@ import torch
 
 from exporter.errors import RequestError
 from exporter.formats.registry import FORMATS
-from exporter.quantize.methods import RequantizeMethod
+from exporter.quantize.requantize import RequantizeMethod
 from exporter.request import AdapterDtype, ExportRequest, FoldOnto
 
 # Options that a format may not take, and their values that change nothing.
@@ -20,23 +20,15 @@ _HARMLESS: dict[str, tuple[object, ...]] = {
 
 
 def check_request(request: ExportRequest) -> None:
-    """Refuse options that contradict each other.
-
-    Raises:
-        RequestError: With what is allowed and what was given.
-    """
+    """Refuse options that contradict each other, with a RequestError."""
     for problem in _problems(request):
         raise RequestError(problem)
 
 
 def check_share(option: str, share: float | None) -> None:
-    """Refuse a least share that is none.
-
-    Raises:
-        RequestError: Naming the option.
-    """
-    for problem in _share_problems(option, share):
-        raise RequestError(problem)
+    """Refuse a least share that is none, with a RequestError."""
+    if share is not None and not 0 < share <= 1:
+        raise RequestError(f"{option} {share}: expected a share above 0, at most 1")
 
 
 def _problems(request: ExportRequest) -> Iterator[str]:
@@ -58,10 +50,7 @@ def _problems(request: ExportRequest) -> Iterator[str]:
 def _path_problems(request: ExportRequest) -> Iterator[str]:
     base, out = request.base.resolve(), request.out.resolve()
     if base == out or base in out.parents or out in base.parents:
-        yield (
-            f"{out}: the output may not be, contain or lie in the base directory {base}; choose a "
-            "directory beside it"
-        )
+        yield f"{out}: may not be, contain or lie in the base {base}; choose another --out"
     for name, path in (  # with an earlier export that is replaced, they would be gone
         ("artifact", request.artifact),
         ("factor store", request.factor_store),
@@ -69,10 +58,7 @@ def _path_problems(request: ExportRequest) -> Iterator[str]:
         ("file of --check-prompts", request.goal.check_prompts),
     ):
         if path is not None and out in (path.resolve(), *path.resolve().parents):
-            yield (
-                f"{out}: the output may not be or contain the {name} {path}; move that out of "
-                "there, or choose another --out"
-            )
+            yield f"{out}: may not be or contain the {name} {path}; move it or change --out"
 
 
 def _device_problems(name: str) -> Iterator[str]:
@@ -83,16 +69,14 @@ def _device_problems(name: str) -> Iterator[str]:
     if device.type not in ("cpu", "cuda"):
         yield f"--device {name!r} is unknown; expected cpu, cuda or cuda:N"
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        yield (
-            f"--device {name}: torch sees {torch.cuda.device_count()} CUDA devices here; use cpu, "
-            "or a torch that was built for this machine's GPU"
-        )
+        found = torch.cuda.device_count()
+        yield f"--device {name}: torch sees {found} CUDA devices here; use cpu, or a torch for CUDA"
 
 
 def _limit_problems(request: ExportRequest) -> Iterator[str]:
     goal = request.goal
-    yield from _share_problems("--require-capture", request.require_capture)
-    yield from _share_problems("--require-retention", goal.require_retention)
+    check_share("--require-capture", request.require_capture)
+    check_share("--require-retention", goal.require_retention)
     if goal.target_residual is not None and not 0 < goal.target_residual < 1:
         yield f"--target-residual {goal.target_residual}: expected a number above 0 and below 1"
     sizes = {"--max-shard-size": request.max_shard_size, "--max-bytes": goal.max_bytes}
@@ -101,21 +85,13 @@ def _limit_problems(request: ExportRequest) -> Iterator[str]:
             yield f"{name} {size}: expected at least 1 byte"
 
 
-def _share_problems(option: str, share: float | None) -> Iterator[str]:
-    if share is not None and not 0 < share <= 1:
-        yield f"{option} {share}: expected a share above 0, at most 1"
-
-
 def _goal_problems(request: ExportRequest) -> Iterator[str]:
     goal, is_auto, name = request.goal, request.is_auto, request.format
     mixed = not is_auto and request.layout.chooses_modules
     if is_auto and goal.target_residual is None:
         yield "--format auto needs --target-residual, such as 0.1"
-    if is_auto and (request.requantize, request.fold_onto, request.keep) != (
-        "preserve",
-        "auto",
-        (),
-    ):
+    left_alone = ("preserve", "auto", ())
+    if is_auto and (request.requantize, request.fold_onto, request.keep) != left_alone:
         yield "--format auto chooses --requantize, --fold-onto and keep itself"
     if request.leaves_modules_open and goal.prompts is None:
         yield f"--format {name} needs --prompts: texts on which each module's effect is measured"
@@ -130,10 +106,7 @@ def _goal_problems(request: ExportRequest) -> Iterator[str]:
     if goal.require_retention is not None and goal.check_prompts is None:
         yield "--require-retention needs --check-prompts: texts on which the retention is measured"
     if goal.prompts is not None and not request.leaves_open:
-        yield (
-            f"--prompts has no use with --format {name} --requantize {request.requantize}; it goes "
-            "with nf4-mixed, auto and --requantize calibrated"
-        )
+        yield "--prompts has no use here; it goes with nf4-mixed, auto and --requantize calibrated"
     if goal.without_peft and not is_auto:
         yield "--without-peft applies to --format auto"
 
@@ -148,11 +121,8 @@ def _format_problems(request: ExportRequest) -> Iterator[str]:
             yield f"{given} applies to {takers}, not to {layout.name}"
     if layout.adapter is not None and request.options.numerics == "trainer":
         yield (
-            f"--numerics trainer cannot be stored as {layout.name}: an adapter holds factors, "
-            "and the trainer's roundings happen to their product; use fp32, or a merged format"
+            f"--numerics trainer cannot be stored as {layout.name}: it rounds the product of the "
+            "factors; use fp32, or a merged format"
         )
     if request.goal.check_prompts is not None and not layout.standalone:
-        yield (
-            f"--check-prompts: a {layout.name} export does not load by itself, so there is nothing "
-            "to compare"
-        )
+        yield f"--check-prompts: a {layout.name} export does not load by itself"

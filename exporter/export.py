@@ -13,9 +13,13 @@ import torch
 from exporter.check_request import check_request
 from exporter.choose.trials import Choice
 from exporter.compare.retention import Retention, measure_retention
-from exporter.documents.manifest import digest_files
 from exporter.documents.warnings import warnings_of
-from exporter.documents.write_documents import base_files, write_documents, write_model_files
+from exporter.documents.write_documents import (
+    base_files,
+    digest_files,
+    write_documents,
+    write_model_files,
+)
 from exporter.errors import (
     CaptureError,
     CheckpointUnreadableError,
@@ -52,8 +56,7 @@ class ExportReport:
         out: The output directory.
         resolved: How the delta was rebuilt; None where the adapter left no choice.
         files: SHA-256 of every file by name.
-        warnings: What the user should know, in plain words.
-        seconds: What this run's threads spent in each stage, see :class:`Stopwatch`.
+        seconds: What this run's threads spent in each stage.
         choice: What the exporter chose itself, and why; None where there was nothing to choose.
         retention: Token-level comparison on the goal's ``check_prompts``.
     """
@@ -224,8 +227,7 @@ def _fidelity(
     found = {module.module: module for file in finished.values() for module in file.modules}
     if missing := set(job.plan.targets) - found.keys():
         raise WriterError(
-            f"{len(missing)} planned folds did not happen, first {sorted(missing)[:3]}; this is a "
-            "defect of the exporter, please report it"
+            f"{len(missing)} planned folds are missing, first {sorted(missing)[:3]}; report it"
         )
     size = sum((workspace.path / file.name).stat().st_size for file in job.plan.files)
     return FidelityReport(tuple(found[name] for name in job.plan.targets), size)
@@ -236,9 +238,8 @@ def _require_capture(request: ExportRequest, fidelity: FidelityReport) -> None:
     if wanted is None or capture is None or capture >= wanted:
         return
     raise CaptureError(
-        f"{request.out}: {request.format} keeps {capture:.4g} of the delta, less than the "
-        f"{wanted:.4g} required (residual {fidelity.total.residual:.4g}); nothing was written. "
-        "nf4-embedded and lora keep all of it, fp32 nearly so"
+        f"{request.out}: {request.format} keeps {capture:.4g} of the delta, {wanted:.4g} is "
+        "required; nothing was written. nf4-embedded and lora keep all of it, fp32 nearly so"
     )
 
 

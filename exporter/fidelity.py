@@ -180,9 +180,7 @@ def spectrum_of(factors: Factors | None) -> Spectrum | None:
 def sums_over(pieces: Iterable[tuple[Tensor, Tensor]], bound: float | None = None) -> ErrorSums:
     """Sums for one module, the same for every number of threads and every division into pieces.
 
-    Args:
-        pieces: E and Δ of some rows at a time, each ``[rows, in]``, float32.
-        bound: Passed on.
+    ``pieces`` are E and Δ of some rows at a time, each ``[rows, in]``, float32.
     """
     rows: list[list[float]] = [[], [], [], []]
     room: Tensor | None = None
@@ -201,12 +199,7 @@ def sums_over(pieces: Iterable[tuple[Tensor, Tensor]], bound: float | None = Non
 
 
 def sums_without_change(delta: LowRankDelta, bound: bool) -> ErrorSums:
-    """Sums for a module whose stored weight is the base's, E = 0.
-
-    Args:
-        delta: The wanted delta; its norm comes from the factors where nothing is rounded.
-        bound: Whether no choice of codes could do better.
-    """
+    """Sums for a module whose stored weight is the base's, E = 0; ``bound``: no codes do better."""
     if delta.rounding is not None:
         norm = sums_over((torch.zeros_like(d), d) for _, d in delta.pieces()).delta
     else:

@@ -1,5 +1,6 @@
 """What an export is made from: the request, the adapter, the base and what is known of both."""
 
+import threading
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -7,7 +8,6 @@ from pathlib import Path
 from exporter.base.architecture import Architecture, read_architecture
 from exporter.base.carried_files import carried_files
 from exporter.base.checkpoint import Checkpoint, open_checkpoint
-from exporter.base.digests import hash_in_background
 from exporter.errors import CheckpointError
 from exporter.formats.format import Format
 from exporter.io_errors import reading
@@ -22,15 +22,7 @@ from tinylora.adapters.peft_directory import CONFIG_FILE as ADAPTER_CONFIG_FILE
 
 @dataclass(frozen=True, eq=False)
 class Inputs:
-    """The inputs of an export, read and checked.
-
-    Attributes:
-        architecture: The base's modules.
-        weights: What weights training had, and what the export stands on.
-        store: Where factors are kept.
-        watch: Times the stages.
-        digests: SHA-256 of the base's weight files, once they have been found.
-    """
+    """The inputs of an export, read and checked; ``digests`` of the base come later."""
 
     request: ExportRequest
     adapter: Adapter
@@ -55,17 +47,12 @@ class Inputs:
 
 
 def read_inputs(request: ExportRequest, scratch: Path) -> Inputs:
-    """Read and check all inputs but texts; ``scratch`` holds what is needed meanwhile.
-
-    Raises:
-        TinyLoRAError: See :mod:`exporter.errors` and :mod:`tinylora.errors`.
-    """
+    """Read and check all inputs but texts; ``scratch`` holds what is needed meanwhile."""
     adapter = load_adapter(request.artifact)
     base = open_checkpoint(request.base)
     if (base.path / ADAPTER_CONFIG_FILE).exists():
         raise CheckpointError(
-            f"{base.path / ADAPTER_CONFIG_FILE}: the base carries an adapter already, which "
-            "transformers would load too; give the plain base"
+            f"{base.path / ADAPTER_CONFIG_FILE}: the base has an adapter already; give it without"
         )
     refuse_merged(adapter, base)
     with reading(base.path):
@@ -73,7 +60,7 @@ def read_inputs(request: ExportRequest, scratch: Path) -> Inputs:
     weights = base_weights_of(adapter, base, request)
     request = replace(request, fold_onto=weights.fold_onto)
     store, watch = _store(request, scratch), Stopwatch()
-    digests = hash_in_background(base, watch)
+    digests = _hash_in_background(base, watch)
     architecture = read_architecture(
         base.path,
         base.config,
@@ -91,3 +78,17 @@ def _store(request: ExportRequest, scratch: Path) -> FactorStore | None:
         return FactorStore(request.factor_store)
     twice = request.leaves_open or request.goal.check_prompts is not None
     return FactorStore(scratch / "factors") if twice else None
+
+
+def _hash_in_background(base: Checkpoint, watch: Stopwatch) -> Future[dict[str, str]]:
+    """Digests of weight files; a program that ends early does not wait for the thread."""
+    found: Future[dict[str, str]] = Future()
+
+    def run() -> None:
+        try:
+            found.set_result(watch.call("hash", base.digests))
+        except BaseException as error:
+            found.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return found

@@ -18,36 +18,24 @@ _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Read a file of the base, or a file just written, in here.
-
-    Raises:
-        CheckpointMissingError: It is not there.
-        CheckpointUnreadableError: It is there and cannot be read.
-    """
+    """Read a file of the base, or a file just written, in here."""
     try:
         yield
     except TinyLoRAError:  # some of them are OSErrors too
         raise
     except FileNotFoundError as error:
-        raise CheckpointMissingError(
-            f"{path}: no such file; is the checkpoint complete?"
-        ) from error
+        text = f"{path}: no such file; is the checkpoint complete? download it again"
+        raise CheckpointMissingError(text) from error
     except OSError as error:
         raise CheckpointUnreadableError(
-            f"{path}: cannot be read ({error.strerror or error}); see to its permissions, or to "
-            "the disk or network that it is on, and run the same command again, finished shards "
-            "are kept"
+            f"{path}: cannot be read ({error.strerror or error}); see to permissions, disk or "
+            "network, and run the same command again, finished shards are kept"
         ) from error
 
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Write a file of the output in here.
-
-    Raises:
-        DiskFullError: There is no room.
-        OutputWriteError: It cannot be written for another reason.
-    """
+    """Write a file of the output in here; DiskFullError where there is no room."""
     try:
         yield
     except TinyLoRAError:
@@ -61,10 +49,10 @@ def write_error(error: OSError, path: Path) -> OutputWriteError:
     reason = error.strerror or str(error)
     if error.errno in _NO_ROOM:
         return DiskFullError(
-            f"{path}: no room left while writing ({reason}); free some and run the same command "
-            "again, finished shards are kept"
+            f"{path}: no room left ({reason}); free some and run the same command again, finished "
+            "shards are kept"
         )
     return OutputWriteError(
-        f"{path}: cannot be written ({reason}); choose an --out that this user may write to, or "
-        "see to the disk or network that it is on, and run the command again"
+        f"{path}: cannot be written ({reason}); choose another --out, or see to the disk or "
+        "network, and run the same command again"
     )

@@ -38,12 +38,7 @@ def with_merge_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def request_of(given: Mapping[str, Any]) -> ExportRequest:
-    """The request that options of the command line make.
-
-    Raises:
-        RequestError: A size is none.
-        ProjectionError: A placement is none.
-    """
+    """The request that options of the command line make."""
     values: dict[type, dict[str, Any]] = {ExportRequest: {}, Goal: {}, DeltaOptions: {}}
     for owner, parameter, option in _declared():
         value = given[parameter.name]

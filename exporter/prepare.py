@@ -17,12 +17,7 @@ from tinylora.workers import single_threaded
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """An export in which nothing is left open.
-
-    Attributes:
-        provenance: Gives what decides the output's bytes; waits for the digests of the base.
-        check_prompts: Texts for the retention.
-    """
+    """An export in which nothing is left open; ``provenance`` waits for the digests of the base."""
 
     inputs: Inputs
     plan: ExportPlan
@@ -39,16 +34,7 @@ class Prepared:
 def prepare(
     request: ExportRequest, scratch: Path, progress: Callable[[Progress], None]
 ) -> Prepared:
-    """Read all inputs, decide what is open and build the plan; no output is written.
-
-    Args:
-        request: What to export.
-        scratch: A directory for what is needed meanwhile.
-        progress: Called after each step of a decision.
-
-    Raises:
-        TinyLoRAError: See :mod:`exporter.errors` and :mod:`tinylora.errors`.
-    """
+    """Read all inputs, decide what is open and build the plan; no output is written."""
     inputs = read_inputs(request, scratch)
     # used late; what is wrong with them is said first
     prompts, check_prompts = (

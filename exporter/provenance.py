@@ -48,11 +48,7 @@ def collect_provenance(inputs: Inputs) -> Provenance:
 
 
 def base_digests(base: Checkpoint, files: Mapping[str, str]) -> dict[str, Any]:
-    """Digests of a base: of each weight file, of config.json, and of all weights together.
-
-    Raises:
-        CheckpointUnreadableError: config.json cannot be read.
-    """
+    """Digests of a base: of each weight file, of config.json, and of all weights together."""
     config = file_sha256(base.path / CONFIG_FILE)
     digest = hashlib.sha256(sums_text(files).encode()).hexdigest()
     return {"digest": digest, "config": config, "files": dict(files), "is_4bit": base.is_4bit}

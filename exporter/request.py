@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from exporter.errors import RequestError
 from exporter.formats.format import Format
 from exporter.formats.registry import format_with
-from exporter.quantize.methods import RequantizeMethod
+from exporter.quantize.requantize import RequantizeMethod
 from tinylora import DeltaOptions
 
 FoldOnto = Literal["auto", "dequantized", "original"]
@@ -40,12 +40,7 @@ def parse_size(text: str) -> int:
 
 @dataclass(frozen=True)
 class Option:
-    """What the command line shows of a field, and how it reads it.
-
-    Attributes:
-        read: Makes the value of the text that is given; None: the type says how.
-        only_on: Whether the flag has no ``--no-`` form.
-    """
+    """What the command line shows of a field; ``read`` makes its value of the text."""
 
     help: str
     read: Callable[[str], Any] | None = None
@@ -54,10 +49,7 @@ class Option:
 
 @dataclass(frozen=True)
 class Goal:
-    """What a choice that the exporter makes itself is aimed at, and how the export is checked.
-
-    Where a field is None nothing is asked for.
-    """
+    """What a choice of the exporter is aimed at, and how the export is checked."""
 
     prompts: Annotated[
         Path | None, Option("Calibration texts: for nf4-mixed, auto, calibrated.")
@@ -130,11 +122,7 @@ class ExportRequest:
 
     @property
     def layout(self) -> Format:
-        """The requested format, with the options that it takes.
-
-        Raises:
-            RequestError: There is no such format.
-        """
+        """The requested format, with the options that it takes; RequestError if there is none."""
         return format_with(vars(self))
 
     @property

@@ -12,9 +12,8 @@ from exporter.check_request import check_share
 from exporter.compare.load_check import LogitComparison, check_load, compare_logits
 from exporter.compare.prompts import read_prompts
 from exporter.compare.retention import Retention, measure_retention
-from exporter.documents.manifest import SUMS_FILE
 from exporter.documents.read_manifest import read_manifest
-from exporter.documents.write_documents import RETENTION_FILE
+from exporter.documents.write_documents import RETENTION_FILE, SUMS_FILE
 from exporter.errors import CheckpointError, OutputWriteError, VerificationError
 from exporter.formats.format import AdapterFile
 from exporter.formats.registry import format_with
@@ -44,12 +43,10 @@ class Check:
 
 @dataclass(frozen=True)
 class VerifyReport:
-    """All checks of one export.
+    """All checks of one export, in the order in which they were made.
 
     Attributes:
-        checks: In the order in which they were made.
         measured: What the manifest says of the delta, in words.
-        warnings: Of the manifest.
         logits: The comparison with the restored model, if one was asked for.
         retention: The comparison token by token, if texts were given.
     """
@@ -103,10 +100,7 @@ def verify(
     manifest = read_manifest(directory)
     layout = format_with(manifest["options"])
     if load and not layout.standalone:
-        raise VerificationError(
-            f"{directory}: a {layout.name} export does not load by itself, so only its files can "
-            "be verified"
-        )
+        raise VerificationError(f"{directory}: a {layout.name} export does not load by itself")
     checks = [_check_digests(directory, manifest), *_check_tensors(directory, manifest)]
     if layout.adapter is not None:
         checks.append(_check_adapter(directory, layout.adapter, manifest))
@@ -180,10 +174,7 @@ def _check_arguments(
     if (base is None) != (artifact is None):
         raise VerificationError("--base and --artifact go together; give both or neither")
     if base is not None and not load:
-        raise VerificationError(
-            "comparing with --base and --artifact needs --prompts FILE (token by token) or --load "
-            "(logits on fixed tokens)"
-        )
+        raise VerificationError("--base and --artifact need --prompts FILE, or --load")
     if prompts is not None and base is None:
         raise VerificationError("--prompts needs --base and --artifact: what to compare with")
     check_share("--require-retention", require_retention)
@@ -204,7 +195,7 @@ def _check_inputs(manifest: Mapping[str, Any], base: Path, artifact: Path) -> No
         if digest != recorded:
             raise VerificationError(
                 f"{path}: is not the {name} that the export was made from (digest {digest}, "
-                f"recorded {recorded}); give that one, or --no-record to compare all the same"
+                f"recorded {recorded}); give that one, or --no-record"
             )
 
 
@@ -261,7 +252,5 @@ def _check_adapter(directory: Path, adapter: AdapterFile, manifest: Mapping[str,
 
 
 def _check_peft() -> Check:
-    if find_spec("peft") is not None:
-        return Check("peft is installed", ())
     problem = "peft is not installed: transformers would load the base alone and say nothing"
-    return Check("peft is installed", (problem,))
+    return Check("peft is installed", () if find_spec("peft") else (problem,))

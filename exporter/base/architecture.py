@@ -6,23 +6,25 @@ model is kept beside the factors.
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import torch
 from torch import nn
 
 from exporter.base.checkpoint import CONFIG_FILE
-from exporter.base.model_lock import making_a_model
 from exporter.errors import CheckpointError
 from exporter.io_errors import reading
 from tinylora import FactorStore, target_names
 from tinylora.svd.factor_store import read_parsed, write_whole
 
 _FORMAT = "tinylora-architecture/1"
+_LOCK = Lock()
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,22 @@ def read_architecture(
     return found
 
 
+@contextmanager
+def making_a_model() -> Iterator[None]:
+    """To be held around every ``from_config`` and ``from_pretrained`` of a model.
+
+    transformers meanwhile exchanges what all threads share: torch's default dtype, and methods of
+    its classes. The default is float32 in here: bitsandbytes makes its code books in it.
+    """
+    with _LOCK:
+        before = torch.get_default_dtype()
+        torch.set_default_dtype(torch.float32)
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(before)
+
+
 def _read_off(
     model: Any, skip: list[str] | None, find_targets: Callable[[nn.Module], Sequence[str]]
 ) -> Architecture:
@@ -131,9 +149,8 @@ def _meta_model(path: Path) -> nn.Module:
             )
     except Exception as error:  # transformers raises whatever a malformed configuration leads to
         raise CheckpointError(
-            f"{path / CONFIG_FILE}: transformers cannot build this architecture "
-            f"({type(error).__name__}: {error}); a causal language model that needs no code of its "
-            "own is expected"
+            f"{path / CONFIG_FILE}: transformers cannot build this ({type(error).__name__}: "
+            f"{error}); expected a causal language model that needs no code of its own"
         ) from error
     return model
 

@@ -14,10 +14,7 @@ def carried_files(base: Path, own: frozenset[str]) -> Mapping[str, Path]:
     """Files of the base that go along byte for byte, by their name in the output.
 
     Weights, shard indexes, hidden directories and ``own`` names stay behind; the base's model card
-    becomes ``BASE_README.md``.
-
-    Raises:
-        CheckpointError: A link leads nowhere, or no manifest can hold a name.
+    becomes ``BASE_README.md``. A link to nothing, and a name that is no text, are CheckpointErrors.
     """
     carried: dict[str, Path] = {}
     for path in sorted(base.rglob("*")):
@@ -27,13 +24,11 @@ def carried_files(base: Path, own: frozenset[str]) -> Mapping[str, Path]:
             continue
         if not name.isprintable():  # nor are bytes that are no UTF-8
             raise CheckpointError(
-                f"{base}: a file is named {ascii(name)}, which is no printable text; rename or "
-                "remove it"
+                f"{base}: the name {ascii(name)} is no printable text; rename or remove the file"
             )
         if path.is_symlink() and not path.exists():
             raise CheckpointMissingError(
-                f"{path}: is a link to {path.readlink()}, which is not there; finish the download "
-                "of the base, or remove the link"
+                f"{path}: is a link to {path.readlink()}, which is not there; finish the download"
             )
         if path.is_file():
             carried[name] = path

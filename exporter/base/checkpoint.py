@@ -14,8 +14,7 @@ from torch import Tensor
 
 from exporter.errors import CheckpointError, CheckpointMissingError
 from exporter.io_errors import reading
-from exporter.safetensors.header import TensorHeader, checked_data_file, read_headers
-from exporter.safetensors.reader import DataFile, Scratch
+from exporter.safetensors.reader import DataFile, Scratch, TensorHeader, open_data_file
 from tinylora import QuantizedWeight
 from tinylora.errors import QuantizedWeightError
 from tinylora.files.json_text import read_object
@@ -32,7 +31,6 @@ class Checkpoint:
     """A base checkpoint on disk; holds headers, never weights.
 
     Attributes:
-        config: ``config.json``.
         shards: Its weight files, in the order of their names.
         parts: For each packed 4-bit weight, the names of its scales, code books and state.
         is_4bit: Whether its linear layers are stored as bitsandbytes 4-bit weights.
@@ -47,28 +45,15 @@ class Checkpoint:
     is_4bit: bool
 
     def read(self, name: str, scratch: Scratch | None = None) -> Tensor:
-        """One tensor, on the CPU, in memory of its own or in that of ``scratch``.
-
-        Raises:
-            CheckpointError: There is no such tensor, or its file cannot be read.
-        """
-        header = self._header(name)
-        return self.file_of(name).read(name, header.torch_dtype, header.shape, scratch)
+        """One tensor, on the CPU, in memory of its own or in that of ``scratch``."""
+        return self._file_of(name).read(name, scratch)
 
     def chunks(self, name: str, elements: int) -> Iterator[Tensor]:
         """One tensor, flat, in pieces of at most ``elements``; see :meth:`read`."""
-        return self.file_of(name).chunks(name, self._header(name).torch_dtype, elements)
-
-    def file_of(self, name: str) -> DataFile:
-        """The weight file that holds a tensor; errors as for :meth:`read`."""
-        return self.files[self._header(name).file]
+        return self._file_of(name).chunks(name, elements)
 
     def digests(self) -> dict[str, str]:
-        """SHA-256 of each weight file, hex.
-
-        Raises:
-            CheckpointUnreadableError: A file cannot be read, or has changed since it was opened.
-        """
+        """SHA-256 of each weight file, hex, which has not changed since it was opened."""
         return {name: self.files[name].sha256() for name in self.shards}
 
     def read_4bit(
@@ -80,7 +65,7 @@ class Checkpoint:
             CheckpointError: Its tensors do not make one weight, or one of another ``(out, in)``.
         """
         codes, *others = self.names_4bit(module)
-        file = self.path / self._header(codes).file
+        file = self._file_of(codes).path
         tensors = {codes: self.read(codes, scratch)} | {name: self.read(name) for name in others}
         try:
             weight = QuantizedWeight.from_tensors(codes, tensors)
@@ -89,8 +74,7 @@ class Checkpoint:
         if weight.shape != shape:
             raise CheckpointError(
                 f"{file}: the quantization state of {codes!r} says shape {list(weight.shape)}, "
-                f"config.json asks for {list(shape)}; weights and config.json do not belong "
-                "together"
+                f"config.json asks for {list(shape)}; give the files of one model"
             )
         return weight
 
@@ -106,21 +90,19 @@ class Checkpoint:
             prefix for prefix, parts in self.parts.items() if any(STATE_PREFIX in p for p in parts)
         )
 
-    def _header(self, name: str) -> TensorHeader:
+    def _file_of(self, name: str) -> DataFile:
         if name not in self.tensors:
             raise CheckpointError(
-                f"{self.path}: tensor {name!r} is missing; is the download complete, and is this "
-                "the architecture that config.json names?"
+                f"{self.path}: tensor {name!r} is missing; is the download complete?"
             )
-        return self.tensors[name]
+        return self.files[self.tensors[name].file]
 
 
 def open_checkpoint(path: str | Path) -> Checkpoint:
     """Read the headers of a directory with config.json and safetensors weights.
 
     Raises:
-        CheckpointMissingError: The directory or one of its files is not there.
-        CheckpointError: A file is damaged, or of a kind that cannot be folded.
+        CheckpointError: A file is missing, damaged, or of a kind that cannot be folded.
         ModelConfigError: config.json says what no model can have.
     """
     path = Path(path)
@@ -133,30 +115,25 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     tensors: dict[str, TensorHeader] = {}
     for shard in shards:
         # before anything else is read: what changes from here on is noticed
-        files[shard] = checked_data_file(path / shard)
-        for header in read_headers(path / shard):
+        files[shard] = open_data_file(path / shard)
+        for header in files[shard].headers.values():
             if header.name in tensors:
+                other = tensors[header.name].file
                 raise CheckpointError(
-                    f"{path / shard}: tensor {header.name!r} is also in "
-                    f"{tensors[header.name].file}; download the base again"
+                    f"{path / shard}: tensor {header.name!r} is also in {other}; download it again"
                 )
             tensors[header.name] = header
     for name, shard in weight_map.items():
         if name not in tensors or tensors[name].file != shard:
             raise CheckpointError(
-                f"{path / INDEX_FILE}: says that {name!r} is in {shard}, but it is not; download "
-                "the base again"
+                f"{path / INDEX_FILE}: {name!r} is not in {shard}; download the base again"
             )
     parts, is_4bit = _parts(tensors), _is_4bit(path, config)
     return Checkpoint(path, config, shards, files, tensors, parts, is_4bit)
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file.
-
-    Raises:
-        CheckpointError: It is not there, cannot be read, or is no JSON object.
-    """
+    """A JSON object from a file, or a CheckpointError."""
     with reading(path):
         return read_object(path, CheckpointError)
 
@@ -192,7 +169,7 @@ def _weight_map(index: Path) -> dict[str, str]:
     if odd := [name for name in weight_map.values() if not _is_file_name(name)]:
         raise CheckpointError(
             f"{index}: expected names of files beside it, found {odd[0]!r:.100}, which is none or "
-            "lies outside the directory; download it again"
+            "outside; download it again"
         )
     return weight_map
 

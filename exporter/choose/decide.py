@@ -4,7 +4,7 @@ With calibration texts every choice is by the output residual (:mod:`exporter.ch
 without, ``auto`` goes by ‖E − Δ‖/‖Δ‖ over all weights, which needs no model in memory.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -13,16 +13,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from exporter.choose.auto_format import choose_format
-from exporter.choose.mixed_modules import choose_modules
+from exporter.choose.mixed_modules import choose_modules, smallest_mixed
 from exporter.choose.trial_model import TrialModel
-from exporter.choose.trials import Choice, Trials
+from exporter.choose.trials import Choice, Trial, Trials
 from exporter.compare.prompts import PromptSet
 from exporter.errors import TargetResidualError
 from exporter.fold.read_weights import checked_delta, trained_weight
-from exporter.formats.dense import Fp32
+from exporter.formats.dense import Bf16, Fp16, Fp32
 from exporter.formats.format import Format
 from exporter.formats.nf4 import Nf4
+from exporter.formats.nf4_embedded import Nf4Embedded
 from exporter.formats.units import ModuleUnit
 from exporter.inputs import Inputs
 from exporter.plan.base_weights import BaseWeights
@@ -54,7 +54,7 @@ def decide(
     threads: int,
     done: Callable[[str, str], None],
 ) -> Decision:
-    """Decide what a request leaves open.
+    """Decide what a request leaves open, or say that nothing allowed reaches the goal.
 
     Args:
         inputs: With the request.
@@ -62,9 +62,6 @@ def decide(
         scratch: An empty directory for what lasts as long as the export.
         threads: How many may work on factors.
         done: Called with ``factors`` or ``effect`` and a module's name after each.
-
-    Raises:
-        TargetResidualError: Nothing allowed reaches the goal.
     """
     request = inputs.request
     if not request.leaves_open:
@@ -93,7 +90,7 @@ def decide(
     trials = Trials(inputs, low_rank, model, done)
     choice = None
     if request.is_auto:
-        choice = choose_format(trials)
+        choice = _choose_format(trials)
     elif request.leaves_modules_open:
         choice = choose_modules(trials)
     if choice is not None:
@@ -115,3 +112,36 @@ def _first_layout(request: ExportRequest, weights: BaseWeights) -> Format:
     if not request.is_auto:
         return request.layout
     return Fp32() if weights.trained_on == "16bit" else Nf4()
+
+
+def _choose_format(trials: Trials) -> Choice:
+    """The format of ``auto``: the first that reaches the target."""
+    target = trials.inputs.request.goal.target_residual
+    assert target is not None, "checked with the request"
+    tried: list[Trial] = []
+    for trial in _candidates(trials, target):
+        tried.append(trial)
+        if trial.residual <= target:
+            return Choice("weights" if trials.model is None else "output", target, tuple(tried))
+    best = min(tried, key=lambda trial: trial.residual)
+    raise TargetResidualError(
+        f"no format reaches a residual of {target:g}; the best is {best.format} with "
+        f"{best.residual:.4g}; allow more, or nf4-embedded (it needs peft, and numerics fp32)"
+    )
+
+
+def _candidates(trials: Trials, target: float) -> Iterator[Trial]:
+    """4-bit formats first, if training had 4 bits; each is measured when it is asked for."""
+    request = trials.inputs.request
+    if trials.inputs.weights.trained_on == "4bit":
+        yield trials.trial(Nf4("preserve"))
+        yield trials.trial(Nf4("recompute"))
+        if trials.model is not None:
+            yield trials.trial(Nf4("calibrated"))
+        # the trainer's roundings happen to a product of which an adapter holds the factors
+        if not (request.goal.without_peft or request.options.numerics == "trainer"):
+            yield trials.trial(Nf4Embedded(request.adapter_dtype))
+        if trials.model is not None:
+            yield smallest_mixed(trials, trials.model, "calibrated", target, None)
+    for layout in (Bf16(), Fp16(), Fp32()):
+        yield trials.trial(layout)

@@ -11,7 +11,7 @@ from exporter.errors import TargetResidualError
 from exporter.formats.nf4_mixed import Nf4Mixed
 from exporter.formats.units import ModuleUnit
 from exporter.plan.plan import ExportPlan
-from exporter.quantize.methods import RequantizeMethod
+from exporter.quantize.requantize import RequantizeMethod
 
 # The prediction is of first order; what it misses is made up by aiming lower and measuring again.
 _MOST_ROUNDS = 8
@@ -31,9 +31,8 @@ def choose_modules(trials: Trials) -> Choice:
     if target is not None and trial.residual > target:
         budget = "" if goal.max_bytes is None else f" within {goal.max_bytes} bytes"
         raise TargetResidualError(
-            f"nf4-mixed does not reach an output residual of {target:g}{budget}: the best is "
-            f"{trial.residual:.4g} with {len(trial.keep)} of {len(model.modules)} modules in "
-            f"bf16 ({trial.bytes} bytes). Ask for less, give more bytes, or use nf4-embedded"
+            f"nf4-mixed does not reach an output residual of {target:g}{budget}; the best is "
+            f"{trial.residual:.4g} in {trial.bytes} bytes; ask for less, or use nf4-embedded"
         )
     return Choice("output", target, (trial,))
 

@@ -9,7 +9,7 @@ Logits are never formed: with H the output layer's matrix, h its inputs and M = 
 as Gemma has, is not part of this.)
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,14 @@ import torch
 from torch import Tensor, nn
 
 from exporter.base.checkpoint import Checkpoint
-from exporter.choose.activations import Activations
-from exporter.compare.float32_model import head_inputs, in_float32, load_base
+from exporter.compare.float32_model import (
+    KeptTensors,
+    batches,
+    head_inputs,
+    in_float32,
+    inputs_of,
+    load_base,
+)
 from exporter.compare.prompts import TokenPrompt
 from exporter.errors import RequestError
 from exporter.fold.read_weights import place_of, weight_to_fold
@@ -34,6 +40,47 @@ EXACT = DenseWeight(torch.float32)
 
 _ROWS_AT_ONCE = 1 << 14
 _SKETCH = 1 << 19
+
+
+class Activations:
+    """What target modules are fed on calibration texts, kept on disk, 4 bytes a number.
+
+    An error E in a weight moves the module's output by E x, whose mean square over the texts is
+    tr(E C Eᵀ) with C = mean(x xᵀ). Modules that read the same tensor (q, k and v) share one file.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._kept = KeptTensors(directory)
+        self._source: dict[str, int] = {}
+
+    def record(self, model: Any, modules: Sequence[str], prompts: Sequence[TokenPrompt]) -> None:
+        """Run a model and keep what its modules are fed, every position of every text."""
+        layers = {name: model.get_submodule(name) for name in modules}
+        for number, batch in enumerate(batches(prompts)):
+            inputs = inputs_of(model, layers, batch)
+            distinct = {id(tensor): tensor for tensor in inputs.values()}
+            places = {key: place for place, key in enumerate(distinct)}
+            self._source = {name: places[id(tensor)] for name, tensor in inputs.items()}
+            for key, tensor in distinct.items():
+                x = torch.cat([tensor[i, : len(p.token_ids)] for i, p in enumerate(batch)])
+                self._kept.keep(f"{places[key]}-{number}", x.float())
+
+    def second_moment(self, module: str) -> Tensor:
+        """Second moment C = mean(x xᵀ), float32 ``[in, in]``."""
+        total: Tensor | None = None
+        count = 0
+        for x in self.inputs(module):
+            total = x.T @ x if total is None else total.addmm_(x.T, x)
+            count += x.shape[0]
+        assert total is not None, "recorded before use"
+        return total / count
+
+    def inputs(self, module: str) -> Iterator[Tensor]:
+        """Inputs of one batch after the other, float32 ``[positions, in]``."""
+        files = self._kept.directory.glob(f"{self._source[module]}-*.safetensors")
+        # in a fixed order, because float sums depend on it
+        for file in sorted(files):
+            yield self._kept.load(file.stem)
 
 
 class TrialModel:
@@ -70,8 +117,8 @@ class TrialModel:
         adapted = [name for name in self.modules if self._model.get_submodule(name) is head]
         if adapted:
             raise RequestError(
-                f"{adapted[0]}: the adapter changes the output layer, through which the choice by "
-                "texts measures all others; name a format, or leave the texts out"
+                f"{adapted[0]}: the adapter changes the output layer, which a choice by texts "
+                "measures with; name a format, or leave the texts out"
             )
         self._metric: Tensor = _square_root_of_gram(head.weight)
         self.base_output = self._output()
@@ -85,11 +132,7 @@ class TrialModel:
         return float((self.base_output - self.restored_output).double().norm())
 
     def store(self, choice: Mapping[str, Encoding | None]) -> None:
-        """Give modules the weights that they would be stored with; None: the base's.
-
-        Raises:
-            FoldError: A weight does not fit.
-        """
+        """Give modules the weights that they would be stored with; None: the base's."""
         for module, encoding in choice.items():
             if module in self._held and self._held[module] == encoding:
                 continue

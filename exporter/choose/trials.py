@@ -12,7 +12,7 @@ from exporter.formats.encoding import Fold
 from exporter.formats.format import Format
 from exporter.inputs import Inputs
 from exporter.plan.plan import ExportPlan
-from exporter.quantize.methods import RequantizeMethod
+from exporter.quantize.requantize import RequantizeMethod
 from tinylora import LowRankDelta
 
 
@@ -24,7 +24,6 @@ class Trial:
         requantize: How its 4-bit codes are chosen; None where none is.
         bytes: Most that its weight files take.
         residual: What was measured; infinite where a weight does not fit.
-        keep: Modules that it stores in bf16 beside 4-bit ones.
     """
 
     format: str
@@ -79,13 +78,7 @@ class Choice:
 
 @dataclass(frozen=True, eq=False)
 class Trials:
-    """Everything that a trial is made from.
-
-    Attributes:
-        deltas: Delta of each target module.
-        model: The model on calibration texts; None without texts.
-        done: Called with ``effect`` and a module's name after the module was tried alone.
-    """
+    """Everything that a trial is made from; ``model`` is None without calibration texts."""
 
     inputs: Inputs
     deltas: Mapping[str, LowRankDelta]

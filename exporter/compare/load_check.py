@@ -8,9 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from exporter.base.model_lock import making_a_model
-from exporter.compare.float32_model import DEVICE_MAP, in_float32, load_exact
-from exporter.compare.restored_model import restored_model
+from exporter.compare.float32_model import in_float32, load_exact, load_plain, restored_model
 from exporter.formats.format import Format
 from tinylora import DeltaOptions
 from tinylora.workers import single_threaded
@@ -24,8 +22,7 @@ class LogitComparison:
 
     Attributes:
         largest: Largest absolute difference.
-        residual: ‖export − restored‖ / ‖base − restored‖: 0 is perfect, 1 means that the delta is
-            gone; None where the adapter changes no logit.
+        residual: ‖export − restored‖ / ‖base − restored‖; None where the adapter changes nothing.
         change: ‖base − restored‖ / ‖base‖, how much the adapter changes at all.
     """
 
@@ -44,12 +41,7 @@ def check_load(directory: Path, layout: Format) -> tuple[str, ...]:
 
 
 def _problems(directory: Path, layout: Format) -> Iterator[str]:
-    from transformers import AutoModelForCausalLM
-
-    with making_a_model():
-        model = AutoModelForCausalLM.from_pretrained(
-            directory, local_files_only=True, trust_remote_code=False, device_map=DEVICE_MAP
-        )
+    model = load_plain(directory)
     yield from layout.loaded_problems(model)
     if not bool(torch.isfinite(_logits(model)).all()):
         yield "logits are not finite"

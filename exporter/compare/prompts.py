@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from exporter.base.checkpoint import CONFIG_FILE, read_json
 from exporter.errors import PromptError
 from tinylora.errors import TokenizerError
 from tinylora.models.chat import load_tokenizer, token_ids, write_chats
@@ -52,6 +53,7 @@ def read_prompts(path: Path, model: Path) -> PromptSet:
         PromptError: The file cannot be read, a row is not as described, a text does not fit the
             model's context, or the base's chat template does not take a chat.
         TokenizerError: The base has no tokenizer that can be used.
+        CheckpointError: It has no config.json that can be read.
     """
     content = _content(path)
     rows = _rows(path, content)
@@ -65,14 +67,11 @@ def read_prompts(path: Path, model: Path) -> PromptSet:
         where = f"{path}, line {number}"
         prompt = _tokenized(row, written.get(number, ""), tokenizer, where)
         if positions is not None and len(prompt.token_ids) > positions:
+            count = len(prompt.token_ids)
+            raise PromptError(f"{where}: {count} tokens, {model} has {positions} positions; cut it")
+        if vocabulary is not None and (last := max(prompt.token_ids)) >= vocabulary:
             raise PromptError(
-                f"{where}: {len(prompt.token_ids)} tokens, but {model} has {positions} positions; "
-                "shorten the text"
-            )
-        if vocabulary is not None and max(prompt.token_ids) >= vocabulary:
-            raise PromptError(
-                f"{where}: token {max(prompt.token_ids)}, but {model} embeds {vocabulary}; "
-                "tokenizer and config.json do not belong together"
+                f"{where}: token {last}, but {model} embeds {vocabulary}; is the tokenizer its own?"
             )
         prompts.append(prompt)
     return PromptSet(tuple(prompts), hashlib.sha256(content).hexdigest())
@@ -131,26 +130,25 @@ def _written(
         if "text" not in row:
             chat = row.get("messages", [{"role": "user", "content": row.get("prompt")}])
             if not chat or not all(_is_message(message) for message in chat):
-                raise PromptError(
-                    f"{path}, line {number}: 'messages' must be objects with 'role' and 'content' "
-                    "texts, at least one"
-                )
+                expected = "at least one object with 'role' and 'content' texts in 'messages'"
+                raise PromptError(f"{path}, line {number}: expected {expected}")
             chats[number] = chat
     if not chats:
         return {}
-    where = f"{path}, line {next(iter(chats))}"
+    number = next(iter(chats))
+    written = {}
     try:
-        answers = dict(zip(chats, write_chats(tokenizer, list(chats.values())), strict=True))
-        for number, answer in answers.items():
-            where = f"{path}, line {number}"
+        answers = write_chats(tokenizer, list(chats.values()))
+        for number, answer in zip(chats, answers, strict=True):
             if isinstance(answer, TokenizerError):
                 raise answer
+            written[number] = answer
     except TokenizerError as error:
         raise PromptError(
-            f"{where}: {error}; see which roles the base's chat template knows and in which order, "
-            "or give 'text' rows"
+            f"{path}, line {number}: {error}; see which roles the base's chat template knows and "
+            "in which order, or give 'text' rows"
         ) from error
-    return {number: str(answer) for number, answer in answers.items()}
+    return written
 
 
 def _tokenized(row: dict[str, Any], chat: str, tokenizer: Any, where: str) -> TokenPrompt:
@@ -176,12 +174,7 @@ def _is_message(message: object) -> bool:
 
 def _limits(model: Path) -> tuple[int | None, int | None]:
     """Positions and vocabulary of a model, where its config.json says them."""
-    try:
-        config = json.loads((model / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise PromptError(f"{model / 'config.json'}: cannot be read ({error})") from error
-    if not isinstance(config, dict):
-        raise PromptError(f"{model / 'config.json'}: expected an object")
+    config = read_json(model / CONFIG_FILE)
     found = [config.get(name) for name in ("max_position_embeddings", "vocab_size")]
     positions, vocabulary = (limit if isinstance(limit, int) else None for limit in found)
     return positions, vocabulary

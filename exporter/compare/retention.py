@@ -19,10 +19,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from exporter.compare.float32_model import batches, in_float32, load_exact, logits_of
-from exporter.compare.kept_tensors import KeptTensors
+from exporter.compare.float32_model import (
+    KeptTensors,
+    batches,
+    in_float32,
+    load_exact,
+    logits_of,
+    restored_model,
+)
 from exporter.compare.prompts import PromptSet, TokenPrompt
-from exporter.compare.restored_model import restored_model
 from tinylora import AdaptedLinear, DeltaOptions, FactorStore, Restoration
 from tinylora.models.token_divergence import kl_divergence, retention, summarize_kl
 from tinylora.workers import single_threaded
@@ -33,9 +38,7 @@ class Divergence:
     """How far a model's predictions are from the restored model's.
 
     Attributes:
-        mean: Mean KL(restored‖model) over the tokens, nats.
-        p99: Its 99th percentile.
-        largest: Its maximum.
+        mean: Mean KL(restored‖model) over the tokens, nats; beside it percentile and maximum.
         top1_agreement: Share of tokens at which both predict the same next token.
         logit_distance: Root of the summed squared differences of logits.
     """
@@ -56,9 +59,7 @@ class Retention:
     """The export and the base beside the restored model, on the same tokens.
 
     Attributes:
-        prompts_sha256: Digest of the file of texts.
         tokens: Number of compared predictions.
-        export: Of the export.
         base: Of the base, without the adapter.
         repeat: Of the restored model itself, run in other batches.
         bfloat16: Of the restored model computed in bfloat16.
@@ -168,19 +169,7 @@ def measure_retention(
     """Run base, restored model and export on the same texts.
 
     One model is in memory at a time, in float32; the restored model's logits are kept on disk
-    meanwhile (4 bytes a token and vocabulary entry).
-
-    Args:
-        export: Directory of the export.
-        base: Its base.
-        artifact: Its adapter.
-        options: How its delta was rebuilt.
-        prompts: The texts.
-        store: Where singular factors are kept; None: only until this returns.
-        in_4_bits: Whether the export stands on 4-bit weights.
-
-    Raises:
-        OutputWriteError: The temporary directory has no room for the logits.
+    meanwhile (4 bytes a token and vocabulary entry), its factors in ``store``.
     """
     with tempfile.TemporaryDirectory() as directory, single_threaded():
         reference = Reference(Path(directory), prompts.prompts)

@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from exporter.base.checkpoint import read_json
-from exporter.documents.manifest import MANIFEST_FORMAT
+from exporter.documents.write_documents import MANIFEST_FORMAT
 from exporter.errors import CheckpointError, VerificationError
 from exporter.formats.registry import FORMATS
 from exporter.output.workspace import MANIFEST_FILE
@@ -30,8 +30,7 @@ def read_manifest(directory: Path) -> Mapping[str, Any]:
     if bad := [field for field, holds in _FORM.items() if not holds(manifest.get(field))]:
         found = repr(manifest.get(bad[0]))
         raise VerificationError(
-            f"{file}: {bad[0]} is {found:.100}, which this tool does not write; it is damaged, or "
-            "of another version: export again"
+            f"{file}: {bad[0]} is {found:.100}, which this tool does not write; export again"
         )
     return manifest
 

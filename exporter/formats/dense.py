@@ -11,7 +11,7 @@ from exporter.base.checkpoint import Checkpoint
 from exporter.formats.encoding import Encoded, Encoding, Fold, cast
 from exporter.formats.format import Format
 from exporter.formats.units import Source
-from exporter.safetensors.header import DTYPE_NAMES
+from exporter.safetensors.reader import DTYPE_NAMES
 from exporter.safetensors.writer import TensorSpec
 
 
@@ -44,11 +44,7 @@ class DenseWeight(Encoding):
 
 @dataclass(frozen=True)
 class Dense(Format):
-    """All of a model in one dtype, which a subclass names.
-
-    Attributes:
-        fold_onto: The ``dequantized`` 4-bit weights or the ``original`` 16-bit ones.
-    """
+    """All of a model in one dtype, which a subclass names."""
 
     fold_onto: str = "auto"
 

@@ -90,11 +90,7 @@ class Encoding(ABC):
 
     @abstractmethod
     def encode(self, fold: Fold) -> Encoded:
-        """Make these tensors.
-
-        Raises:
-            FoldError: A value is not finite, or does not fit.
-        """
+        """Make these tensors; FoldError where a value is not finite, or does not fit."""
 
     @abstractmethod
     def decode(self, fold: Fold, tensors: Mapping[str, Tensor]) -> Tensor | LowRankDelta:
@@ -128,18 +124,14 @@ def stored_change(
 
 
 def cast(tensor: Tensor, dtype: torch.dtype, where: str) -> Tensor:
-    """Cast a finite tensor.
-
-    Raises:
-        FoldError: The dtype cannot hold a value.
-    """
+    """Cast a finite tensor; FoldError where the dtype cannot hold a value."""
     result = tensor.to(dtype)
     if result is not tensor and not all_finite(result):
         largest = float(tensor.abs().max())
         advice = (
             "take a wider type: bf16 or fp32 as format, fp32 as adapter dtype"
             if dtype == torch.float16
-            else "no trained model has such values; is the base damaged? download it again"
+            else "no trained model has it; is the base damaged? download it again"
         )
         raise FoldError(
             f"{where}: a value of size {largest:.6g} does not fit {dtype}, whose largest is "

@@ -33,14 +33,7 @@ class AdapterFile(ABC):
     def config(
         self, architecture: Architecture, sizes: AdapterSizes, weight_tying: float, model_id: str
     ) -> dict[str, Any]:
-        """``adapter_config.json``.
-
-        Args:
-            architecture: The base's modules.
-            sizes: The adapter's sizes.
-            weight_tying: How many modules share a vector, as PEFT measures it.
-            model_id: Hub id of the base, or nothing.
-        """
+        """``adapter_config.json``; ``weight_tying`` is what PEFT measures."""
 
     @abstractmethod
     def problems(self, directory: Path, targets: list[str]) -> Iterator[str]:
@@ -102,12 +95,7 @@ class Format(ABC):
         return config
 
     def loading(self, model_id: str, trained_on: str) -> str:
-        """Python that loads the export, for the model card.
-
-        Args:
-            model_id: The base's hub id as a Python literal.
-            trained_on: What its weights were in training, ``4bit`` or ``16bit``.
-        """
+        """Python that loads the export, for the model card; ``model_id`` is a Python literal."""
         return (
             "from transformers import AutoModelForCausalLM\n\n"
             'model = AutoModelForCausalLM.from_pretrained("path/to/this/directory")\n'

@@ -13,7 +13,7 @@ from exporter.base.architecture import Architecture
 from exporter.base.checkpoint import Checkpoint, read_json
 from exporter.formats.encoding import Encoded, Encoding, Fold, cast
 from exporter.formats.format import AdapterFile, Format
-from exporter.safetensors.header import DTYPE_NAMES, read_headers
+from exporter.safetensors.reader import DTYPE_NAMES, open_data_file
 from exporter.safetensors.writer import TensorSpec
 from tinylora import AdapterSizes, LowRankDelta
 from tinylora.adapters.peft_directory import CONFIG_FILE, WEIGHTS_FILE
@@ -95,12 +95,13 @@ class LoraFile(AdapterFile):
     def problems(self, directory: Path, targets: list[str]) -> Iterator[str]:
         """Another scale, a pair that is missing or misshapen, a target that is not named."""
         config = read_json(directory / CONFIG_FILE)
-        headers = {header.name: header.shape for header in read_headers(directory / WEIGHTS_FILE)}
+        headers = open_data_file(directory / WEIGHTS_FILE).headers
         rank = config.get("r")
         if config.get("peft_type") != "LORA" or config.get("lora_alpha") != rank:
             yield f"{CONFIG_FILE} is no LoRA of scale 1"
         for module in targets:
-            a, b = (headers.get(name, ()) for name in lora_names(module))
+            pair = (headers.get(name) for name in lora_names(module))
+            a, b = (() if header is None else header.shape for header in pair)
             if len(a) != 2 or len(b) != 2 or not a[0] == rank == b[1]:
                 yield f"{module}: lora_A {a} and lora_B {b} at rank {rank}"
             if not is_named(module, config.get("target_modules")):

@@ -24,8 +24,8 @@ from exporter.formats.encoding import (
 )
 from exporter.formats.format import Format
 from exporter.formats.units import Source
-from exporter.quantize.methods import RequantizeMethod, requantized
-from exporter.quantize.requantize import preserve
+from exporter.quantize.calibrated import calibrated
+from exporter.quantize.requantize import RequantizeMethod, preserve, recompute
 from exporter.safetensors.writer import TensorSpec
 from tinylora import QuantizedWeight
 from tinylora.weights.quantized_weight import STATE_PREFIX
@@ -68,10 +68,12 @@ class Codes(Encoding):
         assert isinstance(seen, QuantizedWeight), "4-bit outputs come from 4-bit weights"
         if delta is None:
             return Encoded(seen.to_tensors(fold.name), unchanged=True)
-        nearest = preserve(seen, delta)
-        merged = nearest
-        if self.method != "preserve":
-            merged = requantized(seen, delta, self.method, fold.moment)
+        nearest = merged = preserve(seen, delta)
+        if self.method == "recompute":
+            merged = recompute(seen, delta)
+        elif self.method == "calibrated":
+            assert fold.moment is not None, "calibration texts were asked for with the method"
+            merged = calibrated(seen, delta, fold.moment().to(seen.device))
         least = None
         if nearest is not seen:
             least = sums_over(stored_change(nearest.dequantize(), seen.dequantize(), delta)).miss

@@ -32,11 +32,7 @@ FORMATS: dict[str, type[Format]] = {
 
 
 def format_with(options: Mapping[str, Any]) -> Format:
-    """The format that options of a request or a manifest name, with those of them that it takes.
-
-    Raises:
-        RequestError: There is no such format.
-    """
+    """The format that options of a request or a manifest name, with those that it takes."""
     found = format_named(options["format"])
     taken = {field.name: options.get(field.name) for field in fields(found)}
     return found(**{name: value for name, value in taken.items() if value is not None})

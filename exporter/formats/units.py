@@ -14,11 +14,7 @@ Source = Literal["4bit", "quantize", "dense"]
 
 @dataclass(frozen=True)
 class TensorUnit:
-    """A tensor of the base that no fold touches.
-
-    Attributes:
-        casts: Dtypes that it passes through, in order; empty: byte for byte as it is.
-    """
+    """A tensor of the base that no fold touches, and the dtypes that it passes through, if any."""
 
     name: str
     shape: tuple[int, ...]
@@ -36,8 +32,6 @@ class ModuleUnit:
         trained: Likewise, which weight training had.
         as_stored: Whether a 16-bit weight is added to as the file has it, and not in bfloat16.
         fold: Whether the delta is in it.
-        encoding: How it is stored.
-        outputs: What is written.
     """
 
     module: str

@@ -15,13 +15,8 @@ from exporter.io_errors import writing
 def replace_directory(new: Path, out: Path, marker: str) -> None:
     """Give ``new`` the name ``out``, and remove what had it; call it with the lock held.
 
-    Args:
-        new: The finished directory, on the same file system.
-        out: The final name; nothing, an empty directory or an earlier export.
-        marker: Name of a file that every export has; other directories are left alone.
-
-    Raises:
-        OutputWriteError: It cannot be renamed; ``out`` is what it was.
+    What had it is known by the file ``marker``, which every export has. OutputWriteError where it
+    cannot be renamed; ``out`` is what it was then.
     """
     aside = _aside(out)
     with writing(out):
@@ -39,11 +34,7 @@ def replace_directory(new: Path, out: Path, marker: str) -> None:
 
 
 def recover(out: Path, marker: str) -> None:
-    """Tidy up after a :func:`replace_directory` that was killed; call it with the lock held.
-
-    Raises:
-        OutputWriteError: The earlier export cannot be given its name back, or be removed.
-    """
+    """Tidy up after a :func:`replace_directory` that was killed; call it with the lock held."""
     aside = _aside(out)
     with writing(out):
         if not (aside / marker).is_file():

@@ -64,13 +64,7 @@ class Workspace:
     def complete(
         self, name: str, digest: Callable[[], str], modules: Sequence[ModuleFidelity]
     ) -> None:
-        """Record a complete file and bring it to the disk, while the next one is written.
-
-        Args:
-            name: Its name.
-            digest: Finds its SHA-256.
-            modules: Measures of the modules folded into it.
-        """
+        """Record a complete file and bring it to the disk, while the next one is written."""
 
         def record() -> None:
             file = FinishedFile(name, digest(), tuple(modules))
@@ -83,12 +77,7 @@ class Workspace:
         self._pending.append(self._background.submit(record))
 
     def completed(self) -> Mapping[str, FinishedFile]:
-        """Wait for all complete files; their records by name.
-
-        Raises:
-            CheckpointUnreadableError: One cannot be read.
-            OutputWriteError: The journal cannot be written, or the disk fails.
-        """
+        """Wait for all complete files; their records by name."""
         with writing(self.out):
             for work in self._pending:
                 work.result()
@@ -107,12 +96,7 @@ class Workspace:
         write_whole(self.path / name, content)
 
     def copy(self, source: Path, name: str) -> None:
-        """Carry a file over byte for byte.
-
-        Raises:
-            OutputWriteError: There is no room, or it cannot be written.
-            CheckpointUnreadableError: The source cannot be read.
-        """
+        """Carry a file over byte for byte."""
         target = self.path / name
         with writing(target):
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -123,11 +107,7 @@ class Workspace:
                     copy.write(content)
 
     def check_room(self, wanted: int) -> None:
-        """Refuse to start an export that the disk cannot hold.
-
-        Raises:
-            DiskFullError: With what is needed and what is free.
-        """
+        """Refuse to start an export that the disk cannot hold, with a DiskFullError."""
         done = sum((self.path / name).stat().st_size for name in self._finished)
         wanted += _SPARE_BYTES - done
         with writing(self.out):
@@ -139,12 +119,7 @@ class Workspace:
             )
 
     def publish(self, overwrite: bool) -> None:
-        """Give the directory its final name.
-
-        Raises:
-            OutputExistsError: The output appeared meanwhile and may not be replaced.
-            OutputWriteError: The disk fails, or the name cannot be given.
-        """
+        """Give the directory its final name, unless something else has got it meanwhile."""
         check_replaceable(self.out, overwrite)
         with writing(self.out):
             for written in (*self.path.rglob("*"), self.path):
@@ -177,11 +152,7 @@ class Workspace:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a small file so that it is there whole or not at all.
-
-    Raises:
-        OutputWriteError: There is no room, or it cannot be written.
-    """
+    """Write a small file so that it is there whole or not at all."""
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_file(path, content)
@@ -199,7 +170,6 @@ def open_workspace(out: Path, key: Callable[[], str], overwrite: bool) -> Worksp
     Raises:
         OutputExistsError: The output is there and may not be replaced.
         OutputBusyError: Another export has the lock.
-        OutputWriteError: There is no room for a directory, or it may not be made or locked.
     """
     out = Path(os.path.abspath(out))  # noqa: PTH100  (resolve() would follow a symbolic link)
     check_replaceable(out, overwrite)
@@ -235,13 +205,7 @@ def _take_lock(lock: int, path: Path, out: Path) -> None:
 
 
 def check_replaceable(out: Path, overwrite: bool) -> None:
-    """Refuse an output that is there, unless it is an export that may be replaced.
-
-    Raises:
-        OutputExistsError: Naming what to do.
-        RequestError: The output is a symbolic link.
-        OutputWriteError: It cannot even be looked at.
-    """
+    """Refuse an output that is there, unless it is an export that may be replaced."""
     with writing(out):
         if out.is_symlink():
             raise RequestError(f"{out}: is a symbolic link; name the directory itself")
@@ -253,8 +217,8 @@ def check_replaceable(out: Path, overwrite: bool) -> None:
         raise OutputExistsError(f"{out}: is already there; choose another --out or --overwrite it")
     if not empty and not ours:
         raise OutputExistsError(
-            f"{out}: has no {MANIFEST_FILE}, so it is no earlier export and is not replaced even "
-            "with --overwrite; remove it yourself or choose another --out"
+            f"{out}: has no {MANIFEST_FILE}, so it is no earlier export and not replaced; remove "
+            "it yourself or choose another --out"
         )
 
 

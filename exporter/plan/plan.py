@@ -13,7 +13,7 @@ from exporter.formats.encoding import TRAINER_DTYPE
 from exporter.formats.format import AdapterFile, Format
 from exporter.formats.units import ModuleUnit, Source, TensorUnit, Unit
 from exporter.plan.base_weights import UPSTREAM, BaseWeights
-from exporter.safetensors.header import DTYPE_NAMES
+from exporter.safetensors.reader import DTYPE_NAMES
 from exporter.safetensors.writer import TensorSpec, file_bytes
 from tinylora import AdapterSizes
 from tinylora.adapters.peft_directory import WEIGHTS_FILE as ADAPTER_WEIGHTS
@@ -71,8 +71,7 @@ def build_plan(
     """Plan an export from headers; ``max_shard_size`` None keeps the base's files.
 
     Raises:
-        PlanError: Weights and config.json of the base do not belong together
-            (:func:`exporter.base.check.check_base`), or a module to keep is no target.
+        PlanError: Weights and config.json do not belong together, or a module to keep is no target.
     """
     check_base(base, architecture)
     if not layout.takes("fold_onto"):
@@ -81,8 +80,7 @@ def build_plan(
         _check_rank(architecture, sizes.rank)
     if unknown := set(layout.kept) - set(architecture.targets):
         raise PlanError(
-            f"{base.path}: {sorted(unknown)[0]!r} cannot be kept in bf16, it is no module that the "
-            "adapter changes"
+            f"{base.path}: {sorted(unknown)[0]!r} in keep is no module that the adapter changes"
         )
     planner = _Planner(base, architecture, layout, weights)
     files: list[OutputFile] = []
@@ -169,9 +167,8 @@ class _Planner:
         shape = self.architecture.parameters.get(f"{module}.weight", ())
         if len(shape) != 2:
             raise PlanError(
-                f"{self.base.path}: {module}.weight is stored in 4 bits, but config.json's "
-                "architecture has no such linear layer; weights and config.json do not belong "
-                "together"
+                f"{self.base.path}: {module}.weight is stored in 4 bits, but config.json has no "
+                "such linear layer; give the files of one model"
             )
         return shape[0], shape[1]
 
@@ -181,8 +178,8 @@ def _check_rank(architecture: Architecture, rank: int) -> None:
         shape = architecture.parameters[f"{module}.weight"]
         if rank > min(shape):
             raise PlanError(
-                f"{module}: a weight of shape {list(shape)} has no SVD cut at rank {rank}; is this "
-                "the base that the artifact was trained on?"
+                f"{module}: a weight of shape {list(shape)} has no SVD cut at rank {rank}; give "
+                "the base that the artifact was trained on"
             )
 
 

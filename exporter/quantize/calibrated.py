@@ -23,12 +23,7 @@ DAMPING = 0.3
 
 
 def calibrated(base: QuantizedWeight, delta: LowRankDelta, moment: Tensor) -> QuantizedWeight:
-    """Choose codes for W + ΔW by their effect on the module's output.
-
-    Args:
-        base: The base's weight, ``[out, in]``.
-        delta: The delta to add.
-        moment: C, float32 ``[in, in]``.
+    """Choose codes for W + ΔW by their effect on the module's output, with C float32 ``[in, in]``.
 
     Returns:
         ``base`` itself where no code moves, as for a zero delta; otherwise codes on the base's

@@ -11,12 +11,15 @@ import json
 import math
 from dataclasses import replace
 from functools import lru_cache
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from tinylora import LowRankDelta, QuantizedWeight
 from tinylora.weights.quantized_weight import pack_codes, unpack_codes
+
+RequantizeMethod = Literal["preserve", "recompute", "calibrated"]
 
 # Elements of a piece. On the CPU its temporaries stay near the cache; a device needs large pieces.
 _PIECE = 1 << 18
@@ -28,11 +31,7 @@ _SAFE_SHARE = 0.49
 
 
 def preserve(base: QuantizedWeight, delta: LowRankDelta) -> QuantizedWeight:
-    """Choose codes again under the base's own scales, for ``[out, in]`` weight and delta.
-
-    Returns:
-        ``base`` itself where no code moves; otherwise the same statistics with other codes.
-    """
+    """Choose codes again under the base's own scales; ``base`` itself where none moves."""
     height, width = base.shape
     size = math.gcd(width, base.blocksize)  # of strips, each of which lies in one row and one block
     scales = base.block_absmax()

@@ -14,14 +14,20 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from exporter.errors import WriterError
 from exporter.io_errors import reading, writing
 from exporter.safetensors.finite import all_finite
-from exporter.safetensors.header import DTYPE_NAMES, TORCH_DTYPES
-from exporter.safetensors.reader import ALIGNMENT, PIECE_BYTES
+from exporter.safetensors.reader import (
+    ALIGNMENT,
+    DTYPE_NAMES,
+    PIECE_BYTES,
+    TORCH_DTYPES,
+    Scratch,
+)
 from tinylora.weights.tensor_bytes import tensor_bytes
 
 PART_SUFFIX = ".part"
@@ -54,13 +60,6 @@ def file_bytes(specs: Sequence[TensorSpec]) -> int:
     return _header_room(specs) + sum(spec.max_bytes for spec in specs)
 
 
-class _Kept(threading.local):
-    """Memory that each thread reads back into again and again."""
-
-    def __init__(self) -> None:
-        self.piece = bytearray(PIECE_BYTES)
-
-
 class ShardWriter:
     """Writes ``path`` under a temporary name; :meth:`finish` gives it its own.
 
@@ -69,12 +68,7 @@ class ShardWriter:
     """
 
     def __init__(self, path: Path, specs: Sequence[TensorSpec]) -> None:
-        """Make the temporary file, for all of ``specs``.
-
-        Raises:
-            WriterError: Two tensors share a name.
-            OutputWriteError: There is no room, or it cannot be written.
-        """
+        """Make the temporary file, for all of ``specs``."""
         self._path = path
         self._part = path.with_name(path.name + PART_SUFFIX)
         self._pending = {spec.name: spec for spec in specs}
@@ -83,7 +77,7 @@ class ShardWriter:
         self._fixed = sorted((s for s in specs if s.shape is not None), key=_place)
         self._states: dict[str, Tensor] = {}
         self._turn = threading.Lock()
-        self._kept = _Kept()
+        self._scratch = Scratch()
         self._data_start = _header_room(specs)
         self._offsets = _offsets(self._fixed)
         with writing(path):
@@ -106,22 +100,15 @@ class ShardWriter:
         """Write one tensor.
 
         Raises:
-            WriterError: It was not planned, is written twice, has another dtype or shape, or values
-                that are not finite, or the file does not have what was written.
+            WriterError: It is not as planned, not finite, or not what the file then has.
             OutputWriteError: There is no room, or it cannot be written.
         """
         if not all_finite(tensor):
-            raise WriterError(
-                f"{self._path.name}: {name!r} has non-finite values; this is a defect of the "
-                "exporter, please report it"
-            )
+            raise WriterError(f"{self._path.name}: {name!r} has non-finite values; report it")
         self.write_rows(name, [tensor], tuple(tensor.shape))
 
     def write_rows(self, name: str, chunks: Iterable[Tensor], shape: tuple[int, ...]) -> None:
-        """Write one tensor of ``shape`` from finite pieces of its leading dimension, in order.
-
-        Errors as for :meth:`write`, but for what is not finite.
-        """
+        """Write one tensor of ``shape`` from finite pieces of its leading dimension, in order."""
         spec = self._take(name, shape)
         if spec.shape is None:
             self._states[name] = torch.cat([chunk.flatten().clone() for chunk in chunks])
@@ -138,17 +125,10 @@ class ShardWriter:
             )
 
     def finish(self) -> None:
-        """Write the header and give the file its final name; it is not flushed to the disk.
-
-        Raises:
-            WriterError: A planned tensor was not written.
-            OutputWriteError: There is no room, or it cannot be written.
-        """
+        """Write the header and give the file its final name; it is not flushed to the disk."""
         if self._pending:
-            raise WriterError(
-                f"{self._path.name}: {len(self._pending)} planned tensors were never written, "
-                f"first {sorted(self._pending)[:3]}"
-            )
+            first = sorted(self._pending)[:3]
+            raise WriterError(f"{self._path.name}: planned and never written: {first}, ...")
         written = list(self._fixed)
         offset = self._data_start + sum(spec.max_bytes for spec in self._fixed)
         for name in sorted(self._states):
@@ -192,20 +172,15 @@ class ShardWriter:
         with reading(self._part):
             for start in range(0, len(content), PIECE_BYTES):
                 part = content[start : start + PIECE_BYTES]
-                if self._get(len(part), offset + start) != part:
+                found, at = self._scratch.room(len(part)), offset + start
+                room = memoryview(found)  # type: ignore[arg-type]  # an ndarray is a buffer
+                while room and (count := os.preadv(self._file, [room], at)):
+                    room, at = room[count:], at + count
+                if room or not np.array_equal(found, np.frombuffer(part, np.uint8)):
                     raise WriterError(
-                        f"{self._part}: tensor {name!r} is not what was written; the disk or "
-                        "memory of this machine is at fault, or another program writes to the file"
+                        f"{self._part}: tensor {name!r} is not what was written; see to disk and "
+                        "memory, or to another program that writes to the file"
                     )
-
-    def _get(self, size: int, offset: int) -> bytearray:
-        """Bytes of the file, fewer where it ends; gone when the thread takes the next."""
-        # a bytearray compares with any bytes at memory's speed, a view of one does not
-        found = self._kept.piece if size == PIECE_BYTES else bytearray(size)
-        room = memoryview(found)
-        while room and (count := os.preadv(self._file, [room], offset)):
-            room, offset = room[count:], offset + count
-        return found if not room else found[: size - len(room)]
 
     def _close(self) -> None:
         handle, self._file = self._file, -1

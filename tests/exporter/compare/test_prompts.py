@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from exporter.compare.prompts import read_prompts
-from exporter.errors import PromptError
+from exporter.errors import CheckpointError, PromptError
 from tests.exporter.talking import MARKS, ids_of, write_rows, write_tokenizer
 from tinylora.errors import TokenizerError
 
@@ -154,10 +154,13 @@ def test_a_template_that_renders_nothing_scores_no_position_before_the_first(mod
     assert prompt.first == 0 and prompt.scored == 2
 
 
-@pytest.mark.parametrize(("change", "match"), [({"vocab_size": 50}, "embeds 50"), (None, "object")])
-def test_a_config_that_does_not_fit(model, tmp_path, change, match):
+@pytest.mark.parametrize(
+    ("change", "error", "match"),
+    [({"vocab_size": 50}, PromptError, "embeds 50"), (None, CheckpointError, "object")],
+)
+def test_a_config_that_does_not_fit(model, tmp_path, change, error, match):
     config = json.loads((model / "config.json").read_text())
     (model / "config.json").write_text(json.dumps([] if change is None else config | change))
     file = write_rows(tmp_path / "rows.jsonl", [{"text": "~~"}])
-    with pytest.raises(PromptError, match=match):
+    with pytest.raises(error, match=match):
         read_prompts(file, model)

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save
 
 from exporter.errors import DiskFullError, WriterError
-from exporter.safetensors.header import DTYPE_NAMES
-from exporter.safetensors.reader import PIECE_BYTES
+from exporter.safetensors.reader import DTYPE_NAMES, PIECE_BYTES
 from exporter.safetensors.writer import (
     MAX_STATE_BYTES,
     ShardWriter,
