@@ -150,22 +150,18 @@ class FidelityReport:
 
     def as_dict(self) -> dict[str, Any]:
         """The content of ``fidelity.json``; floats to nine digits."""
-        total = {
+        total: dict[str, Any] = {
             "verdict": self.verdict,
             **_measures(self.total),
             "codes_moved": _sum([m.codes_moved for m in self.modules]),
             "scales_changed": _sum([m.scales_changed for m in self.modules]),
             "bytes": self.bytes,
             "modules": len(self.modules),
-            **self._about_factors(),
         }
+        if any(module.spectrum is None for module in self.modules):
+            known = "stored in the adapter: no weight was factorized, no spectrum is known"
+            total["factors"] = known
         return {"total": total, "modules": [_module_dict(m) for m in self.modules]}
-
-    def _about_factors(self) -> dict[str, str]:
-        """A word where modules have no spectrum; nothing where all have one."""
-        if all(module.spectrum is not None for module in self.modules):
-            return {}
-        return {"factors": "stored in the adapter: no weight was factorized, no spectrum is known"}
 
 
 def spectrum_of(factors: Factors | None) -> Spectrum | None:
@@ -173,8 +169,9 @@ def spectrum_of(factors: Factors | None) -> Spectrum | None:
     if factors is None:
         return None
     values = tuple(float(x) for x in factors.spectrum.tolist())
-    inner = factors.smallest_inner_gap if factors.rank > 1 else None
-    return Spectrum(values, _number(factors.gap_at_cut), _number(inner), factors.lapack)
+    gaps = factors.gap_at_cut, factors.smallest_inner_gap if factors.rank > 1 else math.nan
+    cut, inner = (None if math.isnan(gap) else gap for gap in gaps)
+    return Spectrum(values, cut, inner, factors.lapack)
 
 
 def sums_over(pieces: Iterable[tuple[Tensor, Tensor]], bound: float | None = None) -> ErrorSums:
@@ -236,10 +233,6 @@ def _module_dict(module: ModuleFidelity) -> dict[str, Any]:
         "smallest_inner_gap": rounded(spectrum.smallest_inner_gap) if spectrum else None,
         "spectrum": [rounded(value) for value in spectrum.values] if spectrum else None,
     }
-
-
-def _number(value: float | None) -> float | None:
-    return None if value is None or math.isnan(value) else value
 
 
 def _sum(values: Sequence[int | None]) -> int | None:

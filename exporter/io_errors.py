@@ -41,18 +41,13 @@ def writing(path: Path) -> Iterator[None]:
     except TinyLoRAError:
         raise
     except OSError as error:
-        raise write_error(error, path) from error
-
-
-def write_error(error: OSError, path: Path) -> OutputWriteError:
-    """The error to raise for a failed write."""
-    reason = error.strerror or str(error)
-    if error.errno in _NO_ROOM:
-        return DiskFullError(
-            f"{path}: no room left ({reason}); free some and run the same command again, finished "
-            "shards are kept"
-        )
-    return OutputWriteError(
-        f"{path}: cannot be written ({reason}); choose another --out, or see to the disk or "
-        "network, and run the same command again"
-    )
+        reason = error.strerror or str(error)
+        if error.errno in _NO_ROOM:
+            raise DiskFullError(
+                f"{path}: no room left ({reason}); free some and run the same command again, "
+                "finished shards are kept"
+            ) from error
+        raise OutputWriteError(
+            f"{path}: cannot be written ({reason}); choose another --out, or see to the disk or "
+            "network, and run the same command again"
+        ) from error

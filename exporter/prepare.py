@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
-from exporter.choose.decide import Decision, decide
+from exporter.choose.decide import Moments, decide
+from exporter.choose.trials import Choice
 from exporter.compare.prompts import PromptSet, read_prompts
 from exporter.inputs import Inputs, read_inputs
 from exporter.plan.plan import ExportPlan
@@ -21,7 +22,8 @@ class Prepared:
 
     inputs: Inputs
     plan: ExportPlan
-    decision: Decision
+    choice: Choice | None
+    moments: Moments | None
     provenance: Callable[[], Provenance]
     check_prompts: PromptSet | None
 
@@ -43,12 +45,8 @@ def prepare(
     )
     steps = Steps(progress, 2 * len(inputs.architecture.targets))
     with single_threaded() as threads:
-        decision = decide(inputs, prompts, scratch, threads, steps.step)
-    inputs = replace(inputs, request=decision.request)
+        request, choice, moments = decide(inputs, prompts, scratch, threads, steps.step)
+    inputs = replace(inputs, request=request)
 
-    @cache
-    def provenance() -> Provenance:
-        return collect_provenance(inputs)
-
-    plan = inputs.plan(inputs.request.layout)
-    return Prepared(inputs, plan, decision, provenance, check_prompts)
+    plan, provenance = inputs.plan(request.layout), cache(partial(collect_provenance, inputs))
+    return Prepared(inputs, plan, choice, moments, provenance, check_prompts)

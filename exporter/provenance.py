@@ -64,11 +64,13 @@ def _options(request: ExportRequest, resolved: ResolvedOptions | None) -> dict[s
         value = getattr(request, option) if request.layout.takes(option) else None
         return (list(value) or None) if isinstance(value, tuple) else value
 
-    placement = request.options.placement
+    placement, texts = request.options.placement, None
+    if request.is_calibrated:  # these decide codes; other choices stand in the options themselves
+        texts = request.goal.prompts
     return {
         "format": request.format,
         "requantize": of_format("requantize"),
-        "calibration_prompts": _digest_of_prompts(request),
+        "calibration_prompts": None if texts is None else file_sha256(texts),
         "keep": of_format("keep"),
         "fold_onto": of_format("fold_onto"),
         **{
@@ -80,14 +82,6 @@ def _options(request: ExportRequest, resolved: ResolvedOptions | None) -> dict[s
         "max_shard_size": request.max_shard_size,
         "device": torch.device(request.device).type,
     }
-
-
-def _digest_of_prompts(request: ExportRequest) -> str | None:
-    """Digest of the texts that decided codes; other choices stand in the options themselves."""
-    prompts = request.goal.prompts
-    if not request.is_calibrated or prompts is None:
-        return None
-    return file_sha256(prompts)
 
 
 def _version(package: str) -> str:

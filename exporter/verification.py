@@ -105,32 +105,30 @@ def verify(
     if layout.adapter is not None:
         checks.append(_check_adapter(directory, layout.adapter, manifest))
         if layout.standalone:
-            checks.append(_check_peft())
-    logits = retention = None
+            problem = "peft is not installed: transformers would load the base alone"
+            checks.append(Check("peft is installed", () if find_spec("peft") else (problem,)))
+    logits = retention = recorded = None
     if load and all(check.ok for check in checks):
         checks.append(Check("loads with plain transformers", check_load(directory, layout)))
-        if base is not None and artifact is not None and checks[-1].ok:
-            base, artifact = Path(base), Path(artifact)
-            options = _delta_options(manifest)
-            in_4_bits = layout.stands_on_4_bits
-            if prompts is None:
-                logits = compare_logits(directory, base, artifact, options, in_4_bits=in_4_bits)
-            else:
-                texts = read_prompts(Path(prompts), base)
-                if record:
-                    _check_inputs(manifest, base, artifact)
-                retention = measure_retention(
-                    directory, base, artifact, options, texts, in_4_bits=in_4_bits
-                )
-    if retention is not None and record:
-        _record(directory, retention)
-    if retention is not None and require_retention is not None:
-        shortfall = retention.shortfall(require_retention)
-        checks.append(Check("retention", () if shortfall is None else (shortfall,)))
-    recorded = None
-    if retention is None:
+    if load and base is not None and artifact is not None and all(check.ok for check in checks):
+        inputs = directory, Path(base), Path(artifact), _delta_options(manifest)
+        in_4_bits = layout.stands_on_4_bits
+        if prompts is None:
+            logits = compare_logits(*inputs, in_4_bits=in_4_bits)
+        else:
+            texts = read_prompts(Path(prompts), Path(base))
+            if record:
+                _check_inputs(manifest, Path(base), Path(artifact))
+            retention = measure_retention(*inputs, texts, in_4_bits=in_4_bits)
+            if record:
+                _record(directory, retention)
+            if require_retention is not None:
+                shortfall = retention.shortfall(require_retention)
+                checks.append(Check("retention", () if shortfall is None else (shortfall,)))
+    if retention is None:  # what was measured last, by ``verify`` or else by the export itself
+        file = directory / RETENTION_FILE
         try:
-            recorded = _recorded(directory, manifest)
+            recorded = read_json(file) if file.is_file() else manifest.get("retention")
         except CheckpointError as error:
             checks.append(Check(RETENTION_FILE, (str(error),)))
     return VerifyReport(
@@ -151,12 +149,6 @@ def _record(directory: Path, retention: Retention) -> None:
         write_whole(directory / RETENTION_FILE, text.encode())
     except OutputWriteError as error:
         raise type(error)(f"{error}; verify --no-record measures and writes nothing") from error
-
-
-def _recorded(directory: Path, manifest: Mapping[str, Any]) -> object:
-    """The retention measured last, by ``verify`` or else by the export itself."""
-    file = directory / RETENTION_FILE
-    return read_json(file) if file.is_file() else manifest.get("retention")
 
 
 def _measured(manifest: Mapping[str, Any], retention: object) -> str:
@@ -186,11 +178,11 @@ def _check_inputs(manifest: Mapping[str, Any], base: Path, artifact: Path) -> No
     """Refuse to record a comparison with something that the export was not made from."""
     opened = open_checkpoint(base)
     digests = base_digests(opened, opened.digests())
-    found = {
-        "base": (base, digests["digest"], "digest"),
-        "artifact": (artifact, load_adapter(artifact).describe()["sha256"], "sha256"),
-    }
-    for name, (path, digest, field) in found.items():
+    found = (
+        ("base", base, digests["digest"], "digest"),
+        ("artifact", artifact, load_adapter(artifact).describe()["sha256"], "sha256"),
+    )
+    for name, path, digest, field in found:
         recorded = (manifest.get(name) or {}).get(field)
         if digest != recorded:
             raise VerificationError(
@@ -208,16 +200,14 @@ def _delta_options(manifest: Mapping[str, Any]) -> DeltaOptions:
 
 def _check_digests(directory: Path, manifest: Mapping[str, Any]) -> Check:
     """Every file of the manifest is there with its digest; SHA256SUMS says the same."""
-    problems = []
-    found: dict[str, str] = {}
-    for name, digest in manifest["files"].items():
-        path = directory / name
-        if not path.is_file():
-            problems.append(f"{name} is missing")
-            continue
-        found[name] = file_sha256(path)
-        if found[name] != digest:
-            problems.append(f"{name} has been changed (sha256 {found[name]}, recorded {digest})")
+    recorded, files = manifest["files"], manifest["files"].keys()
+    found = {name: file_sha256(directory / name) for name in files if (directory / name).is_file()}
+    problems = [f"{name} is missing" for name in sorted(files - found.keys())]
+    problems += [
+        f"{name} has been changed (sha256 {digest}, recorded {recorded[name]})"
+        for name, digest in found.items()
+        if digest != recorded[name]
+    ]
     found[MANIFEST_FILE] = file_sha256(directory / MANIFEST_FILE)
     sums = directory / SUMS_FILE
     if not sums.is_file():
@@ -225,7 +215,7 @@ def _check_digests(directory: Path, manifest: Mapping[str, Any]) -> Check:
     elif not problems and sums.read_bytes() != sums_text(found).encode():
         problems.append(f"{SUMS_FILE} does not agree with the files")
     there = {p.name for p in directory.glob("[!.]*") if p.suffix in _LOADED}
-    extra = there - manifest["files"].keys() - {MANIFEST_FILE, RETENTION_FILE}
+    extra = there - files - {MANIFEST_FILE, RETENTION_FILE}
     problems += [f"{name} is no part of the export" for name in sorted(extra)]
     return Check("files and digests", tuple(problems))
 
@@ -249,8 +239,3 @@ def _check_adapter(directory: Path, adapter: AdapterFile, manifest: Mapping[str,
     except (ArtifactError, ArtifactMissingError, CheckpointError) as error:
         problems = (f"cannot be read: {error}",)
     return Check("adapter would attach", problems)
-
-
-def _check_peft() -> Check:
-    problem = "peft is not installed: transformers would load the base alone and say nothing"
-    return Check("peft is installed", () if find_spec("peft") else (problem,))

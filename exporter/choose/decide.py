@@ -6,7 +6,7 @@ without, ``auto`` goes by ‖E − Δ‖/‖Δ‖ over all weights, which needs 
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -30,20 +30,7 @@ from exporter.request import ExportRequest
 from tinylora import LowRankDelta
 from tinylora.workers import in_order, workers_for
 
-
-@dataclass(frozen=True, eq=False)
-class Decision:
-    """A request in which nothing is left open.
-
-    Attributes:
-        request: With a concrete format, requantizer and list of modules to keep.
-        choice: What was chosen; None where there was nothing to choose.
-        moments: For ``calibrated``: mean(x xᵀ) of a module's inputs.
-    """
-
-    request: ExportRequest
-    choice: Choice | None = None
-    moments: Callable[[str], Tensor] | None = None
+Moments = Callable[[str], Tensor]
 
 
 @torch.no_grad()
@@ -53,8 +40,11 @@ def decide(
     scratch: Path,
     threads: int,
     done: Callable[[str, str], None],
-) -> Decision:
+) -> tuple[ExportRequest, Choice | None, Moments | None]:
     """Decide what a request leaves open, or say that nothing allowed reaches the goal.
+
+    The results are a concrete request, what was chosen if there was something to choose, and for
+    ``calibrated`` mean(x xᵀ) of a module's inputs.
 
     Args:
         inputs: With the request.
@@ -65,7 +55,7 @@ def decide(
     """
     request = inputs.request
     if not request.leaves_open:
-        return Decision(request)
+        return request, None, None
     plan = inputs.plan(_first_layout(request, inputs.weights))
     if (room := request.goal.max_bytes) is not None and room < plan.max_bytes:
         raise TargetResidualError(
@@ -104,7 +94,7 @@ def decide(
     moments = None
     if model is not None and request.is_calibrated:
         moments = model.activations.second_moment
-    return Decision(request, choice, moments)
+    return request, choice, moments
 
 
 def _first_layout(request: ExportRequest, weights: BaseWeights) -> Format:

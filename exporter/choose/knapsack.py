@@ -29,7 +29,10 @@ def choose_kept(
     while left and predicted_error(gram, left) > target:
         room = math.inf if budget is None else budget - spent
         affordable = [i for i in left if extra_bytes[i] <= room]
-        gains = {i: _gain(gram, left, i) / extra_bytes[i] for i in affordable}
+        rows = sorted(left)  # how much the squared error falls when one of them is kept
+        gains = {
+            i: float(2 * gram[i, rows].sum() - gram[i, i]) / extra_bytes[i] for i in affordable
+        }
         # ties, and gains of rounding noise only, are settled by position
         best = max(sorted(gains), key=lambda i: gains[i], default=None)
         if best is None or (gains[best] <= 0 and budget is not None):
@@ -44,12 +47,6 @@ def predicted_error(gram: Tensor, stored: set[int]) -> float:
     """‖Σ gᵢ‖ over the modules stored in 4 bits."""
     rows = sorted(stored)
     return math.sqrt(max(float(gram[rows][:, rows].sum()), 0.0)) if rows else 0.0
-
-
-def _gain(gram: Tensor, stored: set[int], index: int) -> float:
-    """How much the squared error falls when a module is kept."""
-    rows = sorted(stored)
-    return float(2 * gram[index, rows].sum() - gram[index, index])
 
 
 def _without_the_needless(

@@ -1,5 +1,6 @@
 """The modules that ``nf4-mixed`` keeps in bfloat16."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 
 from torch import Tensor
@@ -9,8 +10,6 @@ from exporter.choose.trial_model import TrialModel, gram_matrix
 from exporter.choose.trials import Choice, Trial, Trials
 from exporter.errors import TargetResidualError
 from exporter.formats.nf4_mixed import Nf4Mixed
-from exporter.formats.units import ModuleUnit
-from exporter.plan.plan import ExportPlan
 from exporter.quantize.requantize import RequantizeMethod
 
 # The prediction is of first order; what it misses is made up by aiming lower and measuring again.
@@ -45,9 +44,16 @@ def smallest_mixed(
     max_bytes: int | None,
 ) -> Trial:
     """The fewest bf16 modules that reach an output residual, or the best within the bytes."""
-    in_4_bits = trials.inputs.plan(Nf4Mixed(method))
-    gram = gram_matrix(_misses(trials, model, in_4_bits))
-    extra = [_extra_bytes(unit) for unit in in_4_bits.folds.values()]
+    units = trials.inputs.plan(Nf4Mixed(method)).folds.values()
+
+    def misses() -> Iterator[Tensor]:
+        for unit in units:
+            yield model.miss_of(unit.module, unit.encoding)
+            trials.done("effect", unit.module)
+
+    gram = gram_matrix(misses())
+    stored = [sum(spec.max_bytes for spec in unit.outputs) for unit in units]
+    extra = [max(2 * math.prod(u.shape) - size, 1) for u, size in zip(units, stored, strict=True)]
 
     def names(chosen: Sequence[int]) -> tuple[str, ...]:
         return tuple(model.modules[index] for index in sorted(chosen))
@@ -68,12 +74,6 @@ def smallest_mixed(
     return trial
 
 
-def _misses(trials: Trials, model: TrialModel, plan: ExportPlan) -> Iterator[Tensor]:
-    for module, unit in plan.folds.items():
-        yield model.miss_of(module, unit.encoding)
-        trials.done("effect", module)
-
-
 def _within(
     max_bytes: int | None,
     gram: Tensor,
@@ -91,9 +91,3 @@ def _within(
         if excess <= 0:
             return chosen
         budget -= excess  # larger modules may take more shards, each with a header
-
-
-def _extra_bytes(unit: ModuleUnit) -> int:
-    """What storing a module in bf16 costs beyond 4 bits."""
-    in_16_bits = 2 * unit.shape[0] * unit.shape[1]
-    return max(in_16_bits - sum(spec.max_bytes for spec in unit.outputs), 1)

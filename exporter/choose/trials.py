@@ -66,14 +66,12 @@ class Choice:
         return text + (f"; what was tried before misses it: {', '.join(missed)}" if missed else "")
 
     def as_dict(self) -> dict[str, Any]:
-        """For the manifest."""
-        return {
-            "measured_on": self.measured_on,
-            "target": self.target,
-            "trials": [
-                asdict(trial) | {"residual": _for_json(trial.residual)} for trial in self.trials
-            ],
-        }
+        """For the manifest; None stands for an infinite residual, which JSON has no number for."""
+        trials = [asdict(trial) for trial in self.trials]
+        for trial in trials:
+            residual = trial["residual"]
+            trial["residual"] = float(f"{residual:.6g}") if math.isfinite(residual) else None
+        return {"measured_on": self.measured_on, "target": self.target, "trials": trials}
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,8 +107,3 @@ class Trials:
             miss.append(sums.miss)
             wanted.append(sums.delta)
         return relative(math.sqrt(math.fsum(miss)), math.sqrt(math.fsum(wanted)))
-
-
-def _for_json(residual: float) -> float | None:
-    """Six digits; None where the stored weights do not even fit, which JSON has no number for."""
-    return float(f"{residual:.6g}") if math.isfinite(residual) else None

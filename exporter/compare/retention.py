@@ -28,7 +28,7 @@ from exporter.compare.float32_model import (
     restored_model,
 )
 from exporter.compare.prompts import PromptSet, TokenPrompt
-from tinylora import AdaptedLinear, DeltaOptions, FactorStore, Restoration
+from tinylora import AdaptedLinear, DeltaOptions, FactorStore
 from tinylora.models.token_divergence import kl_divergence, retention, summarize_kl
 from tinylora.workers import single_threaded
 
@@ -136,24 +136,18 @@ class Retention:
 
     def as_dict(self) -> dict[str, Any]:
         """For the manifest; floats to six digits."""
-
-        def divergence(found: Divergence) -> dict[str, float]:
-            return {name: _digits(value) for name, value in vars(found).items()}
-
-        return {
+        found: dict[str, Any] = {
             "prompts_sha256": self.prompts_sha256,
             "tokens": self.tokens,
-            "retention": None if self.value is None else _digits(self.value),
-            "output_residual": None
-            if self.output_residual is None
-            else _digits(self.output_residual),
+            "retention": _digits(self.value),
+            "output_residual": _digits(self.output_residual),
             "visible": self.visible,
             "visible_in_half_precision": self.visible_in_half_precision,
-            "export": divergence(self.export),
-            "base": divergence(self.base),
-            "repeat": divergence(self.repeat),
-            "bfloat16": divergence(self.bfloat16),
         }
+        for name in ("export", "base", "repeat", "bfloat16"):
+            numbers = vars(getattr(self, name))
+            found[name] = {key: _digits(value) for key, value in numbers.items()}
+        return found
 
 
 def measure_retention(
@@ -182,21 +176,15 @@ def measure_retention(
             in_4_bits=in_4_bits,
             store=store or FactorStore(Path(directory) / "factors"),
         )
-        repeat, of_base = _repeat_and_base(reference, *build())
+        model, restoration = build()
+        reference.keep(in_float32(model).eval())
+        repeat = reference.distance(model, one_by_one=True)
+        restoration.remove()
+        of_base = reference.distance(model)
+        del model, restoration  # one model is in memory at a time
         of_export = reference.distance(load_exact(export))
         of_half = reference.distance(_in_bfloat16(build()[0]))
     return Retention(prompts.sha256, prompts.tokens, of_export, of_base, repeat, of_half)
-
-
-def _repeat_and_base(
-    reference: "Reference", model: Any, restoration: Restoration
-) -> tuple[Divergence, Divergence]:
-    """Fill the reference; distances of the restored model's repeat and of the base."""
-    in_float32(model).eval()
-    reference.keep(model)
-    repeat = reference.distance(model, one_by_one=True)
-    restoration.remove()
-    return repeat, reference.distance(model)
 
 
 def _in_bfloat16(model: Any) -> Any:
@@ -244,5 +232,5 @@ class Reference:
         )
 
 
-def _digits(value: float) -> float:
-    return float(f"{value:.6g}")
+def _digits(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.6g}")

@@ -24,24 +24,13 @@ from tinylora.adapters.peft_directory import WEIGHTS_FILE as ADAPTER_WEIGHTS
 MANIFEST_FORMAT = "tinylora-export/1"
 SUMS_FILE = "SHA256SUMS"
 RETENTION_FILE = "retention.json"  # written by ``verify --prompts``
-OWN_FILES = frozenset(
-    {
-        CONFIG_FILE,
-        ADAPTER_CONFIG_FILE,
-        INDEX_FILE,
-        MANIFEST_FILE,
-        SUMS_FILE,
-        CARD_FILE,
-        RETENTION_FILE,
-        "fidelity.json",
-        "fidelity.csv",
-    }
-)
+_OWN_FILES = frozenset({CONFIG_FILE, ADAPTER_CONFIG_FILE, INDEX_FILE, MANIFEST_FILE, SUMS_FILE})
+_OWN_FILES |= {CARD_FILE, RETENTION_FILE, "fidelity.json", "fidelity.csv"}
 
 
 def base_files(layout: Format, base: Path) -> Mapping[str, Path]:
     """Files of the base that the output carries along, by their name there."""
-    return carried_files(base, OWN_FILES) if layout.standalone else {}
+    return carried_files(base, _OWN_FILES) if layout.standalone else {}
 
 
 def write_model_files(export: Prepared, workspace: Workspace) -> list[TensorHeader]:
@@ -133,7 +122,7 @@ def build_manifest(
 
     It holds no time and no path, so that the same inputs and options give the same bytes.
     """
-    plan, choice = export.plan, export.decision.choice
+    plan, choice = export.plan, export.choice
     tensors: dict[str, dict[str, list[Any]]] = {}
     for header in headers:
         tensors.setdefault(header.file, {})[header.name] = [header.dtype, list(header.shape)]

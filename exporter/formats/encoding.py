@@ -76,9 +76,6 @@ class Measures:
     scales_changed: int | None = None
 
 
-Shape = tuple[int, int]
-
-
 class Encoding(ABC):
     """One way of storing a module. Frozen dataclasses: equal ones store equal tensors."""
 

@@ -73,24 +73,16 @@ class LoraFile(AdapterFile):
         self, architecture: Architecture, sizes: AdapterSizes, weight_tying: float, model_id: str
     ) -> dict[str, Any]:
         """``lora_alpha`` is the rank: scale 1."""
-        return {
-            "auto_mapping": None,
-            "base_model_name_or_path": None if self.beside_base else (model_id or None),
-            "bias": "none",
+        own = {
             "fan_in_fan_out": False,
-            "inference_mode": True,
             "init_lora_weights": True,
             "lora_alpha": sizes.rank,
             "lora_dropout": 0.0,
-            "modules_to_save": None,
-            "peft_type": "LORA",
-            "r": sizes.rank,
-            "revision": None,
-            "target_modules": target_patterns(architecture),
-            "task_type": "CAUSAL_LM",
             "use_dora": False,
             "use_rslora": False,
         }
+        named = None if self.beside_base else model_id
+        return adapter_config("LORA", architecture, sizes.rank, named, own)
 
     def problems(self, directory: Path, targets: list[str]) -> Iterator[str]:
         """Another scale, a pair that is missing or misshapen, a target that is not named."""
@@ -168,7 +160,26 @@ def pair_dtype(name: str) -> torch.dtype:
     return torch.float16 if name == "fp16" else torch.float32
 
 
-def target_patterns(architecture: Architecture) -> list[str]:
+def adapter_config(
+    kind: str, architecture: Architecture, rank: int, model_id: str | None, own: dict[str, Any]
+) -> dict[str, Any]:
+    """``adapter_config.json`` of a kind of adapter, which has fields of its own."""
+    common = {
+        "auto_mapping": None,
+        "base_model_name_or_path": model_id or None,
+        "bias": "none",
+        "inference_mode": True,
+        "modules_to_save": None,
+        "peft_type": kind,
+        "r": rank,
+        "revision": None,
+        "target_modules": _target_patterns(architecture),
+        "task_type": "CAUSAL_LM",
+    }
+    return dict(sorted((common | own).items()))
+
+
+def _target_patterns(architecture: Architecture) -> list[str]:
     """``target_modules``: the last names where those single out the targets, else whole names."""
     leaves = sorted({name.rsplit(".", 1)[-1] for name in architecture.targets})
     return leaves if architecture.same_leaf else sorted(architecture.targets)

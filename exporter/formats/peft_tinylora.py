@@ -12,7 +12,7 @@ from exporter.base.checkpoint import Checkpoint, read_json
 from exporter.errors import PlanError
 from exporter.formats.encoding import Encoded, Encoding, Fold
 from exporter.formats.format import AdapterFile, Format
-from exporter.formats.lora import is_named, on_dense_base, target_patterns
+from exporter.formats.lora import adapter_config, is_named, on_dense_base
 from exporter.formats.units import VectorUnit
 from exporter.safetensors.writer import TensorSpec
 from tinylora import AdapterSizes, LowRankDelta, TinyLoRAParts, load_peft_adapter
@@ -71,25 +71,16 @@ class TinyLoraFile(AdapterFile):
         self, architecture: Architecture, sizes: AdapterSizes, weight_tying: float, model_id: str
     ) -> dict[str, Any]:
         """With ``save_projection``."""
-        return {
-            "auto_mapping": None,
-            "base_model_name_or_path": model_id or None,
-            "bias": "none",
+        own = {
             "fan_in_fan_out": False,
-            "inference_mode": True,
             "init_weights": True,
-            "modules_to_save": None,
-            "peft_type": "TINYLORA",
             "projection_seed": 0,  # without effect: P is stored
-            "r": sizes.rank,
-            "revision": None,
             "save_projection": True,
-            "target_modules": target_patterns(architecture),
-            "task_type": "CAUSAL_LM",
             "tinylora_dropout": 0.0,
             "u": sizes.u,
             "weight_tying": weight_tying,
         }
+        return adapter_config("TINYLORA", architecture, sizes.rank, model_id, own)
 
     def problems(self, directory: Path, targets: list[str]) -> Iterator[str]:
         """A target without its parts, or that is not named."""

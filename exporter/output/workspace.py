@@ -2,7 +2,8 @@
 
 Everything is written to ``<out>.partial-export``, which is locked. Each finished shard is recorded
 in a journal, where an export that was killed finds it and goes on. Renaming the directory is the
-last step (:mod:`exporter.output.publish`): ``<out>`` is complete or it is not there.
+last step: ``<out>`` is complete or it is not there. An earlier export that is replaced is first
+renamed to ``<out>.replaced-export``, and gets its name back if the next step never comes.
 """
 
 import fcntl
@@ -11,6 +12,7 @@ import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from threading import Lock
@@ -25,7 +27,6 @@ from exporter.errors import (
 )
 from exporter.fidelity import ErrorSums, ModuleFidelity, Spectrum
 from exporter.io_errors import reading, writing
-from exporter.output.publish import recover, replace_directory, sync
 from exporter.safetensors.reader import file_sha256
 from tinylora.files.whole_file import replace_file
 
@@ -73,7 +74,7 @@ class Workspace:
                 files = [asdict(entry) for entry in self._finished.values()]
                 self.write_text(JOURNAL_FILE, json.dumps({"key": self._key(), "files": files}))
 
-        self._pending.append(self._background.submit(sync, self.path / name))
+        self._pending.append(self._background.submit(_sync, self.path / name))
         self._pending.append(self._background.submit(record))
 
     def completed(self) -> Mapping[str, FinishedFile]:
@@ -85,15 +86,7 @@ class Workspace:
 
     def write_text(self, name: str, text: str) -> None:
         """Write a small file so that it is there whole or not at all."""
-        self.write_bytes(name, text.encode())
-
-    def write_bytes(self, name: str, content: bytes) -> None:
-        """As :meth:`write_text`.
-
-        Raises:
-            OutputWriteError: There is no room, or it cannot be written.
-        """
-        write_whole(self.path / name, content)
+        write_whole(self.path / name, text.encode())
 
     def copy(self, source: Path, name: str) -> None:
         """Carry a file over byte for byte."""
@@ -123,9 +116,9 @@ class Workspace:
         check_replaceable(self.out, overwrite)
         with writing(self.out):
             for written in (*self.path.rglob("*"), self.path):
-                sync(written)
+                _sync(written)
             (self.path / JOURNAL_FILE).unlink(missing_ok=True)
-        replace_directory(self.path, self.out, MANIFEST_FILE)
+        _replace_directory(self.path, self.out)
 
     def discard(self) -> None:
         """Remove everything that was written."""
@@ -181,7 +174,7 @@ def open_workspace(out: Path, key: Callable[[], str], overwrite: bool) -> Worksp
         lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         _take_lock(lock, path, out)
-        recover(out, MANIFEST_FILE)
+        _recover(out)
         check_replaceable(out, overwrite)
         with writing(path):
             return Workspace(out, path, lock, key)
@@ -235,24 +228,70 @@ def _read_journal(path: Path, key: Callable[[], str]) -> Sequence[FinishedFile]:
 
 
 def _finished_file(entry: dict[str, Any]) -> FinishedFile:
-    modules = tuple(
-        ModuleFidelity(
-            **{
-                **module,
-                "shape": tuple(module["shape"]),
-                "sums": ErrorSums(**module["sums"]),
-                "spectrum": _spectrum(module["spectrum"]),
-            }
-        )
-        for module in entry["modules"]
-    )
+    modules = tuple(map(_module, entry["modules"]))
     return FinishedFile(str(entry["name"]), str(entry["sha256"]), modules)
 
 
-def _spectrum(entry: dict[str, Any] | None) -> Spectrum | None:
-    return None if entry is None else Spectrum(**{**entry, "values": tuple(entry["values"])})
+def _module(entry: dict[str, Any]) -> ModuleFidelity:
+    spectrum = entry["spectrum"]
+    if spectrum is not None:
+        spectrum = Spectrum(**spectrum | {"values": tuple(spectrum["values"])})
+    parts = {"shape": tuple(entry["shape"]), "sums": ErrorSums(**entry["sums"])}
+    return ModuleFidelity(**entry | parts | {"spectrum": spectrum})
 
 
 def _read_some(file: BinaryIO, path: Path) -> bytes:
     with reading(path):
         return file.read(_COPY_BYTES)
+
+
+def _replace_directory(new: Path, out: Path) -> None:
+    """Give ``new`` the name ``out``, and remove what had it; if that fails, nothing is changed."""
+    aside = _aside(out)
+    with writing(out):
+        if out.exists():
+            out.replace(aside)
+        try:
+            new.replace(out)
+        except OSError:
+            if aside.exists():
+                aside.replace(out)
+            raise
+        _sync(out.parent)
+    with suppress(OSError):
+        _remove(aside)
+
+
+def _recover(out: Path) -> None:
+    """Tidy up after a replacement that was killed."""
+    aside = _aside(out)
+    with writing(out):
+        if not (aside / MANIFEST_FILE).is_file():
+            return
+        if out.exists():
+            _remove(aside)
+        else:
+            aside.replace(out)
+
+
+def _remove(aside: Path) -> None:
+    """Remove an export, the file by which it is known last."""
+    for child in aside.iterdir() if aside.exists() else ():
+        if child.is_dir() and not child.is_symlink():
+            shutil.rmtree(child)
+        elif child.name != MANIFEST_FILE:
+            child.unlink()
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file, or a directory's names, are on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _aside(out: Path) -> Path:
+    return out.with_name(f"{out.name}.replaced-export")

@@ -79,16 +79,13 @@ def recompute(base: QuantizedWeight, delta: LowRankDelta) -> QuantizedWeight:
         blocksize=base.blocksize,
         double_quant=base.nested is not None,
     )
-    return _with_dtype(fresh, base.dtype)
+    state = json.loads(fresh.state) | {"dtype": str(base.dtype).removeprefix("torch.")}
+    return replace(fresh, dtype=base.dtype, state=json.dumps(state).encode())
 
 
-def block_values(weight: QuantizedWeight) -> Tensor:
-    """The 16 values that each block can hold in the forward pass, fp32 ``[blocks, 16]``."""
-    return _values(weight, weight.block_absmax())
-
-
-def _values(weight: QuantizedWeight, scales: Tensor) -> Tensor:
-    """What the forward pass makes of each code under each scale: fp32 ``[n, 16]``."""
+def block_values(weight: QuantizedWeight, scales: Tensor | None = None) -> Tensor:
+    """The 16 values that the forward pass makes of the codes in each block, fp32 ``[n, 16]``."""
+    scales = weight.block_absmax() if scales is None else scales
     return (scales.unsqueeze(1) * weight.code).to(weight.dtype).float()
 
 
@@ -115,7 +112,7 @@ def _least_gap(code: tuple[float, ...], dtype: torch.dtype) -> tuple[float, floa
 
 def _nearest(base: QuantizedWeight, scales: Tensor, codes: Tensor, change: Tensor) -> Tensor:
     """The nearest codes, uint8 ``[n, size]``, of strips of one scale each that change by ΔW."""
-    values = _values(base, scales)
+    values = block_values(base, scales)
     ordered, order = values.sort(dim=1, stable=True)
     midpoints = ((ordered[:, :-1] + ordered[:, 1:]) / 2).view(-1)
     held = base.code.index_select(0, codes.view(-1).int()).view_as(change)
@@ -133,9 +130,3 @@ def _nearest(base: QuantizedWeight, scales: Tensor, codes: Tensor, change: Tenso
     new = order.to(torch.uint8).view(-1).index_select(0, place).view_as(codes)
     # new where it is nearer, without a branch for each byte
     return new.bitwise_xor_(codes).mul_(is_nearer.view(torch.uint8)).bitwise_xor_(codes)
-
-
-def _with_dtype(weight: QuantizedWeight, dtype: torch.dtype) -> QuantizedWeight:
-    """The same weight, to be rounded to ``dtype`` by the forward pass."""
-    state = json.loads(weight.state) | {"dtype": str(dtype).removeprefix("torch.")}
-    return replace(weight, dtype=dtype, state=json.dumps(state).encode())

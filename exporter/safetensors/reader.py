@@ -115,8 +115,13 @@ class DataFile:
     def _bytes(self, descriptor: int, begin: int, end: int, scratch: Scratch) -> Tensor:
         buffer = scratch.room(end - begin)
         room = memoryview(buffer)  # type: ignore[arg-type]  # an ndarray is a buffer
-        self._fill(descriptor, room, end)
-        self._check_unchanged(os.fstat(descriptor))  # as it was before, so while it was read
+        while room:
+            with reading(self.path):
+                count = os.preadv(descriptor, [room], end - len(room))
+            self._check_unchanged(os.fstat(descriptor))  # as it was before, so while it was read
+            if count == 0:  # and has grown back
+                raise self._changed("ends early")
+            room = room[count:]
         return torch.from_numpy(buffer)
 
     @contextmanager
@@ -125,16 +130,6 @@ class DataFile:
         with reading(self.path), self.path.open("rb", buffering=0) as file:
             self._check_unchanged(os.fstat(file.fileno()))
             yield file.fileno()
-
-    def _fill(self, descriptor: int, room: memoryview, end: int) -> None:
-        """Read what lies before the byte ``end``."""
-        while room:
-            with reading(self.path):
-                count = os.preadv(descriptor, [room], end - len(room))
-            if count == 0:
-                self._check_unchanged(os.fstat(descriptor))  # says what size it has now
-                raise self._changed("ends early")  # and this, should it have grown back
-            room = room[count:]
 
     def _check_unchanged(self, now: os.stat_result) -> None:
         if now.st_size != self.size:

@@ -10,18 +10,9 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from exporter import verify
-from tests.exporter.load_4bit import load_4bit
 
 SIZE = 0.1
-BASES = (
-    ("fp4", 64, True),
-    ("fp4", 64, False),
-    ("fp4", 256, True),
-    ("nf4", 32, True),
-    ("nf4", 64, False),
-    ("nf4", 128, False),
-    ("nf4", 256, True),
-)
+BASES = (("fp4", 64, True), ("fp4", 256, False), ("nf4", 32, True), ("nf4", 128, False))
 
 
 @pytest.fixture(
@@ -54,12 +45,6 @@ def values(tensors):
             state = QuantState.from_dict(parts, device="cpu")
             found[name] = dequantize_4bit(tensors[name], state).double()
     return found
-
-
-def test_zero_delta_gives_the_4bit_base_byte_for_byte(base4, make_artifact, run):
-    out = run(base4, make_artifact(0.0), "nf4").out
-    before, after = stored(base4), stored(out)
-    same_tensors(before, after)
 
 
 def test_merged_keeps_the_kind_and_gets_nearer_to_the_sum(
@@ -131,35 +116,6 @@ def test_zero_delta_gives_the_quantized_base_byte_for_byte(
     assert report.fidelity.total.capture is None
     total = json.loads((report.out / "fidelity.json").read_text())["total"]
     assert total["capture"] is None and total["residual"] is None and total["codes_moved"] == 0
-
-
-def test_zero_delta_gives_what_transformers_makes_while_loading(base, make_artifact, run):
-    out = run(base, make_artifact(0.0), "nf4").out
-    model = load_4bit(base)
-    exported = AutoModelForCausalLM.from_pretrained(out, device_map="cpu")
-    names = [name for name, module in model.named_modules() if isinstance(module, Linear4bit)]
-    assert len(names) == 14
-    found = stored(out)
-    for name in names:
-        ours = exported.get_submodule(name)
-        assert isinstance(ours, Linear4bit)
-        weight = model.get_submodule(name).weight
-        for key, tensor in weight.quant_state.as_dict(packed=True).items():
-            assert torch.equal(tensor, found[f"{name}.weight.{key}"]), (name, key)
-        assert torch.equal(weight.data, ours.weight.data)
-
-
-def test_preserve_moves_only_codes(base_4bit, make_artifact, run):
-    report = run(base_4bit, make_artifact(5e-2), "nf4")
-    before, after = stored(base_4bit), stored(report.out)
-    changed = {name for name in before if not torch.equal(before[name], after[name])}
-    assert changed and all(name.endswith("_proj.weight") for name in changed)
-    moved = 0
-    for name in changed:
-        different = before[name] ^ after[name]
-        moved += int((different >> 4 != 0).sum() + (different & 15 != 0).sum())
-    assert moved == sum(m.codes_moved for m in report.fidelity.modules)
-    assert all(m.scales_changed == 0 for m in report.fidelity.modules)
 
 
 def test_recompute_changes_scales(base_4bit, make_artifact, run):

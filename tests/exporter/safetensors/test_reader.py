@@ -2,9 +2,7 @@
 
 import hashlib
 import os
-import threading
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -52,16 +50,6 @@ def test_pieces_are_those_of_the_file_and_a_change_between_them_is_an_error(path
     os.utime(path, ns=(0, file.modified_ns + 1))
     with pytest.raises(CheckpointUnreadableError, match="written to"):
         next(pieces)
-
-
-def test_scratch_is_used_again_by_its_own_thread_alone():
-    scratch, others = Scratch(), []
-    mine = scratch.room(100)
-    thread = threading.Thread(target=lambda: others.append(scratch.room(100)))
-    thread.start()
-    thread.join()
-    assert np.shares_memory(mine, scratch.room(60)) and not np.shares_memory(mine, others[0])
-    assert scratch.room(60).size == 60 and scratch.room(1000).size == 1000
 
 
 def test_a_tensor_has_its_own_memory_unless_it_is_given_some(path):
