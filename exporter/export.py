@@ -25,11 +25,11 @@ from exporter.errors import (
     CheckpointUnreadableError,
     OutputWriteError,
     RetentionError,
+    reading,
 )
 from exporter.fidelity import FidelityReport, ModuleFidelity, Verdict
 from exporter.fold.write_units import UnitMaker
 from exporter.formats.units import ModuleUnit
-from exporter.io_errors import reading
 from exporter.output.workspace import Workspace, check_replaceable, open_workspace
 from exporter.plan.plan import OutputFile
 from exporter.prepare import Prepared, prepare

@@ -8,9 +8,8 @@ from pathlib import Path
 from exporter.base.architecture import Architecture, read_architecture
 from exporter.base.carried_files import carried_files
 from exporter.base.checkpoint import Checkpoint, open_checkpoint
-from exporter.errors import CheckpointError
+from exporter.errors import CheckpointError, reading
 from exporter.formats.format import Format
-from exporter.io_errors import reading
 from exporter.plan.base_weights import BaseWeights, base_weights_of, refuse_merged
 from exporter.plan.plan import ExportPlan, build_plan
 from exporter.progress import Stopwatch
@@ -59,7 +58,10 @@ def read_inputs(request: ExportRequest, scratch: Path) -> Inputs:
         carried_files(base.path, frozenset())  # names that cannot be carried are said first
     weights = base_weights_of(adapter, base, request)
     request = replace(request, fold_onto=weights.fold_onto)
-    store, watch = _store(request, scratch), Stopwatch()
+    # what is decided first, or checked last, needs factors twice
+    twice = request.leaves_open or request.goal.check_prompts is not None
+    kept_in = request.factor_store or (scratch / "factors" if twice else None)
+    store, watch = None if kept_in is None else FactorStore(kept_in), Stopwatch()
     digests = _hash_in_background(base, watch)
     architecture = read_architecture(
         base.path,
@@ -70,14 +72,6 @@ def read_inputs(request: ExportRequest, scratch: Path) -> Inputs:
     )
     deltas = deltas_of(adapter, architecture.targets, request.options, store)
     return Inputs(request, adapter, base, architecture, weights, deltas, store, watch, digests)
-
-
-def _store(request: ExportRequest, scratch: Path) -> FactorStore | None:
-    """Where factors are kept; what is decided first, or checked last, needs them twice."""
-    if request.factor_store is not None:
-        return FactorStore(request.factor_store)
-    twice = request.leaves_open or request.goal.check_prompts is not None
-    return FactorStore(scratch / "factors") if twice else None
 
 
 def _hash_in_background(base: Checkpoint, watch: Stopwatch) -> Future[dict[str, str]]:

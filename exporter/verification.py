@@ -26,6 +26,7 @@ from tinylora.errors import ArtifactError, ArtifactMissingError
 
 # What transformers may read of a directory: an adapter_config.json beside it loads another model.
 _LOADED = frozenset({".safetensors", ".bin", ".json", ".jinja", ".model", ".py"})
+_OPTIONS = ("formula", "rng", "svd", "numerics", "placement", "trained_on")
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,10 @@ def verify(
     if load and all(check.ok for check in checks):
         checks.append(Check("loads with plain transformers", check_load(directory, layout)))
     if load and base is not None and artifact is not None and all(check.ok for check in checks):
-        inputs = directory, Path(base), Path(artifact), _delta_options(manifest)
+        # a PEFT adapter leaves no choice, so the manifest has none
+        known = {name: manifest["options"].get(name) for name in _OPTIONS}
+        options = DeltaOptions(**{name: v for name, v in known.items() if v is not None})
+        inputs = directory, Path(base), Path(artifact), options
         in_4_bits = layout.stands_on_4_bits
         if prompts is None:
             logits = compare_logits(*inputs, in_4_bits=in_4_bits)
@@ -189,13 +193,6 @@ def _check_inputs(manifest: Mapping[str, Any], base: Path, artifact: Path) -> No
                 f"{path}: is not the {name} that the export was made from (digest {digest}, "
                 f"recorded {recorded}); give that one, or --no-record"
             )
-
-
-def _delta_options(manifest: Mapping[str, Any]) -> DeltaOptions:
-    names = ("formula", "rng", "svd", "numerics", "placement", "trained_on")
-    options = manifest["options"]
-    # a PEFT adapter leaves no choice, so the manifest has none
-    return DeltaOptions(**{name: options[name] for name in names if options.get(name) is not None})
 
 
 def _check_digests(directory: Path, manifest: Mapping[str, Any]) -> Check:

@@ -18,8 +18,7 @@ import torch
 from torch import nn
 
 from exporter.base.checkpoint import CONFIG_FILE
-from exporter.errors import CheckpointError
-from exporter.io_errors import reading
+from exporter.errors import CheckpointError, reading
 from tinylora import FactorStore, target_names
 from tinylora.svd.factor_store import read_parsed, write_whole
 
@@ -104,11 +103,16 @@ def making_a_model() -> Iterator[None]:
 def _read_off(
     model: Any, skip: list[str] | None, find_targets: Callable[[nn.Module], Sequence[str]]
 ) -> Architecture:
+    from transformers.quantizers.base import HfQuantizer
+    from transformers.quantizers.quantizers_utils import should_convert_module
+
     names = find_targets(model)
     every = {
         n: (m.out_features, m.in_features) for n, m in model.named_modules() if type(m) is nn.Linear
     }
-    kept = every.keys() & _kept(model, skip)
+    # those that transformers leaves in 16 bits, by its own rule
+    patterns = HfQuantizer.get_modules_to_not_convert(model, skip, model._keep_in_fp32_modules)
+    kept = {name for name in every if not should_convert_module(name, patterns)}
     tied = tuple(model.all_tied_weights_keys)
     leaves = {n.rsplit(".", 1)[-1] for n in names}
     ending = {n for n, _ in model.named_modules() if n.rsplit(".", 1)[-1] in leaves}
@@ -153,13 +157,3 @@ def _meta_model(path: Path) -> nn.Module:
             f"{error}); expected a causal language model that needs no code of its own"
         ) from error
     return model
-
-
-def _kept(model: Any, skip: list[str] | None) -> set[str]:
-    """Linear modules that transformers leaves in 16 bits, by its own rule."""
-    from transformers.quantizers.base import HfQuantizer
-    from transformers.quantizers.quantizers_utils import should_convert_module
-
-    patterns = HfQuantizer.get_modules_to_not_convert(model, skip, model._keep_in_fp32_modules)
-    every = (name for name, module in model.named_modules() if isinstance(module, nn.Linear))
-    return {name for name in every if not should_convert_module(name, patterns)}

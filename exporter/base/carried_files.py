@@ -17,9 +17,12 @@ def carried_files(base: Path, own: frozenset[str]) -> Mapping[str, Path]:
     becomes ``BASE_README.md``. A link to nothing, and a name that is no text, are CheckpointErrors.
     """
     carried: dict[str, Path] = {}
+    card = "BASE_README.md"
+    while (base / card).exists():
+        card = f"BASE_{card}"
     for path in sorted(base.rglob("*")):
         relative = path.relative_to(base)
-        name = _card_name(base) if str(relative) == "README.md" else relative.as_posix()
+        name = card if str(relative) == "README.md" else relative.as_posix()
         if _stays_behind(relative) or name in own:
             continue
         if not name.isprintable():  # nor are bytes that are no UTF-8
@@ -39,10 +42,3 @@ def _stays_behind(relative: Path) -> bool:
     hidden = any(part.startswith(".") for part in relative.parts[:-1])
     index = relative.name.endswith((".safetensors.index.json", ".bin.index.json"))
     return hidden or index or relative.suffix in _WEIGHT_SUFFIXES
-
-
-def _card_name(base: Path) -> str:
-    name = "BASE_README.md"
-    while (base / name).exists():
-        name = f"BASE_{name}"
-    return name

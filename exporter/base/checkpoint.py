@@ -12,8 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from exporter.errors import CheckpointError, CheckpointMissingError
-from exporter.io_errors import reading
+from exporter.errors import CheckpointError, CheckpointMissingError, reading
 from exporter.safetensors.reader import DataFile, Scratch, TensorHeader, open_data_file
 from tinylora import QuantizedWeight
 from tinylora.errors import QuantizedWeightError

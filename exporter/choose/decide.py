@@ -20,12 +20,10 @@ from exporter.compare.prompts import PromptSet
 from exporter.errors import TargetResidualError
 from exporter.fold.read_weights import checked_delta, trained_weight
 from exporter.formats.dense import Bf16, Fp16, Fp32
-from exporter.formats.format import Format
 from exporter.formats.nf4 import Nf4
 from exporter.formats.nf4_embedded import Nf4Embedded
 from exporter.formats.units import ModuleUnit
 from exporter.inputs import Inputs
-from exporter.plan.base_weights import BaseWeights
 from exporter.request import ExportRequest
 from tinylora import LowRankDelta
 from tinylora.workers import in_order, workers_for
@@ -56,7 +54,9 @@ def decide(
     request = inputs.request
     if not request.leaves_open:
         return request, None, None
-    plan = inputs.plan(_first_layout(request, inputs.weights))
+    # where training had 16 bits, auto goes among dense formats only
+    first = Fp32() if inputs.weights.trained_on == "16bit" else Nf4()
+    plan = inputs.plan(first if request.is_auto else request.layout)
     if (room := request.goal.max_bytes) is not None and room < plan.max_bytes:
         raise TargetResidualError(
             f"--max-bytes {room}: the model in nf4 alone may take up to {plan.max_bytes} bytes"
@@ -85,23 +85,12 @@ def decide(
         choice = choose_modules(trials)
     if choice is not None:
         found = choice.chosen
-        request = replace(
-            request,
-            format=found.format,
-            requantize=found.requantize or "preserve",
-            keep=found.keep,
-        )
+        method = found.requantize or "preserve"
+        request = replace(request, format=found.format, requantize=method, keep=found.keep)
     moments = None
     if model is not None and request.is_calibrated:
         moments = model.activations.second_moment
     return request, choice, moments
-
-
-def _first_layout(request: ExportRequest, weights: BaseWeights) -> Format:
-    """Where ``auto`` begins; where training had 16 bits, it goes among dense formats only."""
-    if not request.is_auto:
-        return request.layout
-    return Fp32() if weights.trained_on == "16bit" else Nf4()
 
 
 def _choose_format(trials: Trials) -> Choice:

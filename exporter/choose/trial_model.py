@@ -9,7 +9,7 @@ Logits are never formed: with H the output layer's matrix, h its inputs and M = 
 as Gemma has, is not part of this.)
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -67,20 +67,13 @@ class Activations:
 
     def second_moment(self, module: str) -> Tensor:
         """Second moment C = mean(x xᵀ), float32 ``[in, in]``."""
-        total: Tensor | None = None
-        count = 0
-        for x in self.inputs(module):
-            total = x.T @ x if total is None else total.addmm_(x.T, x)
-            count += x.shape[0]
-        assert total is not None, "recorded before use"
-        return total / count
-
-    def inputs(self, module: str) -> Iterator[Tensor]:
-        """Inputs of one batch after the other, float32 ``[positions, in]``."""
-        files = self._kept.directory.glob(f"{self._source[module]}-*.safetensors")
+        total, count = torch.zeros(()), 0
         # in a fixed order, because float sums depend on it
-        for file in sorted(files):
-            yield self._kept.load(file.stem)
+        for file in sorted(self._kept.directory.glob(f"{self._source[module]}-*.safetensors")):
+            x = self._kept.load(file.stem)
+            total = total.addmm_(x.T, x) if count else x.T @ x
+            count += x.shape[0]
+        return total / count
 
 
 class TrialModel:
@@ -106,9 +99,7 @@ class TrialModel:
         self._deltas = deltas
         self._prompts = tuple(prompts)
         quantized = any(unit.source != "dense" for unit in units)
-        model = load_base(
-            base.path, "4bit" if quantized else "16bit", all(unit.as_stored for unit in units)
-        )
+        model = load_base(base.path, quantized, all(unit.as_stored for unit in units))
         self._model: Any = in_float32(model).eval()
         self.modules = tuple(self._units)
         self._held: dict[str, Encoding | None] = {}
@@ -136,28 +127,18 @@ class TrialModel:
         for module, encoding in choice.items():
             if module in self._held and self._held[module] == encoding:
                 continue
-            fold = self.fold(module)
-            self.put(
-                module, weight_matrix(fold.weight) if encoding is None else encoding.seen(fold)
-            )
+            seen = weight_to_fold(self._units[module], self._base)
+            moment = partial(self.activations.second_moment, module)
+            where = place_of(f"{module}.weight", self._base)
+            fold = Fold(module, where, seen, self._deltas[module], moment)
+            weight = weight_matrix(fold.weight) if encoding is None else encoding.seen(fold)
+            self.put(module, weight)
             self._held[module] = encoding
-
-    def fold(self, module: str) -> Fold:
-        """What there is to be stored of a module."""
-        seen = weight_to_fold(self._units[module], self._base)
-        moment = partial(self.activations.second_moment, module)
-        where = place_of(f"{module}.weight", self._base)
-        return Fold(module, where, seen, self._deltas[module], moment)
 
     def put(self, module: str, weight: Tensor) -> None:
         """Give a module any weight, float32 ``[out, in]``."""
-        self.layer(module).weight.data = weight
+        self._model.get_submodule(module).weight.data = weight
         self._held.pop(module, None)
-
-    def layer(self, module: str) -> nn.Linear:
-        """A module as it stands in memory, float32."""
-        layer: nn.Linear = self._model.get_submodule(module)
-        return layer
 
     def residual(self) -> float:
         """Output residual of the model as it stands."""

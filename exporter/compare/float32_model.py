@@ -27,7 +27,6 @@ from tinylora import (
     load_adapter,
     restore,
 )
-from tinylora.adapters.options import TrainedOn
 from tinylora.models.batches import TensorSpool, padded
 from tinylora.models.trainer_nf4 import trainer_nf4
 
@@ -50,18 +49,15 @@ def load_exact(path: Path) -> Any:
     return in_float32(load_plain(path)).eval()
 
 
-def load_base(path: Path, trained: TrainedOn = "4bit", as_stored: bool = False) -> Any:
-    """Load a base as training had it; one that is 4-bit already stays as it is.
+def load_base(path: Path, in_4_bits: bool = True, as_stored: bool = False) -> Any:
+    """Load a base as training had it, quantized to nf4 unless it is 4-bit already.
 
-    Args:
-        path: The base.
-        trained: Whether its linear layers are quantized to nf4, as the trainer did.
-        as_stored: Whether 16-bit weights stay in the dtype of the file, and not in bfloat16.
+    Weights of 16 bits are brought to bfloat16, unless they are taken ``as_stored``.
     """
     if open_checkpoint(path).is_4bit:  # even quantization_config=None would undo its own
         return load_plain(path)
     options: dict[str, Any] = {"dtype": "auto" if as_stored else torch.bfloat16}
-    if trained == "4bit":
+    if in_4_bits:
         options["quantization_config"] = trainer_nf4()
     return load_plain(path, **options)
 
@@ -82,11 +78,7 @@ def restored_model(
     adapter = load_adapter(artifact)
     trained = trained_on(adapter, options)
     in_4_bits = in_4_bits or trained == "4bit"  # quantized from bfloat16, as training did
-    model = load_base(
-        base,
-        "4bit" if in_4_bits else "16bit",
-        as_stored=not (adapter.made_from_weights or in_4_bits),
-    )
+    model = load_base(base, in_4_bits, not (adapter.made_from_weights or in_4_bits))
     weight_of = None
     if in_4_bits and trained == "16bit" and adapter.made_from_weights:
         opened = open_checkpoint(base)

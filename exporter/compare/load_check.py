@@ -1,6 +1,5 @@
 """Loads an export with plain transformers, and compares its logits with the restored model's."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,17 +33,14 @@ class LogitComparison:
 def check_load(directory: Path, layout: Format) -> tuple[str, ...]:
     """What is wrong with an export that plain ``from_pretrained`` loads and runs on the CPU."""
     try:
-        return tuple(_problems(directory, layout))
+        model = load_plain(directory)
+        problems = tuple(layout.loaded_problems(model))
+        if bool(torch.isfinite(_logits(model)).all()):
+            return problems
+        return (*problems, "logits are not finite")
     except Exception as error:  # there is no saying what a library raises on files that it rejects
         said = " ".join(f"{type(error).__name__}: {error}".split())
         return (f"{directory}: cannot be loaded and run ({said:.300})",)
-
-
-def _problems(directory: Path, layout: Format) -> Iterator[str]:
-    model = load_plain(directory)
-    yield from layout.loaded_problems(model)
-    if not bool(torch.isfinite(_logits(model)).all()):
-        yield "logits are not finite"
 
 
 def compare_logits(

@@ -59,7 +59,9 @@ def read_prompts(path: Path, model: Path) -> PromptSet:
     rows = _rows(path, content)
     if not rows:
         raise PromptError(f"{path}: holds no text; give at least one")
-    positions, vocabulary = _limits(model)
+    config = read_json(model / CONFIG_FILE)
+    found = [config.get(name) for name in ("max_position_embeddings", "vocab_size")]
+    positions, vocabulary = (limit if isinstance(limit, int) else None for limit in found)
     tokenizer = load_tokenizer(model)
     written = _written(path, rows, tokenizer)
     prompts = []
@@ -170,11 +172,3 @@ def _is_message(message: object) -> bool:
     return isinstance(message, dict) and all(
         isinstance(message.get(name), str) for name in ("role", "content")
     )
-
-
-def _limits(model: Path) -> tuple[int | None, int | None]:
-    """Positions and vocabulary of a model, where its config.json says them."""
-    config = read_json(model / CONFIG_FILE)
-    found = [config.get(name) for name in ("max_position_embeddings", "vocab_size")]
-    positions, vocabulary = (limit if isinstance(limit, int) else None for limit in found)
-    return positions, vocabulary

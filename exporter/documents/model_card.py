@@ -10,8 +10,8 @@ from typing import Any
 import yaml
 
 from exporter.compare.retention import Retention
+from exporter.errors import reading
 from exporter.fidelity import FidelityReport, rounded
-from exporter.io_errors import reading
 from exporter.prepare import Prepared
 from exporter.provenance import Provenance
 from tinylora.errors import YamlError

@@ -11,9 +11,9 @@ from exporter.base.carried_files import carried_files
 from exporter.base.checkpoint import CONFIG_FILE, INDEX_FILE
 from exporter.compare.retention import Retention
 from exporter.documents.model_card import CARD_FILE, model_card, with_retention
+from exporter.errors import reading
 from exporter.fidelity import FidelityReport
 from exporter.formats.format import Format
-from exporter.io_errors import reading
 from exporter.output.workspace import JOURNAL_FILE, MANIFEST_FILE, Workspace
 from exporter.prepare import Prepared
 from exporter.provenance import sums_text

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from exporter.base.checkpoint import Checkpoint
-from exporter.formats.encoding import Encoded, Encoding, Fold, cast
+from exporter.formats.encoding import Encoded, Encoding, Fold, Shape, cast
 from exporter.formats.format import Format
 from exporter.formats.units import Source
 from exporter.safetensors.reader import DTYPE_NAMES
@@ -21,9 +21,7 @@ class DenseWeight(Encoding):
 
     dtype: torch.dtype
 
-    def specs(
-        self, module: str, shape: tuple[int, int], base: Checkpoint
-    ) -> tuple[TensorSpec, ...]:
+    def specs(self, module: str, shape: Shape, base: Checkpoint) -> tuple[TensorSpec, ...]:
         """The weight."""
         return (TensorSpec(f"{module}.weight", DTYPE_NAMES[self.dtype], shape),)
 

@@ -15,6 +15,8 @@ from exporter.safetensors.writer import TensorSpec
 from tinylora import LowRankDelta, QuantizedWeight, TinyLoRAParts
 from tinylora.svd.factors import weight_matrix
 
+Shape = tuple[int, int]
+
 # The trainer loads 16-bit bases with dtype=bfloat16.
 TRAINER_DTYPE = torch.bfloat16
 
@@ -80,9 +82,7 @@ class Encoding(ABC):
     """One way of storing a module. Frozen dataclasses: equal ones store equal tensors."""
 
     @abstractmethod
-    def specs(
-        self, module: str, shape: tuple[int, int], base: Checkpoint
-    ) -> tuple[TensorSpec, ...]:
+    def specs(self, module: str, shape: Shape, base: Checkpoint) -> tuple[TensorSpec, ...]:
         """The tensors that will be written for a layer whose weight is ``(out, in)``."""
 
     @abstractmethod

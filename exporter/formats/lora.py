@@ -11,7 +11,7 @@ from torch import Tensor
 
 from exporter.base.architecture import Architecture
 from exporter.base.checkpoint import Checkpoint, read_json
-from exporter.formats.encoding import Encoded, Encoding, Fold, cast
+from exporter.formats.encoding import Encoded, Encoding, Fold, Shape, cast
 from exporter.formats.format import AdapterFile, Format
 from exporter.safetensors.reader import DTYPE_NAMES, open_data_file
 from exporter.safetensors.writer import TensorSpec
@@ -27,9 +27,7 @@ class LoraPair(Encoding):
     dtype: torch.dtype
     balanced: bool
 
-    def specs(
-        self, module: str, shape: tuple[int, int], base: Checkpoint
-    ) -> tuple[TensorSpec, ...]:
+    def specs(self, module: str, shape: Shape, base: Checkpoint) -> tuple[TensorSpec, ...]:
         """A ``[r, in]`` and B ``[out, r]``."""
         name_a, name_b = lora_names(module)
         kind, (out, into) = DTYPE_NAMES[self.dtype], shape
@@ -164,6 +162,8 @@ def adapter_config(
     kind: str, architecture: Architecture, rank: int, model_id: str | None, own: dict[str, Any]
 ) -> dict[str, Any]:
     """``adapter_config.json`` of a kind of adapter, which has fields of its own."""
+    # the last names where those single out the targets
+    leaves = {name.rsplit(".", 1)[-1] for name in architecture.targets}
     common = {
         "auto_mapping": None,
         "base_model_name_or_path": model_id or None,
@@ -173,16 +173,10 @@ def adapter_config(
         "peft_type": kind,
         "r": rank,
         "revision": None,
-        "target_modules": _target_patterns(architecture),
+        "target_modules": sorted(leaves if architecture.same_leaf else architecture.targets),
         "task_type": "CAUSAL_LM",
     }
     return dict(sorted((common | own).items()))
-
-
-def _target_patterns(architecture: Architecture) -> list[str]:
-    """``target_modules``: the last names where those single out the targets, else whole names."""
-    leaves = sorted({name.rsplit(".", 1)[-1] for name in architecture.targets})
-    return leaves if architecture.same_leaf else sorted(architecture.targets)
 
 
 def is_named(module: str, patterns: object) -> bool:

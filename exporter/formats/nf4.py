@@ -20,6 +20,7 @@ from exporter.formats.encoding import (
     Encoding,
     Fold,
     Measures,
+    Shape,
     stored_change,
 )
 from exporter.formats.format import Format
@@ -40,9 +41,7 @@ class Codes(Encoding):
 
     method: RequantizeMethod = "preserve"
 
-    def specs(
-        self, module: str, shape: tuple[int, int], base: Checkpoint
-    ) -> tuple[TensorSpec, ...]:
+    def specs(self, module: str, shape: Shape, base: Checkpoint) -> tuple[TensorSpec, ...]:
         """As the base has them; as loading in 4 bits makes them of a 16-bit base."""
         name = f"{module}.weight"
         if name in base.packed:

@@ -10,7 +10,7 @@ from torch import Tensor
 from exporter.base.architecture import Architecture
 from exporter.base.checkpoint import Checkpoint, read_json
 from exporter.errors import PlanError
-from exporter.formats.encoding import Encoded, Encoding, Fold
+from exporter.formats.encoding import Encoded, Encoding, Fold, Shape
 from exporter.formats.format import AdapterFile, Format
 from exporter.formats.lora import adapter_config, is_named, on_dense_base
 from exporter.formats.units import VectorUnit
@@ -25,9 +25,7 @@ class TinyLoraParts(Encoding):
 
     sizes: AdapterSizes
 
-    def specs(
-        self, module: str, shape: tuple[int, int], base: Checkpoint
-    ) -> tuple[TensorSpec, ...]:
+    def specs(self, module: str, shape: Shape, base: Checkpoint) -> tuple[TensorSpec, ...]:
         """A ``[r, in]``, B ``[out, r]`` and P ``[u, r, r]``."""
         rank, (out, into) = self.sizes.rank_of(shape), shape
         shapes = ((rank, into), (out, rank), (self.sizes.u, rank, rank))

@@ -24,9 +24,10 @@ from exporter.errors import (
     OutputExistsError,
     OutputWriteError,
     RequestError,
+    reading,
+    writing,
 )
 from exporter.fidelity import ErrorSums, ModuleFidelity, Spectrum
-from exporter.io_errors import reading, writing
 from exporter.safetensors.reader import file_sha256
 from tinylora.files.whole_file import replace_file
 
@@ -220,16 +221,15 @@ def _read_journal(path: Path, key: Callable[[], str]) -> Sequence[FinishedFile]:
         return ()
     try:
         journal = json.loads(path.read_text())
-        recorded, files = journal["key"], [_finished_file(entry) for entry in journal["files"]]
+        recorded = journal["key"]
+        files = [
+            FinishedFile(str(f["name"]), str(f["sha256"]), tuple(map(_module, f["modules"])))
+            for f in journal["files"]
+        ]
     except (ValueError, KeyError, TypeError):
         # killed on a file system without atomic rename, or of another version: start over
         return ()
     return files if recorded == key() else ()
-
-
-def _finished_file(entry: dict[str, Any]) -> FinishedFile:
-    modules = tuple(map(_module, entry["modules"]))
-    return FinishedFile(str(entry["name"]), str(entry["sha256"]), modules)
 
 
 def _module(entry: dict[str, Any]) -> ModuleFidelity:

@@ -76,8 +76,13 @@ def build_plan(
     check_base(base, architecture)
     if not layout.takes("fold_onto"):
         weights = replace(weights, fold_onto="dequantized", as_stored=False)
-    if not sizes.capped:
-        _check_rank(architecture, sizes.rank)
+    for module in () if sizes.capped else architecture.targets:
+        shape = architecture.parameters[f"{module}.weight"]
+        if sizes.rank > min(shape):
+            raise PlanError(
+                f"{module}: a weight of shape {list(shape)} has no SVD cut at rank {sizes.rank}; "
+                "give the base that the artifact was trained on"
+            )
     if unknown := set(layout.kept) - set(architecture.targets):
         raise PlanError(
             f"{base.path}: {sorted(unknown)[0]!r} in keep is no module that the adapter changes"
@@ -171,16 +176,6 @@ class _Planner:
                 "such linear layer; give the files of one model"
             )
         return shape[0], shape[1]
-
-
-def _check_rank(architecture: Architecture, rank: int) -> None:
-    for module in architecture.targets:
-        shape = architecture.parameters[f"{module}.weight"]
-        if rank > min(shape):
-            raise PlanError(
-                f"{module}: a weight of shape {list(shape)} has no SVD cut at rank {rank}; give "
-                "the base that the artifact was trained on"
-            )
 
 
 def _regroup(units: Sequence[Unit], limit: int) -> list[list[Unit]]:

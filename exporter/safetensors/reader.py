@@ -18,8 +18,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from exporter.errors import CheckpointError, CheckpointUnreadableError
-from exporter.io_errors import reading
+from exporter.errors import CheckpointError, CheckpointUnreadableError, reading
 from tinylora.files import digests
 
 # safetensors' dtype names, in the order in which its own writer lays tensors out (widest first).

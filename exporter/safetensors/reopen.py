@@ -6,7 +6,7 @@ from pathlib import Path
 
 from exporter.errors import WriterError
 from exporter.safetensors.finite import all_finite
-from exporter.safetensors.reader import DataFile, TensorHeader, open_data_file
+from exporter.safetensors.reader import TensorHeader, open_data_file
 from exporter.safetensors.writer import TensorSpec
 from tinylora.weights.quantized_weight import STATE_PREFIX
 
@@ -25,8 +25,17 @@ def file_problems(
 ) -> list[str]:
     """What is wrong with a file, in words; no shape is planned for states of any length."""
     file = open_data_file(path)
-    known = [file.headers[name] for name in sorted(planned.keys() & file.headers)]
-    return _header_problems(file.headers, planned) + _bad_values(file, known)
+    problems = _header_problems(file.headers, planned)
+    for name in sorted(planned.keys() & file.headers):
+        is_float = file.headers[name].torch_dtype.is_floating_point
+        if STATE_PREFIX in name:
+            try:
+                json.loads(bytes(file.read(name).tolist()))
+            except ValueError:
+                problems.append(f"tensor {name!r} holds no JSON")
+        elif is_float and not all(map(all_finite, file.chunks(name, _ELEMENTS_AT_ONCE))):
+            problems.append(f"tensor {name!r} has non-finite values")
+    return problems
 
 
 def _header_problems(
@@ -41,19 +50,3 @@ def _header_problems(
             found = f"{header.dtype} {list(header.shape)}"
             problems.append(f"tensor {name!r} is {found}, expected {dtype} {shape}")
     return sorted(problems)
-
-
-def _bad_values(file: DataFile, headers: Sequence[TensorHeader]) -> list[str]:
-    problems = []
-    for header in headers:
-        name = header.name
-        if STATE_PREFIX in name:
-            try:
-                json.loads(bytes(file.read(name).tolist()))
-            except ValueError:
-                problems.append(f"tensor {name!r} holds no JSON")
-        elif header.torch_dtype.is_floating_point and not all(
-            map(all_finite, file.chunks(name, _ELEMENTS_AT_ONCE))
-        ):
-            problems.append(f"tensor {name!r} has non-finite values")
-    return problems

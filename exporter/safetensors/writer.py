@@ -11,15 +11,13 @@ import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from exporter.errors import WriterError
-from exporter.io_errors import reading, writing
+from exporter.errors import WriterError, reading, writing
 from exporter.safetensors.finite import all_finite
 from exporter.safetensors.reader import (
     ALIGNMENT,
@@ -86,12 +84,7 @@ class ShardWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         if self._file >= 0:
             self._close()
             self._part.unlink(missing_ok=True)
@@ -109,7 +102,13 @@ class ShardWriter:
 
     def write_rows(self, name: str, chunks: Iterable[Tensor], shape: tuple[int, ...]) -> None:
         """Write one tensor of ``shape`` from finite pieces of its leading dimension, in order."""
-        spec = self._take(name, shape)
+        spec = self._pending.pop(name, None)
+        if spec is None:
+            raise WriterError(f"{self._path.name}: {name!r} was not planned, or is written twice")
+        if spec.shape not in (None, shape):
+            raise WriterError(
+                f"{self._path.name}: {name!r} has shape {shape}, planned {spec.shape}"
+            )
         if spec.shape is None:
             self._states[name] = torch.cat([chunk.flatten().clone() for chunk in chunks])
             return
@@ -141,16 +140,6 @@ class ShardWriter:
             os.ftruncate(self._file, offset)
             self._close()
             self._part.replace(self._path)
-
-    def _take(self, name: str, shape: tuple[int, ...]) -> TensorSpec:
-        spec = self._pending.pop(name, None)
-        if spec is None:
-            raise WriterError(f"{self._path.name}: {name!r} was not planned, or is written twice")
-        if spec.shape not in (None, shape):
-            raise WriterError(
-                f"{self._path.name}: {name!r} has shape {list(shape)}, planned {spec.shape}"
-            )
-        return spec
 
     def _store(self, name: str, part: Tensor, offset: int) -> int:
         """Write a part of a tensor and read it back; returns where it ends."""

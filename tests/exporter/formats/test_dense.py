@@ -8,7 +8,7 @@ from bitsandbytes.functional import dequantize_4bit
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from tests.exporter.load_4bit import load_4bit
+from exporter.compare.float32_model import load_base
 from tinylora import DeltaOptions, load_artifact, restore
 
 SIZE = 3e-3
@@ -40,7 +40,7 @@ def test_dense_weights_are_the_float64_sum_rounded_once(base, artifact, run, ref
 def test_trainer_numerics_fold_the_rounded_delta(base, artifact, run):
     options = DeltaOptions(numerics="trainer")
     stored = load_file(run(base, artifact, "fp32", options=options).out / "model.safetensors")
-    model = load_4bit(base)
+    model = load_base(base)
     restoration = restore(model, load_artifact(artifact), options)
     name = "model.layers.1.mlp.down_proj"
     delta = model.get_submodule(name).delta().detach()
