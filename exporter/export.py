@@ -50,7 +50,6 @@ class ExportReport:
     """What an export made.
 
     Attributes:
-        out: The output directory.
         resolved: How the delta was rebuilt; None where the adapter left no choice.
         files: SHA-256 of every file by name.
         seconds: What this run's threads spent in each stage.

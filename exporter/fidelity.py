@@ -86,7 +86,6 @@ class Spectrum:
         values: Leading singular values of the base's weight, some beyond the rank r.
         gap_at_cut: (σᵣ − σᵣ₊₁)/σᵣ, None where σᵣ = 0.
         smallest_inner_gap: Least (σₖ − σₖ₊₁)/σₖ for k < r, None where undefined.
-        lapack: Build that computed the singular vectors.
     """
 
     values: tuple[float, ...]
@@ -100,7 +99,6 @@ class ModuleFidelity:
     """What one target module kept.
 
     Attributes:
-        shape: ``(out, in)``.
         codes_moved: 4-bit codes that differ from the base's; None for other formats.
         scales_changed: Block scales that differ from the base's; None for other formats.
         bytes: Bytes stored for this module's weight or adapter pair.

@@ -15,7 +15,6 @@ def inspect_adapter(path: str | Path) -> Inspection:
 
     Raises:
         ArtifactError: It cannot be used.
-        ArtifactMissingError: Nothing is there.
     """
     adapter = load_adapter(path)
     return dialects.inspect_adapter(adapter, trained_on(adapter, DeltaOptions()))

@@ -44,13 +44,7 @@ class Check:
 
 @dataclass(frozen=True)
 class VerifyReport:
-    """All checks of one export, in the order in which they were made.
-
-    Attributes:
-        measured: What the manifest says of the delta, in words.
-        logits: The comparison with the restored model, if one was asked for.
-        retention: The comparison token by token, if texts were given.
-    """
+    """All checks of one export; ``measured`` is what the manifest says of the delta, in words."""
 
     directory: Path
     format: str

@@ -58,12 +58,8 @@ def read_architecture(
 ) -> Architecture:
     """Read off the modules of a checkpoint's model.
 
-    Args:
-        path: Directory of the checkpoint.
-        config: Its config.json.
-        find_targets: Gives the names of the modules that the adapter changes, in its order.
-        store: Keeps what was found for the next time.
-        adapter: Digest of what ``find_targets`` depends on.
+    ``find_targets`` gives the modules that the adapter changes, in its order; ``store`` keeps what
+    was found for the next time, under the digest ``adapter`` of what ``find_targets`` depends on.
 
     Raises:
         CheckpointError: transformers has no such architecture, or it needs code from elsewhere.

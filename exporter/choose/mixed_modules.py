@@ -18,11 +18,7 @@ _AIM_BELOW = 0.97
 
 
 def choose_modules(trials: Trials) -> Choice:
-    """Choose the modules that a request for ``nf4-mixed`` leaves open.
-
-    Raises:
-        TargetResidualError: The target is not reached within the bytes.
-    """
+    """Choose the modules that a request for ``nf4-mixed`` leaves open."""
     request, goal, model = trials.inputs.request, trials.inputs.request.goal, trials.model
     assert model is not None, "checked with the request"
     target = goal.target_residual

@@ -81,9 +81,7 @@ class TrialModel:
 
     Attributes:
         activations: Inputs of the target modules in the restored model, kept in ``scratch``.
-        modules: Names of the target modules.
-        base_output: h M of the base, float32 ``[tokens, hidden]``.
-        restored_output: h M of the restored model.
+        base_output: h M of the base, float32 ``[tokens, hidden]``; beside it the restored model's.
     """
 
     def __init__(

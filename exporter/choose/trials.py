@@ -18,13 +18,7 @@ from tinylora import LowRankDelta
 
 @dataclass(frozen=True)
 class Trial:
-    """One way of storing the model that was tried out.
-
-    Attributes:
-        requantize: How its 4-bit codes are chosen; None where none is.
-        bytes: Most that its weight files take.
-        residual: What was measured; infinite where a weight does not fit.
-    """
+    """A way of storing the model that was tried; its residual is infinite where it does not fit."""
 
     format: str
     requantize: RequantizeMethod | None
@@ -35,12 +29,11 @@ class Trial:
 
 @dataclass(frozen=True)
 class Choice:
-    """What was chosen, and why.
+    """What was chosen, the last trial, and why.
 
     Attributes:
         measured_on: ``output`` or ``weights``: which residual decided.
         target: Residual that was asked for; None: as small as the bytes allow.
-        trials: What was tried, in order; the last is the one chosen.
     """
 
     measured_on: str

@@ -20,7 +20,6 @@ class LogitComparison:
     """Logits of an export against those of the restored model, on fixed tokens, all in float32.
 
     Attributes:
-        largest: Largest absolute difference.
         residual: ‖export − restored‖ / ‖base − restored‖; None where the adapter changes nothing.
         change: ‖base − restored‖ / ‖base‖, how much the adapter changes at all.
     """

@@ -50,10 +50,8 @@ def read_prompts(path: Path, model: Path) -> PromptSet:
     """Read and tokenize a file of texts, with the tokenizer and chat template of ``model``.
 
     Raises:
-        PromptError: The file cannot be read, a row is not as described, a text does not fit the
-            model's context, or the base's chat template does not take a chat.
+        PromptError: The file or a row is not as described, or does not fit the model.
         TokenizerError: The base has no tokenizer that can be used.
-        CheckpointError: It has no config.json that can be read.
     """
     content = _content(path)
     rows = _rows(path, content)

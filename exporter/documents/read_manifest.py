@@ -15,11 +15,7 @@ _FIELDS = ("options", "files", "tensors", "targets", "warnings", "fidelity")
 
 
 def read_manifest(directory: Path) -> Mapping[str, Any]:
-    """The manifest of an export, whose fields have the form that an export gives them.
-
-    Raises:
-        VerificationError: There is none, or it is of another form.
-    """
+    """The manifest of an export, in its form; VerificationError if there is none."""
     file = directory / MANIFEST_FILE
     try:
         manifest = read_json(file)

@@ -118,10 +118,7 @@ def build_manifest(
     digests: Mapping[str, str],
     warnings: Sequence[str],
 ) -> dict[str, Any]:
-    """The content of ``export_manifest.json``.
-
-    It holds no time and no path, so that the same inputs and options give the same bytes.
-    """
+    """The content of ``export_manifest.json``: no time and no path, for the same bytes again."""
     plan, choice = export.plan, export.choice
     tensors: dict[str, dict[str, list[Any]]] = {}
     for header in headers:

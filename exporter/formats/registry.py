@@ -39,11 +39,7 @@ def format_with(options: Mapping[str, Any]) -> Format:
 
 
 def format_named(name: str) -> type[Format]:
-    """The format of that name.
-
-    Raises:
-        RequestError: There is none.
-    """
+    """The format of that name; RequestError if there is none."""
     if name not in FORMATS:
         raise RequestError(f"format {name!r} is unknown; the formats are {', '.join(FORMATS)}")
     return FORMATS[name]

@@ -155,11 +155,8 @@ def write_whole(path: Path, content: bytes) -> None:
 def open_workspace(out: Path, key: Callable[[], str], overwrite: bool) -> Workspace:
     """Make or resume the working directory of an export and lock it.
 
-    Args:
-        out: The output directory.
-        key: Gives the digest of everything that decides the output's bytes; files of an earlier
-            run are kept only under the same key. Called late: it may still be in the making.
-        overwrite: Whether an earlier export at ``out`` may be replaced.
+    ``key`` gives the digest of everything that decides the output's bytes, late, as it may still be
+    in the making; files of an earlier run are kept only under the same key.
 
     Raises:
         OutputExistsError: The output is there and may not be replaced.

@@ -33,10 +33,7 @@ UPSTREAM = BaseWeights()
 
 
 def trained_on(adapter: Adapter, options: DeltaOptions) -> TrainedOn:
-    """What the base's weights were in training: by the option, else by the adapter.
-
-    An adapter that is an export of another one was trained as that was.
-    """
+    """What training had: by the option, else as recorded in an export, else by the adapter."""
     if options.trained_on != "auto":
         return options.trained_on
     recorded = _manifest(adapter.path).get("options")

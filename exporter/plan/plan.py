@@ -34,13 +34,7 @@ class OutputFile:
 
 @dataclass(frozen=True)
 class ExportPlan:
-    """What will be written.
-
-    Attributes:
-        files: The weight files, adapter included, in the order in which they are made.
-        targets: Target modules in the order of the random stream.
-        kept: Linear modules that 4-bit loading leaves in 16 bits.
-    """
+    """What will be written: files in the order of making, targets in that of the random stream."""
 
     files: tuple[OutputFile, ...]
     targets: tuple[str, ...]
