@@ -10,7 +10,6 @@ from pathlib import Path
 
 import torch
 
-from exporter.check_request import check_request
 from exporter.choose.trials import Choice
 from exporter.compare.retention import Retention, measure_retention
 from exporter.documents.warnings import warnings_of
@@ -34,7 +33,7 @@ from exporter.output.workspace import Workspace, check_replaceable, open_workspa
 from exporter.plan.plan import OutputFile
 from exporter.prepare import Prepared, prepare
 from exporter.progress import Progress, Stage, Steps
-from exporter.request import ExportRequest
+from exporter.request import ExportRequest, check_request
 from exporter.safetensors.reader import file_sha256
 from exporter.safetensors.reopen import check_header
 from exporter.safetensors.writer import ShardWriter

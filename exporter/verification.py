@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from exporter.base.checkpoint import open_checkpoint, read_json
-from exporter.check_request import check_share
 from exporter.compare.load_check import LogitComparison, check_load, compare_logits
 from exporter.compare.prompts import read_prompts
 from exporter.compare.retention import Retention, measure_retention
@@ -19,6 +18,7 @@ from exporter.formats.format import AdapterFile
 from exporter.formats.registry import format_with
 from exporter.output.workspace import MANIFEST_FILE, write_whole
 from exporter.provenance import base_digests, sums_text
+from exporter.request import check_share
 from exporter.safetensors.reader import file_sha256
 from exporter.safetensors.reopen import file_problems
 from tinylora import DeltaOptions, load_adapter

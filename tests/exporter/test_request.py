@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from exporter.check_request import check_request
 from exporter.errors import RequestError
-from exporter.request import ExportRequest, Goal, parse_size
+from exporter.request import ExportRequest, Goal, check_request, parse_size
 from tinylora import DeltaOptions
 
 TEXTS = Path("texts.jsonl")
