@@ -234,9 +234,6 @@ def test_a_run_asks_as_a_preset_does_and_penalizes_as_the_model_says(
     assert made.prompt.system.startswith("You are an expert competitive programmer")
     assert made.prompt.template.endswith("{statement}\n\nPlease provide your C++ solution:")
     assert made.decoding.repetition_penalty == 1.3
-    recorded = json.loads((out / "run.json").read_text())["config"]
-    assert recorded["decoding"]["repetition_penalty"] == 1.3
-    assert recorded["prompt"] == made.prompt.model_dump(exclude={"preset"})
     before = [(out / name).read_bytes() for name in RECORDS]
     make(path)  # what it left to the model is found again
     make(config_of(**{**yaml.safe_load((out / "config.yaml").read_text()), "out": str(out)}))
@@ -244,9 +241,6 @@ def test_a_run_asks_as_a_preset_does_and_penalizes_as_the_model_says(
     for other in ({}, {"prompt": {"system": "none"}}):
         with pytest.raises(RunDirectoryError, match="holds another run.*prompt"):
             make(config_of(**small, **other))
-    small["decoding"]["repetition_penalty"] = 1.0
-    with pytest.raises(RunDirectoryError, match="repetition_penalty was 1.3"):
-        make(config_of(**small, prompt="upstream-codecontests"))
 
 
 def test_models_whose_penalties_differ_need_a_number(config_of, chat_base, tmp_path):
