@@ -98,11 +98,7 @@ def summarize(
         raise RecordsError("the judge failed on every problem (UKE): there is nothing to compare")
     arms = tuple(_summarize_arm(arm, facts, problems, verdicts) for arm in facts.arms)
     reference, control = facts.reference, facts.control
-    repeats = (
-        tuple(name for name in facts.same_model(reference) if name != reference)
-        if reference
-        else ()
-    )
+    same = facts.same_model(reference) if reference else ()
     passes = {arm.facts.name: arm.passes for arm in arms}
     margin = float(facts.config["equivalence"]["margin"])
     return RunSummary(
@@ -113,7 +109,7 @@ def summarize(
         comparisons=compare_arms(passes, reference, control, margin) if reference else (),
         reference=reference,
         control=control,
-        repeats=repeats,
+        repeats=tuple(name for name in same if name != reference),
         token_level=token_level,
     )
 
@@ -145,7 +141,8 @@ def _summarize_arm(
     passes = np.array([[record.verdict == "AC" for record in row] for row in grid])
     every = Counter(record.verdict for record in verdicts.values() if record.arm == arm.name)
     compiled = [r.code_sha256 is not None and r.verdict != "CE" for r in records]
-    intervals = {k: pass_at_k_interval(passes, k) for k in _ks(facts.samples)}
+    powers = [2**i for i in range(facts.samples.bit_length()) if 2**i < facts.samples]
+    intervals = {k: pass_at_k_interval(passes, k) for k in (*powers, facts.samples)}
     return ArmSummary(
         facts=arm,
         passes=passes,
@@ -158,9 +155,3 @@ def _summarize_arm(
         mean_score=float(np.mean([record.score for record in records])),
         verdicts={name: every.get(name, 0) for name in VERDICTS},
     )
-
-
-def _ks(samples: int) -> list[int]:
-    """1, the powers of two below n, and n."""
-    powers = [2**i for i in range(samples.bit_length()) if 2**i < samples]
-    return [*powers, samples]

@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
-import numpy.typing as npt
 from scipy.stats import binomtest
 
 from evaluator.statistics.few_flips import few_enough, shown_margin
@@ -93,12 +92,14 @@ def compare_pair(
     problems, samples = passes.shape
     differences = passes.astype(np.int64) - reference_passes
     gained, lost = int((differences > 0).sum()), int((differences < 0).sum())
-    interval95, interval90 = (_interval(differences, level) for level in (0.95, 0.90))
-    p_value = (
-        exact_mcnemar(gained, lost)
-        if samples == 1
-        else exact_sign_flip(differences.sum(axis=1).tolist())
-    )
+    if samples == 1:
+        intervals = [tango_interval(gained, lost, problems, level) for level in (0.95, 0.90)]
+        p_value = exact_mcnemar(gained, lost)
+    else:
+        means = differences.mean(axis=1)
+        intervals = [mean_interval(means, (-1.0, 1.0), level) for level in (0.95, 0.90)]
+        p_value = exact_sign_flip(differences.sum(axis=1).tolist())
+    interval95, interval90 = intervals
     # What the width of the interval depends on; with one sample the rate of flips.
     mean_square = float((differences.mean(axis=1) ** 2).mean())
     return PairedComparison(
@@ -121,15 +122,6 @@ def compare_pair(
             interval90, interval95, margin, abs(gained - lost) / samples, problems
         ),
     )
-
-
-def _interval(differences: npt.NDArray[np.int64], level: float) -> Interval:
-    """Of the mean of int [m, n] differences, each −1, 0 or 1."""
-    problems, samples = differences.shape
-    if samples == 1:
-        gained, lost = int((differences > 0).sum()), int((differences < 0).sum())
-        return tango_interval(gained, lost, problems, level)
-    return mean_interval(differences.mean(axis=1), (-1.0, 1.0), level)
 
 
 def compare_arms(

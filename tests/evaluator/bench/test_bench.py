@@ -213,14 +213,8 @@ def test_an_artifact_costs_its_own_arms_only(
     base, before = of_arm(copied / RUN, "base"), identities(copied / RUN)
     _change(copied / RUN / "environment.json", lambda c: c["sessions"][0].update(command="before"))
     # the artifact a has changed, and what it was goes by the name b now
-    results = make(
-        config_of(
-            artifacts={
-                "a": write_artifact(tmp_path, 0.06, "tiny/chat-base", 14),
-                "b": chat_artifact,
-            }
-        )
-    )
+    other = write_artifact(tmp_path, 0.5, "tiny/chat-base", layers=14)
+    results = make(config_of(artifacts={"a": other, "b": chat_artifact}))
     assert results.failures == {}
     assert exported == ["tiny/a/nf4-embedded", "tiny/b/nf4-embedded"]
     assert loads == ["restored", "nf4-embedded"]  # of a; all of b is known

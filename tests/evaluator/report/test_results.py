@@ -16,17 +16,11 @@ def test_files_of_a_run(tmp_path):
     versions = {"versions": {"torch": "9.9"}, "machine": {"cpu": "c", "cpus": 2, "device": "cpu"}}
     directory.add_session({"command": "tinylora-eval x", "sandbox": {"rung": "bwrap"}, **versions})
     results = write_results(directory)
+    frames, texts = {"arms", "verdicts", "groups", "token_level"}, {"arms", "verdicts"}
+    texts |= {"languages", "sensitivity"}
     assert {p.name for p in directory.tables.iterdir()} == {
-        f"{name}.{kind}"
-        for name, kinds in (
-            ("arms", ("csv", "parquet", "md", "tex")),
-            ("verdicts", ("csv", "parquet", "md", "tex")),
-            ("groups", ("csv", "parquet")),
-            ("languages", ("md", "tex")),
-            ("sensitivity", ("md", "tex")),
-            ("token_level", ("csv", "parquet")),
-        )
-        for kind in kinds
+        *(f"{name}.{kind}" for name in frames for kind in ("csv", "parquet")),
+        *(f"{name}.{kind}" for name in texts for kind in ("md", "tex")),
     }
     from_csv = pd.read_csv(directory.tables / "arms.csv")
     from_parquet = pd.read_parquet(directory.tables / "arms.parquet")
