@@ -3,7 +3,7 @@
 import json
 import shutil
 import subprocess
-from pathlib import Path
+from functools import partial
 
 import pandas as pd
 import pytest
@@ -19,71 +19,55 @@ from evaluator.bench.plan import plan_exports
 from evaluator.cli import app
 from evaluator.errors import BenchError, RunDirectoryError
 from evaluator.generation import stage as generation_stage
-from tests.evaluator.conftest import write_artifact
+from tests.evaluator.conftest import write_artifact, write_sum_suite
 from tests.evaluator.whole_runs import identities
 
-REPOSITORY = Path(__file__).resolve().parents[3]
 EMBEDDED = {"format": "nf4-embedded"}
 LOST = {"name": "lost", "format": "nf4", "requantize": "calibrated", "prompts": "/no/texts"}
 RUN = "runs/tiny/a/sums/warm"
 
 
 @pytest.fixture(scope="session")
-def first_bench():
-    """Directory and results of one bench, made once."""
-    return {}
+def write(chat_base, chat_artifact, tmp_path_factory):
+    """``write(folder, **changes)`` gives a configuration whose suite stays where it is."""
+    suite = write_sum_suite(tmp_path_factory.mktemp("problems") / "suite")
+    rows = (suite / "problems.jsonl").read_text().splitlines(keepends=True)
+    (suite / "problems.jsonl").write_text("".join(rows[:4]))
+    warm = {"name": "warm", "temperature": 0.7, "max_new_tokens": 72, "batch_size": 6}
 
-
-@pytest.fixture
-def config_of(chat_base, chat_artifact, sum_suite, tmp_path, first_bench):
-    """A function that gives a configuration, with changes, whose suite stays where it is."""
-    if "suite" not in first_bench:
-        rows = (sum_suite / "problems.jsonl").read_text().splitlines(keepends=True)
-        (sum_suite / "problems.jsonl").write_text("".join(rows[:4]))
-    suite = first_bench.setdefault("suite", sum_suite)
-
-    def load(**changes):
-        artifacts = changes.pop("artifacts", {"a": chat_artifact})
+    def load(folder, artifacts=None, more_suites=(), **changes):
+        named = (artifacts or {"a": chat_artifact}).items()
+        base = {"name": "tiny", "model": str(chat_base), "load": "nf4"}
+        base["artifacts"] = [{"name": name, "path": str(path)} for name, path in named]
         content = {
             "name": "tiny",
-            "out": str(tmp_path / "bench"),
-            "bases": [
-                {
-                    "name": "tiny",
-                    "model": str(chat_base),
-                    "load": "nf4",
-                    "artifacts": [{"name": n, "path": str(p)} for n, p in artifacts.items()],
-                }
-            ],
+            "out": str(folder / "bench"),
+            "bases": [base],
             "formats": [EMBEDDED],
-            "suites": [{"name": "sums", "path": str(suite)}],
-            "decodings": [
-                {"name": "warm", "temperature": 0.7, "max_new_tokens": 72, "batch_size": 6}
-            ],
+            "suites": [{"name": "sums", "path": str(suite)}, *more_suites],
+            "decodings": [warm],
             "equivalence": {"margin": 0.05},
             "judge": {"workers": 2},
             **changes,
         }
-        path = tmp_path / "bench.yaml"
-        path.write_text(yaml.safe_dump(content), encoding="utf-8")
-        return load_bench(path)
+        (folder / "bench.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+        return load_bench(folder / "bench.yaml")
 
     return load
 
 
 @pytest.fixture
-def whole(config_of, first_bench, tmp_path_factory):
+def config_of(write, tmp_path):
+    return partial(write, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def whole(write, tmp_path_factory):
     """(directory, results, progress) of a bench with a format and a suite that fail."""
-    if "made" not in first_bench:
-        out = tmp_path_factory.mktemp("whole") / "bench"
-        suites = [
-            {"name": "sums", "path": str(first_bench["suite"])},
-            {"name": "gone", "path": "/no/such/suite"},
-        ]
-        seen = []
-        config = config_of(out=str(out), formats=[EMBEDDED, LOST], suites=suites)
-        first_bench["made"] = (out, make(config, seen), seen)
-    return first_bench["made"]
+    folder, seen = tmp_path_factory.mktemp("whole"), []
+    gone = {"name": "gone", "path": "/no/such/suite"}
+    config = write(folder, formats=[EMBEDDED, LOST], more_suites=[gone])
+    return folder / "bench", make(config, lambda *event: seen.append(event)), seen
 
 
 @pytest.fixture
@@ -128,11 +112,7 @@ def exported(monkeypatch, whole):
     return names
 
 
-def make(config, seen=None):
-    def progress(*event):
-        if seen is not None:
-            seen.append(event)
-
+def make(config, progress=lambda *_: None):
     return bench(config, command="test", unsafe=False, progress=progress)
 
 

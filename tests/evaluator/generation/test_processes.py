@@ -19,7 +19,7 @@ import torch
 from evaluator.errors import RecordsError, RunDirectoryError
 from evaluator.generation.processes import launched_processes, resolve_device
 from evaluator.store.run_directory import RunDirectory
-from tests.evaluator.whole_runs import identities, make
+from tests.evaluator.whole_runs import identities, make, write_quick_config
 from tests.forked import ROOT
 
 SECONDS = 60  # within which a launch that lost a process has to end; it takes about one
@@ -34,16 +34,10 @@ LAUNCHERS = {
 
 
 @pytest.fixture(scope="module")
-def of_one_process():
-    return {}
-
-
-@pytest.fixture
-def expected(of_one_process, quick_config, tmp_path):
+def expected(quick, tmp_path_factory):
     """Records of an uninterrupted run of one process."""
-    if not of_one_process:
-        of_one_process["records"] = identities(make(quick_config(tmp_path / "whole"))[0])
-    return of_one_process["records"]
+    folder = tmp_path_factory.mktemp("one")
+    return identities(make(write_quick_config(folder, out=folder / "out", **quick))[0])
 
 
 def free_port():
