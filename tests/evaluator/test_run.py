@@ -25,9 +25,9 @@ def test_a_run_from_configuration_to_tables(whole):
     out, results, seen = whole
     generations, verdicts = identities(out)
     assert len(generations) == len(verdicts) == 3 * 6 * 2
-    assert [row[:3] for row in generations] == [row[:3] for row in verdicts]
+    assert [record.key for record in generations] == [record.key for record in verdicts]
     first = [("base", "S0", 0), ("base", "S0", 1), ("base", "S1", 0), ("base", "S1", 1)]
-    assert [row[:3] for row in generations[:4]] == first
+    assert [record.key for record in generations[:4]] == first
     names = {arm.facts.name: arm for arm in results.summary.arms}
     assert 0 < names["base"].pass_rate < 1
     assert sum(names["base"].verdicts.values()) == 12

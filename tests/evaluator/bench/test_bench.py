@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+from dataclasses import replace
 from functools import partial
 
 import pandas as pd
@@ -117,7 +118,7 @@ def make(config, progress=lambda *_: None):
 
 
 def of_arm(run, arm):
-    return [[row[1:] for row in rows if row[0] == arm] for rows in identities(run)]
+    return [[replace(one, arm="") for one in rows if one.arm == arm] for rows in identities(run)]
 
 
 def stamps(out):
