@@ -19,6 +19,8 @@ Z95 = float(norm.ppf(0.975))
         # Fagerland, Lydersen, Laake: "Recommended tests and confidence intervals for paired
         # binomial proportions" (2014): airway hyper-responsiveness, Bentur et al. 2009.
         (1, 7, 21, 0.95, -0.517, -0.026, 3),
+        # The same authors' book (2017), complete response, Cavo et al. 2012.
+        (6, 16, 161, 0.95, -0.1240, -0.0054, 4),
         # Tango 1998, the paper's two examples: a crossover trial of airway relief, and the
         # disinfection of contact lenses (equivalence, so 90 %).
         (9, 3, 32, 0.95, -0.027, 0.390, 3),
