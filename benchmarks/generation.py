@@ -96,12 +96,7 @@ def write_share(config_file: Path) -> None:
     config.out.mkdir(exist_ok=True)
     with launched_processes() as processes:
         ready = prepare(config)
-        generate_share(
-            RunDirectory(config.out),
-            ready,
-            processes,
-            lambda *_: None,
-        )
+        generate_share(RunDirectory(config.out), ready, processes, lambda *_: None)
         processes.wait()
 
 

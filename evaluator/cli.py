@@ -143,9 +143,9 @@ def plan(
     from evaluator.plan import make_plan
 
     with errors_explained():
-        made = make_plan(margin, flip_rate, power, samples, correlation)
-        screen.print(rich_table(made.table))
-        for sentence in made.sentences:
+        made, sentences = make_plan(margin, flip_rate, power, samples, correlation)
+        screen.print(rich_table(made))
+        for sentence in sentences:
             screen.print(f"• {sentence}")
 
 

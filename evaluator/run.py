@@ -56,7 +56,7 @@ def run(
         _check_disk(prepared)
         _warn_of_left_out(prepared)
         directory.path.mkdir(parents=True, exist_ok=True)
-        with locked(directory.path) as lock:
+        with locked(directory.path) as hold:
             directory.begin(prepared.facts, dump_config(config), overwrite)
             write_plan(directory, prepared.facts)
             folders = {name: found.directory for name, found in prepared.checkpoints.items()}
@@ -67,7 +67,7 @@ def run(
             directory.add_session({**session, "processes": processes.world})
             take_up_generations(directory, prepared.facts)
             if processes.world > 1:
-                lock.hold(shared=True)
+                hold(True)  # shared
             processes.wait()  # the others start here
             generate_share(directory, prepared, processes, progress)
             processes.wait()  # and have ended here

@@ -91,9 +91,13 @@ def make_export(export: Export, request: Request) -> None:
             check=False,
         )
     if done.returncode:
+        try:
+            why = json.loads(done.stdout)["error"]["message"]
+        except (ValueError, KeyError, TypeError):  # a killed exporter prints nothing
+            why = "it gave no reason"
         raise BenchError(
-            f"export {export.name}: the exporter ended with {done.returncode}: "
-            f"{_why(done.stdout)} (its log: {export.log})"
+            f"export {export.name}: the exporter ended with {done.returncode}: {why} (its log: "
+            f"{export.log})"
         )
     if reason := why_not_there(export, request_of(export)):
         raise BenchError(f"export {export.name}: not usable after it was made: {reason}")
@@ -126,13 +130,6 @@ def _command(export: Export, request: Request) -> list[str]:
         command.append(f"--{name.replace('_', '-')}")
         command += [] if value is None else [str(value)]
     return command
-
-
-def _why(output: bytes) -> str:
-    try:
-        return str(json.loads(output)["error"]["message"])
-    except (ValueError, KeyError, TypeError):
-        return "it gave no reason"
 
 
 def _read(path: Path) -> dict[str, Any] | None:

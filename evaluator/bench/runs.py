@@ -58,7 +58,10 @@ def make_run(
         directory.report.unlink(missing_ok=True)
         directory.begin(prepared.facts, dump_config(prepared.config), overwrite=False)
         write_plan(directory, prepared.facts)
-        _take_over(directory, prepared.facts, _other_runs(cell))
+        found = (cell.bench.out / folder for folder in ("runs", "earlier"))
+        paths = [path.parent for one in found for path in sorted(one.glob("*/*/*/*/run.json"))]
+        others = [RunDirectory(path) for path in paths if path != cell.out]
+        _take_over(directory, prepared.facts, others)
 
     def show(stage: str, done: int, total: int) -> None:
         progress(f"{cell.name}: {stage}", done, total)
@@ -104,15 +107,6 @@ def _set_aside(cell: Cell) -> None:
     earlier.parent.mkdir(parents=True, exist_ok=True)
     with locked(cell.out):
         cell.out.rename(earlier)
-
-
-def _other_runs(cell: Cell) -> list[RunDirectory]:
-    found = [
-        path.parent
-        for folder in ("runs", "earlier")
-        for path in sorted((cell.bench.out / folder).glob("*/*/*/*/run.json"))
-    ]
-    return [RunDirectory(path) for path in found if path != cell.out]
 
 
 def _take_over(directory: RunDirectory, facts: RunFacts, others: Iterable[RunDirectory]) -> None:

@@ -60,8 +60,10 @@ def read_config(path: Path, kind: type[_Section]) -> _Section:
         with path.open("rb") as file:
             content = load_yaml(file.read(MAX_BYTES + 1), str(path))
         if not isinstance(content, dict):
+            *most, last = (n for n, field in kind.model_fields.items() if field.is_required())
             raise ConfigError(
-                f"{path}: expected a mapping with {_needed(kind)}, found {type(content).__name__}"
+                f"{path}: expected a mapping with {', '.join(most)} and {last}, found "
+                f"{type(content).__name__}"
             )
         return kind.model_validate(content)
     except OSError as error:
@@ -69,23 +71,15 @@ def read_config(path: Path, kind: type[_Section]) -> _Section:
     except YamlError as error:
         raise ConfigError(str(error)) from error
     except ValidationError as error:
-        raise ConfigError(f"{path}: {_describe(error, kind)}") from error
+        items = error.errors(include_url=False)
+        more = f"; and {len(items) - 10} more" if len(items) > 10 else ""
+        listed = "; ".join(_problem(item, kind) for item in items[:10])
+        raise ConfigError(f"{path}: {listed}{more}") from error
 
 
 def dump_config(config: Section) -> str:
     """The configuration as YAML with every default written out."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-
-
-def _needed(kind: type[Section]) -> str:
-    names = [name for name, field in kind.model_fields.items() if field.is_required()]
-    return f"{', '.join(names[:-1])} and {names[-1]}"
-
-
-def _describe(error: ValidationError, kind: type[Section]) -> str:
-    items = error.errors(include_url=False)
-    more = f"; and {len(items) - 10} more" if len(items) > 10 else ""
-    return "; ".join(_problem(item, kind) for item in items[:10]) + more
 
 
 def _problem(item: Any, kind: type[Section]) -> str:

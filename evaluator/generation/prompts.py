@@ -122,7 +122,8 @@ def check_all_ask(problems: Sequence[Problem], where: str, asking: PromptConfig)
     if silent:
         raise SuiteError(
             f"{where}: {len(silent)} of {len(problems)} problems have neither a statement nor a "
-            f"prompt: {_some(silent)}. Import the suite again with --statements, or without them"
+            f"prompt: {_some(silent)}. Import the suite again with --statements, or leave "
+            "these problems out of it"
         )
 
 

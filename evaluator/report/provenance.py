@@ -22,7 +22,10 @@ def distinct_sessions(sessions: Iterable[Any]) -> tuple[MadeBy, ...]:
     alike: dict[tuple[str, str], MadeBy] = {}
     for session in sessions:
         versions = ", ".join(f"{name} {version}" for name, version in session["versions"].items())
-        machine = _machine(session)
+        found = session["machine"]
+        gpu = f" ({found['gpu']})" if found.get("gpu") else ""
+        machine = f"{found['cpu']}, {found['cpus']} cores, {found['device']}{gpu}; "
+        machine += f"sandbox: {session['sandbox'].get('rung')}"
         alike[versions, machine] = MadeBy(session["command"], versions, machine)
     return tuple(alike.values())
 
@@ -38,12 +41,3 @@ def made_by_lines(directory: RunDirectory) -> str:
         lines.append(f"Made by `{session.command}` with {session.versions}.")
         lines.append(f"Machine: {session.machine}.")
     return "  \n".join(lines) + "\n"
-
-
-def _machine(session: Any) -> str:
-    machine = session["machine"]
-    gpu = f" ({machine['gpu']})" if machine.get("gpu") else ""
-    return (
-        f"{machine['cpu']}, {machine['cpus']} cores, {machine['device']}{gpu}; "
-        f"sandbox: {session['sandbox'].get('rung')}"
-    )

@@ -103,11 +103,8 @@ def summarize(
         raise RecordsError("the judge failed on every problem (UKE): there is nothing to compare")
     arms = tuple(_summarize_arm(arm, facts, problems, verdicts) for arm in facts.arms)
     reference, control = facts.reference, facts.control
-    repeats = (
-        tuple(name for name in facts.same_model(reference) if name != reference)
-        if reference
-        else ()
-    )
+    same = facts.same_model(reference) if reference else ()
+    repeats = tuple(name for name in same if name != reference)
     passes = {arm.facts.name: arm.passes for arm in arms}
     families = Families.named([problem.family for problem in problems])
     margin = float(facts.config["equivalence"]["margin"])
@@ -155,7 +152,10 @@ def _summarize_arm(
     every = Counter(record.verdict for record in verdicts.values() if record.arm == arm.name)
     compiled = [r.code_sha256 is not None and r.verdict != "CE" for r in records]
     families = Families.named([problem.family for problem in problems])
-    intervals = {k: pass_at_k_interval(passes, k, families=families) for k in _ks(facts.samples)}
+    powers = [2**i for i in range(facts.samples.bit_length()) if 2**i < facts.samples]
+    intervals = {
+        k: pass_at_k_interval(passes, k, families=families) for k in (*powers, facts.samples)
+    }
     return ArmSummary(
         facts=arm,
         passes=passes,
@@ -168,9 +168,3 @@ def _summarize_arm(
         mean_score=float(np.mean([record.score for record in records])),
         verdicts={name: every.get(name, 0) for name in VERDICTS},
     )
-
-
-def _ks(samples: int) -> list[int]:
-    """1, the powers of two below n, and n."""
-    powers = [2**i for i in range(samples.bit_length()) if 2**i < samples]
-    return [*powers, samples]

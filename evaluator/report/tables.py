@@ -190,7 +190,11 @@ def _arm_cells(arm: ArmSummary, summary: RunSummary) -> dict[str, str]:
         low, high = points(pair.interval95.low), points(pair.interval95.high)
         flips = f"+{pair.gained} / −{pair.lost}"
         difference = f"{points(pair.difference)} [{low}, {high}]"
-        p_value, verdict = p_text(pair.p_value), _verdict_cell(pair, summary)
+        p_value, verdict = p_text(pair.p_value), verdict_text(pair)
+        if pair.arm == summary.control:  # no candidate
+            verdict = "control"
+        elif pair.arm in summary.repeats:  # shows the noise
+            verdict = f"A/A: {pair.verdict}"
     return {
         "arm": facts.name,
         "kind": facts.kind,
@@ -208,13 +212,6 @@ def _arm_cells(arm: ArmSummary, summary: RunSummary) -> dict[str, str]:
         "capture": "" if facts.capture is None else f"{facts.capture:.3f}",
         "residual": "" if facts.residual is None else f"{facts.residual:.3f}",
     }
-
-
-def _verdict_cell(pair: PairedComparison, summary: RunSummary) -> str:
-    """The control is no candidate, and a repeat of the reference shows the noise."""
-    if pair.arm == summary.control:
-        return "control"
-    return f"A/A: {pair.verdict}" if pair.arm in summary.repeats else verdict_text(pair)
 
 
 def size_text(size: int) -> str:

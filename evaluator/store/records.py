@@ -7,7 +7,7 @@ run sorts its files, so that they do not depend on kills, batches or processes.
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
@@ -22,8 +22,7 @@ FinishReason = Literal["stop", "length"]
 class Record:
     """What all records have; samples are counted from 0.
 
-    A record's identity is everything that must be equal when the same run is made again; times,
-    sizes and messages stand beside it in the row.
+    Compared is what must be equal when the same run is made again: no times, sizes and messages.
     """
 
     arm: str
@@ -35,15 +34,11 @@ class Record:
         """(arm, problem, sample)."""
         return self.arm, self.problem, self.sample
 
-    @property
-    def identity(self) -> tuple[Any, ...]:
-        """Everything that must be equal when the same run is made again."""
-        raise NotImplementedError
-
     @classmethod
     def from_row(cls, row: dict[str, Any]) -> Self:
-        """Read a line's object; KeyError or TypeError where it is not one of these."""
-        return cls(**row)
+        """Read a line's object; an AttributeError, KeyError or TypeError where it is another."""
+        fields: dict[str, Any] = {n: tuple(x) if isinstance(x, list) else x for n, x in row.items()}
+        return cls(**fields)
 
 
 _Record = TypeVar("_Record", bound=Record)
@@ -65,30 +60,25 @@ class GenerationRecord(Record):
     text: str
     token_count: int
     finish_reason: FinishReason
-    seconds: float
-    maker: str = ""
-    plan: str = ""
-
-    @property
-    def identity(self) -> tuple[Any, ...]:
-        """The text and how it ended."""
-        return (*self.key, self.text, self.token_count, self.finish_reason)
+    seconds: float = field(compare=False)
+    maker: str = field(default="", compare=False)
+    plan: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)
 class TestRecord:
-    """One test of one program; the last four fields are not part of the identity."""
+    """One test of one program."""
 
     __test__ = False  # not a test class, whatever pytest thinks of the name
 
     name: str
     verdict: str
     score: float
-    time_ms: float | None = None
-    memory_kib: int | None = None
-    exit_code: int | None = None
-    signal: int | None = None
-    detail: str = ""
+    time_ms: float | None = field(default=None, compare=False)
+    memory_kib: int | None = field(default=None, compare=False)
+    exit_code: int | None = field(default=None, compare=False)
+    signal: int | None = field(default=None, compare=False)
+    detail: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)
@@ -111,26 +101,20 @@ class VerdictRecord(Record):
     code_sha256: str | None
     how: str
     reason: str
-    compile_message: str
-    detail: str
-    subtasks: Mapping[str, float]
+    compile_message: str = field(compare=False)
+    detail: str = field(compare=False)
+    subtasks: Mapping[str, float] = field(compare=False)
     tests: tuple[TestRecord, ...]
-    choice: str = ""
+    choice: str = field(default="", compare=False)
 
     @property
     def judge_failed(self) -> bool:
         """Whether the judge itself failed (UKE), on the program or on one of its tests."""
         return "UKE" in (self.verdict, *(test.verdict for test in self.tests))
 
-    @property
-    def identity(self) -> tuple[Any, ...]:
-        """All that does not depend on the moment or the machine's load."""
-        tests = tuple((t.name, t.verdict, t.score) for t in self.tests)
-        return (*self.key, self.verdict, self.score, self.code_sha256, self.how, self.reason, tests)
-
     @classmethod
     def from_row(cls, row: dict[str, Any]) -> Self:
-        """Read a line's object; KeyError or TypeError where it is not one of these."""
+        """The same, with its tests."""
         return cls(**{**row, "tests": tuple(TestRecord(**test) for test in row["tests"])})
 
 
@@ -149,16 +133,6 @@ class TokenRecord(Record):
     tokens_sha256: str
     same: int
     kl: tuple[float, ...]
-
-    @property
-    def identity(self) -> tuple[Any, ...]:
-        """All fields."""
-        return (*self.key, self.tokens_sha256, self.same, self.kl)
-
-    @classmethod
-    def from_row(cls, row: dict[str, Any]) -> Self:
-        """Read a line's object; KeyError or TypeError where it is not one of these."""
-        return cls(**{**row, "kl": tuple(row["kl"])})
 
 
 def repair(path: Path) -> None:
@@ -212,12 +186,12 @@ def read(
                 record = from_row(json.loads(line))
             except RecordsError:
                 raise
-            except (ValueError, KeyError, TypeError) as error:
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise RecordsError(
                     f"{path}, line {number}: not a record ({error}); delete this line and start "
                     "the run again to redo it"
                 ) from error
-            if records.setdefault(record.key, record).identity != record.identity:
+            if records.setdefault(record.key, record) != record:
                 raise RecordsError(
                     f"{path}, line {number}: a second, different record of {record.key}; start the "
                     "run anew with --overwrite"

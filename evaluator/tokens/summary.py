@@ -9,9 +9,9 @@ it is 1 − R, R = Σaᵢ/Σbᵢ of the sums of KL over a text for arm and base,
 """
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import takewhile
+from os.path import commonprefix
 
 import numpy as np
 from scipy.stats import t as student
@@ -111,17 +111,17 @@ def summarize_tokens(
     wanted = by_arm[reference].keys()
     done = {name: own for name, own in by_arm.items() if wanted and own.keys() == wanted}
     repeats = facts.same_model(reference)
-    floor = max((_mean(own) for name, own in done.items() if name in repeats), default=None)
+    floor = max((_all_kl(own).mean for name, own in done.items() if name in repeats), default=None)
     base = done.get(control) if control else None
     return TokenLevel(
         reference=reference,
         control=control,
         texts=len(wanted),
         floor=floor,
-        effect=None if base is None else _mean(base),
+        effect=None if base is None else _all_kl(base).mean,
         arms=tuple(_arm(name, own, base, floor, name in repeats) for name, own in done.items()),
         unfinished=tuple(name for name in by_arm if wanted and name not in done),
-        divergences=_divergences(facts, reference, generations),
+        divergences=tuple(_divergences(facts, reference, generations)),
     )
 
 
@@ -140,15 +140,6 @@ def retention_interval(own: Floats, base: Floats) -> Interval | None:
     return Interval(kept - half, min(kept + half, 1.0), _LEVEL)  # no KL is below 0
 
 
-def common_prefix(one: str, two: str) -> int:
-    """Number of leading characters that two texts share.
-
-    >>> common_prefix("int a;", "int b;"), common_prefix("ab", "abc")
-    (4, 2)
-    """
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, two, strict=False)))
-
-
 def _arm(
     name: str,
     own: Mapping[Key, TokenRecord],
@@ -159,7 +150,7 @@ def _arm(
     kl = _all_kl(own)
     kept = interval = None
     if base is not None and floor is not None:
-        kept = retention(kl.mean, _mean(base), floor)
+        kept = retention(kl.mean, _all_kl(base).mean, floor)
     if base is not None and kept is not None:
         sums = np.array([[sum(own[text].kl), sum(base[text].kl)] for text in own])
         interval = retention_interval(sums[:, 0], sums[:, 1])
@@ -175,34 +166,23 @@ def _arm(
 
 def _divergences(
     facts: RunFacts, reference: str, generations: Mapping[Key, GenerationRecord]
-) -> tuple[TextDivergence, ...]:
-    pairs: dict[str, list[tuple[str, str]]] = {
-        arm.name: [] for arm in facts.arms if arm.name != reference
-    }
-    for (arm, problem, sample), record in generations.items():
-        other = generations.get((reference, problem, sample))
-        if other is not None and arm in pairs:
-            pairs[arm].append((other.text, record.text))
-    return tuple(
-        _divergence(arm, texts, facts.same_noise(arm, reference))
-        for arm, texts in pairs.items()
-        if texts
-    )
-
-
-def _divergence(arm: str, texts: Sequence[tuple[str, str]], same_noise: bool) -> TextDivergence:
-    parted = [common_prefix(one, two) for one, two in texts if one != two]
-    return TextDivergence(
-        arm=arm,
-        texts=len(texts),
-        identical=1 - len(parted) / len(texts),
-        first_difference=float(statistics.median(parted)) if parted else None,
-        same_noise=same_noise,
-    )
-
-
-def _mean(records: Mapping[Key, TokenRecord]) -> float:
-    return _all_kl(records).mean
+) -> Iterator[TextDivergence]:
+    for arm in facts.arms:
+        pairs = [
+            [other.text, record.text]
+            for (name, problem, sample), record in generations.items()
+            if name == arm.name != reference
+            and (other := generations.get((reference, problem, sample))) is not None
+        ]
+        parted = [len(commonprefix(pair)) for pair in pairs if pair[0] != pair[1]]
+        if pairs:
+            yield TextDivergence(
+                arm=arm.name,
+                texts=len(pairs),
+                identical=1 - len(parted) / len(pairs),
+                first_difference=float(statistics.median(parted)) if parted else None,
+                same_noise=facts.same_noise(arm.name, reference),
+            )
 
 
 def _all_kl(records: Mapping[Key, TokenRecord]) -> KLSummary:

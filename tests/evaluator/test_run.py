@@ -25,21 +25,14 @@ def test_a_run_from_configuration_to_tables(whole):
     out, results, seen = whole
     generations, verdicts = identities(out)
     assert len(generations) == len(verdicts) == 3 * 6 * 2
-    assert [row[:3] for row in generations] == [row[:3] for row in verdicts]
+    assert [record.key for record in generations] == [record.key for record in verdicts]
     first = [("base", "S0", 0), ("base", "S0", 1), ("base", "S1", 0), ("base", "S1", 1)]
-    assert [row[:3] for row in generations[:4]] == first
+    assert [record.key for record in generations[:4]] == first
     names = {arm.facts.name: arm for arm in results.summary.arms}
     assert 0 < names["base"].pass_rate < 1
     assert sum(names["base"].verdicts.values()) == 12
-    assert {stage for stage, _, _ in seen} == {
-        "generate base",
-        "generate restored",
-        "generate dense",
-        "tokens base",
-        "tokens restored",
-        "tokens dense",
-        "judge",
-    }
+    stages = {f"{what} {arm}" for what in ("generate", "tokens") for arm in names}
+    assert {stage for stage, _, _ in seen} == {*stages, "judge"}
     assert ("judge", 36, 36) in seen
     level = results.summary.token_level
     assert level.texts == 6 and level.visible
@@ -234,9 +227,6 @@ def test_a_run_asks_as_a_preset_does_and_penalizes_as_the_model_says(
     assert made.prompt.system.startswith("You are an expert competitive programmer")
     assert made.prompt.template.endswith("{statement}\n\nPlease provide your C++ solution:")
     assert made.decoding.repetition_penalty == 1.3
-    recorded = json.loads((out / "run.json").read_text())["config"]
-    assert recorded["decoding"]["repetition_penalty"] == 1.3
-    assert recorded["prompt"] == made.prompt.model_dump(exclude={"preset"})
     before = [(out / name).read_bytes() for name in RECORDS]
     make(path)  # what it left to the model is found again
     make(config_of(**{**yaml.safe_load((out / "config.yaml").read_text()), "out": str(out)}))
@@ -244,9 +234,6 @@ def test_a_run_asks_as_a_preset_does_and_penalizes_as_the_model_says(
     for other in ({}, {"prompt": {"system": "none"}}):
         with pytest.raises(RunDirectoryError, match="holds another run.*prompt"):
             make(config_of(**small, **other))
-    small["decoding"]["repetition_penalty"] = 1.0
-    with pytest.raises(RunDirectoryError, match="repetition_penalty was 1.3"):
-        make(config_of(**small, prompt="upstream-codecontests"))
 
 
 def test_models_whose_penalties_differ_need_a_number(config_of, chat_base, tmp_path):

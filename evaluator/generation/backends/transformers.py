@@ -85,7 +85,14 @@ class TransformersModel(LoadedModel):
         self.model = model
         self.tokenizer = tokenizer or load_tokenizer(request.checkpoint.directory)
         self._arm, self._decoding, self._seed = request.arm.name, request.decoding, request.seed
-        self.end_ids = self._end_ids()
+        configured = self.model.generation_config.eos_token_id
+        ends = configured if isinstance(configured, list) else [configured]
+        self.end_ids = sorted({i for i in (*ends, self.tokenizer.eos_token_id) if i is not None})
+        if not self.end_ids:
+            raise ModelError(
+                f"arm {self._arm}: neither generation_config.json nor the tokenizer names an end "
+                "token (eos_token_id)"
+            )
         own = self.tokenizer.pad_token_id if pad_id is None else pad_id
         self.pad_id = self.end_ids[0] if own is None else int(own)
 
@@ -98,7 +105,7 @@ class TransformersModel(LoadedModel):
         self.model.generation_config = GenerationConfig(
             do_sample=False,
             max_new_tokens=self._decoding.max_new_tokens,
-            eos_token_id=list(self.end_ids),
+            eos_token_id=self.end_ids,
             pad_token_id=self.pad_id,
             # Comes before the processors below, and leaves padding out of what was said.
             repetition_penalty=self._decoding.repetition_penalty,
@@ -149,18 +156,6 @@ class TransformersModel(LoadedModel):
                 "compute_dtype, and check the checkpoint"
             )
         return torch.split(logits[0], [len(text.positions) for text in texts])
-
-    def _end_ids(self) -> tuple[int, ...]:
-        """Tokens that end a completion, of generation_config and tokenizer."""
-        configured = self.model.generation_config.eos_token_id
-        ends = configured if isinstance(configured, list) else [configured]
-        ids = sorted({i for i in (*ends, self.tokenizer.eos_token_id) if i is not None})
-        if not ids:
-            raise ModelError(
-                f"arm {self._arm}: neither generation_config.json nor the tokenizer names an end "
-                "token (eos_token_id)"
-            )
-        return tuple(ids)
 
     def _processors(self, batch: Batch, prompt_length: int) -> LogitsProcessorList:
         decoding = self._decoding
@@ -217,6 +212,12 @@ def _load(request: ModelRequest) -> PreTrainedModel:
     arm, checkpoint = request.arm, request.checkpoint
     directory, stored = checkpoint.directory, checkpoint.quantization
     quantize = arm.load == "nf4"
+    dtype: torch.dtype | str = "auto"  # dense weights are cast afterwards
+    if quantize or checkpoint.four_bit:
+        # What the trainer's weights were rounded to, and what their quantization state names.
+        dtype = torch.bfloat16
+    elif stored:
+        dtype = request.compute_dtype  # some libraries dequantize while loading
     if (directory / ADAPTER_CONFIG).exists() and importlib.util.find_spec("peft") is None:
         raise ModelError(
             f"arm {arm.name}: {directory} embeds an adapter, and peft is not installed: the base "
@@ -225,7 +226,7 @@ def _load(request: ModelRequest) -> PreTrainedModel:
     try:
         model, info = AutoModelForCausalLM.from_pretrained(
             directory,
-            dtype=_load_dtype(request),
+            dtype=dtype,
             # Even None given here would hide the checkpoint's own quantization.
             **({"quantization_config": trainer_nf4()} if quantize else {}),
             device_map={"": str(request.device)},
@@ -242,12 +243,3 @@ def _load(request: ModelRequest) -> PreTrainedModel:
     check_quantized(arm, checkpoint, model)
     attach_as_stored(arm, directory, model)
     return model
-
-
-def _load_dtype(request: ModelRequest) -> torch.dtype | str:
-    """The dtype to load in; dense weights are cast afterwards."""
-    if request.arm.load == "nf4" or request.checkpoint.four_bit:
-        # What the trainer's weights were rounded to, and what their quantization state names.
-        return torch.bfloat16
-    # Some libraries dequantize while loading.
-    return request.compute_dtype if request.checkpoint.quantization else "auto"

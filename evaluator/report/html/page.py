@@ -92,7 +92,6 @@ def _templates() -> Environment:
         lstrip_blocks=True,
     )
     environment.globals["verdict_text"] = verdict_text
-    environment.globals["message"] = _message
     environment.filters["shortened"] = lambda text: shortened(text, _MESSAGE_CHARACTERS)
     return environment
 
@@ -100,8 +99,3 @@ def _templates() -> Environment:
 def _spelled_out(value: object) -> object:
     """Every text that a template writes goes through here, and is then escaped."""
     return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
-
-
-def _message(record: VerdictRecord) -> str:
-    compiler = record.compile_message if record.verdict == "CE" else ""
-    return "\n".join(part for part in (record.reason, record.detail, compiler) if part)

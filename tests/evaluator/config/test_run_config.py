@@ -29,16 +29,6 @@ def write(path, **changes):
     return path
 
 
-def test_reads_a_configuration_and_fills_the_rest(tmp_path):
-    config = load_config(write(tmp_path / "c.yaml"))
-    assert config.compute_dtype == "float32"
-    assert config.decoding.batch_size == 16
-    assert [arm.kind for arm in config.arms] == ["base", "restored", "merged"]
-    assert config.reference() is config.arms[1]
-    assert config.judge.settings(unsafe=True).unsafe is True
-    assert config.judge.settings(unsafe=False).standard == "c++17"
-
-
 def test_paths_workers_and_token_level_do_not_decide_records_and_the_margin_does(tmp_path):
     def fields(**changes):
         return deciding_fields(load_config(write(tmp_path / "c.yaml", **changes)))

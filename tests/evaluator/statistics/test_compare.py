@@ -132,15 +132,3 @@ def test_clusters_are_the_unit():
     )
     assert scattered.difference == packed.difference
     assert scattered.interval90.low > packed.interval90.low + 0.005
-
-
-def test_what_the_run_could_have_seen():
-    quiet = compare_pair("a", REFERENCE, "b", REFERENCE, 0.03)
-    assert quiet.flip_rate == 0
-    assert quiet.provable_margin == pytest.approx(quiet.shown_margin, abs=1e-6)
-    noisy = compare_pair("a", flipped(REFERENCE, 12, 12), "b", REFERENCE, 0.03)
-    assert noisy.flip_rate == pytest.approx(0.08)
-    assert noisy.shown_margin == quiet.shown_margin < noisy.provable_margin
-    assert quiet.detectable_difference < noisy.detectable_difference
-    few = arm(1, 3)
-    assert compare_pair("a", few, "b", few, 0.03).detectable_difference is None

@@ -28,11 +28,6 @@ Z95 = float(norm.ppf(0.975))
         # Agresti and Min: "Simple improved confidence intervals for comparing matched
         # proportions" (2005).
         (16, 8, 86, 0.95, -0.020, 0.207, 3),
-        # Tang, Li, Tang: "Confidence interval construction for proportion difference in
-        # paired studies with incomplete data" and its complete-data example (2010).
-        (3, 1, 14, 0.95, -0.1670, 0.4327, 4),
-        # Chang et al. 2024.
-        (25, 2, 102, 0.95, 0.139, 0.321, 3),
         # R package PropCIs, scoreci.mp(20, 60, 1000) and scoreci.mp(25, 28, 618, 0.90).
         (60, 20, 1000, 0.95, 0.0231, 0.0584, 4),
         (28, 25, 618, 0.90, -0.0148, 0.0247, 4),

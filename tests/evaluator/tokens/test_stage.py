@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from bitsandbytes.functional import dequantize_4bit, quantize_4bit
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from evaluator.config.run_config import RunConfig
 from evaluator.errors import ModelError
@@ -241,18 +241,12 @@ def test_vocabularies_that_differ_are_refused_before_a_model_is_loaded(setting, 
         spool_bytes(config, {**checkpoints, "nf4": other})
 
 
-def test_logits_that_are_not_numbers_are_refused(setting, tmp_path, arms, monkeypatch):
-    load = token_stage.open_model
-
-    @contextmanager
-    def broken(arm, *arguments):
-        with load(arm, *arguments) as model:
-            if arm.name == "base":
-                model.model.model.norm.weight.data[0] = float("nan")
-            yield model
-
-    monkeypatch.setattr(token_stage, "open_model", broken)
-    arguments = setting(tmp_path / "out", arms=arms[:2])
+def test_logits_that_are_not_numbers_are_refused(setting, tmp_path, arms, chat_base):
+    broken = shutil.copytree(chat_base, tmp_path / "broken")
+    tensors = load_file(broken / "model.safetensors")
+    tensors["model.norm.weight"][0] = float("nan")
+    save_file(tensors, broken / "model.safetensors", {"format": "pt"})
+    arguments = setting(tmp_path / "out", arms=[{**arms[0], "model": str(broken)}, arms[1]])
     with pytest.raises(ModelError, match="arm base: the model's logits"):
         measure(arguments)
     assert not arguments[0].spool.exists()

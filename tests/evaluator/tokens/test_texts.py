@@ -11,7 +11,6 @@ from evaluator.tokens.texts import (
     MOST_OF_A_TEXT,
     ScoredText,
     choose_texts,
-    evenly,
     plan_repeat,
     plan_text_batches,
 )
@@ -76,16 +75,6 @@ def test_many_problems_and_long_texts_are_thinned_out(monkeypatch):
     texts = chosen([("x" * 49, "stop")] * 9)
     assert [text.problem for text in texts] == ["P1", "P4", "P7"]
     assert {text.positions for text in texts} == {tuple(FIRST - 1 + i for i in range(5, 50, 10))}
-
-
-@given(st.integers(0, 300), st.integers(1, 40))
-def test_evenly_spaced(count, most):
-    found = list(evenly(range(count), most))
-    assert len(found) == min(count, most)
-    gaps = {b - a for a, b in zip(found, found[1:], strict=False)}
-    assert not gaps or max(gaps) - min(gaps) <= 1
-    if found:
-        assert abs(found[0] - (count - 1 - found[-1])) <= 1
 
 
 @pytest.mark.parametrize("plan", [plan_text_batches, plan_repeat])

@@ -79,23 +79,19 @@ def test_a_restored_lora_adapter(chat_base, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # from peft
-@pytest.mark.parametrize("load", ["auto", "nf4"])
-def test_a_restored_peft_adapter(chat_base, tmp_path, load):
+def test_a_restored_peft_adapter(chat_base, tmp_path):
     adapter, config = tmp_path / "adapter", TinyLoraConfig(r=2, u=4, weight_tying=0.5)
     model = AutoModelForCausalLM.from_pretrained(chat_base, dtype=torch.float32)
     model = get_peft_model(model, config)
     for vector in model.base_model.tinylora_v["default"].values():
         vector.data.copy_(torch.linspace(-0.05, 0.08, 4))
     model.save_pretrained(adapter)
-    restored = arm("restored", chat_base, load=load, artifact=adapter)
-    base = logits(arm("base", chat_base, load=load), tmp_path)
+    restored = arm("restored", chat_base, artifact=adapter)
     found = logits(restored, tmp_path)
     with torch.inference_mode():
         theirs = model(input_ids=IDS).logits
-    change = (found - base).norm()
-    assert change > 0.5
-    if load == "auto":
-        assert (found - theirs).norm() < 1e-5 * change
+    change = (found - logits(arm("base", chat_base), tmp_path)).norm()
+    assert (found - theirs).norm() < 1e-5 * change
     checkpoint = find_checkpoint(restored)
     extra = sum(path.stat().st_size for path in adapter.glob("adapter_*"))
     plain = find_checkpoint(arm("base", chat_base))
@@ -143,7 +139,7 @@ def test_a_checkpoint_with_an_unmerged_adapter_is_refused(chat_base, tmp_path, n
     directory = copied(chat_base, tmp_path)
     tensors = load_file(directory / "model.safetensors") | {name: torch.ones(2, 4)}
     save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ModelError, match=f"not merged .{name}.*the base alone"):
+    with pytest.raises(ModelError, match=f"the base alone.*not merged .{name}"):
         logits(arm("merged", directory), tmp_path)
 
 

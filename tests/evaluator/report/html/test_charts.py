@@ -6,7 +6,6 @@ from dataclasses import replace
 from xml.etree import ElementTree
 
 import pytest
-from matplotlib import rc_context
 
 from evaluator.report.html.charts import make_charts
 from evaluator.report.summary import summarize
@@ -109,11 +108,6 @@ def test_any_name_stays_text(name):
         assert not [e for e in root.iter() if e.tag.endswith("script")]
         assert any(shown[:27] in text for text in texts(chart))
         assert "sans-serif" in chart.svg
-
-
-def test_charts_do_not_follow_the_settings_of_a_user(summary, charts):
-    with rc_context({"text.usetex": True, "lines.linewidth": 9, "font.size": 30}):
-        assert charts_of(summary)["pass_rates"].svg == charts["pass_rates"].svg
 
 
 def test_equal_numbers_give_equal_bytes_and_no_two_elements_share_an_id(summary, charts):
