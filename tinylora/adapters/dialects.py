@@ -67,15 +67,12 @@ def files_of(path: str | Path) -> tuple[Path, ...]:
 
 
 def adapted_layers(adapter: Adapter, model: nn.Module, where: str) -> list[tuple[str, nn.Module]]:
-    """The linear layers that an adapter changes, in its own order.
+    """The linear layers that an adapter changes, ``(qualified name, module)`` in its own order.
 
     Args:
         adapter: The adapter.
         model: The base, on any device, ``meta`` included.
         where: The model or directory, for messages.
-
-    Returns:
-        ``(qualified name, module)``.
 
     Raises:
         TargetMismatchError: This is not the base that it was trained on.
@@ -89,11 +86,11 @@ def deltas_of(
     options: DeltaOptions | None = None,
     store: FactorStore | None = None,
 ) -> ModuleDeltas:
-    """The deltas of an adapter.
+    """The deltas of an adapter on layers that :func:`adapted_layers` names.
 
     Args:
         adapter: The adapter.
-        names: Names of its layers, from :func:`adapted_layers`.
+        names: Names of its layers.
         options: How to rebuild what upstream's dialect does not store.
         store: Where factors are kept; None computes them every time.
 
@@ -105,12 +102,7 @@ def deltas_of(
 
 
 def inspect_adapter(adapter: Adapter, trained_on: TrainedOn | None = None) -> Inspection:
-    """What is in an adapter, and what about it looks odd.
-
-    Args:
-        adapter: The adapter.
-        trained_on: What the base's weights were in training; None: as its files say.
-    """
+    """What is in an adapter and looks odd; ``trained_on`` None: weights as its files say."""
     return _dialect_of(adapter).inspect(adapter, trained_on or adapter.trained_on)
 
 

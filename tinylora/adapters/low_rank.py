@@ -53,11 +53,7 @@ class LowRankDelta:
             yield part, self._rows(part)
 
     def rows(self, index: Tensor) -> Tensor:
-        """ΔW of some rows, fp32 ``[k, in]``; bit for bit those of :meth:`dense`.
-
-        Args:
-            index: Their numbers, int64 ``[k]``.
-        """
+        """ΔW of the rows ``[k]``, fp32 ``[k, in]``; bit for bit those of :meth:`dense`."""
         count = index.numel()
         if self.left.shape[0] <= _PIECE_ROWS:
             return self.dense().index_select(0, index)

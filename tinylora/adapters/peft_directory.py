@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -33,44 +33,37 @@ def adapter_files(directory: Path) -> tuple[Path, Path]:
 
 
 def method_of(path: Path) -> object:
-    """PEFT's name of an adapter's method, such as ``LORA``; None where there is no adapter.
+    """PEFT's name of an adapter's method, such as ``LORA``; None where there is no adapter."""
+    return _content(path / CONFIG_FILE).get("peft_type") if (path / CONFIG_FILE).exists() else None
 
-    Raises:
-        ArtifactError: Its configuration cannot be read.
-    """
-    return AdapterConfig(path).content.get("peft_type") if (path / CONFIG_FILE).exists() else None
+
+def _content(file: Path) -> dict[str, Any]:
+    if not file.is_file():
+        raise ArtifactMissingError(
+            f"{file}: no such file; expected the directory of a PEFT adapter"
+        )
+    try:
+        return read_object(file, ArtifactError, _MAX_CONFIG_BYTES)
+    except OSError as error:
+        raise ArtifactError(f"{file}: cannot be read ({error})") from error
 
 
 class AdapterConfig:
-    """The fields of an adapter_config.json, each checked when it is asked for.
-
-    Args:
-        directory: The adapter's.
+    """The fields of an adapter_config.json of a method, each checked when it is asked for.
 
     Raises:
         ArtifactMissingError: It is not there.
-        ArtifactError: It is no JSON object, or far too large.
+        ArtifactError: It is no JSON object, far too large, or of another method.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, method: str) -> None:
         self.path = directory / CONFIG_FILE
-        if not self.path.is_file():
-            raise ArtifactMissingError(
-                f"{self.path}: no such file; expected the directory of a PEFT adapter"
-            )
-        try:
-            self.content = read_object(self.path, ArtifactError, _MAX_CONFIG_BYTES)
-        except OSError as error:
-            raise ArtifactError(f"{self.path}: cannot be read ({error})") from error
+        self.content = _content(self.path)
+        if (found := self.content.get("peft_type")) != method:
+            self._refuse("peft_type", found, repr(method))
 
-    def check_method(self, expected: str) -> None:
-        """Refuse the configuration of another method.
-
-        Raises:
-            ArtifactError: It is one.
-        """
-        if (found := self.content.get("peft_type")) != expected:
-            raise ArtifactError(f"{self.path}: peft_type is {found!r:.100}, expected {expected!r}")
+    def _refuse(self, name: str, found: object, expected: str) -> NoReturn:
+        raise ArtifactError(f"{self.path}: {name} is {found!r:.200}, expected {expected}")
 
     def refuse_unknown(
         self, known: frozenset[str], neutral: Mapping[str, tuple[object, ...]]
@@ -80,54 +73,40 @@ class AdapterConfig:
         Args:
             known: Fields that are checked elsewhere, or without effect on a trained adapter.
             neutral: Values of other fields that change nothing; else those that are empty.
-
-        Raises:
-            ArtifactError: Naming the field.
         """
         for name, value in sorted(self.content.items()):
             if name in known or value in neutral.get(name, _EMPTY):
                 continue
-            raise ArtifactError(
-                f"{self.path}: {name} = {value!r:.200}, expected none: this changes the model in a "
-                "way that is not known here; merge this adapter with PEFT, or train one without it"
-            )
+            remedy = "merge this adapter with PEFT, or train one without it"
+            self._refuse(name, value, f"none: it changes the model in an unknown way; {remedy}")
 
     def base(self) -> str:
         """``base_model_name_or_path``, empty where none is named."""
         base = self.content.get("base_model_name_or_path")
-        if not isinstance(base, str | None):
-            raise ArtifactError(
-                f"{self.path}: base_model_name_or_path is a {type(base).__name__}, expected str"
-            )
-        if base is not None and not base.isprintable():
-            raise ArtifactError(
-                f"{self.path}: base_model_name_or_path = {base!r:.200}, expected one line, a hub id"
-            )
+        if base is not None and not (isinstance(base, str) and base.isprintable()):
+            self._refuse("base_model_name_or_path", base, "one line of text, a hub id")
         return base or ""
 
     def whole(self, name: str, least: int, most: int) -> int:
         """A whole number."""
         value = self._required(name)
-        if not isinstance(value, int) or isinstance(value, bool):
-            raise ArtifactError(f"{self.path}: {name} is {value!r:.100}, expected a whole number")
-        if not least <= value <= most:
-            raise ArtifactError(f"{self.path}: {name} = {value!r:.100}, expected {least} to {most}")
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+            self._refuse(name, value, f"a whole number from {least} to {most}")
         return value
 
     def number(self, name: str, least: float, most: float) -> float:
         """A finite number."""
         value = self._required(name)
-        if not isinstance(value, int | float) or isinstance(value, bool):
-            raise ArtifactError(f"{self.path}: {name} is {value!r:.100}, expected a number")
-        if not least <= value <= most:  # nor is NaN
-            raise ArtifactError(f"{self.path}: {name} = {value!r:.100}, expected {least} to {most}")
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not is_number or not least <= value <= most:  # nor is NaN
+            self._refuse(name, value, f"a number from {least:g} to {most:g}")
         return float(value)
 
     def flag(self, name: str, default: bool | None = None) -> bool:
         """True or false."""
         value = self._required(name) if default is None else self.content.get(name, default)
         if not isinstance(value, bool):
-            raise ArtifactError(f"{self.path}: {name} is {value!r:.100}, expected true or false")
+            self._refuse(name, value, "true or false")
         return value
 
     def _required(self, name: str) -> Any:
@@ -144,8 +123,7 @@ def open_weights(directory: Path) -> Iterator[Any]:
 
     Raises:
         ArtifactMissingError: It is not there.
-        ArtifactError: The weights are a pickle; or it is damaged or oversized, now or while it is
-            read.
+        ArtifactError: The weights are a pickle, damaged or oversized, now or while they are read.
     """
     file, pickled = directory / WEIGHTS_FILE, directory / "adapter_model.bin"
     if not file.is_file() and pickled.is_file():
@@ -170,11 +148,7 @@ def open_weights(directory: Path) -> Iterator[Any]:
 
 
 def tensor_shapes(file: Path, opened: Any) -> dict[str, tuple[int, ...]]:
-    """Shape of every tensor, from the header.
-
-    Raises:
-        ArtifactError: One is no floating-point tensor.
-    """
+    """Shape of every tensor, from the header; an ArtifactError where one has no floats."""
     shapes = {}
     for name in opened.keys():  # noqa: SIM118
         view = opened.get_slice(name)
@@ -188,11 +162,7 @@ def tensor_shapes(file: Path, opened: Any) -> dict[str, tuple[int, ...]]:
 
 
 def check_finite(file: Path, opened: Any) -> None:
-    """Refuse infinities and NaN.
-
-    Raises:
-        ArtifactError: Naming the tensor.
-    """
+    """Refuse infinities and NaN, with an ArtifactError that names the tensor."""
     for name in opened.keys():  # noqa: SIM118
         if not bool(torch.isfinite(opened.get_tensor(name)).all()):
             raise ArtifactError(
@@ -202,11 +172,7 @@ def check_finite(file: Path, opened: Any) -> None:
 
 
 def read_tensors(directory: Path, names: Sequence[str]) -> list[Tensor]:
-    """Some tensors, in the dtypes of the file.
-
-    Raises:
-        ArtifactError: The file has gone, or was changed meanwhile.
-    """
+    """Some tensors, in the dtypes of the file; an ArtifactError if it has gone or was changed."""
     with open_weights(directory) as opened:
         return [opened.get_tensor(name) for name in names]
 

@@ -13,16 +13,11 @@ MAX_BYTES = 1 << 28
 def read_object(
     path: Path, refuse: Callable[[str], TinyLoRAError], most: int = MAX_BYTES
 ) -> dict[str, Any]:
-    """A JSON object from a file.
-
-    Args:
-        path: The file.
-        refuse: Makes the error to raise of its text.
-        most: Largest size of the file, bytes.
+    """A JSON object from a file of at most so many bytes.
 
     Raises:
         OSError: It cannot be read.
-        TinyLoRAError: It is too large, no JSON, or no object.
+        TinyLoRAError: What ``refuse`` makes of why it is too large, no JSON, or no object.
     """
     size = path.stat().st_size
     if size > most:

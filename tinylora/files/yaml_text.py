@@ -1,8 +1,8 @@
 """YAML of others: plain data within bounds, and every fault named with its line.
 
-PyYAML's safe loader runs no code, but a malformed file makes it raise whatever the conversion of a
-value raises (ValueError, KeyError, RecursionError ...), aliases let a small file stand for a huge
-one, and ``2020-99-99`` is an error where a name was meant. Here dates are plain text.
+A malformed file makes PyYAML's safe loader raise anything (ValueError, KeyError, RecursionError),
+aliases let a small file stand for a huge one, and ``2020-99-99`` is an error where a name was
+meant. Here dates are plain text.
 """
 
 from typing import Any
@@ -27,8 +27,7 @@ def load_yaml(data: bytes, where: str, *, texts: bool = False) -> Any:
         texts: Whether every scalar is taken as the text that stands there, a number too.
 
     Returns:
-        Dicts, lists, sets, strings that are valid Unicode, numbers (also NaN and infinities),
-        bools, bytes and None.
+        Dicts, lists, sets, valid Unicode, numbers (also NaN and infinities), bools, bytes and None.
 
     Raises:
         YamlError: With file, line and column.

@@ -1,7 +1,6 @@
 """A checkpoint's tokenizer and chat template, which are files of others.
 
-Whatever is wrong with them ends in one error. Templates are run in a process of their own, with
-bounds on time, memory and output (``render_chats``).
+Whatever is wrong with them ends in one error. Templates run in a bounded process, ``render_chats``.
 """
 
 import json
@@ -19,11 +18,7 @@ Chat = Sequence[Mapping[str, Any]]
 
 
 def load_tokenizer(directory: Path) -> Any:
-    """The tokenizer of a checkpoint on the disk.
-
-    Raises:
-        TokenizerError: There is none, or it cannot be loaded.
-    """
+    """The tokenizer of a checkpoint on the disk; a TokenizerError where it cannot be loaded."""
     from transformers import AutoTokenizer
 
     try:
@@ -43,13 +38,7 @@ def load_tokenizer(directory: Path) -> Any:
 
 
 def token_ids(tokenizer: Any, text: str, *, special_tokens: bool = False) -> tuple[int, ...]:
-    """Tokens of a text.
-
-    Args:
-        tokenizer: From :func:`load_tokenizer`.
-        text: Any.
-        special_tokens: Whether to add those that the tokenizer puts around a text; what a chat
-            template wrote has them.
+    """Tokens of a text, by default without those that the tokenizer puts around it.
 
     Raises:
         TokenizerError: The text is not valid Unicode, or the tokenizer is broken.

@@ -28,15 +28,7 @@ _MODULE_NAME = re.compile(r"[\w.\-]*(\.?\*[\w.\-]*){0,3}[$]?")
 
 
 def check_model_config(config: Mapping[str, Any], path: Path) -> None:
-    """Refuse a configuration that no model can have.
-
-    Args:
-        config: The content of a ``config.json``.
-        path: Its file, for the message.
-
-    Raises:
-        ModelConfigError: Naming the field.
-    """
+    """Refuse what no model can have, with a ModelConfigError that names file and field."""
     for problem in _problems(config):
         raise ModelConfigError(
             f"{path}: {problem}; is this the file of the base? download it again"
@@ -44,7 +36,7 @@ def check_model_config(config: Mapping[str, Any], path: Path) -> None:
 
 
 def _problems(config: Mapping[str, Any], prefix: str = "", depth: int = 0) -> Iterator[str]:
-    """What a loader would stumble over, in words."""
+    """What a loader would stumble over."""
     if depth > _MAX_DEPTH:
         yield f"{prefix:.40}... nests deeper than {_MAX_DEPTH} levels"
         return

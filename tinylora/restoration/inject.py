@@ -7,9 +7,7 @@ wrappers off gives back the very same objects.
 import logging
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
-from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import torch
@@ -70,12 +68,7 @@ class Restoration:
     def __enter__(self) -> "Restoration":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.remove()
 
 
@@ -90,8 +83,7 @@ def restore(
 ) -> Restoration:
     """Put a trained adapter on the base that it was trained on.
 
-    The model must not have run a forward pass on the CPU yet if it is in 4 bit: bitsandbytes
-    repacks the weights then.
+    A model in 4 bit must not have run a forward pass on the CPU yet: bitsandbytes repacks weights.
 
     Args:
         model: The base, plain or bitsandbytes 4-bit.
@@ -108,8 +100,7 @@ def restore(
         A handle that can take the adapter off again.
 
     Raises:
-        TargetMismatchError: The base has other target modules; or it keeps several projections in
-            one weight.
+        TargetMismatchError: Other target modules, or several projections in one weight.
         OptionsError: Options of upstream's dialect for another adapter.
         ProjectionError: The random stream cannot be reproduced as asked.
         RestoreError: The model has an adapter already, or weights that cannot be read.
@@ -164,13 +155,7 @@ def apply_tiny_lora(
 
     Raises:
         OptionsError: A rank without a formula.
-        RestoreError: The model has an adapter already, no target module, or weights that cannot be
-            read.
-        TargetMismatchError: It keeps several projections in one weight.
-        ProjectionError: u and the rank are too large for P to be drawn.
-        QuantizedWeightError: A 4-bit weight is repacked or not quantized yet.
-        FactorizationError: An SVD failed.
-        FactorStoreError: The store cannot be used.
+        RestoreError: No target module, else errors as for :func:`restore`.
     """
     if rank is not None and formula is None:
         raise OptionsError(
@@ -230,9 +215,9 @@ def _rebuilt(
     @torch.no_grad()
     def rebuild(target: tuple[str, nn.Module]) -> ModuleDelta:
         name, module = target
-        if weight_of is not None:
-            return deltas.module(name, partial(weight_of, name))
-        return deltas.module(name, partial(readable_weight, name, module))
+        return deltas.module(
+            name, lambda: weight_of(name) if weight_of else readable_weight(name, module)
+        )
 
     sizes: list[int] = [module.in_features * module.out_features for _, module in modules]  # type: ignore[operator, misc]
     with single_threaded() as threads:
@@ -240,11 +225,7 @@ def _rebuilt(
 
 
 def readable_weight(name: str, module: nn.Module) -> QuantizedWeight | Tensor:
-    """The frozen weight of a linear module.
-
-    Args:
-        name: Its name, for messages.
-        module: ``nn.Linear`` or ``Linear4bit``.
+    """The frozen weight of ``nn.Linear`` or ``Linear4bit``, whose name is for messages.
 
     Raises:
         RestoreError: The weight is on the ``meta`` device (offloaded) or in 8 bit.
@@ -265,18 +246,13 @@ def _other_weights(
     trained_on: TrainedOn, modules: Sequence[tuple[str, nn.Module]]
 ) -> Iterator[str]:
     """A reason to doubt a delta whose factors come from other weights than training had."""
-    quantized = {hasattr(module.weight, "quant_state") for _, module in modules}
-    if trained_on == "4bit" and quantized != {True}:
+    bits = {"4bit" if hasattr(module.weight, "quant_state") else "16bit" for _, module in modules}
+    if bits != {trained_on}:
+        remedy = "in 4 bits (NF4, double quantization)" if trained_on == "4bit" else "unquantized"
         yield (
-            "it was trained on a base in 4 bits, and the weights of this model are not: their "
+            f"it was trained on a {trained_on} base, and weights of this model are not: their "
             "singular vectors are others, and the delta is off by about half of its size; load "
-            "the base in 4 bits (NF4, double quantization)"
-        )
-    if trained_on == "16bit" and quantized != {False}:
-        yield (
-            "it was trained on a base in 16 bits, and the weights of this model are in 4: their "
-            "singular vectors are others, and the delta is off by about half of its size; load "
-            "the base without quantization"
+            f"the base {remedy}"
         )
 
 

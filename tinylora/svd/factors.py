@@ -1,14 +1,12 @@
 """Leading singular triplets of a frozen weight.
 
-``exact``: the routine that the trainer called (LAPACK ``gesdd`` on the CPU, float32, all singular
-values), so that the relative signs of the singular pairs are the trainer's. Another LAPACK, or
-another algorithm, finds the same subspace and flips a relative sign in 5 to 10 % of matrices;
-that changes ΔW of the ``full`` formula, and nothing of the ``diagonal`` one.
+``exact``: the trainer's routine (LAPACK ``gesdd`` on the CPU, float32, all singular values), so
+that the relative signs of the singular pairs are the trainer's. Another LAPACK or algorithm flips
+a relative sign in 5 to 10 % of matrices; that changes ΔW of ``full``, and not of ``diagonal``.
 
-``fast``: a block Krylov method (Musco and Musco, 2015, arXiv:1504.05477), started from fixed
-numbers and run until the residuals are at float32's rounding; where the spectrum is too flat for
-that, or the matrix small, the eigenvectors of the float64 Gram matrix. It runs on the weight's own
-device.
+``fast``: a block Krylov method (Musco and Musco, 2015, arXiv:1504.05477) from fixed numbers, until
+the residuals are at float32's rounding; for a flat spectrum or a small matrix, the eigenvectors of
+the float64 Gram matrix. It runs on the weight's own device.
 """
 
 import re
@@ -79,11 +77,7 @@ class Factors:
 
 
 def weight_matrix(weight: QuantizedWeight | Tensor) -> Tensor:
-    """W as the forward pass sees it, float32 ``[out, in]``.
-
-    Args:
-        weight: A 4-bit weight (dequantized and rounded to its dtype) or a plain ``[out, in]`` one.
-    """
+    """W as the forward pass sees it, float32 ``[out, in]``; of 4 bits rounded to its dtype."""
     dense = weight.dequantize() if isinstance(weight, QuantizedWeight) else weight.detach()
     return dense.float()
 
@@ -98,14 +92,10 @@ def weight_digest(weight: QuantizedWeight | Tensor) -> str:
 
 
 def exact_factors(W: Tensor, rank: int) -> Factors:
-    """The trainer's own decomposition.
-
-    Args:
-        W: ``[out, in]``, any device; computed on the CPU in float32.
-        rank: r, at most min(out, in).
+    """The trainer's own decomposition of ``[out, in]``, on the CPU in float32.
 
     Raises:
-        FactorizationError: r too large, W not finite, or LAPACK did not converge.
+        FactorizationError: A rank above min(out, in), W not finite, or LAPACK did not converge.
     """
     W = W.detach().to("cpu", torch.float32)
     _check_input(W, rank)
@@ -113,8 +103,8 @@ def exact_factors(W: Tensor, rank: int) -> Factors:
         U, S, Vh = torch.linalg.svd(W, full_matrices=False)
     except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
         raise FactorizationError(
-            f"the SVD of a {list(W.shape)} weight did not converge ({error}); the trainer cannot "
-            "have had factors of this weight, so the base is damaged or another one"
+            f"the SVD of a {list(W.shape)} weight did not converge ({error}), as it did in "
+            "training; the base is damaged or another one"
         ) from error
     return Factors(
         U=U[:, :rank].contiguous(),
@@ -127,16 +117,12 @@ def exact_factors(W: Tensor, rank: int) -> Factors:
 
 
 def fast_factors(W: Tensor, rank: int) -> Factors:
-    """Only the leading triplets, to float32 accuracy, on W's device.
+    """Only the leading triplets of ``[out, in]``, to float32 accuracy, on W's device.
 
     Signs are fixed by making the largest entry of each row of Vh positive.
 
-    Args:
-        W: ``[out, in]``.
-        rank: r, at most min(out, in).
-
     Raises:
-        FactorizationError: r too large or W not finite.
+        FactorizationError: A rank above min(out, in), or W not finite.
     """
     W = W.detach().float()
     _check_input(W, rank)

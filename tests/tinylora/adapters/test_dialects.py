@@ -12,11 +12,10 @@ from transformers import AutoModelForCausalLM
 
 from exporter import ExportRequest, export, inspect_adapter, verify
 from tests.tinylora.adapters.lora.test_deltas import IDS, plain
-from tinylora import LowRankDelta, load_adapter, restore
+from tinylora import AdapterSizes, LowRankDelta, load_adapter, restore
 from tinylora.adapters import dialects
 from tinylora.adapters.inspection import Inspection
 from tinylora.adapters.lora.deltas import LoraLinear
-from tinylora.adapters.sizes import AdapterSizes
 
 MODULE = "model.layers.0.self_attn.q_proj"
 

@@ -8,24 +8,23 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from torch import Tensor
 
+from tinylora.adapters.adapter import AdapterSizes
 from tinylora.adapters.lora.config import LoraConfig, read_config
-from tinylora.adapters.options import TrainedOn
+from tinylora.adapters.peft_dialect import StoredAdapter
 from tinylora.adapters.peft_directory import (
     CONFIG_FILE,
     PREFIX,
     WEIGHTS_FILE,
     adapter_files,
-    base_name,
     check_finite,
     open_weights,
     read_tensors,
     tensor_shapes,
 )
-from tinylora.adapters.sizes import AdapterSizes
 from tinylora.errors import ArtifactError
 from tinylora.files.digests import files_sha256
 
@@ -43,32 +42,15 @@ _OTHER_PARTS = {
 
 
 @dataclass(frozen=True, eq=False)
-class LoraAdapter:
-    """A checked adapter; A and B stay in the file until they are asked for.
+class LoraAdapter(StoredAdapter):
+    """A checked adapter; A and B stay in the file until they are asked for."""
 
-    Attributes:
-        path: Its directory.
-        config: What its adapter_config.json says.
-        shapes: Module -> ``(out, in, r)``, in the order of the names.
-        sha256: Hex digest over the names and digests of its two files.
-    """
-
-    trained_on: ClassVar[TrainedOn] = "16bit"  # the files do not tell it of one that QLoRA made
-    made_from_weights: ClassVar[bool] = False
-    path: Path
     config: LoraConfig
-    shapes: Mapping[str, tuple[int, int, int]]
-    sha256: str
 
     @property
     def sizes(self) -> AdapterSizes:
         """The largest rank; there is no vector."""
         return AdapterSizes(max(r for _, _, r in self.shapes.values()), 0, 0, capped=True)
-
-    @property
-    def model_id(self) -> str:
-        """The base's name: a hub id, the last part of a path, or nothing."""
-        return base_name(self.config.base)
 
     def describe(self) -> dict[str, Any]:
         """What decides its delta, for a manifest."""
@@ -85,20 +67,13 @@ class LoraAdapter:
         }
 
     def read(self, module: str) -> tuple[Tensor, Tensor]:
-        """A and B of a module, in the file's dtypes.
-
-        Raises:
-            ArtifactError: The file has gone, or was changed meanwhile.
-        """
+        """A and B of a module, in the file's dtypes; an ArtifactError if the file has changed."""
         a, b = read_tensors(self.path, [f"{PREFIX}{module}{leaf}" for leaf in _LEAVES])
         return a, b
 
 
 def load_lora_adapter(directory: str | Path) -> LoraAdapter:
-    """Read and check an adapter.
-
-    Args:
-        directory: What ``save_pretrained`` of a PEFT model made.
+    """Read and check what ``save_pretrained`` of a PEFT model with a LoRA made.
 
     Raises:
         ArtifactMissingError: One of its files is not there.

@@ -83,8 +83,7 @@ def read_config(directory: Path) -> LoraConfig:
         ArtifactError: It is damaged, a field is missing, out of range or of the wrong type, or the
             adapter has parts that are no low-rank pair.
     """
-    fields = AdapterConfig(directory)
-    fields.check_method(METHOD)
+    fields = AdapterConfig(directory, METHOD)
     fields.refuse_unknown(_CHECKED | _WITHOUT_EFFECT, _NEUTRAL)
     start = fields.content.get("init_lora_weights", True)
     if not any(start is known or start == known != 1 for known in _PLAIN_STARTS):
@@ -119,6 +118,9 @@ def _pattern(fields: AdapterConfig, name: str) -> dict[str, float]:
         raise ArtifactError(
             f"{fields.path}: {name} is a {type(content).__name__}, expected an object"
         )
+    kind, least, most = (
+        (int, 1.0, MAX_RANK) if name == "rank_pattern" else (int | float, -_MAX_ALPHA, _MAX_ALPHA)
+    )
     for key, value in content.items():
         where = f"{fields.path}: {name}[{key!r:.100}]"
         if not _is_safe(key):
@@ -126,12 +128,10 @@ def _pattern(fields: AdapterConfig, name: str) -> dict[str, float]:
                 f"{where}: expected a module's name, or a regular expression with at most two "
                 "of * + ?, one group where there is a |, and no repeated group; write the names out"
             )
-        whole = name == "rank_pattern"
-        if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
-            raise ArtifactError(f"{where} is {value!r:.100}, expected a number")
-        least, most = (1.0, MAX_RANK) if whole else (-_MAX_ALPHA, _MAX_ALPHA)
-        if not least <= value <= most:
-            raise ArtifactError(f"{where} = {value!r:.100}, expected {least:g} to {most:g}")
+        if isinstance(value, bool) or not isinstance(value, kind) or not least <= value <= most:
+            raise ArtifactError(
+                f"{where} is {value!r:.100}, expected a number from {least:g} to {most:g}"
+            )
     return content
 
 

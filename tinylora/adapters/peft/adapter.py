@@ -6,12 +6,12 @@ As A and B are in the file, no SVD is needed.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from tinylora.adapters.options import TrainedOn
+from tinylora.adapters.adapter import AdapterSizes
 from tinylora.adapters.peft.config import PeftConfig, read_config
 from tinylora.adapters.peft.tensors import (
     LEAVES,
@@ -20,54 +20,33 @@ from tinylora.adapters.peft.tensors import (
     tensor_key,
     vector_keys,
 )
+from tinylora.adapters.peft_dialect import StoredAdapter
 from tinylora.adapters.peft_directory import (
     WEIGHTS_FILE,
     adapter_files,
-    base_name,
     check_finite,
     open_weights,
     read_tensors,
     tensor_shapes,
 )
-from tinylora.adapters.sizes import AdapterSizes
 from tinylora.files.digests import files_sha256
 
 
 @dataclass(frozen=True, eq=False)
-class PeftAdapter:
+class PeftAdapter(StoredAdapter):
     """A checked adapter; A, B and P stay in the file until they are asked for.
 
     Attributes:
-        path: Its directory.
-        config: What its adapter_config.json says.
-        shapes: Module -> ``(out, in, r)``, in the order of the names; the base knows the order of
-            the modules.
         vectors: The trained vectors, ``[groups, u]``, in the file's dtype, on the CPU.
-        sha256: Hex digest over the names and digests of its two files.
     """
 
-    trained_on: ClassVar[TrainedOn] = "16bit"  # as PEFT's TinyLoRA takes no other base
-    made_from_weights: ClassVar[bool] = False
-    path: Path
     config: PeftConfig
-    shapes: Mapping[str, tuple[int, int, int]]
     vectors: Tensor
-    sha256: str
-
-    @property
-    def rank(self) -> int:
-        """Rank r."""
-        return self.config.r
 
     @property
     def sizes(self) -> AdapterSizes:
         """Sizes of its tensors."""
-        return AdapterSizes(self.rank, self.config.u, self.vectors.shape[0], capped=True)
-
-    @property
-    def model_id(self) -> str:
-        """The base's name: a hub id, the last part of a path, or nothing."""
-        return base_name(self.config.base)
+        return AdapterSizes(self.config.r, self.config.u, self.vectors.shape[0], capped=True)
 
     def describe(self) -> dict[str, Any]:
         """What decides its delta, for a manifest."""
@@ -96,10 +75,7 @@ class PeftAdapter:
 
 
 def load_peft_adapter(directory: str | Path) -> PeftAdapter:
-    """Read and check an adapter.
-
-    Args:
-        directory: What ``save_pretrained`` of a PEFT model made.
+    """Read and check what ``save_pretrained`` of a PEFT model with a TinyLoRA made.
 
     Raises:
         ArtifactMissingError: One of its files is not there.
@@ -116,4 +92,5 @@ def load_peft_adapter(directory: str | Path) -> PeftAdapter:
         names = vector_keys(file, config, headers, groups)
         check_finite(file, opened)
         vectors = torch.stack([opened.get_tensor(name) for name in names])
-    return PeftAdapter(directory, config, shapes, vectors, files_sha256(adapter_files(directory)))
+    sha256 = files_sha256(adapter_files(directory))
+    return PeftAdapter(directory, config, shapes, sha256, vectors)

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from tinylora.adapters.adapter import MAX_PROJECTION, MAX_RANK, MAX_U
 from tinylora.adapters.peft_directory import AdapterConfig
-from tinylora.adapters.sizes import MAX_PROJECTION, MAX_RANK, MAX_U
 from tinylora.errors import ArtifactError
 
 METHOD = "TINYLORA"
@@ -49,11 +49,9 @@ def read_config(directory: Path) -> PeftConfig:
 
     Raises:
         ArtifactMissingError: It is not there.
-        ArtifactError: It is damaged, a field is missing, out of range or of the wrong type, or it
-            belongs to another method or asks for what TinyLoRA lacks.
+        ArtifactError: It is damaged, of another method, or a field is missing, wrong or unknown.
     """
-    fields = AdapterConfig(directory)
-    fields.check_method(METHOD)
+    fields = AdapterConfig(directory, METHOD)
     fields.refuse_unknown(_CHECKED | _WITHOUT_EFFECT, _NEUTRAL)
     config = PeftConfig(
         r=fields.whole("r", 1, MAX_RANK),

@@ -39,18 +39,10 @@ def group_of(index: int, modules: int, weight_tying: float) -> int:
 def module_shapes(
     file: Path, config: PeftConfig, headers: Mapping[str, tuple[int, ...]]
 ) -> dict[str, tuple[int, int, int]]:
-    """Shapes of all modules, with every key accounted for.
-
-    Args:
-        file: The weight file, for messages.
-        config: The configuration beside it.
-        headers: Key -> shape of every tensor.
-
-    Returns:
-        Module -> ``(out, in, r)``, in the order of the names.
+    """Module -> ``(out, in, r)`` in the order of names, from all ``headers`` (key -> shape).
 
     Raises:
-        ArtifactError: A tensor is missing, unknown, or of another shape than it says.
+        ArtifactError: A tensor is missing, unknown, or of another shape than ``config`` says.
     """
     modules = set()
     for name in headers:
@@ -98,12 +90,6 @@ def vector_keys(
     file: Path, config: PeftConfig, headers: Mapping[str, tuple[int, ...]], groups: int
 ) -> list[str]:
     """Keys of the trained vectors, in the order of their groups.
-
-    Args:
-        file: The weight file, for messages.
-        config: The configuration beside it.
-        headers: Key -> shape of every tensor.
-        groups: How many there must be.
 
     Raises:
         ArtifactError: One is missing, of another length, or too many.

@@ -8,8 +8,8 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
+from tinylora.adapters.adapter import MAX_PROJECTION, MAX_RANK, MAX_U
 from tinylora.adapters.options import Formula
-from tinylora.adapters.sizes import MAX_PROJECTION, MAX_RANK, MAX_U
 from tinylora.adapters.upstream.foreign_files import words_about_content
 from tinylora.errors import ArtifactError
 
@@ -24,11 +24,7 @@ REQUIRED: Mapping[str, type] = {
 
 
 def check_types(path: Path, loaded: object) -> dict[str, Any]:
-    """Refuse missing fields and fields of another type.
-
-    Raises:
-        ArtifactError: Naming the field.
-    """
+    """Refuse a missing field or one of another type, with an ArtifactError that names it."""
     if (words := words_about_content(loaded)) is not None:
         raise ArtifactError(f"{path}: {words}")
     if not isinstance(loaded, dict):
@@ -67,11 +63,7 @@ def check_types(path: Path, loaded: object) -> dict[str, Any]:
 
 
 def check_values(path: Path, fields: Mapping[str, Any]) -> None:
-    """Refuse values that cannot be right.
-
-    Raises:
-        ArtifactError: Naming the field.
-    """
+    """Refuse a value that cannot be right, with an ArtifactError that names the field."""
 
     def refuse(name: str, found: object, expected: str) -> None:
         raise ArtifactError(f"{path}: {name} = {found}, expected {expected}")

@@ -7,12 +7,7 @@ _FACTORS = frozenset({"U", "S", "V", "Vh", "P", "v", "U_r", "Sigma_r", "V_r", "l
 
 
 def words_about_file(name: str, content: bytes) -> str | None:
-    """What a file that is no zip archive is, and what can be done; None where that is not known.
-
-    Args:
-        name: Its name.
-        content: Its bytes.
-    """
+    """What a file that is no zip archive is, and what can be done; None where that is not known."""
     if content.startswith(_OLD_TORCH):
         return (
             "saved in the format that torch.save had before version 1.6, which is not read here; "
@@ -28,11 +23,7 @@ def words_about_file(name: str, content: bytes) -> str | None:
 
 
 def words_about_content(loaded: object) -> str | None:
-    """What something that torch.load gave is, and what can be done; None where it is not known.
-
-    Args:
-        loaded: Plain values and tensors.
-    """
+    """What something that torch.load gave is, and what can be done; None where it is not known."""
     if isinstance(loaded, torch.Tensor):
         return (
             f"holds a tensor {list(loaded.shape)} alone, as upstream's first releases saved the "

@@ -65,9 +65,6 @@ class _Machine:
 def check_pickle(pickled: bytes) -> str | None:
     """What a pickle contains that an artifact never needs; None where there is nothing.
 
-    Args:
-        pickled: The pickle.
-
     Raises:
         ValueError, IndexError, KeyError: It is damaged.
     """

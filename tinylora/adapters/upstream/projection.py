@@ -50,9 +50,8 @@ def draw_projections(
         bf16, ``[len(names), u, r, r]`` (full) or ``[len(names), u, r]`` (else), on the CPU.
 
     Raises:
-        ProjectionError: A placement that does not name every module's device, or names GPUs
-            where ``rng`` is ``cpu``; or too many numbers: over all modules, or for a GPU's stream
-            in one.
+        ProjectionError: A placement without every module's device, or with GPUs where ``rng`` is
+            ``cpu``; or too many numbers: over all modules, or for a GPU's stream in one.
     """
     shape = (u, rank, rank) if formula == "full" else (u, rank)
     _check_size(len(names), torch.Size(shape).numel(), rng)

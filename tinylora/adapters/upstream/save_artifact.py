@@ -46,8 +46,7 @@ def save_artifact(
         saved_device: Storage location to record: ``cpu``, ``cuda`` or ``cuda:N``.
 
     Raises:
-        ArtifactError: An argument of another type, or a vector of another shape; or one that
-            :func:`load_artifact` would refuse, or another device; nothing is written.
+        ArtifactError: An argument that :func:`load_artifact` would refuse; nothing is written.
     """
     vector = global_v.detach().to("cpu", torch.bfloat16).contiguous().clone()
     fields: dict[str, Any] = {

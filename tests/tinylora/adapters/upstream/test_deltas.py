@@ -104,7 +104,7 @@ def test_relative_signs_matter_for_full_only():
     for formula in ("full", "diagonal"):
         deltas = AdapterDeltas(artifact(), ["a"], DeltaOptions(formula=formula))
         plain, all_, one = (
-            ArtifactModuleDelta(deltas, "a", f).low_rank().dense()
+            ArtifactModuleDelta(deltas, 0, f).low_rank().dense()
             for f in (factors, flipped(factors, (0, 1)), flipped(factors, (1,)))
         )
         assert torch.allclose(plain, all_, rtol=1e-6, atol=1e-12)
