@@ -27,14 +27,14 @@ def everything(file):
         yield from kept.to_tensors(quant_type).items()
         yield f"{quant_type} values", kept.dequantize(torch.float32)
     # the small weight takes the Gram matrix, the one of rank 4 the Krylov method
-    for factors, matrix in (
-        (fast_factors, W),
-        (fast_factors, W[:, :4] @ W[:4]),
-        (exact_factors, W),
-    ):
-        found = factors(matrix, 2)
-        for part in ("U", "S", "Vh"):
-            yield f"{factors} {matrix.shape} {part}", getattr(found, part)
+    low = W[:, :4] @ W[:4]
+    made = {
+        "gram": fast_factors(W, 2),
+        "krylov": fast_factors(low, 2),
+        "exact": exact_factors(W, 2),
+    }
+    for way, found in made.items():
+        yield from ((f"{way} {part}", getattr(found, part)) for part in ("U", "S", "Vh"))
     for rng in ("cpu", "cuda"):
         yield rng, draw_projections(["a", "b"], 8, 2, 7, formula="diagonal", rng=rng)
     yield "peft", draw_projection(7, 8, 2)

@@ -102,3 +102,9 @@ def test_malformed_files_of_a_tokenizer_are_one_error(tmp_path, name, content):
     with pytest.raises(TokenizerError, match="cannot load the tokenizer") as caught:
         load_tokenizer(tmp_path)
     assert str(tmp_path) in str(caught.value) and len(str(caught.value)) < 600
+
+
+def test_a_directory_without_a_tokenizer_is_refused(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "qwen2"}')
+    with pytest.raises(TokenizerError, match="tokenizer"):
+        load_tokenizer(tmp_path)
