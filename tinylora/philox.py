@@ -35,10 +35,9 @@ _ROUNDS = 10
 
 
 def philox4x32(counter: Words, key: tuple[Any, Any]) -> Words:
-    """Ten rounds of Philox4x32 on 32-bit words held in int64.
+    """Ten rounds of Philox4x32 on four words (the lowest first) under two, all in int64.
 
-    Counter (four words, the lowest first) and key (two) are tensors on any device or arrays of
-    numpy, whose shapes broadcast; so are the four random words returned.
+    Tensors or arrays of numpy, whose shapes broadcast.
     """
     c0, c1, c2, c3 = counter
     k0, k1 = key

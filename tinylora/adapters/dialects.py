@@ -33,11 +33,7 @@ DIALECTS: tuple[Dialect[Any], ...] = (
 
 
 def load_adapter(path: str | Path) -> Adapter:
-    """Read an adapter of any dialect.
-
-    Args:
-        path: A file in upstream's format, a directory that holds one, or the directory of a PEFT
-            TinyLoRA or LoRA adapter.
+    """Read upstream's file, a directory that holds one, or a PEFT TinyLoRA's or LoRA's directory.
 
     Raises:
         ArtifactMissingError: Nothing is there, or more than one file that could be meant.
@@ -69,13 +65,8 @@ def files_of(path: str | Path) -> tuple[Path, ...]:
 def adapted_layers(adapter: Adapter, model: nn.Module, where: str) -> list[tuple[str, nn.Module]]:
     """The linear layers that an adapter changes, ``(qualified name, module)`` in its own order.
 
-    Args:
-        adapter: The adapter.
-        model: The base, on any device, ``meta`` included.
-        where: The model or directory, for messages.
-
-    Raises:
-        TargetMismatchError: This is not the base that it was trained on.
+    The base ``model`` may be on any device, ``meta`` included; ``where`` names it in the
+    TargetMismatchError that it is not the base of training.
     """
     return _dialect_of(adapter).layers(adapter, model, where)
 
@@ -88,11 +79,7 @@ def deltas_of(
 ) -> ModuleDeltas:
     """The deltas of an adapter on layers that :func:`adapted_layers` names.
 
-    Args:
-        adapter: The adapter.
-        names: Names of its layers.
-        options: How to rebuild what upstream's dialect does not store.
-        store: Where factors are kept; None computes them every time.
+    ``options`` are of upstream's dialect; factors are kept in ``store``.
 
     Raises:
         ProjectionError: The random stream cannot be reproduced as asked.

@@ -7,6 +7,7 @@ header before anything is made.
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -49,12 +50,7 @@ def _content(file: Path) -> dict[str, Any]:
 
 
 class AdapterConfig:
-    """The fields of an adapter_config.json of a method, each checked when it is asked for.
-
-    Raises:
-        ArtifactMissingError: It is not there.
-        ArtifactError: It is no JSON object, far too large, or of another method.
-    """
+    """The fields of an adapter_config.json of a method, each checked when it is asked for."""
 
     def __init__(self, directory: Path, method: str) -> None:
         self.path = directory / CONFIG_FILE
@@ -68,12 +64,7 @@ class AdapterConfig:
     def refuse_unknown(
         self, known: frozenset[str], neutral: Mapping[str, tuple[object, ...]]
     ) -> None:
-        """Refuse fields that are set and may change the model.
-
-        Args:
-            known: Fields that are checked elsewhere, or without effect on a trained adapter.
-            neutral: Values of other fields that change nothing; else those that are empty.
-        """
+        """Refuse fields that may change the model: not known, and neither neutral nor empty."""
         for name, value in sorted(self.content.items()):
             if name in known or value in neutral.get(name, _EMPTY):
                 continue
@@ -117,13 +108,36 @@ class AdapterConfig:
         return self.content[name]
 
 
-@contextmanager
-def open_weights(directory: Path) -> Iterator[Any]:
-    """The weight file of an adapter, opened by safetensors.
+@dataclass(frozen=True)
+class Weights:
+    """An open weight file: its path, safetensors' view of it, and each tensor's shape."""
 
-    Raises:
-        ArtifactMissingError: It is not there.
-        ArtifactError: The weights are a pickle, damaged or oversized, now or while they are read.
+    file: Path
+    opened: Any
+    shapes: Mapping[str, tuple[int, ...]]
+
+    def refuse(self, name: str, problem: str) -> NoReturn:
+        """Raise what is wrong with a tensor."""
+        raise ArtifactError(f"{self.file}: tensor {name!r} {problem}")
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Shape of a tensor that must be there."""
+        if name not in self.shapes:
+            self.refuse(name, "is missing; copy the adapter again")
+        return self.shapes[name]
+
+    def check_finite(self) -> None:
+        """Refuse infinities and NaN."""
+        for name in self.shapes:
+            if not bool(torch.isfinite(self.opened.get_tensor(name)).all()):
+                self.refuse(name, "has non-finite values; training diverged or it is damaged")
+
+
+@contextmanager
+def open_weights(directory: Path) -> Iterator[Weights]:
+    """The weight file of an adapter, whose tensors are floating point.
+
+    An ArtifactError if it is a pickle, damaged or oversized, now or while it is read.
     """
     file, pickled = directory / WEIGHTS_FILE, directory / "adapter_model.bin"
     if not file.is_file() and pickled.is_file():
@@ -133,48 +147,28 @@ def open_weights(directory: Path) -> Iterator[Any]:
         )
     if not file.is_file():
         raise ArtifactMissingError(f"{file}: no such file; copy the whole adapter directory")
-    if file.stat().st_size > _MAX_WEIGHT_BYTES:
+    if (size := file.stat().st_size) > _MAX_WEIGHT_BYTES:
         raise ArtifactError(
-            f"{file}: {file.stat().st_size} bytes; an adapter has at most {_MAX_WEIGHT_BYTES}. Is "
-            "this a model checkpoint?"
+            f"{file}: {size} bytes, expected at most {_MAX_WEIGHT_BYTES}; is this a checkpoint?"
         )
     try:
         with safe_open(file, framework="pt", device="cpu") as opened:
-            yield opened
+            views = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118
+            weights = Weights(file, opened, {n: tuple(v.get_shape()) for n, v in views.items()})
+            for name, view in views.items():
+                if (dtype := view.get_dtype()) not in _FLOATS:
+                    weights.refuse(name, f"has dtype {dtype}, expected one of {', '.join(_FLOATS)}")
+            yield weights
     except (SafetensorError, OSError) as error:
         raise ArtifactError(
             f"{file}: not a readable safetensors file ({error}); copy it again"
         ) from error
 
 
-def tensor_shapes(file: Path, opened: Any) -> dict[str, tuple[int, ...]]:
-    """Shape of every tensor, from the header; an ArtifactError where one has no floats."""
-    shapes = {}
-    for name in opened.keys():  # noqa: SIM118
-        view = opened.get_slice(name)
-        if view.get_dtype() not in _FLOATS:
-            raise ArtifactError(
-                f"{file}: tensor {name!r} has dtype {view.get_dtype()}, expected one of "
-                f"{', '.join(_FLOATS)}"
-            )
-        shapes[name] = tuple(view.get_shape())
-    return shapes
-
-
-def check_finite(file: Path, opened: Any) -> None:
-    """Refuse infinities and NaN, with an ArtifactError that names the tensor."""
-    for name in opened.keys():  # noqa: SIM118
-        if not bool(torch.isfinite(opened.get_tensor(name)).all()):
-            raise ArtifactError(
-                f"{file}: tensor {name!r} has non-finite values; the training diverged, or the "
-                "file is damaged"
-            )
-
-
 def read_tensors(directory: Path, names: Sequence[str]) -> list[Tensor]:
     """Some tensors, in the dtypes of the file; an ArtifactError if it has gone or was changed."""
-    with open_weights(directory) as opened:
-        return [opened.get_tensor(name) for name in names]
+    with open_weights(directory) as weights:
+        return [weights.opened.get_tensor(name) for name in names]
 
 
 def base_name(base: str) -> str:

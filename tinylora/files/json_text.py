@@ -13,12 +13,7 @@ MAX_BYTES = 1 << 28
 def read_object(
     path: Path, refuse: Callable[[str], TinyLoRAError], most: int = MAX_BYTES
 ) -> dict[str, Any]:
-    """A JSON object from a file of at most so many bytes.
-
-    Raises:
-        OSError: It cannot be read.
-        TinyLoRAError: What ``refuse`` makes of why it is too large, no JSON, or no object.
-    """
+    """A JSON object of at most so many bytes; else an OSError or what ``refuse`` makes."""
     size = path.stat().st_size
     if size > most:
         raise refuse(f"{path}: {size} bytes, expected at most {most}; is this another file?")

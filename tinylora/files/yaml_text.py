@@ -19,18 +19,11 @@ _TEXT, _DATE = "tag:yaml.org,2002:str", "tag:yaml.org,2002:timestamp"
 
 
 def load_yaml(data: bytes, where: str, *, texts: bool = False) -> Any:
-    """Read one YAML document.
+    """Read one YAML document of UTF-8 (or UTF-16 with its byte order mark).
 
-    Args:
-        data: UTF-8 (or UTF-16 with its byte order mark) text.
-        where: The file, for errors.
-        texts: Whether every scalar is taken as the text that stands there, a number too.
-
-    Returns:
-        Dicts, lists, sets, valid Unicode, numbers (also NaN and infinities), bools, bytes and None.
-
-    Raises:
-        YamlError: With file, line and column.
+    Gives dicts, lists, sets, valid Unicode, numbers (also NaN and infinities), bools, bytes and
+    None; with ``texts`` every scalar is the text that stands there. A YamlError names line and
+    column of ``where``.
     """
     if len(data) > MAX_BYTES:
         raise YamlError(f"{where}: is larger than {MAX_BYTES >> 10} KiB, too large for such a file")

@@ -40,8 +40,7 @@ def load_tokenizer(directory: Path) -> Any:
 def token_ids(tokenizer: Any, text: str, *, special_tokens: bool = False) -> tuple[int, ...]:
     """Tokens of a text, by default without those that the tokenizer puts around it.
 
-    Raises:
-        TokenizerError: The text is not valid Unicode, or the tokenizer is broken.
+    A TokenizerError where it is not valid Unicode, or the tokenizer is broken.
     """
     if reason := why_no_text(text):
         raise TokenizerError(f"the text {reason}")
@@ -64,16 +63,10 @@ def why_no_text(text: str) -> str:
 def write_chats(
     tokenizer: Any, chats: Sequence[Chat], *, closed: Collection[int] = ()
 ) -> tuple[str | TokenizerError, ...]:
-    """Put chats into the tokenizer's chat template.
+    """Put chats (messages with ``role`` and ``content``) into the tokenizer's chat template.
 
-    Args:
-        tokenizer: From :func:`load_tokenizer`.
-        chats: Messages with ``role`` and ``content``, as JSON can hold them.
-        closed: Numbers of those that end with their last message; the others end where the model's
-            answer begins.
-
-    Returns:
-        A text for each chat, or why the template did not take this one.
+    A chat ends where the model's answer begins; those numbered in ``closed`` with their last
+    message. Returns a text for each, or why the template did not take this one.
 
     Raises:
         TokenizerError: There is no template, or it took too much time or memory.

@@ -38,13 +38,7 @@ class FactorStore:
         return self.directory / f"{digest[:40]}-r{rank}-{method}.safetensors"
 
     def get(self, digest: str, rank: int, method: Method, shape: tuple[int, int]) -> Factors | None:
-        """Stored factors, or None where there are none (or the file is damaged, with a warning).
-
-        Args:
-            digest: ``weight_digest`` of the weight.
-            rank: r.
-            method: ``exact`` or ``fast``.
-            shape: ``(out, in)`` of the weight.
+        """Factors of a weight with this digest and shape ``(out, in)``; None if none or damaged.
 
         Raises:
             FactorStoreError: The file is there and cannot be read.
@@ -92,11 +86,7 @@ def _are_factors(tensors: Mapping[str, Tensor], rank: int, shape: tuple[int, int
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Make a file of a store with ``write(temporary path)``; a reader sees all of it or none.
-
-    Raises:
-        FactorStoreError: It cannot be written.
-    """
+    """Make a file of a store with ``write(temporary path)``; a reader sees all of it or none."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with written_whole(path, shared=True) as temporary:
@@ -109,11 +99,7 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def read_parsed(path: Path, parse: Callable[[str], Entry]) -> Entry | None:
-    """What ``parse`` makes of a text of a store; None where it is absent or damaged (warned).
-
-    ``parse`` raises ValueError, KeyError or TypeError of a damaged one. FactorStoreError: it cannot
-    be read.
-    """
+    """What ``parse`` makes of a text of a store; None where it is absent or damaged."""
     try:
         return parse(path.read_text()) if path.exists() else None
     except (ValueError, KeyError, TypeError) as error:
@@ -134,12 +120,7 @@ def store_error(path: Path, error: Exception) -> FactorStoreError:
 def factors_of(
     weight: QuantizedWeight | Tensor, rank: int, method: Method, store: FactorStore | None
 ) -> Factors:
-    """Factors of a weight, from the store where it has them, else computed and stored.
-
-    Raises:
-        FactorizationError: See :func:`tinylora.svd.factors.exact_factors`.
-        FactorStoreError: The store cannot be used.
-    """
+    """Factors of a weight, from the store where it has them, else computed and stored."""
     if store is None:
         return compute_factors(weight_matrix(weight), rank, method)
     digest = weight_digest(weight)

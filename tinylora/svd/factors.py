@@ -34,12 +34,9 @@ _RESIDUAL = 1e-5
 
 @dataclass(frozen=True, eq=False)
 class Factors:
-    """Truncated SVD ``W ≈ U diag(S) Vh``.
+    """Truncated SVD ``W ≈ U diag(S) Vh``: fp32 ``[out, r]``, ``[r]`` descending, ``[r, in]``.
 
     Attributes:
-        U: fp32 ``[out, r]``.
-        S: fp32 ``[r]``, descending.
-        Vh: fp32 ``[r, in]``.
         spectrum: fp32 ``[k]``, the leading singular values, k > r unless the matrix ends there.
         method: Which path made them.
         lapack: Library that computed them.
@@ -94,8 +91,7 @@ def weight_digest(weight: QuantizedWeight | Tensor) -> str:
 def exact_factors(W: Tensor, rank: int) -> Factors:
     """The trainer's own decomposition of ``[out, in]``, on the CPU in float32.
 
-    Raises:
-        FactorizationError: A rank above min(out, in), W not finite, or LAPACK did not converge.
+    A FactorizationError of a rank above min(out, in), W not finite, or LAPACK not converging.
     """
     W = W.detach().to("cpu", torch.float32)
     _check_input(W, rank)
@@ -119,10 +115,7 @@ def exact_factors(W: Tensor, rank: int) -> Factors:
 def fast_factors(W: Tensor, rank: int) -> Factors:
     """Only the leading triplets of ``[out, in]``, to float32 accuracy, on W's device.
 
-    Signs are fixed by making the largest entry of each row of Vh positive.
-
-    Raises:
-        FactorizationError: A rank above min(out, in), or W not finite.
+    The largest entry of each row of Vh is made positive. Errors as of :func:`exact_factors`.
     """
     W = W.detach().float()
     _check_input(W, rank)

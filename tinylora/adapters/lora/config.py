@@ -40,10 +40,6 @@ class LoraConfig:
     """The fields that decide an adapter's delta.
 
     Attributes:
-        path: The file.
-        r: Rank of modules that no pattern names.
-        alpha: Their alpha.
-        use_rslora: Whether the scale is alpha / √r.
         ranks: ``rank_pattern``, in its order.
         alphas: ``alpha_pattern``, likewise.
         targets: ``target_modules`` as a list of names; None where it is another rule.
@@ -76,13 +72,7 @@ class LoraConfig:
 
 
 def read_config(directory: Path) -> LoraConfig:
-    """Read and check the configuration.
-
-    Raises:
-        ArtifactMissingError: It is not there.
-        ArtifactError: It is damaged, a field is missing, out of range or of the wrong type, or the
-            adapter has parts that are no low-rank pair.
-    """
+    """Read and check the configuration; an ArtifactError names a missing or wrong field."""
     fields = AdapterConfig(directory, METHOD)
     fields.refuse_unknown(_CHECKED | _WITHOUT_EFFECT, _NEUTRAL)
     start = fields.content.get("init_lora_weights", True)

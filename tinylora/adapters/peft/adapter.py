@@ -21,14 +21,7 @@ from tinylora.adapters.peft.tensors import (
     vector_keys,
 )
 from tinylora.adapters.peft_dialect import StoredAdapter
-from tinylora.adapters.peft_directory import (
-    WEIGHTS_FILE,
-    adapter_files,
-    check_finite,
-    open_weights,
-    read_tensors,
-    tensor_shapes,
-)
+from tinylora.adapters.peft_directory import adapter_files, open_weights, read_tensors
 from tinylora.files.digests import files_sha256
 
 
@@ -64,11 +57,7 @@ class PeftAdapter(StoredAdapter):
         }
 
     def read(self, module: str) -> Mapping[str, Tensor]:
-        """``A``, ``B`` and, where it is stored, ``P`` of a module, in the file's dtypes.
-
-        Raises:
-            ArtifactError: The file has gone, or was changed meanwhile.
-        """
+        """``A``, ``B`` and, where it is stored, ``P`` of a module, in the file's dtypes."""
         leaves = LEAVES if self.config.save_projection else LEAVES[:2]
         tensors = read_tensors(self.path, [tensor_key(module, leaf) for leaf in leaves])
         return {leaf[-1]: tensor for leaf, tensor in zip(leaves, tensors, strict=True)}
@@ -79,18 +68,15 @@ def load_peft_adapter(directory: str | Path) -> PeftAdapter:
 
     Raises:
         ArtifactMissingError: One of its files is not there.
-        ArtifactError: A file is damaged or oversized, the weights are a pickle, or a field or
-            tensor is missing, unknown, out of range, not finite, or of the wrong type or shape.
+        ArtifactError: A file, field or tensor is damaged, missing, unknown or out of range.
     """
     directory = Path(directory)
     config = read_config(directory)
-    file = directory / WEIGHTS_FILE
-    with open_weights(directory) as opened:
-        headers = tensor_shapes(file, opened)
-        shapes = module_shapes(file, config, headers)
+    with open_weights(directory) as weights:
+        shapes = module_shapes(config, weights)
         groups = group_count(len(shapes), config.weight_tying)
-        names = vector_keys(file, config, headers, groups)
-        check_finite(file, opened)
-        vectors = torch.stack([opened.get_tensor(name) for name in names])
+        names = vector_keys(config, weights, groups)
+        weights.check_finite()
+        vectors = torch.stack([weights.opened.get_tensor(name) for name in names])
     sha256 = files_sha256(adapter_files(directory))
     return PeftAdapter(directory, config, shapes, sha256, vectors)

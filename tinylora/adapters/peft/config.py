@@ -32,7 +32,6 @@ class PeftConfig:
         u: Length of each trained vector.
         weight_tying: 0.0: a vector for each module, 1.0: one for all.
         projection_seed: Seed of P where P is not stored.
-        save_projection: Whether P is stored.
         base: ``base_model_name_or_path``, empty where none is named.
     """
 
@@ -45,12 +44,7 @@ class PeftConfig:
 
 
 def read_config(directory: Path) -> PeftConfig:
-    """Read and check the configuration.
-
-    Raises:
-        ArtifactMissingError: It is not there.
-        ArtifactError: It is damaged, of another method, or a field is missing, wrong or unknown.
-    """
+    """Read and check the configuration; an ArtifactError names a missing or wrong field."""
     fields = AdapterConfig(directory, METHOD)
     fields.refuse_unknown(_CHECKED | _WITHOUT_EFFECT, _NEUTRAL)
     config = PeftConfig(

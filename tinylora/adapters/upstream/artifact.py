@@ -19,8 +19,12 @@ from torch import Tensor
 
 from tinylora.adapters.adapter import AdapterSizes
 from tinylora.adapters.options import Formula, Stream, TrainedOn
-from tinylora.adapters.upstream.fields import REQUIRED, check_types, check_values
-from tinylora.adapters.upstream.foreign_files import words_about_file
+from tinylora.adapters.upstream.fields import (
+    REQUIRED,
+    check_types,
+    check_values,
+    words_about_file,
+)
 from tinylora.adapters.upstream.formula import KnownFormula, known_formula
 from tinylora.adapters.upstream.pickle_check import check_pickle
 from tinylora.errors import ArtifactError, ArtifactMissingError
@@ -33,9 +37,7 @@ class Artifact:
     """What a TinyLoRA training left behind.
 
     Attributes:
-        path: The file it came from.
         global_v: The trained vector, ``[u]``, floating point (upstream: bf16), on the CPU.
-        u: Its length (``u_value`` in the file).
         rank: Rank r at which each frozen weight's SVD was cut.
         seed: Seed of the random projections P.
         model_id: Hub id of the base model, as upstream wrote it.
@@ -43,7 +45,6 @@ class Artifact:
         is_quantized: Whether training used the 4-bit base; None in files without that key.
         saved_device: Device that ``global_v`` was saved from, such as ``cuda:0``; the projections
             were drawn on the same device.
-        sha256: Hex digest of the file.
         formula: Form of the delta, where the file has a key for it.
         extra_keys: Keys of the file that this library does not know.
     """
@@ -104,9 +105,8 @@ def load_artifact(path: str | Path) -> Artifact:
 
     Raises:
         ArtifactMissingError: There is no such file.
-        ArtifactError: Not a ``torch.save`` zip, truncated, damaged or oversized; or the pickle
-            names anything but tensors and plain values; or a field is missing or of the wrong type;
-            or a non-finite ``global_v``, ``u_value`` ≠ its length, or rank < 1.
+        ArtifactError: No ``torch.save`` zip, damaged or oversized; the pickle names anything but
+            tensors and plain values; or a field is missing, of the wrong type or impossible.
     """
     path = Path(path)
     content = _read_bounded(path)

@@ -27,22 +27,14 @@ from tinylora.weights.quantized_weight import QuantizedWeight
 class AdapterDeltas:
     """The deltas of one artifact on one list of modules, made one at a time.
 
-    Args:
-        artifact: The artifact.
-        names: All target modules, in the order of the random stream.
-        options: How to rebuild.
-        store: Where factors are kept; None computes them every time.
-
     Attributes:
+        names: All target modules, in the order of the random stream.
         vectors: The shared vector, ``[1, u]``.
         resolved: The options with every ``auto`` decided.
         doubts: Reasons to doubt that they rebuild the delta that was trained.
         projections: P of every module, see
             :func:`tinylora.adapters.upstream.projection.draw_projections`.
         cores: R of every module, float64 ``[n, r, r]``.
-
-    Raises:
-        ProjectionError: The random stream cannot be reproduced as asked.
     """
 
     weight_tying = 1.0
@@ -77,12 +69,7 @@ class AdapterDeltas:
     def module(
         self, name: str, weight: Callable[[], QuantizedWeight | Tensor]
     ) -> "ArtifactModuleDelta":
-        """The delta of a module, its frozen weight factorized.
-
-        Raises:
-            TargetMismatchError: No such target module.
-            FactorizationError: The SVD failed.
-        """
+        """The delta of a module, its weight factorized; a TargetMismatchError if it is none."""
         index = position(self.names, name)
         factors = factors_of(weight(), self.artifact.rank, self.resolved.svd, self._store)
         return ArtifactModuleDelta(self, index, factors)
@@ -110,11 +97,7 @@ class ArtifactModuleDelta:
         return LowRankDelta(left.float(), Vh.float(), rounding)
 
     def parts(self) -> TinyLoRAParts:
-        """ΔW in PEFT's form: A = Vh, B = U · diag(S), P full.
-
-        Under fp32 numerics that is the very same delta: a product of two bf16 numbers is exact in
-        fp32.
-        """
+        """ΔW in PEFT's form: A = Vh, B = U · diag(S), P full; under fp32 numerics the very same."""
         U, S, Vh = (t.float() for t in bf16_factors(self.factors))
         P = self.deltas.projections[self.index].float()
         full = P if self.deltas.resolved.formula == "full" else torch.diag_embed(P)

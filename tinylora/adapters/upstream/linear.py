@@ -22,12 +22,9 @@ from tinylora.svd.factors import Factors
 
 
 def core_matrix(global_v: Tensor, projection: Tensor, formula: Formula) -> Tensor:
-    """R ``[..., r, r]`` of one module or of many, differentiable in ``global_v``.
+    """R ``[..., r, r]`` of one module or of many, differentiable in ``global_v`` ``[u]``.
 
-    Args:
-        global_v: ``[u]``.
-        projection: ``[..., u, r, r]`` (full) or ``[..., u, r]`` (else), of the same dtype.
-        formula: Which of the two.
+    ``projection`` is ``[..., u, r, r]`` (full) or ``[..., u, r]`` (else), of the same dtype.
     """
     if formula != "full":
         return torch.diag_embed(global_v @ projection)
@@ -59,13 +56,8 @@ def bf16_factors(factors: Factors) -> tuple[Tensor, Tensor, Tensor]:
 class TinyLoRALinear(AdaptedLinear):
     """A linear module and its TinyLoRA update: y = base(x) + x Vhᵀ Rᵀ (U S)ᵀ.
 
-    Args:
-        base_layer: ``nn.Linear`` or bitsandbytes ``Linear4bit``; not changed.
-        global_params: Holder of the shared vector, shared by all wrappers.
-        factors: Leading factors of the base's weight.
-        projection: P of this module, ``[u, r, r]`` (full) or ``[u, r]`` (else).
-        formula: Which formula.
-        numerics: ``fp32``, or ``trainer`` to form ΔW in bf16 as the trainer did.
+    ``projection`` is P of this module, ``[u, r, r]`` (full) or ``[u, r]`` (else); ``trainer``
+    numerics form ΔW in bf16 as the trainer did.
     """
 
     U: Tensor

@@ -19,13 +19,10 @@ _FUSED_SUFFIXES = ("qkv_proj", "qk_proj", "kv_proj", "gate_up_proj", "up_gate_pr
 
 
 def target_modules(model: nn.Module) -> list[tuple[str, nn.Module]]:
-    """Linear modules (``nn.Linear``, bitsandbytes ``Linear4bit`` included) that are adapted.
+    """``(qualified name, module)`` of the linear modules that are adapted, in the stream's order.
 
-    Returns:
-        ``(qualified name, module)`` in the order of the random stream, on any device.
-
-    Raises:
-        TargetMismatchError: Several projections share one weight.
+    ``nn.Linear``, bitsandbytes' ``Linear4bit`` included, on any device. A TargetMismatchError where
+    several projections share one weight.
     """
     found = list(_walk(model, ""))
     kind = type(model).__name__
