@@ -70,7 +70,7 @@ ODD_YAML = (*ODD_JSON, *(Spelled(odd.replace("\0", " ")) for odd in ONLY_YAML))
 
 
 def mutated_value(random: Random, value: Any, odd: Sequence[Any] = ODD_JSON) -> Any:
-    """Change a tree of dicts and lists in one to four places; the argument stays as it is."""
+    """Change a tree of dicts and lists in one to four places; the argument stays."""
     root = [copy.deepcopy(value)]
     for _ in range(random.choice((1, 1, 1, 2, 4))):
         if root:

@@ -22,10 +22,8 @@ def everything(file):
     """Named tensors: quantized, factorized, drawn, restored."""
     generator = torch.Generator().manual_seed(0)
     W = torch.randn((300, 256), generator=generator, dtype=torch.float32) * 0.03
-    for quant_type in ("nf4", "fp4"):
-        kept = QuantizedWeight.quantize(W.to(torch.bfloat16), quant_type=quant_type)
-        yield from kept.to_tensors(quant_type).items()
-        yield f"{quant_type} values", kept.dequantize(torch.float32)
+    kept = QuantizedWeight.quantize(W.to(torch.bfloat16))
+    yield from (kept.to_tensors("w") | {"values": kept.dequantize(torch.float32)}).items()
     # the small weight takes the Gram matrix, the one of rank 4 the Krylov method
     low = W[:, :4] @ W[:4]
     made = {

@@ -86,14 +86,10 @@ def test_tokens(tokenizer, tmp_path):
     ("name", "content"),
     [
         ("tokenizer_config.json", "[]"),
-        ("tokenizer_config.json", "[" * 5000 + "]" * 5000),
         ("tokenizer_config.json", json.dumps({"tokenizer_class": [1]})),
-        ("tokenizer_config.json", json.dumps({"added_tokens_decoder": {"0": 5}})),
         ("tokenizer.json", "[" * 5000 + "]" * 5000),
-        ("tokenizer.json", json.dumps({"version": "1.0", "model": {"type": "BPE"}})),
         ("tokenizer.json", ""),
         ("added_tokens.json", "[1]"),
-        ("special_tokens_map.json", "[1]"),
     ],
 )
 def test_malformed_files_of_a_tokenizer_are_one_error(tmp_path, name, content):

@@ -22,23 +22,16 @@ P_KEY, V_KEY = A_KEY[:-1] + "P", "base_model.tinylora_v.1"
     [
         ("peft_type", "VERA", "VERA.*merge those with PEFT"),
         ("r", 0, "r is 0"),
-        ("r", True, "whole number"),
         ("r", 3, "tinylora_A.*with r = 3"),
         ("u", 10**6, "u is 1000000"),
         ("u", 6, r"tinylora_P.*u = 6"),
         ("weight_tying", 1.5, "weight_tying is 1.5"),
-        ("weight_tying", float("nan"), "weight_tying is nan"),
         ("weight_tying", 0.0, r"tinylora_v\.3' is missing"),
         ("weight_tying", 1.0, r"tinylora_v\.1' belongs to no module"),
         ("projection_seed", 2**64, "projection_seed"),
         ("save_projection", False, "tinylora_P' is there"),
-        ("save_projection", None, "save_projection is None"),
-        ("bias", "all", "bias is 'all'"),
-        ("modules_to_save", ["lm_head"], "modules_to_save"),
         ("fan_in_fan_out", True, "fan_in_fan_out"),
-        ("use_dora", True, "use_dora"),
         ("base_model_name_or_path", 3, "base_model_name_or_path"),
-        ("base_model_name_or_path", "a\n# b", "one line"),
     ],
 )
 def test_bad_configurations(saved, field, value, words):
@@ -54,8 +47,6 @@ def test_bad_configurations(saved, field, value, words):
     [
         (A_KEY, None, "tinylora_A' is missing"),
         (A_KEY, torch.zeros(2, 3, 4), r"tinylora_A' has shape \[2, 3, 4\]"),
-        (A_KEY, torch.zeros(2, 128, dtype=torch.int8), "dtype I8"),
-        (A_KEY, torch.full((2, 128), torch.nan), "tinylora_A' has non-finite"),
         (P_KEY, None, "tinylora_P' is missing"),
         (P_KEY, torch.zeros(5, 2), r"tinylora_P' has shape \[5, 2\]"),
         (V_KEY, None, r"tinylora_v\.1' is missing"),

@@ -1,6 +1,5 @@
 """Artifacts as untrusted input: round trip, the real file, and everything that can be wrong."""
 
-import contextlib
 import os
 import pickle
 import zipfile
@@ -9,9 +8,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import save_file
+from torch import nn
 
 from tests.tinylora.conftest import save_vector
-from tinylora import load_artifact, save_artifact
+from tinylora import load_adapter, load_artifact, save_artifact
 from tinylora.errors import ArtifactError, ArtifactMissingError
 
 GOOD = {
@@ -24,10 +25,14 @@ GOOD = {
 }
 
 
-def saved(path, **changes):
-    fields = {**GOOD, **changes}
-    torch.save({k: v for k, v in fields.items() if v is not ...}, path)
+def written(path, content, **options):
+    torch.save(content, path, **options)
     return path
+
+
+def saved(path, **changes):
+    fields = GOOD | changes
+    return written(path, {k: v for k, v in fields.items() if v is not ...})
 
 
 def test_a_file_of_torch_save_loads(tmp_path):
@@ -116,10 +121,8 @@ def test_a_missing_key_is_named(tmp_path, missing):
         ("global_v", [1.0, 2.0]),
         ("global_v", torch.arange(32)),
         ("global_v", torch.zeros(32).to_sparse()),
-        ("u_value", "32"),
         ("rank", True),
         ("seed", None),
-        ("model_id", b"qwen"),
         ("total_replaced_layers", torch.tensor(252)),
         ("is_quantized", "yes"),
         ("formula", "circular"),
@@ -140,12 +143,10 @@ def test_a_wrong_type_is_named(tmp_path, field, value):
         ("rank", 10**9),
         ("seed", 2**64),
         ("total_replaced_layers", 0),
-        ("model_id", "  "),
         ("model_id", "qwen/Qwen\n## Licence"),
         ("model_id", "qwen\x1b[2J"),
         ("global_v", torch.full((32,), float("nan"))),
         ("global_v", torch.cat([torch.zeros(31), torch.tensor([float("inf")])])),
-        ("global_v", torch.zeros(0)),
         ("global_v", torch.zeros(1).expand(10**7)),
     ],
 )
@@ -158,8 +159,6 @@ def test_projections_that_no_machine_holds_are_refused_with_the_file(tmp_path):
     path = saved(tmp_path / "v.pt", global_v=torch.ones(1 << 16), u_value=1 << 16, rank=33)
     with pytest.raises(ArtifactError, match=r"v\.pt: u_value · rank² = 71368704.*67108864"):
         load_artifact(path)
-    allowed = saved(tmp_path / "v.pt", global_v=torch.ones(1 << 16), u_value=1 << 16, rank=32)
-    assert load_artifact(allowed).rank == 32
 
 
 class RunsCode:
@@ -185,16 +184,6 @@ def test_every_truncation_is_an_error_of_its_own(tmp_path):
         (tmp_path / "cut.pt").write_bytes(whole[:length])
         with pytest.raises(ArtifactError):
             load_artifact(tmp_path / "cut.pt")
-
-
-@given(position=st.integers(0, 10**6), value=st.integers(0, 255))
-def test_a_flipped_byte_gives_an_artifact_or_our_error(tmp_path_factory, position, value):
-    folder = tmp_path_factory.getbasetemp()
-    content = bytearray(saved(folder / "v.pt").read_bytes())
-    content[position % len(content)] = value
-    (folder / "v.pt").write_bytes(content)
-    with contextlib.suppress(ArtifactError):
-        assert torch.isfinite(load_artifact(folder / "v.pt").global_v).all()
 
 
 def test_a_storage_shorter_than_the_tensor_is_refused(tmp_path):
@@ -233,3 +222,56 @@ def test_other_files_are_told_apart(tmp_path):
             load_artifact(tmp_path / name)
     with pytest.raises(ArtifactMissingError):
         load_artifact(tmp_path / "absent")
+
+
+@pytest.mark.parametrize(
+    "content", [GOOD["global_v"], nn.Parameter(GOOD["global_v"])], ids=["tensor", "parameter"]
+)
+def test_a_bare_vector_cannot_be_rebuilt(tmp_path, content):
+    """Upstream's first releases saved no more."""
+    with pytest.raises(
+        ArtifactError, match=r"v\.pt: holds a tensor \[32\] alone.*without the seed"
+    ):
+        load_adapter(written(tmp_path / "v.pt", content))
+
+
+def test_the_format_of_an_old_torch_is_named(tmp_path):
+    old = written(
+        tmp_path / "v.pt", {"global_v": GOOD["global_v"]}, _use_new_zipfile_serialization=False
+    )
+    with pytest.raises(ArtifactError, match="before version 1.6.*save it again"):
+        load_adapter(old)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"model.layers.0.self_attn.q_proj.U": torch.ones(4, 2), "shared.v": GOOD["global_v"]},
+        {"model.layers.0.q_proj": {"U_r": torch.ones(4, 2), "Sigma_r": torch.ones(2, 2)}},
+        {"base_model.model.layers.0.q_proj.lora_A.weight": torch.ones(2, 4)},
+    ],
+)
+def test_factors_of_other_projects_are_named(tmp_path, content):
+    with pytest.raises(ArtifactError, match="other TinyLoRA projects.*PEFT adapter"):
+        load_adapter(written(tmp_path / "best_model.pt", content))
+
+
+def test_a_file_of_a_peft_adapter_points_to_its_directory(tmp_path):
+    save_file({"a": torch.ones(1)}, tmp_path / "adapter_model.safetensors")
+    with pytest.raises(ArtifactError, match="give the directory"):
+        load_adapter(tmp_path / "adapter_model.safetensors")
+
+
+@pytest.mark.parametrize("name", ["tiny_lora_v.pt", "best_tiny_lora_v.pt"])
+def test_a_directory_of_upstream_stands_for_its_artifact(tmp_path, name):
+    save_vector(tmp_path / name)
+    assert load_adapter(tmp_path).path == tmp_path / name
+
+
+def test_a_directory_without_or_with_two_artifacts_is_refused(tmp_path):
+    with pytest.raises(ArtifactMissingError, match="neither tiny_lora_v.pt nor .*adapter_config"):
+        load_adapter(tmp_path)
+    for name in ("tiny_lora_v.pt", "best_tiny_lora_v.pt"):
+        written(tmp_path / name, {})
+    with pytest.raises(ArtifactMissingError, match="tiny_lora_v.pt and best_tiny_lora_v.pt"):
+        load_adapter(tmp_path)

@@ -5,8 +5,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from tinylora import AdapterDeltas, Artifact, DeltaOptions, exact_factors
 from tinylora.adapters.upstream.deltas import ArtifactModuleDelta
@@ -108,15 +106,6 @@ def test_relative_signs_matter_for_full_only():
         assert changed > 0.1 if formula == "full" else changed < 1e-6
 
 
-@given(scale=st.floats(-4, 4), seed=st.integers(0, 2**32))
-def test_the_delta_is_linear_in_v(scale, seed):
-    W = weight((16, 24))
-    v = artifact(seed=seed).global_v.float()
-    one = AdapterDeltas(artifact(seed=seed, global_v=v), ["a"]).delta("a", W).dense()
-    other = AdapterDeltas(artifact(seed=seed, global_v=scale * v), ["a"]).delta("a", W).dense()
-    assert torch.allclose(other, scale * one, rtol=1e-5, atol=1e-9)
-
-
 @pytest.mark.parametrize(
     ("changes", "options", "expected"),
     [
@@ -143,17 +132,13 @@ def test_auto_follows_the_file(changes, options, expected):
     ("changes", "options", "words"),
     [
         ({}, {}, []),
-        ({"is_quantized": True}, {}, []),
         ({"is_quantized": True}, {"svd": "fast"}, []),  # of no consequence: signs do not matter
         ({"saved_device": "mps"}, {"rng": "cuda"}, []),  # the file says nothing against it
         ({}, {"svd": "fast"}, ["relative signs"]),
         ({}, {"rng": "cpu"}, ["saved from cuda:0"]),
-        ({"saved_device": "cpu"}, {"rng": "cuda"}, ["saved from cpu"]),
         ({"is_quantized": True}, {"formula": "full"}, ["says diagonal"]),
         ({"formula": None}, {"formula": "diagonal"}, []),  # nothing speaks against it
-        ({"is_quantized": False}, {}, []),
         ({"is_quantized": False}, {"trained_on": "4bit"}, ["is_quantized = False"]),
-        ({}, {"trained_on": "16bit"}, []),
         ({}, {"rng": "cpu", "svd": "fast", "formula": "diagonal"}, ["saved from", "says full"]),
     ],
 )

@@ -9,7 +9,6 @@ from tinylora.adapters.upstream.formula import known_formula
 
 UNPUBLISHED = "0" * 64
 LUOGU = "c4f953ac153965949ea9b514ed9f1500da42e6334fe998bdb4be3fa8be11946e"
-SEED_212 = "53ed6be503a0e6989f1bb1593f9ce51ffee1decf0acf4c7050f7893521378ae0"
 
 
 @pytest.mark.parametrize(
@@ -17,11 +16,9 @@ SEED_212 = "53ed6be503a0e6989f1bb1593f9ce51ffee1decf0acf4c7050f7893521378ae0"
     [
         (None, None, UNPUBLISHED, None),
         (None, True, UNPUBLISHED, "diagonal"),
-        (None, False, UNPUBLISHED, "diagonal"),
         ("full", True, UNPUBLISHED, "full"),  # written by someone who knew
         ("diagonal-unscaled", None, UNPUBLISHED, "diagonal-unscaled"),
         (None, None, LUOGU, "full"),
-        (None, None, SEED_212, "diagonal"),
         (None, None, "e3c69917" + "0" * 56, "diagonal-unscaled"),
         (None, None, "c4f953ac" + "0" * 56, None),  # only the beginning is the same
     ],
