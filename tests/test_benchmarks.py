@@ -9,7 +9,6 @@ from transformers import AutoModelForCausalLM
 
 from benchmarks import (
     decode,
-    export_beside_copy,
     factors,
     folds,
     generation,
@@ -95,27 +94,6 @@ def test_factors_are_compared_with_float64():
 def test_folds_are_timed_beside_a_copy():
     copy, *_, theirs = folds.rows((64, 128), rounds=1)
     assert copy[-1] == "1" and theirs[1].endswith("as PEFT") and float(theirs[-1]) > 1
-
-
-def test_an_export_is_timed_beside_a_copy(tmp_path):
-    write_model(tmp_path, "tiny", layers=1)
-    base, copied, out = tmp_path / "base", tmp_path / "copied", tmp_path / "out"
-    assert export_beside_copy.run_copy(base, copied) > 0
-    assert (copied / "model.safetensors").read_bytes() == (base / "model.safetensors").read_bytes()
-    assert export_beside_copy.timed_export(tmp_path, base, out)[1] == 0
-    export_beside_copy.laid_out_anew(out, tmp_path / "anew")
-    found, wanted = tensors_of(tmp_path / "anew"), tensors_of(out)
-    assert found.keys() == wanted.keys()
-    assert all(torch.equal(found[name], tensor) for name, tensor in wanted.items())
-    settled = []
-    again = tmp_path / "again"
-    seconds, moved = export_beside_copy.run_export(
-        tmp_path, tmp_path / "anew", again, lambda: settled.append(again.exists())
-    )
-    assert moved == 0 and seconds > 0 and again.exists() and settled == [False]
-    text = export_beside_copy.beside([2.0, 1.0, 3.0], [3.0, 5.0])
-    assert "(limit) | 2.00 | 1.00 × | 2.00 1.00 3.00 |" in text
-    assert "| export | 4.00 | 2.00 × | 3.00 5.00 |" in text
 
 
 @pytest.mark.slow

@@ -102,14 +102,7 @@ def exact_factors(W: Tensor, rank: int) -> Factors:
             f"the SVD of a {list(W.shape)} weight did not converge ({error}), as it did in "
             "training; the base is damaged or another one"
         ) from error
-    return Factors(
-        U=U[:, :rank].contiguous(),
-        S=S[:rank].clone(),
-        Vh=Vh[:rank].contiguous(),
-        spectrum=S[: rank + SPECTRUM_MARGIN].clone(),
-        method="exact",
-        lapack=lapack_build(),
-    )
+    return _truncated(U, S, Vh, rank, "exact")
 
 
 def fast_factors(W: Tensor, rank: int) -> Factors:
@@ -123,15 +116,17 @@ def fast_factors(W: Tensor, rank: int) -> Factors:
     U, S, Vh = _block_krylov(wide, rank) or _gram_decomposition(wide, rank)
     if wide is not W:
         U, Vh = Vh.T, U.T
-    peak = Vh.gather(1, Vh.abs().argmax(dim=1, keepdim=True)).sign()[:rank]
-    return Factors(
-        U=(U[:, :rank] * peak.T).float().contiguous().cpu(),
-        S=S[:rank].float().cpu().clone(),
-        Vh=(Vh[:rank] * peak).float().contiguous().cpu(),
-        spectrum=S[: rank + SPECTRUM_MARGIN].float().cpu().clone(),
-        method="fast",
-        lapack=lapack_build(),
+    peak = Vh.gather(1, Vh.abs().argmax(dim=1, keepdim=True)).sign()
+    return _truncated(U * peak.T, S, Vh * peak, rank, "fast")
+
+
+def _truncated(U: Tensor, S: Tensor, Vh: Tensor, rank: int, method: Method) -> Factors:
+    kept = (U[:, :rank], S[:rank], Vh[:rank], S[: rank + SPECTRUM_MARGIN])
+    # each of them with memory of its own, as safetensors wants it
+    U, S, Vh, spectrum = (
+        part.float().cpu().clone(memory_format=torch.contiguous_format) for part in kept
     )
+    return Factors(U, S, Vh, spectrum, method, lapack_build())
 
 
 def compute_factors(W: Tensor, rank: int, method: Method) -> Factors:

@@ -52,7 +52,7 @@ def deep(depth):
         ({"pad_token_id": 151936}, "pad_token_id is 151936, expected below vocab_size"),
         (deep(100), "nests deeper than 32 levels"),
         (quantized("(a+)+$|(.*)*x"), "expected the name of a module"),
-        (quantized({}), "expected a list of names of modules"),
+        (quantized({}), "has {}, expected the name of a module"),
     ],
 )
 def test_what_no_model_can_have_is_refused(change, words):

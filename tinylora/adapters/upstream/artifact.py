@@ -30,6 +30,7 @@ from tinylora.adapters.upstream.pickle_check import check_pickle
 from tinylora.errors import ArtifactError, ArtifactMissingError
 
 MAX_FILE_BYTES = 1 << 24
+_BASE = ("model_id", "total_replaced_layers")
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,18 +87,9 @@ class Artifact:
 
     def describe(self) -> dict[str, Any]:
         """What decides its delta, for a manifest."""
-        return {
-            "sha256": self.sha256,
-            "global_v": [float(value) for value in self.global_v.double().tolist()],
-            "u": self.u,
-            "rank": self.rank,
-            "seed": self.seed,
-            "model_id": self.model_id,
-            "total_replaced_layers": self.total_replaced_layers,
-            "is_quantized": self.is_quantized,
-            "formula": self.formula,
-            "saved_device": self.saved_device,
-        }
+        plain = ("u", "rank", "seed", *_BASE, "is_quantized", "formula", "saved_device")
+        vector = {"sha256": self.sha256, "global_v": self.global_v.double().tolist()}
+        return vector | {name: getattr(self, name) for name in plain}
 
 
 def load_artifact(path: str | Path) -> Artifact:
