@@ -25,11 +25,7 @@ from tinylora.adapters.upstream.dialect import UpstreamDialect
 from tinylora.errors import ArtifactError, ArtifactMissingError
 from tinylora.svd.factor_store import FactorStore
 
-DIALECTS: tuple[Dialect[Any], ...] = (
-    UpstreamDialect(),
-    PeftTinyLoRADialect(),
-    LoraDialect(),
-)
+DIALECTS: tuple[Dialect[Any], ...] = (UpstreamDialect(), PeftTinyLoRADialect(), LoraDialect())
 
 
 def load_adapter(path: str | Path) -> Adapter:

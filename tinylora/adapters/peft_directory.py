@@ -59,7 +59,8 @@ class AdapterConfig:
             self._refuse("peft_type", found, repr(method))
 
     def _refuse(self, name: str, found: object, expected: str) -> NoReturn:
-        raise ArtifactError(f"{self.path}: {name} is {found!r:.200}, expected {expected}")
+        words = f"{found!r:.200}" if name in self.content else "missing"
+        raise ArtifactError(f"{self.path}: {name} is {words}, expected {expected}")
 
     def refuse_unknown(
         self, known: frozenset[str], neutral: Mapping[str, tuple[object, ...]]
@@ -80,14 +81,14 @@ class AdapterConfig:
 
     def whole(self, name: str, least: int, most: int) -> int:
         """A whole number."""
-        value = self._required(name)
+        value: Any = self.content.get(name)
         if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
             self._refuse(name, value, f"a whole number from {least} to {most}")
         return value
 
     def number(self, name: str, least: float, most: float) -> float:
         """A finite number."""
-        value = self._required(name)
+        value: Any = self.content.get(name)
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         if not is_number or not least <= value <= most:  # nor is NaN
             self._refuse(name, value, f"a number from {least:g} to {most:g}")
@@ -95,17 +96,10 @@ class AdapterConfig:
 
     def flag(self, name: str, default: bool | None = None) -> bool:
         """True or false."""
-        value = self._required(name) if default is None else self.content.get(name, default)
+        value: Any = self.content.get(name, default)
         if not isinstance(value, bool):
             self._refuse(name, value, "true or false")
         return value
-
-    def _required(self, name: str) -> Any:
-        if name not in self.content:
-            raise ArtifactError(
-                f"{self.path}: {name} is missing; is this a configuration that PEFT wrote?"
-            )
-        return self.content[name]
 
 
 @dataclass(frozen=True)

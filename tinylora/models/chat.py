@@ -30,9 +30,9 @@ def load_tokenizer(directory: Path) -> Any:
     # Without its files some classes come up with an empty vocabulary and say nothing.
     names = {"tokenizer.json", *tokenizer.vocab_files_names.values()}
     if not any((directory / name).is_file() for name in names):
+        files = ", ".join(sorted(names))
         raise TokenizerError(
-            f"{directory}: has no tokenizer (none of {', '.join(sorted(names))}); copy the base's "
-            "tokenizer files next to the weights"
+            f"{directory}: has no tokenizer ({files}); copy the base's files there"
         )
     return tokenizer
 
@@ -76,13 +76,10 @@ def write_chats(
             "the tokenizer has no chat template (chat_template.jinja, or chat_template in "
             "tokenizer_config.json); copy the base model's next to the weights"
         )
-    asked = [
-        {
-            "messages": [{k: v for k, v in message.items() if v is not None} for message in chat],
-            "add_generation_prompt": number not in closed,
-        }
-        for number, chat in enumerate(chats)
-    ]
+    asked = []
+    for number, chat in enumerate(chats):
+        messages = [{k: v for k, v in message.items() if v is not None} for message in chat]
+        asked.append({"messages": messages, "add_generation_prompt": number not in closed})
     try:
         template, names = tokenizer.get_chat_template(), tokenizer.special_tokens_map
         request = json.dumps({"template": template, "names": names, "chats": asked}, default=str)

@@ -134,18 +134,15 @@ def load_artifact(path: str | Path) -> Artifact:
 def _read_bounded(path: Path) -> bytes:
     if not path.is_file():
         raise ArtifactMissingError(f"{path}: no such file; expected upstream's tiny_lora_v.pt")
-    size = path.stat().st_size
-    if size > MAX_FILE_BYTES:
+    if (size := path.stat().st_size) > MAX_FILE_BYTES:
         raise ArtifactError(
-            f"{path}: {size} bytes; an artifact has about 2 kB and at most {MAX_FILE_BYTES}. "
-            "Is this a model checkpoint?"
+            f"{path}: {size} bytes, expected about 2 kB; is this a model checkpoint?"
         )
     try:
         return path.read_bytes()
     except OSError as error:
         raise ArtifactError(
-            f"{path}: cannot be read ({error.strerror or error}); see to its permissions, or to "
-            "the disk or network that it is on"
+            f"{path}: cannot be read ({error.strerror or error}); see to permissions, disk, network"
         ) from error
 
 

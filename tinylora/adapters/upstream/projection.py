@@ -14,11 +14,7 @@ from torch import Tensor
 from tinylora.adapters.options import Formula, Placement, Stream
 from tinylora.adapters.upstream.placement import modules_by_device
 from tinylora.errors import ProjectionError
-from tinylora.philox import (
-    SMALLEST_DEVICE_THREADS,
-    offset_increment,
-    philox_normal,
-)
+from tinylora.philox import SMALLEST_DEVICE_THREADS, offset_increment, philox_normal
 
 _MOST_NUMBERS = 1 << 28
 
