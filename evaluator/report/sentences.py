@@ -6,6 +6,7 @@ from evaluator.statistics.compare import Equivalence, PairedComparison
 from evaluator.statistics.families import Families
 from evaluator.store.run_directory import RunFacts
 from evaluator.tokens.summary import ArmTokens, TokenLevel
+from tinylora.models.token_divergence import as_if_kept
 
 _LOST = 0.9  # a retention whose interval lies below this is called a loss
 
@@ -297,8 +298,9 @@ def _arm_sentence(arm: ArmTokens, level: TokenLevel, summary: RunSummary) -> str
             low, high = 100 * arm.interval95.low, 100 * arm.interval95.high
             between = f" (95 % interval {low:.2f} to {high:.2f})".replace("-", "−")
         text = (
-            f"{arm.arm} keeps {fine_percent(arm.retention)} of the adapter's effect on the "
-            f"predictions{between}."
+            f"{arm.arm} has a retention of {fine_percent(arm.retention)}{between} on the "
+            f"predictions, as if {fine_percent(as_if_kept(arm.retention))} of the adapter's change "
+            "had been kept: KL grows with its square."
         )
     pair = summary.comparison(arm.arm)
     most = arm.interval95.high if arm.interval95 else arm.retention

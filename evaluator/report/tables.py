@@ -10,6 +10,7 @@ from evaluator.statistics.compare import Equivalence, PairedComparison
 from evaluator.statistics.families import Families
 from evaluator.tokens.summary import ArmTokens, TokenLevel
 from tinylora.files.whole_file import replace_file
+from tinylora.models.token_divergence import as_if_kept
 
 
 def arms_frame(summary: RunSummary) -> pd.DataFrame:
@@ -267,6 +268,7 @@ def _token_row(name: str, level: TokenLevel) -> dict[str, object]:
         "kl_max": arm and arm.kl.largest,
         "top1_agreement": arm and arm.top1_agreement,
         "retention": arm and arm.retention,
+        "as_if_kept": arm and arm.retention and as_if_kept(arm.retention),
         "retention_low95": interval and interval.low,
         "retention_high95": interval and interval.high,
         "floor": level.floor,
@@ -292,9 +294,16 @@ def _token_cells(name: str, level: TokenLevel) -> dict[str, str]:
         "max": f"{arm.kl.largest:.3g}" if arm else "",
         "top-1": fine_percent(arm.top1_agreement) if arm else "",
         "retention [95 %]": retention_text(arm, level) if arm and not arm.repeat else "",
+        "as if kept": _as_if_kept(arm),
         "equal texts": equal,
         "first difference": first,
     }
+
+
+def _as_if_kept(arm: ArmTokens | None) -> str:
+    if arm is None or arm.repeat or arm.retention is None:
+        return ""
+    return f"{as_if_kept(arm.retention):.3f}".replace("-", "−")
 
 
 def retention_text(arm: ArmTokens, level: TokenLevel) -> str:

@@ -29,7 +29,7 @@ from exporter.compare.float32_model import (
 )
 from exporter.compare.prompts import PromptSet, TokenPrompt
 from tinylora import AdaptedLinear, DeltaOptions, FactorStore
-from tinylora.models.token_divergence import kl_divergence, retention, summarize_kl
+from tinylora.models.token_divergence import as_if_kept, kl_divergence, retention, summarize_kl
 from tinylora.workers import single_threaded
 
 
@@ -122,8 +122,10 @@ class Retention:
                 "said about its retention."
             )
         text = (
-            f"Retention {self.value:.4f} on {self.tokens} tokens; the logits miss those of the "
-            f"restored model by {self.output_residual:.3g} of the adapter's effect."
+            f"Retention {self.value:.4f} on {self.tokens} tokens, as if "
+            f"{100 * as_if_kept(self.value):.1f} % of the adapter's change had been kept (KL grows "
+            "with its square); the logits miss those of the restored model by "
+            f"{self.output_residual:.3g} of the adapter's effect."
         )
         if self.tokens < _FEW_TOKENS:
             text += " So few tokens say little; give more texts."

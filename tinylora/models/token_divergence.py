@@ -62,3 +62,15 @@ def retention(divergence: float, effect: float, floor: float) -> float | None:
     (0.75, None)
     """
     return 1 - divergence / effect if effect > floor else None
+
+
+def as_if_kept(retention: float) -> float:
+    """The share of the adapter's change whose loss alone would give this retention.
+
+    KL grows with the square of a small change: a model that has the share a of the change is
+    (1 − a)² of the effect away, so a = 1 − √(1 − retention).
+
+    >>> round(as_if_kept(0.3), 3), as_if_kept(1.0), as_if_kept(-3.0)
+    (0.163, 1.0, -1.0)
+    """
+    return float(1 - np.sqrt(1 - min(retention, 1.0)))

@@ -92,7 +92,7 @@ def test_below_the_floor_there_is_no_retention_and_the_report_says_so():
     text = "\n".join(describe(summary_of(level)))
     assert "is not above the A/A noise floor" in text
     assert "It cannot be seen at all on these tokens" in text
-    assert "keeps" not in text
+    assert "has a retention" not in text
     assert "below the floor" in token_table(summary_of(level)).markdown()
 
 
@@ -101,8 +101,9 @@ def test_sentences_where_the_effect_is_seen():
     text = "\n".join(describe(summary_of(level)))
     assert "on 200 predictions in 20 completions of restored" in text
     assert "moves by a mean KL of 15 nats" in text
-    assert "nf4 keeps 30.00 % of the adapter's effect on the predictions (95 % interval " in text
-    assert "interval 30.00 to 30.00). The pass rates do not show this loss." in text
+    assert "nf4 has a retention of 30.00 % (95 % interval 30.00 to 30.00) on the" in text
+    assert "as if 16.33 % of the adapter's change had been kept" in text  # 1 − √0.7
+    assert "its square. The pass rates do not show this loss." in text
     assert "again is restored again (A/A)" in text
 
 
