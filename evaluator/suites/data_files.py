@@ -37,9 +37,8 @@ class DataLimits:
     """Bounds of one problem's test data.
 
     Attributes:
-        entries: Number of files.
-        file_bytes: Bytes of one file, unpacked.
-        total_bytes: Bytes of all files, unpacked.
+        file_bytes: Of one file, unpacked.
+        total_bytes: Of all files, unpacked.
         ratio: Bytes unpacked for each byte of the zip, beyond ``free_bytes``.
         free_bytes: Bytes that may be unpacked whatever the ratio; real data can be repetitive.
     """
@@ -52,14 +51,7 @@ class DataLimits:
 
 
 def read_data_files(path: Path, limits: DataLimits | None = None) -> dict[str, bytes]:
-    """Read a zip or a folder of test data.
-
-    Args:
-        path: A ``.zip`` file or a folder.
-        limits: Bounds; None means the defaults.
-
-    Returns:
-        File name -> content, in sorted order.
+    """Read a zip or a folder of test data: file name -> content, in sorted order.
 
     Raises:
         ArchiveError: If the path is missing, broken, or trips one of the bounds.
@@ -78,11 +70,7 @@ def read_data_files(path: Path, limits: DataLimits | None = None) -> dict[str, b
 
 
 def list_folder(folder: Path) -> list[Path]:
-    """List a folder in order.
-
-    Raises:
-        ArchiveError: If it cannot be read or has more than 20 000 entries.
-    """
+    """List a folder in order; an ArchiveError if it has more than 20 000 entries."""
     try:
         found = sorted(islice(folder.iterdir(), MAX_ENTRIES + 1))
     except OSError as error:
@@ -133,36 +121,29 @@ def _check_table_of_contents(path: Path, limits: DataLimits) -> None:
         raise ArchiveError(f"{path}: a zip64 archive; more than 65535 files or 4 GiB are refused")
     (size,) = struct.unpack_from("<I", tail, start + 12)
     if size > limits.entries * _TABLE_BYTES_PER_ENTRY:
-        raise ArchiveError(
-            f"{path}: its table of contents has {size} bytes, far beyond {limits.entries} files"
-        )
+        much = f"its table of contents has {size} bytes"
+        raise ArchiveError(f"{path}: {much}, far beyond {limits.entries} files")
 
 
 def _read_entries(path: Path, archive: zipfile.ZipFile, limits: DataLimits) -> dict[str, bytes]:
     """Check all entries by their headers, then read them."""
     bounds = _Bounds(path, limits)
-    names: set[str] = set()
     for info in archive.infolist():
         _check_entry(path, info)
         bounds.add(info.filename, info.external_attr >> 16, info.file_size)
-        if info.filename in names:
+        if archive.getinfo(info.filename) is not info:  # the last one of a name
             raise ArchiveError(f"{path}: {info.filename!r} stands twice")
-        names.add(info.filename)
     packed = path.stat().st_size  # of the file itself: entries may share their packed bytes
     if bounds.total > max(limits.free_bytes, limits.ratio * packed):
-        raise ArchiveError(
-            f"{path}: {packed} bytes unpack to {bounds.total}, more than {limits.ratio} times as "
-            "many"
-        )
+        more = f"more than {limits.ratio} times as many"
+        raise ArchiveError(f"{path}: {packed} bytes unpack to {bounds.total}, {more}")
     entries = [info for info in archive.infolist() if not info.is_dir()]
     top = _common_folder([info.filename for info in entries])
     files = {}
     for info in entries:
         name = info.filename.removeprefix(top)
         if "/" in name and not is_left_behind(name):
-            raise ArchiveError(
-                f"{path}: entry {name!r} lies in a folder; Luogu test data must be flat"
-            )
+            raise ArchiveError(f"{path}: entry {name!r} lies in a folder; test data must be flat")
         with archive.open(info) as stream:
             # in pieces: zipfile looks for the declared end only between them
             files[name] = b"".join(iter(partial(stream.read, _CHUNK), b""))
@@ -195,10 +176,8 @@ def _check_entry(path: Path, info: zipfile.ZipInfo) -> None:
     if info.flag_bits & 0x1:
         raise ArchiveError(f"{path}: {info.filename!r} is encrypted")
     if info.compress_type not in _METHODS:
-        raise ArchiveError(
-            f"{path}: {info.filename!r} has compression method {info.compress_type}; "
-            "only stored and deflated entries are read"
-        )
+        method = f"compression method {info.compress_type}"
+        raise ArchiveError(f"{path}: {info.filename!r} has {method}; expected stored or deflated")
 
 
 class _Bounds:
@@ -224,8 +203,7 @@ class _Bounds:
         if self.count > limits.entries:
             raise ArchiveError(f"{self.path}: more than {limits.entries} files")
         if size > limits.file_bytes:
-            raise ArchiveError(
-                f"{self.path}: {name!r} has {size} bytes, allowed are {limits.file_bytes}"
-            )
+            allowed = f"allowed are {limits.file_bytes}"
+            raise ArchiveError(f"{self.path}: {name!r} has {size} bytes, {allowed}")
         if self.total > limits.total_bytes:
             raise ArchiveError(f"{self.path}: more than {limits.total_bytes} bytes in all")

@@ -6,15 +6,7 @@ _LEAST_COMMON = 0.8  # share of GB 2312 among the characters; what is no GBK has
 
 
 def decode_statement(where: str, data: bytes) -> str:
-    """Decode a text that people should read.
-
-    Args:
-        where: The file, for the error.
-        data: All of its bytes; a byte order mark is left out.
-
-    Raises:
-        ArchiveError: If it is readable in none of the encodings.
-    """
+    """Decode a text that people should read; an ArchiveError names the file ``where``."""
     utf16 = data.startswith((b"\xff\xfe", b"\xfe\xff"))
     for encoding in ("utf-16",) if utf16 else ("utf-8-sig", "gb18030"):
         try:

@@ -10,20 +10,15 @@ streams).
 from collections.abc import Iterator
 from typing import TypeGuard
 
-from evaluator.suites.importers.draft import Draft, Reason, limits_of
-from evaluator.suites.importers.importer import Importer
+from evaluator.suites.importers.draft import Draft, Importer, Reason, limits_of
 from evaluator.suites.importers.rows import Row
 from evaluator.suites.problem import TestCase
 
 _GROUPS = ("public_tests", "private_tests", "generated_tests")
 
 
-def draft_of_code_contests(row: Row) -> Draft:
-    """Read one row.
-
-    Raises:
-        SuiteError: If it is not of this form.
-    """
+def _read_row(row: Row) -> Draft:
+    """Read one row."""
     values = row.values
     description, name = values.get("description"), values.get("name")
     if not isinstance(description, str):
@@ -63,4 +58,4 @@ def _are_texts(values: object) -> TypeGuard[list[str]]:
     return isinstance(values, list) and all(isinstance(value, str) for value in values)
 
 
-IMPORTER = Importer("code-contests", frozenset(_GROUPS), draft_of_code_contests)
+IMPORTER = Importer("code-contests", frozenset(_GROUPS), _read_row)

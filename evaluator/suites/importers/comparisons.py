@@ -122,10 +122,6 @@ _WORDS_ALIKE = re.compile(r"match|compar|search|sort|equal|匹配|比较|查找|
 def asked_comparison(statement: str, tests: Iterable[TestCase]) -> Checker | Reason | None:
     """Say how outputs must be compared as far as a statement tells.
 
-    Args:
-        statement: Without the instructions that stand before it in a prompt.
-        tests: Its tests; letters in any case matter only where outputs have letters.
-
     Returns:
         The comparison, or why none of this project's can be right, or None for the usual one.
 

@@ -1,7 +1,7 @@
 """The forms that can be imported: which one a source has, and what it holds.
 
-A form of rows is an :class:`Importer` in a file of its own and a line in ``IMPORTERS``; Luogu test
-data is the one form that is no rows.
+A form of rows is an ``Importer`` in a file of its own and a line in ``IMPORTERS``; Luogu test data
+is the one form that is no rows.
 """
 
 from collections.abc import Iterator
@@ -10,26 +10,23 @@ from itertools import islice
 from pathlib import Path
 
 from evaluator.errors import SuiteError, shown
-from evaluator.suites.importers.draft import Draft, Note, Reason, Skipped
+from evaluator.suites.importers.draft import Draft, Importer, Note, Reason, Skipped
 from evaluator.suites.importers.drafts_to_problems import DefaultLimits, drafts_to_problems
 from evaluator.suites.importers.headings import read_heading
-from evaluator.suites.importers.importer import Importer
 from evaluator.suites.importers.luogu_archives import Statements, drafts_of_archives
 from evaluator.suites.importers.rows import ID_FIELDS, Row, holds_rows, read_rows
 from evaluator.suites.problem import Problem
 
 # One line for each file; where the fields of a row fit several, the first is taken.
+_FILES = (
+    "upstream",
+    "code_contests",
+    "input_output",
+    "statements",
+)
 IMPORTERS: dict[str, Importer] = {
     importer.name: importer
-    for importer in (
-        import_module(f"{__package__}.{file}").IMPORTER
-        for file in (
-            "upstream",
-            "code_contests",
-            "input_output",
-            "statements",
-        )
-    )
+    for importer in (import_module(f"{__package__}.{file}").IMPORTER for file in _FILES)
 }
 LUOGU_DATA = "luogu-data"
 _ROWS_LOOKED_AT = 20  # for the form of most of them
@@ -89,11 +86,8 @@ def detect_form(path: Path) -> str:
     if found:
         return max(with_tests or found, key=found.count).name
     first = looked_at[0]
-    raise first.error(
-        first.fault
-        or f"fields {shown(sorted(first.values))} belong to no known form; name it with "
-        f"--form ({', '.join(forms())}) if they should"
-    )
+    unknown = f"fields {shown(sorted(first.values))} belong to no known form; name it with --form"
+    raise first.error(first.fault or f"{unknown} ({', '.join(forms())}) if they should")
 
 
 def _importer_of(row: Row) -> Importer | None:

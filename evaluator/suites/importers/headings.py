@@ -1,7 +1,7 @@
 """Id, title and statement of a Luogu problem, from the text that a model is given."""
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 _HEADING = re.compile(
     r"^#[ \t]+(?P<id>(?:[PBTU]|SP|UVA)\d+|CF\d+[A-Z]\d*|AT_?\w+)\b[ \t]*(?P<title>.*)$",
@@ -9,8 +9,7 @@ _HEADING = re.compile(
 )
 
 
-@dataclass(frozen=True)
-class Headed:
+class Headed(NamedTuple):
     """A prompt's parts.
 
     Attributes:
@@ -36,13 +35,9 @@ def read_heading(prompt: str) -> Headed:
     match = _HEADING.search(prompt)
     if match is None:
         return Headed(None, "", prompt, None)
-    before = prompt[: match.start()]
-    return Headed(
-        match["id"],
-        match["title"].strip(),
-        prompt[match.start() :],
-        prompt if before.strip() else None,
-    )
+    statement = prompt[match.start() :]
+    before = prompt[: match.start()].strip()
+    return Headed(match["id"], match["title"].strip(), statement, prompt if before else None)
 
 
 def language_of(statement: str) -> str:

@@ -26,15 +26,10 @@ _MAX_STATEMENT_BYTES = 4 << 20
 
 
 def drafts_of_archives(path: Path, statements: Statements) -> Iterator[Draft | Note]:
-    """Yield the problems, in the order of their names, and files that mean nothing.
+    """Yield the problems of a zip, a folder of test data, or a folder of these, in order.
 
-    Args:
-        path: A zip, a folder of test data, or a folder of zips and folders.
-        statements: Problem id -> statement, before those that lie with the data.
-
-    Raises:
-        ArchiveError: If the one problem's data cannot be used. Of several, such a one becomes a
-            refusal.
+    Statements that are given go before those that lie with the data. Data that cannot be used
+    becomes a refusal where it is one of several, else an error.
     """
     entries = [] if path.is_file() else list_folder(path)
     if path.is_file() or any(map(_is_input, entries)):
@@ -60,14 +55,10 @@ def drafts_of_archives(path: Path, statements: Statements) -> Iterator[Draft | N
 
 
 def read_statements(path: Path) -> dict[str, str | ArchiveError]:
-    """Read statements to go with test data.
+    """Read statements to go with test data: problem id -> statement, or why it cannot be read.
 
     Args:
-        path: A folder of ``<id>.md`` files, or rows with statements (JSON lines, or a saved data
-            set) whose headings have the ids.
-
-    Returns:
-        Problem id -> statement, or why it cannot be read.
+        path: A folder of ``<id>.md`` files, or rows with statements whose headings have the ids.
 
     Raises:
         SuiteError: If it cannot be read, or has no statement.
@@ -138,11 +129,7 @@ def _statement_file(folder: Path, problem_id: str) -> str | None:
 
 
 def _read_statement(path: Path) -> str:
-    """Read one statement.
-
-    Raises:
-        ArchiveError: If it is a link, too large, or no text.
-    """
+    """Read one statement that is no link, not too large, and text."""
     try:
         if path.is_symlink() or path.stat().st_size > _MAX_STATEMENT_BYTES:
             raise ArchiveError(f"{path}: a link, or more than {_MAX_STATEMENT_BYTES} bytes")

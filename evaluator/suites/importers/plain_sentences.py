@@ -38,10 +38,7 @@ _SMALL_NUMBER = re.compile(
 
 
 def plain_sentences(statement: str) -> tuple[list[str], list[float]]:
-    r"""Split a statement into sentences.
-
-    Returns:
-        The sentences, and the values of the small numbers in them.
+    r"""Give a statement's sentences, and the values of the small numbers in them.
 
     Example:
         >>> plain_sentences("Print it. The **error** is at most $10^{ - 6}$.")

@@ -31,10 +31,8 @@ class Row:
     """One row.
 
     Attributes:
-        source: The file or directory it stands in.
-        where: Its place there: ``line 3`` or ``row 3``.
+        where: Its place in the source: ``line 3`` or ``row 3``.
         number: From 1; the id of a problem that has none.
-        values: Its fields.
         fault: Why it could not be read; empty where it could.
     """
 
@@ -69,10 +67,6 @@ def holds_rows(path: Path) -> bool:
 
 def read_rows(path: Path) -> Iterator[Row]:
     """Yield the rows, one at a time; of a directory all splits or files, one after the other.
-
-    Args:
-        path: A file of JSON lines or a JSON array, packed with gzip or not; a Parquet file; a
-            directory of ``save_to_disk``; a directory with such files in it or in its ``data``.
 
     Raises:
         SuiteError: If it cannot be read at all.

@@ -37,10 +37,7 @@ _NOTE_CHARACTERS = 500
 def why_not_judgeable(statement: str, *, has_data: bool) -> Reason | None:
     """Say why no program for this problem can be judged, as far as its statement tells.
 
-    Args:
-        statement: Without the instructions that stand before it in a prompt.
-        has_data: Whether the tests are the problem's own data; then an answer-only problem can be
-            judged by the answers that a program prints.
+    With the problem's own data an answer-only problem can be judged by what a program prints.
     """
     if says(statement, _INTERACTIVE):
         return Reason("interactive", "interactive, or a function to implement: no interactor here")
@@ -50,18 +47,14 @@ def why_not_judgeable(statement: str, *, has_data: bool) -> Reason | None:
 
 
 def why_no_test(inp: str, out: str) -> Reason | None:
-    """Say why a sample of a statement is no test, or None.
-
-    Args:
-        inp: Its input.
-        out: Its output.
-    """
+    """Say why a sample of a statement is no test, or None."""
     if _NO_INPUT.fullmatch(inp.strip()):
         return Reason("answer-only", f"the input is {inp.strip()!r}")
-    for name, text in (("input", inp), ("output", out)):
+    sides = (("input", inp), ("output", out))
+    for name, text in sides:
         if is_elided(text):
             return Reason("elided", f"part of the {name} is left out")
-    for name, text in (("input", inp), ("output", out)):
+    for name, text in sides:
         if _CJK.search(text):
             return Reason("prose", f"the {name} is a description")
     if not out.strip():
@@ -92,9 +85,6 @@ def tells_of_elision(note: str) -> bool:
 
 def split_note(text: str) -> tuple[str, str]:
     r"""Split a sample into its data and the notes for people that stand at its end.
-
-    A note is a line that begins with ``//`` or ``注：``, or a Chinese remark in brackets. Blank
-    lines between data and note go with the note.
 
     Example:
         >>> split_note("21\n\n注：两场\n")

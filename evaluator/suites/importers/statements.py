@@ -6,21 +6,16 @@ The DPO data set has it in ``conversations[0].value``, upstream's list of failed
 
 import re
 
-from evaluator.suites.importers.draft import Draft, Reason
+from evaluator.suites.importers.draft import Draft, Importer, Reason
 from evaluator.suites.importers.headings import read_heading
-from evaluator.suites.importers.importer import Importer
 from evaluator.suites.importers.rows import Row
 from evaluator.suites.importers.samples import Sample, find_samples
 from evaluator.suites.importers.screening import split_note, tells_of_elision
 from evaluator.suites.problem import Checker, TestCase
 
 
-def draft_of_statement(row: Row) -> Draft:
-    """Read one row.
-
-    Raises:
-        SuiteError: If no statement stands where this form has it.
-    """
+def _read_row(row: Row) -> Draft:
+    """Read one row."""
     headed = read_heading(statement_text(row))
     tests: list[TestCase] = []
     left_out: list[tuple[str, Reason]] = []
@@ -44,11 +39,7 @@ def draft_of_statement(row: Row) -> Draft:
 
 
 def statement_text(row: Row) -> str:
-    """Give what a model is shown: the first turn that is not the system's, or ``prompt``.
-
-    Raises:
-        SuiteError: If there is neither.
-    """
+    """Give what a model is shown: the first turn that is not the system's, or ``prompt``."""
     if row.fault:
         raise row.error(row.fault)
     turns = row.values.get("conversations")
@@ -73,14 +64,11 @@ def _test_of(name: str, sample: Sample) -> TestCase | Reason:
 
 
 def _double_spaced(output: str) -> bool:
-    """Whether a blank line stands between any two lines, as some statements draw their samples.
-
-    Nothing tells whether the judge's data has them, so the comparison leaves blanks out.
-    """
+    """Whether a blank line stands between any two lines; the judge's data may be without them."""
     lines = [line.strip() for line in re.split(r"\r?\n", output.rstrip())]
     return len(lines) > 2 and len(lines) % 2 == 1 and all(lines[::2]) and not any(lines[1::2])
 
 
 IMPORTER = Importer(
-    "statements", frozenset({"conversations", "prompt"}), draft_of_statement, has_tests=False
+    "statements", frozenset({"conversations", "prompt"}), _read_row, has_tests=False
 )
