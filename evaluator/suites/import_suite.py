@@ -6,8 +6,6 @@
     problems.jsonl   see evaluator.suites.suite_form
     skipped.jsonl    what was left out: {"where", "id", "test", "kind", "reason"}
     notes.jsonl      what was assumed, unused files: {"where", "id", "kind", "detail"}
-
-Everything is written into a directory beside the target, which gets the target's name at the end.
 """
 
 import hashlib
@@ -16,7 +14,7 @@ import os
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -56,33 +54,31 @@ class ImportOptions:
     max_bytes: int = MAX_SUITE_BYTES
 
 
-@dataclass(frozen=True)
+@dataclass
 class ImportReport:
-    """What an import did.
+    """What an import did; the counters count by kind.
 
     Attributes:
         path: The suite.
-        form: Of the source.
         digest: Of the suite.
-        problems: Number imported.
-        tests: Their tests.
+        problems: Number imported, with ``tests`` tests in all.
         without_statement: Problems that no model can be asked.
-        skipped: Problems left out, by kind.
-        tests_left_out: Tests of imported problems that were left out, by kind.
-        notes: What was assumed, and files that were not used, by kind.
+        skipped: Problems left out.
+        tests_left_out: Tests of imported problems that were left out.
+        notes: What was assumed, and files that were not used.
         examples: A few of what was left out or noted, for people.
     """
 
     path: Path
     form: str
-    digest: str
-    problems: int
-    tests: int
-    without_statement: int
-    skipped: dict[str, int]
-    tests_left_out: dict[str, int]
-    notes: dict[str, int]
-    examples: tuple[str, ...]
+    digest: str = ""
+    problems: int = 0
+    tests: int = 0
+    without_statement: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)
+    tests_left_out: Counter[str] = field(default_factory=Counter)
+    notes: Counter[str] = field(default_factory=Counter)
+    examples: list[str] = field(default_factory=list)
 
 
 def import_suite(source: Path, out: Path, options: ImportOptions | None = None) -> ImportReport:
@@ -102,14 +98,17 @@ def import_suite(source: Path, out: Path, options: ImportOptions | None = None) 
     form = options.form or detect_form(source)
     statements = None if options.statements is None else read_statements(options.statements)
     items = read_source(source, form, limits=options.limits, statements=statements)
-    with _writing(out):
+    report = ImportReport(out, form)
+    try:
         out.parent.mkdir(parents=True, exist_ok=True)
         prefix = f".{out.name}.importing-"
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=prefix) as scratch:
             made = Path(scratch) / "suite"
             made.mkdir()
-            report = _write(made, source, out, form, items, options)
+            _write(made, source, items, options, report)
             _publish(made, out, replaced=Path(scratch) / "replaced")
+    except OSError as error:
+        raise SuiteOutputError(f"{out}: cannot be written ({error})") from error
     return report
 
 
@@ -122,7 +121,7 @@ def report_lines(report: ImportReport) -> Iterator[str]:
         ("To know", report.notes),
     ):
         if counted:
-            yield f"{what}: {', '.join(f'{kind} {count}' for kind, count in counted.items())}"
+            yield f"{what}: {', '.join(f'{k} {count}' for k, count in counted.most_common())}"
     if report.without_statement:
         yield f"Without a statement, only to be judged: {report.without_statement}"
     yield from report.examples
@@ -134,16 +133,14 @@ def report_lines(report: ImportReport) -> Iterator[str]:
 
 def _publish(made: Path, out: Path, replaced: Path) -> None:
     """Give a finished suite its name; an earlier one keeps its own if that fails."""
-    if not out.exists():
-        made.rename(out)
-    else:
+    if out.exists():
         out.rename(replaced)
-        try:
-            made.rename(out)
-        except OSError:
+    try:
+        made.rename(out)
+    except OSError:
+        if replaced.exists():
             replaced.rename(out)
-            raise
-    _sync(out.parent)
+        raise
 
 
 def _check_target(source: Path, out: Path, overwrite: bool) -> None:
@@ -160,71 +157,51 @@ def _check_target(source: Path, out: Path, overwrite: bool) -> None:
         try:
             read_manifest(out)
         except SuiteError as error:
-            raise SuiteOutputError(
-                f"{out}: is no suite, so it is not replaced ({error})"
-            ) from error
+            no_suite = f"{out}: is no suite, so it is not replaced ({error})"
+            raise SuiteOutputError(no_suite) from error
 
 
 def _write(
     folder: Path,
     source: Path,
-    out: Path,
-    form: str,
     items: Iterable[Problem | Skipped | Note],
     options: ImportOptions,
-) -> ImportReport:
-    """Write the files, one problem in memory at a time."""
+    report: ImportReport,
+) -> None:
+    """Write the files, one problem in memory at a time, and count what is in them."""
     digest = hashlib.sha256()
-    problems = tests = silent = written = 0
-    skipped, left_out, notes = Counter[str](), Counter[str](), Counter[str]()
     first: list[Skipped] = []
-    examples: list[str] = []
     names = ("problems.jsonl", "skipped.jsonl", "notes.jsonl")
     with ExitStack() as stack:
         streams = [stack.enter_context((folder / name).open("wb")) for name in names]
         for item in items:
             if isinstance(item, Problem):
-                line = problem_line(item)
-                if (written := written + len(line)) > options.max_bytes:
-                    raise SuiteError(
-                        f"{source}: makes a suite of more than {options.max_bytes} bytes"
-                    )
-                streams[0].write(line)
+                streams[0].write(problem_line(item))
+                if streams[0].tell() > options.max_bytes:
+                    much = f"more than {options.max_bytes} bytes"
+                    raise SuiteError(f"{source}: makes a suite of {much}")
                 digest.update(digest_line(item))
-                problems, tests = problems + 1, tests + len(item.tests)
-                silent += not item.statement.strip()
+                report.problems += 1
+                report.tests += len(item.tests)
+                report.without_statement += not item.statement.strip()
                 continue
-            reason = item.detail if isinstance(item, Note) else item.reason
-            examples += [_line(item.where, item.kind, reason)][: _EXAMPLES - len(examples)]
+            if isinstance(item, Note):
+                report.notes[item.kind] += 1
+                reason = item.detail
+            else:
+                (report.skipped if item.test is None else report.tests_left_out)[item.kind] += 1
+                first += [item][: _REASONS_SHOWN - len(first)]
+                reason = item.reason
+            if len(report.examples) < _EXAMPLES:
+                report.examples.append(_line(item.where, item.kind, reason))
             row = json.dumps(asdict(item), ensure_ascii=False).encode("utf-8", "backslashreplace")
             streams[1 + isinstance(item, Note)].write(row + b"\n")
-            if isinstance(item, Note):
-                notes[item.kind] += 1
-            else:
-                (skipped if item.test is None else left_out)[item.kind] += 1
-                first += [item][: _REASONS_SHOWN - len(first)]
         for stream in streams:
             stream.flush()
             os.fsync(stream.fileno())
-    if not problems:
+    if not report.problems:
         raise no_problems(source, first)
-    report = ImportReport(
-        path=out,
-        form=form,
-        digest=digest.hexdigest(),
-        problems=problems,
-        tests=tests,
-        without_statement=silent,
-        skipped=dict(skipped.most_common()),
-        tests_left_out=dict(left_out.most_common()),
-        notes=dict(notes.most_common()),
-        examples=tuple(examples),
-    )
-    _write_manifest(folder / "suite.json", source, report, options)
-    return report
-
-
-def _write_manifest(path: Path, source: Path, report: ImportReport, options: ImportOptions) -> None:
+    report.digest = digest.hexdigest()
     content = {
         "format": SUITE_FORMAT,
         "name": options.name or source.stem,
@@ -233,32 +210,15 @@ def _write_manifest(path: Path, source: Path, report: ImportReport, options: Imp
         "default_limits": asdict(options.limits),
         "problems": report.problems,
         "tests": report.tests,
-        "skipped": report.skipped,
-        "tests_left_out": report.tests_left_out,
-        "notes": report.notes,
+        "skipped": dict(report.skipped.most_common()),
+        "tests_left_out": dict(report.tests_left_out.most_common()),
+        "notes": dict(report.notes.most_common()),
     }
-    replace_file(path, json.dumps(content, ensure_ascii=False, indent=2).encode() + b"\n")
+    text = json.dumps(content, ensure_ascii=False, indent=2)
+    replace_file(folder / "suite.json", text.encode() + b"\n")
 
 
 def _line(where: str, kind: str, reason: str) -> str:
     """One line for a terminal, whatever characters the source has."""
-    text = " ".join(f"  {where}: {kind}: {reason:.300}".split(" "))
+    text = f"  {where}: {kind}: {reason:.300}"
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-
-
-@contextmanager
-def _writing(out: Path) -> Iterator[None]:
-    """Name the target where the system refuses to write."""
-    try:
-        yield
-    except OSError as error:
-        raise SuiteOutputError(f"{out}: cannot be written ({error})") from error
-
-
-def _sync(folder: Path) -> None:
-    """Wait until a directory's names are on the disk."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

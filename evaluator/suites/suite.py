@@ -22,10 +22,8 @@ class Suite:
     """A set of problems.
 
     Attributes:
-        name: From ``suite.json``, or the file's stem.
         problems: In the file's order; ids are unique; never empty.
         digest: SHA-256 (hex) of the content.
-        path: Where it was read from.
         skipped: What the source holds and cannot be judged, with reasons.
         notes: What was assumed about a source that is read as it is, and files that were not used.
     """
@@ -45,9 +43,6 @@ class Suite:
 def load_suite(path: str | Path) -> Suite:
     """Read a suite: a folder of the own form, or a source of any form that can be imported.
 
-    Args:
-        path: The folder or file.
-
     Raises:
         SuiteError: If anything about it is missing, malformed or not judgeable.
     """
@@ -56,17 +51,15 @@ def load_suite(path: str | Path) -> Suite:
         raise SuiteError(f"{path}: no such suite (expected a file or folder)")
     if not any((path / name).exists() for name in ("suite.json", "problems.jsonl")):
         return _read_as_it_is(path)
-    manifest = read_manifest(path)
+    name, fixed = read_manifest(path)
     problems = tuple(read_problems(path))
     if not problems:
         raise no_problems(path, ())
     digest = _digest(problems)
-    if manifest.digest not in (None, digest):
-        raise SuiteError(
-            f"{path}: the content's digest is {digest}, suite.json says {manifest.digest}: a "
-            "file was changed since. Import it again, or take 'digest' out of suite.json"
-        )
-    return Suite(manifest.name, problems, digest, path)
+    if fixed not in (None, digest):
+        found = f"the content's digest is {digest}, suite.json says {fixed}: a file was changed"
+        raise SuiteError(f"{path}: {found}. Import it again, or take 'digest' out of suite.json")
+    return Suite(name, problems, digest, path)
 
 
 def _read_as_it_is(path: Path) -> Suite:

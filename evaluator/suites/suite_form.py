@@ -16,7 +16,7 @@ from.
 
 import json
 from collections.abc import Iterator
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, fields
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -28,7 +28,7 @@ from tinylora.files.json_text import read_object
 
 SUITE_FORMAT = "tinylora-suite/1"
 
-_Part = TypeVar("_Part", TestCase, Checker)
+_Part = TypeVar("_Part", Problem, TestCase, Checker)
 
 _PARTS = (Problem, TestCase, Checker)
 _DEFAULTS = {kind: {field.name: field.default for field in fields(kind)} for kind in _PARTS}
@@ -48,26 +48,11 @@ _TYPES: dict[type, dict[str, tuple[type, ...]]] = {
     kind: {name: _types_in_json(hint) for name, hint in get_type_hints(kind).items()}
     for kind in _PARTS
 }
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """What ``suite.json`` says.
-
-    Attributes:
-        name: Of the suite.
-        digest: Of its content, where the suite was imported or otherwise fixed.
-    """
-
-    name: str
-    digest: str | None
+_TYPES[Problem]["archive"] = (str,)
 
 
 def digest_line(problem: Problem) -> bytes:
-    """Give what the digest hashes of a problem: canonical JSON without its ``source``.
-
-    Where a problem came from is not seen by judging.
-    """
+    """Give what the digest hashes of a problem: canonical JSON without its ``source``."""
     content = vars(problem) | {
         "tests": [vars(test) for test in problem.tests],
         "checker": vars(problem.checker),
@@ -79,10 +64,7 @@ def digest_line(problem: Problem) -> bytes:
 
 
 def problem_line(problem: Problem) -> bytes:
-    """Give a problem's line of ``problems.jsonl``, without fields that have their defaults.
-
-    Test data that is not UTF-8 makes its whole line ASCII with escapes.
-    """
+    """Give a problem's line of ``problems.jsonl``, without fields that have their defaults."""
     row = _without_defaults(problem)
     del row["checker"]
     if problem.checker != Checker():
@@ -95,7 +77,7 @@ def problem_line(problem: Problem) -> bytes:
     row |= {"time_limit_ms": problem.time_limit_ms, "memory_limit_kib": problem.memory_limit_kib}
     try:
         return json.dumps(row, ensure_ascii=False).encode() + b"\n"
-    except UnicodeEncodeError:
+    except UnicodeEncodeError:  # test data that is not UTF-8
         return json.dumps(row).encode() + b"\n"
 
 
@@ -105,8 +87,8 @@ def _without_defaults(part: Problem | TestCase | Checker) -> dict[str, Any]:
     return {name: value for name, value in vars(part).items() if value != defaults[name]}
 
 
-def read_manifest(folder: Path) -> Manifest:
-    """Read ``suite.json``.
+def read_manifest(folder: Path) -> tuple[str, str | None]:
+    """Read name and digest from ``suite.json``; a digest is there where the content is fixed.
 
     Raises:
         SuiteError: If it is missing or not of this form.
@@ -124,15 +106,11 @@ def read_manifest(folder: Path) -> Manifest:
     digest = manifest.get("digest")
     if not isinstance(digest, str | None):
         raise SuiteError(f"{path}: 'digest' must be a string, found {shown(digest)}")
-    return Manifest(name, digest)
+    return name, digest
 
 
 def read_problems(folder: Path) -> Iterator[Problem]:
-    """Yield the problems of ``problems.jsonl``.
-
-    Raises:
-        SuiteError: If a line is not of this form, or an id stands twice.
-    """
+    """Yield the problems of ``problems.jsonl``; a SuiteError names a line that is not one."""
     path = folder / "problems.jsonl"
     seen: dict[str, int] = {}
     line = 0
@@ -142,7 +120,11 @@ def read_problems(folder: Path) -> Iterator[Problem]:
                 if not text.strip():
                     continue
                 where = f"{path}, line {line}"
-                problem = _problem(folder, where, _parse(where, text))
+                try:
+                    row = json.loads(text)
+                except (ValueError, RecursionError) as error:
+                    raise SuiteError(f"{where}: not JSON ({error})") from error
+                problem = _problem(folder, where, row)
                 if problem.id in seen:
                     first = seen[problem.id]
                     raise SuiteError(f"{where}: id {problem.id!r} stands already in line {first}")
@@ -154,25 +136,17 @@ def read_problems(folder: Path) -> Iterator[Problem]:
         raise SuiteError(f"{path}, after line {line}: not UTF-8 ({error})") from error
 
 
-def _parse(where: str, text: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise SuiteError(f"{where}: not JSON ({error})") from error
-
-
 def _problem(folder: Path, where: str, row: Any) -> Problem:
     """Build one problem from its row."""
-    values = _checked(where, row, Problem, extra=frozenset({"archive"}))
+    values = _checked(where, row, Problem)
     archive = values.pop("archive", None)
-    checker = values.pop("checker", None)
-    if checker is not None:
-        values["checker"] = _build(f"{where}, checker", Checker, checker)
+    if "checker" in values:
+        values["checker"] = _build(f"{where}, checker", Checker, values["checker"])
     if (archive is None) == ("tests" not in values):
         raise SuiteError(f"{where}: expected either 'tests' or 'archive'")
     if archive is None:
         values["tests"] = tuple(
-            _build(f"{where}, test {number}", TestCase, _no_nulls(test), name=str(number))
+            _build(f"{where}, test {number}", TestCase, test, name=str(number))
             for number, test in enumerate(values["tests"], start=1)
         )
     else:
@@ -182,45 +156,43 @@ def _problem(folder: Path, where: str, row: Any) -> Problem:
         values["tests"] = data.tests
         if data.checker is not None:
             values["checker"] = data.checker
-    try:
-        return Problem(**values)
-    except SuiteError as error:
-        raise SuiteError(f"{where}: {error}") from error
+    return _made(where, Problem, values)
 
 
 def _build(where: str, kind: type[_Part], row: Any, **defaults: Any) -> _Part:
     """Build a test case or a checker from an object."""
-    values = _checked(where, {**defaults, **row} if isinstance(row, dict) else row, kind)
+    return _made(where, kind, {**defaults, **_checked(where, row, kind, frozenset(defaults))})
+
+
+def _made(where: str, kind: type[_Part], values: dict[str, Any]) -> _Part:
     try:
         return kind(**values)
     except SuiteError as error:
         raise SuiteError(f"{where}: {error}") from error
 
 
-def _no_nulls(row: Any) -> Any:
-    """Drop null fields of an object; ``datasets`` fills columns with them."""
-    return {k: v for k, v in row.items() if v is not None} if isinstance(row, dict) else row
-
-
 def _checked(
-    where: str, row: Any, kind: type, extra: frozenset[str] = frozenset()
+    where: str, row: Any, kind: type, given: frozenset[str] = frozenset({"tests"})
 ) -> dict[str, Any]:
-    """Check names and types of an object's fields against a dataclass."""
-    row = _no_nulls(row)
+    """Check names and types of an object's fields against a dataclass; nulls are left out.
+
+    Fields that are ``given`` otherwise may be missing.
+    """
     if not isinstance(row, dict):
         raise SuiteError(f"{where}: expected an object, found {type(row).__name__}")
-    types = _TYPES[kind] | dict.fromkeys(extra, (str,))
-    if unknown := sorted(row.keys() - types):
+    found: dict[str, Any] = {k: v for k, v in row.items() if v is not None}
+    types = _TYPES[kind]
+    if unknown := sorted(found.keys() - types):
         raise SuiteError(f"{where}: unknown fields {shown(unknown)}, allowed are {sorted(types)}")
     needed = {f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING}
-    if missing := sorted(needed - row.keys() - ({"tests"} if "archive" in extra else set())):
+    if missing := sorted(needed - found.keys() - given):
         raise SuiteError(f"{where}: missing fields {missing}")
-    for key, value in row.items():
+    for key, value in found.items():
         wanted = types[key]
         if not isinstance(value, wanted) or (isinstance(value, bool) and bool not in wanted):
             names = " or ".join(kind.__name__ for kind in wanted)
             raise SuiteError(f"{where}: field {key!r} is {shown(value)}, expected {names}")
-    return dict(row)
+    return found
 
 
 def _inside(folder: Path, where: str, name: str) -> Path:
