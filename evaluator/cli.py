@@ -225,13 +225,7 @@ def judge(
             unsafe=unsafe,
         )
         with progress_bars() as bars:
-            summary = judge_completions(
-                suite,
-                completions,
-                out,
-                settings,
-                progress=lambda done, total: bars("judge", done, total),
-            )
+            summary = judge_completions(suite, completions, out, settings, progress=bars)
         passed = summary.counts.get("AC", 0)
         counts = ", ".join(f"{verdict} {count}" for verdict, count in summary.counts.items())
         screen.print(f"{passed} of {summary.total} pass: {counts}")

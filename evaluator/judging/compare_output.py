@@ -17,13 +17,10 @@ _SHOWN = 60
 
 
 def compare_output(checker: Checker, output: bytes, answer: bytes) -> str | None:
-    """Compare by the checker's rule; special judges are programs and run elsewhere.
-
-    Returns:
-        The first difference in words, or None where the output is right.
+    """Compare by the checker's rule: the first difference in words, or None.
 
     Raises:
-        ValueError: If the checker is a special judge.
+        ValueError: If the checker is a special judge, which is a program and runs elsewhere.
     """
     if checker.kind == "lines":
         return compare_lines(output, answer)
@@ -63,20 +60,15 @@ def compare_tokens(output: bytes, answer: bytes) -> str | None:
 def compare_floats(
     output: bytes, answer: bytes, tolerance: float, error: ErrorKind | None = None
 ) -> str | None:
-    """Compare token by token, numbers up to an absolute or relative error.
+    """Compare token by token, numbers up to an error.
 
-    Args:
-        output: What the program printed.
-        answer: The answer.
-        tolerance: Largest error.
-        error: The one that counts: ``|found - expected|`` or that divided by ``|expected|``; None
-            means that it is enough if either is small.
+    It is absolute, ``|found - expected|``, or relative, that divided by ``|expected|``; where
+    ``error`` does not say which, it is enough if either is small.
     """
     found, wanted = output.split(), answer.split()
     if len(found) == len(wanted):
         pairs = zip(found, wanted, strict=True)
-        aligned = [b if _close(a, b, tolerance, error) else a for a, b in pairs]
-        return _first_difference("token", aligned, wanted)
+        found = [b if _close(a, b, tolerance, error) else a for a, b in pairs]
     return _first_difference("token", found, wanted)
 
 

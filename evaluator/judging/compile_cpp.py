@@ -31,7 +31,6 @@ class Compiled:
     """Outcome of a compilation.
 
     Attributes:
-        program: The executable, or None where there is none.
         message: What the compiler said, cut to some 4000 characters.
         disturbed: Whether the machine may have stopped the compiler: a part of it was killed from
             outside, as where there is no memory, or it waited instead of working. A source may be
@@ -56,13 +55,7 @@ def compile_cpp(
     settings: JudgeSettings,
     headers: Mapping[str, MemoryFile] | None = None,
 ) -> Compiled:
-    """Compile one source file.
-
-    Args:
-        worker: Where to run the compiler.
-        source: C++ source.
-        settings: Standard, flags and limits.
-        headers: Files to put beside the source.
+    """Compile one source file, with ``headers`` beside it.
 
     Raises:
         SandboxError: If the sandbox failed; the source is not to blame.
@@ -70,21 +63,17 @@ def compile_cpp(
     flags = [f"-std={settings.standard}", *settings.compile_flags]
     quiet = ["-w", "-fmax-errors=20", "-fdiagnostics-color=never"]  # bounds what it says, no more
     argv = ["/bin/sh", "-c", _SCRIPT, "sh", *flags, *quiet, "-I.", "-o", "program", "main.cpp"]
-    main = MemoryFile.of(_source_bytes(source))
+    try:
+        text = to_bytes(source)
+    except UnicodeEncodeError:  # one from a JSON file may hold surrogates that stand for no byte
+        text = source.encode("utf-8", "surrogatepass")
+    main = MemoryFile.of(text)
     command = Command((*argv, *settings.link_flags), files={"main.cpp": main, **(headers or {})})
     report = worker.run(command, _limits(settings))
     message = _shortened(report.stderr.decode("utf-8", "replace"))
     if report.exit_code == 0 and report.reason == "exit" and report.stdout:
         return Compiled(MemoryFile.of(report.stdout, "program"), message)
     return _failed(report, settings, message)
-
-
-def _source_bytes(source: str) -> bytes:
-    """The bytes of a source; one from a JSON file may hold surrogates that stand for no byte."""
-    try:
-        return to_bytes(source)
-    except UnicodeEncodeError:
-        return source.encode("utf-8", "surrogatepass")
 
 
 def _limits(settings: JudgeSettings) -> Limits:

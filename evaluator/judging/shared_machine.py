@@ -19,12 +19,7 @@ class SharedMachine:
     def run(
         self, attempt: Callable[[], _Outcome], doubtful: Callable[[_Outcome], bool]
     ) -> _Outcome:
-        """Do something beside others; a doubtful outcome gives way to that of a second try alone.
-
-        Args:
-            attempt: What to do.
-            doubtful: Whether an outcome may be the doing of what ran beside it.
-        """
+        """Do something beside others, and where the outcome is doubtful once more, alone."""
         with self._together():
             outcome = attempt()
         if doubtful(outcome):

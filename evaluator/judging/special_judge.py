@@ -44,12 +44,8 @@ class SpecialJudges:
     def compiled(self, worker: SandboxWorker, source: str) -> Compiled:
         """Compile a special judge, or give the one that was compiled before.
 
-        A compilation that met a limit twice, the second time alone, is no reason not to try at the
-        next program. Not to be called within a run of the shared machine: others wait in here for
-        what may wait there.
-
-        Raises:
-            SandboxError: If the sandbox failed.
+        A compilation that met a limit twice is tried again at the next program. Not to be called
+        within a run of the shared machine: others wait in here for what may wait there.
         """
         with self._lock:
             if source in self._compiled:
@@ -68,11 +64,7 @@ class SpecialJudges:
     def check(
         self, worker: SandboxWorker, checker: Compiled, inp: bytes, output: bytes, answer: bytes
     ) -> Decision:
-        """Have a special judge decide about an output; one that meets a limit is asked twice.
-
-        Raises:
-            SandboxError: If the sandbox failed.
-        """
+        """Have a special judge decide about an output; one that meets a limit is asked twice."""
         if checker.program is None:
             hint = "" if self._settings.testlib_path else " (testlib_path is not set)"
             return Decision("UKE", 0.0, f"the checker does not compile{hint}: {checker.message}")
@@ -98,12 +90,9 @@ def _decide(report: RunReport, said: bytes) -> Decision:
     if exit_code == 7 and (found := _POINTS.search(message)) is not None:
         points = float(found[1] or found[2])
         return _partial(points if points <= 1 else points / 100, message)
-    if report.reason != "exit":
-        ending = f"{report.reason} limit"
-    elif report.signal is not None:
+    ending = f"exit code {exit_code}" if report.reason == "exit" else f"{report.reason} limit"
+    if report.reason == "exit" and report.signal is not None:
         ending = f"ended by {signal_name(report.signal)}"
-    else:
-        ending = f"exit code {exit_code}"
     return Decision("UKE", 0.0, f"the checker failed ({ending}): {message}")
 
 

@@ -7,7 +7,7 @@ equal programs have equal verdicts, and a time that lies near a limit makes no f
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ from evaluator.progress import Progress
 from evaluator.store.records import (
     GenerationRecord,
     Key,
-    TestRecord,
     VerdictRecord,
     append,
     read,
@@ -30,19 +29,12 @@ from evaluator.store.records import (
 from evaluator.store.run_directory import RunDirectory
 from evaluator.suites.suite import Suite
 
-# Problem and digest of the program, or the reason why there is none.
-_Program = tuple[str, str]
+_Program = tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Submission:
-    """A completion with what was extracted from it.
-
-    Attributes:
-        key: (arm, problem, sample).
-        extraction: The program, or why there is none.
-        code_sha256: Digest of the program.
-    """
+    """A completion, by (arm, problem, sample), with what was extracted from it."""
 
     key: Key
     extraction: Extraction
@@ -50,7 +42,7 @@ class Submission:
 
     @property
     def program(self) -> _Program:
-        """What has one verdict."""
+        """What has one verdict: the problem, and the program's digest or why there is none."""
         return self.key[1], self.code_sha256 or f"no code: {self.extraction.reason}"
 
     @property
@@ -152,23 +144,19 @@ def _judge_missing(
         found = group[0].extraction
         jobs.append(JudgeJob(program, problems[program[0]], found.code, found.reason))
     with closing(judge_jobs(jobs, settings, sandbox)) as finished:
-        for key, verdict in finished:
-            tests = tuple(TestRecord(**asdict(test)) for test in verdict.tests)
-            keep(
-                [
-                    VerdictRecord(
-                        **one.own_fields,
-                        verdict=verdict.verdict,
-                        score=verdict.score,
-                        code_sha256=one.code_sha256,
-                        compile_message=verdict.compile_message,
-                        detail=verdict.detail,
-                        subtasks={str(name): points for name, points in verdict.subtasks.items()},
-                        tests=tests,
-                    )
-                    for one in waiting[key[0], key[1]]
-                ]
+        for program, verdict in finished:
+            group = waiting[program]
+            record = VerdictRecord(
+                **group[0].own_fields,
+                verdict=verdict.verdict,
+                score=verdict.score,
+                code_sha256=group[0].code_sha256,
+                compile_message=verdict.compile_message,
+                detail=verdict.detail,
+                subtasks={str(name): points for name, points in verdict.subtasks.items()},
+                tests=verdict.tests,
             )
+            keep([replace(record, **one.own_fields) for one in group])
 
 
 def _usable_verdicts(

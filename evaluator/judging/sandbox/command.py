@@ -14,19 +14,16 @@ class Limits:
     """What one command may use.
 
     Attributes:
-        cpu_ms: CPU milliseconds, all threads together.
-        wall_ms: Wall milliseconds, not counting time that the first process spent waiting for a
-            busy processor.
-        memory_kib: Resident KiB of the process; None sets no such limit.
-        address_space_bytes: Address space; only a backstop where ``memory_kib`` is given.
-        stack_bytes: Stack of the main thread.
+        cpu_ms: All threads together.
+        wall_ms: Not counting time that the first process spent waiting for a busy processor.
+        memory_kib: Resident; None sets no such limit.
+        address_space_bytes: Only a backstop where ``memory_kib`` is given.
         file_bytes: Size of any file written, standard output and error included.
         box_bytes: Size of the private folder.
-        processes: Processes and threads of the sandbox's user; 1 forbids new ones.
+        processes: With threads; 1 forbids new ones.
         contest: Whether there is what a program of a contest may look for and a compiler need not
-            see: ``/dev/zero``, ``/dev/random`` and the like beside ``/dev/null``, the streams by
-            name (``/dev/stdin``, ``/dev/fd``), a ``/tmp`` that takes files without a name, as
-            ``tmpfile()`` makes them.
+            see: ``/dev/zero`` and the like beside ``/dev/null``, the streams by name
+            (``/dev/stdin``, ``/dev/fd``), a ``/tmp`` for what ``tmpfile()`` makes.
     """
 
     cpu_ms: int
@@ -46,10 +43,8 @@ class RunReport:
 
     Attributes:
         exit_code: Or None where a signal ended it.
-        signal: Or None where it exited.
         reason: ``exit`` where it ended by itself, else the limit for which it was killed.
-        cpu_ms: CPU milliseconds, user and system.
-        wall_ms: Wall milliseconds.
+        cpu_ms: User and system.
         memory_kib: Peak resident KiB of the command alone.
         stdout: At most ``file_bytes`` of it.
         stderr: The first 64 KiB of it.
@@ -69,14 +64,7 @@ class RunReport:
 
 @dataclass(frozen=True)
 class Command:
-    """What to run.
-
-    Attributes:
-        argv: Arguments; the first is a path where ``program`` is None.
-        program: An executable.
-        stdin: Standard input; None means none.
-        files: Files to put into the private folder, by name.
-    """
+    """What to run: an executable, or what the first argument names; files for its folder."""
 
     argv: tuple[str, ...]
     program: MemoryFile | None = None

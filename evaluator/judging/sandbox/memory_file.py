@@ -12,11 +12,7 @@ _SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_
 
 
 class MemoryFile:
-    """An anonymous file; it goes away with the last reference to it.
-
-    Attributes:
-        fd: Its descriptor in this process.
-    """
+    """An anonymous file; it goes away with the last reference to it."""
 
     def __init__(self, name: str = "file") -> None:
         made = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)

@@ -30,15 +30,12 @@ class RunningSandbox:
 
     Args:
         argv: The command line that starts the supervisor behind the walls.
-        supervisor: The compiled supervisor, by its descriptor part of the command line.
+        supervisor: By its descriptor part of the command line.
         program: The program that alone may run here, or None for a command of the system.
         limits: Of the first command; the size of the private folder and ``contest`` stay.
 
     Attributes:
         clean: Whether another command may be run.
-
-    Raises:
-        SandboxError: If the command line cannot be started.
     """
 
     def __init__(
@@ -83,12 +80,12 @@ class RunningSandbox:
         )
 
     def run(self, command: Command, limits: Limits) -> RunReport:
-        """Run a command to its end.
-
-        Raises:
-            SandboxError: If the sandbox failed; the command is not to blame.
-        """
-        self._wait_until_ready()
+        """Run a command to its end; where the sandbox fails, the command is not to blame."""
+        if not self._ready:
+            self._control.settimeout(_GRACE_S)
+            if (greeting := self._receive()) != "ready":
+                raise SandboxError(f"the sandbox cannot be built: {greeting}")
+            self._ready = True
         self.clean = False
         stdout, stderr = MemoryFile("stdout"), MemoryFile("stderr")
         program = [] if command.program is None else [command.program]
@@ -110,15 +107,6 @@ class RunningSandbox:
         report = _report(parts, stdout, stderr, limits)
         self.clean = report.reason == "exit" and parts[6] == "1"
         return report
-
-    def _wait_until_ready(self) -> None:
-        """Wait for the supervisor's greeting, once."""
-        if not self._ready:
-            self._control.settimeout(_GRACE_S)
-            greeting = self._receive()
-            if greeting != "ready":
-                raise SandboxError(f"the sandbox cannot be built: {greeting}")
-            self._ready = True
 
     def _receive(self) -> str:
         """Receive the supervisor's next message, or what went wrong instead."""
@@ -153,21 +141,20 @@ class RunningSandbox:
 
 def _request(command: Command, limits: Limits) -> bytes:
     """Spell the request; supervisor/main.cpp describes it."""
-    rss = [] if limits.memory_kib is None else [f"rss={limits.memory_kib * 1024}"]
-    texts = [
-        f"cpu={limits.cpu_ms}",
-        f"wall={limits.wall_ms}",
-        *rss,
-        f"as={limits.address_space_bytes}",
-        f"stack={limits.stack_bytes}",
-        f"fsize={limits.file_bytes}",
-        f"nproc={limits.processes}",
-        f"program={int(command.program is not None)}",
-        *(f"copy={name}" for name in command.files),
-        "--",
-        *command.argv,
-    ]
-    return "".join(f"{text}\0" for text in texts).encode()
+    settings = {
+        "cpu": limits.cpu_ms,
+        "wall": limits.wall_ms,
+        "as": limits.address_space_bytes,
+        "stack": limits.stack_bytes,
+        "fsize": limits.file_bytes,
+        "nproc": limits.processes,
+        "program": int(command.program is not None),
+    }
+    if limits.memory_kib is not None:
+        settings["rss"] = limits.memory_kib * 1024
+    texts = [f"{key}={value}" for key, value in settings.items()]
+    texts += [f"copy={name}" for name in command.files]
+    return "".join(f"{text}\0" for text in (*texts, "--", *command.argv)).encode()
 
 
 def _report(

@@ -48,27 +48,12 @@ SANDBOX_UID = 64999
 _PACKAGES = "on Debian and Ubuntu: apt-get install g++ bubblewrap util-linux"
 _TRIAL = "test ! -e /etc/shadow && test ! -e /home && test ! -w / && echo x > y && cat y"
 _TRIAL_UNSAFE = "echo x > y && cat y"
-_TRIAL_LIMITS = Limits(
-    cpu_ms=5000,
-    wall_ms=15000,
-    memory_kib=None,
-    address_space_bytes=1 << 30,
-    stack_bytes=8 << 20,
-    file_bytes=1 << 20,
-    processes=256,
-)
+_TRIAL_LIMITS = Limits(5000, 15_000, None, 1 << 30, 8 << 20, 1 << 20, processes=256)
 
 
 @dataclass(frozen=True)
 class SandboxInfo:
-    """What a run records about its sandbox.
-
-    Attributes:
-        rung: The rung of the ladder that is used.
-        tool: Version line of the rung's tool; empty for ``unsafe``.
-        compiler: Version line of g++.
-        refused: Better rungs that do not work here, with the reason.
-    """
+    """What a run records: the rung, version lines, and why better rungs do not work here."""
 
     rung: RungName
     tool: str
@@ -78,12 +63,7 @@ class SandboxInfo:
 
 @dataclass(frozen=True)
 class Sandbox:
-    """A rung that works on this machine.
-
-    Attributes:
-        info: What to record about it.
-        supervisor: The compiled supervisor.
-    """
+    """A rung that works on this machine."""
 
     info: SandboxInfo
     supervisor: MemoryFile
@@ -115,11 +95,10 @@ def probe_sandbox(unsafe: bool = False, only: RungName | None = None) -> Sandbox
             tool = "" if rung == "unsafe" else _version(rung)
             return Sandbox(SandboxInfo(rung, tool, _version("g++"), tuple(refused)), supervisor)
         refused.append(f"{rung}: {reason}")
-    raise SandboxUnavailableError(
-        f"no sandbox works on this machine ({'; '.join(refused) or 'none was allowed'}). Install "
-        f"bubblewrap ({_PACKAGES}) and allow unprivileged user namespaces, or, if you trust every "
-        "program that will be judged, pass --unsafe"
-    )
+    reasons = "; ".join(refused) or "none was allowed"
+    remedy = f"Install bubblewrap ({_PACKAGES}) and allow unprivileged user namespaces"
+    trust = "or, if you trust every program that will be judged, pass --unsafe"
+    raise SandboxUnavailableError(f"no sandbox works here ({reasons}). {remedy}, {trust}")
 
 
 def _worker(rung: RungName, supervisor: MemoryFile) -> SandboxWorker:
@@ -151,8 +130,8 @@ def _walls(rung: RungName, limits: Limits) -> list[str]:
             argv += ["--symlink", str(path.readlink()), f"/{name}"]
         else:
             argv += ["--ro-bind-try", f"/{name}", f"/{name}"]
-    for path_name in ("/etc/ld.so.cache", "/etc/alternatives"):
-        argv += ["--ro-bind-try", path_name, path_name]
+    for etc in ("/etc/ld.so.cache", "/etc/alternatives"):
+        argv += ["--ro-bind-try", etc, etc]
     for device in _devices(limits):
         argv += ["--dev-bind-try", f"/dev/{device}", f"/dev/{device}"]
     return [*argv, "--proc", "/proc", "--"]
@@ -163,11 +142,7 @@ def _devices(limits: Limits) -> tuple[str, ...]:
 
 
 def _tool(name: str) -> str:
-    """Find a tool.
-
-    Raises:
-        SandboxError: If it is not installed.
-    """
+    """Find a tool of the machine."""
     path = shutil.which(name)
     if path is None:
         raise SandboxError(f"{name} is not installed")

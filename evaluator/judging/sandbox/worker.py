@@ -16,11 +16,7 @@ class SandboxWorker:
     """Runs commands one after the other; not for use by several threads at once.
 
     A program finds the sandbox that its last run left clean, or a new one; anything else gets a
-    new one each time.
-
-    Args:
-        command_line: Gives the command line that starts the supervisor under some limits.
-        supervisor: The compiled supervisor.
+    new one each time. ``command_line`` gives what starts the supervisor under some limits.
     """
 
     def __init__(
@@ -39,11 +35,7 @@ class SandboxWorker:
         self.close()
 
     def run(self, command: Command, limits: Limits) -> RunReport:
-        """Run a command to its end.
-
-        Raises:
-            SandboxError: If the sandbox failed; the command is not to blame.
-        """
+        """Run a command to its end; where the sandbox fails, the command is not to blame."""
         files = sum(map(len, command.files.values()))
         limits = replace(limits, box_bytes=limits.box_bytes + files)
         try:
@@ -79,8 +71,7 @@ class SandboxWorker:
     def abort(self) -> None:
         """End the running command from another thread; :meth:`run` then raises."""
         self._aborted = True
-        sandbox = self._current
-        if sandbox is not None:
+        if (sandbox := self._current) is not None:
             sandbox.abort()
 
     def close(self) -> None:

@@ -65,7 +65,7 @@ def test_rows(sum_suite, completions, tmp_path, sandbox):
     assert (summary.total, summary.judged, summary.without_code) == (13, 13, 1)
     assert [t["name"] for t in rows[1]["tests"]] == ["1", "20"]
     assert {"name", "verdict", "time_ms", "memory_kib", "detail"} <= rows[1]["tests"][0].keys()
-    assert seen[0] == (0, 13) and seen[-1] == (13, 13)
+    assert seen[0] == ("judge", 0, 13) and seen[-1] == ("judge", 13, 13)
     manifest = json.loads((tmp_path / "out" / "judge.json").read_text())
     assert manifest["suite_digest"] == load_suite(sum_suite).digest
     assert manifest["sandbox"]["rung"] == sandbox.info.rung
@@ -194,7 +194,7 @@ def test_more_completions_can_be_added(sum_suite, tmp_path, sandbox):
 
 
 def test_two_judges_do_not_share_a_folder(sum_suite, completions, tmp_path, sandbox):
-    def second(done, total):
+    def second(_, done, total):
         if done == 0:
             with pytest.raises(RunDirectoryError, match="another process is writing"):
                 judge_completions(sum_suite, completions, tmp_path / "out", sandbox=sandbox)
