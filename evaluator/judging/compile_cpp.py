@@ -32,9 +32,9 @@ class Compiled:
 
     Attributes:
         message: What the compiler said, cut to some 4000 characters.
-        disturbed: Whether the machine may have stopped the compiler: a part of it was killed from
-            outside, as where there is no memory, or it waited instead of working. A source may be
-            able to feign either.
+        disturbed: Whether the machine may have stopped the compiler, or a source that feigns it: a
+            part
+            was killed from outside, or it waited instead of working.
         limit_met: Whether a limit stopped it.
     """
 
@@ -55,11 +55,7 @@ def compile_cpp(
     settings: JudgeSettings,
     headers: Mapping[str, MemoryFile] | None = None,
 ) -> Compiled:
-    """Compile one source file, with ``headers`` beside it.
-
-    Raises:
-        SandboxError: If the sandbox failed; the source is not to blame.
-    """
+    """Compile one source file, with ``headers`` beside it; a SandboxError is not its fault."""
     flags = [f"-std={settings.standard}", *settings.compile_flags]
     quiet = ["-w", "-fmax-errors=20", "-fdiagnostics-color=never"]  # bounds what it says, no more
     argv = ["/bin/sh", "-c", _SCRIPT, "sh", *flags, *quiet, "-I.", "-o", "program", "main.cpp"]

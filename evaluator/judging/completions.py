@@ -1,7 +1,6 @@
 """Reading a file of completions: ``{"problem": id, "sample": int, "completion": str}`` a row.
 
-Rows stand in JSON lines, a JSON array or a Parquet file; the first two may be packed with gzip. A
-row that cannot be judged is listed with its place and reason, and the others are read.
+A row that cannot be judged is listed with its place and reason, and the others are read.
 """
 
 from collections.abc import Mapping
@@ -34,11 +33,7 @@ class Completions:
 
 
 def read_completions(path: Path, suite: Suite) -> Completions:
-    """Read a file of completions.
-
-    Raises:
-        CompletionsError: If it cannot be read, or no row of it can be judged.
-    """
+    """Read a file; a CompletionsError if it cannot be read, or no row of it can be judged."""
     known = suite.by_id().keys()
     texts: dict[Key, str] = {}
     bad: list[NotJudged] = []

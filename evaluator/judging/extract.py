@@ -66,14 +66,7 @@ _STUB = re.compile(r"你的代码|代码写在|在这里写|your (?:code|solutio
 
 @dataclass(frozen=True)
 class Extraction:
-    """What was found in a completion.
-
-    Attributes:
-        code: The program, or None.
-        how: By which rule.
-        reason: Why there is no code; None where there is.
-        choice: Why this one of several, see the module.
-    """
+    """What was found in a completion; ``how`` names the rule, ``choice`` what decided."""
 
     code: str | None
     how: How

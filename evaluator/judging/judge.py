@@ -14,12 +14,12 @@ from evaluator.config.judge_settings import JudgeSettings
 from evaluator.errors import SandboxError
 from evaluator.judging.compare_output import compare_output
 from evaluator.judging.compile_cpp import Compiled, compile_cpp
+from evaluator.judging.cpp_text import strip_freopen
 from evaluator.judging.run_test import CompiledProgram, run_test
 from evaluator.judging.sandbox.sandbox import Sandbox
 from evaluator.judging.sandbox.worker import SandboxWorker
 from evaluator.judging.shared_machine import SharedMachine
 from evaluator.judging.special_judge import SpecialJudges
-from evaluator.judging.strip_freopen import strip_freopen
 from evaluator.judging.verdicts import Decision, ProgramVerdict, program_verdict
 from evaluator.store.records import TestRecord
 from evaluator.suites.problem import Checker, Problem
@@ -45,11 +45,13 @@ def judge_jobs(
 ) -> Generator[Judged, None, None]:
     """Judge programs in parallel; yields (key, verdict) as they finish, in no fixed order.
 
-    Jobs are taken from the iterable as workers get free. Closing the iterator ends everything that
-    still runs.
+    Jobs are taken as workers get free. Closing the iterator ends everything that still runs.
     """
-    with _Pool(settings, sandbox) as pool:
-        yield from pool.judge(iter(jobs))
+    pool = _Pool(settings, sandbox)
+    try:
+        yield from pool.judge(jobs)
+    finally:
+        pool.close()
 
 
 class _Pool:
@@ -67,10 +69,8 @@ class _Pool:
             self._idle.put(worker)
         self._threads = ThreadPoolExecutor(self._size, thread_name_prefix="judge")
 
-    def __enter__(self) -> "_Pool":
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """End everything that still runs."""
         self._stop.set()
         for worker in self._workers:
             worker.abort()
@@ -78,7 +78,7 @@ class _Pool:
         for worker in self._workers:
             worker.close()
 
-    def judge(self, jobs: Iterator[JudgeJob]) -> Iterator[Judged]:
+    def judge(self, jobs: Iterable[JudgeJob]) -> Iterator[Judged]:
         """Keep the workers busy; yields verdicts as they are there."""
         waiting: dict[Future[ProgramVerdict], tuple[str, ...]] = {}
         for job in jobs:
@@ -127,10 +127,7 @@ class _Pool:
         return program_verdict(problem, tests, compiled.message)
 
     def _compile(self, worker: SandboxWorker, code: str) -> Compiled:
-        """Compile; a disturbed compiler gets one more try, alone, which counts however it ends.
-
-        It may have been the machine's doing, but a source that feigns it must not give UKE.
-        """
+        """Compile; a disturbed compiler gets one more try, alone, which counts."""
         source = strip_freopen(code) if self._settings.strip_freopen else code
         return self._machine.run(
             lambda: compile_cpp(worker, source, self._settings),
@@ -147,7 +144,7 @@ class _Pool:
         return partial(self._special_judges.check, worker, checker)
 
     def _twice(self, problem: Problem, what: str, attempt: Callable[[], _Made]) -> _Made:
-        """Do something, once more where the sandbox fails; a failure by `__exit__` is no news."""
+        """Do something, once more where the sandbox fails; one by :meth:`close` is no news."""
         try:
             return attempt()
         except SandboxError as error:

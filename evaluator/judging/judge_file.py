@@ -1,10 +1,8 @@
 """Judging a file of completions, without any model.
 
-The output folder gets ``judge.json`` (what was judged, and how), ``verdicts.jsonl``, one row for
-each problem and sample, appended as made, and, where rows of the file cannot be judged,
-``not_judged.jsonl``, which lists them. A run that was killed is resumed by the same call: whole
-rows are kept, a torn last line and rows with a UKE, also of one test, are judged again. When all
-are there the file is put into the order of the completions.
+The output folder gets ``judge.json`` (what was judged, and how), ``verdicts.jsonl``, and, where
+rows of the file cannot be judged, ``not_judged.jsonl``. A killed call is resumed by the same call:
+rows that are torn or have a UKE, also of one test, are judged again.
 """
 
 import json
@@ -37,10 +35,8 @@ class JudgeSummary:
     Attributes:
         total: Rows in the file of verdicts.
         judged: Rows that this call judged; the others were there before.
-        counts: Verdict -> rows.
         without_code: Rows in whose completion no code was found (counted under CE).
         chosen: Rows in whose completion one of several programs, or parts of them, was chosen.
-        not_judged: Rows of the file that are no completion of the suite: they have no verdict.
     """
 
     verdicts_path: Path
@@ -64,18 +60,15 @@ def judge_completions(
 
     Args:
         suite: A suite, or the path of one, or of any source that could be imported as one.
-        completions: The file of completions.
+        completions: Rows as :mod:`evaluator.judging.completions` has them.
         out: The output folder; made where it is missing.
         settings: None means the defaults.
         sandbox: None probes for one.
         progress: Called at the start and after every row.
 
     Raises:
-        SuiteError: If the suite cannot be used.
-        CompletionsError: If the file cannot be read, or no row of it can be judged.
         RecordsError: If the folder holds verdicts of something else.
-        RunDirectoryError: If another judge writes there.
-        SandboxUnavailableError: If programs cannot be run here.
+        TinyLoRAError: Another one, if anything that is needed cannot be used.
     """
     settings = settings or JudgeSettings()
     suite = suite if isinstance(suite, Suite) else load_suite(suite)

@@ -19,12 +19,7 @@ _UNTOUCHED_BYTES = 4 << 30
 
 @dataclass(frozen=True)
 class CompiledProgram:
-    """A compiled program, and what all of its tests share.
-
-    Attributes:
-        decide: Decides about an output: ``decide(input, output, answer)``.
-        machine: What all runs of the judge share.
-    """
+    """A compiled program, and what all of its tests share; ``decide(input, output, answer)``."""
 
     program: MemoryFile
     problem: Problem
@@ -37,12 +32,8 @@ class CompiledProgram:
 def run_test(built: CompiledProgram, test: TestCase, *, decides: bool) -> TestRecord:
     """Run a program on one test; ``decides`` tells whether the problem's verdict may hang on it.
 
-    A TLE near the limit may be the machine's doing, and so may SIGKILL that this judge did not send
-    (a machine without memory). It is run again while nothing else of this judge runs, and the
-    second run counts.
-
-    Raises:
-        SandboxError: If the sandbox failed.
+    A TLE near the limit may be the machine's doing, and so may SIGKILL that this judge did not
+    send. It is run again while nothing else of this judge runs, and the second run counts.
     """
     time_ms, memory_kib = built.problem.limits(test)
     limits = _limits(built.settings, time_ms, memory_kib, test)

@@ -42,10 +42,10 @@ class SpecialJudges:
         self._compiled: dict[str, Compiled] = {}
 
     def compiled(self, worker: SandboxWorker, source: str) -> Compiled:
-        """Compile a special judge, or give the one that was compiled before.
+        """Compile a special judge, or give the one that was compiled before, unless it met a limit.
 
-        A compilation that met a limit twice is tried again at the next program. Not to be called
-        within a run of the shared machine: others wait in here for what may wait there.
+        Not to be called within a run of the shared machine: others wait in here for what waits
+        there.
         """
         with self._lock:
             if source in self._compiled:

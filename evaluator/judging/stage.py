@@ -73,10 +73,7 @@ def judge_all(
     sandbox: Sandbox,
     progress: Progress,
 ) -> None:
-    """Judge the completions that have no verdict yet, or one by a judge that failed (UKE).
-
-    A verdict on another program than the completion's counts as none.
-    """
+    """Judge the completions that have no verdict on their program yet, or a UKE."""
     submissions = [submission(record.key, record.text) for record in generations]
     judge_into(VerdictFile(directory.verdicts), submissions, suite, settings, sandbox, progress)
 
@@ -99,8 +96,6 @@ def judge_into(
     progress: Progress,
 ) -> tuple[list[VerdictRecord], int]:
     """Judge what has no usable verdict in a file; the file is then in the order given.
-
-    A killed call goes on: verdicts are appended as they are made.
 
     Returns:
         The verdicts in the order of the submissions, and how many of them were made now.

@@ -38,12 +38,9 @@ class ProgramVerdict:
     """Outcome of one program on one problem.
 
     Attributes:
-        verdict: AC if all tests are; else the first other verdict in the tests' order, UKE only
-            where no test shows a fault of the program.
         score: 0 to 100.
         tests: In the problem's order; empty for CE.
         subtasks: Subtask id -> points got, see :func:`program_verdict`.
-        compile_message: What the compiler said.
         detail: For CE and UKE: why.
     """
 
@@ -61,12 +58,7 @@ class ProgramVerdict:
 
 
 def signal_name(number: int) -> str:
-    """Name a signal for people.
-
-    Example:
-        >>> signal_name(11)
-        'SIGSEGV (segmentation fault)'
-    """
+    """Name a signal for people: ``SIGSEGV (segmentation fault)``."""
     try:
         name = signal.Signals(number).name
     except ValueError:  # a real-time signal
@@ -79,9 +71,10 @@ def program_verdict(
 ) -> ProgramVerdict:
     """Combine the verdicts of all tests of a problem, in its order.
 
-    A subtask is worth the points of its cheapest test, and gives the share of them that its worst
-    test got; tests without a subtask count by themselves. The score is the share of all points, out
-    of 100; tests on which the judge failed (UKE) give and cost none.
+    It is AC if all are, else the program's first fault; UKE only where there is none. A subtask is
+    worth the points of its cheapest test, and gives the share of them that its worst test got. The
+    score is the share of all points, out of 100; tests on which the judge failed (UKE) give and
+    cost none.
     """
     shares: dict[int, list[float]] = defaultdict(list)
     full: dict[int, list[float]] = defaultdict(list)

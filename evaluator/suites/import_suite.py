@@ -1,11 +1,7 @@
 """Imports a source into the own form of a suite, whole or not at all.
 
-::
-
-    suite.json       name, digest, counts, the source's form, default limits
-    problems.jsonl   see evaluator.suites.suite_form
-    skipped.jsonl    what was left out: {"where", "id", "test", "kind", "reason"}
-    notes.jsonl      what was assumed, unused files: {"where", "id", "kind", "detail"}
+Beside ``suite.json`` and ``problems.jsonl`` there are ``skipped.jsonl``, what was left out and why,
+and ``notes.jsonl``, what was assumed and which files were not used.
 """
 
 import hashlib
@@ -24,8 +20,13 @@ from evaluator.suites.importers.drafts_to_problems import DefaultLimits
 from evaluator.suites.importers.forms import detect_form, read_source
 from evaluator.suites.importers.luogu_archives import read_statements
 from evaluator.suites.problem import Problem
-from evaluator.suites.suite import no_problems
-from evaluator.suites.suite_form import SUITE_FORMAT, digest_line, problem_line, read_manifest
+from evaluator.suites.suite import (
+    SUITE_FORMAT,
+    digest_line,
+    no_problems,
+    problem_line,
+    read_manifest,
+)
 from tinylora.files.whole_file import replace_file
 
 MAX_SUITE_BYTES = 8 << 30
@@ -33,37 +34,12 @@ _REASONS_SHOWN = 3
 _EXAMPLES = 10
 
 
-@dataclass(frozen=True)
-class ImportOptions:
-    """How a source is read.
-
-    Attributes:
-        form: None means that it is detected.
-        name: Of the suite; None means the source's own.
-        limits: Of problems whose source gives none.
-        statements: File or folder of statements, for test data that brings none.
-        overwrite: Whether an existing suite may be replaced.
-        max_bytes: Bound of ``problems.jsonl``.
-    """
-
-    form: str | None = None
-    name: str | None = None
-    limits: DefaultLimits = field(default_factory=DefaultLimits)
-    statements: Path | None = None
-    overwrite: bool = False
-    max_bytes: int = MAX_SUITE_BYTES
-
-
 @dataclass
 class ImportReport:
     """What an import did; the counters count by kind.
 
     Attributes:
-        path: The suite.
-        digest: Of the suite.
-        problems: Number imported, with ``tests`` tests in all.
         without_statement: Problems that no model can be asked.
-        skipped: Problems left out.
         tests_left_out: Tests of imported problems that were left out.
         notes: What was assumed, and files that were not used.
         examples: A few of what was left out or noted, for people.
@@ -81,23 +57,35 @@ class ImportReport:
     examples: list[str] = field(default_factory=list)
 
 
-def import_suite(source: Path, out: Path, options: ImportOptions | None = None) -> ImportReport:
+def import_suite(
+    source: Path,
+    out: Path,
+    *,
+    form: str | None = None,
+    name: str | None = None,
+    limits: DefaultLimits | None = None,
+    statements: Path | None = None,
+    overwrite: bool = False,
+) -> ImportReport:
     """Read a source and write it as a suite.
 
     Args:
         source: File or directory of one of the forms of ``evaluator.suites.importers``.
         out: The suite's directory. It must not exist, unless a suite may be overwritten.
-        options: How; None means the defaults.
+        form: None means that it is detected.
+        name: Of the suite; None means the source's own.
+        limits: Of problems whose source gives none.
+        statements: File or folder of statements, for test data that brings none.
+        overwrite: Whether an existing suite may be replaced.
 
     Raises:
         SuiteError: If the source cannot be used, or holds no problem that can be judged.
         SuiteOutputError: If the suite cannot be written there.
     """
-    options = options or ImportOptions()
-    _check_target(source, out, options.overwrite)
-    form = options.form or detect_form(source)
-    statements = None if options.statements is None else read_statements(options.statements)
-    items = read_source(source, form, limits=options.limits, statements=statements)
+    _check_target(source, out, overwrite)
+    form, limits = form or detect_form(source), limits or DefaultLimits()
+    given = None if statements is None else read_statements(statements)
+    items = read_source(source, form, limits=limits, statements=given)
     report = ImportReport(out, form)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -105,7 +93,8 @@ def import_suite(source: Path, out: Path, options: ImportOptions | None = None) 
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=prefix) as scratch:
             made = Path(scratch) / "suite"
             made.mkdir()
-            _write(made, source, items, options, report)
+            _write(made, source, items, report)
+            _write_manifest(made / "suite.json", name or source.stem, source, limits, report)
             _publish(made, out, replaced=Path(scratch) / "replaced")
     except OSError as error:
         raise SuiteOutputError(f"{out}: cannot be written ({error})") from error
@@ -165,7 +154,6 @@ def _write(
     folder: Path,
     source: Path,
     items: Iterable[Problem | Skipped | Note],
-    options: ImportOptions,
     report: ImportReport,
 ) -> None:
     """Write the files, one problem in memory at a time, and count what is in them."""
@@ -177,9 +165,10 @@ def _write(
         for item in items:
             if isinstance(item, Problem):
                 streams[0].write(problem_line(item))
-                if streams[0].tell() > options.max_bytes:
-                    much = f"more than {options.max_bytes} bytes"
-                    raise SuiteError(f"{source}: makes a suite of {much}")
+                if streams[0].tell() > MAX_SUITE_BYTES:
+                    raise SuiteError(
+                        f"{source}: makes a suite of more than {MAX_SUITE_BYTES} bytes"
+                    )
                 digest.update(digest_line(item))
                 report.problems += 1
                 report.tests += len(item.tests)
@@ -202,20 +191,24 @@ def _write(
     if not report.problems:
         raise no_problems(source, first)
     report.digest = digest.hexdigest()
+
+
+def _write_manifest(
+    path: Path, name: str, source: Path, limits: DefaultLimits, report: ImportReport
+) -> None:
     content = {
         "format": SUITE_FORMAT,
-        "name": options.name or source.stem,
+        "name": name,
         "digest": report.digest,
         "source": {"name": source.name, "form": report.form},
-        "default_limits": asdict(options.limits),
+        "default_limits": asdict(limits),
         "problems": report.problems,
         "tests": report.tests,
         "skipped": dict(report.skipped.most_common()),
         "tests_left_out": dict(report.tests_left_out.most_common()),
         "notes": dict(report.notes.most_common()),
     }
-    text = json.dumps(content, ensure_ascii=False, indent=2)
-    replace_file(folder / "suite.json", text.encode() + b"\n")
+    replace_file(path, json.dumps(content, ensure_ascii=False, indent=2).encode() + b"\n")
 
 
 def _line(where: str, kind: str, reason: str) -> str:

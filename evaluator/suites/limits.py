@@ -1,8 +1,7 @@
 """Limits as others write them, in numbers or words, and whether they can be meant.
 
-A number whose field says no unit is read in the one that makes it a usual limit (the ranges do not
-overlap); what no contest has, such as 256 bytes or 1000 seconds, is no limit but a mistake about
-units.
+A number without a unit is read in the one that makes it a usual limit (the ranges do not overlap);
+what no contest has, such as 256 bytes or 1000 seconds, is a mistake about units.
 """
 
 import math
@@ -56,10 +55,6 @@ def milliseconds(value: Any, unit: str = "") -> Limit | None:
 
     Raises:
         ValueError: If it is none of these, or no time that a contest has.
-
-    Example:
-        >>> milliseconds("2.5 seconds"), milliseconds(1500)
-        (Limit(value=2500, assumed=''), Limit(value=1500, assumed='ms'))
     """
     if isinstance(value, dict):
         parts = [value.get(key) or 0 for key in ("seconds", "nanos")]

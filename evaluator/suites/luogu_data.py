@@ -1,12 +1,8 @@
 """Luogu test data: ``name.in`` + ``name.out``/``name.ans``, ``config.yml``, ``checker.cpp``.
 
-The statement may lie with it as ``statement.md``, which is this project's own habit. Names count in
-any letter case, and a special judge under any of its usual names; files without a meaning here are
-named, so that nothing is overlooked in silence.
-
-``config.yml`` is keyed by the input or the output file name, each value being a mapping of
-``timeLimit`` (ms), ``memoryLimit`` (kB), ``score``, ``subtaskId``, ``isPretest``; all of them are
-optional. Without it every test has the same score and the problem's limits.
+The statement may lie with it as ``statement.md``. Names count in any letter case, a special judge
+under any of its usual names. ``config.yml`` maps an input or output file to ``timeLimit`` (ms),
+``memoryLimit`` (kB), ``score``, ``subtaskId``, ``isPretest``; all of them are optional.
 """
 
 import re
@@ -17,10 +13,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from evaluator.errors import ArchiveError, shown
-from evaluator.suites.data_files import is_left_behind, read_data_files
+from evaluator.suites.data_files import decode_statement, is_left_behind, read_data_files
 from evaluator.suites.limits import Limit, kibibytes, milliseconds
 from evaluator.suites.problem import Checker, TestCase, to_text
-from evaluator.suites.statement_text import decode_statement
 from tinylora.errors import YamlError
 from tinylora.files.yaml_text import load_yaml
 
@@ -64,11 +59,7 @@ class LuoguData:
 
 
 def load_luogu_data(path: Path) -> LuoguData:
-    """Read a zip or folder of Luogu test data.
-
-    Raises:
-        ArchiveError: If the data is an attack, incomplete, ambiguous, or badly configured.
-    """
+    """Read a zip or folder; an ArchiveError if it is an attack, incomplete or badly configured."""
     files = read_data_files(path)
     meant = {name: data for name, data in files.items() if not is_left_behind(name)}
     pairs = _pair_up(path, meant)

@@ -37,12 +37,7 @@ def to_bytes(text: str) -> bytes:
 class TestCase:
     """One test: what the program reads and what it should print.
 
-    Attributes:
-        name: Unique in its problem.
-        score: Relative points of this test.
-        subtask: Id of the subtask it belongs to.
-        time_limit_ms: CPU milliseconds; None means the problem's limit, as for the memory.
-        pretest: Whether it is one of the public tests.
+    ``score`` is relative; a limit of None means the problem's limit.
     """
 
     __test__ = False  # not a test class, whatever pytest thinks of the name
@@ -66,9 +61,6 @@ class Checker:
         tolerance: For ``float``: largest error (1e-6 where not given).
         source: For ``special``: C++ source, run as ``checker input output answer``.
         error: For ``float``: the one error that counts; None means that either may be small.
-
-    Raises:
-        SuiteError: If the fields do not fit the kind.
     """
 
     kind: CheckerKind = "lines"
@@ -92,7 +84,7 @@ class Checker:
 
 @dataclass(frozen=True)
 class Problem:
-    """One problem of a suite.
+    """One problem of a suite; a SuiteError if a judgement could not rely on it.
 
     Attributes:
         id: Unique in its suite.
@@ -101,10 +93,6 @@ class Problem:
         language: Language of the statement (``zh``, ``en``, ...).
         source: Where it comes from.
         prompt: A ready-made prompt, where the suite brings one.
-
-    Raises:
-        SuiteError: If there are no tests, a name stands twice, a number is out of all reason, or a
-            text has no bytes.
     """
 
     id: str

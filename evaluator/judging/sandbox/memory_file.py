@@ -1,7 +1,6 @@
 """Anonymous files in memory: how programs, inputs and outputs reach a sandbox.
 
-Nothing of a judgement lies on disk: a program that gets out of its folder finds nothing to read,
-and a judge that was killed leaves nothing to clean up.
+Nothing of a judgement lies on disk, for a program to find or for a killed judge to leave.
 """
 
 import fcntl

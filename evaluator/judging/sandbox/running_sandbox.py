@@ -1,9 +1,7 @@
 """A sandbox that is running: a process, and a socket to the supervisor in it.
 
-The supervisor (``supervisor/main.cpp``) runs one command after the other, enforces the limits from
-inside, and reports what each command alone has used. A sandbox takes the next command as long as
-each leaves it clean: it ended by itself and left no process and no file. Only commands that trust
-each other share one, the tests of one program: a sandbox takes some 10 ms to build, a command 1 ms.
+Only the tests of one program share a sandbox, as long as each leaves it clean: it ended by itself
+and left no process and no file. A sandbox takes some 10 ms to build, a command 1 ms.
 """
 
 import contextlib
@@ -33,9 +31,6 @@ class RunningSandbox:
         supervisor: By its descriptor part of the command line.
         program: The program that alone may run here, or None for a command of the system.
         limits: Of the first command; the size of the private folder and ``contest`` stay.
-
-    Attributes:
-        clean: Whether another command may be run.
     """
 
     def __init__(

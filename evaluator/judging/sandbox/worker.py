@@ -15,8 +15,7 @@ _SPARE_BYTES = 1 << 20  # so that the files of the next test fit too where they 
 class SandboxWorker:
     """Runs commands one after the other; not for use by several threads at once.
 
-    A program finds the sandbox that its last run left clean, or a new one; anything else gets a
-    new one each time. ``command_line`` gives what starts the supervisor under some limits.
+    A program finds the sandbox that its last run left clean; anything else gets a new one.
     """
 
     def __init__(

@@ -1,10 +1,8 @@
 """CodeContests and what has its form.
 
-A row has ``description`` and, in ``public_tests``, ``private_tests`` and ``generated_tests``, an
-object of two lists ``{"input": [...], "output": [...]}`` or a list of pairs. Optional: ``name``,
-``time_limit`` (``{"seconds": 2, "nanos": 0}``), ``memory_limit_bytes``, ``input_file`` and
-``output_file`` (names of files that a program of this problem reads and writes instead of its
-streams).
+A row has ``description`` and, in ``public_tests``, ``private_tests`` and ``generated_tests``, two
+lists ``{"input": [...], "output": [...]}`` or a list of pairs; ``time_limit`` is ``{"seconds": 2,
+"nanos": 0}``. ``input_file`` and ``output_file`` name files that are used instead of the streams.
 """
 
 from collections.abc import Iterator

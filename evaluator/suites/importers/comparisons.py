@@ -1,12 +1,8 @@
 """How a statement wants outputs to be compared, where that is not line by line.
 
-Statements say it in words, English or Chinese: numbers up to an error, letters in any case, or one
-of several right outputs. The first two are comparisons of this project and are used where the words
-are plain; the last needs a special judge. So does what is asked for without being plain, such as an
-error without a number. None of these words means that lines are compared.
-
-Words are looked for in the sentences of ``plain_sentences``; the patterns write ``N`` for a small
-number.
+Numbers up to an error and letters in any case are comparisons of this project, used where the words
+are plain. One of several right outputs, and an error without a number, need a special judge. The
+patterns write ``N`` for a small number of ``plain_sentences``.
 """
 
 import re

@@ -36,10 +36,7 @@ class Reason:
 class Skipped:
     """A problem of a source, or one test of it, that was left out.
 
-    Attributes:
-        where: Its place in the source: ``line 3``, ``row 3`` or a file's name.
-        id: The problem's id as far as it is known.
-        test: Name of the test where the problem itself was kept.
+    ``where`` is its place in the source: ``line 3``, ``row 3`` or a file's name.
     """
 
     where: str
@@ -53,9 +50,7 @@ class Skipped:
 class Note:
     """What people should know about a problem that was kept.
 
-    Attributes:
-        kind: ``unused`` for a file that means nothing here, ``assumed`` for what the source left
-            open: a unit, or the comparison that a statement asks for.
+    ``unused`` is a file that means nothing here, ``assumed`` a unit or a comparison.
     """
 
     where: str
@@ -69,15 +64,12 @@ class Draft:
     """One problem as its source has it.
 
     Attributes:
-        where: Its place in the source, for people.
         id: May stand twice in a source.
         prompt: The source's whole text, where that is more than the statement.
         time_limit_ms: CPU milliseconds; None means the importer's default, as for the memory.
-        checker: None means that the source brings none.
         from_statement: Whether the tests are samples that were cut out of a statement.
         refusal: Why no test of it can be used, where that is known already.
         left_out: Tests that could not be used: (name, reason).
-        notes: What people should know: (kind, detail).
     """
 
     where: str
@@ -113,11 +105,7 @@ class Importer:
 
 
 def limits_of(time: Any, memory: Any, memory_unit: str = "") -> dict[str, Any]:
-    """Read the limits of a row into a draft's fields, with notes on units that were assumed.
-
-    Raises:
-        ValueError: If one of them is no limit that a contest has.
-    """
+    """Read a row's limits into a draft's fields; a ValueError if one is none that a contest has."""
     read = milliseconds(time), kibibytes(memory, memory_unit)
     notes = tuple(
         ("assumed", f"the {what} limit, {found!r:.30}, has no unit; taken as {limit.assumed}")

@@ -33,11 +33,6 @@ def drafts_to_problems(
 
     The first problem of an id keeps it. A later one with the same statement and tests is left out
     as a duplicate; a later one that differs is kept as ``<id>-2``, ``<id>-3`` and so on.
-
-    Args:
-        drafts: In the source's order; notes between them are passed on.
-        source: Its name, for the problems' ``source``.
-        limits: Of problems that bring none.
     """
     seen: dict[bytes, str] = {}
     ids: dict[str, int] = {}

@@ -46,9 +46,6 @@ def read_source(
         form: One of :func:`forms`; None means that it is detected.
         limits: Of problems that bring none.
         statements: Problem id -> statement, for test data.
-
-    Raises:
-        SuiteError: If the source is missing, or not of the form.
     """
     form = form or detect_form(path)
     if form == LUOGU_DATA:
@@ -66,11 +63,7 @@ def forms() -> tuple[str, ...]:
 
 
 def detect_form(path: Path) -> str:
-    """Tell a source's form from its kind of file and the fields of its first rows.
-
-    Raises:
-        SuiteError: If there is nothing, or nothing of a known form.
-    """
+    """Tell a source's form from its kind of file and the fields of its first rows."""
     if not path.exists():
         raise SuiteError(f"{path}: no such file or directory")
     if (path / "suite.json").is_file():

@@ -14,7 +14,6 @@ class Headed(NamedTuple):
 
     Attributes:
         id: ``P1002`` of ``# P1002 [NOIP 2002] ...``; None where there is no such heading.
-        title: The rest of the heading.
         statement: The prompt from its heading on, or all of it.
         prompt: The whole prompt where something stands before the heading, else None.
     """
@@ -26,12 +25,7 @@ class Headed(NamedTuple):
 
 
 def read_heading(prompt: str) -> Headed:
-    r"""Split a prompt at the statement's heading.
-
-    Example:
-        >>> read_heading("Solve:\n# P1001 A+B Problem\n...").id
-        'P1001'
-    """
+    """Split a prompt at the statement's heading."""
     match = _HEADING.search(prompt)
     if match is None:
         return Headed(None, "", prompt, None)

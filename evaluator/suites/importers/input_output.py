@@ -1,14 +1,12 @@
 """APPS, TACO, DeepCoder and what has their form.
 
-The tests stand in ``input_output`` (APPS, TACO) or ``tests`` (DeepCoder), as an object or as a
-string of JSON, in one of two shapes::
+The tests stand in ``input_output`` or ``tests``, as an object or as a string of JSON::
 
     {"inputs": [...], "outputs": [...], "fn_name": "f"}
     [{"input": ..., "output": ..., "fn_name": "f", "type" or "testtype": "stdin"}, ...]
 
 ``fn_name`` (or ``func_name`` in ``metadata``) says that a function is called with values of Python:
 such a problem has no program to run. An input or output is a string, or a list of lines.
-The statement is ``question`` or ``problem``; TACO has ``time_limit`` and ``memory_limit`` in words.
 """
 
 import json

@@ -31,13 +31,7 @@ _TOO_LONG = Fault(f"more than {MAX_BYTES} bytes; expected one JSON object a line
 
 
 def json_rows(stream: BufferedIOBase, lines: bool, most: float = math.inf) -> Iterator[Place]:
-    """Yield JSON lines, or the items of a JSON array.
-
-    Args:
-        stream: At its beginning.
-        lines: Whether the name says that they are lines.
-        most: Bytes that are read.
-    """
+    """Yield JSON lines (or so the name says), or the items of an array; reads ``most`` bytes."""
     number = 0
     try:
         first = stream.readline(MAX_BYTES + 1)

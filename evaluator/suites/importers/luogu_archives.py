@@ -1,8 +1,7 @@
 """Luogu test data as problems: one zip or folder, or a folder of them.
 
-A problem's id is the name of its zip or folder. Its statement is ``statement.md`` inside, or
-``<id>.md`` beside, or comes from a file or folder of statements; a problem without one can be
-judged, but no model can be asked.
+A problem's id is the name of its zip or folder. Its statement is ``statement.md`` inside,
+``<id>.md`` beside, or given; a problem without one can be judged, but no model can be asked.
 """
 
 import logging
@@ -10,13 +9,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from evaluator.errors import ArchiveError, SuiteError
-from evaluator.suites.data_files import is_left_behind, list_folder
+from evaluator.suites.data_files import decode_statement, is_left_behind, list_folder
 from evaluator.suites.importers.draft import Draft, Note, Reason
 from evaluator.suites.importers.headings import read_heading
 from evaluator.suites.importers.rows import holds_rows, read_rows
 from evaluator.suites.importers.statements import statement_text
 from evaluator.suites.luogu_data import LuoguData, load_luogu_data
-from evaluator.suites.statement_text import decode_statement
 
 logger = logging.getLogger(__name__)
 
@@ -57,11 +55,7 @@ def drafts_of_archives(path: Path, statements: Statements) -> Iterator[Draft | N
 def read_statements(path: Path) -> dict[str, str | ArchiveError]:
     """Read statements to go with test data: problem id -> statement, or why it cannot be read.
 
-    Args:
-        path: A folder of ``<id>.md`` files, or rows with statements whose headings have the ids.
-
-    Raises:
-        SuiteError: If it cannot be read, or has no statement.
+    They are ``<id>.md`` files of a folder, or rows with statements whose headings have the ids.
     """
     found: dict[str, str | ArchiveError] = {}
     if path.is_dir() and not holds_rows(path):

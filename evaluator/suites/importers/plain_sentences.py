@@ -1,8 +1,7 @@
 r"""Statements as plain sentences, for those who look for words in them.
 
-Small letters, without the marks of Markdown, LaTeX and HTML; one kind of dash, apostrophe, bracket
-and comma. A small number (``$10^{ - 6}$``, ``10<sup>-6</sup>``, ``1e-6``, ``0.001``) is a token
-``\x01K\x02``, K being its place in a list of their values.
+Small letters, without the marks of Markdown, LaTeX and HTML. A small number (``$10^{ - 6}$``,
+``1e-6``, ``0.001``) is a token ``\x01K\x02``, K being its place in a list of their values.
 """
 
 import html

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evaluator.errors import SuiteError
-from evaluator.suites.data_files import list_folder
+from evaluator.suites.data_files import FREE_BYTES, MAX_RATIO, list_folder
 from evaluator.suites.importers.json_rows import Fault, Place, json_rows
 
 if TYPE_CHECKING:
@@ -21,20 +21,13 @@ if TYPE_CHECKING:
 ID_FIELDS = ("id", "problem_id", "question_id", "task_id", "name")
 _SAVED_MARKS = ("dataset_dict.json", "dataset_info.json", "state.json")
 _ROW_FILES = (".parquet", ".jsonl", ".jsonl.gz")
-_RATIO, _FREE_BYTES = 200, 64 << 20  # bytes unpacked for each byte packed, and in any case
 _GZIP_MAGIC = b"\x1f\x8b"
 _PARQUET_MAGIC = b"PAR1"
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row.
-
-    Attributes:
-        where: Its place in the source: ``line 3`` or ``row 3``.
-        number: From 1; the id of a problem that has none.
-        fault: Why it could not be read; empty where it could.
-    """
+    """One row, by its number from 1 and its place: ``line 3`` or ``row 3``; or why it is none."""
 
     source: Path
     where: str
@@ -66,11 +59,7 @@ def holds_rows(path: Path) -> bool:
 
 
 def read_rows(path: Path) -> Iterator[Row]:
-    """Yield the rows, one at a time; of a directory all splits or files, one after the other.
-
-    Raises:
-        SuiteError: If it cannot be read at all.
-    """
+    """Yield the rows, one at a time; of a directory all splits or files, one after the other."""
     saved = path.is_dir() and _is_saved_dataset(path)
     files = _row_files(path) if path.is_dir() and not saved else [path]
     before = 0
@@ -101,7 +90,7 @@ def _file_rows(path: Path) -> Iterator[Place]:
             if start == _PARQUET_MAGIC:
                 yield from _parquet_rows(path)
             elif start.startswith(_GZIP_MAGIC):
-                most = max(_FREE_BYTES, _RATIO * path.stat().st_size)
+                most = max(FREE_BYTES, MAX_RATIO * path.stat().st_size)
                 with gzip.open(stream) as packed, BufferedReader(packed) as unpacked:
                     yield from json_rows(unpacked, lines, most)
             else:

@@ -1,8 +1,7 @@
 """Samples inside a statement: a label, a fenced block, for the input and for the output.
 
 The labels that occur are ``**输入：**``, ``**输入#1：**``, ``### 输入 #1``, ``#### 样例输入 1``,
-``输入样例：``, ``输入数据 1``, ``Sample Input``. A fence may name a language, be of more than three
-characters or of tildes, and ends at the first line of at least as many of the same.
+``输入样例：``, ``输入数据 1``, ``Sample Input``.
 """
 
 import re
@@ -27,12 +26,7 @@ class Sample(NamedTuple):
 
 
 def find_samples(statement: str) -> tuple[Sample, ...]:
-    r"""Find the labelled samples of a statement, in its order.
-
-    Example:
-        >>> find_samples("**输入：**\n```\n 1\n```\n\n**输出：**\n```\n2\n```\n")
-        (Sample(input=' 1\n', output='2\n'),)
-    """
+    """Find the labelled samples of a statement, in its order."""
     samples: list[Sample] = []
     for is_input, text in _labelled_blocks(statement):
         if is_input:

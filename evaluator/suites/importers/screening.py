@@ -1,9 +1,7 @@
 """What cannot be judged: signs in a statement, and samples that are no test data.
 
-The signs are words. A statement that has none of them may still be of the kind, and one that
-speaks of another problem's kind may have them, so everything found is listed with its reason.
-A word does not count where a negation stands right before it ("not an interactive problem",
-"原为提交答案题" - "was once answer-only").
+The signs are words, so everything found is listed with its reason. A word does not count where a
+negation stands right before it ("not an interactive problem", "原为提交答案题").
 """
 
 import re
@@ -35,10 +33,7 @@ _NOTE_CHARACTERS = 500
 
 
 def why_not_judgeable(statement: str, *, has_data: bool) -> Reason | None:
-    """Say why no program for this problem can be judged, as far as its statement tells.
-
-    With the problem's own data an answer-only problem can be judged by what a program prints.
-    """
+    """Say why no program for this problem can be judged, as far as its statement tells."""
     if says(statement, _INTERACTIVE):
         return Reason("interactive", "interactive, or a function to implement: no interactor here")
     if not has_data and says(statement, _ANSWER_ONLY):
@@ -84,12 +79,7 @@ def tells_of_elision(note: str) -> bool:
 
 
 def split_note(text: str) -> tuple[str, str]:
-    r"""Split a sample into its data and the notes for people that stand at its end.
-
-    Example:
-        >>> split_note("21\n\n注：两场\n")
-        ('21\n', '\n注：两场\n')
-    """
+    """Split a sample into its data and the notes for people that stand at its end."""
     lines = text.splitlines(keepends=True)
     end = len(lines)
     while end and (not lines[end - 1].strip() or _is_note(lines[end - 1].strip())):

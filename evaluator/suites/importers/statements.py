@@ -1,7 +1,6 @@
 """Rows that are a statement and nothing else; the tests are the samples inside it.
 
-The DPO data set has it in ``conversations[0].value``, upstream's list of failed extractions in
-``prompt``. A problem's two rows (one a preference pair) differ in the answers, which are not read.
+The DPO data set has it in ``conversations[0].value``, upstream's failed extractions in ``prompt``.
 """
 
 import re

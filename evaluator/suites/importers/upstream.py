@@ -1,7 +1,6 @@
 """The upstream project's RL data: ``{"prompt": str, "test_cases": [{"input", "output"}, ...]}``.
 
-The statement stands inside the prompt, from its heading ``# P1002 [NOIP 2002] ...`` on; the
-heading's first word is the problem's id. There are no limits and no checker.
+The statement stands inside the prompt, from its heading ``# P1002 [NOIP 2002] ...`` on.
 """
 
 from evaluator.suites.importers.draft import Draft, Importer

@@ -10,7 +10,8 @@ import zipfile
 import pytest
 
 from evaluator.errors import ArchiveError
-from evaluator.suites.data_files import DataLimits, read_data_files
+from evaluator.suites import data_files
+from evaluator.suites.data_files import read_data_files
 from tests.evaluator.suites.archives import FILES, make_folder, make_zip
 
 
@@ -89,16 +90,17 @@ def test_a_nul_in_a_name(tmp_path):
 
 @pytest.mark.parametrize("make", [make_zip, make_folder])
 @pytest.mark.parametrize(
-    ("limits", "words"),
+    ("limit", "words"),
     [
-        (DataLimits(entries=5), "more than 5 files"),
-        (DataLimits(file_bytes=3), "allowed are 3"),
-        (DataLimits(total_bytes=12), "more than 12 bytes"),
+        (("MAX_FILES", 5), "more than 5 files"),
+        (("MAX_FILE_BYTES", 3), "allowed are 3"),
+        (("MAX_TOTAL_BYTES", 12), "more than 12 bytes"),
     ],
 )
-def test_bounds(tmp_path, make, limits, words):
+def test_bounds(tmp_path, monkeypatch, make, limit, words):
+    monkeypatch.setattr(data_files, *limit)
     with pytest.raises(ArchiveError, match=words):
-        read_data_files(make(tmp_path / "d", FILES), limits)
+        read_data_files(make(tmp_path / "d", FILES))
 
 
 def test_a_decompression_bomb_is_refused_before_it_is_read(tmp_path):
@@ -135,15 +137,16 @@ def test_a_hundred_thousand_entries_are_not_even_listed(tmp_path, zip64):
     )
 
 
-def test_many_middling_files_from_little(tmp_path):
-    limits = DataLimits(ratio=100, free_bytes=1 << 20)
+def test_many_middling_files_from_little(tmp_path, monkeypatch):
+    monkeypatch.setattr(data_files, "MAX_RATIO", 100)
+    monkeypatch.setattr(data_files, "FREE_BYTES", 1 << 20)
     bomb = make_zip(tmp_path / "d.zip", {f"{number}.in": bytes(1 << 19) for number in range(3)})
     with pytest.raises(ArchiveError, match="unpack to 1572864, more than 100 times"):
-        read_data_files(bomb, limits)
+        read_data_files(bomb)
     fine = make_zip(tmp_path / "e.zip", {f"{number}.in": bytes(1 << 19) for number in range(2)})
-    assert len(read_data_files(fine, limits)) == 2  # repetitive, and small
+    assert len(read_data_files(fine)) == 2  # repetitive, and small
     dense = {f"{number}.in": os.urandom(1 << 19) for number in range(3)}
-    assert len(read_data_files(make_zip(tmp_path / "f.zip", dense), limits)) == 3
+    assert len(read_data_files(make_zip(tmp_path / "f.zip", dense))) == 3
 
 
 def test_entries_that_share_their_bytes(tmp_path):

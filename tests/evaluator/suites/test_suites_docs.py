@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from evaluator.cli import app
 from evaluator.judging.judge_file import read_completions
-from evaluator.suites.import_suite import ImportOptions
+from evaluator.suites.importers.drafts_to_problems import DefaultLimits
 from evaluator.suites.importers.forms import forms
 from evaluator.suites.problem import Problem, TestCase
 from evaluator.suites.suite import load_suite
@@ -131,7 +131,7 @@ def test_tables_of_the_page_are_complete():
         n for line in table.splitlines()[2:] for n in re.findall(r"`([^`]+)`", line.split("|")[1])
     }
     assert found == set(TestCase.__dataclass_fields__)
-    assert (ImportOptions().limits.time_ms, ImportOptions().limits.memory_kib) == (1000, 131072)
+    assert DefaultLimits() == DefaultLimits(1000, 131072)
 
 
 def _draft_source():
