@@ -79,14 +79,6 @@ def test_equal_programs_are_judged_once(sum_suite, tmp_path, sandbox):
     assert others == [first, first]  # to the byte of memory and the millisecond
 
 
-def test_a_second_call_judges_nothing(sum_suite, completions, tmp_path, sandbox):
-    judge_completions(sum_suite, completions, tmp_path / "out", sandbox=sandbox)
-    before = (tmp_path / "out" / "verdicts.jsonl").read_bytes()
-    summary = judge_completions(sum_suite, completions, tmp_path / "out", sandbox=sandbox)
-    assert summary.judged == 0
-    assert (tmp_path / "out" / "verdicts.jsonl").read_bytes() == before
-
-
 def test_torn_rows_and_uke_are_judged_again(sum_suite, completions, tmp_path, sandbox):
     judge_completions(sum_suite, completions, tmp_path / "out", sandbox=sandbox)
     path = tmp_path / "out" / "verdicts.jsonl"
@@ -214,15 +206,6 @@ def test_rows_that_cannot_be_judged_are_listed_and_the_others_judged(sum_suite, 
     path.write_text(good)
     assert judge_completions(sum_suite, path, out, sandbox=sandbox).not_judged == ()
     assert not (out / "not_judged.jsonl").exists()
-
-
-def test_the_choice_among_programs_is_kept_and_counted(sum_suite, tmp_path, sandbox):
-    texts = [program("a + 1"), program("a - 1") + program("a + 1"), "none"]
-    path = completions_of(tmp_path / "c.jsonl", [("S1", n, text) for n, text in enumerate(texts)])
-    summary = judge_completions(sum_suite, path, tmp_path / "out", sandbox=sandbox)
-    rows = verdicts_of(tmp_path / "out")
-    assert [row["choice"] for row in rows] == ["only", "last", "only"]
-    assert (summary.chosen, summary.counts) == (1, {"AC": 2, "CE": 1})
 
 
 def test_missing_files(sum_suite, tmp_path):
