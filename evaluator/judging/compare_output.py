@@ -66,16 +66,11 @@ def _first_difference(unit: str, found: list[bytes], wanted: list[bytes]) -> str
         return None
     pairs = enumerate(zip_longest(found, wanted), start=1)
     place, (a, b) = next((n, pair) for n, pair in pairs if pair[0] != pair[1])
-    start = _window(a or b"", b or b"")
+    same = len(commonprefix((a or b"", b or b"")))
+    start = 0 if same < _SHOWN // 2 else same - _SHOWN // 3  # so that the difference is seen
     expected = f"no more {unit}s" if b is None else _shown(b, start) if b else "an empty line"
     seen = "the end of the output" if a is None else _shown(a, start) if a else "an empty line"
     return f"{unit} {place}: expected {expected}, found {seen}"
-
-
-def _window(found: bytes, wanted: bytes) -> int:
-    """Where to begin to show two long lines, so that their first difference is seen."""
-    same = len(commonprefix((found, wanted)))
-    return 0 if same < _SHOWN // 2 else same - _SHOWN // 3
 
 
 def _shown(part: bytes, start: int = 0) -> str:

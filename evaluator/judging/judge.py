@@ -13,7 +13,7 @@ from typing import TypeVar
 from evaluator.config.judge_settings import JudgeSettings
 from evaluator.errors import SandboxError
 from evaluator.judging.compare_output import compare_output
-from evaluator.judging.compile_cpp import Compiled, compile_cpp
+from evaluator.judging.compile_cpp import compile_cpp
 from evaluator.judging.cpp_text import strip_freopen
 from evaluator.judging.run_test import CompiledProgram, run_test
 from evaluator.judging.sandbox.sandbox import Sandbox
@@ -104,35 +104,30 @@ class _Pool:
         self, worker: SandboxWorker, problem: Problem, code: str
     ) -> ProgramVerdict:
         """Compile, then run all tests; trouble of the sandbox is tried twice and then UKE."""
+        settings = self._settings
+        source = strip_freopen(code) if settings.strip_freopen else code
+        attempt = partial(compile_cpp, worker, source, settings)
+        # a disturbed compiler gets one more try, alone, which counts: a source may feign it
+        compiling = partial(self._machine.run, attempt, lambda made: made.disturbed)
         try:
-            compiled = self._twice(problem, "compilation", lambda: self._compile(worker, code))
+            compiled = self._twice(problem, "compilation", compiling)
             if compiled.program is None:
                 message = compiled.message
                 return ProgramVerdict("CE", detail="does not compile", compile_message=message)
             decide = self._twice(problem, "checker", lambda: self._decider(worker, problem))
         except SandboxError as error:
             return ProgramVerdict("UKE", detail=str(error))
-        built = CompiledProgram(
-            compiled.program, problem, decide, self._settings, self._machine, worker
-        )
+        built = CompiledProgram(compiled.program, problem, decide, settings, self._machine, worker)
         tests: list[TestRecord] = []
         for test in problem.tests:
             decides = all(done.verdict in ("AC", "UKE") for done in tests)
-            attempt = partial(run_test, built, test, decides=decides)
+            running = partial(run_test, built, test, decides=decides)
             try:
-                tests.append(self._twice(problem, f"test {test.name!r}", attempt))
+                tests.append(self._twice(problem, f"test {test.name!r}", running))
             except SandboxError as error:
                 tests.append(TestRecord(test.name, "UKE", 0.0, 0, 0, detail=str(error)))
         compiled.program.close()
         return program_verdict(problem, tests, compiled.message)
-
-    def _compile(self, worker: SandboxWorker, code: str) -> Compiled:
-        """Compile; a disturbed compiler gets one more try, alone, which counts."""
-        source = strip_freopen(code) if self._settings.strip_freopen else code
-        return self._machine.run(
-            lambda: compile_cpp(worker, source, self._settings),
-            lambda compiled: compiled.disturbed,
-        )
 
     def _decider(
         self, worker: SandboxWorker, problem: Problem

@@ -103,7 +103,10 @@ def judge_completions(
 
 def _check_manifest(path: Path, suite: Suite, settings: JudgeSettings, sandbox: Sandbox) -> None:
     """Write down what is judged and how, or hold it against what a former call wrote."""
-    manifest = {"suite": suite.name, "suite_digest": suite.digest, "settings": _deciding(settings)}
+    left_out = ("workers", "testlib_path", "unsafe")  # which decide no verdict
+    deciding = {name: value for name, value in asdict(settings).items() if name not in left_out}
+    deciding["testlib_sha256"] = settings.testlib_sha256()
+    manifest = {"suite": suite.name, "suite_digest": suite.digest, "settings": deciding}
     manifest = json.loads(json.dumps({**manifest, "sandbox": asdict(sandbox.info)}))
     if not path.exists():
         replace_file(path, json.dumps(manifest, indent=2).encode() + b"\n")
@@ -121,13 +124,6 @@ def _check_manifest(path: Path, suite: Suite, settings: JudgeSettings, sandbox: 
     if "unsafe" in (before, now):  # of which programs could read the answers
         raise RecordsError(f"{made} in sandbox {before}, now it is {now}; use a new folder")
     logger.warning("%s: begun in sandbox %s", path, before)
-
-
-def _deciding(settings: JudgeSettings) -> dict[str, Any]:
-    """The settings that decide verdicts; ``unsafe`` decides only about the sandbox's rung."""
-    left_out = ("workers", "testlib_path", "unsafe")
-    kept = {name: value for name, value in asdict(settings).items() if name not in left_out}
-    return {**kept, "testlib_sha256": settings.testlib_sha256()}
 
 
 def _record(

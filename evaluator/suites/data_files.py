@@ -39,9 +39,13 @@ def read_data_files(path: Path) -> dict[str, bytes]:
         if path.is_dir():
             files = _read_folder(path)
         elif path.is_file():
-            files = _read_zip(path)
+            _check_table_of_contents(path)
+            with zipfile.ZipFile(path) as archive:
+                files = _read_entries(path, archive)
         else:
             raise ArchiveError(f"{path}: no such file or folder of test data")
+    except _UNREADABLE as error:
+        raise ArchiveError(f"{path}: not a readable zip archive ({error})") from error
     except OSError as error:
         raise ArchiveError(f"{path}: cannot be read ({error})") from error
     return dict(sorted(files.items()))
@@ -71,16 +75,6 @@ def _read_folder(path: Path) -> dict[str, bytes]:
                 raise ArchiveError(f"{path}: {entry.name!r} is a folder; test data must be flat")
             files[entry.name] = b"" if is_folder else Path(entry.path).read_bytes()
     return files
-
-
-def _read_zip(path: Path) -> dict[str, bytes]:
-    """Read a flat zip without unpacking it to disk."""
-    _check_table_of_contents(path)
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return _read_entries(path, archive)
-    except _UNREADABLE as error:
-        raise ArchiveError(f"{path}: not a readable zip archive ({error})") from error
 
 
 def _check_table_of_contents(path: Path) -> None:
@@ -183,13 +177,9 @@ def decode_statement(where: str, data: bytes) -> str:
             text = data.decode(encoding)
         except UnicodeDecodeError:
             continue
-        if encoding != "gb18030" or _is_chinese(text):
+        # any bytes are some GBK characters, but then few of them are of GB 2312
+        foreign = [character for character in text if character > "\x7f"]
+        common = len("".join(foreign).encode("gb2312", "ignore")) // 2
+        if encoding != "gb18030" or common >= _LEAST_COMMON * len(foreign):
             return text
     raise ArchiveError(f"{where}: the text is neither UTF-8 nor GBK; save it as UTF-8")
-
-
-def _is_chinese(text: str) -> bool:
-    """Whether most of what is not ASCII is of GB 2312; any bytes are some GBK characters."""
-    foreign = [character for character in text if character > "\x7f"]
-    common = len("".join(foreign).encode("gb2312", "ignore")) // 2
-    return common >= _LEAST_COMMON * len(foreign)

@@ -6,7 +6,6 @@ lists ``{"input": [...], "output": [...]}`` or a list of pairs; ``time_limit`` i
 """
 
 from collections.abc import Iterator
-from typing import TypeGuard
 
 from evaluator.suites.importers.draft import Draft, Importer, Reason, limits_of
 from evaluator.suites.importers.rows import Row
@@ -44,16 +43,12 @@ def _tests(row: Row) -> Iterator[TestCase]:
         if isinstance(found, list) and all(isinstance(case, dict) for case in found):
             found = {key: [case.get(key) for case in found] for key in ("input", "output")}
         pair = [found.get(key) for key in ("input", "output")] if isinstance(found, dict) else []
-        lists = [texts for texts in pair if _are_texts(texts)]
+        lists = [v for v in pair if isinstance(v, list) and all(isinstance(t, str) for t in v)]
         if len(lists) != 2 or len(lists[0]) != len(lists[1]):
             raise row.error(f"{group!r} needs lists of strings 'input' and 'output', equally long")
         for number, (inp, out) in enumerate(zip(*lists, strict=True), start=1):
             name = f"{group.removesuffix('_tests')}-{number}"
             yield TestCase(name, inp, out, pretest=group == "public_tests")
-
-
-def _are_texts(values: object) -> TypeGuard[list[str]]:
-    return isinstance(values, list) and all(isinstance(value, str) for value in values)
 
 
 IMPORTER = Importer("code-contests", frozenset(_GROUPS), _read_row)

@@ -73,7 +73,8 @@ def detect_form(path: Path) -> str:
     looked_at = list(islice(read_rows(path), _ROWS_LOOKED_AT))
     if not looked_at:
         raise SuiteError(f"{path}: no problem that can be judged (the file is empty)")
-    found = [importer for row in looked_at if (importer := _importer_of(row))]
+    fitting = ([i for i in IMPORTERS.values() if row.values.keys() & i.fields] for row in looked_at)
+    found = [importers[0] for importers in fitting if importers]
     # a row of a statement alone may be another form's without its tests
     with_tests = [importer for importer in found if importer.has_tests]
     if found:
@@ -81,12 +82,6 @@ def detect_form(path: Path) -> str:
     first = looked_at[0]
     unknown = f"fields {shown(sorted(first.values))} belong to no known form; name it with --form"
     raise first.error(first.fault or f"{unknown} ({', '.join(forms())}) if they should")
-
-
-def _importer_of(row: Row) -> Importer | None:
-    """The importer of a row with these fields."""
-    fitting = (i for i in IMPORTERS.values() if not row.values.keys().isdisjoint(i.fields))
-    return next(fitting, None)
 
 
 def _draft(importer: Importer, row: Row) -> Draft:

@@ -38,7 +38,10 @@ def json_rows(stream: BufferedIOBase, lines: bool, most: float = math.inf) -> It
         second = b""
         if first.removeprefix(_MARK).lstrip().startswith(b"["):
             second = stream.readline(MAX_BYTES + 1)
-            if not lines or _begins_array(first.strip(), second.strip()):
+            # an array in spite of the name, or rows that begin with a bracket
+            opened = first.removeprefix(_MARK).strip().replace(b" ", b"") in (b"[", b"[{")
+            goes_on = first.strip().endswith(b",") or second.strip()[:1] in (b"", b",", b"]")
+            if not lines or opened or goes_on:
                 rest = max(0, MAX_BYTES + 1 - len(first) - len(second))
                 yield from _array_items(first + second + stream.read(rest))
                 return
@@ -57,12 +60,6 @@ def json_rows(stream: BufferedIOBase, lines: bool, most: float = math.inf) -> It
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         fault = f"the packed file is broken from here on ({error})"
         yield "line", number + 1, Fault(fault)
-
-
-def _begins_array(first: bytes, second: bytes) -> bool:
-    """Whether lines that begin with a bracket are an array, in spite of their name, or bad rows."""
-    opened = first.removeprefix(_MARK).replace(b" ", b"") in (b"[", b"[{")
-    return opened or first.endswith(b",") or second[:1] in (b"", b",", b"]")
 
 
 def _parse(line: bytes, torn: bool) -> Any:

@@ -30,7 +30,8 @@ def drafts_of_archives(path: Path, statements: Statements) -> Iterator[Draft | N
     becomes a refusal where it is one of several, else an error.
     """
     entries = [] if path.is_file() else list_folder(path)
-    if path.is_file() or any(map(_is_input, entries)):
+    data = (e for e in entries if e.suffix.lower() == ".in" and not is_left_behind(e.name))
+    if path.is_file() or any(data):
         found = load_luogu_data(path)
         yield _draft(path, found, statements, _statement_file(path.parent, _id(path)))
         return
@@ -110,10 +111,6 @@ def _id(path: Path) -> str:
 
 def _is_zip(path: Path) -> bool:
     return path.suffix.lower() == ".zip" and not path.is_dir()
-
-
-def _is_input(path: Path) -> bool:
-    return path.suffix.lower() == ".in" and not is_left_behind(path.name)
 
 
 def _statement_file(folder: Path, problem_id: str) -> str | None:

@@ -52,7 +52,9 @@ def plain_sentences(statement: str) -> tuple[list[str], list[float]]:
     numbers: list[float] = []
 
     def token(match: re.Match[str]) -> str:
-        numbers.append(_value(match))
+        exponent = match["exponent"] or match["power"]
+        spelled = match["decimal"] or f"{match['mantissa'] or match['times'] or 1}e-{exponent}"
+        numbers.append(float(spelled))
         return f"\x01{len(numbers) - 1}\x02"
 
     parts = _SENTENCE_END.split(text.replace("\x01", "").replace("\x02", ""))
@@ -63,11 +65,3 @@ def plain_sentences(statement: str) -> tuple[list[str], list[float]]:
         for start in range(0, max(1, len(part) - _OVERLAP), _MAX_SENTENCE - _OVERLAP)
     )
     return [_SMALL_NUMBER.sub(token, part) for part in sentences if part], numbers
-
-
-def _value(match: re.Match[str]) -> float:
-    """The value of a small number, from its spelling."""
-    if match["decimal"]:
-        return float(match["decimal"])
-    exponent = match["exponent"] or match["power"]
-    return float(f"{match['mantissa'] or match['times'] or 1}e-{exponent}")
