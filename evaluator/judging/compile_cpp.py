@@ -32,9 +32,8 @@ class Compiled:
 
     Attributes:
         message: What the compiler said, cut to some 4000 characters.
-        disturbed: Whether the machine may have stopped the compiler, or a source that feigns it: a
-            part
-            was killed from outside, or it waited instead of working.
+        disturbed: Whether the machine may have stopped the compiler: a part was killed from
+            outside, or it waited instead of working. A source may feign either.
         limit_met: Whether a limit stopped it.
     """
 

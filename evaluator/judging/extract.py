@@ -23,7 +23,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from evaluator.judging.code_blocks import fenced_blocks, is_cpp_tag
 from evaluator.judging.cpp_text import (
@@ -90,11 +90,8 @@ class _Candidate:
         return has_include(self.code) and has_main(self.code), self.finished, not aside
 
 
-@dataclass(frozen=True)
-class _Found:
-    """The best of a place, and whether it is a program."""
-
-    extraction: Extraction
+class _Found(NamedTuple):
+    extraction: Extraction  # the best of a place
     is_program: bool
 
 

@@ -102,56 +102,42 @@ def judge_into(
     """
     verdicts = _usable_verdicts(file, {s.key: s.code_sha256 for s in submissions})
     before = len(verdicts)
+    judged = {one.program: verdicts[one.key] for one in submissions if one.key in verdicts}
+    waiting: dict[_Program, list[Submission]] = {}
+    for one in submissions:
+        if one.key not in verdicts:
+            waiting.setdefault(one.program, []).append(one)
 
-    def keep(made: Sequence[VerdictRecord]) -> None:
+    def keep(record: VerdictRecord, group: Sequence[Submission]) -> None:
+        made = [replace(record, **one.own_fields) for one in group]
         append(file.path, made, file.line)
         verdicts.update((record.key, record) for record in made)
         progress("judge", len(verdicts), len(submissions))
 
-    keep([])
-    _judge_missing(submissions, dict(verdicts), keep, suite, settings, sandbox)
-    ordered = [verdicts[one.key] for one in submissions]
-    rewrite_sorted(file.path, ordered, file.line)
-    return ordered, len(verdicts) - before
-
-
-def _judge_missing(
-    submissions: Sequence[Submission],
-    verdicts: Mapping[Key, VerdictRecord],
-    keep: Callable[[Sequence[VerdictRecord]], None],
-    suite: Suite,
-    settings: JudgeSettings,
-    sandbox: Sandbox,
-) -> None:
-    """Judge each program once that has no verdict yet, and keep it as soon as it is there."""
-    waiting: dict[_Program, list[Submission]] = {}
-    judged: dict[_Program, VerdictRecord] = {}
-    for one in submissions:
-        if one.key in verdicts:
-            judged[one.program] = verdicts[one.key]
-        else:
-            waiting.setdefault(one.program, []).append(one)
+    progress("judge", before, len(submissions))
     for program in waiting.keys() & judged.keys():
-        keep([replace(judged[program], **one.own_fields) for one in waiting.pop(program)])
-    problems = suite.by_id()
-    jobs = []
+        keep(judged[program], waiting.pop(program))
+    problems, jobs = suite.by_id(), []
     for program, group in waiting.items():
         found = group[0].extraction
         jobs.append(JudgeJob(program, problems[program[0]], found.code, found.reason))
     with closing(judge_jobs(jobs, settings, sandbox)) as finished:
         for program, verdict in finished:
-            group = waiting[program]
+            first = waiting[program][0]
             record = VerdictRecord(
-                **group[0].own_fields,
+                **first.own_fields,
                 verdict=verdict.verdict,
                 score=verdict.score,
-                code_sha256=group[0].code_sha256,
+                code_sha256=first.code_sha256,
                 compile_message=verdict.compile_message,
                 detail=verdict.detail,
                 subtasks={str(name): points for name, points in verdict.subtasks.items()},
                 tests=verdict.tests,
             )
-            keep([replace(record, **one.own_fields) for one in group])
+            keep(record, waiting[program])
+    ordered = [verdicts[one.key] for one in submissions]
+    rewrite_sorted(file.path, ordered, file.line)
+    return ordered, len(verdicts) - before
 
 
 def _usable_verdicts(

@@ -84,7 +84,7 @@ class RunningSandbox:
         self.clean = False
         stdout, stderr = MemoryFile("stdout"), MemoryFile("stderr")
         program = [] if command.program is None else [command.program]
-        files = [command.stdin or MemoryFile("nothing"), *program, *command.files.values()]
+        files = [command.stdin or MemoryFile.of(b""), *program, *command.files.values()]
         stdin, *others = [file.reopen() for file in files]
         try:
             self._control.settimeout(10 * limits.wall_ms / 1000 + _GRACE_S)

@@ -144,16 +144,6 @@ def test_failing_sandbox_is_tried_twice_and_then_uke(sandbox, caplog):
     assert "once more" in caplog.text
 
 
-@pytest.mark.parametrize(
-    ("ms", "verdict", "runs"), [(225, "TLE", 2), (20, "AC", 1), (5000, "TLE", 2)]
-)
-def test_program_over_the_limit_gets_a_second_run(sandbox, ms, verdict, runs):
-    changed = ChangedSandbox(sandbox)
-    problem = Problem("p", "", (TestCase("1", "", "ok"),), time_limit_ms=200)
-    assert judge(changed, problem, burn(ms))[0].verdict == verdict
-    assert len(changed.ran) == 1 + runs
-
-
 def test_second_run_of_a_killed_program_counts(sandbox):
     def slow_at_first(command, report, number):
         return replace(report, reason="cpu", cpu_ms=139.0) if number == 1 else report

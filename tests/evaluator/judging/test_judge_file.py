@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 
 from evaluator.config.judge_settings import JudgeSettings
-from evaluator.errors import CompletionsError, RecordsError, RunDirectoryError, SuiteError
+from evaluator.errors import RecordsError, RunDirectoryError
 from evaluator.judging.judge_file import judge_completions
 from evaluator.suites.suite import load_suite
 
@@ -206,10 +206,3 @@ def test_rows_that_cannot_be_judged_are_listed_and_the_others_judged(sum_suite, 
     path.write_text(good)
     assert judge_completions(sum_suite, path, out, sandbox=sandbox).not_judged == ()
     assert not (out / "not_judged.jsonl").exists()
-
-
-def test_missing_files(sum_suite, tmp_path):
-    with pytest.raises(CompletionsError, match="cannot be read"):
-        judge_completions(sum_suite, tmp_path / "none.jsonl", tmp_path / "out")
-    with pytest.raises(SuiteError, match="no such suite"):
-        judge_completions(tmp_path / "none", tmp_path / "none.jsonl", tmp_path / "out")

@@ -124,7 +124,6 @@ def test_testlib_is_put_beside_the_checker(sandbox, tmp_path):
     assert judge(sandbox, checker, "x", settings=settings)[0].verdict == "AC"
 
 
-KILLED = {"signal": 9, "exit_code": None}
 AT_LIMIT = {"reason": "cpu", "exit_code": None}
 
 
@@ -142,26 +141,12 @@ def compiled_as(sandbox, source, *reports):
     return ChangedSandbox(sandbox, change), found
 
 
-@pytest.mark.parametrize("stopped", [KILLED, AT_LIMIT])
-def test_stopped_compilation_of_a_checker_is_made_again(sandbox, stopped):
-    changed, compilations = compiled_as(sandbox, "int main() {}", stopped)
-    assert judge(changed, "int main() {}", "x")[0].verdict == "AC"
-    assert len(compilations) == 2
-
-
 def test_compilation_at_a_limit_is_kept_for_no_other_program(sandbox):
     changed, compilations = compiled_as(sandbox, "int main() {}", AT_LIMIT, AT_LIMIT)
     settings = JudgeSettings(workers=1)
     first, second = judge(changed, "int main() {}", "x", "y", settings=settings)
     assert (first.verdict, second.verdict) == ("UKE", "AC") and "cpu limit" in first.detail
     assert len(compilations) == 3
-
-
-def test_checker_with_an_error_is_compiled_once(sandbox):
-    changed, compilations = compiled_as(sandbox, "not C++")
-    verdicts = judge(changed, "not C++", "x", "y", settings=JudgeSettings(workers=1))
-    assert [v.verdict for v in verdicts] == ["UKE", "UKE"]
-    assert len(compilations) == 1
 
 
 def test_compilation_of_a_checker_has_its_own_limits(sandbox):

@@ -1,6 +1,5 @@
 """docs/suites.md: every command runs on the rows and files that the page shows."""
 
-import json
 import re
 import shlex
 from pathlib import Path
@@ -10,7 +9,6 @@ import pytest
 from typer.testing import CliRunner
 
 from evaluator.cli import app
-from evaluator.judging.judge_file import read_completions
 from evaluator.suites.importers.draft import SkipKind
 from evaluator.suites.importers.drafts_to_problems import DefaultLimits
 from evaluator.suites.importers.forms import forms
@@ -75,23 +73,6 @@ def test_every_command_runs(sources, monkeypatch):
     assert [one.limits(test) for test in one.tests] == [(1000, 131072), (2000, 262144)]
     assert suites["suites/contests"].problems[0].time_limit_ms == 2000
     assert suites["suites/one"].problems[0].memory_limit_kib == 512 * 1024
-
-
-def test_every_form_can_be_judged_as_it_is(sources, monkeypatch):
-    """The same problems and the same digest as an import with the same options has."""
-    monkeypatch.chdir(sources)
-    plain = [c for c in COMMANDS if not {"--statements", "--time-limit-ms"} & set(c.split())]
-    assert len(plain) == 6
-    for command in plain:
-        _, _, source, *options = shlex.split(command)
-        result = CliRunner().invoke(app, ["import", source, "--out", "s", "--overwrite"])
-        assert result.exit_code == 0, options
-        suite = load_suite(source)
-        assert suite.digest == load_suite("s").digest and suite.path == Path(source)
-        problem = suite.problems[0]
-        row = {"problem": problem.id, "completion": "no program"}
-        Path("c.jsonl").write_text(json.dumps(row))
-        assert list(read_completions(Path("c.jsonl"), suite).texts) == [(problem.id, 0)]
 
 
 def test_tables_of_the_page_are_complete():
