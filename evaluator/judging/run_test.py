@@ -36,7 +36,15 @@ def run_test(built: CompiledProgram, test: TestCase, *, decides: bool) -> TestRe
     send. It is run again while nothing else of this judge runs, and the second run counts.
     """
     time_ms, memory_kib = built.problem.limits(test)
-    limits = _limits(built.settings, time_ms, memory_kib, test)
+    settings, answer = built.settings, to_bytes(test.output)
+    limits = Limits(
+        cpu_ms=round(time_ms * settings.extra_time_factor),
+        wall_ms=round(time_ms * settings.wall_multiple),
+        memory_kib=memory_kib,
+        address_space_bytes=memory_kib * 1024 + _UNTOUCHED_BYTES,
+        stack_bytes=memory_kib * 1024,  # as on Luogu: deep recursion may use all of the memory
+        file_bytes=max(settings.output_kib * 1024, 2 * len(answer)),
+    )
     stdin = MemoryFile.of(to_bytes(test.input))
     command = Command(("program",), program=built.program, stdin=stdin)
     report = built.machine.run(
@@ -45,7 +53,7 @@ def run_test(built: CompiledProgram, test: TestCase, *, decides: bool) -> TestRe
     )
     decision = _broken_limit(report, limits, time_ms, memory_kib)
     if decision is None:
-        decision = built.decide(to_bytes(test.input), report.stdout, to_bytes(test.output))
+        decision = built.decide(to_bytes(test.input), report.stdout, answer)
     return TestRecord(
         name=test.name,
         verdict=decision.verdict,
@@ -55,18 +63,6 @@ def run_test(built: CompiledProgram, test: TestCase, *, decides: bool) -> TestRe
         exit_code=report.exit_code,
         signal=report.signal,
         detail=decision.detail,
-    )
-
-
-def _limits(settings: JudgeSettings, time_ms: int, memory_kib: int, test: TestCase) -> Limits:
-    """Limits of one test; an answer longer than the output limit raises it."""
-    return Limits(
-        cpu_ms=round(time_ms * settings.extra_time_factor),
-        wall_ms=round(time_ms * settings.wall_multiple),
-        memory_kib=memory_kib,
-        address_space_bytes=memory_kib * 1024 + _UNTOUCHED_BYTES,
-        stack_bytes=memory_kib * 1024,  # as on Luogu: deep recursion may use all of the memory
-        file_bytes=max(settings.output_kib * 1024, 2 * len(test.output.encode("utf-8", "replace"))),
     )
 
 

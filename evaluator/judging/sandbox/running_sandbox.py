@@ -99,9 +99,19 @@ class RunningSandbox:
         parts = answer.split()
         if len(parts) != 7 or parts[0] == "error":
             raise SandboxError(f"the sandbox failed: {answer}")
-        report = _report(parts, stdout, stderr, limits)
-        self.clean = report.reason == "exit" and parts[6] == "1"
-        return report
+        exit_code, ended_by, cpu_us, wall_us, memory = (int(parts[i]) for i in (0, 1, 3, 4, 5))
+        self.clean = parts[2] == "exit" and parts[6] == "1"
+        return RunReport(
+            exit_code=None if ended_by else exit_code,
+            signal=ended_by or None,
+            reason=cast("Reason", parts[2]),
+            cpu_ms=cpu_us / 1000,
+            wall_ms=wall_us / 1000,
+            memory_kib=memory,
+            stdout=stdout.read(),
+            stderr=stderr.read(_STDERR_BYTES),
+            output_full=max(len(stdout), len(stderr)) >= limits.file_bytes,
+        )
 
     def _receive(self) -> str:
         """Receive the supervisor's next message, or what went wrong instead."""
@@ -150,21 +160,3 @@ def _request(command: Command, limits: Limits) -> bytes:
     texts = [f"{key}={value}" for key, value in settings.items()]
     texts += [f"copy={name}" for name in command.files]
     return "".join(f"{text}\0" for text in (*texts, "--", *command.argv)).encode()
-
-
-def _report(
-    parts: Sequence[str], stdout: MemoryFile, stderr: MemoryFile, limits: Limits
-) -> RunReport:
-    """Turn the supervisor's answer into a report."""
-    exit_code, ended_by, cpu_us, wall_us, memory = (int(parts[i]) for i in (0, 1, 3, 4, 5))
-    return RunReport(
-        exit_code=None if ended_by else exit_code,
-        signal=ended_by or None,
-        reason=cast("Reason", parts[2]),
-        cpu_ms=cpu_us / 1000,
-        wall_ms=wall_us / 1000,
-        memory_kib=memory,
-        stdout=stdout.read(),
-        stderr=stderr.read(_STDERR_BYTES),
-        output_full=max(len(stdout), len(stderr)) >= limits.file_bytes,
-    )

@@ -70,7 +70,8 @@ class Sandbox:
 
     def worker(self) -> SandboxWorker:
         """Make a worker; one for each thread that runs programs."""
-        return _worker(self.info.rung, self.supervisor)
+        command_line = partial(_command_line, self.info.rung, self.supervisor)
+        return SandboxWorker(command_line, self.supervisor)
 
 
 def probe_sandbox(unsafe: bool = False, only: RungName | None = None) -> Sandbox:
@@ -90,19 +91,15 @@ def probe_sandbox(unsafe: bool = False, only: RungName | None = None) -> Sandbox
     for rung in get_args(RungName):
         if (only is not None and rung != only) or (rung == "unsafe" and not unsafe):
             continue
-        reason = _try_rung(rung, supervisor)
-        if reason is None:
-            tool = "" if rung == "unsafe" else _version(rung)
-            return Sandbox(SandboxInfo(rung, tool, _version("g++"), tuple(refused)), supervisor)
+        tool = "" if rung == "unsafe" else _version(rung)
+        sandbox = Sandbox(SandboxInfo(rung, tool, _version("g++"), tuple(refused)), supervisor)
+        if (reason := _why_not(sandbox)) is None:
+            return sandbox
         refused.append(f"{rung}: {reason}")
     reasons = "; ".join(refused) or "none was allowed"
     remedy = f"Install bubblewrap ({_PACKAGES}) and allow unprivileged user namespaces"
     trust = "or, if you trust every program that will be judged, pass --unsafe"
     raise SandboxUnavailableError(f"no sandbox works here ({reasons}). {remedy}, {trust}")
-
-
-def _worker(rung: RungName, supervisor: MemoryFile) -> SandboxWorker:
-    return SandboxWorker(partial(_command_line, rung, supervisor), supervisor)
 
 
 def _command_line(rung: RungName, supervisor: MemoryFile, limits: Limits) -> list[str]:
@@ -149,10 +146,10 @@ def _tool(name: str) -> str:
     return path
 
 
-def _try_rung(rung: RungName, supervisor: MemoryFile) -> str | None:
-    """Run a command on a rung; None if all is well, else what is wrong."""
-    trial = _TRIAL_UNSAFE if rung == "unsafe" else _TRIAL
-    with _worker(rung, supervisor) as worker:
+def _why_not(sandbox: Sandbox) -> str | None:
+    """Run a command in a sandbox; None if all is well, else what is wrong."""
+    trial = _TRIAL_UNSAFE if sandbox.info.rung == "unsafe" else _TRIAL
+    with sandbox.worker() as worker:
         try:
             report = worker.run(Command(("/bin/sh", "-c", trial)), _TRIAL_LIMITS)
         except SandboxError as error:
@@ -163,7 +160,9 @@ def _try_rung(rung: RungName, supervisor: MemoryFile) -> str | None:
 
 
 def _version(tool: str) -> str:
-    """The first line of what a tool says of its version."""
+    """The first line of what a tool says of its version, if it is installed."""
+    if shutil.which(tool) is None:
+        return ""
     done = subprocess.run([tool, "--version"], capture_output=True, text=True, check=False)
     return done.stdout.partition("\n")[0]
 

@@ -5,8 +5,8 @@ A row that cannot be read is given with its fault, and the next one follows.
 
 import gzip
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from io import BufferedReader
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,11 +65,14 @@ def read_rows(path: Path) -> Iterator[Row]:
     before = 0
     for file in files:
         inside, number = "" if file == path else f"{file.relative_to(path)}, ", 0
-        for unit, number, value in _saved_rows(path) if saved else _file_rows(file):
-            fault = f"expected a JSON object, found {type(value).__name__}"
-            fault = str(value) if isinstance(value, Fault) else fault
-            row = Row(path, f"{inside}{unit} {number}", before + number, fault=fault)
-            yield replace(row, values=value, fault="") if isinstance(value, dict) else row
+        found = _arrow_rows(map(_saved_batches, _saved_files(path))) if saved else _file_rows(file)
+        for unit, number, value in found:
+            place = path, f"{inside}{unit} {number}", before + number
+            if isinstance(value, dict):
+                yield Row(*place, values=value)
+            else:
+                wrong = f"expected a JSON object, found {type(value).__name__}"
+                yield Row(*place, fault=str(value) if isinstance(value, Fault) else wrong)
         before += number
 
 
@@ -88,7 +91,7 @@ def _file_rows(path: Path) -> Iterator[Place]:
             stream.seek(0)
             lines = path.name.lower().removesuffix(".gz").endswith(".jsonl")
             if start == _PARQUET_MAGIC:
-                yield from _parquet_rows(path)
+                yield from _arrow_rows([_parquet_batches(path)])
             elif start.startswith(_GZIP_MAGIC):
                 most = max(FREE_BYTES, MAX_RATIO * path.stat().st_size)
                 with gzip.open(stream) as packed, BufferedReader(packed) as unpacked:
@@ -99,31 +102,18 @@ def _file_rows(path: Path) -> Iterator[Place]:
         raise SuiteError(f"{path}: cannot be read ({error})") from error
 
 
-def _parquet_rows(path: Path) -> Iterator[Place]:
-    """Yield every row of a Parquet file."""
+def _parquet_batches(path: Path) -> "Iterator[pyarrow.RecordBatch]":
     import pyarrow.parquet  # half a second to import, and few forms need it
 
-    def batches() -> "Iterator[pyarrow.RecordBatch]":
-        with pyarrow.parquet.ParquetFile(path) as file:
-            yield from file.iter_batches(batch_size=16)
-
-    return _arrow_rows(batches())
+    with pyarrow.parquet.ParquetFile(path) as file:
+        yield from file.iter_batches(batch_size=16)
 
 
-def _saved_rows(path: Path) -> Iterator[Place]:
-    """Yield every row of what ``save_to_disk`` wrote: Arrow streams, which need no ``datasets``."""
+def _saved_batches(path: Path) -> "Iterator[pyarrow.RecordBatch]":
     import pyarrow
 
-    def batches(file: Path) -> "Iterator[pyarrow.RecordBatch]":
-        with pyarrow.memory_map(str(file)) as stream:
-            yield from pyarrow.ipc.open_stream(stream)
-
-    before = 0
-    for file in _saved_files(path):
-        number = 0
-        for unit, number, value in _arrow_rows(batches(file)):
-            yield unit, before + number, value
-        before += number
+    with pyarrow.memory_map(str(path)) as stream:
+        yield from pyarrow.ipc.open_stream(stream)
 
 
 def _saved_files(path: Path) -> list[Path]:
@@ -141,19 +131,21 @@ def _saved_files(path: Path) -> list[Path]:
         raise SuiteError(f"{path}: {problem}") from error
 
 
-def _arrow_rows(batches: "Iterator[pyarrow.RecordBatch]") -> Iterator[Place]:
-    """Yield every row of some batches; what they claim is checked before it is looked at."""
+def _arrow_rows(files: "Iterable[Iterator[pyarrow.RecordBatch]]") -> Iterator[Place]:
+    """Yield every row of some files; what they claim is checked before it is looked at."""
     import pyarrow
 
     number = 0
-    try:
-        for batch in batches:
-            batch.validate(full=True)
-            for index in range(batch.num_rows):
-                number += 1
-                try:
-                    yield "row", number, batch.slice(index, 1).to_pylist()[0]
-                except (pyarrow.ArrowException, ValueError) as error:
-                    yield "row", number, Fault(f"not readable ({error})")
-    except (pyarrow.ArrowException, OSError, ValueError) as error:
-        yield "row", number + 1, Fault(f"not readable from here on ({error})")
+    for batches in files:
+        try:
+            for batch in batches:
+                batch.validate(full=True)
+                for index in range(batch.num_rows):
+                    number += 1
+                    try:
+                        yield "row", number, batch.slice(index, 1).to_pylist()[0]
+                    except (pyarrow.ArrowException, ValueError) as error:
+                        yield "row", number, Fault(f"not readable ({error})")
+        except (pyarrow.ArrowException, OSError, ValueError) as error:
+            number += 1
+            yield "row", number, Fault(f"not readable from here on ({error})")

@@ -8,7 +8,7 @@ import re
 from evaluator.suites.importers.draft import Draft, Importer, Reason
 from evaluator.suites.importers.headings import read_heading
 from evaluator.suites.importers.rows import Row
-from evaluator.suites.importers.samples import Sample, find_samples
+from evaluator.suites.importers.samples import find_samples
 from evaluator.suites.importers.screening import split_note, tells_of_elision
 from evaluator.suites.problem import Checker, TestCase
 
@@ -18,12 +18,17 @@ def _read_row(row: Row) -> Draft:
     headed = read_heading(statement_text(row))
     tests: list[TestCase] = []
     left_out: list[tuple[str, Reason]] = []
-    for number, sample in enumerate(find_samples(headed.statement), start=1):
-        test = _test_of(str(number), sample)
-        if isinstance(test, Reason):
-            left_out.append((str(number), test))
+    for number, (inp, out) in enumerate(find_samples(headed.statement), start=1):
+        name = str(number)
+        if inp is None or out is None:
+            missing = "input" if inp is None else "output"
+            left_out.append((name, Reason("unreadable", f"a sample without its {missing}")))
+            continue
+        (inp, in_note), (out, out_note) = split_note(inp), split_note(out)
+        if tells_of_elision(in_note) or tells_of_elision(out_note):
+            left_out.append((name, Reason("elided", "a note says that data is left out")))
         else:
-            tests.append(test)
+            tests.append(TestCase(name=name, input=inp, output=out, pretest=True))
     return Draft(
         where=row.where,
         id=headed.id or str(row.number),
@@ -49,17 +54,6 @@ def statement_text(row: Row) -> str:
     if not isinstance(text, str):
         raise row.error("expected a string in 'conversations[0].value' or 'prompt'")
     return text
-
-
-def _test_of(name: str, sample: Sample) -> TestCase | Reason:
-    """Make a test of a sample, without the notes for people."""
-    if sample.input is None or sample.output is None:
-        missing = "input" if sample.input is None else "output"
-        return Reason("unreadable", f"a sample without its {missing}")
-    parts = [split_note(text) for text in (sample.input, sample.output)]
-    if any(tells_of_elision(note) for _, note in parts):
-        return Reason("elided", "a note says that data is left out")
-    return TestCase(name=name, input=parts[0][0], output=parts[1][0], pretest=True)
 
 
 def _double_spaced(output: str) -> bool:
