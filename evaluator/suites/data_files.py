@@ -11,6 +11,7 @@ import stat
 import struct
 import zipfile
 import zlib
+from collections.abc import Iterable
 from functools import partial
 from itertools import islice
 from pathlib import Path, PurePosixPath
@@ -64,17 +65,14 @@ def list_folder(folder: Path) -> list[Path]:
 
 def _read_folder(path: Path) -> dict[str, bytes]:
     """Read a flat folder."""
-    files: dict[str, bytes] = {}
-    bounds = _Bounds(path)
     with os.scandir(path) as entries:
-        for entry in entries:
-            status = entry.stat(follow_symlinks=False)
-            is_folder = stat.S_ISDIR(status.st_mode)
-            bounds.add(entry.name, status.st_mode, 0 if is_folder else status.st_size)
-            if is_folder and not is_left_behind(entry.name):
-                raise ArchiveError(f"{path}: {entry.name!r} is a folder; test data must be flat")
-            files[entry.name] = b"" if is_folder else Path(entry.path).read_bytes()
-    return files
+        found = [(e.name, e.stat(follow_symlinks=False)) for e in islice(entries, MAX_FILES + 1)]
+    folders = [name for name, status in found if stat.S_ISDIR(status.st_mode)]
+    _check_all(path, ((n, s.st_mode, 0 if n in folders else s.st_size) for n, s in found))
+    for name in folders:
+        if not is_left_behind(name):
+            raise ArchiveError(f"{path}: {name!r} is a folder; test data must be flat")
+    return {name: b"" if name in folders else (path / name).read_bytes() for name, _ in found}
 
 
 def _check_table_of_contents(path: Path) -> None:
@@ -95,17 +93,17 @@ def _check_table_of_contents(path: Path) -> None:
 
 def _read_entries(path: Path, archive: zipfile.ZipFile) -> dict[str, bytes]:
     """Check all entries by their headers, then read them."""
-    bounds = _Bounds(path)
-    for info in archive.infolist():
+    infos = archive.infolist()
+    total = _check_all(path, ((i.filename, i.external_attr >> 16, i.file_size) for i in infos))
+    for info in infos:
         _check_entry(path, info)
-        bounds.add(info.filename, info.external_attr >> 16, info.file_size)
         if archive.getinfo(info.filename) is not info:  # the last one of a name
             raise ArchiveError(f"{path}: {info.filename!r} stands twice")
     packed = path.stat().st_size  # of the file itself: entries may share their packed bytes
-    if bounds.total > max(FREE_BYTES, MAX_RATIO * packed):
+    if total > max(FREE_BYTES, MAX_RATIO * packed):
         more = f"more than {MAX_RATIO} times as many"
-        raise ArchiveError(f"{path}: {packed} bytes unpack to {bounds.total}, {more}")
-    entries = [info for info in archive.infolist() if not info.is_dir()]
+        raise ArchiveError(f"{path}: {packed} bytes unpack to {total}, {more}")
+    entries = [info for info in infos if not info.is_dir()]
     top = _common_folder([info.filename for info in entries])
     files = {}
     for info in entries:
@@ -143,30 +141,27 @@ def _check_entry(path: Path, info: zipfile.ZipInfo) -> None:
         raise ArchiveError(f"{path}: {info.filename!r} has {method}; expected stored or deflated")
 
 
-class _Bounds:
-    """What of a zip or folder has been seen, held against what is allowed."""
+def _check_all(path: Path, entries: Iterable[tuple[str, int, int]]) -> int:
+    """Refuse links, special files, archives inside, and too much; gives the bytes of all.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.count = self.total = 0
-
-    def add(self, name: str, mode: int, size: int) -> None:
-        """Refuse links, special files, archives inside, and more than is allowed."""
+    An entry has a name, a mode, which is 0 where a zip has no Unix modes, and a size in bytes.
+    """
+    total = 0
+    for count, (name, mode, size) in enumerate(entries, start=1):
         kind = stat.S_IFMT(mode)
-        self.count += 1
-        self.total += size
-        if kind not in (0, stat.S_IFREG, stat.S_IFDIR):  # 0 where a zip has no Unix modes
+        total += size
+        if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
             what = "a symbolic link" if kind == stat.S_IFLNK else "a special file"
-            raise ArchiveError(f"{self.path}: {name!r} is {what}; only plain files are read")
+            raise ArchiveError(f"{path}: {name!r} is {what}; only plain files are read")
         if PurePosixPath(name).suffix.lower() in _ARCHIVE_SUFFIXES and not is_left_behind(name):
-            raise ArchiveError(f"{self.path}: {name!r} is an archive inside; unpack it first")
-        if self.count > MAX_FILES:
-            raise ArchiveError(f"{self.path}: more than {MAX_FILES} files")
+            raise ArchiveError(f"{path}: {name!r} is an archive inside; unpack it first")
+        if count > MAX_FILES:
+            raise ArchiveError(f"{path}: more than {MAX_FILES} files")
         if size > MAX_FILE_BYTES:
-            allowed = f"allowed are {MAX_FILE_BYTES}"
-            raise ArchiveError(f"{self.path}: {name!r} has {size} bytes, {allowed}")
-        if self.total > MAX_TOTAL_BYTES:
-            raise ArchiveError(f"{self.path}: more than {MAX_TOTAL_BYTES} bytes in all")
+            raise ArchiveError(f"{path}: {name!r} has {size} bytes, allowed are {MAX_FILE_BYTES}")
+        if total > MAX_TOTAL_BYTES:
+            raise ArchiveError(f"{path}: more than {MAX_TOTAL_BYTES} bytes in all")
+    return total
 
 
 def decode_statement(where: str, data: bytes) -> str:
