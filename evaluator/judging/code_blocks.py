@@ -103,7 +103,6 @@ def _opened(found: re.Match[str], label: str) -> _Open:
 
 
 def _tag_and_code(info: str) -> tuple[str, str]:
-    """Split what stands behind a fence."""
     if _CODE.match(info):
         return "", info.strip()
     found = _INFO.match(info)

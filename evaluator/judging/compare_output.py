@@ -61,7 +61,6 @@ def _close(checker: Checker, found: bytes, wanted: bytes) -> bool:
 
 
 def _first_difference(unit: str, found: list[bytes], wanted: list[bytes]) -> str | None:
-    """Find the first place where two sequences differ."""
     if found == wanted:
         return None
     pairs = enumerate(zip_longest(found, wanted), start=1)

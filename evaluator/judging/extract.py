@@ -164,7 +164,6 @@ def _from_includes(text: str) -> Iterator[_Candidate]:
 
 
 def _in_json(text: str) -> Iterator[_Candidate]:
-    """Strings of JSON, also of JSON that is cut off."""
     for string in _JSON_STRING.finditer(text):
         if "include" in string[0]:
             try:
@@ -176,7 +175,6 @@ def _in_json(text: str) -> Iterator[_Candidate]:
 
 
 def _best(candidates: Sequence[_Candidate]) -> _Found | None:
-    """Choose one of some candidates, and say why."""
     candidates = [candidate for candidate in candidates if candidate.code.strip()]
     if not candidates:
         return None

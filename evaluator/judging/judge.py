@@ -93,7 +93,6 @@ class _Pool:
             yield from _finished(waiting)
 
     def _judge(self, problem: Problem, code: str) -> ProgramVerdict:
-        """Judge one program on an idle worker."""
         worker = self._idle.get()
         try:
             return self._compile_and_run(worker, problem, code)
@@ -149,7 +148,6 @@ class _Pool:
 
 
 def _finished(waiting: dict[Future[ProgramVerdict], tuple[str, ...]]) -> Iterator[Judged]:
-    """Wait for at least one verdict."""
     for future in wait(waiting, return_when=FIRST_COMPLETED).done:
         yield waiting.pop(future), future.result()
 

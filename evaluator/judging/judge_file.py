@@ -146,7 +146,6 @@ def _record(
 
 
 def _row(record: VerdictRecord, completion: str) -> dict[str, Any]:
-    """Build one row of ``verdicts.jsonl``."""
     fields = asdict(record)
     row = {name: fields[name] for name in ("problem", "sample", "verdict", "score", "subtasks")}
     row["extraction"] = record.how

@@ -78,7 +78,6 @@ class SpecialJudges:
 
 
 def _decide(report: RunReport, said: bytes) -> Decision:
-    """Read a checker's exit code and message."""
     exit_code = report.exit_code if report.reason == "exit" else None
     message = said[:1000].decode("utf-8", "replace").strip()
     if exit_code is not None and (found := _PERCENT.search(message)) is not None:

@@ -64,7 +64,6 @@ def list_folder(folder: Path) -> list[Path]:
 
 
 def _read_folder(path: Path) -> dict[str, bytes]:
-    """Read a flat folder."""
     with os.scandir(path) as entries:
         found = [(e.name, e.stat(follow_symlinks=False)) for e in islice(entries, MAX_FILES + 1)]
     folders = [name for name, status in found if stat.S_ISDIR(status.st_mode)]

@@ -77,13 +77,14 @@ def load_luogu_data(path: Path) -> LuoguData:
         checker = Checker(kind="special", source=to_text(meant[checker_name]))
     if statement_name is not None:
         statement = decode_statement(f"{path}: {statement_name}", meant[statement_name])
+    foreign = (n for n in meant if _split(n)[1] in _OTHER_PROGRAMS and _is_checker(n))
     used = {config_name, statement_name, checker_name, *chain.from_iterable(pairs.values())}
     return LuoguData(
         tests=tuple(tests),
         checker=checker,
         statement=statement,
-        interactor=next((name for name in meant if _is_interactor(name, meant[name])), None),
-        foreign_checker=None if checker else next(filter(_is_foreign_checker, meant), None),
+        interactor=next((name for name, data in meant.items() if _interacts(name, data)), None),
+        foreign_checker=None if checker else next(foreign, None),
         unused=tuple(name for name in files if name not in used),
     )
 
@@ -119,11 +120,8 @@ def _pair_up(path: Path, files: Mapping[str, bytes]) -> dict[str, tuple[str, str
 
 def _checker_name(path: Path, files: Mapping[str, bytes]) -> str | None:
     """Find the special judge: by Luogu's name, by another usual one, or by its use of testlib."""
-    found = []
-    for name, data in files.items():
-        stem, suffix = _split(name)
-        if suffix in _CPP_SUFFIXES and (_CHECKER.fullmatch(stem) or b"registerTestlibCmd" in data):
-            found.append(name)
+    sources = ((name, data) for name, data in files.items() if _split(name)[1] in _CPP_SUFFIXES)
+    found = [n for n, data in sources if _is_checker(n) or b"registerTestlibCmd" in data]
     for name in found:
         if name.lower() == "checker.cpp" or len({files[other] for other in found}) == 1:
             return name
@@ -132,20 +130,17 @@ def _checker_name(path: Path, files: Mapping[str, bytes]) -> str | None:
     return None
 
 
-def _is_foreign_checker(name: str) -> bool:
-    """Whether a file is a special judge by its name, and no C++ source."""
-    stem, suffix = _split(name)
-    return suffix in _OTHER_PROGRAMS and _CHECKER.fullmatch(stem) is not None
+def _is_checker(name: str) -> bool:
+    return _CHECKER.fullmatch(_split(name)[0]) is not None
 
 
-def _is_interactor(name: str, data: bytes) -> bool:
+def _interacts(name: str, data: bytes) -> bool:
     """Whether a file is a program that talks to the solution, or a library that it is linked to."""
     interacts = _split(name)[1] in _CPP_SUFFIXES and b"registerInteraction" in data
     return interacts or _INTERACTOR.fullmatch(name.lower()) is not None
 
 
 def _split(name: str) -> tuple[str, str]:
-    """Split a name into stem and suffix, both in small letters."""
     path = PurePosixPath(name.lower())
     return path.stem, path.suffix
 

@@ -111,10 +111,10 @@ class Problem:
         if not self.id:
             raise SuiteError("a problem has an empty id")
         if not self.tests:
-            raise self._error("has no tests: every program would pass it")
+            raise self._error("no tests, which every program would pass")
         twice = [name for name, times in Counter(t.name for t in self.tests).items() if times > 1]
         if twice:
-            raise self._error(f"has tests of the same name: {sorted(twice)[:5]}")
+            raise self._error(f"tests of the same name: {sorted(twice)[:5]}")
         self._check_bytes()
         limits = [("problem", self.time_limit_ms, self.memory_limit_kib)]
         limits += [(f"test {test.name!r:.60}", *self.limits(test)) for test in self.tests]
@@ -148,7 +148,7 @@ class Problem:
                 raise self._error(half) from error
 
     def _error(self, what: str) -> SuiteError:
-        return SuiteError(f"problem {self.id!r:.60}, {what}")
+        return SuiteError(f"problem {self.id!r:.60}: {what}")
 
     def limits(self, test: TestCase) -> tuple[int, int]:
         """Give the limits of a test of this problem: (CPU milliseconds, KiB)."""

@@ -93,7 +93,6 @@ def load_suite(path: str | Path) -> Suite:
 
 
 def _read_as_it_is(path: Path) -> Suite:
-    """Read a source without importing it."""
     found = tuple(read_source(path))
     problems = tuple(item for item in found if isinstance(item, Problem))
     skipped = tuple(item for item in found if isinstance(item, Skipped))
@@ -115,7 +114,6 @@ def no_problems(path: Path, skipped: Iterable[Skipped]) -> SuiteError:
 
 
 def _digest(problems: Iterable[Problem]) -> str:
-    """Hash the problems, one after the other."""
     digest = hashlib.sha256()
     for problem in problems:
         digest.update(digest_line(problem))
@@ -204,7 +202,6 @@ def read_problems(folder: Path) -> Iterator[Problem]:
 
 
 def _problem(folder: Path, where: str, row: Any) -> Problem:
-    """Build one problem from its row."""
     values = _checked(where, row, Problem)
     archive = values.pop("archive", None)
     if "checker" in values:
@@ -227,7 +224,6 @@ def _problem(folder: Path, where: str, row: Any) -> Problem:
 
 
 def _build(where: str, kind: type[_Part], row: Any, **defaults: Any) -> _Part:
-    """Build a test case or a checker from an object."""
     return _made(where, kind, {**defaults, **_checked(where, row, kind, frozenset(defaults))})
 
 

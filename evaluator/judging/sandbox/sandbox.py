@@ -139,7 +139,6 @@ def _devices(limits: Limits) -> tuple[str, ...]:
 
 
 def _tool(name: str) -> str:
-    """Find a tool of the machine."""
     path = shutil.which(name)
     if path is None:
         raise SandboxError(f"{name} is not installed")

@@ -15,7 +15,6 @@ _GROUPS = ("public_tests", "private_tests", "generated_tests")
 
 
 def _read_row(row: Row) -> Draft:
-    """Read one row."""
     values = row.values
     description, name = values.get("description"), values.get("name")
     if not isinstance(description, str):
@@ -37,7 +36,6 @@ def _read_row(row: Row) -> Draft:
 
 
 def _tests(row: Row) -> Iterator[TestCase]:
-    """Yield the tests of all groups, the public ones first."""
     for group in _GROUPS:
         found = row.values.get(group) or {"input": [], "output": []}
         if isinstance(found, list) and all(isinstance(case, dict) for case in found):

@@ -164,7 +164,6 @@ def _errors(sentences: list[str], numbers: list[float]) -> list[tuple[ErrorKind 
 
 
 def _any_case(sentences: list[str]) -> bool:
-    """Whether letters of the output may have any case."""
     for before, sentence in zip(["", *sentences], sentences, strict=False):
         if _ANY_CASE.search(sentence):
             return True

@@ -90,7 +90,6 @@ def _digest(draft: Draft) -> bytes:
 
 
 def _usable(draft: Draft) -> tuple[tuple[TestCase, ...], list[tuple[str, Reason]]]:
-    """Split the tests into those that can be judged and the others."""
     tests: list[TestCase] = []
     left_out = list(draft.left_out)
     for test in draft.tests:
@@ -107,7 +106,6 @@ def _has_special_judge(draft: Draft) -> bool:
 
 
 def _in_words(asked: Checker) -> str:
-    """Say which comparison was taken from the statement."""
     how = "without regard to the case of letters"
     if asked.kind == "float":
         error = asked.error or "absolute or relative"

@@ -83,7 +83,6 @@ def _parsed(value: Any) -> Any:
 
 
 def _text(value: Any) -> str:
-    """Give a text as it is, and a list of lines as lines."""
     if isinstance(value, str):
         return value
     if isinstance(value, list) and all(isinstance(line, str) for line in value):

@@ -74,7 +74,6 @@ def _parse(line: bytes, torn: bool) -> Any:
 
 
 def _array_items(data: bytes) -> Iterator[Place]:
-    """Yield the items of a JSON array, one object in memory at a time."""
     if len(data) > MAX_BYTES:
         yield "item", 1, _TOO_LONG
         return

@@ -81,7 +81,6 @@ def read_statements(path: Path) -> dict[str, str | ArchiveError]:
 
 
 def _draft(path: Path, data: LuoguData, statements: Statements, beside: str | None) -> Draft:
-    """Join test data and statement."""
     given = statements.get(_id(path))
     if isinstance(given, ArchiveError):
         raise given
@@ -105,7 +104,6 @@ def _draft(path: Path, data: LuoguData, statements: Statements, beside: str | No
 
 
 def _id(path: Path) -> str:
-    """A problem's id: the name of its zip or folder."""
     return path.stem if _is_zip(path) else path.name
 
 
@@ -120,7 +118,6 @@ def _statement_file(folder: Path, problem_id: str) -> str | None:
 
 
 def _read_statement(path: Path) -> str:
-    """Read one statement that is no link, not too large, and text."""
     try:
         if path.is_symlink() or path.stat().st_size > _MAX_STATEMENT_BYTES:
             raise ArchiveError(f"{path}: a link, or more than {_MAX_STATEMENT_BYTES} bytes")

@@ -46,7 +46,6 @@ class Row:
 
 
 def _is_saved_dataset(path: Path) -> bool:
-    """Whether a directory is what ``save_to_disk`` of ``datasets`` writes."""
     return any((path / mark).is_file() for mark in _SAVED_MARKS)
 
 

@@ -14,7 +14,6 @@ from evaluator.suites.problem import Checker, TestCase
 
 
 def _read_row(row: Row) -> Draft:
-    """Read one row."""
     headed = read_heading(statement_text(row))
     tests: list[TestCase] = []
     left_out: list[tuple[str, Reason]] = []

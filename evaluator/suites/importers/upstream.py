@@ -10,7 +10,6 @@ from evaluator.suites.problem import TestCase
 
 
 def _read_row(row: Row) -> Draft:
-    """Read one row."""
     prompt, cases = row.values.get("prompt"), row.values.get("test_cases")
     if not isinstance(prompt, str):
         raise row.error("expected an object with a string 'prompt'")

@@ -74,12 +74,9 @@ def test_a_line_whose_writer_was_killed_is_said_to_be_torn(read):
     assert "torn" not in bad.reason
 
 
-@pytest.mark.parametrize("line", BAD)
-def test_a_file_without_any_good_row_is_an_error_that_names_the_first(read, line):
-    if b"stands" in line or b'"b"' in line:
-        line = b"x"
+def test_a_file_without_any_good_row_is_an_error_that_names_the_first(read):
     with pytest.raises(CompletionsError, match=r"c\.jsonl, line 1: .*\(and 1 more\)"):
-        read(line + b"\nx\n")
+        read(b"x\nx\n")
 
 
 @pytest.mark.parametrize("content", [b"", b"\n\n", b"[]"])

@@ -9,7 +9,6 @@ from evaluator.judging.judge import JudgeJob, judge_jobs
 from evaluator.judging.shared_machine import SharedMachine
 from evaluator.judging.special_judge import SpecialJudges
 from evaluator.suites.problem import Checker, Problem, TestCase
-from tests.evaluator.judging.outside import ChangedSandbox
 
 PRINT = '#include <cstdio>\nint main() {{ puts("{}"); }}\n'
 
@@ -122,31 +121,6 @@ def test_testlib_is_put_beside_the_checker(sandbox, tmp_path):
     (tmp_path / "testlib.h").write_text("enum { ANSWER = 0 };\n")
     settings = JudgeSettings(testlib_path=tmp_path / "testlib.h")
     assert judge(sandbox, checker, "x", settings=settings)[0].verdict == "AC"
-
-
-AT_LIMIT = {"reason": "cpu", "exit_code": None}
-
-
-def compiled_as(sandbox, source, *reports):
-    """A sandbox that reports the first compilations of a source otherwise, and counts them."""
-    reports, found = list(reports), []
-
-    def change(command, report, number):
-        main = command.files.get("main.cpp")
-        if main is None or main.read() != source.encode():
-            return report
-        found.append(report)
-        return replace(report, **reports.pop(0)) if reports else report
-
-    return ChangedSandbox(sandbox, change), found
-
-
-def test_compilation_at_a_limit_is_kept_for_no_other_program(sandbox):
-    changed, compilations = compiled_as(sandbox, "int main() {}", AT_LIMIT, AT_LIMIT)
-    settings = JudgeSettings(workers=1)
-    first, second = judge(changed, "int main() {}", "x", "y", settings=settings)
-    assert (first.verdict, second.verdict) == ("UKE", "AC") and "cpu limit" in first.detail
-    assert len(compilations) == 3
 
 
 def test_compilation_of_a_checker_has_its_own_limits(sandbox):
