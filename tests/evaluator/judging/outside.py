@@ -6,6 +6,10 @@ import threading
 import time
 from pathlib import Path
 
+from evaluator.judging.sandbox.command import Limits
+
+LIMITS = Limits(1000, 3000, 256 << 10, 4 << 30, 64 << 20, 1 << 20)
+
 
 @contextlib.contextmanager
 def signalled(name, number, times=1):

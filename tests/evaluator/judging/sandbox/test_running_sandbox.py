@@ -10,18 +10,10 @@ from pathlib import Path
 import pytest
 
 from evaluator.errors import SandboxError
-from evaluator.judging.sandbox.command import Command, Limits
+from evaluator.judging.sandbox.command import Command
 from evaluator.judging.sandbox.memory_file import MemoryFile
-from tests.evaluator.judging.outside import descendants
+from tests.evaluator.judging.outside import LIMITS, descendants
 
-LIMITS = Limits(
-    cpu_ms=1000,
-    wall_ms=3000,
-    memory_kib=256 << 10,
-    address_space_bytes=4 << 30,
-    stack_bytes=64 << 20,
-    file_bytes=1 << 20,
-)
 SHELL = dataclasses.replace(LIMITS, processes=256)
 TOUCH = """
 static volatile char a[20 << 20];

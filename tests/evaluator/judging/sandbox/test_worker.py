@@ -8,17 +8,11 @@ from pathlib import Path
 import pytest
 
 from evaluator.errors import SandboxError
-from evaluator.judging.sandbox.command import Command, Limits
+from evaluator.judging.sandbox.command import Command
 from evaluator.judging.sandbox.memory_file import MemoryFile
+from tests.evaluator.judging.outside import LIMITS
 
-LIMITS = Limits(
-    cpu_ms=200,
-    wall_ms=600,
-    memory_kib=64 << 10,
-    address_space_bytes=4 << 30,
-    stack_bytes=8 << 20,
-    file_bytes=1 << 20,
-)
+SMALL = dataclasses.replace(LIMITS, cpu_ms=200, wall_ms=600, memory_kib=64 << 10)
 # Prints the files in its folder and, as an error, which sandbox it is in; then does what it reads.
 SOURCE = """
 #include <cstdio>
@@ -51,7 +45,7 @@ def program(build):
     return build(SOURCE)
 
 
-def run(worker, program, what="", limits=LIMITS, **files):
+def run(worker, program, what="", limits=SMALL, **files):
     files = {name: MemoryFile.of(data) for name, data in files.items()}
     stdin = MemoryFile.of(what.encode())
     return worker.run(Command(("p",), program=program, stdin=stdin, files=files), limits)
@@ -92,7 +86,7 @@ def test_file_that_does_not_fit_gets_a_larger_sandbox(worker, program):
 
 def test_other_limits_hold_in_the_same_sandbox(worker, program):
     first = run(worker, program)
-    tight = dataclasses.replace(LIMITS, cpu_ms=50, wall_ms=5000)
+    tight = dataclasses.replace(SMALL, cpu_ms=50, wall_ms=5000)
     report = run(worker, program, "l", tight)
     assert (report.reason, report.stderr) == ("cpu", first.stderr)
     assert 50 < report.cpu_ms < 150
