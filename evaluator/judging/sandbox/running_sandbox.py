@@ -13,8 +13,7 @@ from collections.abc import Sequence
 from typing import cast
 
 from evaluator.errors import SandboxError
-from evaluator.judging.sandbox.command import Command, Limits, Reason, RunReport
-from evaluator.judging.sandbox.memory_file import MemoryFile
+from evaluator.judging.sandbox.command import Command, Limits, MemoryFile, Reason, RunReport
 
 _ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C", "HOME": "/box"}
 _ENVIRONMENT["ONLINE_JUDGE"] = "1"  # some programs ask for it, others for the macro

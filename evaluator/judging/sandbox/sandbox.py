@@ -35,8 +35,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from evaluator.errors import SandboxError, SandboxUnavailableError
-from evaluator.judging.sandbox.command import Command, Limits
-from evaluator.judging.sandbox.memory_file import MemoryFile
+from evaluator.judging.sandbox.command import Command, Limits, MemoryFile
 from evaluator.judging.sandbox.worker import SandboxWorker
 
 RungName = Literal["bwrap", "unshare", "unsafe"]

@@ -4,8 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from evaluator.errors import SandboxError
-from evaluator.judging.sandbox.command import Command, Limits, RunReport
-from evaluator.judging.sandbox.memory_file import MemoryFile
+from evaluator.judging.sandbox.command import Command, Limits, MemoryFile, RunReport
 from evaluator.judging.sandbox.running_sandbox import RunningSandbox
 
 _KEPT = 2  # sandboxes that wait for their next command: a program's and its special judge's

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from evaluator.errors import SandboxError
-from evaluator.judging.sandbox.command import Command
-from evaluator.judging.sandbox.memory_file import MemoryFile
+from evaluator.judging.sandbox.command import Command, MemoryFile
 from tests.evaluator.judging.outside import LIMITS, descendants
 
 SHELL = dataclasses.replace(LIMITS, processes=256)

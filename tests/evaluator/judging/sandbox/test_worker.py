@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from evaluator.errors import SandboxError
-from evaluator.judging.sandbox.command import Command
-from evaluator.judging.sandbox.memory_file import MemoryFile
+from evaluator.judging.sandbox.command import Command, MemoryFile
 from tests.evaluator.judging.outside import LIMITS
 
 SMALL = dataclasses.replace(LIMITS, cpu_ms=200, wall_ms=600, memory_kib=64 << 10)
