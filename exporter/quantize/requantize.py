@@ -49,10 +49,10 @@ def preserve(base: QuantizedWeight, delta: LowRankDelta) -> QuantizedWeight:
     if size < base.blocksize:
         scales = scales.repeat_interleave(base.blocksize // size)[: base.numel // size]
     scales = scales.view(height, -1)
-    steps = _least_steps(base, scales)
     most = delta.left.abs() @ delta.right.abs().amax(dim=1)
     # "not below" rather than "above": a bound that is no number excludes nothing
-    rows = (~(most < steps.amin(dim=1))).nonzero().squeeze(1)
+    least = _least_steps(base, scales.abs().amin(dim=1))
+    rows = (~(most < least)).nonzero().squeeze(1)
     if not rows.numel():
         return base
     # in a row of odd length a byte belongs to two rows
@@ -64,9 +64,12 @@ def preserve(base: QuantizedWeight, delta: LowRankDelta) -> QuantizedWeight:
         held = data[part].view(-1)
         codes = (unpack_codes(held, 2 * len(held)) if is_packed else held).view(-1, size)
         change = delta.rows(part).view(-1, size)
-        near = (~(change.abs().amax(dim=1) < steps[part].view(-1))).nonzero().squeeze(1)
+        scale = scales[part].view(-1)
+        # under a scale of 0 all values are equal
+        steps = _least_steps(base, scale.abs()).masked_fill_(scale == 0, torch.inf)
+        near = (~(change.abs().amax(dim=1) < steps)).nonzero().squeeze(1)
         old = codes[near]
-        new = _nearest(base, scales[part].view(-1)[near], old, change[near])
+        new = _nearest(base, scale[near], old, change[near])
         if not torch.equal(new, old):
             data = data if is_moved else data.clone()
             is_moved = True
@@ -113,11 +116,9 @@ def _values(weight: QuantizedWeight, scales: Tensor) -> Tensor:
 
 
 def _least_steps(base: QuantizedWeight, scales: Tensor) -> Tensor:
-    """Change of an element, below which it keeps its code: fp32, one for each scale."""
+    """Change of an element, below which it keeps its code; for each scale of 0 or more."""
     gap, floor = _least_gap(tuple(base.code.tolist()), base.dtype)
-    # under a scale of 0 all values are equal
-    steps = scales.abs().mul_(gap).sub_(floor).mul_(_SAFE_SHARE)
-    return steps.masked_fill_(scales == 0, torch.inf)
+    return scales.mul(gap).sub_(floor).mul_(_SAFE_SHARE)
 
 
 @lru_cache(maxsize=32)
