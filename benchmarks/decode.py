@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, DynamicCache, PreTrainedModel
 
 from benchmarks.harness import alternate, median, parser, table, write_page
-from evaluator.generation.compute_dtype import compute_in
+from evaluator.generation.load_checks import compute_in
 from tinylora import DeltaOptions, FactorStore, TinyLoRALinear, load_artifact, restore
 from tinylora.models.trainer_nf4 import trainer_nf4
 

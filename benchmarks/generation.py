@@ -22,7 +22,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 import yaml
 
 from benchmarks.harness import ROOT, median, parser, table, write_page
@@ -97,15 +96,7 @@ def write_share(config_file: Path) -> None:
     config.out.mkdir(exist_ok=True)
     with launched_processes() as processes:
         ready = prepare(config)
-        generate_share(
-            RunDirectory(config.out),
-            ready.config,
-            ready.checkpoints,
-            ready.prompts,
-            torch.device("cpu"),
-            processes,
-            lambda *_: None,
-        )
+        generate_share(RunDirectory(config.out), ready, processes, lambda *_: None)
         processes.wait()
 
 

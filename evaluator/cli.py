@@ -1,10 +1,7 @@
 """The command ``tinylora-eval``.
 
 Exit codes: 0 done, 1 a part failed (of a bench, or rows of a file of completions), 2 an error
-that the message explains. Paths in a configuration are resolved against the current directory.
-
-Models and statistics take seconds to import and ``judge`` needs neither, so each command imports
-what it uses.
+that the message explains. Each command imports what it uses: models and statistics take seconds.
 """
 
 import logging
@@ -148,9 +145,9 @@ def plan(
     from evaluator.plan import make_plan
 
     with errors_explained():
-        made = make_plan(margin, flip_rate, power, samples, correlation)
-        screen.print(rich_table(made.table))
-        for sentence in made.sentences:
+        made, sentences = make_plan(margin, flip_rate, power, samples, correlation)
+        screen.print(rich_table(made))
+        for sentence in sentences:
             screen.print(f"• {sentence}")
 
 
@@ -183,11 +180,11 @@ def bench(
             results = make_bench(
                 settings, command=command_line(), unsafe=unsafe, progress=bars.one_at_a_time
             )
-        for part in fitting(results.table, key=BENCH_KEY):
-            screen.print(rich_table(part))
+        for shown in fitting(results.table, key=BENCH_KEY):
+            screen.print(rich_table(shown))
         screen.print(f"Tables, exports and runs: {settings.out}")
-        for failure in results.failures:
-            complain(f"failed: {failure.part}: {failure.message}")
+        for part, message in results.failures.items():
+            complain(f"failed: {part}: {message}")
         if results.failures:
             raise typer.Exit(1)
 

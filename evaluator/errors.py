@@ -1,8 +1,4 @@
-"""Errors of the evaluator.
-
-Each is a :class:`tinylora.errors.TinyLoRAError` (what a command line catches) and a standard
-type (what a library user expects).
-"""
+"""Errors of the evaluator: each is also a standard type, which a library user expects."""
 
 from typing import Any
 
@@ -46,15 +42,11 @@ class LaunchError(EvaluatorError, RuntimeError):
 
 
 class ModelError(EvaluatorError, RuntimeError):
-    """A model that is missing, or that would load as something else than the arm says."""
+    """A model that is missing, no usable one, or another one than the arm says."""
 
 
 class BenchError(EvaluatorError, RuntimeError):
     """A part of a bench that failed; the other parts go on."""
-
-
-class GenerationError(EvaluatorError, RuntimeError):
-    """A model that gives no usable logits, or a prompt that does not fit it."""
 
 
 class SandboxError(EvaluatorError, RuntimeError):

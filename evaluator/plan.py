@@ -1,7 +1,5 @@
 """How many problems a run needs before it is made: ``tinylora-eval plan``."""
 
-from typing import NamedTuple
-
 from evaluator.errors import ConfigError
 from evaluator.report.text_table import TextTable
 from evaluator.statistics.power import POWER, detectable_difference, problems_needed
@@ -10,31 +8,17 @@ _MARGINS = (0.005, 0.01, 0.02, 0.03, 0.05)
 _FLIP_RATES = (0.0, 0.005, 0.01, 0.02, 0.05, 0.1)
 
 
-class Plan(NamedTuple):
-    """The size of a run: problems for some margins and flip rates, and what the asked ones mean."""
-
-    table: TextTable
-    sentences: tuple[str, ...]
-
-
 def make_plan(
     margin: float,
     flip_rate: float,
     power: float = POWER,
     samples: int = 1,
     correlation: float = 0.0,
-) -> Plan:
-    """Find how many problems it takes for equal arms to be called a match.
+) -> tuple[TextTable, list[str]]:
+    """How many problems it takes for equal arms to be called a match, and what that means.
 
-    Args:
-        margin: δ, as a proportion; 0.02 is two points.
-        flip_rate: Share of samples expected to flip between two equal arms.
-        power: Chance of the verdict.
-        samples: Of each problem.
-        correlation: Of the differences of two samples of one problem.
-
-    Raises:
-        ConfigError: A value that makes no sense.
+    Margin, flip rate and power are proportions; the correlation is that of the differences of two
+    samples of one problem.
     """
     _check("margin", 0.001 <= margin < 1, "at least 0.001 and below 1", margin)
     _check("flip-rate", 0 <= flip_rate <= 1, "between 0 and 1", flip_rate)
@@ -66,7 +50,7 @@ def make_plan(
             f"The same run calls a true difference of {100 * seen:.1f} points `differ` in "
             f"{100 * power:g} % of runs."
         )
-    return Plan(TextTable(title, header, rows), tuple(sentences))
+    return TextTable(title, header, rows), sentences
 
 
 def _check(name: str, holds: bool, expected: str, found: float) -> None:

@@ -1,55 +1,29 @@
 """A run from configuration to tables.
 
-    suite → prompts → generations.jsonl → token_level.jsonl → verdicts.jsonl → comparison → tables
-
-Everything that can go wrong without a model (compiler, sandbox, suite, checkpoints, disk, an
-existing directory) is checked before the first model is loaded. A run that was killed is started
-again with the same command and goes on where it stopped. Started as several processes
-(``generation.processes``), all of them check and generate, and the first one does the rest.
+Everything that can go wrong without a model is checked before the first one is loaded. Of several
+processes all check and generate, and the first one does the rest.
 """
 
 import logging
 import shutil
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from typing import Any
 
 from evaluator.config.config_file import dump_config
-from evaluator.config.run_config import RunConfig, deciding_fields
-from evaluator.errors import ModelError, RunDirectoryError
-from evaluator.generation.backend_choice import check_backends
-from evaluator.generation.checkpoints import (
-    Checkpoint,
-    check_adapter,
-    find_checkpoint,
-    own_repetition_penalty,
-)
-from evaluator.generation.device import resolve_device
-from evaluator.generation.processes import Processes, launched_processes
-from evaluator.generation.prompts import (
-    LeftOut,
-    Prompt,
-    build_prompts,
-    check_all_ask,
-    check_prompts_fit,
-    prompts_digest,
-)
-from evaluator.generation.stage import (
-    finish_generations,
-    generate_share,
-    take_up_generations,
-)
+from evaluator.config.run_config import RunConfig
+from evaluator.errors import RunDirectoryError
+from evaluator.generation.prepare import Prepared, prepare
+from evaluator.generation.processes import Processes, launched_processes, resolve_device
+from evaluator.generation.stage import finish_generations, generate_share, take_up_generations
 from evaluator.judging.sandbox.sandbox import probe_sandbox
 from evaluator.judging.stage import judge_all
 from evaluator.progress import Progress
-from evaluator.report.html.snapshot import keep_sources
 from evaluator.report.results import Results, write_results
 from evaluator.store.environment import describe_environment, other_versions
 from evaluator.store.lock import locked
-from evaluator.store.run_directory import ProblemFacts, RunDirectory, RunFacts
-from evaluator.suites.suite import Suite, load_suite
+from evaluator.store.run_directory import RunDirectory
+from evaluator.store.snapshot import keep_sources
 from evaluator.tokens.stage import measure_tokens, spool_bytes
-from tinylora.models.chat import load_tokenizer
 
 _log = logging.getLogger(__name__)
 _BYTES_PER_TOKEN = 8  # of a completion on the disk, escaped
@@ -57,38 +31,17 @@ _BYTES_PER_TEST = 250  # of a verdict
 _SPARE_BYTES = 128 * 2**20  # tables, factors, rewritten files
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """Everything a run needs, checked, before any model is loaded.
-
-    The configuration has what it leaves to the models as they have it, the suite those problems
-    that can be asked.
-    """
-
-    config: RunConfig
-    suite: Suite
-    checkpoints: Mapping[str, Checkpoint]
-    prompts: tuple[Prompt, ...]
-    facts: RunFacts
-
-
 def run(
     config: RunConfig, *, command: str, overwrite: bool, unsafe: bool, progress: Progress
 ) -> Results | None:
-    """Make a run, or go on with it, and write its tables.
+    """Make a run, or go on with it, and write its tables; None in further processes of a launch.
 
     Args:
         config: What to run.
         command: The command line, for the record.
         overwrite: Delete the records of an earlier run in the same directory.
         unsafe: Allow judging without a sandbox.
-        progress: Called with the stage, what is done, and the total; in the first process only.
-
-    Returns:
-        The results; None in the further processes of a launch.
-
-    Raises:
-        TinyLoRAError: Anything that keeps the run from being made as configured.
+        progress: Called in the first process only.
     """
     with launched_processes() as processes:
         if not processes.is_first:
@@ -102,26 +55,35 @@ def run(
         _check_disk(prepared)
         _warn_of_left_out(prepared)
         directory.path.mkdir(parents=True, exist_ok=True)
-        with locked(directory.path) as lock:
+        with locked(directory.path) as hold:
             directory.begin(prepared.facts, dump_config(config), overwrite)
-            keep_sources(directory.path, prepared.suite, prepared.checkpoints)
+            folders = {name: found.directory for name, found in prepared.checkpoints.items()}
+            keep_sources(directory, prepared.suite.problems, folders)
             device = resolve_device(config.device, processes.local_rank)
             session = describe_environment(command, device, asdict(sandbox.info))
             _warn_of_other_versions(directory, session)
             directory.add_session({**session, "processes": processes.world})
             take_up_generations(directory)
             if processes.world > 1:
-                lock.hold(shared=True)
+                hold(True)  # shared
             processes.wait()  # the others start here
-            _generate(directory, prepared, processes, progress)
+            generate_share(directory, prepared, processes, progress)
             processes.wait()  # and have ended here
-            generations = finish_generations(directory, config, prepared.prompts)
-            measure_tokens(
-                directory, config, prepared.checkpoints, prepared.prompts, generations, progress
-            )
+            generations = finish_generations(directory, prepared)
+            measure_tokens(directory, prepared, generations, progress)
             settings = config.judge.settings(unsafe=unsafe)
             judge_all(directory, prepared.suite, generations, settings, sandbox, progress)
             return write_results(directory)
+
+
+def _help(config: RunConfig, processes: Processes) -> None:
+    """What a further process does: its share of the completions."""
+    prepared, directory = prepare(config), RunDirectory(config.out)
+    processes.wait()
+    directory.join(prepared.facts)
+    with locked(directory.path, shared=True):
+        generate_share(directory, prepared, processes, lambda *_: None)
+        processes.wait()
 
 
 def _warn_of_other_versions(directory: RunDirectory, session: Any) -> None:
@@ -145,110 +107,7 @@ def _warn_of_left_out(prepared: Prepared) -> None:
             _log.warning("%s: %d %s: %s", prepared.suite.path, len(left), what, listed)
 
 
-def _help(config: RunConfig, processes: Processes) -> None:
-    """What a further process does: its share of the completions."""
-    prepared = prepare(config)
-    directory = RunDirectory(config.out)
-    processes.wait()
-    directory.join(prepared.facts)
-    with locked(directory.path, shared=True):
-        _generate(directory, prepared, processes, lambda *_: None)
-        processes.wait()
-
-
-def _generate(
-    directory: RunDirectory, prepared: Prepared, processes: Processes, progress: Progress
-) -> None:
-    config, checkpoints = prepared.config, prepared.checkpoints
-    device = resolve_device(config.device, processes.local_rank)
-    generate_share(directory, config, checkpoints, prepared.prompts, device, processes, progress)
-
-
-def prepare(config: RunConfig) -> Prepared:
-    """Read and check everything but the weights.
-
-    Raises:
-        TinyLoRAError: Suite, device, a checkpoint, an artifact or a tokenizer is unusable.
-    """
-    check_backends(config)
-    suite = load_suite(config.suite)
-    check_all_ask(suite.problems, str(suite.path), config.prompt)
-    device = resolve_device(config.device)
-    checkpoints = {arm.name: find_checkpoint(arm) for arm in config.arms}
-    for arm in config.arms:
-        check_adapter(arm, checkpoints[arm.name])
-    config = _with_penalty(config, checkpoints)
-    prompts, left_out = _common_prompts(config, suite, checkpoints)
-    asked = {prompt.problem for prompt in prompts}
-    suite = replace(suite, problems=tuple(p for p in suite.problems if p.id in asked))
-    facts = RunFacts(
-        config={**deciding_fields(config), "device": device.type},
-        suite=suite.name,
-        suite_digest=suite.digest,
-        prompts_digest=prompts_digest(prompts),
-        problems=tuple(ProblemFacts(p.id, p.family, p.language) for p in suite.problems),
-        arms=tuple(checkpoints[arm.name].facts for arm in config.arms),
-        left_out=left_out,
-    )
-    return Prepared(config, suite, checkpoints, prompts, facts)
-
-
-def _with_penalty(config: RunConfig, checkpoints: Mapping[str, Checkpoint]) -> RunConfig:
-    """The configuration with its repetition penalty as a number, one for all arms.
-
-    Raises:
-        ModelError: The models' own differ.
-    """
-    if not config.penalty_of_models:
-        return config
-    own = {arm.name: own_repetition_penalty(arm, checkpoints[arm.name]) for arm in config.arms}
-    if len(set(own.values())) > 1:
-        found = ", ".join(f"{name} has {penalty:g}" for name, penalty in own.items())
-        raise ModelError(
-            "decoding.repetition_penalty: the models' own, of generation_config.json, differ "
-            f"({found}), and one run has one penalty; give a number"
-        )
-    return config.with_penalty(own[config.arms[0].name])
-
-
-def _common_prompts(
-    config: RunConfig, suite: Suite, checkpoints: Mapping[str, Checkpoint]
-) -> tuple[tuple[Prompt, ...], dict[str, str]]:
-    """The prompts of all arms, and the problems that some arm cannot be asked, with reasons.
-
-    Raises:
-        ModelError: Arms read different prompts.
-        GenerationError: Prompts do not fit.
-    """
-    prompts: dict[str, Prompt] = {}
-    left_out: dict[str, str] = {}
-    for arm in config.arms:
-        where = f"arm {arm.name}"
-        checkpoint = checkpoints[arm.name]
-        tokenizer = load_tokenizer(checkpoint.directory)
-        own = build_prompts(suite.problems, tokenizer, where, config.prompt)
-        left_out |= {item.problem: item.reason for item in own if isinstance(item, LeftOut)}
-        mine = [prompt for prompt in own if isinstance(prompt, Prompt)]
-        check_prompts_fit(mine, config.decoding.max_new_tokens, checkpoint.positions, where)
-        differing = [p.problem for p in mine if prompts.setdefault(p.problem, p) != p]
-        if differing:
-            raise ModelError(
-                f"{where} reads another prompt than arm {config.arms[0].name} for "
-                f"{len(differing)} problems ({differing[0]} …): tokenizer or chat template "
-                "differ, and completions would not be comparable. Copy the base's tokenizer files"
-            )
-    asked = tuple(prompts[p.id] for p in suite.problems if p.id not in left_out)
-    if not asked:
-        raise ModelError(f"{suite.path}: no problem can be asked in all arms")
-    return asked, {ascii(problem)[1:-1]: reason for problem, reason in left_out.items()}
-
-
 def _check_disk(prepared: Prepared) -> None:
-    """Refuse to start a run whose records cannot fit.
-
-    Raises:
-        RunDirectoryError: Says how much is free and how much may be needed.
-    """
     config, problems = prepared.config, prepared.suite.problems
     rows = len(config.arms) * config.decoding.samples
     texts = rows * len(problems) * config.decoding.max_new_tokens * _BYTES_PER_TOKEN

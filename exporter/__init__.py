@@ -15,15 +15,9 @@ folder           what it holds
 ``documents``    the files beside the weights: manifest, model card, warnings
 ===============  ===============================================================================
 
-From a request to a directory, each step a function::
-
-    request ─┐
-    base ────┼─ inputs ─ prepare (choose, plan) ─ fold (formats: encode, measure) ─┐
-    adapter ─┘                                                                      │
-                     output directory ─ documents (manifest, card) ─ fidelity ──────┘
-
-transformers takes seconds to import and most exports do without it, so it is imported where it is
-used.
+``export`` reads the inputs (``inputs``), decides and plans (``prepare``), folds into an output
+directory, and writes documents. transformers takes seconds to import, so it is imported where it
+is used.
 """
 
 from exporter.errors import ExportError

@@ -18,9 +18,8 @@ from rich.table import Table
 from exporter.compare.retention import Retention
 from exporter.errors import CaptureError, RetentionError, TargetResidualError
 from exporter.export import ExportReport, export
-from exporter.fidelity import ErrorSums
+from exporter.fidelity import FidelityReport, ModuleFidelity
 from exporter.inspection import inspect_adapter
-from exporter.json_report import error_fields, merge_fields, verify_fields
 from exporter.merge_options import request_of, with_merge_options
 from exporter.progress import Progress as ExportProgress
 from exporter.request import ExportRequest
@@ -46,7 +45,7 @@ def merge(json_: Json = False, **options: Any) -> None:
         request = request_of(options)
         with _ends_by_sigterm():
             report = _export_with_bar(request)
-        _print_json(merge_fields(report)) if json_ else _show_report(report)
+        _print_json(_merge_fields(report)) if json_ else _show_report(report)
 
 
 @app.command()
@@ -104,18 +103,14 @@ def verify_command(
             require_retention=require_retention,
             record=record,
         )
-        _print_json(verify_fields(report)) if json_ else _show_verification(report)
+        _print_json(_verify_fields(report)) if json_ else _show_verification(report)
         if not report.ok:
             raise typer.Exit(1)
 
 
 def _export_with_bar(request: ExportRequest) -> ExportReport:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
+    text = TextColumn("{task.description}")
+    columns = (text, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with _unlogged(), Progress(*columns, console=_err, transient=True) as bar:
         task = bar.add_task("reading the base", total=None)
 
@@ -129,16 +124,13 @@ def _export_with_bar(request: ExportRequest) -> ExportReport:
 def _show_report(report: ExportReport) -> None:
     fidelity = report.fidelity
     table = Table("modules", "capture", "residual", "noise", "bound", "codes moved", "scales")
-    groups: dict[str, list[int]] = {}
-    for place, module in enumerate(fidelity.modules):
-        groups.setdefault(module.module.rsplit(".", 1)[-1], []).append(place)
-    for leaf, places in groups.items():
-        members = [fidelity.modules[place] for place in places]
-        part = type(fidelity)(tuple(members), 0)
-        table.add_row(f"{len(members)} {leaf}", *_cells(part.total, part.as_dict()["total"]))
-    total = fidelity.as_dict()["total"]
+    groups: dict[str, list[ModuleFidelity]] = {}
+    for module in fidelity.modules:
+        groups.setdefault(module.module.rsplit(".", 1)[-1], []).append(module)
+    for leaf, members in groups.items():
+        table.add_row(f"{len(members)} {leaf}", *_cells(FidelityReport(tuple(members), 0)))
     table.add_section()
-    table.add_row(f"all {len(fidelity.modules)}", *_cells(fidelity.total, total))
+    table.add_row(f"all {len(fidelity.modules)}", *_cells(fidelity))
     _out.print(table)
     _out.print(
         f"{escape(str(report.out))}: {report.format}, {fidelity.bytes / 1e6:.1f} MB; "
@@ -153,6 +145,37 @@ def _show_report(report: ExportReport) -> None:
         _say(_err, f"[bold yellow]Warning:[/] {escape(warning)}")
 
 
+def _merge_fields(report: ExportReport) -> dict[str, Any]:
+    return {
+        "ok": True,
+        "out": str(report.out),
+        "format": report.format,
+        "bytes": report.fidelity.bytes,
+        "delta": report.verdict,
+        "resolved": report.resolved and str(report.resolved),
+        "fidelity": report.fidelity.as_dict()["total"],
+        "choice": report.choice and report.choice.sentence,
+        "retention": report.retention and report.retention.as_dict(),
+        "files": report.files,
+        "seconds": dict(report.seconds),
+        "warnings": list(report.warnings),
+    }
+
+
+def _verify_fields(report: VerifyReport) -> dict[str, Any]:
+    checks = [{"name": c.name, "ok": c.ok, "problems": list(c.problems)} for c in report.checks]
+    return {
+        "ok": report.ok,
+        "directory": str(report.directory),
+        "format": report.format,
+        "checks": checks,
+        "recorded": report.measured,
+        "logits": report.logits and vars(report.logits),
+        "retention": report.retention and report.retention.as_dict(),
+        "warnings": list(report.warnings),
+    }
+
+
 def _print_json(fields: dict[str, Any]) -> None:
     typer.echo(json.dumps(fields, indent=2, ensure_ascii=False))
 
@@ -162,7 +185,8 @@ def _say(console: Console, text: str) -> None:
     console.print(text, highlight=False, soft_wrap=True)
 
 
-def _cells(sums: ErrorSums, total: dict[str, int | None]) -> list[str]:
+def _cells(fidelity: FidelityReport) -> list[str]:
+    sums, total = fidelity.total, fidelity.as_dict()["total"]
     values = (sums.capture, sums.residual, sums.noise, sums.residual_bound)
     cells = ["-" if value is None else f"{value:.4g}" for value in values]
     counts = (total["codes_moved"], total["scales_changed"])
@@ -232,7 +256,8 @@ def _failures(as_json: bool) -> Iterator[None]:
         yield
     except TinyLoRAError as error:
         if as_json:
-            _print_json(error_fields(error))
+            kind = {"kind": type(error).__name__, "message": str(error)}
+            _print_json({"ok": False, "error": kind})
         _say(_err, f"[bold red]Error:[/] {escape(str(error))}")
         failed = isinstance(error, CaptureError | RetentionError | TargetResidualError)
         raise typer.Exit(1 if failed else 2) from error

@@ -1,27 +1,16 @@
-"""Errors of the exporter.
+"""Errors of the exporter: each is both the project's own and a standard type.
 
-Every error is both the project's own and a standard type::
-
-    TinyLoRAError (tinylora.errors)
-    └── ExportError
-        ├── RequestError (ValueError)              options that contradict each other
-        ├── CheckpointError (ValueError)           the base cannot be used
-        │   ├── CheckpointMissingError (FileNotFoundError)   a file of it is not there
-        │   └── CheckpointUnreadableError (OSError)          a file of it cannot be read just now
-        ├── PlanError (ValueError)                 base, artifact and format do not fit together
-        ├── FoldError (ArithmeticError)            a weight is not finite, before or after
-        ├── WriterError (RuntimeError)             what was written is not what was planned
-        ├── OutputExistsError (FileExistsError)    the output directory is already there
-        ├── OutputBusyError (RuntimeError)         another export is writing the same output
-        ├── OutputWriteError (OSError)             the output cannot be written
-        │   └── DiskFullError                      no room for it
-        ├── CaptureError (RuntimeError)            the stored weights keep too little of the delta
-        ├── PromptError (ValueError)               a file of prompts cannot be used
-        ├── TargetResidualError (RuntimeError)     no allowed format keeps as much as was asked
-        └── VerificationError (RuntimeError)       a finished export cannot be verified at all
+:func:`reading` and :func:`writing` make them of the operating system's.
 """
 
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 from tinylora.errors import TinyLoRAError
+
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class ExportError(TinyLoRAError):
@@ -90,3 +79,40 @@ class TargetResidualError(ExportError, RuntimeError):
 
 class VerificationError(ExportError, RuntimeError):
     """The directory is not an export, or cannot be checked at all."""
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Read a file of the base, or a file just written, in here."""
+    try:
+        yield
+    except TinyLoRAError:  # some of them are OSErrors too
+        raise
+    except FileNotFoundError as error:
+        text = f"{path}: no such file; is the checkpoint complete? download it again"
+        raise CheckpointMissingError(text) from error
+    except OSError as error:
+        raise CheckpointUnreadableError(
+            f"{path}: cannot be read ({error.strerror or error}); see to permissions, disk or "
+            "network, and run the same command again, finished shards are kept"
+        ) from error
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Write a file of the output in here; DiskFullError where there is no room."""
+    try:
+        yield
+    except TinyLoRAError:
+        raise
+    except OSError as error:
+        reason = error.strerror or str(error)
+        if error.errno in _NO_ROOM:
+            raise DiskFullError(
+                f"{path}: no room left ({reason}); free some and run the same command again, "
+                "finished shards are kept"
+            ) from error
+        raise OutputWriteError(
+            f"{path}: cannot be written ({reason}); choose another --out, or see to the disk or "
+            "network, and run the same command again"
+        ) from error

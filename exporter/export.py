@@ -1,4 +1,4 @@
-"""The orchestrator: request -> plan -> files -> measures -> documents -> output directory."""
+"""An export from start to end: request -> plan -> files -> measures -> documents -> directory."""
 
 import logging
 import tempfile
@@ -10,34 +10,34 @@ from pathlib import Path
 
 import torch
 
-from exporter.check_request import check_request
 from exporter.choose.trials import Choice
 from exporter.compare.retention import Retention, measure_retention
-from exporter.documents.manifest import digest_files
 from exporter.documents.warnings import warnings_of
-from exporter.documents.write_documents import base_files, write_documents, write_model_files
+from exporter.documents.write_documents import (
+    base_files,
+    digest_files,
+    write_documents,
+    write_model_files,
+)
 from exporter.errors import (
     CaptureError,
     CheckpointUnreadableError,
     OutputWriteError,
     RetentionError,
-    WriterError,
+    reading,
 )
 from exporter.fidelity import FidelityReport, ModuleFidelity, Verdict
 from exporter.fold.write_units import UnitMaker
 from exporter.formats.units import ModuleUnit
-from exporter.io_errors import reading
-from exporter.output.workspace import FinishedFile, Workspace, check_replaceable, open_workspace
+from exporter.output.workspace import Workspace, check_replaceable, open_workspace
 from exporter.plan.plan import OutputFile
 from exporter.prepare import Prepared, prepare
 from exporter.progress import Progress, Stage, Steps
-from exporter.request import ExportRequest
+from exporter.request import ExportRequest, check_request
 from exporter.safetensors.reader import file_sha256
 from exporter.safetensors.reopen import check_header
 from exporter.safetensors.writer import ShardWriter
-from tinylora import (
-    ResolvedOptions,
-)
+from tinylora import ResolvedOptions
 from tinylora.errors import FactorStoreError
 from tinylora.workers import in_order, single_threaded, workers_for
 
@@ -49,13 +49,9 @@ class ExportReport:
     """What an export made.
 
     Attributes:
-        out: The output directory.
-        format: Its format.
         resolved: How the delta was rebuilt; None where the adapter left no choice.
-        fidelity: What was measured, per module and in total.
         files: SHA-256 of every file by name.
-        warnings: What the user should know, in plain words.
-        seconds: What this run's threads spent in each stage, see :class:`Stopwatch`.
+        seconds: What this run's threads spent in each stage.
         choice: What the exporter chose itself, and why; None where there was nothing to choose.
         retention: Token-level comparison on the goal's ``check_prompts``.
     """
@@ -79,14 +75,11 @@ class ExportReport:
 def export(
     request: ExportRequest, progress: Callable[[Progress], None] | None = None
 ) -> ExportReport:
-    """Export an artifact on its base as a checkpoint.
+    """Export an artifact on its base as a checkpoint; the output directory is complete then.
 
     Args:
         request: What to export, and where to.
         progress: Called after each module.
-
-    Returns:
-        The report; the output directory is complete.
 
     Raises:
         TinyLoRAError: See :mod:`exporter.errors` and :mod:`tinylora.errors`; no output directory
@@ -95,7 +88,7 @@ def export(
     """
     check_request(request)
     check_replaceable(request.out, request.overwrite)
-    progress = progress or _ignore
+    progress = progress or (lambda step: None)
     with tempfile.TemporaryDirectory(prefix="tinylora-export-") as scratch:
         return _make(prepare(request, Path(scratch), progress), progress)
 
@@ -128,7 +121,9 @@ def _run(job: Prepared, workspace: Workspace, progress: Callable[[Progress], Non
             _make_file(job, file, workspace, steps, threads)
     finished = workspace.completed()
     digests = {file.name: finished[file.name].sha256 for file in job.plan.files}
-    fidelity = _fidelity(job, finished, workspace)
+    folds = {module.module: module for file in finished.values() for module in file.modules}
+    size = sum((workspace.path / name).stat().st_size for name in digests)
+    fidelity = FidelityReport(tuple(folds[name] for name in job.plan.targets), size)
     _require_capture(job.request, fidelity)
     warnings = warnings_of(job, fidelity)
     headers = write_model_files(job, workspace)
@@ -145,7 +140,7 @@ def _run(job: Prepared, workspace: Workspace, progress: Callable[[Progress], Non
         files=digest_files(workspace.path, digests),
         warnings=warnings,
         seconds=job.inputs.watch.seconds,
-        choice=job.decision.choice,
+        choice=job.choice,
         retention=retention,
     )
 
@@ -189,27 +184,17 @@ def _make_file(
         for module in earlier.modules:
             steps.step("fold", module.module)
         return
-    path, watch = workspace.path / file.name, job.inputs.watch
-    modules = _write_file(job, file, path, steps, threads)
-    watch.call("check", check_header, path, file.specs)
-    workspace.complete(file.name, partial(watch.call, "hash", file_sha256, path), modules)
-
-
-def _write_file(
-    job: Prepared, file: OutputFile, path: Path, steps: Steps, threads: int
-) -> list[ModuleFidelity]:
-    """Write all tensors of a file; what it holds of the deltas."""
+    path, inputs, modules = workspace.path / file.name, job.inputs, list[ModuleFidelity]()
     weights = [unit.shape for unit in file.units if isinstance(unit, ModuleUnit)]
     largest = max((height * width for height, width in weights), default=0)
-    modules = []
     with ShardWriter(path, file.specs) as writer:
         maker = UnitMaker(
-            base=job.inputs.base,
-            deltas=job.inputs.deltas,
+            base=inputs.base,
+            deltas=inputs.deltas,
             writer=writer,
             device=torch.device(job.request.device),
-            watch=job.inputs.watch,
-            moments=job.decision.moments,
+            watch=inputs.watch,
+            moments=job.moments,
         )
         making = in_order(maker.make, file.units, workers_for(threads, largest))
         with closing(making):  # whatever happens, no thread writes when the file is closed
@@ -217,23 +202,9 @@ def _write_file(
                 if made is not None:
                     modules.append(made)
                     steps.step("fold", made.module)
-        with job.inputs.watch.timed("write"):
-            writer.finish()
-    return modules
-
-
-def _fidelity(
-    job: Prepared, finished: Mapping[str, FinishedFile], workspace: Workspace
-) -> FidelityReport:
-    """Measures of all modules in stream order; every planned fold must be among them."""
-    found = {module.module: module for file in finished.values() for module in file.modules}
-    if missing := set(job.plan.targets) - found.keys():
-        raise WriterError(
-            f"{len(missing)} planned folds did not happen, first {sorted(missing)[:3]}; this is a "
-            "defect of the exporter, please report it"
-        )
-    size = sum((workspace.path / file.name).stat().st_size for file in job.plan.files)
-    return FidelityReport(tuple(found[name] for name in job.plan.targets), size)
+        inputs.watch.call("write", writer.finish)
+    inputs.watch.call("check", check_header, path, file.specs)
+    workspace.complete(file.name, partial(inputs.watch.call, "hash", file_sha256, path), modules)
 
 
 def _require_capture(request: ExportRequest, fidelity: FidelityReport) -> None:
@@ -241,11 +212,6 @@ def _require_capture(request: ExportRequest, fidelity: FidelityReport) -> None:
     if wanted is None or capture is None or capture >= wanted:
         return
     raise CaptureError(
-        f"{request.out}: {request.format} keeps {capture:.4g} of the delta, less than the "
-        f"{wanted:.4g} required (residual {fidelity.total.residual:.4g}); nothing was written. "
-        "nf4-embedded and lora keep all of it, fp32 nearly so"
+        f"{request.out}: {request.format} keeps {capture:.4g} of the delta, {wanted:.4g} is "
+        "required; nothing was written. nf4-embedded and lora keep all of it, fp32 nearly so"
     )
-
-
-def _ignore(progress: Progress) -> None:
-    """The callback of a caller that does not want to know."""

@@ -3,17 +3,14 @@
 With E = stored − base, both as the forward pass sees them (dequantized, rounded to their dtype),
 and Δ the wanted delta, over the elements of a module or of all modules:
 
-===============  ==================================================  ===========================
-capture          ⟨E,Δ⟩ / ⟨Δ,Δ⟩                                       1: all of it, 0: nothing
-residual         ‖E − Δ‖ / ‖Δ‖                                       0: perfect, 1: as good as
-                                                                     the base, above: worse
-noise            ‖E − capture·Δ‖ / ‖Δ‖                               what is orthogonal to Δ
-residual_bound   least residual that any choice of codes on the      4-bit merges only
-                 base's scales can reach
-===============  ==================================================  ===========================
+===============  ==========================  ======================================================
+capture          ⟨E,Δ⟩ / ⟨Δ,Δ⟩               1: all of it, 0: nothing
+residual         ‖E − Δ‖ / ‖Δ‖               0: perfect, 1: as good as the base, above: worse
+noise            ‖E − capture·Δ‖ / ‖Δ‖       what is orthogonal to Δ
+residual_bound   least residual              that codes on the base's scales can reach, if 4-bit
+===============  ==========================  ======================================================
 
-All four are None where Δ = 0. Sums are float64; E is what was handed to the file, which is read
-back and compared, byte for byte, as it is written.
+All four are None where Δ = 0. Sums are float64.
 """
 
 import math
@@ -83,15 +80,12 @@ class ErrorSums:
 
 @dataclass(frozen=True)
 class Spectrum:
-    """Singular values around the cut.
-
-    A tiny gap means that nobody can reproduce those directions.
+    """Singular values around the cut; a tiny gap means that nobody can reproduce those directions.
 
     Attributes:
         values: Leading singular values of the base's weight, some beyond the rank r.
         gap_at_cut: (σᵣ − σᵣ₊₁)/σᵣ, None where σᵣ = 0.
         smallest_inner_gap: Least (σₖ − σₖ₊₁)/σₖ for k < r, None where undefined.
-        lapack: Build that computed the singular vectors.
     """
 
     values: tuple[float, ...]
@@ -105,14 +99,10 @@ class ModuleFidelity:
     """What one target module kept.
 
     Attributes:
-        module: Its name.
-        shape: ``(out, in)``.
-        sums: See :class:`ErrorSums`.
         codes_moved: 4-bit codes that differ from the base's; None for other formats.
         scales_changed: Block scales that differ from the base's; None for other formats.
         bytes: Bytes stored for this module's weight or adapter pair.
-        spectrum: Singular values of the base's weight around the cut; None where the adapter
-            stores its own factors.
+        spectrum: None where the adapter stores its own factors.
     """
 
     module: str
@@ -158,22 +148,18 @@ class FidelityReport:
 
     def as_dict(self) -> dict[str, Any]:
         """The content of ``fidelity.json``; floats to nine digits."""
-        total = {
+        total: dict[str, Any] = {
             "verdict": self.verdict,
             **_measures(self.total),
             "codes_moved": _sum([m.codes_moved for m in self.modules]),
             "scales_changed": _sum([m.scales_changed for m in self.modules]),
             "bytes": self.bytes,
             "modules": len(self.modules),
-            **self._about_factors(),
         }
+        if any(module.spectrum is None for module in self.modules):
+            known = "stored in the adapter: no weight was factorized, no spectrum is known"
+            total["factors"] = known
         return {"total": total, "modules": [_module_dict(m) for m in self.modules]}
-
-    def _about_factors(self) -> dict[str, str]:
-        """A word where modules have no spectrum; nothing where all have one."""
-        if all(module.spectrum is not None for module in self.modules):
-            return {}
-        return {"factors": "stored in the adapter: no weight was factorized, no spectrum is known"}
 
 
 def spectrum_of(factors: Factors | None) -> Spectrum | None:
@@ -181,16 +167,15 @@ def spectrum_of(factors: Factors | None) -> Spectrum | None:
     if factors is None:
         return None
     values = tuple(float(x) for x in factors.spectrum.tolist())
-    inner = factors.smallest_inner_gap if factors.rank > 1 else None
-    return Spectrum(values, _number(factors.gap_at_cut), _number(inner), factors.lapack)
+    gaps = factors.gap_at_cut, factors.smallest_inner_gap if factors.rank > 1 else math.nan
+    cut, inner = (None if math.isnan(gap) else gap for gap in gaps)
+    return Spectrum(values, cut, inner, factors.lapack)
 
 
 def sums_over(pieces: Iterable[tuple[Tensor, Tensor]], bound: float | None = None) -> ErrorSums:
     """Sums for one module, the same for every number of threads and every division into pieces.
 
-    Args:
-        pieces: E and Δ of some rows at a time, each ``[rows, in]``, float32.
-        bound: Passed on.
+    ``pieces`` are E and Δ of some rows at a time, each ``[rows, in]``, float32.
     """
     rows: list[list[float]] = [[], [], [], []]
     room: Tensor | None = None
@@ -209,12 +194,7 @@ def sums_over(pieces: Iterable[tuple[Tensor, Tensor]], bound: float | None = Non
 
 
 def sums_without_change(delta: LowRankDelta, bound: bool) -> ErrorSums:
-    """Sums for a module whose stored weight is the base's, E = 0.
-
-    Args:
-        delta: The wanted delta; its norm comes from the factors where nothing is rounded.
-        bound: Whether no choice of codes could do better.
-    """
+    """Sums for a module whose stored weight is the base's, E = 0; ``bound``: no codes do better."""
     if delta.rounding is not None:
         norm = sums_over((torch.zeros_like(d), d) for _, d in delta.pieces()).delta
     else:
@@ -251,10 +231,6 @@ def _module_dict(module: ModuleFidelity) -> dict[str, Any]:
         "smallest_inner_gap": rounded(spectrum.smallest_inner_gap) if spectrum else None,
         "spectrum": [rounded(value) for value in spectrum.values] if spectrum else None,
     }
-
-
-def _number(value: float | None) -> float | None:
-    return None if value is None or math.isnan(value) else value
 
 
 def _sum(values: Sequence[int | None]) -> int | None:

@@ -1,5 +1,6 @@
 """What an export is made from: the request, the adapter, the base and what is known of both."""
 
+import threading
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -7,10 +8,8 @@ from pathlib import Path
 from exporter.base.architecture import Architecture, read_architecture
 from exporter.base.carried_files import carried_files
 from exporter.base.checkpoint import Checkpoint, open_checkpoint
-from exporter.base.digests import hash_in_background
-from exporter.errors import CheckpointError
+from exporter.errors import CheckpointError, reading
 from exporter.formats.format import Format
-from exporter.io_errors import reading
 from exporter.plan.base_weights import BaseWeights, base_weights_of, refuse_merged
 from exporter.plan.plan import ExportPlan, build_plan
 from exporter.progress import Stopwatch
@@ -22,19 +21,7 @@ from tinylora.adapters.peft_directory import CONFIG_FILE as ADAPTER_CONFIG_FILE
 
 @dataclass(frozen=True, eq=False)
 class Inputs:
-    """The inputs of an export, read and checked.
-
-    Attributes:
-        request: What was asked for.
-        adapter: The adapter.
-        base: Its base.
-        architecture: The base's modules.
-        weights: What weights training had, and what the export stands on.
-        deltas: The adapter's deltas.
-        store: Where factors are kept.
-        watch: Times the stages.
-        digests: SHA-256 of the base's weight files, once they have been found.
-    """
+    """The inputs of an export, read and checked; ``digests`` of the base come later."""
 
     request: ExportRequest
     adapter: Adapter
@@ -59,29 +46,23 @@ class Inputs:
 
 
 def read_inputs(request: ExportRequest, scratch: Path) -> Inputs:
-    """Read and check all inputs but texts.
-
-    Args:
-        request: What to export.
-        scratch: A directory for what is needed meanwhile.
-
-    Raises:
-        TinyLoRAError: See :mod:`exporter.errors` and :mod:`tinylora.errors`.
-    """
+    """Read and check all inputs but texts; ``scratch`` holds what is needed meanwhile."""
     adapter = load_adapter(request.artifact)
     base = open_checkpoint(request.base)
     if (base.path / ADAPTER_CONFIG_FILE).exists():
         raise CheckpointError(
-            f"{base.path / ADAPTER_CONFIG_FILE}: the base carries an adapter already, which "
-            "transformers would load too; give the plain base"
+            f"{base.path / ADAPTER_CONFIG_FILE}: the base has an adapter already; give it without"
         )
     refuse_merged(adapter, base)
     with reading(base.path):
         carried_files(base.path, frozenset())  # names that cannot be carried are said first
     weights = base_weights_of(adapter, base, request)
     request = replace(request, fold_onto=weights.fold_onto)
-    store, watch = _store(request, scratch), Stopwatch()
-    digests = hash_in_background(base, watch)
+    # what is decided first, or checked last, needs factors twice
+    twice = request.leaves_open or request.goal.check_prompts is not None
+    kept_in = request.factor_store or (scratch / "factors" if twice else None)
+    store, watch = None if kept_in is None else FactorStore(kept_in), Stopwatch()
+    digests = _hash_in_background(base, watch)
     architecture = read_architecture(
         base.path,
         base.config,
@@ -93,9 +74,15 @@ def read_inputs(request: ExportRequest, scratch: Path) -> Inputs:
     return Inputs(request, adapter, base, architecture, weights, deltas, store, watch, digests)
 
 
-def _store(request: ExportRequest, scratch: Path) -> FactorStore | None:
-    """Where factors are kept; what is decided first, or checked last, needs them twice."""
-    if request.factor_store is not None:
-        return FactorStore(request.factor_store)
-    twice = request.leaves_open or request.goal.check_prompts is not None
-    return FactorStore(scratch / "factors") if twice else None
+def _hash_in_background(base: Checkpoint, watch: Stopwatch) -> Future[dict[str, str]]:
+    """Digests of weight files; a program that ends early does not wait for the thread."""
+    found: Future[dict[str, str]] = Future()
+
+    def run() -> None:
+        try:
+            found.set_result(watch.call("hash", base.digests))
+        except BaseException as error:
+            found.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return found

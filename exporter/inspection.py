@@ -11,14 +11,10 @@ ArtifactInspection = PeftInspection = Inspection
 
 
 def inspect_adapter(path: str | Path) -> Inspection:
-    """Read an adapter of any dialect and remark on it.
-
-    Args:
-        path: A file or directory, as for :func:`tinylora.load_adapter`.
+    """Read an adapter of any dialect and remark on it; nothing in it is run.
 
     Raises:
-        ArtifactError: It cannot be used; nothing in it was run.
-        ArtifactMissingError: Nothing is there.
+        ArtifactError: It cannot be used.
     """
     adapter = load_adapter(path)
     return dialects.inspect_adapter(adapter, trained_on(adapter, DeltaOptions()))

@@ -28,11 +28,7 @@ _DELTA_OPTIONS: Mapping[str, Option] = {
 
 
 def with_merge_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options of :class:`ExportRequest`, beside those of its own.
-
-    Args:
-        command: Takes them as keywords; :func:`request_of` makes a request of these.
-    """
+    """Give a command the options of :class:`ExportRequest` as keywords, beside its own."""
     own = inspect.signature(command).parameters.values()
     mine = [p.replace(kind=KEYWORD) for p in own if p.kind is not inspect.Parameter.VAR_KEYWORD]
     parameters = [parameter for _, parameter, _ in _declared()] + mine
@@ -42,12 +38,7 @@ def with_merge_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def request_of(given: Mapping[str, Any]) -> ExportRequest:
-    """The request that options of the command line make.
-
-    Raises:
-        RequestError: A size is none.
-        ProjectionError: A placement is none.
-    """
+    """The request that options of the command line make."""
     values: dict[type, dict[str, Any]] = {ExportRequest: {}, Goal: {}, DeltaOptions: {}}
     for owner, parameter, option in _declared():
         value = given[parameter.name]

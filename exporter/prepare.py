@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
-from exporter.choose.decide import Decision, decide
+from exporter.choose.decide import Moments, decide
+from exporter.choose.trials import Choice
 from exporter.compare.prompts import PromptSet, read_prompts
 from exporter.inputs import Inputs, read_inputs
 from exporter.plan.plan import ExportPlan
@@ -17,19 +18,12 @@ from tinylora.workers import single_threaded
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """An export in which nothing is left open.
-
-    Attributes:
-        inputs: What it is made from.
-        plan: What will be written.
-        decision: What was decided, and why.
-        provenance: Gives what decides the output's bytes; waits for the digests of the base.
-        check_prompts: Texts for the retention.
-    """
+    """An export in which nothing is left open; ``provenance`` waits for the digests of the base."""
 
     inputs: Inputs
     plan: ExportPlan
-    decision: Decision
+    choice: Choice | None
+    moments: Moments | None
     provenance: Callable[[], Provenance]
     check_prompts: PromptSet | None
 
@@ -42,16 +36,7 @@ class Prepared:
 def prepare(
     request: ExportRequest, scratch: Path, progress: Callable[[Progress], None]
 ) -> Prepared:
-    """Read all inputs, decide what is open and build the plan; no output is written.
-
-    Args:
-        request: What to export.
-        scratch: A directory for what is needed meanwhile.
-        progress: Called after each step of a decision.
-
-    Raises:
-        TinyLoRAError: See :mod:`exporter.errors` and :mod:`tinylora.errors`.
-    """
+    """Read all inputs, decide what is open and build the plan; no output is written."""
     inputs = read_inputs(request, scratch)
     # used late; what is wrong with them is said first
     prompts, check_prompts = (
@@ -60,12 +45,8 @@ def prepare(
     )
     steps = Steps(progress, 2 * len(inputs.architecture.targets))
     with single_threaded() as threads:
-        decision = decide(inputs, prompts, scratch, threads, steps.step)
-    inputs = replace(inputs, request=decision.request)
+        request, choice, moments = decide(inputs, prompts, scratch, threads, steps.step)
+    inputs = replace(inputs, request=request)
 
-    @cache
-    def provenance() -> Provenance:
-        return collect_provenance(inputs)
-
-    plan = inputs.plan(inputs.request.layout)
-    return Prepared(inputs, plan, decision, provenance, check_prompts)
+    plan, provenance = inputs.plan(request.layout), cache(partial(collect_provenance, inputs))
+    return Prepared(inputs, plan, choice, moments, provenance, check_prompts)

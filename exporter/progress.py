@@ -16,14 +16,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Progress:
-    """One step of an export is done.
-
-    Attributes:
-        stage: ``factors`` and ``effect``, where a choice measures, or ``fold``.
-        done: Steps finished.
-        total: Steps in all.
-        module: The target module that the step was about.
-    """
+    """A module is done in a stage: ``factors`` and ``effect`` of a choice, or ``fold``."""
 
     stage: str
     done: int
@@ -44,12 +37,7 @@ class Steps:
 
 
 class Stopwatch:
-    """Adds up the seconds that threads spend in each stage; several may be in one at a time.
-
-    The stages: ``hash`` digests of weights and files; ``read`` weights, and quantizing them where
-    that is due; singular ``factors``; ``fold``; ``write``, with carried tensors, and reading back
-    what was written; ``check``, the finished file's header; ``measure`` of the folds.
-    """
+    """Adds up the seconds that threads spend in each stage; several may be in one at a time."""
 
     def __init__(self) -> None:
         self._lock, self._seconds = Lock(), dict[Stage, float]()

@@ -21,15 +21,7 @@ _LIBRARIES = ("torch", "transformers", "bitsandbytes", "safetensors")
 
 @dataclass(frozen=True)
 class Provenance:
-    """What decides the bytes, as it stands in the manifest.
-
-    Attributes:
-        tool: Name and version of this tool.
-        libraries: Versions of the libraries that compute.
-        options: The options, every ``auto`` decided.
-        base: Digest and files of the base.
-        artifact: Digest and fields of the adapter.
-    """
+    """What decides the bytes of an export, as it stands in the manifest."""
 
     tool: Mapping[str, str]
     libraries: Mapping[str, str]
@@ -39,12 +31,7 @@ class Provenance:
 
     @property
     def key(self) -> str:
-        """Hex digest; on one machine and with one factor store, equal keys mean equal weights.
-
-        Not in it are the LAPACK build, by which exact factors may differ and which the manifest
-        names; what a factor store held already; and why something was chosen, which the documents
-        tell.
-        """
+        """Hex digest; on one machine and with one factor store, equal keys mean equal weights."""
         return hashlib.sha256(json.dumps(vars(self), sort_keys=True).encode()).hexdigest()
 
 
@@ -61,15 +48,7 @@ def collect_provenance(inputs: Inputs) -> Provenance:
 
 
 def base_digests(base: Checkpoint, files: Mapping[str, str]) -> dict[str, Any]:
-    """Digests of a base: of each weight file, of config.json, and of all weights together.
-
-    Args:
-        base: The base.
-        files: SHA-256 of its weight files, see :meth:`Checkpoint.digests`.
-
-    Raises:
-        CheckpointUnreadableError: config.json cannot be read.
-    """
+    """Digests of a base: of each weight file, of config.json, and of all weights together."""
     config = file_sha256(base.path / CONFIG_FILE)
     digest = hashlib.sha256(sums_text(files).encode()).hexdigest()
     return {"digest": digest, "config": config, "files": dict(files), "is_4bit": base.is_4bit}
@@ -85,11 +64,13 @@ def _options(request: ExportRequest, resolved: ResolvedOptions | None) -> dict[s
         value = getattr(request, option) if request.layout.takes(option) else None
         return (list(value) or None) if isinstance(value, tuple) else value
 
-    placement = request.options.placement
+    placement, texts = request.options.placement, None
+    if request.is_calibrated:  # these decide codes; other choices stand in the options themselves
+        texts = request.goal.prompts
     return {
         "format": request.format,
         "requantize": of_format("requantize"),
-        "calibration_prompts": _digest_of_prompts(request),
+        "calibration_prompts": None if texts is None else file_sha256(texts),
         "keep": of_format("keep"),
         "fold_onto": of_format("fold_onto"),
         **{
@@ -101,14 +82,6 @@ def _options(request: ExportRequest, resolved: ResolvedOptions | None) -> dict[s
         "max_shard_size": request.max_shard_size,
         "device": torch.device(request.device).type,
     }
-
-
-def _digest_of_prompts(request: ExportRequest) -> str | None:
-    """Digest of the texts that decided codes; other choices stand in the options themselves."""
-    prompts = request.goal.prompts
-    if not request.is_calibrated or prompts is None:
-        return None
-    return file_sha256(prompts)
 
 
 def _version(package: str) -> str:

@@ -8,18 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from exporter.base.checkpoint import open_checkpoint, read_json
-from exporter.check_request import check_share
 from exporter.compare.load_check import LogitComparison, check_load, compare_logits
 from exporter.compare.prompts import read_prompts
 from exporter.compare.retention import Retention, measure_retention
-from exporter.documents.manifest import SUMS_FILE
 from exporter.documents.read_manifest import read_manifest
-from exporter.documents.write_documents import RETENTION_FILE
+from exporter.documents.write_documents import RETENTION_FILE, SUMS_FILE
 from exporter.errors import CheckpointError, OutputWriteError, VerificationError
 from exporter.formats.format import AdapterFile
 from exporter.formats.registry import format_with
 from exporter.output.workspace import MANIFEST_FILE, write_whole
 from exporter.provenance import base_digests, sums_text
+from exporter.request import check_share
 from exporter.safetensors.reader import file_sha256
 from exporter.safetensors.reopen import file_problems
 from tinylora import DeltaOptions, load_adapter
@@ -27,16 +26,12 @@ from tinylora.errors import ArtifactError, ArtifactMissingError
 
 # What transformers may read of a directory: an adapter_config.json beside it loads another model.
 _LOADED = frozenset({".safetensors", ".bin", ".json", ".jinja", ".model", ".py"})
+_OPTIONS = ("formula", "rng", "svd", "numerics", "placement", "trained_on")
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was checked.
-
-    Attributes:
-        name: What.
-        problems: What is wrong with it, in words; empty if it holds.
-    """
+    """One thing that was checked, and what is wrong with it, in words."""
 
     name: str
     problems: tuple[str, ...]
@@ -49,17 +44,7 @@ class Check:
 
 @dataclass(frozen=True)
 class VerifyReport:
-    """All checks of one export.
-
-    Attributes:
-        directory: The export.
-        format: Its format.
-        checks: In the order in which they were made.
-        measured: What the manifest says of the delta, in words.
-        warnings: Of the manifest.
-        logits: The comparison with the restored model, if one was asked for.
-        retention: The comparison token by token, if texts were given.
-    """
+    """All checks of one export; ``measured`` is what the manifest says of the delta, in words."""
 
     directory: Path
     format: str
@@ -98,9 +83,6 @@ def verify(
         require_retention: Least retention on ``prompts``, a check of its own.
         record: Write the retention found into the export's ``retention.json``.
 
-    Returns:
-        What was checked.
-
     Raises:
         VerificationError: The directory is no export at all, or the arguments do not go together.
         RequestError: ``require_retention`` is no share.
@@ -113,40 +95,38 @@ def verify(
     manifest = read_manifest(directory)
     layout = format_with(manifest["options"])
     if load and not layout.standalone:
-        raise VerificationError(
-            f"{directory}: a {layout.name} export does not load by itself, so only its files can "
-            "be verified"
-        )
+        raise VerificationError(f"{directory}: a {layout.name} export does not load by itself")
     checks = [_check_digests(directory, manifest), *_check_tensors(directory, manifest)]
     if layout.adapter is not None:
         checks.append(_check_adapter(directory, layout.adapter, manifest))
         if layout.standalone:
-            checks.append(_check_peft())
-    logits = retention = None
+            problem = "peft is not installed: transformers would load the base alone"
+            checks.append(Check("peft is installed", () if find_spec("peft") else (problem,)))
+    logits = retention = recorded = None
     if load and all(check.ok for check in checks):
         checks.append(Check("loads with plain transformers", check_load(directory, layout)))
-        if base is not None and artifact is not None and checks[-1].ok:
-            base, artifact = Path(base), Path(artifact)
-            options = _delta_options(manifest)
-            in_4_bits = layout.stands_on_4_bits
-            if prompts is None:
-                logits = compare_logits(directory, base, artifact, options, in_4_bits=in_4_bits)
-            else:
-                texts = read_prompts(Path(prompts), base)
-                if record:
-                    _check_inputs(manifest, base, artifact)
-                retention = measure_retention(
-                    directory, base, artifact, options, texts, in_4_bits=in_4_bits
-                )
-    if retention is not None and record:
-        _record(directory, retention)
-    if retention is not None and require_retention is not None:
-        shortfall = retention.shortfall(require_retention)
-        checks.append(Check("retention", () if shortfall is None else (shortfall,)))
-    recorded = None
-    if retention is None:
+    if load and base is not None and artifact is not None and all(check.ok for check in checks):
+        # a PEFT adapter leaves no choice, so the manifest has none
+        known = {name: manifest["options"].get(name) for name in _OPTIONS}
+        options = DeltaOptions(**{name: v for name, v in known.items() if v is not None})
+        inputs = directory, Path(base), Path(artifact), options
+        in_4_bits = layout.stands_on_4_bits
+        if prompts is None:
+            logits = compare_logits(*inputs, in_4_bits=in_4_bits)
+        else:
+            texts = read_prompts(Path(prompts), Path(base))
+            if record:
+                _check_inputs(manifest, Path(base), Path(artifact))
+            retention = measure_retention(*inputs, texts, in_4_bits=in_4_bits)
+            if record:
+                _record(directory, retention)
+            if require_retention is not None:
+                shortfall = retention.shortfall(require_retention)
+                checks.append(Check("retention", () if shortfall is None else (shortfall,)))
+    if retention is None:  # what was measured last, by ``verify`` or else by the export itself
+        file = directory / RETENTION_FILE
         try:
-            recorded = _recorded(directory, manifest)
+            recorded = read_json(file) if file.is_file() else manifest.get("retention")
         except CheckpointError as error:
             checks.append(Check(RETENTION_FILE, (str(error),)))
     return VerifyReport(
@@ -169,12 +149,6 @@ def _record(directory: Path, retention: Retention) -> None:
         raise type(error)(f"{error}; verify --no-record measures and writes nothing") from error
 
 
-def _recorded(directory: Path, manifest: Mapping[str, Any]) -> object:
-    """The retention measured last, by ``verify`` or else by the export itself."""
-    file = directory / RETENTION_FILE
-    return read_json(file) if file.is_file() else manifest.get("retention")
-
-
 def _measured(manifest: Mapping[str, Any], retention: object) -> str:
     """What was recorded of the delta, in words, and of its effect, where that is not known anew."""
     total = manifest["fidelity"]
@@ -190,10 +164,7 @@ def _check_arguments(
     if (base is None) != (artifact is None):
         raise VerificationError("--base and --artifact go together; give both or neither")
     if base is not None and not load:
-        raise VerificationError(
-            "comparing with --base and --artifact needs --prompts FILE (token by token) or --load "
-            "(logits on fixed tokens)"
-        )
+        raise VerificationError("--base and --artifact need --prompts FILE, or --load")
     if prompts is not None and base is None:
         raise VerificationError("--prompts needs --base and --artifact: what to compare with")
     check_share("--require-retention", require_retention)
@@ -205,38 +176,29 @@ def _check_inputs(manifest: Mapping[str, Any], base: Path, artifact: Path) -> No
     """Refuse to record a comparison with something that the export was not made from."""
     opened = open_checkpoint(base)
     digests = base_digests(opened, opened.digests())
-    found = {
-        "base": (base, digests["digest"], "digest"),
-        "artifact": (artifact, load_adapter(artifact).describe()["sha256"], "sha256"),
-    }
-    for name, (path, digest, field) in found.items():
+    found = (
+        ("base", base, digests["digest"], "digest"),
+        ("artifact", artifact, load_adapter(artifact).describe()["sha256"], "sha256"),
+    )
+    for name, path, digest, field in found:
         recorded = (manifest.get(name) or {}).get(field)
         if digest != recorded:
             raise VerificationError(
                 f"{path}: is not the {name} that the export was made from (digest {digest}, "
-                f"recorded {recorded}); give that one, or --no-record to compare all the same"
+                f"recorded {recorded}); give that one, or --no-record"
             )
-
-
-def _delta_options(manifest: Mapping[str, Any]) -> DeltaOptions:
-    names = ("formula", "rng", "svd", "numerics", "placement", "trained_on")
-    options = manifest["options"]
-    # a PEFT adapter leaves no choice, so the manifest has none
-    return DeltaOptions(**{name: options[name] for name in names if options.get(name) is not None})
 
 
 def _check_digests(directory: Path, manifest: Mapping[str, Any]) -> Check:
     """Every file of the manifest is there with its digest; SHA256SUMS says the same."""
-    problems = []
-    found: dict[str, str] = {}
-    for name, digest in manifest["files"].items():
-        path = directory / name
-        if not path.is_file():
-            problems.append(f"{name} is missing")
-            continue
-        found[name] = file_sha256(path)
-        if found[name] != digest:
-            problems.append(f"{name} has been changed (sha256 {found[name]}, recorded {digest})")
+    recorded, files = manifest["files"], manifest["files"].keys()
+    found = {name: file_sha256(directory / name) for name in files if (directory / name).is_file()}
+    problems = [f"{name} is missing" for name in sorted(files - found.keys())]
+    problems += [
+        f"{name} has been changed (sha256 {digest}, recorded {recorded[name]})"
+        for name, digest in found.items()
+        if digest != recorded[name]
+    ]
     found[MANIFEST_FILE] = file_sha256(directory / MANIFEST_FILE)
     sums = directory / SUMS_FILE
     if not sums.is_file():
@@ -244,7 +206,7 @@ def _check_digests(directory: Path, manifest: Mapping[str, Any]) -> Check:
     elif not problems and sums.read_bytes() != sums_text(found).encode():
         problems.append(f"{SUMS_FILE} does not agree with the files")
     there = {p.name for p in directory.glob("[!.]*") if p.suffix in _LOADED}
-    extra = there - manifest["files"].keys() - {MANIFEST_FILE, RETENTION_FILE}
+    extra = there - files - {MANIFEST_FILE, RETENTION_FILE}
     problems += [f"{name} is no part of the export" for name in sorted(extra)]
     return Check("files and digests", tuple(problems))
 
@@ -268,10 +230,3 @@ def _check_adapter(directory: Path, adapter: AdapterFile, manifest: Mapping[str,
     except (ArtifactError, ArtifactMissingError, CheckpointError) as error:
         problems = (f"cannot be read: {error}",)
     return Check("adapter would attach", problems)
-
-
-def _check_peft() -> Check:
-    if find_spec("peft") is not None:
-        return Check("peft is installed", ())
-    problem = "peft is not installed: transformers would load the base alone and say nothing"
-    return Check("peft is installed", (problem,))

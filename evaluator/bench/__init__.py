@@ -1,1 +1,1 @@
-"""Many runs from one file: config → plan → exports → runs (reuse) → table."""
+"""Many runs from one file: config → plan → exports → runs → table."""

@@ -1,8 +1,4 @@
-"""The configuration of a bench: what is crossed with what, one YAML file, checked field by field.
-
-A bench is a product: every artifact of every base × format × suite × decoding. What all of its
-runs share (margin, judge, arithmetic) stands in it once.
-"""
+"""The configuration of a bench: every artifact of every base × format × suite × decoding."""
 
 from pathlib import Path
 from typing import Literal, Self
@@ -31,13 +27,9 @@ _OWN_ARMS = ("base", "restored", "repeat")
 
 
 class BenchArtifact(AdapterSection):
-    """One trained adapter; how its delta is rebuilt holds for exports and restored arm.
+    """One trained adapter, as ``artifact`` of an arm; how it is rebuilt holds for the exports too.
 
-    Attributes:
-        name: Stands in paths and tables.
-        path: A ``tiny_lora_v.pt``, or the directory of a PEFT adapter.
-        trained_on: The base's weights in training, for the exports; the restored arm has what
-            ``load`` of the base says.
+    ``trained_on`` is for the exports alone; the restored arm has the base's ``load``.
     """
 
     name: Name
@@ -46,14 +38,7 @@ class BenchArtifact(AdapterSection):
 
 
 class BenchBase(Section):
-    """A base checkpoint with the artifacts that were trained on it.
-
-    Attributes:
-        name: Stands in paths and tables.
-        model: Checkpoint directory, or a model id of the Hugging Face hub.
-        load: As an arm of a run has it: ``nf4`` quantizes a 16-bit checkpoint while loading.
-        artifacts: At least one; names differ.
-    """
+    """A base checkpoint, as ``model`` and ``load`` of an arm, with what was trained on it."""
 
     name: Name
     model: ModelName
@@ -62,23 +47,7 @@ class BenchBase(Section):
 
 
 class BenchFormat(Section):
-    """A way to export: a format with its options, each named as ``tinylora-export merge`` has it.
-
-    Attributes:
-        name: Name of the arm; the format's own where none is given.
-        format: Output format. The two that do not load by themselves are not among them.
-        requantize: How 4-bit codes are chosen.
-        prompts: Calibration texts.
-        check_prompts: Texts on which the retention is measured.
-        require_retention: The export fails where less of the effect is kept on them.
-        target_residual: For ``nf4-mixed`` and ``auto``.
-        max_bytes: For ``nf4-mixed``, such as ``2.5GB``.
-        without_peft: For ``auto``.
-        fold_onto: What dense formats add to.
-        adapter_dtype: Of ``nf4-embedded``.
-        require_capture: The export fails where less of the delta is kept.
-        max_shard_size: Such as ``4GB``.
-    """
+    """A format that loads by itself, with its options as ``tinylora-export merge`` names them."""
 
     name: Name = ""
     format: LoadableFormat
@@ -121,13 +90,7 @@ class BenchFormat(Section):
 
 
 class BenchSuite(Section):
-    """A set of problems.
-
-    Attributes:
-        name: Stands in paths and tables.
-        path: Suite folder or upstream ``.jsonl`` file.
-        prompt: How its problems are asked, where not as the bench says.
-    """
+    """A suite folder or upstream ``.jsonl`` file; its prompt where not as the bench says."""
 
     name: Name
     path: FilePath
@@ -135,38 +98,15 @@ class BenchSuite(Section):
 
 
 class BenchDecoding(DecodingConfig):
-    """A way to draw completions, with the fields of a run's ``decoding``.
-
-    Attributes:
-        name: Stands in paths and tables.
-    """
+    """A way to draw completions, with the fields of a run's ``decoding``."""
 
     name: Name
 
-    @property
-    def fields(self) -> DecodingConfig:
-        """Without the name."""
-        return DecodingConfig(**self.model_dump(exclude={"name"}))
-
 
 class BenchConfig(Section):
-    """Everything that a bench makes.
+    """Everything that a bench makes; what is not named here is as in a run.
 
-    Attributes:
-        name: Title of the table.
-        out: Directory of the bench.
-        bases: With their artifacts.
-        formats: How each artifact is exported.
-        suites: What each export is tried on.
-        decodings: How.
-        prompt: How problems are asked.
-        repeat_seed: Adds an A/A arm ``repeat``: the restored model with this seed, the noise floor.
-        compute_dtype: As a run has it, and so the four below.
-        device: Likewise.
-        equivalence: δ, one for all runs, fixed before the first of them.
-        token_level: Comparison of predictions.
-        judge: Judging.
-        backend: As a run has it.
+    ``repeat_seed`` adds an A/A arm ``repeat``: the restored model with this seed, the noise floor.
     """
 
     name: Name
@@ -186,10 +126,5 @@ class BenchConfig(Section):
 
 
 def load_bench(path: Path) -> BenchConfig:
-    """Read and check a bench's configuration.
-
-    Raises:
-        ConfigError: The file cannot be read, is no YAML, or a field is wrong; the message names
-            the file and each field.
-    """
+    """Read and check a bench's configuration; errors as ``config_file.read_config``."""
     return read_config(path, BenchConfig)

@@ -1,9 +1,7 @@
-"""Exports of a bench: which are there, and how a missing one is made.
+"""Exports of a bench: which are there, and how a missing one is made by the exporter.
 
-The exporter is another program and runs as one: ``python -m exporter merge``. What an export is
-made from (digests of base, artifact and texts, and the options) is written down before it starts,
-after an outdated one has been removed. So whatever lies there was made from what the request says,
-also if the bench, but not the exporter, was killed meanwhile.
+What an export is made from is written down before it starts, after an outdated one was removed: so
+whatever lies there was made from it, also if the bench, but not the exporter, was killed meanwhile.
 """
 
 import fcntl
@@ -11,15 +9,12 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from evaluator.bench.plan import Export, restored_arm
 from evaluator.errors import BenchError
-from evaluator.generation.checkpoints import Checkpoint, check_adapter, file_digest, find_checkpoint
+from evaluator.generation.checkpoints import check_adapter, file_digest, find_checkpoint
 from tinylora.files.json_text import read_object
 from tinylora.files.whole_file import replace_file
 
@@ -27,28 +22,17 @@ _EXPORTER = (sys.executable, "-m", "exporter")
 _MANIFEST = "export_manifest.json"
 
 
-@dataclass(frozen=True)
-class Request:
-    """What an export is made from.
-
-    Attributes:
-        base: Directory of the base; its path is not part of what decides.
-        inputs: Digests and options, everything that decides the export.
-    """
+class Request(NamedTuple):
+    """Directory of the base, and what decides an export: digests and options."""
 
     base: Path
     inputs: dict[str, Any]
 
 
 def request_of(export: Export) -> Request:
-    """Find the inputs of an export and digest them.
-
-    Raises:
-        ModelError: Base or artifact is missing, or they do not fit each other.
-        BenchError: A file of texts is missing.
-    """
+    """Find the inputs of an export and digest them."""
     arm = restored_arm(export.base, export.artifact)
-    found: Checkpoint = find_checkpoint(arm)
+    found = find_checkpoint(arm)
     check_adapter(arm, found)
     texts = {}
     for field in ("prompts", "check_prompts"):
@@ -57,13 +41,8 @@ def request_of(export: Export) -> Request:
             raise BenchError(f"formats.{export.format.name}.{field}: no file {path}")
         texts[field] = path and file_digest(path)
     options = {name: value for name, value in _options(export).items() if name not in texts}
-    inputs = {
-        "base": found.facts.digest,
-        "artifact": found.facts.artifact_digest,
-        **texts,
-        "options": options,
-    }
-    return Request(found.directory, inputs)
+    digests = {"base": found.facts.digest, "artifact": found.facts.artifact_digest, **texts}
+    return Request(found.directory, {**digests, "options": options})
 
 
 def why_not_there(export: Export, request: Request) -> str:
@@ -87,38 +66,38 @@ def why_not_there(export: Export, request: Request) -> str:
     return f"damaged: {', '.join(damaged[:3])}" if damaged else ""
 
 
-def make_export(export: Export, request: Request, factors: Path) -> None:
-    """Run the exporter.
-
-    Raises:
-        BenchError: The exporter failed, or an input changed while it worked.
-    """
+def make_export(export: Export, request: Request) -> None:
+    """Run the exporter; BenchError where it fails or an input changed while it worked."""
     for path in (export.request, export.log, export.out):
         path.parent.mkdir(parents=True, exist_ok=True)
-    with _alone(export.root) as lock:
+    with export.lock.open("w") as lock, export.log.open("wb") as log:
+        # Held by the exporter too: one that outlives its bench is waited for by the next.
+        fcntl.flock(lock, fcntl.LOCK_EX)
         if not why_not_there(export, request):
             return  # an exporter of a killed bench has finished it
         if (export.out / _MANIFEST).is_file():
             # moved first: what is left of a removal that was killed must not look like an output
-            old = export.root / "exports" / ".replaced"
+            old = export.lock.with_name(".replaced")
             shutil.rmtree(old, ignore_errors=True)
             export.out.rename(old)
             shutil.rmtree(old)
         replace_file(export.request, json.dumps(request.inputs, indent=1).encode() + b"\n")
-        command = _command(export, request, factors)
-        with export.log.open("wb") as log:
-            done = subprocess.run(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                pass_fds=(lock,),
-                check=False,
-            )
+        done = subprocess.run(
+            _command(export, request),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            pass_fds=(lock.fileno(),),
+            check=False,
+        )
     if done.returncode:
+        try:
+            why = json.loads(done.stdout)["error"]["message"]
+        except (ValueError, KeyError, TypeError):  # a killed exporter prints nothing
+            why = "it gave no reason"
         raise BenchError(
-            f"export {export.name}: the exporter ended with {done.returncode}: "
-            f"{_why(done.stdout)} (its log: {export.log})"
+            f"export {export.name}: the exporter ended with {done.returncode}: {why} (its log: "
+            f"{export.log})"
         )
     if reason := why_not_there(export, request_of(export)):
         raise BenchError(f"export {export.name}: not usable after it was made: {reason}")
@@ -138,12 +117,12 @@ def _options(export: Export) -> dict[str, Any]:
     }
 
 
-def _command(export: Export, request: Request, factors: Path) -> list[str]:
+def _command(export: Export, request: Request) -> list[str]:
     options: dict[str, Any] = {
         "base": request.base,
         "artifact": export.artifact.path,
         "out": export.out,
-        "factor_store": factors,
+        "factor_store": export.factors,
         **_options(export),
     }
     command = [*_EXPORTER, "merge", "--json"]
@@ -151,26 +130,6 @@ def _command(export: Export, request: Request, factors: Path) -> list[str]:
         command.append(f"--{name.replace('_', '-')}")
         command += [] if value is None else [str(value)]
     return command
-
-
-@contextmanager
-def _alone(root: Path) -> Iterator[int]:
-    """Wait until no exporter of this bench runs; gives the lock for the next one to hold.
-
-    A lock lives as long as any process has it: where a bench is killed and its exporter is not,
-    the next bench waits for it here.
-    """
-    with (root / "exports" / ".lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield file.fileno()
-
-
-def _why(output: bytes) -> str:
-    """The reason in what ``merge --json`` prints; a killed exporter prints nothing."""
-    try:
-        return str(json.loads(output)["error"]["message"])
-    except (ValueError, KeyError, TypeError):
-        return "it gave no reason"
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -1,18 +1,6 @@
-"""A bench taken apart: the exports and the runs that it consists of, and where each lies.
+"""A bench taken apart: its exports and runs, and where each lies."""
 
-::
-
-    bench.yaml                                 the configuration of the last start
-    exports/BASE/ARTIFACT/FORMAT/              checkpoints
-    requests/BASE/ARTIFACT/FORMAT.json         what each was made from
-    logs/BASE/ARTIFACT/FORMAT.log              what the exporter said
-    factors/                                   SVD factors, of all bases
-    runs/BASE/ARTIFACT/SUITE/DECODING/         runs, see ``evaluator.store.run_directory``
-    earlier/BASE/ARTIFACT/SUITE/DECODING/      the run that was there before its inputs changed
-    tables/                                    the table of the whole bench
-"""
-
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,73 +12,37 @@ from evaluator.bench.config import (
     BenchFormat,
     BenchSuite,
 )
-from evaluator.config.run_config import AdapterSection, ArmConfig, ArmKind, RunConfig
+from evaluator.config.run_config import (
+    AdapterSection,
+    ArmConfig,
+    ArmKind,
+    DecodingConfig,
+    RunConfig,
+)
 
 # Fields of a bench that all of its runs have as they are.
-SHARED_WITH_RUNS = (
-    "compute_dtype",
-    "device",
-    "equivalence",
-    "token_level",
-    "judge",
-    "backend",
-)
+_SHARED = BenchConfig.model_fields.keys() & RunConfig.model_fields.keys()
+_OWN = {"name", "out", "prompt"}
 
 
 @dataclass(frozen=True)
 class Export:
-    """One checkpoint to export.
-
-    Attributes:
-        base: What it stands on.
-        artifact: What is folded in.
-        format: How.
-        root: Directory of the bench.
-    """
+    """One checkpoint to export, named ``BASE/ARTIFACT/FORMAT``."""
 
     base: BenchBase
     artifact: BenchArtifact
     format: BenchFormat
-    root: Path
-
-    @property
-    def name(self) -> str:
-        """``BASE/ARTIFACT/FORMAT``."""
-        return f"{self.base.name}/{self.artifact.name}/{self.format.name}"
-
-    @property
-    def out(self) -> Path:
-        """Directory of the checkpoint."""
-        return self.root / "exports" / self.name
-
-    @property
-    def request(self) -> Path:
-        """What it was made from."""
-        return self.root / "requests" / f"{self.name}.json"
-
-    @property
-    def log(self) -> Path:
-        """What the exporter said."""
-        return self.root / "logs" / f"{self.name}.log"
-
-    @property
-    def arm(self) -> ArmConfig:
-        """The checkpoint as an arm of a run."""
-        return ArmConfig(name=self.format.name, kind=ArmKind.MERGED, model=str(self.out))
+    name: str
+    out: Path  # the checkpoint
+    request: Path  # what it was made from
+    log: Path  # what the exporter said
+    factors: Path  # SVD factors of all bases, which runs use too
+    lock: Path  # of all exporters of the bench
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One run: an artifact, in all formats, on a suite.
-
-    Attributes:
-        bench: What all runs share.
-        base: The base.
-        artifact: The artifact.
-        suite: The problems.
-        decoding: How completions are drawn.
-        exports: The merged checkpoints to compare.
-    """
+    """One run: an artifact, in all formats, on a suite; named ``BASE/ARTIFACT/SUITE/DECODING``."""
 
     bench: BenchConfig
     base: BenchBase
@@ -106,7 +58,7 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """``BASE/ARTIFACT/SUITE/DECODING``."""
+        """All of them."""
         return "/".join(self.parts)
 
     @property
@@ -114,12 +66,7 @@ class Cell:
         """Directory of the run."""
         return self.bench.out / "runs" / self.name
 
-    @property
-    def earlier(self) -> Path:
-        """Where the run goes when its inputs have changed."""
-        return self.bench.out / "earlier" / self.name
-
-    def run_config(self, made: Sequence[Export]) -> RunConfig:
+    def run_config(self, made: Collection[Export]) -> RunConfig:
         """Configuration of the run, with an arm for each of the exports that could be made."""
         bench, base = self.bench, self.base
         restored = restored_arm(base, self.artifact)
@@ -127,16 +74,20 @@ class Cell:
         control = ArmConfig(name="base", kind=ArmKind.BASE, model=base.model, load=base.load)
         repeat = restored.model_copy(update={"name": "repeat", "seed": bench.repeat_seed})
         repeats = () if bench.repeat_seed is None else (repeat,)
-        merged = tuple(export.arm for export in self.exports if export in made)
+        merged = tuple(
+            ArmConfig(name=export.format.name, kind=ArmKind.MERGED, model=str(export.out))
+            for export in self.exports
+            if export in made
+        )
         return RunConfig(
             name=".".join(self.parts),
             suite=self.suite.path,
             out=self.out,
             arms=(control, restored, *repeats, *merged),
             prompt=self.suite.prompt or bench.prompt,
-            decoding=self.decoding.fields,
-            factor_store=factors_of(bench),
-            **{name: getattr(bench, name) for name in SHARED_WITH_RUNS},
+            decoding=DecodingConfig(**self.decoding.model_dump(exclude={"name"})),
+            factor_store=bench.out / "factors",
+            **{name: getattr(bench, name) for name in _SHARED - _OWN},
         )
 
 
@@ -152,34 +103,34 @@ def restored_arm(base: BenchBase, artifact: BenchArtifact) -> ArmConfig:
     )
 
 
-def factors_of(bench: BenchConfig) -> Path:
-    """Directory of the SVD factors, which exports and runs share."""
-    return bench.out / "factors"
-
-
 def plan_exports(bench: BenchConfig) -> tuple[Export, ...]:
     """Every base × artifact × format, in the configuration's order."""
     return tuple(
-        Export(base, artifact, chosen, bench.out)
+        Export(
+            base,
+            artifact,
+            chosen,
+            name,
+            out=bench.out / "exports" / name,
+            request=bench.out / "requests" / f"{name}.json",
+            log=bench.out / "logs" / f"{name}.log",
+            factors=bench.out / "factors",
+            lock=bench.out / "exports" / ".lock",
+        )
         for base in bench.bases
         for artifact in base.artifacts
         for chosen in bench.formats
+        for name in [f"{base.name}/{artifact.name}/{chosen.name}"]
     )
 
 
 def plan_runs(bench: BenchConfig, exports: Sequence[Export]) -> tuple[Cell, ...]:
     """Every base × artifact × suite × decoding, in the configuration's order."""
     return tuple(
-        Cell(
-            bench=bench,
-            base=base,
-            artifact=artifact,
-            suite=suite,
-            decoding=decoding,
-            exports=tuple(e for e in exports if e.base == base and e.artifact == artifact),
-        )
+        Cell(bench, base, artifact, suite, decoding, own)
         for base in bench.bases
         for artifact in base.artifacts
+        for own in [tuple(e for e in exports if e.base == base and e.artifact == artifact)]
         for suite in bench.suites
         for decoding in bench.decodings
     )

@@ -1,76 +1,72 @@
-"""Runs of a bench: which are finished, and how another one is made or goes on."""
+"""Runs of a bench: which are finished, and how another one is made or goes on.
 
+Completions depend on the model, the prompts and the decoding, verdicts on tests and judge as well.
+Where all of this is equal in another run, its records are copied.
+"""
+
+import logging
 import shutil
-from enum import StrEnum
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
 
 from evaluator.bench.plan import Cell
-from evaluator.bench.reuse import take_over
 from evaluator.config.config_file import dump_config
 from evaluator.config.run_config import load_config
 from evaluator.errors import RecordsError, RunDirectoryError
+from evaluator.generation.prepare import Prepared
 from evaluator.progress import Progress
 from evaluator.report.results import read_summary
 from evaluator.report.summary import RunSummary
-from evaluator.run import Prepared, run
+from evaluator.run import run
 from evaluator.store.lock import locked
-from evaluator.store.records import VerdictRecord, read
-from evaluator.store.run_directory import RunDirectory
+from evaluator.store.records import GenerationRecord, Record, VerdictRecord, append, read, repair
+from evaluator.store.run_directory import RunDirectory, RunFacts
 
+_Record = TypeVar("_Record", bound=Record)
+_log = logging.getLogger(__name__)
+# Fields of a run's configuration that decide its completions, beside those of an arm.
+_GENERATING = ("decoding", "compute_dtype", "device", "backend")
 # Fields that hold paths; what lies there is pinned by the run's facts.
 _WITH_PATHS = ("out", "suite", "arms", "factor_store", "judge")
 
 
-class RunState(StrEnum):
-    """What lies in a run's directory."""
-
-    MISSING = "missing"
-    BEGUN = "begun"
-    OUTDATED = "outdated"
-    FINISHED = "finished"
-
-
-def state_of(prepared: Prepared) -> tuple[RunState, str]:
-    """What lies in a run's directory, and for an outdated run what has changed.
-
-    Raises:
-        RecordsError: It is damaged.
-        RunDirectoryError: It holds something else than a run.
-    """
+def state_of(prepared: Prepared) -> tuple[str, str]:
+    """Whether a run is missing, begun, outdated or finished; for outdated: what has changed."""
     directory = RunDirectory(prepared.config.out)
     directory.check_usable(overwrite=False)
     if not directory.facts.exists():
-        return RunState.MISSING, ""
+        return "missing", ""
     if differences := directory.differences(prepared.facts):
-        return RunState.OUTDATED, "; ".join(differences[:2])
-    if _is_finished(prepared, directory):
-        return RunState.FINISHED, ""
-    return RunState.BEGUN, ""
+        return "outdated", "; ".join(differences[:2])
+    return ("finished" if _is_finished(prepared, directory) else "begun"), ""
 
 
 def make_run(
-    cell: Cell, prepared: Prepared, *, command: str, unsafe: bool, progress: Progress
+    cell: Cell, prepared: Prepared, command: str, unsafe: bool, progress: Progress
 ) -> RunSummary:
-    """Make a run, go on with it, or only read it where it is finished.
-
-    Raises:
-        RunDirectoryError: The run was made on another kind of device than ``auto`` finds here.
-        TinyLoRAError: As ``run``.
-    """
+    """Make a run, go on with it, or only read it where it is finished."""
     directory = RunDirectory(cell.out)
     state, _ = state_of(prepared)
-    if state is RunState.FINISHED:
+    if state == "finished":
         return read_summary(directory)
-    if state is RunState.OUTDATED:
+    if state == "outdated":
         _check_device(cell, prepared)
         _set_aside(cell)
     directory.path.mkdir(parents=True, exist_ok=True)
     with locked(directory.path):
         directory.report.unlink(missing_ok=True)
         directory.begin(prepared.facts, dump_config(prepared.config), overwrite=False)
-        take_over(directory, prepared.facts, _other_runs(cell))
-    results = run(
-        prepared.config, command=command, overwrite=False, unsafe=unsafe, progress=progress
-    )
+        found = (cell.bench.out / folder for folder in ("runs", "earlier"))
+        paths = [path.parent for one in found for path in sorted(one.glob("*/*/*/*/run.json"))]
+        others = [RunDirectory(path) for path in paths if path != cell.out]
+        _take_over(directory, prepared.facts, others)
+
+    def show(stage: str, done: int, total: int) -> None:
+        progress(f"{cell.name}: {stage}", done, total)
+
+    results = run(prepared.config, command=command, overwrite=False, unsafe=unsafe, progress=show)
     assert results is not None, "a bench is one process, and the first has results"
     return results.summary
 
@@ -106,16 +102,70 @@ def _check_device(cell: Cell, prepared: Prepared) -> None:
 
 def _set_aside(cell: Cell) -> None:
     """Move an outdated run away; what is still right of it is taken over from there."""
-    shutil.rmtree(cell.earlier, ignore_errors=True)
-    cell.earlier.parent.mkdir(parents=True, exist_ok=True)
+    earlier = cell.bench.out / "earlier" / cell.name
+    shutil.rmtree(earlier, ignore_errors=True)
+    earlier.parent.mkdir(parents=True, exist_ok=True)
     with locked(cell.out):
-        cell.out.rename(cell.earlier)
+        cell.out.rename(earlier)
 
 
-def _other_runs(cell: Cell) -> list[RunDirectory]:
-    found = [
-        path.parent
-        for folder in ("runs", "earlier")
-        for path in sorted((cell.bench.out / folder).glob("*/*/*/*/run.json"))
+def _take_over(directory: RunDirectory, facts: RunFacts, others: Iterable[RunDirectory]) -> None:
+    """Append to a run the records that it lacks and other, readable, runs have."""
+    repair(directory.generations)
+    repair(directory.verdicts)
+    for other in others:
+        try:
+            _take_from(directory, facts, other)
+        except RecordsError as error:
+            _log.warning("%s: its records are not used: %s", other.path, error)
+
+
+def _take_from(directory: RunDirectory, facts: RunFacts, other: RunDirectory) -> None:
+    others = other.read_facts()
+    if facts.prompts_digest != others.prompts_digest or any(
+        facts.config.get(name) != others.config.get(name) for name in _GENERATING
+    ):
+        return
+    models = dict(zip(_models(others), others.arms, strict=True))
+    mine = zip(_models(facts), facts.arms, strict=True)
+    pairs = [(arm.name, models[model].name) for model, arm in mine if model in models]
+    read_completion, read_verdict = GenerationRecord.from_row, VerdictRecord.from_row
+    completions = _lacking(directory.generations, other.generations, read_completion, pairs)
+    verdicts = []
+    if (facts.suite_digest, facts.config["judge"]) == (
+        others.suite_digest,
+        others.config.get("judge"),
+    ):
+        verdicts = _lacking(directory.verdicts, other.verdicts, read_verdict, pairs)
+        verdicts = [verdict for verdict in verdicts if not verdict.judge_failed]
+    if completions or verdicts:  # before the records: the report names what made them
+        known = directory.sessions()
+        for session in other.sessions():
+            if session not in known:
+                directory.add_session(session)
+    append(directory.generations, completions)
+    append(directory.verdicts, verdicts)
+
+
+def _lacking(
+    mine: Path,
+    theirs: Path,
+    from_row: Callable[[dict[str, Any]], _Record],
+    pairs: Sequence[tuple[str, str]],
+) -> list[_Record]:
+    """Their records of arms that are the same here, under the names here, without those we have."""
+    have = read(mine, from_row)
+    return [
+        record
+        for found in read(theirs, from_row).values()
+        for here, there in pairs
+        if found.arm == there and (record := replace(found, arm=here)).key not in have
     ]
-    return [RunDirectory(path) for path in found if path != cell.out]
+
+
+def _models(facts: RunFacts) -> list[str]:
+    """For each arm all that decides what its model computes and draws, as text."""
+    return [
+        repr((sorted({**settings, "name": ""}.items()), arm.digest, arm.artifact_digest))
+        for settings, arm in zip(facts.config["arms"], facts.arms, strict=True)
+    ]

@@ -1,7 +1,7 @@
 """The one table of a bench: the arms of all its runs below each other."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -13,39 +13,13 @@ from evaluator.report.text_table import TextTable
 _PLACE = ("base", "artifact", "suite", "decoding")
 BENCH_KEY = (*_PLACE, "arm")  # columns that name a row
 _SHOWN = (
-    "arm",
-    "size",
-    "pass@1",
-    "95 % interval",
-    "gained / lost",
-    "difference [95 %]",
-    "verdict",
-    "capture",
+    *("arm", "size", "pass@1", "95 % interval"),
+    *("gained / lost", "difference [95 %]", "verdict", "capture"),
 )
 
 
-@dataclass(frozen=True)
-class Failure:
-    """A part of a bench that could not be made.
-
-    Attributes:
-        part: Name of the export or the run.
-        message: Why.
-    """
-
-    part: str
-    message: str
-
-
-@dataclass(frozen=True)
-class CellResult:
-    """What became of a run.
-
-    Attributes:
-        cell: Which run.
-        summary: Its numbers; None where it failed.
-        absent: Exports that it should have compared and that could not be made.
-    """
+class CellResult(NamedTuple):
+    """What became of a run; no summary where it failed, absent exports were not made."""
 
     cell: Cell
     summary: RunSummary | None
@@ -74,8 +48,9 @@ def _text_rows(result: CellResult) -> list[tuple[str, ...]]:
         return [_failed_row(place, "all"), *absent]
     rows = arms_table(result.summary).select("", _SHOWN).rows
     known = _retentions(result.summary)
-    shown = [(*place, *row, _three_digits(known.get(row[0]))) for row in rows]
-    return [*shown, *absent]
+    kept = [known.get(row[0]) for row in rows]
+    texts = ["" if share is None else f"{share:.3f}" for share in kept]
+    return [*((*place, *row, text) for row, text in zip(rows, texts, strict=True)), *absent]
 
 
 def _failed_row(place: tuple[str, ...], arm: str) -> tuple[str, ...]:
@@ -100,7 +75,3 @@ def _retentions(summary: RunSummary) -> dict[str, float]:
     """Of the tokens, by arm, where one was measured."""
     arms = summary.token_level.arms if summary.token_level else ()
     return {arm.arm: arm.retention for arm in arms if arm.retention is not None}
-
-
-def _three_digits(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}"

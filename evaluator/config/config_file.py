@@ -1,7 +1,6 @@
-"""How configurations are written down: YAML files, checked field by field.
+"""YAML configurations, checked field by field.
 
-Relative paths in them are resolved against the directory in which the command runs, as those of any
-other command-line argument are, so a configuration may be kept anywhere.
+Relative paths are resolved against the current directory, so a configuration may be kept anywhere.
 """
 
 import os
@@ -22,11 +21,7 @@ _Section = TypeVar("_Section", bound="Section")
 
 
 def _can_be_a_path(path: _Path) -> _Path:
-    """Refuse what no file system takes: looking for it fails otherwise than by not finding it.
-
-    Raises:
-        ValueError: With the reason.
-    """
+    """Refuse what no file system takes: looking for it fails otherwise than by not finding it."""
     if "\0" in str(path):
         raise ValueError("a path cannot hold the character NUL")
     encoded = os.fsencode(path)
@@ -60,18 +55,15 @@ class Section(BaseModel):
 
 
 def read_config(path: Path, kind: type[_Section]) -> _Section:
-    """Read and check a YAML file of one kind.
-
-    Raises:
-        ConfigError: The file cannot be read, is no YAML, or a field is wrong; the message names
-            the file and each field.
-    """
+    """Read and check a YAML file of one kind; ConfigError names the file and each field."""
     try:
         with path.open("rb") as file:
             content = load_yaml(file.read(MAX_BYTES + 1), str(path))
         if not isinstance(content, dict):
+            *most, last = (n for n, field in kind.model_fields.items() if field.is_required())
             raise ConfigError(
-                f"{path}: expected a mapping with {_needed(kind)}, found {type(content).__name__}"
+                f"{path}: expected a mapping with {', '.join(most)} and {last}, found "
+                f"{type(content).__name__}"
             )
         return kind.model_validate(content)
     except OSError as error:
@@ -79,23 +71,15 @@ def read_config(path: Path, kind: type[_Section]) -> _Section:
     except YamlError as error:
         raise ConfigError(str(error)) from error
     except ValidationError as error:
-        raise ConfigError(f"{path}: {_describe(error, kind)}") from error
+        items = error.errors(include_url=False)
+        more = f"; and {len(items) - 10} more" if len(items) > 10 else ""
+        listed = "; ".join(_problem(item, kind) for item in items[:10])
+        raise ConfigError(f"{path}: {listed}{more}") from error
 
 
 def dump_config(config: Section) -> str:
     """The configuration as YAML with every default written out."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-
-
-def _needed(kind: type[Section]) -> str:
-    names = [name for name, field in kind.model_fields.items() if field.is_required()]
-    return f"{', '.join(names[:-1])} and {names[-1]}"
-
-
-def _describe(error: ValidationError, kind: type[Section]) -> str:
-    items = error.errors(include_url=False)
-    more = f"; and {len(items) - 10} more" if len(items) > 10 else ""
-    return "; ".join(_problem(item, kind) for item in items[:10]) + more
 
 
 def _problem(item: Any, kind: type[Section]) -> str:
@@ -112,7 +96,6 @@ def _problem(item: Any, kind: type[Section]) -> str:
 
 
 def _section(kind: type[Section], where: Sequence[str | int]) -> type[Section]:
-    """The kind of section that stands at a place in a file."""
     for part in where:
         if isinstance(part, str) and part in kind.model_fields:
             kind = _section_in(kind.model_fields[part].annotation) or kind

@@ -16,34 +16,18 @@ STANDARDS = ("c++98", "c++11", "c++14", "c++17", "c++20", "c++23")
 
 @dataclass(frozen=True)
 class JudgeSettings:
-    """How programs are compiled and run.
+    """How programs are compiled and run; ConfigError where a value makes no sense.
 
     Attributes:
-        standard: C++ standard.
-        compile_flags: Flags before the source file.
-        link_flags: Flags after it.
-        compile_cpu_ms: CPU milliseconds of each process of a compilation.
-        compile_wall_ms: Wall milliseconds of a compilation; generous, for loaded machines.
-        compile_memory_kib: Address space of each process of a compilation.
-        compile_file_kib: Size of any file that a compilation writes.
         wall_multiple: Wall limit of a test in multiples of its CPU limit.
         extra_time_factor: A test is killed at this multiple of its CPU limit. A program that ends
             between the limit and the kill is run again, alone, before its TLE counts; so is one
             that was killed, unless an earlier test has failed it.
         output_kib: Standard output and error of a test, each (OLE beyond it).
         workers: Programs judged at the same time; None means one for each core.
-        strip_freopen: Remove calls of freopen, as the upstream project does; not those of special
-            judges.
-        unsafe: Allow the sandbox rung without isolation.
-        testlib_path: The ``testlib.h`` that special judges include.
-        checker_standard: C++ standard of special judges. They are the problem setter's: nothing
-            that is meant for solutions holds for them, neither this nor any limit.
-        checker_flags: Flags before their source file.
-        checker_compile_cpu_ms: CPU milliseconds of each process of their compilation.
-        checker_cpu_ms: CPU milliseconds of a check.
-
-    Raises:
-        ConfigError: If a value makes no sense.
+        strip_freopen: Remove calls of freopen, as upstream does; not those of special judges.
+        checker_standard: Of special judges, as the three below. They are the problem setter's:
+            nothing that is meant for solutions holds for them, neither this nor any limit.
     """
 
     standard: str = "c++14"
@@ -96,11 +80,7 @@ class JudgeSettings:
         )
 
     def testlib_sha256(self) -> str | None:
-        """Digest of ``testlib.h``, which decides verdicts as its path does not; None without one.
-
-        Raises:
-            ConfigError: If it cannot be read.
-        """
+        """Digest of ``testlib.h``, which decides verdicts as its path does not."""
         if self.testlib_path is None:
             return None
         try:
@@ -120,14 +100,7 @@ class _JudgeSection(Section):
         return self
 
     def settings(self, *, unsafe: bool) -> JudgeSettings:
-        """The judge's own form.
-
-        Args:
-            unsafe: Is asked for on the command line, at every start, and stands in no file.
-
-        Raises:
-            ConfigError: A value makes no sense.
-        """
+        """The judge's own form; ``unsafe`` stands in no file, it is asked for at every start."""
         return JudgeSettings(**dict(self), unsafe=unsafe)
 
 

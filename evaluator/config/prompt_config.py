@@ -45,11 +45,10 @@ class PromptConfig(Section):
 
     Attributes:
         preset: What an upstream project trained with; brings ``system`` and ``template``. In a file
-            the preset's name may stand for the whole section.
-        system: ``default`` sends none, so a chat template that has one of its own writes that;
-            ``none`` keeps that one out as well; anything else is the system message.
-        template: The user's message, with one ``{statement}``. Without it a suite's ready-made
-            prompt is sent, or the statement where there is none.
+            its name may stand for the whole section.
+        system: ``default`` sends none; ``none`` keeps out that of the chat template as well; else
+            the system message.
+        template: The user's message, with one ``{statement}``; else a ready-made prompt is sent.
     """
 
     preset: Preset | None = None

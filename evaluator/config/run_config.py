@@ -40,12 +40,7 @@ def _placement(given: Any) -> dict[str, str] | None:
 class AdapterSection(Section):
     """How an adapter's delta is rebuilt; the fields mean what they do in ``DeltaOptions``.
 
-    Attributes:
-        formula: Form of the delta; ``auto`` only where the file proves it.
-        rng: Random stream of the projections.
-        numerics: Arithmetic of the delta.
-        placement: Training's device map, if the model was split over GPUs: as
-            ``model.hf_device_map`` has it, or a JSON file with that.
+    ``placement`` may also be a JSON file with the device map.
     """
 
     formula: FormulaChoice = "auto"
@@ -58,16 +53,11 @@ class ArmConfig(AdapterSection):
     """One model of the comparison.
 
     Attributes:
-        name: Stands in every record and table.
-        kind: Role in the comparison. The first ``restored`` arm is the reference; a second one is
-            an A/A repeat.
+        kind: The first ``restored`` arm is the reference; a second one is an A/A repeat.
         model: Checkpoint directory, or a model id of the Hugging Face hub.
-        load: ``auto`` takes the checkpoint as it is; ``nf4`` quantizes a 16-bit checkpoint while
-            loading, with the trainer's settings.
-        artifact: The ``tiny_lora_v.pt`` of a ``restored`` arm, or the directory of a PEFT
-            adapter.
+        load: ``nf4`` quantizes a 16-bit checkpoint while loading, with the trainer's settings.
+        artifact: ``tiny_lora_v.pt``, or the directory of a PEFT adapter, of a ``restored`` arm.
         seed: Replaces the seed of the decoding, which makes a repeat independent: the noise floor.
-        backend: Replaces the run's.
     """
 
     name: Name
@@ -90,10 +80,8 @@ class ArmConfig(AdapterSection):
 class DecodingConfig(Section):
     """How completions are drawn; ``temperature: 0`` is greedy decoding.
 
-    Attributes:
-        repetition_penalty: Of tokens that stand in prompt or completion, as transformers has it;
-            ``from_model`` takes it from the models' ``generation_config.json``. None is 1, no
-            penalty, or ``from_model`` under a prompt preset.
+    The repetition penalty is as transformers has it; ``from_model`` takes it from the models'
+    ``generation_config.json``. None is 1, no penalty, or ``from_model`` under a prompt preset.
     """
 
     samples: int = Field(default=1, ge=1)
@@ -125,11 +113,7 @@ class DecodingConfig(Section):
 
 
 class EquivalenceConfig(Section):
-    """The margin of the equivalence test, fixed before the run.
-
-    Attributes:
-        margin: δ, a difference of pass rates; 0.02 is two points.
-    """
+    """The margin δ of the equivalence test, fixed before the run; 0.02 is two points."""
 
     margin: float = Field(default=0.02, gt=0.0, lt=1.0)
 
@@ -137,10 +121,7 @@ class EquivalenceConfig(Section):
 class TokenLevelConfig(Section):
     """The comparison of next-token predictions on the reference's own completions.
 
-    Attributes:
-        enabled: Whether to make it. Each arm is loaded once more for it.
-        max_tokens: Predictions that are compared. The reference's logits of all of them lie on the
-            disk meanwhile: 4 bytes a token and vocabulary entry, 2.5 GB for 4096 and 152 000.
+    The reference's logits lie on the disk meanwhile: 2.5 GB for 4096 tokens of 152 000.
     """
 
     enabled: bool = True
@@ -150,21 +131,8 @@ class TokenLevelConfig(Section):
 class RunConfig(Section):
     """Everything that decides a run's records.
 
-    Attributes:
-        name: Title of the tables.
-        suite: Suite folder or upstream ``.jsonl`` file.
-        out: Directory of the run.
-        arms: The models; names differ.
-        compute_dtype: What the models compute in. float32 makes texts independent of the batch
-            to the last near-tie; the checkpoint's stored values are not touched by it.
-        device: ``auto`` takes a GPU where there is one.
-        factor_store: Directory of SVD factors, such as the exporter's; None: kept in ``out``.
-        equivalence: δ.
-        token_level: Comparison of predictions.
-        judge: Judging.
-        prompt: How the problems are asked.
-        decoding: Decoding.
-        backend: What runs the models; one of ``evaluator.generation.backends``.
+    ``compute_dtype`` float32 makes texts independent of the batch to the last near-tie; it does not
+    touch stored values. SVD factors are kept in ``out`` where there is no ``factor_store``.
     """
 
     name: Title
@@ -198,20 +166,15 @@ class RunConfig(Section):
 
 
 def load_config(path: Path) -> RunConfig:
-    """Read and check a configuration.
-
-    Raises:
-        ConfigError: As ``config_file.read_config`` says.
-    """
+    """Read and check a configuration; errors as ``config_file.read_config``."""
     return read_config(path, RunConfig)
 
 
 def deciding_fields(config: RunConfig) -> dict[str, Any]:
     """The fields that decide the records; prompt and penalty only where they are not the default.
 
-    Paths are left out, as a run pins the digests of what lies there, and so is the number of
-    workers. The token level may be made, or made larger, after the rest: its records name the
-    tokens that they belong to.
+    Paths are left out, as a run pins the digests of what lies there; so is the token level, whose
+    records name the tokens that they belong to.
     """
     hidden: dict[str, Any] = {
         "out": True,

@@ -1,21 +1,18 @@
-"""What a generation backend is: prompts in, completions out, and what it can do besides.
-
-CONTRIBUTING.md, "Adding a generation backend", says how one is added.
-"""
+"""A generation backend: prompts in, completions out; CONTRIBUTING.md says how one is added."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
 from evaluator.config.run_config import ArmConfig, ComputeDtype, DecodingConfig
-from evaluator.generation.batches import Batch
 from evaluator.generation.checkpoints import Checkpoint
+from evaluator.generation.prompts import Batch
 from evaluator.store.records import FinishReason
 
 
@@ -23,14 +20,7 @@ from evaluator.store.records import FinishReason
 class ModelRequest:
     """Which model to load, and how it will be used.
 
-    Attributes:
-        arm: The arm, with its way to load and its adapter.
-        checkpoint: Its files.
-        decoding: How completions are drawn; the repetition penalty is a number.
-        seed: Seed of the random numbers.
-        compute_dtype: What the model computes in.
-        device: Where.
-        factors: Directory in which SVD factors of the base are kept between starts.
+    The decoding's repetition penalty is a number; ``factors`` keeps SVD factors between starts.
     """
 
     arm: ArmConfig
@@ -42,31 +32,20 @@ class ModelRequest:
     factors: Path
 
 
-@dataclass(frozen=True)
-class Completion:
-    """What a model wrote.
-
-    Attributes:
-        text: As the tokenizer decodes it, special tokens too, without the end token.
-        token_count: Generated tokens, the end token included.
-        finish_reason: ``stop`` at an end token, ``length`` at the limit.
-    """
+class Completion(NamedTuple):
+    """What a model wrote; the fields are those of ``GenerationRecord``."""
 
     text: str
     token_count: int
     finish_reason: FinishReason
 
 
-class TokenText(Protocol):
-    """A text whose predictions are wanted: its tokens, and at which positions (ascending)."""
+@dataclass(frozen=True)
+class TokenText:
+    """A text and its positions, ascending, at which predictions of the next token are wanted."""
 
-    @property
-    def token_ids(self) -> tuple[int, ...]:
-        """The text."""
-
-    @property
-    def positions(self) -> tuple[int, ...]:
-        """Positions whose predictions of the next token are wanted."""
+    token_ids: tuple[int, ...]
+    positions: tuple[int, ...]
 
 
 class LoadedModel(ABC):
@@ -74,11 +53,7 @@ class LoadedModel(ABC):
 
     @abstractmethod
     def complete(self, batch: Batch) -> Sequence[Completion]:
-        """One completion for each row of a batch, in its order.
-
-        Raises:
-            GenerationError: The model's completions make no sense.
-        """
+        """One completion for each row of a batch, in its order; ModelError where it is nonsense."""
 
     def logits(self, texts: Sequence[TokenText]) -> tuple[Tensor, ...]:
         """For each text logits [positions, vocabulary]; only where the backend gives logits."""
@@ -90,10 +65,8 @@ class Backend(ABC):
 
     Attributes:
         gives_logits: It has :meth:`LoadedModel.logits`, which the token level needs.
-        pairs_noise: Where it samples, all arms draw with the random numbers of
-            ``evaluator.generation.noise``, which are a function of seed, problem and sample.
-        restores: It can quantize while loading (``load: nf4``) and put an adapter on a base (arms
-            of kind ``restored``).
+        pairs_noise: All arms draw with the numbers of ``evaluator.generation.noise``.
+        restores: It can quantize while loading (``load: nf4``) and put an adapter on a base.
     """
 
     gives_logits: ClassVar[bool] = False
@@ -102,8 +75,4 @@ class Backend(ABC):
 
     @abstractmethod
     def load(self, request: ModelRequest) -> AbstractContextManager[LoadedModel]:
-        """A model, in memory only inside the ``with``.
-
-        Raises:
-            ModelError: It cannot be loaded, or would load as something else.
-        """
+        """A model, in memory only inside the ``with``; ModelError where it would be another one."""

@@ -9,11 +9,7 @@ from evaluator.generation.backends import BACKENDS
 
 
 def backend_of(arm: ArmConfig, config: RunConfig) -> Backend:
-    """The backend that an arm names, or else its run.
-
-    Raises:
-        ConfigError: There is none of this name, or a library that it needs is missing.
-    """
+    """The backend that an arm names, or else its run; ConfigError where there is none."""
     name = arm.backend or config.backend
     if name not in BACKENDS:
         raise ConfigError(
@@ -29,27 +25,22 @@ def backend_of(arm: ArmConfig, config: RunConfig) -> Backend:
 
 
 def check_backends(config: RunConfig) -> None:
-    """Check that the backends can do what is asked of them; nothing is loaded for it.
-
-    Raises:
-        ConfigError: Says which backend cannot do what, and what to change.
-    """
+    """Check, with ConfigError, that the backends can do what is asked; nothing is loaded."""
     compared = config.token_level.enabled and config.reference() is not None
     for arm in config.arms:
         backend = backend_of(arm, config)
         where = f"arm {arm.name}: backend {arm.backend or config.backend}"
         if compared and not backend.gives_logits:
             raise ConfigError(
-                f"{where} gives no logits, which the token level compares; set "
-                "token_level.enabled: false"
+                f"{where} gives no logits for the token level; set token_level.enabled: false"
             )
         if config.decoding.temperature > 0 and not backend.pairs_noise:
             raise ConfigError(
-                f"{where} cannot draw with the same random numbers for all arms, so sampled texts "
-                "would differ by chance; set decoding.temperature: 0"
+                f"{where} cannot draw with the same random numbers for all arms; set "
+                "decoding.temperature: 0"
             )
         if (arm.kind is ArmKind.RESTORED or arm.load != "auto") and not backend.restores:
             raise ConfigError(
-                f"{where} cannot put an adapter on a model or quantize while loading; give this "
-                "arm backend: transformers"
+                f"{where} cannot put an adapter on a model or quantize while loading; use backend: "
+                "transformers"
             )

@@ -21,8 +21,8 @@ from tinylora.files.digests import file_sha256, files_sha256
 from tinylora.files.json_text import read_object
 from tinylora.models.model_config import check_model_config
 
-WEIGHT_SUFFIXES = (".safetensors", ".bin")
 ADAPTER_CONFIG = "adapter_config.json"
+_WEIGHT_SUFFIXES = (".safetensors", ".bin")
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,6 @@ class Checkpoint:
     """An arm's files.
 
     Attributes:
-        directory: Where they lie.
-        facts: What a run records of them: digests, size, and the exporter's own numbers.
         positions: Longest context, where the configuration names one.
         vocabulary: Number of logits, likewise.
         quantization: Method by which the stored weights are quantized; empty where they are not.
@@ -47,42 +45,35 @@ class Checkpoint:
 
 
 def find_checkpoint(arm: ArmConfig) -> Checkpoint:
-    """Resolve an arm's model to a local directory and read its facts.
-
-    Raises:
-        ModelError: There is no such directory or hub model, it holds no checkpoint, the artifact
-            is missing, an adapter is embedded where the arm has none, or what is quantized already
-            was to be quantized.
-    """
+    """Resolve an arm's model to a local directory and read its facts."""
     directory = _directory(arm)
+    where = f"arm {arm.name}: {directory}"
     if not (directory / "config.json").is_file():
-        raise ModelError(
-            f"arm {arm.name}: {directory} has no config.json; expected the directory of a "
-            "transformers checkpoint"
-        )
+        raise ModelError(f"{where} has no config.json, so it is no transformers checkpoint")
     if (directory / ADAPTER_CONFIG).exists() and arm.kind != "merged":
         raise ModelError(
-            f"arm {arm.name}: {directory} embeds an adapter ({ADAPTER_CONFIG}), so it would load "
-            f"as base plus adapter; an arm of kind {arm.kind} needs the base alone"
+            f"{where} embeds an adapter ({ADAPTER_CONFIG}); an arm of kind {arm.kind} needs the "
+            "base alone"
         )
     files = sorted(p for p in directory.iterdir() if p.is_file() and not p.name.startswith("."))
-    weights = [p for p in files if p.suffix in WEIGHT_SUFFIXES]
+    weights = [p for p in files if p.suffix in _WEIGHT_SUFFIXES]
     if not weights:
-        raise ModelError(f"arm {arm.name}: {directory} has no weight file (*.safetensors)")
+        raise ModelError(f"{where} has no weight file (*.safetensors)")
     artifact = list(files_of(arm.artifact)) if arm.artifact is not None else []
     if absent := [path for path in artifact if not path.is_file()]:
         raise ModelError(f"arm {arm.name}: no artifact at {arm.artifact}: {absent[0]} is missing")
-    capture, residual = _fidelity(directory / "fidelity.json")
-    model_config = _read_object(directory / "config.json")
+    config = _read_object(directory / "config.json")
     try:
-        check_model_config(model_config, directory / "config.json")
+        check_model_config(config, directory / "config.json")
     except ModelConfigError as error:
         raise ModelError(f"arm {arm.name}: {error}") from error
-    method, four_bit = _quantization(model_config.get("quantization_config"))
-    if arm.load == "nf4" and method:
+    stored = config.get("quantization_config")
+    settings = stored if isinstance(stored, dict) else {}
+    method = str(settings.get("quant_method") or "a method without a name")
+    if arm.load == "nf4" and stored is not None:
         raise ModelError(
-            f"arm {arm.name}: load: nf4 quantizes a 16-bit checkpoint while loading, but "
-            f"{directory} is quantized already ({method}); use load: auto"
+            f"{where} is quantized already ({method}), and load: nf4 quantizes a 16-bit "
+            "checkpoint; use load: auto"
         )
     return Checkpoint(
         directory=directory,
@@ -92,22 +83,17 @@ def find_checkpoint(arm: ArmConfig) -> Checkpoint:
             digest=files_sha256(files, file_digest),
             artifact_digest=files_sha256(artifact, file_digest) if artifact else None,
             weight_bytes=sum(path.stat().st_size for path in (*weights, *artifact)),
-            capture=capture,
-            residual=residual,
+            **_fidelity(directory / "fidelity.json"),
         ),
-        quantization=method,
-        four_bit=four_bit,
-        positions=_whole(model_config, "max_position_embeddings"),
-        vocabulary=_whole(model_config, "vocab_size"),
+        quantization="" if stored is None else method,
+        four_bit=bool(settings.get("load_in_4bit") or settings.get("_load_in_4bit")),
+        positions=_whole(config, "max_position_embeddings"),
+        vocabulary=_whole(config, "vocab_size"),
     )
 
 
 def own_repetition_penalty(arm: ArmConfig, checkpoint: Checkpoint) -> float:
-    """What a checkpoint's ``generation_config.json`` says; 1, no penalty, where it says nothing.
-
-    Raises:
-        ModelError: The file cannot be read, or its penalty is no positive number.
-    """
+    """What a checkpoint's ``generation_config.json`` says; 1, no penalty, where it says nothing."""
     path = checkpoint.directory / "generation_config.json"
     penalty = _read_object(path).get("repetition_penalty") if path.is_file() else None
     if penalty is None:
@@ -128,11 +114,7 @@ def delta_options(arm: ArmConfig) -> DeltaOptions:
 
 
 def check_adapter(arm: ArmConfig, checkpoint: Checkpoint) -> None:
-    """Check, without any weights, that an arm's artifact is sound, complete and fits its base.
-
-    Raises:
-        ModelError: It cannot be used, it is another base's, or transformers cannot build the base.
-    """
+    """Check, without any weights, that an arm's artifact is sound, complete and fits its base."""
     if arm.artifact is None:
         return
     where = str(checkpoint.directory)
@@ -151,13 +133,15 @@ def check_adapter(arm: ArmConfig, checkpoint: Checkpoint) -> None:
         raise ModelError(f"arm {arm.name}: cannot build {where}: {error!r:.500}") from error
 
 
-def _quantization(found: Any) -> tuple[str, bool]:
-    """Name of the method, and whether it is bitsandbytes' 4 bits."""
-    if found is None:
-        return "", False
-    settings = found if isinstance(found, dict) else {}
-    four_bit = bool(settings.get("load_in_4bit") or settings.get("_load_in_4bit"))
-    return str(settings.get("quant_method") or "a method without a name"), four_bit
+def file_digest(path: Path) -> str:
+    """Hex SHA-256 of a file, kept while it is not touched: the runs of a bench share gigabytes."""
+    now = path.stat()
+    return _content_digest(path.absolute(), now.st_ino, now.st_size, now.st_mtime_ns)
+
+
+@cache
+def _content_digest(path: Path, inode: int, size: int, modified_ns: int) -> str:
+    return file_sha256(path)
 
 
 def _directory(arm: ArmConfig) -> Path:
@@ -175,36 +159,16 @@ def _directory(arm: ArmConfig) -> Path:
         ) from error
 
 
-def file_digest(path: Path) -> str:
-    """Hex SHA-256 of a file.
-
-    A bench has many runs of the same gigabytes, so a digest is kept, for this process, as long as
-    the file is not touched.
-    """
-    now = path.stat()
-    return _content_digest(path.absolute(), now.st_ino, now.st_size, now.st_mtime_ns)
-
-
-@cache
-def _content_digest(path: Path, inode: int, size: int, modified_ns: int) -> str:
-    return file_sha256(path)
-
-
-def _fidelity(path: Path) -> tuple[float | None, float | None]:
+def _fidelity(path: Path) -> dict[str, float | None]:
     """Capture and residual as the exporter wrote them; None where it wrote none."""
-    if not path.is_file():
-        return None, None
     try:
-        total = _read_object(path)["total"]
-        capture, residual = (
-            None if total.get(name) is None else float(total[name])
-            for name in ("capture", "residual")
-        )
+        total = _read_object(path)["total"] if path.is_file() else {}
+        found = {name: total.get(name) for name in ("capture", "residual")}
+        return {name: None if one is None else float(one) for name, one in found.items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(
             f"{path}: expected an object with numbers total.capture and total.residual ({error!r})"
         ) from error
-    return capture, residual
 
 
 def _whole(config: dict[str, Any], name: str) -> int | None:

@@ -1,36 +1,34 @@
-"""Whether a model is what its checkpoint says; transformers loads some as something else."""
+"""Whether a loaded model is what its checkpoint says, and what it computes in."""
 
 import logging
 from pathlib import Path
 from typing import Any
 
 import torch
-from bitsandbytes.nn import Linear4bit
+from bitsandbytes.nn import Linear4bit, Params4bit
 from safetensors import safe_open
+from torch import nn
 from transformers import PreTrainedModel
 from transformers.quantizers.auto import AUTO_QUANTIZER_MAPPING
 
 from evaluator.config.run_config import ArmConfig
 from evaluator.errors import ModelError
 from evaluator.generation.checkpoints import ADAPTER_CONFIG, Checkpoint
+from tinylora import AdaptedLinear, TinyLoRAGlobalParams
 from tinylora.models.unmerged import adapter_tensors
 
 _log = logging.getLogger(__name__)
 
 
 def check_complete(arm: ArmConfig, directory: Path, info: dict[str, Any]) -> None:
-    """Check that every tensor of the model came from the checkpoint.
-
-    Raises:
-        ModelError: Tensors are missing, or an adapter that was not merged is left over.
-    """
+    """Refuse tensors that the checkpoint lacks, and an adapter in it that was not merged."""
     unused = sorted(str(name) for name in info["unexpected_keys"])
     embeds = (directory / ADAPTER_CONFIG).exists()  # checked when it is attached
     if (found := adapter_tensors(unused)) and not embeds:
         raise ModelError(
-            f"arm {arm.name}: {directory}: holds {len(found)} tensors of an adapter that was not "
-            f"merged ({', '.join(found[:3])}, ...), which transformers ignores: it would run as "
-            "the base alone. Merge it, or give the base and the adapter"
+            f"arm {arm.name}: {directory}: would run as the base alone: it holds {len(found)} "
+            f"tensors of an adapter that was not merged ({', '.join(found[:3])}, ...). Merge it, "
+            "or give the base and the adapter"
         )
     if unused:
         _log.warning(
@@ -53,16 +51,11 @@ def attach_as_stored(arm: ArmConfig, directory: Path, model: PreTrainedModel) ->
     """Check that every tensor of an embedded adapter is attached, and set it to the file's values.
 
     PEFT rounds an adapter to the compute dtype of the 4-bit layers below it, by default float16.
-    As the run chooses that dtype anew, it goes back to the stored values first.
-
-    Raises:
-        ModelError: A tensor did not attach.
     """
     if not (directory / ADAPTER_CONFIG).exists():
         return
-    attached = {
-        _plain(name): tensor for name, tensor in model.named_parameters() if ".lora_" in name
-    }
+    own = model.named_parameters()
+    attached = {_plain(name): tensor for name, tensor in own if ".lora_" in name}
     with safe_open(directory / "adapter_model.safetensors", framework="pt") as file:
         stored = {_plain(name): file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     loose = [
@@ -73,20 +66,16 @@ def attach_as_stored(arm: ArmConfig, directory: Path, model: PreTrainedModel) ->
     ]
     if loose or not stored:
         raise ModelError(
-            f"arm {arm.name}: {directory} embeds an adapter, but {len(loose)} of its "
-            f"{len(stored)} tensors did not attach: {', '.join(loose[:3])}. Without them this "
-            "is the base alone; check the versions of peft and transformers"
+            f"arm {arm.name}: {directory} embeds an adapter of which {len(loose)} of "
+            f"{len(stored)} tensors did not attach: {', '.join(loose[:3])}; check the versions of "
+            "peft and transformers"
         )
     for name, tensor in stored.items():
         attached[name].data = tensor.to(attached[name].device)
 
 
 def check_quantized(arm: ArmConfig, checkpoint: Checkpoint, model: PreTrainedModel) -> None:
-    """Check that what was to be quantized is.
-
-    Raises:
-        ModelError: It is not.
-    """
+    """Check that what was to be quantized is."""
     if arm.load == "nf4" or checkpoint.four_bit:
         if not any(isinstance(module, Linear4bit) for module in model.modules()):
             raise ModelError(
@@ -96,9 +85,8 @@ def check_quantized(arm: ArmConfig, checkpoint: Checkpoint, model: PreTrainedMod
         # transformers forgets the quantizer of a model that it dequantized while loading
         if checkpoint.quantization not in AUTO_QUANTIZER_MAPPING:
             raise ModelError(
-                f"arm {arm.name}: {checkpoint.directory} says that it is quantized with "
-                f"{checkpoint.quantization}, which this transformers does not know: it loaded the "
-                "files as if they were not quantized"
+                f"arm {arm.name}: {checkpoint.directory} loaded as if it were not quantized: this "
+                f"transformers does not know its method, {checkpoint.quantization}"
             )
         _log.info("arm %s: %s is dequantized while loading", arm.name, checkpoint.quantization)
 
@@ -106,3 +94,41 @@ def check_quantized(arm: ArmConfig, checkpoint: Checkpoint, model: PreTrainedMod
 def _plain(name: str) -> str:
     """Name of an adapter tensor without what PEFT puts around it in files and modules."""
     return name.removeprefix("base_model.model.").replace(".default.", ".")
+
+
+def compute_in(model: PreTrainedModel, dtype: torch.dtype) -> None:
+    """Let a causal model, dense, quantized or with an adapter, compute in ``dtype``, in place.
+
+    Parameters are cast, but for codes and the adapter's own modules, which the restore sets;
+    buffers are cast only to a wider type (rotary frequencies stay float32).
+    """
+    quantized = getattr(model, "hf_quantizer", None) is not None
+    for module in model.modules():
+        if isinstance(module, AdaptedLinear | TinyLoRAGlobalParams):
+            continue
+        if isinstance(module, Linear4bit):
+            module.compute_dtype = dtype
+            module.compute_type_is_set = True
+            # On CPUs with AVX512-BF16 bitsandbytes would compute in bfloat16 whatever is asked.
+            module.support_avx512bf16_for_cpu = dtype is torch.bfloat16 and (
+                module.support_avx512bf16_for_cpu
+            )
+        elif quantized and _holds_codes(module):
+            continue
+        for parameter in module.parameters(recurse=False):
+            if parameter.is_floating_point() and not isinstance(parameter, Params4bit):
+                parameter.data = parameter.data.to(dtype)
+        for name, buffer in module.named_buffers(recurse=False):
+            if buffer.is_floating_point() and buffer.itemsize < dtype.itemsize:
+                setattr(module, name, buffer.to(dtype))
+        if hasattr(module, "scalar_embed_scale"):
+            # Gemma's constant came in the dtype of the load, which differs between arms.
+            module.embed_scale = module.embed_scale.new_tensor(
+                module.scalar_embed_scale, dtype=dtype
+            )
+
+
+def _holds_codes(module: nn.Module) -> bool:
+    """Whether a layer's own tensors are codes: integers, or floats of one byte."""
+    own = (*module.parameters(recurse=False), *module.buffers(recurse=False))
+    return any(not t.is_floating_point() or t.itemsize == 1 for t in own if t.ndim > 1)

@@ -2,22 +2,12 @@
 
 Adding independent Gumbel(0, 1) noise to ``logits / temperature`` and taking the largest draws
 exactly one sample from the softmax (Gumbel 1954; Maddison, Tarlow, Minka: "A* Sampling", 2014).
-Here the noise is a pure function of (run seed, problem, sample, position, token): it does not
-depend on the batch, the order, a resume, the number of processes, the device or the padding of
-the vocabulary. Arms with equal logits therefore write equal text, and arms with nearly equal
-logits part only where the draw was close.
-
-The generator is Philox4x32-10 (:mod:`tinylora.philox`) in plain integer tensor operations, so the
-same code runs on CPU and GPU.
-The 128-bit digest of (seed, problem, sample) fills the key and the two upper counter words;
-position and token fill the lower two:
+Here it is a pure function of seed, problem, sample, position and token: Philox4x32-10 with
 
     counter = (token // 2, position, digest[2], digest[3])      key = (digest[0], digest[1])
 
-Of the four words of one block the even token takes the first two and the odd token the last two;
-52 of these 64 bits make the uniform number, so the noise reaches from −3.6 to 36.7.
-
-Shapes: B = rows of a batch, V = size of the vocabulary.
+of the digest of (seed, problem, sample). Of the four words of a block the even token takes the
+first two and the odd token the last two; 52 of these 64 bits make the uniform number.
 """
 
 import hashlib
@@ -31,13 +21,7 @@ from tinylora.philox import philox4x32
 
 
 def noise_key(seed: int, problem: str, sample: int) -> tuple[int, int, int, int]:
-    """Digest of what a stream of noise belongs to, as four 32-bit words.
-
-    Args:
-        seed: The run's seed.
-        problem: The problem's id.
-        sample: The sample's number, from 0.
-    """
+    """Digest of what a stream of noise belongs to, as four 32-bit words."""
     name = json.dumps([seed, problem, sample], ensure_ascii=True).encode()
     digest = hashlib.blake2b(name, digest_size=16, person=b"gumbel-noise").digest()
     words = [int.from_bytes(digest[i : i + 4], "little") for i in range(0, 16, 4)]
@@ -50,15 +34,12 @@ def noise_keys(rows: Sequence[tuple[int, int, int, int]], device: torch.device) 
 
 
 def gumbel_noise(keys: Tensor, position: int, vocabulary: int) -> Tensor:
-    """Gumbel(0, 1) noise of one position for every row and token.
+    """Noise of one position for every row and token, float64 [B, V].
 
     Args:
         keys: int64 [B, 4], rows of ``noise_key``.
         position: Number of tokens generated before this one.
         vocabulary: V; the values of a token do not depend on it.
-
-    Returns:
-        float64 [B, V] on the device of ``keys``.
     """
     blocks = torch.arange((vocabulary + 1) // 2, dtype=torch.int64, device=keys.device)
     column = keys.unsqueeze(1)  # [B, 1, 4]

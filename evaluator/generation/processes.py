@@ -1,9 +1,6 @@
-"""The processes that make one run together.
+"""The processes that make one run together, started by ``accelerate launch`` or ``torchrun``.
 
-``accelerate launch`` and ``torchrun`` start one command several times, on one machine or on
-several that see the same files. Each process writes its share of the completions into a file of
-its own; the first one puts them together, judges and writes the tables. Apart from files the
-processes share only the moments at which they wait for each other.
+Each writes its share of the completions into a file of its own; the first one does the rest.
 """
 
 import logging
@@ -13,27 +10,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
+import torch
 from accelerate import PartialState
 from accelerate.utils.environment import get_cpu_distributed_information
 
-from evaluator.errors import LaunchError
+from evaluator.errors import LaunchError, ModelError
 
 logger = logging.getLogger(__name__)
 
-# Longest wait of a process whose share is done for the slowest one. A process that dies is
-# noticed at once; this is for a machine that vanishes from the network.
+# A process that dies is noticed at once; this is for a machine that vanishes from the network.
 _PATIENCE = timedelta(days=1)
 
 
 @dataclass(frozen=True)
 class Processes:
-    """This process among those of its launch.
-
-    Attributes:
-        rank: 0 … world − 1.
-        world: Number of processes on all machines.
-        local_rank: Number of this process on its machine.
-    """
+    """This process among the ``world`` of its launch; ``local_rank`` counts on its machine."""
 
     rank: int = 0
     world: int = 1
@@ -45,11 +36,7 @@ class Processes:
         return self.rank == 0
 
     def wait(self) -> None:
-        """Wait until all processes have come here.
-
-        Raises:
-            LaunchError: One of them ended before.
-        """
+        """Wait until all processes have come here; LaunchError where one ended before."""
         if self.world == 1:
             return
         try:
@@ -61,12 +48,24 @@ class Processes:
             ) from error
 
 
+def resolve_device(name: str, local_rank: int = 0) -> torch.device:
+    """``auto`` to a GPU where there is one, else the CPU; other names as torch has them.
+
+    Where no GPU is named, each process of a machine takes its own as long as there are enough.
+    """
+    available = torch.cuda.is_available()
+    if name.startswith("cuda") and not available:
+        raise ModelError(f"device: {name} was asked for, but torch sees no GPU here")
+    if name == "cuda" or (name == "auto" and available):
+        return torch.device("cuda", local_rank % torch.cuda.device_count())
+    return torch.device("cpu" if name == "auto" else name)
+
+
 @contextmanager
 def launched_processes() -> Iterator[Processes]:
     """The processes of this launch; one that was started alone pays nothing for it.
 
-    They talk over the CPU only (gloo): nothing but waiting is shared, any number of them may use
-    one GPU, and none needs to be bound to a GPU before its models are.
+    They talk over the CPU only (gloo), so any number of them may use one GPU.
     """
     world = get_cpu_distributed_information().world_size
     if world == 1:
@@ -86,7 +85,6 @@ def _warn_of_a_launch_of_one() -> None:
     # It sets the address only for several, and then leaves their start to mpirun.
     if os.environ.get("ACCELERATE_USE_CPU") == "True" and "MASTER_ADDR" in os.environ:
         logger.warning(
-            "accelerate launch --cpu starts several processes only under MPI (--mpirun_hostfile); "
-            "this run has one. Use torchrun --nproc-per-node N, or accelerate launch --multi_gpu, "
-            "which both work without a GPU"
+            "this run has one process: accelerate launch --cpu starts several only under MPI. Use "
+            "torchrun --nproc-per-node N or accelerate launch --multi_gpu, also without a GPU"
         )

@@ -1,18 +1,17 @@
 """From problems to token ids, with the tokenizer's own chat template.
 
-A run says how problems are asked (``PromptConfig``). What a chat template does without a system
-message is its own affair: Qwen2.5's, for one, writes that the model is Qwen, created by Alibaba
-Cloud. ``system: none`` asks as if the template had nothing of its own.
+Some templates write a system message where none is sent; ``system: none`` keeps it out.
 """
 
 import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from evaluator.config.prompt_config import NO_SYSTEM, TEMPLATE_DEFAULT, PromptConfig
-from evaluator.errors import GenerationError, ModelError, SuiteError
+from evaluator.config.run_config import DecodingConfig
+from evaluator.errors import ModelError, SuiteError
 from evaluator.suites.problem import Problem
 from tinylora.errors import TokenizerError
 from tinylora.models.chat import token_ids, write_chats
@@ -20,25 +19,21 @@ from tinylora.models.chat import token_ids, write_chats
 
 @dataclass(frozen=True)
 class Prompt:
-    """What a model reads for one problem.
-
-    Attributes:
-        problem: The problem's id.
-        text: The prompt after the chat template.
-        token_ids: Its tokens.
-    """
+    """What a model reads for one problem: the text after the chat template, and its tokens."""
 
     problem: str
     text: str
     token_ids: tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class LeftOut:
-    """A problem that no model can be asked, and why."""
+class Row(NamedTuple):
+    """One completion to make."""
 
-    problem: str
-    reason: str
+    prompt: Prompt
+    sample: int
+
+
+Batch = tuple[Row, ...]
 
 
 def build_prompts(
@@ -46,24 +41,15 @@ def build_prompts(
     tokenizer: Any,
     where: str,
     asking: PromptConfig = PromptConfig(),  # noqa: B008  (frozen)
-) -> tuple[Prompt | LeftOut, ...]:
+) -> tuple[tuple[Prompt, ...], dict[str, str]]:
     """Ask each problem as configured, inside the chat template.
 
-    Args:
-        problems: The suite's problems.
-        tokenizer: With a chat template.
-        where: Name of the checkpoint, for errors.
-        asking: System message, and what stands around a statement.
-
-    Returns:
-        For each problem its prompt, or why it has none.
-
-    Raises:
-        ModelError: No problem can be asked: there is no chat template, or it fails.
+    Returns prompts in the order of the problems, and for each other problem why it has none;
+    ModelError where no problem can be asked.
     """
     left_out = {p.id: reason for p in problems if (reason := p.why_no_text())}
     usable = [problem for problem in problems if problem.id not in left_out]
-    prompts: dict[str, Prompt] = {}
+    prompts: list[Prompt] = []
     try:
         questions = [asking.user_message(p.statement, p.prompt) for p in usable]
         texts = _write(tokenizer, questions, asking.system)
@@ -73,17 +59,16 @@ def build_prompts(
         try:
             if isinstance(text, TokenizerError):
                 raise text
-            prompts[problem.id] = Prompt(problem.id, text, token_ids(tokenizer, text))
+            prompts.append(Prompt(problem.id, text, token_ids(tokenizer, text)))
         except TokenizerError as error:
             left_out[problem.id] = str(error)
     if not prompts:
         name, reason = next(iter(left_out.items()))
         raise ModelError(f"{where}: no problem can be asked; {ascii(name)}: {reason}")
-    return tuple(prompts.get(p.id) or LeftOut(p.id, left_out[p.id]) for p in problems)
+    return tuple(prompts), left_out
 
 
 def _write(tokenizer: Any, questions: Sequence[str], system: str) -> Sequence[str | TokenizerError]:
-    """The chats of all questions."""
     asked = [_message("user", question) for question in questions]
     if system == NO_SYSTEM:
         return _write_without_system(tokenizer, asked)
@@ -94,11 +79,7 @@ def _write(tokenizer: Any, questions: Sequence[str], system: str) -> Sequence[st
 def _write_without_system(
     tokenizer: Any, asked: Sequence[dict[str, str]]
 ) -> Sequence[str | TokenizerError]:
-    """The chats without any system message, also where the template has one of its own.
-
-    Raises:
-        TokenizerError: It has, and where that ends cannot be told.
-    """
+    """The chats without any system message, also where the template has one of its own."""
     system, user = _message("system", "§"), _message("user", "?")
     chats = [[user], [system, user], [system]]
     chats += [[message] for message in asked] + [[system, message] for message in asked]
@@ -115,7 +96,7 @@ def _write_without_system(
         and plain.endswith(full.removeprefix(head))
     ):
         raise TokenizerError(
-            "the chat template writes a system message of its own, which cannot be told from the "
+            "the system message that the chat template writes by itself cannot be told from the "
             "rest; instead of system: none give one, or an empty one (system: '')"
         )
     bos = str(tokenizer.bos_token or "")
@@ -132,29 +113,17 @@ def _lacks_a_piece(short: str, long: str, longer_than: int) -> bool:
     return before + after >= len(short) and len(long) - len(short) > longer_than
 
 
-def _message(role: str, content: str) -> dict[str, str]:
-    return {"role": role, "content": content}
-
-
 def check_all_ask(problems: Sequence[Problem], where: str, asking: PromptConfig) -> None:
-    """Check that every problem says something to a model.
+    """Refuse, with SuiteError, problems that have neither a statement nor a prompt.
 
-    One that does not would be failed by all arms, and so count as one on which they agree.
-
-    Args:
-        problems: The suite's problems.
-        where: The suite, for errors.
-        asking: A template takes a statement and no ready-made prompt.
-
-    Raises:
-        SuiteError: Names the problems with neither statement nor prompt.
+    All arms would fail them, and so agree on them.
     """
     silent = [p.id for p in problems if not asking.question(p.statement, p.prompt).strip()]
     if silent:
         raise SuiteError(
             f"{where}: {len(silent)} of {len(problems)} problems have neither a statement nor a "
-            f"prompt, so no model can be asked: {_some(silent)}. Import the suite again with their "
-            "statements (--statements), or leave these problems out of it"
+            f"prompt: {_some(silent)}. Import the suite again with --statements, or leave "
+            "these problems out of it"
         )
 
 
@@ -169,26 +138,31 @@ def prompts_digest(prompts: Sequence[Prompt]) -> str:
 def check_prompts_fit(
     prompts: Sequence[Prompt], max_new_tokens: int, context: int | None, where: str
 ) -> None:
-    """Check that prompt and completion fit the model's context.
-
-    Args:
-        prompts: The prompts.
-        max_new_tokens: Longest completion.
-        context: Positions that the model has; None where its configuration does not say.
-        where: Name of the checkpoint, for errors.
-
-    Raises:
-        GenerationError: Names the problems that do not fit.
-    """
+    """Refuse, with ModelError, prompts that do not fit the context with a completion."""
     if context is None:
         return
     long = [p.problem for p in prompts if len(p.token_ids) + max_new_tokens > context]
     if long:
-        raise GenerationError(
+        raise ModelError(
             f"{where}: {len(long)} of {len(prompts)} prompts do not fit its {context} positions "
-            f"together with max_new_tokens = {max_new_tokens}: {_some(long)}. Lower "
-            "max_new_tokens, or leave these problems out of the suite"
+            f"with max_new_tokens = {max_new_tokens}: {_some(long)}. Lower it, or leave them out"
         )
+
+
+def _message(role: str, content: str) -> dict[str, str]:
+    return {"role": role, "content": content}
+
+
+def plan_batches(prompts: Sequence[Prompt], decoding: DecodingConfig) -> tuple[Batch, ...]:
+    """All completions of an arm, longest prompts first: memory runs out at once or never.
+
+    A pure function, and a batch is redone as a whole if any row of it is missing: a resumed run, or
+    one of several processes, runs the very same batches, and its texts are equal to the last bit.
+    """
+    rows = [Row(prompt, sample) for prompt in prompts for sample in range(decoding.samples)]
+    rows.sort(key=lambda row: -len(row.prompt.token_ids))  # stable: the suite's order within
+    size = decoding.batch_size
+    return tuple(tuple(rows[i : i + size]) for i in range(0, len(rows), size))
 
 
 def _some(names: Sequence[str]) -> str:

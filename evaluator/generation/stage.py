@@ -1,48 +1,31 @@
 """The stage that writes completions: prompts in, ``generations.jsonl`` out.
 
-Every process of a launch writes its share of the missing batches into a file of its own. Files of
-processes are taken up into ``generations.jsonl`` when a run starts and when all shares are done, so
-a run may go on with another number of processes than it was killed with.
+Every process writes its share of the missing batches into a file of its own. They are put together
+when a run starts and when all are done, so a run may go on with another number of processes.
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 
-import torch
-
-from evaluator.config.run_config import ArmConfig, RunConfig
+from evaluator.config.run_config import ArmConfig
 from evaluator.errors import RecordsError
 from evaluator.generation.backend import LoadedModel, ModelRequest
 from evaluator.generation.backend_choice import backend_of
-from evaluator.generation.batches import Batch, plan_batches, share_of
-from evaluator.generation.checkpoints import Checkpoint
-from evaluator.generation.processes import Processes
-from evaluator.generation.prompts import Prompt
+from evaluator.generation.prepare import Prepared
+from evaluator.generation.processes import Processes, resolve_device
+from evaluator.generation.prompts import Batch, plan_batches
 from evaluator.progress import Progress
-from evaluator.store.records import (
-    GenerationRecord,
-    Key,
-    append,
-    read,
-    read_into,
-    repair,
-    rewrite_sorted,
-)
+from evaluator.store.records import GenerationRecord, Key, append, read, repair, rewrite_sorted
 from evaluator.store.run_directory import RunDirectory
 
 
 def take_up_generations(directory: RunDirectory) -> dict[Key, GenerationRecord]:
-    """Put the completions of all processes into ``generations.jsonl``; nobody may be writing.
-
-    Raises:
-        RecordsError: A line is damaged, or two processes wrote different texts for one key.
-    """
+    """Put the completions of all processes into ``generations.jsonl``; nobody may be writing."""
     records: dict[Key, GenerationRecord] = {}
     others = directory.other_generations()
     for path in (directory.generations, *others):
         repair(path)
-        read_into(records, path, GenerationRecord.from_row)
+        read(path, GenerationRecord.from_row, records)
     if others:  # a kill in between leaves equal records twice
         rewrite_sorted(directory.generations, records.values())
     for path in others:
@@ -51,51 +34,43 @@ def take_up_generations(directory: RunDirectory) -> dict[Key, GenerationRecord]:
 
 
 def generate_share(
-    directory: RunDirectory,
-    config: RunConfig,
-    checkpoints: Mapping[str, Checkpoint],
-    prompts: Sequence[Prompt],
-    device: torch.device,
-    processes: Processes,
-    progress: Progress,
+    directory: RunDirectory, prepared: Prepared, processes: Processes, progress: Progress
 ) -> None:
-    """Write this process's share of the missing completions, one model in memory at a time.
-
-    Raises:
-        ModelError: A model cannot be loaded.
-        GenerationError: A model's completions make no sense.
-    """
+    """Write this process's share of the missing completions, one model in memory at a time."""
     # Written by nobody until all shares are done, apart from the first process's own records.
     records = read(directory.generations, GenerationRecord.from_row)
     processes.wait()  # nobody appends before all have read the same
     path = directory.generations_of(processes.rank)
-    batches = plan_batches(prompts, config.decoding)
-    for arm in config.arms:
-        missing = [batch for batch in batches if not _is_done(arm, batch, records)]
-        share = share_of(missing, processes.rank, processes.world)
-        done = _rows(batches) - _rows(missing)
-        total = done + _rows(share)
-        progress(f"generate {arm.name}", done, total)
-        for made in _complete(arm, config, checkpoints[arm.name], directory, device, share):
-            append(path, [record for record in made if record.key not in records])
-            done += len(made)
-            progress(f"generate {arm.name}", done, total)
+    batches = plan_batches(prepared.prompts, prepared.config.decoding)
+    total = sum(map(len, batches))
+    for arm in prepared.config.arms:
+        missing = [
+            batch
+            for batch in batches
+            if any((arm.name, row.prompt.problem, row.sample) not in records for row in batch)
+        ]
+        share = missing[processes.rank :: processes.world]  # the longest are spread evenly
+        done = total - sum(map(len, missing))
+        mine = done + sum(map(len, share))
+        progress(f"generate {arm.name}", done, mine)
+        if not share:
+            continue
+        with open_model(arm, prepared, directory, processes.local_rank) as model:
+            for batch in share:
+                made = _completed(arm.name, model, batch)
+                append(path, [record for record in made if record.key not in records])
+                done += len(made)
+                progress(f"generate {arm.name}", done, mine)
 
 
-def finish_generations(
-    directory: RunDirectory, config: RunConfig, prompts: Sequence[Prompt]
-) -> tuple[GenerationRecord, ...]:
-    """Put the shares of all processes together, by arm, problem and sample.
-
-    Raises:
-        RecordsError: Completions are missing.
-    """
+def finish_generations(directory: RunDirectory, prepared: Prepared) -> tuple[GenerationRecord, ...]:
+    """Put the shares of all processes together, by arm, problem and sample."""
     records = take_up_generations(directory)
     keys = [
         (arm.name, prompt.problem, sample)
-        for arm in config.arms
-        for prompt in prompts
-        for sample in range(config.decoding.samples)
+        for arm in prepared.config.arms
+        for prompt in prepared.prompts
+        for sample in range(prepared.config.decoding.samples)
     ]
     missing = [key for key in keys if key not in records]
     if missing:
@@ -109,59 +84,28 @@ def finish_generations(
     return ordered
 
 
-def _rows(batches: Sequence[Batch]) -> int:
-    return sum(len(batch) for batch in batches)
-
-
-def _is_done(arm: ArmConfig, batch: Batch, records: Mapping[Key, GenerationRecord]) -> bool:
-    return all((arm.name, row.prompt.problem, row.sample) in records for row in batch)
-
-
-def _complete(
-    arm: ArmConfig,
-    config: RunConfig,
-    checkpoint: Checkpoint,
-    run: RunDirectory,
-    device: torch.device,
-    batches: Sequence[Batch],
-) -> Iterator[tuple[GenerationRecord, ...]]:
-    """Load the arm's model, unless nothing is missing, and run the batches."""
-    if not batches:
-        return
-    with open_model(arm, config, checkpoint, run, device) as model:
-        for batch in batches:
-            start = time.monotonic()
-            made = model.complete(batch)
-            seconds = round((time.monotonic() - start) / len(batch), 6)
-            yield tuple(
-                GenerationRecord(
-                    arm=arm.name,
-                    problem=row.prompt.problem,
-                    sample=row.sample,
-                    text=completion.text,
-                    token_count=completion.token_count,
-                    finish_reason=completion.finish_reason,
-                    seconds=seconds,
-                )
-                for row, completion in zip(batch, made, strict=True)
-            )
-
-
 def open_model(
-    arm: ArmConfig,
-    config: RunConfig,
-    checkpoint: Checkpoint,
-    run: RunDirectory,
-    device: torch.device,
+    arm: ArmConfig, prepared: Prepared, directory: RunDirectory, local_rank: int = 0
 ) -> AbstractContextManager[LoadedModel]:
     """An arm's model, loaded by its backend, in memory only inside the ``with``."""
+    config = prepared.config
     request = ModelRequest(
         arm=arm,
-        checkpoint=checkpoint,
+        checkpoint=prepared.checkpoints[arm.name],
         decoding=config.decoding,
         seed=config.decoding.seed if arm.seed is None else arm.seed,
         compute_dtype=config.compute_dtype,
-        device=device,
-        factors=config.factor_store or run.factors,
+        device=resolve_device(config.device, local_rank),
+        factors=config.factor_store or directory.factors,
     )
     return backend_of(arm, config).load(request)
+
+
+def _completed(arm: str, model: LoadedModel, batch: Batch) -> list[GenerationRecord]:
+    start = time.monotonic()
+    made = model.complete(batch)
+    seconds = round((time.monotonic() - start) / len(batch), 6)
+    return [
+        GenerationRecord(arm, row.prompt.problem, row.sample, *completion, seconds)
+        for row, completion in zip(batch, made, strict=True)
+    ]

@@ -1,8 +1,7 @@
 r"""Tables as LaTeX: a ``table`` environment in booktabs form, to be read with ``\input``.
 
-The text stays Unicode, for any engine that reads UTF-8. The few signs that an 8-bit engine does
-not know are written as commands. Chinese is left as it is and needs ``\usepackage{xeCJK}`` under
-XeLaTeX or LuaLaTeX; a comment in the file says so where there is any.
+The text stays Unicode, but for signs that an 8-bit engine does not know. Chinese needs
+``\usepackage{xeCJK}``; a comment in the file says so where there is any.
 """
 
 import re
@@ -23,13 +22,7 @@ _WIDTH = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
 
 
 def latex_table(table: TextTable, label: str, made_by: str) -> str:
-    """A table as LaTeX source.
-
-    Args:
-        table: Its title becomes the caption; the first column is aligned left, the others right.
-        label: What stands behind ``tab:``.
-        made_by: The command and versions, which become comments.
-    """
+    """A table as LaTeX, captioned by its title and labelled ``tab:label``."""
     comments = [line.strip() for line in made_by.splitlines()]
     comments.append("Needs \\usepackage{booktabs}, and \\usepackage{graphicx} for \\resizebox.")
     cells = [table.title, *table.header, *(cell for row in table.rows for cell in row)]

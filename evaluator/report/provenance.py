@@ -1,7 +1,6 @@
 """What made a run: command, versions and machine, of every session that differs in the last two.
 
-A run may go on after an update or elsewhere, and a bench takes records over from other runs, so
-one session does not speak for all.
+A run may go on after an update or elsewhere, and a bench takes records over from other runs.
 """
 
 from collections.abc import Iterable
@@ -19,15 +18,14 @@ class MadeBy(NamedTuple):
 
 
 def distinct_sessions(sessions: Iterable[Any]) -> tuple[MadeBy, ...]:
-    """One for all sessions with the same versions and machine, in the order of the first of each.
-
-    Args:
-        sessions: As ``RunDirectory.sessions`` gives them.
-    """
+    """Of sessions with equal versions and machine the last, in the order of the first of each."""
     alike: dict[tuple[str, str], MadeBy] = {}
     for session in sessions:
         versions = ", ".join(f"{name} {version}" for name, version in session["versions"].items())
-        machine = _machine(session)
+        found = session["machine"]
+        gpu = f" ({found['gpu']})" if found.get("gpu") else ""
+        machine = f"{found['cpu']}, {found['cpus']} cores, {found['device']}{gpu}; "
+        machine += f"sandbox: {session['sandbox'].get('rung')}"
         alike[versions, machine] = MadeBy(session["command"], versions, machine)
     return tuple(alike.values())
 
@@ -43,12 +41,3 @@ def made_by_lines(directory: RunDirectory) -> str:
         lines.append(f"Made by `{session.command}` with {session.versions}.")
         lines.append(f"Machine: {session.machine}.")
     return "  \n".join(lines) + "\n"
-
-
-def _machine(session: Any) -> str:
-    machine = session["machine"]
-    gpu = f" ({machine['gpu']})" if machine.get("gpu") else ""
-    return (
-        f"{machine['cpu']}, {machine['cpus']} cores, {machine['device']}{gpu}; "
-        f"sandbox: {session['sandbox'].get('rung')}"
-    )

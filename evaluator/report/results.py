@@ -1,7 +1,4 @@
-"""The written result of a run: tables, page, and sentences that say what they mean.
-
-Reads records alone; ``write_results`` can be run again at any time without a model.
-"""
+"""The written result of a run, from its records alone: tables, page, and what they mean."""
 
 import json
 from collections.abc import Mapping
@@ -18,28 +15,22 @@ from evaluator.report.tables import (
     languages_table,
     problems_frame,
     sensitivity_table,
+    token_frame,
+    token_table,
     verdicts_frame,
     verdicts_table,
     write_frame,
 )
 from evaluator.report.text_table import TextTable
-from evaluator.report.token_tables import token_frame, token_table
-from evaluator.store.records import GenerationRecord, Key, VerdictRecord, read
+from evaluator.store.records import GenerationRecord, Key, TokenRecord, VerdictRecord, read
 from evaluator.store.run_directory import RunDirectory
-from evaluator.tokens.records import TokenRecord
 from evaluator.tokens.summary import summarize_tokens
 from tinylora.files.whole_file import replace_file
 
 
 @dataclass(frozen=True)
 class Results:
-    """What a run found.
-
-    Attributes:
-        summary: The numbers.
-        tables: For people.
-        sentences: What the tables mean.
-    """
+    """The numbers of a run, its tables for people, and what they mean."""
 
     summary: RunSummary
     tables: tuple[TextTable, ...]
@@ -47,11 +38,7 @@ class Results:
 
 
 def write_results(directory: RunDirectory) -> Results:
-    """Compute the statistics of a finished run and write its tables, page and plots.
-
-    Raises:
-        RecordsError: The run is not finished, or its records are damaged.
-    """
+    """Compute the statistics of a finished run and write its tables, page and plots."""
     from evaluator.report.html.page import write_page  # matplotlib takes a second to import
 
     verdicts = read(directory.verdicts, VerdictRecord.from_row)
@@ -73,11 +60,7 @@ def write_results(directory: RunDirectory) -> Results:
 
 
 def read_summary(directory: RunDirectory) -> RunSummary:
-    """Compute the statistics of a finished run; nothing is written.
-
-    Raises:
-        RecordsError: As :func:`write_results`.
-    """
+    """Compute the statistics of a finished run, as :func:`write_results`; nothing is written."""
     return _summarize(
         directory,
         read(directory.verdicts, VerdictRecord.from_row),
@@ -97,7 +80,7 @@ def _summarize(
 
 def _write_frames(directory: RunDirectory, summary: RunSummary) -> None:
     problems = problems_frame(summary)
-    replace_file(directory.path / "problems.parquet", problems.to_parquet(index=False))
+    replace_file(directory.problems, problems.to_parquet(index=False))
     for name, frame in (
         ("arms", arms_frame(summary)),
         ("verdicts", verdicts_frame(summary)),
@@ -111,7 +94,7 @@ def _write_frames(directory: RunDirectory, summary: RunSummary) -> None:
         "token_level": None if summary.token_level is None else asdict(summary.token_level),
     }
     text = json.dumps(comparisons, indent=2, ensure_ascii=False)
-    replace_file(directory.path / "comparison.json", text.encode() + b"\n")
+    replace_file(directory.comparison, text.encode() + b"\n")
 
 
 def _write_texts(

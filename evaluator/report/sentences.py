@@ -1,10 +1,8 @@
 """What a run's numbers say, in plain words: one sentence a finding."""
 
 from evaluator.report.summary import RunSummary
-from evaluator.report.tables import p_text, percent, points
-from evaluator.report.token_tables import fine_percent, retention_text
+from evaluator.report.tables import fine_percent, p_text, percent, points, retention_text
 from evaluator.statistics.compare import Equivalence, PairedComparison
-from evaluator.statistics.score_interval import Interval
 from evaluator.store.run_directory import RunFacts
 from evaluator.tokens.summary import ArmTokens, TokenLevel
 
@@ -188,7 +186,6 @@ def _plain(proportion: float) -> str:
 
 
 def _token_sentences(summary: RunSummary) -> tuple[str, ...]:
-    """What the token level says, in plain words."""
     level = summary.token_level
     if level is None or not level.arms:
         return ()
@@ -244,19 +241,16 @@ def _arm_sentence(arm: ArmTokens, level: TokenLevel, summary: RunSummary) -> str
             f"retention {retention_text(arm, level)}."
         )
     else:
-        interval = arm.interval95
-        between = "" if interval is None else f" (95 % interval {_between(interval)})"
+        between = ""
+        if arm.interval95 is not None:
+            low, high = 100 * arm.interval95.low, 100 * arm.interval95.high
+            between = f" (95 % interval {low:.2f} to {high:.2f})".replace("-", "−")
         text = (
             f"{arm.arm} keeps {fine_percent(arm.retention)} of the adapter's effect on the "
             f"predictions{between}."
         )
     pair = summary.comparison(arm.arm)
-    high = arm.interval95.high if arm.interval95 else arm.retention
-    if pair is not None and pair.verdict is not Equivalence.DIFFER and high < _LOST:
+    most = arm.interval95.high if arm.interval95 else arm.retention
+    if pair is not None and pair.verdict is not Equivalence.DIFFER and most < _LOST:
         text += " The pass rates do not show this loss."
     return text
-
-
-def _between(interval: Interval) -> str:
-    text = f"{100 * interval.low:.2f} to {100 * interval.high:.2f}"
-    return text.replace("-", "−")

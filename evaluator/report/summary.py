@@ -1,7 +1,6 @@
-"""From verdict records to numbers by arm and problem. Needs no model.
+"""From verdict records to numbers by arm and problem.
 
-A verdict UKE is the judge's own failure. A problem with one, in any arm, is left out of every
-arm's numbers, so that arms are compared on the same problems; the report says how many.
+A problem on which the judge itself failed (UKE), in any arm, is left out of every arm's numbers.
 """
 
 from collections import Counter
@@ -24,16 +23,13 @@ VERDICTS = ("AC", "PC", "WA", "RE", "TLE", "MLE", "OLE", "CE", "UKE")
 
 @dataclass(frozen=True)
 class ArmSummary:
-    """One arm's numbers over the problems that count.
+    """One arm's numbers over the problems that count; intervals are of 95 %, problems as units.
 
     Attributes:
-        facts: Name, kind, digest, size, fidelity.
         passes: bool [m, n]: all tests of the program are AC.
-        interval: 95 % interval of the pass rate, problems as units.
+        interval: Of the pass rate.
         pass_at: Unbiased pass@k by k.
-        pass_at_interval: 95 % interval of each.
         compile_rate: Share of completions that gave a program that compiled.
-        no_code_rate: Share without a program.
         choice_rate: Share in which one of several programs or parts of them had to be chosen.
         mean_score: 0 … 100.
         verdicts: Completions by verdict, over all problems, UKE too.
@@ -58,18 +54,13 @@ class ArmSummary:
 
 @dataclass(frozen=True)
 class RunSummary:
-    """A whole run's numbers.
+    """A whole run's numbers, arms in the configuration's order.
 
     Attributes:
-        facts: Of the run.
         problems: The m problems that count, in the suite's order.
-        unjudged: Ids of problems left out because the judge itself failed.
-        arms: In the configuration's order.
+        unjudged: Ids of the others.
         comparisons: Each other arm against the reference; empty without a restored arm.
-        reference: Name of the reference.
-        control: Name of the base arm.
         repeats: Names of the A/A arms: the reference's model and artifact once more.
-        token_level: Predictions and texts beside the reference's; None without a restored arm.
     """
 
     facts: RunFacts
@@ -99,16 +90,7 @@ class RunSummary:
 def summarize(
     facts: RunFacts, verdicts: Mapping[Key, VerdictRecord], token_level: TokenLevel | None = None
 ) -> RunSummary:
-    """Compute everything that tables show.
-
-    Args:
-        facts: Of the run.
-        verdicts: One record for every arm, problem and sample.
-        token_level: Taken as it is.
-
-    Raises:
-        RecordsError: Records are missing, or no problem is left.
-    """
+    """Compute everything that tables show; RecordsError where records or problems are missing."""
     _check_complete(facts, verdicts)
     failed = {record.problem for record in verdicts.values() if record.verdict == "UKE"}
     problems = tuple(p for p in facts.problems if p.id not in failed)
@@ -116,11 +98,7 @@ def summarize(
         raise RecordsError("the judge failed on every problem (UKE): there is nothing to compare")
     arms = tuple(_summarize_arm(arm, facts, problems, verdicts) for arm in facts.arms)
     reference, control = facts.reference, facts.control
-    repeats = (
-        tuple(name for name in facts.same_model(reference) if name != reference)
-        if reference
-        else ()
-    )
+    same = facts.same_model(reference) if reference else ()
     passes = {arm.facts.name: arm.passes for arm in arms}
     margin = float(facts.config["equivalence"]["margin"])
     return RunSummary(
@@ -131,7 +109,7 @@ def summarize(
         comparisons=compare_arms(passes, reference, control, margin) if reference else (),
         reference=reference,
         control=control,
-        repeats=repeats,
+        repeats=tuple(name for name in same if name != reference),
         token_level=token_level,
     )
 
@@ -163,7 +141,8 @@ def _summarize_arm(
     passes = np.array([[record.verdict == "AC" for record in row] for row in grid])
     every = Counter(record.verdict for record in verdicts.values() if record.arm == arm.name)
     compiled = [r.code_sha256 is not None and r.verdict != "CE" for r in records]
-    intervals = {k: pass_at_k_interval(passes, k) for k in _ks(facts.samples)}
+    powers = [2**i for i in range(facts.samples.bit_length()) if 2**i < facts.samples]
+    intervals = {k: pass_at_k_interval(passes, k) for k in (*powers, facts.samples)}
     return ArmSummary(
         facts=arm,
         passes=passes,
@@ -176,9 +155,3 @@ def _summarize_arm(
         mean_score=float(np.mean([record.score for record in records])),
         verdicts={name: every.get(name, 0) for name in VERDICTS},
     )
-
-
-def _ks(samples: int) -> list[int]:
-    """1, the powers of two below n, and n."""
-    powers = [2**i for i in range(samples.bit_length()) if 2**i < samples]
-    return [*powers, samples]

@@ -7,6 +7,7 @@ import pandas as pd
 from evaluator.report.summary import VERDICTS, ArmSummary, RunSummary
 from evaluator.report.text_table import TextTable
 from evaluator.statistics.compare import PairedComparison
+from evaluator.tokens.summary import ArmTokens, TokenLevel
 from tinylora.files.whole_file import replace_file
 
 
@@ -83,9 +84,7 @@ def languages_table(summary: RunSummary) -> TextTable | None:
 def sensitivity_table(summary: RunSummary) -> TextTable | None:
     """For each comparison its flips and the smallest margin and difference it could show.
 
-    With an A/A repeat of the reference that draws anew, flips are also given as a multiple of the
-    repeat's: at 1 and below an arm is no farther from the reference than the reference is from
-    itself.
+    With an A/A repeat that draws anew, flips are also given as a multiple of the repeat's.
     """
     if not summary.comparisons:
         return None
@@ -107,16 +106,12 @@ def sensitivity_table(summary: RunSummary) -> TextTable | None:
 def write_frame(frame: pd.DataFrame, stem: Path) -> None:
     """Write a data frame as ``stem.csv`` and ``stem.parquet``, each at once."""
     stem.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(stem.with_name(stem.name + ".csv"), frame.to_csv(index=False).encode())
-    replace_file(stem.with_name(stem.name + ".parquet"), frame.to_parquet(index=False))
+    replace_file(stem.with_suffix(".csv"), frame.to_csv(index=False).encode())
+    replace_file(stem.with_suffix(".parquet"), frame.to_parquet(index=False))
 
 
 def percent(rate: float) -> str:
-    """A proportion as a percentage with one decimal.
-
-    >>> percent(0.125)
-    '12.5 %'
-    """
+    """A proportion as a percentage with one decimal."""
     return f"{100 * rate:.1f} %"
 
 
@@ -137,9 +132,7 @@ def p_text(p_value: float) -> str:
 
 def verdict_text(pair: PairedComparison) -> str:
     """The verdict with what must never be read without it."""
-    if pair.informative is False:
-        return "match (uninformative)"
-    return str(pair.verdict)
+    return "match (uninformative)" if pair.informative is False else str(pair.verdict)
 
 
 def _passed(arm: ArmSummary) -> str:
@@ -190,7 +183,11 @@ def _arm_cells(arm: ArmSummary, summary: RunSummary) -> dict[str, str]:
         low, high = points(pair.interval95.low), points(pair.interval95.high)
         flips = f"+{pair.gained} / −{pair.lost}"
         difference = f"{points(pair.difference)} [{low}, {high}]"
-        p_value, verdict = p_text(pair.p_value), _verdict_cell(pair, summary)
+        p_value, verdict = p_text(pair.p_value), verdict_text(pair)
+        if pair.arm == summary.control:  # no candidate
+            verdict = "control"
+        elif pair.arm in summary.repeats:  # shows the noise
+            verdict = f"A/A: {pair.verdict}"
     return {
         "arm": facts.name,
         "kind": facts.kind,
@@ -210,19 +207,8 @@ def _arm_cells(arm: ArmSummary, summary: RunSummary) -> dict[str, str]:
     }
 
 
-def _verdict_cell(pair: PairedComparison, summary: RunSummary) -> str:
-    """The control is no candidate, and a repeat of the reference shows the noise."""
-    if pair.arm == summary.control:
-        return "control"
-    return f"A/A: {pair.verdict}" if pair.arm in summary.repeats else verdict_text(pair)
-
-
 def size_text(size: int) -> str:
-    """Bytes in decimal units.
-
-    >>> size_text(1_234_567)
-    '1.23 MB'
-    """
+    """Bytes in decimal units."""
     for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if size >= scale:
             return f"{size / scale:.2f} {unit}"
@@ -237,3 +223,83 @@ def _ratio(pair: PairedComparison, floor: PairedComparison) -> str:
 
 def _size(proportion: float | None) -> str:
     return "none" if proportion is None else f"{100 * proportion:.1f}"
+
+
+def token_frame(summary: RunSummary) -> pd.DataFrame | None:
+    """One row an arm, KL in nats; None without a restored arm."""
+    level = summary.token_level
+    if level is None:
+        return None
+    rows = [_token_row(arm.facts.name, level) for arm in summary.arms]
+    return pd.DataFrame(rows).convert_dtypes()
+
+
+def token_table(summary: RunSummary) -> TextTable | None:
+    """The table for people; None where nothing was compared."""
+    level = summary.token_level
+    if level is None or not (level.arms or level.divergences):
+        return None
+    rows = [_token_cells(arm.facts.name, level) for arm in summary.arms]
+    if not level.arms:
+        return TextTable.of("", rows).select("Texts", ("arm", "equal texts", "first difference"))
+    count = f"{level.arms[0].kl.tokens} predictions in {level.texts} texts"
+    return TextTable.of(f"Token level: {count}, KL in nats", rows)
+
+
+def _token_row(name: str, level: TokenLevel) -> dict[str, object]:
+    arm, text = level.arm(name), level.divergence(name)
+    interval = arm.interval95 if arm else None
+    return {
+        "arm": name,
+        "repeat": arm and arm.repeat,
+        "tokens": arm and arm.kl.tokens,
+        "texts": level.texts if arm else None,
+        "kl_mean": arm and arm.kl.mean,
+        "kl_p50": arm and arm.kl.p50,
+        "kl_p99": arm and arm.kl.p99,
+        "kl_max": arm and arm.kl.largest,
+        "top1_agreement": arm and arm.top1_agreement,
+        "retention": arm and arm.retention,
+        "retention_low95": interval and interval.low,
+        "retention_high95": interval and interval.high,
+        "floor": level.floor,
+        "visible": level.visible if arm else None,
+        "identical_texts": text and text.identical,
+        "first_difference_characters": text and text.first_difference,
+        "same_noise": text and text.same_noise,
+    }
+
+
+def _token_cells(name: str, level: TokenLevel) -> dict[str, str]:
+    arm, text = level.arm(name), level.divergence(name)
+    equal = first = ""
+    if text is not None:
+        equal = percent(text.identical) + ("" if text.same_noise else " (other noise)")
+        if text.first_difference is not None:
+            first = f"character {text.first_difference:.0f}"
+    return {
+        "arm": f"{name} (again)" if name == level.reference else name,
+        "mean KL": f"{arm.kl.mean:.3g}" if arm else "",
+        "p50": f"{arm.kl.p50:.3g}" if arm else "",
+        "p99": f"{arm.kl.p99:.3g}" if arm else "",
+        "max": f"{arm.kl.largest:.3g}" if arm else "",
+        "top-1": fine_percent(arm.top1_agreement) if arm else "",
+        "retention [95 %]": retention_text(arm, level) if arm and not arm.repeat else "",
+        "equal texts": equal,
+        "first difference": first,
+    }
+
+
+def retention_text(arm: ArmTokens, level: TokenLevel) -> str:
+    """An arm's retention with its interval, or why it has none."""
+    if arm.retention is None:  # without the base's predictions there is no effect to be seen
+        return "" if level.effect is None else "below the floor"
+    text = f"{arm.retention:.4f}"
+    if arm.interval95 is not None and arm.retention not in (0, 1):
+        text += f" [{arm.interval95.low:.4f}, {arm.interval95.high:.4f}]"
+    return text.replace("-", "−")
+
+
+def fine_percent(share: float) -> str:
+    """A proportion with two decimals, as what matters lies near 100 %."""
+    return f"{100 * share:.2f} %"

@@ -7,13 +7,7 @@ from typing import Self
 
 @dataclass(frozen=True)
 class TextTable:
-    """A table for people.
-
-    Attributes:
-        title: Above it.
-        header: Names of the columns; the first is aligned left, the others right.
-        rows: Cells, as many as the header.
-    """
+    """A table for people; the first column is aligned left, the others right."""
 
     title: str
     header: tuple[str, ...]

@@ -1,36 +1,23 @@
 """Paired comparison of arms: flips, intervals, and a verdict that may be wrong in known ways only.
 
-The rule of the verdict, for the difference of the pass rates of an arm and the reference:
-
-- ``match``: the 90 % interval lies inside (−δ, +δ), and an exact test rules out a loss of δ
-  (``few_flips``). This is the pair of one-sided 5 % tests of equivalence (Schuirmann 1987): of arms
-  that differ by δ or more about 5 % at most are called a match.
+- ``match``: the 90 % interval of the difference lies inside (−δ, +δ), which is the pair of
+  one-sided 5 % tests of equivalence (Schuirmann 1987), and an exact test rules out a loss of δ.
 - ``differ``: not a match, and the 95 % interval excludes 0.
 - ``inconclusive``: neither. The run was too small to tell.
 
-A difference may be real and still a match, where it is surely smaller than δ. A p-value above 0.05
-never makes a match.
-
-A match with the reference says that less than δ of the adapter's effect was lost, which says
-nothing unless there was an effect to lose: if the control arm (the base without the adapter) does
-not ``differ`` from the reference by the same rule, every match of the run is *uninformative*.
-
-The interval is Tango's; with several samples of each problem it is the same score interval with
-the problem as the unit (``score_interval``), as samples of one problem go together.
-
-Shapes: m problems, n samples of each; ``passes`` is bool [m, n], the same problems in the same
-order and the same noise per sample in each arm.
+Where the control does not ``differ`` from the reference, every match is *uninformative*.
+Shapes: m problems, n samples of each; ``passes`` is bool [m, n], with the same problems in the
+same order and the same noise per sample in each arm.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
-import numpy.typing as npt
+from scipy.stats import binomtest
 
 from evaluator.statistics.few_flips import few_enough, shown_margin
-from evaluator.statistics.mcnemar import exact_mcnemar, exact_sign_flip
 from evaluator.statistics.power import detectable_difference, provable_margin
 from evaluator.statistics.proportions import Passes
 from evaluator.statistics.score_interval import Interval, mean_interval
@@ -50,26 +37,16 @@ class PairedComparison:
     """An arm against the reference, on the same problems and noise.
 
     Attributes:
-        arm: Name of the arm.
-        reference: Name of the reference.
-        problems: m.
-        samples: n.
         gained: Samples that only the arm passed.
         lost: Samples that only the reference passed.
         difference: Pass rate of the arm minus that of the reference.
         flip_rate: Share of the samples that flipped, either way.
-        interval95: Score interval of the difference.
-        interval90: The same at the level that the equivalence test uses.
         p_value: Exact McNemar test; with n > 1 the sign-flip test over problems.
-        margin: δ.
         shown_margin: Smallest δ that m problems could have shown, without any flip.
         provable_margin: Smallest δ that such a run shows with a chance of 80 % where the arms are
             equal but flip at the rate seen; None where m problems are too few.
-        detectable_difference: Smallest true difference that such a run calls ``differ`` with a
-            chance of 80 %, at the rate of flips seen; None likewise.
-        verdict: By the rule of this module.
-        informative: For a match: whether the control differs from the reference; None where the
-            verdict is another one, or there is no control.
+        detectable_difference: Smallest true difference that such a run calls ``differ`` as often.
+        informative: For a match with a control: whether that differs from the reference.
     """
 
     arm: str
@@ -94,15 +71,7 @@ class PairedComparison:
 def equivalence_verdict(
     interval90: Interval, interval95: Interval, margin: float, net_flips: float, problems: int
 ) -> Equivalence:
-    """Apply the rule of this module.
-
-    Args:
-        interval90: Of the difference.
-        interval95: Likewise.
-        margin: δ.
-        net_flips: |gained − lost|, in problems: that of samples over n.
-        problems: m.
-    """
+    """Apply the rule of this module; net flips are |gained − lost| in problems."""
     inside = -margin < interval90.low and interval90.high < margin
     if inside and few_enough(net_flips, problems, margin):
         return Equivalence.MATCH
@@ -114,18 +83,7 @@ def equivalence_verdict(
 def compare_pair(
     arm: str, passes: Passes, reference: str, reference_passes: Passes, margin: float
 ) -> PairedComparison:
-    """Compare one arm with the reference.
-
-    Args:
-        arm: Name of the arm.
-        passes: bool [m, n] of the arm.
-        reference: Name of the reference.
-        reference_passes: bool [m, n] of the reference.
-        margin: δ, as a proportion.
-
-    Raises:
-        ValueError: Unequal shapes, or no problem.
-    """
+    """Compare one arm with the reference, passes bool [m, n] each; ValueError otherwise."""
     if passes.shape != reference_passes.shape or passes.size == 0:
         raise ValueError(
             f"expected two equal shapes [problems, samples] with at least one problem, found "
@@ -134,12 +92,14 @@ def compare_pair(
     problems, samples = passes.shape
     differences = passes.astype(np.int64) - reference_passes
     gained, lost = int((differences > 0).sum()), int((differences < 0).sum())
-    interval95, interval90 = (_interval(differences, level) for level in (0.95, 0.90))
-    p_value = (
-        exact_mcnemar(gained, lost)
-        if samples == 1
-        else exact_sign_flip(differences.sum(axis=1).tolist())
-    )
+    if samples == 1:
+        intervals = [tango_interval(gained, lost, problems, level) for level in (0.95, 0.90)]
+        p_value = exact_mcnemar(gained, lost)
+    else:
+        means = differences.mean(axis=1)
+        intervals = [mean_interval(means, (-1.0, 1.0), level) for level in (0.95, 0.90)]
+        p_value = exact_sign_flip(differences.sum(axis=1).tolist())
+    interval95, interval90 = intervals
     # What the width of the interval depends on; with one sample the rate of flips.
     mean_square = float((differences.mean(axis=1) ** 2).mean())
     return PairedComparison(
@@ -164,29 +124,10 @@ def compare_pair(
     )
 
 
-def _interval(differences: npt.NDArray[np.int64], level: float) -> Interval:
-    """Of the mean of int [m, n] differences, each −1, 0 or 1."""
-    problems, samples = differences.shape
-    if samples == 1:
-        gained, lost = int((differences > 0).sum()), int((differences < 0).sum())
-        return tango_interval(gained, lost, problems, level)
-    return mean_interval(differences.mean(axis=1), (-1.0, 1.0), level)
-
-
 def compare_arms(
     passes: Mapping[str, Passes], reference: str, control: str | None, margin: float
 ) -> tuple[PairedComparison, ...]:
-    """Compare every other arm with the reference, the control among them.
-
-    Args:
-        passes: bool [m, n] by arm, with the reference and the control.
-        reference: Name of the restored arm.
-        control: Name of the base arm, if the run has one.
-        margin: δ.
-
-    Returns:
-        One comparison for each arm but the reference, in the order of ``passes``.
-    """
+    """Compare every other arm with the reference; ``passes`` is bool [m, n] by arm."""
     pairs = [
         compare_pair(arm, own, reference, passes[reference], margin)
         for arm, own in passes.items()
@@ -199,3 +140,34 @@ def compare_arms(
         else pair
         for pair in pairs
     )
+
+
+def exact_mcnemar(gained: int, lost: int) -> float:
+    """Two-sided p-value of McNemar's exact test (1947): each pair that differs is a fair coin.
+
+    >>> exact_mcnemar(6, 0)
+    0.03125
+    """
+    if gained + lost == 0:
+        return 1.0
+    return float(binomtest(gained, gained + lost, 0.5).pvalue)
+
+
+def exact_sign_flip(differences: Sequence[int]) -> float:
+    """P(|Σ ±dᵢ| ≥ |Σ dᵢ|), exactly: the two-sided p-value of the sign-flip test over problems.
+
+    dᵢ is the number of samples of a problem that the first arm passed minus that of the second: its
+    sign is a fair coin where the samples of one problem are not independent.
+
+    >>> exact_sign_flip([1, 1, 1, 1, 1, 1, 0])
+    0.03125
+    """
+    sizes = [abs(d) for d in differences if d]
+    reach = sum(sizes)
+    probability = np.zeros(2 * reach + 1)
+    probability[reach] = 1.0
+    for size in sizes:
+        # |Σ| ≤ reach, so nothing wraps around.
+        probability = 0.5 * (np.roll(probability, size) + np.roll(probability, -size))
+    sums = np.abs(np.arange(-reach, reach + 1))
+    return min(1.0, float(probability[sums >= abs(sum(differences))].sum()))

@@ -1,16 +1,11 @@
 """The exact test that a match needs beside its interval, because flips may be few.
 
-Score intervals are approximate, and most wrong where all flips go one way and hardly any is seen.
-An arm that loses δ of the problems and gains none shows no flip at all in m of them with the chance
-(1 − δ)^m; at the first m whose 90 % interval lies within ±δ that is 6.8 %, not 5 %. So a match also
-needs that so few net flips k = |gained − lost| are rare there, exactly:
+Score intervals are most wrong where all flips go one way and hardly any is seen. So so few net
+flips k = |gained − lost| must be rare in m problems of which an arm loses δ:
 
     P(K ≤ k) ≤ 5 %,    K ~ Binomial(m, δ)
 
-Without a flip that takes 3 / δ problems, the rule of three (Hanley and Lippman-Hand, 1983). Where
-flips go both ways the interval is the stricter of the two. With several samples k is in problems,
-and a part of one counts for nothing: losses scattered over samples are what the interval is good
-at.
+Without a flip that takes 3 / δ problems, the rule of three (Hanley and Lippman-Hand, 1983).
 """
 
 import math
@@ -27,12 +22,7 @@ _LEVEL = 0.05
 def few_enough(
     net_flips: npt.ArrayLike, problems: npt.ArrayLike, margin: npt.ArrayLike
 ) -> npt.NDArray[np.bool_]:
-    """Whether k net flips are so few that a loss of δ is ruled out; arguments broadcast.
-
-    Args:
-        net_flips: k, in problems.
-        problems: m.
-        margin: δ, in (0, 1).
+    """Whether k net flips of m problems are so few that a loss of δ is ruled out; all broadcast.
 
     >>> few_enough(0, [148, 149], 0.02).tolist(), few_enough([3, 4], 400, 0.02).tolist()
     ([False, True], [True, False])

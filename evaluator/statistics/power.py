@@ -1,13 +1,9 @@
 """What verdict a run can be expected to give: exact chances, by enumeration of its flips.
 
-Model: of m problems each flips with chance ψ, and gains with (ψ + d) / 2, loses with (ψ − d) / 2,
-where d is the true difference. k problems flip, b of them gain, and the verdict follows from
-(b, k − b, m) by the rule of ``compare``, so its chance is a sum over k of a binomial
-probability times a binomial tail.
-
-With n samples a problem, ψ is the mean square over problems of the mean difference, which is what
-the width of the interval depends on: ψ(1 + (n − 1)ρ) / n for samples that flip at a rate ψ and
-whose differences correlate by ρ within a problem. Tests hold the chances against simulated runs.
+Of m problems each flips with chance ψ, and gains with (ψ + d) / 2, loses with (ψ − d) / 2, where d
+is the true difference. The verdict follows from the numbers of flips and gains by the rule of
+``compare``. With n samples a problem ψ is the mean square of the mean difference, which is
+ψ(1 + (n − 1)ρ) / n where differences of samples correlate by ρ within a problem.
 """
 
 from collections.abc import Callable
@@ -43,13 +39,9 @@ def verdict_chances(
     difference: npt.ArrayLike,
     margin: npt.ArrayLike,
 ) -> Chances:
-    """Chances of ``match`` and ``differ``, exactly under the model above.
+    """Chances of ``match`` and ``differ``, exactly under the model above; all broadcast to [r].
 
-    Args:
-        problems: m; the arguments broadcast to [r].
-        flip_rate: ψ, at least |difference|.
-        difference: d.
-        margin: δ.
+    The flip rate is at least |difference|.
     """
     given = (problems, flip_rate, difference, margin)
     rows = np.broadcast_arrays(*(np.atleast_1d(np.asarray(x, dtype=np.float64)) for x in given))
@@ -90,12 +82,7 @@ def _most_gained_in_a_match(k: Floats, m: Floats, delta: Floats) -> Floats:
 
 
 def provable_margin(problems: int, flip_rate: float, power: float = POWER) -> float | None:
-    """The smallest δ at which equal arms are called a match with the chance ``power``.
-
-    Without flips it is ``few_flips.shown_margin``.
-
-    Returns:
-        δ, or None where m problems are too few for any.
+    """The smallest δ at which equal arms are called a match with the chance ``power``, or None.
 
     >>> round(provable_margin(149, 0.0), 4), round(provable_margin(1000, 0.02), 4)
     (0.0199, 0.0138)
@@ -106,12 +93,9 @@ def provable_margin(problems: int, flip_rate: float, power: float = POWER) -> fl
 def detectable_difference(
     problems: int, flip_rate: float, margin: float, power: float = POWER
 ) -> float | None:
-    """The smallest true difference that is called ``differ`` with the chance ``power``.
+    """The smallest true difference that is called ``differ`` with the chance ``power``, or None.
 
     A difference of more than the flip rate makes as many flips as it needs, all one way.
-
-    Returns:
-        The difference, or None where m problems are too few for any.
     """
 
     def seen(difference: Floats) -> npt.NDArray[np.bool_]:
@@ -141,13 +125,8 @@ def problems_needed(margin: float, flip_rate: float, power: float = POWER) -> in
     """How many problems it takes for equal arms to be called a match with the chance ``power``.
 
     Flips are whole, so the chance has teeth as problems are added: the answer is the number from
-    which on it stays at ``power`` or above, sought around what the normal approximation says.
-    Where flips are many the teeth are flat, and only some of the numbers are looked at.
-
-    Args:
-        margin: δ, in (0, 1).
-        flip_rate: ψ, in [0, 1].
-        power: In (0, 1).
+    which on it stays at ``power`` or above. Where flips are many the teeth are flat, and only some
+    of the numbers are looked at.
 
     >>> [problems_needed(margin, 0.0) for margin in (0.02, 0.01, 0.005)]
     [149, 299, 598]

@@ -16,13 +16,6 @@ Passes = npt.NDArray[np.bool_]
 def pass_at_k(passes: Passes, k: int) -> float:
     """Unbiased estimate of the chance that one of k samples passes, averaged over problems.
 
-    Args:
-        passes: bool [m, n].
-        k: 1 ≤ k ≤ n.
-
-    Raises:
-        ValueError: k outside 1 … n.
-
     >>> pass_at_k(np.array([[True, False, False, False]]), 2)
     0.5
     """
@@ -30,33 +23,14 @@ def pass_at_k(passes: Passes, k: int) -> float:
 
 
 def pass_at_k_interval(passes: Passes, k: int, level: float = 0.95) -> Interval:
-    """Score interval of pass@k over problems; with one sample it is Wilson's of pass@1.
-
-    Args:
-        passes: bool [m, n].
-        k: 1 ≤ k ≤ n.
-        level: Confidence.
-
-    Raises:
-        ValueError: k outside 1 … n, no problem, or a level outside (0, 1).
-    """
+    """Score interval of pass@k over problems; with one sample it is Wilson's of pass@1."""
     return mean_interval(problem_pass_at_k(passes, k), (0.0, 1.0), level)
 
 
 def problem_pass_at_k(passes: Passes, k: int) -> Floats:
-    """Unbiased estimates for each problem: 1 − C(n−c, k) / C(n, k) with c of n samples passed.
+    """Unbiased estimates float64 [m]: 1 − C(n−c, k) / C(n, k) with c of n samples passed.
 
     Chen et al.: "Evaluating large language models trained on code" (2021), equation 1.
-
-    Args:
-        passes: bool [m, n].
-        k: 1 ≤ k ≤ n.
-
-    Returns:
-        float64 [m].
-
-    Raises:
-        ValueError: k outside 1 … n.
     """
     samples = passes.shape[1]
     if not 1 <= k <= samples:

@@ -1,21 +1,16 @@
 """Score intervals: the values of a parameter that a score test does not reject.
 
-For the mean of one bounded number a problem the interval here assumes nothing about their
-distribution. Of m problems, problem k shows x_k in [low, high], say the mean of n samples'
-differences in [−1, 1]. λ is rejected where |T(λ)| > z:
+That of a mean assumes nothing about the distribution of its m bounded values. λ is rejected where
+|T(λ)| > z, with p the weights on the observed values and the two ends of the range that make the
+data most likely among those with mean λ (Owen: "Empirical Likelihood", 2001):
 
     T(λ) = √m (x̄ − λ) / √V(λ),    V(λ) = Σ_j p_j (x_j − λ)²
-
-with p the weights on the observed values and the two ends of the range that make the data most
-likely among those with mean λ (Owen: "Empirical Likelihood", 2001, for the observed values alone):
-
     p_j = c_j / (m (1 + t (x_j − λ)))    c_j problems show x_j; t solves Σ p_j (x_j − λ) = 0
 
 If no t that leaves 1 + t (x − λ) ≥ 0 over the whole range does, it stops at that bound, and the
 weight that is left lies at the end of the range beyond λ. That is what keeps the variance from
 vanishing with the flips: what was not seen in m problems may still be there, at its worst. For
-problems that show −1, 0 or 1 the interval is Tango's, for 0 and 1 it is Wilson's (1927), and
-samples of one problem never count as several. docs/statistics.md compares it with others.
+−1, 0 and 1 the interval is Tango's, for 0 and 1 Wilson's (1927); see docs/statistics.md.
 """
 
 from collections.abc import Callable
@@ -44,11 +39,7 @@ class Interval:
 
 
 def normal_quantile(level: float) -> float:
-    """The z whose two-sided confidence is ``level``.
-
-    Raises:
-        ValueError: A level outside (0, 1).
-    """
+    """The z whose two-sided confidence is ``level``, in (0, 1)."""
     if not 0 < level < 1:
         raise ValueError(f"expected a level between 0 and 1, found {level}")
     return float(norm.ppf(0.5 + level / 2))
@@ -60,13 +51,9 @@ def invert(
     bounds: tuple[float, float],
     level: float,
 ) -> Interval:
-    """The interval of all λ with |T(λ)| ≤ z.
+    """The interval of all λ within the bounds with |T(λ)| ≤ z.
 
-    Args:
-        statistic: T at float [r] values of λ; falls with λ and is 0 at the estimate.
-        estimate: Of λ, within the bounds.
-        bounds: Of λ.
-        level: Confidence, between 0 and 1.
+    ``statistic`` maps float [r] values of λ to T; it falls with λ and is 0 at the estimate.
     """
     z = normal_quantile(level)
     low = _last_inside(lambda x: statistic(x) <= z, estimate, bounds[0])
@@ -88,15 +75,7 @@ def _last_inside(
 
 
 def mean_interval(values: Floats, bounds: tuple[float, float], level: float = 0.95) -> Interval:
-    """Score interval of the mean of bounded values.
-
-    Args:
-        values: float [m], one a problem, independent of each other.
-        bounds: What a value can be at least and at most.
-        level: Confidence.
-
-    Raises:
-        ValueError: No value, one out of bounds, or a level outside (0, 1).
+    """Score interval of the mean of independent bounded values, float [m], one a problem.
 
     >>> interval = mean_interval(np.array([1.0] * 8 + [0.0] * 2), (0, 1))  # Wilson's
     >>> round(interval.low, 4), round(interval.high, 4)
@@ -114,16 +93,10 @@ def mean_interval(values: Floats, bounds: tuple[float, float], level: float = 0.
 def mean_statistic(
     means: Floats, distinct: Floats, counts: Floats, bounds: tuple[float, float]
 ) -> Floats:
-    """T(λ) of the module's docstring, for many λ or many data sets at once.
+    """T(λ) of the module's docstring, float [r], for many λ or many data sets at once.
 
-    Args:
-        means: float [r] or [1], λ, within the bounds.
-        distinct: float [k], values that problems can show, within the bounds.
-        counts: float [r, k] or [k], how many problems show each.
-        bounds: The range of the values.
-
-    Returns:
-        float [r].
+    Of ``counts`` float [r, k] or [k] problems each shows one of the ``distinct`` values, float [k];
+    ``means`` are λ, float [r] or [1]. All lie within the bounds.
     """
     counts = np.atleast_2d(counts)
     problems = counts.sum(axis=1)
@@ -142,7 +115,7 @@ def mean_statistic(
 
 
 def _tilt(counts: Floats, distance: Floats, bound: Floats) -> Floats:
-    """T between 0 and its bound at which the weighted mean is λ, or the bound.
+    """Tilt between 0 and its bound at which the weighted mean is λ, or the bound.
 
     Newton's method on g(t) = Σ c (x − λ) / (1 + t (x − λ)), which falls with t, kept within a
     bracket that it halves where a step would leave it.

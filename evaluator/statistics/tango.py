@@ -1,16 +1,11 @@
 """Tango's score interval for the difference of two paired proportions.
 
-T. Tango: "Equivalence test and confidence interval for the difference in proportions for the
-paired-sample design", Statistics in Medicine 17 (1998) 891-908. Of n pairs, b were passed by the
-first arm alone and c by the second alone; λ = P(first alone) − P(second alone) is estimated by
-(b − c) / n. The interval holds every λ that the score test does not reject, |T(λ)| ≤ z:
+T. Tango, Statistics in Medicine 17 (1998) 891-908. Of n pairs, b were passed by the first arm alone
+and c by the second alone; the interval holds every λ that the score test does not reject:
 
     T(λ) = (b − c − nλ) / sqrt(n (2 q + λ (1 − λ)))
     q    = (sqrt(B² − 4AC) − B) / (2A)          P(second alone), most likely under λ
     A = 2n,  B = −b − c + (2n − b + c) λ,  C = −c λ (1 − λ)
-
-It needs no correction for small counts and is valid with b = c = 0, where its limits are
-±z² / (n + z²).
 """
 
 import numpy as np
@@ -20,16 +15,7 @@ from evaluator.statistics.score_interval import Floats, Interval, invert
 
 
 def tango_interval(b: int, c: int, n: int, level: float = 0.95) -> Interval:
-    """Score interval of P(first alone) − P(second alone).
-
-    Args:
-        b: Pairs that only the first arm passed.
-        c: Pairs that only the second arm passed.
-        n: All pairs, ``n ≥ b + c``, ``n > 0``.
-        level: Confidence, between 0 and 1.
-
-    Raises:
-        ValueError: Counts that cannot be, or a level outside (0, 1).
+    """Score interval of P(first alone) − P(second alone), with b and c of n pairs.
 
     >>> interval = tango_interval(1, 7, 21)
     >>> round(interval.low, 3), round(interval.high, 3)

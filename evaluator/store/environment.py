@@ -12,29 +12,14 @@ from typing import Any
 
 import torch
 
-PACKAGES = (
-    "tinylora-export",
-    "torch",
-    "transformers",
-    "bitsandbytes",
-    "peft",
-    "accelerate",
-    "safetensors",
-    "tokenizers",
-    "numpy",
-    "scipy",
-    "pandas",
-)
+_PACKAGES = ["tinylora-export", "torch", "transformers", "bitsandbytes", "peft", "accelerate"]
+_PACKAGES += ["safetensors", "tokenizers", "numpy", "scipy", "pandas"]
 # Those that decide what a model computes, to the last bit.
 _COMPUTING = ("torch", "transformers", "bitsandbytes", "peft")
 
 
 def describe_environment(command: str, device: torch.device, sandbox: dict[str, Any]) -> Any:
-    """Versions, machine and command of one session of a run.
-
-    Returns:
-        An object for JSON. A run that was resumed has one for each session.
-    """
+    """Versions, machine and command of one session of a run, an object for JSON."""
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": command,
@@ -65,7 +50,7 @@ def other_versions(earlier: Iterable[Any], session: Any) -> tuple[str, ...]:
 def package_versions() -> dict[str, str]:
     """Versions of the packages that decide what a run computes; an absent one is left out."""
     versions = {}
-    for name in PACKAGES:
+    for name in _PACKAGES:
         try:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:

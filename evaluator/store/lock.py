@@ -2,11 +2,9 @@
 
 import fcntl
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
 
 from evaluator.errors import RunDirectoryError
 
@@ -14,39 +12,24 @@ from evaluator.errors import RunDirectoryError
 _TRIES, _WAIT_S = 20, 0.1
 
 
-@dataclass(frozen=True)
-class DirectoryLock:
-    """A directory held by this process; see :func:`locked`."""
-
-    directory: Path
-    file: TextIO
-
-    def hold(self, *, shared: bool) -> None:
-        """Hold the directory alone, or beside the other processes of one run.
-
-        Raises:
-            RunDirectoryError: Another run holds it.
-        """
-        how = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB
-        for _ in range(_TRIES):
-            try:
-                fcntl.flock(self.file, how)
-                return
-            except BlockingIOError:
-                time.sleep(_WAIT_S)
-        raise RunDirectoryError(
-            f"{self.directory}: another process is writing this run; wait for it or stop it"
-        )
-
-
 @contextmanager
-def locked(directory: Path, *, shared: bool = False) -> Iterator[DirectoryLock]:
-    """Hold a directory inside the ``with``; the lock goes with the process.
+def locked(directory: Path, shared: bool = False) -> Iterator[Callable[[bool], None]]:
+    """Hold a directory inside the ``with``, alone or shared with other processes of one run.
 
-    Raises:
-        RunDirectoryError: Another run holds it.
+    Gives a function that holds it in the other way. The lock goes with the process.
     """
     with (directory / ".lock").open("w") as file:
-        lock = DirectoryLock(directory, file)
-        lock.hold(shared=shared)
-        yield lock
+
+        def hold(shared: bool) -> None:
+            how = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB
+            for _ in range(_TRIES):
+                try:
+                    return fcntl.flock(file, how)
+                except BlockingIOError:
+                    time.sleep(_WAIT_S)
+            raise RunDirectoryError(
+                f"{directory}: another process is writing this run; wait for it or stop it"
+            )
+
+        hold(shared)
+        yield hold

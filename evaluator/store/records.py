@@ -1,15 +1,13 @@
 """Records of a run: one JSON object a line, appended as they are made.
 
-A record's identity is everything that must be equal when the same run is made again; times, sizes
-and messages stand beside it in the row. A killed process can leave a torn last line: it is cut off
-when the file is opened again. Files are written in the order in which records are made; a finished
-run sorts them, so that they do not depend on kills, batches or processes.
+A killed process can leave a torn last line: it is cut off when the file is opened again. A finished
+run sorts its files, so that they do not depend on kills, batches or processes.
 """
 
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
@@ -22,12 +20,9 @@ FinishReason = Literal["stop", "length"]
 
 @dataclass(frozen=True)
 class Record:
-    """What all records have.
+    """What all records have; samples are counted from 0.
 
-    Attributes:
-        arm: Name of the arm.
-        problem: Id of the problem.
-        sample: Number of the sample, from 0.
+    Compared is what must be equal when the same run is made again: no times, sizes and messages.
     """
 
     arm: str
@@ -39,15 +34,11 @@ class Record:
         """(arm, problem, sample)."""
         return self.arm, self.problem, self.sample
 
-    @property
-    def identity(self) -> tuple[Any, ...]:
-        """Everything that must be equal when the same run is made again."""
-        raise NotImplementedError
-
     @classmethod
     def from_row(cls, row: dict[str, Any]) -> Self:
-        """Read a line's object; KeyError or TypeError where it is not one of these."""
-        return cls(**row)
+        """Read a line's object; an AttributeError, KeyError or TypeError where it is another."""
+        fields: dict[str, Any] = {n: tuple(x) if isinstance(x, list) else x for n, x in row.items()}
+        return cls(**fields)
 
 
 _Record = TypeVar("_Record", bound=Record)
@@ -58,37 +49,32 @@ class GenerationRecord(Record):
     """One completion.
 
     Attributes:
-        text: The completion as the tokenizer decodes it, special tokens too, without the end token.
+        text: As the tokenizer decodes it, special tokens too, without the end token.
         token_count: Generated tokens, the end token included.
         finish_reason: ``stop`` at an end token, ``length`` at the limit.
-        seconds: Wall time of its batch divided by the rows of the batch; not part of the identity.
+        seconds: Wall time of its batch divided by the rows of the batch.
     """
 
     text: str
     token_count: int
     finish_reason: FinishReason
-    seconds: float
-
-    @property
-    def identity(self) -> tuple[Any, ...]:
-        """All fields but the time."""
-        return (*self.key, self.text, self.token_count, self.finish_reason)
+    seconds: float = field(compare=False)
 
 
 @dataclass(frozen=True)
 class TestRecord:
-    """One test of one program; the last four fields are not part of the identity."""
+    """One test of one program."""
 
     __test__ = False  # not a test class, whatever pytest thinks of the name
 
     name: str
     verdict: str
     score: float
-    time_ms: float | None = None
-    memory_kib: int | None = None
-    exit_code: int | None = None
-    signal: int | None = None
-    detail: str = ""
+    time_ms: float | None = field(default=None, compare=False)
+    memory_kib: int | None = field(default=None, compare=False)
+    exit_code: int | None = field(default=None, compare=False)
+    signal: int | None = field(default=None, compare=False)
+    detail: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)
@@ -101,10 +87,8 @@ class VerdictRecord(Record):
         code_sha256: Digest of the extracted program; None where there was none.
         how: Rule that found the program in the text.
         reason: Why none was found, else empty.
-        compile_message: What the compiler said; not part of the identity.
-        detail: For CE and UKE: why; not part of the identity.
+        detail: For CE and UKE: why.
         subtasks: Points by subtask id.
-        tests: One record a test that was run.
         choice: What told the program from others in the text; ``only`` where there were none.
     """
 
@@ -113,40 +97,50 @@ class VerdictRecord(Record):
     code_sha256: str | None
     how: str
     reason: str
-    compile_message: str
-    detail: str
-    subtasks: Mapping[str, float]
+    compile_message: str = field(compare=False)
+    detail: str = field(compare=False)
+    subtasks: Mapping[str, float] = field(compare=False)
     tests: tuple[TestRecord, ...]
-    choice: str = ""
+    choice: str = field(default="", compare=False)
 
     @property
     def judge_failed(self) -> bool:
-        """Whether the judge itself failed (UKE), on the whole program or on one of its tests."""
+        """Whether the judge itself failed (UKE), on the program or on one of its tests."""
         return "UKE" in (self.verdict, *(test.verdict for test in self.tests))
-
-    @property
-    def identity(self) -> tuple[Any, ...]:
-        """All that does not depend on the moment or the machine's load."""
-        tests = tuple((t.name, t.verdict, t.score) for t in self.tests)
-        return (*self.key, self.verdict, self.score, self.code_sha256, self.how, self.reason, tests)
 
     @classmethod
     def from_row(cls, row: dict[str, Any]) -> Self:
-        """Read a line's object; KeyError or TypeError where it is not one of these."""
+        """The same, with its tests."""
         return cls(**{**row, "tests": tuple(TestRecord(**test) for test in row["tests"])})
 
 
-def repair(path: Path) -> int:
-    """Cut a torn last line off; return the number of bytes that were cut."""
+@dataclass(frozen=True)
+class TokenRecord(Record):
+    """How far an arm's predictions on one text are from the reference's.
+
+    That of the reference itself compares it with its own repeat in other batches.
+
+    Attributes:
+        tokens_sha256: Digest of the text's tokens and of the compared positions.
+        same: Positions at which the arm's most likely token is that of the reference.
+        kl: KL(reference‖arm) of each compared position, nats, six digits.
+    """
+
+    tokens_sha256: str
+    same: int
+    kl: tuple[float, ...]
+
+
+def repair(path: Path) -> None:
+    """Cut a torn last line off."""
     if not path.exists():
-        return 0
+        return
     content = path.read_bytes()
     whole = content.rfind(b"\n") + 1
     if whole < len(content):
         with path.open("r+b") as file:
             file.truncate(whole)
             os.fsync(file.fileno())
-    return len(content) - whole
 
 
 def record_line(record: Record) -> bytes:
@@ -167,41 +161,38 @@ def append(
         os.fsync(file.fileno())
 
 
-def read(path: Path, from_row: Callable[[dict[str, Any]], _Record]) -> dict[Key, _Record]:
-    """Read all records by key; a missing file has none, a torn last line is not counted.
+def read(
+    path: Path,
+    from_row: Callable[[dict[str, Any]], _Record],
+    others: dict[Key, _Record] | None = None,
+) -> dict[Key, _Record]:
+    """Read all records by key, and add them to others where there are any.
 
-    Raises:
-        RecordsError: A line is damaged, or two lines of one key disagree.
+    A missing file has none, a torn last line is not counted; RecordsError where a line is damaged
+    or disagrees with another of its key.
     """
-    records: dict[Key, _Record] = {}
-    read_into(records, path, from_row)
-    return records
-
-
-def read_into(
-    records: dict[Key, _Record], path: Path, from_row: Callable[[dict[str, Any]], _Record]
-) -> None:
-    """Add the records of one more file to those of others; see :func:`read`."""
+    records = {} if others is None else others
     if not path.exists():
-        return
+        return records
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             if not line.endswith(b"\n"):
-                return  # torn by a kill
+                break  # torn by a kill
             try:
                 record = from_row(json.loads(line))
             except RecordsError:
                 raise
-            except (ValueError, KeyError, TypeError) as error:
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise RecordsError(
                     f"{path}, line {number}: not a record ({error}); delete this line and start "
                     "the run again to redo it"
                 ) from error
-            if records.setdefault(record.key, record).identity != record.identity:
+            if records.setdefault(record.key, record) != record:
                 raise RecordsError(
                     f"{path}, line {number}: a second, different record of {record.key}; start the "
                     "run anew with --overwrite"
                 )
+    return records
 
 
 def rewrite_sorted(

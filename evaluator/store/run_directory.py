@@ -1,28 +1,4 @@
-"""A run's directory: what lies where, and which run it belongs to.
-
-::
-
-    config.yaml         the configuration, every default written out
-    run.json            what the records depend on: configuration, digests of suite, prompts, models
-    environment.json    versions, machine, sandbox and command of every session, those of runs from
-                        which a bench has taken records too
-    generations.jsonl   completions, appended as they are made; further processes of a launch have
-                        files beside it until the first one takes them up
-    token_level.jsonl   KL of every arm's predictions on the reference's texts, likewise
-    verdicts.jsonl      verdicts per test, appended as they are made
-    problems.parquet    passes by problem and arm
-    comparison.json     the statistics
-    tables/             as CSV, Parquet, Markdown and LaTeX
-    report.md           all tables with the command and versions that made them
-    report.html         the same to look at: charts, flips, programs; one file, no network
-    plots/              its charts as SVG
-    statements.jsonl    titles, statements and beginnings of tests, for the page
-    fidelity.json       what each arm's export says of its modules, for the page
-    factors/            SVD factors of the bases, kept for the next start
-
-A directory takes one run: starting it again with other settings, models or problems is refused,
-because records of two runs must not mix.
-"""
+"""A run's directory: what lies where, and which run it belongs to."""
 
 import json
 from dataclasses import asdict, dataclass, field
@@ -34,21 +10,6 @@ from tinylora.files.json_text import read_object
 from tinylora.files.whole_file import replace_file
 
 RUN_FORMAT = "tinylora-run/1"
-
-_OWN_FILES = (
-    "config.yaml",
-    "run.json",
-    "environment.json",
-    "generations.jsonl",
-    "token_level.jsonl",
-    "verdicts.jsonl",
-    "problems.parquet",
-    "comparison.json",
-    "report.md",
-    "report.html",
-    "statements.jsonl",
-    "fidelity.json",
-)
 
 
 @dataclass(frozen=True)
@@ -64,14 +25,8 @@ class ProblemFacts:
 class ArmFacts:
     """What a run records of an arm.
 
-    Attributes:
-        name: The arm's.
-        kind: Role in the comparison.
-        digest: sha256 over names and contents of all files of its checkpoint.
-        artifact_digest: sha256 of the artifact, for a restored arm.
-        weight_bytes: Size of the weight files, with the artifact where there is one.
-        capture: Share of the delta that the stored weights hold, from ``fidelity.json``.
-        residual: What they miss, relative to the delta, likewise.
+    ``digest`` is a sha256 over names and contents of all files of its checkpoint; ``weight_bytes``
+    counts the artifact too; ``capture`` and ``residual`` are those of ``fidelity.json``.
     """
 
     name: str
@@ -87,18 +42,8 @@ class ArmFacts:
 class RunFacts:
     """Everything that a run's records depend on.
 
-    Attributes:
-        config: The fields that decide the records, see
-            ``evaluator.config.run_config.deciding_fields``. The device is the kind that it was
-            resolved to, ``cpu`` or ``cuda``: the arms of a run are computed on one kind, whichever
-            of its devices.
-        suite: Name of the suite.
-        suite_digest: Digest of its content.
-        prompts_digest: Digest of the prompts' tokens.
-        problems: In the suite's order, which is the order of all records.
-        arms: In the configuration's order.
-        left_out: Problems of the suite that no model can be asked, with the reasons.
-        format: Version of this form.
+    ``config`` has the ``deciding_fields``, and the kind of device that it was resolved to; problems
+    are in the suite's order, which is that of all records; those left out come with reasons.
     """
 
     config: dict[str, Any]
@@ -160,21 +105,30 @@ class _Entry:
 
 @dataclass(frozen=True)
 class RunDirectory:
-    """Paths of a run, and the run that lies there."""
+    """Paths of a run, and the run that lies there.
+
+    A directory takes one run: starting it again with other settings, models or problems is refused,
+    because records of two runs must not mix.
+    """
 
     path: Path
 
-    facts = _Entry("run.json")
-    config = _Entry("config.yaml")
-    environment = _Entry("environment.json")
-    generations = _Entry("generations.jsonl")
-    token_level = _Entry("token_level.jsonl")
+    facts = _Entry("run.json")  # what the records depend on: settings, digests of problems, models
+    config = _Entry("config.yaml")  # with every default written out
+    environment = _Entry("environment.json")  # of every session that made records
+    generations = _Entry("generations.jsonl")  # completions, appended as they are made
+    token_level = _Entry("token_level.jsonl")  # KL on the reference's texts, likewise
     spool = _Entry("token_level.tmp")  # logits of the reference, while the token level is made
-    verdicts = _Entry("verdicts.jsonl")
-    report = _Entry("report.md")  # the last file that a run writes
-    tables = _Entry("tables")
-    plots = _Entry("plots")
-    factors = _Entry("factors")
+    verdicts = _Entry("verdicts.jsonl")  # per test, appended as they are made
+    statements = _Entry("statements.jsonl")  # and beginnings of tests, for the page
+    fidelity = _Entry("fidelity.json")  # what each arm's export says of its modules, likewise
+    problems = _Entry("problems.parquet")  # passes by problem and arm
+    comparison = _Entry("comparison.json")  # the statistics
+    tables = _Entry("tables")  # CSV, Parquet, Markdown, LaTeX
+    page = _Entry("report.html")  # charts, flips, programs; one file, no network
+    plots = _Entry("plots")  # its charts as SVG
+    report = _Entry("report.md")  # all tables, and what made them; the last file that a run writes
+    factors = _Entry("factors")  # SVD factors of the bases, kept for the next start
 
     def generations_of(self, rank: int) -> Path:
         """The file that one of several processes appends its completions to."""
@@ -185,20 +139,12 @@ class RunDirectory:
         return tuple(sorted(self.path.glob("generations.rank-*.jsonl")))
 
     def check_usable(self, overwrite: bool) -> None:
-        """Refuse a directory that holds something else than a run.
-
-        Raises:
-            RunDirectoryError: It does.
-        """
+        """Refuse with RunDirectoryError a directory that holds something else than a run."""
         hint = " (--overwrite replaces runs only)" if overwrite else ""
         check_directory(self.path, self.facts.name, "run", hint)
 
     def begin(self, facts: RunFacts, config_yaml: str, overwrite: bool) -> None:
-        """Start a run here, or go on with the one that is here.
-
-        Raises:
-            RunDirectoryError: Another run lies here; the message names what differs.
-        """
+        """Start a run here, or go on with it; RunDirectoryError names what differs."""
         if overwrite:
             self._clear()
         self._check_same(facts)
@@ -206,21 +152,13 @@ class RunDirectory:
         replace_file(self.config, config_yaml.encode())
 
     def differences(self, facts: RunFacts) -> list[str]:
-        """What the run that is here has otherwise, each with both values; empty without one.
-
-        Raises:
-            RecordsError: ``run.json`` is damaged.
-        """
+        """What the run that is here has otherwise, each with both values; empty without one."""
         if not self.facts.exists():
             return []
         return _differences(_load(self.facts), json.loads(_to_json(facts)))
 
     def join(self, facts: RunFacts) -> None:
-        """Check, in a further process, that the first one's run is this process's too.
-
-        Raises:
-            RunDirectoryError: The directory is not shared, or something else lies on this machine.
-        """
+        """Check, in a further process, that the first one has begun this very run here."""
         if not self.facts.exists():
             raise RunDirectoryError(
                 f"{self.path}: the first process has begun the run, but its run.json cannot be "
@@ -229,11 +167,7 @@ class RunDirectory:
         self._check_same(facts)
 
     def read_facts(self) -> RunFacts:
-        """Read ``run.json``.
-
-        Raises:
-            RecordsError: It is missing or damaged.
-        """
+        """Read ``run.json``; RecordsError where it is missing or damaged."""
         if not self.facts.is_file():
             raise RecordsError(f"{self.path}: no run.json, so this is not a run's directory")
         content = _load(self.facts)
@@ -269,21 +203,17 @@ class RunDirectory:
             )
 
     def _clear(self) -> None:
+        names = (entry.name for entry in vars(RunDirectory).values() if isinstance(entry, _Entry))
+        made = (*self.tables.glob("*.*"), *self.plots.glob("*.svg"), *self.other_generations())
         # run.json goes last: until then the directory is still known as a run's.
-        own = (self.path / name for name in reversed(_OWN_FILES))
-        made = (*self.tables.glob("*.*"), *self.plots.glob("*.svg"))
-        for path in (*made, *self.other_generations(), *own):
-            if path != self.facts:
-                path.unlink(missing_ok=True)
-        self.facts.unlink(missing_ok=True)
+        own = sorted((self.path / name for name in names), key=lambda path: path == self.facts)
+        for path in (*made, *own):
+            if path.is_file():
+                path.unlink()
 
 
 def check_directory(path: Path, marker: str, what: str, hint: str = "") -> None:
-    """Refuse a directory that has other files and not the one that marks it as of this program.
-
-    Raises:
-        RunDirectoryError: With what is there.
-    """
+    """Refuse with RunDirectoryError a path that holds files, and not the marker of ours."""
     if not path.exists():
         return
     if not path.is_dir():
@@ -309,7 +239,6 @@ def _load(path: Path) -> dict[str, Any]:
 
 
 def _differences(before: Any, now: Any, name: str = "") -> list[str]:
-    """Names of the fields that differ, each with both values."""
     if isinstance(before, dict) and isinstance(now, dict):
         keys = [*before, *(key for key in now if key not in before)]
         return [

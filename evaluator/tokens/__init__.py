@@ -1,6 +1,1 @@
-"""The token level: predictions on the same tokens, arm beside reference.
-
-::
-
-    generations ─ texts ─ stage ─ records ─ summary
-"""
+"""How far an arm's next-token predictions are from the reference's: texts → stage → summary."""

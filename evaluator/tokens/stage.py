@@ -1,28 +1,32 @@
 """The stage that compares predictions: the reference's texts in, ``token_level.jsonl`` out.
 
-The reference runs first, and its logits wait on the disk. Then every arm runs on the same tokens in
-the same batches, loaded as it was for its completions. The reference itself is compared with its
-own repeat in other batches: what company, padding and float rounding do is the noise floor.
-
-A killed run goes on with the texts that are missing; the reference's logits are made again.
+The reference runs first, and its logits wait on the disk; every arm then runs on the same batches.
+It is compared with its own repeat in other batches: the noise floor of company and rounding.
 """
 
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from evaluator.config.run_config import ArmConfig, RunConfig
 from evaluator.errors import ModelError
 from evaluator.generation.backend import LoadedModel
 from evaluator.generation.checkpoints import Checkpoint
-from evaluator.generation.device import resolve_device
-from evaluator.generation.prompts import Prompt
+from evaluator.generation.prepare import Prepared
 from evaluator.generation.stage import open_model
 from evaluator.progress import Progress
-from evaluator.store.records import GenerationRecord, Key, append, read, repair, rewrite_sorted
+from evaluator.store.records import (
+    GenerationRecord,
+    Key,
+    TokenRecord,
+    append,
+    read,
+    repair,
+    rewrite_sorted,
+)
 from evaluator.store.run_directory import RunDirectory
-from evaluator.tokens.records import TokenRecord
 from evaluator.tokens.texts import (
     ScoredText,
     TextBatch,
@@ -38,11 +42,7 @@ _BYTES_PER_LOGIT = 4
 
 
 def spool_bytes(config: RunConfig, checkpoints: Mapping[str, Checkpoint]) -> int:
-    """Room on the disk for the reference's logits, with the arms' vocabularies checked for it.
-
-    Raises:
-        ModelError: The arms predict over different vocabularies.
-    """
+    """Room on the disk for the reference's logits; ModelError where vocabularies differ."""
     reference = config.reference()
     if reference is None or not config.token_level.enabled:
         return 0
@@ -59,143 +59,87 @@ def spool_bytes(config: RunConfig, checkpoints: Mapping[str, Checkpoint]) -> int
 
 def measure_tokens(
     directory: RunDirectory,
-    config: RunConfig,
-    checkpoints: Mapping[str, Checkpoint],
-    prompts: Sequence[Prompt],
+    prepared: Prepared,
     generations: Sequence[GenerationRecord],
     progress: Progress,
 ) -> None:
     """Write the records that are missing, arm by arm, one model in memory at a time.
 
-    Args:
-        directory: Of the run.
-        config: Of the run; without a restored arm, or where it is switched off, nothing is done.
-        checkpoints: By arm.
-        prompts: In the suite's order, the same for all arms.
-        generations: All completions.
-        progress: Called after each batch.
-
-    Raises:
-        ModelError: A model cannot be loaded, or its predictions cannot be compared.
-        GenerationError: A model's logits are not numbers.
-        RecordsError: ``token_level.jsonl`` is damaged.
+    Without a restored arm, or where it is switched off, nothing is done.
     """
+    config = prepared.config
     reference = config.reference()
     if reference is None or not config.token_level.enabled:
         return
     texts = choose_texts(
         reference.name,
-        prompts,
+        prepared.prompts,
         {record.key: record for record in generations},
-        load_tokenizer(checkpoints[reference.name].directory),
+        load_tokenizer(prepared.checkpoints[reference.name].directory),
         config.decoding.max_new_tokens,
         config.token_level.max_tokens,
     )
-    stage = _Stage(directory, config, checkpoints, texts, progress)
-    if not all(stage.is_done(arm, texts) for arm in config.arms):
+    records = _still_valid(directory.token_level, texts)
+    if not all(_is_done(arm, texts, records) for arm in config.arms):
         with _empty(directory.spool) as spool:
-            logits = TensorSpool(spool)
-            stage.run_reference(reference, logits)
-            for arm in config.arms:
-                if not stage.is_done(arm, texts):
-                    stage.run_arm(arm, logits)
-    stage.sort()
+            for arm in sorted(config.arms, key=lambda arm: arm is not reference):
+                if arm is reference or not _is_done(arm, texts, records):
+                    with open_model(arm, prepared, directory) as model:
+                        stage = _Comparison(arm, model, directory.token_level, records, progress)
+                        stage.run(texts, TensorSpool(spool), keep=arm is reference)
+    keys = [(arm.name, text.problem, text.sample) for arm in config.arms for text in texts]
+    rewrite_sorted(directory.token_level, [records[key] for key in keys])
 
 
-class _Stage:
-    """The records so far, and what adds to them."""
+@dataclass(frozen=True)
+class _Comparison:
+    """One arm beside the reference; ``records`` grow."""
 
-    def __init__(
-        self,
-        directory: RunDirectory,
-        config: RunConfig,
-        checkpoints: Mapping[str, Checkpoint],
-        texts: Sequence[ScoredText],
-        progress: Progress,
-    ) -> None:
-        self._directory, self._config, self._checkpoints = directory, config, checkpoints
-        self._texts, self._progress = texts, progress
-        self._batches = plan_text_batches(texts)
-        self._records = _still_valid(directory.token_level, texts)
+    arm: ArmConfig
+    model: LoadedModel
+    path: Path
+    records: dict[Key, TokenRecord]
+    progress: Progress
 
-    def is_done(self, arm: ArmConfig, texts: Sequence[ScoredText]) -> bool:
-        """Whether an arm's records of these texts are there."""
-        return all((arm.name, text.problem, text.sample) in self._records for text in texts)
-
-    def run_reference(self, arm: ArmConfig, logits: TensorSpool) -> None:
-        """Keep the reference's logits, and compare it with its repeat in other batches."""
-        kept, total = 0, 2 * len(self._texts)
-        with self._loaded(arm) as model:
-            for batch in self._batches:
-                self._progress(f"tokens {arm.name}", kept, total)
-                for text, found in zip(batch, model.logits(batch), strict=True):
-                    logits.keep(text.file_name, found)
-                kept += len(batch)
-            self._compare(arm, model, plan_repeat(self._texts), logits, kept)
-
-    def run_arm(self, arm: ArmConfig, logits: TensorSpool) -> None:
-        """Compare another arm with the reference, in the batches of the latter."""
-        with self._loaded(arm) as model:
-            self._compare(arm, model, self._batches, logits, 0)
-
-    def sort(self) -> None:
-        """Bring the finished file into the order of arms and problems."""
-        ordered = [
-            self._records[arm.name, text.problem, text.sample]
-            for arm in self._config.arms
-            for text in self._texts
-        ]
-        rewrite_sorted(self._directory.token_level, ordered)
-
-    def _compare(
-        self,
-        arm: ArmConfig,
-        model: LoadedModel,
-        batches: Sequence[TextBatch],
-        logits: TensorSpool,
-        before: int,
-    ) -> None:
-        """Append the missing records; ``before`` is what the bar shows as done already."""
-        done, total = before, before + len(self._texts)
-        for batch in batches:
-            self._progress(f"tokens {arm.name}", done, total)
+    def run(self, texts: Sequence[ScoredText], logits: TensorSpool, keep: bool) -> None:
+        """Append the missing records; ``keep``: this is the reference, whose logits come first."""
+        name, batches, done = f"tokens {self.arm.name}", plan_text_batches(texts), 0
+        total = len(texts) * (2 if keep else 1)
+        for batch in batches if keep else ():
+            self.progress(name, done, total)
+            for text, found in zip(batch, self.model.logits(batch), strict=True):
+                logits.keep(text.file_name, found)
             done += len(batch)
-            if self.is_done(arm, batch):
-                continue
-            made = _records_of(arm.name, model, batch, logits)
-            append(
-                self._directory.token_level, [one for one in made if one.key not in self._records]
-            )
-            self._records.update((record.key, record) for record in made)
-        self._progress(f"tokens {arm.name}", total, total)
+        for batch in plan_repeat(texts) if keep else batches:
+            self.progress(name, done, total)
+            done += len(batch)
+            if not _is_done(self.arm, batch, self.records):
+                made = self._compared(batch, logits)
+                append(self.path, [one for one in made if one.key not in self.records])
+                self.records.update((record.key, record) for record in made)
+        self.progress(name, total, total)
 
-    def _loaded(self, arm: ArmConfig) -> AbstractContextManager[LoadedModel]:
-        config, checkpoint = self._config, self._checkpoints[arm.name]
-        return open_model(arm, config, checkpoint, self._directory, resolve_device(config.device))
+    def _compared(self, batch: TextBatch, logits: TensorSpool) -> list[TokenRecord]:
+        made = []
+        for text, other in zip(batch, self.model.logits(batch), strict=True):
+            reference = logits.load(text.file_name, other.device)
+            if reference.shape != other.shape:
+                raise ModelError(
+                    f"arm {self.arm.name}: predicts over {other.shape[1]} tokens, the reference "
+                    f"over {reference.shape[1]}: they cannot be compared. Set "
+                    "token_level.enabled: false"
+                )
+            same = int((reference.argmax(dim=1) == other.argmax(dim=1)).sum())
+            kl = tuple(float(f"{kl:.6g}") for kl in kl_divergence(reference, other).tolist())
+            key = (self.arm.name, text.problem, text.sample)
+            made.append(TokenRecord(*key, text.digest, same, kl))
+        return made
 
 
-def _records_of(
-    arm: str, model: LoadedModel, batch: TextBatch, logits: TensorSpool
-) -> list[TokenRecord]:
-    made = []
-    for text, other in zip(batch, model.logits(batch), strict=True):
-        reference = logits.load(text.file_name, other.device)
-        if reference.shape != other.shape:
-            raise ModelError(
-                f"arm {arm}: predicts over {other.shape[1]} tokens, the reference over "
-                f"{reference.shape[1]}: they cannot be compared. Set token_level.enabled: false"
-            )
-        made.append(
-            TokenRecord(
-                arm=arm,
-                problem=text.problem,
-                sample=text.sample,
-                tokens_sha256=text.digest,
-                same=int((reference.argmax(dim=1) == other.argmax(dim=1)).sum()),
-                kl=tuple(float(f"{kl:.6g}") for kl in kl_divergence(reference, other).tolist()),
-            )
-        )
-    return made
+def _is_done(
+    arm: ArmConfig, texts: Sequence[ScoredText], records: Mapping[Key, TokenRecord]
+) -> bool:
+    return all((arm.name, text.problem, text.sample) in records for text in texts)
 
 
 def _still_valid(path: Path, texts: Sequence[ScoredText]) -> dict[Key, TokenRecord]:
@@ -206,7 +150,7 @@ def _still_valid(path: Path, texts: Sequence[ScoredText]) -> dict[Key, TokenReco
     valid = {
         key: record
         for key, record in records.items()
-        if digests.get((record.problem, record.sample)) == record.tokens_sha256
+        if digests.get(key[1:]) == record.tokens_sha256
     }
     if len(valid) < len(records):
         rewrite_sorted(path, valid.values())

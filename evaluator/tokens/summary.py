@@ -1,32 +1,24 @@
 """From token records and texts to numbers by arm. Needs no model.
 
-Retention and its floor are those of :mod:`tinylora.models.token_divergence`. The floor is the
-largest mean KL of the reference from itself: from its repeat in other batches, and from each A/A
-arm, a restored arm of equal digests and options that is loaded anew.
+The floor is the largest mean KL of the reference from itself: its repeat in other batches, and A/A
+arms. The interval of the retention takes texts as units, as tokens of one text are not independent:
+it is 1 − R, R = Σaᵢ/Σbᵢ of the sums of KL over a text for arm and base, and by the jackknife
+(Miller: "The jackknife: a review", Biometrika 61, 1974), with Student's t of n − 1 degrees,
 
-Tokens of one text are not independent. The interval of the retention treats the texts as the
-sample: retention is 1 − R with R = Σaᵢ/Σbᵢ, a and b the sums of KL over a text, for the arm and for
-the base. With Rᵢ the ratio without text i, by the jackknife (Miller: "The jackknife: a review",
-Biometrika 61, 1974)
-
-    var R = (n − 1)/n Σ(Rᵢ − R̄)²                    with Student's t of n − 1 degrees of freedom
-
-Where few texts hold most of the KL it is a little short: with lognormal sums of σ = 1 it covers
-93 % for 60 texts and 94 % for 128; linearization would cover 92 % and 93.5 %.
+    var R = (n − 1)/n Σ(Rᵢ − R̄)²        Rᵢ: without text i
 """
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import takewhile
+from os.path import commonprefix
 
 import numpy as np
 from scipy.stats import t as student
 
 from evaluator.statistics.score_interval import Floats, Interval
-from evaluator.store.records import GenerationRecord, Key
+from evaluator.store.records import GenerationRecord, Key, TokenRecord
 from evaluator.store.run_directory import RunFacts
-from evaluator.tokens.records import TokenRecord
 from tinylora.models.token_divergence import KLSummary, retention, summarize_kl
 
 _LEVEL = 0.95
@@ -37,13 +29,11 @@ class ArmTokens:
     """An arm's predictions beside the reference's, on the same tokens.
 
     Attributes:
-        arm: Name of the arm.
         repeat: Whether it is the reference once more: its own repeat, or an A/A arm.
         kl: KL(reference‖arm), nats.
-        top1_agreement: Share of tokens at which both predict the same next token.
         retention: 1 − mean KL(reference‖arm)/mean KL(reference‖base); None without a base, or
             where the adapter's effect is not above the floor.
-        interval95: Of the retention, by texts; None where there is no retention or one text only.
+        interval95: Of the retention, by texts; None also for one text only.
     """
 
     arm: str
@@ -58,13 +48,8 @@ class ArmTokens:
 class TextDivergence:
     """An arm's completions beside the reference's.
 
-    Attributes:
-        arm: Name of the arm.
-        texts: Number of pairs.
-        identical: Share of pairs that are equal.
-        first_difference: Median position, in characters, at which the others part; None where all
-            are equal.
-        same_noise: Whether both were drawn with the same noise; else they part anyway.
+    Of ``identical`` ones the share is given; ``first_difference`` is the median position, in
+    characters, at which the others part. Texts that were drawn with other noise part anyway.
     """
 
     arm: str
@@ -79,9 +64,6 @@ class TokenLevel:
     """The token level of a run.
 
     Attributes:
-        reference: Name of the reference.
-        control: Name of the base arm.
-        texts: Number of texts on which predictions were compared; 0 where none were.
         floor: Largest mean KL of the reference from itself; None where nothing was compared.
         effect: Mean KL(reference‖base); None without a base arm.
         arms: The reference's repeat and the other arms that were compared, in the run's order.
@@ -117,16 +99,7 @@ def summarize_tokens(
     records: Mapping[Key, TokenRecord],
     generations: Mapping[Key, GenerationRecord],
 ) -> TokenLevel | None:
-    """Compute the token level.
-
-    Args:
-        facts: Of the run.
-        records: Of the token level; none where it is switched off.
-        generations: Completions by key.
-
-    Returns:
-        None without a restored arm.
-    """
+    """Compute the token level; None without a restored arm."""
     reference, control = facts.reference, facts.control
     if reference is None:
         return None
@@ -138,26 +111,24 @@ def summarize_tokens(
     wanted = by_arm[reference].keys()
     done = {name: own for name, own in by_arm.items() if wanted and own.keys() == wanted}
     repeats = facts.same_model(reference)
-    floor = max((_mean(own) for name, own in done.items() if name in repeats), default=None)
+    floor = max((_all_kl(own).mean for name, own in done.items() if name in repeats), default=None)
     base = done.get(control) if control else None
     return TokenLevel(
         reference=reference,
         control=control,
         texts=len(wanted),
         floor=floor,
-        effect=None if base is None else _mean(base),
+        effect=None if base is None else _all_kl(base).mean,
         arms=tuple(_arm(name, own, base, floor, name in repeats) for name, own in done.items()),
         unfinished=tuple(name for name in by_arm if wanted and name not in done),
-        divergences=_divergences(facts, reference, generations),
+        divergences=tuple(_divergences(facts, reference, generations)),
     )
 
 
 def retention_interval(own: Floats, base: Floats) -> Interval | None:
     """95 % interval of 1 − Σown/Σbase; None for a single text, or one that alone has an effect.
 
-    Args:
-        own: Sums of KL(reference‖arm) by text, float64 ``[n]``.
-        base: Sums of KL(reference‖base) of the same texts, not all 0.
+    Both are sums of KL by text, float64 [n]; those of the base are not all 0.
     """
     count, others = len(own), base.sum() - base
     if count < 2 or bool((others <= 0).any()):
@@ -167,15 +138,6 @@ def retention_interval(own: Floats, base: Floats) -> Interval | None:
     half = float(student.ppf((1 + _LEVEL) / 2, count - 1) * np.sqrt(spread))
     kept = float(1 - own.sum() / base.sum())
     return Interval(kept - half, min(kept + half, 1.0), _LEVEL)  # no KL is below 0
-
-
-def common_prefix(one: str, two: str) -> int:
-    """Number of leading characters that two texts share.
-
-    >>> common_prefix("int a;", "int b;"), common_prefix("ab", "abc")
-    (4, 2)
-    """
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, two, strict=False)))
 
 
 def _arm(
@@ -188,7 +150,7 @@ def _arm(
     kl = _all_kl(own)
     kept = interval = None
     if base is not None and floor is not None:
-        kept = retention(kl.mean, _mean(base), floor)
+        kept = retention(kl.mean, _all_kl(base).mean, floor)
     if base is not None and kept is not None:
         sums = np.array([[sum(own[text].kl), sum(base[text].kl)] for text in own])
         interval = retention_interval(sums[:, 0], sums[:, 1])
@@ -204,34 +166,23 @@ def _arm(
 
 def _divergences(
     facts: RunFacts, reference: str, generations: Mapping[Key, GenerationRecord]
-) -> tuple[TextDivergence, ...]:
-    pairs: dict[str, list[tuple[str, str]]] = {
-        arm.name: [] for arm in facts.arms if arm.name != reference
-    }
-    for (arm, problem, sample), record in generations.items():
-        other = generations.get((reference, problem, sample))
-        if other is not None and arm in pairs:
-            pairs[arm].append((other.text, record.text))
-    return tuple(
-        _divergence(arm, texts, facts.same_noise(arm, reference))
-        for arm, texts in pairs.items()
-        if texts
-    )
-
-
-def _divergence(arm: str, texts: Sequence[tuple[str, str]], same_noise: bool) -> TextDivergence:
-    parted = [common_prefix(one, two) for one, two in texts if one != two]
-    return TextDivergence(
-        arm=arm,
-        texts=len(texts),
-        identical=1 - len(parted) / len(texts),
-        first_difference=float(statistics.median(parted)) if parted else None,
-        same_noise=same_noise,
-    )
-
-
-def _mean(records: Mapping[Key, TokenRecord]) -> float:
-    return _all_kl(records).mean
+) -> Iterator[TextDivergence]:
+    for arm in facts.arms:
+        pairs = [
+            [other.text, record.text]
+            for (name, problem, sample), record in generations.items()
+            if name == arm.name != reference
+            and (other := generations.get((reference, problem, sample))) is not None
+        ]
+        parted = [len(commonprefix(pair)) for pair in pairs if pair[0] != pair[1]]
+        if pairs:
+            yield TextDivergence(
+                arm=arm.name,
+                texts=len(pairs),
+                identical=1 - len(parted) / len(pairs),
+                first_difference=float(statistics.median(parted)) if parted else None,
+                same_noise=facts.same_noise(arm.name, reference),
+            )
 
 
 def _all_kl(records: Mapping[Key, TokenRecord]) -> KLSummary:

@@ -1,12 +1,7 @@
-"""Which tokens the arms are compared on, in which batches: prompts and the reference's completions.
+"""Which tokens the arms are compared on: prompts and the reference's completions, in which batches.
 
-Only predictions that made the completion are compared, the end token's among them. Everything is
-thinned out evenly, without chance: some hundred problems, first samples; some hundred predictions
-of each text; and of all of these as many as the configuration allows. So long and short texts,
-beginnings and ends, and all families of problems are there in their proportion.
-
-A completion stands in the records as text and is tokenized anew. A model may have written other
-tokens for the same text; all arms read the same ones here.
+All is thinned out evenly, without chance. A completion is tokenized anew from its text; all arms
+read the same tokens, whatever was written.
 """
 
 import hashlib
@@ -16,6 +11,7 @@ from typing import TypeVar
 
 from transformers import PreTrainedTokenizerBase
 
+from evaluator.generation.backend import TokenText
 from evaluator.generation.prompts import Prompt
 from evaluator.store.records import GenerationRecord, Key
 
@@ -29,20 +25,11 @@ _Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True)
-class ScoredText:
-    """One prompt with a completion.
-
-    Attributes:
-        problem: Id of the problem.
-        sample: Number of the sample.
-        token_ids: Tokens up to the last compared position.
-        positions: Positions whose predictions are compared, ascending.
-    """
+class ScoredText(TokenText):
+    """One prompt with a completion: tokens up to the last compared position, and the positions."""
 
     problem: str
     sample: int
-    token_ids: tuple[int, ...]
-    positions: tuple[int, ...]
 
     @property
     def digest(self) -> str:
@@ -66,18 +53,9 @@ def choose_texts(
     max_new_tokens: int,
     max_tokens: int,
 ) -> tuple[ScoredText, ...]:
-    """The texts and positions of a run.
+    """The texts of the reference and their positions, in the suite's order.
 
-    Args:
-        arm: Name of the reference, which wrote them.
-        prompts: In the suite's order.
-        generations: Completions by key.
-        tokenizer: That of the prompts.
-        max_new_tokens: Longest completion.
-        max_tokens: Compared predictions at most.
-
-    Returns:
-        In the suite's order; texts without a compared position are left out.
+    At most ``max_tokens`` predictions are compared, in completions of ``max_new_tokens`` at most.
     """
     texts: list[tuple[Prompt, tuple[int, ...]]] = []
     places: list[tuple[int, int]] = []
@@ -92,7 +70,7 @@ def choose_texts(
     for number, position in evenly(places, max_tokens):
         chosen.setdefault(number, []).append(position)
     return tuple(
-        ScoredText(texts[n][0].problem, 0, texts[n][1][: positions[-1] + 1], tuple(positions))
+        ScoredText(texts[n][1][: positions[-1] + 1], tuple(positions), texts[n][0].problem, 0)
         for n, positions in chosen.items()
     )
 
@@ -109,10 +87,7 @@ def evenly(items: Sequence[_Item], most: int) -> Sequence[_Item]:
 
 
 def plan_text_batches(texts: Sequence[ScoredText]) -> tuple[TextBatch, ...]:
-    """All texts, the longest first, so that little is padded.
-
-    A pure function of the texts, so that a resumed run computes in the same batches.
-    """
+    """All texts, the longest first; a pure function of them, so a resumed run has equal batches."""
     return _batches(sorted(texts, key=lambda text: -len(text.token_ids)), len(texts))
 
 

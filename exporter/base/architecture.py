@@ -1,28 +1,29 @@
-"""What the base's ``config.json`` says about its modules, as transformers understands it.
+"""What a base's ``config.json`` says about its modules, as transformers understands it.
 
-Importing transformers' models takes longer than exporting a small base. So what was read off a
-model is kept beside the factors, and a second export of the same adapter and base does without.
+Importing transformers' models takes longer than exporting a small base, so what was read off a
+model is kept beside the factors.
 """
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import torch
 from torch import nn
 
 from exporter.base.checkpoint import CONFIG_FILE
-from exporter.base.model_lock import making_a_model
-from exporter.errors import CheckpointError
-from exporter.io_errors import reading
+from exporter.errors import CheckpointError, reading
 from tinylora import FactorStore, target_names
 from tinylora.svd.factor_store import read_parsed, write_whole
 
 _FORMAT = "tinylora-architecture/1"
+_LOCK = Lock()
 
 
 @dataclass(frozen=True)
@@ -57,16 +58,11 @@ def read_architecture(
 ) -> Architecture:
     """Read off the modules of a checkpoint's model.
 
-    Args:
-        path: Directory of the checkpoint.
-        config: Its config.json.
-        find_targets: Gives the names of the modules that the adapter changes, in its order.
-        store: Keeps what was found for the next time.
-        adapter: Digest of what ``find_targets`` depends on.
+    ``find_targets`` gives the modules that the adapter changes, in its order; ``store`` keeps what
+    was found for the next time, under the digest ``adapter`` of what ``find_targets`` depends on.
 
     Raises:
         CheckpointError: transformers has no such architecture, or it needs code from elsewhere.
-        FactorStoreError: The store cannot be used.
     """
     skip = (config.get("quantization_config") or {}).get("llm_int8_skip_modules")
     if store is None:
@@ -84,14 +80,35 @@ def read_architecture(
     return found
 
 
+@contextmanager
+def making_a_model() -> Iterator[None]:
+    """To be held around every ``from_config`` and ``from_pretrained`` of a model.
+
+    transformers meanwhile exchanges what all threads share: torch's default dtype, and methods of
+    its classes. The default is float32 in here: bitsandbytes makes its code books in it.
+    """
+    with _LOCK:
+        before = torch.get_default_dtype()
+        torch.set_default_dtype(torch.float32)
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(before)
+
+
 def _read_off(
     model: Any, skip: list[str] | None, find_targets: Callable[[nn.Module], Sequence[str]]
 ) -> Architecture:
+    from transformers.quantizers.base import HfQuantizer
+    from transformers.quantizers.quantizers_utils import should_convert_module
+
     names = find_targets(model)
     every = {
         n: (m.out_features, m.in_features) for n, m in model.named_modules() if type(m) is nn.Linear
     }
-    kept = every.keys() & _kept(model, skip)
+    # those that transformers leaves in 16 bits, by its own rule
+    patterns = HfQuantizer.get_modules_to_not_convert(model, skip, model._keep_in_fp32_modules)
+    kept = {name for name in every if not should_convert_module(name, patterns)}
     tied = tuple(model.all_tied_weights_keys)
     leaves = {n.rsplit(".", 1)[-1] for n in names}
     ending = {n for n, _ in model.named_modules() if n.rsplit(".", 1)[-1] in leaves}
@@ -132,18 +149,7 @@ def _meta_model(path: Path) -> nn.Module:
             )
     except Exception as error:  # transformers raises whatever a malformed configuration leads to
         raise CheckpointError(
-            f"{path / CONFIG_FILE}: transformers cannot build this architecture "
-            f"({type(error).__name__}: {error}); a causal language model that needs no code of its "
-            "own is expected"
+            f"{path / CONFIG_FILE}: transformers cannot build this ({type(error).__name__}: "
+            f"{error}); expected a causal language model that needs no code of its own"
         ) from error
     return model
-
-
-def _kept(model: Any, skip: list[str] | None) -> set[str]:
-    """Linear modules that transformers leaves in 16 bits, by its own rule."""
-    from transformers.quantizers.base import HfQuantizer
-    from transformers.quantizers.quantizers_utils import should_convert_module
-
-    patterns = HfQuantizer.get_modules_to_not_convert(model, skip, model._keep_in_fp32_modules)
-    every = (name for name, module in model.named_modules() if isinstance(module, nn.Linear))
-    return {name for name in every if not should_convert_module(name, patterns)}

@@ -13,32 +13,25 @@ _WEIGHT_SUFFIXES = frozenset(
 def carried_files(base: Path, own: frozenset[str]) -> Mapping[str, Path]:
     """Files of the base that go along byte for byte, by their name in the output.
 
-    Weights, shard indexes and hidden directories stay behind; the base's model card becomes
-    ``BASE_README.md``, or ``BASE_BASE_README.md`` where it has a file of that name too.
-
-    Args:
-        base: The base directory.
-        own: Names that the export writes itself.
-
-    Raises:
-        CheckpointMissingError: One of them is a link to a file that is not there.
-        CheckpointError: A name that no manifest can hold.
+    Weights, shard indexes, hidden directories and ``own`` names stay behind; the base's model card
+    becomes ``BASE_README.md``. A link to nothing, and a name that is no text, are CheckpointErrors.
     """
     carried: dict[str, Path] = {}
+    card = "BASE_README.md"
+    while (base / card).exists():
+        card = f"BASE_{card}"
     for path in sorted(base.rglob("*")):
         relative = path.relative_to(base)
-        name = _card_name(base) if str(relative) == "README.md" else relative.as_posix()
+        name = card if str(relative) == "README.md" else relative.as_posix()
         if _stays_behind(relative) or name in own:
             continue
         if not name.isprintable():  # nor are bytes that are no UTF-8
             raise CheckpointError(
-                f"{base}: a file is named {ascii(name)}, which is no printable text; rename or "
-                "remove it"
+                f"{base}: the name {ascii(name)} is no printable text; rename or remove the file"
             )
         if path.is_symlink() and not path.exists():
             raise CheckpointMissingError(
-                f"{path}: is a link to {path.readlink()}, which is not there; finish the download "
-                "of the base, or remove the link"
+                f"{path}: is a link to {path.readlink()}, which is not there; finish the download"
             )
         if path.is_file():
             carried[name] = path
@@ -49,10 +42,3 @@ def _stays_behind(relative: Path) -> bool:
     hidden = any(part.startswith(".") for part in relative.parts[:-1])
     index = relative.name.endswith((".safetensors.index.json", ".bin.index.json"))
     return hidden or index or relative.suffix in _WEIGHT_SUFFIXES
-
-
-def _card_name(base: Path) -> str:
-    name = "BASE_README.md"
-    while (base / name).exists():
-        name = f"BASE_{name}"
-    return name

@@ -7,7 +7,7 @@ import torch
 from exporter.base.architecture import Architecture
 from exporter.base.checkpoint import Checkpoint
 from exporter.errors import PlanError
-from exporter.safetensors.header import TensorHeader
+from exporter.safetensors.reader import TensorHeader
 from tinylora.models.unmerged import adapter_tensors
 
 # Computed by every model itself; older checkpoints store them.
@@ -15,22 +15,12 @@ _ROTARY_FREQUENCIES = r"rotary_emb\.inv_freq$"
 
 
 def check_base(base: Checkpoint, architecture: Architecture) -> None:
-    """Refuse a base whose weights and ``config.json`` do not belong together.
-
-    Args:
-        base: The base checkpoint.
-        architecture: The modules of its ``config.json``.
-
-    Raises:
-        PlanError: A tensor of the architecture is missing or misshapen, a linear layer is stored
-            in another way than 4-bit loading expects, or its weight is no floating-point tensor; or
-            there are tensors of an adapter that was not merged.
-    """
+    """Refuse a base whose weights and ``config.json`` do not belong together, with a PlanError."""
     if found := adapter_tensors(unused_tensors(base, architecture)):
         raise PlanError(
             f"{base.path / base.tensors[found[0]].file}: holds {len(found)} tensors of an adapter "
-            f"that was not merged ({', '.join(found[:3])}, ...), which transformers ignores: this "
-            "loads as the base alone. Give the base without them, or merge that adapter first"
+            f"that was not merged ({', '.join(found[:3])}, ...), which transformers ignores; give "
+            "the base without them, or merge that adapter first"
         )
     for name, shape in architecture.parameters.items():
         _check_shape(base, name, shape)
@@ -41,12 +31,7 @@ def check_base(base: Checkpoint, architecture: Architecture) -> None:
 
 
 def unused_tensors(base: Checkpoint, architecture: Architecture) -> tuple[str, ...]:
-    """Tensors of a base that its model does not use, sorted; they are carried into an export.
-
-    Args:
-        base: The base checkpoint.
-        architecture: The modules of its ``config.json``.
-    """
+    """Tensors of a base that its model does not use, sorted; they are carried into an export."""
     parts = {name for prefix in base.packed for name in base.parts[prefix]}
     others = base.tensors.keys() - architecture.parameters.keys() - {*architecture.tied} - parts
     expected = re.compile("|".join((_ROTARY_FREQUENCIES, *architecture.ignored)))
@@ -57,17 +42,14 @@ def _check_shape(base: Checkpoint, name: str, shape: tuple[int, ...]) -> None:
     header = base.tensors.get(name)
     if header is None:
         raise PlanError(
-            f"{base.path}: tensor {name!r} {list(shape)} of the architecture in config.json is "
-            "missing; is the download complete?"
+            f"{base.path}: tensor {name!r} {list(shape)} of config.json is missing; is the "
+            "download complete?"
         )
-    expected = shape
-    if name in base.packed:
-        expected = (-(-torch.Size(shape).numel() // 2), 1)
+    expected = (-(-torch.Size(shape).numel() // 2), 1) if name in base.packed else shape
     if header.shape != expected:
         raise PlanError(
             f"{base.path / header.file}: tensor {name!r} has shape {list(header.shape)}, "
-            f"config.json asks for {list(expected)}; weights and config.json do not belong "
-            "together"
+            f"config.json asks for {list(expected)}; give the files of one model"
         )
 
 
@@ -77,14 +59,13 @@ def _check_linear(base: Checkpoint, header: TensorHeader, quantized: bool) -> No
     packed = header.name in base.packed
     if quantized and not packed:
         raise PlanError(
-            f"{where} is stored as {header.dtype}, but config.json's quantization_config says "
-            "4 bits; name the module in llm_int8_skip_modules, or remove quantization_config if "
-            "the base is a 16-bit one"
+            f"{where} is stored as {header.dtype}, but config.json's quantization_config says 4 "
+            "bits; name the module in llm_int8_skip_modules, or remove quantization_config"
         )
     if base.is_4bit and packed and not quantized:
         raise PlanError(
-            f"{where} is stored in 4 bits, but config.json's llm_int8_skip_modules keeps the "
-            "module in 16 bits; remove it from that list, or give the base that belongs to it"
+            f"{where} is stored in 4 bits, but config.json's llm_int8_skip_modules has the "
+            "module; remove it from that list"
         )
     if not packed and not header.torch_dtype.is_floating_point:
         raise PlanError(

@@ -1,9 +1,7 @@
-"""Reading a base checkpoint: headers first, tensors when they are needed.
+"""Base checkpoints: headers first, tensors when they are needed.
 
-Two kinds are read, each in one ``model.safetensors`` or in shards named by
-``model.safetensors.index.json``: 16/32-bit floating point, and bitsandbytes 4-bit, where the
-weight ``X.weight`` is a packed ``uint8`` tensor with its scales and code book beside it
-(``X.weight.absmax``, ``X.weight.quant_map``, ``X.weight.quant_state.bitsandbytes__nf4``, ...).
+Weights are 16/32-bit floating point, or bitsandbytes 4-bit: ``X.weight`` a packed ``uint8`` tensor,
+its scales, code book and state beside it as ``X.weight.absmax``, ``X.weight.quant_map``, ....
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,10 +12,8 @@ from typing import Any
 
 from torch import Tensor
 
-from exporter.errors import CheckpointError, CheckpointMissingError
-from exporter.io_errors import reading
-from exporter.safetensors.header import TensorHeader, checked_data_file, read_headers
-from exporter.safetensors.reader import DataFile, Scratch
+from exporter.errors import CheckpointError, CheckpointMissingError, reading
+from exporter.safetensors.reader import DataFile, Scratch, TensorHeader, open_data_file
 from tinylora import QuantizedWeight
 from tinylora.errors import QuantizedWeightError
 from tinylora.files.json_text import read_object
@@ -34,11 +30,7 @@ class Checkpoint:
     """A base checkpoint on disk; holds headers, never weights.
 
     Attributes:
-        path: Its directory.
-        config: ``config.json``.
         shards: Its weight files, in the order of their names.
-        files: Where the tensors of each weight file lie.
-        tensors: Header of every tensor.
         parts: For each packed 4-bit weight, the names of its scales, code books and state.
         is_4bit: Whether its linear layers are stored as bitsandbytes 4-bit weights.
     """
@@ -52,53 +44,27 @@ class Checkpoint:
     is_4bit: bool
 
     def read(self, name: str, scratch: Scratch | None = None) -> Tensor:
-        """One tensor, on the CPU.
-
-        Args:
-            name: Which.
-            scratch: Memory to read into; by default the tensor gets its own.
-
-        Raises:
-            CheckpointError: There is no such tensor, or its file cannot be read.
-        """
-        header = self._header(name)
-        return self.file_of(name).read(name, header.torch_dtype, header.shape, scratch)
+        """One tensor, on the CPU, in memory of its own or in that of ``scratch``."""
+        return self._file_of(name).read(name, scratch)
 
     def chunks(self, name: str, elements: int) -> Iterator[Tensor]:
         """One tensor, flat, in pieces of at most ``elements``; see :meth:`read`."""
-        return self.file_of(name).chunks(name, self._header(name).torch_dtype, elements)
-
-    def file_of(self, name: str) -> DataFile:
-        """The weight file that holds a tensor.
-
-        Raises:
-            CheckpointError: There is no such tensor.
-        """
-        return self.files[self._header(name).file]
+        return self._file_of(name).chunks(name, elements)
 
     def digests(self) -> dict[str, str]:
-        """SHA-256 of each weight file, hex.
-
-        Raises:
-            CheckpointUnreadableError: A file cannot be read, or has changed since it was opened.
-        """
+        """SHA-256 of each weight file, hex, which has not changed since it was opened."""
         return {name: self.files[name].sha256() for name in self.shards}
 
     def read_4bit(
         self, module: str, shape: tuple[int, int], scratch: Scratch | None = None
     ) -> QuantizedWeight:
-        """The 4-bit weight of a linear layer, as stored.
-
-        Args:
-            module: Qualified name of the layer.
-            shape: ``(out, in)`` that config.json gives it.
-            scratch: Memory that its codes may lie in; by default they get their own.
+        """The 4-bit weight of a linear layer, as stored; its codes may lie in ``scratch``.
 
         Raises:
-            CheckpointError: Its tensors do not make one weight, or one of another shape.
+            CheckpointError: Its tensors do not make one weight, or one of another ``(out, in)``.
         """
         codes, *others = self.names_4bit(module)
-        file = self.path / self._header(codes).file
+        file = self._file_of(codes).path
         tensors = {codes: self.read(codes, scratch)} | {name: self.read(name) for name in others}
         try:
             weight = QuantizedWeight.from_tensors(codes, tensors)
@@ -107,8 +73,7 @@ class Checkpoint:
         if weight.shape != shape:
             raise CheckpointError(
                 f"{file}: the quantization state of {codes!r} says shape {list(weight.shape)}, "
-                f"config.json asks for {list(shape)}; weights and config.json do not belong "
-                "together"
+                f"config.json asks for {list(shape)}; give the files of one model"
             )
         return weight
 
@@ -124,27 +89,19 @@ class Checkpoint:
             prefix for prefix, parts in self.parts.items() if any(STATE_PREFIX in p for p in parts)
         )
 
-    def _header(self, name: str) -> TensorHeader:
+    def _file_of(self, name: str) -> DataFile:
         if name not in self.tensors:
             raise CheckpointError(
-                f"{self.path}: tensor {name!r} is missing; is the download complete, and is this "
-                "the architecture that config.json names?"
+                f"{self.path}: tensor {name!r} is missing; is the download complete?"
             )
-        return self.tensors[name]
+        return self.files[self.tensors[name].file]
 
 
 def open_checkpoint(path: str | Path) -> Checkpoint:
-    """Read the headers of a checkpoint.
-
-    Args:
-        path: A directory with config.json and safetensors weights.
-
-    Returns:
-        The checkpoint; no weight has been read.
+    """Read the headers of a directory with config.json and safetensors weights.
 
     Raises:
-        CheckpointMissingError: The directory or one of its files is not there.
-        CheckpointError: A file is damaged, or of a kind that cannot be folded.
+        CheckpointError: A file is missing, damaged, or of a kind that cannot be folded.
         ModelConfigError: config.json says what no model can have.
     """
     path = Path(path)
@@ -157,32 +114,25 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     tensors: dict[str, TensorHeader] = {}
     for shard in shards:
         # before anything else is read: what changes from here on is noticed
-        files[shard] = checked_data_file(path / shard)
-        for header in read_headers(path / shard):
+        files[shard] = open_data_file(path / shard)
+        for header in files[shard].headers.values():
             if header.name in tensors:
+                other = tensors[header.name].file
                 raise CheckpointError(
-                    f"{path / shard}: tensor {header.name!r} is also in "
-                    f"{tensors[header.name].file}; download the base again"
+                    f"{path / shard}: tensor {header.name!r} is also in {other}; download it again"
                 )
             tensors[header.name] = header
     for name, shard in weight_map.items():
         if name not in tensors or tensors[name].file != shard:
             raise CheckpointError(
-                f"{path / INDEX_FILE}: says that {name!r} is in {shard}, but it is not; download "
-                "the base again"
+                f"{path / INDEX_FILE}: {name!r} is not in {shard}; download the base again"
             )
     parts, is_4bit = _parts(tensors), _is_4bit(path, config)
     return Checkpoint(path, config, shards, files, tensors, parts, is_4bit)
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file.
-
-    Raises:
-        CheckpointMissingError: There is no such file.
-        CheckpointUnreadableError: It cannot be read.
-        CheckpointError: It is not a JSON object.
-    """
+    """A JSON object from a file, or a CheckpointError."""
     with reading(path):
         return read_object(path, CheckpointError)
 
@@ -198,11 +148,7 @@ def _parts(names: Iterable[str]) -> dict[str, tuple[str, ...]]:
 
 
 def _shards(path: Path) -> tuple[tuple[str, ...], dict[str, str]]:
-    """Weight files, and the index's map from tensor to file (empty for a single file).
-
-    A single file comes before an index, as for transformers: such an index is left from before the
-    model was saved again.
-    """
+    """Weight files, and the index's map from tensor to file; none where there is a single file."""
     if (path / SINGLE_FILE).is_file():
         return (SINGLE_FILE,), {}
     if (path / INDEX_FILE).is_file():
@@ -222,7 +168,7 @@ def _weight_map(index: Path) -> dict[str, str]:
     if odd := [name for name in weight_map.values() if not _is_file_name(name)]:
         raise CheckpointError(
             f"{index}: expected names of files beside it, found {odd[0]!r:.100}, which is none or "
-            "lies outside the directory; download it again"
+            "outside; download it again"
         )
     return weight_map
 

@@ -1,51 +1,34 @@
 """Decides what the user left open: the format of ``auto``, the modules of ``nf4-mixed``.
 
-Every choice is a measurement. With calibration texts it is the output residual of the model with
-the weights that would be stored (:mod:`exporter.choose.trial_model`); without, ``auto`` goes by the
-residual ‖E − Δ‖/‖Δ‖ over all weights, which needs no model in memory and is the stricter of the two
-wherever rounding errors cancel.
+With calibration texts every choice is by the output residual (:mod:`exporter.choose.trial_model`);
+without, ``auto`` goes by ‖E − Δ‖/‖Δ‖ over all weights, which needs no model in memory.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from exporter.choose.auto_format import choose_format
-from exporter.choose.mixed_modules import choose_modules
+from exporter.choose.mixed_modules import choose_modules, smallest_mixed
 from exporter.choose.trial_model import TrialModel
-from exporter.choose.trials import Choice, Trials
+from exporter.choose.trials import Choice, Trial, Trials
 from exporter.compare.prompts import PromptSet
 from exporter.errors import TargetResidualError
 from exporter.fold.read_weights import checked_delta, trained_weight
-from exporter.formats.dense import Fp32
-from exporter.formats.format import Format
+from exporter.formats.dense import Bf16, Fp16, Fp32
 from exporter.formats.nf4 import Nf4
+from exporter.formats.nf4_embedded import Nf4Embedded
 from exporter.formats.units import ModuleUnit
 from exporter.inputs import Inputs
-from exporter.plan.base_weights import BaseWeights
 from exporter.request import ExportRequest
 from tinylora import LowRankDelta
 from tinylora.workers import in_order, workers_for
 
-
-@dataclass(frozen=True, eq=False)
-class Decision:
-    """A request in which nothing is left open.
-
-    Attributes:
-        request: With a concrete format, requantizer and list of modules to keep.
-        choice: What was chosen; None where there was nothing to choose.
-        moments: For ``calibrated``: mean(x xᵀ) of a module's inputs.
-    """
-
-    request: ExportRequest
-    choice: Choice | None = None
-    moments: Callable[[str], Tensor] | None = None
+Moments = Callable[[str], Tensor]
 
 
 @torch.no_grad()
@@ -55,8 +38,11 @@ def decide(
     scratch: Path,
     threads: int,
     done: Callable[[str, str], None],
-) -> Decision:
-    """Decide what a request leaves open.
+) -> tuple[ExportRequest, Choice | None, Moments | None]:
+    """Decide what a request leaves open, or say that nothing allowed reaches the goal.
+
+    The results are a concrete request, what was chosen if there was something to choose, and for
+    ``calibrated`` mean(x xᵀ) of a module's inputs.
 
     Args:
         inputs: With the request.
@@ -64,14 +50,13 @@ def decide(
         scratch: An empty directory for what lasts as long as the export.
         threads: How many may work on factors.
         done: Called with ``factors`` or ``effect`` and a module's name after each.
-
-    Raises:
-        TargetResidualError: Nothing allowed reaches the goal.
     """
     request = inputs.request
     if not request.leaves_open:
-        return Decision(request)
-    plan = inputs.plan(_first_layout(request, inputs.weights))
+        return request, None, None
+    # where training had 16 bits, auto goes among dense formats only
+    first = Fp32() if inputs.weights.trained_on == "16bit" else Nf4()
+    plan = inputs.plan(first if request.is_auto else request.layout)
     if (room := request.goal.max_bytes) is not None and room < plan.max_bytes:
         raise TargetResidualError(
             f"--max-bytes {room}: the model in nf4 alone may take up to {plan.max_bytes} bytes"
@@ -95,25 +80,47 @@ def decide(
     trials = Trials(inputs, low_rank, model, done)
     choice = None
     if request.is_auto:
-        choice = choose_format(trials)
+        choice = _choose_format(trials)
     elif request.leaves_modules_open:
         choice = choose_modules(trials)
     if choice is not None:
         found = choice.chosen
-        request = replace(
-            request,
-            format=found.format,
-            requantize=found.requantize or "preserve",
-            keep=found.keep,
-        )
+        method = found.requantize or "preserve"
+        request = replace(request, format=found.format, requantize=method, keep=found.keep)
     moments = None
     if model is not None and request.is_calibrated:
         moments = model.activations.second_moment
-    return Decision(request, choice, moments)
+    return request, choice, moments
 
 
-def _first_layout(request: ExportRequest, weights: BaseWeights) -> Format:
-    """Where ``auto`` begins; where training had 16 bits, it goes among dense formats only."""
-    if not request.is_auto:
-        return request.layout
-    return Fp32() if weights.trained_on == "16bit" else Nf4()
+def _choose_format(trials: Trials) -> Choice:
+    """The format of ``auto``: the first that reaches the target."""
+    target = trials.inputs.request.goal.target_residual
+    assert target is not None, "checked with the request"
+    tried: list[Trial] = []
+    for trial in _candidates(trials, target):
+        tried.append(trial)
+        if trial.residual <= target:
+            return Choice("weights" if trials.model is None else "output", target, tuple(tried))
+    best = min(tried, key=lambda trial: trial.residual)
+    raise TargetResidualError(
+        f"no format reaches a residual of {target:g}; the best is {best.format} with "
+        f"{best.residual:.4g}; allow more, or nf4-embedded (it needs peft, and numerics fp32)"
+    )
+
+
+def _candidates(trials: Trials, target: float) -> Iterator[Trial]:
+    """4-bit formats first, if training had 4 bits; each is measured when it is asked for."""
+    request = trials.inputs.request
+    if trials.inputs.weights.trained_on == "4bit":
+        yield trials.trial(Nf4("preserve"))
+        yield trials.trial(Nf4("recompute"))
+        if trials.model is not None:
+            yield trials.trial(Nf4("calibrated"))
+        # the trainer's roundings happen to a product of which an adapter holds the factors
+        if not (request.goal.without_peft or request.options.numerics == "trainer"):
+            yield trials.trial(Nf4Embedded(request.adapter_dtype))
+        if trials.model is not None:
+            yield smallest_mixed(trials, trials.model, "calibrated", target, None)
+    for layout in (Bf16(), Fp16(), Fp32()):
+        yield trials.trial(layout)

@@ -1,5 +1,6 @@
 """The modules that ``nf4-mixed`` keeps in bfloat16."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 
 from torch import Tensor
@@ -9,9 +10,7 @@ from exporter.choose.trial_model import TrialModel, gram_matrix
 from exporter.choose.trials import Choice, Trial, Trials
 from exporter.errors import TargetResidualError
 from exporter.formats.nf4_mixed import Nf4Mixed
-from exporter.formats.units import ModuleUnit
-from exporter.plan.plan import ExportPlan
-from exporter.quantize.methods import RequantizeMethod
+from exporter.quantize.requantize import RequantizeMethod
 
 # The prediction is of first order; what it misses is made up by aiming lower and measuring again.
 _MOST_ROUNDS = 8
@@ -19,11 +18,7 @@ _AIM_BELOW = 0.97
 
 
 def choose_modules(trials: Trials) -> Choice:
-    """Choose the modules that a request for ``nf4-mixed`` leaves open.
-
-    Raises:
-        TargetResidualError: The target is not reached within the bytes.
-    """
+    """Choose the modules that a request for ``nf4-mixed`` leaves open."""
     request, goal, model = trials.inputs.request, trials.inputs.request.goal, trials.model
     assert model is not None, "checked with the request"
     target = goal.target_residual
@@ -31,9 +26,8 @@ def choose_modules(trials: Trials) -> Choice:
     if target is not None and trial.residual > target:
         budget = "" if goal.max_bytes is None else f" within {goal.max_bytes} bytes"
         raise TargetResidualError(
-            f"nf4-mixed does not reach an output residual of {target:g}{budget}: the best is "
-            f"{trial.residual:.4g} with {len(trial.keep)} of {len(model.modules)} modules in "
-            f"bf16 ({trial.bytes} bytes). Ask for less, give more bytes, or use nf4-embedded"
+            f"nf4-mixed does not reach an output residual of {target:g}{budget}; the best is "
+            f"{trial.residual:.4g} in {trial.bytes} bytes; ask for less, or use nf4-embedded"
         )
     return Choice("output", target, (trial,))
 
@@ -45,18 +39,17 @@ def smallest_mixed(
     target: float,
     max_bytes: int | None,
 ) -> Trial:
-    """The fewest bf16 modules that reach a target, or the best choice within the bytes.
+    """The fewest bf16 modules that reach an output residual, or the best within the bytes."""
+    units = trials.inputs.plan(Nf4Mixed(method)).folds.values()
 
-    Args:
-        trials: What a trial is made from.
-        model: The model on calibration texts.
-        method: How 4-bit codes are chosen.
-        target: Output residual to reach.
-        max_bytes: Most bytes of the weight files; None: no limit.
-    """
-    in_4_bits = trials.inputs.plan(Nf4Mixed(method))
-    gram = gram_matrix(_misses(trials, model, in_4_bits))
-    extra = [_extra_bytes(unit) for unit in in_4_bits.folds.values()]
+    def misses() -> Iterator[Tensor]:
+        for unit in units:
+            yield model.miss_of(unit.module, unit.encoding)
+            trials.done("effect", unit.module)
+
+    gram = gram_matrix(misses())
+    stored = [sum(spec.max_bytes for spec in unit.outputs) for unit in units]
+    extra = [max(2 * math.prod(u.shape) - size, 1) for u, size in zip(units, stored, strict=True)]
 
     def names(chosen: Sequence[int]) -> tuple[str, ...]:
         return tuple(model.modules[index] for index in sorted(chosen))
@@ -77,12 +70,6 @@ def smallest_mixed(
     return trial
 
 
-def _misses(trials: Trials, model: TrialModel, plan: ExportPlan) -> Iterator[Tensor]:
-    for module, unit in plan.folds.items():
-        yield model.miss_of(module, unit.encoding)
-        trials.done("effect", module)
-
-
 def _within(
     max_bytes: int | None,
     gram: Tensor,
@@ -100,9 +87,3 @@ def _within(
         if excess <= 0:
             return chosen
         budget -= excess  # larger modules may take more shards, each with a header
-
-
-def _extra_bytes(unit: ModuleUnit) -> int:
-    """What storing a module in bf16 costs beyond 4 bits."""
-    in_16_bits = 2 * unit.shape[0] * unit.shape[1]
-    return max(in_16_bits - sum(spec.max_bytes for spec in unit.outputs), 1)

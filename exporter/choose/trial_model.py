@@ -1,16 +1,12 @@
 """What a choice of stored weights does to the model's output, tried out in memory.
 
-The base stands in memory once, in float32. The weights of its target modules are exchanged for what
-a format would store, and the model runs on calibration texts. With y the logits of all compared
-tokens::
+With y the logits of all compared tokens of calibration texts::
 
     output residual = ‖y(stored) − y(restored)‖ / ‖y(base) − y(restored)‖
 
-0 is perfect, 1 is as good as the base, and above 1 the rounding does more than the adapter.
-
-Logits of a large vocabulary are never formed: with H the output layer's matrix, h its inputs and
-M = (HᵀH)^½, ‖(h − h′)Hᵀ‖ = ‖(h − h′)M‖, so h M ``[tokens, hidden]`` stands for the logits.
-(A soft cap on the logits, as Gemma has, is not part of this.)
+Logits are never formed: with H the output layer's matrix, h its inputs and M = (HᵀH)^½,
+‖(h − h′)Hᵀ‖ = ‖(h − h′)M‖, so h M ``[tokens, hidden]`` stands for them. (A soft cap on the logits,
+as Gemma has, is not part of this.)
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,8 +18,14 @@ import torch
 from torch import Tensor, nn
 
 from exporter.base.checkpoint import Checkpoint
-from exporter.choose.activations import Activations
-from exporter.compare.float32_model import head_inputs, in_float32, load_base
+from exporter.compare.float32_model import (
+    KeptTensors,
+    batches,
+    head_inputs,
+    in_float32,
+    inputs_of,
+    load_base,
+)
 from exporter.compare.prompts import TokenPrompt
 from exporter.errors import RequestError
 from exporter.fold.read_weights import place_of, weight_to_fold
@@ -40,21 +42,46 @@ _ROWS_AT_ONCE = 1 << 14
 _SKETCH = 1 << 19
 
 
-class TrialModel:
-    """A base whose target modules can be given the weights that a format would store.
+class Activations:
+    """What target modules are fed on calibration texts, kept on disk, 4 bytes a number.
 
-    Args:
-        base: The base checkpoint.
-        units: The plan's units of the target modules.
-        deltas: Delta of each of them.
-        prompts: Calibration texts.
-        scratch: Directory for the modules' recorded inputs.
+    An error E in a weight moves the module's output by E x, whose mean square over the texts is
+    tr(E C Eᵀ) with C = mean(x xᵀ). Modules that read the same tensor (q, k and v) share one file.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._kept = KeptTensors(directory)
+        self._source: dict[str, int] = {}
+
+    def record(self, model: Any, modules: Sequence[str], prompts: Sequence[TokenPrompt]) -> None:
+        """Run a model and keep what its modules are fed, every position of every text."""
+        layers = {name: model.get_submodule(name) for name in modules}
+        for number, batch in enumerate(batches(prompts)):
+            inputs = inputs_of(model, layers, batch)
+            distinct = {id(tensor): tensor for tensor in inputs.values()}
+            places = {key: place for place, key in enumerate(distinct)}
+            self._source = {name: places[id(tensor)] for name, tensor in inputs.items()}
+            for key, tensor in distinct.items():
+                x = torch.cat([tensor[i, : len(p.token_ids)] for i, p in enumerate(batch)])
+                self._kept.keep(f"{places[key]}-{number}", x.float())
+
+    def second_moment(self, module: str) -> Tensor:
+        """Second moment C = mean(x xᵀ), float32 ``[in, in]``."""
+        total, count = torch.zeros(()), 0
+        # in a fixed order, because float sums depend on it
+        for file in sorted(self._kept.directory.glob(f"{self._source[module]}-*.safetensors")):
+            x = self._kept.load(file.stem)
+            total = total.addmm_(x.T, x) if count else x.T @ x
+            count += x.shape[0]
+        return total / count
+
+
+class TrialModel:
+    """A base in float32 whose target modules can be given the weights that a format would store.
 
     Attributes:
-        activations: Inputs of the target modules in the restored model.
-        modules: Names of the target modules.
-        base_output: h M of the base, float32 ``[tokens, hidden]``.
-        restored_output: h M of the restored model.
+        activations: Inputs of the target modules in the restored model, kept in ``scratch``.
+        base_output: h M of the base, float32 ``[tokens, hidden]``; beside it the restored model's.
     """
 
     def __init__(
@@ -70,9 +97,7 @@ class TrialModel:
         self._deltas = deltas
         self._prompts = tuple(prompts)
         quantized = any(unit.source != "dense" for unit in units)
-        model = load_base(
-            base.path, "4bit" if quantized else "16bit", all(unit.as_stored for unit in units)
-        )
+        model = load_base(base.path, quantized, all(unit.as_stored for unit in units))
         self._model: Any = in_float32(model).eval()
         self.modules = tuple(self._units)
         self._held: dict[str, Encoding | None] = {}
@@ -81,8 +106,8 @@ class TrialModel:
         adapted = [name for name in self.modules if self._model.get_submodule(name) is head]
         if adapted:
             raise RequestError(
-                f"{adapted[0]}: the adapter changes the output layer, through which the choice by "
-                "texts measures all others; name a format, or leave the texts out"
+                f"{adapted[0]}: the adapter changes the output layer, which a choice by texts "
+                "measures with; name a format, or leave the texts out"
             )
         self._metric: Tensor = _square_root_of_gram(head.weight)
         self.base_output = self._output()
@@ -96,36 +121,22 @@ class TrialModel:
         return float((self.base_output - self.restored_output).double().norm())
 
     def store(self, choice: Mapping[str, Encoding | None]) -> None:
-        """Give modules the weights that they would be stored with; None: the base's.
-
-        Raises:
-            FoldError: A weight does not fit.
-        """
+        """Give modules the weights that they would be stored with; None: the base's."""
         for module, encoding in choice.items():
             if module in self._held and self._held[module] == encoding:
                 continue
-            fold = self.fold(module)
-            self.put(
-                module, weight_matrix(fold.weight) if encoding is None else encoding.seen(fold)
-            )
+            seen = weight_to_fold(self._units[module], self._base)
+            moment = partial(self.activations.second_moment, module)
+            where = place_of(f"{module}.weight", self._base)
+            fold = Fold(module, where, seen, self._deltas[module], moment)
+            weight = weight_matrix(fold.weight) if encoding is None else encoding.seen(fold)
+            self.put(module, weight)
             self._held[module] = encoding
-
-    def fold(self, module: str) -> Fold:
-        """What there is to be stored of a module."""
-        seen = weight_to_fold(self._units[module], self._base)
-        moment = partial(self.activations.second_moment, module)
-        where = place_of(f"{module}.weight", self._base)
-        return Fold(module, where, seen, self._deltas[module], moment)
 
     def put(self, module: str, weight: Tensor) -> None:
         """Give a module any weight, float32 ``[out, in]``."""
-        self.layer(module).weight.data = weight
+        self._model.get_submodule(module).weight.data = weight
         self._held.pop(module, None)
-
-    def layer(self, module: str) -> nn.Linear:
-        """A module as it stands in memory, float32."""
-        layer: nn.Linear = self._model.get_submodule(module)
-        return layer
 
     def residual(self) -> float:
         """Output residual of the model as it stands."""
@@ -133,10 +144,7 @@ class TrialModel:
         return relative(miss, self.change)
 
     def miss_of(self, module: str, encoding: Encoding) -> Tensor:
-        """What storing one module alone does to h M, all others exact, ``[tokens, hidden]``.
-
-        Every module is exact afterwards.
-        """
+        """What storing one module alone does to h M, ``[tokens, hidden]``; then all are exact."""
         self.store(dict.fromkeys(self.modules, EXACT) | {module: encoding})
         miss = self._output() - self.restored_output
         self.store({module: EXACT})
@@ -166,9 +174,8 @@ def _square_root_of_gram(head: Tensor) -> Tensor:
 def gram_matrix(misses: Iterable[Tensor]) -> Tensor:
     """⟨missᵢ, missⱼ⟩ of every pair of modules, float64 ``[n, n]``.
 
-    A long miss is kept as a count sketch of half a million numbers, which leaves inner products
-    right to about 0.15 % of the product of the norms (Charikar et al., "Finding frequent items in
-    data streams", 2002), so that memory does not grow with the texts.
+    So that memory does not grow with the texts, a long miss is kept as a count sketch (Charikar et
+    al., "Finding frequent items in data streams", 2002), right to about 0.15 % of the norms.
     """
     sketches = torch.stack([_count_sketch(miss.reshape(-1)) for miss in misses])
     gram = torch.zeros((len(sketches), len(sketches)), dtype=torch.float64)

@@ -12,21 +12,13 @@ from exporter.formats.encoding import Fold
 from exporter.formats.format import Format
 from exporter.inputs import Inputs
 from exporter.plan.plan import ExportPlan
-from exporter.quantize.methods import RequantizeMethod
+from exporter.quantize.requantize import RequantizeMethod
 from tinylora import LowRankDelta
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One way of storing the model that was tried out.
-
-    Attributes:
-        format: Its format.
-        requantize: How its 4-bit codes are chosen; None where none is.
-        bytes: Most that its weight files take.
-        residual: What was measured; infinite where a weight does not fit.
-        keep: Modules that it stores in bf16 beside 4-bit ones.
-    """
+    """A way of storing the model that was tried; its residual is infinite where it does not fit."""
 
     format: str
     requantize: RequantizeMethod | None
@@ -37,12 +29,11 @@ class Trial:
 
 @dataclass(frozen=True)
 class Choice:
-    """What was chosen, and why.
+    """What was chosen, the last trial, and why.
 
     Attributes:
         measured_on: ``output`` or ``weights``: which residual decided.
         target: Residual that was asked for; None: as small as the bytes allow.
-        trials: What was tried, in order; the last is the one chosen.
     """
 
     measured_on: str
@@ -68,26 +59,17 @@ class Choice:
         return text + (f"; what was tried before misses it: {', '.join(missed)}" if missed else "")
 
     def as_dict(self) -> dict[str, Any]:
-        """For the manifest."""
-        return {
-            "measured_on": self.measured_on,
-            "target": self.target,
-            "trials": [
-                asdict(trial) | {"residual": _for_json(trial.residual)} for trial in self.trials
-            ],
-        }
+        """For the manifest; None stands for an infinite residual, which JSON has no number for."""
+        trials = [asdict(trial) for trial in self.trials]
+        for trial in trials:
+            residual = trial["residual"]
+            trial["residual"] = float(f"{residual:.6g}") if math.isfinite(residual) else None
+        return {"measured_on": self.measured_on, "target": self.target, "trials": trials}
 
 
 @dataclass(frozen=True, eq=False)
 class Trials:
-    """Everything that a trial is made from.
-
-    Attributes:
-        inputs: Of the export.
-        deltas: Delta of each target module.
-        model: The model on calibration texts; None without texts.
-        done: Called with ``effect`` and a module's name after the module was tried alone.
-    """
+    """Everything that a trial is made from; ``model`` is None without calibration texts."""
 
     inputs: Inputs
     deltas: Mapping[str, LowRankDelta]
@@ -118,8 +100,3 @@ class Trials:
             miss.append(sums.miss)
             wanted.append(sums.delta)
         return relative(math.sqrt(math.fsum(miss)), math.sqrt(math.fsum(wanted)))
-
-
-def _for_json(residual: float) -> float | None:
-    """Six digits; None where the stored weights do not even fit, which JSON has no number for."""
-    return float(f"{residual:.6g}") if math.isfinite(residual) else None

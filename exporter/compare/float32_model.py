@@ -1,68 +1,98 @@
 """Models as exact float32 views of what their files say.
 
-Every 4-bit layer is replaced by a dense float32 one with the same values (rounded to the
-checkpoint's dtype) before any forward pass, and everything else is raised to float32. What differs
-between two such models is their weights, not their kernels.
+Every 4-bit layer becomes a dense float32 one of the same values, rounded to the checkpoint's dtype,
+and all else is raised to float32: two such models differ in their weights, not their kernels.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from exporter.base.architecture import making_a_model
 from exporter.base.checkpoint import open_checkpoint
-from exporter.base.model_lock import making_a_model
 from exporter.compare.prompts import TokenPrompt
-from tinylora import QuantizedWeight
-from tinylora.adapters.options import TrainedOn
-from tinylora.models.batches import padded
+from exporter.errors import OutputWriteError
+from exporter.formats.encoding import TRAINER_DTYPE
+from exporter.plan.base_weights import trained_on
+from tinylora import (
+    DeltaOptions,
+    FactorStore,
+    QuantizedWeight,
+    Restoration,
+    load_adapter,
+    restore,
+)
+from tinylora.models.batches import TensorSpool, padded
 from tinylora.models.trainer_nf4 import trainer_nf4
 
-# transformers puts 4-bit models on a GPU where there is one, unless it is told
-DEVICE_MAP = "cpu"
 _POSITIONS_AT_ONCE = 4096
+
+
+def load_plain(path: Path, **options: Any) -> Any:
+    """The model that plain ``from_pretrained`` makes of a directory, on the CPU."""
+    from transformers import AutoModelForCausalLM
+
+    with making_a_model():
+        # transformers puts 4-bit models on a GPU where there is one, unless it is told
+        return AutoModelForCausalLM.from_pretrained(
+            path, local_files_only=True, trust_remote_code=False, device_map="cpu", **options
+        )
 
 
 def load_exact(path: Path) -> Any:
     """An export, or any checkpoint, loaded as its user would, in float32."""
-    from transformers import AutoModelForCausalLM
-
-    with making_a_model():
-        model = AutoModelForCausalLM.from_pretrained(
-            path, local_files_only=True, trust_remote_code=False, device_map=DEVICE_MAP
-        )
-    return in_float32(model).eval()
+    return in_float32(load_plain(path)).eval()
 
 
-def load_base(path: Path, trained_on: TrainedOn = "4bit", as_stored: bool = False) -> Any:
-    """Load a base as training had it.
+def load_base(path: Path, in_4_bits: bool = True, as_stored: bool = False) -> Any:
+    """Load a base as training had it, quantized to nf4 unless it is 4-bit already.
 
-    Args:
-        path: The base; one that is 4-bit already stays as it is.
-        trained_on: Whether its linear layers are quantized to nf4, as the trainer did.
-        as_stored: Whether 16-bit weights stay in the dtype of the file, and not in bfloat16.
+    Weights of 16 bits are brought to bfloat16, unless they are taken ``as_stored``.
     """
-    from transformers import AutoModelForCausalLM
+    if open_checkpoint(path).is_4bit:  # even quantization_config=None would undo its own
+        return load_plain(path)
+    options: dict[str, Any] = {"dtype": "auto" if as_stored else torch.bfloat16}
+    if in_4_bits:
+        options["quantization_config"] = trainer_nf4()
+    return load_plain(path, **options)
 
-    options: dict[str, Any] = {}
-    if not open_checkpoint(path).is_4bit:  # even quantization_config=None would undo its own
-        options["dtype"] = "auto" if as_stored else torch.bfloat16
-        if trained_on == "4bit":
-            options["quantization_config"] = trainer_nf4()
-    with making_a_model():
-        return AutoModelForCausalLM.from_pretrained(
-            path, local_files_only=True, trust_remote_code=False, device_map=DEVICE_MAP, **options
-        )
+
+def restored_model(
+    base: Path,
+    artifact: Path,
+    options: DeltaOptions,
+    *,
+    in_4_bits: bool = True,
+    store: FactorStore | None = None,
+) -> tuple[Any, Restoration]:
+    """The base as training had it, with the adapter.
+
+    An adapter of 16-bit weights is put on the base in 4 bits where the export stands on that: what
+    4 bits do to the base itself is no part of the comparison then. Its delta is the trained one.
+    """
+    adapter = load_adapter(artifact)
+    trained = trained_on(adapter, options)
+    in_4_bits = in_4_bits or trained == "4bit"  # quantized from bfloat16, as training did
+    model = load_base(base, in_4_bits, not (adapter.made_from_weights or in_4_bits))
+    weight_of = None
+    if in_4_bits and trained == "16bit" and adapter.made_from_weights:
+        opened = open_checkpoint(base)
+
+        def weight_of(module: str) -> Tensor:
+            return opened.read(f"{module}.weight").to(TRAINER_DTYPE)
+
+    return model, restore(model, adapter, options, store, weight_of=weight_of)
 
 
 def in_float32(model: Any) -> Any:
     """Replace 4-bit layers by dense ones of the same values and raise all else, in place."""
     for name, module in list(model.named_modules()):
-        if hasattr(getattr(module, "weight", None), "quant_state") and isinstance(
-            module, nn.Linear
-        ):
+        if isinstance(module, nn.Linear) and hasattr(module.weight, "quant_state"):
             model.set_submodule(name, _dense(module, name))
     for tensor in (*model.parameters(), *model.buffers()):
         if tensor.is_floating_point():
@@ -75,15 +105,7 @@ def in_float32(model: Any) -> Any:
 
 @torch.no_grad()
 def logits_of(model: Any, prompts: Sequence[TokenPrompt]) -> list[Tensor]:
-    """Logits of the compared positions, from one batch.
-
-    Args:
-        model: A causal model.
-        prompts: The texts of the batch.
-
-    Returns:
-        For each text float32 ``[scored, vocabulary]``.
-    """
+    """Logits of one batch's compared positions, for each text float32 ``[scored, vocabulary]``."""
     ids, mask = padded([prompt.token_ids for prompt in prompts])
     logits = model(ids, attention_mask=mask, use_cache=False).logits.float()
     return [logits[row, p.first : len(p.token_ids)] for row, p in enumerate(prompts)]
@@ -93,25 +115,17 @@ def logits_of(model: Any, prompts: Sequence[TokenPrompt]) -> list[Tensor]:
 def inputs_of(
     model: Any, layers: Mapping[str, nn.Module], prompts: Sequence[TokenPrompt]
 ) -> Mapping[str, Tensor]:
-    """What some layers are fed for one batch; layers that read one tensor share it.
+    """What some layers are fed for one batch, ``[texts, positions, in]``, padding included.
 
-    Args:
-        model: A causal model.
-        layers: Modules of it, by name.
-        prompts: The texts of the batch.
-
-    Returns:
-        For each layer ``[texts, positions, in]``, padding included.
+    Layers that read one tensor share it.
     """
     seen: dict[str, Tensor] = {}
 
-    def hook(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-        def remember(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
-            seen[name] = arguments[0]
+    def remember(name: str, module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+        seen[name] = arguments[0]
 
-        return remember
-
-    handles = [layer.register_forward_pre_hook(hook(name)) for name, layer in layers.items()]
+    hooks = {layer: partial(remember, name) for name, layer in layers.items()}
+    handles = [layer.register_forward_pre_hook(hook) for layer, hook in hooks.items()]
     ids, mask = padded([prompt.token_ids for prompt in prompts])
     try:
         model(ids, attention_mask=mask, use_cache=False)
@@ -122,10 +136,7 @@ def inputs_of(
 
 
 def head_inputs(model: Any, prompts: Sequence[TokenPrompt]) -> Tensor:
-    """Last hidden states, as the output layer reads them, float32 ``[tokens, hidden]``.
-
-    Only the compared positions of each text.
-    """
+    """Inputs of the output layer at the compared positions, float32 ``[tokens, hidden]``."""
     head = {"head": model.get_output_embeddings()}
     rows = []
     for batch in batches(prompts):
@@ -155,3 +166,17 @@ def _dense(module: nn.Linear, name: str) -> nn.Linear:
     if module.bias is not None:
         dense.bias = nn.Parameter(module.bias.detach().float(), requires_grad=False)
     return dense
+
+
+class KeptTensors(TensorSpool):
+    """Tensors that wait on disk; errors say what to do about a full one."""
+
+    def keep(self, name: str, tensor: Tensor) -> None:
+        """Write a tensor to a file of its own; OutputWriteError where there is no room."""
+        try:
+            super().keep(name, tensor)
+        except (SafetensorError, OSError) as error:
+            raise OutputWriteError(
+                f"{self.directory}: an intermediate result cannot be kept ({error}); make room, or "
+                "set TMPDIR to another directory, and run the same command again"
+            ) from error

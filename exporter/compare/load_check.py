@@ -1,10 +1,5 @@
-"""Loads an export with plain transformers, and compares its logits with the restored model's.
+"""Loads an export with plain transformers, and compares its logits with the restored model's."""
 
-Both models are compared as exact float32 views of what their files say, see
-:mod:`exporter.compare.float32_model`.
-"""
-
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from exporter.base.model_lock import making_a_model
-from exporter.compare.float32_model import DEVICE_MAP, in_float32, load_exact
-from exporter.compare.restored_model import restored_model
+from exporter.compare.float32_model import in_float32, load_exact, load_plain, restored_model
 from exporter.formats.format import Format
 from tinylora import DeltaOptions
 from tinylora.workers import single_threaded
@@ -24,12 +17,10 @@ _TOKENS = 64
 
 @dataclass(frozen=True)
 class LogitComparison:
-    """Logits of an export against those of the restored model, on fixed tokens.
+    """Logits of an export against those of the restored model, on fixed tokens, all in float32.
 
     Attributes:
-        largest: Largest absolute difference.
-        residual: ‖export − restored‖ / ‖base − restored‖: 0 is perfect, 1 means that the delta is
-            gone; None where the adapter changes no logit.
+        residual: ‖export − restored‖ / ‖base − restored‖; None where the adapter changes nothing.
         change: ‖base − restored‖ / ‖base‖, how much the adapter changes at all.
     """
 
@@ -39,46 +30,22 @@ class LogitComparison:
 
 
 def check_load(directory: Path, layout: Format) -> tuple[str, ...]:
-    """Load an export with plain ``from_pretrained`` and run it once, on the CPU.
-
-    Args:
-        directory: The export.
-        layout: Its format.
-
-    Returns:
-        What is wrong, in words.
-    """
+    """What is wrong with an export that plain ``from_pretrained`` loads and runs on the CPU."""
     try:
-        return tuple(_problems(directory, layout))
+        model = load_plain(directory)
+        problems = tuple(layout.loaded_problems(model))
+        if bool(torch.isfinite(_logits(model)).all()):
+            return problems
+        return (*problems, "logits are not finite")
     except Exception as error:  # there is no saying what a library raises on files that it rejects
         said = " ".join(f"{type(error).__name__}: {error}".split())
         return (f"{directory}: cannot be loaded and run ({said:.300})",)
 
 
-def _problems(directory: Path, layout: Format) -> Iterator[str]:
-    from transformers import AutoModelForCausalLM
-
-    with making_a_model():
-        model = AutoModelForCausalLM.from_pretrained(
-            directory, local_files_only=True, trust_remote_code=False, device_map=DEVICE_MAP
-        )
-    yield from layout.loaded_problems(model)
-    if not bool(torch.isfinite(_logits(model)).all()):
-        yield "logits are not finite"
-
-
 def compare_logits(
     directory: Path, base: Path, artifact: Path, options: DeltaOptions, *, in_4_bits: bool = True
 ) -> LogitComparison:
-    """Compare an export with ``tinylora.restore`` on its base.
-
-    Args:
-        directory: The export.
-        base: The base checkpoint that it was made from.
-        artifact: The artifact that it was made from.
-        options: How its delta was rebuilt.
-        in_4_bits: Whether it stands on 4-bit weights.
-    """
+    """Compare an export, which stands on 4-bit weights or not, with the restored model."""
     with single_threaded():  # sums, those of a base that is quantized too, depend on the threads
         of_export = _logits(load_exact(directory))
         model, restoration = restored_model(base, artifact, options, in_4_bits=in_4_bits)

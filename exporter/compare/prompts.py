@@ -1,13 +1,8 @@
 """Texts on which two models are compared token by token, read from a file.
 
-``.jsonl``: one object a line, with
-
-* ``messages`` (a chat, as transformers' templates take it) or ``prompt`` (one user message), put
-  into the tokenizer's chat template, and perhaps ``completion``: then only the predictions of the
-  completion's tokens, and of what follows them, are compared;
-* or ``text``, taken as it is; every prediction is compared.
-
-``.txt``: one ``text`` a line.
+``.jsonl``: one object a line, with ``messages`` (a chat) or ``prompt`` (one user message), put into
+the tokenizer's chat template, and perhaps ``completion``: then only the predictions of its tokens,
+and of what follows them, are compared; or with ``text``, taken as it is. ``.txt``: one text a line.
 """
 
 import hashlib
@@ -17,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from exporter.base.checkpoint import CONFIG_FILE, read_json
 from exporter.errors import PromptError
 from tinylora.errors import TokenizerError
 from tinylora.models.chat import load_tokenizer, token_ids, write_chats
@@ -26,12 +22,7 @@ MAX_FILE_BYTES = 1 << 28
 
 @dataclass(frozen=True)
 class TokenPrompt:
-    """One tokenized text.
-
-    Attributes:
-        token_ids: All of its tokens.
-        first: First position whose prediction is compared.
-    """
+    """One tokenized text, and the first position whose prediction is compared."""
 
     token_ids: tuple[int, ...]
     first: int
@@ -44,12 +35,7 @@ class TokenPrompt:
 
 @dataclass(frozen=True)
 class PromptSet:
-    """The texts of one file.
-
-    Attributes:
-        prompts: In the file's order.
-        sha256: Hex digest of the file.
-    """
+    """The texts of one file, in its order, and the file's hex digest."""
 
     prompts: tuple[TokenPrompt, ...]
     sha256: str
@@ -61,22 +47,19 @@ class PromptSet:
 
 
 def read_prompts(path: Path, model: Path) -> PromptSet:
-    """Read and tokenize a file of texts.
-
-    Args:
-        path: A ``.jsonl`` or ``.txt`` file, see the module's text.
-        model: Directory of the checkpoint whose tokenizer and chat template are used.
+    """Read and tokenize a file of texts, with the tokenizer and chat template of ``model``.
 
     Raises:
-        PromptError: The file cannot be read, a row is not as described, a text does not fit the
-            model's context, or the base's chat template does not take a chat.
+        PromptError: The file or a row is not as described, or does not fit the model.
         TokenizerError: The base has no tokenizer that can be used.
     """
     content = _content(path)
     rows = _rows(path, content)
     if not rows:
         raise PromptError(f"{path}: holds no text; give at least one")
-    positions, vocabulary = _limits(model)
+    config = read_json(model / CONFIG_FILE)
+    found = [config.get(name) for name in ("max_position_embeddings", "vocab_size")]
+    positions, vocabulary = (limit if isinstance(limit, int) else None for limit in found)
     tokenizer = load_tokenizer(model)
     written = _written(path, rows, tokenizer)
     prompts = []
@@ -84,14 +67,11 @@ def read_prompts(path: Path, model: Path) -> PromptSet:
         where = f"{path}, line {number}"
         prompt = _tokenized(row, written.get(number, ""), tokenizer, where)
         if positions is not None and len(prompt.token_ids) > positions:
+            count = len(prompt.token_ids)
+            raise PromptError(f"{where}: {count} tokens, {model} has {positions} positions; cut it")
+        if vocabulary is not None and (last := max(prompt.token_ids)) >= vocabulary:
             raise PromptError(
-                f"{where}: {len(prompt.token_ids)} tokens, but {model} has {positions} positions; "
-                "shorten the text"
-            )
-        if vocabulary is not None and max(prompt.token_ids) >= vocabulary:
-            raise PromptError(
-                f"{where}: token {max(prompt.token_ids)}, but {model} embeds {vocabulary}; "
-                "tokenizer and config.json do not belong together"
+                f"{where}: token {last}, but {model} embeds {vocabulary}; is the tokenizer its own?"
             )
         prompts.append(prompt)
     return PromptSet(tuple(prompts), hashlib.sha256(content).hexdigest())
@@ -150,26 +130,25 @@ def _written(
         if "text" not in row:
             chat = row.get("messages", [{"role": "user", "content": row.get("prompt")}])
             if not chat or not all(_is_message(message) for message in chat):
-                raise PromptError(
-                    f"{path}, line {number}: 'messages' must be objects with 'role' and 'content' "
-                    "texts, at least one"
-                )
+                expected = "at least one object with 'role' and 'content' texts in 'messages'"
+                raise PromptError(f"{path}, line {number}: expected {expected}")
             chats[number] = chat
     if not chats:
         return {}
-    where = f"{path}, line {next(iter(chats))}"
+    number = next(iter(chats))
+    written = {}
     try:
-        answers = dict(zip(chats, write_chats(tokenizer, list(chats.values())), strict=True))
-        for number, answer in answers.items():
-            where = f"{path}, line {number}"
+        answers = write_chats(tokenizer, list(chats.values()))
+        for number, answer in zip(chats, answers, strict=True):
             if isinstance(answer, TokenizerError):
                 raise answer
+            written[number] = answer
     except TokenizerError as error:
         raise PromptError(
-            f"{where}: {error}; see which roles the base's chat template knows and in which order, "
-            "or give 'text' rows"
+            f"{path}, line {number}: {error}; see which roles the base's chat template knows and "
+            "in which order, or give 'text' rows"
         ) from error
-    return {number: str(answer) for number, answer in answers.items()}
+    return written
 
 
 def _tokenized(row: dict[str, Any], chat: str, tokenizer: Any, where: str) -> TokenPrompt:
@@ -191,16 +170,3 @@ def _is_message(message: object) -> bool:
     return isinstance(message, dict) and all(
         isinstance(message.get(name), str) for name in ("role", "content")
     )
-
-
-def _limits(model: Path) -> tuple[int | None, int | None]:
-    """Positions and vocabulary of a model, where its config.json says them."""
-    try:
-        config = json.loads((model / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise PromptError(f"{model / 'config.json'}: cannot be read ({error})") from error
-    if not isinstance(config, dict):
-        raise PromptError(f"{model / 'config.json'}: expected an object")
-    found = [config.get(name) for name in ("max_position_embeddings", "vocab_size")]
-    positions, vocabulary = (limit if isinstance(limit, int) else None for limit in found)
-    return positions, vocabulary

@@ -1,17 +1,12 @@
 """How much of the adapter's effect on the next token survives in an export, token by token.
 
-On the same tokens::
+On the same tokens, in float32 (:mod:`tinylora.models.token_divergence`)::
 
     retention = 1 − mean KL(restored‖export) / mean KL(restored‖base)
 
-1: the export predicts what the restored model predicts; 0: it is as far from it as the base is
-(:mod:`tinylora.models.token_divergence`). All models run in float32 on exact views of their stored
-values (:mod:`exporter.compare.float32_model`).
-
-Two floors stand beside it. ``repeat`` is the restored model run again on the same texts in other
-batches: what float rounding alone does. ``bfloat16`` is the restored model computed in bfloat16:
-what serving it in half precision does. An adapter whose own effect lies below the first cannot be
-seen at all; below the second, it drowns in the arithmetic of most servers.
+Two floors stand beside it, what float rounding alone does and what serving in half precision does.
+An adapter whose effect lies below the first cannot be seen at all; below the second, it drowns in
+the arithmetic of most servers.
 """
 
 import math
@@ -24,11 +19,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from exporter.compare.float32_model import batches, in_float32, load_exact, logits_of
-from exporter.compare.kept_tensors import KeptTensors
+from exporter.compare.float32_model import (
+    KeptTensors,
+    batches,
+    in_float32,
+    load_exact,
+    logits_of,
+    restored_model,
+)
 from exporter.compare.prompts import PromptSet, TokenPrompt
-from exporter.compare.restored_model import restored_model
-from tinylora import AdaptedLinear, DeltaOptions, FactorStore, Restoration
+from tinylora import AdaptedLinear, DeltaOptions, FactorStore
 from tinylora.models.token_divergence import kl_divergence, retention, summarize_kl
 from tinylora.workers import single_threaded
 
@@ -38,9 +38,7 @@ class Divergence:
     """How far a model's predictions are from the restored model's.
 
     Attributes:
-        mean: Mean KL(restored‖model) over the tokens, nats.
-        p99: Its 99th percentile.
-        largest: Its maximum.
+        mean: Mean KL(restored‖model) over the tokens, nats; beside it percentile and maximum.
         top1_agreement: Share of tokens at which both predict the same next token.
         logit_distance: Root of the summed squared differences of logits.
     """
@@ -61,9 +59,7 @@ class Retention:
     """The export and the base beside the restored model, on the same tokens.
 
     Attributes:
-        prompts_sha256: Digest of the file of texts.
         tokens: Number of compared predictions.
-        export: Of the export.
         base: Of the base, without the adapter.
         repeat: Of the restored model itself, run in other batches.
         bfloat16: Of the restored model computed in bfloat16.
@@ -109,11 +105,7 @@ class Retention:
         )
 
     def shortfall(self, wanted: float) -> str | None:
-        """Why it is not shown that an export keeps a share of the effect; None where it is.
-
-        Args:
-            wanted: Least retention, 0 to 1.
-        """
+        """Why it is not shown that an export keeps a share of the effect; None where it is."""
         if self.value is None:
             return f"a retention of {wanted:g} is required. {self.sentence}"
         if self.value < wanted:
@@ -144,24 +136,18 @@ class Retention:
 
     def as_dict(self) -> dict[str, Any]:
         """For the manifest; floats to six digits."""
-
-        def divergence(found: Divergence) -> dict[str, float]:
-            return {name: _digits(value) for name, value in vars(found).items()}
-
-        return {
+        found: dict[str, Any] = {
             "prompts_sha256": self.prompts_sha256,
             "tokens": self.tokens,
-            "retention": None if self.value is None else _digits(self.value),
-            "output_residual": None
-            if self.output_residual is None
-            else _digits(self.output_residual),
+            "retention": _digits(self.value),
+            "output_residual": _digits(self.output_residual),
             "visible": self.visible,
             "visible_in_half_precision": self.visible_in_half_precision,
-            "export": divergence(self.export),
-            "base": divergence(self.base),
-            "repeat": divergence(self.repeat),
-            "bfloat16": divergence(self.bfloat16),
         }
+        for name in ("export", "base", "repeat", "bfloat16"):
+            numbers = vars(getattr(self, name))
+            found[name] = {key: _digits(value) for key, value in numbers.items()}
+        return found
 
 
 def measure_retention(
@@ -177,19 +163,7 @@ def measure_retention(
     """Run base, restored model and export on the same texts.
 
     One model is in memory at a time, in float32; the restored model's logits are kept on disk
-    meanwhile (4 bytes a token and vocabulary entry).
-
-    Args:
-        export: Directory of the export.
-        base: Its base.
-        artifact: Its artifact.
-        options: How its delta was rebuilt.
-        prompts: The texts.
-        store: Where singular factors are kept; None: only until this returns.
-        in_4_bits: Whether the export stands on 4-bit weights.
-
-    Raises:
-        OutputWriteError: The temporary directory has no room for the logits.
+    meanwhile (4 bytes a token and vocabulary entry), its factors in ``store``.
     """
     with tempfile.TemporaryDirectory() as directory, single_threaded():
         reference = Reference(Path(directory), prompts.prompts)
@@ -202,21 +176,15 @@ def measure_retention(
             in_4_bits=in_4_bits,
             store=store or FactorStore(Path(directory) / "factors"),
         )
-        repeat, of_base = _repeat_and_base(reference, *build())
+        model, restoration = build()
+        reference.keep(in_float32(model).eval())
+        repeat = reference.distance(model, one_by_one=True)
+        restoration.remove()
+        of_base = reference.distance(model)
+        del model, restoration  # one model is in memory at a time
         of_export = reference.distance(load_exact(export))
         of_half = reference.distance(_in_bfloat16(build()[0]))
     return Retention(prompts.sha256, prompts.tokens, of_export, of_base, repeat, of_half)
-
-
-def _repeat_and_base(
-    reference: "Reference", model: Any, restoration: Restoration
-) -> tuple[Divergence, Divergence]:
-    """Fill the reference; distances of the restored model's repeat and of the base."""
-    in_float32(model).eval()
-    reference.keep(model)
-    repeat = reference.distance(model, one_by_one=True)
-    restoration.remove()
-    return repeat, reference.distance(model)
 
 
 def _in_bfloat16(model: Any) -> Any:
@@ -230,12 +198,7 @@ def _in_bfloat16(model: Any) -> Any:
 
 
 class Reference:
-    """Logits of one model, which others are compared with; one file a text.
-
-    Args:
-        directory: Where they are kept; the caller removes it.
-        prompts: The texts.
-    """
+    """Logits of one model, which others are compared with; one file a text in ``directory``."""
 
     def __init__(self, directory: Path, prompts: tuple[TokenPrompt, ...]) -> None:
         self._kept, self._prompts = KeptTensors(directory), prompts
@@ -249,12 +212,7 @@ class Reference:
                 number += 1
 
     def distance(self, model: Any, one_by_one: bool = False) -> Divergence:
-        """How far another model is from it.
-
-        Args:
-            model: The other model.
-            one_by_one: Whether to run each text by itself, not in the batches of :meth:`keep`.
-        """
+        """How far another model is from it; ``one_by_one``: not in the batches of :meth:`keep`."""
         kl: list[Tensor] = []
         same, squared = 0, []
         groups = [[p] for p in self._prompts] if one_by_one else batches(self._prompts)
@@ -274,5 +232,5 @@ class Reference:
         )
 
 
-def _digits(value: float) -> float:
-    return float(f"{value:.6g}")
+def _digits(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.6g}")

@@ -3,15 +3,15 @@
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from exporter.compare.retention import Retention
+from exporter.errors import reading
 from exporter.fidelity import FidelityReport, rounded
-from exporter.io_errors import reading
 from exporter.prepare import Prepared
 from exporter.provenance import Provenance
 from tinylora.errors import YamlError
@@ -22,65 +22,38 @@ _ORIGIN = "## Origin\n"
 _LICENSE_KEYS = ("license", "license_name", "license_link")
 
 
-@dataclass(frozen=True)
-class BaseLicense:
-    """What the base says about its licence.
-
-    Attributes:
-        metadata: The licence fields of the front matter of its README.md.
-        files: Licence files that are carried along.
-    """
-
-    metadata: Mapping[str, str]
-    files: tuple[str, ...]
-
-    @property
-    def sentence(self) -> str:
-        """For people."""
-        name = self.metadata.get("license_name") or self.metadata.get("license")
-        named = _plain(name) if name else "see the base's page"
-        files = f" (its text: {_plain(', '.join(self.files))})" if self.files else ""
-        return f"The base's licence applies: {named}{files}."
-
-
-def read_license(base: Path) -> BaseLicense:
-    """Licence of a base, from its model card's front matter and its LICENSE files."""
-    files = sorted(
-        p.name for p in base.iterdir() if p.name.upper().startswith(("LICENSE", "LICENCE"))
-    )
+def _license(base: Path) -> tuple[Mapping[str, str], str]:
+    """Licence fields of the front matter of a base's model card, and a sentence for people."""
     card = base / "README.md"
     text = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else ""
     front: Any = None
     if text.startswith("---\n"):
-        try:
+        with suppress(YamlError):  # someone else's card; the licence is then unknown, and said so
             front = load_yaml(text[4:].partition("\n---")[0].encode(), str(card), texts=True)
-        except YamlError:  # someone else's card; the licence is then unknown, and said so
-            front = None
     fields = front if isinstance(front, dict) else {}
     found = {key: fields.get(key) for key in _LICENSE_KEYS}
     metadata = {key: text for key, text in found.items() if isinstance(text, str) and text}
-    return BaseLicense(metadata, tuple(files))
+    name = metadata.get("license_name") or metadata.get("license")
+    named = _plain(name) if name else "see the base's page"
+    carried = (p.name for p in base.iterdir() if p.name.upper().startswith(("LICENSE", "LICENCE")))
+    files = ", ".join(sorted(carried))
+    its_text = f" (its text: {_plain(files)})" if files else ""
+    return metadata, f"The base's licence applies: {named}{its_text}."
 
 
 def model_card(export: Prepared, fidelity: FidelityReport, warnings: Sequence[str]) -> str:
-    """Text of README.md.
-
-    Args:
-        export: What was made.
-        fidelity: What was measured.
-        warnings: What the user was warned of.
-    """
+    """Text of README.md."""
     layout, provenance = export.request.layout, export.provenance()
-    artifact, choice = provenance.artifact, export.decision.choice
+    artifact, choice = provenance.artifact, export.choice
     with reading(export.inputs.base.path):
-        license_ = read_license(export.inputs.base.path)
+        metadata, license_ = _license(export.inputs.base.path)
     model_id = artifact["model_id"] or "A base model"  # a PEFT adapter may name none
     kind = "LoRA" if artifact.get("dialect") == "lora" else "TinyLoRA"
     # as a Python string, whatever is in it
     quoted = json.dumps(model_id, ensure_ascii=False)
     loading = layout.loading(quoted, export.inputs.weights.trained_on)
     front = {
-        **license_.metadata,
+        **metadata,
         **({"base_model": artifact["model_id"]} if artifact["model_id"] else {}),
         "library_name": "transformers" if layout.standalone else "peft",
         "tags": ["tinylora", layout.name],
@@ -95,18 +68,13 @@ def model_card(export: Prepared, fidelity: FidelityReport, warnings: Sequence[st
         _measured(fidelity),
         "".join(f"> **Warning:** {_plain(warning)}\n\n" for warning in warnings),
         _origin(provenance),
-        f"## Licence\n\n{license_.sentence}\n",
+        f"## Licence\n\n{license_}\n",
     ]
     return "\n".join(part for part in parts if part)
 
 
 def with_retention(card: str, retention: Retention) -> str:
-    """A model card with a section on retention.
-
-    Args:
-        card: Text made by :func:`model_card`.
-        retention: What was measured.
-    """
+    """A text of :func:`model_card` with a section on retention."""
     before, _, origin = card.partition(_ORIGIN)
     rows = "".join(
         f"| {name} | {d.mean:.3g} | {d.p99:.3g} | {d.largest:.3g} | {d.top1_agreement:.2%} |\n"

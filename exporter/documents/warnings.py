@@ -10,20 +10,13 @@ _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 
 
 def warnings_of(export: Prepared, fidelity: FidelityReport) -> tuple[str, ...]:
-    """What the user must know of an export, in plain words.
-
-    Args:
-        export: What was made.
-        fidelity: What was measured of its weights.
-    """
-    return (
-        *_about_identity(export),
-        *_about_doubts(export),
-        *_about_base_weights(export),
-        *_about_unused_tensors(export),
-        *_about_the_tokenizer(export),
-        *_about_fidelity(export, fidelity),
+    """What the user must know of an export, in plain words."""
+    doubts = (
+        f"This may not be the trained delta, and no measure here can show it: {doubt}."
+        for doubt in export.inputs.deltas.doubts
     )
+    about_base = _about_base(export) if export.request.layout.standalone else ()
+    return (*_about_identity(export), *doubts, *about_base, *_about_fidelity(export, fidelity))
 
 
 def _about_fidelity(export: Prepared, fidelity: FidelityReport) -> Iterator[str]:
@@ -61,54 +54,34 @@ def _about_fidelity(export: Prepared, fidelity: FidelityReport) -> Iterator[str]
         )
 
 
-def _about_base_weights(export: Prepared) -> Iterator[str]:
-    """An export may stand on other weights than training had."""
-    inputs, layout = export.inputs, export.request.layout
-    if not layout.standalone or inputs.base.is_4bit:
-        return
-    trained_on = inputs.weights.trained_on
-    if not layout.stands_on_4_bits and trained_on == "4bit":
+def _about_base(export: Prepared) -> Iterator[str]:
+    """It may be another one than training had, or lack something, or have too much."""
+    inputs, on_4_bits = export.inputs, export.request.layout.stands_on_4_bits
+    base, trained_on = inputs.base, inputs.weights.trained_on
+    if not base.is_4bit and not on_4_bits and trained_on == "4bit":
         yield (
             "Training had the base in 4 bits, and this export adds the delta to the 16-bit "
             "weights: it differs from the restored model by far more than the delta, and capture "
             "and residual say only that the delta was added. Leave --fold-onto at auto, or "
             "compare with --check-prompts."
         )
-    if layout.stands_on_4_bits and trained_on == "16bit":
+    if not base.is_4bit and on_4_bits and trained_on == "16bit":
         yield (
             "The adapter was trained on 16-bit weights, and this export adds the delta to weights "
             "that went through 4 bits. What 4 bits do to the base is in none of the numbers here, "
             "which compare with the adapter on the base in 4 bits. bf16, fp16 and fp32 with "
             "--fold-onto auto stand on the weights of training."
         )
-
-
-def _about_doubts(export: Prepared) -> Iterator[str]:
-    """What speaks against the options by which the delta is rebuilt."""
-    for doubt in export.inputs.deltas.doubts:
-        yield f"This may not be the trained delta, and no measure here can show it: {doubt}."
-
-
-def _about_unused_tensors(export: Prepared) -> Iterator[str]:
-    """The base may hold tensors that its model does not use."""
-    base = export.inputs.base
-    unused = unused_tensors(base, export.inputs.architecture)
-    if export.request.layout.standalone and unused:
+    if unused := unused_tensors(base, inputs.architecture):
         yield (
             f"{base.path.name} holds {len(unused)} tensors that the model of its config.json does "
             f"not use: {', '.join(unused[:3])}{', ...' if unused[3:] else ''}. They are carried "
             "into the export; if they belong to the model, config.json is another one's."
         )
-
-
-def _about_the_tokenizer(export: Prepared) -> Iterator[str]:
-    """A checkpoint may have no tokenizer."""
-    base = export.inputs.base.path
-    known = any((base / name).exists() for name in _TOKENIZER_FILES)
-    if export.request.layout.standalone and not known:
+    if not any((base.path / name).exists() for name in _TOKENIZER_FILES):
         yield (
-            f"{base.name} has none of {', '.join(_TOKENIZER_FILES)}: the export has no tokenizer "
-            "either; copy the tokenizer's files into the base and export again."
+            f"{base.path.name} has none of {', '.join(_TOKENIZER_FILES)}: the export has no "
+            "tokenizer either; copy the tokenizer's files into the base and export again."
         )
 
 
@@ -127,10 +100,6 @@ def _about_identity(export: Prepared) -> Iterator[str]:
 
 
 def _leaf(model_id: str) -> str:
-    """Last part of a hub id or path, hubs' spellings of it made equal.
-
-    >>> _leaf("qwen/Qwen2.5-Coder-3B"), _leaf("models--Qwen--Qwen2.5-Coder-3B")
-    ('qwen2.5-coder-3b', 'qwen2.5-coder-3b')
-    """
+    """Last part of a hub id or path, hubs' spellings of it made equal."""
     leaf = model_id.rstrip("/").rsplit("/", 1)[-1].rsplit("--", 1)[-1]
     return leaf.lower().replace("___", ".")

@@ -5,59 +5,43 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from exporter.base.carried_files import carried_files
 from exporter.base.checkpoint import CONFIG_FILE, INDEX_FILE
 from exporter.compare.retention import Retention
-from exporter.documents.manifest import SUMS_FILE, build_manifest, digest_files
 from exporter.documents.model_card import CARD_FILE, model_card, with_retention
+from exporter.errors import reading
 from exporter.fidelity import FidelityReport
 from exporter.formats.format import Format
-from exporter.io_errors import reading
-from exporter.output.workspace import MANIFEST_FILE, Workspace
+from exporter.output.workspace import JOURNAL_FILE, MANIFEST_FILE, Workspace
 from exporter.prepare import Prepared
 from exporter.provenance import sums_text
-from exporter.safetensors.header import TensorHeader, read_headers
+from exporter.safetensors.reader import TensorHeader, file_sha256, open_data_file
 from tinylora.adapters.peft_directory import CONFIG_FILE as ADAPTER_CONFIG_FILE
 from tinylora.adapters.peft_directory import WEIGHTS_FILE as ADAPTER_WEIGHTS
 
+MANIFEST_FORMAT = "tinylora-export/1"
+SUMS_FILE = "SHA256SUMS"
 RETENTION_FILE = "retention.json"  # written by ``verify --prompts``
-OWN_FILES = frozenset(
-    {
-        CONFIG_FILE,
-        ADAPTER_CONFIG_FILE,
-        INDEX_FILE,
-        MANIFEST_FILE,
-        SUMS_FILE,
-        CARD_FILE,
-        RETENTION_FILE,
-        "fidelity.json",
-        "fidelity.csv",
-    }
-)
+_OWN_FILES = frozenset({CONFIG_FILE, ADAPTER_CONFIG_FILE, INDEX_FILE, MANIFEST_FILE, SUMS_FILE})
+_OWN_FILES |= {CARD_FILE, RETENTION_FILE, "fidelity.json", "fidelity.csv"}
 
 
 def base_files(layout: Format, base: Path) -> Mapping[str, Path]:
     """Files of the base that the output carries along, by their name there."""
-    return carried_files(base, OWN_FILES) if layout.standalone else {}
+    return carried_files(base, _OWN_FILES) if layout.standalone else {}
 
 
 def write_model_files(export: Prepared, workspace: Workspace) -> list[TensorHeader]:
-    """Write what loading needs beside the weights: configuration and carried files.
-
-    Returns:
-        The headers of all weight files.
-
-    Raises:
-        OutputWriteError: There is no room, or they cannot be written.
-        CheckpointUnreadableError: A file of the base cannot be read.
-    """
+    """Write what loading needs beside the weights, and return the headers of all weight files."""
     base = export.inputs.base.path
     with reading(base):
         carried = base_files(export.request.layout, base)
     for name, path in carried.items():
         workspace.copy(path, name)
-    headers = [h for f in export.plan.files for h in read_headers(workspace.path / f.name)]
+    files = [open_data_file(workspace.path / file.name) for file in export.plan.files]
+    headers = [header for file in files for header in file.headers.values()]
     _write_configs(export, headers, workspace)
     return headers
 
@@ -71,21 +55,7 @@ def write_documents(
     retention: Retention | None,
     workspace: Workspace,
 ) -> None:
-    """Write measures, model card, manifest and digests.
-
-    Args:
-        export: What was made.
-        headers: Those of its weight files.
-        fidelity: What was measured of it.
-        digests: SHA-256 of its weight files.
-        warnings: What the user is warned of.
-        retention: What was measured of the effect, if texts were given.
-        workspace: Holds all other files of the export.
-
-    Raises:
-        OutputWriteError: There is no room, or they cannot be written.
-        CheckpointUnreadableError: A file of the base cannot be read.
-    """
+    """Write measures, model card, manifest and digests; some digests are known already."""
     measures = fidelity.as_dict()
     workspace.write_text("fidelity.json", json.dumps(measures, indent=2, allow_nan=False) + "\n")
     workspace.write_text("fidelity.csv", _csv(measures["modules"]))
@@ -122,11 +92,7 @@ def _write_configs(export: Prepared, headers: Sequence[TensorHeader], workspace:
 
 
 def index_text(headers: Sequence[TensorHeader]) -> str:
-    """``model.safetensors.index.json``; ``total_size`` is in bytes of tensor data.
-
-    Args:
-        headers: Every tensor of the written shards.
-    """
+    """``model.safetensors.index.json``; ``total_size`` is in bytes of tensor data."""
     index = {
         "metadata": {"total_size": sum(header.nbytes for header in headers)},
         "weight_map": dict(sorted((header.name, header.file) for header in headers)),
@@ -143,3 +109,39 @@ def _csv(rows: Sequence[Mapping[str, object]]) -> str:
         flat = {k: " ".join(map(str, v)) if isinstance(v, list) else v for k, v in row.items()}
         writer.writerow(flat)
     return text.getvalue()
+
+
+def build_manifest(
+    export: Prepared,
+    fidelity: FidelityReport,
+    headers: Sequence[TensorHeader],
+    digests: Mapping[str, str],
+    warnings: Sequence[str],
+) -> dict[str, Any]:
+    """The content of ``export_manifest.json``: no time and no path, for the same bytes again."""
+    plan, choice = export.plan, export.choice
+    tensors: dict[str, dict[str, list[Any]]] = {}
+    for header in headers:
+        tensors.setdefault(header.file, {})[header.name] = [header.dtype, list(header.shape)]
+    return {
+        "format": MANIFEST_FORMAT,
+        **vars(export.provenance()),
+        "lapack": sorted({m.spectrum.lapack for m in fidelity.modules if m.spectrum is not None}),
+        "fidelity": fidelity.as_dict()["total"],
+        "warnings": list(warnings),
+        "choice": None if choice is None else choice.as_dict(),
+        "targets": list(plan.targets),
+        "kept_16bit": list(plan.kept),
+        "files": dict(sorted(digests.items())),
+        "tensors": tensors,
+    }
+
+
+def digest_files(directory: Path, known: Mapping[str, str]) -> dict[str, str]:
+    """SHA-256 of every visible file below a directory, by relative name; some are known already."""
+    names = [
+        path.relative_to(directory).as_posix()
+        for path in sorted(directory.rglob("*"))
+        if path.is_file() and path.name != JOURNAL_FILE
+    ]
+    return {name: known.get(name) or file_sha256(directory / name) for name in names}

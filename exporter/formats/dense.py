@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from exporter.base.checkpoint import Checkpoint
-from exporter.formats.encoding import Encoded, Encoding, Fold, cast
+from exporter.formats.encoding import Encoded, Encoding, Fold, Shape, cast
 from exporter.formats.format import Format
 from exporter.formats.units import Source
-from exporter.safetensors.header import DTYPE_NAMES
+from exporter.safetensors.reader import DTYPE_NAMES
 from exporter.safetensors.writer import TensorSpec
 
 
@@ -21,9 +21,7 @@ class DenseWeight(Encoding):
 
     dtype: torch.dtype
 
-    def specs(
-        self, module: str, shape: tuple[int, int], base: Checkpoint
-    ) -> tuple[TensorSpec, ...]:
+    def specs(self, module: str, shape: Shape, base: Checkpoint) -> tuple[TensorSpec, ...]:
         """The weight."""
         return (TensorSpec(f"{module}.weight", DTYPE_NAMES[self.dtype], shape),)
 
@@ -44,12 +42,7 @@ class DenseWeight(Encoding):
 
 @dataclass(frozen=True)
 class Dense(Format):
-    """All of a model in one dtype; a subclass names it.
-
-    Attributes:
-        fold_onto: Whether the delta is added to the ``dequantized`` 4-bit weights or to the
-            ``original`` 16-bit ones.
-    """
+    """All of a model in one dtype, which a subclass names."""
 
     fold_onto: str = "auto"
 

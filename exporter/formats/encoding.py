@@ -15,6 +15,8 @@ from exporter.safetensors.writer import TensorSpec
 from tinylora import LowRankDelta, QuantizedWeight, TinyLoRAParts
 from tinylora.svd.factors import weight_matrix
 
+Shape = tuple[int, int]
+
 # The trainer loads 16-bit bases with dtype=bfloat16.
 TRAINER_DTYPE = torch.bfloat16
 
@@ -24,7 +26,6 @@ class Fold:
     """A module's weight, and what is to be added to it.
 
     Attributes:
-        module: Qualified name of the layer.
         where: Its file and tensor, for messages.
         weight: The weight that the output stands on, ``[out, in]``, on the device that folds.
         delta: The delta to add, on the same device; None where nothing is added.
@@ -77,40 +78,20 @@ class Measures:
     scales_changed: int | None = None
 
 
-Shape = tuple[int, int]
-
-
 class Encoding(ABC):
     """One way of storing a module. Frozen dataclasses: equal ones store equal tensors."""
 
     @abstractmethod
-    def specs(
-        self, module: str, shape: tuple[int, int], base: Checkpoint
-    ) -> tuple[TensorSpec, ...]:
-        """The tensors that will be written.
-
-        Args:
-            module: Qualified name of the layer.
-            shape: ``(out, in)`` of its weight.
-            base: The base checkpoint.
-        """
+    def specs(self, module: str, shape: Shape, base: Checkpoint) -> tuple[TensorSpec, ...]:
+        """The tensors that will be written for a layer whose weight is ``(out, in)``."""
 
     @abstractmethod
     def encode(self, fold: Fold) -> Encoded:
-        """Make these tensors.
-
-        Raises:
-            FoldError: A value is not finite, or does not fit.
-        """
+        """Make these tensors; FoldError where a value is not finite, or does not fit."""
 
     @abstractmethod
     def decode(self, fold: Fold, tensors: Mapping[str, Tensor]) -> Tensor | LowRankDelta:
-        """What stored tensors mean: a weight ``[out, in]``, or a change beside the base's weight.
-
-        Args:
-            fold: What they were made from.
-            tensors: As stored, by name.
-        """
+        """What stored tensors mean: a weight ``[out, in]``, or a change beside the base's."""
 
     def measure(self, fold: Fold, encoded: Encoded) -> Measures:
         """Compare what was stored, decoded, with the delta that was wanted."""
@@ -134,30 +115,20 @@ class Encoding(ABC):
 def stored_change(
     stored: Tensor, dense: Tensor, delta: LowRankDelta
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """E = stored − dense and Δ, some rows at a time, float32.
-
-    Args:
-        stored: ``[out, in]``, any floating-point dtype.
-        dense: ``[out, in]``, any floating-point dtype.
-        delta: Δ, ``[out, in]``.
-    """
+    """E = stored − dense and Δ, some rows at a time, float32."""
     for rows, change in delta.pieces():
         yield stored[rows].float() - dense[rows].float(), change
 
 
 def cast(tensor: Tensor, dtype: torch.dtype, where: str) -> Tensor:
-    """Cast a finite tensor.
-
-    Raises:
-        FoldError: The dtype cannot hold a value.
-    """
+    """Cast a finite tensor; FoldError where the dtype cannot hold a value."""
     result = tensor.to(dtype)
     if result is not tensor and not all_finite(result):
         largest = float(tensor.abs().max())
         advice = (
             "take a wider type: bf16 or fp32 as format, fp32 as adapter dtype"
             if dtype == torch.float16
-            else "no trained model has such values; is the base damaged? download it again"
+            else "no trained model has it; is the base damaged? download it again"
         )
         raise FoldError(
             f"{where}: a value of size {largest:.6g} does not fit {dtype}, whose largest is "

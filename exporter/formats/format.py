@@ -1,8 +1,6 @@
 """What an export format is: one object that knows all that is special about it.
 
-Everything else in the package asks this object and knows no format by name. A new format is a
-subclass in a file of its own, and a line in :mod:`exporter.formats.registry`. It may be a variant
-of another one (``nf4_mixed`` of ``nf4``), use the encodings of others, or bring its own.
+A new format is a subclass in a file of its own, and a line in :mod:`exporter.formats.registry`.
 """
 
 from abc import ABC, abstractmethod
@@ -35,22 +33,11 @@ class AdapterFile(ABC):
     def config(
         self, architecture: Architecture, sizes: AdapterSizes, weight_tying: float, model_id: str
     ) -> dict[str, Any]:
-        """``adapter_config.json``.
-
-        Args:
-            architecture: The base's modules.
-            sizes: The adapter's sizes.
-            weight_tying: How many modules share a vector, as PEFT measures it.
-            model_id: Hub id of the base, or nothing.
-        """
+        """``adapter_config.json``; ``weight_tying`` is what PEFT measures."""
 
     @abstractmethod
     def problems(self, directory: Path, targets: list[str]) -> Iterator[str]:
-        """Why PEFT would not attach the adapter of a finished export to all its targets.
-
-        Raises:
-            TinyLoRAError: A file cannot be read.
-        """
+        """Why PEFT would not attach the adapter of a finished export to all its targets."""
 
 
 @dataclass(frozen=True)
@@ -96,22 +83,11 @@ class Format(ABC):
         return True
 
     def encoding(self, module: str, source: Source, base: Checkpoint) -> Encoding:
-        """How the weight of a linear layer is stored. Only standalone formats are asked.
-
-        Args:
-            module: The layer.
-            source: What its weight is, see :class:`exporter.formats.units.ModuleUnit`.
-            base: The base.
-        """
+        """How the weight of a linear layer is stored. Only standalone formats are asked."""
         raise NotImplementedError
 
     def config(self, base: Checkpoint, kept: tuple[str, ...]) -> Mapping[str, Any]:
-        """``config.json`` of the output. Only standalone formats are asked.
-
-        Args:
-            base: The base checkpoint.
-            kept: Linear modules that stay in 16 bits.
-        """
+        """``config.json`` of a standalone output, with ``kept`` modules in 16 bits."""
         config = dict(base.config)
         config.pop("quantization_config", None)
         key = "torch_dtype" if "torch_dtype" in config and "dtype" not in config else "dtype"
@@ -119,12 +95,7 @@ class Format(ABC):
         return config
 
     def loading(self, model_id: str, trained_on: str) -> str:
-        """Python that loads the export, for the model card.
-
-        Args:
-            model_id: The base's hub id as a Python literal.
-            trained_on: What its weights were in training, ``4bit`` or ``16bit``.
-        """
+        """Python that loads the export, for the model card; ``model_id`` is a Python literal."""
         return (
             "from transformers import AutoModelForCausalLM\n\n"
             'model = AutoModelForCausalLM.from_pretrained("path/to/this/directory")\n'

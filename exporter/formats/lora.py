@@ -11,9 +11,9 @@ from torch import Tensor
 
 from exporter.base.architecture import Architecture
 from exporter.base.checkpoint import Checkpoint, read_json
-from exporter.formats.encoding import Encoded, Encoding, Fold, cast
+from exporter.formats.encoding import Encoded, Encoding, Fold, Shape, cast
 from exporter.formats.format import AdapterFile, Format
-from exporter.safetensors.header import DTYPE_NAMES, read_headers
+from exporter.safetensors.reader import DTYPE_NAMES, open_data_file
 from exporter.safetensors.writer import TensorSpec
 from tinylora import AdapterSizes, LowRankDelta
 from tinylora.adapters.peft_directory import CONFIG_FILE, WEIGHTS_FILE
@@ -21,21 +21,13 @@ from tinylora.adapters.peft_directory import CONFIG_FILE, WEIGHTS_FILE
 
 @dataclass(frozen=True)
 class LoraPair(Encoding):
-    """``lora_A`` and ``lora_B``, whose product is the delta.
-
-    Attributes:
-        rank: Rank of the pair.
-        dtype: Of both.
-        balanced: Whether they are brought to one size, see :func:`lora_pair`.
-    """
+    """``lora_A`` and ``lora_B``, whose product is the delta, balanced as :func:`lora_pair` says."""
 
     rank: int
     dtype: torch.dtype
     balanced: bool
 
-    def specs(
-        self, module: str, shape: tuple[int, int], base: Checkpoint
-    ) -> tuple[TensorSpec, ...]:
+    def specs(self, module: str, shape: Shape, base: Checkpoint) -> tuple[TensorSpec, ...]:
         """A ``[r, in]`` and B ``[out, r]``."""
         name_a, name_b = lora_names(module)
         kind, (out, into) = DTYPE_NAMES[self.dtype], shape
@@ -79,34 +71,27 @@ class LoraFile(AdapterFile):
         self, architecture: Architecture, sizes: AdapterSizes, weight_tying: float, model_id: str
     ) -> dict[str, Any]:
         """``lora_alpha`` is the rank: scale 1."""
-        return {
-            "auto_mapping": None,
-            "base_model_name_or_path": None if self.beside_base else (model_id or None),
-            "bias": "none",
+        own = {
             "fan_in_fan_out": False,
-            "inference_mode": True,
             "init_lora_weights": True,
             "lora_alpha": sizes.rank,
             "lora_dropout": 0.0,
-            "modules_to_save": None,
-            "peft_type": "LORA",
-            "r": sizes.rank,
-            "revision": None,
-            "target_modules": target_patterns(architecture),
-            "task_type": "CAUSAL_LM",
             "use_dora": False,
             "use_rslora": False,
         }
+        named = None if self.beside_base else model_id
+        return adapter_config("LORA", architecture, sizes.rank, named, own)
 
     def problems(self, directory: Path, targets: list[str]) -> Iterator[str]:
         """Another scale, a pair that is missing or misshapen, a target that is not named."""
         config = read_json(directory / CONFIG_FILE)
-        headers = {header.name: header.shape for header in read_headers(directory / WEIGHTS_FILE)}
+        headers = open_data_file(directory / WEIGHTS_FILE).headers
         rank = config.get("r")
         if config.get("peft_type") != "LORA" or config.get("lora_alpha") != rank:
             yield f"{CONFIG_FILE} is no LoRA of scale 1"
         for module in targets:
-            a, b = (headers.get(name, ()) for name in lora_names(module))
+            pair = (headers.get(name) for name in lora_names(module))
+            a, b = (() if header is None else header.shape for header in pair)
             if len(a) != 2 or len(b) != 2 or not a[0] == rank == b[1]:
                 yield f"{module}: lora_A {a} and lora_B {b} at rank {rank}"
             if not is_named(module, config.get("target_modules")):
@@ -115,11 +100,7 @@ class LoraFile(AdapterFile):
 
 @dataclass(frozen=True)
 class Lora(Format):
-    """A LoRA adapter.
-
-    Attributes:
-        adapter_dtype: Of the pair, ``fp32`` or ``fp16``.
-    """
+    """A LoRA adapter; its pair is ``fp32`` or ``fp16``."""
 
     adapter_dtype: str = "fp32"
     name: ClassVar[str] = "lora"
@@ -159,19 +140,11 @@ def lora_names(module: str) -> tuple[str, str]:
 
 
 def lora_pair(delta: LowRankDelta, balanced: bool) -> tuple[Tensor, Tensor]:
-    """``lora_A = Vh`` and ``lora_B = U·diag(S)·R``, or both scaled to one size.
+    """``lora_A = Vh`` ``[r, in]`` and ``lora_B = U·diag(S)·R`` ``[out, r]``, or both of one size.
 
-    When a directory holds base and adapter, transformers casts the adapter to the base's compute
-    dtype, float16. There lora_B of a real artifact (1e-5 and less) would lie among the subnormal
-    numbers and lose digits. ``balanced`` divides A and multiplies B by one power of two, which
-    changes no bit of their product in float32 and leaves float16 its full precision.
-
-    Args:
-        delta: The delta, ``[out, in]``.
-        balanced: Whether to scale.
-
-    Returns:
-        lora_A ``[r, in]`` and lora_B ``[out, r]``.
+    transformers casts an adapter beside its base to float16, where lora_B of a real artifact (1e-5
+    and less) would lose digits to the subnormal range. ``balanced`` divides A and multiplies B by a
+    power of two, which changes no bit of their product in float32.
     """
     size_a, size_b = float(delta.right.abs().max()), float(delta.left.abs().max())
     if not balanced or size_a == 0 or size_b == 0:
@@ -185,10 +158,25 @@ def pair_dtype(name: str) -> torch.dtype:
     return torch.float16 if name == "fp16" else torch.float32
 
 
-def target_patterns(architecture: Architecture) -> list[str]:
-    """``target_modules``: the last names where those single out the targets, else whole names."""
-    leaves = sorted({name.rsplit(".", 1)[-1] for name in architecture.targets})
-    return leaves if architecture.same_leaf else sorted(architecture.targets)
+def adapter_config(
+    kind: str, architecture: Architecture, rank: int, model_id: str | None, own: dict[str, Any]
+) -> dict[str, Any]:
+    """``adapter_config.json`` of a kind of adapter, which has fields of its own."""
+    # the last names where those single out the targets
+    leaves = {name.rsplit(".", 1)[-1] for name in architecture.targets}
+    common = {
+        "auto_mapping": None,
+        "base_model_name_or_path": model_id or None,
+        "bias": "none",
+        "inference_mode": True,
+        "modules_to_save": None,
+        "peft_type": kind,
+        "r": rank,
+        "revision": None,
+        "target_modules": sorted(leaves if architecture.same_leaf else architecture.targets),
+        "task_type": "CAUSAL_LM",
+    }
+    return dict(sorted((common | own).items()))
 
 
 def is_named(module: str, patterns: object) -> bool:

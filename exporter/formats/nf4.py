@@ -1,8 +1,7 @@
 """``nf4``: the delta merged into 4-bit weights.
 
-A 4-bit base stays what it is: code book (nf4 or fp4), block size, single or double quantization of
-each tensor and ``config.json``. A 16-bit base is quantized as the trainer did while loading it: nf4
-in blocks of 64, double quantization.
+A 4-bit base keeps its code book, block size, double quantization and ``config.json``. A 16-bit base
+is quantized as the trainer did while loading it: nf4 in blocks of 64, double quantization.
 """
 
 from collections.abc import Iterator, Mapping
@@ -21,12 +20,13 @@ from exporter.formats.encoding import (
     Encoding,
     Fold,
     Measures,
+    Shape,
     stored_change,
 )
 from exporter.formats.format import Format
 from exporter.formats.units import Source
-from exporter.quantize.methods import RequantizeMethod, requantized
-from exporter.quantize.requantize import preserve
+from exporter.quantize.calibrated import calibrated
+from exporter.quantize.requantize import RequantizeMethod, preserve, recompute
 from exporter.safetensors.writer import TensorSpec
 from tinylora import QuantizedWeight
 from tinylora.weights.quantized_weight import STATE_PREFIX
@@ -41,9 +41,7 @@ class Codes(Encoding):
 
     method: RequantizeMethod = "preserve"
 
-    def specs(
-        self, module: str, shape: tuple[int, int], base: Checkpoint
-    ) -> tuple[TensorSpec, ...]:
+    def specs(self, module: str, shape: Shape, base: Checkpoint) -> tuple[TensorSpec, ...]:
         """As the base has them; as loading in 4 bits makes them of a 16-bit base."""
         name = f"{module}.weight"
         if name in base.packed:
@@ -69,10 +67,12 @@ class Codes(Encoding):
         assert isinstance(seen, QuantizedWeight), "4-bit outputs come from 4-bit weights"
         if delta is None:
             return Encoded(seen.to_tensors(fold.name), unchanged=True)
-        nearest = preserve(seen, delta)
-        merged = nearest
-        if self.method != "preserve":
-            merged = requantized(seen, delta, self.method, fold.moment)
+        nearest = merged = preserve(seen, delta)
+        if self.method == "recompute":
+            merged = recompute(seen, delta)
+        elif self.method == "calibrated":
+            assert fold.moment is not None, "calibration texts were asked for with the method"
+            merged = calibrated(seen, delta, fold.moment().to(seen.device))
         least = None
         if nearest is not seen:
             least = sums_over(stored_change(nearest.dequantize(), seen.dequantize(), delta)).miss
@@ -99,11 +99,7 @@ class Codes(Encoding):
 
 @dataclass(frozen=True)
 class Nf4(Format):
-    """All linear layers that 4-bit loading quantizes are stored in 4 bits.
-
-    Attributes:
-        requantize: How codes are chosen.
-    """
+    """All linear layers that 4-bit loading quantizes are stored in 4 bits."""
 
     requantize: RequantizeMethod = "preserve"
     name: ClassVar[str] = "nf4"
@@ -136,11 +132,7 @@ class Nf4(Format):
 
 
 def quantization_config(kept: tuple[str, ...]) -> dict[str, Any]:
-    """The trainer's bitsandbytes settings, as transformers writes them.
-
-    Args:
-        kept: Linear modules that are stored in 16 bits.
-    """
+    """The trainer's bitsandbytes settings, as transformers writes them."""
     return {
         "_load_in_4bit": True,
         "_load_in_8bit": False,

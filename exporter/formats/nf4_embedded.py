@@ -14,11 +14,7 @@ from exporter.formats.units import Source
 
 @dataclass(frozen=True)
 class Nf4Embedded(Format):
-    """Keeps the delta, and needs ``peft`` to load.
-
-    Attributes:
-        adapter_dtype: Of the LoRA pair, ``fp32`` or ``fp16``.
-    """
+    """Keeps the delta, and needs ``peft`` to load; the LoRA pair is ``fp32`` or ``fp16``."""
 
     adapter_dtype: str = "fp32"
     name: ClassVar[str] = "nf4-embedded"

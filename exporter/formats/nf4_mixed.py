@@ -12,11 +12,7 @@ from exporter.formats.units import Source
 
 @dataclass(frozen=True)
 class Nf4Mixed(Nf4):
-    """As ``nf4``, but for modules that stay in bfloat16.
-
-    Attributes:
-        keep: These modules.
-    """
+    """As ``nf4``, but for the modules ``keep``, which stay in bfloat16."""
 
     keep: tuple[str, ...] = ()
     name: ClassVar[str] = "nf4-mixed"

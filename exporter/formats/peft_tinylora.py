@@ -10,9 +10,9 @@ from torch import Tensor
 from exporter.base.architecture import Architecture
 from exporter.base.checkpoint import Checkpoint, read_json
 from exporter.errors import PlanError
-from exporter.formats.encoding import Encoded, Encoding, Fold
+from exporter.formats.encoding import Encoded, Encoding, Fold, Shape
 from exporter.formats.format import AdapterFile, Format
-from exporter.formats.lora import is_named, on_dense_base, target_patterns
+from exporter.formats.lora import adapter_config, is_named, on_dense_base
 from exporter.formats.units import VectorUnit
 from exporter.safetensors.writer import TensorSpec
 from tinylora import AdapterSizes, LowRankDelta, TinyLoRAParts, load_peft_adapter
@@ -25,9 +25,7 @@ class TinyLoraParts(Encoding):
 
     sizes: AdapterSizes
 
-    def specs(
-        self, module: str, shape: tuple[int, int], base: Checkpoint
-    ) -> tuple[TensorSpec, ...]:
+    def specs(self, module: str, shape: Shape, base: Checkpoint) -> tuple[TensorSpec, ...]:
         """A ``[r, in]``, B ``[out, r]`` and P ``[u, r, r]``."""
         rank, (out, into) = self.sizes.rank_of(shape), shape
         shapes = ((rank, into), (out, rank), (self.sizes.u, rank, rank))
@@ -71,25 +69,16 @@ class TinyLoraFile(AdapterFile):
         self, architecture: Architecture, sizes: AdapterSizes, weight_tying: float, model_id: str
     ) -> dict[str, Any]:
         """With ``save_projection``."""
-        return {
-            "auto_mapping": None,
-            "base_model_name_or_path": model_id or None,
-            "bias": "none",
+        own = {
             "fan_in_fan_out": False,
-            "inference_mode": True,
             "init_weights": True,
-            "modules_to_save": None,
-            "peft_type": "TINYLORA",
             "projection_seed": 0,  # without effect: P is stored
-            "r": sizes.rank,
-            "revision": None,
             "save_projection": True,
-            "target_modules": target_patterns(architecture),
-            "task_type": "CAUSAL_LM",
             "tinylora_dropout": 0.0,
             "u": sizes.u,
             "weight_tying": weight_tying,
         }
+        return adapter_config("TINYLORA", architecture, sizes.rank, model_id, own)
 
     def problems(self, directory: Path, targets: list[str]) -> Iterator[str]:
         """A target without its parts, or that is not named."""

@@ -32,25 +32,14 @@ FORMATS: dict[str, type[Format]] = {
 
 
 def format_with(options: Mapping[str, Any]) -> Format:
-    """The format that options name, with those of them that it takes.
-
-    Args:
-        options: Of a request or a manifest; None stands for the format's default.
-
-    Raises:
-        RequestError: There is no such format.
-    """
+    """The format that options of a request or a manifest name, with those that it takes."""
     found = format_named(options["format"])
     taken = {field.name: options.get(field.name) for field in fields(found)}
     return found(**{name: value for name, value in taken.items() if value is not None})
 
 
 def format_named(name: str) -> type[Format]:
-    """The format of that name.
-
-    Raises:
-        RequestError: There is none.
-    """
+    """The format of that name; RequestError if there is none."""
     if name not in FORMATS:
         raise RequestError(f"format {name!r} is unknown; the formats are {', '.join(FORMATS)}")
     return FORMATS[name]

@@ -14,14 +14,7 @@ Source = Literal["4bit", "quantize", "dense"]
 
 @dataclass(frozen=True)
 class TensorUnit:
-    """A tensor of the base that no fold touches.
-
-    Attributes:
-        name: Its key, in the base and in the output.
-        shape: Its shape.
-        casts: Dtypes that it passes through, in order; empty: byte for byte as it is.
-        outputs: What is written.
-    """
+    """A tensor of the base that no fold touches, and the dtypes that it passes through, if any."""
 
     name: str
     shape: tuple[int, ...]
@@ -34,15 +27,11 @@ class ModuleUnit:
     """What is stored of a linear layer: its weight, or an adapter's part for it.
 
     Attributes:
-        module: Qualified name of the layer.
         shape: ``(out, in)`` of its weight.
-        source: Which weight the output stands on: ``4bit`` (as the base stores it), ``quantize``
-            (16-bit, quantized on the way as loading in 4 bits would) or ``dense`` (16-bit).
+        source: Which weight the output stands on.
         trained: Likewise, which weight training had.
         as_stored: Whether a 16-bit weight is added to as the file has it, and not in bfloat16.
         fold: Whether the delta is in it.
-        encoding: How it is stored.
-        outputs: What is written.
     """
 
     module: str
@@ -57,12 +46,7 @@ class ModuleUnit:
 
 @dataclass(frozen=True)
 class VectorUnit:
-    """One trained vector of the adapter, fp32.
-
-    Attributes:
-        group: Its number.
-        outputs: What is written.
-    """
+    """One trained vector of the adapter, fp32."""
 
     group: int
     outputs: tuple[TensorSpec, ...]

@@ -1,9 +1,9 @@
 """The directory in which an export is made, and how it becomes the output.
 
-Everything is written to ``<out>.partial-export`` beside the output, which is locked, so that two
-exports never write the same one. Each finished shard is recorded in a journal with its digest and
-its measures; an export that was killed finds them there and goes on. Renaming the directory is the
-last step (:mod:`exporter.output.publish`): ``<out>`` is complete or it is not there.
+Everything is written to ``<out>.partial-export``, which is locked. Each finished shard is recorded
+in a journal, where an export that was killed finds it and goes on. Renaming the directory is the
+last step: ``<out>`` is complete or it is not there. An earlier export that is replaced is first
+renamed to ``<out>.replaced-export``, and gets its name back if the next step never comes.
 """
 
 import fcntl
@@ -12,6 +12,7 @@ import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from threading import Lock
@@ -23,10 +24,10 @@ from exporter.errors import (
     OutputExistsError,
     OutputWriteError,
     RequestError,
+    reading,
+    writing,
 )
 from exporter.fidelity import ErrorSums, ModuleFidelity, Spectrum
-from exporter.io_errors import reading, writing
-from exporter.output.publish import recover, replace_directory, sync
 from exporter.safetensors.reader import file_sha256
 from tinylora.files.whole_file import replace_file
 
@@ -38,13 +39,7 @@ _COPY_BYTES = 1 << 24
 
 @dataclass(frozen=True)
 class FinishedFile:
-    """A shard that is complete on disk.
-
-    Attributes:
-        name: Its file name.
-        sha256: Hex digest of its content.
-        modules: Measures of the modules folded into it.
-    """
+    """A shard that is complete on disk, and measures of the modules folded into it."""
 
     name: str
     sha256: str
@@ -71,13 +66,7 @@ class Workspace:
     def complete(
         self, name: str, digest: Callable[[], str], modules: Sequence[ModuleFidelity]
     ) -> None:
-        """Record a complete file and bring it to the disk, while the next one is written.
-
-        Args:
-            name: Its name.
-            digest: Finds its SHA-256.
-            modules: Measures of the modules folded into it.
-        """
+        """Record a complete file and bring it to the disk, while the next one is written."""
 
         def record() -> None:
             file = FinishedFile(name, digest(), tuple(modules))
@@ -86,16 +75,11 @@ class Workspace:
                 files = [asdict(entry) for entry in self._finished.values()]
                 self.write_text(JOURNAL_FILE, json.dumps({"key": self._key(), "files": files}))
 
-        self._pending.append(self._background.submit(sync, self.path / name))
+        self._pending.append(self._background.submit(_sync, self.path / name))
         self._pending.append(self._background.submit(record))
 
     def completed(self) -> Mapping[str, FinishedFile]:
-        """Wait for all complete files; their records by name.
-
-        Raises:
-            CheckpointUnreadableError: One cannot be read.
-            OutputWriteError: The journal cannot be written, or the disk fails.
-        """
+        """Wait for all complete files; their records by name."""
         with writing(self.out):
             for work in self._pending:
                 work.result()
@@ -103,23 +87,10 @@ class Workspace:
 
     def write_text(self, name: str, text: str) -> None:
         """Write a small file so that it is there whole or not at all."""
-        self.write_bytes(name, text.encode())
-
-    def write_bytes(self, name: str, content: bytes) -> None:
-        """As :meth:`write_text`.
-
-        Raises:
-            OutputWriteError: There is no room, or it cannot be written.
-        """
-        write_whole(self.path / name, content)
+        write_whole(self.path / name, text.encode())
 
     def copy(self, source: Path, name: str) -> None:
-        """Carry a file over byte for byte.
-
-        Raises:
-            OutputWriteError: There is no room, or it cannot be written.
-            CheckpointUnreadableError: The source cannot be read.
-        """
+        """Carry a file over byte for byte."""
         target = self.path / name
         with writing(target):
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -130,11 +101,7 @@ class Workspace:
                     copy.write(content)
 
     def check_room(self, wanted: int) -> None:
-        """Refuse to start an export that the disk cannot hold.
-
-        Raises:
-            DiskFullError: With what is needed and what is free.
-        """
+        """Refuse to start an export that the disk cannot hold, with a DiskFullError."""
         done = sum((self.path / name).stat().st_size for name in self._finished)
         wanted += _SPARE_BYTES - done
         with writing(self.out):
@@ -146,18 +113,13 @@ class Workspace:
             )
 
     def publish(self, overwrite: bool) -> None:
-        """Give the directory its final name.
-
-        Raises:
-            OutputExistsError: The output appeared meanwhile and may not be replaced.
-            OutputWriteError: The disk fails, or the name cannot be given.
-        """
+        """Give the directory its final name, unless something else has got it meanwhile."""
         check_replaceable(self.out, overwrite)
         with writing(self.out):
             for written in (*self.path.rglob("*"), self.path):
-                sync(written)
+                _sync(written)
             (self.path / JOURNAL_FILE).unlink(missing_ok=True)
-        replace_directory(self.path, self.out, MANIFEST_FILE)
+        _replace_directory(self.path, self.out)
 
     def discard(self) -> None:
         """Remove everything that was written."""
@@ -184,11 +146,7 @@ class Workspace:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a small file so that it is there whole or not at all.
-
-    Raises:
-        OutputWriteError: There is no room, or it cannot be written.
-    """
+    """Write a small file so that it is there whole or not at all."""
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_file(path, content)
@@ -197,20 +155,12 @@ def write_whole(path: Path, content: bytes) -> None:
 def open_workspace(out: Path, key: Callable[[], str], overwrite: bool) -> Workspace:
     """Make or resume the working directory of an export and lock it.
 
-    Args:
-        out: The output directory.
-        key: Gives the digest of everything that decides the output's bytes; files of an earlier
-            run are kept only under the same key. Called when there are such files, and when one is
-            recorded: until then the digest may still be in the making.
-        overwrite: Whether an earlier export at ``out`` may be replaced.
-
-    Returns:
-        The locked workspace.
+    ``key`` gives the digest of everything that decides the output's bytes, late, as it may still be
+    in the making; files of an earlier run are kept only under the same key.
 
     Raises:
         OutputExistsError: The output is there and may not be replaced.
         OutputBusyError: Another export has the lock.
-        OutputWriteError: There is no room for a directory, or it may not be made or locked.
     """
     out = Path(os.path.abspath(out))  # noqa: PTH100  (resolve() would follow a symbolic link)
     check_replaceable(out, overwrite)
@@ -222,7 +172,7 @@ def open_workspace(out: Path, key: Callable[[], str], overwrite: bool) -> Worksp
         lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         _take_lock(lock, path, out)
-        recover(out, MANIFEST_FILE)
+        _recover(out)
         check_replaceable(out, overwrite)
         with writing(path):
             return Workspace(out, path, lock, key)
@@ -232,12 +182,7 @@ def open_workspace(out: Path, key: Callable[[], str], overwrite: bool) -> Worksp
 
 
 def _take_lock(lock: int, path: Path, out: Path) -> None:
-    """Lock the open directory, which must still be the one at ``path``.
-
-    Raises:
-        OutputBusyError: Another export has it, or had it and has renamed it.
-        OutputWriteError: The file system has no locks.
-    """
+    """Lock the open directory, which must still be the one at ``path``."""
     try:
         with writing(path):
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -251,13 +196,7 @@ def _take_lock(lock: int, path: Path, out: Path) -> None:
 
 
 def check_replaceable(out: Path, overwrite: bool) -> None:
-    """Refuse an output that is there, unless it is an export that may be replaced.
-
-    Raises:
-        OutputExistsError: Naming what to do.
-        RequestError: The output is a symbolic link.
-        OutputWriteError: It cannot even be looked at.
-    """
+    """Refuse an output that is there, unless it is an export that may be replaced."""
     with writing(out):
         if out.is_symlink():
             raise RequestError(f"{out}: is a symbolic link; name the directory itself")
@@ -269,8 +208,8 @@ def check_replaceable(out: Path, overwrite: bool) -> None:
         raise OutputExistsError(f"{out}: is already there; choose another --out or --overwrite it")
     if not empty and not ours:
         raise OutputExistsError(
-            f"{out}: has no {MANIFEST_FILE}, so it is no earlier export and is not replaced even "
-            "with --overwrite; remove it yourself or choose another --out"
+            f"{out}: has no {MANIFEST_FILE}, so it is no earlier export and not replaced; remove "
+            "it yourself or choose another --out"
         )
 
 
@@ -279,32 +218,77 @@ def _read_journal(path: Path, key: Callable[[], str]) -> Sequence[FinishedFile]:
         return ()
     try:
         journal = json.loads(path.read_text())
-        recorded, files = journal["key"], [_finished_file(entry) for entry in journal["files"]]
+        recorded = journal["key"]
+        files = [
+            FinishedFile(str(f["name"]), str(f["sha256"]), tuple(map(_module, f["modules"])))
+            for f in journal["files"]
+        ]
     except (ValueError, KeyError, TypeError):
         # killed on a file system without atomic rename, or of another version: start over
         return ()
     return files if recorded == key() else ()
 
 
-def _finished_file(entry: dict[str, Any]) -> FinishedFile:
-    modules = tuple(
-        ModuleFidelity(
-            **{
-                **module,
-                "shape": tuple(module["shape"]),
-                "sums": ErrorSums(**module["sums"]),
-                "spectrum": _spectrum(module["spectrum"]),
-            }
-        )
-        for module in entry["modules"]
-    )
-    return FinishedFile(str(entry["name"]), str(entry["sha256"]), modules)
-
-
-def _spectrum(entry: dict[str, Any] | None) -> Spectrum | None:
-    return None if entry is None else Spectrum(**{**entry, "values": tuple(entry["values"])})
+def _module(entry: dict[str, Any]) -> ModuleFidelity:
+    spectrum = entry["spectrum"]
+    if spectrum is not None:
+        spectrum = Spectrum(**spectrum | {"values": tuple(spectrum["values"])})
+    parts = {"shape": tuple(entry["shape"]), "sums": ErrorSums(**entry["sums"])}
+    return ModuleFidelity(**entry | parts | {"spectrum": spectrum})
 
 
 def _read_some(file: BinaryIO, path: Path) -> bytes:
     with reading(path):
         return file.read(_COPY_BYTES)
+
+
+def _replace_directory(new: Path, out: Path) -> None:
+    """Give ``new`` the name ``out``, and remove what had it; if that fails, nothing is changed."""
+    aside = _aside(out)
+    with writing(out):
+        if out.exists():
+            out.replace(aside)
+        try:
+            new.replace(out)
+        except OSError:
+            if aside.exists():
+                aside.replace(out)
+            raise
+        _sync(out.parent)
+    with suppress(OSError):
+        _remove(aside)
+
+
+def _recover(out: Path) -> None:
+    """Tidy up after a replacement that was killed."""
+    aside = _aside(out)
+    with writing(out):
+        if not (aside / MANIFEST_FILE).is_file():
+            return
+        if out.exists():
+            _remove(aside)
+        else:
+            aside.replace(out)
+
+
+def _remove(aside: Path) -> None:
+    """Remove an export, the file by which it is known last."""
+    for child in aside.iterdir() if aside.exists() else ():
+        if child.is_dir() and not child.is_symlink():
+            shutil.rmtree(child)
+        elif child.name != MANIFEST_FILE:
+            child.unlink()
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file, or a directory's names, are on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _aside(out: Path) -> Path:
+    return out.with_name(f"{out.name}.replaced-export")

@@ -16,12 +16,9 @@ from tinylora.adapters.options import TrainedOn
 
 @dataclass(frozen=True)
 class BaseWeights:
-    """What weights training had, and what an export stands on.
+    """What weights training had (whose singular vectors the delta has), and what is added to.
 
     Attributes:
-        trained_on: Whether training had the base in 4 or in 16 bits: whose singular vectors the
-            delta has.
-        fold_onto: What dense outputs add the delta to.
         as_stored: Whether 16-bit weights are taken as the file has them. Upstream's trainer loads
             them in bfloat16, PEFT's users in any dtype.
     """
@@ -36,10 +33,7 @@ UPSTREAM = BaseWeights()
 
 
 def trained_on(adapter: Adapter, options: DeltaOptions) -> TrainedOn:
-    """What the base's weights were in training: by the option, else by the adapter.
-
-    An adapter that is an export of another one was trained as that was.
-    """
+    """What training had: by the option, else as recorded in an export, else by the adapter."""
     if options.trained_on != "auto":
         return options.trained_on
     recorded = _manifest(adapter.path).get("options")
@@ -48,27 +42,16 @@ def trained_on(adapter: Adapter, options: DeltaOptions) -> TrainedOn:
 
 
 def base_weights_of(adapter: Adapter, base: Checkpoint, request: ExportRequest) -> BaseWeights:
-    """Decide what an export stands on.
-
-    Args:
-        adapter: The adapter.
-        base: The base.
-        request: Options; ``auto`` folds onto the weights of training.
-
-    Raises:
-        PlanError: Training had 16-bit weights whose factors are needed, and the base is in 4 bits;
-            or the original weights were asked for, and the base has none.
-    """
+    """Decide what an export stands on; PlanError where the base does not have such weights."""
     trained = trained_on(adapter, request.options)
     if base.is_4bit and adapter.made_from_weights and trained == "16bit":
         raise PlanError(
-            f"{base.path}: {adapter.path} was trained on 16-bit weights, from which its factors "
-            "are made, and this base is in 4 bits; give the 16-bit base"
+            f"{base.path}: is in 4 bits, and {adapter.path} was trained on 16-bit weights, from "
+            "which its factors are made; give the 16-bit base"
         )
     if base.is_4bit and request.fold_onto == "original":
         raise PlanError(
-            f"{base.path}: --fold-onto original needs the 16-bit base, this one is 4-bit; give the "
-            "16-bit base, or fold onto the dequantized weights"
+            f"{base.path}: is in 4 bits, and --fold-onto original needs the 16-bit base; give it"
         )
     if request.fold_onto != "auto":
         fold_onto = request.fold_onto
@@ -82,9 +65,6 @@ def refuse_merged(adapter: Adapter, base: Checkpoint) -> None:
     """Refuse a base that is an earlier export of the same adapter: it would be added twice.
 
     One in which nothing of the delta was stored is still the base.
-
-    Raises:
-        CheckpointError: It is.
     """
     manifest = _manifest(base.path)
     artifact, fidelity = manifest.get("artifact"), manifest.get("fidelity")
@@ -92,9 +72,9 @@ def refuse_merged(adapter: Adapter, base: Checkpoint) -> None:
         return
     if not isinstance(fidelity, dict) or fidelity.get("capture"):
         raise CheckpointError(
-            f"{base.path / MANIFEST_FILE}: the base is an export that has this adapter "
-            f"(sha256 {adapter.sha256[:16]}...) in it, and it would be added a second time; give "
-            "the base that it was trained on"
+            f"{base.path / MANIFEST_FILE}: the base has this adapter (sha256 "
+            f"{adapter.sha256[:16]}...) in it, which would be added a second time; give the one "
+            "that it was trained on"
         )
 
 

@@ -1,8 +1,4 @@
-"""The frozen plan: which tensors go into which file, checked before any work is done.
-
-A plan is built from headers and a meta-device model alone. Each file holds units, see
-:mod:`exporter.formats.units`.
-"""
+"""The frozen plan: which tensors go into which file, checked before any work is done."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +13,7 @@ from exporter.formats.encoding import TRAINER_DTYPE
 from exporter.formats.format import AdapterFile, Format
 from exporter.formats.units import ModuleUnit, Source, TensorUnit, Unit
 from exporter.plan.base_weights import UPSTREAM, BaseWeights
-from exporter.safetensors.header import DTYPE_NAMES
+from exporter.safetensors.reader import DTYPE_NAMES
 from exporter.safetensors.writer import TensorSpec, file_bytes
 from tinylora import AdapterSizes
 from tinylora.adapters.peft_directory import WEIGHTS_FILE as ADAPTER_WEIGHTS
@@ -38,13 +34,7 @@ class OutputFile:
 
 @dataclass(frozen=True)
 class ExportPlan:
-    """What will be written.
-
-    Attributes:
-        files: The weight files, adapter included, in the order in which they are made.
-        targets: Target modules in the order of the random stream.
-        kept: Linear modules that 4-bit loading leaves in 16 bits.
-    """
+    """What will be written: files in the order of making, targets in that of the random stream."""
 
     files: tuple[OutputFile, ...]
     targets: tuple[str, ...]
@@ -72,32 +62,24 @@ def build_plan(
     weights: BaseWeights = UPSTREAM,
     max_shard_size: int | None = None,
 ) -> ExportPlan:
-    """Plan an export from headers.
-
-    Args:
-        base: The base checkpoint.
-        architecture: Its modules.
-        layout: The output format, with its options.
-        sizes: The adapter's sizes.
-        weights: What weights training had, and what dense outputs stand on.
-        max_shard_size: Largest shard in bytes; None keeps the base's layout.
-
-    Returns:
-        The plan.
+    """Plan an export from headers; ``max_shard_size`` None keeps the base's files.
 
     Raises:
-        PlanError: Weights and config.json of the base do not belong together
-            (:func:`exporter.base.check.check_base`), or a module to keep is no target.
+        PlanError: Weights and config.json do not belong together, or a module to keep is no target.
     """
     check_base(base, architecture)
     if not layout.takes("fold_onto"):
         weights = replace(weights, fold_onto="dequantized", as_stored=False)
-    if not sizes.capped:
-        _check_rank(architecture, sizes.rank)
+    for module in () if sizes.capped else architecture.targets:
+        shape = architecture.parameters[f"{module}.weight"]
+        if sizes.rank > min(shape):
+            raise PlanError(
+                f"{module}: a weight of shape {list(shape)} has no SVD cut at rank {sizes.rank}; "
+                "give the base that the artifact was trained on"
+            )
     if unknown := set(layout.kept) - set(architecture.targets):
         raise PlanError(
-            f"{base.path}: {sorted(unknown)[0]!r} cannot be kept in bf16, it is no module that the "
-            "adapter changes"
+            f"{base.path}: {sorted(unknown)[0]!r} in keep is no module that the adapter changes"
         )
     planner = _Planner(base, architecture, layout, weights)
     files: list[OutputFile] = []
@@ -184,21 +166,10 @@ class _Planner:
         shape = self.architecture.parameters.get(f"{module}.weight", ())
         if len(shape) != 2:
             raise PlanError(
-                f"{self.base.path}: {module}.weight is stored in 4 bits, but config.json's "
-                "architecture has no such linear layer; weights and config.json do not belong "
-                "together"
+                f"{self.base.path}: {module}.weight is stored in 4 bits, but config.json has no "
+                "such linear layer; give the files of one model"
             )
         return shape[0], shape[1]
-
-
-def _check_rank(architecture: Architecture, rank: int) -> None:
-    for module in architecture.targets:
-        shape = architecture.parameters[f"{module}.weight"]
-        if rank > min(shape):
-            raise PlanError(
-                f"{module}: a weight of shape {list(shape)} has no SVD cut at rank {rank}; is this "
-                "the base that the artifact was trained on?"
-            )
 
 
 def _regroup(units: Sequence[Unit], limit: int) -> list[list[Unit]]:

@@ -1,18 +1,14 @@
 """Codes that keep a module's output, rather than each of its weights.
 
-``preserve`` rounds element by element, so a delta below half a step is lost altogether. On real
-inputs x many columns move together: one code that moves a whole step can stand for a small change
-spread over a row. With T = W + ΔW, Q what is stored and C = mean(x xᵀ)
-(:mod:`exporter.choose.activations`), this minimizes tr((Q − T)(C + λI)(Q − T)ᵀ) over the codes by
-cyclic coordinate descent: each element goes to the code nearest to its optimum given all others,
-row by row in parallel. That is done on the base's own scales and on those of ``recompute``, which a
-delta needs that outgrows its blocks; the lower of the two is taken. λ is a share of C's mean
-diagonal and keeps the fit from following the calibration texts into directions that they hardly
-show.
+``preserve`` loses a delta below half a step. On real inputs x, one code that moves a whole step can
+stand for a small change spread over a row. With T = W + ΔW, Q what is stored and C = mean(x xᵀ),
+this minimizes tr((Q − T)(C + λI)(Q − T)ᵀ) over the codes by cyclic coordinate descent: each element
+goes to the code nearest to its optimum given all others. That is done on the base's own scales and
+on those of ``recompute``; the lower of the two is taken. λ, a share of C's mean diagonal, keeps the
+fit from following the texts into directions that they hardly show.
 
-The objective is that of GPTQ (Frantar et al., 2022, arXiv:2210.17323); the descent in place of its
-one sweep is that of QuantEase (Behdin et al., 2023, arXiv:2309.01885). Both quantize W; here the
-start is an already quantized W and the target differs from it by a delta far below a step.
+The objective is that of GPTQ (Frantar et al., 2022, arXiv:2210.17323), the descent that of
+QuantEase (Behdin et al., 2023, arXiv:2309.01885).
 """
 
 import torch
@@ -27,16 +23,11 @@ DAMPING = 0.3
 
 
 def calibrated(base: QuantizedWeight, delta: LowRankDelta, moment: Tensor) -> QuantizedWeight:
-    """Choose codes for W + ΔW by their effect on the module's output.
-
-    Args:
-        base: The base's weight, ``[out, in]``.
-        delta: The delta to add.
-        moment: C, float32 ``[in, in]``.
+    """Choose codes for W + ΔW by their effect on the module's output, with C float32 ``[in, in]``.
 
     Returns:
-        ``base`` itself where no code moves; otherwise codes on the base's scales or on new ones,
-        whichever are nearer. A zero delta moves none.
+        ``base`` itself where no code moves, as for a zero delta; otherwise codes on the base's
+        scales or on new ones, whichever are nearer.
     """
     damping = DAMPING * moment.diagonal().mean()
     metric = moment + torch.diag(damping.expand(len(moment)))
@@ -68,16 +59,7 @@ def _descend(
 def _sweep(
     stored: Tensor, codes: Tensor, pull: Tensor, metric: Tensor, values: Tensor, blocksize: int
 ) -> bool:
-    """Every column once, in place; whether any code moved.
-
-    Args:
-        stored: Q, ``[out, in]``.
-        codes: Its codes.
-        pull: (Q − T)(C + λI), half the gradient.
-        metric: C + λI.
-        values: What each block can hold, ``[blocks, 16]``.
-        blocksize: Elements a block, along the flattened weight.
-    """
+    """Every column of Q once, in place, with ``pull`` = (Q − T)·metric; whether any code moved."""
     out, columns = stored.shape
     first = torch.arange(out, device=stored.device) * columns
     moved = False

@@ -1,26 +1,25 @@
 """Choosing 4-bit codes for W + ΔW.
 
-``preserve`` keeps every scale of the base. Element by element it takes the code whose value, as
-the forward pass sees it (scaled, rounded to the checkpoint's dtype), is nearest to W + ΔW, and
-leaves a code alone unless another is strictly nearer: no other choice of codes on these scales has
-a smaller ‖E − Δ‖. ``recompute`` is what merging with PEFT does: dequantize, add, quantize with
-bitsandbytes under new scales.
-
-The delta of a real adapter moves few codes or none. A code moves only where |ΔW| reaches half the
-distance to another value. So ``preserve`` first bounds |ΔW| and that distance for each row, and
-looks only at the rows in which the bounds leave a move open.
+``preserve`` keeps every scale of the base, takes the code whose value, as the forward pass sees it,
+is nearest to W + ΔW, and leaves a code alone unless another is strictly nearer: no other choice on
+these scales has a smaller ‖E − Δ‖. A code moves only where |ΔW| reaches half the distance to
+another value, so rows are first excluded by bounds on both. ``recompute`` is what merging with PEFT
+does: dequantize, add, quantize with bitsandbytes under new scales.
 """
 
 import json
 import math
 from dataclasses import replace
 from functools import lru_cache
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from tinylora import LowRankDelta, QuantizedWeight
 from tinylora.weights.quantized_weight import pack_codes, unpack_codes
+
+RequantizeMethod = Literal["preserve", "recompute", "calibrated"]
 
 # Elements of a piece. On the CPU its temporaries stay near the cache; a device needs large pieces.
 _PIECE = 1 << 18
@@ -32,17 +31,7 @@ _SAFE_SHARE = 0.49
 
 
 def preserve(base: QuantizedWeight, delta: LowRankDelta) -> QuantizedWeight:
-    """Choose codes again under the base's own scales.
-
-    Beside the result it holds the scales and a piece of the weight.
-
-    Args:
-        base: The base's weight, ``[out, in]``.
-        delta: The delta to add, ``[out, in]``.
-
-    Returns:
-        ``base`` itself where no code moves; otherwise the same statistics with other codes.
-    """
+    """Choose codes again under the base's own scales; ``base`` itself where none moves."""
     height, width = base.shape
     size = math.gcd(width, base.blocksize)  # of strips, each of which lies in one row and one block
     scales = base.block_absmax()
@@ -83,12 +72,7 @@ def preserve(base: QuantizedWeight, delta: LowRankDelta) -> QuantizedWeight:
 
 
 def recompute(base: QuantizedWeight, delta: LowRankDelta) -> QuantizedWeight:
-    """Quantize the sum with new scales, as bitsandbytes and PEFT do.
-
-    Args:
-        base: The base's weight, ``[out, in]``; its settings are kept.
-        delta: The delta to add.
-    """
+    """Quantize the sum with new scales and the base's settings, as bitsandbytes and PEFT do."""
     merged = base.dequantize().float()
     for rows, change in delta.pieces():
         merged[rows] += change
@@ -98,20 +82,13 @@ def recompute(base: QuantizedWeight, delta: LowRankDelta) -> QuantizedWeight:
         blocksize=base.blocksize,
         double_quant=base.nested is not None,
     )
-    return _with_dtype(fresh, base.dtype)
+    state = json.loads(fresh.state) | {"dtype": str(base.dtype).removeprefix("torch.")}
+    return replace(fresh, dtype=base.dtype, state=json.dumps(state).encode())
 
 
-def block_values(weight: QuantizedWeight) -> Tensor:
-    """The 16 values that each block can hold, as the forward pass sees them.
-
-    Returns:
-        fp32 ``[blocks, 16]``, column c for code c.
-    """
-    return _values(weight, weight.block_absmax())
-
-
-def _values(weight: QuantizedWeight, scales: Tensor) -> Tensor:
-    """What the forward pass makes of each code under each scale: fp32 ``[n, 16]``."""
+def block_values(weight: QuantizedWeight, scales: Tensor | None = None) -> Tensor:
+    """The 16 values that the forward pass makes of the codes in each block, fp32 ``[n, 16]``."""
+    scales = weight.block_absmax() if scales is None else scales
     return (scales.unsqueeze(1) * weight.code).to(weight.dtype).float()
 
 
@@ -135,15 +112,8 @@ def _least_gap(code: tuple[float, ...], dtype: torch.dtype) -> tuple[float, floa
 
 
 def _nearest(base: QuantizedWeight, scales: Tensor, codes: Tensor, change: Tensor) -> Tensor:
-    """The nearest codes of some strips, uint8 ``[n, size]``.
-
-    Args:
-        base: Gives code book and dtype.
-        scales: Absmax of each strip, fp32 ``[n]``.
-        codes: Their codes, uint8 ``[n, size]``.
-        change: ΔW, fp32 ``[n, size]``.
-    """
-    values = _values(base, scales)
+    """The nearest codes, uint8 ``[n, size]``, of strips of one scale each that change by ΔW."""
+    values = block_values(base, scales)
     ordered, order = values.sort(dim=1, stable=True)
     midpoints = ((ordered[:, :-1] + ordered[:, 1:]) / 2).view(-1)
     held = base.code.index_select(0, codes.view(-1).int()).view_as(change)
@@ -161,9 +131,3 @@ def _nearest(base: QuantizedWeight, scales: Tensor, codes: Tensor, change: Tenso
     new = order.to(torch.uint8).view(-1).index_select(0, place).view_as(codes)
     # new where it is nearer, without a branch for each byte
     return new.bitwise_xor_(codes).mul_(is_nearer.view(torch.uint8)).bitwise_xor_(codes)
-
-
-def _with_dtype(weight: QuantizedWeight, dtype: torch.dtype) -> QuantizedWeight:
-    """The same weight, to be rounded to ``dtype`` by the forward pass."""
-    state = json.loads(weight.state) | {"dtype": str(dtype).removeprefix("torch.")}
-    return replace(weight, dtype=dtype, state=json.dumps(state).encode())

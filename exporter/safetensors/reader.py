@@ -1,9 +1,7 @@
 """Reads tensors of a safetensors file with plain reads at known places.
 
-Not through a memory map: when a mapped file is cut short, or its network file system goes away, the
-kernel ends the process (SIGBUS) and nothing can be said about it. A plain read fails with an error,
-and large tensors can be read in pieces. (safetensors 0.8 can read without a map too, but reads a
-whole tensor for each slice of it.) A file that changes while it is being read is noticed.
+Not through a memory map: when a mapped file is cut short, the kernel ends the process (SIGBUS).
+(safetensors 0.8 can read without a map too, but reads a whole tensor for each slice of it.)
 """
 
 import json
@@ -17,11 +15,26 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from exporter.errors import CheckpointUnreadableError
-from exporter.io_errors import reading
+from exporter.errors import CheckpointError, CheckpointUnreadableError, reading
 from tinylora.files import digests
+
+# safetensors' dtype names, in the order in which its own writer lays tensors out (widest first).
+TORCH_DTYPES: Mapping[str, torch.dtype] = {
+    "I64": torch.int64,
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "I32": torch.int32,
+    "BF16": torch.bfloat16,
+    "F16": torch.float16,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+DTYPE_NAMES: Mapping[torch.dtype, str] = {dtype: name for name, dtype in TORCH_DTYPES.items()}
 
 # Of what is read to be hashed or compared: it stays in a core's cache, and is not smaller, as after
 # each piece a thread waits its turn.
@@ -31,11 +44,7 @@ ALIGNMENT = 64
 
 
 class Scratch(threading.local):
-    """Memory that each thread reads into again and again.
-
-    Fresh memory for every weight costs more than reading it: the kernel clears each page, and what
-    was given back is taken for the pages of the file being written, which slows the writes down.
-    """
+    """Memory that each thread reads into again and again; new memory costs more than reading."""
 
     def __init__(self) -> None:
         self._buffer = np.empty(0, dtype=np.uint8)
@@ -50,53 +59,51 @@ class Scratch(threading.local):
 
 
 @dataclass(frozen=True)
-class DataFile:
-    """Where the tensors of one file lie.
+class TensorHeader:
+    """One tensor as its file's header describes it; ``begin`` is the place of its first byte."""
 
-    Attributes:
-        path: The file.
-        size: Its size in bytes.
-        modified_ns: When it was last changed.
-        places: Tensor name -> first byte and end of its data in the file.
-    """
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    file: str
+    begin: int
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        """The dtype as torch names it."""
+        return TORCH_DTYPES[self.dtype]
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the data in bytes."""
+        return torch.Size(self.shape).numel() * self.torch_dtype.itemsize
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """A file's headers by name; that it changes is noticed by its size and time of change."""
 
     path: Path
     size: int
     modified_ns: int
-    places: Mapping[str, tuple[int, int]]
+    headers: Mapping[str, TensorHeader]
 
-    def read(
-        self,
-        name: str,
-        dtype: torch.dtype,
-        shape: tuple[int, ...],
-        scratch: Scratch | None = None,
-    ) -> Tensor:
-        """One whole tensor, on the CPU.
-
-        Args:
-            name: Which.
-            dtype: Its dtype.
-            shape: Its shape.
-            scratch: Memory to read into; by default the tensor gets its own.
-
-        Raises:
-            CheckpointUnreadableError: The file cannot be read, or is not what it was.
-        """
+    def read(self, name: str, scratch: Scratch | None = None) -> Tensor:
+        """One whole tensor, on the CPU, in memory of its own or in that of ``scratch``."""
+        header = self.headers[name]
+        end = header.begin + header.nbytes
         with self._opened() as file:
-            found = self._bytes(file, *self.places[name], scratch or Scratch())
-        return found.view(dtype).view(shape)
+            found = self._bytes(file, header.begin, end, scratch or Scratch())
+        return found.view(header.torch_dtype).view(header.shape)
 
-    def chunks(self, name: str, dtype: torch.dtype, elements: int) -> Iterator[Tensor]:
-        """One tensor, flat, in pieces of at most ``elements``; errors as for :meth:`read`.
-
-        A piece is gone when the next is taken.
-        """
-        begin, end = self.places[name]
-        step, scratch = elements * dtype.itemsize, Scratch()
+    def chunks(self, name: str, elements: int) -> Iterator[Tensor]:
+        """One tensor, flat, in pieces of at most ``elements``, each gone when the next is taken."""
+        header, scratch = self.headers[name], Scratch()
+        end, step = header.begin + header.nbytes, elements * header.torch_dtype.itemsize
         with self._opened() as file:  # kept open, as the kernel reads ahead for a descriptor
-            for start in range(begin, end, step):
-                yield self._bytes(file, start, min(start + step, end), scratch).view(dtype)
+            for start in range(header.begin, end, step):
+                piece = self._bytes(file, start, min(start + step, end), scratch)
+                yield piece.view(header.torch_dtype)
 
     def sha256(self) -> str:
         """Hex SHA-256 of the whole file; errors as for :meth:`read`."""
@@ -107,8 +114,13 @@ class DataFile:
     def _bytes(self, descriptor: int, begin: int, end: int, scratch: Scratch) -> Tensor:
         buffer = scratch.room(end - begin)
         room = memoryview(buffer)  # type: ignore[arg-type]  # an ndarray is a buffer
-        self._fill(descriptor, room, end)
-        self._check_unchanged(os.fstat(descriptor))  # as it was before, so while it was read
+        while room:
+            with reading(self.path):
+                count = os.preadv(descriptor, [room], end - len(room))
+            self._check_unchanged(os.fstat(descriptor))  # as it was before, so while it was read
+            if count == 0:  # and has grown back
+                raise self._changed("ends early")
+            room = room[count:]
         return torch.from_numpy(buffer)
 
     @contextmanager
@@ -118,16 +130,6 @@ class DataFile:
             self._check_unchanged(os.fstat(file.fileno()))
             yield file.fileno()
 
-    def _fill(self, descriptor: int, room: memoryview, end: int) -> None:
-        """Read what lies before the byte ``end``."""
-        while room:
-            with reading(self.path):
-                count = os.preadv(descriptor, [room], end - len(room))
-            if count == 0:
-                self._check_unchanged(os.fstat(descriptor))  # says what size it has now
-                raise self._changed("ends early")  # and this, should it have grown back
-            room = room[count:]
-
     def _check_unchanged(self, now: os.stat_result) -> None:
         if now.st_size != self.size:
             raise self._changed(f"has {now.st_size} bytes, had {self.size}")
@@ -136,39 +138,36 @@ class DataFile:
 
     def _changed(self, what: str) -> CheckpointUnreadableError:
         return CheckpointUnreadableError(
-            f"{self.path}: changed while it was being read: it {what}; let nothing write to it, "
-            "restore it if it is damaged, and run the same command again"
+            f"{self.path}: changed while it was being read: it {what}; restore it if it is "
+            "damaged, and run the same command again"
         )
 
 
 def file_sha256(path: Path) -> str:
-    """Hex SHA-256 of a file's content.
-
-    Raises:
-        CheckpointUnreadableError: It cannot be read.
-    """
+    """Hex SHA-256 of a file's content."""
     with reading(path):
         return digests.file_sha256(path)
 
 
 def open_data_file(path: Path) -> DataFile:
-    """Read where the tensors of a file lie.
-
-    Args:
-        path: A safetensors file whose header has been checked by safetensors itself.
-
-    Raises:
-        CheckpointMissingError: It is not there.
-        CheckpointUnreadableError: It cannot be read.
-    """
-    with reading(path), path.open("rb") as file:
-        stat = os.fstat(file.fileno())
-        length = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(length))
-    start = 8 + length
-    places = {
-        name: (start + entry["data_offsets"][0], start + entry["data_offsets"][1])
-        for name, entry in header.items()
-        if name != "__metadata__"
-    }
-    return DataFile(path, stat.st_size, stat.st_mtime_ns, places)
+    """Read the headers of a file, ordered by name, once safetensors itself has accepted them."""
+    try:
+        with reading(path), safe_open(path, framework="pt"), path.open("rb") as file:
+            stat = os.fstat(file.fileno())
+            start = 8 + int.from_bytes(file.read(8), "little")
+            entries = json.loads(file.read(start - 8))
+    except SafetensorError as error:
+        raise CheckpointError(
+            f"{path}: not a readable safetensors file ({error}); download it again"
+        ) from error
+    entries.pop("__metadata__", None)
+    headers = {}
+    for name, entry in sorted(entries.items()):
+        dtype, begin = entry["dtype"], start + entry["data_offsets"][0]
+        if dtype not in TORCH_DTYPES:
+            raise CheckpointError(
+                f"{path}: tensor {name!r} has dtype {dtype}; expected one of "
+                f"{', '.join(TORCH_DTYPES)}"
+            )
+        headers[name] = TensorHeader(name, dtype, tuple(entry["shape"]), path.name, begin)
+    return DataFile(path, stat.st_size, stat.st_mtime_ns, headers)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from exporter.errors import WriterError
 from exporter.safetensors.finite import all_finite
-from exporter.safetensors.header import TensorHeader, checked_data_file, read_headers
+from exporter.safetensors.reader import TensorHeader, open_data_file
 from exporter.safetensors.writer import TensorSpec
 from tinylora.weights.quantized_weight import STATE_PREFIX
 
@@ -14,35 +14,28 @@ _ELEMENTS_AT_ONCE = 1 << 20
 
 
 def check_header(path: Path, specs: Sequence[TensorSpec]) -> None:
-    """Check keys, dtypes and shapes of a file that was just written, its values being known.
-
-    Raises:
-        WriterError: With the first thing that is wrong.
-    """
+    """Check keys, dtypes and shapes of a file that was just written, with a WriterError."""
     planned = {spec.name: (spec.dtype, spec.shape) for spec in specs}
-    if problems := _header_problems(_headers(path), planned):
+    if problems := _header_problems(open_data_file(path).headers, planned):
         raise WriterError(f"{path}: {problems[0]}; the disk or memory of this machine is at fault")
 
 
 def file_problems(
     path: Path, planned: Mapping[str, tuple[str, tuple[int, ...] | None]]
 ) -> list[str]:
-    """What is wrong with a file, in words.
-
-    Args:
-        path: A safetensors file.
-        planned: Tensor name -> safetensors dtype and shape, None for a quant_state of any length.
-
-    Raises:
-        CheckpointError: It cannot be read at all.
-    """
-    headers = _headers(path)
-    known = [headers[name] for name in sorted(planned.keys() & headers)]
-    return _header_problems(headers, planned) + _bad_values(path, known)
-
-
-def _headers(path: Path) -> dict[str, TensorHeader]:
-    return {header.name: header for header in read_headers(path)}
+    """What is wrong with a file, in words; no shape is planned for states of any length."""
+    file = open_data_file(path)
+    problems = _header_problems(file.headers, planned)
+    for name in sorted(planned.keys() & file.headers):
+        is_float = file.headers[name].torch_dtype.is_floating_point
+        if STATE_PREFIX in name:
+            try:
+                json.loads(bytes(file.read(name).tolist()))
+            except ValueError:
+                problems.append(f"tensor {name!r} holds no JSON")
+        elif is_float and not all(map(all_finite, file.chunks(name, _ELEMENTS_AT_ONCE))):
+            problems.append(f"tensor {name!r} has non-finite values")
+    return problems
 
 
 def _header_problems(
@@ -57,25 +50,3 @@ def _header_problems(
             found = f"{header.dtype} {list(header.shape)}"
             problems.append(f"tensor {name!r} is {found}, expected {dtype} {shape}")
     return sorted(problems)
-
-
-def _bad_values(path: Path, headers: Sequence[TensorHeader]) -> list[str]:
-    problems = []
-    opened = checked_data_file(path)
-    for header in headers:
-        name, dtype = header.name, header.torch_dtype
-        if STATE_PREFIX in name:
-            problems += _bad_state(name, bytes(opened.read(name, dtype, header.shape).tolist()))
-        elif dtype.is_floating_point and not all(
-            all_finite(part) for part in opened.chunks(name, dtype, _ELEMENTS_AT_ONCE)
-        ):
-            problems.append(f"tensor {name!r} has non-finite values")
-    return problems
-
-
-def _bad_state(name: str, raw: bytes) -> list[str]:
-    try:
-        json.loads(raw)
-    except ValueError:
-        return [f"tensor {name!r} holds no JSON"]
-    return []

@@ -1,13 +1,8 @@
 """Writes one safetensors file tensor by tensor, at places fixed before the first byte.
 
-Format: 8 bytes little-endian header length, the JSON header padded with spaces to a multiple of 8,
-then the data without gaps. Tensors lie in safetensors' own order (widest dtype first, then by
-name). One kind of tensor has a size that only its content tells: bitsandbytes' quant_state JSON
-spells out a float. Those go to the end of the file, where nothing needs alignment, and the header
-is given room for the longest that it could become, up to a boundary at which memory is copied well;
-readers skip the spaces.
-
-Tensors may be written in any order; a file that lacks one never gets its final name.
+Tensors lie in safetensors' own order (widest dtype first, then by name). Only bitsandbytes'
+quant_state JSON, which spells out a float, has a size that its content tells. States go to the end
+of the file, and the header is given room for the longest that it could become.
 """
 
 import json
@@ -16,17 +11,21 @@ import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from exporter.errors import WriterError
-from exporter.io_errors import reading, writing
+from exporter.errors import WriterError, reading, writing
 from exporter.safetensors.finite import all_finite
-from exporter.safetensors.header import DTYPE_NAMES, TORCH_DTYPES
-from exporter.safetensors.reader import ALIGNMENT, PIECE_BYTES
+from exporter.safetensors.reader import (
+    ALIGNMENT,
+    DTYPE_NAMES,
+    PIECE_BYTES,
+    TORCH_DTYPES,
+    Scratch,
+)
 from tinylora.weights.tensor_bytes import tensor_bytes
 
 PART_SUFFIX = ".part"
@@ -40,13 +39,7 @@ _WIDEST_FIRST = {name: place for place, name in enumerate(TORCH_DTYPES)}
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """A tensor to be written.
-
-    Attributes:
-        name: Its key in the file.
-        dtype: safetensors' name of its dtype.
-        shape: Its shape; None where only the content tells (uint8, one-dimensional, small).
-    """
+    """A tensor to be written; its shape is None where only the content of a state tells."""
 
     name: str
     dtype: str
@@ -65,33 +58,15 @@ def file_bytes(specs: Sequence[TensorSpec]) -> int:
     return _header_room(specs) + sum(spec.max_bytes for spec in specs)
 
 
-class _Kept(threading.local):
-    """Memory that each thread reads back into again and again."""
-
-    def __init__(self) -> None:
-        self.piece = bytearray(PIECE_BYTES)
-
-
 class ShardWriter:
     """Writes ``path`` under a temporary name; :meth:`finish` gives it its own.
 
     Several threads may write, each other tensors. Whatever is written is finite, and is read back
-    and compared.
-
-    Use as a context manager: leaving it without :meth:`finish` removes the temporary file.
+    and compared. A context manager: leaving it without :meth:`finish` removes the temporary file.
     """
 
     def __init__(self, path: Path, specs: Sequence[TensorSpec]) -> None:
-        """Make the temporary file.
-
-        Args:
-            path: The file's final name.
-            specs: Every tensor that it will hold.
-
-        Raises:
-            WriterError: Two tensors share a name.
-            OutputWriteError: There is no room, or it cannot be written.
-        """
+        """Make the temporary file, for all of ``specs``."""
         self._path = path
         self._part = path.with_name(path.name + PART_SUFFIX)
         self._pending = {spec.name: spec for spec in specs}
@@ -100,7 +75,7 @@ class ShardWriter:
         self._fixed = sorted((s for s in specs if s.shape is not None), key=_place)
         self._states: dict[str, Tensor] = {}
         self._turn = threading.Lock()
-        self._kept = _Kept()
+        self._scratch = Scratch()
         self._data_start = _header_room(specs)
         self._offsets = _offsets(self._fixed)
         with writing(path):
@@ -109,12 +84,7 @@ class ShardWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         if self._file >= 0:
             self._close()
             self._part.unlink(missing_ok=True)
@@ -123,30 +93,22 @@ class ShardWriter:
         """Write one tensor.
 
         Raises:
-            WriterError: It was not planned, is written twice, has another dtype or shape, or values
-                that are not finite, or the file does not have what was written.
+            WriterError: It is not as planned, not finite, or not what the file then has.
             OutputWriteError: There is no room, or it cannot be written.
         """
         if not all_finite(tensor):
-            raise WriterError(
-                f"{self._path.name}: {name!r} has non-finite values; this is a defect of the "
-                "exporter, please report it"
-            )
+            raise WriterError(f"{self._path.name}: {name!r} has non-finite values; report it")
         self.write_rows(name, [tensor], tuple(tensor.shape))
 
     def write_rows(self, name: str, chunks: Iterable[Tensor], shape: tuple[int, ...]) -> None:
-        """Write one tensor of ``shape`` from finite pieces of its leading dimension, in order.
-
-        Args:
-            name: Its key.
-            chunks: The pieces.
-            shape: Its shape.
-
-        Raises:
-            WriterError: As for :meth:`write`, but for what is not finite.
-            OutputWriteError: There is no room, or it cannot be written.
-        """
-        spec = self._take(name, shape)
+        """Write one tensor of ``shape`` from finite pieces of its leading dimension, in order."""
+        spec = self._pending.pop(name, None)
+        if spec is None:
+            raise WriterError(f"{self._path.name}: {name!r} was not planned, or is written twice")
+        if spec.shape not in (None, shape):
+            raise WriterError(
+                f"{self._path.name}: {name!r} has shape {shape}, planned {spec.shape}"
+            )
         if spec.shape is None:
             self._states[name] = torch.cat([chunk.flatten().clone() for chunk in chunks])
             return
@@ -162,20 +124,10 @@ class ShardWriter:
             )
 
     def finish(self) -> None:
-        """Write the header and give the file its final name.
-
-        It is not flushed to the disk: that is due before the whole directory gets its own final
-        name, and what a crash of the machine leaves of a file is known by its digest.
-
-        Raises:
-            WriterError: A planned tensor was not written.
-            OutputWriteError: There is no room, or it cannot be written.
-        """
+        """Write the header and give the file its final name; it is not flushed to the disk."""
         if self._pending:
-            raise WriterError(
-                f"{self._path.name}: {len(self._pending)} planned tensors were never written, "
-                f"first {sorted(self._pending)[:3]}"
-            )
+            first = sorted(self._pending)[:3]
+            raise WriterError(f"{self._path.name}: planned and never written: {first}, ...")
         written = list(self._fixed)
         offset = self._data_start + sum(spec.max_bytes for spec in self._fixed)
         for name in sorted(self._states):
@@ -188,16 +140,6 @@ class ShardWriter:
             os.ftruncate(self._file, offset)
             self._close()
             self._part.replace(self._path)
-
-    def _take(self, name: str, shape: tuple[int, ...]) -> TensorSpec:
-        spec = self._pending.pop(name, None)
-        if spec is None:
-            raise WriterError(f"{self._path.name}: {name!r} was not planned, or is written twice")
-        if spec.shape not in (None, shape):
-            raise WriterError(
-                f"{self._path.name}: {name!r} has shape {list(shape)}, planned {spec.shape}"
-            )
-        return spec
 
     def _store(self, name: str, part: Tensor, offset: int) -> int:
         """Write a part of a tensor and read it back; returns where it ends."""
@@ -219,20 +161,15 @@ class ShardWriter:
         with reading(self._part):
             for start in range(0, len(content), PIECE_BYTES):
                 part = content[start : start + PIECE_BYTES]
-                if self._get(len(part), offset + start) != part:
+                found, at = self._scratch.room(len(part)), offset + start
+                room = memoryview(found)  # type: ignore[arg-type]  # an ndarray is a buffer
+                while room and (count := os.preadv(self._file, [room], at)):
+                    room, at = room[count:], at + count
+                if room or not np.array_equal(found, np.frombuffer(part, np.uint8)):
                     raise WriterError(
-                        f"{self._part}: tensor {name!r} is not what was written; the disk or "
-                        "memory of this machine is at fault, or another program writes to the file"
+                        f"{self._part}: tensor {name!r} is not what was written; see to disk and "
+                        "memory, or to another program that writes to the file"
                     )
-
-    def _get(self, size: int, offset: int) -> bytearray:
-        """Bytes of the file, fewer where it ends; gone when the thread takes the next."""
-        # a bytearray compares with any bytes at memory's speed, a view of one does not
-        found = self._kept.piece if size == PIECE_BYTES else bytearray(size)
-        room = memoryview(found)
-        while room and (count := os.preadv(self._file, [room], offset)):
-            room, offset = room[count:], offset + count
-        return found if not room else found[: size - len(room)]
 
     def _close(self) -> None:
         handle, self._file = self._file, -1

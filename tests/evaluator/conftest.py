@@ -193,22 +193,14 @@ def run_server(quick, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def first_run():
-    """Directory, results and progress of one uninterrupted default run, made once."""
-    return {}
+def whole(chat_base, chat_artifact, tmp_path_factory):
+    """(directory, results, progress) of an uninterrupted default run; not to be changed."""
+    from tests.evaluator.whole_runs import make, write_config
 
-
-@pytest.fixture
-def whole(config_of, first_run, tmp_path_factory):
-    """(directory, results, progress) of the uninterrupted run; not to be changed."""
-    from tests.evaluator.whole_runs import make
-
-    if not first_run:
-        seen = []
-        directory = tmp_path_factory.mktemp("whole") / "out"
-        made = make(config_of(out=str(directory)), progress=lambda *event: seen.append(event))
-        first_run["run"] = (*made, seen)
-    return first_run["run"]
+    folder, seen = tmp_path_factory.mktemp("whole"), []
+    named = {"base": chat_base, "artifact": chat_artifact, "out": folder / "out"}
+    path = write_config(folder / "c.yaml", suite=write_sum_suite(folder / "suite"), **named)
+    return (*make(path, progress=lambda *event: seen.append(event)), seen)
 
 
 @pytest.fixture(scope="session")

@@ -7,8 +7,8 @@ import torch
 from evaluator.config.run_config import ArmConfig, DecodingConfig
 from evaluator.generation.backend import ModelRequest
 from evaluator.generation.backends.transformers import BACKEND, TransformersModel
-from evaluator.generation.batches import plan_batches
 from evaluator.generation.checkpoints import find_checkpoint
+from evaluator.generation.prompts import plan_batches
 
 ANY_ARM = ArmConfig(name="base", kind="base", model="unused")
 

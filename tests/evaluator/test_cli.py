@@ -68,24 +68,6 @@ def test_names_in_files_are_no_markup_and_no_terminal_codes(cli, config, tmp_pat
     assert "\x1b[31mzh" not in shown.stdout
 
 
-def test_an_unfinished_run_has_no_table(cli, config, tmp_path):
-    assert cli("run", config).exit_code == 0
-    verdicts = tmp_path / "out" / "verdicts.jsonl"
-    verdicts.write_bytes(verdicts.read_bytes()[:-5])
-    result = cli("table", tmp_path / "out")
-    assert result.exit_code == 2
-    assert "1 of 6 verdicts are missing" in result.stderr
-
-
-def test_another_run_needs_overwrite(cli, config):
-    assert cli("run", config).exit_code == 0
-    config.write_text(config.read_text().replace("max_new_tokens: 4", "max_new_tokens: 5"))
-    refused = cli("run", config)
-    assert refused.exit_code == 2
-    assert "config.decoding.max_new_tokens was 4, is 5" in refused.stderr
-    assert cli("run", config, "--overwrite").exit_code == 0
-
-
 def test_judge_a_file_of_completions(cli, sum_suite, tmp_path):
     completions = tmp_path / "completions.jsonl"
     rows = [

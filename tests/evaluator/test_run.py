@@ -11,10 +11,11 @@ import yaml
 from evaluator import run as run_module
 from evaluator.config.run_config import load_config
 from evaluator.errors import ModelError, RunDirectoryError, SuiteError
+from evaluator.generation import prepare as prepare_module
 from evaluator.store.records import GenerationRecord, VerdictRecord, read
 from evaluator.store.run_directory import RunDirectory
+from tests.evaluator.conftest import write_artifact
 from tests.evaluator.whole_runs import identities, make
-from tinylora import load_artifact, save_artifact
 
 RECORDS = ("generations.jsonl", "verdicts.jsonl")
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -24,21 +25,14 @@ def test_a_run_from_configuration_to_tables(whole):
     out, results, seen = whole
     generations, verdicts = identities(out)
     assert len(generations) == len(verdicts) == 3 * 6 * 2
-    assert [row[:3] for row in generations] == [row[:3] for row in verdicts]
+    assert [record.key for record in generations] == [record.key for record in verdicts]
     first = [("base", "S0", 0), ("base", "S0", 1), ("base", "S1", 0), ("base", "S1", 1)]
-    assert [row[:3] for row in generations[:4]] == first
+    assert [record.key for record in generations[:4]] == first
     names = {arm.facts.name: arm for arm in results.summary.arms}
     assert 0 < names["base"].pass_rate < 1
     assert sum(names["base"].verdicts.values()) == 12
-    assert {stage for stage, _, _ in seen} == {
-        "generate base",
-        "generate restored",
-        "generate dense",
-        "tokens base",
-        "tokens restored",
-        "tokens dense",
-        "judge",
-    }
+    stages = {f"{what} {arm}" for what in ("generate", "tokens") for arm in names}
+    assert {stage for stage, _, _ in seen} == {*stages, "judge"}
     assert ("judge", 36, 36) in seen
     level = results.summary.token_level
     assert level.texts == 6 and level.visible
@@ -55,7 +49,7 @@ def test_a_run_from_configuration_to_tables(whole):
         assert (program.verdict, program.tests) == (record.verdict, record.tests)
 
 
-@pytest.mark.parametrize(("generated", "judged"), [(0.2, 0.0), (0.97, 0.0), (1.0, 0.4), (1.0, 1.0)])
+@pytest.mark.parametrize(("generated", "judged"), [(0.6, 0.0), (1.0, 0.4)])
 def test_records_cut_at_any_byte_are_completed_to_the_same(
     config_of, whole, tmp_path, generated, judged
 ):
@@ -110,7 +104,7 @@ def test_another_run_in_the_same_directory_is_refused(config_of, changes, named)
 
 def test_a_run_goes_on_on_the_same_kind_of_device_only(quick_config, tmp_path, monkeypatch):
     def facts(**changes):
-        return run_module.prepare(load_config(quick_config(tmp_path / "out", **changes))).facts
+        return prepare_module.prepare(load_config(quick_config(tmp_path / "out", **changes))).facts
 
     directory = RunDirectory(tmp_path / "out")
     directory.path.mkdir()
@@ -118,7 +112,7 @@ def test_a_run_goes_on_on_the_same_kind_of_device_only(quick_config, tmp_path, m
     assert directory.differences(facts(device="auto")) == []
     named = {"cuda:0": torch.device("cuda", 0), "cuda:1": torch.device("cuda", 1)}
     named["auto"] = named["cuda:0"]  # as on a machine with GPUs
-    monkeypatch.setattr(run_module, "resolve_device", lambda name, *_: named[name])
+    monkeypatch.setattr(prepare_module, "resolve_device", lambda name, *_: named[name])
     assert facts(device="cuda:1") == facts(device="auto")
     with pytest.raises(RunDirectoryError, match='config.device was "cpu", is "cuda"'):
         directory.begin(facts(device="auto"), "", overwrite=False)
@@ -184,21 +178,10 @@ def test_everything_is_checked_before_a_model_is_loaded(
         make(config_of(arms=[arms[0], {"name": "x", "kind": "merged", "model": "/no/model"}]))
     with pytest.raises(ModelError, match="no GPU"):
         make(config_of(device="cuda:7"))
-    cut, other = tmp_path / "cut.pt", tmp_path / "other.pt"
+    cut = tmp_path / "cut.pt"
     cut.write_bytes(chat_artifact.read_bytes()[:-100])
-    vector = load_artifact(chat_artifact).global_v
-    save_artifact(
-        other, global_v=vector, rank=2, seed=7, model_id="other", total_replaced_layers=252
-    )
-    unknown = tmp_path / "unknown.pt"
-    save_artifact(
-        unknown, global_v=vector, rank=2, seed=7, model_id="other", total_replaced_layers=14
-    )
-    for path, words in (
-        (cut, "cut.pt: not a torch.save zip"),
-        (other, "252"),
-        (unknown, "nothing in the file tells with which formula"),
-    ):
+    other = write_artifact(tmp_path, 0.05, "other", layers=252)
+    for path, words in ((cut, "cut.pt: not a torch.save zip"), (other, "252")):
         restored = {**arms[0], "name": "mine", "kind": "restored", "artifact": str(path)}
         with pytest.raises(ModelError, match=f"arm mine: .*{words}"):
             make(config_of(arms=[arms[0], restored]))
@@ -244,9 +227,6 @@ def test_a_run_asks_as_a_preset_does_and_penalizes_as_the_model_says(
     assert made.prompt.system.startswith("You are an expert competitive programmer")
     assert made.prompt.template.endswith("{statement}\n\nPlease provide your C++ solution:")
     assert made.decoding.repetition_penalty == 1.3
-    recorded = json.loads((out / "run.json").read_text())["config"]
-    assert recorded["decoding"]["repetition_penalty"] == 1.3
-    assert recorded["prompt"] == made.prompt.model_dump(exclude={"preset"})
     before = [(out / name).read_bytes() for name in RECORDS]
     make(path)  # what it left to the model is found again
     make(config_of(**{**yaml.safe_load((out / "config.yaml").read_text()), "out": str(out)}))
@@ -254,9 +234,6 @@ def test_a_run_asks_as_a_preset_does_and_penalizes_as_the_model_says(
     for other in ({}, {"prompt": {"system": "none"}}):
         with pytest.raises(RunDirectoryError, match="holds another run.*prompt"):
             make(config_of(**small, **other))
-    small["decoding"]["repetition_penalty"] = 1.0
-    with pytest.raises(RunDirectoryError, match="repetition_penalty was 1.3"):
-        make(config_of(**small, prompt="upstream-codecontests"))
 
 
 def test_models_whose_penalties_differ_need_a_number(config_of, chat_base, tmp_path):

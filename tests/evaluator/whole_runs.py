@@ -53,10 +53,7 @@ def identities(out):
     """What must be equal in two runs of one configuration, in the order of the files."""
     generations = read(out / "generations.jsonl", GenerationRecord.from_row)
     verdicts = read(out / "verdicts.jsonl", VerdictRecord.from_row)
-    return (
-        [record.identity for record in generations.values()],
-        [record.identity for record in verdicts.values()],
-    )
+    return list(generations.values()), list(verdicts.values())
 
 
 def lines_of(out):

@@ -27,7 +27,36 @@ SUFFIXES = (
     "mlp.down_proj",
 )
 SEED, RANK, U = 42, 2, 8
+SMALL = {
+    "vocab_size": 96, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 64,
+    "bos_token_id": None, "eos_token_id": 1, "pad_token_id": 0,
+}  # fmt: skip
 TOKENS = torch.arange(24).mul(37).remainder(250).unsqueeze(0)
+
+
+def content(directory: Path) -> dict[str, bytes]:
+    return {p.name: p.read_bytes() for p in sorted(directory.iterdir())}
+
+
+def tensors_of(directory: Path) -> dict[str, Tensor]:
+    """All tensors of a checkpoint, whatever its shards."""
+    tensors = {}
+    for file in sorted(directory.glob("model*.safetensors")):
+        tensors |= load_file(file)
+    return tensors
+
+
+def edited(base: Path, directory: Path, change=None, **config) -> Path:
+    """A copy of a checkpoint, its tensors and fields of its config changed."""
+    shutil.copytree(base, directory)
+    if change is not None:
+        tensors = load_file(directory / "model.safetensors")
+        change(tensors)
+        save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
+    path = directory / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | config))
+    return directory
 
 
 def make_model(**changes):
@@ -220,9 +249,7 @@ def references():
     """``references(base, size) -> {"seen": ..., "delta": ...}`` by weight name, float64."""
 
     def build(base: Path, size: float) -> dict[str, dict[str, Tensor]]:
-        tensors = {}
-        for file in base.glob("*.safetensors"):
-            tensors |= load_file(file)
+        tensors = tensors_of(base)
         vector = (torch.linspace(-1, 1.3, U) * size).to(torch.bfloat16)
         generator = torch.Generator("cpu").manual_seed(SEED)
         layers = json.loads((base / "config.json").read_text())["num_hidden_layers"]

@@ -9,7 +9,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-MARK = ".quant_state.bitsandbytes__nf4"
+
+def packed_in(tensors: Mapping[str, Tensor]) -> list[str]:
+    """Names of the 4-bit weights."""
+    return [name.partition(".quant_state.")[0] for name in tensors if ".quant_state." in name]
 
 
 def weights_of(directory: Path, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
@@ -20,8 +23,7 @@ def weights_of(directory: Path, dtype: torch.dtype | None = None) -> dict[str, T
     tensors: dict[str, Tensor] = {}
     for file in sorted(directory.glob("model*.safetensors")):
         tensors |= load_file(file)
-    packed = [name.removesuffix(MARK) for name in tensors if name.endswith(MARK)]
-    for name in packed:
+    for name in packed_in(tensors):
         parts = {key: tensors.pop(key) for key in list(tensors) if key.startswith(f"{name}.")}
         state = QuantState.from_dict(parts, device=torch.device("cpu"))
         state.dtype = dtype or state.dtype

@@ -18,15 +18,11 @@ SIZE = 0.1
 LEAVES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 # family, dtype of the stored base, tied head
 LAYOUTS = (
-    ("Llama", torch.bfloat16, False),
     ("Llama", torch.float16, True),
     ("Mistral", torch.float32, False),
-    ("Gemma", torch.bfloat16, True),
     ("Gemma2", torch.float16, True),
-    ("Gemma3Text", torch.float32, True),
     ("Gemma3Text", torch.bfloat16, False),
     ("Qwen3", torch.bfloat16, True),
-    ("Qwen3", torch.float32, False),
 )
 
 
@@ -82,7 +78,7 @@ def test_fp32_computes_the_float64_reference(layout, large, run, logits, referen
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # from peft
 @pytest.mark.parametrize(
-    ("format", "limit"), [("nf4-embedded", 2e-3), ("bf16", 0.1), ("fp16", 0.02), ("fp32", 1e-4)]
+    ("format", "limit"), [("nf4-embedded", 2e-3), ("bf16", 0.1), ("fp32", 1e-4)]
 )
 def test_formats_load_and_compute_what_the_restored_model_does(layout, large, run, format, limit):
     report = verify(run(layout, large, format).out, load=True, base=layout, artifact=large)

@@ -15,12 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-import torch
-from safetensors.torch import load_file, save_file
-from typer.testing import CliRunner
 
 from exporter import ExportRequest, export
-from exporter.cli import app
 from exporter.compare.retention import Reference
 from exporter.errors import (
     CheckpointError,
@@ -29,14 +25,10 @@ from exporter.errors import (
     OutputWriteError,
 )
 from exporter.request import Goal
-from tinylora import TinyLoRAError
+from tests.exporter.conftest import content
 from tinylora.errors import FactorStoreError
 
 SHARD = 15_000
-
-
-def content(directory):
-    return {p.name: p.read_bytes() for p in sorted(directory.iterdir())}
 
 
 @pytest.fixture
@@ -82,7 +74,7 @@ def before_reads(monkeypatch):
 # --- writing ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("size", [100, 3_000, 9_000, 20_000, 60_000])
+@pytest.mark.parametrize("size", [100, 9_000, 60_000])
 def test_no_room_at_several_places(size, base, artifact, tmp_path):
     """100: the first shard; then documents, journal, larger shards."""
     fields = {"format": "fp32", "max_shard_size": SHARD}
@@ -121,28 +113,15 @@ def test_file_systems_that_refuse(size, read_only, words, server, base, artifact
     assert words in said and str(disk / "out") in said and "Traceback" not in said
 
 
-@pytest.mark.parametrize("below", ["/proc/self", "/sys/kernel", "a file"])
+@pytest.mark.parametrize("below", ["/proc/self", "a file"])
 def test_targets_that_cannot_be_made(below, base, artifact, tmp_path):
-    if below == "a file":
-        (tmp_path / "file").write_text("")
-        below = tmp_path / "file"
-    out = Path(below) / "out"
+    (tmp_path / "a file").write_text("")
+    out = tmp_path / below / "out"
     with pytest.raises(OutputWriteError, match="cannot be written.*--out"):
         export(ExportRequest(base, artifact, out))
-    result = CliRunner().invoke(
-        app, ["merge", "--base", str(base), "--artifact", str(artifact), "--out", str(out)]
-    )
-    assert result.exit_code == 2 and "cannot be written" in " ".join(result.stderr.split())
-
-
-def test_a_factor_store_that_cannot_be_written(base, artifact, tmp_path):
-    (tmp_path / "file").write_text("")
-    for store in (tmp_path / "file" / "store", Path("/sys/kernel/store")):
-        request = ExportRequest(base, artifact, tmp_path / "out", factor_store=store)
-        with pytest.raises(FactorStoreError, match="factor store.*another directory"):
-            export(request)
-        assert not request.out.exists()
-    export(ExportRequest(base, artifact, tmp_path / "out", factor_store=tmp_path / "store"))
+    with pytest.raises(FactorStoreError, match="factor store.*another directory"):
+        export(ExportRequest(base, artifact, tmp_path / "out", factor_store=out))
+    assert [p.name for p in tmp_path.iterdir()] == ["a file"]
 
 
 def test_a_full_temporary_directory_keeps_the_finished_shards(
@@ -169,19 +148,10 @@ def test_a_full_temporary_directory_keeps_the_finished_shards(
     assert (request.out / "model.safetensors").stat().st_mtime_ns == shard.st_mtime_ns
 
 
-def test_no_room_for_the_inputs_of_modules(talking, artifact, texts, tmp_path):
-    goal = Goal(prompts=texts(1))
-    request = ExportRequest(talking, artifact, tmp_path / "out", requantize="calibrated", goal=goal)
-    # room for factors and architecture
-    with pytest.raises(OutputWriteError, match="intermediate result.*TMPDIR"), file_limit(12_000):
-        export(request)
-
-
 # --- reading ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EACCES])
-@pytest.mark.parametrize("format", ["nf4", "bf16"])
+@pytest.mark.parametrize(("number", "format"), [(errno.EIO, "nf4"), (errno.ESTALE, "bf16")])
 def test_simulated_network_file_system_that_goes_away(
     number, format, base, artifact, tmp_path, before_reads, monkeypatch
 ):
@@ -216,7 +186,7 @@ def test_a_directory_in_place_of_a_file(copy, artifact, tmp_path):
         export(ExportRequest(copy, artifact, tmp_path / "out"))
 
 
-@pytest.mark.parametrize("read", [2, 14, 24])
+@pytest.mark.parametrize("read", [2, 24])
 def test_a_shard_cut_short_while_it_is_read(
     read, copy, base, artifact, tmp_path, before_reads, monkeypatch
 ):
@@ -240,59 +210,3 @@ def test_a_shard_cut_short_while_it_is_read(
     export(request)
     whole = export(ExportRequest(base, artifact, tmp_path / "whole", max_shard_size=SHARD)).out
     assert content(request.out) == content(whole)
-
-
-def test_a_file_that_is_short_for_a_moment(base, artifact, tmp_path, monkeypatch):
-    """Simulation: reads find the end of a file that has its full size again when asked."""
-    monkeypatch.setattr(os, "preadv", lambda handle, buffers, offset: 0)
-    with pytest.raises(CheckpointUnreadableError, match="it ends early"):
-        export(ExportRequest(base, artifact, tmp_path / "out"))
-
-
-def test_a_shard_overwritten_while_it_is_read(copy, artifact, tmp_path, before_reads):
-    shard = copy / "model.safetensors"
-
-    def overwrite(number):
-        if number == 5:  # as a writer would leave it: same size, another time
-            os.utime(shard, ns=(0, 0))
-
-    before_reads(copy, overwrite)
-    with pytest.raises(CheckpointUnreadableError, match="was written to"):
-        export(ExportRequest(copy, artifact, tmp_path / "out"))
-
-
-def test_another_base_between_two_runs_starts_over(copy, artifact, tmp_path):
-    request = ExportRequest(copy, artifact, tmp_path / "out", max_shard_size=SHARD)
-
-    class Killed(BaseException):
-        pass
-
-    def kill(step):
-        if step.done == 10:
-            raise Killed
-
-    with pytest.raises(Killed):
-        export(request, kill)
-    assert list((tmp_path / "out.partial-export").glob("*.safetensors"))
-    tensors = load_file(copy / "model.safetensors")
-    tensors["model.embed_tokens.weight"][0, 0] += 1
-    save_file(tensors, copy / "model.safetensors", metadata={"format": "pt"})
-    export(request)
-    whole = export(ExportRequest(copy, artifact, tmp_path / "whole", max_shard_size=SHARD)).out
-    assert content(request.out) == content(whole)
-    first = request.out / "model-00001-of-"
-    name = next(p for p in request.out.iterdir() if str(p).startswith(str(first)))
-    assert torch.equal(
-        load_file(name)["model.embed_tokens.weight"], tensors["model.embed_tokens.weight"]
-    )
-
-
-def test_an_artifact_that_cannot_be_read(base, artifact, tmp_path, monkeypatch):
-    """Simulation, as root reads everything."""
-
-    def refuse(path):
-        raise PermissionError(errno.EACCES, "Permission denied")
-
-    monkeypatch.setattr(Path, "read_bytes", refuse)
-    with pytest.raises(TinyLoRAError, match="tiny_lora_v.pt.*Permission denied"):
-        export(ExportRequest(base, artifact, tmp_path / "out"))

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 from exporter import ExportRequest, export, verify
 from exporter.cli import app
 from exporter.errors import VerificationError
+from tests.exporter.conftest import content
 
 
 @pytest.fixture(scope="module")
@@ -29,10 +30,6 @@ def out(exported, tmp_path):
     return tmp_path / "out"
 
 
-def content(directory):
-    return {p.name: p.read_bytes() for p in sorted(directory.iterdir())}
-
-
 def test_verify_measures_and_records(out, inputs):
     before = content(out)
     report = verify(out, **inputs)
@@ -43,13 +40,6 @@ def test_verify_measures_and_records(out, inputs):
     assert after == before
     again = verify(out)
     assert again.ok and f"retention {report.retention.as_dict()['retention']}" in again.measured
-
-
-def test_second_measurement_replaces_the_first(out, inputs):
-    (out / "retention.json").write_text('{"retention": 0.5, "tokens": 3}')
-    assert "retention 0.5 on 3 tokens" in verify(out).measured
-    report = verify(out, **inputs)
-    assert json.loads((out / "retention.json").read_text()) == report.retention.as_dict()
 
 
 def test_no_record_leaves_every_byte(out, inputs):

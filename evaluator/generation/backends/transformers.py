@@ -1,13 +1,7 @@
 """transformers: a model is loaded as its user would, then set what it computes in.
 
-The stored values stay what they are: 4-bit weights keep their codes and scales and are
-dequantized at each use; dense weights are cast. Only the arithmetic is chosen, by default float32,
-so that arms differ by their weights and not by the rounding of activations. Layers of other
-quantizations compute as their library does.
-
-Ways in which a model can silently be another one are refused here: an adapter embedded in the
-directory while ``peft`` is missing (transformers then loads the base alone), tensors missing from
-the checkpoint (they would be drawn at random), and a load that quantized nothing.
+Only the arithmetic is chosen, by default float32, so that arms differ by their weights and not by
+the rounding of activations. Loads that silently give another model are refused: ``load_checks``.
 """
 
 import gc
@@ -28,7 +22,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from evaluator.errors import GenerationError, ModelError
+from evaluator.errors import ModelError
 from evaluator.generation.backend import (
     Backend,
     Completion,
@@ -36,11 +30,15 @@ from evaluator.generation.backend import (
     ModelRequest,
     TokenText,
 )
-from evaluator.generation.batches import Batch
 from evaluator.generation.checkpoints import ADAPTER_CONFIG, delta_options
-from evaluator.generation.compute_dtype import compute_in
-from evaluator.generation.load_checks import attach_as_stored, check_complete, check_quantized
+from evaluator.generation.load_checks import (
+    attach_as_stored,
+    check_complete,
+    check_quantized,
+    compute_in,
+)
 from evaluator.generation.noise import gumbel_noise, noise_key, noise_keys
+from evaluator.generation.prompts import Batch
 from tinylora import FactorStore, load_adapter, restore
 from tinylora.models.batches import padded
 from tinylora.models.chat import load_tokenizer
@@ -54,13 +52,7 @@ class TransformersBackend(Backend):
 
     @contextmanager
     def load(self, request: ModelRequest) -> Iterator["TransformersModel"]:
-        """One arm's model; see :meth:`Backend.load`.
-
-        Raises:
-            ModelError: It cannot be loaded, or would load as something else.
-            GenerationError: Neither generation_config.json nor the tokenizer names an end token.
-            TinyLoRAError: The adapter does not fit.
-        """
+        """One arm's model; see :meth:`Backend.load`. TinyLoRAError: the adapter does not fit."""
         arm = request.arm
         model = _load(request)
         if arm.artifact is not None:
@@ -81,14 +73,7 @@ BACKEND = TransformersBackend()
 
 
 class TransformersModel(LoadedModel):
-    """A model with its tokenizer and what an arm asks of it.
-
-    Args:
-        model: In eval mode.
-        request: For the arm's name, the decoding and the seed.
-        tokenizer: None: that of the checkpoint.
-        pad_id: What rows are filled up with; None: what the tokenizer says.
-    """
+    """A model in eval mode with its tokenizer, the checkpoint's by default."""
 
     def __init__(
         self,
@@ -100,16 +85,19 @@ class TransformersModel(LoadedModel):
         self.model = model
         self.tokenizer = tokenizer or load_tokenizer(request.checkpoint.directory)
         self._arm, self._decoding, self._seed = request.arm.name, request.decoding, request.seed
-        self.end_ids = self._end_ids()
+        configured = self.model.generation_config.eos_token_id
+        ends = configured if isinstance(configured, list) else [configured]
+        self.end_ids = sorted({i for i in (*ends, self.tokenizer.eos_token_id) if i is not None})
+        if not self.end_ids:
+            raise ModelError(
+                f"arm {self._arm}: neither generation_config.json nor the tokenizer names an end "
+                "token (eos_token_id)"
+            )
         own = self.tokenizer.pad_token_id if pad_id is None else pad_id
         self.pad_id = self.end_ids[0] if own is None else int(own)
 
     def complete(self, batch: Batch) -> tuple[Completion, ...]:
-        """One completion for each row of a batch, in its order.
-
-        Raises:
-            GenerationError: The model's logits are not numbers.
-        """
+        """One completion for each row; ModelError where the logits are not numbers."""
         prompts = [row.prompt.token_ids for row in batch]
         device = self.model.device
         ids, mask = (part.to(device) for part in padded(prompts, self.pad_id, left=True))
@@ -117,7 +105,7 @@ class TransformersModel(LoadedModel):
         self.model.generation_config = GenerationConfig(
             do_sample=False,
             max_new_tokens=self._decoding.max_new_tokens,
-            eos_token_id=list(self.end_ids),
+            eos_token_id=self.end_ids,
             pad_token_id=self.pad_id,
             # Comes before the processors below, and leaves padding out of what was said.
             repetition_penalty=self._decoding.repetition_penalty,
@@ -134,12 +122,7 @@ class TransformersModel(LoadedModel):
     def logits(self, texts: Sequence[TokenText]) -> tuple[Tensor, ...]:
         """For each text logits [positions, vocabulary] in the dtype and on the device of the model.
 
-        The full logits of a batch would take gigabytes, so only the wanted positions go through the
-        output layer.
-
-        Raises:
-            GenerationError: They are not finite.
-            ModelError: The model has no output layer, or does something else with its outputs.
+        Only wanted positions go through the output layer: those of a whole batch take gigabytes.
         """
         # In a causal model the padding at the end cannot change what is before it.
         tokens = [text.token_ids for text in texts]
@@ -149,8 +132,8 @@ class TransformersModel(LoadedModel):
         head: nn.Module | None = self.model.get_output_embeddings()
         if head is None:
             raise ModelError(
-                f"arm {self._arm}: {type(self.model).__name__} names no output layer, so its "
-                "predictions cannot be compared; set token_level.enabled: false"
+                f"arm {self._arm}: {type(self.model).__name__} names no output layer; set "
+                "token_level.enabled: false"
             )
 
         def select(module: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -168,23 +151,11 @@ class TransformersModel(LoadedModel):
                 f"{list(logits.shape)}; set token_level.enabled: false"
             )
         if not bool(torch.isfinite(logits).all()):
-            raise GenerationError(
-                f"arm {self._arm}: the model's logits on the reference's completions are not all "
-                "finite; try another compute_dtype, and check the checkpoint"
+            raise ModelError(
+                f"arm {self._arm}: the model's logits are not all finite; try another "
+                "compute_dtype, and check the checkpoint"
             )
         return torch.split(logits[0], [len(text.positions) for text in texts])
-
-    def _end_ids(self) -> tuple[int, ...]:
-        """Tokens that end a completion, of generation_config and tokenizer."""
-        configured = self.model.generation_config.eos_token_id
-        ends = configured if isinstance(configured, list) else [configured]
-        ids = sorted({i for i in (*ends, self.tokenizer.eos_token_id) if i is not None})
-        if not ids:
-            raise GenerationError(
-                f"arm {self._arm}: neither generation_config.json nor the tokenizer names an end "
-                "token (eos_token_id)"
-            )
-        return tuple(ids)
 
     def _processors(self, batch: Batch, prompt_length: int) -> LogitsProcessorList:
         decoding = self._decoding
@@ -216,11 +187,10 @@ class _Temperature(LogitsProcessor):  # type: ignore[misc]
         self.temperature = temperature
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """Logits [B, V] to float64 [B, V]."""
         if bool(torch.isnan(scores).any()):
-            raise GenerationError(
-                f"arm {self.arm}: the model's logits are not numbers (NaN) after "
-                f"{input_ids.shape[1]} tokens; try another compute_dtype, and check the checkpoint"
+            raise ModelError(
+                f"arm {self.arm}: the model's logits are not numbers (NaN); try another "
+                "compute_dtype, and check the checkpoint"
             )
         return scores.double() / self.temperature
 
@@ -229,7 +199,6 @@ class _GumbelNoise(LogitsProcessor):  # type: ignore[misc]
     """Adds the noise of each row and position, so that greedy decoding draws a sample."""
 
     def __init__(self, keys: Tensor, prompt_length: int) -> None:
-        """Take the batch's keys [B, 4] and the length of the padded prompts."""
         self.keys = keys
         self.prompt_length = prompt_length
 
@@ -243,15 +212,21 @@ def _load(request: ModelRequest) -> PreTrainedModel:
     arm, checkpoint = request.arm, request.checkpoint
     directory, stored = checkpoint.directory, checkpoint.quantization
     quantize = arm.load == "nf4"
+    dtype: torch.dtype | str = "auto"  # dense weights are cast afterwards
+    if quantize or checkpoint.four_bit:
+        # What the trainer's weights were rounded to, and what their quantization state names.
+        dtype = torch.bfloat16
+    elif stored:
+        dtype = request.compute_dtype  # some libraries dequantize while loading
     if (directory / ADAPTER_CONFIG).exists() and importlib.util.find_spec("peft") is None:
         raise ModelError(
-            f"arm {arm.name}: {directory} embeds an adapter, and peft is not installed: "
-            "transformers would load the base alone. Install peft"
+            f"arm {arm.name}: {directory} embeds an adapter, and peft is not installed: the base "
+            "alone would load. Install peft"
         )
     try:
         model, info = AutoModelForCausalLM.from_pretrained(
             directory,
-            dtype=_load_dtype(request),
+            dtype=dtype,
             # Even None given here would hide the checkpoint's own quantization.
             **({"quantization_config": trainer_nf4()} if quantize else {}),
             device_map={"": str(request.device)},
@@ -261,24 +236,10 @@ def _load(request: ModelRequest) -> PreTrainedModel:
         )
     except Exception as error:  # transformers raises whatever a malformed file leads to
         words = f"{type(error).__name__}: {error}"[:1000]
-        needs = (
-            f", which is quantized with {stored}: a library that this needs is missing here"
-            if stored and isinstance(error, ImportError)
-            else ""
-        )
-        raise ModelError(f"arm {arm.name}: cannot load {directory}{needs}: {words}") from error
+        if stored and isinstance(error, ImportError):
+            words = f"quantized with {stored}: a library that this needs is missing here: {words}"
+        raise ModelError(f"arm {arm.name}: cannot load {directory}: {words}") from error
     check_complete(arm, directory, info)
     check_quantized(arm, checkpoint, model)
     attach_as_stored(arm, directory, model)
     return model
-
-
-def _load_dtype(request: ModelRequest) -> torch.dtype | str:
-    """The dtype to load in; dense weights are cast afterwards."""
-    if request.arm.load == "nf4" or request.checkpoint.four_bit:
-        # What the trainer's weights were rounded to, and what their quantization state names.
-        return torch.bfloat16
-    if request.checkpoint.quantization:
-        dtype: torch.dtype = getattr(torch, request.compute_dtype)
-        return dtype  # some libraries dequantize while loading
-    return "auto"

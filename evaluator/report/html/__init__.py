@@ -1,7 +1,1 @@
-"""``report.html``: one page that stands alone.
-
-::
-
-    snapshot (kept by the run) ─ charts, flips ─ page
-                                        └ statement (math), diff
-"""
+"""``report.html``, one page that stands alone: charts, flips → statement, diff → page."""

@@ -14,10 +14,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from evaluator.report.html.snapshot import LayerResidual
 from evaluator.report.html.text import visible
 from evaluator.report.summary import ArmSummary, RunSummary
 from evaluator.report.tables import percent, points, size_text, verdict_text
+from evaluator.store.snapshot import LayerResidual
 
 _STYLE: Any = {
     # whatever the user's matplotlibrc says
@@ -54,14 +54,7 @@ _DECADES = 1e-6  # of the largest residual: the least that the logarithmic axis 
 
 @dataclass(frozen=True)
 class Chart:
-    """A picture with its words.
-
-    Attributes:
-        name: Stem of its file.
-        title: Heading.
-        note: How to read it.
-        svg: The picture, whole as a file and safe inside a page with other charts.
-    """
+    """A picture, whole as a file and safe inside a page with others, and how to read it."""
 
     name: str
     title: str
@@ -72,12 +65,7 @@ class Chart:
 def make_charts(
     summary: RunSummary, layers: Mapping[str, Sequence[LayerResidual]]
 ) -> tuple[Chart, ...]:
-    """All charts for which there are numbers.
-
-    Args:
-        summary: Of the run.
-        layers: Residuals by layer, by arm.
-    """
+    """All charts for which there are numbers; ``layers`` are residuals by arm."""
     with rc_context(_STYLE), warnings.catch_warnings():
         # matplotlib measures text with its own font; what it lacks, the reader's font has
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
@@ -108,7 +96,6 @@ def _pass_rates(summary: RunSummary) -> Chart:
 
 
 def _differences(summary: RunSummary) -> Chart:
-    """Difference of each arm to the reference, with 90 and 95 % intervals, against ±δ."""
     pairs = summary.comparisons
     margin, reference = 100 * pairs[0].margin, pairs[0].reference
     figure, axes = _rows(len(pairs), ticks="{x:+g}")
@@ -133,7 +120,6 @@ def _differences(summary: RunSummary) -> Chart:
 
 
 def _verdict_counts(summary: RunSummary) -> Chart:
-    """Completions by verdict, one bar an arm."""
     figure, axes = _rows(len(summary.arms), ticks="{x:g} %")
     axes.set_xlim(0, 100)
     for row, arm in enumerate(summary.arms):
@@ -199,7 +185,6 @@ def _kept(summary: RunSummary) -> tuple[str, Mapping[str, float]] | None:
 
 
 def _size_against_kept(summary: RunSummary, what: str, kept: Mapping[str, float]) -> Chart:
-    """Bytes on the disk against what was kept of the adapter."""
     figure, axes = _plot(len(kept))
     for number, arm in enumerate(summary.arms):
         if (value := kept.get(arm.facts.name)) is None:
@@ -246,7 +231,6 @@ def _name(axes: Axes, row: int, name: str, value: str) -> None:
 
 
 def _plot(arms: int) -> tuple[Figure, Axes]:
-    """Axes below a legend of so many arms."""
     figure = Figure(figsize=(_WIDTH, _PLOT + _LINE * arms), layout="constrained")
     return figure, figure.add_subplot()
 

@@ -6,27 +6,21 @@ the reference, or the first arm of a run without one.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
-
-from markupsafe import Markup
+from typing import Any, NamedTuple
 
 from evaluator.judging.extract import extract_code
 from evaluator.report.html.diff import DiffRow, diff_programs
-from evaluator.report.html.snapshot import ShownProblem, ShownTest
 from evaluator.report.html.statement import statement_html
 from evaluator.report.summary import RunSummary
 from evaluator.store.records import GenerationRecord, Key, TestRecord, VerdictRecord
 from evaluator.store.run_directory import ProblemFacts
+from evaluator.store.snapshot import ShownProblem, ShownTest
 
 
 class Cell(NamedTuple):
-    """One arm on one problem.
+    """One arm on one problem: the verdict, or passed samples of all, and a hint for the pointer.
 
-    Attributes:
-        text: The verdict, or passed samples of all.
-        css: Class of the verdict; ``mixed`` for samples of several verdicts.
-        flip: ``gained``, ``lost`` or ``both`` against the reference; empty where nothing flipped.
-        hint: For the pointer.
+    ``flip`` is ``gained``, ``lost``, ``both`` or empty; ``css`` a verdict's class, or ``mixed``.
     """
 
     text: str
@@ -48,13 +42,8 @@ class FlipRow(NamedTuple):
 class FlipMatrix:
     """All problems that count, by how the arms disagree on them.
 
-    Attributes:
-        against: The arm that the others are held against.
-        arms: Names, in order.
-        samples: Of each problem.
-        flipped: Problems on which an arm other than the control disagrees.
-        control: Problems on which the control alone disagrees.
-        agreed: The rest.
+    ``flipped``: an arm other than the control disagrees; ``control``: it alone does. Arms are held
+    ``against`` one of them.
     """
 
     against: str
@@ -83,14 +72,6 @@ class Pair(NamedTuple):
     right: VerdictRecord
     rows: tuple[DiffRow, ...]
     test: DifferingTest | None
-
-
-class FlipDetail(NamedTuple):
-    """Everything about one problem on which arms disagree."""
-
-    row: FlipRow
-    statement: Markup | None
-    pairs: tuple[Pair, ...]
 
 
 def flip_matrix(
@@ -122,12 +103,13 @@ def flip_details(
     verdicts: Mapping[Key, VerdictRecord],
     generations: Mapping[Key, GenerationRecord],
     problems: Mapping[str, ShownProblem],
-) -> Iterator[FlipDetail]:
-    """What there is to see of each problem on which arms disagree, the most telling ones first."""
+) -> Iterator[dict[str, Any]]:
+    """Row, statement and pairs of each problem on which arms disagree, telling ones first."""
     for row in (*matrix.flipped, *matrix.control):
         shown = problems.get(row.problem.id)
+        statement = statement_html(shown.statement) if shown else None
         pairs = tuple(_pairs(matrix, row, verdicts, generations, shown))
-        yield FlipDetail(row, statement_html(shown.statement) if shown else None, pairs)
+        yield {"row": row, "statement": statement, "pairs": pairs}
 
 
 def _cell(arm: str, own: Sequence[VerdictRecord], reference: Sequence[VerdictRecord]) -> Cell:

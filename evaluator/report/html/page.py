@@ -1,23 +1,19 @@
 """The report of a run as one page that needs no network: ``report.html``, and its charts as files.
 
-The page has no script, and its Content-Security-Policy allows none, so a hostile statement or
-program stays text even if an escape were forgotten. What looks like unfolding is a link to an
-anchor: the stylesheet shows the one problem that the address names.
-
-Its size is bounded: only problems on which arms disagree get details, as many as fit into
-``DETAILS_BYTES``; of the others ``AGREED_ROWS`` are listed; texts are shortened with a word.
+The page has no script, and its Content-Security-Policy allows none; the stylesheet shows the one
+problem that the address names. Its size is bounded.
 """
 
 import functools
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from evaluator.report.html.charts import make_charts
 from evaluator.report.html.diff import PROGRAM_CHARACTERS, PROGRAM_LINES
-from evaluator.report.html.flips import FlipDetail, FlipMatrix, flip_details, flip_matrix
-from evaluator.report.html.snapshot import read_layers, read_problems
+from evaluator.report.html.flips import FlipMatrix, flip_details, flip_matrix
 from evaluator.report.html.statement import STATEMENT_CHARACTERS
 from evaluator.report.html.text import shortened, visible
 from evaluator.report.provenance import distinct_sessions
@@ -26,6 +22,7 @@ from evaluator.report.tables import verdict_text
 from evaluator.report.text_table import TextTable
 from evaluator.store.records import GenerationRecord, Key, VerdictRecord
 from evaluator.store.run_directory import RunDirectory
+from evaluator.store.snapshot import read_layers, read_problems
 from tinylora.files.whole_file import replace_file
 
 DETAILS_BYTES = 12_000_000
@@ -41,24 +38,12 @@ def write_page(
     tables: Sequence[TextTable],
     sentences: Sequence[str],
 ) -> None:
-    """Write ``report.html`` and ``plots/*.svg`` of a finished run.
-
-    Args:
-        directory: Of the run.
-        summary: Its numbers.
-        verdicts: All verdicts.
-        generations: All completions.
-        tables: Shown as they are.
-        sentences: What the numbers mean; the page begins with them.
-
-    Raises:
-        RecordsError: A file that the page is made from is damaged.
-    """
-    charts = make_charts(summary, read_layers(directory.path))
+    """Write ``report.html`` and ``plots/*.svg`` of a finished run."""
+    charts = make_charts(summary, read_layers(directory))
     directory.plots.mkdir(exist_ok=True)
     for chart in charts:
         replace_file(directory.plots / f"{chart.name}.svg", chart.svg.encode())
-    problems = read_problems(directory.path)
+    problems = read_problems(directory)
     matrix = flip_matrix(summary, verdicts, problems)
     flips = [*matrix.flipped, *matrix.control]
     details = list(_rendered(matrix, flip_details(matrix, verdicts, generations, problems)))
@@ -81,15 +66,15 @@ def write_page(
             "details": DETAILS_BYTES,
         },
     )
-    replace_file(directory.path / "report.html", text.encode())
+    replace_file(directory.page, text.encode())
 
 
-def _rendered(matrix: FlipMatrix, details: Iterator[FlipDetail]) -> Iterator[Markup]:
+def _rendered(matrix: FlipMatrix, details: Iterator[dict[str, Any]]) -> Iterator[Markup]:
     """Problems as HTML, as many as fit into the bound of the page."""
     template = _templates().get_template("problem.html")
     used = 0
     for detail in details:
-        article = template.render(matrix=matrix, detail=detail)
+        article = template.render(matrix=matrix, **detail)
         used += len(article.encode())
         if used > DETAILS_BYTES:
             return
@@ -107,7 +92,6 @@ def _templates() -> Environment:
         lstrip_blocks=True,
     )
     environment.globals["verdict_text"] = verdict_text
-    environment.globals["message"] = _message
     environment.filters["shortened"] = lambda text: shortened(text, _MESSAGE_CHARACTERS)
     return environment
 
@@ -115,9 +99,3 @@ def _templates() -> Environment:
 def _spelled_out(value: object) -> object:
     """Every text that a template writes goes through here, and is then escaped."""
     return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
-
-
-def _message(record: VerdictRecord) -> str:
-    """What the judge said of a program."""
-    compiler = record.compile_message if record.verdict == "CE" else ""
-    return "\n".join(part for part in (record.reason, record.detail, compiler) if part)

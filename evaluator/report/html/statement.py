@@ -1,11 +1,14 @@
 """Problem statements as HTML: Markdown with formulas, as Luogu and Codeforces write it.
 
-Statements are untrusted. Raw HTML in them is shown, not used; links and images stay their source,
-so that the page never asks the network for anything and leads nowhere that its reader does not see.
+Statements are untrusted: raw HTML is shown, not used; links and images stay their source.
 """
 
 import functools
+import html
+import re
+from xml.etree.ElementTree import tostring
 
+from latex2mathml.converter import convert_to_element
 from markdown_it import MarkdownIt
 from markdown_it.renderer import RendererProtocol
 from markdown_it.rules_inline import StateInline
@@ -13,12 +16,19 @@ from markdown_it.token import Token
 from markdown_it.utils import EnvType, OptionsDict
 from markupsafe import Markup
 
-from evaluator.report.html.math import math_html
 from evaluator.report.html.text import shortened, visible
 
 STATEMENT_CHARACTERS = 8_000
 _MATH_CHARACTERS = 500
 _MAX_NESTING = 12
+_ATTRIBUTES = frozenset(
+    ("accent", "columnalign", "display", "displaystyle", "fence", "form", "linebreak")
+    + ("linethickness", "mathvariant", "maxsize", "minsize", "movablelimits", "separator")
+    + ("stretchy", "width")
+)
+_CHILDREN = dict.fromkeys(("mfrac", "mroot", "msub", "msup", "munder", "mover"), 2)
+_CHILDREN |= {"msubsup": 3, "munderover": 3}
+_VALUE = re.compile(r"[a-z-]{1,20}|\d(\.\d+)?(em)?")
 
 
 def statement_html(statement: str) -> Markup:
@@ -69,3 +79,29 @@ def _render_math(
     renderer: RendererProtocol, tokens: list[Token], index: int, options: OptionsDict, env: EnvType
 ) -> str:
     return str(math_html(tokens[index].content))
+
+
+def math_html(latex: str) -> Markup:
+    r"""Set a formula without its dollar signs as MathML, or show its source.
+
+    latex2mathml's own text output is not escaped, so its tree is used, with attributes of layout.
+
+    Example:
+        >>> math_html(r"a \le 9")
+        Markup('<math display="inline"><mrow><mi>a</mi><mo>≤</mo><mn>9</mn></mrow></math>')
+        >>> math_html(r"\frac{1")
+        Markup('<code class="math">\\frac{1</code>')
+    """
+    try:
+        tree = convert_to_element(latex)
+        for element in tree.iter():
+            element.text = visible(html.unescape(element.text or ""))
+            whole = len(element) == _CHILDREN.get(element.tag, len(element))
+            if "\\" in element.text or not whole:
+                raise ValueError("an unknown command, or a missing argument")
+            for name, value in list(element.attrib.items()):
+                if name not in _ATTRIBUTES or not _VALUE.fullmatch(value):
+                    del element.attrib[name]
+        return Markup(tostring(tree, encoding="unicode"))  # noqa: S704 - escaped by ElementTree
+    except Exception:  # the library lets IndexError and others through for broken LaTeX
+        return Markup('<code class="math">{}</code>').format(latex)

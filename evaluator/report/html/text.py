@@ -1,8 +1,7 @@
 """Untrusted texts on their way into a page: bounded, and with nothing in them that hides.
 
-Escaping is the template's work (``autoescape``). What is done here is what escaping does not do:
-characters that HTML cannot hold (NUL, lone surrogates) or that change how their neighbours look
-(control characters, bidirectional overrides) are spelled out, and lengths are bounded.
+The templates escape; here characters that HTML cannot hold or that change how their neighbours look
+are spelled out.
 """
 
 import re
@@ -25,11 +24,6 @@ def visible(text: str) -> str:
 
 def shortened(text: str, characters: int, lines: int | None = None) -> str:
     r"""The beginning of a text, with a last line that says what was left out.
-
-    Args:
-        text: Of any length.
-        characters: Most characters to keep.
-        lines: Most lines to keep.
 
     Example:
         >>> shortened("abcdef", 4)

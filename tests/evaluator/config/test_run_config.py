@@ -5,7 +5,7 @@ import pytest
 import yaml
 
 from evaluator.config.config_file import dump_config
-from evaluator.config.run_config import ArmConfig, deciding_fields, load_config
+from evaluator.config.run_config import deciding_fields, load_config
 from evaluator.errors import ConfigError
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -27,31 +27,6 @@ GOOD = {
 def write(path, **changes):
     path.write_text(yaml.safe_dump({**GOOD, **changes}), encoding="utf-8")
     return path
-
-
-@pytest.mark.parametrize(
-    ("given", "expected"),
-    [
-        ({"": 0}, {"": "cuda:0"}),
-        ({"model.layers.0": 0, "": "cpu"}, {"model.layers.0": "cuda:0", "": "cpu"}),
-        ('{"": "cuda:1"}', {"": "cuda:1"}),
-    ],
-)
-def test_a_placement_is_a_device_map(given, expected):
-    arm = {"name": "a", "kind": "restored", "model": "m", "artifact": "v.pt"}
-    assert ArmConfig.model_validate(arm | {"placement": given}).placement == expected
-    with pytest.raises(ValueError, match="lies on 'disk'"):
-        ArmConfig.model_validate(arm | {"placement": {"": "disk"}})
-
-
-def test_reads_a_configuration_and_fills_the_rest(tmp_path):
-    config = load_config(write(tmp_path / "c.yaml"))
-    assert config.compute_dtype == "float32"
-    assert config.decoding.batch_size == 16
-    assert [arm.kind for arm in config.arms] == ["base", "restored", "merged"]
-    assert config.reference() is config.arms[1]
-    assert config.judge.settings(unsafe=True).unsafe is True
-    assert config.judge.settings(unsafe=False).standard == "c++17"
 
 
 def test_paths_workers_and_token_level_do_not_decide_records_and_the_margin_does(tmp_path):
@@ -89,7 +64,6 @@ def test_testlib_decides_by_its_content(tmp_path):
             {"arms": [{"name": "a", "kind": "base", "modle": "m"}]},
             "field arms.0.modle: there is no such field; did",
         ),
-        ({"arms": []}, "field arms"),
         ({"arms": [{"name": "a", "kind": "bas", "model": "m"}]}, "arms.0.kind"),
         ({"arms": [{"name": "a", "kind": "restored", "model": "m"}]}, "needs the field artifact"),
         (
@@ -99,22 +73,17 @@ def test_testlib_decides_by_its_content(tmp_path):
         ({"arms": [{"name": "a/b", "kind": "base", "model": "m"}]}, "arms.0.name"),
         ({"arms": [{"name": "a", "kind": "base", "model": "m"}] * 2}, "found twice: a"),
         ({"decoding": {"temperature": "0.8"}}, "decoding.temperature"),
-        ({"decoding": {"temperature": float("nan")}}, "decoding.temperature"),
         ({"decoding": {"repetition_penalty": 0}}, "decoding.repetition_penalty: Value error, exp"),
         ({"decoding": {"repetition_penalty": "model"}}, "or from_model, found 'model'"),
         ({"prompt": "upstream"}, "field prompt.preset: Input should be 'upstream-luogu' or"),
-        ({"prompt": {"system": None}}, "field prompt.system"),
         ({"prompt": {"template": "Solve this."}}, "expected {statement} once, it stands there 0"),
         ({"prompt": {"preset": "upstream-luogu", "system": "x"}}, "has its own system and"),
         ({"suite": "a\0b"}, "suite: Value error, a path cannot hold the character NUL"),
         ({"judge": {"testlib_path": "a" * 5000}}, "testlib_path: Value error, no path is that"),
         ({"arms": [7] * 12}, "; and 3 more"),
         ({"decoding": {"samples": 3}}, "greedy decoding writes one text"),
-        ({"equivalence": {"margin": 0}}, "equivalence.margin"),
-        ({"token_level": {"max_tokens": 0}}, "token_level.max_tokens"),
         ({"device": "tpu"}, "device"),
         ({"judge": {"standard": "c++77"}}, "allowed are c"),
-        ({"judge": {"unsafe": True}}, "judge.unsafe"),
         ({"judge": {"wall_multiple": float("nan")}}, "judge.wall_multiple"),
     ],
 )
@@ -169,20 +138,4 @@ def test_files_that_are_no_mapping(tmp_path, content):
     path = tmp_path / "c.yaml"
     path.write_bytes(content)
     with pytest.raises(ConfigError, match="c.yaml"):
-        load_config(path)
-
-
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        ("name: demo\nout: !!int x\n", "c.yaml, line 2, column 6: .*'x' is no int"),
-        ("name: " + "[" * 3000, "c.yaml, line 1, column 70: .*nested deeper"),
-        ("seed: " + "9" * 5000, "c.yaml, line 1, column 7: .*5000 characters"),
-        ('true: {"\\ud800": 1}', "c.yaml, line 1, column 8: .*surrogates"),
-    ],
-)
-def test_malformed_yaml_is_an_error_with_its_line(tmp_path, content, words):
-    path = tmp_path / "c.yaml"
-    path.write_text(content)
-    with pytest.raises(ConfigError, match=words):
         load_config(path)

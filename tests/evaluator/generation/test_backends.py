@@ -10,7 +10,7 @@ import yaml
 from evaluator.config.run_config import load_config
 from evaluator.errors import ConfigError
 from evaluator.generation.backends import BACKENDS
-from evaluator.run import prepare
+from evaluator.generation.prepare import prepare
 from tests.evaluator.conftest import program
 from tests.evaluator.whole_runs import make, write_config
 

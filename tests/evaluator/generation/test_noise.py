@@ -5,7 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import chisquare, kstest
+from scipy.stats import chisquare
 
 from evaluator.generation.noise import gumbel_noise, noise_key, noise_keys
 from tinylora.philox import philox4x32
@@ -28,15 +28,6 @@ def test_value_is_the_documented_function_of_key_position_and_token():
     expected = -np.log(-np.log(bits / 2**52))
     found = noise([noise_key(7, "P1000", 3)], position, 8)[0, token]
     assert float(found) == pytest.approx(expected, rel=1e-14)
-
-
-def test_distribution_is_gumbel():
-    keys = [noise_key(0, f"P{i}", 0) for i in range(20)]
-    sample = torch.cat([noise(keys, position, 1001).flatten() for position in range(5)]).numpy()
-    assert kstest(sample, "gumbel_r").pvalue > 0.01
-    n = len(sample)
-    assert sample.mean() == pytest.approx(np.euler_gamma, abs=4 * np.pi / np.sqrt(6 * n))
-    assert sample.var() == pytest.approx(np.pi**2 / 6, rel=0.03)
 
 
 @pytest.mark.parametrize("what", ["token", "position", "sample", "problem", "seed"])
@@ -70,11 +61,6 @@ def test_value_does_not_depend_on_batch_order_or_vocabulary(names, position, voc
         assert torch.equal(alone[0], whole[index, :vocabulary])
 
 
-def test_names_cannot_run_into_each_other():
-    keys = {noise_key(1, "1", 1), noise_key(11, "", 1), noise_key(1, "", 11), noise_key(1, "11", 1)}
-    assert len(keys) == 4
-
-
 def test_largest_noised_logit_samples_the_softmax():
     logits = torch.tensor([2.0, 1.0, 0.0, -1.0, -3.0], dtype=torch.float64)
     temperature, draws = 0.7, 20_000
@@ -83,9 +69,3 @@ def test_largest_noised_logit_samples_the_softmax():
     observed = torch.bincount(tokens, minlength=5).numpy()
     expected = torch.softmax(logits / temperature, dim=-1).numpy() * draws
     assert chisquare(observed, expected).pvalue > 0.01
-
-
-def test_all_values_are_finite_over_many():
-    values = noise([noise_key(0, str(i), 0) for i in range(50)], 0, 20_000)
-    assert bool(torch.isfinite(values).all())
-    assert values.dtype is torch.float64

@@ -10,54 +10,34 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import torch
 
 from evaluator.errors import RecordsError, RunDirectoryError
-from evaluator.generation.processes import launched_processes
+from evaluator.generation.processes import launched_processes, resolve_device
 from evaluator.store.run_directory import RunDirectory
-from tests.evaluator.whole_runs import identities, make
+from tests.evaluator.whole_runs import identities, make, write_quick_config
 from tests.forked import ROOT
 
 SECONDS = 60  # within which a launch that lost a process has to end; it takes about one
-ACCELERATE = ["accelerate.commands.launch", "--multi_gpu", "--num_processes=2"]
 PORTS_TRIED = itertools.count()
-TORCHRUN = ["torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+LAUNCHERS = {
+    "accelerate": [
+        *("accelerate.commands.launch", "--multi_gpu"),
+        *("--num_processes=2", "--main_process_port=0"),
+    ],
+    "torchrun": ["torch.distributed.run", "--standalone", "--nproc-per-node=2"],
+}
 
 
 @pytest.fixture(scope="module")
-def of_one_process():
-    return {}
-
-
-@pytest.fixture
-def expected(of_one_process, quick_config, tmp_path):
+def expected(quick, tmp_path_factory):
     """Records of an uninterrupted run of one process."""
-    if not of_one_process:
-        of_one_process["records"] = identities(make(quick_config(tmp_path / "whole"))[0])
-    return of_one_process["records"]
-
-
-@contextmanager
-def launch(command, config):
-    """A run under a real launcher."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    launched = subprocess.Popen(
-        [sys.executable, "-m", *command, "-m", "evaluator", "run", str(config)],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        yield launched
-    finally:
-        if launched.poll() is None:
-            os.killpg(launched.pid, signal.SIGKILL)
-            launched.communicate()
+    folder = tmp_path_factory.mktemp("one")
+    return identities(make(write_quick_config(folder, out=folder / "out", **quick))[0])
 
 
 def free_port():
@@ -86,16 +66,6 @@ def wait_for_lines(path, lines):
         time.sleep(0.002)
 
 
-def number_of_rank(launcher, rank):
-    """Process number of one rank of a launch."""
-    for children in Path(f"/proc/{launcher.pid}/task").glob("*/children"):
-        for pid in map(int, children.read_text().split()):
-            environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-            if b"RANK=%d" % rank in environment:
-                return pid
-    raise AssertionError(f"no process of rank {rank}")
-
-
 def check_finished(out, expected, worlds):
     assert identities(out) == expected
     assert not list(out.glob("generations.rank-*"))
@@ -105,33 +75,21 @@ def check_finished(out, expected, worlds):
 
 
 @pytest.mark.slow
-def test_a_process_killed_under_accelerate_and_resumed_under_torchrun(
-    quick_config, expected, tmp_path
-):
-    config, out = quick_config(tmp_path / "out"), tmp_path / "out"
-    with launch([*ACCELERATE, "--main_process_port=0"], config) as launched:
-        wait_for_lines(out / "generations.rank-0001.jsonl", 2)
-        os.kill(number_of_rank(launched, 1), signal.SIGKILL)
-        _, words = launched.communicate(timeout=SECONDS)
-    assert launched.returncode != 0
-    assert "Signal 9 (SIGKILL)" in words
-    assert not (out / "verdicts.jsonl").exists()
-    assert (out / "generations.rank-0001.jsonl").exists()
-    with launch(TORCHRUN, config) as launched:
-        shown, words = launched.communicate(timeout=5 * SECONDS)
-    assert launched.returncode == 0, words
-    assert shown.count("Tables and records") == 1  # by the first process alone
-    assert words.count("generate base") == 1
-    check_finished(out, expected, [2, 2])
-
-
-@pytest.mark.parametrize("world", [2, 3])
-def test_several_processes_make_the_records_of_one(
-    world, run_server, quick_config, expected, tmp_path
-):
-    pids = fork(run_server, quick_config(tmp_path / "out"), world)
-    assert [run_server.wait(pid) for pid in pids] == [0] * world
-    check_finished(tmp_path / "out", expected, [world])
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_a_run_under_a_real_launcher(launcher, quick_config, expected, tmp_path):
+    config = quick_config(tmp_path / "out")
+    done = subprocess.run(
+        [sys.executable, "-m", *LAUNCHERS[launcher], "-m", "evaluator", "run", str(config)],
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=5 * SECONDS,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("Tables and records") == 1  # by the first process alone
+    assert done.stderr.count("generate base") == 1
+    check_finished(tmp_path / "out", expected, [2])
 
 
 def test_a_lost_process_ends_the_others_and_any_number_go_on(
@@ -146,7 +104,7 @@ def test_a_lost_process_ends_the_others_and_any_number_go_on(
     begin = time.monotonic()
     assert os.waitstatus_to_exitcode(run_server.wait(first)) == 3  # an error that is explained
     assert time.monotonic() - begin < SECONDS
-    for world in (1, 2, 3):
+    for world in (1, 3):
         out = Path(shutil.copytree(lost, tmp_path / f"by-{world}"))
         config = quick_config(out)
         pids = fork(run_server, config, world)
@@ -208,3 +166,12 @@ def test_a_launch_that_started_one_process_for_several_says_so(monkeypatch, capl
     with caplog.at_level(logging.WARNING), launched_processes() as alone:
         assert alone.world == 1
     assert "torchrun --nproc-per-node" in caplog.text
+
+
+def test_processes_of_one_machine_take_one_gpu_each(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    devices = [str(resolve_device("auto", rank)) for rank in range(3)]
+    assert devices == ["cuda:0", "cuda:1", "cuda:0"]
+    named = [str(resolve_device(name, 1)) for name in ("cuda", "cuda:0", "cpu")]
+    assert named == ["cuda:1", "cuda:0", "cpu"]

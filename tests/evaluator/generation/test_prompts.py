@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 
 from evaluator.config.prompt_config import PromptConfig
-from evaluator.errors import GenerationError, ModelError
+from evaluator.config.run_config import DecodingConfig
+from evaluator.errors import ModelError
 from evaluator.generation.prompts import (
-    LeftOut,
     Prompt,
     build_prompts,
     check_prompts_fit,
+    plan_batches,
     prompts_digest,
 )
 from evaluator.suites.problem import Problem, TestCase
@@ -59,16 +60,24 @@ def tokenizer_with(template):
     return tokenizer
 
 
-def text_of(template, **asking):
-    (prompt,) = build_prompts([ASKED], tokenizer_with(template), "base", PromptConfig(**asking))
-    return prompt.text.removeprefix("<|bos|>")
+def asked(problem, chats, **asking):
+    """The one prompt of a problem in chats of this template."""
+    config = PromptConfig(**asking)
+    (prompt,), _ = build_prompts([problem], tokenizer_with(chats), "arm x", config)
+    return prompt
+
+
+def text_of(chats, **asking):
+    return asked(ASKED, chats, **asking).text.removeprefix("<|bos|>")
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_none_asks_as_if_the_template_had_no_system_message(kind):
     template = KINDS[kind]
-    (prompt,) = build_prompts([ASKED], tokenizer_with(template), "b", PromptConfig(system="none"))
-    assert prompt.text == ("<|bos|>" if "bos_token" in template else "") + USER
+    assert (
+        asked(ASKED, template, system="none").text
+        == ("<|bos|>" if "bos_token" in template else "") + USER
+    )
 
 
 def test_without_a_system_message_the_templates_own_stands():
@@ -80,9 +89,7 @@ def test_a_system_message_may_be_any_text_and_empty():
     assert text_of(KINDS["has a default"], system="Write C++.") == f"<s>Write C++.</s>{USER}"
     assert text_of(KINDS["has a default"], system="") == f"<s></s>{USER}"
     with pytest.raises(ModelError, match="arm x: no problem .*'P1'.*no system role"):
-        build_prompts(
-            [ASKED], tokenizer_with(KINDS["refuses it"]), "arm x", PromptConfig(system="s")
-        )
+        asked(ASKED, KINDS["refuses it"], system="s")
 
 
 def test_a_system_message_that_cannot_be_told_from_the_rest_is_refused():
@@ -94,19 +101,16 @@ def test_a_system_message_that_cannot_be_told_from_the_rest_is_refused():
 
 def test_a_template_stands_around_the_statement_and_takes_no_ready_made_prompt():
     ready = dataclasses.replace(ASKED, prompt="Ready: Print a.")
-    tokenizer = tokenizer_with(KINDS["says nothing by itself"])
+    plain = KINDS["says nothing by itself"]
     for template, expected in ((None, "Ready: Print a."), ("{x} {statement}!", "{x} Print a.!")):
-        (prompt,) = build_prompts([ready], tokenizer, "base", PromptConfig(template=template))
-        assert prompt.text == f"<u>{expected}</u><a>"
+        assert asked(ready, plain, template=template).text == f"<u>{expected}</u><a>"
 
 
 def test_another_way_of_asking_is_another_digest():
-    tokenizer = tokenizer_with(KINDS["says nothing by itself"])
-    ways = ({}, {"system": "s"}, {"preset": "upstream-codecontests"})
-    made = [build_prompts([ASKED], tokenizer, "base", PromptConfig(**way)) for way in ways]
-    assert len({prompts_digest(prompts) for prompts in made}) == len(ways)
-    same = build_prompts([ASKED], tokenizer, "base", PromptConfig(template="{statement}"))
-    assert prompts_digest(same) == prompts_digest(made[0])
+    plain = KINDS["says nothing by itself"]
+    ways = ({}, {"system": "s"}, {"preset": "upstream-codecontests"}, {"template": "{statement}"})
+    digests = [prompts_digest([asked(ASKED, plain, **way)]) for way in ways]
+    assert len(set(digests)) == 3 and digests[0] == digests[3]
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="real statements are not in this checkout")
@@ -140,33 +144,19 @@ def test_a_problem_that_is_no_text_is_left_out_with_the_reason():
         dataclasses.replace(ASKED, id="P5", family="\ud800"),
     ]
     tokenizer = tokenizer_with(KINDS["says nothing by itself"])
-    good, *left_out = build_prompts([ASKED, *broken], tokenizer, "base")
-    assert isinstance(good, Prompt)
-    assert all(isinstance(item, LeftOut) for item in left_out)
-    assert [item.problem for item in left_out] == [problem.id for problem in broken]
-    assert "its statement is no valid Unicode" in left_out[0].reason
-    assert "character 6 is half of a pair" in left_out[0].reason
+    (good,), left_out = build_prompts([ASKED, *broken], tokenizer, "base")
+    assert good.problem == "P1"
+    assert left_out.keys() == {problem.id for problem in broken}
+    assert "its statement is no valid Unicode" in left_out["P2"]
+    assert "character 6 is half of a pair" in left_out["P2"]
 
 
 def test_a_problem_that_the_chat_template_refuses_is_left_out():
     choosy = "{% if '!' in messages[0].content %}{{ raise_exception('rude') }}{% endif %}"
     rude = dataclasses.replace(ASKED, id="P2", statement="Print a!")
-    good, left_out = build_prompts([ASKED, rude], tokenizer_with(choosy + EACH + ANSWER), "base")
-    assert (good.text, left_out.problem) == (USER, "P2")
-    assert "rude" in left_out.reason
-
-
-def test_prompts_use_the_chat_template_and_ready_made_prompts():
-    tokenizer = tiny_tokenizer()
-    ready = dataclasses.replace(ASKED, prompt="ready made")
-    first, second = build_prompts(
-        [dataclasses.replace(ASKED, id="P2", statement="Print a + 1.!"), ready], tokenizer, "base"
-    )
-    assert first.text == "<|user|>Print a + 1.!<|assistant|>"
-    assert second.text == "<|user|>ready made<|assistant|>"
-    assert first.token_ids[0] == tokenizer.convert_tokens_to_ids("<|user|>")
-    assert tokenizer.decode(first.token_ids) == first.text
-    assert prompts_digest([first]) != prompts_digest([second])
+    (good,), left_out = build_prompts([ASKED, rude], tokenizer_with(choosy + EACH + ANSWER), "base")
+    assert good.text == USER
+    assert "rude" in left_out["P2"]
 
 
 def test_prompts_that_cannot_be():
@@ -177,5 +167,15 @@ def test_prompts_that_cannot_be():
     prompts = [Prompt("short", "", (1,) * 10), Prompt("long", "", (1,) * 60)]
     check_prompts_fit(prompts, 40, 100, "arm base")
     check_prompts_fit(prompts, 400, None, "arm base")
-    with pytest.raises(GenerationError, match="1 of 2 prompts do not fit its 100 positions.*long"):
+    with pytest.raises(ModelError, match="1 of 2 prompts do not fit its 100 positions.*long"):
         check_prompts_fit(prompts, 41, 100, "arm base")
+
+
+def test_every_row_once_the_longest_prompts_first():
+    prompts = [Prompt(f"P{i}", "", (1,) * (3 + 7 * i % 11)) for i in range(40)]
+    plan = plan_batches(prompts, DecodingConfig(batch_size=3, samples=2, temperature=1.0))
+    rows = [(row.prompt.problem, row.sample) for batch in plan for row in batch]
+    assert sorted(rows) == sorted((p.problem, s) for p in prompts for s in (0, 1))
+    lengths = [len(row.prompt.token_ids) for batch in plan for row in batch]
+    assert lengths == sorted(lengths, reverse=True)
+    assert {len(batch) for batch in plan} == {2, 3}

@@ -62,17 +62,3 @@ def test_flips_beside_those_of_a_repeat():
     ]
     arms = arms_table(summarize(run, records(run, noisy)))
     assert arms.rows[1][arms.header.index("verdict")] == "A/A: match"
-
-
-def test_without_a_repeat_flips_stand_alone():
-    run = facts()
-    table = sensitivity_table(summarize(run, records(run)))
-    assert table.header[1:3] == ("flips", "δ")
-    assert dict(zip(table.header, table.rows[1], strict=True)) == {
-        "arm": "nf4",
-        "flips": "0.0 %",
-        "δ": "5.0",
-        "δ without flips": "1.5",
-        "δ at 80 %": "1.5",
-        "difference at 80 %": table.rows[1][-1],
-    }

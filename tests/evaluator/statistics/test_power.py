@@ -81,11 +81,6 @@ def test_few_net_flips_are_those_that_a_loss_of_the_margin_rarely_shows():
     assert not few_enough(5, 5, 0.9)
 
 
-def test_many_problems_follow_the_normal_approximation():
-    expected = 0.2 * ((1.6449 + 1.2816) / 0.02) ** 2
-    assert problems_needed(0.02, 0.2) == pytest.approx(expected, rel=0.01)
-
-
 def test_margins_and_differences_undo_the_chances():
     margin = provable_margin(400, 0.03)
     assert verdict_chances(400, 0.03, 0.0, margin).match[0] == pytest.approx(0.8, abs=0.05)

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from evaluator.statistics.mcnemar import exact_mcnemar, exact_sign_flip
-from evaluator.statistics.proportions import pass_at_k, pass_at_k_interval, problem_pass_at_k
+from evaluator.statistics.compare import exact_mcnemar, exact_sign_flip
+from evaluator.statistics.proportions import pass_at_k, problem_pass_at_k
 from evaluator.statistics.score_interval import mean_statistic
 
 
@@ -51,31 +51,6 @@ def test_pass_at_k_is_the_mean_over_all_draws(samples, data):
 def test_pass_at_k_refuses_more_draws_than_samples():
     with pytest.raises(ValueError, match="1 ≤ k ≤ 3"):
         pass_at_k(np.zeros((2, 3), dtype=bool), 4)
-
-
-@pytest.mark.parametrize(
-    ("passed", "samples", "k", "expected"),
-    [
-        (3, 10, 1, 0.3),
-        (3, 10, 5, 1 - 21 / 252),  # C(7, 5) / C(10, 5)
-        (3, 10, 8, 1.0),  # fewer failures than draws
-        (0, 10, 10, 0.0),
-        (1, 200, 100, 0.5),
-        (50, 100, 2, 1 - 1225 / 4950),
-    ],
-)
-def test_pass_at_k_known_answers(passed, samples, k, expected):
-    passes = np.arange(samples)[None, :] < passed
-    assert pass_at_k(passes, k) == pytest.approx(expected, abs=1e-12)
-
-
-def test_copies_of_a_sample_are_worth_one():
-    rng = np.random.default_rng(1)
-    one = rng.random((90, 1)) < 0.4
-    alone, copied = (pass_at_k_interval(p, 1) for p in (one, np.repeat(one, 8, axis=1)))
-    assert (alone.low, alone.high) == pytest.approx((copied.low, copied.high), abs=1e-9)
-    independent = pass_at_k_interval(rng.random((90, 8)) < 0.4, 1)
-    assert independent.high - independent.low < 0.5 * (alone.high - alone.low)
 
 
 @pytest.mark.parametrize("k", [1, 4])

@@ -78,8 +78,3 @@ def test_interval_holds_the_mean_mirrors_and_nests(values, level):
 def test_values_out_of_bounds_are_refused(values):
     with pytest.raises(ValueError, match="within"):
         mean_interval(np.array(values), (0.0, 1.0))
-
-
-def test_a_level_that_is_none_is_refused():
-    with pytest.raises(ValueError, match="level"):
-        mean_interval(np.zeros(3), (0.0, 1.0), 1.0)

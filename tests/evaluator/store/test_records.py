@@ -1,4 +1,5 @@
 import json
+from dataclasses import asdict, replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -15,6 +16,7 @@ from evaluator.store.records import (
     repair,
     rewrite_sorted,
 )
+from tests.evaluator.report.made_up import record
 
 ANY_TEXT = st.text(st.characters(codec=None, exclude_categories=[]), max_size=60)
 
@@ -24,21 +26,9 @@ def generation(sample=0, text="x", seconds=1.0):
 
 
 def verdict(**changes):
-    fields = {
-        "arm": "arm",
-        "problem": "P1",
-        "sample": 0,
-        "verdict": "WA",
-        "score": 50.0,
-        "code_sha256": "ab",
-        "how": "fence",
-        "reason": "",
-        "compile_message": "warning",
-        "detail": "",
-        "subtasks": {"1": 20.0},
-        "tests": (TestRecord("1", "AC", 1.0, 12, 3000, 0, None, ""),),
-    }
-    return VerdictRecord(**{**fields, **changes})
+    tests = (TestRecord("1", "AC", 1.0, 12, 3000, 0, None, ""),)
+    fields = {"subtasks": {"1": 20.0}, "compile_message": "warning", "tests": tests, **changes}
+    return replace(record("arm", "P1", 0, "WA"), **fields)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -48,13 +38,15 @@ def test_any_text_comes_back_as_it_was(tmp_path, texts):
     path.unlink(missing_ok=True)
     records = [generation(i, text) for i, text in enumerate(texts)]
     append(path, records)
-    assert list(read(path, GenerationRecord.from_row).values()) == records
+    found = read(path, GenerationRecord.from_row).values()
+    assert list(map(asdict, found)) == list(map(asdict, records))
     assert path.read_bytes().count(b"\n") == len(records)
 
 
 def test_verdicts_come_back_as_they_were(tmp_path):
     append(tmp_path / "v.jsonl", [verdict()])
-    assert read(tmp_path / "v.jsonl", VerdictRecord.from_row) == {("arm", "P1", 0): verdict()}
+    found = read(tmp_path / "v.jsonl", VerdictRecord.from_row)
+    assert asdict(found["arm", "P1", 0]) == asdict(verdict())
 
 
 def test_a_file_torn_at_any_byte_keeps_its_whole_lines(tmp_path):
@@ -65,8 +57,7 @@ def test_a_file_torn_at_any_byte_keeps_its_whole_lines(tmp_path):
         path.write_bytes(content[:size])
         whole = content[:size].count(b"\n")
         assert len(read(path, GenerationRecord.from_row)) == whole
-        cut = repair(path)
-        assert cut == size - (content[:size].rfind(b"\n") + 1)
+        repair(path)
         append(path, [generation(9)])
         assert len(read(path, GenerationRecord.from_row)) == whole + 1
 
@@ -90,13 +81,13 @@ def test_two_records_of_one_key_must_agree_in_all_but_time(tmp_path):
         read(path, GenerationRecord.from_row)
 
 
-def test_identity_is_all_but_times_sizes_and_messages():
+def test_compared_is_all_but_times_sizes_and_messages():
     slow = TestRecord("1", "AC", 1.0, 99, 9000, 0, None, "slow")
-    assert verdict().identity == verdict(tests=(slow,), compile_message="other").identity
-    assert verdict().identity != verdict(tests=(TestRecord("1", "WA", 1.0),)).identity
-    assert verdict().identity != verdict(verdict="RE").identity
-    assert generation(seconds=1).identity == generation(seconds=2).identity
-    assert generation(text="x").identity != generation(text="y").identity
+    assert verdict() == verdict(tests=(slow,), compile_message="other")
+    assert verdict() != verdict(tests=(TestRecord("1", "WA", 1.0),))
+    assert verdict() != verdict(verdict="RE")
+    assert generation(seconds=1) == generation(seconds=2)
+    assert generation(text="x") != generation(text="y")
 
 
 def test_a_rewritten_file_is_the_records_in_order(tmp_path):

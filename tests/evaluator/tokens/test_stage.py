@@ -8,16 +8,16 @@ from types import SimpleNamespace
 import pytest
 import torch
 from bitsandbytes.functional import dequantize_4bit, quantize_4bit
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from evaluator.config.run_config import RunConfig
-from evaluator.errors import GenerationError, ModelError
+from evaluator.errors import ModelError
 from evaluator.generation.checkpoints import find_checkpoint
+from evaluator.generation.prepare import Prepared
 from evaluator.generation.prompts import Prompt
-from evaluator.store.records import GenerationRecord, read
+from evaluator.store.records import GenerationRecord, TokenRecord, read
 from evaluator.store.run_directory import RunDirectory
 from evaluator.tokens import stage as token_stage
-from evaluator.tokens.records import TokenRecord
 from evaluator.tokens.stage import measure_tokens, spool_bytes
 from evaluator.tokens.texts import choose_texts
 from exporter import ExportRequest, export
@@ -72,7 +72,8 @@ def setting(arms, chat_base):
         )
         checkpoints = {arm.name: find_checkpoint(arm) for arm in config.arms}
         out.mkdir(exist_ok=True)
-        return RunDirectory(out), config, checkpoints, tuple(prompts), tuple(generations)
+        prepared = Prepared(config, None, checkpoints, tuple(prompts), None)
+        return RunDirectory(out), prepared, tuple(generations)
 
     return arguments
 
@@ -83,14 +84,14 @@ def measure(arguments, progress=lambda *_: None):
 
 
 def texts_of(arguments):
-    _, config, checkpoints, prompts, generations = arguments
+    _, prepared, generations = arguments
     return choose_texts(
         "restored",
-        prompts,
+        prepared.prompts,
         {record.key: record for record in generations},
-        load_tokenizer(checkpoints["base"].directory),
-        config.decoding.max_new_tokens,
-        config.token_level.max_tokens,
+        load_tokenizer(prepared.checkpoints["base"].directory),
+        prepared.config.decoding.max_new_tokens,
+        prepared.config.token_level.max_tokens,
     )
 
 
@@ -136,7 +137,7 @@ def embedded_delta(directory):
 def test_divergences_are_those_of_float64_models(measured, chat_base):
     texts = texts_of(measured.arguments)
     ids = [text.token_ids for text in texts]
-    checkpoints = measured.arguments[2]
+    checkpoints = measured.arguments[1].checkpoints
     base = codes_in_float32(load_file(chat_base / "model.safetensors"))
     delta = embedded_delta(checkpoints["embedded"].directory)
     assert len(delta) == 14
@@ -158,7 +159,7 @@ def test_divergences_are_those_of_float64_models(measured, chat_base):
 
 
 def test_the_reference_and_its_equals_are_at_the_floor(measured):
-    kl = {arm: all_kl(measured.records, arm) for arm in measured.arguments[2]}
+    kl = {arm: all_kl(measured.records, arm) for arm in measured.arguments[1].checkpoints}
     assert {len(values) for values in kl.values()} == {MAX_TOKENS}
     assert bool((kl["again"] == 0).all())  # the same model in the same batches
     assert float(kl["restored"].max()) < 1e-11
@@ -169,7 +170,7 @@ def test_the_reference_and_its_equals_are_at_the_floor(measured):
 
 
 def test_records_are_in_order_and_the_bars_end(measured):
-    names = [arm.name for arm in measured.arguments[1].arms]
+    names = [arm.name for arm in measured.arguments[1].config.arms]
     expected = [(name, text.problem, 0) for name in names for text in texts_of(measured.arguments)]
     assert list(measured.records) == expected
     stages = dict.fromkeys(stage for stage, _, _ in measured.seen)
@@ -227,11 +228,12 @@ def test_nothing_is_done_where_it_is_off_or_has_no_reference(setting, tmp_path, 
     for arguments in (off, alone):
         measure(arguments)
         assert not arguments[0].token_level.exists() and loads == []
-        assert spool_bytes(arguments[1], arguments[2]) == 0
+        assert spool_bytes(arguments[1].config, arguments[1].checkpoints) == 0
 
 
 def test_vocabularies_that_differ_are_refused_before_a_model_is_loaded(setting, tmp_path, arms):
-    _, config, checkpoints, *_ = setting(tmp_path / "out")
+    prepared = setting(tmp_path / "out")[1]
+    config, checkpoints = prepared.config, prepared.checkpoints
     assert spool_bytes(config, checkpoints) == MAX_TOKENS * 264 * 4
     other = find_checkpoint(config.arms[4])
     object.__setattr__(other, "vocabulary", 265)
@@ -239,18 +241,12 @@ def test_vocabularies_that_differ_are_refused_before_a_model_is_loaded(setting, 
         spool_bytes(config, {**checkpoints, "nf4": other})
 
 
-def test_logits_that_are_not_numbers_are_refused(setting, tmp_path, arms, monkeypatch):
-    load = token_stage.open_model
-
-    @contextmanager
-    def broken(arm, *arguments):
-        with load(arm, *arguments) as model:
-            if arm.name == "base":
-                model.model.model.norm.weight.data[0] = float("nan")
-            yield model
-
-    monkeypatch.setattr(token_stage, "open_model", broken)
-    arguments = setting(tmp_path / "out", arms=arms[:2])
-    with pytest.raises(GenerationError, match="arm base: the model's logits"):
+def test_logits_that_are_not_numbers_are_refused(setting, tmp_path, arms, chat_base):
+    broken = shutil.copytree(chat_base, tmp_path / "broken")
+    tensors = load_file(broken / "model.safetensors")
+    tensors["model.norm.weight"][0] = float("nan")
+    save_file(tensors, broken / "model.safetensors", {"format": "pt"})
+    arguments = setting(tmp_path / "out", arms=[{**arms[0], "model": str(broken)}, arms[1]])
+    with pytest.raises(ModelError, match="arm base: the model's logits"):
         measure(arguments)
     assert not arguments[0].spool.exists()

@@ -1,7 +1,5 @@
 """Which tokens are compared, and in which batches."""
 
-import dataclasses
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,7 +11,6 @@ from evaluator.tokens.texts import (
     MOST_OF_A_TEXT,
     ScoredText,
     choose_texts,
-    evenly,
     plan_repeat,
     plan_text_batches,
 )
@@ -80,29 +77,11 @@ def test_many_problems_and_long_texts_are_thinned_out(monkeypatch):
     assert {text.positions for text in texts} == {tuple(FIRST - 1 + i for i in range(5, 50, 10))}
 
 
-@given(st.integers(0, 300), st.integers(1, 40))
-def test_evenly_spaced(count, most):
-    found = list(evenly(range(count), most))
-    assert len(found) == min(count, most)
-    gaps = {b - a for a, b in zip(found, found[1:], strict=False)}
-    assert not gaps or max(gaps) - min(gaps) <= 1
-    if found:
-        assert abs(found[0] - (count - 1 - found[-1])) <= 1
-
-
-def test_a_digest_belongs_to_tokens_and_positions():
-    text = ScoredText("P", 0, (1, 2, 3), (1, 2))
-    same = dataclasses.replace(text, problem="Q")
-    assert text.digest == same.digest
-    for change in ({"token_ids": (1, 2, 4)}, {"positions": (2,)}):
-        assert dataclasses.replace(text, **change).digest != text.digest
-
-
 @pytest.mark.parametrize("plan", [plan_text_batches, plan_repeat])
 @given(sizes=st.lists(st.tuples(st.integers(1, 5000), st.integers(1, 512)), max_size=40))
 def test_batches_hold_every_text_once_within_bounds(plan, sizes):
     texts = [
-        ScoredText(f"P{i}", 0, (0,) * length, tuple(range(min(length, scored))))
+        ScoredText((0,) * length, tuple(range(min(length, scored))), f"P{i}", 0)
         for i, (length, scored) in enumerate(sizes)
     ]
     batches = plan(texts)
@@ -114,9 +93,3 @@ def test_batches_hold_every_text_once_within_bounds(plan, sizes):
         assert len(batch) == 1 or width * len(batch) <= 4096
         assert sum(len(text.positions) for text in batch) <= MOST_OF_A_TEXT
         assert len(batch) <= 3 or plan is plan_text_batches
-
-
-def test_the_repeat_has_other_batches():
-    texts = [ScoredText(f"P{i}", 0, (0,) * (10 + i % 7), (3,)) for i in range(20)]
-    assert len(plan_text_batches(texts)) == 1
-    assert [len(batch) for batch in plan_repeat(texts)] == [3] * 6 + [2]

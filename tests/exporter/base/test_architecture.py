@@ -1,8 +1,6 @@
 """What is read off a model of transformers, once for a base and an adapter."""
 
-import json
 import logging
-import shutil
 
 import pytest
 import transformers
@@ -12,14 +10,9 @@ from exporter.base import architecture as architecture_file
 from exporter.base.architecture import read_architecture
 from exporter.base.checkpoint import open_checkpoint
 from exporter.errors import CheckpointError
+from tests.exporter.conftest import SMALL, edited
 from tinylora import FactorStore, target_names
 from tinylora.errors import FactorStoreError
-
-SMALL = {
-    "vocab_size": 96, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
-    "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 64,
-    "bos_token_id": None, "eos_token_id": 1, "pad_token_id": 0,
-}  # fmt: skip
 
 
 def read(path, store=None, adapter="one", **settings):
@@ -45,36 +38,26 @@ def test_architecture_is_that_of_the_model(family, tied, tmp_path):
     assert skipped.kept == tuple(sorted(("lm_head", *queries)))
 
 
-@pytest.fixture
-def copy(base, tmp_path):
-    directory = tmp_path / "tiny-qwen"
-    shutil.copytree(base, directory)
-    return directory
-
-
 def no_model(path):
     raise AssertionError(f"the model of {path} was built again")
 
 
-def test_model_is_built_again_only_for_another_config_or_adapter(copy, tmp_path, monkeypatch):
+def test_model_is_built_again_only_for_another_config_or_adapter(base, tmp_path, monkeypatch):
     store = FactorStore(tmp_path / "store")
-    first = read(copy, store)
-    assert first == read(copy)
+    first = read(base, store)
+    assert first == read(base)
     monkeypatch.setattr(architecture_file, "_meta_model", no_model)
-    assert read(copy, store) == first
+    assert read(base, store) == first
     with pytest.raises(AssertionError, match="built again"):
-        read(copy, store, adapter="two")
-    config = json.loads((copy / "config.json").read_text())
-    (copy / "config.json").write_text(json.dumps(config | {"rms_norm_eps": 1e-3}))
+        read(base, store, adapter="two")
     with pytest.raises(AssertionError, match="built again"):
-        read(copy, store)
+        read(edited(base, tmp_path / "b", rms_norm_eps=1e-3), store)
 
 
-def test_config_at_odds_with_itself_is_refused_in_words(copy):
-    config = json.loads((copy / "config.json").read_text())
-    (copy / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 1}))
+def test_config_at_odds_with_itself_is_refused_in_words(base, tmp_path):
+    odd = edited(base, tmp_path / "b", num_hidden_layers=1)
     with pytest.raises(CheckpointError, match=r"(?s)transformers cannot build.*layer_types"):
-        read(copy, **open_checkpoint(copy).config)
+        read(odd, **open_checkpoint(odd).config)
 
 
 @pytest.mark.parametrize("damage", ["", "{}", '{"key": "another"}', "[]"])

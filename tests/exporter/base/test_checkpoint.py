@@ -7,7 +7,8 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from exporter.base.checkpoint import INDEX_FILE, SINGLE_FILE, open_checkpoint
-from exporter.errors import CheckpointError, CheckpointMissingError
+from exporter.errors import CheckpointError
+from tests.exporter.conftest import edited
 
 
 @pytest.fixture
@@ -38,54 +39,28 @@ def test_4bit_weights_come_back_as_they_are(base_4bit):
         assert torch.equal(tensor, stored[key])
 
 
-def test_shards_are_found_by_the_index(sharded):
-    checkpoint = open_checkpoint(sharded)
-    assert len(checkpoint.shards) > 2
-    assert len(checkpoint.tensors) == len(open_checkpoint(sharded).tensors) == 26
-
-
-def edit_index(directory, function):
-    path = directory / INDEX_FILE
-    index = json.loads(path.read_text())
-    function(index)
-    path.write_text(json.dumps(index))
-
-
-def test_a_missing_shard(sharded):
-    shard = sorted(sharded.glob("*.safetensors"))[1]
-    shard.unlink()
-    with pytest.raises(CheckpointMissingError, match=shard.name):
-        open_checkpoint(sharded)
-
-
-def test_an_index_that_lies(sharded):
-    def move(index):
-        index["weight_map"]["model.norm.weight"] = index["weight_map"]["model.embed_tokens.weight"]
-
-    edit_index(sharded, move)
-    with pytest.raises(CheckpointError, match="model.norm.weight"):
-        open_checkpoint(sharded)
-
-
-def test_an_index_that_points_outside(sharded, tmp_path):
-    save_file({"model.norm.weight": torch.ones(64)}, tmp_path / "secret.safetensors")
-    edit_index(
-        sharded,
-        lambda index: index["weight_map"].update({"model.norm.weight": "../secret.safetensors"}),
-    )
-    with pytest.raises(CheckpointError, match="outside"):
-        open_checkpoint(sharded)
-    edit_index(sharded, lambda index: index.pop("weight_map"))
-    with pytest.raises(CheckpointError, match="no weight_map"):
-        open_checkpoint(sharded)
-
-
 @pytest.mark.parametrize(
-    "odd", [["a.safetensors"], 1, None, "", "..", "sub/a.safetensors"], ids=repr
+    ("place", "match"),
+    [
+        ("nowhere.safetensors", "nowhere"),
+        ("../secret.safetensors", "outside"),
+        ("model.embed_tokens.weight", "'model.norm.weight' is not in"),  # the shard of that one
+        *[
+            (odd, "index.json: expected names of files")
+            for odd in (["a"], 1, None, "", "..", "a/b")
+        ],
+        ({}, "no weight_map"),
+    ],
+    ids=repr,
 )
-def test_an_index_whose_files_are_no_names(odd, sharded):
-    edit_index(sharded, lambda index: index["weight_map"].update({"model.norm.weight": odd}))
-    with pytest.raises(CheckpointError, match="index.json: expected names of files"):
+def test_an_index_that_lies_is_refused(place, match, sharded, tmp_path):
+    save_file({"model.norm.weight": torch.ones(64)}, tmp_path / "secret.safetensors")
+    path = sharded / INDEX_FILE
+    weight_map = json.loads(path.read_text())["weight_map"]
+    found = weight_map.get(place, place) if isinstance(place, str) else place
+    index = {"weight_map": weight_map | {"model.norm.weight": found} if place != {} else {}}
+    path.write_text(json.dumps(index))
+    with pytest.raises(CheckpointError, match=match):
         open_checkpoint(sharded)
 
 
@@ -120,15 +95,13 @@ def test_garbage_for_weights(tmp_path, content):
         open_checkpoint(tmp_path)
 
 
-def test_other_quantizations(base_4bit, tmp_path):
-    shutil.copytree(base_4bit, tmp_path / "b")
-    path = tmp_path / "b" / "config.json"
-    config = json.loads(path.read_text())
-    config["quantization_config"]["bnb_4bit_quant_storage"] = "bfloat16"
-    path.write_text(json.dumps(config))
-    with pytest.raises(CheckpointError, match="bnb_4bit_quant_storage"):
-        open_checkpoint(tmp_path / "b")
-    config["quantization_config"] = {"load_in_8bit": True, "quant_method": "bitsandbytes"}
-    path.write_text(json.dumps(config))
-    with pytest.raises(CheckpointError, match="not supported"):
-        open_checkpoint(tmp_path / "b")
+@pytest.mark.parametrize(
+    ("settings", "match"),
+    [
+        ({"load_in_4bit": True, "bnb_4bit_quant_storage": "bfloat16"}, "bnb_4bit_quant_storage"),
+        ({"load_in_8bit": True, "quant_method": "bitsandbytes"}, "not supported"),
+    ],
+)
+def test_other_quantizations(settings, match, base_4bit, tmp_path):
+    with pytest.raises(CheckpointError, match=match):
+        open_checkpoint(edited(base_4bit, tmp_path / "b", quantization_config=settings))

@@ -1,12 +1,11 @@
-"""What is decided before anything is written, and when that fails."""
+"""What is decided before anything is written: the first format that reaches the target."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
-from peft import TinyLoraConfig, get_peft_model
-from transformers import AutoModelForCausalLM
+from safetensors.torch import load_file, save_file
 
 from exporter import ExportRequest, export, verify
 from exporter.errors import PromptError, TargetResidualError
@@ -32,22 +31,63 @@ def test_what_cannot_be_is_said_before_anything_is_computed(
     assert steps == [] and not (tmp_path / "out").exists()
 
 
-@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
-def test_a_peft_adapter_with_nf4_mixed(talking, texts, run, tmp_path):
-    config = TinyLoraConfig(
-        r=2, u=6, weight_tying=0.5, task_type="CAUSAL_LM", save_projection=True,
-        target_modules=["q_proj", "v_proj", "down_proj"],
-    )  # fmt: skip
-    model = get_peft_model(AutoModelForCausalLM.from_pretrained(talking), config)
-    for vector in model.base_model.tinylora_v["default"].values():
-        vector.data.copy_(torch.linspace(-0.3, 0.2, 6))
-    model.peft_config["default"].base_model_name_or_path = "someone/tiny-qwen"
-    model.save_pretrained(tmp_path / "adapter", save_embedding_layers=False)
-    report = run(
-        talking, tmp_path / "adapter", "nf4-mixed",
-        goal=Goal(prompts=texts(1), target_residual=0.4, check_prompts=texts(2)),
-    )  # fmt: skip
-    keep = report.choice.chosen.keep
-    assert keep and all(name.endswith(("q_proj", "v_proj", "down_proj")) for name in keep)
-    assert report.retention.output_residual < 0.8
-    assert verify(report.out, base=talking, artifact=tmp_path / "adapter", prompts=texts(2)).ok
+@pytest.mark.parametrize(
+    ("size", "target", "without_peft", "format"),
+    [
+        (0.5, 0.9, False, "nf4"),
+        (1e-3, 0.2, False, "nf4-embedded"),
+        (3e-2, 0.3, True, "nf4-mixed"),
+        (1e-4, 0.02, True, "fp32"),
+    ],
+)
+def test_auto_takes_the_first_that_meets_the_target(
+    talking, make_artifact, run, texts, size, target, without_peft, format
+):
+    goal = Goal(prompts=texts(1), target_residual=target, without_peft=without_peft)
+    report = run(talking, make_artifact(size), "auto", goal=goal)
+    assert report.format == report.choice.chosen.format == format
+    assert report.choice.chosen.residual <= target
+    trials = report.choice.trials
+    assert all(trial.residual > target for trial in trials[:-1])
+    names = [trial.format for trial in trials]
+    order = ["nf4", "nf4-embedded", "nf4-mixed", "bf16", "fp16", "fp32"]
+    assert names == sorted(names, key=order.index)
+    assert not without_peft or "nf4-embedded" not in names
+    manifest = json.loads((report.out / "export_manifest.json").read_text())
+    assert manifest["options"]["format"] == format
+    recorded = manifest["choice"]
+    assert recorded["measured_on"] == "output" and recorded["target"] == target
+    assert [t["format"] for t in recorded["trials"]] == [t.format for t in trials]
+    for trial in trials[:-1]:
+        assert f"{trial.format}/{trial.requantize or '-'}" in report.choice.sentence
+    assert verify(report.out, load=True).ok
+
+
+def test_auto_without_texts_goes_by_the_weights(talking, make_artifact, run):
+    goal = Goal(target_residual=0.5, without_peft=True)
+    report = run(talking, make_artifact(3e-2), "auto", goal=goal)
+    assert report.choice.measured_on == "weights" and report.format == "bf16"
+    assert [t.format for t in report.choice.trials] == ["nf4", "nf4", "bf16"]
+    # what was predicted is what the finished files' own measures say
+    assert report.choice.chosen.residual == pytest.approx(report.fidelity.total.residual, rel=1e-5)
+    nf4 = run(talking, make_artifact(3e-2), "nf4", name="nf4")
+    assert report.choice.trials[0].residual == pytest.approx(nf4.fidelity.total.residual, rel=1e-5)
+
+
+def test_auto_says_where_even_fp32_is_too_coarse(base, make_artifact, run, tmp_path):
+    goal = Goal(target_residual=1e-5, without_peft=True)
+    with pytest.raises(TargetResidualError, match=r"the best is fp32 with 0\.0.*nf4-embedded"):
+        run(base, make_artifact(3e-5), "auto", goal=goal)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_trial_too_large_for_fp16_is_no_number_that_json_lacks(make_base, make_artifact, run):
+    base = make_base()
+    tensors = load_file(base / "model.safetensors")
+    tensors["model.layers.0.mlp.up_proj.weight"] *= 1e7
+    save_file(tensors, base / "model.safetensors", metadata={"format": "pt"})
+    goal = Goal(target_residual=1e-3, without_peft=True)
+    report = run(base, make_artifact(3e-3), "auto", goal=goal)
+    assert report.format == "fp32"
+    text = (report.out / "export_manifest.json").read_text()
+    assert "Infinity" not in text and "NaN" not in text

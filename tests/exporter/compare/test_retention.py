@@ -1,6 +1,5 @@
 """Token-level retention beside a float64 reference that shares no code with it."""
 
-import threading
 from dataclasses import replace
 
 import pytest
@@ -9,49 +8,11 @@ import torch
 from exporter import ExportRequest, export
 from exporter.compare.prompts import read_prompts
 from exporter.compare.retention import measure_retention
-from exporter.request import Goal
 from tests.exporter.dense_reference import dense_logits, distance, restored_weights, weights_of
 from tinylora import DeltaOptions
-from tinylora.svd import factor_store
 
 OPTIONS = DeltaOptions()
 SIZE = 3e-3
-
-
-def test_factors_of_a_checked_export_are_computed_once(
-    talking, make_artifact, texts, tmp_path, monkeypatch
-):
-    honest, computed = factor_store.compute_factors, []
-
-    def counted(*arguments):
-        computed.append(torch.get_num_threads())
-        return honest(*arguments)
-
-    monkeypatch.setattr(factor_store, "compute_factors", counted)
-    goal = Goal(check_prompts=texts(1))
-    request = ExportRequest(talking, make_artifact(SIZE), tmp_path / "out", goal=goal)
-    assert export(request).retention is not None
-    assert computed == [1] * 14
-
-
-def test_factors_of_a_comparison_are_computed_some_at_a_time(
-    measured, talking, make_artifact, prompts, monkeypatch
-):
-    _, out = measured(SIZE, "nf4")
-    honest, both = factor_store.compute_factors, threading.Barrier(2, timeout=60)
-
-    def met(*arguments):
-        both.wait()  # with 14 modules and two workers everyone meets someone
-        return honest(*arguments)
-
-    monkeypatch.setattr(factor_store, "compute_factors", met)
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        measure_retention(out, talking, make_artifact(SIZE), OPTIONS, prompts)
-        assert torch.get_num_threads() == 2
-    finally:
-        torch.set_num_threads(before)
 
 
 def reference_kl(one, two):

@@ -26,12 +26,6 @@ def about(report, words):
     return found.pop()
 
 
-def test_a_lost_delta_is_said(base, make_artifact, run):
-    report = run(base, make_artifact(3e-5), "nf4")
-    assert report.verdict == "lost"
-    assert about(report, "THE DELTA WAS LOST")
-
-
 def test_a_base_of_another_name(base, make_artifact, run):
     assert about(run(base, make_artifact(SIZE, model_id="qwen/Another-3B"), "lora"), "Another-3B")
 

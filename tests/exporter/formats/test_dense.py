@@ -5,11 +5,10 @@ import json
 import pytest
 import torch
 from bitsandbytes.functional import dequantize_4bit
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from exporter.errors import FoldError
-from tests.exporter.load_4bit import load_4bit
+from exporter.compare.float32_model import load_base
 from tinylora import DeltaOptions, load_artifact, restore
 
 SIZE = 3e-3
@@ -38,40 +37,10 @@ def test_dense_weights_are_the_float64_sum_rounded_once(base, artifact, run, ref
         assert torch.equal(stored[name], found["tensors"][name].float())
 
 
-def test_folding_onto_the_original_weights(base, artifact, run, references):
-    found = references(base, SIZE)
-    report = run(base, artifact, "fp32", fold_onto="original")
-    stored = load_file(report.out / "model.safetensors")
-    for name, delta in found["delta"].items():
-        error = (stored[name].double() - (found["tensors"][name].double() + delta)).abs().max()
-        assert error < 1e-8
-    assert (
-        json.loads((report.out / "export_manifest.json").read_text())["options"]["fold_onto"]
-        == "original"
-    )
-    assert report.verdict == "kept"
-
-
-def test_fp16_overflow_names_the_tensor(make_base, artifact, run, tmp_path):
-    base = make_base()
-    tensors = load_file(base / "model.safetensors")
-    tensors["model.layers.1.input_layernorm.weight"][3] = 1e5
-    save_file(tensors, base / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(FoldError, match=r"layers\.1\.input_layernorm.*float16"):
-        run(base, artifact, "fp16")
-    assert list(tmp_path.iterdir()) == []
-    assert run(base, artifact, "bf16").verdict in ("kept", "partly kept")
-
-
-def test_fp32_computes_the_float64_reference(base, artifact, run, logits, reference_logits):
-    exported = logits(run(base, artifact, "fp32").out)
-    assert (exported - reference_logits(base, SIZE)).abs().max() < 1e-5
-
-
 def test_trainer_numerics_fold_the_rounded_delta(base, artifact, run):
     options = DeltaOptions(numerics="trainer")
     stored = load_file(run(base, artifact, "fp32", options=options).out / "model.safetensors")
-    model = load_4bit(base)
+    model = load_base(base)
     restoration = restore(model, load_artifact(artifact), options)
     name = "model.layers.1.mlp.down_proj"
     delta = model.get_submodule(name).delta().detach()

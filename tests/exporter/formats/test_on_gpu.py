@@ -8,7 +8,8 @@ from torch._subclasses.fake_tensor import FakeTensorDeviceMismatchError
 
 from exporter.formats.dense import DenseWeight
 from exporter.formats.encoding import Fold
-from exporter.quantize.methods import requantized
+from exporter.quantize.calibrated import calibrated
+from exporter.quantize.requantize import preserve, recompute
 from tests.fake_gpu import fake_gpu, on_gpu
 from tinylora import LowRankDelta, QuantizedWeight
 
@@ -18,7 +19,7 @@ DENSE = (torch.bfloat16, torch.float16, torch.float32)
 def fold_of(weight):
     height, width = weight.shape
     delta = LowRankDelta(on_gpu(height, 2), on_gpu(2, width))
-    return Fold("layer", "here", weight, delta, lambda: on_gpu(width, width))
+    return Fold("layer", "here", weight, delta)
 
 
 @pytest.mark.parametrize("answer", [True, False], ids=["all", "none"])
@@ -35,7 +36,11 @@ def test_dense_folds_stay_on_the_gpu(dtype, quantized, answer, monkeypatch):
         DenseWeight(dtype).measure(fold, encoded)
 
 
-@pytest.mark.parametrize("method", ["preserve", "recompute", "calibrated"])
+def calibrated_on_gpu(weight, delta):
+    return calibrated(weight, delta, on_gpu(weight.shape[1], weight.shape[1]))
+
+
+@pytest.mark.parametrize("method", [preserve, recompute, calibrated_on_gpu])
 def test_requantizing_stays_on_the_gpu(method):
     """Which codes move is a question for values: each run takes another way."""
     ended = 0
@@ -43,7 +48,7 @@ def test_requantizing_stays_on_the_gpu(method):
         with fake_gpu(Random(seed)):
             fold = fold_of(QuantizedWeight.quantize(on_gpu(32, 8, dtype=torch.bfloat16)))
             try:
-                seen = requantized(fold.weight, fold.delta, method, fold.moment).dequantize()
+                seen = method(fold.weight, fold.delta).dequantize()
             except FakeTensorDeviceMismatchError:
                 raise
             except (RuntimeError, AssertionError, IndexError):

@@ -1,11 +1,8 @@
 """Which tensors go where."""
 
-import json
-import shutil
 from dataclasses import replace
 
 import pytest
-from safetensors.torch import load_file, save_file
 
 from exporter.base.architecture import read_architecture
 from exporter.base.checkpoint import open_checkpoint
@@ -14,6 +11,7 @@ from exporter.formats.registry import FORMATS, format_named
 from exporter.formats.units import ModuleUnit, TensorUnit
 from exporter.plan.plan import build_plan
 from exporter.safetensors.writer import file_bytes
+from tests.exporter.conftest import edited
 from tinylora import AdapterSizes
 
 SIZES = AdapterSizes(rank=2, u=8, groups=1, capped=False)
@@ -60,26 +58,13 @@ def test_every_tensor_once_and_sizes_bounded(source, layout, request):
         assert carried | {f"{u.module}.weight" for u in units(plan, ModuleUnit)} == set(names)
 
 
-def test_untied_heads_stay_in_16_bits(make_base):
-    plan = plan_of(make_base(tie_word_embeddings=False))
-    assert plan.kept == ("lm_head",)
-    head = [u for u in units(plan, TensorUnit) if u.name == "lm_head.weight"]
-    assert [spec.dtype for spec in head[0].outputs] == ["BF16"]
-
-
 def test_weights_and_config_of_different_models(base, tmp_path):
-    shutil.copytree(base, tmp_path / "b")
-    path = tmp_path / "b" / "config.json"
-    text = path.read_text()
-    path.write_text(text.replace('"intermediate_size": 160', '"intermediate_size": 128'))
+    narrow = edited(base, tmp_path / "a", intermediate_size=128)
     with pytest.raises(PlanError, match=r"gate_proj\.weight.*\[160, 64\].*\[128, 64\]"):
-        plan_of(tmp_path / "b")
-    config = json.loads(text)
-    config["num_hidden_layers"] = 3
-    config.pop("layer_types", None)
-    path.write_text(json.dumps(config))
+        plan_of(narrow)
+    deep = edited(base, tmp_path / "b", num_hidden_layers=3, layer_types=None)
     with pytest.raises(PlanError, match=r"layers\.2\..*missing"):
-        plan_of(tmp_path / "b")
+        plan_of(deep)
 
 
 def test_a_rank_above_the_smallest_weight(base):
@@ -91,15 +76,15 @@ def test_a_rank_above_the_smallest_weight(base):
 
 
 def test_a_packed_weight_that_the_architecture_does_not_have(base_4bit, tmp_path):
-    shutil.copytree(base_4bit, tmp_path / "b")
-    path = tmp_path / "b" / "model.safetensors"
-    tensors = load_file(path)
-    prefix = "model.layers.0.mlp.up_proj.weight"
-    extra = {
-        key.replace("up_proj", "other_proj"): tensor.clone()
-        for key, tensor in tensors.items()
-        if key.startswith(prefix)
-    }
-    save_file(tensors | extra, path)
+    def add(tensors):
+        copies = {key: t.clone() for key, t in tensors.items() if "layers.0.mlp.up_proj" in key}
+        tensors |= {key.replace("up_proj", "other_proj"): t for key, t in copies.items()}
+
     with pytest.raises(PlanError, match="other_proj"):
-        plan_of(tmp_path / "b")
+        plan_of(edited(base_4bit, tmp_path / "b", add))
+
+
+def test_a_4bit_base_has_no_original_weights(base_4bit, artifact, run, tmp_path):
+    with pytest.raises(PlanError, match="needs the 16-bit base"):
+        run(base_4bit, artifact, "fp32", fold_onto="original")
+    assert list(tmp_path.iterdir()) == []

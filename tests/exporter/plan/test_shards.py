@@ -12,16 +12,10 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from exporter import ExportRequest, export
+from tests.exporter.conftest import tensors_of
 from tinylora import DeltaOptions
 
 SIZE = 3e-3
-
-
-def tensors_of(directory):
-    tensors = {}
-    for file in sorted(directory.glob("model*.safetensors")):
-        tensors |= load_file(file)
-    return tensors
 
 
 def test_untied_head_and_shards(make_base, artifact, run, logits, reference_logits):
@@ -40,18 +34,7 @@ def test_untied_head_and_shards(make_base, artifact, run, logits, reference_logi
     assert (logits(out) - reference_logits(base, SIZE)).abs().max() < 1e-5
 
 
-def test_max_shard_size_keeps_a_module_together(base, artifact, run):
-    out = run(base, artifact, "nf4", max_shard_size=20_000).out
-    index = json.loads((out / "model.safetensors.index.json").read_text())["weight_map"]
-    assert len(set(index.values())) > 3
-    for name in index:
-        prefix, mark, _ = name.partition(".weight.")
-        if mark:
-            assert index[name] == index[f"{prefix}.weight"]
-    AutoModelForCausalLM.from_pretrained(out)
-
-
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(limit=st.integers(1, 700_000), format=st.sampled_from(("nf4", "nf4-embedded", "bf16")))
 def test_any_limit_gives_every_tensor_once(limit, format, base, artifact, tmp_path_factory):
     where = tmp_path_factory.mktemp("limit")
@@ -80,7 +63,7 @@ def test_any_limit_gives_every_tensor_once(limit, format, base, artifact, tmp_pa
 def test_bytes_do_not_depend_on_threads_or_place(svd, base, artifact, run):
     before, found = torch.get_num_threads(), {}
     try:
-        for threads in (1, 2, 3):
+        for threads in (1, 3):
             torch.set_num_threads(threads)
             for format in ("nf4", "nf4-embedded", "fp32"):
                 options = DeltaOptions(svd=svd)
@@ -89,4 +72,4 @@ def test_bytes_do_not_depend_on_threads_or_place(svd, base, artifact, run):
     finally:
         torch.set_num_threads(before)
     for format in ("nf4", "nf4-embedded", "fp32"):
-        assert found[f"{format}-1"] == found[f"{format}-2"] == found[f"{format}-3"]
+        assert found[f"{format}-1"] == found[f"{format}-3"]

@@ -25,104 +25,6 @@ def delta_of(shape, size, *, rank=2, seed=1):
     return LowRankDelta(left, torch.randn((rank, shape[1]), generator=generator))
 
 
-def brute_force(weight, delta):
-    """Nearest of 16 values, element by element, in float64; ties and equals stay."""
-    flat_codes = weight.codes().long()
-    absmax = weight.block_absmax()
-    change = (delta.left.double() @ delta.right.double()).reshape(-1)
-    codes = flat_codes.clone()
-    for i in range(weight.numel):
-        values = (weight.code * absmax[i // weight.blocksize]).to(weight.dtype).double()
-        wanted = values[flat_codes[i]] + change[i]
-        distance = (values - wanted).abs()
-        # float32 sums decide real ties only to their own rounding
-        if distance.min() < distance[flat_codes[i]] * (1 - 1e-6):
-            codes[i] = distance.argmin()
-    return codes, absmax
-
-
-SETTINGS = [
-    {},
-    {"double_quant": False},
-    {"quant_type": "fp4"},
-    {"blocksize": 128},
-    {"quant_type": "fp4", "double_quant": False, "blocksize": 256},
-]
-
-
-@pytest.mark.parametrize("kind", SETTINGS)
-@pytest.mark.parametrize("size", [1e-4, 1e-3, 2e-2])
-@pytest.mark.parametrize("shape", [(8, 48), (5, 13)])
-def test_preserve_takes_the_nearest_value(kind, size, shape):
-    weight, delta = weight_of(shape, **kind), delta_of(shape, size)
-    merged = preserve(weight, delta)
-    expected, absmax = brute_force(weight, delta)
-    values = weight.code[expected] * absmax.repeat_interleave(weight.blocksize)[: weight.numel]
-    # equal values, not equal codes: fp4 has two zeros
-    assert torch.equal(
-        merged.dequantize().float().reshape(-1), values.to(weight.dtype).float().reshape(-1)
-    )
-
-
-@pytest.mark.parametrize("kind", SETTINGS)
-def test_preserve_changes_nothing_but_codes(kind):
-    weight = weight_of((16, 48), **kind)
-    merged = preserve(weight, delta_of((16, 48), 2e-2))
-    before, after = weight.to_tensors("w"), merged.to_tensors("w")
-    assert not torch.equal(before["w"], after["w"])
-    for name in before.keys() - {"w"}:
-        assert torch.equal(before[name], after[name])
-
-
-@given(
-    out=st.integers(1, 9),
-    into=st.integers(1, 70),
-    seed=st.integers(0, 100),
-    double_quant=st.booleans(),
-    quant_type=st.sampled_from(["nf4", "fp4"]),
-)
-def test_zero_delta_gives_the_same_bytes(out, into, seed, double_quant, quant_type):
-    weight = weight_of((out, into), seed=seed, double_quant=double_quant, quant_type=quant_type)
-    zero = LowRankDelta(torch.zeros(out, 2), torch.ones(2, into))
-    merged = preserve(weight, zero)
-    for name, tensor in weight.to_tensors("w").items():
-        assert torch.equal(tensor, merged.to_tensors("w")[name])
-
-
-@given(seed=st.integers(0, 200), size=st.floats(1e-5, 1e-1))
-def test_preserve_is_never_further_away_than_the_base(seed, size):
-    weight, delta = weight_of((6, 40), seed=seed), delta_of((6, 40), size, seed=seed + 1)
-    base, dense = weight.dequantize().float(), delta.dense()
-    error = preserve(weight, delta).dequantize().float() - base
-    assert bool(((error - dense).abs() <= dense.abs() * (1 + 1e-5) + 1e-9).all())
-
-
-def test_blocks_of_zeros_keep_their_codes():
-    values = torch.randn(4, 64) * 0.02
-    values[1] = 0
-    weight = QuantizedWeight.quantize(values.bfloat16(), double_quant=False)
-    assert float(weight.block_absmax()[1]) == 0
-    merged = preserve(weight, delta_of((4, 64), 5e-2))
-    assert torch.equal(merged.codes().view(4, 64)[1], weight.codes().view(4, 64)[1])
-    assert not torch.equal(merged.codes(), weight.codes())
-    assert bool(torch.isfinite(merged.dequantize()).all())
-
-
-@pytest.mark.parametrize("share", [0.4, 0.6])
-def test_the_midpoint_decides(share):
-    weight = weight_of((1, 64), double_quant=False)
-    values = block_values(weight)[0]
-    codes = weight.codes().long()
-    place = int(((codes > 0) & (codes < 15)).nonzero()[0])
-    step = values[codes[place] + 1] - values[codes[place]]
-    right = torch.zeros(1, 64)
-    right[0, place] = step * share
-    merged = preserve(weight, LowRankDelta(torch.ones(1, 1), right)).codes().long()
-    expected = codes.clone()
-    expected[place] += share > 0.5
-    assert torch.equal(merged, expected)
-
-
 @pytest.mark.parametrize("way", [-1, 1])
 def test_a_tie_stays(way):
     """bf16 values have room in float32: value + half a step is the midpoint, exactly."""
@@ -152,25 +54,6 @@ def test_recompute_is_bitsandbytes_on_the_sum(kind):
     assert torch.equal(merged.absmax, state.absmax)
     assert merged.dtype == weight.dtype == torch.bfloat16
     assert QuantizedWeight.from_tensors("w", merged.to_tensors("w")).dtype == torch.bfloat16
-
-
-def test_recompute_of_a_double_quantized_weight_is_not_idempotent():
-    # the trap that makes `preserve` the default
-    weight = weight_of((256, 256))
-    zero = LowRankDelta(torch.zeros(256, 1), torch.zeros(1, 256))
-    assert not torch.equal(recompute(weight, zero).dequantize(), weight.dequantize())
-
-
-@pytest.mark.parametrize(("one", "two", "lower"), [(1, 2, 1), (-1, -2, -2)])
-def test_a_tie_between_two_others_goes_down(one, two, lower):
-    weight = weight_of((1, 64), double_quant=False)
-    values, codes = block_values(weight)[0], weight.codes().long()
-    place = int(((codes > 1) & (codes < 14)).nonzero()[0])
-    code = int(codes[place])
-    right = torch.zeros(1, 64)
-    right[0, place] = (values[code + one] + values[code + two]) / 2 - values[code]
-    found = preserve(weight, LowRankDelta(torch.ones(1, 1), right)).codes()
-    assert int(found[place]) == code + lower
 
 
 DTYPES = [torch.bfloat16, torch.float16, torch.float32]

@@ -31,7 +31,7 @@ def test_generation_stays_on_the_gpu(chat_base, temperature, answer, monkeypatch
     decoding = DecodingConfig(
         temperature=temperature, top_k=5, top_p=0.9, max_new_tokens=4, batch_size=2
     )
-    prompts = build_prompts(PROBLEMS, tokenizer, "base")
+    prompts, _ = build_prompts(PROBLEMS, tokenizer, "base")
     with fake_gpu(answer), CUDA:
         model = Qwen2ForCausalLM._from_config(tiny_config(), dtype=torch.bfloat16).eval()
     with fake_gpu(answer):

@@ -6,7 +6,6 @@ import shutil
 import pytest
 import torch
 from bitsandbytes.nn import Linear8bitLt
-from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from evaluator.config.run_config import ArmConfig
@@ -62,29 +61,6 @@ def compressed_int8(base, directory):
     return values
 
 
-def fp8(base, directory):
-    """DeepSeek's form: blocks of 128 x 128 with a scale; transformers dequantizes it on a CPU."""
-    tensors, values = {}, {}
-    for name, weight in AutoModelForCausalLM.from_pretrained(base).state_dict().items():
-        if not name.endswith("_proj.weight"):
-            tensors[name] = weight.bfloat16().clone()
-            continue
-        padded = torch.nn.functional.pad(weight.float(), (0, -weight.shape[1] % 128))
-        padded = torch.nn.functional.pad(padded, (0, 0, 0, -weight.shape[0] % 128))
-        blocks = padded.view(padded.shape[0] // 128, 128, -1, 128)
-        scales = blocks.abs().amax((1, 3)) / 448
-        spread = scales.repeat_interleave(128, 0).repeat_interleave(128, 1)
-        spread = spread[: weight.shape[0], : weight.shape[1]]
-        tensors[name] = (weight / spread).to(torch.float8_e4m3fn)
-        tensors[f"{name}_scale_inv"] = scales
-        values[name] = tensors[name].float() * spread
-    save_file(tensors, directory / "model.safetensors", {"format": "pt"})
-    config = json.loads((directory / "config.json").read_text())
-    config["quantization_config"] = {"quant_method": "fp8", "weight_block_size": [128, 128]}
-    (directory / "config.json").write_text(json.dumps(config))
-    return values
-
-
 @pytest.fixture(scope="module")
 def quantized(chat_base, tmp_path_factory):
     """``quantized(make)``: a checkpoint of ``chat_base`` and the values of its codes."""
@@ -104,10 +80,7 @@ def arm(directory, **more):
     return ArmConfig(name="q", kind="merged", model=str(directory), **more)
 
 
-@pytest.mark.parametrize(
-    ("quantize", "tolerance"),
-    [(int8, 0.05), (compressed_int8, 1e-4), (fp8, 1e-4)],
-)
+@pytest.mark.parametrize(("quantize", "tolerance"), [(int8, 0.05), (compressed_int8, 1e-4)])
 def test_a_quantized_checkpoint_computes_with_its_own_values(
     quantized, chat_base, tmp_path, quantize, tolerance
 ):
@@ -138,24 +111,22 @@ def test_quantized_checkpoints_are_arms_of_a_run(quantized, config_of, chat_base
     assert len(results.summary.arms) == 3
 
 
-def test_a_quantization_that_transformers_does_not_know_is_refused(chat_base, tmp_path):
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"quant_method": "homemade"}, "homemade"),
+        (
+            {"quant_method": "gptq", "bits": 4, "group_size": 128},
+            "quantized with gptq: a library that this needs",
+        ),
+    ],
+    ids=["unknown to transformers", "without its library"],
+)
+def test_a_quantization_that_cannot_be_loaded_is_refused(chat_base, tmp_path, settings, words):
     directory = shutil.copytree(chat_base, tmp_path / "copy")
     config = json.loads((directory / "config.json").read_text())
-    config["quantization_config"] = {"quant_method": "homemade"}
-    (directory / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ModelError, match="homemade"), loaded(arm(directory), tmp_path):
-        pass
-
-
-def test_a_quantization_whose_library_is_missing_is_named(chat_base, tmp_path):
-    directory = shutil.copytree(chat_base, tmp_path / "copy")
-    config = json.loads((directory / "config.json").read_text())
-    config["quantization_config"] = {"quant_method": "gptq", "bits": 4, "group_size": 128}
-    (directory / "config.json").write_text(json.dumps(config))
-    with (
-        pytest.raises(ModelError, match="quantized with gptq: a library that this needs"),
-        loaded(arm(directory), tmp_path),
-    ):
+    (directory / "config.json").write_text(json.dumps(config | {"quantization_config": settings}))
+    with pytest.raises(ModelError, match=words), loaded(arm(directory), tmp_path):
         pass
 
 

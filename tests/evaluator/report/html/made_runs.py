@@ -4,13 +4,11 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from evaluator.generation.checkpoints import Checkpoint
-from evaluator.report.html.snapshot import keep_sources
 from evaluator.report.results import write_results
 from evaluator.store.records import GenerationRecord, TestRecord, append
 from evaluator.store.run_directory import ArmFacts, ProblemFacts, RunDirectory
+from evaluator.store.snapshot import keep_sources
 from evaluator.suites.problem import Problem, TestCase
-from evaluator.suites.suite import Suite
 from tests.evaluator.report import made_up
 
 KINDS = {"base": "base", "restored": "restored", "nf4": "merged", "bf16": "merged"}
@@ -84,8 +82,7 @@ def make_run(
     machine = {"cpu": "c", "cpus": 2, "device": "cpu"}
     session = {"command": command, "sandbox": {"rung": "bwrap"}, "machine": machine}
     directory.add_session({**session, "versions": {"torch": "9.9"}})
-    suite = Suite("made up", tuple(problems), "0" * 64, folder)
-    keep_sources(directory.path, suite, {name: checkpoint(folder, name) for name in kinds})
+    keep_sources(directory, problems, {name: checkpoint(folder, name) for name in kinds})
     keys = [(arm, i, s) for arm in kinds for i in range(PROBLEMS) for s in range(samples)]
     generations = [change_generation(generation(*key)) for key in keys]
     verdicts = [change_verdict(verdict(*key)) for key in keys]
@@ -101,7 +98,7 @@ def _arm(name, kind):
 
 
 def checkpoint(folder, name):
-    """Of two layers with two modules each, where the arm is an export."""
+    """Directory of one of two layers with two modules each, where the arm is an export."""
     directory = folder / name
     directory.mkdir()
     residual = RESIDUALS.get(name)
@@ -114,5 +111,4 @@ def checkpoint(folder, name):
         empty = {"module": "model.layers.0.k_proj", "residual": None, "delta_norm": 0.0}
         content = {"total": {}, "modules": [*modules, empty]}
         (directory / "fidelity.json").write_text(json.dumps(content))
-    facts = ArmFacts("arm", "merged", "2" * 64, None, 1, None, residual)
-    return Checkpoint(directory=directory, facts=facts, positions=None, vocabulary=None)
+    return directory

@@ -1,23 +1,23 @@
 """What a run keeps for its page: read back, combined by layer, refused where damaged."""
 
 import json
-from dataclasses import replace
 
 import pytest
 
 from evaluator.errors import ModelError, RecordsError
-from evaluator.report.html.snapshot import LayerResidual, keep_sources, read_layers, read_problems
-from tests.evaluator.report.html.made_runs import checkpoint, make_run
+from evaluator.store.run_directory import RunDirectory
+from evaluator.store.snapshot import LayerResidual, keep_sources, read_layers, read_problems
+from tests.evaluator.report.html.made_runs import make_run
 
 
 def test_layers_combine_squares(tmp_path):
     directory, _ = make_run(tmp_path)
-    layers = read_layers(directory.path)
+    layers = read_layers(directory)
     assert sorted(layers) == ["bf16", "nf4"]
     # ‖miss‖² = (0.8·3)² + (0.4·4)² = 8.32 and ‖Δ‖² = 25
     expected = pytest.approx((8.32 / 25) ** 0.5)
     assert layers["nf4"] == [LayerResidual(0, expected), LayerResidual(1, expected)]
-    assert read_problems(directory.path)["P3"].tests["t2"].output == "t2 out\n"
+    assert read_problems(directory)["P3"].tests["t2"].output == "t2 out\n"
 
 
 @pytest.mark.parametrize(
@@ -28,14 +28,13 @@ def test_layers_combine_squares(tmp_path):
     ],
 )
 def test_damaged_files_are_named(tmp_path, name, content, read):
-    assert read(tmp_path) == {}
+    assert read(RunDirectory(tmp_path)) == {}
     (tmp_path / name).write_text(content)
     with pytest.raises(RecordsError, match=f"{name}.*damaged"):
-        read(tmp_path)
+        read(RunDirectory(tmp_path))
 
 
 def test_fidelity_of_another_form_is_refused(tmp_path):
-    broken = replace(checkpoint(tmp_path, "nf4"), directory=tmp_path / "nf4")
-    (tmp_path / "nf4" / "fidelity.json").write_text(json.dumps({"modules": [{"module": "m"}]}))
+    (tmp_path / "fidelity.json").write_text(json.dumps({"modules": [{"module": "m"}]}))
     with pytest.raises(ModelError, match="export the checkpoint again"):
-        keep_sources(tmp_path, type("S", (), {"problems": ()}), {"nf4": broken})
+        keep_sources(RunDirectory(tmp_path), (), {"nf4": tmp_path})

@@ -1,8 +1,6 @@
 """What the page shows beside the records, kept in the run's directory when the run starts.
 
-``statements.jsonl`` holds title, statement and the beginning of every test; ``fidelity.json`` the
-exporter's residual by module, for each arm that has one. So the page can be made again when the
-suite or the checkpoints are gone. Runs made before these files existed have a page without them.
+So the page can be made again when suite or checkpoints are gone. Older runs have none of it.
 """
 
 import json
@@ -11,33 +9,27 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from evaluator.errors import ModelError, RecordsError
-from evaluator.generation.checkpoints import Checkpoint
+from evaluator.store.run_directory import RunDirectory
 from evaluator.suites.problem import Problem
-from evaluator.suites.suite import Suite
 from tinylora.files.whole_file import replace_file
 
-STATEMENTS = "statements.jsonl"
-FIDELITY = "fidelity.json"
 _STATEMENT_CHARACTERS = 100_000
 _TEST_CHARACTERS = 300
 _LAYER = re.compile(r"\.(\d+)\.")
 
 
-@dataclass(frozen=True)
-class ShownTest:
+class ShownTest(NamedTuple):
     """The beginning of a test's input and answer."""
 
     input: str
     output: str
 
 
-@dataclass(frozen=True)
-class ShownProblem:
+class ShownProblem(NamedTuple):
     """What people need to see of a problem: its title, which may be empty, and tests by name."""
 
     title: str
@@ -52,35 +44,20 @@ class LayerResidual(NamedTuple):
     residual: float
 
 
-def keep_sources(folder: Path, suite: Suite, checkpoints: Mapping[str, Checkpoint]) -> None:
-    """Write ``statements.jsonl`` and ``fidelity.json``.
-
-    Args:
-        folder: The run's directory.
-        suite: Its problems.
-        checkpoints: By arm.
-
-    Raises:
-        ModelError: A checkpoint's ``fidelity.json`` has another form than the exporter writes.
-    """
+def keep_sources(
+    directory: RunDirectory, problems: Sequence[Problem], checkpoints: Mapping[str, Path]
+) -> None:
+    """Write statements, and what the checkpoints (directories by arm) say of their modules."""
     # ASCII, so that lone surrogates of test data become JSON escapes
-    lines = "".join(json.dumps(_shown(problem)) + "\n" for problem in suite.problems)
-    replace_file(folder / STATEMENTS, lines.encode("ascii"))
-    modules = {
-        arm: _module_residuals(checkpoint.directory / "fidelity.json")
-        for arm, checkpoint in checkpoints.items()
-    }
-    replace_file(folder / FIDELITY, json.dumps(modules, indent=1).encode())
+    lines = "".join(json.dumps(_shown(problem)) + "\n" for problem in problems)
+    replace_file(directory.statements, lines.encode("ascii"))
+    modules = {arm: _module_residuals(path / "fidelity.json") for arm, path in checkpoints.items()}
+    replace_file(directory.fidelity, json.dumps(modules, indent=1).encode())
 
 
-def read_problems(folder: Path) -> Mapping[str, ShownProblem]:
-    """Read ``statements.jsonl``; empty where the run has none.
-
-    Raises:
-        RecordsError: It is damaged.
-    """
-    path = folder / STATEMENTS
-    problems = {}
+def read_problems(run: RunDirectory) -> Mapping[str, ShownProblem]:
+    """Title, statement and beginnings of tests by problem; empty where the run has none."""
+    path, problems = run.statements, {}
     for number, line in enumerate(path.read_bytes().splitlines() if path.is_file() else (), 1):
         with _damage_named(f"{path}, line {number}"):
             row = json.loads(line)
@@ -89,17 +66,12 @@ def read_problems(folder: Path) -> Mapping[str, ShownProblem]:
     return problems
 
 
-def read_layers(folder: Path) -> Mapping[str, Sequence[LayerResidual]]:
-    """Read ``fidelity.json``: residuals by layer, for each arm that has any.
-
-    Raises:
-        RecordsError: It is damaged.
-    """
-    path = folder / FIDELITY
-    if not path.is_file():
+def read_layers(run: RunDirectory) -> Mapping[str, Sequence[LayerResidual]]:
+    """Residuals by layer, for each arm that has any."""
+    if not run.fidelity.is_file():
         return {}
-    with _damage_named(str(path)):
-        arms = {arm: _layers(rows) for arm, rows in json.loads(path.read_bytes()).items()}
+    with _damage_named(str(run.fidelity)):
+        arms = {arm: _layers(rows) for arm, rows in json.loads(run.fidelity.read_bytes()).items()}
     return {arm: layers for arm, layers in arms.items() if layers}
 
 
@@ -122,12 +94,11 @@ def _shown(problem: Problem) -> dict[str, Any]:
 
 def _module_residuals(path: Path) -> list[dict[str, Any]]:
     """Module, residual and norm of the delta, where the exporter wrote them and Δ is not 0."""
-    if not path.is_file():
-        return []
     try:
-        rows = [
-            (str(row["module"]), float(residual), float(norm))
-            for row in json.loads(path.read_bytes())["modules"]
+        rows = json.loads(path.read_bytes())["modules"] if path.is_file() else []
+        kept: list[dict[str, Any]] = [
+            {"module": str(row["module"]), "residual": float(residual), "delta_norm": float(norm)}
+            for row in rows
             if (residual := row["residual"]) is not None and (norm := row["delta_norm"])
         ]
     except (ValueError, KeyError, TypeError) as error:
@@ -135,11 +106,7 @@ def _module_residuals(path: Path) -> list[dict[str, Any]]:
             f"{path}: expected a list 'modules' with module, residual and delta_norm ({error!r}); "
             "export the checkpoint again, or delete the file"
         ) from error
-    return [
-        {"module": module, "residual": residual, "delta_norm": norm}
-        for module, residual, norm in rows
-        if math.isfinite(residual) and math.isfinite(norm)
-    ]
+    return [row for row in kept if math.isfinite(row["residual"] + row["delta_norm"])]
 
 
 def _layers(rows: Sequence[Mapping[str, Any]]) -> list[LayerResidual]:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evaluator.report.html.math import math_html
+from evaluator.report.html.statement import math_html
 
 PIECES = [*"{}^_&<>'[]()1x题", "\\\\", "&lt;", r"\begin{cases}", r"\end{cases}", r"\text{"]
 PIECES += [f"\\{name}" for name in ("frac", "sqrt", "left", "right", "binom", "overset", "limits")]
