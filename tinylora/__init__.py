@@ -31,14 +31,12 @@ from tinylora.errors import TinyLoRAError
 
 if TYPE_CHECKING:
     from tinylora.adapters.adapted_linear import AdaptedLinear, TinyLoRAGlobalParams
-    from tinylora.adapters.adapter import ModuleDelta, ModuleDeltas
+    from tinylora.adapters.adapter import AdapterSizes, ModuleDelta, ModuleDeltas
     from tinylora.adapters.dialects import adapted_layers, deltas_of, load_adapter
     from tinylora.adapters.low_rank import LowRankDelta, TinyLoRAParts
     from tinylora.adapters.options import DeltaOptions, ResolvedOptions
     from tinylora.adapters.peft.adapter import PeftAdapter, load_peft_adapter
-    from tinylora.adapters.peft.deltas import PeftDeltas
-    from tinylora.adapters.peft.linear import PeftTinyLoRALinear
-    from tinylora.adapters.sizes import AdapterSizes
+    from tinylora.adapters.peft.deltas import PeftDeltas, PeftTinyLoRALinear
     from tinylora.adapters.upstream.artifact import Artifact, load_artifact
     from tinylora.adapters.upstream.deltas import AdapterDeltas
     from tinylora.adapters.upstream.linear import TinyLoRALinear
@@ -90,14 +88,12 @@ __all__ = [
 
 _HOMES = {
     "adapters.adapted_linear": ("AdaptedLinear", "TinyLoRAGlobalParams"),
-    "adapters.adapter": ("ModuleDelta", "ModuleDeltas"),
+    "adapters.adapter": ("AdapterSizes", "ModuleDelta", "ModuleDeltas"),
     "adapters.dialects": ("adapted_layers", "deltas_of", "load_adapter"),
     "adapters.low_rank": ("LowRankDelta", "TinyLoRAParts"),
     "adapters.options": ("DeltaOptions", "ResolvedOptions"),
     "adapters.peft.adapter": ("PeftAdapter", "load_peft_adapter"),
-    "adapters.peft.deltas": ("PeftDeltas",),
-    "adapters.peft.linear": ("PeftTinyLoRALinear",),
-    "adapters.sizes": ("AdapterSizes",),
+    "adapters.peft.deltas": ("PeftDeltas", "PeftTinyLoRALinear"),
     "adapters.upstream.artifact": ("Artifact", "load_artifact"),
     "adapters.upstream.deltas": ("AdapterDeltas",),
     "adapters.upstream.linear": ("TinyLoRALinear",),

@@ -1,21 +1,4 @@
-"""Errors of the library.
-
-Every error is both the project's own and a standard type, so a caller may catch either::
-
-    TinyLoRAError (Exception)
-    ├── ArtifactError (ValueError)           tiny_lora_v.pt or a PEFT adapter cannot be used
-    ├── ArtifactMissingError (FileNotFoundError)  no file at that path
-    ├── TargetMismatchError (ValueError)     not the base that the artifact was trained on
-    ├── ModelConfigError (ValueError)        a config.json that no model can have
-    ├── OptionsError (ValueError)            options that this adapter's dialect does not have
-    ├── ProjectionError (ValueError)         the random stream cannot be reproduced as asked
-    ├── QuantizedWeightError (ValueError)    4-bit tensors that do not fit together
-    ├── FactorStoreError (OSError)           the directory of kept factors cannot be used
-    ├── FactorizationError (ArithmeticError) the SVD failed or its input is not finite
-    ├── YamlError (ValueError)               a YAML file that cannot be read
-    ├── TokenizerError (ValueError)          a tokenizer or chat template that cannot be used
-    └── RestoreError (RuntimeError)          the adapter cannot be put on this model
-"""
+"""Errors of the library: each is a :class:`TinyLoRAError` and a standard type, to catch either."""
 
 
 class TinyLoRAError(Exception):

@@ -1,19 +1,15 @@
 """Philox4x32-10 and the normal deviates that CUDA's ``torch.randn`` makes from it.
 
-A counter-based generator: ten rounds of multiplication and exclusive-or turn a 128-bit counter
-into four 32-bit words, under a 64-bit key. (Salmon, Moraes, Dror, Shaw: "Parallel random numbers:
-as easy as 1, 2, 3", SC'11.)
+Ten rounds turn a 128-bit counter into four 32-bit words, under a 64-bit key. (Salmon, Moraes, Dror,
+Shaw: "Parallel random numbers: as easy as 1, 2, 3", SC'11.) On a GPU the key is the seed, and the
+counter words are (offset/4 low, offset/4 high, subsequence low, subsequence high), where thread i
+has subsequence i. A kernel starts ceil(n/256) blocks of 256 threads, at most as many as the device
+holds at once; thread i of T writes its k-th deviate to element i + T·k, four from each counter
+value. So the values depend on the device only for tensors larger than the device's threads.
 
-PyTorch on a GPU seeds it so: key = the seed; counter words = (offset/4 low, offset/4 high,
-subsequence low, subsequence high), where thread i of the kernel has subsequence i. The kernel
-starts ceil(n/256) blocks of 256 threads, at most as many as the device holds at once, and thread i
-of T writes its k-th deviate to element i + T·k, four deviates from each counter value. So the
-values depend on the device only for tensors that are larger than the device's threads.
-
-The words are exact. The deviates are computed in float64 from the words rounded to float32, and
-rounded once at the end, so they are the same on every machine. A GPU rounds the angle to float32
-and approximates the sine, so its float32 values may differ from these by some 5e-7, and after the
-rounding to bf16 a value in some thousands by one unit in the last place.
+The words are exact. Deviates are computed in float64 from words rounded to float32, and rounded
+once, so they are the same on every machine. A GPU's float32 values may differ by some 5e-7, and
+after rounding to bf16 a value in some thousands by one unit in the last place.
 """
 
 import math
@@ -39,15 +35,9 @@ _ROUNDS = 10
 
 
 def philox4x32(counter: Words, key: tuple[Any, Any]) -> Words:
-    """Ten rounds of Philox4x32 on 32-bit words held in int64.
+    """Ten rounds of Philox4x32 on four words (the lowest first) under two, all in int64.
 
-    Args:
-        counter: Four words, the lowest first: tensors on any device, or arrays of numpy; their
-            shapes broadcast.
-        key: Two words, likewise.
-
-    Returns:
-        Four random words.
+    Tensors or arrays of numpy, whose shapes broadcast.
     """
     c0, c1, c2, c3 = counter
     k0, k1 = key
@@ -80,8 +70,7 @@ def philox_normal(
         ``[numel]`` float32, before the rounding to the drawn dtype.
 
     Raises:
-        ProjectionError: A negative size, an offset that is no multiple of 4, or a tensor so large
-            that its values depend on a device that was not named.
+        ProjectionError: An impossible size or offset, or values that depend on an unnamed device.
     """
     if numel < 0 or offset < 0 or offset % 4:
         raise ProjectionError(
@@ -122,10 +111,7 @@ def _grid_threads(numel: int, device_threads: int | None) -> int:
 def _box_muller(
     words: npt.NDArray[np.int64], which: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.float32]:
-    """Deviate ``which`` (0 … 3) of the four that each row of words gives, as cuRAND pairs them.
-
-    Words (0, 1) give deviates 0 (sine) and 1 (cosine), words (2, 3) give 2 and 3.
-    """
+    """Deviate ``which`` of a row's four: words (0, 1) give sine 0, cosine 1; (2, 3) give 2, 3."""
     pair = (which // 2 * 2)[:, None]
     # the words become float32 first, as on the device: 32 bits are rounded to 24
     x, y = (

@@ -1,8 +1,7 @@
 """Several modules at a time, in bounded memory, with the same bits for every number of threads.
 
 A threaded SVD rounds differently with each number of threads, and a bf16 factor on the edge then
-flips. So torch works on one thread for each module, and the threads that it may use work on
-different modules; how many, their memory decides.
+flips. So torch works on one thread for each module, and the other threads on other modules.
 """
 
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -26,11 +25,7 @@ Result = TypeVar("Result")
 
 
 def workers_for(threads: int, largest: int) -> int:
-    """How many modules may be in work at once.
-
-    Args:
-        threads: What torch may use.
-        largest: Elements of the largest weight.
+    """How many modules may be in work at once, the largest of which has so many elements.
 
     >>> workers_for(16, 2048 * 11008), workers_for(16, 896 * 4864), workers_for(1, 10)
     (2, 8, 1)
@@ -42,10 +37,7 @@ def workers_for(threads: int, largest: int) -> int:
 def in_order(
     work: Callable[[Item], Result], items: Sequence[Item], workers: int
 ) -> Generator[Result, None, None]:
-    """``map(work, items)`` on several threads, which never wait for each other.
-
-    Results may pile up, so they have to be small: a worker puts tensors where they belong itself.
-    """
+    """``map(work, items)`` on threads that never wait: results pile up, so keep them small."""
     if workers == 1:
         yield from map(work, items)
         return
@@ -60,8 +52,7 @@ def in_order(
 def single_threaded() -> Iterator[int]:
     """Let torch use one thread in here; yields how many it may use outside of all of these.
 
-    The number is the process's: were two at work at once, the first to end would give the other
-    more threads, and other bits. So the second waits.
+    The number is the process's, so a second thread waits: else the first to end changes its bits.
     """
     with _ONE_AT_A_TIME:
         _outside.append(torch.get_num_threads())

@@ -37,12 +37,3 @@ def test_the_split_leaves_no_program_on_both_sides(family: Family) -> None:
 
 def test_some_families_are_kept_from_the_adapter() -> None:
     assert 10 <= sum(map(only_heldout, FAMILIES)) <= len(FAMILIES) // 4
-
-
-def test_slips_of_one_letter_are_made_together() -> None:
-    family = next(f for f in FAMILIES if f.key == "lucky-tickets")
-    p = family.variants()[0]
-    narrow = [family.program(p, s) for s in family.slips() if "int s = 0" in family.program(p, s)]
-    narrow = [program for program in narrow if "long long s" not in program]
-    assert len(narrow) == 1
-    assert "%lld" not in narrow[0]

@@ -1,28 +1,15 @@
 """Malformed inputs for whatever reads files that are not ours: how they are made, run and bounded.
 
-To fuzz a reader, put a file into ``tests/fuzz/readers/`` (any name) with a tuple ``READERS``::
-
-    def write(random: Random, folder: Path) -> Path:      # one malformed input, in an empty folder
-        good = {"alpha": 16, "layers": ["q_proj"]}
-        path = folder / "config.json"
-        path.write_bytes(malformed_json(random, good))
-        return path
-
-    READERS = (Reader("adapter-config", write, read_config),)
-
-``test_fuzz.py`` finds it. The second function reads what the first one wrote. It may return, or
-raise an error of the project; it may also assert something ("the good row beside the bad one is
-still read"). Everything else is a finding: another exception, a crash, more than ten seconds, more
-than a gigabyte. Randomness comes from the argument alone, which is seeded by the reader's name and
-the input's number, so that every finding can be made again::
+To fuzz a reader, add ``Reader(name, write, read)`` to a tuple ``READERS`` in any file of
+``tests/fuzz/readers/``. ``write(random, folder)`` writes one malformed input into an empty folder
+and gives its path; ``read(path)`` may return, raise an error of the project, or assert something
+("the good row beside the bad one is still read"). All else is a finding: another exception, a
+crash, more than ten seconds, more than a gigabyte. Randomness comes from the argument alone, seeded
+by the reader's name and the input's number, so that every finding can be made again::
 
     make fuzz                                             10 000 inputs of each reader
-    make fuzz FUZZ_INPUTS=50000 READERS=adapter-config    more, of one
+    make fuzz FUZZ_INPUTS=50000 READERS=placement         more, of one
     python tests/fuzz/fuzzer.py NAME 417 1 /tmp/again     input 417 of one; it stays in the folder
-
-Mutators: :func:`malformed_json` and :func:`malformed_yaml` spell a changed value,
-:func:`mutated_value` changes a tree of lists and dicts, :func:`mutated_bytes` changes bytes of any
-kind. Pass what a format is made of (magic numbers, keywords) as ``tokens``.
 """
 
 import copy
@@ -49,25 +36,11 @@ _KILL_SECONDS = 20  # a reader that does not come back ends its process
 
 @dataclass(frozen=True)
 class Reader:
-    """Something that reads files of others.
-
-    Attributes:
-        name: For people and as a seed.
-        write: Writes one malformed input into an empty folder and gives its path.
-        read: Reads it.
-    """
+    """Something that reads files of others; the name is a seed too."""
 
     name: str
     write: Callable[[Random, Path], Path]
     read: Callable[[Path], object]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What should not have happened: the input's number and what was seen."""
-
-    number: int
-    what: str
 
 
 class Spelled(str):
@@ -97,7 +70,7 @@ ODD_YAML = (*ODD_JSON, *(Spelled(odd.replace("\0", " ")) for odd in ONLY_YAML))
 
 
 def mutated_value(random: Random, value: Any, odd: Sequence[Any] = ODD_JSON) -> Any:
-    """Change a tree of dicts and lists in one to four places; the argument stays as it is."""
+    """Change a tree of dicts and lists in one to four places; the argument stays."""
     root = [copy.deepcopy(value)]
     for _ in range(random.choice((1, 1, 1, 2, 4))):
         if root:
@@ -206,25 +179,19 @@ def readers() -> dict[str, Reader]:
     return found
 
 
-def fuzz(name: str, count: int, folder: Path) -> list[Finding]:
-    """Give a reader its first inputs, in a process that may die; findings keep their files.
-
-    Args:
-        name: The reader's.
-        count: How many.
-        folder: For the inputs; the number of a finding is the name of its folder there.
-    """
-    found: list[Finding] = []
+def fuzz(name: str, count: int, folder: Path) -> dict[int, str]:
+    """Give a reader its first inputs, in a process that may die; findings keep their folders."""
+    found: dict[int, str] = {}
     number = 0
     while number < count:
         command = map(str, [sys.executable, __file__, name, number, count - number, folder])
         with subprocess.Popen(list(command), stdout=subprocess.PIPE, text=True) as child:
             for line in child.stdout:
                 if (what := json.loads(line)) is not None:
-                    found.append(Finding(number, what))
+                    found[number] = what
                 number += 1
         if child.returncode:
-            found.append(Finding(number, f"ended the process ({child.returncode})"))
+            found[number] = f"ended the process ({child.returncode})"
             number += 1
     return found
 

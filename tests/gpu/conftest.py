@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tinylora import save_artifact
+from tests.tinylora.conftest import save_vector
 
 HERE = Path(__file__).parent
 
@@ -21,20 +21,7 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture
 def write_artifact(tmp_path):
     """``write_artifact(size)``: one for ``tiny_base``, u = 32, r = 2."""
-
-    def write(size):
-        save_artifact(
-            tmp_path / "v.pt",
-            global_v=torch.full((32,), size),
-            rank=2,
-            seed=42,
-            model_id="tiny",
-            total_replaced_layers=14,
-            formula="full",
-        )
-        return tmp_path / "v.pt"
-
-    return write
+    return lambda size: save_vector(tmp_path / "v.pt", global_v=torch.full((32,), size))
 
 
 @pytest.fixture

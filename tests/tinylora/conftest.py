@@ -1,4 +1,4 @@
-"""Adapters that PEFT itself made."""
+"""Adapters as inputs: artifacts of a size, and those that PEFT itself made."""
 
 import pytest
 
@@ -9,6 +9,37 @@ def plain(directory, dtype="float32"):
     from transformers import AutoModelForCausalLM
 
     return AutoModelForCausalLM.from_pretrained(directory, dtype=dtype)
+
+
+def four_bit(directory):
+    """The base as the trainer loads it."""
+    from transformers import AutoModelForCausalLM
+
+    from tinylora.models.trainer_nf4 import trainer_nf4
+
+    return AutoModelForCausalLM.from_pretrained(
+        directory, dtype="bfloat16", quantization_config=trainer_nf4()
+    )
+
+
+def save_vector(file, u=32, **changes):
+    """An artifact for ``tiny_base`` of a random vector with entries of about 0.01."""
+    import torch
+
+    from tinylora import save_artifact
+
+    generator = torch.Generator().manual_seed(3)
+    vector = torch.randn(u, generator=generator, dtype=torch.float32) * 1e-2
+    fields = {"global_v": vector, "rank": 2, "seed": 42, "model_id": "tiny", "formula": "full"}
+    save_artifact(file, **(fields | {"total_replaced_layers": 14} | changes))
+    return file
+
+
+@pytest.fixture
+def artifact(tmp_path):
+    from tinylora import load_artifact
+
+    return load_artifact(save_vector(tmp_path / "tiny_lora_v.pt"))
 
 
 def peft_model(base, dtype="float32", **changes):

@@ -7,25 +7,7 @@ from transformers import Qwen2ForCausalLM
 
 from tests.conftest import tiny_config
 from tests.fake_gpu import CUDA, fake_gpu, on_gpu
-from tinylora import (
-    DeltaOptions,
-    LowRankDelta,
-    QuantizedWeight,
-    fast_factors,
-    load_artifact,
-    restore,
-    save_artifact,
-)
-
-
-@pytest.fixture
-def artifact(tmp_path):
-    path = tmp_path / "v.pt"
-    save_artifact(
-        path, global_v=torch.ones(8) * 1e-2, rank=2, seed=42, model_id="tiny",
-        total_replaced_layers=14, formula="full",
-    )  # fmt: skip
-    return load_artifact(path)
+from tinylora import DeltaOptions, LowRankDelta, QuantizedWeight, fast_factors, restore
 
 
 def test_a_tensor_left_on_the_cpu_is_found():
@@ -46,12 +28,9 @@ def test_quantize_and_dequantize_stay_on_the_gpu(quant_type, double_quant):
         assert weight.codes().device == weight.block_absmax().device == weight.data.device
 
 
-@pytest.mark.parametrize("shape", [(24, 400), (400, 24), (256, 512), (512, 256)])
-@pytest.mark.parametrize("answer", [True, False], ids=["krylov converges", "it does not"])
-def test_fast_factors_come_back_from_the_gpu(shape, answer, monkeypatch):
-    # the question whether the weight is finite is asked first, and must be answered with yes
-    monkeypatch.setattr("tinylora.svd.factors._check_input", lambda W, rank: None)
-    with fake_gpu(answer):
+@pytest.mark.parametrize("shape", [(24, 400), (512, 256)])
+def test_fast_factors_come_back_from_the_gpu(shape):
+    with fake_gpu():
         factors = fast_factors(on_gpu(*shape), 2)
     assert factors.U.shape == (shape[0], 2) and factors.Vh.shape == (2, shape[1])
     assert {t.device.type for t in (factors.U, factors.S, factors.Vh)} == {"cpu"}

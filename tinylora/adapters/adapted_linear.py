@@ -6,9 +6,11 @@ making it takes as long as all the rest that a wrapper does.
 """
 
 from collections.abc import Sequence
+from functools import reduce
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
 
 class TinyLoRAGlobalParams(nn.Module):
@@ -20,8 +22,7 @@ class TinyLoRAGlobalParams(nn.Module):
         dtype: Its dtype; the trainer's is bf16.
 
     Attributes:
-        global_v: Parameter ``[u]`` or ``[groups, u]``, zeros at first, which leaves the base as it
-            is.
+        global_v: Parameter ``[u]`` or ``[groups, u]``; at first zeros, which change nothing.
     """
 
     def __init__(
@@ -46,9 +47,14 @@ class AdaptedLinear(nn.Module):
         global_params: Holder of the trained numbers, shared by all wrappers.
     """
 
+    in_features: int
+    out_features: int
+
     def __init__(self, base_layer: nn.Module, global_params: TinyLoRAGlobalParams) -> None:
         super().__init__()
         self.base_layer = base_layer
+        self.in_features = base_layer.in_features  # type: ignore[assignment]
+        self.out_features = base_layer.out_features  # type: ignore[assignment]
         # a list, so that the shared holder is not registered once in every wrapper
         self._shared = [global_params]
         self._kept: tuple[Tensor, Tensor] | None = None  # values of the vector, and their R
@@ -63,19 +69,22 @@ class AdaptedLinear(nn.Module):
         """The base's bias."""
         return self.base_layer.bias  # type: ignore[return-value]
 
-    @property
-    def in_features(self) -> int:
-        """Columns of W."""
-        return self.base_layer.in_features  # type: ignore[return-value]
-
-    @property
-    def out_features(self) -> int:
-        """Rows of W."""
-        return self.base_layer.out_features  # type: ignore[return-value]
+    def matrices(self) -> tuple[Tensor, ...]:
+        """fp32 matrices whose product is ΔW, differentiable in what was trained."""
+        raise NotImplementedError
 
     def delta(self) -> Tensor:
-        """ΔW, fp32 ``[out, in]``, differentiable in the trained vector."""
-        raise NotImplementedError
+        """ΔW, fp32 ``[out, in]``, differentiable in what was trained."""
+        return reduce(torch.matmul, self.matrices())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``base(x) + x ΔWᵀ`` of ``[..., in]``, in the dtype of ``base(x)``."""
+        base: Tensor = self.base_layer(x)
+        update = reduce(linear, reversed(self.matrices()), x.float())
+        if base.dtype == torch.float64:
+            return base + update
+        # for a batch of some sequences, memory for one more [..., out] costs more than the addition
+        return update.add_(base).to(base.dtype)
 
     def core(self) -> Tensor:
         """R, fp32 ``[r, r]``, differentiable in the trained vector where gradients are enabled."""
@@ -93,16 +102,6 @@ class AdaptedLinear(nn.Module):
     def _core_of(self, vector: Tensor) -> Tensor:
         """R for a value of :attr:`TinyLoRAGlobalParams.global_v`."""
         raise NotImplementedError
-
-
-def add_update(base: Tensor, update: Tensor) -> Tensor:
-    """``base + update`` in the dtype of ``base``; the fp32 ``update`` is used up.
-
-    For a batch of some sequences, memory for one more ``[..., out]`` costs more than the addition.
-    """
-    if base.dtype == torch.float64:
-        return base + update
-    return update.add_(base).to(base.dtype)
 
 
 def _same(kept: Tensor, vector: Tensor) -> bool:

@@ -1,11 +1,12 @@
 """What a dialect of adapters is: the one object that a folder here must have.
 
 Everything behind an adapter (folding, restoring, measuring, documents) asks for these and nothing
-else, so it does not know which dialect is in use. A new dialect is a folder with a
-:class:`Dialect`, and a line in :mod:`tinylora.adapters.dialects`.
+else. A new dialect is a folder with a :class:`Dialect`, and a line in
+:mod:`tinylora.adapters.dialects`.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -15,10 +16,37 @@ from tinylora.adapters.adapted_linear import AdaptedLinear, TinyLoRAGlobalParams
 from tinylora.adapters.inspection import Inspection
 from tinylora.adapters.low_rank import LowRankDelta, TinyLoRAParts
 from tinylora.adapters.options import DeltaOptions, ResolvedOptions, TrainedOn
-from tinylora.adapters.sizes import AdapterSizes
+from tinylora.errors import TargetMismatchError
 from tinylora.svd.factor_store import FactorStore
 from tinylora.svd.factors import Factors
 from tinylora.weights.quantized_weight import QuantizedWeight
+
+MAX_U = 1 << 16
+MAX_RANK = 1 << 10
+# P of one module, which a file of 2 kB would have us draw, whatever its size.
+MAX_PROJECTION = 1 << 26
+
+
+@dataclass(frozen=True)
+class AdapterSizes:
+    """Sizes of an adapter's tensors, known before anything is computed.
+
+    Attributes:
+        rank: Rank r; the largest one where modules differ.
+        u: Length of a trained vector; 0 for LoRA, which has none.
+        groups: Number of trained vectors.
+        capped: Whether a module with a side shorter than r has that side's rank instead (PEFT), or
+            there can be no such module (upstream).
+    """
+
+    rank: int
+    u: int
+    groups: int
+    capped: bool
+
+    def rank_of(self, shape: tuple[int, int]) -> int:
+        """Rank of a module whose weight has a shape ``(out, in)``."""
+        return min(self.rank, *shape)
 
 
 class Adapter(Protocol):
@@ -66,19 +94,10 @@ class ModuleDelta(Protocol):
         """ΔW."""
 
     def parts(self) -> TinyLoRAParts:
-        """ΔW under fp32 numerics, taken apart.
-
-        Raises:
-            OptionsError: The adapter is no TinyLoRA.
-        """
+        """ΔW under fp32 numerics, taken apart; an OptionsError if the adapter is no TinyLoRA."""
 
     def wrap(self, layer: nn.Module, params: TinyLoRAGlobalParams) -> AdaptedLinear:
-        """The layer with the delta at run time.
-
-        Args:
-            layer: ``nn.Linear`` or bitsandbytes ``Linear4bit``; not changed.
-            params: Holder of the trained vectors, shared by all wrappers.
-        """
+        """An ``nn.Linear`` or ``Linear4bit``, left as it is, with the delta at run time."""
 
 
 class ModuleDeltas(Protocol):
@@ -88,9 +107,8 @@ class ModuleDeltas(Protocol):
         names: All target modules, in the order of the base.
         vectors: The trained vectors, ``[groups, u]``, on the CPU, in the dtype of the file.
         weight_tying: PEFT's measure of how many modules share a vector; 1.0: all.
-        doubts: Reasons, in plain words, to doubt that this is the delta that was trained. An export
-            and a restored model with the same doubtful options agree perfectly, so that no
-            comparison of the two can show it.
+        doubts: Reasons, in plain words, to doubt that this is the delta that was trained. No
+            comparison of an export with a restored model shows it, as both have the same options.
     """
 
     names: tuple[str, ...]
@@ -103,11 +121,7 @@ class ModuleDeltas(Protocol):
         """How ΔW is rebuilt; None where the adapter stores it and leaves no choice."""
 
     def module(self, name: str, weight: Callable[[], QuantizedWeight | Tensor]) -> ModuleDelta:
-        """The delta of a module.
-
-        Args:
-            name: The module.
-            weight: Gives its frozen weight; called only where that is needed.
+        """The delta of a module, whose frozen weight is asked for only where it is needed.
 
         Raises:
             TargetMismatchError: No such target module.
@@ -129,11 +143,7 @@ class Dialect(Protocol[AnyAdapter]):
         """The files of an adapter at a path, told by names alone; None: none of this dialect."""
 
     def reads(self, path: Path) -> bool:
-        """Whether what is at a path is of this dialect.
-
-        Raises:
-            ArtifactError: It is no adapter of any.
-        """
+        """Whether what is at a path is of this dialect; an ArtifactError if it is of none."""
 
     def load(self, path: Path) -> AnyAdapter:
         """Read and check an adapter; nothing in it is run.
@@ -158,9 +168,11 @@ class Dialect(Protocol[AnyAdapter]):
         """See :func:`tinylora.adapters.dialects.deltas_of`."""
 
     def inspect(self, adapter: AnyAdapter, trained_on: TrainedOn) -> Inspection:
-        """What is in an adapter, and what about it looks odd.
+        """What is in an adapter whose base had such weights, and what about it looks odd."""
 
-        Args:
-            adapter: The adapter.
-            trained_on: What the base's weights were in training.
-        """
+
+def position(names: tuple[str, ...], name: str) -> int:
+    """Number of a module among all target modules; a TargetMismatchError if it is none."""
+    if name not in names:
+        raise TargetMismatchError(f"{name!r} is not among the {len(names)} target modules")
+    return names.index(name)

@@ -25,19 +25,11 @@ from tinylora.adapters.upstream.dialect import UpstreamDialect
 from tinylora.errors import ArtifactError, ArtifactMissingError
 from tinylora.svd.factor_store import FactorStore
 
-DIALECTS: tuple[Dialect[Any], ...] = (
-    UpstreamDialect(),
-    PeftTinyLoRADialect(),
-    LoraDialect(),
-)
+DIALECTS: tuple[Dialect[Any], ...] = (UpstreamDialect(), PeftTinyLoRADialect(), LoraDialect())
 
 
 def load_adapter(path: str | Path) -> Adapter:
-    """Read an adapter of any dialect.
-
-    Args:
-        path: A file in upstream's format, a directory that holds one, or the directory of a PEFT
-            TinyLoRA or LoRA adapter.
+    """Read upstream's file, a directory that holds one, or a PEFT TinyLoRA's or LoRA's directory.
 
     Raises:
         ArtifactMissingError: Nothing is there, or more than one file that could be meant.
@@ -67,18 +59,10 @@ def files_of(path: str | Path) -> tuple[Path, ...]:
 
 
 def adapted_layers(adapter: Adapter, model: nn.Module, where: str) -> list[tuple[str, nn.Module]]:
-    """The linear layers that an adapter changes, in its own order.
+    """The linear layers that an adapter changes, ``(qualified name, module)`` in its own order.
 
-    Args:
-        adapter: The adapter.
-        model: The base, on any device, ``meta`` included.
-        where: The model or directory, for messages.
-
-    Returns:
-        ``(qualified name, module)``.
-
-    Raises:
-        TargetMismatchError: This is not the base that it was trained on.
+    The base ``model`` may be on any device, ``meta`` included; ``where`` names it in the
+    TargetMismatchError that it is not the base of training.
     """
     return _dialect_of(adapter).layers(adapter, model, where)
 
@@ -89,13 +73,9 @@ def deltas_of(
     options: DeltaOptions | None = None,
     store: FactorStore | None = None,
 ) -> ModuleDeltas:
-    """The deltas of an adapter.
+    """The deltas of an adapter on layers that :func:`adapted_layers` names.
 
-    Args:
-        adapter: The adapter.
-        names: Names of its layers, from :func:`adapted_layers`.
-        options: How to rebuild what upstream's dialect does not store.
-        store: Where factors are kept; None computes them every time.
+    ``options`` are of upstream's dialect; factors are kept in ``store``.
 
     Raises:
         ProjectionError: The random stream cannot be reproduced as asked.
@@ -105,12 +85,7 @@ def deltas_of(
 
 
 def inspect_adapter(adapter: Adapter, trained_on: TrainedOn | None = None) -> Inspection:
-    """What is in an adapter, and what about it looks odd.
-
-    Args:
-        adapter: The adapter.
-        trained_on: What the base's weights were in training; None: as its files say.
-    """
+    """What is in an adapter and looks odd; ``trained_on`` None: weights as its files say."""
     return _dialect_of(adapter).inspect(adapter, trained_on or adapter.trained_on)
 
 

@@ -42,11 +42,7 @@ class Inspection:
 
 
 def vector_summary(vector: Tensor) -> dict[str, Any]:
-    """Size and values, for JSON.
-
-    Args:
-        vector: ``[u]`` or ``[groups, u]``.
-    """
+    """Size and values of ``[u]`` or ``[groups, u]``, for JSON."""
     exact = vector.double()
     return {
         "dtype": str(vector.dtype).removeprefix("torch."),
@@ -59,12 +55,7 @@ def vector_summary(vector: Tensor) -> dict[str, Any]:
 
 
 def about_vector(vector: Tensor, name: str) -> Iterator[str]:
-    """What looks odd about it.
-
-    Args:
-        vector: ``[u]`` or ``[groups, u]``.
-        name: What it is called.
-    """
+    """What looks odd about ``[u]`` or ``[groups, u]``, called by its name."""
     sizes = vector.double().abs()
     largest = float(sizes.max())
     if largest == 0:

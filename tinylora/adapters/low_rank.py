@@ -15,11 +15,9 @@ _PIECE_ROWS = 64
 
 @dataclass(frozen=True, eq=False)
 class LowRankDelta:
-    """ΔW = left · right.
+    """ΔW = left · right, fp32 ``[out, r]`` and ``[r, in]``.
 
     Attributes:
-        left: fp32 ``[out, r]``; of upstream's dialect U · diag(S) · R.
-        right: fp32 ``[r, in]``; of upstream's dialect Vh.
         rounding: Dtype that the trainer rounded the product to; None under fp32 numerics.
     """
 
@@ -53,11 +51,7 @@ class LowRankDelta:
             yield part, self._rows(part)
 
     def rows(self, index: Tensor) -> Tensor:
-        """ΔW of some rows, fp32 ``[k, in]``; bit for bit those of :meth:`dense`.
-
-        Args:
-            index: Their numbers, int64 ``[k]``.
-        """
+        """ΔW of the rows ``[k]``, fp32 ``[k, in]``; bit for bit those of :meth:`dense`."""
         count = index.numel()
         if self.left.shape[0] <= _PIECE_ROWS:
             return self.dense().index_select(0, index)
@@ -75,11 +69,8 @@ class LowRankDelta:
 class TinyLoRAParts:
     """ΔW = B · (Σᵢ vᵢ Pᵢ) · A, the frozen parts of one module as PEFT stores them.
 
-    Attributes:
-        A: fp32 ``[r, in]``.
-        B: fp32 ``[out, r]``.
-        P: fp32 ``[u, r, r]``.
-        group: Row of the adapter's vectors that is this module's v.
+    fp32 A ``[r, in]``, B ``[out, r]`` and P ``[u, r, r]``; ``group`` is the row of the adapter's
+    vectors that is this module's v.
     """
 
     A: Tensor

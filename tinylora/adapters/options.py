@@ -25,8 +25,7 @@ class DeltaOptions:
     """How to rebuild the deltas; all but ``trained_on`` are of upstream's dialect.
 
     Attributes:
-        formula: ``auto`` takes what the file proves (:mod:`tinylora.adapters.upstream.formula`),
-            and nothing else.
+        formula: ``auto`` takes what the file proves (:mod:`tinylora.adapters.upstream.formula`).
         rng: Generator that P came from; ``auto`` follows the device that the file names.
         svd: ``auto`` is ``exact`` for ``full`` and ``fast`` for ``diagonal``.
         numerics: See the module's text.
@@ -45,11 +44,7 @@ class DeltaOptions:
 
 @dataclass(frozen=True)
 class ResolvedOptions:
-    """:class:`DeltaOptions` with every ``auto`` decided.
-
-    Attributes:
-        formula_evidence: What the formula is known from, in words.
-    """
+    """:class:`DeltaOptions` with every ``auto`` decided, and what tells the formula, in words."""
 
     formula: Formula
     formula_evidence: str
@@ -66,11 +61,7 @@ class ResolvedOptions:
 
 
 def refuse_upstream_options(options: DeltaOptions | None, adapter: Path) -> None:
-    """Refuse upstream's options for an adapter that stores all of its delta.
-
-    Raises:
-        OptionsError: One of them is set.
-    """
+    """Refuse upstream's options, with an OptionsError, for an adapter that stores its delta."""
     default = DeltaOptions()
     for name in ("formula", "rng", "svd", "numerics", "placement"):
         value = getattr(options or default, name)

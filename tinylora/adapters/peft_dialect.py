@@ -1,29 +1,51 @@
-"""What the dialects of PEFT share: the files, and layers that the weight file names."""
+"""What the dialects of PEFT share: adapters that store their factors and name their modules."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar
 
-from torch import nn
+from torch import Tensor, nn
 
-from tinylora.adapters.peft_directory import adapter_files, method_of
+from tinylora.adapters.options import TrainedOn
+from tinylora.adapters.peft_directory import adapter_files, base_name, method_of
 from tinylora.errors import TargetMismatchError
 
 
-class StoredAdapter(Protocol):
-    """An adapter whose files name the modules: module -> ``(out, in, r)``."""
+@dataclass(frozen=True, eq=False)
+class StoredAdapter:
+    """A checked adapter; its factors stay in the file until they are asked for.
 
-    @property
-    def path(self) -> Path:
-        """Its directory."""
+    Attributes:
+        path: Its directory.
+        config: What its adapter_config.json says.
+        shapes: Module -> ``(out, in, r)``, in the order of the names.
+        sha256: Hex digest over the names and digests of its two files.
+    """
 
-    @property
-    def shapes(self) -> Mapping[str, tuple[int, int, int]]:
-        """The modules."""
+    trained_on: ClassVar[TrainedOn] = "16bit"  # the files tell nothing else
+    made_from_weights: ClassVar[bool] = False
+    path: Path
+    config: Any
+    shapes: Mapping[str, tuple[int, int, int]]
+    sha256: str
 
     @property
     def model_id(self) -> str:
-        """Name of its base, or nothing."""
+        """The base's name: a hub id, the last part of a path, or nothing."""
+        return base_name(self.config.base)
+
+
+class StoredDeltas:
+    """Part of a :class:`tinylora.adapters.adapter.ModuleDeltas`: there is nothing to decide."""
+
+    vectors: Tensor
+    weight_tying: float
+    resolved: None = None
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = tuple(names)
+        self.doubts: tuple[str, ...] = ()
 
 
 class PeftDialect:
@@ -53,32 +75,39 @@ class PeftDialect:
                 its weight with another module.
         """
         found = {name: layer for name, layer in model.named_modules() if name in adapter.shapes}
-        tied = _tied(model)
-        path = adapter.path
+        tied, trained_on = _tied(model), adapter.model_id or "it names none"
         for name, (out, into, _) in adapter.shapes.items():
             layer = found.get(name)
             if layer is None:
-                raise TargetMismatchError(
-                    f"{where}: has no module {name}, which {path} changes; give the base that "
-                    f"the adapter was trained on ({adapter.model_id or 'it names none'})"
-                )
+                problem = f"has no module {name}, which"
+                remedy = f"changes; give the base that it was trained on ({trained_on})"
             # Linear4bit derives from nn.Linear; Embedding and Conv1D do not
-            if not isinstance(layer, nn.Linear):
-                raise TargetMismatchError(
-                    f"{where}: {name} is a {type(layer).__name__}, and only linear layers can be "
-                    f"changed here; {path} must be merged with PEFT"
-                )
-            if (layer.out_features, layer.in_features) != (out, into):
-                raise TargetMismatchError(
-                    f"{where}: {name} is {layer.out_features} x {layer.in_features}, but {path} "
-                    f"has a delta of {out} x {into}; give the base that the adapter was trained on"
-                )
-            if f"{name}.weight" in tied:
-                raise TargetMismatchError(
-                    f"{where}: the weight of {name} is tied to another module's, which the delta "
-                    f"would change too; {path} cannot be used on it"
-                )
+            elif not isinstance(layer, nn.Linear):
+                problem = f"{name} is a {type(layer).__name__}, no linear layer;"
+                remedy = "must be merged with PEFT"
+            elif (layer.out_features, layer.in_features) != (out, into):
+                problem = f"{name} is {layer.out_features} x {layer.in_features}, but"
+                remedy = f"has a delta of {out} x {into}; give the base that it was trained on"
+            elif f"{name}.weight" in tied:
+                problem = f"the weight of {name} is tied to another module's, which"
+                remedy = "would change too, so it cannot be used on this base"
+            else:
+                continue
+            raise TargetMismatchError(f"{where}: {problem} {adapter.path} {remedy}")
         return list(found.items())
+
+
+def about_base(adapter: StoredAdapter) -> list[str]:
+    """A remark where an adapter names no base."""
+    words = "names no base model: nothing can warn of a wrong one but the shapes"
+    return [] if adapter.config.base else [words]
+
+
+def about_weights(trained_on: TrainedOn, if_16bit: str) -> str:
+    """A remark on what the base's weights were in training."""
+    if trained_on == "16bit":
+        return f"{if_16bit}, say --trained-on 4bit"
+    return "made by an export from an adapter that was trained on the base in 4 bits"
 
 
 def _tied(model: nn.Module) -> set[str]:

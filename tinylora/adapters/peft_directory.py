@@ -7,8 +7,9 @@ header before anything is made.
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -33,119 +34,104 @@ def adapter_files(directory: Path) -> tuple[Path, Path]:
 
 
 def method_of(path: Path) -> object:
-    """PEFT's name of an adapter's method, such as ``LORA``; None where there is no adapter.
+    """PEFT's name of an adapter's method, such as ``LORA``; None where there is no adapter."""
+    return _content(path / CONFIG_FILE).get("peft_type") if (path / CONFIG_FILE).exists() else None
 
-    Raises:
-        ArtifactError: Its configuration cannot be read.
-    """
-    return AdapterConfig(path).content.get("peft_type") if (path / CONFIG_FILE).exists() else None
+
+def _content(file: Path) -> dict[str, Any]:
+    if not file.is_file():
+        raise ArtifactMissingError(
+            f"{file}: no such file; expected the directory of a PEFT adapter"
+        )
+    try:
+        return read_object(file, ArtifactError, _MAX_CONFIG_BYTES)
+    except OSError as error:
+        raise ArtifactError(f"{file}: cannot be read ({error})") from error
 
 
 class AdapterConfig:
-    """The fields of an adapter_config.json, each checked when it is asked for.
+    """The fields of an adapter_config.json of a method, each checked when it is asked for."""
 
-    Args:
-        directory: The adapter's.
-
-    Raises:
-        ArtifactMissingError: It is not there.
-        ArtifactError: It is no JSON object, or far too large.
-    """
-
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, method: str) -> None:
         self.path = directory / CONFIG_FILE
-        if not self.path.is_file():
-            raise ArtifactMissingError(
-                f"{self.path}: no such file; expected the directory of a PEFT adapter"
-            )
-        try:
-            self.content = read_object(self.path, ArtifactError, _MAX_CONFIG_BYTES)
-        except OSError as error:
-            raise ArtifactError(f"{self.path}: cannot be read ({error})") from error
+        self.content = _content(self.path)
+        if (found := self.content.get("peft_type")) != method:
+            self._refuse("peft_type", found, repr(method))
 
-    def check_method(self, expected: str) -> None:
-        """Refuse the configuration of another method.
-
-        Raises:
-            ArtifactError: It is one.
-        """
-        if (found := self.content.get("peft_type")) != expected:
-            raise ArtifactError(f"{self.path}: peft_type is {found!r:.100}, expected {expected!r}")
+    def _refuse(self, name: str, found: object, expected: str) -> NoReturn:
+        words = f"{found!r:.200}" if name in self.content else "missing"
+        raise ArtifactError(f"{self.path}: {name} is {words}, expected {expected}")
 
     def refuse_unknown(
         self, known: frozenset[str], neutral: Mapping[str, tuple[object, ...]]
     ) -> None:
-        """Refuse fields that are set and may change the model.
-
-        Args:
-            known: Fields that are checked elsewhere, or without effect on a trained adapter.
-            neutral: Values of other fields that change nothing; else those that are empty.
-
-        Raises:
-            ArtifactError: Naming the field.
-        """
+        """Refuse fields that may change the model: not known, and neither neutral nor empty."""
         for name, value in sorted(self.content.items()):
             if name in known or value in neutral.get(name, _EMPTY):
                 continue
-            raise ArtifactError(
-                f"{self.path}: {name} = {value!r:.200}, expected none: this changes the model in a "
-                "way that is not known here; merge this adapter with PEFT, or train one without it"
-            )
+            remedy = "merge this adapter with PEFT, or train one without it"
+            self._refuse(name, value, f"none: it changes the model in an unknown way; {remedy}")
 
     def base(self) -> str:
         """``base_model_name_or_path``, empty where none is named."""
         base = self.content.get("base_model_name_or_path")
-        if not isinstance(base, str | None):
-            raise ArtifactError(
-                f"{self.path}: base_model_name_or_path is a {type(base).__name__}, expected str"
-            )
-        if base is not None and not base.isprintable():
-            raise ArtifactError(
-                f"{self.path}: base_model_name_or_path = {base!r:.200}, expected one line, a hub id"
-            )
+        if base is not None and not (isinstance(base, str) and base.isprintable()):
+            self._refuse("base_model_name_or_path", base, "one line of text, a hub id")
         return base or ""
 
     def whole(self, name: str, least: int, most: int) -> int:
         """A whole number."""
-        value = self._required(name)
-        if not isinstance(value, int) or isinstance(value, bool):
-            raise ArtifactError(f"{self.path}: {name} is {value!r:.100}, expected a whole number")
-        if not least <= value <= most:
-            raise ArtifactError(f"{self.path}: {name} = {value!r:.100}, expected {least} to {most}")
+        value: Any = self.content.get(name)
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+            self._refuse(name, value, f"a whole number from {least} to {most}")
         return value
 
     def number(self, name: str, least: float, most: float) -> float:
         """A finite number."""
-        value = self._required(name)
-        if not isinstance(value, int | float) or isinstance(value, bool):
-            raise ArtifactError(f"{self.path}: {name} is {value!r:.100}, expected a number")
-        if not least <= value <= most:  # nor is NaN
-            raise ArtifactError(f"{self.path}: {name} = {value!r:.100}, expected {least} to {most}")
+        value: Any = self.content.get(name)
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not is_number or not least <= value <= most:  # nor is NaN
+            self._refuse(name, value, f"a number from {least:g} to {most:g}")
         return float(value)
 
     def flag(self, name: str, default: bool | None = None) -> bool:
         """True or false."""
-        value = self._required(name) if default is None else self.content.get(name, default)
+        value: Any = self.content.get(name, default)
         if not isinstance(value, bool):
-            raise ArtifactError(f"{self.path}: {name} is {value!r:.100}, expected true or false")
+            self._refuse(name, value, "true or false")
         return value
 
-    def _required(self, name: str) -> Any:
-        if name not in self.content:
-            raise ArtifactError(
-                f"{self.path}: {name} is missing; is this a configuration that PEFT wrote?"
-            )
-        return self.content[name]
+
+@dataclass(frozen=True)
+class Weights:
+    """An open weight file: its path, safetensors' view of it, and each tensor's shape."""
+
+    file: Path
+    opened: Any
+    shapes: Mapping[str, tuple[int, ...]]
+
+    def refuse(self, name: str, problem: str) -> NoReturn:
+        """Raise what is wrong with a tensor."""
+        raise ArtifactError(f"{self.file}: tensor {name!r} {problem}")
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Shape of a tensor that must be there."""
+        if name not in self.shapes:
+            self.refuse(name, "is missing; copy the adapter again")
+        return self.shapes[name]
+
+    def check_finite(self) -> None:
+        """Refuse infinities and NaN."""
+        for name in self.shapes:
+            if not bool(torch.isfinite(self.opened.get_tensor(name)).all()):
+                self.refuse(name, "has non-finite values; training diverged or it is damaged")
 
 
 @contextmanager
-def open_weights(directory: Path) -> Iterator[Any]:
-    """The weight file of an adapter, opened by safetensors.
+def open_weights(directory: Path) -> Iterator[Weights]:
+    """The weight file of an adapter, whose tensors are floating point.
 
-    Raises:
-        ArtifactMissingError: It is not there.
-        ArtifactError: The weights are a pickle; or it is damaged or oversized, now or while it is
-            read.
+    An ArtifactError if it is a pickle, damaged or oversized, now or while it is read.
     """
     file, pickled = directory / WEIGHTS_FILE, directory / "adapter_model.bin"
     if not file.is_file() and pickled.is_file():
@@ -155,60 +141,28 @@ def open_weights(directory: Path) -> Iterator[Any]:
         )
     if not file.is_file():
         raise ArtifactMissingError(f"{file}: no such file; copy the whole adapter directory")
-    if file.stat().st_size > _MAX_WEIGHT_BYTES:
+    if (size := file.stat().st_size) > _MAX_WEIGHT_BYTES:
         raise ArtifactError(
-            f"{file}: {file.stat().st_size} bytes; an adapter has at most {_MAX_WEIGHT_BYTES}. Is "
-            "this a model checkpoint?"
+            f"{file}: {size} bytes, expected at most {_MAX_WEIGHT_BYTES}; is this a checkpoint?"
         )
     try:
         with safe_open(file, framework="pt", device="cpu") as opened:
-            yield opened
+            views = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118
+            weights = Weights(file, opened, {n: tuple(v.get_shape()) for n, v in views.items()})
+            for name, view in views.items():
+                if (dtype := view.get_dtype()) not in _FLOATS:
+                    weights.refuse(name, f"has dtype {dtype}, expected one of {', '.join(_FLOATS)}")
+            yield weights
     except (SafetensorError, OSError) as error:
         raise ArtifactError(
             f"{file}: not a readable safetensors file ({error}); copy it again"
         ) from error
 
 
-def tensor_shapes(file: Path, opened: Any) -> dict[str, tuple[int, ...]]:
-    """Shape of every tensor, from the header.
-
-    Raises:
-        ArtifactError: One is no floating-point tensor.
-    """
-    shapes = {}
-    for name in opened.keys():  # noqa: SIM118
-        view = opened.get_slice(name)
-        if view.get_dtype() not in _FLOATS:
-            raise ArtifactError(
-                f"{file}: tensor {name!r} has dtype {view.get_dtype()}, expected one of "
-                f"{', '.join(_FLOATS)}"
-            )
-        shapes[name] = tuple(view.get_shape())
-    return shapes
-
-
-def check_finite(file: Path, opened: Any) -> None:
-    """Refuse infinities and NaN.
-
-    Raises:
-        ArtifactError: Naming the tensor.
-    """
-    for name in opened.keys():  # noqa: SIM118
-        if not bool(torch.isfinite(opened.get_tensor(name)).all()):
-            raise ArtifactError(
-                f"{file}: tensor {name!r} has non-finite values; the training diverged, or the "
-                "file is damaged"
-            )
-
-
 def read_tensors(directory: Path, names: Sequence[str]) -> list[Tensor]:
-    """Some tensors, in the dtypes of the file.
-
-    Raises:
-        ArtifactError: The file has gone, or was changed meanwhile.
-    """
-    with open_weights(directory) as opened:
-        return [opened.get_tensor(name) for name in names]
+    """Some tensors, in the dtypes of the file; an ArtifactError if it has gone or was changed."""
+    with open_weights(directory) as weights:
+        return [weights.opened.get_tensor(name) for name in names]
 
 
 def base_name(base: str) -> str:

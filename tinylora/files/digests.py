@@ -13,12 +13,7 @@ def file_sha256(path: Path) -> str:
 
 
 def files_sha256(paths: Iterable[Path], digest: Callable[[Path], str] = file_sha256) -> str:
-    """Hex SHA-256 over the names and digests of files.
-
-    Args:
-        paths: The files, in an order that does not change.
-        digest: Gives a file's digest.
-    """
+    """Hex SHA-256 over the names and digests of files, in their order."""
     total = sha256()
     for path in paths:
         total.update(os.fsencode(f"{path.name}\0{digest(path)}\n"))

@@ -13,17 +13,7 @@ MAX_BYTES = 1 << 28
 def read_object(
     path: Path, refuse: Callable[[str], TinyLoRAError], most: int = MAX_BYTES
 ) -> dict[str, Any]:
-    """A JSON object from a file.
-
-    Args:
-        path: The file.
-        refuse: Makes the error to raise of its text.
-        most: Largest size of the file, bytes.
-
-    Raises:
-        OSError: It cannot be read.
-        TinyLoRAError: It is too large, no JSON, or no object.
-    """
+    """A JSON object of at most so many bytes; else an OSError or what ``refuse`` makes."""
     size = path.stat().st_size
     if size > most:
         raise refuse(f"{path}: {size} bytes, expected at most {most}; is this another file?")

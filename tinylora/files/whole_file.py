@@ -11,9 +11,7 @@ from uuid import uuid4
 def written_whole(path: Path, *, shared: bool = False) -> Iterator[Path]:
     """A path to write to, which becomes the file where the block ends without an error.
 
-    Args:
-        path: The file; it is replaced if it is there.
-        shared: Whether several processes may write it at once; the last one counts.
+    A file that is there is replaced. ``shared``: several processes may write; the last one counts.
     """
     mark = f".{uuid4().hex}" if shared else ""
     part = path.with_name(f"{path.name}{mark}.part")

@@ -1,8 +1,8 @@
 """YAML of others: plain data within bounds, and every fault named with its line.
 
-PyYAML's safe loader runs no code, but a malformed file makes it raise whatever the conversion of a
-value raises (ValueError, KeyError, RecursionError ...), aliases let a small file stand for a huge
-one, and ``2020-99-99`` is an error where a name was meant. Here dates are plain text.
+A malformed file makes PyYAML's safe loader raise anything (ValueError, KeyError, RecursionError),
+aliases let a small file stand for a huge one, and ``2020-99-99`` is an error where a name was
+meant. Here dates are plain text.
 """
 
 from typing import Any
@@ -19,19 +19,11 @@ _TEXT, _DATE = "tag:yaml.org,2002:str", "tag:yaml.org,2002:timestamp"
 
 
 def load_yaml(data: bytes, where: str, *, texts: bool = False) -> Any:
-    """Read one YAML document.
+    """Read one YAML document of UTF-8 (or UTF-16 with its byte order mark).
 
-    Args:
-        data: UTF-8 (or UTF-16 with its byte order mark) text.
-        where: The file, for errors.
-        texts: Whether every scalar is taken as the text that stands there, a number too.
-
-    Returns:
-        Dicts, lists, sets, strings that are valid Unicode, numbers (also NaN and infinities),
-        bools, bytes and None.
-
-    Raises:
-        YamlError: With file, line and column.
+    Gives dicts, lists, sets, valid Unicode, numbers (also NaN and infinities), bools, bytes and
+    None; with ``texts`` every scalar is the text that stands there. A YamlError names line and
+    column of ``where``.
     """
     if len(data) > MAX_BYTES:
         raise YamlError(f"{where}: is larger than {MAX_BYTES >> 10} KiB, too large for such a file")

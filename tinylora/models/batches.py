@@ -11,14 +11,9 @@ from torch import Tensor
 def padded(
     rows: Sequence[Sequence[int]], pad: int = 0, *, left: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """Token ids and attention mask, int64 ``[rows, longest]``, filled up on one side.
+    """Token ids and attention mask, int64 ``[rows, longest]``, filled up on one side with ``pad``.
 
     In a causal model padding on the right cannot change what is before it.
-
-    Args:
-        rows: Token ids of each text.
-        pad: Token to fill up with.
-        left: Whether it stands on the left.
     """
     longest = max(map(len, rows))
     ids = torch.full((len(rows), longest), pad, dtype=torch.long)
@@ -31,11 +26,7 @@ def padded(
 
 
 class TensorSpool:
-    """Tensors on the disk, one file each, such as the logits of a model that others wait for.
-
-    Args:
-        directory: An empty directory; the caller removes it.
-    """
+    """Tensors on the disk, one file each, in an empty directory that the caller removes."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory

@@ -1,7 +1,6 @@
 """A checkpoint's tokenizer and chat template, which are files of others.
 
-Whatever is wrong with them ends in one error. Templates are run in a process of their own, with
-bounds on time, memory and output (``render_chats``).
+Whatever is wrong with them ends in one error. Templates run in a bounded process, ``render_chats``.
 """
 
 import json
@@ -19,11 +18,7 @@ Chat = Sequence[Mapping[str, Any]]
 
 
 def load_tokenizer(directory: Path) -> Any:
-    """The tokenizer of a checkpoint on the disk.
-
-    Raises:
-        TokenizerError: There is none, or it cannot be loaded.
-    """
+    """The tokenizer of a checkpoint on the disk; a TokenizerError where it cannot be loaded."""
     from transformers import AutoTokenizer
 
     try:
@@ -35,24 +30,17 @@ def load_tokenizer(directory: Path) -> Any:
     # Without its files some classes come up with an empty vocabulary and say nothing.
     names = {"tokenizer.json", *tokenizer.vocab_files_names.values()}
     if not any((directory / name).is_file() for name in names):
+        files = ", ".join(sorted(names))
         raise TokenizerError(
-            f"{directory}: has no tokenizer (none of {', '.join(sorted(names))}); copy the base's "
-            "tokenizer files next to the weights"
+            f"{directory}: has no tokenizer ({files}); copy the base's files there"
         )
     return tokenizer
 
 
 def token_ids(tokenizer: Any, text: str, *, special_tokens: bool = False) -> tuple[int, ...]:
-    """Tokens of a text.
+    """Tokens of a text, by default without those that the tokenizer puts around it.
 
-    Args:
-        tokenizer: From :func:`load_tokenizer`.
-        text: Any.
-        special_tokens: Whether to add those that the tokenizer puts around a text; what a chat
-            template wrote has them.
-
-    Raises:
-        TokenizerError: The text is not valid Unicode, or the tokenizer is broken.
+    A TokenizerError where it is not valid Unicode, or the tokenizer is broken.
     """
     if reason := why_no_text(text):
         raise TokenizerError(f"the text {reason}")
@@ -75,16 +63,10 @@ def why_no_text(text: str) -> str:
 def write_chats(
     tokenizer: Any, chats: Sequence[Chat], *, closed: Collection[int] = ()
 ) -> tuple[str | TokenizerError, ...]:
-    """Put chats into the tokenizer's chat template.
+    """Put chats (messages with ``role`` and ``content``) into the tokenizer's chat template.
 
-    Args:
-        tokenizer: From :func:`load_tokenizer`.
-        chats: Messages with ``role`` and ``content``, as JSON can hold them.
-        closed: Numbers of those that end with their last message; the others end where the model's
-            answer begins.
-
-    Returns:
-        A text for each chat, or why the template did not take this one.
+    A chat ends where the model's answer begins; those numbered in ``closed`` with their last
+    message. Returns a text for each, or why the template did not take this one.
 
     Raises:
         TokenizerError: There is no template, or it took too much time or memory.
@@ -94,13 +76,10 @@ def write_chats(
             "the tokenizer has no chat template (chat_template.jinja, or chat_template in "
             "tokenizer_config.json); copy the base model's next to the weights"
         )
-    asked = [
-        {
-            "messages": [{k: v for k, v in message.items() if v is not None} for message in chat],
-            "add_generation_prompt": number not in closed,
-        }
-        for number, chat in enumerate(chats)
-    ]
+    asked = []
+    for number, chat in enumerate(chats):
+        messages = [{k: v for k, v in message.items() if v is not None} for message in chat]
+        asked.append({"messages": messages, "add_generation_prompt": number not in closed})
     try:
         template, names = tokenizer.get_chat_template(), tokenizer.special_tokens_map
         request = json.dumps({"template": template, "names": names, "chats": asked}, default=str)

@@ -28,15 +28,7 @@ _MODULE_NAME = re.compile(r"[\w.\-]*(\.?\*[\w.\-]*){0,3}[$]?")
 
 
 def check_model_config(config: Mapping[str, Any], path: Path) -> None:
-    """Refuse a configuration that no model can have.
-
-    Args:
-        config: The content of a ``config.json``.
-        path: Its file, for the message.
-
-    Raises:
-        ModelConfigError: Naming the field.
-    """
+    """Refuse what no model can have, with a ModelConfigError that names file and field."""
     for problem in _problems(config):
         raise ModelConfigError(
             f"{path}: {problem}; is this the file of the base? download it again"
@@ -44,17 +36,19 @@ def check_model_config(config: Mapping[str, Any], path: Path) -> None:
 
 
 def _problems(config: Mapping[str, Any], prefix: str = "", depth: int = 0) -> Iterator[str]:
-    """What a loader would stumble over, in words."""
+    """What a loader would stumble over."""
     if depth > _MAX_DEPTH:
         yield f"{prefix:.40}... nests deeper than {_MAX_DEPTH} levels"
         return
     for name, most in _MOST.items():
         value = config.get(name)
-        if isinstance(value, list):  # some architectures have one a layer
-            continue
-        if value is not None and not _is_count(value, most):
+        # some architectures have a list of one a layer
+        if not isinstance(value, list | None) and not _is_count(value, most):
             yield f"{prefix}{name} is {_shown(value)}, expected a whole number from 1 to {most}"
-    yield from _tokens(config, prefix)
+    # a padding token outside of the vocabulary has no embedding
+    pad, size = config.get("pad_token_id"), config.get("vocab_size")
+    if isinstance(pad, int) and isinstance(size, int) and not -size <= pad < size:
+        yield f"{prefix}pad_token_id is {_shown(pad)}, expected below vocab_size, {size}"
     settings = config.get("quantization_config")
     if isinstance(settings, dict):
         yield from _skipped(settings.get("llm_int8_skip_modules"))
@@ -63,21 +57,12 @@ def _problems(config: Mapping[str, Any], prefix: str = "", depth: int = 0) -> It
             yield from _problems(value, f"{prefix}{name}.", depth + 1)
 
 
-def _tokens(config: Mapping[str, Any], prefix: str) -> Iterator[str]:
-    """A padding token outside of the vocabulary, which no embedding has."""
-    pad, size = config.get("pad_token_id"), config.get("vocab_size")
-    if isinstance(pad, int) and isinstance(size, int) and not -size <= pad < size:
-        yield f"{prefix}pad_token_id is {_shown(pad)}, expected below vocab_size, {size}"
-
-
 def _skipped(names: Any) -> Iterator[str]:
-    if names is None:
-        return
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+    if not isinstance(names, list | None):
         yield f"llm_int8_skip_modules is {_shown(names)}, expected a list of names of modules"
         return
-    for name in names:
-        if not _MODULE_NAME.fullmatch(name):
+    for name in names or ():
+        if not isinstance(name, str) or not _MODULE_NAME.fullmatch(name):
             yield f"llm_int8_skip_modules has {_shown(name)}, expected the name of a module"
 
 

@@ -1,9 +1,8 @@
 """Writes chats out with a chat template, as a process of its own.
 
-A chat template is a program that comes with a checkpoint. The sandbox in which transformers runs it
-keeps it from files and Python's insides, not from endless loops or from taking all memory, so it
-runs here, where the kernel bounds both. Standard input is one JSON object (see :func:`main`),
-standard output one JSON line for each chat: ``{"text": ...}`` or ``{"error": ...}``.
+A chat template is a program. transformers' sandbox keeps it from files, not from endless loops or
+from taking all memory, so it runs here, where the kernel bounds both. Standard input is one JSON
+object (see :func:`main`), standard output a line a chat: ``{"text": ...}`` or ``{"error": ...}``.
 """
 
 import contextlib

@@ -22,15 +22,7 @@ _POSITIONS_AT_ONCE = 64
 
 @dataclass(frozen=True)
 class KLSummary:
-    """KL of some tokens, nats.
-
-    Attributes:
-        tokens: How many.
-        mean: Their mean.
-        p50: Their median.
-        p99: Their 99th percentile.
-        largest: Their maximum.
-    """
+    """Mean, median, 99th percentile and maximum of the KL of so many tokens, nats."""
 
     tokens: int
     mean: float
@@ -40,12 +32,7 @@ class KLSummary:
 
 
 def kl_divergence(reference: Tensor, other: Tensor) -> Tensor:
-    """KL(reference‖other) of each position in nats, float64 ``[positions]``.
-
-    Args:
-        reference: Logits, ``[positions, vocabulary]``.
-        other: Logits, of the same shape.
-    """
+    """KL(reference‖other) in nats, float64 ``[positions]``, of logits ``[positions, vocab]``."""
     parts = []
     for one, two in zip(
         torch.split(reference, _POSITIONS_AT_ONCE),
@@ -58,10 +45,7 @@ def kl_divergence(reference: Tensor, other: Tensor) -> Tensor:
 
 
 def summarize_kl(kl: Sequence[float]) -> KLSummary:
-    """The numbers that stand for many tokens.
-
-    Args:
-        kl: One number a token, at least one.
+    """The numbers that stand for one or more tokens.
 
     >>> summarize_kl([0.0, 1.0, 5.0])
     KLSummary(tokens=3, mean=2.0, p50=1.0, p99=4.92, largest=5.0)
@@ -73,11 +57,6 @@ def summarize_kl(kl: Sequence[float]) -> KLSummary:
 
 def retention(divergence: float, effect: float, floor: float) -> float | None:
     """1 − divergence/effect; None where the effect does not rise above the floor.
-
-    Args:
-        divergence: Mean KL(reference‖model).
-        effect: Mean KL(reference‖base).
-        floor: Mean KL of the reference from its own repeat.
 
     >>> retention(0.25, 1.0, 1e-9), retention(0.25, 1e-9, 1e-9)
     (0.75, None)

@@ -17,12 +17,7 @@ _ADAPTER_TENSOR = re.compile(
 def adapter_tensors(names: Iterable[str]) -> list[str]:
     """Those of some names that only an adapter has, sorted.
 
-    Args:
-        names: Tensors that a model does not use.
-
     >>> adapter_tensors(["model.layers.0.self_attn.q_proj.lora_A.weight", "model.extra.weight"])
     ['model.layers.0.self_attn.q_proj.lora_A.weight']
-    >>> adapter_tensors(["model.layers.0.mlp.up_proj.U", "global_params.global_v"])
-    ['global_params.global_v', 'model.layers.0.mlp.up_proj.U']
     """
     return sorted(name for name in names if _ADAPTER_TENSOR.search(name))

@@ -5,11 +5,9 @@ wrappers off gives back the very same objects.
 """
 
 import logging
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable
 from contextlib import closing
-from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import torch
@@ -18,7 +16,7 @@ from torch import Tensor, nn
 from tinylora.adapters.adapted_linear import AdaptedLinear, TinyLoRAGlobalParams
 from tinylora.adapters.adapter import Adapter, ModuleDelta, ModuleDeltas
 from tinylora.adapters.dialects import adapted_layers, deltas_of
-from tinylora.adapters.options import DeltaOptions, Formula, Stream, TrainedOn
+from tinylora.adapters.options import DeltaOptions, Formula, Stream
 from tinylora.adapters.upstream.artifact import Artifact
 from tinylora.adapters.upstream.deltas import AdapterDeltas
 from tinylora.adapters.upstream.formula import HOW_TO_TELL
@@ -31,6 +29,11 @@ from tinylora.workers import in_order, single_threaded, workers_for
 _log = logging.getLogger(__name__)
 
 _CONTAINER = "tiny_lora_params"
+_OTHER_WEIGHTS = (
+    "it was trained on a {} base, and weights of this model are not: their singular vectors are "
+    "others, and the delta is off by about half of its size; load the base as in training (4bit: "
+    "NF4, double quantization)"
+)
 
 
 class Restoration:
@@ -52,8 +55,7 @@ class Restoration:
     def remove(self) -> None:
         """Give the base its own modules back; a second call does nothing.
 
-        Raises:
-            RestoreError: Somebody has replaced a wrapper since; nothing is changed then.
+        A RestoreError where somebody has replaced a wrapper since; nothing is changed then.
         """
         for name, wrapper in self._wrappers.items():
             if self._model.get_submodule(name) is not wrapper:
@@ -62,7 +64,7 @@ class Restoration:
                     "what was put on top of it first"
                 )
         for name, wrapper in self._wrappers.items():
-            _set_module(self._model, name, wrapper.base_layer)  # type: ignore[arg-type]
+            self._model.set_submodule(name, wrapper.base_layer)  # type: ignore[arg-type]
         if self._wrappers and getattr(self._model, _CONTAINER, None) is self.global_params:
             delattr(self._model, _CONTAINER)
         self._wrappers = {}
@@ -70,12 +72,7 @@ class Restoration:
     def __enter__(self) -> "Restoration":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.remove()
 
 
@@ -88,10 +85,9 @@ def restore(
     on_module: Callable[[str], None] | None = None,
     weight_of: Callable[[str], Tensor] | None = None,
 ) -> Restoration:
-    """Put a trained adapter on the base that it was trained on.
+    """Put a trained adapter on the base that it was trained on; the handle can take it off again.
 
-    The model must not have run a forward pass on the CPU yet if it is in 4 bit: bitsandbytes
-    repacks the weights then.
+    A model in 4 bit must not have run a forward pass on the CPU yet: bitsandbytes repacks weights.
 
     Args:
         model: The base, plain or bitsandbytes 4-bit.
@@ -99,17 +95,12 @@ def restore(
         options: How to rebuild the deltas of upstream's dialect.
         store: Where factors are kept between runs; the exact SVD of a 3-billion-parameter base
             takes most of an hour on two slow cores, and nothing from a store.
-        on_module: Called with each module's name when its wrapper is made; the model is changed
-            after the last one.
+        on_module: Called with each module's name when its wrapper is made.
         weight_of: Gives the ``[out, in]`` weight of a module that training had, where the model
             has others; by default the model's own are factorized.
 
-    Returns:
-        A handle that can take the adapter off again.
-
     Raises:
-        TargetMismatchError: The base has other target modules; or it keeps several projections in
-            one weight.
+        TargetMismatchError: Other target modules, or several projections in one weight.
         OptionsError: Options of upstream's dialect for another adapter.
         ProjectionError: The random stream cannot be reproduced as asked.
         RestoreError: The model has an adapter already, or weights that cannot be read.
@@ -122,7 +113,9 @@ def restore(
     deltas = deltas_of(artifact, [name for name, _ in modules], options, store)
     doubts = list(deltas.doubts)
     if deltas.resolved is not None and weight_of is None:
-        doubts += _other_weights(deltas.resolved.trained_on, modules)
+        found = {"4bit" if hasattr(m.weight, "quant_state") else "16bit" for _, m in modules}
+        if found != {deltas.resolved.trained_on}:
+            doubts.append(_OTHER_WEIGHTS.format(deltas.resolved.trained_on))
     for doubt in doubts:
         _log.warning("%s: %s", artifact.path, doubt)
     device = modules[0][1].weight.device
@@ -153,9 +146,8 @@ def apply_tiny_lora(
         global_params_ref: Holder of the shared vector; its length is u.
         rank: SVD rank r; 2 where it is left out, as in the Luogu project's snippet.
         seed: Seed of P; None: the one last given to ``torch.manual_seed``.
-        formula: See :mod:`tinylora.adapters.upstream.formula`. May be left out only where the rank
-            is: that is the Luogu project's snippet, and ``full``. Its successor's gives a rank and
-            means ``diagonal``.
+        formula: May be left out only with the rank: that is the Luogu project's snippet, and
+            ``full``. Its successor's gives a rank and means ``diagonal``.
         rng: ``cpu`` if the training drew P on a CPU.
         store: Where factors are kept between runs.
 
@@ -164,13 +156,7 @@ def apply_tiny_lora(
 
     Raises:
         OptionsError: A rank without a formula.
-        RestoreError: The model has an adapter already, no target module, or weights that cannot be
-            read.
-        TargetMismatchError: It keeps several projections in one weight.
-        ProjectionError: u and the rank are too large for P to be drawn.
-        QuantizedWeightError: A 4-bit weight is repacked or not quantized yet.
-        FactorizationError: An SVD failed.
-        FactorStoreError: The store cannot be used.
+        RestoreError: No target module, else errors as for :func:`restore`.
     """
     if rank is not None and formula is None:
         raise OptionsError(
@@ -206,49 +192,37 @@ def _wrap(
     on_module: Callable[[str], None] | None = None,
     weight_of: Callable[[str], Tensor] | None = None,
 ) -> Restoration:
+    """Rebuild the deltas, some SVDs at a time, each with the bits that an export has."""
+
+    @torch.no_grad()
+    def rebuild(target: tuple[str, nn.Module]) -> ModuleDelta:
+        name, module = target
+        return deltas.module(
+            name, lambda: weight_of(name) if weight_of else readable_weight(name, module)
+        )
+
+    sizes: list[int] = [module.in_features * module.out_features for _, module in modules]  # type: ignore[operator, misc]
     wrappers: dict[str, nn.Module] = {}
-    with closing(_rebuilt(modules, deltas, weight_of)) as rebuilt:
+    with (
+        single_threaded() as threads,
+        closing(in_order(rebuild, modules, workers_for(threads, max(sizes)))) as rebuilt,
+    ):
         for (name, module), delta in zip(modules, rebuilt, strict=True):
             wrappers[name] = delta.wrap(module, global_params)
             if on_module is not None:
                 on_module(name)
     # only now touch the model: a failure above leaves it as it was
     for name, wrapper in wrappers.items():
-        _set_module(model, name, wrapper)
+        model.set_submodule(name, wrapper)
     setattr(model, _CONTAINER, global_params)
     _log.info("restored %d modules", len(wrappers))
     return Restoration(model, global_params, wrappers)
 
 
-def _rebuilt(
-    modules: list[tuple[str, nn.Module]],
-    deltas: ModuleDeltas,
-    weight_of: Callable[[str], Tensor] | None,
-) -> Generator[ModuleDelta, None, None]:
-    """The delta of each module; some SVDs at a time, each with the bits that an export has."""
-
-    @torch.no_grad()
-    def rebuild(target: tuple[str, nn.Module]) -> ModuleDelta:
-        name, module = target
-        if weight_of is not None:
-            return deltas.module(name, partial(weight_of, name))
-        return deltas.module(name, partial(readable_weight, name, module))
-
-    sizes: list[int] = [module.in_features * module.out_features for _, module in modules]  # type: ignore[operator, misc]
-    with single_threaded() as threads:
-        yield from in_order(rebuild, modules, workers_for(threads, max(sizes)))
-
-
 def readable_weight(name: str, module: nn.Module) -> QuantizedWeight | Tensor:
-    """The frozen weight of a linear module.
+    """The frozen weight of ``nn.Linear`` or ``Linear4bit``.
 
-    Args:
-        name: Its name, for messages.
-        module: ``nn.Linear`` or ``Linear4bit``.
-
-    Raises:
-        RestoreError: The weight is on the ``meta`` device (offloaded) or in 8 bit.
-        QuantizedWeightError: A 4-bit weight that cannot be read.
+    A RestoreError where it is on the ``meta`` device (offloaded) or in 8 bit.
     """
     weight: Any = module.weight
     if hasattr(weight, "quant_state"):
@@ -261,30 +235,6 @@ def readable_weight(name: str, module: nn.Module) -> QuantizedWeight | Tensor:
     return weight.detach()  # type: ignore[no-any-return]
 
 
-def _other_weights(
-    trained_on: TrainedOn, modules: Sequence[tuple[str, nn.Module]]
-) -> Iterator[str]:
-    """A reason to doubt a delta whose factors come from other weights than training had."""
-    quantized = {hasattr(module.weight, "quant_state") for _, module in modules}
-    if trained_on == "4bit" and quantized != {True}:
-        yield (
-            "it was trained on a base in 4 bits, and the weights of this model are not: their "
-            "singular vectors are others, and the delta is off by about half of its size; load "
-            "the base in 4 bits (NF4, double quantization)"
-        )
-    if trained_on == "16bit" and quantized != {False}:
-        yield (
-            "it was trained on a base in 16 bits, and the weights of this model are in 4: their "
-            "singular vectors are others, and the delta is off by about half of its size; load "
-            "the base without quantization"
-        )
-
-
 def _refuse_adapted(model: nn.Module) -> None:
     if any(isinstance(module, AdaptedLinear) for module in model.modules()):
         raise RestoreError(f"{type(model).__name__} carries an adapter already; remove it first")
-
-
-def _set_module(model: nn.Module, name: str, module: nn.Module) -> None:
-    parent, _, child = name.rpartition(".")
-    setattr(model.get_submodule(parent), child, module)

@@ -1,8 +1,7 @@
 """Factors kept on disk, because those of one base never change.
 
-One safetensors file a weight, named by the digest of the weight, the rank and the method, so a
-store may be shared by bases, ranks and processes, filled in pieces, and copied from the training
-machine.
+One safetensors file a weight, named by the digest of the weight, the rank and the method, so bases,
+ranks and processes can share a store, and it can be copied from the training machine.
 """
 
 import logging
@@ -29,11 +28,7 @@ Entry = TypeVar("Entry")
 
 
 class FactorStore:
-    """A directory of factors.
-
-    Args:
-        directory: Made on the first write.
-    """
+    """A directory of factors, made on the first write."""
 
     def __init__(self, directory: str | Path) -> None:
         self.directory = Path(directory)
@@ -43,13 +38,7 @@ class FactorStore:
         return self.directory / f"{digest[:40]}-r{rank}-{method}.safetensors"
 
     def get(self, digest: str, rank: int, method: Method, shape: tuple[int, int]) -> Factors | None:
-        """Stored factors, or None where there are none (or the file is damaged, with a warning).
-
-        Args:
-            digest: ``weight_digest`` of the weight.
-            rank: r.
-            method: ``exact`` or ``fast``.
-            shape: ``(out, in)`` of the weight.
+        """Factors of a weight with this digest and shape ``(out, in)``; None if none or damaged.
 
         Raises:
             FactorStoreError: The file is there and cannot be read.
@@ -61,30 +50,20 @@ class FactorStore:
             with safe_open(path, framework="pt") as file:
                 about = file.metadata() or {}
                 tensors: dict[str, Tensor] = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        except SafetensorError as error:
+            if about.get("format") != FORMAT or about.get("digest") != digest:
+                raise ValueError("it holds other factors than its name says")
+            if not _are_factors(tensors, rank, shape) or "lapack" not in about:
+                found = {name: [tensor.dtype, *tensor.shape] for name, tensor in tensors.items()}
+                raise ValueError(f"found {found}, expected finite factors of rank {rank}, {shape}")
+        except (SafetensorError, ValueError) as error:
             _log.warning("%s is damaged (%s); computing these factors again", path, error)
             return None
         except OSError as error:
             raise store_error(path, error) from error
-        if about.get("format") != FORMAT or about.get("digest") != digest:
-            _log.warning("%s holds other factors than its name says; computing them again", path)
-            return None
-        if not _are_factors(tensors, rank, shape) or "lapack" not in about:
-            found = {name: [tensor.dtype, *tensor.shape] for name, tensor in tensors.items()}
-            _log.warning(
-                "%s is damaged: expected finite U, S, Vh and spectrum of rank %d for a weight of "
-                "shape %s, found %s; computing these factors again",
-                *(path, rank, list(shape), found),
-            )
-            return None
         return Factors(**tensors, method=method, lapack=about["lapack"])
 
     def put(self, digest: str, factors: Factors) -> None:
-        """Store factors; a reader sees all of the file or none.
-
-        Raises:
-            FactorStoreError: They cannot be written.
-        """
+        """Store factors; a reader sees all of the file or none. FactorStoreError if that fails."""
         path = self.path(digest, factors.rank, factors.method)
         tensors = {name: getattr(factors, name) for name in ("U", "S", "Vh", "spectrum")}
         about = {"format": FORMAT, "digest": digest, "lapack": factors.lapack}
@@ -107,15 +86,7 @@ def _are_factors(tensors: Mapping[str, Tensor], rank: int, shape: tuple[int, int
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Make a file of a store; a reader sees all of it or none.
-
-    Args:
-        path: The file; its directory is made.
-        write: Writes the content to the path that it is given.
-
-    Raises:
-        FactorStoreError: It cannot be written.
-    """
+    """Make a file of a store with ``write(temporary path)``; a reader sees all of it or none."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with written_whole(path, shared=True) as temporary:
@@ -128,15 +99,7 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def read_parsed(path: Path, parse: Callable[[str], Entry]) -> Entry | None:
-    """A text of a store, or None where there is none (or it is damaged, with a warning).
-
-    Args:
-        path: The file.
-        parse: Makes of the text what it says; ValueError, KeyError or TypeError if it is damaged.
-
-    Raises:
-        FactorStoreError: The file is there and cannot be read.
-    """
+    """What ``parse`` makes of a text of a store; None where it is absent or damaged."""
     try:
         return parse(path.read_text()) if path.exists() else None
     except (ValueError, KeyError, TypeError) as error:
@@ -157,17 +120,7 @@ def store_error(path: Path, error: Exception) -> FactorStoreError:
 def factors_of(
     weight: QuantizedWeight | Tensor, rank: int, method: Method, store: FactorStore | None
 ) -> Factors:
-    """Factors of a weight, from the store where it has them, else computed and stored.
-
-    Args:
-        weight: The frozen weight.
-        rank: r.
-        method: ``exact`` or ``fast``.
-        store: None computes them every time.
-
-    Raises:
-        FactorizationError: See :func:`tinylora.svd.factors.exact_factors`.
-    """
+    """Factors of a weight, from the store where it has them, else computed and stored."""
     if store is None:
         return compute_factors(weight_matrix(weight), rank, method)
     digest = weight_digest(weight)

@@ -1,14 +1,12 @@
 """Leading singular triplets of a frozen weight.
 
-``exact``: the routine that the trainer called (LAPACK ``gesdd`` on the CPU, float32, all singular
-values), so that the relative signs of the singular pairs are the trainer's. Another LAPACK, or
-another algorithm, finds the same subspace and flips a relative sign in 5 to 10 % of matrices;
-that changes ΔW of the ``full`` formula, and nothing of the ``diagonal`` one.
+``exact``: the trainer's routine (LAPACK ``gesdd`` on the CPU, float32, all singular values), so
+that the relative signs of the singular pairs are the trainer's. Another LAPACK or algorithm flips
+a relative sign in 5 to 10 % of matrices; that changes ΔW of ``full``, and not of ``diagonal``.
 
-``fast``: a block Krylov method (Musco and Musco, 2015, arXiv:1504.05477), started from fixed
-numbers and run until the residuals are at float32's rounding; where the spectrum is too flat for
-that, or the matrix small, the eigenvectors of the float64 Gram matrix. It runs on the weight's own
-device.
+``fast``: a block Krylov method (Musco and Musco, 2015, arXiv:1504.05477) from fixed numbers, until
+the residuals are at float32's rounding; for a flat spectrum or a small matrix, the eigenvectors of
+the float64 Gram matrix. It runs on the weight's own device.
 """
 
 import re
@@ -36,12 +34,9 @@ _RESIDUAL = 1e-5
 
 @dataclass(frozen=True, eq=False)
 class Factors:
-    """Truncated SVD ``W ≈ U diag(S) Vh``.
+    """Truncated SVD ``W ≈ U diag(S) Vh``: fp32 ``[out, r]``, ``[r]`` descending, ``[r, in]``.
 
     Attributes:
-        U: fp32 ``[out, r]``.
-        S: fp32 ``[r]``, descending.
-        Vh: fp32 ``[r, in]``.
         spectrum: fp32 ``[k]``, the leading singular values, k > r unless the matrix ends there.
         method: Which path made them.
         lapack: Library that computed them.
@@ -79,11 +74,7 @@ class Factors:
 
 
 def weight_matrix(weight: QuantizedWeight | Tensor) -> Tensor:
-    """W as the forward pass sees it, float32 ``[out, in]``.
-
-    Args:
-        weight: A 4-bit weight (dequantized and rounded to its dtype) or a plain ``[out, in]`` one.
-    """
+    """W as the forward pass sees it, float32 ``[out, in]``; of 4 bits rounded to its dtype."""
     dense = weight.dequantize() if isinstance(weight, QuantizedWeight) else weight.detach()
     return dense.float()
 
@@ -98,14 +89,9 @@ def weight_digest(weight: QuantizedWeight | Tensor) -> str:
 
 
 def exact_factors(W: Tensor, rank: int) -> Factors:
-    """The trainer's own decomposition.
+    """The trainer's own decomposition of ``[out, in]``, on the CPU in float32.
 
-    Args:
-        W: ``[out, in]``, any device; computed on the CPU in float32.
-        rank: r, at most min(out, in).
-
-    Raises:
-        FactorizationError: r too large, W not finite, or LAPACK did not converge.
+    A FactorizationError of a rank above min(out, in), W not finite, or LAPACK not converging.
     """
     W = W.detach().to("cpu", torch.float32)
     _check_input(W, rank)
@@ -113,30 +99,16 @@ def exact_factors(W: Tensor, rank: int) -> Factors:
         U, S, Vh = torch.linalg.svd(W, full_matrices=False)
     except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
         raise FactorizationError(
-            f"the SVD of a {list(W.shape)} weight did not converge ({error}); the trainer cannot "
-            "have had factors of this weight, so the base is damaged or another one"
+            f"the SVD of a {list(W.shape)} weight did not converge ({error}), as it did in "
+            "training; the base is damaged or another one"
         ) from error
-    return Factors(
-        U=U[:, :rank].contiguous(),
-        S=S[:rank].clone(),
-        Vh=Vh[:rank].contiguous(),
-        spectrum=S[: rank + SPECTRUM_MARGIN].clone(),
-        method="exact",
-        lapack=lapack_build(),
-    )
+    return _truncated(U, S, Vh, rank, "exact")
 
 
 def fast_factors(W: Tensor, rank: int) -> Factors:
-    """Only the leading triplets, to float32 accuracy, on W's device.
+    """Only the leading triplets of ``[out, in]``, to float32 accuracy, on W's device.
 
-    Signs are fixed by making the largest entry of each row of Vh positive.
-
-    Args:
-        W: ``[out, in]``.
-        rank: r, at most min(out, in).
-
-    Raises:
-        FactorizationError: r too large or W not finite.
+    The largest entry of each row of Vh is made positive. Errors as of :func:`exact_factors`.
     """
     W = W.detach().float()
     _check_input(W, rank)
@@ -144,15 +116,17 @@ def fast_factors(W: Tensor, rank: int) -> Factors:
     U, S, Vh = _block_krylov(wide, rank) or _gram_decomposition(wide, rank)
     if wide is not W:
         U, Vh = Vh.T, U.T
-    peak = Vh.gather(1, Vh.abs().argmax(dim=1, keepdim=True)).sign()[:rank]
-    return Factors(
-        U=(U[:, :rank] * peak.T).float().contiguous().cpu(),
-        S=S[:rank].float().cpu().clone(),
-        Vh=(Vh[:rank] * peak).float().contiguous().cpu(),
-        spectrum=S[: rank + SPECTRUM_MARGIN].float().cpu().clone(),
-        method="fast",
-        lapack=lapack_build(),
+    peak = Vh.gather(1, Vh.abs().argmax(dim=1, keepdim=True)).sign()
+    return _truncated(U * peak.T, S, Vh * peak, rank, "fast")
+
+
+def _truncated(U: Tensor, S: Tensor, Vh: Tensor, rank: int, method: Method) -> Factors:
+    kept = (U[:, :rank], S[:rank], Vh[:rank], S[: rank + SPECTRUM_MARGIN])
+    # each of them with memory of its own, as safetensors wants it
+    U, S, Vh, spectrum = (
+        part.float().cpu().clone(memory_format=torch.contiguous_format) for part in kept
     )
+    return Factors(U, S, Vh, spectrum, method, lapack_build())
 
 
 def compute_factors(W: Tensor, rank: int, method: Method) -> Factors:

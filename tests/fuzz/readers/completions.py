@@ -14,10 +14,8 @@ SUITE = Suite("s", tuple(Problem(f"P{n}", "", (TestCase("1", "", ""),)) for n in
 PROGRAM = '#include <cstdio>\nint main() {\n    puts("1");  // it\'s\n}\n'
 ROW = {"problem": "P1", "sample": 0, "completion": f"So:\n\n```cpp\n{PROGRAM}```\nDone.\n"}
 GOOD = json.dumps({"problem": "P2", "sample": 77, "completion": PROGRAM}).encode()
-_WORDS = (
-    '``` ```` ~~~ cpp c++17 python } ; ) " \\" \' // /* */ R"( &lt; ｀｀｀ > - 暴力： 。 main( '
-)
-_WORDS += "<think> </think> <|im_end|> </s> <｜end▁of▁sentence｜>"
+_WORDS = '``` ```` ~~~ cpp c++17 python } ; ) " \\" \' // /* */ R"( &lt; ｀｀｀ > - 暴力： 。 main('
+_WORDS += " <think> </think> <|im_end|> </s> <｜end▁of▁sentence｜>"
 PIECES = (*_WORDS.split(), "\n", "\n", " ", "\n```cpp\n", "\n```\n", "> ", "\n> ", "1. ", PROGRAM)
 PIECES += (
     "#include <cstdio>\n",
@@ -82,12 +80,12 @@ def extract(text: str) -> None:
     assert found.code is None or found.code.strip()
 
 
+def read_text(path: Path) -> None:
+    extract(path.read_bytes().decode("utf-8", "surrogateescape"))
+
+
 READERS = (
     Reader("completions-lines", write_lines, read_beside_good),
     Reader("completions-files", write_file, read),
-    Reader(
-        "completions-texts",
-        write_text,
-        lambda p: extract(p.read_bytes().decode("utf-8", "surrogateescape")),
-    ),
+    Reader("completions-texts", write_text, read_text),
 )

@@ -8,16 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM
 
 from exporter import ExportRequest, export, inspect_adapter, verify
-from tests.tinylora.adapters.lora.test_deltas import IDS, plain
-from tinylora import LowRankDelta, load_adapter, restore
+from tests.tinylora.conftest import plain
+from tinylora import AdapterSizes, LowRankDelta, load_adapter, restore
 from tinylora.adapters import dialects
 from tinylora.adapters.inspection import Inspection
 from tinylora.adapters.lora.deltas import LoraLinear
-from tinylora.adapters.sizes import AdapterSizes
 
+IDS = torch.arange(2, 26).view(2, 12)
 MODULE = "model.layers.0.self_attn.q_proj"
 
 
@@ -98,7 +97,7 @@ def test_a_throwaway_dialect_is_restored(tiny_base, adapter):
 
 def test_a_throwaway_dialect_is_merged(tiny_base, adapter, tmp_path):
     report = export(ExportRequest(tiny_base, adapter, tmp_path / "out", format="fp32"))
-    before = AutoModelForCausalLM.from_pretrained(tiny_base, dtype=torch.float32).state_dict()
+    before = plain(tiny_base).state_dict()
     stored = load_file(report.out / "model.safetensors")
     for name, tensor in stored.items():
         added = 0.125 if name == f"{MODULE}.weight" else 0

@@ -56,51 +56,40 @@ def test_one_chat_that_a_template_does_not_take_leaves_the_others(tokenizer):
     assert "\x1b" not in str(found["words"]) and len(str(found["words"])) < 400
 
 
-@pytest.mark.parametrize(
-    "template",
-    [
-        "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
-        "{{ (10 ** (10 ** 8)) % 7 }}",  # one instruction, which no signal handler interrupts
-    ],
-)
-def test_a_template_without_end_is_ended(tokenizer, template):
-    tokenizer.chat_template = template
+def test_a_template_without_end_is_ended(tokenizer):
+    tokenizer.chat_template = "{{ (10 ** (10 ** 8)) % 7 }}"  # which no signal handler interrupts
     start = time.process_time()
     with pytest.raises(TokenizerError, match="ended its process at chat 1 of 1 .*too much time"):
         write_chats(tokenizer, [ASK])
     assert time.process_time() - start < 5
 
 
-def test_without_a_template(tokenizer):
+def test_what_is_no_template_is_an_error(tokenizer):
+    tokenizer.chat_template = "{% for %}"
+    assert "TemplateSyntaxError" in str(write_chats(tokenizer, [ASK])[0])
     tokenizer.chat_template = None
     with pytest.raises(TokenizerError, match="no chat template"):
         write_chats(tokenizer, [ASK])
 
 
-def test_what_is_no_template_is_an_error_of_each_chat(tokenizer):
-    tokenizer.chat_template = "{% for %}"
-    (answer,) = write_chats(tokenizer, [ASK])
-    assert "TemplateSyntaxError" in str(answer)
-
-
-def test_tokens(tokenizer):
+def test_tokens(tokenizer, tmp_path):
     assert token_ids(tokenizer, "hi<|end|>") == (*ids_of("hi"), MARKS["<|end|>"])
     with pytest.raises(TokenizerError, match=r"character 3 is half of a pair \('\\udc80'\)"):
         token_ids(tokenizer, "ab\udc80")
+    path = tmp_path / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"model_max_length": "x"}))
+    with pytest.raises(TokenizerError, match="does not take it: TypeError"):
+        token_ids(load_tokenizer(tmp_path), "hi")
 
 
 @pytest.mark.parametrize(
     ("name", "content"),
     [
         ("tokenizer_config.json", "[]"),
-        ("tokenizer_config.json", "[" * 5000 + "]" * 5000),
         ("tokenizer_config.json", json.dumps({"tokenizer_class": [1]})),
-        ("tokenizer_config.json", json.dumps({"added_tokens_decoder": {"0": 5}})),
         ("tokenizer.json", "[" * 5000 + "]" * 5000),
-        ("tokenizer.json", json.dumps({"version": "1.0", "model": {"type": "BPE"}})),
         ("tokenizer.json", ""),
         ("added_tokens.json", "[1]"),
-        ("special_tokens_map.json", "[1]"),
     ],
 )
 def test_malformed_files_of_a_tokenizer_are_one_error(tmp_path, name, content):
@@ -108,19 +97,10 @@ def test_malformed_files_of_a_tokenizer_are_one_error(tmp_path, name, content):
     (tmp_path / name).write_text(content)
     with pytest.raises(TokenizerError, match="cannot load the tokenizer") as caught:
         load_tokenizer(tmp_path)
-    assert str(tmp_path) in str(caught.value)
-    assert len(str(caught.value)) < 600
+    assert str(tmp_path) in str(caught.value) and len(str(caught.value)) < 600
 
 
-def test_a_tokenizer_that_fails_on_texts_is_the_same_error(tmp_path):
-    write_tokenizer(tmp_path)
-    path = tmp_path / "tokenizer_config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"model_max_length": "x"}))
-    with pytest.raises(TokenizerError, match="does not take it: TypeError"):
-        token_ids(load_tokenizer(tmp_path), "hi")
-
-
-def test_no_tokenizer(tmp_path):
+def test_a_directory_without_a_tokenizer_is_refused(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "qwen2"}')
     with pytest.raises(TokenizerError, match="tokenizer"):
         load_tokenizer(tmp_path)

@@ -4,32 +4,30 @@ The file has ``base_model.model.X.lora_A.weight``, ``[r, in]``, and ``….lora_B
 ``[out, r]``, for each module X. Whatever else PEFT can store beside them is refused by name.
 """
 
+import re
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from torch import Tensor
 
+from tinylora.adapters.adapter import AdapterSizes
 from tinylora.adapters.lora.config import LoraConfig, read_config
-from tinylora.adapters.options import TrainedOn
+from tinylora.adapters.peft_dialect import StoredAdapter
 from tinylora.adapters.peft_directory import (
     CONFIG_FILE,
     PREFIX,
-    WEIGHTS_FILE,
+    Weights,
     adapter_files,
-    base_name,
-    check_finite,
     open_weights,
     read_tensors,
-    tensor_shapes,
 )
-from tinylora.adapters.sizes import AdapterSizes
 from tinylora.errors import ArtifactError
 from tinylora.files.digests import files_sha256
 
 _LEAVES = (".lora_A.weight", ".lora_B.weight")
+_PAIR = re.compile(rf"{re.escape(PREFIX)}(.+)\.lora_[AB]\.weight", re.DOTALL)
 _OTHER_PARTS = {
     ".lora_embedding_A": "a LoRA on an embedding",
     ".lora_embedding_B": "a LoRA on an embedding",
@@ -43,32 +41,15 @@ _OTHER_PARTS = {
 
 
 @dataclass(frozen=True, eq=False)
-class LoraAdapter:
-    """A checked adapter; A and B stay in the file until they are asked for.
+class LoraAdapter(StoredAdapter):
+    """A checked adapter; A and B stay in the file until they are asked for."""
 
-    Attributes:
-        path: Its directory.
-        config: What its adapter_config.json says.
-        shapes: Module -> ``(out, in, r)``, in the order of the names.
-        sha256: Hex digest over the names and digests of its two files.
-    """
-
-    trained_on: ClassVar[TrainedOn] = "16bit"  # the files do not tell it of one that QLoRA made
-    made_from_weights: ClassVar[bool] = False
-    path: Path
     config: LoraConfig
-    shapes: Mapping[str, tuple[int, int, int]]
-    sha256: str
 
     @property
     def sizes(self) -> AdapterSizes:
         """The largest rank; there is no vector."""
         return AdapterSizes(max(r for _, _, r in self.shapes.values()), 0, 0, capped=True)
-
-    @property
-    def model_id(self) -> str:
-        """The base's name: a hub id, the last part of a path, or nothing."""
-        return base_name(self.config.base)
 
     def describe(self) -> dict[str, Any]:
         """What decides its delta, for a manifest."""
@@ -85,84 +66,63 @@ class LoraAdapter:
         }
 
     def read(self, module: str) -> tuple[Tensor, Tensor]:
-        """A and B of a module, in the file's dtypes.
-
-        Raises:
-            ArtifactError: The file has gone, or was changed meanwhile.
-        """
+        """A and B of a module, in the file's dtypes; an ArtifactError if the file has changed."""
         a, b = read_tensors(self.path, [f"{PREFIX}{module}{leaf}" for leaf in _LEAVES])
         return a, b
 
 
 def load_lora_adapter(directory: str | Path) -> LoraAdapter:
-    """Read and check an adapter.
-
-    Args:
-        directory: What ``save_pretrained`` of a PEFT model made.
+    """Read and check what ``save_pretrained`` of a PEFT model with a LoRA made.
 
     Raises:
         ArtifactMissingError: One of its files is not there.
-        ArtifactError: A file is damaged, oversized or a pickle; a field or tensor is missing, out
-            of range, not finite or of another shape; or the adapter is more than pairs of A and B.
+        ArtifactError: A file, field or tensor is damaged, missing or wrong; or there are others.
     """
     directory = Path(directory)
     config = read_config(directory)
-    file = directory / WEIGHTS_FILE
-    with open_weights(directory) as opened:
-        shapes = _module_shapes(file, config, tensor_shapes(file, opened))
-        check_finite(file, opened)
+    with open_weights(directory) as weights:
+        shapes = _module_shapes(config, weights)
+        weights.check_finite()
     return LoraAdapter(directory, config, shapes, files_sha256(adapter_files(directory)))
 
 
-def _module_shapes(
-    file: Path, config: LoraConfig, tensors: Mapping[str, tuple[int, ...]]
-) -> dict[str, tuple[int, int, int]]:
+def _module_shapes(config: LoraConfig, weights: Weights) -> dict[str, tuple[int, int, int]]:
     """Shapes of all modules, with every tensor accounted for."""
-    modules = sorted({_module_of(file, name) for name in tensors})
+    modules = sorted({_module_of(weights, name) for name in weights.shapes})
     if not modules:
-        raise ArtifactError(f"{file}: has no module (no tensor named *.lora_A.weight)")
-    return {module: _shape(file, config, tensors, module) for module in modules}
+        raise ArtifactError(f"{weights.file}: has no module (no tensor named *.lora_A.weight)")
+    return {module: _shape(config, weights, module) for module in modules}
 
 
-def _module_of(file: Path, name: str) -> str:
+def _module_of(weights: Weights, name: str) -> str:
     for part, meaning in _OTHER_PARTS.items():
         if part in name:
-            raise ArtifactError(
-                f"{file}: tensor {name!r} is {meaning}, which cannot be folded here; merge this "
-                "adapter with PEFT, or train one without it"
-            )
-    for leaf in _LEAVES:
-        module = name.removeprefix(PREFIX).removesuffix(leaf)
-        if name == f"{PREFIX}{module}{leaf}" and module:
-            return module
-    raise ArtifactError(
-        f"{file}: tensor {name!r} is no part of a LoRA ({PREFIX}*.lora_A.weight and "
-        "*.lora_B.weight); was something else trained along with it? Merge it with PEFT"
-    )
+            remedy = "merge this adapter with PEFT, or train one without it"
+            weights.refuse(name, f"is {meaning}, which cannot be folded here; {remedy}")
+    found = _PAIR.fullmatch(name)
+    if found is None:
+        remedy = "was something else trained along with it? Merge it with PEFT"
+        weights.refuse(name, f"is no part of a LoRA ({PREFIX}*.lora_A.weight and B's); {remedy}")
+    return found[1]
 
 
-def _shape(
-    file: Path, config: LoraConfig, tensors: Mapping[str, tuple[int, ...]], module: str
-) -> tuple[int, int, int]:
+def _shape(config: LoraConfig, weights: Weights, module: str) -> tuple[int, int, int]:
     names = [f"{PREFIX}{module}{leaf}" for leaf in _LEAVES]
-    for name in names:
-        if name not in tensors:
-            raise ArtifactError(f"{file}: tensor {name!r} is missing; copy the adapter again")
-    a, b = (tensors[name] for name in names)
+    a, b = map(weights.shape, names)
     if len(a) != 2 or len(b) != 2 or a[0] != b[1] or 0 in (*a, *b):
-        raise ArtifactError(
-            f"{file}: tensors {names[0]!r} and {_LEAVES[1]} have shapes {list(a)} and {list(b)}, "
-            "expected [r, in] and [out, r] of a linear layer; other layers must be merged with PEFT"
+        weights.refuse(
+            names[0],
+            f"and {_LEAVES[1]} have shapes {list(a)} and {list(b)}, expected [r, in] and [out, r] "
+            "of a linear layer; other layers must be merged with PEFT",
         )
-    if a[0] != config.rank_of(module):
-        raise ArtifactError(
-            f"{file}: tensor {names[0]!r} has rank {a[0]}, but {CONFIG_FILE} gives this module "
-            f"rank {config.rank_of(module)} (r and rank_pattern), by which it is scaled; copy both "
-            "files again"
+    if a[0] != (rank := config.rank_of(module)):
+        weights.refuse(
+            names[0],
+            f"has rank {a[0]}, but {CONFIG_FILE} gives this module rank {rank} (r and "
+            "rank_pattern), by which it is scaled; copy both files again",
         )
     if not config.names(module):
-        raise ArtifactError(
-            f"{file}: has tensors for {module}, which target_modules of {CONFIG_FILE} does not "
-            "name; copy both files again"
+        weights.refuse(
+            names[0], f"is none that target_modules of {CONFIG_FILE} names; copy both files again"
         )
     return b[0], a[1], a[0]

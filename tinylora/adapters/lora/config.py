@@ -40,10 +40,6 @@ class LoraConfig:
     """The fields that decide an adapter's delta.
 
     Attributes:
-        path: The file.
-        r: Rank of modules that no pattern names.
-        alpha: Their alpha.
-        use_rslora: Whether the scale is alpha / √r.
         ranks: ``rank_pattern``, in its order.
         alphas: ``alpha_pattern``, likewise.
         targets: ``target_modules`` as a list of names; None where it is another rule.
@@ -76,15 +72,8 @@ class LoraConfig:
 
 
 def read_config(directory: Path) -> LoraConfig:
-    """Read and check the configuration.
-
-    Raises:
-        ArtifactMissingError: It is not there.
-        ArtifactError: It is damaged, a field is missing, out of range or of the wrong type, or the
-            adapter has parts that are no low-rank pair.
-    """
-    fields = AdapterConfig(directory)
-    fields.check_method(METHOD)
+    """Read and check the configuration; an ArtifactError names a missing or wrong field."""
+    fields = AdapterConfig(directory, METHOD)
     fields.refuse_unknown(_CHECKED | _WITHOUT_EFFECT, _NEUTRAL)
     start = fields.content.get("init_lora_weights", True)
     if not any(start is known or start == known != 1 for known in _PLAIN_STARTS):
@@ -119,6 +108,9 @@ def _pattern(fields: AdapterConfig, name: str) -> dict[str, float]:
         raise ArtifactError(
             f"{fields.path}: {name} is a {type(content).__name__}, expected an object"
         )
+    kind, least, most = (
+        (int, 1.0, MAX_RANK) if name == "rank_pattern" else (int | float, -_MAX_ALPHA, _MAX_ALPHA)
+    )
     for key, value in content.items():
         where = f"{fields.path}: {name}[{key!r:.100}]"
         if not _is_safe(key):
@@ -126,12 +118,10 @@ def _pattern(fields: AdapterConfig, name: str) -> dict[str, float]:
                 f"{where}: expected a module's name, or a regular expression with at most two "
                 "of * + ?, one group where there is a |, and no repeated group; write the names out"
             )
-        whole = name == "rank_pattern"
-        if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
-            raise ArtifactError(f"{where} is {value!r:.100}, expected a number")
-        least, most = (1.0, MAX_RANK) if whole else (-_MAX_ALPHA, _MAX_ALPHA)
-        if not least <= value <= most:
-            raise ArtifactError(f"{where} = {value!r:.100}, expected {least:g} to {most:g}")
+        if isinstance(value, bool) or not isinstance(value, kind) or not least <= value <= most:
+            raise ArtifactError(
+                f"{where} is {value!r:.100}, expected a number from {least:g} to {most:g}"
+            )
     return content
 
 

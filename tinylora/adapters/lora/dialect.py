@@ -1,7 +1,6 @@
 """PEFT's LoRA: a directory with A and B of each module."""
 
 import math
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from tinylora.adapters.lora.adapter import LoraAdapter, load_lora_adapter
 from tinylora.adapters.lora.config import METHOD
 from tinylora.adapters.lora.deltas import LoraDeltas
 from tinylora.adapters.options import DeltaOptions, TrainedOn, refuse_upstream_options
-from tinylora.adapters.peft_dialect import PeftDialect
+from tinylora.adapters.peft_dialect import PeftDialect, about_base, about_weights
 from tinylora.svd.factor_store import FactorStore
 
 
@@ -71,14 +70,11 @@ def _remarks(adapter: LoraAdapter, trained_on: TrainedOn, norms: list[float]) ->
     yield about_modules(adapter.shapes)
     if not any(norms):
         yield "every delta is zero: nothing was trained, the adapter changes nothing"
-    elif zeros := Counter(norms)[0.0]:
+    elif zeros := norms.count(0.0):
         yield f"the delta of {zeros} of {len(norms)} modules is zero"
-    if not adapter.config.base:
-        yield "names no base model: nothing can warn of a wrong one but the shapes"
-    if trained_on == "16bit":
-        yield (
-            "taken as trained on 16-bit weights, to which dense exports add it; if the base was in "
-            "4 bits (QLoRA), say --trained-on 4bit"
-        )
-    else:
-        yield "made by an export from an adapter that was trained on the base in 4 bits"
+    yield from about_base(adapter)
+    if_16bit = (
+        "taken as trained on 16-bit weights, to which dense exports add it; if the base was in "
+        "4 bits (QLoRA)"
+    )
+    yield about_weights(trained_on, if_16bit)

@@ -6,12 +6,12 @@ As A and B are in the file, no SVD is needed.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from tinylora.adapters.options import TrainedOn
+from tinylora.adapters.adapter import AdapterSizes
 from tinylora.adapters.peft.config import PeftConfig, read_config
 from tinylora.adapters.peft.tensors import (
     LEAVES,
@@ -20,54 +20,26 @@ from tinylora.adapters.peft.tensors import (
     tensor_key,
     vector_keys,
 )
-from tinylora.adapters.peft_directory import (
-    WEIGHTS_FILE,
-    adapter_files,
-    base_name,
-    check_finite,
-    open_weights,
-    read_tensors,
-    tensor_shapes,
-)
-from tinylora.adapters.sizes import AdapterSizes
+from tinylora.adapters.peft_dialect import StoredAdapter
+from tinylora.adapters.peft_directory import adapter_files, open_weights, read_tensors
 from tinylora.files.digests import files_sha256
 
 
 @dataclass(frozen=True, eq=False)
-class PeftAdapter:
+class PeftAdapter(StoredAdapter):
     """A checked adapter; A, B and P stay in the file until they are asked for.
 
     Attributes:
-        path: Its directory.
-        config: What its adapter_config.json says.
-        shapes: Module -> ``(out, in, r)``, in the order of the names; the base knows the order of
-            the modules.
         vectors: The trained vectors, ``[groups, u]``, in the file's dtype, on the CPU.
-        sha256: Hex digest over the names and digests of its two files.
     """
 
-    trained_on: ClassVar[TrainedOn] = "16bit"  # as PEFT's TinyLoRA takes no other base
-    made_from_weights: ClassVar[bool] = False
-    path: Path
     config: PeftConfig
-    shapes: Mapping[str, tuple[int, int, int]]
     vectors: Tensor
-    sha256: str
-
-    @property
-    def rank(self) -> int:
-        """Rank r."""
-        return self.config.r
 
     @property
     def sizes(self) -> AdapterSizes:
         """Sizes of its tensors."""
-        return AdapterSizes(self.rank, self.config.u, self.vectors.shape[0], capped=True)
-
-    @property
-    def model_id(self) -> str:
-        """The base's name: a hub id, the last part of a path, or nothing."""
-        return base_name(self.config.base)
+        return AdapterSizes(self.config.r, self.config.u, self.vectors.shape[0], capped=True)
 
     def describe(self) -> dict[str, Any]:
         """What decides its delta, for a manifest."""
@@ -85,35 +57,26 @@ class PeftAdapter:
         }
 
     def read(self, module: str) -> Mapping[str, Tensor]:
-        """``A``, ``B`` and, where it is stored, ``P`` of a module, in the file's dtypes.
-
-        Raises:
-            ArtifactError: The file has gone, or was changed meanwhile.
-        """
+        """``A``, ``B`` and, where it is stored, ``P`` of a module, in the file's dtypes."""
         leaves = LEAVES if self.config.save_projection else LEAVES[:2]
         tensors = read_tensors(self.path, [tensor_key(module, leaf) for leaf in leaves])
         return {leaf[-1]: tensor for leaf, tensor in zip(leaves, tensors, strict=True)}
 
 
 def load_peft_adapter(directory: str | Path) -> PeftAdapter:
-    """Read and check an adapter.
-
-    Args:
-        directory: What ``save_pretrained`` of a PEFT model made.
+    """Read and check what ``save_pretrained`` of a PEFT model with a TinyLoRA made.
 
     Raises:
         ArtifactMissingError: One of its files is not there.
-        ArtifactError: A file is damaged or oversized, the weights are a pickle, or a field or
-            tensor is missing, unknown, out of range, not finite, or of the wrong type or shape.
+        ArtifactError: A file, field or tensor is damaged, missing, unknown or out of range.
     """
     directory = Path(directory)
     config = read_config(directory)
-    file = directory / WEIGHTS_FILE
-    with open_weights(directory) as opened:
-        headers = tensor_shapes(file, opened)
-        shapes = module_shapes(file, config, headers)
+    with open_weights(directory) as weights:
+        shapes = module_shapes(config, weights)
         groups = group_count(len(shapes), config.weight_tying)
-        names = vector_keys(file, config, headers, groups)
-        check_finite(file, opened)
-        vectors = torch.stack([opened.get_tensor(name) for name in names])
-    return PeftAdapter(directory, config, shapes, vectors, files_sha256(adapter_files(directory)))
+        names = vector_keys(config, weights, groups)
+        weights.check_finite()
+        vectors = torch.stack([weights.opened.get_tensor(name) for name in names])
+    sha256 = files_sha256(adapter_files(directory))
+    return PeftAdapter(directory, config, shapes, sha256, vectors)

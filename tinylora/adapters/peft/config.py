@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from tinylora.adapters.adapter import MAX_PROJECTION, MAX_RANK, MAX_U
 from tinylora.adapters.peft_directory import AdapterConfig
-from tinylora.adapters.sizes import MAX_PROJECTION, MAX_RANK, MAX_U
 from tinylora.errors import ArtifactError
 
 METHOD = "TINYLORA"
@@ -32,7 +32,6 @@ class PeftConfig:
         u: Length of each trained vector.
         weight_tying: 0.0: a vector for each module, 1.0: one for all.
         projection_seed: Seed of P where P is not stored.
-        save_projection: Whether P is stored.
         base: ``base_model_name_or_path``, empty where none is named.
     """
 
@@ -45,15 +44,8 @@ class PeftConfig:
 
 
 def read_config(directory: Path) -> PeftConfig:
-    """Read and check the configuration.
-
-    Raises:
-        ArtifactMissingError: It is not there.
-        ArtifactError: It is damaged, a field is missing, out of range or of the wrong type, or it
-            belongs to another method or asks for what TinyLoRA lacks.
-    """
-    fields = AdapterConfig(directory)
-    fields.check_method(METHOD)
+    """Read and check the configuration; an ArtifactError names a missing or wrong field."""
+    fields = AdapterConfig(directory, METHOD)
     fields.refuse_unknown(_CHECKED | _WITHOUT_EFFECT, _NEUTRAL)
     config = PeftConfig(
         r=fields.whole("r", 1, MAX_RANK),

@@ -13,11 +13,9 @@ key                                 shape           what
 """
 
 import re
-from collections.abc import Mapping
-from pathlib import Path
 
 from tinylora.adapters.peft.config import PeftConfig
-from tinylora.adapters.peft_directory import CONFIG_FILE, PREFIX
+from tinylora.adapters.peft_directory import CONFIG_FILE, PREFIX, Weights
 from tinylora.errors import ArtifactError
 
 LEAVES = ("tinylora_A", "tinylora_B", "tinylora_P")
@@ -36,98 +34,62 @@ def group_of(index: int, modules: int, weight_tying: float) -> int:
     return min(index // max(1, modules // groups), groups - 1)
 
 
-def module_shapes(
-    file: Path, config: PeftConfig, headers: Mapping[str, tuple[int, ...]]
-) -> dict[str, tuple[int, int, int]]:
-    """Shapes of all modules, with every key accounted for.
-
-    Args:
-        file: The weight file, for messages.
-        config: The configuration beside it.
-        headers: Key -> shape of every tensor.
-
-    Returns:
-        Module -> ``(out, in, r)``, in the order of the names.
-
-    Raises:
-        ArtifactError: A tensor is missing, unknown, or of another shape than it says.
-    """
+def module_shapes(config: PeftConfig, weights: Weights) -> dict[str, tuple[int, int, int]]:
+    """Module -> ``(out, in, r)`` in the order of names, with every tensor accounted for."""
     modules = set()
-    for name in headers:
+    for name in weights.shapes:
         module, _, leaf = name.removeprefix(PREFIX).rpartition(".")
-        known = name.startswith(PREFIX) and leaf in LEAVES and module
-        if not known and not _VECTOR.fullmatch(name):
-            raise ArtifactError(
-                f"{file}: tensor {name!r} is no part of a TinyLoRA adapter (A, B, P and v); was "
-                "something else trained along with it? Merge it with PEFT"
-            )
-        if known:
+        if name.startswith(PREFIX) and leaf in LEAVES and module:
             modules.add(module)
+        elif not _VECTOR.fullmatch(name):
+            weights.refuse(
+                name,
+                "is no part of a TinyLoRA adapter (A, B, P and v); was something else trained "
+                "along with it? Merge it with PEFT",
+            )
     if not modules:
-        raise ArtifactError(f"{file}: has no module (no tensor named *.tinylora_A)")
-    return {module: _shape(file, config, headers, module) for module in sorted(modules)}
+        raise ArtifactError(f"{weights.file}: has no module (no tensor named *.tinylora_A)")
+    return {module: _shape(config, weights, module) for module in sorted(modules)}
 
 
-def _shape(
-    file: Path, config: PeftConfig, headers: Mapping[str, tuple[int, ...]], module: str
-) -> tuple[int, int, int]:
-    a, b, p = (headers.get(tensor_key(module, leaf)) for leaf in LEAVES)
-    if a is None or b is None:
-        absent = tensor_key(module, LEAVES[0] if a is None else LEAVES[1])
-        raise ArtifactError(f"{file}: tensor {absent!r} is missing; copy the adapter again")
+def _shape(config: PeftConfig, weights: Weights, module: str) -> tuple[int, int, int]:
+    names = [tensor_key(module, leaf) for leaf in LEAVES]
+    a, b, p = weights.shape(names[0]), weights.shape(names[1]), weights.shapes.get(names[2])
     if (p is None) == config.save_projection:
         state, remedy = ("missing", "false") if p is None else ("there", "true")
-        raise ArtifactError(
-            f"{file}: tensor {tensor_key(module, 'tinylora_P')!r} is {state}, but {CONFIG_FILE} "
-            f"says save_projection {str(config.save_projection).lower()}; copy both files again "
-            f"(if only the configuration is wrong, set it to {remedy})"
+        weights.refuse(
+            names[2],
+            f"is {state}, which save_projection of {CONFIG_FILE} denies; copy both files again, or "
+            f"set it to {remedy} if only it is wrong",
         )
     into, out = a[-1] if len(a) == 2 else 0, b[0] if len(b) == 2 else 0
     r = min(config.r, out, into)
-    wanted = {LEAVES[0]: (r, into), LEAVES[1]: (out, r), LEAVES[2]: (config.u, r, r)}
-    for (leaf, expected), found in zip(wanted.items(), (a, b, p), strict=True):
+    wanted = ("[r, in]", (r, into)), ("[out, r]", (out, r)), ("[u, r, r]", (config.u, r, r))
+    for name, (words, expected), found in zip(names, wanted, (a, b, p), strict=True):
         if r == 0 or found not in (expected, None):
-            raise ArtifactError(
-                f"{file}: tensor {tensor_key(module, leaf)!r} has shape {list(found or ())}, "
-                f"expected {_words(leaf)} with r = {config.r} and u = {config.u} of {CONFIG_FILE}"
+            weights.refuse(
+                name,
+                f"has shape {list(found or ())}, expected {words} with r = {config.r} and "
+                f"u = {config.u} of {CONFIG_FILE}",
             )
     return out, into, r
 
 
-def vector_keys(
-    file: Path, config: PeftConfig, headers: Mapping[str, tuple[int, ...]], groups: int
-) -> list[str]:
-    """Keys of the trained vectors, in the order of their groups.
-
-    Args:
-        file: The weight file, for messages.
-        config: The configuration beside it.
-        headers: Key -> shape of every tensor.
-        groups: How many there must be.
-
-    Raises:
-        ArtifactError: One is missing, of another length, or too many.
-    """
+def vector_keys(config: PeftConfig, weights: Weights, groups: int) -> list[str]:
+    """Keys of the trained vectors, in the order of their groups, with none missing or too many."""
     names = [f"base_model.tinylora_v.{group}" for group in range(groups)]
-    rule = f"weight_tying {config.weight_tying} makes {groups} groups"
+    rule = f"weight_tying {config.weight_tying} makes {groups} groups of the modules"
     for name in names:
-        if name not in headers:
-            raise ArtifactError(f"{file}: tensor {name!r} is missing; {rule} of the modules")
-        if headers[name] != (config.u,):
-            raise ArtifactError(
-                f"{file}: tensor {name!r} has shape {list(headers[name])}, expected [{config.u}], "
-                f"u of {CONFIG_FILE}"
-            )
-    for name in sorted(headers):
+        if name not in weights.shapes:
+            weights.refuse(name, f"is missing; {rule}")
+        if (found := weights.shapes[name]) != (config.u,):
+            weights.refuse(name, f"has shape {list(found)}, expected [{config.u}], u as configured")
+    for name in sorted(weights.shapes):
         if _VECTOR.fullmatch(name) and name not in names:
-            raise ArtifactError(f"{file}: tensor {name!r} belongs to no module; {rule}")
+            weights.refuse(name, f"belongs to no module; {rule}")
     return names
 
 
 def tensor_key(module: str, leaf: str) -> str:
     """Key of A, B or P of a module."""
     return f"{PREFIX}{module}.{leaf}"
-
-
-def _words(leaf: str) -> str:
-    return {LEAVES[0]: "[r, in]", LEAVES[1]: "[out, r]", LEAVES[2]: "[u, r, r]"}[leaf]

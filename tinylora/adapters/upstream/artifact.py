@@ -1,19 +1,13 @@
 """The artifact: upstream's ``tiny_lora_v.pt``, read as untrusted input.
 
-The file is a ``torch.save`` zip that holds one pickled dict (see :class:`Artifact` for its keys).
-It is examined in three steps, and nothing in it is ever executed:
-
-1. the zip's directory bounds every size;
-2. the pickle is checked without running it: plain values and tensors alone (``pickle_check``);
-3. ``torch.load(weights_only=True)`` reads it, and each field is checked.
+The file is a ``torch.save`` zip that holds one pickled dict (see :class:`Artifact`). Nothing in it
+is ever executed: the zip's directory bounds every size, ``pickle_check`` lets only plain values and
+tensors through, then ``torch.load(weights_only=True)`` reads it, and each field is checked.
 """
 
 import hashlib
-import pickle
 import re
-import struct
 import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -23,32 +17,20 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from tinylora.adapters.adapter import AdapterSizes
 from tinylora.adapters.options import Formula, Stream, TrainedOn
-from tinylora.adapters.sizes import AdapterSizes
-from tinylora.adapters.upstream.fields import REQUIRED, check_types, check_values
-from tinylora.adapters.upstream.foreign_files import words_about_file
+from tinylora.adapters.upstream.fields import (
+    REQUIRED,
+    check_types,
+    check_values,
+    words_about_file,
+)
 from tinylora.adapters.upstream.formula import KnownFormula, known_formula
 from tinylora.adapters.upstream.pickle_check import check_pickle
 from tinylora.errors import ArtifactError, ArtifactMissingError
 
 MAX_FILE_BYTES = 1 << 24
-# What a damaged archive makes torch.load and zipfile raise.
-_DAMAGE = (
-    zipfile.BadZipFile,
-    zlib.error,
-    struct.error,
-    pickle.UnpicklingError,
-    OSError,
-    OverflowError,
-    RuntimeError,
-    ValueError,
-    TypeError,
-    LookupError,
-    AttributeError,
-    EOFError,
-    AssertionError,
-    MemoryError,
-)
+_BASE = ("model_id", "total_replaced_layers")
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,18 +38,15 @@ class Artifact:
     """What a TinyLoRA training left behind.
 
     Attributes:
-        path: The file it came from.
         global_v: The trained vector, ``[u]``, floating point (upstream: bf16), on the CPU.
-        u: Its length (``u_value`` in the file).
         rank: Rank r at which each frozen weight's SVD was cut.
         seed: Seed of the random projections P.
         model_id: Hub id of the base model, as upstream wrote it.
         total_replaced_layers: How many linear modules the training wrapped.
         is_quantized: Whether training used the 4-bit base; None in files without that key.
-        formula: Form of the delta, where the file has a key for it.
         saved_device: Device that ``global_v`` was saved from, such as ``cuda:0``; the projections
             were drawn on the same device.
-        sha256: Hex digest of the file.
+        formula: Form of the delta, where the file has a key for it.
         extra_keys: Keys of the file that this library does not know.
     """
 
@@ -108,38 +87,22 @@ class Artifact:
 
     def describe(self) -> dict[str, Any]:
         """What decides its delta, for a manifest."""
-        return {
-            "sha256": self.sha256,
-            "global_v": [float(value) for value in self.global_v.double().tolist()],
-            "u": self.u,
-            "rank": self.rank,
-            "seed": self.seed,
-            "model_id": self.model_id,
-            "total_replaced_layers": self.total_replaced_layers,
-            "is_quantized": self.is_quantized,
-            "formula": self.formula,
-            "saved_device": self.saved_device,
-        }
+        plain = ("u", "rank", "seed", *_BASE, "is_quantized", "formula", "saved_device")
+        vector = {"sha256": self.sha256, "global_v": self.global_v.double().tolist()}
+        return vector | {name: getattr(self, name) for name in plain}
 
 
 def load_artifact(path: str | Path) -> Artifact:
-    """Read an artifact without running anything in it.
-
-    Args:
-        path: A file in upstream's format.
-
-    Returns:
-        The artifact, every field checked.
+    """Read a file in upstream's format without running anything in it.
 
     Raises:
         ArtifactMissingError: There is no such file.
-        ArtifactError: Not a ``torch.save`` zip, truncated, damaged or oversized; or the pickle
-            names anything but tensors and plain values; or a field is missing or of the wrong type;
-            or a non-finite ``global_v``, ``u_value`` ≠ its length, or rank < 1.
+        ArtifactError: No ``torch.save`` zip, damaged or oversized; the pickle names anything but
+            tensors and plain values; or a field is missing, of the wrong type or impossible.
     """
     path = Path(path)
     content = _read_bounded(path)
-    _refuse_code(path, _pickle_of(path, content))
+    _check_archive(path, content)
     located: list[tuple[Any, str]] = []
 
     def remember_location(storage: Any, location: str) -> Any:
@@ -148,11 +111,8 @@ def load_artifact(path: str | Path) -> Artifact:
 
     try:
         loaded = torch.load(BytesIO(content), map_location=remember_location, weights_only=True)
-    except _DAMAGE as error:
-        raise ArtifactError(
-            f"{path}: the archive is damaged ({_first_line(error)}); copy it again from the "
-            "training machine"
-        ) from error
+    except Exception as error:  # torch raises whatever a damaged archive leads to
+        raise _damaged(path, error) from error
     fields = check_types(path, loaded)
     check_values(path, fields)
     return Artifact(
@@ -174,54 +134,35 @@ def load_artifact(path: str | Path) -> Artifact:
 def _read_bounded(path: Path) -> bytes:
     if not path.is_file():
         raise ArtifactMissingError(f"{path}: no such file; expected upstream's tiny_lora_v.pt")
-    size = path.stat().st_size
-    if size > MAX_FILE_BYTES:
+    if (size := path.stat().st_size) > MAX_FILE_BYTES:
         raise ArtifactError(
-            f"{path}: {size} bytes; an artifact has about 2 kB and at most {MAX_FILE_BYTES}. "
-            "Is this a model checkpoint?"
+            f"{path}: {size} bytes, expected about 2 kB; is this a model checkpoint?"
         )
     try:
         return path.read_bytes()
     except OSError as error:
         raise ArtifactError(
-            f"{path}: cannot be read ({error.strerror or error}); see to its permissions, or to "
-            "the disk or network that it is on"
+            f"{path}: cannot be read ({error.strerror or error}); see to permissions, disk, network"
         ) from error
 
 
-def _pickle_of(path: Path, content: bytes) -> bytes:
-    """The pickle inside the zip, after the zip's directory has passed inspection."""
+def _check_archive(path: Path, content: bytes) -> None:
+    """Bound what a zip unpacks to, and refuse all but plain data, without unpickling."""
     if (words := words_about_file(path.name, content)) is not None:
         raise ArtifactError(f"{path}: {words}")
     try:
         with zipfile.ZipFile(BytesIO(content)) as archive:
             unpacked = sum(member.file_size for member in archive.infolist())
-            if unpacked > MAX_FILE_BYTES:
-                raise ArtifactError(
-                    f"{path}: unpacks to {unpacked} bytes; at most {MAX_FILE_BYTES} are expected"
-                )
             names = [n for n in archive.namelist() if n == "data.pkl" or n.endswith("/data.pkl")]
-            if len(names) != 1:
-                raise ArtifactError(
-                    f"{path}: a zip with {len(names)} data.pkl members, expected one; is this file "
-                    "made by torch.save?"
-                )
-            return archive.read(names[0])
-    except ArtifactError:
-        raise
-    except _DAMAGE as error:
+            usable = unpacked <= MAX_FILE_BYTES and len(names) == 1
+            refused = check_pickle(archive.read(names[0])) if usable else None
+    except Exception as error:  # zipfile too
+        raise _damaged(path, error) from error
+    if not usable:
         raise ArtifactError(
-            f"{path}: not a torch.save zip archive, or truncated ({error}); copy it again from the "
-            "training machine"
-        ) from error
-
-
-def _refuse_code(path: Path, pickled: bytes) -> None:
-    """Refuse all but plain data, without unpickling."""
-    try:
-        refused = check_pickle(pickled)
-    except _DAMAGE as error:
-        raise ArtifactError(f"{path}: damaged pickle ({error})") from error
+            f"{path}: a zip that unpacks to {unpacked} bytes with {len(names)} data.pkl members, "
+            f"expected at most {MAX_FILE_BYTES} bytes and one such member; is it of torch.save?"
+        )
     if refused is not None:
         raise ArtifactError(
             f"{path}: its pickle contains {refused}, which an artifact never needs and which could "
@@ -229,9 +170,12 @@ def _refuse_code(path: Path, pickled: bytes) -> None:
         )
 
 
-def _first_line(error: BaseException) -> str:
-    """What went wrong, without the call stack that torch puts into some messages."""
-    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]:.200}"
+def _damaged(path: Path, error: Exception) -> ArtifactError:
+    first_line = (str(error).splitlines() or [""])[0]  # without torch's call stacks
+    return ArtifactError(
+        f"{path}: not a torch.save zip archive, or damaged ({type(error).__name__}: "
+        f"{first_line:.200}); copy it again from the training machine"
+    )
 
 
 def _location(path: Path, vector: Tensor, located: Sequence[tuple[Any, str]]) -> str:

@@ -1,7 +1,5 @@
 """The formulas that artifacts were trained with, and how a file tells which one is its own.
 
-Three trainers write files of one form. They differ in how P is drawn and what is made of it:
-
 ====================  =====================================  ==========================
 formula               trainer                                P of a module
 ====================  =====================================  ==========================
@@ -11,8 +9,7 @@ formula               trainer                                P of a module
 ====================  =====================================  ==========================
 
 With another formula than its own an artifact is another model (a relative error of about 2), and
-nothing shows it. So a formula counts as known only where there is evidence: a key of the file, or a
-file that upstream published and whose trainer is known.
+nothing shows it. So only evidence counts: a key of the file, or a file that upstream published.
 """
 
 from dataclasses import dataclass
@@ -36,12 +33,7 @@ HOW_TO_TELL = (
 
 @dataclass(frozen=True)
 class KnownFormula:
-    """A formula and what it is known from.
-
-    Attributes:
-        formula: The formula.
-        evidence: What tells it, in words.
-    """
+    """A formula, and the evidence that it is known from, in words."""
 
     formula: Formula
     evidence: str

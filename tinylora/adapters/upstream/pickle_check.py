@@ -6,7 +6,7 @@ whose hash takes forever), changed attributes of a dict, storages without a devi
 """
 
 import pickletools
-from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 # Names that torch.save uses for tensors and the parameters that hold them.
 _SAFE_GLOBALS = frozenset(
@@ -24,126 +24,99 @@ _PUSHES = {
     **dict.fromkeys(("EMPTY_DICT", "EMPTY_LIST"), "container"),
     "EMPTY_TUPLE": "tuple",
 }
-_TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 _STORAGE_PARTS = ("text", "storage type", "text", "text", "number")
 
 
-@dataclass(frozen=True)
-class _Value:
+class _Value(NamedTuple):
     """Kind of a value, and the kinds of a tuple's own items."""
 
     kind: str
     items: tuple[str, ...] = ()
 
 
-@dataclass
-class _Machine:
-    """What pickle's own machine would hold, in kinds."""
-
-    stack: list[_Value | None] = field(default_factory=list)  # None: a mark
-    memo: dict[int, _Value] = field(default_factory=dict)
-
-    def since_mark(self) -> list[_Value]:
-        """Take what was pushed since the last mark, and the mark."""
-        found: list[_Value] = []
-        while (value := self.stack.pop()) is not None:
-            found.append(value)
-        return found[::-1]
-
-    def pop(self) -> _Value:
-        """Take the last value."""
-        value = self.stack.pop()
-        if value is None:
-            raise ValueError("a mark where a value is expected")
-        return value
-
-    def push(self, kind: str, items: tuple[str, ...] = ()) -> None:
-        """Add a value."""
-        self.stack.append(_Value(kind, items))
-
-
 def check_pickle(pickled: bytes) -> str | None:
     """What a pickle contains that an artifact never needs; None where there is nothing.
 
-    Args:
-        pickled: The pickle.
-
-    Raises:
-        ValueError, IndexError, KeyError: It is damaged.
+    A damaged one is a ValueError, IndexError or KeyError.
     """
     machine = _Machine()
     for count, (opcode, argument, _) in enumerate(pickletools.genops(pickled)):
         if count > _MOST_OPCODES:
             return f"more than {_MOST_OPCODES} steps"
-        refused = _carry_out(machine, opcode.name, argument)
-        if refused is not None:
+        if (refused := machine.carry_out(opcode.name, argument)) is not None:
             return refused
     return None
 
 
-def _carry_out(machine: _Machine, name: str, argument: object) -> str | None:
-    """One opcode; what is wrong with it, or None."""
-    match name:
-        case "PROTO" | "FRAME" | "STOP":
-            return None
-        case "MARK":
-            machine.stack.append(None)
-        case "BINPUT" | "LONG_BINPUT":
-            machine.memo[argument] = _last(machine)  # type: ignore[index]
-        case "MEMOIZE":
-            machine.memo[len(machine.memo)] = _last(machine)
-        case "BINGET" | "LONG_BINGET":
-            machine.stack.append(machine.memo[argument])  # type: ignore[index]
-        case "GLOBAL":
-            if argument not in _SAFE_GLOBALS:
-                return repr(argument)
-            kinds = {"collections OrderedDict": "dict type"}
-            by_name = "storage type" if str(argument).endswith("Storage") else "function"
-            machine.push(kinds.get(str(argument), by_name))
-        case "TUPLE" | "TUPLE1" | "TUPLE2" | "TUPLE3":
-            _tuple(machine, name)
-        case "SETITEM" | "SETITEMS" | "APPEND" | "APPENDS":
-            return _fill(machine, name)
-        case "REDUCE":
-            arguments, function = machine.pop(), machine.pop()
-            if function.kind not in ("function", "dict type") or arguments.kind != "tuple":
-                return "a call of something that is no function"
-            machine.push("container" if function.kind == "dict type" else "tensor")
-        case "BINPERSID":
-            if machine.pop().items != _STORAGE_PARTS:
-                return "a storage that is not described as torch.save does it"
-            machine.push("storage")
-        case _ if name in _PUSHES:
-            machine.push(_PUSHES[name])
-        case _:
-            return repr(name)
-    return None
+class _Machine:
+    """What pickle's own machine would hold, in kinds."""
 
+    def __init__(self) -> None:
+        self.stack: list[_Value | None] = []  # None: a mark
+        self.memo: dict[Any, _Value] = {}
 
-def _last(machine: _Machine) -> _Value:
-    value = machine.pop()
-    machine.stack.append(value)
-    return value
+    def carry_out(self, name: str, argument: Any) -> str | None:
+        """One opcode; what is wrong with it, or None."""
+        match name:
+            case "PROTO" | "FRAME" | "STOP":
+                pass
+            case "MARK":
+                self.stack.append(None)
+            case "BINPUT" | "LONG_BINPUT" | "MEMOIZE":
+                (value,) = self.last(1)
+                self.memo[len(self.memo) if argument is None else argument] = value
+                self.stack.append(value)
+            case "BINGET" | "LONG_BINGET":
+                self.stack.append(self.memo[argument])
+            case "GLOBAL":
+                if argument not in _SAFE_GLOBALS:
+                    return repr(argument)
+                by_name = "storage type" if argument.endswith("Storage") else "function"
+                self.push("dict type" if argument.startswith("collections") else by_name)
+            case "TUPLE" | "TUPLE1" | "TUPLE2" | "TUPLE3":
+                items = self.last(int(name[5:]) if name[5:] else None)
+                self.push("tuple", tuple(item.kind for item in items))
+            case "SETITEM" | "APPEND":
+                return self.fill(self.last(2 if name == "SETITEM" else 1), name)
+            case "SETITEMS" | "APPENDS":
+                return self.fill(self.last(None), name)
+            case "REDUCE":
+                function, arguments = self.last(2)
+                if function.kind not in ("function", "dict type") or arguments.kind != "tuple":
+                    return "a call of something that is no function"
+                self.push("container" if function.kind == "dict type" else "tensor")
+            case "BINPERSID":
+                if self.last(1)[0].items != _STORAGE_PARTS:
+                    return "a storage that is not described as torch.save does it"
+                self.push("storage")
+            case _ if name in _PUSHES:
+                self.push(_PUSHES[name])
+            case _:
+                return repr(name)
+        return None
 
+    def last(self, count: int | None) -> list[_Value]:
+        """Take so many values, or all since the last mark and the mark."""
+        found: list[_Value] = []
+        while len(found) != count:
+            value = self.stack.pop()
+            if value is None and count is not None:
+                raise ValueError("a mark where a value is expected")
+            if value is None:
+                break
+            found.append(value)
+        return found[::-1]
 
-def _tuple(machine: _Machine, name: str) -> None:
-    """Make a tuple of the last values."""
-    if name == "TUPLE":
-        items = machine.since_mark()
-    else:
-        items = [machine.pop() for _ in range(_TUPLES[name])][::-1]
-    machine.push("tuple", tuple(item.kind for item in items))
+    def push(self, kind: str, items: tuple[str, ...] = ()) -> None:
+        """Add a value."""
+        self.stack.append(_Value(kind, items))
 
-
-def _fill(machine: _Machine, name: str) -> str | None:
-    """Put items into a dict or a list."""
-    is_dict = name.startswith("SETITEM")
-    if name.endswith("S"):
-        items = machine.since_mark()
-    else:
-        items = [machine.pop() for _ in range(2 if is_dict else 1)][::-1]
-    keys = items[::2] if is_dict else []
-    if odd := [key.kind for key in keys if key.kind not in ("text", "number")]:
-        return f"a key that is a {odd[0]}, expected a string"
-    container = _last(machine)
-    return None if container.kind == "container" else f"items that are put into a {container.kind}"
+    def fill(self, items: list[_Value], name: str) -> str | None:
+        """Put items into a dict or a list."""
+        for key in items[::2] if name.startswith("SETITEM") else []:
+            if key.kind not in ("text", "number"):
+                return f"a key that is a {key.kind}, expected a string"
+        (container,) = self.last(1)
+        self.stack.append(container)
+        filled = container.kind
+        return None if filled == "container" else f"items that are put into a {filled}"

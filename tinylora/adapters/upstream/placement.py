@@ -2,8 +2,8 @@
 
 Each device has a random stream of its own, so P of a module depends on the device that held it. A
 placement has the form of accelerate's and transformers' ``device_map`` (``model.hf_device_map``):
-a module's name, or a prefix of it up to a dot, to a device; ``""`` stands for all that is left.
-Devices are ``0``, ``"cuda:0"`` or ``"cpu"``.
+a module's name, or a prefix of it up to a dot, to a device (``0``, ``"cuda:0"`` or ``"cpu"``);
+``""`` stands for all that is left.
 """
 
 import json
@@ -19,14 +19,7 @@ _MAX_CHARACTERS = 1 << 20
 
 
 def read_placement(text: str) -> dict[str, str]:
-    """A placement from JSON, or from a file that holds it.
-
-    Args:
-        text: A JSON object, or the path of a file with one.
-
-    Raises:
-        ProjectionError: There is no such file, or it is no placement.
-    """
+    """A placement from a JSON object, or from the path of a file with one, else ProjectionError."""
     source = "placement" if text.lstrip().startswith("{") else text
     if source == text:
         try:
@@ -46,15 +39,7 @@ def read_placement(text: str) -> dict[str, str]:
 
 
 def checked_placement(found: Any, source: str = "placement") -> dict[str, str]:
-    """A placement whose devices are spelled ``cpu`` or ``cuda:N``.
-
-    Args:
-        found: What was given.
-        source: Where it came from, for messages.
-
-    Raises:
-        ProjectionError: It is no map from names to such devices.
-    """
+    """A placement whose devices are spelled ``cpu`` or ``cuda:N``; else a ProjectionError."""
     if not isinstance(found, Mapping) or not all(isinstance(name, str) for name in found):
         raise ProjectionError(
             f"{source}: expected a map from module prefixes to devices, as model.hf_device_map "
@@ -66,13 +51,11 @@ def checked_placement(found: Any, source: str = "placement") -> dict[str, str]:
 
 
 def _device(name: str, device: object, source: str) -> str:
-    if isinstance(device, int) and not isinstance(device, bool) and 0 <= device < 1 << 10:
-        return f"cuda:{device}"
-    if isinstance(device, str):
-        if device == "cpu" or re.fullmatch(r"cuda:\d{1,3}", device):
-            return device
-        if device == "cuda":
-            return "cuda:0"
+    spelled = "cuda:0" if device == "cuda" else device
+    if isinstance(device, int) and not isinstance(device, bool):
+        spelled = f"cuda:{device}"
+    if isinstance(spelled, str) and re.fullmatch(r"cpu|cuda:\d{1,3}", spelled):
+        return spelled
     raise ProjectionError(
         f"{source}: {name!r} lies on {device!r:.100}; expected a GPU's number, cuda:N or cpu, "
         "whose random streams are known"
@@ -80,15 +63,7 @@ def _device(name: str, device: object, source: str) -> str:
 
 
 def modules_by_device(names: Sequence[str], placement: Placement) -> dict[str, list[int]]:
-    """Positions of the modules that each device holds, in order.
-
-    Args:
-        names: Modules.
-        placement: Where they are.
-
-    Raises:
-        ProjectionError: It is no placement, or does not name every module's device.
-    """
+    """Positions of the modules that each device holds; a ProjectionError if one has none."""
     devices = checked_placement(placement)
     groups: dict[str, list[int]] = {}
     for index, name in enumerate(names):

@@ -14,11 +14,7 @@ from torch import Tensor
 from tinylora.adapters.options import Formula, Placement, Stream
 from tinylora.adapters.upstream.placement import modules_by_device
 from tinylora.errors import ProjectionError
-from tinylora.philox import (
-    SMALLEST_DEVICE_THREADS,
-    offset_increment,
-    philox_normal,
-)
+from tinylora.philox import SMALLEST_DEVICE_THREADS, offset_increment, philox_normal
 
 _MOST_NUMBERS = 1 << 28
 
@@ -33,26 +29,24 @@ def draw_projections(
     rng: Stream,
     placement: Placement | None = None,
 ) -> Tensor:
-    """Draw P of every module.
+    """Draw P of every module, in the order of the stream.
 
     Args:
-        names: Target modules in the order of the stream.
+        names: Target modules.
         u: Length of the shared vector.
         rank: SVD rank r.
         seed: Seed of every device's stream.
         formula: Decides shape and scale.
         rng: Generator of the device that P was drawn on.
         placement: For a model that was split over devices, see
-            :mod:`tinylora.adapters.upstream.placement`; each device's stream starts anew, and what
-            lay on the CPU has the CPU's. None: one device held all.
+            :mod:`tinylora.adapters.upstream.placement`; each device's stream starts anew.
 
     Returns:
         bf16, ``[len(names), u, r, r]`` (full) or ``[len(names), u, r]`` (else), on the CPU.
 
     Raises:
-        ProjectionError: A placement that does not name every module's device, or names GPUs
-            where ``rng`` is ``cpu``; or too many numbers: over all modules, or for a GPU's stream
-            in one.
+        ProjectionError: A placement that does not fit; or too many numbers, over all modules or for
+            a GPU's stream in one.
     """
     shape = (u, rank, rank) if formula == "full" else (u, rank)
     _check_size(len(names), torch.Size(shape).numel(), rng)

@@ -56,12 +56,7 @@ def _formula(artifact: Artifact, wanted: FormulaChoice) -> KnownFormula:
 
 
 def doubts(artifact: Artifact, resolved: ResolvedOptions) -> Iterator[str]:
-    """Reasons, in plain words, to doubt that options rebuild the delta that was trained.
-
-    Args:
-        artifact: What was trained.
-        resolved: How its delta is rebuilt.
-    """
+    """Reasons, in plain words, to doubt that options rebuild the delta that was trained."""
     if resolved.svd == "fast" and resolved.formula == "full":
         yield (
             "svd fast with formula full: singular vectors may have other relative signs than in "

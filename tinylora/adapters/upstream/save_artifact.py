@@ -30,9 +30,6 @@ def save_artifact(
 ) -> None:
     """Write an artifact in upstream's format, byte for byte the same for the same arguments.
 
-    ``torch.save`` would record the device that the vector is on now; here the caller names the
-    device whose random stream drew P, because a reader has nothing else to tell it by.
-
     Args:
         path: Where to write; replaced if it exists.
         global_v: ``[u]``, floating point; stored as bf16.
@@ -40,14 +37,14 @@ def save_artifact(
         seed: Seed of the projections.
         model_id: Hub id of the base.
         total_replaced_layers: Number of wrapped modules.
-        formula: Form of the delta that was trained, in a key that upstream's loader ignores. None
-            writes no such key: whoever reads the file must then know the formula.
+        formula: Form of the delta that was trained, in a key that upstream's loader ignores; where
+            it is None, whoever reads the file must know the formula.
         is_quantized: Written only when not None (later upstream files have it).
-        saved_device: Storage location to record: ``cpu``, ``cuda`` or ``cuda:N``.
+        saved_device: Device whose random stream drew P, ``cpu``, ``cuda`` or ``cuda:N``: a reader
+            has nothing else to tell it by (``torch.save`` records where the vector is now).
 
     Raises:
-        ArtifactError: An argument of another type, or a vector of another shape; or one that
-            :func:`load_artifact` would refuse, or another device; nothing is written.
+        ArtifactError: An argument that :func:`load_artifact` would refuse; nothing is written.
     """
     vector = global_v.detach().to("cpu", torch.bfloat16).contiguous().clone()
     fields: dict[str, Any] = {

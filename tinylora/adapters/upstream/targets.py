@@ -1,13 +1,10 @@
 """Which modules carry the adapter, and in which order.
 
-The order is part of the format: the random stream advances once per module, so it is the order in
-which upstream's recursion over ``named_children()`` meets the modules (for Qwen2: layer by layer,
-q k v o gate up down).
-
-Two kinds of model are refused although some of their modules have such names: those that keep
-several projections in one weight (``qkv_proj`` ends in ``v_proj``), and those that keep the
-projections of all experts in one tensor. The singular vectors of such a weight are others than
-those of the projections that an artifact was trained on, and nothing would show it.
+The order is part of the format, as the random stream advances once per module: it is that in which
+upstream's recursion over ``named_children()`` meets the modules (for Qwen2: layer by layer,
+q k v o gate up down). Models that keep several projections in one weight (``qkv_proj`` ends in
+``v_proj``), or those of all experts in one tensor, are refused: such a weight has other singular
+vectors than the projections that an artifact was trained on, and nothing would show it.
 """
 
 from collections.abc import Iterator
@@ -22,42 +19,31 @@ _FUSED_SUFFIXES = ("qkv_proj", "qk_proj", "kv_proj", "gate_up_proj", "up_gate_pr
 
 
 def target_modules(model: nn.Module) -> list[tuple[str, nn.Module]]:
-    """Linear modules (``nn.Linear``, bitsandbytes ``Linear4bit`` included) that are adapted.
+    """``(qualified name, module)`` of the linear modules that are adapted, in the stream's order.
 
-    Args:
-        model: Any model, on any device, ``meta`` included.
-
-    Returns:
-        ``(qualified name, module)`` in the order of the random stream.
-
-    Raises:
-        TargetMismatchError: Several projections share one weight.
+    ``nn.Linear``, bitsandbytes' ``Linear4bit`` included, on any device. A TargetMismatchError where
+    several projections share one weight.
     """
     found = list(_walk(model, ""))
     kind = type(model).__name__
     for name, _ in found:
         if name.endswith(_FUSED_SUFFIXES):
             raise TargetMismatchError(
-                f"{kind}: {name} holds several projections in one weight, and a TinyLoRA artifact "
-                "was trained on separate ones (q_proj, k_proj, ...): their singular vectors are "
-                "others; give the base that it was trained on, with separate projections"
+                f"{kind}: {name} holds several projections in one weight, with other singular "
+                "vectors than those that an artifact was trained on; give the base that it was "
+                "trained on, with separate projections (q_proj, k_proj, ...)"
             )
     for name, parameter in model.named_parameters():
         if parameter.dim() == 3 and name.removesuffix(".weight").endswith(TARGET_SUFFIXES):
             raise TargetMismatchError(
                 f"{kind}: {name} {list(parameter.shape)} holds the projections of all experts in "
-                "one tensor; mixtures of experts are not supported, a TinyLoRA artifact belongs to "
-                "a base whose projections are linear layers"
+                "one tensor; mixtures of experts are not supported, only linear layers are"
             )
     return found
 
 
 def target_names(model: nn.Module) -> list[str]:
-    """Qualified names of :func:`target_modules`.
-
-    Raises:
-        TargetMismatchError: See there.
-    """
+    """Qualified names of :func:`target_modules`; errors as there."""
     return [name for name, _ in target_modules(model)]
 
 
@@ -71,27 +57,15 @@ def _walk(parent: nn.Module, prefix: str) -> Iterator[tuple[str, nn.Module]]:
             yield from _walk(child, name + ".")
 
 
-def check_target_count(artifact: Artifact, names: list[str], where: str) -> None:
-    """Refuse a base whose number of target modules is not the artifact's.
+def check_target_count(artifact: Artifact, count: int, where: str) -> None:
+    """Refuse, with a TargetMismatchError, a base with more or fewer target modules than training's.
 
-    Args:
-        artifact: The artifact.
-        names: Target modules found.
-        where: The model or directory, for the message.
-
-    Raises:
-        TargetMismatchError: The counts differ, or there is no target at all.
+    ``where`` is the model or directory, for the message.
     """
-    if not names:
+    if count != artifact.total_replaced_layers:
         raise TargetMismatchError(
-            f"{where}: has no target module, that is no linear layer (nn.Linear, Linear4bit) named "
-            f"{', '.join(TARGET_SUFFIXES)}; GPT-2's Conv1D and layers of other names are none. "
-            f"Give {artifact.model_id}, the base that {artifact.path} was trained on"
-        )
-    if len(names) != artifact.total_replaced_layers:
-        raise TargetMismatchError(
-            f"{where}: has {len(names)} target modules (linear layers named "
-            f"{', '.join(TARGET_SUFFIXES)}), but {artifact.path} was trained on "
+            f"{where}: has {count or 'no'} target modules (nn.Linear or Linear4bit layers, not "
+            f"Conv1D, named {', '.join(TARGET_SUFFIXES)}), but {artifact.path} was trained on "
             f"{artifact.total_replaced_layers} of {artifact.model_id}; give the base that it was "
             "trained on"
         )

@@ -3,9 +3,9 @@
 import pytest
 import torch
 from torch import nn
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+from transformers import AutoModelForCausalLM
 
-from tests.tinylora.conftest import plain
+from tests.tinylora.conftest import four_bit, plain
 from tinylora import (
     DeltaOptions,
     PeftTinyLoRALinear,
@@ -53,37 +53,35 @@ def assert_same_deltas(directory, model, tiny_base):
 
 
 @pytest.mark.parametrize("save_projection", [True, False])
-@pytest.mark.parametrize("weight_tying", [0.0, 0.5, 1.0])
-@pytest.mark.parametrize(("r", "u"), [(1, 1), (1, 5), (2, 16), (4, 1), (4, 5), (4, 16)])
-def test_deltas_equal_pefts(saved, tiny_base, r, u, weight_tying, save_projection):
+@pytest.mark.parametrize(
+    ("r", "u", "weight_tying", "groups"),
+    [(1, 1, 0.0, 6), (1, 5, 0.5, 3), (4, 1, 1.0, 1), (4, 16, 0.5, 3), (2, 16, 0.0, 6)],
+)
+def test_deltas_equal_pefts(saved, tiny_base, r, u, weight_tying, groups, save_projection):
     options = {"r": r, "u": u, "weight_tying": weight_tying, "save_projection": save_projection}
     directory, model = saved(**options)
     assert_same_deltas(directory, model, tiny_base)
-    adapter = load_peft_adapter(directory)
-    assert adapter.vectors.shape == ({0.0: 6, 0.5: 3, 1.0: 1}[weight_tying], u)
+    assert load_peft_adapter(directory).vectors.shape == (groups, u)
 
 
-@pytest.mark.parametrize("weight_tying", [0.1, 0.3, 0.75, 0.9])
-def test_uneven_groups(saved, tiny_base, weight_tying):
-    """14 modules in 13, 10, 4 (halves round to even) and 1 groups, the last ones the largest."""
-    directory, model = saved(weight_tying=weight_tying, target_modules="all-linear")
-    assert_same_deltas(directory, model, tiny_base)
+@pytest.mark.parametrize(
+    ("dtype", "changes"),
+    [
+        ("bfloat16", {"save_projection": False}),  # P is rounded as the training layer was
+        ("float16", {"save_projection": False}),
+        ("float32", {"r": 100, "u": 2, "save_projection": False}),  # k_proj is 64 x 128
+        # 14 modules in 13, 10, 4 (halves round to even) and 1 groups, the last ones the largest
+        *(
+            ("float32", {"weight_tying": tying, "target_modules": "all-linear"})
+            for tying in (0.1, 0.3, 0.75, 0.9)
+        ),
+    ],
+)
+def test_odd_adapters_equal_pefts(saved, tiny_base, dtype, changes):
+    assert_same_deltas(*saved(dtype, **changes), tiny_base)
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_a_seeded_projection_is_rounded_as_the_training_layer_was(saved, tiny_base, dtype):
-    directory, model = saved(dtype, save_projection=False)
-    assert_same_deltas(directory, model, tiny_base)
-
-
-def test_a_side_shorter_than_r(saved, tiny_base):
-    directory, model = saved(r=100, u=2, save_projection=False)  # k_proj is 64 x 128
-    assert_same_deltas(directory, model, tiny_base)
-    k_proj = next(s for n, s in load_peft_adapter(directory).shapes.items() if "k_proj" in n)
-    assert k_proj == (64, 128, 64)
-
-
-@pytest.mark.parametrize("weight_tying", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("weight_tying", [0.5, 1.0])
 def test_restored_logits_equal_pefts(saved, tiny_base, weight_tying):
     directory, model = saved(weight_tying=weight_tying, save_projection=False)
     base = plain(tiny_base)
@@ -102,12 +100,7 @@ def test_restored_logits_equal_pefts(saved, tiny_base, weight_tying):
 
 def test_restoring_on_a_4bit_base_which_peft_cannot(saved, tiny_base):
     directory, model = saved()
-    settings = BitsAndBytesConfig(
-        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.float32
-    )
-    base = AutoModelForCausalLM.from_pretrained(
-        tiny_base, dtype=torch.bfloat16, quantization_config=settings
-    )
+    base = four_bit(tiny_base)
     restoration = restore(base, load_adapter(directory))
     for name in restoration.wrapped:
         wanted = layers_of(model)[name].get_delta_weight("default")
@@ -130,9 +123,6 @@ def test_options_of_the_other_dialect_are_refused(saved, tiny_base):
     for options in ({"formula": "full"}, {"rng": "cpu"}, {"svd": "fast"}, {"numerics": "trainer"}):
         with pytest.raises(OptionsError, match=next(iter(options))):
             restore(plain(tiny_base), adapter, DeltaOptions(**options))
-
-
-# --- bases that do not fit ----------------------------------------------------------------------
 
 
 def test_other_bases_are_refused(saved, tiny_base):
