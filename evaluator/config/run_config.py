@@ -57,7 +57,8 @@ class ArmConfig(AdapterSection):
         model: Checkpoint directory, or a model id of the Hugging Face hub.
         load: ``nf4`` quantizes a 16-bit checkpoint while loading, with the trainer's settings.
         artifact: ``tiny_lora_v.pt``, or the directory of a PEFT adapter, of a ``restored`` arm.
-        seed: Replaces the seed of the decoding, which makes a repeat independent: the noise floor.
+        seed: Replaces the seed of the decoding; a repeat then draws independently of the others.
+        batch_size: Replaces that of the decoding; a repeat then shows what rounding alone flips.
     """
 
     name: Name
@@ -66,6 +67,7 @@ class ArmConfig(AdapterSection):
     load: Literal["auto", "nf4"] = "auto"
     artifact: FilePath | None = None
     seed: int | None = None
+    batch_size: int | None = Field(default=None, ge=1, exclude_if=lambda size: size is None)
     backend: str | None = Field(default=None, exclude_if=lambda name: name is None)
 
     @model_validator(mode="after")

@@ -153,7 +153,9 @@ def _message(role: str, content: str) -> dict[str, str]:
     return {"role": role, "content": content}
 
 
-def plan_batches(prompts: Sequence[Prompt], decoding: DecodingConfig) -> tuple[Batch, ...]:
+def plan_batches(
+    prompts: Sequence[Prompt], decoding: DecodingConfig, batch_size: int | None = None
+) -> tuple[Batch, ...]:
     """All completions of an arm, longest prompts first: memory runs out at once or never.
 
     A pure function, and a batch is redone as a whole if any row of it is missing: a resumed run, or
@@ -161,7 +163,7 @@ def plan_batches(prompts: Sequence[Prompt], decoding: DecodingConfig) -> tuple[B
     """
     rows = [Row(prompt, sample) for prompt in prompts for sample in range(decoding.samples)]
     rows.sort(key=lambda row: -len(row.prompt.token_ids))  # stable: the suite's order within
-    size = decoding.batch_size
+    size = batch_size or decoding.batch_size
     return tuple(tuple(rows[i : i + size]) for i in range(0, len(rows), size))
 
 

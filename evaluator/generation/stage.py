@@ -46,13 +46,13 @@ def generate_share(
     records = read(directory.generations, GenerationRecord.from_row)
     processes.wait()  # nobody appends before all have read the same
     path = directory.generations_of(processes.rank)
-    batches = plan_batches(prepared.prompts, prepared.config.decoding)
-    total = sum(map(len, batches))
+    decoding = prepared.config.decoding
+    total = len(prepared.prompts) * decoding.samples
     makers, plan = maker_ids(prepared.facts), plan_id(prepared.facts)
     for arm in prepared.config.arms:
         missing = [
             batch
-            for batch in batches
+            for batch in plan_batches(prepared.prompts, decoding, arm.batch_size)
             if any((arm.name, row.prompt.problem, row.sample) not in records for row in batch)
         ]
         share = missing[processes.rank :: processes.world]  # the longest are spread evenly

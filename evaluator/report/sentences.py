@@ -140,13 +140,19 @@ def _meaning_of_a_match(control: PairedComparison, least: float) -> str:
 
 def _repeat_sentence(pair: PairedComparison, facts: RunFacts) -> str:
     if facts.same_noise(pair.arm, pair.reference):
-        return (
+        text = (
             f"{pair.arm} is {pair.reference} once more with the same noise (A/A): it could flip by "
-            f"rounding alone, and {percent(pair.flip_rate)} of the samples did. It is no noise "
-            "floor, which takes a temperature above 0 and a seed of the arm's own."
+            f"rounding alone, and {percent(pair.flip_rate)} of the samples did. "
+        )
+        if facts.is_jittered(pair.arm):
+            return f"{text}That is the noise floor of arms with the same noise."
+        return (
+            f"{text}In equal batches rounding is equal too, so this is no noise floor: give it a "
+            "batch_size of its own, or, at a temperature above 0, a seed."
         )
     floor = (
-        f"Noise floor: {pair.arm} is {pair.reference} once more (A/A) and differs from it by "
+        f"Noise floor of independent draws: {pair.arm} is {pair.reference} once more (A/A) and "
+        f"differs from it by "
         f"{points(pair.difference)} points (90 % interval {points(pair.interval90.low)} to "
         f"{points(pair.interval90.high)}), with {percent(pair.flip_rate)} of the samples flipped."
     )
@@ -166,14 +172,15 @@ def _repeat_sentence(pair: PairedComparison, facts: RunFacts) -> str:
 
 def _beside_noise(pair: PairedComparison, summary: RunSummary) -> str:
     """How an arm's distance from the reference compares with the reference's from itself."""
-    if not summary.noise:
+    noise = summary.yardstick(pair)
+    if noise is None:
         return ""
-    noise = summary.noise[0]
     within = noise.interval95.low <= pair.difference <= noise.interval95.high
     return (
-        f" It flips {percent(pair.flip_rate)} of the samples where the A/A repeat flips "
-        f"{percent(noise.flip_rate)}, and its difference lies {'within' if within else 'outside'} "
-        f"the repeat's 95 % interval."
+        f" It flips {percent(pair.flip_rate)} of the samples where the A/A repeat {noise.arm} "
+        f"flips {percent(noise.flip_rate)}, and its difference "
+        f"lies {'within' if within else 'outside'} "
+        "the repeat's 95 % interval."
     )
 
 
@@ -205,7 +212,7 @@ def _pair_sentence(pair: PairedComparison, control: PairedComparison | None) -> 
 def _sensitivity_sentence(summary: RunSummary) -> str:
     """What the run could have seen with the flips of its noise.
 
-    That is an A/A repeat's with draws of its own; without one, those of the arm that flipped most
+    That is a repeat's of the compared arms' kind; without one, those of the arm that flipped most
     and does not differ: the flips of an arm that differs are its difference.
     """
     pairs = summary.comparisons
@@ -215,12 +222,10 @@ def _sensitivity_sentence(summary: RunSummary) -> str:
         f"{size.families} {units} could have shown a δ of {_plain(size.shown_margin)} points at "
         "best."
     )
-    alike = [
-        pair
-        for pair in pairs
-        if pair.verdict is not Equivalence.DIFFER and pair.arm not in summary.repeats
-    ]
-    if not (noise := summary.noise or alike):
+    compared = [pair for pair in pairs if pair.arm not in summary.repeats]
+    repeats = [found for pair in compared if (found := summary.yardstick(pair)) is not None]
+    alike = [pair for pair in compared if pair.verdict is not Equivalence.DIFFER]
+    if not (noise := repeats or alike):
         return text
     worst = max(noise, key=lambda pair: pair.flip_rate)
     if worst.provable_margin is None or worst.detectable_difference is None:

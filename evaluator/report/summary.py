@@ -75,14 +75,19 @@ class RunSummary:
     token_level: TokenLevel | None = None
     plan: str | None = None
 
-    @property
-    def noise(self) -> tuple[PairedComparison, ...]:
-        """The repeats that draw anew, beside the reference: the noise floor."""
-        return tuple(
-            pair
-            for pair in self.comparisons
-            if pair.arm in self.repeats and not self.facts.same_noise(pair.arm, pair.reference)
-        )
+    def yardstick(self, pair: PairedComparison) -> PairedComparison | None:
+        """The repeat that shows noise of the pair's own kind.
+
+        For an arm that draws with the reference's noise that is a repeat in batches of its own,
+        which flips by rounding alone; for one with other draws, a repeat with draws of its own.
+        """
+        paired = self.facts.same_noise(pair.arm, pair.reference)
+        for other in self.comparisons:
+            is_paired = self.facts.same_noise(other.arm, other.reference)
+            is_noise = not is_paired or self.facts.is_jittered(other.arm)
+            if other.arm in self.repeats and is_paired == paired and is_noise:
+                return other
+        return None
 
     def comparison(self, arm: str) -> PairedComparison | None:
         """The arm's comparison with the reference."""

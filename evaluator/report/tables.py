@@ -86,21 +86,22 @@ def languages_table(summary: RunSummary) -> TextTable | None:
 def sensitivity_table(summary: RunSummary) -> TextTable | None:
     """For each comparison its flips and the smallest margin and difference it could show.
 
-    With an A/A repeat that draws anew, flips are also given as a multiple of the repeat's.
+    With an A/A repeat, flips are also given as a multiple of those of a repeat of the same kind.
     """
     if not summary.comparisons:
         return None
+    yardsticks = [summary.yardstick(pair) for pair in summary.comparisons]
     rows = [
         {
             "arm": pair.arm,
             "flips": percent(pair.flip_rate),
-            **({"flips / A/A": _ratio(pair, summary.noise[0])} if summary.noise else {}),
+            **({"flips / A/A": noise and _ratio(pair, noise) or ""} if any(yardsticks) else {}),
             "δ": _size(pair.margin),
             "δ without flips": _size(pair.shown_margin),
             "δ at 80 %": _size(pair.provable_margin),
             "difference at 80 %": _size(pair.detectable_difference),
         }
-        for pair in summary.comparisons
+        for pair, noise in zip(summary.comparisons, yardsticks, strict=True)
     ]
     return TextTable.of("What the run could have seen, in points", rows)
 

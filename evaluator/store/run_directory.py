@@ -68,9 +68,10 @@ class RunFacts:
         return next((arm.name for arm in self.arms if arm.kind == "base"), None)
 
     def same_model(self, name: str) -> tuple[str, ...]:
-        """Arms that are this arm's model once more, itself too; the decoding's seed may differ."""
+        """Arms that are this arm's model once more, itself too; seed and batch size may differ."""
+        own = ("name", "seed", "batch_size")
         configured = {
-            arm["name"]: {key: value for key, value in arm.items() if key not in ("name", "seed")}
+            arm["name"]: {key: value for key, value in arm.items() if key not in own}
             for arm in self.config.get("arms", ())
         }
 
@@ -88,6 +89,11 @@ class RunFacts:
         own = {arm["name"]: arm.get("seed") for arm in self.config.get("arms", ())}
         seeds = [decoding["seed"] if own.get(name) is None else own[name] for name in (one, other)]
         return bool(seeds[0] == seeds[1])
+
+    def is_jittered(self, name: str) -> bool:
+        """Whether an arm runs in batches of its own, so that rounding differs from the others'."""
+        arms = self.config.get("arms", ())
+        return any(arm["name"] == name and arm.get("batch_size") for arm in arms)
 
     @property
     def samples(self) -> int:

@@ -179,3 +179,4 @@ def test_every_row_once_the_longest_prompts_first():
     lengths = [len(row.prompt.token_ids) for batch in plan for row in batch]
     assert lengths == sorted(lengths, reverse=True)
     assert {len(batch) for batch in plan} == {2, 3}
+    assert {len(batch) for batch in plan_batches(prompts, DecodingConfig(), 7)} == {5, 7}

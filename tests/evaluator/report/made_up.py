@@ -84,9 +84,12 @@ def noisy(one):
     return dataclasses.replace(one, verdict="AC") if 120 <= i < 120 + gains else one
 
 
-def repeated(seed=1, temperature=0.8):
-    """Facts with a repeat of this seed."""
+def repeated(seed=1, temperature=0.8, batch_size=None, others=None):
+    """Facts with a repeat of this seed and batch size, and ``others`` as the seed of the rest."""
     run = facts(kinds=REPEATED)
-    arms = [{"name": name, "seed": seed if name == "again" else None} for name in REPEATED]
+    arms = [{"name": name, "seed": None if name == "restored" else others} for name in REPEATED]
+    for arm in arms:
+        if arm["name"] == "again":
+            arm |= {"seed": seed, "batch_size": batch_size}
     decoding = {**run.config["decoding"], "temperature": temperature}
     return dataclasses.replace(run, config={**run.config, "arms": arms, "decoding": decoding})

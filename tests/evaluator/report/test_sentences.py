@@ -79,14 +79,21 @@ def test_effect_below_the_margin_makes_a_match_uninformative():
     assert "no adapter effect was detected" not in text
 
 
-def test_a_repeat_of_the_reference_is_the_noise_floor():
-    run = repeated()
+@pytest.mark.parametrize(
+    ("run", "floor"),
+    [
+        (repeated(others=2), "Noise floor of independent draws: again is restored once more (A/A)"),
+        (repeated(seed=None, batch_size=3), "That is the noise floor of arms with the same noise."),
+        (repeated(temperature=0.0, batch_size=3), "and 10.0 % of the samples did. That is the"),
+    ],
+    ids=["independent", "paired", "greedy"],
+)
+def test_a_repeat_of_the_same_kind_is_the_noise_floor(run, floor):
     summary = summarize(run, records(run, noisy))
     assert summary.repeats == ("again",)
     text = "\n".join(describe(summary))
-    assert "Noise floor: again is restored once more (A/A)" in text
-    assert "10.0 % of the samples flipped" in text
-    assert "It flips 1.5 % of the samples where the A/A repeat flips 10.0 %" in text
+    assert floor in text
+    assert "It flips 1.5 % of the samples where the A/A repeat again flips 10.0 %" in text
     assert "within the repeat's 95 % interval" in text
     assert "With as many flips as again has (10.0 % of the samples)" in text
     assert "again matches" not in text
@@ -97,15 +104,25 @@ def test_a_repeat_of_the_reference_is_the_noise_floor():
     [repeated(temperature=0.0), repeated(seed=None), repeated(seed=0)],
     ids=["greedy", "seed", "seed-named"],
 )
-def test_repeat_with_the_references_noise_is_no_floor(run):
+def test_repeat_in_equal_batches_with_the_references_noise_is_no_floor(run):
     summary = summarize(run, records(run, noisy))
-    assert summary.repeats == ("again",) and summary.noise == ()
+    assert summary.repeats == ("again",)
     text = "\n".join(describe(summary))
     assert "again is restored once more with the same noise (A/A)" in text
-    assert "and 10.0 % of the samples did. It is no noise floor" in text
-    assert "where the A/A repeat flips" not in text
+    assert "so this is no noise floor" in text
+    assert "where the A/A repeat" not in text
     assert "With as many flips as nf4 has (1.5 % of the samples)" in text
     assert sensitivity_table(summary).header[1:3] == ("flips", "δ")
+
+
+def test_flips_of_paired_arms_are_not_held_against_independent_draws():
+    run = repeated()
+    summary = summarize(run, records(run, noisy))
+    text = "\n".join(describe(summary))
+    assert "Noise floor of independent draws: again" in text
+    assert "where the A/A repeat" not in text
+    assert "With as many flips as nf4 has (1.5 % of the samples)" in text
+    assert [row[2] for row in sensitivity_table(summary).rows] == ["1.00", "", ""]
 
 
 @pytest.mark.parametrize("kinds", [{"restored": "restored", "nf4": "merged"}, {"nf4": "merged"}])

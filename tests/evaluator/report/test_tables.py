@@ -52,8 +52,10 @@ def test_groups_add_up():
         assert weighted == pytest.approx(0.6)
 
 
-def test_flips_beside_those_of_a_repeat():
-    run = repeated()
+@pytest.mark.parametrize(
+    "run", [repeated(others=2), repeated(seed=None, batch_size=3)], ids=["independent", "paired"]
+)
+def test_flips_beside_those_of_a_repeat(run):
     table = sensitivity_table(summarize(run, records(run, noisy)))
     assert [row[table.header.index("flips / A/A")] for row in table.rows] == [
         "1.00",
