@@ -5,7 +5,6 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -34,7 +33,6 @@ from exporter.plan.plan import OutputFile
 from exporter.prepare import Prepared, prepare
 from exporter.progress import Progress, Stage, Steps
 from exporter.request import ExportRequest, check_request
-from exporter.safetensors.reader import file_sha256
 from exporter.safetensors.reopen import check_header
 from exporter.safetensors.writer import ShardWriter
 from tinylora import ResolvedOptions
@@ -202,9 +200,11 @@ def _make_file(
                 if made is not None:
                     modules.append(made)
                     steps.step("fold", made.module)
-        inputs.watch.call("write", writer.finish)
-    inputs.watch.call("check", check_header, path, file.specs)
-    workspace.complete(file.name, partial(inputs.watch.call, "hash", file_sha256, path), modules)
+        with inputs.watch.timed("write"):
+            writer.finish()
+    with inputs.watch.timed("check"):
+        check_header(path, file.specs)
+    workspace.complete(file.name, inputs.watch.timed("hash"), modules)
 
 
 def _require_capture(request: ExportRequest, fidelity: FidelityReport) -> None:

@@ -80,7 +80,8 @@ def _hash_in_background(base: Checkpoint, watch: Stopwatch) -> Future[dict[str, 
 
     def run() -> None:
         try:
-            found.set_result(watch.call("hash", base.digests))
+            with watch.timed("hash"):
+                found.set_result(base.digests())
         except BaseException as error:
             found.set_exception(error)
 

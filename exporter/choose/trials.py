@@ -96,7 +96,7 @@ class Trials:
         for module, unit in plan.folds.items():
             where = place_of(f"{module}.weight", self.inputs.base)
             fold = Fold(module, where, weight_to_fold(unit, self.inputs.base), self.deltas[module])
-            sums = unit.encoding.measure(fold, unit.encoding.encode(fold)).sums
+            sums, _, _ = unit.encoding.measure(fold, unit.encoding.encode(fold))
             miss.append(sums.miss)
             wanted.append(sums.delta)
         return relative(math.sqrt(math.fsum(miss)), math.sqrt(math.fsum(wanted)))

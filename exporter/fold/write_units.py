@@ -22,7 +22,7 @@ from exporter.fold.read_weights import (
     trained_weight,
     weight_to_fold,
 )
-from exporter.formats.encoding import Encoded, Fold
+from exporter.formats.encoding import Fold
 from exporter.formats.units import ModuleUnit, TensorUnit, Unit, VectorUnit
 from exporter.progress import Stopwatch
 from exporter.safetensors.reader import Scratch
@@ -96,7 +96,17 @@ class UnitMaker:
         if encoded.unchanged and isinstance(read, QuantizedWeight):
             tensors = read.to_tensors(fold.name)  # need not come back from the device
         self._write(tensors)
-        return self.watch.call("measure", _measured, unit, fold, encoded, rebuilt)
+        with self.watch.timed("measure"):
+            sums, codes_moved, scales_changed = unit.encoding.measure(fold, encoded)
+        return ModuleFidelity(
+            module=unit.module,
+            shape=unit.shape,
+            sums=sums,
+            codes_moved=codes_moved,
+            scales_changed=scales_changed,
+            bytes=sum(tensor.nbytes for tensor in encoded.tensors.values()),
+            spectrum=spectrum_of(rebuilt.factors),
+        )
 
     def _rebuilt(self, unit: ModuleUnit, there: QuantizedWeight | Tensor) -> ModuleDelta:
         """The delta, of the weight that was read if training had that one, else of training's."""
@@ -116,18 +126,3 @@ def _parts(rebuilt: ModuleDelta, deltas: ModuleDeltas) -> tuple[TinyLoRAParts, T
     """A, B and P of a module, and its trained vector in float32."""
     parts = rebuilt.parts()
     return parts, deltas.vectors[parts.group].float()
-
-
-def _measured(
-    unit: ModuleUnit, fold: Fold, encoded: Encoded, rebuilt: ModuleDelta
-) -> ModuleFidelity:
-    found = unit.encoding.measure(fold, encoded)
-    return ModuleFidelity(
-        module=unit.module,
-        shape=unit.shape,
-        sums=found.sums,
-        codes_moved=found.codes_moved,
-        scales_changed=found.scales_changed,
-        bytes=sum(tensor.nbytes for tensor in encoded.tensors.values()),
-        spectrum=spectrum_of(rebuilt.factors),
-    )

@@ -16,6 +16,8 @@ from tinylora import LowRankDelta, QuantizedWeight, TinyLoRAParts
 from tinylora.svd.factors import weight_matrix
 
 Shape = tuple[int, int]
+# Sums, 4-bit codes moved and scales changed, of :class:`exporter.fidelity.ModuleFidelity`.
+Measures = tuple[ErrorSums, int | None, int | None]
 
 # The trainer loads 16-bit bases with dtype=bfloat16.
 TRAINER_DTYPE = torch.bfloat16
@@ -69,15 +71,6 @@ class Encoded:
     least_miss: float | None = None
 
 
-@dataclass(frozen=True)
-class Measures:
-    """What is kept of a module's delta; see :class:`exporter.fidelity.ModuleFidelity`."""
-
-    sums: ErrorSums
-    codes_moved: int | None = None
-    scales_changed: int | None = None
-
-
 class Encoding(ABC):
     """One way of storing a module. Frozen dataclasses: equal ones store equal tensors."""
 
@@ -99,10 +92,10 @@ class Encoding(ABC):
         decoded = self.decode(fold, encoded.tensors)
         if isinstance(decoded, Tensor):
             dense = fold.dense if encoded.dense is None else encoded.dense
-            return Measures(sums_over(stored_change(decoded, dense, fold.delta)))
+            return sums_over(stored_change(decoded, dense, fold.delta)), None, None
         decoded = decoded.to(fold.delta.left.device)
         both = zip(decoded.pieces(), fold.delta.pieces(), strict=True)
-        return Measures(sums_over((found, wanted) for (_, found), (_, wanted) in both))
+        return sums_over((found, wanted) for (_, found), (_, wanted) in both), None, None
 
     def seen(self, fold: Fold) -> Tensor:
         """The weight that the forward pass would see of what is stored, float32 ``[out, in]``."""

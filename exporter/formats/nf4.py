@@ -87,14 +87,14 @@ class Codes(Encoding):
         seen, delta, bound = fold.weight, fold.delta, encoded.least_miss
         assert isinstance(seen, QuantizedWeight) and delta is not None
         if encoded.unchanged:
-            return Measures(sums_without_change(delta, bound=bound is None), 0, 0)
+            return sums_without_change(delta, bound=bound is None), 0, 0
         weight = QuantizedWeight.from_tensors(fold.name, encoded.tensors)
         codes_moved = int((weight.codes() != seen.codes()).sum())
         scales_changed = int((weight.block_absmax() != seen.block_absmax()).sum())
         if bound is None:  # no code could move under the base's scales
             bound = sums_over((torch.zeros_like(d), d) for _, d in delta.pieces()).delta
         changes = stored_change(weight.dequantize(), seen.dequantize(), delta)
-        return Measures(sums_over(changes, bound), codes_moved, scales_changed)
+        return sums_over(changes, bound), codes_moved, scales_changed
 
 
 @dataclass(frozen=True)
