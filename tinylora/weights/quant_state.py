@@ -1,48 +1,43 @@
 """The JSON that bitsandbytes stores beside a 4-bit weight."""
 
-import json
-from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Literal, Self
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from tinylora.errors import QuantizedWeightError
 
-BLOCK_SIZES = (32, 64, 128, 256, 512, 1024, 2048, 4096)
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 
+_Count = Annotated[int, Field(gt=0)]
 
-def parse_state(name: str, raw: bytes) -> dict[str, Any]:
-    """Read and check a state.
 
-    Args:
-        name: The weight, for messages.
-        raw: The JSON bytes as stored.
+class QuantState(BaseModel):
+    """What decides the values of a linear layer's weight; ``nested_*``: of quantized scales."""
 
-    Raises:
-        QuantizedWeightError: It is none that bitsandbytes writes for a linear layer.
-    """
+    model_config = ConfigDict(strict=True)
+    quant_type: Literal["nf4", "fp4"]
+    blocksize: Literal[32, 64, 128, 256, 512, 1024, 2048, 4096]
+    dtype: Literal["bfloat16", "float16", "float32"]
+    shape: tuple[_Count, _Count]
+    nested_blocksize: _Count | None = None
+    nested_offset: float = 0.0
+
+    @model_validator(mode="after")
+    def _has_offset(self) -> Self:
+        if {"nested_blocksize", "nested_offset"} & self.model_fields_set == {"nested_blocksize"}:
+            raise ValueError("nested_offset is missing")
+        return self
+
+
+def parse_state(name: str, raw: bytes) -> QuantState:
+    """Read the state of the weight ``name``; a QuantizedWeightError if bitsandbytes writes none."""
     try:
-        state = json.loads(raw)
-        known = (
-            state["quant_type"] in ("nf4", "fp4")
-            and state["blocksize"] in BLOCK_SIZES
-            and state["dtype"] in DTYPES
-            and len(state["shape"]) == 2
-            and all(isinstance(side, int) and side > 0 for side in state["shape"])
-            and ("nested_blocksize" not in state or _known_nesting(state))
-        )
-    except (ValueError, KeyError, TypeError) as error:
-        raise QuantizedWeightError(f"{name}: unreadable quantization state {raw!r}") from error
-    if not known:
+        return QuantState.model_validate_json(raw)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        field = ".".join(map(str, problem["loc"]))
         raise QuantizedWeightError(
-            f"{name}: quantization state {state} is none that bitsandbytes writes for a linear "
-            f"layer (nf4 or fp4, block size in {BLOCK_SIZES}, dtype in {sorted(DTYPES)}, nested "
-            f"with a block size above 0 and an offset, or not nested)"
-        )
-    return dict(state)
-
-
-def _known_nesting(state: Mapping[str, Any]) -> bool:
-    size, offset = state["nested_blocksize"], state["nested_offset"]
-    return isinstance(size, int) and size > 0 and isinstance(offset, int | float)
+            f"{name}: quantization state {raw!r:.300} is none that bitsandbytes writes for a "
+            f"linear layer ({field}: {problem['msg']})"
+        ) from error

@@ -131,21 +131,21 @@ class QuantizedWeight:
             return tensors[prefix + suffix]
 
         nested = None
-        if "nested_blocksize" in state:
+        if state.nested_blocksize is not None:
             nested = NestedAbsmax(
                 absmax=tensor(".nested_absmax"),
                 code=tensor(".nested_quant_map"),
-                offset=float(state["nested_offset"]),
-                blocksize=state["nested_blocksize"],
+                offset=state.nested_offset,
+                blocksize=state.nested_blocksize,
             )
         weight = cls(
             data=tensor(""),
             absmax=tensor(".absmax"),
             code=tensor(".quant_map"),
-            blocksize=state["blocksize"],
-            quant_type=state["quant_type"],
-            dtype=DTYPES[state["dtype"]],
-            shape=(state["shape"][0], state["shape"][1]),
+            blocksize=state.blocksize,
+            quant_type=state.quant_type,
+            dtype=DTYPES[state.dtype],
+            shape=state.shape,
             nested=nested,
             state=raw,
         )
