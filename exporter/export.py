@@ -33,8 +33,7 @@ from exporter.plan.plan import OutputFile
 from exporter.prepare import Prepared, prepare
 from exporter.progress import Progress, Stage, Steps
 from exporter.request import ExportRequest, check_request
-from exporter.safetensors.reopen import check_header
-from exporter.safetensors.writer import ShardWriter
+from exporter.safetensors.writer import ShardWriter, check_header
 from tinylora import ResolvedOptions
 from tinylora.errors import FactorStoreError
 from tinylora.workers import in_order, single_threaded, workers_for
@@ -74,10 +73,6 @@ def export(
     request: ExportRequest, progress: Callable[[Progress], None] | None = None
 ) -> ExportReport:
     """Export an artifact on its base as a checkpoint; the output directory is complete then.
-
-    Args:
-        request: What to export, and where to.
-        progress: Called after each module.
 
     Raises:
         TinyLoRAError: See :mod:`exporter.errors` and :mod:`tinylora.errors`; no output directory

@@ -20,7 +20,7 @@ from exporter.output.workspace import MANIFEST_FILE, write_whole
 from exporter.provenance import base_digests, sums_text
 from exporter.request import check_share
 from exporter.safetensors.reader import file_sha256
-from exporter.safetensors.reopen import file_problems
+from exporter.safetensors.writer import file_problems
 from tinylora import DeltaOptions, load_adapter
 from tinylora.errors import ArtifactError, ArtifactMissingError
 

@@ -44,12 +44,8 @@ def decide(
     The results are a concrete request, what was chosen if there was something to choose, and for
     ``calibrated`` mean(x xᵀ) of a module's inputs.
 
-    Args:
-        inputs: With the request.
-        texts: Those of the goal's ``prompts``.
-        scratch: An empty directory for what lasts as long as the export.
-        threads: How many may work on factors.
-        done: Called with ``factors`` or ``effect`` and a module's name after each.
+    ``texts`` are those of the goal's ``prompts``; ``scratch`` is an empty directory for what lasts
+    as long as the export; ``done`` gets ``factors`` or ``effect`` and a module's name after each.
     """
     request = inputs.request
     if not request.leaves_open:

@@ -9,8 +9,7 @@ from exporter.base.checkpoint import Checkpoint
 from exporter.errors import FoldError
 from exporter.formats.encoding import TRAINER_DTYPE, cast
 from exporter.formats.units import ModuleUnit, Source, TensorUnit
-from exporter.safetensors.finite import all_finite
-from exporter.safetensors.reader import Scratch
+from exporter.safetensors.reader import Scratch, all_finite
 from tinylora import LowRankDelta, QuantizedWeight
 
 _ELEMENTS_AT_ONCE = 1 << 20
@@ -33,11 +32,6 @@ def weight_to_fold(
     unit: ModuleUnit, base: Checkpoint, scratch: Scratch | None = None
 ) -> QuantizedWeight | Tensor:
     """The weight that a layer's output stands on: 4-bit, or a 16-bit ``[out, in]``.
-
-    Args:
-        unit: The layer.
-        base: Where from.
-        scratch: Memory that the weight may lie in; by default it gets its own.
 
     Raises:
         FoldError: It is not finite.

@@ -35,11 +35,7 @@ class UnitMaker:
     """Makes units, from several threads if need be.
 
     Attributes:
-        base: Where from.
-        deltas: The adapter's deltas.
-        writer: Takes finished tensors.
         device: Where fast factors are computed and weights are folded and measured.
-        watch: Times the stages.
         moments: For ``calibrated``: mean(x xᵀ) of a module's inputs.
         scratch: What a thread reads a weight into; it is done with it before it reads the next.
     """
@@ -54,10 +50,7 @@ class UnitMaker:
 
     @torch.no_grad()
     def make(self, unit: Unit) -> ModuleFidelity | None:
-        """Make, write and measure a unit.
-
-        Returns:
-            What was stored of its delta; None where nothing was folded.
+        """Make and write a unit; measure what was stored of its delta, if one was folded.
 
         Raises:
             FoldError: A value is not finite, before or after.

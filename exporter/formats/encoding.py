@@ -10,7 +10,7 @@ from torch import Tensor
 from exporter.base.checkpoint import Checkpoint
 from exporter.errors import FoldError
 from exporter.fidelity import ErrorSums, sums_over
-from exporter.safetensors.finite import all_finite
+from exporter.safetensors.reader import all_finite
 from exporter.safetensors.writer import TensorSpec
 from tinylora import LowRankDelta, QuantizedWeight, TinyLoRAParts
 from tinylora.svd.factors import weight_matrix

@@ -82,7 +82,6 @@ def restore(
     options: DeltaOptions | None = None,
     store: FactorStore | None = None,
     *,
-    on_module: Callable[[str], None] | None = None,
     weight_of: Callable[[str], Tensor] | None = None,
 ) -> Restoration:
     """Put a trained adapter on the base that it was trained on; the handle can take it off again.
@@ -95,7 +94,6 @@ def restore(
         options: How to rebuild the deltas of upstream's dialect.
         store: Where factors are kept between runs; the exact SVD of a 3-billion-parameter base
             takes most of an hour on two slow cores, and nothing from a store.
-        on_module: Called with each module's name when its wrapper is made.
         weight_of: Gives the ``[out, in]`` weight of a module that training had, where the model
             has others; by default the model's own are factorized.
 
@@ -123,7 +121,7 @@ def restore(
     holder = TinyLoRAGlobalParams(vectors.shape, device=device, dtype=vectors.dtype)  # type: ignore[arg-type]
     with torch.no_grad():
         holder.global_v.copy_(vectors)
-    return _wrap(model, modules, deltas, holder, on_module, weight_of)
+    return _wrap(model, modules, deltas, holder, weight_of)
 
 
 def apply_tiny_lora(
@@ -189,7 +187,6 @@ def _wrap(
     modules: list[tuple[str, nn.Module]],
     deltas: ModuleDeltas,
     global_params: TinyLoRAGlobalParams,
-    on_module: Callable[[str], None] | None = None,
     weight_of: Callable[[str], Tensor] | None = None,
 ) -> Restoration:
     """Rebuild the deltas, some SVDs at a time, each with the bits that an export has."""
@@ -209,8 +206,6 @@ def _wrap(
     ):
         for (name, module), delta in zip(modules, rebuilt, strict=True):
             wrappers[name] = delta.wrap(module, global_params)
-            if on_module is not None:
-                on_module(name)
     # only now touch the model: a failure above leaves it as it was
     for name, wrapper in wrappers.items():
         model.set_submodule(name, wrapper)

@@ -33,12 +33,7 @@ _COMPARED_RELEASES = ("0.50.",)
 
 
 def quantize_blocks(weight: Tensor, quant_type: QuantType, blocksize: int) -> tuple[Tensor, Tensor]:
-    """Codes and scales as ``bitsandbytes.functional.quantize_4bit`` finds them.
-
-    Args:
-        weight: bf16, fp16 or fp32, any shape; n elements.
-        quant_type: ``nf4`` or ``fp4``.
-        blocksize: Elements a block.
+    """Codes and scales of n bf16, fp16 or fp32 numbers, as bitsandbytes' ``quantize_4bit`` does.
 
     Returns:
         uint8 ``[ceil(n/2), 1]``, two codes a byte, and the absmax, fp32 ``[ceil(n/blocksize)]``.
@@ -61,10 +56,7 @@ def quantize_blocks(weight: Tensor, quant_type: QuantType, blocksize: int) -> tu
 
 
 def quantize_scales(scales: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """8-bit codes of block scales, as ``bitsandbytes.functional.quantize_blockwise`` finds them.
-
-    Args:
-        scales: fp32 ``[n]``, without their mean.
+    """8-bit codes of scales without their mean, fp32 ``[n]``, as its ``quantize_blockwise`` does.
 
     Returns:
         uint8 ``[n]``, the absmax, fp32 ``[ceil(n/256)]``, and the code book, fp32 ``[256]``.
@@ -81,17 +73,9 @@ def quantize_scales(scales: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def dequantize_blocks(
     data: Tensor, absmax: Tensor, code: Tensor, blocksize: int, out: Tensor
 ) -> Tensor:
-    """Values of codes: code book times absmax in float32, rounded to the dtype of ``out``.
+    """Fill ``out``, ``[n]``, with code book times absmax in float32, rounded to its dtype.
 
-    Args:
-        data: uint8 ``[ceil(n/2), 1]``, two codes a byte.
-        absmax: fp32 ``[ceil(n/blocksize)]``.
-        code: fp32 ``[16]``.
-        blocksize: Elements a block.
-        out: ``[n]``, is filled.
-
-    Returns:
-        ``out``.
+    Data uint8 ``[ceil(n/2), 1]``, absmax fp32 ``[ceil(n/blocksize)]``, code fp32 ``[16]``.
     """
     pairs, data = pairs_of_bytes(code), data.reshape(-1)
     size = -(-min(out.numel(), _step(out)) // 2)
@@ -113,14 +97,7 @@ def dequantize_blocks(
 
 
 def pairs_of_bytes(values: Tensor) -> Tensor:
-    """For each byte the values of its two codes, moved as one number that nobody computes with.
-
-    Args:
-        values: One for each code, fp32 ``[16]``.
-
-    Returns:
-        float64 ``[256]``, to be viewed as fp32 after a look-up.
-    """
+    """For each byte its two codes' values, of fp32 ``[16]``, as one number; float64 ``[256]``."""
     pairs = torch.stack((values.repeat_interleave(16), values.repeat(16)), dim=1)
     return pairs.view(torch.float64).view(-1)
 

@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM
 from exporter import ExportRequest, export
 from exporter.errors import PlanError
 from tests.exporter.conftest import SUFFIXES, bf16_svd, seen_weight
+from tests.lora_adapters import lora_deltas
 from tests.tinylora import make_golden_projections as plain_philox
 from tinylora import DeltaOptions, FactorStore, load_artifact, restore, save_artifact
 from tinylora.errors import OptionsError
@@ -60,15 +61,6 @@ def delta(weight, projection, vector=VECTOR):
     else:
         core = torch.diag(v @ projection)
     return left @ torch.diag(S) @ core @ right
-
-
-def lora_deltas(directory):
-    pairs = load_file(directory / "adapter_model.safetensors")
-    return {
-        name: pairs[f"base_model.model.{name}.lora_B.weight"].double()
-        @ pairs[f"base_model.model.{name}.lora_A.weight"].double()
-        for name in NAMES
-    }
 
 
 def write(path, **changes):

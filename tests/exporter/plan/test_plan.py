@@ -33,15 +33,6 @@ def units(plan, kind):
     return [unit for file in plan.files for unit in file.units if isinstance(unit, kind)]
 
 
-def test_targets_are_in_the_order_of_the_random_stream(base):
-    plan = plan_of(base)
-    assert len(plan.targets) == 14
-    leaves = [name.rsplit(".", 1)[-1] for name in plan.targets[:7]]
-    assert leaves == [f"{x}_proj" for x in ("q", "k", "v", "o", "gate", "up", "down")]
-    assert plan.targets[7].startswith("model.layers.1.")
-    assert plan.kept == ("lm_head",)
-
-
 @pytest.mark.parametrize("source", ["base", "base_4bit"])
 @pytest.mark.parametrize("layout", FORMATS.values(), ids=list(FORMATS))
 def test_every_tensor_once_and_sizes_bounded(source, layout, request):

@@ -81,12 +81,6 @@ def test_same_bits_as_bitsandbytes(dtype, shape, blocksize):
     same_as_bitsandbytes(weight.to(dtype), blocksize=blocksize)
 
 
-@pytest.mark.parametrize("quant_type", ["nf4", "fp4"])
-def test_single_quantization_and_fp4(quant_type):
-    weight = torch.randn(200, 1000, generator=torch.Generator().manual_seed(2))
-    same_as_bitsandbytes(weight, quant_type, double_quant=False)
-
-
 @given(
     seed=st.integers(0, 2**32),
     exponent=st.integers(-44, 38),
