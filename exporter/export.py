@@ -27,7 +27,7 @@ from exporter.errors import (
 )
 from exporter.fidelity import FidelityReport, ModuleFidelity, Verdict
 from exporter.fold.write_units import UnitMaker
-from exporter.formats.units import ModuleUnit
+from exporter.formats.encoding import ModuleUnit
 from exporter.output.workspace import Workspace, check_replaceable, open_workspace
 from exporter.plan.plan import OutputFile
 from exporter.prepare import Prepared, prepare

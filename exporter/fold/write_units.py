@@ -18,12 +18,10 @@ from exporter.fidelity import ModuleFidelity, spectrum_of
 from exporter.fold.read_weights import (
     checked_delta,
     place_of,
+    read_weight,
     tensor_chunks,
-    trained_weight,
-    weight_to_fold,
 )
-from exporter.formats.encoding import Fold
-from exporter.formats.units import ModuleUnit, TensorUnit, Unit, VectorUnit
+from exporter.formats.encoding import Fold, ModuleUnit, TensorUnit, Unit, VectorUnit
 from exporter.progress import Stopwatch
 from exporter.safetensors.reader import Scratch
 from exporter.safetensors.writer import ShardWriter
@@ -71,7 +69,7 @@ class UnitMaker:
 
     def _make_module(self, unit: ModuleUnit) -> ModuleFidelity | None:
         with self.watch.timed("read"):
-            read = weight_to_fold(unit, self.base, self.scratch)
+            read = read_weight(unit, self.base, self.scratch)
         where = place_of(f"{unit.module}.weight", self.base)
         if not unit.fold:
             self._write(unit.encoding.encode(Fold(unit.module, where, read)).tensors)
@@ -106,7 +104,7 @@ class UnitMaker:
         if unit.source == unit.trained and not unit.as_stored:
             return self.deltas.module(unit.module, lambda: there)
         return self.deltas.module(
-            unit.module, lambda: trained_weight(unit, self.base).to(self.device)
+            unit.module, lambda: read_weight(unit, self.base, trained=True).to(self.device)
         )
 
     def _write(self, tensors: Mapping[str, Tensor]) -> None:

@@ -10,6 +10,7 @@ import os
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from pathlib import Path
 from typing import Self
 
@@ -81,7 +82,8 @@ class ShardWriter:
         self._turn = threading.Lock()
         self._scratch = Scratch()
         self._data_start = _header_room(specs)
-        self._offsets = _offsets(self._fixed)
+        ends = accumulate((spec.max_bytes for spec in self._fixed), initial=self._data_start)
+        self._begin = {spec.name: end for spec, end in zip(self._fixed, ends, strict=False)}
         with writing(path):
             self._file = os.open(self._part, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
 
@@ -116,8 +118,7 @@ class ShardWriter:
         if spec.shape is None:
             self._states[name] = torch.cat([chunk.flatten().clone() for chunk in chunks])
             return
-        begin = self._data_start + self._offsets[name]
-        offset = begin
+        begin = offset = self._begin[name]
         for chunk in chunks:
             if DTYPE_NAMES[chunk.dtype] != spec.dtype:
                 raise WriterError(f"{self._path.name}: {name!r} is {chunk.dtype}, planned {spec}")
@@ -182,14 +183,6 @@ class ShardWriter:
 
 def _place(spec: TensorSpec) -> tuple[int, str]:
     return _WIDEST_FIRST[spec.dtype], spec.name
-
-
-def _offsets(ordered: Sequence[TensorSpec]) -> Mapping[str, int]:
-    offsets, end = {}, 0
-    for spec in ordered:
-        offsets[spec.name] = end
-        end += spec.max_bytes
-    return offsets
 
 
 def _header(ordered: Sequence[TensorSpec]) -> bytes:

@@ -131,8 +131,6 @@ def test_refusals(base, make_base, adapter, run, tmp_path):
         run(base, adapter, "peft-tinylora", options=DeltaOptions(numerics="trainer"))
     with pytest.raises(TargetMismatchError, match=r"layers\.0\.mlp\.down_proj is 64 x 96"):
         run(make_base(intermediate_size=96), adapter, "bf16")
-    with pytest.raises(TargetMismatchError, match=r"no module model\.layers\.1"):
-        run(make_base(num_hidden_layers=1), adapter, "bf16")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -17,8 +17,6 @@ class TinyLoRAGlobalParams(nn.Module):
 
     Args:
         u_dim: Length u; ``(groups, u)`` for a PEFT adapter that trained several vectors.
-        device: Device of the vector.
-        dtype: Its dtype; the trainer's is bf16.
 
     Attributes:
         global_v: Parameter ``[u]`` or ``[groups, u]``; at first zeros, which change nothing.
@@ -39,12 +37,7 @@ class TinyLoRAGlobalParams(nn.Module):
 
 
 class AdaptedLinear(nn.Module):
-    """A linear module and its update.
-
-    Args:
-        base_layer: ``nn.Linear`` or bitsandbytes ``Linear4bit``; not changed.
-        global_params: Holder of the trained numbers, shared by all wrappers.
-    """
+    """A linear module, ``nn.Linear`` or ``Linear4bit`` and not changed, and its update."""
 
     in_features: int
     out_features: int

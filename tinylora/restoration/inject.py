@@ -88,14 +88,9 @@ def restore(
 
     A model in 4 bit must not have run a forward pass on the CPU yet: bitsandbytes repacks weights.
 
-    Args:
-        model: The base, plain or bitsandbytes 4-bit.
-        artifact: The adapter, of any dialect.
-        options: How to rebuild the deltas of upstream's dialect.
-        store: Where factors are kept between runs; the exact SVD of a 3-billion-parameter base
-            takes most of an hour on two slow cores, and nothing from a store.
-        weight_of: Gives the ``[out, in]`` weight of a module that training had, where the model
-            has others; by default the model's own are factorized.
+    ``options`` are of upstream's dialect. The exact SVD of a 3-billion-parameter base takes most of
+    an hour on two slow cores, and nothing from a ``store``. ``weight_of`` gives the ``[out, in]``
+    weight of a module that training had, where the model has others.
 
     Raises:
         TargetMismatchError: Other target modules, or several projections in one weight.
@@ -138,16 +133,8 @@ def apply_tiny_lora(
 
     As there, call ``torch.manual_seed(seed)`` before it. P is drawn from the emulated CUDA stream
     of that seed, on whatever machine this runs; torch's own random state is read, not advanced.
-
-    Args:
-        model: The base, plain or 4-bit.
-        global_params_ref: Holder of the shared vector; its length is u.
-        rank: SVD rank r; 2 where it is left out, as in the Luogu project's snippet.
-        seed: Seed of P; None: the one last given to ``torch.manual_seed``.
-        formula: May be left out only with the rank: that is the Luogu project's snippet, and
-            ``full``. Its successor's gives a rank and means ``diagonal``.
-        rng: ``cpu`` if the training drew P on a CPU.
-        store: Where factors are kept between runs.
+    Rank and ``formula`` may be left out together: that is the Luogu project's snippet, of rank 2
+    and ``full``. Its successor's gives a rank and means ``diagonal``.
 
     Returns:
         Number of modules replaced.

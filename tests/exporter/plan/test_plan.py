@@ -7,8 +7,8 @@ import pytest
 from exporter.base.architecture import read_architecture
 from exporter.base.checkpoint import open_checkpoint
 from exporter.errors import PlanError
+from exporter.formats.encoding import ModuleUnit, TensorUnit
 from exporter.formats.registry import FORMATS, format_named
-from exporter.formats.units import ModuleUnit, TensorUnit
 from exporter.plan.plan import build_plan
 from exporter.safetensors.writer import file_bytes
 from tests.exporter.conftest import edited

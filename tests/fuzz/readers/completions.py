@@ -25,7 +25,7 @@ PIECES += (
     "It's 1'0",
     "\r",
 )
-PIECES += ('"code": "#include <a>\\n main(){"', "\u00a0", "\u200b", "\ud800", "\0", "\u2028")
+PIECES += ("\r", '"code": "#include <a>\\n main(){"', "\u00a0", "\u200b", "\ud800", "\0", "\u2028")
 TOKENS = tuple(piece.encode("utf-8", "surrogatepass") for piece in PIECES)
 
 
