@@ -40,10 +40,7 @@ def test_texts_are_read_in_their_order(read):
 BAD = {
     b"nonsense": "not JSON",
     b"[]": "expected a JSON object, found list",
-    b'{"problem": "S0", "sample": ' + b"9" * 5000 + b', "completion": ""}': "5000 digits",
     b'{"problem": "S0", "sample": ' + b"9" * 50 + b', "completion": ""}': "of 64 bits",
-    b'{"problem":' + b"[" * 5000 + b"]" * 5000 + b"}": "not JSON",
-    b'{"problem": "S0", "completion": "\xff"}': "not UTF-8",
     b'{"problem": "P9", "completion": ""}': "'P9' is not in suite 'sums' (6 problems, such as S0",
     b'{"completion": ""}': "'problem' is None",
     b'{"problem": "S0", "sample": "x", "completion": ""}': "'sample' is 'x'",

@@ -164,15 +164,6 @@ FILES = (
         (SIGXFSZ,),
     ),
     Attack(
-        "many_files",
-        main(f"""
-        char name[64];
-        for (long i = 0;; ++i) {{ snprintf(name, 64, "{MARK}-%ld", i); close(creat(name, 0600)); }}
-        """),
-        "TLE",
-        KILLED,
-    ),
-    Attack(
         "files_until_it_fails",
         main("""
         char name[64];

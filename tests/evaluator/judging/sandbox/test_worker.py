@@ -1,6 +1,5 @@
 """Which commands share a sandbox: runs of one program, and only while each leaves it clean."""
 
-import contextlib
 import dataclasses
 import threading
 from pathlib import Path
@@ -101,8 +100,7 @@ def test_after_a_failure_everything_is_new(worker, program):
 
 
 def test_sandbox_outlives_the_thread_that_started_it(worker, program):
-    with contextlib.ExitStack() as stack:
-        thread = threading.Thread(target=run, args=(worker, program))
-        stack.callback(thread.join)
-        thread.start()
+    thread = threading.Thread(target=run, args=(worker, program))
+    thread.start()
+    thread.join()
     assert run(worker, program).exit_code == 0

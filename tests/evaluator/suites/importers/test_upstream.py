@@ -58,13 +58,8 @@ def test_many_problems_of_one_id_are_counted_in_no_time(write_rows, read):
 def test_what_cannot_be_judged_is_listed(write_rows, read, bad, kind, reason):
     problems, [skipped] = read(write_rows(bad, row("# P1 x")))
     assert list(problems) == ["P1"]
-    assert (skipped.where, skipped.id, skipped.kind, skipped.test) == (
-        "line 1",
-        "P1002",
-        kind,
-        None,
-    )
-    assert reason in skipped.reason
+    assert (skipped.where, skipped.id, skipped.test) == ("line 1", "P1002", None)
+    assert skipped.kind == kind and reason in skipped.reason
 
 
 def test_what_can_be_judged_of_a_problem_is_kept(write_rows, read):
