@@ -145,17 +145,9 @@ class RunningSandbox:
 
 def _request(command: Command, limits: Limits) -> bytes:
     """Spell the request; supervisor/main.cpp describes it."""
-    settings = {
-        "cpu": limits.cpu_ms,
-        "wall": limits.wall_ms,
-        "as": limits.address_space_bytes,
-        "stack": limits.stack_bytes,
-        "fsize": limits.file_bytes,
-        "nproc": limits.processes,
-        "program": int(command.program is not None),
-    }
-    if limits.memory_kib is not None:
-        settings["rss"] = limits.memory_kib * 1024
-    texts = [f"{key}={value}" for key, value in settings.items()]
-    texts += [f"copy={name}" for name in command.files]
-    return "".join(f"{text}\0" for text in (*texts, "--", *command.argv)).encode()
+    memory = (1 << 63) - 1 if limits.memory_kib is None else limits.memory_kib * 1024
+    numbers = [limits.cpu_ms, limits.wall_ms, memory, limits.address_space_bytes]
+    numbers += [limits.stack_bytes, limits.file_bytes, limits.processes]
+    numbers += [command.program is not None, len(command.files)]
+    texts = (" ".join(str(int(n)) for n in numbers), *command.files, *command.argv)
+    return "".join(f"{text}\0" for text in texts).encode()
