@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from evaluator.suites.importers.samples import Sample, find_samples
+from evaluator.suites.importers.statements import find_samples
 from evaluator.suites.problem import Checker
 
 CLASSES = {"P2838": "special-judge"}
@@ -57,31 +57,27 @@ def test_samples_become_tests_with_every_byte(write_rows, read):
 )
 def test_labels(inp, out):
     text = f"# P1 x\n\n{inp}\n\n```\n1\n```\n\n{out}\n\n```\n2\n```\n"
-    assert find_samples(text) == (Sample("1\n", "2\n"),)
+    assert find_samples(text) == [("1\n", "2\n")]
 
 
 @pytest.mark.parametrize(
     "label", ["## 输入格式", "## 输出格式", "输入两个数", "## 样例", "input file", "**说明：**"]
 )
 def test_other_fences_are_no_samples(label):
-    assert find_samples(f"{label}\n```\n1\n```\n") == ()
+    assert find_samples(f"{label}\n```\n1\n```\n") == []
 
 
 def test_fences():
     inp = "输入\n````cpp\n```\n1\n```\n````\n"
-    assert find_samples(inp + "输出\n~~~\n2\n~~~\n") == (Sample("```\n1\n```\n", "2\n"),)
+    assert find_samples(inp + "输出\n~~~\n2\n~~~\n") == [("```\n1\n```\n", "2\n")]
     # crlf; a text between label and fence; a fence that never ends; a pair that is none
-    assert find_samples("输入\r\n```\r\n1\r\n```\r\n输出\r\n```\r\n2\r\n```\r\n") == (
-        Sample("1\r\n", "2\r\n"),
-    )
-    assert find_samples("输入\nas follows\n```\n1\n```\n") == ()
-    assert find_samples("输入\n```\n1\n") == ()
+    assert find_samples("输入\r\n```\r\n1\r\n```\r\n输出\r\n```\r\n2\r\n```\r\n") == [
+        ("1\r\n", "2\r\n")
+    ]
+    assert find_samples("输入\nas follows\n```\n1\n```\n") == []
+    assert find_samples("输入\n```\n1\n") == []
     two_inputs = "输入\n```\n1\n```\n输入\n```\n2\n```\n输出\n```\n3\n```\n输出\n```\n4\n```\n"
-    assert find_samples(two_inputs) == (
-        Sample("1\n", None),
-        Sample("2\n", "3\n"),
-        Sample(None, "4\n"),
-    )
+    assert find_samples(two_inputs) == [("1\n", None), ("2\n", "3\n"), (None, "4\n")]
 
 
 def test_hostile_statements_take_no_time(write_rows, read):
