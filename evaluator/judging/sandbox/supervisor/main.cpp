@@ -21,7 +21,6 @@
 
 #include "command.h"
 #include "file_system.h"
-#include "privileges.h"
 #include "request.h"
 #include "watch.h"
 
