@@ -70,19 +70,12 @@ def fold_row(
     def work() -> list[QuantizedWeight]:
         return [preserve(base, deltas[base.shape]) for base in bases]
 
-    moved = sum(
-        int((base.codes() != found.codes()).sum())
-        for base, found in zip(bases, work(), strict=True)
-        if found is not base
-    )
+    pairs = ((a, b) for a, b in zip(bases, work(), strict=True) if a is not b)
+    moved = sum(int((a.codes() != b.codes()).sum()) for a, b in pairs)
     share = moved / sum(base.numel for base in bases)
     took = setting.seconds(work)
-    return (
-        f"fold, delta {size:.0e}",
-        f"{100 * share:.2g} %",
-        f"{took * 1e3:.4g}",
-        f"{took / limit:.3g}",
-    )
+    cells = (f"{100 * share:.2g} %", f"{took * 1e3:.4g}", f"{took / limit:.3g}")
+    return (f"fold, delta {size:.0e}", *cells)
 
 
 def factors(setting: Setting, bases: Sequence[QuantizedWeight]) -> str:
@@ -113,16 +106,11 @@ def main() -> None:
     if not has_device and (args.record_golden or not args.quick):
         options.error("no CUDA device; only --quick runs without one")
     device = "cuda" if has_device else "cpu"
-    setting = (
-        Setting(device, QUICK_LAYER, 2, 2, 1 << 20)
-        if args.quick
-        else Setting(device, LAYER_3B, LAYERS_3B, args.rounds, 1 << 30)
-    )
-    bases = [
-        QuantizedWeight.quantize(trained_like(shape, seed, device))
-        for seed in range(setting.layers)
-        for shape in setting.layer
-    ]
+    setting = Setting(device, LAYER_3B, LAYERS_3B, args.rounds, 1 << 30)
+    if args.quick:
+        setting = Setting(device, QUICK_LAYER, 2, 2, 1 << 20)
+    shapes = [(shape, seed) for seed in range(setting.layers) for shape in setting.layer]
+    bases = [QuantizedWeight.quantize(trained_like(*which, device)) for which in shapes]
     parts = {"folds": folds(setting, bases), "factors": factors(setting, bases)}
     if has_device:
         parts["stream"] = stream()
