@@ -157,7 +157,7 @@ def _request(command: Command, limits: Limits) -> bytes:
     return "".join(f"{text}\0" for text in texts).encode()
 
 
-class SandboxWorker:
+class SandboxWorker(contextlib.AbstractContextManager["SandboxWorker"]):
     """Runs commands one after the other; not for use by several threads at once.
 
     A program finds the sandbox that its last run left clean; anything else gets a new one.
@@ -171,9 +171,6 @@ class SandboxWorker:
         self._kept: list[_RunningSandbox] = []  # the last used stands last
         self._current: _RunningSandbox | None = None
         self._aborted = False
-
-    def __enter__(self) -> "SandboxWorker":
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
