@@ -1,5 +1,7 @@
 """The judging stage of a run: what it writes for each completion."""
 
+from dataclasses import asdict
+
 from evaluator.config.judge_settings import JudgeSettings
 from evaluator.judging.stage import judge_all
 from evaluator.store.records import GenerationRecord, VerdictRecord, read
@@ -28,4 +30,4 @@ def test_the_choice_is_kept_of_each_completion_also_where_programs_are_equal(
     first, *others = records
     assert first.verdict == "AC"
     for other in others:  # judged once: equal to the KiB of memory and the millisecond
-        assert (other.code_sha256, other.tests) == (first.code_sha256, first.tests)
+        assert asdict(other)["tests"] == asdict(first)["tests"]

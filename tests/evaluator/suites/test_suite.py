@@ -67,6 +67,7 @@ def test_digests_stay_what_they_were(tmp_path):
         ({"checker": {"kind": "float", "error": "both"}}, "error is 'both'"),
         ({"checker": {"kind": "tokens", "error": "absolute"}}, "only a 'float' checker"),
         ({"archive": "a\0b", "tests": None}, "is no path"),
+        ({"archive": "../secret.zip", "tests": None}, "lies outside of the suite's folder"),
     ],
 )
 def test_bad_problems_are_named(tmp_path, change, words):
@@ -77,13 +78,6 @@ def test_bad_problems_are_named(tmp_path, change, words):
 def test_doubled_ids_are_refused(tmp_path):
     with pytest.raises(SuiteError, match="line 2.*'a' stands already in line 1"):
         load_suite(write_suite(tmp_path / "s", ROW, ROW))
-
-
-def test_archives_stay_inside_the_suite(tmp_path):
-    row = {"id": "a", "statement": "s", "archive": "../secret.zip"}
-    (tmp_path / "secret.zip").write_bytes(b"")
-    with pytest.raises(SuiteError, match="outside"):
-        load_suite(write_suite(tmp_path / "s", row))
 
 
 @pytest.mark.parametrize(
@@ -123,11 +117,10 @@ def test_a_changed_suite_does_not_keep_its_digest(tmp_path):
         load_suite(write_suite(folder, changed, manifest=manifest))
 
 
-def test_a_file_of_another_form_is_a_suite_as_it_is(tmp_path):
+def test_a_file_of_another_form_is_a_suite_as_it_is(write):
     cases = [{"input": "1", "output": "2"}]
     rows = [{"prompt": "# P1 x", "test_cases": cases}, {"prompt": "# P2 x", "test_cases": []}]
-    path = tmp_path / "rl.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    path = write("rl.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
     suite = load_suite(path)
     assert suite.name == "rl" and suite.path == path
     assert [problem.id for problem in suite.problems] == ["P1"]
