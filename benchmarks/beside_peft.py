@@ -49,17 +49,12 @@ def run(model: Path, base: Path, rounds: int) -> dict[str, list[Usage]]:
 
 def rows(found: Mapping[str, Sequence[Usage]]) -> Iterator[tuple[str, ...]]:
     """Each side, and what it takes of what PEFT takes."""
-    peft = [median(found["PEFT"], "seconds"), *peaks(found["PEFT"])]
-    for name, usages in found.items():
-        taken = [median(usages, "seconds"), *peaks(usages)]
-        ratios = (ours / theirs for ours, theirs in zip(taken, peft, strict=True))
-        yield (
-            name,
-            f"{taken[0]:.2f}",
-            *(f"{size / 1e6:.0f}" for size in taken[1:]),
-            *(f"{ratio:.2f}" for ratio in ratios),
-            " ".join(f"{usage.seconds:.2f}" for usage in usages),
-        )
+    taken = {name: [median(usages, "seconds"), *peaks(usages)] for name, usages in found.items()}
+    for name, (seconds, *sizes) in taken.items():
+        ratios = (a / b for a, b in zip(taken[name], taken["PEFT"], strict=True))
+        yield (name, f"{seconds:.2f}", *(f"{size / 1e6:.0f}" for size in sizes),
+               *(f"{ratio:.2f}" for ratio in ratios),
+               " ".join(f"{usage.seconds:.2f}" for usage in found[name]))  # fmt: skip
 
 
 def peaks(usages: Sequence[Usage]) -> tuple[int, int]:
@@ -68,9 +63,7 @@ def peaks(usages: Sequence[Usage]) -> tuple[int, int]:
 
 
 def main() -> None:
-    options = parser(__doc__, "scale/beside_peft.md")
-    options.add_argument("--model", type=Path, required=True, help="made by benchmarks.random_base")
-    args = options.parse_args()
+    args = parser(__doc__, "scale/beside_peft.md", needs_model=True).parse_args()
     model = args.model.resolve()
     for name, format_ in (("lora", "lora"), ("base-4bit", "nf4")):  # no code of that base moves
         if not (model / name).is_dir():

@@ -95,14 +95,11 @@ def speeds(
 ) -> Iterator[tuple[int, dict[str, Speed]]]:
     """All arms on one base, by size of the batch."""
     options = {"quantization_config": trainer_nf4()} if four_bit else {}
-    model = AutoModelForCausalLM.from_pretrained(
-        directory / "base", dtype=torch.bfloat16, **options
-    ).eval()
+    base = directory / "base"
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16, **options).eval()
     # the fast factors: which factors they are does not matter to the speed
-    artifact, store = (
-        load_artifact(directory / "tiny_lora_v.pt"),
-        FactorStore(directory / "factors"),
-    )
+    artifact = load_artifact(directory / "tiny_lora_v.pt")
+    store = FactorStore(directory / "factors")
     restored = restore(model, artifact, DeltaOptions(svd="fast"), store)
     compute_in(model, torch.float32)
     wrappers = {name: model.get_submodule(name) for name in restored.wrapped}
@@ -116,16 +113,9 @@ def speeds(
         prompts = torch.randint(3, model.config.vocab_size, sides, generator=generator)
         decoders = {arm: Decoder(model, kept, prompts, tokens) for arm, kept in arms.items()}
         ours = decoders[OURS].logits
-        yield (
-            batch,
-            {
-                arm: Speed(
-                    batch * tokens / median(seconds),
-                    (decoders[arm].logits - ours).abs().max().item(),
-                )
-                for arm, seconds in alternate(decoders, rounds).items()
-            },
-        )
+        apart = {arm: (one.logits - ours).abs().max().item() for arm, one in decoders.items()}
+        times = alternate(decoders, rounds).items()
+        yield batch, {arm: Speed(batch * tokens / median(s), apart[arm]) for arm, s in times}
 
 
 def rows(stored: str, batch: int, found: Mapping[str, Speed]) -> Iterator[tuple[object, ...]]:
@@ -137,8 +127,7 @@ def rows(stored: str, batch: int, found: Mapping[str, Speed]) -> Iterator[tuple[
 
 
 def main() -> None:
-    options = parser(__doc__, "bench/decode.md", rounds=7)
-    options.add_argument("--model", type=Path, required=True, help="made by benchmarks.random_base")
+    options = parser(__doc__, "bench/decode.md", rounds=7, needs_model=True)
     options.add_argument("--tokens", type=int, default=2)
     args = options.parse_args()
     with torch.inference_mode():

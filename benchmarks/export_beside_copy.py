@@ -6,14 +6,16 @@
 The artifact is of a real one's size, so no code of the 4-bit base can move: the export reads, asks,
 writes, reads back, compares and hashes, and what it writes are the base's own weights. Factors are
 stored (the fast ones, as which they are does not matter to the speed). Copy and export run in turn
-and end when the data are on the disk (fsync), each after memory was put into the same state
-(benchmarks.page_cache).
+and end when the data are on the disk (fsync), each after memory was put into the same state: on a
+virtual machine the host takes back memory that lies free, and touching it again costs more than
+writing a file to it. So memory is filled with pages of a file without content, as it is on a
+machine that has been in use, and some of it is freed in pieces too small to be taken back.
 """
 
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -22,12 +24,54 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from benchmarks.harness import median, parser, table, write_page
-from benchmarks.page_cache import forget, remember, settle
 from benchmarks.watch import merge, watch
 from exporter import ExportRequest, export
 from tinylora import DeltaOptions
 
 THREADS = os.cpu_count() or 1
+_PIECE = 1 << 19
+_READ = 1 << 23
+_KEEP_FREE = 300 << 20
+
+
+def settle(directory: Path, free: int) -> None:
+    """Fill memory with cached pages of a sparse file in a directory, and free so many bytes."""
+    path = directory / "filler"
+    with path.open("ab") as file:
+        file.truncate(_memory("MemTotal"))
+    with path.open("rb", buffering=0) as file:
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        buffer = bytearray(_READ)
+        while _memory("MemFree") > _KEEP_FREE and file.readinto(buffer):
+            pass
+        for start in range(0, file.tell(), 128 * _PIECE):
+            for place in range(start, start + 128 * _PIECE, 2 * _PIECE):
+                os.posix_fadvise(file.fileno(), place, _PIECE, os.POSIX_FADV_DONTNEED)
+            if _memory("MemFree") >= free:
+                break
+
+
+def remember(files: Iterable[Path]) -> None:
+    """Read files, so that they are in the page cache."""
+    buffer = bytearray(_READ)
+    for file in files:
+        with file.open("rb", buffering=0) as opened:
+            while opened.readinto(buffer):
+                pass
+
+
+def forget(files: Iterable[Path]) -> None:
+    """Ask the kernel to drop the pages of files, so that they are read from the disk."""
+    for file in files:
+        with file.open("rb") as opened:
+            os.fsync(opened.fileno())
+            os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def _memory(name: str) -> int:
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    (found,) = (line.split()[1] for line in lines if line.startswith(f"{name}:"))
+    return int(found) * 1024
 
 
 def timed_export(model: Path, base: Path, out: Path) -> tuple[float, int]:
@@ -115,9 +159,7 @@ def laid_out_anew(base: Path, out: Path) -> None:
 
 
 def main() -> None:
-    options = parser(__doc__, "bench/export.md", rounds=5)
-    options.add_argument("--model", type=Path, required=True, help="made by benchmarks.random_base")
-    args = options.parse_args()
+    args = parser(__doc__, "bench/export.md", rounds=5, needs_model=True).parse_args()
     model = args.model.resolve()
     made, anew = model / "base-4bit-fast", model / "base-4bit-laid-out"
     if not made.is_dir():

@@ -133,21 +133,17 @@ def in_turn(ways: Sequence[Way], prompts: int, rounds: int) -> dict[Way, list[Ru
     return found
 
 
-def different(runs: Sequence[Run], first: Sequence[Run]) -> int:
-    """Texts that are missing or other than those of the first way, in the worst run."""
-    texts = first[0].texts
-    return max(sum(run.texts.get(name) != text for name, text in texts.items()) for run in runs)
-
-
 def rows(found: Mapping[Way, Sequence[Run]]) -> Iterator[tuple[str, ...]]:
     """Each way beside the first."""
     first = next(iter(found.values()))
+    texts = first[0].texts.items()
     for way, runs in found.items():
         cells = [way.name]
         for part in ("batches", "whole"):
             seconds = median(runs, part)
             cells += [f"{seconds:.2f}", f"{median(first, part) / seconds:.2f} ×"]
-        yield (*cells, f"{different(runs, first)} of {len(first[0].texts)}")
+        different = max(sum(run.texts.get(name) != text for name, text in texts) for run in runs)
+        yield (*cells, f"{different} of {len(texts)}")
 
 
 def main() -> None:
@@ -159,10 +155,8 @@ def main() -> None:
         return
     batches = [Way(batch_size=size) for size in (1, 16, 32, 64)]
     processes = [Way(), Way(threads=2), Way(processes=2)]
-    for page, ways, prompts in (
-        ("generation.md", batches, 64),
-        ("generation_processes.md", processes, 256),
-    ):
+    pages = (("generation.md", batches, 64), ("generation_processes.md", processes, 256))
+    for page, ways, prompts in pages:
         lines = list(rows(in_turn(ways, prompts, args.rounds)))
         write_page(args.out / page, __doc__, table(COLUMNS, lines))
         if not all(line[-1].startswith("0 of") for line in lines):

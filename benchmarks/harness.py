@@ -15,12 +15,17 @@ ROOT = Path(__file__).resolve().parents[1]
 _SETTINGS = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "OMP_NUM_THREADS")
 
 
-def parser(description: str | None, page: str, rounds: int = 3) -> argparse.ArgumentParser:
+def parser(
+    description: str | None, page: str, rounds: int = 3, needs_model: bool = False
+) -> argparse.ArgumentParser:
     """The options that all have; ``page`` is where the results go if nothing else is said."""
     raw = argparse.RawDescriptionHelpFormatter
     found = argparse.ArgumentParser(description=description, formatter_class=raw)
     found.add_argument("--out", type=Path, default=Path("results") / page)
     found.add_argument("--rounds", type=int, default=rounds)
+    if needs_model:
+        made = "made by benchmarks.random_base"
+        found.add_argument("--model", type=Path, required=True, help=made)
     return found
 
 

@@ -11,7 +11,7 @@ judge does the same on each rung of the sandbox that works here. The sides take 
 import os
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -99,12 +99,10 @@ def rows(each: int, tests: int, rungs: dict[str, Sandbox], rounds: int) -> Itera
         answer = run(folder, program, steps)[1]
         cases = tuple(TestCase(str(n), f"{steps}\n", answer) for n in range(tests))
         problem = Problem("p", "", cases)
-        ways: dict[str, Callable[[], object]] = {
-            "bare": partial(bare, folder, programs, tests, steps)
+        ways = {
+            f"judge, {rung}": partial(judged, box, problem, programs) for rung, box in rungs.items()
         }
-        for rung, sandbox in rungs.items():
-            ways[f"judge, {rung}"] = partial(judged, sandbox, problem, programs)
-        found = alternate(ways, rounds)
+        found = alternate({"bare": partial(bare, folder, programs, tests, steps), **ways}, rounds)
     runs, alone = programs * tests, median(found["bare"])
     for way, seconds in found.items():
         took = median(seconds)

@@ -5,7 +5,6 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -28,15 +27,13 @@ from exporter.errors import (
 )
 from exporter.fidelity import FidelityReport, ModuleFidelity, Verdict
 from exporter.fold.write_units import UnitMaker
-from exporter.formats.units import ModuleUnit
+from exporter.formats.encoding import ModuleUnit
 from exporter.output.workspace import Workspace, check_replaceable, open_workspace
 from exporter.plan.plan import OutputFile
 from exporter.prepare import Prepared, prepare
 from exporter.progress import Progress, Stage, Steps
 from exporter.request import ExportRequest, check_request
-from exporter.safetensors.reader import file_sha256
-from exporter.safetensors.reopen import check_header
-from exporter.safetensors.writer import ShardWriter
+from exporter.safetensors.writer import ShardWriter, check_header
 from tinylora import ResolvedOptions
 from tinylora.errors import FactorStoreError
 from tinylora.workers import in_order, single_threaded, workers_for
@@ -76,10 +73,6 @@ def export(
     request: ExportRequest, progress: Callable[[Progress], None] | None = None
 ) -> ExportReport:
     """Export an artifact on its base as a checkpoint; the output directory is complete then.
-
-    Args:
-        request: What to export, and where to.
-        progress: Called after each module.
 
     Raises:
         TinyLoRAError: See :mod:`exporter.errors` and :mod:`tinylora.errors`; no output directory
@@ -202,9 +195,11 @@ def _make_file(
                 if made is not None:
                     modules.append(made)
                     steps.step("fold", made.module)
-        inputs.watch.call("write", writer.finish)
-    inputs.watch.call("check", check_header, path, file.specs)
-    workspace.complete(file.name, partial(inputs.watch.call, "hash", file_sha256, path), modules)
+        with inputs.watch.timed("write"):
+            writer.finish()
+    with inputs.watch.timed("check"):
+        check_header(path, file.specs)
+    workspace.complete(file.name, inputs.watch.timed("hash"), modules)
 
 
 def _require_capture(request: ExportRequest, fidelity: FidelityReport) -> None:

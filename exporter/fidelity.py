@@ -198,14 +198,13 @@ def sums_without_change(delta: LowRankDelta, bound: bool) -> ErrorSums:
     if delta.rounding is not None:
         norm = sums_over((torch.zeros_like(d), d) for _, d in delta.pieces()).delta
     else:
-        left, right = delta.left.double(), delta.right.double()
-        norm = max(float(((left.T @ left) * (right @ right.T)).sum()), 0.0)
+        norm = delta.squared_norm()
     return ErrorSums(norm, 0.0, 0.0, norm, norm if bound else None)
 
 
-def rounded(value: float | None) -> float | None:
+def rounded(value: float | None, digits: int = 9) -> float | None:
     """Nine significant digits: more than is meant, fewer than differ between machines."""
-    return None if value is None else float(f"{value:.9g}")
+    return None if value is None else float(f"{value:.{digits}g}")
 
 
 def _measures(sums: ErrorSums) -> dict[str, float | None]:

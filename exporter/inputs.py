@@ -62,13 +62,13 @@ def read_inputs(request: ExportRequest, scratch: Path) -> Inputs:
     twice = request.leaves_open or request.goal.check_prompts is not None
     kept_in = request.factor_store or (scratch / "factors" if twice else None)
     store, watch = None if kept_in is None else FactorStore(kept_in), Stopwatch()
+    if store is not None:
+        store.make_directory()  # one that cannot be used is said first
     digests = _hash_in_background(base, watch)
     architecture = read_architecture(
         base.path,
         base.config,
         lambda model: [name for name, _ in adapted_layers(adapter, model, str(base.path))],
-        store,
-        adapter.sha256,
     )
     deltas = deltas_of(adapter, architecture.targets, request.options, store)
     return Inputs(request, adapter, base, architecture, weights, deltas, store, watch, digests)
@@ -80,7 +80,8 @@ def _hash_in_background(base: Checkpoint, watch: Stopwatch) -> Future[dict[str, 
 
     def run() -> None:
         try:
-            found.set_result(watch.call("hash", base.digests))
+            with watch.timed("hash"):
+                found.set_result(base.digests())
         except BaseException as error:
             found.set_exception(error)
 

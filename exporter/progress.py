@@ -5,13 +5,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Lock
-from typing import Literal, ParamSpec, TypeVar
+from typing import Literal
 
 Stage = Literal["hash", "read", "factors", "fold", "write", "check", "measure"]
-
-
-Given = ParamSpec("Given")
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -52,13 +48,6 @@ class Stopwatch:
             spent = time.perf_counter() - start
             with self._lock:
                 self._seconds[stage] = self._seconds.get(stage, 0.0) + spent
-
-    def call(
-        self, stage: Stage, work: Callable[Given, Result], *args: Given.args, **kwargs: Given.kwargs
-    ) -> Result:
-        """The result of ``work``, timed."""
-        with self.timed(stage):
-            return work(*args, **kwargs)
 
     @property
     def seconds(self) -> Mapping[Stage, float]:

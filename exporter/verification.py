@@ -20,7 +20,7 @@ from exporter.output.workspace import MANIFEST_FILE, write_whole
 from exporter.provenance import base_digests, sums_text
 from exporter.request import check_share
 from exporter.safetensors.reader import file_sha256
-from exporter.safetensors.reopen import file_problems
+from exporter.safetensors.writer import file_problems
 from tinylora import DeltaOptions, load_adapter
 from tinylora.errors import ArtifactError, ArtifactMissingError
 
@@ -72,16 +72,9 @@ def verify(
 ) -> VerifyReport:
     """Check an export: files, digests, tensors, adapter; on request also that it loads.
 
-    Args:
-        directory: An export.
-        load: Load it with plain transformers and run it.
-        base: With ``artifact`` and ``load`` or ``prompts``: the base to compare with. Models are
-            held in memory in float32.
-        artifact: The artifact, or directory of a PEFT adapter, to restore on it.
-        prompts: File of texts on which the export, the restored model and the base are compared
-            token by token (:mod:`exporter.compare.prompts`); implies ``load``.
-        require_retention: Least retention on ``prompts``, a check of its own.
-        record: Write the retention found into the export's ``retention.json``.
+    ``load``: with plain transformers, in float32. ``base`` and ``artifact`` make the restored model
+    to compare with, on ``prompts`` token by token (:mod:`exporter.compare.prompts`), which implies
+    ``load``. ``require_retention`` is a check of its own; ``record`` writes ``retention.json``.
 
     Raises:
         VerificationError: The directory is no export at all, or the arguments do not go together.

@@ -4,6 +4,7 @@ import warnings
 
 import torch
 from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 SETTINGS = {
@@ -27,6 +28,24 @@ def peft_lora(base, size=0.05, **changes):
         if "lora_" in name:
             parameter.data.copy_(torch.randn(parameter.shape, generator=generator) * size**0.5)
     return model.eval()
+
+
+def pefts_deltas(model):
+    """The delta of each module that PEFT adapts, by its own ``get_delta_weight``."""
+    layers = model.base_model.model.named_modules()
+    return {
+        name: layer.get_delta_weight("default").detach().double()
+        for name, layer in layers
+        if hasattr(layer, "get_delta_weight")
+    }
+
+
+def lora_deltas(directory):
+    """B · A of each module of a LoRA's directory, float64."""
+    adapter = load_file(directory / "adapter_model.safetensors")
+    names = [key[17:-14] for key in adapter if key.endswith(".lora_A.weight")]
+    pairs = {n: [adapter[f"base_model.model.{n}.lora_{x}.weight"] for x in "BA"] for n in names}
+    return {name: b.double() @ a.double() for name, (b, a) in pairs.items()}
 
 
 def save_lora(directory, base, size=0.05, **changes):

@@ -7,14 +7,8 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from benchmarks import (
-    decode,
-    factors,
-    folds,
-    generation,
-    harness,
-)
-from benchmarks.generation import Run, Way
+from benchmarks import decode, factors, folds, generation, harness
+from benchmarks.generation import Way
 from benchmarks.random_base import write_model
 from benchmarks.watch import watch
 from benchmarks.weights import trained_like
@@ -38,13 +32,6 @@ def test_page_names_its_command_and_machine(tmp_path, monkeypatch):
     assert made.startswith("`OMP_NUM_THREADS=1 python -m ") and " --rounds 2` on " in made
     assert f"torch {torch.__version__}" in made
     assert lines == "| way | \\|v\\| |\n| --- | ---: |\n| ours | 1.5 |\n| theirs |  |\n"
-
-
-def test_rivals_take_turns():
-    order = []
-    ways = {name: lambda name=name: order.append(name) for name in "ab"}
-    found = harness.alternate(ways, rounds=2)
-    assert order == list("ababab") and [len(found[name]) for name in "ab"] == [2, 2]
 
 
 def test_random_base_is_a_checkpoint_and_does_not_depend_on_shards(tmp_path):
@@ -105,11 +92,3 @@ def test_processes_share_the_completions_of_one(tmp_path):
     assert len(one.texts) == 4 and all(one.texts.values())
     assert two.texts == one.texts
     assert 0 < two.batches < two.whole
-
-
-def test_ways_are_told_beside_the_first():
-    one = [Run(seconds, seconds + 4, {"a": "x", "b": "y"}) for seconds in (9.0, 10.0, 30.0)]
-    two = [Run(5.0, 12.0, {"a": "x", "b": "y"}), Run(6.0, 14.0, {"a": "x"})]
-    first, second = generation.rows({Way(): one, Way(processes=2): two})
-    assert first[1:] == ("10.00", "1.00 ×", "14.00", "1.00 ×", "0 of 2")
-    assert second[1:] == ("5.50", "1.82 ×", "13.00", "1.08 ×", "1 of 2")

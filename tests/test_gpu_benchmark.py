@@ -5,7 +5,7 @@ import sys
 import pytest
 import torch
 
-from benchmarks import device_stream, gpu
+from benchmarks import gpu
 
 
 def test_it_runs_on_the_cpu(tmp_path, monkeypatch, capsys):
@@ -24,36 +24,36 @@ def test_it_runs_on_the_cpu(tmp_path, monkeypatch, capsys):
 
 
 def emulated(shape, seed):
-    return device_stream.emulated_draws(shape, seed).to(torch.bfloat16)
+    return gpu.emulated_draws(shape, seed).to(torch.bfloat16)
 
 
 def test_recorded_vectors_come_back(tmp_path, monkeypatch):
-    monkeypatch.setattr(device_stream, "DRAWS", 3)
-    monkeypatch.setattr(device_stream, "RECORDED_DRAWS", (0, 1, 2))
+    monkeypatch.setattr(gpu, "DRAWS", 3)
+    monkeypatch.setattr(gpu, "RECORDED_DRAWS", (0, 1, 2))
     path = tmp_path / "golden.json"
-    device_stream.record(path, emulated, "emulation")
-    found = list(device_stream.golden(path))
+    gpu.record(path, emulated, "emulation")
+    found = list(gpu.golden(path))
     assert len(found) == 24
     for shape, seed, draw, values in found:
         assert torch.equal(values, emulated(shape, seed)[draw])
 
 
 def test_only_values_on_a_rounding_border_are_explained():
-    exact = device_stream.emulated_draws((32, 2), 42)
+    exact = gpu.emulated_draws((32, 2), 42)
     drawn = exact.to(torch.bfloat16)
-    assert device_stream.differing(drawn, exact) == (0, 0)
+    assert gpu.differing(drawn, exact) == (0, 0)
     border = exact.clone()  # halfway between two bf16 numbers, a little to either side
     border[0, :2] = torch.tensor([1 + 2**-8 + 1e-6, 1 + 2**-8 - 1e-6])
     other = border.to(torch.bfloat16)
     other[0, :2] = torch.tensor([1.0, 1 + 2**-7])
-    assert device_stream.differing(other, border) == (2, 0)
+    assert gpu.differing(other, border) == (2, 0)
     other[0, 2] = -other[0, 2]
-    assert device_stream.differing(other, border) == (3, 1)
+    assert gpu.differing(other, border) == (3, 1)
 
 
 def test_golden_vectors_of_a_device_are_the_emulations():
-    if not device_stream.GOLDEN.exists():
+    if not gpu.GOLDEN.exists():
         pytest.skip("no golden vectors have been recorded from a device yet")
-    for shape, seed, draw, values in device_stream.golden():
-        exact = device_stream.emulated_draws(shape, seed)[draw]
-        assert device_stream.differing(values, exact)[1] == 0
+    for shape, seed, draw, values in gpu.golden():
+        exact = gpu.emulated_draws(shape, seed)[draw]
+        assert gpu.differing(values, exact)[1] == 0

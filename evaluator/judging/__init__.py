@@ -2,5 +2,5 @@
 
 ``stage`` judges a run's completions, ``judge_file`` those of a file. Programs run in a sandbox::
 
-    judge ─ worker ─ running_sandbox ─ supervisor (C++) ─ program
+    judge ─ worker ─ supervisor (C++) ─ program
 """

@@ -28,20 +28,29 @@ _ONE_WORD = re.compile(r"\s*[A-Za-z][\w+#.:-]{0,20}\s*")
 _CPP_TAG = re.compile(r"c|cc|cxx|h|hh|hpp|hxx|c\d\d|(?:c|gnu)(?:\+\+|pp|plusplus)(?:\d\w)?")
 
 
-@dataclass(frozen=True)
+@dataclass
 class Block:
     """A fenced block.
 
     Attributes:
+        fence: What opened it.
         tag: The language that its fence names, in lower case, or nothing.
-        end: A closing fence, a fence that opens another block, or the end of the text.
         label: The last line of text before it.
+        quote: Marks of a quotation that begin its lines.
+        end: A closing fence, a fence that opens another block, or the end of the text.
     """
 
+    fence: str
     tag: str
-    code: str
-    end: Literal["closed", "reopened", "open"]
+    lines: list[str]
     label: str
+    quote: re.Pattern[str] | None
+    end: Literal["closed", "reopened", "open"] = "open"
+
+    @property
+    def code(self) -> str:
+        """Its text."""
+        return "".join(self.lines)
 
 
 def is_cpp_tag(tag: str) -> bool:
@@ -49,26 +58,9 @@ def is_cpp_tag(tag: str) -> bool:
     return _CPP_TAG.fullmatch(tag) is not None
 
 
-@dataclass
-class _Open:
-    """A block whose end has not been read."""
-
-    fence: str
-    tag: str
-    lines: list[str]
-    label: str
-    quote: re.Pattern[str] | None
-
-    def ended(self, end: Literal["closed", "reopened", "open"]) -> Block:
-        tag, lines = self.tag, self.lines
-        if not tag and lines and is_cpp_tag(lines[0].strip().lower()):
-            tag, lines = lines[0].strip().lower(), lines[1:]  # the fence lost its tag
-        return Block(tag, "".join(lines), end, self.label)
-
-
 def fenced_blocks(text: str) -> Iterator[Block]:
     """Yield the fenced blocks in order; the last one may be open."""
-    block: _Open | None = None
+    block: Block | None = None
     label = ""
     for line in StringIO(text, newline="\n"):
         if block is None:
@@ -85,21 +77,28 @@ def fenced_blocks(text: str) -> Iterator[Block]:
             block.lines.append(line)
         elif meaning == "closed":
             block.lines.append(found["code"] or "")
-            yield block.ended("closed")
+            yield _ended(block, "closed")
             block = None
         else:
-            yield block.ended("reopened")
+            yield _ended(block, "reopened")
             block = _opened(found, "")
     if block is not None:
-        yield block.ended("open")
+        yield _ended(block, "open")
 
 
-def _opened(found: re.Match[str], label: str) -> _Open:
+def _ended(block: Block, end: Literal["closed", "reopened", "open"]) -> Block:
+    block.end = end
+    if not block.tag and block.lines and is_cpp_tag(block.lines[0].strip().lower()):
+        block.tag = block.lines.pop(0).strip().lower()  # the fence lost its tag
+    return block
+
+
+def _opened(found: re.Match[str], label: str) -> Block:
     """The block that a fence opens; code may stand behind it."""
     tag, code = _tag_and_code(found["info"])
     quotes = found.string[: found.start("fence")].count(">")
     quote = re.compile(rf"\A(?:[ \t]*> ?){{1,{quotes}}}") if quotes else None
-    return _Open(found["fence"], tag, [f"{code}\n"] if code else [], label, quote)
+    return Block(found["fence"], tag, [f"{code}\n"] if code else [], label, quote)
 
 
 def _tag_and_code(info: str) -> tuple[str, str]:
@@ -111,7 +110,7 @@ def _tag_and_code(info: str) -> tuple[str, str]:
     return (found["tag"] or "").lower(), code
 
 
-def _meaning(found: re.Match[str], block: _Open) -> Literal["text", "closed", "reopened"]:
+def _meaning(found: re.Match[str], block: Block) -> Literal["text", "closed", "reopened"]:
     """What a line with a fence means inside of a block; it closes with its own kind of fence."""
     tag, code = _tag_and_code(found["info"])
     opens = found["fence"] is not None and (

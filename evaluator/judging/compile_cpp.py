@@ -63,16 +63,7 @@ def compile_cpp(
         text = source.encode("utf-8", "surrogatepass")
     main = MemoryFile.of(text)
     command = Command((*argv, *settings.link_flags), files={"main.cpp": main, **(headers or {})})
-    report = worker.run(command, _limits(settings))
-    message = _shortened(report.stderr.decode("utf-8", "replace"))
-    if report.exit_code == 0 and report.reason == "exit" and report.stdout:
-        return Compiled(MemoryFile.of(report.stdout, "program"), message)
-    return _failed(report, settings, message)
-
-
-def _limits(settings: JudgeSettings) -> Limits:
-    """Limits of a compilation; the processes are g++'s own, so their number is no danger."""
-    return Limits(
+    limits = Limits(
         cpu_ms=settings.compile_cpu_ms,
         wall_ms=settings.compile_wall_ms,
         memory_kib=None,
@@ -80,9 +71,14 @@ def _limits(settings: JudgeSettings) -> Limits:
         stack_bytes=64 << 20,
         file_bytes=settings.compile_file_kib * 1024,
         box_bytes=4 * settings.compile_file_kib * 1024,
-        processes=256,
+        processes=256,  # g++'s own, so their number is no danger
         contest=False,
     )
+    report = worker.run(command, limits)
+    message = _shortened(report.stderr.decode("utf-8", "replace"))
+    if report.exit_code == 0 and report.reason == "exit" and report.stdout:
+        return Compiled(MemoryFile.of(report.stdout, "program"), message)
+    return _failed(report, settings, message)
 
 
 def _failed(report: RunReport, settings: JudgeSettings, message: str) -> Compiled:

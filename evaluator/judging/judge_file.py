@@ -1,5 +1,8 @@
 """Judging a file of completions, without any model.
 
+A row is ``{"problem": id, "sample": int, "completion": str}``; one that cannot be judged is listed
+with its place and reason, and the others are judged.
+
 The output folder gets ``judge.json`` (what was judged, and how), ``verdicts.jsonl``, and, where
 rows of the file cannot be judged, ``not_judged.jsonl``. A killed call is resumed by the same call:
 rows that are torn or have a UKE, also of one test, are judged again.
@@ -14,18 +17,28 @@ from pathlib import Path
 from typing import Any
 
 from evaluator.config.judge_settings import JudgeSettings
-from evaluator.errors import RecordsError
-from evaluator.judging.completions import NotJudged, read_completions
+from evaluator.errors import CompletionsError, RecordsError, SuiteError
 from evaluator.judging.sandbox.sandbox import Sandbox, probe_sandbox
 from evaluator.judging.stage import Submission, VerdictFile, judge_into, submission, text_digest
 from evaluator.progress import Progress
 from evaluator.store.lock import locked
 from evaluator.store.records import Key, TestRecord, VerdictRecord
+from evaluator.suites.importers.rows import Row, read_rows
 from evaluator.suites.suite import Suite, load_suite
 from tinylora.files.json_text import read_object
 from tinylora.files.whole_file import replace_file
 
 logger = logging.getLogger(__name__)
+
+_LARGEST_SAMPLE = 2**63 - 1  # what tables can hold
+
+
+@dataclass(frozen=True)
+class NotJudged:
+    """A row that is no completion of the suite: its place in the file, and why."""
+
+    where: str
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -60,7 +73,7 @@ def judge_completions(
 
     Args:
         suite: A suite, or the path of one, or of any source that could be imported as one.
-        completions: Rows as :mod:`evaluator.judging.completions` has them.
+        completions: File of rows.
         out: The output folder; made where it is missing.
         settings: None means the defaults.
         sandbox: None probes for one.
@@ -72,16 +85,15 @@ def judge_completions(
     """
     settings = settings or JudgeSettings()
     suite = suite if isinstance(suite, Suite) else load_suite(suite)
-    read = read_completions(Path(completions), suite)
+    texts, not_judged = read_completions(Path(completions), suite)
     sandbox = sandbox or probe_sandbox(settings.unsafe)
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     with locked(out):
         _check_manifest(out / "judge.json", suite, settings, sandbox)
-        not_judged = out / "not_judged.jsonl"
-        lines = [_line(asdict(row)) for row in read.not_judged]
-        replace_file(not_judged, b"".join(lines)) if lines else not_judged.unlink(missing_ok=True)
-        texts = {("", *key): text for key, text in read.texts.items()}
+        listed = out / "not_judged.jsonl"
+        lines = [_line(asdict(row)) for row in not_judged]
+        replace_file(listed, b"".join(lines)) if lines else listed.unlink(missing_ok=True)
         submissions = {key: submission(key, text) for key, text in texts.items()}
         file = VerdictFile(
             out / "verdicts.jsonl",
@@ -97,8 +109,61 @@ def judge_completions(
         counts=dict(sorted(Counter(record.verdict for record in verdicts).items())),
         without_code=sum(record.how == "none" for record in verdicts),
         chosen=sum(record.choice != "only" for record in verdicts),
-        not_judged=read.not_judged,
+        not_judged=not_judged,
     )
+
+
+def read_completions(path: Path, suite: Suite) -> tuple[dict[Key, str], tuple[NotJudged, ...]]:
+    """Read a file; a CompletionsError if it cannot be read, or no row of it can be judged.
+
+    Returns:
+        (arm, problem, sample) -> text, in the file's order, the arm being empty; the other rows.
+    """
+    known = suite.by_id().keys()
+    texts: dict[Key, str] = {}
+    bad: list[NotJudged] = []
+    try:
+        for row in read_rows(path):
+            try:
+                key, text = _completion(row)
+                if key[1] not in known:
+                    raise CompletionsError(_not_there(key[1], suite))
+                if texts.setdefault(key, text) != text:
+                    twice = f"problem {key[1]!r:.80}, sample {key[2]} stands twice"
+                    raise CompletionsError(f"{twice}; the first counts")
+            except CompletionsError as error:
+                bad.append(NotJudged(row.where, str(error)))
+    except SuiteError as error:
+        raise CompletionsError(str(error)) from error
+    if not texts:
+        first = f": {path}, {bad[0].where}: {bad[0].reason}" if bad else " in it"
+        more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
+        raise CompletionsError(f"{path}: no completions{first}{more}")
+    return texts, tuple(bad)
+
+
+def _completion(row: Row) -> tuple[Key, str]:
+    """Check one row; a CompletionsError says what is wrong with it, without its place."""
+    if row.fault:
+        raise CompletionsError(row.fault)
+    fields: dict[str, Any] = row.values
+    problem, sample, text = fields.get("problem"), fields.get("sample", 0), fields.get("completion")
+    if isinstance(problem, bool) or not isinstance(problem, str | int):
+        raise CompletionsError(f"'problem' is {problem!r:.80}, expected the id of a problem")
+    if isinstance(sample, bool) or not isinstance(sample, int) or abs(sample) > _LARGEST_SAMPLE:
+        raise CompletionsError(f"'sample' is {sample!r:.80}, expected a whole number of 64 bits")
+    if not isinstance(text, str):
+        found = type(text).__name__
+        raise CompletionsError(f"'completion' is of type {found}, expected a string")
+    return ("", str(problem), sample), text
+
+
+def _not_there(problem: str, suite: Suite) -> str:
+    """Why a problem cannot be judged: the suite left it out, or does not have it."""
+    left_out = (s for s in suite.skipped if s.id == problem and s.test is None)
+    reason = next((f"; left out, {s.where}: {s.reason}" for s in left_out), "")
+    has = f"{len(suite.problems)} problems, such as {', '.join(p.id for p in suite.problems[:3])}"
+    return f"problem {problem!r:.80} is not in suite {suite.name!r}{reason} ({has})"
 
 
 def _check_manifest(path: Path, suite: Suite, settings: JudgeSettings, sandbox: Sandbox) -> None:

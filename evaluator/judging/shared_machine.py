@@ -31,7 +31,8 @@ class SharedMachine:
     def _held(self, *, alone: bool) -> Iterator[None]:
         with self._changed:
             self._waiting_alone += alone
-            self._changed.wait_for(lambda: self._is_free(alone))
+            while self._running if alone else self._running < 0 or self._waiting_alone:
+                self._changed.wait()
             self._waiting_alone -= alone
             self._running = -1 if alone else self._running + 1
         try:
@@ -40,8 +41,3 @@ class SharedMachine:
             with self._changed:
                 self._running = 0 if alone else self._running - 1
                 self._changed.notify_all()
-
-    def _is_free(self, alone: bool) -> bool:
-        if alone:
-            return self._running == 0
-        return self._running >= 0 and self._waiting_alone == 0

@@ -124,17 +124,9 @@ def judge_into(
     with closing(judge_jobs(jobs, settings, sandbox)) as finished:
         for program, verdict in finished:
             first = waiting[program][0]
-            record = VerdictRecord(
-                **first.own_fields,
-                verdict=verdict.verdict,
-                score=verdict.score,
-                code_sha256=first.code_sha256,
-                compile_message=verdict.compile_message,
-                detail=verdict.detail,
-                subtasks={str(name): points for name, points in verdict.subtasks.items()},
-                tests=verdict.tests,
-            )
-            keep(record, waiting[program])
+            points = {str(name): got for name, got in verdict.subtasks.items()}
+            fields = {**vars(verdict), **first.own_fields, "subtasks": points}
+            keep(VerdictRecord(code_sha256=first.code_sha256, **fields), waiting[program])
     ordered = [verdicts[one.key] for one in submissions]
     rewrite_sorted(file.path, ordered, file.line)
     return ordered, len(verdicts) - before

@@ -91,10 +91,8 @@ def load_luogu_data(path: Path) -> LuoguData:
 
 def _first(names: Iterable[str], wanted: tuple[str, ...]) -> str | None:
     """The name that is spelled as wanted, or else like it."""
-    ranked = sorted(
-        (wanted.index(n.lower()), n != n.lower(), n) for n in names if n.lower() in wanted
-    )
-    return ranked[0][2] if ranked else None
+    found = [name for name in names if name.lower() in wanted]
+    return min(found, key=lambda n: (wanted.index(n.lower()), n != n.lower(), n), default=None)
 
 
 def _pair_up(path: Path, files: Mapping[str, bytes]) -> dict[str, tuple[str, str]]:

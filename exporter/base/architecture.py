@@ -1,15 +1,8 @@
-"""What a base's ``config.json`` says about its modules, as transformers understands it.
+"""What a base's ``config.json`` says about its modules, as transformers understands it."""
 
-Importing transformers' models takes longer than exporting a small base, so what was read off a
-model is kept beside the factors.
-"""
-
-import hashlib
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -18,11 +11,9 @@ import torch
 from torch import nn
 
 from exporter.base.checkpoint import CONFIG_FILE
-from exporter.errors import CheckpointError, reading
-from tinylora import FactorStore, target_names
-from tinylora.svd.factor_store import read_parsed, write_whole
+from exporter.errors import CheckpointError
+from tinylora import target_names
 
-_FORMAT = "tinylora-architecture/1"
 _LOCK = Lock()
 
 
@@ -53,55 +44,19 @@ def read_architecture(
     path: Path,
     config: Mapping[str, Any],
     find_targets: Callable[[nn.Module], Sequence[str]] = target_names,
-    store: FactorStore | None = None,
-    adapter: str = "",
 ) -> Architecture:
     """Read off the modules of a checkpoint's model.
 
-    ``find_targets`` gives the modules that the adapter changes, in its order; ``store`` keeps what
-    was found for the next time, under the digest ``adapter`` of what ``find_targets`` depends on.
+    ``find_targets`` gives the modules that the adapter changes, in its order.
 
     Raises:
         CheckpointError: transformers has no such architecture, or it needs code from elsewhere.
     """
-    skip = (config.get("quantization_config") or {}).get("llm_int8_skip_modules")
-    if store is None:
-        return _read_off(_meta_model(path), skip, find_targets)
-    with reading(path):
-        content = (path / CONFIG_FILE).read_bytes()
-    parts = (_FORMAT.encode(), version("transformers").encode(), adapter.encode(), content)
-    key = hashlib.sha256(b"\0".join(parts)).hexdigest()
-    file = store.directory / f"architecture-{key[:40]}.json"
-    found = read_parsed(file, lambda text: _parsed(text, key))
-    if found is None:
-        found = _read_off(_meta_model(path), skip, find_targets)
-        text = json.dumps({"key": key, **asdict(found)})
-        write_whole(file, lambda temporary: temporary.write_text(text))
-    return found
-
-
-@contextmanager
-def making_a_model() -> Iterator[None]:
-    """To be held around every ``from_config`` and ``from_pretrained`` of a model.
-
-    transformers meanwhile exchanges what all threads share: torch's default dtype, and methods of
-    its classes. The default is float32 in here: bitsandbytes makes its code books in it.
-    """
-    with _LOCK:
-        before = torch.get_default_dtype()
-        torch.set_default_dtype(torch.float32)
-        try:
-            yield
-        finally:
-            torch.set_default_dtype(before)
-
-
-def _read_off(
-    model: Any, skip: list[str] | None, find_targets: Callable[[nn.Module], Sequence[str]]
-) -> Architecture:
     from transformers.quantizers.base import HfQuantizer
     from transformers.quantizers.quantizers_utils import should_convert_module
 
+    model: Any = _meta_model(path)
+    skip = (config.get("quantization_config") or {}).get("llm_int8_skip_modules")
     names = find_targets(model)
     every = {
         n: (m.out_features, m.in_features) for n, m in model.named_modules() if type(m) is nn.Linear
@@ -123,17 +78,20 @@ def _read_off(
     )
 
 
-def _parsed(text: str, key: str) -> Architecture:
-    """Read back what was kept; ValueError, KeyError or TypeError where it is something else."""
-    found: dict[str, Any] = json.loads(text)
-    if found.pop("key") != key:
-        raise ValueError("it is of another base or adapter")
-    for name, value in found.items():
-        if isinstance(value, list):
-            found[name] = tuple(value)
-        elif isinstance(value, dict):
-            found[name] = {key: tuple(shape) for key, shape in value.items()}
-    return Architecture(**found)
+@contextmanager
+def making_a_model() -> Iterator[None]:
+    """To be held around every ``from_config`` and ``from_pretrained`` of a model.
+
+    transformers meanwhile exchanges what all threads share: torch's default dtype, and methods of
+    its classes. The default is float32 in here: bitsandbytes makes its code books in it.
+    """
+    with _LOCK:
+        before = torch.get_default_dtype()
+        torch.set_default_dtype(torch.float32)
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(before)
 
 
 def _meta_model(path: Path) -> nn.Module:

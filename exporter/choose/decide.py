@@ -18,11 +18,11 @@ from exporter.choose.trial_model import TrialModel
 from exporter.choose.trials import Choice, Trial, Trials
 from exporter.compare.prompts import PromptSet
 from exporter.errors import TargetResidualError
-from exporter.fold.read_weights import checked_delta, trained_weight
+from exporter.fold.read_weights import checked_delta, read_weight
 from exporter.formats.dense import Bf16, Fp16, Fp32
+from exporter.formats.encoding import ModuleUnit
 from exporter.formats.nf4 import Nf4
 from exporter.formats.nf4_embedded import Nf4Embedded
-from exporter.formats.units import ModuleUnit
 from exporter.inputs import Inputs
 from exporter.request import ExportRequest
 from tinylora import LowRankDelta
@@ -44,12 +44,8 @@ def decide(
     The results are a concrete request, what was chosen if there was something to choose, and for
     ``calibrated`` mean(x xᵀ) of a module's inputs.
 
-    Args:
-        inputs: With the request.
-        texts: Those of the goal's ``prompts``.
-        scratch: An empty directory for what lasts as long as the export.
-        threads: How many may work on factors.
-        done: Called with ``factors`` or ``effect`` and a module's name after each.
+    ``texts`` are those of the goal's ``prompts``; ``scratch`` is an empty directory for what lasts
+    as long as the export; ``done`` gets ``factors`` or ``effect`` and a module's name after each.
     """
     request = inputs.request
     if not request.leaves_open:
@@ -66,8 +62,8 @@ def decide(
 
     @torch.no_grad()
     def rebuild(unit: ModuleUnit) -> LowRankDelta:
-        delta = inputs.deltas.module(unit.module, partial(trained_weight, unit, inputs.base))
-        return checked_delta(unit.module, delta.low_rank())
+        weight = partial(read_weight, unit, inputs.base, trained=True)
+        return checked_delta(unit.module, inputs.deltas.module(unit.module, weight).low_rank())
 
     largest = max(unit.shape[0] * unit.shape[1] for unit in units)
     with closing(in_order(rebuild, units, workers_for(threads, largest))) as rebuilt:

@@ -28,10 +28,9 @@ from exporter.compare.float32_model import (
 )
 from exporter.compare.prompts import TokenPrompt
 from exporter.errors import RequestError
-from exporter.fold.read_weights import place_of, weight_to_fold
+from exporter.fold.read_weights import place_of, read_weight
 from exporter.formats.dense import DenseWeight
-from exporter.formats.encoding import Encoding, Fold
-from exporter.formats.units import ModuleUnit
+from exporter.formats.encoding import Encoding, Fold, ModuleUnit
 from tinylora import LowRankDelta
 from tinylora.svd.factors import weight_matrix
 
@@ -125,7 +124,7 @@ class TrialModel:
         for module, encoding in choice.items():
             if module in self._held and self._held[module] == encoding:
                 continue
-            seen = weight_to_fold(self._units[module], self._base)
+            seen = read_weight(self._units[module], self._base)
             moment = partial(self.activations.second_moment, module)
             where = place_of(f"{module}.weight", self._base)
             fold = Fold(module, where, seen, self._deltas[module], moment)

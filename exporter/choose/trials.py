@@ -7,7 +7,7 @@ from typing import Any
 
 from exporter.choose.trial_model import TrialModel, relative
 from exporter.errors import FoldError
-from exporter.fold.read_weights import place_of, weight_to_fold
+from exporter.fold.read_weights import place_of, read_weight
 from exporter.formats.encoding import Fold
 from exporter.formats.format import Format
 from exporter.inputs import Inputs
@@ -95,8 +95,8 @@ class Trials:
         miss, wanted = [], []
         for module, unit in plan.folds.items():
             where = place_of(f"{module}.weight", self.inputs.base)
-            fold = Fold(module, where, weight_to_fold(unit, self.inputs.base), self.deltas[module])
-            sums = unit.encoding.measure(fold, unit.encoding.encode(fold)).sums
+            fold = Fold(module, where, read_weight(unit, self.inputs.base), self.deltas[module])
+            sums, _, _ = unit.encoding.measure(fold, unit.encoding.encode(fold))
             miss.append(sums.miss)
             wanted.append(sums.delta)
         return relative(math.sqrt(math.fsum(miss)), math.sqrt(math.fsum(wanted)))

@@ -28,6 +28,7 @@ from exporter.compare.float32_model import (
     restored_model,
 )
 from exporter.compare.prompts import PromptSet, TokenPrompt
+from exporter.fidelity import rounded
 from tinylora import AdaptedLinear, DeltaOptions, FactorStore
 from tinylora.models.token_divergence import as_if_kept, kl_divergence, retention, summarize_kl
 from tinylora.workers import single_threaded
@@ -141,14 +142,14 @@ class Retention:
         found: dict[str, Any] = {
             "prompts_sha256": self.prompts_sha256,
             "tokens": self.tokens,
-            "retention": _digits(self.value),
-            "output_residual": _digits(self.output_residual),
+            "retention": rounded(self.value, 6),
+            "output_residual": rounded(self.output_residual, 6),
             "visible": self.visible,
             "visible_in_half_precision": self.visible_in_half_precision,
         }
         for name in ("export", "base", "repeat", "bfloat16"):
             numbers = vars(getattr(self, name))
-            found[name] = {key: _digits(value) for key, value in numbers.items()}
+            found[name] = {key: rounded(value, 6) for key, value in numbers.items()}
         return found
 
 
@@ -232,7 +233,3 @@ class Reference:
             top1_agreement=same / total.tokens,
             logit_distance=math.sqrt(math.fsum(squared)),
         )
-
-
-def _digits(value: float | None) -> float | None:
-    return None if value is None else float(f"{value:.6g}")

@@ -3,15 +3,41 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from exporter.base.checkpoint import read_json
 from exporter.documents.write_documents import MANIFEST_FORMAT
 from exporter.errors import CheckpointError, VerificationError
-from exporter.formats.registry import FORMATS
+from exporter.formats.registry import format_named
 from exporter.output.workspace import MANIFEST_FILE
 
-_FIELDS = ("options", "files", "tensors", "targets", "warnings", "fidelity")
+
+def _below(name: str) -> str:
+    """Refuse a name above the directory: no other file is read, or its digest shown."""
+    path = PurePosixPath(name)
+    fits = all(len(os.fsencode(part)) <= 255 for part in path.parts)
+    if name in ("", ".") or path.is_absolute() or ".." in path.parts or not fits:
+        raise ValueError("no name of a file below the directory")
+    return name
+
+
+_Below = Annotated[str, AfterValidator(_below)]
+
+
+class _Options(BaseModel):
+    format: Annotated[str, AfterValidator(format_named)]
+
+
+class _Manifest(BaseModel):
+    model_config = ConfigDict(strict=True)
+    options: _Options
+    files: dict[_Below, str]
+    tensors: dict[_Below, dict[str, tuple[str, list[int]]]]
+    targets: list[str]
+    warnings: list[str]
+    fidelity: dict[str, Any]
 
 
 def read_manifest(directory: Path) -> Mapping[str, Any]:
@@ -25,40 +51,12 @@ def read_manifest(directory: Path) -> Mapping[str, Any]:
         raise VerificationError(
             f"{file}: format {manifest.get('format')!r:.100}, expected {MANIFEST_FORMAT!r}"
         )
-    if bad := [field for field in _FIELDS if not _has_form(field, manifest.get(field))]:
-        found = repr(manifest.get(bad[0]))
+    try:
+        _Manifest.model_validate_json(file.read_bytes())
+    except ValidationError as error:
+        field = error.errors()[0]["loc"][0]
+        found = repr(manifest.get(str(field)))
         raise VerificationError(
-            f"{file}: {bad[0]} is {found:.100}, which this tool does not write; export again"
-        )
+            f"{file}: {field} is {found:.100}, which this tool does not write; export again"
+        ) from error
     return manifest
-
-
-def _has_form(field: str, found: object) -> bool:
-    """Whether a field is what an export writes there."""
-    match field, found:
-        case "options", {"format": str(name)}:
-            return name in FORMATS
-        case "files", dict():
-            return all(_is_below(name) and isinstance(sum_, str) for name, sum_ in found.items())
-        case "tensors", dict():
-            return all(map(_is_below, found)) and all(
-                isinstance(tensors, dict) and all(map(_is_tensor, tensors.values()))
-                for tensors in found.values()
-            )
-        case "targets" | "warnings", list():
-            return all(isinstance(name, str) for name in found)
-    return field == "fidelity" and isinstance(found, dict)
-
-
-def _is_tensor(found: object) -> bool:
-    match found:
-        case [str(), [*shape]]:
-            return all(isinstance(side, int) for side in shape)
-    return False
-
-
-def _is_below(name: str) -> bool:
-    """Whether a name stays below the directory: no other file is read, or its digest shown."""
-    path = PurePosixPath(name)
-    fits = all(len(os.fsencode(part)) <= 255 for part in path.parts)
-    return name not in ("", ".") and not path.is_absolute() and ".." not in path.parts and fits

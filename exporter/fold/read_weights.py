@@ -7,10 +7,8 @@ from torch import Tensor
 
 from exporter.base.checkpoint import Checkpoint
 from exporter.errors import FoldError
-from exporter.formats.encoding import TRAINER_DTYPE, cast
-from exporter.formats.units import ModuleUnit, Source, TensorUnit
-from exporter.safetensors.finite import all_finite
-from exporter.safetensors.reader import Scratch
+from exporter.formats.encoding import TRAINER_DTYPE, ModuleUnit, TensorUnit, cast
+from exporter.safetensors.reader import Scratch, all_finite
 from tinylora import LowRankDelta, QuantizedWeight
 
 _ELEMENTS_AT_ONCE = 1 << 20
@@ -29,26 +27,28 @@ def tensor_chunks(unit: TensorUnit, base: Checkpoint) -> Iterator[Tensor]:
         yield chunk
 
 
-def weight_to_fold(
-    unit: ModuleUnit, base: Checkpoint, scratch: Scratch | None = None
+def read_weight(
+    unit: ModuleUnit, base: Checkpoint, scratch: Scratch | None = None, *, trained: bool = False
 ) -> QuantizedWeight | Tensor:
-    """The weight that a layer's output stands on: 4-bit, or a 16-bit ``[out, in]``.
-
-    Args:
-        unit: The layer.
-        base: Where from.
-        scratch: Memory that the weight may lie in; by default it gets its own.
+    """The weight that a layer's output stands on, or that training had: 4-bit, or ``[out, in]``.
 
     Raises:
         FoldError: It is not finite.
         CheckpointError: It is no 4-bit weight of the layer's shape.
     """
-    return _read_weight(unit, unit.source, base, scratch, as_stored=unit.as_stored)
-
-
-def trained_weight(unit: ModuleUnit, base: Checkpoint) -> QuantizedWeight | Tensor:
-    """The weight that training had, whose singular vectors the delta has; else as above."""
-    return _read_weight(unit, unit.trained, base, None, as_stored=False)
+    name, source = f"{unit.module}.weight", unit.trained if trained else unit.source
+    if source == "4bit":
+        weight = base.read_4bit(unit.module, unit.shape, scratch)
+        for part, tensor in weight.to_tensors(name).items():
+            _check_finite(tensor, part, base)
+        if not _bounded_scales(weight):
+            _check_finite(weight.block_absmax(), f"{name}.absmax", base)
+        return weight
+    dense = base.read(name, scratch)
+    _check_finite(dense, name, base)
+    if not (base.is_4bit or (unit.as_stored and not trained)):
+        dense = cast(dense, TRAINER_DTYPE, place_of(name, base))
+    return QuantizedWeight.quantize(dense) if source == "quantize" else dense
 
 
 def checked_delta(module: str, delta: LowRankDelta) -> LowRankDelta:
@@ -71,24 +71,6 @@ def place_of(name: str, base: Checkpoint) -> str:
     """Where a tensor of the base lies, for messages."""
     header = base.tensors.get(name)
     return f"{base.path / header.file if header else base.path}: tensor {name!r}"
-
-
-def _read_weight(
-    unit: ModuleUnit, source: Source, base: Checkpoint, scratch: Scratch | None, *, as_stored: bool
-) -> QuantizedWeight | Tensor:
-    name = f"{unit.module}.weight"
-    if source == "4bit":
-        weight = base.read_4bit(unit.module, unit.shape, scratch)
-        for part, tensor in weight.to_tensors(name).items():
-            _check_finite(tensor, part, base)
-        if not _bounded_scales(weight):
-            _check_finite(weight.block_absmax(), f"{name}.absmax", base)
-        return weight
-    dense = base.read(name, scratch)
-    _check_finite(dense, name, base)
-    if not (base.is_4bit or as_stored):
-        dense = cast(dense, TRAINER_DTYPE, place_of(name, base))
-    return QuantizedWeight.quantize(dense) if source == "quantize" else dense
 
 
 def _check_finite(tensor: Tensor, name: str, base: Checkpoint) -> None:

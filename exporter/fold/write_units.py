@@ -18,12 +18,10 @@ from exporter.fidelity import ModuleFidelity, spectrum_of
 from exporter.fold.read_weights import (
     checked_delta,
     place_of,
+    read_weight,
     tensor_chunks,
-    trained_weight,
-    weight_to_fold,
 )
-from exporter.formats.encoding import Encoded, Fold
-from exporter.formats.units import ModuleUnit, TensorUnit, Unit, VectorUnit
+from exporter.formats.encoding import Fold, ModuleUnit, TensorUnit, Unit, VectorUnit
 from exporter.progress import Stopwatch
 from exporter.safetensors.reader import Scratch
 from exporter.safetensors.writer import ShardWriter
@@ -35,11 +33,7 @@ class UnitMaker:
     """Makes units, from several threads if need be.
 
     Attributes:
-        base: Where from.
-        deltas: The adapter's deltas.
-        writer: Takes finished tensors.
         device: Where fast factors are computed and weights are folded and measured.
-        watch: Times the stages.
         moments: For ``calibrated``: mean(x xᵀ) of a module's inputs.
         scratch: What a thread reads a weight into; it is done with it before it reads the next.
     """
@@ -54,10 +48,7 @@ class UnitMaker:
 
     @torch.no_grad()
     def make(self, unit: Unit) -> ModuleFidelity | None:
-        """Make, write and measure a unit.
-
-        Returns:
-            What was stored of its delta; None where nothing was folded.
+        """Make and write a unit; measure what was stored of its delta, if one was folded.
 
         Raises:
             FoldError: A value is not finite, before or after.
@@ -78,7 +69,7 @@ class UnitMaker:
 
     def _make_module(self, unit: ModuleUnit) -> ModuleFidelity | None:
         with self.watch.timed("read"):
-            read = weight_to_fold(unit, self.base, self.scratch)
+            read = read_weight(unit, self.base, self.scratch)
         where = place_of(f"{unit.module}.weight", self.base)
         if not unit.fold:
             self._write(unit.encoding.encode(Fold(unit.module, where, read)).tensors)
@@ -96,14 +87,24 @@ class UnitMaker:
         if encoded.unchanged and isinstance(read, QuantizedWeight):
             tensors = read.to_tensors(fold.name)  # need not come back from the device
         self._write(tensors)
-        return self.watch.call("measure", _measured, unit, fold, encoded, rebuilt)
+        with self.watch.timed("measure"):
+            sums, codes_moved, scales_changed = unit.encoding.measure(fold, encoded)
+        return ModuleFidelity(
+            module=unit.module,
+            shape=unit.shape,
+            sums=sums,
+            codes_moved=codes_moved,
+            scales_changed=scales_changed,
+            bytes=sum(tensor.nbytes for tensor in encoded.tensors.values()),
+            spectrum=spectrum_of(rebuilt.factors),
+        )
 
     def _rebuilt(self, unit: ModuleUnit, there: QuantizedWeight | Tensor) -> ModuleDelta:
         """The delta, of the weight that was read if training had that one, else of training's."""
         if unit.source == unit.trained and not unit.as_stored:
             return self.deltas.module(unit.module, lambda: there)
         return self.deltas.module(
-            unit.module, lambda: trained_weight(unit, self.base).to(self.device)
+            unit.module, lambda: read_weight(unit, self.base, trained=True).to(self.device)
         )
 
     def _write(self, tensors: Mapping[str, Tensor]) -> None:
@@ -116,18 +117,3 @@ def _parts(rebuilt: ModuleDelta, deltas: ModuleDeltas) -> tuple[TinyLoRAParts, T
     """A, B and P of a module, and its trained vector in float32."""
     parts = rebuilt.parts()
     return parts, deltas.vectors[parts.group].float()
-
-
-def _measured(
-    unit: ModuleUnit, fold: Fold, encoded: Encoded, rebuilt: ModuleDelta
-) -> ModuleFidelity:
-    found = unit.encoding.measure(fold, encoded)
-    return ModuleFidelity(
-        module=unit.module,
-        shape=unit.shape,
-        sums=found.sums,
-        codes_moved=found.codes_moved,
-        scales_changed=found.scales_changed,
-        bytes=sum(tensor.nbytes for tensor in encoded.tensors.values()),
-        spectrum=spectrum_of(rebuilt.factors),
-    )

@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 
 from exporter.base.checkpoint import Checkpoint
-from exporter.formats.encoding import Encoded, Encoding, Fold, Shape, cast
+from exporter.formats.encoding import Encoded, Encoding, Fold, Shape, Source, cast
 from exporter.formats.format import Format
-from exporter.formats.units import Source
 from exporter.safetensors.reader import DTYPE_NAMES
 from exporter.safetensors.writer import TensorSpec
 

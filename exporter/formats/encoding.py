@@ -1,8 +1,9 @@
-"""How one module is stored: encoding, decoding and measuring of its tensors."""
+"""How one module is stored: encoding, decoding and measuring of its tensors; units of a file."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -10,12 +11,14 @@ from torch import Tensor
 from exporter.base.checkpoint import Checkpoint
 from exporter.errors import FoldError
 from exporter.fidelity import ErrorSums, sums_over
-from exporter.safetensors.finite import all_finite
+from exporter.safetensors.reader import all_finite
 from exporter.safetensors.writer import TensorSpec
 from tinylora import LowRankDelta, QuantizedWeight, TinyLoRAParts
 from tinylora.svd.factors import weight_matrix
 
 Shape = tuple[int, int]
+# Sums, 4-bit codes moved and scales changed, of :class:`exporter.fidelity.ModuleFidelity`.
+Measures = tuple[ErrorSums, int | None, int | None]
 
 # The trainer loads 16-bit bases with dtype=bfloat16.
 TRAINER_DTYPE = torch.bfloat16
@@ -69,15 +72,6 @@ class Encoded:
     least_miss: float | None = None
 
 
-@dataclass(frozen=True)
-class Measures:
-    """What is kept of a module's delta; see :class:`exporter.fidelity.ModuleFidelity`."""
-
-    sums: ErrorSums
-    codes_moved: int | None = None
-    scales_changed: int | None = None
-
-
 class Encoding(ABC):
     """One way of storing a module. Frozen dataclasses: equal ones store equal tensors."""
 
@@ -99,10 +93,10 @@ class Encoding(ABC):
         decoded = self.decode(fold, encoded.tensors)
         if isinstance(decoded, Tensor):
             dense = fold.dense if encoded.dense is None else encoded.dense
-            return Measures(sums_over(stored_change(decoded, dense, fold.delta)))
+            return sums_over(stored_change(decoded, dense, fold.delta)), None, None
         decoded = decoded.to(fold.delta.left.device)
         both = zip(decoded.pieces(), fold.delta.pieces(), strict=True)
-        return Measures(sums_over((found, wanted) for (_, found), (_, wanted) in both))
+        return sums_over((found, wanted) for (_, found), (_, wanted) in both), None, None
 
     def seen(self, fold: Fold) -> Tensor:
         """The weight that the forward pass would see of what is stored, float32 ``[out, in]``."""
@@ -135,3 +129,50 @@ def cast(tensor: Tensor, dtype: torch.dtype, where: str) -> Tensor:
             f"{torch.finfo(dtype).max:.6g}; {advice}"
         )
     return result
+
+
+# Weights as the base stores them in 4 bits; 16-bit, quantized on the way; 16-bit and left so.
+Source = Literal["4bit", "quantize", "dense"]
+
+
+@dataclass(frozen=True)
+class TensorUnit:
+    """A tensor of the base that no fold touches, and the dtypes that it passes through, if any."""
+
+    name: str
+    shape: tuple[int, ...]
+    casts: tuple[torch.dtype, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
+@dataclass(frozen=True)
+class ModuleUnit:
+    """What is stored of a linear layer: its weight, or an adapter's part for it.
+
+    Attributes:
+        shape: ``(out, in)`` of its weight.
+        source: Which weight the output stands on.
+        trained: Likewise, which weight training had.
+        as_stored: Whether a 16-bit weight is added to as the file has it, and not in bfloat16.
+        fold: Whether the delta is in it.
+    """
+
+    module: str
+    shape: tuple[int, int]
+    source: Source
+    trained: Source
+    as_stored: bool
+    fold: bool
+    encoding: Encoding
+    outputs: tuple[TensorSpec, ...]
+
+
+@dataclass(frozen=True)
+class VectorUnit:
+    """One trained vector of the adapter, fp32."""
+
+    group: int
+    outputs: tuple[TensorSpec, ...]
+
+
+Unit = TensorUnit | ModuleUnit | VectorUnit

@@ -13,8 +13,7 @@ import torch
 
 from exporter.base.architecture import Architecture
 from exporter.base.checkpoint import Checkpoint
-from exporter.formats.encoding import TRAINER_DTYPE, Encoding
-from exporter.formats.units import Source, VectorUnit
+from exporter.formats.encoding import TRAINER_DTYPE, Encoding, Source, VectorUnit
 from tinylora import AdapterSizes
 
 

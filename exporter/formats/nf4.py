@@ -21,14 +21,15 @@ from exporter.formats.encoding import (
     Fold,
     Measures,
     Shape,
+    Source,
     stored_change,
 )
 from exporter.formats.format import Format
-from exporter.formats.units import Source
 from exporter.quantize.calibrated import calibrated
 from exporter.quantize.requantize import RequantizeMethod, preserve, recompute
 from exporter.safetensors.writer import TensorSpec
 from tinylora import QuantizedWeight
+from tinylora.models.trainer_nf4 import trainer_nf4
 from tinylora.weights.quantized_weight import STATE_PREFIX
 
 BLOCK_SIZE = 64
@@ -87,14 +88,14 @@ class Codes(Encoding):
         seen, delta, bound = fold.weight, fold.delta, encoded.least_miss
         assert isinstance(seen, QuantizedWeight) and delta is not None
         if encoded.unchanged:
-            return Measures(sums_without_change(delta, bound=bound is None), 0, 0)
+            return sums_without_change(delta, bound=bound is None), 0, 0
         weight = QuantizedWeight.from_tensors(fold.name, encoded.tensors)
         codes_moved = int((weight.codes() != seen.codes()).sum())
         scales_changed = int((weight.block_absmax() != seen.block_absmax()).sum())
         if bound is None:  # no code could move under the base's scales
             bound = sums_over((torch.zeros_like(d), d) for _, d in delta.pieces()).delta
         changes = stored_change(weight.dequantize(), seen.dequantize(), delta)
-        return Measures(sums_over(changes, bound), codes_moved, scales_changed)
+        return sums_over(changes, bound), codes_moved, scales_changed
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,9 @@ class Nf4(Format):
     def config(self, base: Checkpoint, kept: tuple[str, ...]) -> Mapping[str, Any]:
         """The 4-bit base's own, but for modules that it had in 4 bits; the trainer's settings."""
         if not base.is_4bit:
-            return {**super().config(base, kept), "quantization_config": quantization_config(kept)}
+            settings = trainer_nf4().to_dict() | {"llm_int8_skip_modules": list(kept)}
+            own = {"quantization_config": dict(sorted(settings.items()))}
+            return {**super().config(base, kept), **own}
         if not any(f"{module}.weight" in base.packed for module in kept):
             return base.config
         settings = dict(base.config["quantization_config"])
@@ -129,22 +132,3 @@ class Nf4(Format):
         """No layer in 4 bits."""
         if "Linear4bit" not in {type(module).__name__ for module in model.modules()}:
             yield "no layer came up in 4 bits"
-
-
-def quantization_config(kept: tuple[str, ...]) -> dict[str, Any]:
-    """The trainer's bitsandbytes settings, as transformers writes them."""
-    return {
-        "_load_in_4bit": True,
-        "_load_in_8bit": False,
-        "bnb_4bit_compute_dtype": "float16",
-        "bnb_4bit_quant_storage": "uint8",
-        "bnb_4bit_quant_type": "nf4",
-        "bnb_4bit_use_double_quant": True,
-        "llm_int8_enable_fp32_cpu_offload": False,
-        "llm_int8_has_fp16_weight": False,
-        "llm_int8_skip_modules": list(kept),
-        "llm_int8_threshold": 6.0,
-        "load_in_4bit": True,
-        "load_in_8bit": False,
-        "quant_method": "bitsandbytes",
-    }

@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from exporter.base.checkpoint import Checkpoint
-from exporter.formats.encoding import Encoding
+from exporter.formats.encoding import Encoding, Source
 from exporter.formats.format import AdapterFile, Format
 from exporter.formats.lora import LoraFile, pair_dtype
 from exporter.formats.nf4 import Nf4
-from exporter.formats.units import Source
 
 
 @dataclass(frozen=True)

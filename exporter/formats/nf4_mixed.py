@@ -5,9 +5,8 @@ from typing import ClassVar
 
 from exporter.base.checkpoint import Checkpoint
 from exporter.formats.dense import DenseWeight
-from exporter.formats.encoding import TRAINER_DTYPE, Encoding
+from exporter.formats.encoding import TRAINER_DTYPE, Encoding, Source
 from exporter.formats.nf4 import Nf4
-from exporter.formats.units import Source
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,9 @@ from torch import Tensor
 from exporter.base.architecture import Architecture
 from exporter.base.checkpoint import Checkpoint, read_json
 from exporter.errors import PlanError
-from exporter.formats.encoding import Encoded, Encoding, Fold, Shape
+from exporter.formats.encoding import Encoded, Encoding, Fold, Shape, VectorUnit
 from exporter.formats.format import AdapterFile, Format
 from exporter.formats.lora import adapter_config, is_named, on_dense_base
-from exporter.formats.units import VectorUnit
 from exporter.safetensors.writer import TensorSpec
 from tinylora import AdapterSizes, LowRankDelta, TinyLoRAParts, load_peft_adapter
 from tinylora.adapters.peft_directory import CONFIG_FILE

@@ -12,11 +12,13 @@ import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from threading import Lock
-from typing import Any, BinaryIO
+from typing import BinaryIO
+
+from pydantic import TypeAdapter, ValidationError
 
 from exporter.errors import (
     DiskFullError,
@@ -27,7 +29,7 @@ from exporter.errors import (
     reading,
     writing,
 )
-from exporter.fidelity import ErrorSums, ModuleFidelity, Spectrum
+from exporter.fidelity import ModuleFidelity
 from exporter.safetensors.reader import file_sha256
 from tinylora.files.whole_file import replace_file
 
@@ -44,6 +46,12 @@ class FinishedFile:
     name: str
     sha256: str
     modules: tuple[ModuleFidelity, ...]
+
+
+@dataclass(frozen=True)
+class _Journal:
+    key: str
+    files: tuple[FinishedFile, ...]
 
 
 class Workspace:
@@ -64,16 +72,17 @@ class Workspace:
         return self._finished.get(name)
 
     def complete(
-        self, name: str, digest: Callable[[], str], modules: Sequence[ModuleFidelity]
+        self, name: str, timed: AbstractContextManager[None], modules: Sequence[ModuleFidelity]
     ) -> None:
-        """Record a complete file and bring it to the disk, while the next one is written."""
+        """Record a complete file, hashed in ``timed``, and sync it, while others are written."""
 
         def record() -> None:
-            file = FinishedFile(name, digest(), tuple(modules))
+            with timed:
+                file = FinishedFile(name, file_sha256(self.path / name), tuple(modules))
             with self._journal:
                 self._finished[name] = file
-                files = [asdict(entry) for entry in self._finished.values()]
-                self.write_text(JOURNAL_FILE, json.dumps({"key": self._key(), "files": files}))
+                journal = _Journal(self._key(), tuple(self._finished.values()))
+                self.write_text(JOURNAL_FILE, json.dumps(asdict(journal)))
 
         self._pending.append(self._background.submit(_sync, self.path / name))
         self._pending.append(self._background.submit(record))
@@ -214,27 +223,12 @@ def check_replaceable(out: Path, overwrite: bool) -> None:
 
 
 def _read_journal(path: Path, key: Callable[[], str]) -> Sequence[FinishedFile]:
-    if not path.is_file():
-        return ()
+    """Its files; none where a kill left half of it, or it is of another version or export."""
     try:
-        journal = json.loads(path.read_text())
-        recorded = journal["key"]
-        files = [
-            FinishedFile(str(f["name"]), str(f["sha256"]), tuple(map(_module, f["modules"])))
-            for f in journal["files"]
-        ]
-    except (ValueError, KeyError, TypeError):
-        # killed on a file system without atomic rename, or of another version: start over
+        journal = TypeAdapter(_Journal).validate_json(path.read_bytes()) if path.is_file() else None
+    except ValidationError:
         return ()
-    return files if recorded == key() else ()
-
-
-def _module(entry: dict[str, Any]) -> ModuleFidelity:
-    spectrum = entry["spectrum"]
-    if spectrum is not None:
-        spectrum = Spectrum(**spectrum | {"values": tuple(spectrum["values"])})
-    parts = {"shape": tuple(entry["shape"]), "sums": ErrorSums(**entry["sums"])}
-    return ModuleFidelity(**entry | parts | {"spectrum": spectrum})
+    return journal.files if journal is not None and journal.key == key() else ()
 
 
 def _read_some(file: BinaryIO, path: Path) -> bytes:

@@ -9,9 +9,8 @@ from exporter.base.architecture import Architecture
 from exporter.base.check import check_base
 from exporter.base.checkpoint import SINGLE_FILE, Checkpoint
 from exporter.errors import PlanError
-from exporter.formats.encoding import TRAINER_DTYPE
+from exporter.formats.encoding import TRAINER_DTYPE, ModuleUnit, Source, TensorUnit, Unit
 from exporter.formats.format import AdapterFile, Format
-from exporter.formats.units import ModuleUnit, Source, TensorUnit, Unit
 from exporter.plan.base_weights import UPSTREAM, BaseWeights
 from exporter.safetensors.reader import DTYPE_NAMES
 from exporter.safetensors.writer import TensorSpec, file_bytes

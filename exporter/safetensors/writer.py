@@ -1,4 +1,4 @@
-"""Writes one safetensors file tensor by tensor, at places fixed before the first byte.
+"""Writes one safetensors file tensor by tensor, at places fixed before the first byte; checks one.
 
 Tensors lie in safetensors' own order (widest dtype first, then by name). Only bitsandbytes'
 quant_state JSON, which spells out a float, has a size that its content tells. States go to the end
@@ -10,6 +10,7 @@ import os
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from pathlib import Path
 from typing import Self
 
@@ -18,14 +19,17 @@ import torch
 from torch import Tensor
 
 from exporter.errors import WriterError, reading, writing
-from exporter.safetensors.finite import all_finite
 from exporter.safetensors.reader import (
     ALIGNMENT,
     DTYPE_NAMES,
     PIECE_BYTES,
     TORCH_DTYPES,
     Scratch,
+    TensorHeader,
+    all_finite,
+    open_data_file,
 )
+from tinylora.weights.quantized_weight import STATE_PREFIX
 from tinylora.weights.tensor_bytes import tensor_bytes
 
 PART_SUFFIX = ".part"
@@ -34,6 +38,7 @@ MAX_STATE_BYTES = 1024
 # and to find room for large ones can take it several times as long as to fill them. Between small
 # ones the interpreter's threads wait for each other.
 _WRITE_BYTES = 1 << 20
+_ELEMENTS_AT_ONCE = 1 << 20
 _WIDEST_FIRST = {name: place for place, name in enumerate(TORCH_DTYPES)}
 
 
@@ -77,7 +82,8 @@ class ShardWriter:
         self._turn = threading.Lock()
         self._scratch = Scratch()
         self._data_start = _header_room(specs)
-        self._offsets = _offsets(self._fixed)
+        ends = accumulate((spec.max_bytes for spec in self._fixed), initial=self._data_start)
+        self._begin = {spec.name: end for spec, end in zip(self._fixed, ends, strict=False)}
         with writing(path):
             self._file = os.open(self._part, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
 
@@ -112,8 +118,7 @@ class ShardWriter:
         if spec.shape is None:
             self._states[name] = torch.cat([chunk.flatten().clone() for chunk in chunks])
             return
-        begin = self._data_start + self._offsets[name]
-        offset = begin
+        begin = offset = self._begin[name]
         for chunk in chunks:
             if DTYPE_NAMES[chunk.dtype] != spec.dtype:
                 raise WriterError(f"{self._path.name}: {name!r} is {chunk.dtype}, planned {spec}")
@@ -180,14 +185,6 @@ def _place(spec: TensorSpec) -> tuple[int, str]:
     return _WIDEST_FIRST[spec.dtype], spec.name
 
 
-def _offsets(ordered: Sequence[TensorSpec]) -> Mapping[str, int]:
-    offsets, end = {}, 0
-    for spec in ordered:
-        offsets[spec.name] = end
-        end += spec.max_bytes
-    return offsets
-
-
 def _header(ordered: Sequence[TensorSpec]) -> bytes:
     entries: dict[str, object] = {"__metadata__": {"format": "pt"}}
     end = 0
@@ -209,3 +206,42 @@ def _header_room(specs: Sequence[TensorSpec]) -> int:
     longest = [replace(spec, shape=(MAX_STATE_BYTES,)) for spec in states]
     room = 8 + len(_header([*fixed, *longest]))
     return -(-room // ALIGNMENT) * ALIGNMENT if states else room
+
+
+def check_header(path: Path, specs: Sequence[TensorSpec]) -> None:
+    """Check keys, dtypes and shapes of a file that was just written, with a WriterError."""
+    planned = {spec.name: (spec.dtype, spec.shape) for spec in specs}
+    if problems := _header_problems(open_data_file(path).headers, planned):
+        raise WriterError(f"{path}: {problems[0]}; the disk or memory of this machine is at fault")
+
+
+def file_problems(
+    path: Path, planned: Mapping[str, tuple[str, tuple[int, ...] | None]]
+) -> list[str]:
+    """What is wrong with a file, in words; no shape is planned for states of any length."""
+    file = open_data_file(path)
+    problems = _header_problems(file.headers, planned)
+    for name in sorted(planned.keys() & file.headers):
+        is_float = file.headers[name].torch_dtype.is_floating_point
+        if STATE_PREFIX in name:
+            try:
+                json.loads(bytes(file.read(name).tolist()))
+            except ValueError:
+                problems.append(f"tensor {name!r} holds no JSON")
+        elif is_float and not all(map(all_finite, file.chunks(name, _ELEMENTS_AT_ONCE))):
+            problems.append(f"tensor {name!r} has non-finite values")
+    return problems
+
+
+def _header_problems(
+    headers: Mapping[str, TensorHeader], planned: Mapping[str, tuple[str, tuple[int, ...] | None]]
+) -> list[str]:
+    problems = [f"tensor {name!r} is missing" for name in planned.keys() - headers.keys()]
+    problems += [f"tensor {name!r} was not planned" for name in headers.keys() - planned.keys()]
+    for name in planned.keys() & headers.keys():
+        dtype, shape = planned[name]
+        header = headers[name]
+        if header.dtype != dtype or (shape is not None and header.shape != tuple(shape)):
+            found = f"{header.dtype} {list(header.shape)}"
+            problems.append(f"tensor {name!r} is {found}, expected {dtype} {shape}")
+    return sorted(problems)

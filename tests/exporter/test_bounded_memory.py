@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from exporter.safetensors import reopen
-from exporter.safetensors.finite import all_finite
-from exporter.safetensors.reopen import file_problems
+from exporter.safetensors import writer
+from exporter.safetensors.reader import all_finite
+from exporter.safetensors.writer import file_problems
 from tinylora import LowRankDelta
 from tinylora.workers import in_order, single_threaded
 
@@ -99,7 +99,7 @@ def test_two_that_want_one_thread_take_turns():
 
 
 def test_a_bad_value_is_found_in_every_piece_of_a_file(tmp_path, monkeypatch):
-    monkeypatch.setattr(reopen, "_ELEMENTS_AT_ONCE", 4)
+    monkeypatch.setattr(writer, "_ELEMENTS_AT_ONCE", 4)
     good = {f"t{i}": torch.ones(10) for i in range(3)}
     planned = {name: ("F32", (10,)) for name in good}
     path = tmp_path / "x.safetensors"

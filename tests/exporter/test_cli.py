@@ -25,7 +25,10 @@ def test_merge_reports_and_warns(base, make_artifact, tmp_path):
     assert result.exit_code == 0, result.stderr
     assert "capture" in result.stdout and "all 14" in result.stdout
     assert "THE DELTA WAS LOST" in " ".join(result.stderr.split())
-    assert invoke("verify", out).exit_code == 0
+    result = invoke("verify", out)
+    assert result.exit_code == 0
+    assert "recorded: by the weights: delta lost, capture 0.0, residual 1.0" in result.stdout
+    assert "Warning, recorded: THE DELTA WAS LOST" in result.stderr
     (out / "config.json").write_text("{}")
     result = invoke("verify", out)
     assert result.exit_code == 1 and "config.json has been changed" in result.stderr

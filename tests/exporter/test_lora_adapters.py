@@ -6,20 +6,19 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM
 
 from exporter import inspect_adapter, verify
 from exporter.errors import FoldError, PlanError, RequestError
 from exporter.request import Goal
-from tests.exporter.conftest import TOKENS
+from tests.exporter.conftest import DTYPES, TOKENS
 from tests.exporter.talking import VOCABULARY, write_tokenizer
 from tests.lora_adapters import PATTERNS, save_lora
+from tests.tinylora.conftest import plain
 from tinylora import DeltaOptions
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:`is_gradient_checkpointing`:FutureWarning"
 )  # PEFT's
-DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
 @pytest.fixture(scope="module")
@@ -27,10 +26,6 @@ def lora(base, tmp_path_factory):
     """An adapter with ranks and scales of several sizes."""
     directory = tmp_path_factory.mktemp("lora") / "adapter"
     return save_lora(directory, base, size=0.2, use_rslora=True, **PATTERNS)[0]
-
-
-def plain(directory):
-    return AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
 
 
 @pytest.mark.parametrize("format", ["bf16", "fp32"])

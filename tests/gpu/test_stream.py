@@ -1,9 +1,9 @@
-"""The emulated stream against the device's own `torch.randn`; see `benchmarks.device_stream`."""
+"""The emulated stream against the device's own `torch.randn`; see `benchmarks.gpu`."""
 
 import pytest
 import torch
 
-from benchmarks.device_stream import (
+from benchmarks.gpu import (
     DEVICE_ERROR,
     GOLDEN,
     SEEDS,

@@ -1,8 +1,7 @@
 """A linear layer with an adapter on it at run time: what the wrappers of all dialects share.
 
 ΔW is not formed: y = base(x) + ((x Aᵀ) Rᵀ) Bᵀ is work of rank r, differentiable in what was
-trained. Where no gradient is asked for, R is kept from one forward to the next: for one token,
-making it takes as long as all the rest that a wrapper does.
+trained.
 """
 
 from collections.abc import Sequence
@@ -18,8 +17,6 @@ class TinyLoRAGlobalParams(nn.Module):
 
     Args:
         u_dim: Length u; ``(groups, u)`` for a PEFT adapter that trained several vectors.
-        device: Device of the vector.
-        dtype: Its dtype; the trainer's is bf16.
 
     Attributes:
         global_v: Parameter ``[u]`` or ``[groups, u]``; at first zeros, which change nothing.
@@ -40,12 +37,7 @@ class TinyLoRAGlobalParams(nn.Module):
 
 
 class AdaptedLinear(nn.Module):
-    """A linear module and its update.
-
-    Args:
-        base_layer: ``nn.Linear`` or bitsandbytes ``Linear4bit``; not changed.
-        global_params: Holder of the trained numbers, shared by all wrappers.
-    """
+    """A linear module, ``nn.Linear`` or ``Linear4bit`` and not changed, and its update."""
 
     in_features: int
     out_features: int
@@ -57,7 +49,6 @@ class AdaptedLinear(nn.Module):
         self.out_features = base_layer.out_features  # type: ignore[assignment]
         # a list, so that the shared holder is not registered once in every wrapper
         self._shared = [global_params]
-        self._kept: tuple[Tensor, Tensor] | None = None  # values of the vector, and their R
 
     @property
     def weight(self) -> Tensor:
@@ -87,23 +78,5 @@ class AdaptedLinear(nn.Module):
         return update.add_(base).to(base.dtype)
 
     def core(self) -> Tensor:
-        """R, fp32 ``[r, r]``, differentiable in the trained vector where gradients are enabled."""
-        vector = self._shared[0].global_v
-        # To compare values a GPU would be waited for, and a compiled forward cannot branch on them.
-        on_cpu = vector.device.type == "cpu" and not torch.compiler.is_compiling()
-        if torch.is_grad_enabled() or not on_cpu:
-            return self._core_of(vector)
-        # By value, as a change through `.data` leaves the vector's version as it was.
-        if self._kept is None or not _same(self._kept[0], vector):
-            with torch.inference_mode(False), torch.no_grad():
-                self._kept = (vector.clone(), self._core_of(vector))
-        return self._kept[1]
-
-    def _core_of(self, vector: Tensor) -> Tensor:
-        """R for a value of :attr:`TinyLoRAGlobalParams.global_v`."""
+        """R, fp32 ``[r, r]``, differentiable in the trained vector."""
         raise NotImplementedError
-
-
-def _same(kept: Tensor, vector: Tensor) -> bool:
-    # not every torch compares two dtypes
-    return kept.dtype == vector.dtype and torch.equal(kept, vector)

@@ -42,6 +42,11 @@ class LowRankDelta:
         """ΔW, fp32 ``[out, in]``."""
         return self._rows(slice(None))
 
+    def squared_norm(self) -> float:
+        """‖ΔW‖² of what is not rounded, in float64, without forming ΔW."""
+        left, right = self.left.double(), self.right.double()
+        return max(float(((left.T @ left) * (right @ right.T)).sum()), 0.0)
+
     def pieces(self) -> Iterator[tuple[slice, Tensor]]:
         """ΔW in rows: which rows, and their values, fp32; bit for bit those of :meth:`dense`."""
         rows, columns = self.left.shape[0], self.right.shape[1]

@@ -7,9 +7,11 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from tinylora.adapters.options import TrainedOn
+from tinylora.adapters.adapter import ModuleDeltas
+from tinylora.adapters.options import DeltaOptions, TrainedOn, refuse_upstream_options
 from tinylora.adapters.peft_directory import adapter_files, base_name, method_of
 from tinylora.errors import TargetMismatchError
+from tinylora.svd.factor_store import FactorStore
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,9 +55,11 @@ class PeftDialect:
 
     Attributes:
         method: PEFT's name of the method.
+        made: Class of the deltas that an adapter stores.
     """
 
     method: ClassVar[str]
+    made: ClassVar[type[Any]]
 
     def files(self, path: Path) -> tuple[Path, ...] | None:
         """Configuration and weights of a directory."""
@@ -64,6 +68,18 @@ class PeftDialect:
     def reads(self, path: Path) -> bool:
         """Whether the configuration says so."""
         return method_of(path) == self.method
+
+    def deltas(
+        self,
+        adapter: StoredAdapter,
+        names: Sequence[str],
+        options: DeltaOptions | None,
+        store: FactorStore | None,
+    ) -> ModuleDeltas:
+        """Those that are stored; an OptionsError for options of upstream's dialect."""
+        refuse_upstream_options(options, adapter.path)
+        deltas: ModuleDeltas = self.made(adapter, names)
+        return deltas
 
     def layers(
         self, adapter: StoredAdapter, model: nn.Module, where: str

@@ -9,9 +9,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Annotated, Any, ClassVar, NoReturn, TypeVar
 
 import torch
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -26,6 +27,8 @@ _MAX_WEIGHT_BYTES = 1 << 34
 _MAX_CONFIG_BYTES = 1 << 20
 _FLOATS = ("F32", "BF16", "F16", "F64")
 _EMPTY: tuple[object, ...] = (None, False, [], {}, "")
+
+Config = TypeVar("Config", bound="AdapterConfig")
 
 
 def adapter_files(directory: Path) -> tuple[Path, Path]:
@@ -49,57 +52,50 @@ def _content(file: Path) -> dict[str, Any]:
         raise ArtifactError(f"{file}: cannot be read ({error})") from error
 
 
-class AdapterConfig:
-    """The fields of an adapter_config.json of a method, each checked when it is asked for."""
+def _one_line(base: str | None) -> str | None:
+    if base is not None and not base.isprintable():
+        raise ValueError("expected one line of text, a hub id")
+    return base
 
-    def __init__(self, directory: Path, method: str) -> None:
-        self.path = directory / CONFIG_FILE
-        self.content = _content(self.path)
-        if (found := self.content.get("peft_type")) != method:
-            self._refuse("peft_type", found, repr(method))
 
-    def _refuse(self, name: str, found: object, expected: str) -> NoReturn:
-        words = f"{found!r:.200}" if name in self.content else "missing"
-        raise ArtifactError(f"{self.path}: {name} is {words}, expected {expected}")
+class AdapterConfig(BaseModel):
+    """The fields of an adapter_config.json that decide a delta.
 
-    def refuse_unknown(
-        self, known: frozenset[str], neutral: Mapping[str, tuple[object, ...]]
-    ) -> None:
-        """Refuse fields that may change the model: not known, and neither neutral nor empty."""
-        for name, value in sorted(self.content.items()):
-            if name in known or value in neutral.get(name, _EMPTY):
-                continue
-            remedy = "merge this adapter with PEFT, or train one without it"
-            self._refuse(name, value, f"none: it changes the model in an unknown way; {remedy}")
+    Attributes:
+        without_effect: Others that only training needs, or that only say which modules were chosen.
+    """
 
+    model_config = ConfigDict(strict=True, frozen=True)
+    without_effect: ClassVar[frozenset[str]]
+    base_model_name_or_path: Annotated[str | None, AfterValidator(_one_line)] = None
+
+    @property
     def base(self) -> str:
         """``base_model_name_or_path``, empty where none is named."""
-        base = self.content.get("base_model_name_or_path")
-        if base is not None and not (isinstance(base, str) and base.isprintable()):
-            self._refuse("base_model_name_or_path", base, "one line of text, a hub id")
-        return base or ""
+        return self.base_model_name_or_path or ""
 
-    def whole(self, name: str, least: int, most: int) -> int:
-        """A whole number."""
-        value: Any = self.content.get(name)
-        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-            self._refuse(name, value, f"a whole number from {least} to {most}")
-        return value
 
-    def number(self, name: str, least: float, most: float) -> float:
-        """A finite number."""
-        value: Any = self.content.get(name)
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not is_number or not least <= value <= most:  # nor is NaN
-            self._refuse(name, value, f"a number from {least:g} to {most:g}")
-        return float(value)
-
-    def flag(self, name: str, default: bool | None = None) -> bool:
-        """True or false."""
-        value: Any = self.content.get(name, default)
-        if not isinstance(value, bool):
-            self._refuse(name, value, "true or false")
-        return value
+def read_config(directory: Path, kind: type[Config]) -> Config:
+    """Read and check a configuration; an ArtifactError names a missing, wrong or unknown field."""
+    path = directory / CONFIG_FILE
+    content = _content(path)
+    known = kind.model_fields.keys() | kind.without_effect
+    for name, value in sorted(content.items()):
+        if not (name in known or value in _EMPTY or (name, value) == ("bias", "none")):
+            raise ArtifactError(
+                f"{path}: {name} is {value!r:.200}, expected none: it changes the model in an "
+                "unknown way; merge this adapter with PEFT, or train one without it"
+            )
+    try:
+        return kind.model_validate(content)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        words = problem["msg"].replace("Input should be", "expected").removeprefix("Value error, ")
+        if problem["loc"]:
+            field = "".join(f"[{key!r:.100}]" for key in problem["loc"][1:] if key != "[key]")
+            found = "missing" if problem["type"] == "missing" else f"{problem['input']!r:.200}"
+            words = f"{problem['loc'][0]}{field} is {found}, {words}"
+        raise ArtifactError(f"{path}: {words}") from error
 
 
 @dataclass(frozen=True)

@@ -82,22 +82,15 @@ def restore(
     options: DeltaOptions | None = None,
     store: FactorStore | None = None,
     *,
-    on_module: Callable[[str], None] | None = None,
     weight_of: Callable[[str], Tensor] | None = None,
 ) -> Restoration:
     """Put a trained adapter on the base that it was trained on; the handle can take it off again.
 
     A model in 4 bit must not have run a forward pass on the CPU yet: bitsandbytes repacks weights.
 
-    Args:
-        model: The base, plain or bitsandbytes 4-bit.
-        artifact: The adapter, of any dialect.
-        options: How to rebuild the deltas of upstream's dialect.
-        store: Where factors are kept between runs; the exact SVD of a 3-billion-parameter base
-            takes most of an hour on two slow cores, and nothing from a store.
-        on_module: Called with each module's name when its wrapper is made.
-        weight_of: Gives the ``[out, in]`` weight of a module that training had, where the model
-            has others; by default the model's own are factorized.
+    ``options`` are of upstream's dialect. The exact SVD of a 3-billion-parameter base takes most of
+    an hour on two slow cores, and nothing from a ``store``. ``weight_of`` gives the ``[out, in]``
+    weight of a module that training had, where the model has others.
 
     Raises:
         TargetMismatchError: Other target modules, or several projections in one weight.
@@ -123,7 +116,7 @@ def restore(
     holder = TinyLoRAGlobalParams(vectors.shape, device=device, dtype=vectors.dtype)  # type: ignore[arg-type]
     with torch.no_grad():
         holder.global_v.copy_(vectors)
-    return _wrap(model, modules, deltas, holder, on_module, weight_of)
+    return _wrap(model, modules, deltas, holder, weight_of)
 
 
 def apply_tiny_lora(
@@ -140,16 +133,8 @@ def apply_tiny_lora(
 
     As there, call ``torch.manual_seed(seed)`` before it. P is drawn from the emulated CUDA stream
     of that seed, on whatever machine this runs; torch's own random state is read, not advanced.
-
-    Args:
-        model: The base, plain or 4-bit.
-        global_params_ref: Holder of the shared vector; its length is u.
-        rank: SVD rank r; 2 where it is left out, as in the Luogu project's snippet.
-        seed: Seed of P; None: the one last given to ``torch.manual_seed``.
-        formula: May be left out only with the rank: that is the Luogu project's snippet, and
-            ``full``. Its successor's gives a rank and means ``diagonal``.
-        rng: ``cpu`` if the training drew P on a CPU.
-        store: Where factors are kept between runs.
+    Rank and ``formula`` may be left out together: that is the Luogu project's snippet, of rank 2
+    and ``full``. Its successor's gives a rank and means ``diagonal``.
 
     Returns:
         Number of modules replaced.
@@ -189,7 +174,6 @@ def _wrap(
     modules: list[tuple[str, nn.Module]],
     deltas: ModuleDeltas,
     global_params: TinyLoRAGlobalParams,
-    on_module: Callable[[str], None] | None = None,
     weight_of: Callable[[str], Tensor] | None = None,
 ) -> Restoration:
     """Rebuild the deltas, some SVDs at a time, each with the bits that an export has."""
@@ -209,8 +193,6 @@ def _wrap(
     ):
         for (name, module), delta in zip(modules, rebuilt, strict=True):
             wrappers[name] = delta.wrap(module, global_params)
-            if on_module is not None:
-                on_module(name)
     # only now touch the model: a failure above leaves it as it was
     for name, wrapper in wrappers.items():
         model.set_submodule(name, wrapper)

@@ -6,9 +6,8 @@ ranks and processes can share a store, and it can be copied from the training ma
 
 import logging
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -24,8 +23,6 @@ FORMAT = "tinylora-factors/2"
 
 _log = logging.getLogger(__name__)
 
-Entry = TypeVar("Entry")
-
 
 class FactorStore:
     """A directory of factors, made on the first write."""
@@ -36,6 +33,13 @@ class FactorStore:
     def path(self, digest: str, rank: int, method: Method) -> Path:
         """File of one weight's factors."""
         return self.directory / f"{digest[:40]}-r{rank}-{method}.safetensors"
+
+    def make_directory(self) -> None:
+        """Make sure that it is there, with a FactorStoreError where it cannot be."""
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _store_error(self.directory, error) from error
 
     def get(self, digest: str, rank: int, method: Method, shape: tuple[int, int]) -> Factors | None:
         """Factors of a weight with this digest and shape ``(out, in)``; None if none or damaged.
@@ -59,15 +63,23 @@ class FactorStore:
             _log.warning("%s is damaged (%s); computing these factors again", path, error)
             return None
         except OSError as error:
-            raise store_error(path, error) from error
+            raise _store_error(path, error) from error
         return Factors(**tensors, method=method, lapack=about["lapack"])
 
     def put(self, digest: str, factors: Factors) -> None:
         """Store factors; a reader sees all of the file or none. FactorStoreError if that fails."""
+        self.make_directory()
         path = self.path(digest, factors.rank, factors.method)
         tensors = {name: getattr(factors, name) for name in ("U", "S", "Vh", "spectrum")}
         about = {"format": FORMAT, "digest": digest, "lapack": factors.lapack}
-        write_whole(path, lambda temporary: save_file(tensors, temporary, metadata=about))
+        try:
+            with written_whole(path, shared=True) as temporary:
+                temporary.touch(exist_ok=False)
+                mode = stat.S_IMODE(temporary.stat().st_mode)
+                save_file(tensors, temporary, metadata=about)
+                temporary.chmod(mode)  # the umask's; safetensors lets no one else read its files
+        except (OSError, SafetensorError) as error:  # a full disk comes as the latter
+            raise _store_error(path, error) from error
 
 
 def _are_factors(tensors: Mapping[str, Tensor], rank: int, shape: tuple[int, int]) -> bool:
@@ -85,32 +97,8 @@ def _are_factors(tensors: Mapping[str, Tensor], rank: int, shape: tuple[int, int
     )
 
 
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Make a file of a store with ``write(temporary path)``; a reader sees all of it or none."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with written_whole(path, shared=True) as temporary:
-            temporary.touch(exist_ok=False)
-            mode = stat.S_IMODE(temporary.stat().st_mode)
-            write(temporary)
-            temporary.chmod(mode)  # the umask's; safetensors makes files that no one else may read
-    except (OSError, SafetensorError) as error:  # a full disk comes as the latter
-        raise store_error(path, error) from error
-
-
-def read_parsed(path: Path, parse: Callable[[str], Entry]) -> Entry | None:
-    """What ``parse`` makes of a text of a store; None where it is absent or damaged."""
-    try:
-        return parse(path.read_text()) if path.exists() else None
-    except (ValueError, KeyError, TypeError) as error:
-        _log.warning("%s is damaged (%s); making it again", path, error)
-        return None
-    except OSError as error:
-        raise store_error(path, error) from error
-
-
-def store_error(path: Path, error: Exception) -> FactorStoreError:
-    """What to raise where a file of a store cannot be read or written."""
+def _store_error(path: Path, error: Exception) -> FactorStoreError:
+    """What to raise where a file cannot be read or written."""
     return FactorStoreError(
         f"{path}: the factor store cannot be used ({error}); choose another directory for it, make "
         "room, or do without"

@@ -3,10 +3,9 @@
 Quantizing is bitsandbytes' own work: its CPU kernel finds each code by binary search, one value
 after the other, with several float32 copies of the weight beside it. For nf4 a table does the same
 thirteen times faster: the bin of a number tells its code, but for the few numbers in a bin with a
-rounding edge, which are compared with the edge. It is used only where it gives bit for bit what
-bitsandbytes gives: for some releases the tests have shown that; any other is asked once a process,
-on numbers chosen to sit on and beside every rounding edge, and does the work itself where the
-answer differs. Importing bitsandbytes loads torch's compiler and takes seconds.
+rounding edge, which are compared with the edge. It is used with releases of bitsandbytes with which
+the tests have shown the same bits; any other does the work itself. Importing bitsandbytes loads
+torch's compiler and takes seconds.
 """
 
 from collections.abc import Iterator
@@ -34,12 +33,7 @@ _COMPARED_RELEASES = ("0.50.",)
 
 
 def quantize_blocks(weight: Tensor, quant_type: QuantType, blocksize: int) -> tuple[Tensor, Tensor]:
-    """Codes and scales as ``bitsandbytes.functional.quantize_4bit`` finds them.
-
-    Args:
-        weight: bf16, fp16 or fp32, any shape; n elements.
-        quant_type: ``nf4`` or ``fp4``.
-        blocksize: Elements a block.
+    """Codes and scales of n bf16, fp16 or fp32 numbers, as bitsandbytes' ``quantize_4bit`` does.
 
     Returns:
         uint8 ``[ceil(n/2), 1]``, two codes a byte, and the absmax, fp32 ``[ceil(n/blocksize)]``.
@@ -48,11 +42,12 @@ def quantize_blocks(weight: Tensor, quant_type: QuantType, blocksize: int) -> tu
     numel = flat.numel()
     packed = torch.empty((-(-numel // 2), 1), dtype=torch.uint8, device=flat.device)
     absmax = torch.empty(-(-numel // blocksize), dtype=torch.float32, device=flat.device)
-    table = _table() if quant_type == "nf4" and flat.device.type == "cpu" else None
-    room = None if table is None else _Room(min(numel, _step(flat)), blocksize)
+    room = None
+    if quant_type == "nf4" and flat.device.type == "cpu" and _is_compared():
+        room = _Room(min(numel, _step(flat)), blocksize)
     for start, piece in _pieces(flat):
-        if table is not None:
-            codes, scales = _by_table(piece, blocksize, table, room)
+        if room is not None:
+            codes, scales = _by_table(piece, blocksize, room)
         else:
             codes, scales = _by_bitsandbytes(piece, quant_type, blocksize)
         packed[start // 2 : start // 2 + len(codes)] = codes
@@ -61,10 +56,7 @@ def quantize_blocks(weight: Tensor, quant_type: QuantType, blocksize: int) -> tu
 
 
 def quantize_scales(scales: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """8-bit codes of block scales, as ``bitsandbytes.functional.quantize_blockwise`` finds them.
-
-    Args:
-        scales: fp32 ``[n]``, without their mean.
+    """8-bit codes of scales without their mean, fp32 ``[n]``, as its ``quantize_blockwise`` does.
 
     Returns:
         uint8 ``[n]``, the absmax, fp32 ``[ceil(n/256)]``, and the code book, fp32 ``[256]``.
@@ -81,17 +73,9 @@ def quantize_scales(scales: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def dequantize_blocks(
     data: Tensor, absmax: Tensor, code: Tensor, blocksize: int, out: Tensor
 ) -> Tensor:
-    """Values of codes: code book times absmax in float32, rounded to the dtype of ``out``.
+    """Fill ``out``, ``[n]``, with code book times absmax in float32, rounded to its dtype.
 
-    Args:
-        data: uint8 ``[ceil(n/2), 1]``, two codes a byte.
-        absmax: fp32 ``[ceil(n/blocksize)]``.
-        code: fp32 ``[16]``.
-        blocksize: Elements a block.
-        out: ``[n]``, is filled.
-
-    Returns:
-        ``out``.
+    Data uint8 ``[ceil(n/2), 1]``, absmax fp32 ``[ceil(n/blocksize)]``, code fp32 ``[16]``.
     """
     pairs, data = pairs_of_bytes(code), data.reshape(-1)
     size = -(-min(out.numel(), _step(out)) // 2)
@@ -113,14 +97,7 @@ def dequantize_blocks(
 
 
 def pairs_of_bytes(values: Tensor) -> Tensor:
-    """For each byte the values of its two codes, moved as one number that nobody computes with.
-
-    Args:
-        values: One for each code, fp32 ``[16]``.
-
-    Returns:
-        float64 ``[256]``, to be viewed as fp32 after a look-up.
-    """
+    """For each byte its two codes' values, of fp32 ``[16]``, as one number; float64 ``[256]``."""
     pairs = torch.stack((values.repeat_interleave(16), values.repeat(16)), dim=1)
     return pairs.view(torch.float64).view(-1)
 
@@ -141,8 +118,8 @@ class _Table:
 
 
 @cache
-def _table() -> _Table | None:
-    """The table for nf4, None where it would not do what bitsandbytes does."""
+def _table() -> _Table:
+    """The table for nf4."""
     code = code_book("nf4")
     edges = (code[:-1] + code[1:]) / 2
     middle = torch.tensor(_BINS, dtype=torch.float32)
@@ -151,43 +128,11 @@ def _table() -> _Table | None:
     bins = torch.arange(2 * _BINS + 1, dtype=torch.int32)
     codes = torch.bucketize(bins, on_edge).to(torch.uint8)
     codes[on_edge.long()] |= _MARK
-    table = _Table(codes, torch.nn.functional.pad(edges, (0, 1), value=torch.inf), middle)
-    return table if _is_compared() or _agrees(table, edges) else None
+    return _Table(codes, torch.nn.functional.pad(edges, (0, 1), value=torch.inf), middle)
 
 
 def _is_compared() -> bool:
     return version("bitsandbytes").startswith(_COMPARED_RELEASES)
-
-
-def _agrees(table: _Table, bounds: Tensor) -> bool:
-    for probe in _probes(bounds):
-        for blocksize in (64, 4096):
-            ours = _by_table(probe, blocksize, table)
-            try:
-                theirs = _by_bitsandbytes(probe, "nf4", blocksize)
-            except RuntimeError:  # releases before 0.50 refuse a block that is not whole
-                continue
-            if not all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True)):
-                return False
-    return True
-
-
-def _probes(bounds: Tensor) -> list[Tensor]:
-    """Weights on and next to every rounding edge, at several sizes, in every dtype."""
-    near = [bounds]
-    for toward in (-torch.inf, torch.inf):
-        for _ in range(3):
-            near.append(torch.nextafter(near[-1], torch.full_like(bounds, toward)))
-        near.append(bounds)
-    grid = torch.arange(-64, 65, dtype=torch.float32) / 64
-    unit = torch.cat([*near, grid, torch.linspace(-1, 1, 4801, dtype=torch.float32)])
-    unit = torch.nn.functional.pad(unit, (0, -unit.numel() % 63)).view(-1, 63)
-    sizes = unit.new_tensor([1.0, 0.02, 3e-5, 7.7, 0.3333, 1.7e-3, 250.0])
-    blocks = torch.cat([unit.new_ones(len(unit), 1), unit], dim=1)
-    all_sizes = (sizes.view(-1, 1, 1) * blocks).reshape(-1)
-    whole = torch.nn.functional.pad(all_sizes, (0, 64 + -(all_sizes.numel() + 64) % 4096))
-    dtypes = (torch.float32, torch.bfloat16, torch.float16)
-    return [p.to(dtype) for p in (whole, torch.cat([whole, all_sizes[:27]])) for dtype in dtypes]
 
 
 class _Room:
@@ -201,12 +146,9 @@ class _Room:
         self.codes = torch.empty(size, dtype=torch.uint8)
 
 
-def _by_table(
-    piece: Tensor, blocksize: int, table: _Table, room: _Room | None = None
-) -> tuple[Tensor, Tensor]:
-    room = room or _Room(piece.numel(), blocksize)
+def _by_table(piece: Tensor, blocksize: int, room: _Room) -> tuple[Tensor, Tensor]:
     scaled, absmax = _scaled(piece, blocksize, room)
-    codes = _codes(scaled, table, room)
+    codes = _codes(scaled, _table(), room)
     return codes[: -(-piece.numel() // 2)].unsqueeze(1), absmax
 
 

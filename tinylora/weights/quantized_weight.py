@@ -21,10 +21,11 @@ Dettmers et al., "QLoRA", 2023, arXiv:2305.14314.)
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Annotated, Any, Literal, Self
 
 import torch
 from blake3 import blake3
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from torch import Tensor, nn
 
 from tinylora.errors import QuantizedWeightError
@@ -35,10 +36,43 @@ from tinylora.weights.blockwise import (
     quantize_scales,
 )
 from tinylora.weights.code_books import QuantType, code_book
-from tinylora.weights.quant_state import DTYPES, parse_state
 from tinylora.weights.tensor_bytes import tensor_bytes
 
 STATE_PREFIX = ".quant_state.bitsandbytes__"
+DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+
+_Count = Annotated[int, Field(gt=0)]
+
+
+class QuantState(BaseModel):
+    """What decides the values of a linear layer's weight; ``nested_*``: of quantized scales."""
+
+    model_config = ConfigDict(strict=True)
+    quant_type: Literal["nf4", "fp4"]
+    blocksize: Literal[32, 64, 128, 256, 512, 1024, 2048, 4096]
+    dtype: Literal["bfloat16", "float16", "float32"]
+    shape: tuple[_Count, _Count]
+    nested_blocksize: _Count | None = None
+    nested_offset: float = 0.0
+
+    @model_validator(mode="after")
+    def _has_offset(self) -> Self:
+        if {"nested_blocksize", "nested_offset"} & self.model_fields_set == {"nested_blocksize"}:
+            raise ValueError("nested_offset is missing")
+        return self
+
+
+def parse_state(name: str, raw: bytes) -> QuantState:
+    """Read the state of the weight ``name``; a QuantizedWeightError if bitsandbytes writes none."""
+    try:
+        return QuantState.model_validate_json(raw)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        field = ".".join(map(str, problem["loc"]))
+        raise QuantizedWeightError(
+            f"{name}: quantization state {raw!r:.300} is none that bitsandbytes writes for a "
+            f"linear layer ({field}: {problem['msg']})"
+        ) from error
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,11 +141,7 @@ class QuantizedWeight:
 
     @classmethod
     def from_tensors(cls, prefix: str, tensors: Mapping[str, Tensor]) -> "QuantizedWeight":
-        """Assemble a weight from a checkpoint's tensors.
-
-        Args:
-            prefix: Name of the weight, such as ``model.layers.0.self_attn.q_proj.weight``.
-            tensors: Holds ``prefix`` and its companions; others are ignored.
+        """Assemble the weight of a name from a checkpoint's tensors; others are ignored.
 
         Raises:
             QuantizedWeightError: A companion is missing or does not fit the others.
@@ -131,21 +161,21 @@ class QuantizedWeight:
             return tensors[prefix + suffix]
 
         nested = None
-        if "nested_blocksize" in state:
+        if state.nested_blocksize is not None:
             nested = NestedAbsmax(
                 absmax=tensor(".nested_absmax"),
                 code=tensor(".nested_quant_map"),
-                offset=float(state["nested_offset"]),
-                blocksize=state["nested_blocksize"],
+                offset=state.nested_offset,
+                blocksize=state.nested_blocksize,
             )
         weight = cls(
             data=tensor(""),
             absmax=tensor(".absmax"),
             code=tensor(".quant_map"),
-            blocksize=state["blocksize"],
-            quant_type=state["quant_type"],
-            dtype=DTYPES[state["dtype"]],
-            shape=(state["shape"][0], state["shape"][1]),
+            blocksize=state.blocksize,
+            quant_type=state.quant_type,
+            dtype=DTYPES[state.dtype],
+            shape=state.shape,
             nested=nested,
             state=raw,
         )
@@ -155,10 +185,6 @@ class QuantizedWeight:
     @classmethod
     def from_module(cls, module: nn.Module, name: str = "weight") -> "QuantizedWeight":
         """Read a bitsandbytes ``Linear4bit`` that has been quantized and not yet run.
-
-        Args:
-            module: The module.
-            name: Its name, for messages.
 
         Raises:
             QuantizedWeightError: Not quantized yet (still on the CPU as floats), or repacked by a
@@ -186,13 +212,9 @@ class QuantizedWeight:
         blocksize: int = 64,
         double_quant: bool = True,
     ) -> "QuantizedWeight":
-        """Quantize as bitsandbytes does while a model is loaded, with the same bytes.
+        """Quantize ``[out, in]``, bf16, fp16 or fp32, as bitsandbytes does, with the same bytes.
 
-        Args:
-            weight: ``[out, in]``, bf16, fp16 or fp32; its dtype becomes ``dtype``.
-            quant_type: Code book.
-            blocksize: Elements a block.
-            double_quant: Quantize the absmax too.
+        ``double_quant`` quantizes the absmax too.
         """
         data, absmax = quantize_blocks(weight, quant_type, blocksize)
         state: dict[str, Any] = {
@@ -224,11 +246,7 @@ class QuantizedWeight:
         )
 
     def to_tensors(self, prefix: str) -> dict[str, Tensor]:
-        """The tensors of a checkpoint, with the keys and bytes that bitsandbytes writes.
-
-        Args:
-            prefix: Name of the weight.
-        """
+        """The tensors of a checkpoint, with the keys and bytes that bitsandbytes writes."""
         tensors = {
             prefix: self.data,
             f"{prefix}.absmax": self.absmax,
@@ -246,11 +264,7 @@ class QuantizedWeight:
         return unpack_codes(self.data, self.numel)
 
     def with_codes(self, codes: Tensor) -> "QuantizedWeight":
-        """The same weight with other codes and the same statistics.
-
-        Args:
-            codes: uint8 ``[n]``, each below 16.
-        """
+        """The same weight with other codes, uint8 ``[n]`` below 16, and the same statistics."""
         data = pack_codes(codes)
         if self.numel % 2:  # the unused nibble at the end stays what it was
             data[-1] |= self.data.reshape(-1)[-1] & 15
@@ -265,15 +279,7 @@ class QuantizedWeight:
         return looked_up.mul_(scales).add_(self.nested.offset)
 
     def dequantize(self, dtype: torch.dtype | None = None) -> Tensor:
-        """The weight as the forward pass sees it.
-
-        Args:
-            dtype: Rounding of the result; None: the weight's own ``dtype``. Give
-                ``torch.float32`` for the unrounded values.
-
-        Returns:
-            ``[out, in]``.
-        """
+        """The weight as the forward pass sees it, ``[out, in]``; in float32 it is not rounded."""
         out = torch.empty(self.numel, dtype=dtype or self.dtype, device=self.data.device)
         absmax = self.block_absmax()
         return dequantize_blocks(self.data, absmax, self.code, self.blocksize, out).view(self.shape)
@@ -309,31 +315,12 @@ class QuantizedWeight:
 
 
 def pack_codes(codes: Tensor) -> Tensor:
-    """Two codes a byte, the first in the high nibble; an odd end is padded with code 0.
-
-    Args:
-        codes: uint8 ``[n]``.
-
-    Returns:
-        uint8 ``[ceil(n/2), 1]``.
-    """
-    pairs = _pad_to(codes, 2).view(-1, 2)
+    """uint8 ``[n]`` -> ``[ceil(n/2), 1]``, the first in the high nibble; an odd end gets a 0."""
+    pairs = nn.functional.pad(codes, (0, codes.numel() % 2)).view(-1, 2)
     return ((pairs[:, 0] << 4) | pairs[:, 1]).unsqueeze(1)
 
 
 def unpack_codes(data: Tensor, numel: int) -> Tensor:
-    """Inverse of :func:`pack_codes`.
-
-    Args:
-        data: uint8 ``[ceil(n/2), 1]``.
-        numel: n.
-
-    Returns:
-        uint8 ``[n]``.
-    """
+    """Inverse of :func:`pack_codes`, uint8 ``[n]``."""
     flat = data.reshape(-1)
     return torch.stack((flat >> 4, flat & 15), dim=1).view(-1)[:numel]
-
-
-def _pad_to(flat: Tensor, multiple: int) -> Tensor:
-    return nn.functional.pad(flat, (0, -flat.numel() % multiple))

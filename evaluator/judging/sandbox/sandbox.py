@@ -105,10 +105,8 @@ def _command_line(rung: RungName, supervisor: MemoryFile, limits: Limits) -> lis
     """The command line that gives root up, builds the walls and starts the supervisor."""
     identity = [f"--reuid={SANDBOX_UID}", f"--regid={SANDBOX_UID}", "--clear-groups", "--"]
     drop_root = [_tool("setpriv"), *identity] if os.getuid() == 0 else []
-    devices, streams = ",".join(_devices(limits)), int(limits.contest)
-    settings = [f"rung={rung}", f"dev={devices}", f"box={limits.box_bytes}", f"streams={streams}"]
-    supervise = [f"/proc/self/fd/{supervisor.fd}", *settings]
-    return [*drop_root, *_walls(rung, limits), *supervise]
+    settings = [rung, str(limits.box_bytes), str(int(limits.contest))]
+    return [*drop_root, *_walls(rung, limits), f"/proc/self/fd/{supervisor.fd}", *settings]
 
 
 def _walls(rung: RungName, limits: Limits) -> list[str]:
@@ -128,13 +126,9 @@ def _walls(rung: RungName, limits: Limits) -> list[str]:
             argv += ["--ro-bind-try", f"/{name}", f"/{name}"]
     for etc in ("/etc/ld.so.cache", "/etc/alternatives"):
         argv += ["--ro-bind-try", etc, etc]
-    for device in _devices(limits):
+    for device in ("null", *(("zero", "full", "random", "urandom") if limits.contest else ())):
         argv += ["--dev-bind-try", f"/dev/{device}", f"/dev/{device}"]
     return [*argv, "--proc", "/proc", "--"]
-
-
-def _devices(limits: Limits) -> tuple[str, ...]:
-    return ("null", "zero", "full", "random", "urandom") if limits.contest else ("null",)
 
 
 def _tool(name: str) -> str:

@@ -1,5 +1,6 @@
 """What an importer is, and the drafts it makes before it is known what can be judged."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -22,6 +23,10 @@ SkipKind = Literal[
     "unreadable",
 ]
 NoteKind = Literal["assumed", "unused"]
+_HEADING = re.compile(
+    r"^#[ \t]+(?P<id>(?:[PBTU]|SP|UVA)\d+|CF\d+[A-Z]\d*|AT_?\w+)\b[ \t]*(?P<title>.*)$",
+    re.MULTILINE,
+)
 
 
 @dataclass(frozen=True)
@@ -102,6 +107,21 @@ class Importer:
     fields: frozenset[str]
     read_row: Callable[[Row], Draft]
     has_tests: bool = True
+
+
+def read_heading(prompt: str) -> tuple[str | None, dict[str, Any]]:
+    """Split what a model is given at its statement's heading, ``# P1002 [NOIP 2002] ...``.
+
+    Returns:
+        The id, or None where there is no such heading; fields of a draft: the statement from its
+        heading on, or all of it; the title; the whole prompt where more stands before the heading.
+    """
+    match = _HEADING.search(prompt)
+    if match is None:
+        return None, {"statement": prompt}
+    statement, before = prompt[match.start() :], prompt[: match.start()].strip()
+    title, whole = match["title"].strip(), prompt if before else None
+    return match["id"], {"statement": statement, "title": title, "prompt": whole}
 
 
 def limits_of(time: Any, memory: Any, memory_unit: str = "") -> dict[str, Any]:

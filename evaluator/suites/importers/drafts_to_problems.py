@@ -1,13 +1,13 @@
 """From drafts to problems: doubles, what cannot be judged, unique ids, default limits."""
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from evaluator.errors import SuiteError
 from evaluator.suites.importers.comparisons import asked_comparison
 from evaluator.suites.importers.draft import Draft, Note, Reason, Skipped
-from evaluator.suites.importers.headings import language_of
 from evaluator.suites.importers.screening import why_no_test, why_not_judgeable
 from evaluator.suites.problem import (
     DEFAULT_MEMORY_LIMIT_KIB,
@@ -60,7 +60,7 @@ def drafts_to_problems(
                 memory_limit_kib=draft.memory_limit_kib or limits.memory_kib,
                 checker=checker,
                 title=draft.title,
-                language=language_of(draft.statement),
+                language="zh" if re.search(r"[\u4e00-\u9fff]", draft.statement) else "en",
                 source=f"{source}, {draft.where}",
                 prompt=draft.prompt,
             )

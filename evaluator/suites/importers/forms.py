@@ -10,9 +10,15 @@ from itertools import islice
 from pathlib import Path
 
 from evaluator.errors import SuiteError, shown
-from evaluator.suites.importers.draft import Draft, Importer, Note, Reason, Skipped
+from evaluator.suites.importers.draft import (
+    Draft,
+    Importer,
+    Note,
+    Reason,
+    Skipped,
+    read_heading,
+)
 from evaluator.suites.importers.drafts_to_problems import DefaultLimits, drafts_to_problems
-from evaluator.suites.importers.headings import read_heading
 from evaluator.suites.importers.luogu_archives import Statements, drafts_of_archives
 from evaluator.suites.importers.rows import ID_FIELDS, Row, holds_rows, read_rows
 from evaluator.suites.problem import Problem
@@ -92,6 +98,6 @@ def _draft(importer: Importer, row: Row) -> Draft:
         return importer.read_row(row)
     except SuiteError as error:
         prompt = row.values.get("prompt")
-        headed = read_heading(prompt).id if isinstance(prompt, str) else None
+        headed = read_heading(prompt)[0] if isinstance(prompt, str) else None
         problem_id = headed or row.named("name", *ID_FIELDS)
         return Draft(row.where, problem_id, "", refusal=Reason("unreadable", str(error)))

@@ -10,8 +10,7 @@ from pathlib import Path
 
 from evaluator.errors import ArchiveError, SuiteError
 from evaluator.suites.data_files import decode_statement, is_left_behind, list_folder
-from evaluator.suites.importers.draft import Draft, Note, Reason
-from evaluator.suites.importers.headings import read_heading
+from evaluator.suites.importers.draft import Draft, Note, Reason, read_heading
 from evaluator.suites.importers.rows import holds_rows, read_rows
 from evaluator.suites.importers.statements import statement_text
 from evaluator.suites.luogu_data import LuoguData, load_luogu_data
@@ -73,7 +72,7 @@ def read_statements(path: Path) -> dict[str, str | ArchiveError]:
             except SuiteError as error:  # of a problem that nobody knows
                 logger.warning("%s", error)
                 continue
-            if (problem_id := read_heading(text).id) is not None:
+            if (problem_id := read_heading(text)[0]) is not None:
                 found.setdefault(problem_id, text)
     if not found:
         raise SuiteError(f"{path}: no statements (expected <id>.md files, or rows with headings)")
@@ -84,7 +83,7 @@ def _draft(path: Path, data: LuoguData, statements: Statements, beside: str | No
     given = statements.get(_id(path))
     if isinstance(given, ArchiveError):
         raise given
-    headed = read_heading(given or data.statement or beside or "")
+    _, headed = read_heading(given or data.statement or beside or "")
     refusal = None
     if data.interactor is not None:
         refusal = Reason("interactive", f"brings {data.interactor}: no interactor here")
@@ -93,13 +92,11 @@ def _draft(path: Path, data: LuoguData, statements: Statements, beside: str | No
     return Draft(
         where=path.name,
         id=_id(path),
-        statement=headed.statement,
         tests=data.tests,
-        title=headed.title,
-        prompt=headed.prompt,
         checker=data.checker,
         refusal=refusal,
         notes=tuple(("unused", name) for name in data.unused),
+        **headed,
     )
 
 

@@ -3,8 +3,7 @@
 The statement stands inside the prompt, from its heading ``# P1002 [NOIP 2002] ...`` on.
 """
 
-from evaluator.suites.importers.draft import Draft, Importer
-from evaluator.suites.importers.headings import read_heading
+from evaluator.suites.importers.draft import Draft, Importer, read_heading
 from evaluator.suites.importers.rows import Row
 from evaluator.suites.problem import TestCase
 
@@ -21,16 +20,9 @@ def _read_row(row: Row) -> Draft:
         if not (isinstance(inp, str) and isinstance(out, str)):
             raise row.error(f"test case {number} needs strings 'input' and 'output'")
         tests.append(TestCase(str(number), inp, out))
-    headed = read_heading(prompt)
-    return Draft(
-        where=row.where,
-        id=headed.id or str(row.number),
-        statement=headed.statement,
-        tests=tuple(tests),
-        title=headed.title,
-        prompt=headed.prompt,
-        from_statement=True,
-    )
+    problem_id, headed = read_heading(prompt)
+    problem_id = problem_id or str(row.number)
+    return Draft(row.where, problem_id, tests=tuple(tests), from_statement=True, **headed)
 
 
 IMPORTER = Importer("upstream", frozenset({"test_cases"}), _read_row)

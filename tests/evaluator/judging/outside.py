@@ -12,17 +12,17 @@ LIMITS = Limits(1000, 3000, 256 << 10, 4 << 30, 64 << 20, 1 << 20)
 
 
 @contextlib.contextmanager
-def signalled(name, number, times=1):
-    """Send a signal to the first processes below this one whose first argument ends so."""
+def signalled(name, number):
+    """Send a signal to the first process below this one whose first argument ends so."""
     stop = threading.Event()
-    hit = set()
+    hit = []
 
     def look():
-        while len(hit) < times and not stop.is_set():
+        while not hit and not stop.is_set():
             for pid in descendants(os.getpid()):
-                if pid not in hit and len(hit) < times and first_argument(pid).endswith(name):
+                if not hit and command_line(pid).partition("\0")[0].endswith(name):
                     os.kill(pid, number)
-                    hit.add(pid)
+                    hit.append(pid)
             time.sleep(0.001)
 
     thread = threading.Thread(target=look)
@@ -44,10 +44,10 @@ def descendants(pid):
     return found
 
 
-def first_argument(pid):
-    """Of the command line; empty when it has ended."""
+def command_line(pid):
+    """Of a process, its arguments each with a NUL behind; empty when it has ended."""
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-        return Path(f"/proc/{pid}/cmdline").read_text().partition("\0")[0]
+        return Path(f"/proc/{pid}/cmdline").read_text()
     return ""
 
 

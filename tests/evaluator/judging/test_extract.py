@@ -11,15 +11,13 @@ from evaluator.judging.extract import extract_code
 MAIN = "#include <cstdio>\nint main() { return 0; }\n"
 
 
-def test_tags():
-    for tag in ("cpp", "C++", "c", "cc", "cpp linenums", "cpp17", "c++2a", "gnu++17", "{.cpp}"):
-        found = extract_code(f"Here:\n```{tag}\n{MAIN}```\nbye")
-        assert (found.code, found.how, found.reason) == (MAIN, "fence", None), tag
+TAGS = ("cpp", "C++", "c", "cc", "cpp linenums", "cpp17", "c++2a", "gnu++17", "{.cpp}")
 
 
 @pytest.mark.parametrize(
     ("text", "code", "how"),
     [
+        *((f"Here:\n```{tag}\n{MAIN}```\nbye", MAIN, "fence") for tag in TAGS),
         ("```cpp\nA\n```\n```cpp\nB\n```\n", "B\n", "fence"),
         ("```cpp\nA\n```\n```cpp\nB", "A\n", "fence"),
         ("```cpp\nA\n```\n```cpp\n\n```\n", "A\n", "fence"),
@@ -40,7 +38,7 @@ def test_tags():
 )
 def test_rules(text, code, how):
     found = extract_code(text)
-    assert (found.code, found.how) == (code, how)
+    assert (found.code, found.how, found.reason) == (code, how, None)
 
 
 @pytest.mark.parametrize(
@@ -52,11 +50,15 @@ def test_rules(text, code, how):
         ("```cpp\n\n```", "no_code"),
         ("```python\nprint(1)\n```", "other_language"),
         ("```csharp\nMain();\n```", "other_language"),
+        ("```java\nclass Main { public static void main(String[] a) {} }\n```", "other_language"),
+        ("```\npackage main\nfunc main() {\n}\n```", "no_code"),
+        ("Use `#include <cstdio>` and main() {}.", "no_code"),
+        ("<think>\nI wonder.\n</think>\nNo idea.<|im_end|>", "no_code"),
     ],
 )
 def test_no_code(text, reason):
     found = extract_code(text)
-    assert (found.code, found.how, found.reason) == (None, "none", reason)
+    assert (found.code, found.how, found.reason, found.choice) == (None, "none", reason, "only")
 
 
 PROGRAM = """#include <iostream>
@@ -78,14 +80,13 @@ FENCED = f"```cpp\n{PROGRAM}```\n"
 OTHERS = f"```cpp\n{OTHER}```\n"
 
 
-def quoted(text, mark="> "):
-    return "".join(mark + line for line in text.splitlines(keepends=True))
+QUOTED = "".join(f"> {line}" for line in FENCED.splitlines(keepends=True))
 
 
 @pytest.mark.parametrize(
     "text",
     {
-        "block quote": quoted(FENCED),
+        "block quote": QUOTED,
         "block quote that ends early": f"> ```cpp\n{PROGRAM}```\n",
         "item of a list": f"1. ```cpp\n{PROGRAM}   ```\n",
         "end token": f"```cpp\n{PROGRAM}```<|im_end|>",
@@ -179,20 +180,6 @@ def test_directives_before_the_includes_belong_to_the_program():
     assert extract_code(f"Well:\n\n{head}{PROGRAM}").code == head + PROGRAM
 
 
-@pytest.mark.parametrize(
-    ("text", "reason"),
-    [
-        ("```java\nclass Main { public static void main(String[] a) {} }\n```", "other_language"),
-        ("```\npackage main\nfunc main() {\n}\n```", "no_code"),
-        ("Use `#include <cstdio>` and main() {}.", "no_code"),
-        ("<think>\nI wonder.\n</think>\nNo idea.<|im_end|>", "no_code"),
-    ],
-)
-def test_other_languages_are_no_program(text, reason):
-    found = extract_code(text)
-    assert (found.code, found.reason, found.choice) == (None, reason, "only")
-
-
 def test_characters_within_strings_and_comments_stay():
     code = '#include <a>\nint main() { puts("\u00a0\u200b&lt;"); }  // \u3000\n'
     assert extract_code(f"```cpp\n{code}```").code == code
@@ -206,21 +193,8 @@ def test_time_grows_with_the_length_alone(piece):
     extract_code(f"```cpp\n{piece * (200_000 // len(piece))}`")
 
 
-PARTS = (
-    "```",
-    "~~~",
-    "\n",
-    " ",
-    "cpp",
-    "#include <x>",
-    "main() {",
-    "}",
-    ">",
-    '"',
-    "/*",
-    "</think>",
-)
-PARTS += ("<|a|>", "- ", "中", "\r", "\u200b")
+PARTS = ["```", "~~~", "\n", " ", "cpp", "#include <x>", "main() {", "}", ">", '"', "/*"]
+PARTS += ["</think>", "<|a|>", "- ", "中", "\r", "\u200b"]
 
 
 @given(st.lists(st.sampled_from(PARTS)))

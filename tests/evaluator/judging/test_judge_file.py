@@ -19,10 +19,8 @@ STABLE = ("problem", "sample", "verdict", "score", "extraction", "completion_sha
 
 
 def program(expression):
-    code = (
-        f'#include <cstdio>\nint main() {{ int a; scanf("%d", &a); printf("%d", {expression}); }}\n'
-    )
-    return f"答案:\n```cpp\n{code}```\n"
+    main = f'int a; scanf("%d", &a); printf("%d", {expression});'
+    return f"答案:\n```cpp\n#include <cstdio>\nint main() {{ {main} }}\n```\n"
 
 
 def completions_of(path, rows):
@@ -40,26 +38,28 @@ def stable(rows):
 
 
 @pytest.fixture
+def judge(sum_suite, sandbox, tmp_path):
+    """Judge a file of completions on the suite of sums, into a folder."""
+
+    def call(path, settings=None, box=sandbox, out=tmp_path / "out", **options):
+        return judge_completions(sum_suite, path, out, settings, box, **options)
+
+    return call
+
+
+@pytest.fixture
 def completions(tmp_path):
     rows = [(f"S{k}", s, program(f"a + {k + s}")) for k in range(6) for s in (1, 0)]
     rows.append(("S0", 5, "I do not know."))
     return completions_of(tmp_path / "c.jsonl", rows)
 
 
-def test_rows(sum_suite, completions, tmp_path, sandbox):
+def test_rows(judge, sum_suite, completions, tmp_path, sandbox):
     seen = []
-    summary = judge_completions(
-        sum_suite,
-        completions,
-        tmp_path / "out",
-        sandbox=sandbox,
-        progress=lambda *x: seen.append(x),
-    )
+    summary = judge(completions, progress=lambda *x: seen.append(x))
     rows = verdicts_of(tmp_path / "out")
-    assert [(r["problem"], r["sample"]) for r in rows] == [
-        *[(f"S{k}", s) for k in range(6) for s in (1, 0)],
-        ("S0", 5),
-    ]
+    keys = [*((f"S{k}", s) for k in range(6) for s in (1, 0)), ("S0", 5)]
+    assert [(r["problem"], r["sample"]) for r in rows] == keys
     assert [r["verdict"] for r in rows] == ["WA", "AC"] * 6 + ["CE"]
     assert summary.counts == {"AC": 6, "CE": 1, "WA": 6}
     assert (summary.total, summary.judged, summary.without_code) == (13, 13, 1)
@@ -71,36 +71,24 @@ def test_rows(sum_suite, completions, tmp_path, sandbox):
     assert manifest["sandbox"]["rung"] == sandbox.info.rung
 
 
-def test_equal_programs_are_judged_once(sum_suite, tmp_path, sandbox):
-    texts = [f"Version {n}:\n{program('a + 1')}" for n in range(3)]
-    path = completions_of(tmp_path / "c.jsonl", [("S1", n, text) for n, text in enumerate(texts)])
-    judge_completions(sum_suite, path, tmp_path / "out", sandbox=sandbox)
-    first, *others = [row["tests"] for row in verdicts_of(tmp_path / "out")]
-    assert others == [first, first]  # to the byte of memory and the millisecond
-
-
-def test_torn_rows_and_uke_are_judged_again(sum_suite, completions, tmp_path, sandbox):
-    judge_completions(sum_suite, completions, tmp_path / "out", sandbox=sandbox)
+def test_torn_rows_and_uke_are_judged_again(judge, completions, tmp_path):
+    judge(completions)
     path = tmp_path / "out" / "verdicts.jsonl"
-    whole = path.read_text()
-    lines = whole.splitlines(keepends=True)
+    lines = path.read_text().splitlines(keepends=True)
     uke = json.dumps(json.loads(lines[1]) | {"verdict": "UKE"}) + "\n"
     row = json.loads(lines[2])
     row["tests"][1]["verdict"] = "UKE"  # a row may be WA and have one all the same
     path.write_text("".join([lines[0], uke, json.dumps(row), "\n", *lines[3:8], lines[8][:40]]))
-    summary = judge_completions(sum_suite, completions, tmp_path / "out", sandbox=sandbox)
-    assert summary.judged == 7
+    assert judge(completions).judged == 7
     assert stable(verdicts_of(tmp_path / "out")) == stable(json.loads(line) for line in lines)
 
 
-def test_kill_and_resume(sum_suite, completions, tmp_path, sandbox):
+def test_kill_and_resume(judge, sum_suite, completions, tmp_path):
     """Killed after some rows, over and over; the rows are those of a run in one go."""
-    judge_completions(sum_suite, completions, tmp_path / "whole", sandbox=sandbox)
+    judge(completions, out=tmp_path / "whole")
     out = tmp_path / "out"
-    script = (
-        "import sys\nfrom evaluator.judging.judge_file import judge_completions\n"
-        "judge_completions(*sys.argv[1:])\n"
-    )
+    script = "import sys\nfrom evaluator.judging.judge_file import judge_completions as judge\n"
+    script += "judge(*sys.argv[1:])\n"
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     argv = [sys.executable, "-c", script, str(sum_suite), str(completions), str(out)]
     for wanted in (2, 6):
@@ -110,8 +98,7 @@ def test_kill_and_resume(sum_suite, completions, tmp_path, sandbox):
             process.send_signal(signal.SIGKILL)
     partial = size_of(out)
     assert partial >= 6
-    summary = judge_completions(sum_suite, completions, out, sandbox=sandbox)
-    assert summary.judged == 13 - partial
+    assert judge(completions).judged == 13 - partial
     assert stable(verdicts_of(out)) == stable(verdicts_of(tmp_path / "whole"))
 
 
@@ -120,89 +107,71 @@ def size_of(folder):
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
-def test_other_settings_or_texts_need_another_folder(sum_suite, completions, tmp_path, sandbox):
-    out = tmp_path / "out"
-    judge_completions(sum_suite, completions, out, sandbox=sandbox)
+def test_other_settings_or_texts_need_another_folder(judge, sum_suite, completions, tmp_path):
+    judge(completions)
     with pytest.raises(RecordsError, match="another settings"):
-        judge_completions(sum_suite, completions, out, JudgeSettings(standard="c++17"), sandbox)
-    judge_completions(sum_suite, completions, out, JudgeSettings(workers=1), sandbox)
+        judge(completions, JudgeSettings(standard="c++17"))
+    judge(completions, JudgeSettings(workers=1))
     other = completions_of(tmp_path / "d.jsonl", [("S0", 0, "changed")])
     with pytest.raises(RecordsError, match="'S0' was judged for another text.*use a new folder"):
-        judge_completions(sum_suite, other, out, sandbox=sandbox)
-    with (sum_suite / "problems.jsonl").open() as stream:
-        lines = stream.readlines()
+        judge(other)
+    lines = (sum_suite / "problems.jsonl").read_text().splitlines(keepends=True)
     (sum_suite / "problems.jsonl").write_text("".join(lines[:-1]))
     first = completions_of(tmp_path / "e.jsonl", [("S0", 0, "x")])
     with pytest.raises(RecordsError, match="another suite_digest"):
-        judge_completions(sum_suite, first, out, sandbox=sandbox)
+        judge(first)
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"sandbox": 1}'])
-def test_a_damaged_description_of_a_folder_is_refused(
-    sum_suite, completions, tmp_path, sandbox, content
-):
+def test_a_damaged_description_of_a_folder_is_refused(judge, completions, tmp_path, content):
     (tmp_path / "judge.json").write_text(content)
     with pytest.raises(RecordsError, match=r"judge\.json"):
-        judge_completions(sum_suite, completions, tmp_path, sandbox=sandbox)
+        judge(completions, out=tmp_path)
 
 
-def test_testlib_counts_by_its_content(sum_suite, completions, tmp_path, sandbox):
+def test_testlib_counts_by_its_content(judge, completions, tmp_path):
     here, there = tmp_path / "testlib.h", tmp_path / "moved.h"
     for path in (here, there):
         path.write_text("// one\n")
-    for path in (here, there):
         settings = JudgeSettings(testlib_path=path)
-        judge_completions(sum_suite, completions, tmp_path / "out", settings, sandbox)
+        judge(completions, settings)
     there.write_text("// two\n")
     for changed in (settings, JudgeSettings()):
         with pytest.raises(RecordsError, match="another settings"):
-            judge_completions(sum_suite, completions, tmp_path / "out", changed, sandbox)
+            judge(completions, changed)
 
 
-def test_unsafe_counts_where_it_takes_another_rung(
-    sum_suite, completions, tmp_path, sandbox, caplog
-):
+def test_unsafe_counts_where_it_takes_another_rung(judge, completions, sandbox, caplog):
     allowed = JudgeSettings(unsafe=True)
-    out = tmp_path / "out"
-    judge_completions(sum_suite, completions, out, sandbox=sandbox)
-    assert judge_completions(sum_suite, completions, out, allowed, sandbox).judged == 0
+    judge(completions)
+    assert judge(completions, allowed).judged == 0
     assert not caplog.text
     other = "unshare" if sandbox.info.rung == "bwrap" else "bwrap"
     elsewhere = replace(sandbox, info=replace(sandbox.info, rung=other))
-    judge_completions(sum_suite, completions, out, sandbox=elsewhere)
+    judge(completions, box=elsewhere)
     assert "begun in sandbox" in caplog.text
     open_to_all = replace(sandbox, info=replace(sandbox.info, rung="unsafe"))
     with pytest.raises(RecordsError, match="now it is unsafe; use a new folder"):
-        judge_completions(sum_suite, completions, out, allowed, open_to_all)
+        judge(completions, allowed, open_to_all)
 
 
-def test_more_completions_can_be_added(sum_suite, tmp_path, sandbox):
-    rows = [("S1", 0, program("a + 1"))]
-    path = completions_of(tmp_path / "c.jsonl", rows)
-    judge_completions(sum_suite, path, tmp_path / "out", sandbox=sandbox)
-    completions_of(path, [*rows, ("S1", 1, program("a + 2"))])
-    summary = judge_completions(sum_suite, path, tmp_path / "out", sandbox=sandbox)
-    assert (summary.judged, summary.counts) == (1, {"AC": 1, "WA": 1})
-
-
-def test_two_judges_do_not_share_a_folder(sum_suite, completions, tmp_path, sandbox):
+def test_two_judges_do_not_share_a_folder(judge, completions):
     def second(_, done, total):
         if done == 0:
             with pytest.raises(RunDirectoryError, match="another process is writing"):
-                judge_completions(sum_suite, completions, tmp_path / "out", sandbox=sandbox)
+                judge(completions)
 
-    judge_completions(sum_suite, completions, tmp_path / "out", sandbox=sandbox, progress=second)
+    judge(completions, progress=second)
 
 
-def test_rows_that_cannot_be_judged_are_listed_and_the_others_judged(sum_suite, tmp_path, sandbox):
+def test_rows_that_cannot_be_judged_are_listed_and_the_others_judged(judge, tmp_path):
     path = completions_of(tmp_path / "c.jsonl", [("S1", 0, program("a + 1"))])
     good = path.read_text()
     path.write_text(f"nonsense\n{good}")
-    out = tmp_path / "out"
-    summary = judge_completions(sum_suite, path, out, sandbox=sandbox)
+    summary, out = judge(path), tmp_path / "out"
     assert (summary.counts, [r.where for r in summary.not_judged]) == ({"AC": 1}, ["line 1"])
     [listed] = map(json.loads, (out / "not_judged.jsonl").read_text().splitlines())
     assert listed["where"] == "line 1" and "not JSON" in listed["reason"]
     path.write_text(good)
-    assert judge_completions(sum_suite, path, out, sandbox=sandbox).not_judged == ()
+    assert judge(path).not_judged == ()
     assert not (out / "not_judged.jsonl").exists()

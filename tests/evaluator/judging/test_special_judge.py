@@ -13,10 +13,10 @@ from evaluator.suites.problem import Checker, Problem, TestCase
 PRINT = '#include <cstdio>\nint main() {{ puts("{}"); }}\n'
 
 
-def judge(sandbox, checker, *outputs, settings=None):
+def judge(sandbox, checker, *outputs, settings=None, program=PRINT, **limits):
     test = TestCase("1", "in 7\n", "answer 7\n", score=10)
-    problem = Problem("p", "", (test,), checker=Checker("special", source=checker))
-    jobs = [JudgeJob((o,), problem, PRINT.format(o)) for o in outputs]
+    problem = Problem("p", "", (test,), checker=Checker("special", source=checker), **limits)
+    jobs = [JudgeJob((o,), problem, program.format(o)) for o in outputs]
     verdicts = dict(judge_jobs(jobs, settings or JudgeSettings(), sandbox))
     return [verdicts[(o,)] for o in outputs]
 
@@ -144,32 +144,20 @@ def test_check_that_meets_a_limit_is_made_again(sandbox):
     assert (found.verdict, found.detail) == ("UKE", "the checker failed (wall limit): ")
 
 
-@pytest.mark.parametrize(
-    ("limits", "detail"),
-    [
-        ({}, ""),
-        ({"checker_cpu_ms": 50}, "the checker failed (cpu limit)"),
-    ],
-)
-def test_check_has_its_own_limits(sandbox, limits, detail):
+def test_check_has_its_own_limits(sandbox):
     """It takes longer and more memory than the problem allows."""
     checker = """
     #include <ctime>
     static volatile char a[40 << 20];
     int main() { for (auto& c : a) c = 1; while (clock() < CLOCKS_PER_SEC / 4) {} }"""
-    test = TestCase("1", "", "")
-    problem = Problem("p", "", (test,), 100, 16 << 10, Checker("special", source=checker))
-    job = JudgeJob(("a",), problem, "int main() {}")
-    [(_, verdict)] = judge_jobs([job], JudgeSettings(**limits), sandbox)
-    assert verdict.verdict == ("UKE" if detail else "AC") and detail in verdict.detail
+    tight = {"time_limit_ms": 100, "memory_limit_kib": 16 << 10}
+    assert judge(sandbox, checker, "x", **tight)[0].verdict == "AC"
+    [verdict] = judge(sandbox, checker, "x", settings=JudgeSettings(checker_cpu_ms=50), **tight)
+    assert verdict.verdict == "UKE" and "the checker failed (cpu limit)" in verdict.detail
 
 
 def test_wrong_exit_is_found_before_the_checker_is_asked(sandbox):
-    problem = Problem(
-        "p", "", (TestCase("1", "", ""),), checker=Checker("special", source="int main() {}")
-    )
-    job = JudgeJob(("a",), problem, "int main() { return 1; }")
-    [(_, verdict)] = judge_jobs([job], JudgeSettings(), sandbox)
+    [verdict] = judge(sandbox, "int main() {}", "x", program="int main() {{ return 1; }}")
     assert verdict.verdict == "RE"
 
 

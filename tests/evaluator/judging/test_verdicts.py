@@ -31,36 +31,30 @@ def test_verdict(verdicts, whole):
     assert result.passed is (whole == "AC")
 
 
-def test_score_is_the_share_of_the_points():
-    assert combine(("AC", 10, 10, None), ("WA", 0, 30, None)).score == 25
-    assert combine(("AC", 1, 1, None), ("PC", 0.5, 1, None)).score == 75
-
-
-def test_a_subtask_gives_its_minimum():
-    result = combine(
-        ("AC", 30, 30, 1),
-        ("WA", 0, 30, 1),
-        ("AC", 50, 50, 2),
-        ("PC", 25, 50, 2),
-        ("AC", 20, 20, None),
-    )
-    assert result.subtasks == {1: 0, 2: 25}
-    assert result.score == 45
-
-
-def test_tests_of_a_subtask_are_compared_by_the_share_of_their_points():
-    result = combine(("AC", 10, 10, 1), ("PC", 45, 90, 1))
-    assert (result.verdict, result.subtasks, result.score) == ("PC", {1: 5}, 50)
-    assert combine(("AC", 90, 90, 1), ("AC", 10, 10, 1)).score == 100
-    assert combine(("AC", 0, 0, 1), ("AC", 10, 10, 1), ("AC", 5, 5, 2)).score == 100
-
-
-def test_a_test_on_which_the_judge_failed_gives_and_costs_nothing():
-    assert combine(("UKE", 0, 50, None), ("AC", 10, 10, None), ("WA", 0, 30, None)).score == 25
-    result = combine(("UKE", 0, 30, 1), ("AC", 30, 30, 1), ("WA", 0, 30, None))
-    assert result.subtasks == {1: 30} and result.score == 50
-
-
-def test_no_points_at_all():
-    assert combine(("AC", 0, 0, None)).score == 100
-    assert combine(("WA", 0, 0, None)).score == 0
+@pytest.mark.parametrize(
+    ("tests", "score", "subtasks"),
+    [
+        ([("AC", 10, 10, None), ("WA", 0, 30, None)], 25, {}),
+        ([("AC", 1, 1, None), ("PC", 0.5, 1, None)], 75, {}),
+        # a subtask gives its minimum
+        (
+            [("AC", 30, 30, 1), ("WA", 0, 30, 1), ("AC", 50, 50, 2), ("PC", 25, 50, 2)]
+            + [("AC", 20, 20, None)],
+            45,
+            {1: 0, 2: 25},
+        ),
+        # tests of a subtask are compared by the share of their points
+        ([("AC", 10, 10, 1), ("PC", 45, 90, 1)], 50, {1: 5}),
+        ([("AC", 90, 90, 1), ("AC", 10, 10, 1)], 100, {1: 10}),
+        ([("AC", 0, 0, 1), ("AC", 10, 10, 1), ("AC", 5, 5, 2)], 100, {1: 0, 2: 5}),
+        # a test on which the judge failed gives and costs nothing
+        ([("UKE", 0, 50, None), ("AC", 10, 10, None), ("WA", 0, 30, None)], 25, {}),
+        ([("UKE", 0, 30, 1), ("AC", 30, 30, 1), ("WA", 0, 30, None)], 50, {1: 30}),
+        # no points at all
+        ([("AC", 0, 0, None)], 100, {}),
+        ([("WA", 0, 0, None)], 0, {}),
+    ],
+)
+def test_score_is_the_share_of_the_points(tests, score, subtasks):
+    found = combine(*tests)
+    assert (found.score, found.subtasks) == (score, subtasks)

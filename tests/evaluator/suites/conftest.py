@@ -10,17 +10,25 @@ from evaluator.suites.problem import Problem
 
 
 @pytest.fixture
-def write_rows(tmp_path):
+def write(tmp_path):
+    """Write a file of text or bytes."""
+
+    def call(name, content):
+        if isinstance(content, str):
+            content = content.encode("utf-8", "surrogateescape")
+        (tmp_path / name).write_bytes(content)
+        return tmp_path / name
+
+    return call
+
+
+@pytest.fixture
+def write_rows(write):
     """Write rows as JSON lines; each call makes a file of its own."""
     names = iter(f"rows{number}.jsonl" for number in range(1000))
-
-    def write(*rows):
-        path = tmp_path / next(names)
-        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        path.write_text(text, encoding="utf-8")
-        return path
-
-    return write
+    return lambda *rows: write(
+        next(names), "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    )
 
 
 @pytest.fixture

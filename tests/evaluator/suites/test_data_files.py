@@ -2,7 +2,6 @@
 
 import bz2
 import os
-import re
 import struct
 import tracemalloc
 import zipfile
@@ -15,17 +14,16 @@ from evaluator.suites.data_files import read_data_files
 from tests.evaluator.suites.archives import FILES, make_folder, make_zip
 
 
-def refusal_within(memory, path):
+def refusal(path, memory=1 << 24):
     """What is said of an archive that is refused, with the memory for it measured."""
     tracemalloc.start()
     try:
-        read_data_files(path)
-    except ArchiveError as error:
+        with pytest.raises(ArchiveError) as error:
+            read_data_files(path)
         assert tracemalloc.get_traced_memory()[1] < memory
-        return str(error)
+        return str(error.value)
     finally:
         tracemalloc.stop()
-    raise AssertionError("not refused")
 
 
 @pytest.mark.parametrize("make", [make_zip, make_folder])
@@ -48,8 +46,7 @@ def test_plain_files_come_back(tmp_path, make):
 def test_paths_that_leave_the_archive(tmp_path, name, words):
     before = sorted(tmp_path.parent.rglob("*"))
     path = make_zip(tmp_path / "d.zip", FILES | {name: b"x"})
-    with pytest.raises(ArchiveError, match=words):
-        read_data_files(path)
+    assert words in refusal(path)
     assert sorted(tmp_path.parent.rglob("*")) == sorted([*before, path])
 
 
@@ -59,33 +56,29 @@ def test_links(tmp_path):
     with zipfile.ZipFile(tmp_path / "d.zip", "w") as archive:
         archive.writestr(info, "/etc/passwd")
         archive.writestr("a3.out", "x")
-    with pytest.raises(ArchiveError, match="symbolic link"):
-        read_data_files(tmp_path / "d.zip")
+    assert "symbolic link" in refusal(tmp_path / "d.zip")
     folder = make_folder(tmp_path / "f", FILES)
     (folder / "a3.in").symlink_to("/etc/passwd")
-    with pytest.raises(ArchiveError, match="symbolic link"):
-        read_data_files(folder)
+    assert "symbolic link" in refusal(folder)
 
 
 @pytest.mark.parametrize("name", ["b.zip", "b.tar.gz", "B.RAR", "b.in.7z"])
 @pytest.mark.parametrize("make", [make_zip, make_folder])
 def test_archives_inside(tmp_path, make, name):
-    with pytest.raises(ArchiveError, match=f"'{name}' is an archive inside"):
-        read_data_files(make(tmp_path / "d", FILES | {name: b"PK"}))
+    refused = refusal(make(tmp_path / "d", FILES | {name: b"PK"}))
+    assert f"'{name}' is an archive inside" in refused
 
 
 def test_a_pipe_is_not_waited_for(tmp_path):
     folder = make_folder(tmp_path / "f", FILES)
     os.mkfifo(folder / "a3.in")
-    with pytest.raises(ArchiveError, match="'a3.in' is a special file"):
-        read_data_files(folder)
+    assert "'a3.in' is a special file" in refusal(folder)
 
 
 def test_a_nul_in_a_name(tmp_path):
     path = make_zip(tmp_path / "d.zip", {"a1.in": b"1", "a1#/../x": b"2"})
     path.write_bytes(path.read_bytes().replace(b"a1#/", b"a1\0/"))
-    with pytest.raises(ArchiveError, match=r"entry 'a1\\x00/../x' would escape"):
-        read_data_files(path)
+    assert r"entry 'a1\x00/../x' would escape" in refusal(path)
 
 
 @pytest.mark.parametrize("make", [make_zip, make_folder])
@@ -99,16 +92,13 @@ def test_a_nul_in_a_name(tmp_path):
 )
 def test_bounds(tmp_path, monkeypatch, make, limit, words):
     monkeypatch.setattr(data_files, *limit)
-    with pytest.raises(ArchiveError, match=words):
-        read_data_files(make(tmp_path / "d", FILES))
+    assert words in refusal(make(tmp_path / "d", FILES))
 
 
 def test_a_decompression_bomb_is_refused_before_it_is_read(tmp_path):
     path = make_zip(tmp_path / "d.zip", FILES | {"bomb.in": bytes(70 << 20)})
     assert path.stat().st_size < 1 << 17
-    assert re.search(
-        f"unpack to {(70 << 20) + 16}, more than 200 times", refusal_within(1 << 20, path)
-    )
+    assert f"unpack to {(70 << 20) + 16}, more than 200 times" in refusal(path, 1 << 20)
 
 
 def table_of_contents(names, size=0):
@@ -132,16 +122,14 @@ def test_a_hundred_thousand_entries_are_not_even_listed(tmp_path, zip64):
     path = tmp_path / "d.zip"
     path.write_bytes(table + middle + end_record(table))
     assert zipfile.is_zipfile(path)
-    assert re.search(
-        "zip64" if zip64 else "table of contents has 5500000", refusal_within(1 << 20, path)
-    )
+    words = "zip64" if zip64 else "table of contents has 5500000"
+    assert words in refusal(path, 1 << 20)
 
 
 def test_methods_that_unpack_without_a_bound(tmp_path):
     path = make_zip(tmp_path / "d.zip", FILES, zipfile.ZIP_BZIP2)
     assert bz2.compress(b"1\n")[:3] in path.read_bytes()
-    with pytest.raises(ArchiveError, match="compression method 12"):
-        read_data_files(path)
+    assert "compression method 12" in refusal(path)
 
 
 def test_bomb_whose_header_lies(tmp_path):
@@ -151,27 +139,23 @@ def test_bomb_whose_header_lies(tmp_path):
     size = struct.pack("<I", 1 << 24)
     assert data.count(size) == 2
     path.write_bytes(data.replace(size, struct.pack("<I", 10)))
-    assert "not a readable zip" in refusal_within(4 << 20, path)
+    assert "not a readable zip" in refusal(path, 4 << 20)
 
 
 def test_encrypted_doubled_and_torn_archives(tmp_path):
     path = make_zip(tmp_path / "d.zip", FILES)
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ArchiveError, match="not a readable zip"):
-        read_data_files(path)
+    assert "not a readable zip" in refusal(path)
     corrupt = bytearray(whole)
     corrupt[36:40] = b"\xff\xff\xff\xff"
     path.write_bytes(corrupt)
-    with pytest.raises(ArchiveError):
-        read_data_files(path)
+    assert refusal(path)
     flagged = whole.replace(b"PK\x01\x02\x14\x03\x14\x00\x00", b"PK\x01\x02\x14\x03\x14\x00\x01")
     assert flagged != whole
     path.write_bytes(flagged)
-    with pytest.raises(ArchiveError, match="encrypted"):
-        read_data_files(path)
+    assert "encrypted" in refusal(path)
     with zipfile.ZipFile(path, "w") as archive, pytest.warns(UserWarning, match="Duplicate"):
         for text in ("1", "2"):
             archive.writestr("a1.in", text)
-    with pytest.raises(ArchiveError, match="twice"):
-        read_data_files(path)
+    assert "twice" in refusal(path)

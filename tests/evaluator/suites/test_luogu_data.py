@@ -30,6 +30,13 @@ def test_tests_limits_subtasks_and_order(tmp_path, make):
 SAME = b"int main() { return 0; }"
 
 
+@pytest.fixture
+def load(tmp_path):
+    """Read the usual files and some more, from a zip; each call makes one of its own."""
+    names = iter(f"d{number}.zip" for number in range(9))
+    return lambda more: load_luogu_data(make_zip(tmp_path / next(names), FILES | more))
+
+
 @pytest.mark.parametrize(
     "name",
     ["spj.cpp", "chk.cpp", "checker.cc", "CHECKER.CPP", "check.cpp", "SPJ.cc", "Special_Judge.cpp"]
@@ -41,50 +48,42 @@ def test_a_special_judge_under_any_usual_name(tmp_path, make, name):
     assert data.checker == Checker("special", source=SAME.decode()) and data.unused == ()
 
 
-def test_what_uses_testlib_as_a_checker_is_one(tmp_path):
+def test_what_uses_testlib_as_a_checker_is_one(load):
     source = b'#include "testlib.h"\nint main(int c, char**v) { registerTestlibCmd(c, v); }'
-    files = FILES | {
-        "P1.cpp": source,
-        "gen.cpp": b"registerGen(",
-        "val.cpp": b"registerValidation(",
-    }
-    data = load_luogu_data(make_zip(tmp_path / "d.zip", files | {"testlib.h": b""}))
+    others = {"gen.cpp": b"registerGen(", "val.cpp": b"registerValidation(", "testlib.h": b""}
+    data = load({"P1.cpp": source} | others)
     assert data.checker.source == source.decode()
     assert data.unused == ("gen.cpp", "testlib.h", "val.cpp")
 
 
-def test_of_two_special_judges_one_must_be_plain(tmp_path):
+def test_of_two_special_judges_one_must_be_plain(load):
     both = {"checker.cpp": SAME, "spj.cpp": b"int main() { return 1; }"}
-    data = load_luogu_data(make_zip(tmp_path / "a.zip", FILES | both))
+    data = load(both)
     assert data.checker.source == SAME.decode() and data.unused == ("spj.cpp",)
     both["chk.cpp"] = both.pop("checker.cpp")
     with pytest.raises(ArchiveError, match=r"which is the special judge, chk.cpp or spj.cpp\?"):
-        load_luogu_data(make_zip(tmp_path / "b.zip", FILES | both))
-    data = load_luogu_data(make_zip(tmp_path / "c.zip", FILES | dict.fromkeys(both, SAME)))
-    assert data.checker.source == SAME.decode()
+        load(both)
+    assert load(dict.fromkeys(both, SAME)).checker.source == SAME.decode()
 
 
 @pytest.mark.parametrize("name", ["checker.py", "spj.exe", "chk", "spj.pas", "Checker.java"])
-def test_a_special_judge_in_another_language_is_seen(tmp_path, name):
-    data = load_luogu_data(make_zip(tmp_path / "a.zip", FILES | {name: b"x"}))
+def test_a_special_judge_in_another_language_is_seen(load, name):
+    data = load({name: b"x"})
     assert (data.checker, data.foreign_checker) == (None, name)
-    data = load_luogu_data(make_zip(tmp_path / "b.zip", FILES | {name: b"x", "spj.cpp": SAME}))
+    data = load({name: b"x", "spj.cpp": SAME})
     assert data.foreign_checker is None and data.unused == (name,)
 
 
 @pytest.mark.parametrize("name", ["interactive_lib.cpp", "Interactor.cc", "grader.cpp", "grader.h"])
-def test_programs_that_talk_to_the_solution_are_seen(tmp_path, name):
-    assert load_luogu_data(make_zip(tmp_path / "d.zip", FILES | {name: b""})).interactor == name
+def test_programs_that_talk_to_the_solution_are_seen(load, name):
+    assert load({name: b""}).interactor == name
 
 
 @pytest.mark.parametrize("make", [make_zip, make_folder])
 def test_names_in_capitals(tmp_path, make):
     files = {"1.IN": b"1", "1.OUT": b"2", "2.In": b"3", "2.ANS": b"4"}
     data = load_luogu_data(make(tmp_path / "d", files | {"CONFIG.YML": b"1.in: {score: 7}"}))
-    assert [(t.name, t.input, t.output, t.score) for t in data.tests] == [
-        ("1", "1", "2", 7),
-        ("2", "3", "4", 1),
-    ]
+    assert data.tests == (TestCase("1", "1", "2", 7), TestCase("2", "3", "4"))
 
 
 @pytest.mark.parametrize("make", [make_zip, make_folder])
@@ -118,13 +117,12 @@ def test_numbers_in_names_may_be_long(tmp_path):
     + ["10000000000000000000000", "-1", "0", "1e400", "true", "[1]", "{a: b}", '"\\uD800"', "256"]
     + ["190:20:30"],
 )
-def test_a_limit_that_is_none_is_an_error_that_names_it(tmp_path, value):
+def test_a_limit_that_is_none_is_an_error_that_names_it(load, value):
     """256 is one too: it was meant in another unit than KiB."""
     text = f"a1.in: {{memoryLimit: {value}}}"
-    with pytest.raises(
-        ArchiveError, match=r"d.zip: config.yml(, 'a1'|, line 1, column \d+: not valid YAML)"
-    ) as error:
-        load_luogu_data(make_zip(tmp_path / "d.zip", FILES | {"config.yml": text.encode()}))
+    place = r"d0.zip: config.yml(, 'a1'|, line 1, column \d+: not valid YAML)"
+    with pytest.raises(ArchiveError, match=place) as error:
+        load({"config.yml": text.encode()})
     assert len(str(error.value)) < 500
 
 
@@ -147,9 +145,9 @@ def test_a_limit_that_is_none_is_an_error_that_names_it(tmp_path, value):
         ({"A1.IN": b"", "a1.IN": b""}, "'a1' has two inputs, a1.IN and a1.in"),
     ],
 )
-def test_broken_data(tmp_path, change, words):
+def test_broken_data(load, change, words):
     with pytest.raises(ArchiveError, match=f"(?s){words}"):
-        load_luogu_data(make_zip(tmp_path / "d.zip", FILES | change))
+        load(change)
 
 
 def test_no_tests(tmp_path):

@@ -109,13 +109,10 @@ def with_tensors(base, directory, extra):
     "name",
     [
         "model.layers.0.self_attn.q_proj.U",
-        "model.layers.0.self_attn.q_proj.P",
         "model.layers.1.mlp.up_proj.lora_A.weight",
         "base_model.model.model.layers.0.mlp.up_proj.lora_B.default.weight",
         "model.layers.0.self_attn.v_proj.tinylora_A",
-        "model.layers.0.self_attn.v_proj.base_layer.weight",
         "tiny_lora_params.global_v",
-        "global_params.global_v",
         "shared.v",
     ],
 )

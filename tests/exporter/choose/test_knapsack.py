@@ -63,16 +63,7 @@ def test_a_budget_is_never_exceeded(problem, budget, share):
             assert error_of(vectors, set(kept) - {index}) > found - 1e-6
 
 
-def choose(vectors, extra, **goal):
-    vectors = torch.tensor(vectors, dtype=torch.float64)
-    return choose_kept(vectors @ vectors.T, extra, **goal)
-
-
 def test_errors_that_cancel_are_left_together():
     # alone, the first two are the largest; together they do nothing
-    assert choose([[9.0, 0], [-9.0, 0], [0, 2.0]], [1, 1, 1], target=1) == [2]
-
-
-def test_what_goes_back_can_make_another_needless():
-    vectors = [[9.0, -8], [-3, -3], [0, 3], [0, 7]]
-    assert choose(vectors, [1, 5, 4, 9], target=3.17) == [0, 3]
+    vectors = torch.tensor([[9.0, 0], [-9.0, 0], [0, 2.0]], dtype=torch.float64)
+    assert choose_kept(vectors @ vectors.T, [1, 1, 1], target=1) == [2]

@@ -1,5 +1,7 @@
 """The model in memory, and the metric in which its output is compared."""
 
+from functools import partial
+
 import pytest
 import torch
 
@@ -7,7 +9,7 @@ from exporter.base.architecture import read_architecture
 from exporter.base.checkpoint import open_checkpoint
 from exporter.choose.trial_model import EXACT, TrialModel, gram_matrix
 from exporter.compare.prompts import read_prompts
-from exporter.fold.read_weights import trained_weight
+from exporter.fold.read_weights import read_weight
 from exporter.formats.nf4 import Codes, Nf4
 from exporter.plan.plan import build_plan
 from tests.exporter.dense_reference import dense_logits, distance, restored_weights
@@ -30,10 +32,8 @@ def make_effect(make_artifact, tmp_path_factory):
         deltas = deltas_of(adapter, architecture.targets, DeltaOptions(), None)
         units = list(plan.folds.values())
         with torch.no_grad():
-            low_rank = {
-                u.module: deltas.module(u.module, lambda u=u: trained_weight(u, base)).low_rank()
-                for u in units
-            }
+            weights = {u.module: partial(read_weight, u, base, trained=True) for u in units}
+            low_rank = {n: deltas.module(n, weight).low_rank() for n, weight in weights.items()}
             return TrialModel(base, units, low_rank, prompts, tmp_path_factory.mktemp("effect"))
 
     return make

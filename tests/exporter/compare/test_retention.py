@@ -87,15 +87,6 @@ def test_what_lost_the_delta_has_retention_0(measured):
     assert not lost.visible_in_half_precision and "smaller than what" in lost.sentence
 
 
-def test_the_base_as_its_own_export_keeps_exactly_nothing(
-    talking, make_4bit, make_artifact, prompts
-):
-    base = make_4bit(talking)
-    found = measure_retention(base, base, make_artifact(SIZE), OPTIONS, prompts)
-    assert found.value == 0.0 and found.output_residual == 1.0
-    assert found.export == found.base
-
-
 def test_a_zero_artifact_says_that_nothing_can_be_said(measured):
     found, _ = measured(0.0, "nf4")
     assert found.value is None and found.output_residual is None and not found.visible

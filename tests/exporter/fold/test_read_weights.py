@@ -9,14 +9,9 @@ from bitsandbytes.nn import Linear4bit
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
+from tests.exporter.conftest import tensors_of
+
 SIZE = 3e-3
-
-
-def tensors_of(directory):
-    tensors = {}
-    for file in sorted(directory.glob("model*.safetensors")):
-        tensors |= load_file(file)
-    return tensors
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32])

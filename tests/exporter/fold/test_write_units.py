@@ -15,8 +15,9 @@ from transformers import AutoModelForCausalLM
 from exporter import ExportRequest, export
 from exporter.errors import PlanError
 from tests.exporter.conftest import SUFFIXES, bf16_svd, seen_weight
+from tests.lora_adapters import lora_deltas
 from tests.tinylora import make_golden_projections as plain_philox
-from tinylora import DeltaOptions, FactorStore, load_artifact, restore, save_artifact
+from tinylora import DeltaOptions, FactorStore, load_artifact, restore
 from tinylora.errors import OptionsError
 
 LAYERS, RANK, U, SEED = 36, 2, 8, 42
@@ -62,32 +63,21 @@ def delta(weight, projection, vector=VECTOR):
     return left @ torch.diag(S) @ core @ right
 
 
-def lora_deltas(directory):
-    pairs = load_file(directory / "adapter_model.safetensors")
-    return {
-        name: pairs[f"base_model.model.{name}.lora_B.weight"].double()
-        @ pairs[f"base_model.model.{name}.lora_A.weight"].double()
-        for name in NAMES
-    }
-
-
-def write(path, **changes):
-    fields = {
-        "global_v": VECTOR, "rank": RANK, "seed": SEED, "model_id": "someone/tiny-qwen",
-        "total_replaced_layers": len(NAMES),
-    }  # fmt: skip
-    save_artifact(path, **(fields | changes))
-    return path
+@pytest.fixture(scope="module")
+def upstream(make_artifact):
+    """An artifact as the trainers write it, with nothing but what is given."""
+    known = {"layers": len(NAMES), "saved_device": "cuda:0", "formula": None}
+    return lambda **fields: make_artifact(3e-3, **(known | fields))
 
 
 @pytest.fixture(scope="module")
-def exported(deep_base, tmp_path_factory):
+def exported(deep_base, upstream, tmp_path_factory):
     """``exported(format, options, **fields of the artifact)``; factors are computed once."""
     store = tmp_path_factory.mktemp("factors")
 
     def call(format, options=DeltaOptions(), artifact=None, **fields):  # noqa: B008
         folder = tmp_path_factory.mktemp("export")
-        artifact = artifact or write(folder / "tiny_lora_v.pt", **fields)
+        artifact = artifact or upstream(**fields)
         request = ExportRequest(
             deep_base, artifact, folder / "out", format, options=options, factor_store=store
         )
@@ -125,11 +115,10 @@ def test_a_lora_holds_the_trained_delta(
 
 
 @pytest.mark.parametrize("format", ["nf4", "nf4-embedded", "bf16", "lora", "peft-tinylora"])
-def test_nothing_is_written_where_no_formula_is_known(exported, deep_base, tmp_path, format):
-    artifact = write(tmp_path / "tiny_lora_v.pt")
+def test_nothing_is_written_where_no_formula_is_known(upstream, deep_base, tmp_path, format):
     with pytest.raises(OptionsError, match="--formula"):
-        export(ExportRequest(deep_base, artifact, tmp_path / "out", format))
-    assert [path.name for path in tmp_path.iterdir()] == ["tiny_lora_v.pt"]
+        export(ExportRequest(deep_base, upstream(), tmp_path / "out", format))
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -154,9 +143,9 @@ def test_a_published_artifact_holds_its_trainers_delta(
 
 @pytest.mark.parametrize(("format", "eps"), [("fp32", 0), ("bf16", 2**-8)])
 def test_a_dense_export_of_16bit_training_is_the_restored_model(
-    exported, deep_base, tmp_path, format, eps
+    exported, upstream, deep_base, tmp_path, format, eps
 ):
-    artifact = write(tmp_path / "tiny_lora_v.pt", is_quantized=False)
+    artifact = upstream(is_quantized=False)
     stored = load_file(exported(format, artifact=artifact).out / "model.safetensors")
     model = AutoModelForCausalLM.from_pretrained(deep_base, dtype=torch.bfloat16)
     restore(model, load_artifact(artifact), store=FactorStore(tmp_path / "factors"))

@@ -9,10 +9,10 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from exporter.compare.float32_model import load_base
+from tests.exporter.conftest import DTYPES
 from tinylora import DeltaOptions, load_artifact, restore
 
 SIZE = 3e-3
-DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
 @pytest.mark.parametrize("format", ["bf16", "fp16", "fp32"])

@@ -7,7 +7,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors import safe_open
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
@@ -24,13 +23,6 @@ def test_untied_head_and_shards(make_base, artifact, run, logits, reference_logi
     assert shards > 2
     out = run(base, artifact, "fp32").out
     assert len(list(out.glob("*.safetensors"))) == shards
-    stored = tensors_of(out)
-    index = json.loads((out / "model.safetensors.index.json").read_text())
-    assert index["metadata"]["total_size"] == sum(t.nbytes for t in stored.values())
-    for name, file in index["weight_map"].items():
-        with safe_open(out / file, framework="pt") as opened:
-            assert name in opened.keys()  # noqa: SIM118
-    assert index["weight_map"].keys() == stored.keys()
     assert (logits(out) - reference_logits(base, SIZE)).abs().max() < 1e-5
 
 

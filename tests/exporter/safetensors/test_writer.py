@@ -48,13 +48,6 @@ def test_bytes_are_those_of_safetensors_own_writer(tmp_path_factory, described):
     assert path.stat().st_size <= file_bytes(specs_of(tensors))
 
 
-def test_writing_order_does_not_matter(tmp_path):
-    tensors = {"a": torch.ones(3), "b": torch.zeros(5, dtype=torch.uint8), "c": torch.ones(2, 2)}
-    write(tmp_path / "1", tensors)
-    write(tmp_path / "2", dict(reversed(tensors.items())), specs_of(tensors))
-    assert (tmp_path / "1").read_bytes() == (tmp_path / "2").read_bytes()
-
-
 LONG = 2 * PIECE_BYTES + 37
 
 
@@ -125,14 +118,6 @@ def test_tensors_of_unknown_length_go_to_the_end(tmp_path, length):
     loaded = load_file(tmp_path / "f")
     assert loaded.keys() == tensors.keys()
     assert all(torch.equal(loaded[name], tensors[name]) for name in tensors)
-
-
-def test_rows_are_written_in_pieces(tmp_path):
-    whole = torch.randn(10, 3)
-    with ShardWriter(tmp_path / "f", [TensorSpec("a", "F32", (10, 3))]) as writer:
-        writer.write_rows("a", whole.reshape(-1).split(7), (10, 3))
-        writer.finish()
-    assert torch.equal(load_file(tmp_path / "f")["a"], whole)
 
 
 @pytest.mark.parametrize(

@@ -64,14 +64,6 @@ def test_a_template_without_end_is_ended(tokenizer):
     assert time.process_time() - start < 5
 
 
-def test_what_is_no_template_is_an_error(tokenizer):
-    tokenizer.chat_template = "{% for %}"
-    assert "TemplateSyntaxError" in str(write_chats(tokenizer, [ASK])[0])
-    tokenizer.chat_template = None
-    with pytest.raises(TokenizerError, match="no chat template"):
-        write_chats(tokenizer, [ASK])
-
-
 def test_tokens(tokenizer, tmp_path):
     assert token_ids(tokenizer, "hi<|end|>") == (*ids_of("hi"), MARKS["<|end|>"])
     with pytest.raises(TokenizerError, match=r"character 3 is half of a pair \('\\udc80'\)"):
@@ -98,9 +90,3 @@ def test_malformed_files_of_a_tokenizer_are_one_error(tmp_path, name, content):
     with pytest.raises(TokenizerError, match="cannot load the tokenizer") as caught:
         load_tokenizer(tmp_path)
     assert str(tmp_path) in str(caught.value) and len(str(caught.value)) < 600
-
-
-def test_a_directory_without_a_tokenizer_is_refused(tmp_path):
-    (tmp_path / "config.json").write_text('{"model_type": "qwen2"}')
-    with pytest.raises(TokenizerError, match="tokenizer"):
-        load_tokenizer(tmp_path)

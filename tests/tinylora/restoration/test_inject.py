@@ -123,37 +123,11 @@ def test_gradients_reach_the_shared_vector_alone(tiny_base, artifact, numerics):
     model.requires_grad_(False)
     vector = restoration.global_params.global_v.requires_grad_(True)
     assert [p for p in model.parameters() if p.requires_grad] == [vector]
-    gradients = []
-    for _ in range(2):  # the second after a forward without them
-        model(IDS).logits.square().sum().backward()
-        gradients.append(vector.grad.clone())
-        vector.grad = None
-        with torch.inference_mode():
-            evaluated = model(IDS).logits
-    assert torch.equal(*gradients) and gradients[0].abs().min() > 0
+    model(IDS).logits.square().sum().backward()
+    assert vector.grad.abs().min() > 0
+    with torch.inference_mode():
+        evaluated = model(IDS).logits
     assert torch.equal(evaluated, model(IDS).logits.detach())
-
-
-def test_the_gradient_is_the_slope(tiny_base, artifact):
-    """Central differences of a float32 loss along a random direction of v."""
-    model = plain(tiny_base)
-    params = restore(model, artifact).global_params
-    params.global_v = nn.Parameter(artifact.global_v.float())
-
-    def loss():
-        return model(IDS).logits.double().log_softmax(-1)[..., 7].sum()
-
-    loss().backward()
-    slope = params.global_v.grad.double()
-    direction = torch.randn(32, generator=torch.Generator().manual_seed(1))
-    with torch.no_grad():
-        params.global_v += 1e-2 * direction
-        above = loss()
-        params.global_v -= 2e-2 * direction
-        below = loss()
-    assert (slope @ direction.double()).item() == pytest.approx(
-        (above - below).item() / 2e-2, rel=1e-2
-    )
 
 
 PUBLISHED_SNIPPET = """
@@ -227,9 +201,8 @@ def test_a_base_that_cannot_be_restored_is_left_as_it_was(tiny_base, artifact, t
 
 def test_factors_are_taken_from_the_store(tiny_base, artifact, tmp_path, monkeypatch):
     store = FactorStore(tmp_path / "factors")
-    seen = []
-    restore(four_bit(tiny_base), artifact, store=store, on_module=seen.append)
-    assert len(seen) == len(list(store.directory.glob("*.safetensors"))) == 14
+    restore(four_bit(tiny_base), artifact, store=store)
+    assert len(list(store.directory.glob("*.safetensors"))) == 14
     monkeypatch.setattr("tinylora.svd.factor_store.compute_factors", None)
     restore(four_bit(tiny_base), artifact, store=store)
 
@@ -246,29 +219,3 @@ def test_factors_have_the_same_bits_for_every_number_of_threads(tiny_base, artif
     finally:
         torch.set_num_threads(before)
     assert all(torch.equal(one, two) for one, two in zip(*found, strict=True))
-
-
-@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
-def test_every_change_of_the_vector_is_seen(tiny_base, artifact, mode):
-    """In place, through ``.data``, by another dtype or another parameter; and back again."""
-    model, other = plain(tiny_base), plain(tiny_base)
-    params = restore(model, artifact).global_params
-    first = params.global_v.detach().clone()
-
-    def check():
-        """The model beside one that has never run with another vector."""
-        restoration = restore(other, artifact)
-        restoration.global_params.global_v = nn.Parameter(params.global_v.detach().clone())
-        with mode(), restoration:
-            assert torch.equal(model(IDS).logits, other(IDS).logits)
-
-    check()
-    with mode():
-        params.global_v.mul_(-3)
-    check()
-    params.global_v.data[5] = 0.5
-    check()
-    params.global_v = nn.Parameter(first.float() * 1.001)
-    check()
-    params.global_v.data = first
-    check()

@@ -81,12 +81,6 @@ def test_same_bits_as_bitsandbytes(dtype, shape, blocksize):
     same_as_bitsandbytes(weight.to(dtype), blocksize=blocksize)
 
 
-@pytest.mark.parametrize("quant_type", ["nf4", "fp4"])
-def test_single_quantization_and_fp4(quant_type):
-    weight = torch.randn(200, 1000, generator=torch.Generator().manual_seed(2))
-    same_as_bitsandbytes(weight, quant_type, double_quant=False)
-
-
 @given(
     seed=st.integers(0, 2**32),
     exponent=st.integers(-44, 38),
@@ -127,17 +121,11 @@ def test_few_or_nearly_all_numbers_beside_rounding_edges(part):
     same_as_bitsandbytes(weight)
 
 
-def test_a_table_that_differs_anywhere_is_not_used(monkeypatch):
-    honest = blockwise._by_table
-
-    def shifted(piece, blocksize, table):
-        codes, absmax = honest(piece, blocksize, table)
-        codes[len(codes) // 3] ^= 1
-        return codes, absmax
-
-    monkeypatch.setattr(blockwise, "_by_table", shifted)
-    monkeypatch.setattr(blockwise, "_is_compared", lambda: False)
-    assert blockwise._table.__wrapped__() is None
+def test_an_unknown_release_of_bitsandbytes_does_the_work_itself(monkeypatch):
+    weight = torch.randn(64, 64, generator=torch.Generator().manual_seed(5))
+    monkeypatch.setattr(blockwise, "version", lambda package: "9.9")
+    monkeypatch.setattr(blockwise, "_table", None)
+    same_as_bitsandbytes(weight)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from tinylora.adapters.adapter import AdapterSizes
-from tinylora.adapters.lora.config import LoraConfig, read_config
+from tinylora.adapters.lora.config import LoraConfig
 from tinylora.adapters.peft_dialect import StoredAdapter
 from tinylora.adapters.peft_directory import (
     CONFIG_FILE,
@@ -21,6 +21,7 @@ from tinylora.adapters.peft_directory import (
     Weights,
     adapter_files,
     open_weights,
+    read_config,
     read_tensors,
 )
 from tinylora.errors import ArtifactError
@@ -79,7 +80,7 @@ def load_lora_adapter(directory: str | Path) -> LoraAdapter:
         ArtifactError: A file, field or tensor is damaged, missing or wrong; or there are others.
     """
     directory = Path(directory)
-    config = read_config(directory)
+    config = read_config(directory, LoraConfig)
     with open_weights(directory) as weights:
         shapes = _module_shapes(config, weights)
         weights.check_finite()

@@ -1,8 +1,7 @@
 """PEFT's LoRA: a directory with A and B of each module."""
 
 import math
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator
 
 import torch
 
@@ -10,30 +9,14 @@ from tinylora.adapters.inspection import Inspection, about_modules
 from tinylora.adapters.lora.adapter import LoraAdapter, load_lora_adapter
 from tinylora.adapters.lora.config import METHOD
 from tinylora.adapters.lora.deltas import LoraDeltas
-from tinylora.adapters.options import DeltaOptions, TrainedOn, refuse_upstream_options
+from tinylora.adapters.options import TrainedOn
 from tinylora.adapters.peft_dialect import PeftDialect, about_base, about_weights
-from tinylora.svd.factor_store import FactorStore
 
 
 class LoraDialect(PeftDialect):
     """See :class:`tinylora.adapters.adapter.Dialect`."""
 
-    kind, method = LoraAdapter, METHOD
-
-    def load(self, path: Path) -> LoraAdapter:
-        """See :func:`tinylora.adapters.lora.adapter.load_lora_adapter`."""
-        return load_lora_adapter(path)
-
-    def deltas(
-        self,
-        adapter: LoraAdapter,
-        names: Sequence[str],
-        options: DeltaOptions | None,
-        store: FactorStore | None,
-    ) -> LoraDeltas:
-        """Deltas from the stored pairs."""
-        refuse_upstream_options(options, adapter.path)
-        return LoraDeltas(adapter, names)
+    kind, method, load, made = LoraAdapter, METHOD, staticmethod(load_lora_adapter), LoraDeltas
 
     def inspect(self, adapter: LoraAdapter, trained_on: TrainedOn) -> Inspection:
         """Ranks, scales and the sizes of the deltas."""
@@ -61,9 +44,7 @@ class LoraDialect(PeftDialect):
 
 def _norm(adapter: LoraAdapter, module: str) -> float:
     """‖ΔW‖ of a module."""
-    delta = LoraDeltas(adapter, [module]).module(module).low_rank()
-    left, right = delta.left.double(), delta.right.double()
-    return math.sqrt(max(float(((left.T @ left) * (right @ right.T)).sum()), 0.0))
+    return math.sqrt(LoraDeltas(adapter, [module]).module(module).low_rank().squared_norm())
 
 
 def _remarks(adapter: LoraAdapter, trained_on: TrainedOn, norms: list[float]) -> Iterator[str]:

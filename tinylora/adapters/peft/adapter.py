@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from tinylora.adapters.adapter import AdapterSizes
-from tinylora.adapters.peft.config import PeftConfig, read_config
+from tinylora.adapters.peft.config import PeftConfig
 from tinylora.adapters.peft.tensors import (
     LEAVES,
     group_count,
@@ -21,7 +21,7 @@ from tinylora.adapters.peft.tensors import (
     vector_keys,
 )
 from tinylora.adapters.peft_dialect import StoredAdapter
-from tinylora.adapters.peft_directory import adapter_files, open_weights, read_tensors
+from tinylora.adapters.peft_directory import adapter_files, open_weights, read_config, read_tensors
 from tinylora.files.digests import files_sha256
 
 
@@ -71,7 +71,7 @@ def load_peft_adapter(directory: str | Path) -> PeftAdapter:
         ArtifactError: A file, field or tensor is damaged, missing, unknown or out of range.
     """
     directory = Path(directory)
-    config = read_config(directory)
+    config = read_config(directory, PeftConfig)
     with open_weights(directory) as weights:
         shapes = module_shapes(config, weights)
         groups = group_count(len(shapes), config.weight_tying)

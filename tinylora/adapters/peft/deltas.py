@@ -92,7 +92,9 @@ class PeftTinyLoRALinear(AdaptedLinear):
         """B, R and A."""
         return self.B, self.core(), self.A
 
-    def _core_of(self, vector: Tensor) -> Tensor:
+    def core(self) -> Tensor:
+        """R, fp32 ``[r, r]``, differentiable in the module's own vector."""
+        vector = self._shared[0].global_v
         own = (vector if vector.dim() == 1 else vector[self.group]).to(self.P.device).float()
         return (own @ self.P.flatten(-2)).view(self.P.shape[1:])
 

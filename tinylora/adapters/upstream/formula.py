@@ -42,12 +42,9 @@ class KnownFormula:
 def known_formula(
     stored: Formula | None, is_quantized: bool | None, sha256: str
 ) -> KnownFormula | None:
-    """What a file tells about its formula; None where it tells nothing.
+    """What a file tells about its formula, in a key ``formula`` or ``is_quantized``, or its digest.
 
-    Args:
-        stored: Its key ``formula``, which :func:`tinylora.save_artifact` writes.
-        is_quantized: Its key of that name, which only the trainer of ``diagonal`` wrote.
-        sha256: Hex digest of the file.
+    None where it tells nothing. Only the trainer of ``diagonal`` wrote ``is_quantized``.
     """
     if stored is not None:
         return KnownFormula(stored, "the file's key formula")

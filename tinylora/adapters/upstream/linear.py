@@ -102,5 +102,7 @@ class TinyLoRALinear(AdaptedLinear):
         base: Tensor = self.base_layer(x)
         return base + (x.to(torch.bfloat16) @ self.delta().to(torch.bfloat16).T).to(base.dtype)
 
-    def _core_of(self, vector: Tensor) -> Tensor:
-        return core_matrix(vector.to(self.P.device).float(), self.P, self.formula)
+    def core(self) -> Tensor:
+        """R, fp32 ``[r, r]``, differentiable in the shared vector."""
+        vector = self._shared[0].global_v.to(self.P.device).float()
+        return core_matrix(vector, self.P, self.formula)

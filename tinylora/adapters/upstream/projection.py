@@ -29,17 +29,7 @@ def draw_projections(
     rng: Stream,
     placement: Placement | None = None,
 ) -> Tensor:
-    """Draw P of every module, in the order of the stream.
-
-    Args:
-        names: Target modules.
-        u: Length of the shared vector.
-        rank: SVD rank r.
-        seed: Seed of every device's stream.
-        formula: Decides shape and scale.
-        rng: Generator of the device that P was drawn on.
-        placement: For a model that was split over devices, see
-            :mod:`tinylora.adapters.upstream.placement`; each device's stream starts anew.
+    """Draw P of every module, in the order of the stream; each device's stream starts anew.
 
     Returns:
         bf16, ``[len(names), u, r, r]`` (full) or ``[len(names), u, r]`` (else), on the CPU.

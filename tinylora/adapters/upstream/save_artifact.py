@@ -30,18 +30,10 @@ def save_artifact(
 ) -> None:
     """Write an artifact in upstream's format, byte for byte the same for the same arguments.
 
-    Args:
-        path: Where to write; replaced if it exists.
-        global_v: ``[u]``, floating point; stored as bf16.
-        rank: SVD rank r.
-        seed: Seed of the projections.
-        model_id: Hub id of the base.
-        total_replaced_layers: Number of wrapped modules.
-        formula: Form of the delta that was trained, in a key that upstream's loader ignores; where
-            it is None, whoever reads the file must know the formula.
-        is_quantized: Written only when not None (later upstream files have it).
-        saved_device: Device whose random stream drew P, ``cpu``, ``cuda`` or ``cuda:N``: a reader
-            has nothing else to tell it by (``torch.save`` records where the vector is now).
+    A file that is there is replaced; ``global_v`` is ``[u]``, stored as bf16. ``formula`` goes into
+    a key that upstream's loader ignores; where it is None, whoever reads the file must know it.
+    ``saved_device`` is the one whose random stream drew P (``cpu``, ``cuda``, ``cuda:N``): a reader
+    has nothing else to tell it by. (``torch.save`` records where the vector is now.)
 
     Raises:
         ArtifactError: An argument that :func:`load_artifact` would refuse; nothing is written.

@@ -17,29 +17,16 @@
 #include "request.h"
 
 struct Settings {
-    const char* rung = "bwrap";
-    const char* dev = "null";
-    unsigned long long box = 16u << 20;
-    bool streams = false;
+    const char* rung;
+    unsigned long long box;
+    bool contest;
 
+    explicit Settings(char** arguments)
+        : rung(arguments[1]), box(strtoull(arguments[2], nullptr, 10)), contest(*arguments[3] == '1') {}
     bool on_host() const { return strcmp(rung, "unsafe") == 0; }
 };
 
 static char host_box[] = "/tmp/tinylora-judge-XXXXXX";
-
-inline Settings read_settings(char** argument) {
-    Settings settings;
-    for (; *argument; ++argument) {
-        const char* v;
-        errno = EINVAL;
-        if ((v = value_of(*argument, "rung"))) settings.rung = v;
-        else if ((v = value_of(*argument, "dev"))) settings.dev = v;
-        else if ((v = value_of(*argument, "box"))) settings.box = strtoull(v, nullptr, 10);
-        else if ((v = value_of(*argument, "streams"))) settings.streams = *v == '1';
-        else fail(*argument);
-    }
-    return settings;
-}
 
 #ifndef MOUNT_ATTR_RDONLY
 struct mount_attr { unsigned long long attr_set, attr_clr, propagation, userns_fd; };
@@ -87,12 +74,10 @@ inline void build_root(const Settings& settings) {
         show(root, path);
     need(mkdir("/tmp/etc", 0755) == 0 && mkdir("/tmp/dev", 0755) == 0, "mkdir");
     for (const char* path : {"/etc/ld.so.cache", "/etc/alternatives"}) show(root, path);
-    char names[256], device[300];
-    snprintf(names, sizeof names, "%s", settings.dev);
-    for (char* name = strtok(names, ","); name; name = strtok(nullptr, ",")) {
-        snprintf(device, sizeof device, "/dev/%s", name);
-        show(root, device);
-    }
+    show(root, "/dev/null");
+    if (settings.contest)
+        for (const char* path : {"/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"})
+            show(root, path);
     need(mkdir("/tmp/proc", 0755) == 0, "mkdir");
     need(mount("proc", "/tmp/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, nullptr) == 0, "proc");
     need(chdir(root) == 0 && syscall(SYS_pivot_root, ".", ".") == 0, "pivot_root");
@@ -117,7 +102,7 @@ inline void furnish_root(const Settings& settings) {
     snprintf(options, sizeof options, "size=%llu,nr_inodes=16384,mode=0755", settings.box);
     need(mkdir("/box", 0755) == 0, "mkdir /box");
     need(mount("tmpfs", "/box", "tmpfs", MS_NOSUID | MS_NODEV, options) == 0, "box");
-    if (settings.streams) offer_streams();
+    if (settings.contest) offer_streams();
     need(mount(nullptr, "/", nullptr, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID, nullptr) == 0,
          "read-only root");
 }

@@ -1,31 +1,26 @@
 // Runs untrusted commands inside the sandbox, one after the other, measures each, and leaves
 // nothing of it behind. As PID 1 of the sandbox it kills what a command leaves running.
 //
-//   rung=bwrap     bubblewrap has built the root of the file system
-//   rung=unshare   build it here
-//   rung=unsafe    no isolation: a fresh folder below /tmp
-//   dev=NAMES      device nodes for rung=unshare, comma separated
-//   box=BYTES      size of the working folder
-//   streams=1      name the standard streams below /dev, and let tmpfile() work
+//   RUNG     bwrap: bubblewrap has built the root of the file system; unshare: build it here;
+//            unsafe: no isolation, a fresh folder below /tmp
+//   BYTES    size of the working folder
+//   CONTEST  1: name the standard streams below /dev, show more devices, let tmpfile() work
 //
 // Standard input is a SEQPACKET socket to the judge. The supervisor says "ready", then answers one
 // request after the other and ends when the judge closes its end, also in the midst of a request.
-// A request is a message of texts, each ended by NUL,
+// A request is a message of texts, each ended by NUL: nine numbers, the names of the copies, the
+// arguments of the command. The numbers are its limits (ms of CPU and wall time; bytes of resident
+// memory, address space, stack, and of a file; processes and threads), whether its program comes as
+// a descriptor (1) or is found by its first argument (0), and how many files are copied into its
+// folder. Beside it come the descriptors 0, 1, 2 of the command, its program, and the copies.
 //
-//   cpu=, wall=    limits in ms    rss=, as=, stack=, fsize=   limits in bytes
-//   nproc=         processes and threads
-//   program=1      run the program that comes as a descriptor; otherwise argv0 by its path
-//   copy=NAME      put the content of a descriptor into the working folder (repeatable)
-//   -- argv0 arg ...
-//
-// with the descriptors 0, 1, 2 of the command, its program, and the copies. The answer is
+// The answer is
 // "exit signal reason cpu_us wall_us maxrss_kib clean", reason being one of exit cpu wall memory,
 // and clean 1 where nothing of the command is left. A failure of the supervisor itself is the
 // answer "error WHAT: STRERROR", after which it ends.
 
 #include "command.h"
 #include "file_system.h"
-#include "privileges.h"
 #include "request.h"
 #include "watch.h"
 
@@ -50,7 +45,7 @@ static bool serve(const Request& request) {
 }
 
 int main(int, char** arguments) {
-    const Settings settings = read_settings(arguments + 1);
+    const Settings settings(arguments);
     // away from the number of a command's own input
     need((control = fcntl(0, F_DUPFD_CLOEXEC, 3)) > 0, "control");
     enter(settings);

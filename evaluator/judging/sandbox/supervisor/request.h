@@ -3,7 +3,6 @@
 #pragma once
 
 #include <cerrno>
-#include <climits>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -28,22 +27,14 @@ inline void need(bool ok, const char* what) {
     if (!ok) fail(what);
 }
 
-// What "key=value" holds, if that is the key of an argument; otherwise null.
-inline const char* value_of(const char* argument, const char* key) {
-    const size_t n = strlen(key);
-    return strncmp(argument, key, n) == 0 && argument[n] == '=' ? argument + n + 1 : nullptr;
-}
-
 constexpr int kMostCopies = 8;
 constexpr int kMostArguments = 128;
 
 struct Request {
-    long long cpu = 1000, wall = 3000, rss = LLONG_MAX;
-    unsigned long long as = RLIM_INFINITY, stack = 8u << 20, fsize = 1u << 20;
-    unsigned long long nproc = 1;
-    bool has_program = false;
-    int copies = 0;
-    const char* copy_name[kMostCopies];
+    long long cpu, wall, rss;
+    unsigned long long as, stack, fsize, nproc;
+    int has_program, copies;
+    char* copy_name[kMostCopies];
     char* argv[kMostArguments];
 
     // Descriptors: 0 to 2 of the command, then its program where it has one, then the copies.
@@ -54,33 +45,22 @@ struct Request {
     int copy(int i) const { return fds[3 + has_program + i]; }
 };
 
-inline void read_setting(Request& request, char* text) {
-    const char* v;
-    errno = EINVAL;
-    if ((v = value_of(text, "cpu"))) request.cpu = atoll(v);
-    else if ((v = value_of(text, "wall"))) request.wall = atoll(v);
-    else if ((v = value_of(text, "rss"))) request.rss = atoll(v);
-    else if ((v = value_of(text, "as"))) request.as = strtoull(v, nullptr, 10);
-    else if ((v = value_of(text, "stack"))) request.stack = strtoull(v, nullptr, 10);
-    else if ((v = value_of(text, "fsize"))) request.fsize = strtoull(v, nullptr, 10);
-    else if ((v = value_of(text, "nproc"))) request.nproc = strtoull(v, nullptr, 10);
-    else if ((v = value_of(text, "program"))) request.has_program = *v == '1';
-    else if ((v = value_of(text, "copy")) && request.copies < kMostCopies)
-        request.copy_name[request.copies++] = v;
-    else fail(text);
-}
-
-// Reads "key=value\0 ... --\0 argv0\0 arg\0 ..."; the request points into the text.
+// Reads the texts, which main.cpp describes; the request points into them.
 inline void read_texts(Request& request, char* text, const char* end) {
-    for (; text < end && strcmp(text, "--") != 0; text += strlen(text) + 1)
-        read_setting(request, text);
-    int n = 0;
-    for (text += 3; text < end && n + 1 < kMostArguments; text += strlen(text) + 1)
-        request.argv[n++] = text;
-    request.argv[n] = nullptr;
     errno = EINVAL;
-    need(n > 0 && text >= end, "command");
+    const int numbers =
+        sscanf(text, "%lld %lld %lld %llu %llu %llu %llu %d %d", &request.cpu, &request.wall,
+               &request.rss, &request.as, &request.stack, &request.fsize, &request.nproc,
+               &request.has_program, &request.copies);
+    need(numbers == 9 && request.copies >= 0 && request.copies <= kMostCopies, "numbers");
     need(request.count == 3 + request.has_program + request.copies, "descriptors");
+    int n = -request.copies;
+    for (text += strlen(text) + 1; text < end && n + 1 < kMostArguments; ++n) {
+        (n < 0 ? request.copy_name[n + request.copies] : request.argv[n]) = text;
+        text += strlen(text) + 1;
+    }
+    need(n > 0 && text >= end, "command");
+    request.argv[n] = nullptr;
 }
 
 // Waits for the judge's next request; false when it has closed its end.

@@ -2,18 +2,10 @@
 
 from dataclasses import dataclass
 
-HEAD = """
-#include <cerrno>
-#include <csignal>
-#include <cstdio>
-#include <cstdlib>
-#include <cstring>
-#include <fcntl.h>
-#include <initializer_list>
-#include <sys/stat.h>
-#include <sys/syscall.h>
-#include <unistd.h>
-"""
+HEADERS = "cerrno csignal cstdio cstdlib cstring initializer_list unistd.h"
+HEADERS += " fcntl.h netinet/in.h pthread.h sched.h sys/ipc.h sys/mount.h sys/msg.h sys/ptrace.h"
+HEADERS += " sys/resource.h sys/sem.h sys/shm.h sys/socket.h sys/stat.h sys/syscall.h sys/un.h"
+HEAD = "".join(f"#include <{name}>\n" for name in HEADERS.split())
 MARK = "tinylora-attack"  # begins the name of everything that an attack tries to leave behind
 ANSWER_FILE = "@answer file@"  # where the path of a real one is put
 IPC_KEY = 0x7A11

@@ -5,7 +5,6 @@ from signal import SIGABRT, SIGKILL, SIGSEGV, SIGXFSZ
 
 from tests.evaluator.judging.hostile.attack import (
     ANSWER_FILE,
-    HEAD,
     IPC_KEY,
     MARK,
     PORT,
@@ -17,7 +16,102 @@ KILLED = (SIGKILL,)
 HOST = "/etc/shadow /etc/passwd /home /root /sys /var /run /tmp /dev/sda /dev/vda /dev/kmsg"
 HOST_FILES = (ANSWER_FILE, Path(__file__), "/proc/1/root/etc", *HOST.split())
 
+# Every door is closed, or the program says which is not.
+CLOSED = {
+    "thread_bomb": """
+        int n = 0;
+        for (int i = 0; i < 1000; ++i) {
+            pthread_t t;
+            n += !pthread_create(&t, 0, [](void*) -> void* { for (;;) pause(); }, 0);
+        }
+        puts(n == 0 ? "ok" : "threads");""",
+    "killing_the_parent": """
+        for (int s : {SIGTERM, SIGKILL, SIGSTOP}) { kill(getppid(), s); kill(1, s); kill(-1, s); }
+        puts("ok");""",
+    "tampering_with_the_supervisor": """
+        int n = 0;
+        for (const char* f : {"/proc/1/mem", "/proc/1/fd/3", "/proc/1/environ", "/proc/self/exe"})
+            n += open(f, O_RDWR) >= 0;
+        for (int fd = 3; fd < 300; ++fd) n += fcntl(fd, F_GETFD) >= 0;
+        puts(n == 0 ? "ok" : "open");""",
+    # A supervisor without processor time or descriptors would blame the judge for the program.
+    "limiting_the_supervisor": """
+        rlimit none = {0, 0};
+        sched_param idle = {0};
+        cpu_set_t cpus;
+        CPU_ZERO(&cpus);
+        CPU_SET(0, &cpus);
+        int n = 0;
+        for (int resource = 0; resource < 16; ++resource)
+            n += prlimit(getppid(), (__rlimit_resource)resource, &none, 0) == 0;
+        n += setpriority(PRIO_PROCESS, getppid(), 19) == 0;
+        n += sched_setscheduler(getppid(), 5 /* SCHED_IDLE */, &idle) == 0;
+        n += sched_setaffinity(getppid(), sizeof cpus, &cpus) == 0;
+        n += getrlimit(RLIMIT_CPU, &none) != 0 || sched_setaffinity(0, sizeof cpus, &cpus) != 0;
+        puts(n == 0 ? "ok" : "limited");""",
+    "gaining_privileges": """
+        rlimit more = {1 << 20, 1 << 20};
+        int n = unshare(CLONE_NEWUSER) == 0;
+        n += mount("none", "/box", "tmpfs", 0, 0) == 0;
+        n += ptrace(PTRACE_ATTACH, 1, 0, 0) == 0;
+        n += setrlimit(RLIMIT_NPROC, &more) == 0;
+        n += chroot("/usr") == 0;
+        puts(n == 0 ? "ok" : "gained");""",
+    "closed_stdin": """
+        close(0);
+        puts(getchar() == EOF && open("in", O_RDONLY) == -1 ? "ok" : "read");""",
+    "writing_outside_of_the_box": f"""
+        int n = 0;
+        for (const char* d : {{"/", "/tmp", "/var/tmp", "/dev", "/dev/shm", "/usr", "/etc",
+                              "/proc", "/run", "/var/run", ".."}}) {{
+            char name[64];
+            snprintf(name, 64, "%s/{MARK}", d);
+            n += creat(name, 0600) >= 0;
+        }}
+        puts(n == 0 ? "ok" : "wrote");""",
+    "reading_the_host": f"""
+        int n = 0;
+        for (const char* f : {{{", ".join(f'"{name}"' for name in HOST_FILES)}}})
+            if (open(f, O_RDONLY) >= 0) {{ ++n; puts(f); }}
+        if (n == 0) puts("ok");""",
+    "looking_for_the_answer": """
+        char link[256], name[64];
+        int n = 0;
+        for (const char* f : {"answer", "output", "1.out", "main.cpp"}) n += access(f, F_OK) == 0;
+        for (int fd = 3; fd < 300; ++fd) {
+            snprintf(name, 64, "/proc/self/fd/%d", fd);
+            n += readlink(name, link, 255) > 0;
+        }
+        n += write(0, "x", 1) == 1;
+        puts(n == 0 ? "ok" : "found");""",
+    "sockets": f"""
+        int n = 0, pair[2];
+        for (int family : {{AF_INET, AF_INET6, AF_UNIX, AF_NETLINK, AF_PACKET}})
+            for (int type : {{SOCK_STREAM, SOCK_DGRAM, SOCK_RAW}})
+                n += socket(family, type, 0) >= 0;
+        n += socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0;
+        sockaddr_in port = {{}};
+        port.sin_family = AF_INET;
+        port.sin_port = htons({PORT});
+        sockaddr_un abstract = {{AF_UNIX, "\\0{MARK}"}};
+        for (int fd = 0; fd < 20; ++fd) {{
+            n += bind(fd, (sockaddr*)&port, sizeof port) == 0 && listen(fd, 1) == 0;
+            n += bind(fd, (sockaddr*)&abstract, sizeof abstract) == 0;
+        }}
+        puts(n == 0 ? "ok" : "socket");""",
+    "shared_memory_and_queues": f"""
+        int n = shmget({IPC_KEY}, 4096, IPC_CREAT | 0666) >= 0;
+        n += semget({IPC_KEY}, 1, IPC_CREAT | 0666) >= 0;
+        n += msgget({IPC_KEY}, IPC_CREAT | 0666) >= 0;
+        n += syscall(SYS_mq_open, "{MARK}", O_CREAT | O_RDWR, 0666, 0) >= 0;
+        n += syscall(SYS_memfd_create, "{MARK}", 0) >= 0;
+        n += creat("/dev/shm/{MARK}", 0666) >= 0 || creat("/dev/mqueue/{MARK}", 0666) >= 0;
+        puts(n == 0 ? "ok" : "made");""",
+    "fork_is_refused": 'puts(fork() == -1 && errno == EAGAIN ? "ok" : "forked");',
+}
+
 TIME = (
+    Attack("fork_bomb", main("for (;;) fork();"), "TLE", KILLED),
     Attack("busy_loop", main("for (volatile int i = 0;; ++i) {}"), "TLE", KILLED, detail="allowed"),
     Attack("sleep", main("for (;;) pause();"), "TLE", KILLED, detail="asleep"),
     Attack("stopping_itself", main("raise(SIGSTOP); for (;;) pause();"), "TLE", KILLED),
@@ -28,84 +122,6 @@ TIME = (
         KILLED,
     ),
 )
-
-PROCESSES = (
-    Attack("fork_bomb", main("for (;;) fork();"), "TLE", KILLED),
-    Attack("fork_is_refused", main('puts(fork() == -1 && errno == EAGAIN ? "ok" : "forked");')),
-    Attack(
-        "thread_bomb",
-        f"""{HEAD}
-        #include <pthread.h>
-        void* nap(void*) {{ for (;;) pause(); }}
-        int main() {{
-            int n = 0;
-            for (int i = 0; i < 1000; ++i) {{ pthread_t t; n += !pthread_create(&t, 0, nap, 0); }}
-            puts(n == 0 ? "ok" : "threads");
-        }}""",
-    ),
-    Attack(
-        "double_fork_and_setsid",
-        main("""
-        setsid();
-        if (fork() == 0) { setsid(); if (fork() == 0) for (;;) sleep(100); return 0; }
-        puts("ok");"""),
-    ),
-    Attack(
-        "killing_the_parent",
-        main("""
-        for (int s : {SIGTERM, SIGKILL, SIGSTOP}) { kill(getppid(), s); kill(1, s); kill(-1, s); }
-        puts("ok");"""),
-    ),
-    Attack(
-        "tampering_with_the_supervisor",
-        main("""
-        int n = 0;
-        for (const char* f : {"/proc/1/mem", "/proc/1/fd/3", "/proc/1/environ", "/proc/self/exe"})
-            n += open(f, O_RDWR) >= 0;
-        for (int fd = 3; fd < 300; ++fd) n += fcntl(fd, F_GETFD) >= 0;
-        puts(n == 0 ? "ok" : "open");"""),
-    ),
-    # A supervisor without processor time or descriptors would blame the judge for the program.
-    Attack(
-        "limiting_the_supervisor",
-        f"""{HEAD}
-        #include <sched.h>
-        #include <sys/resource.h>
-        int main() {{
-            rlimit none = {{0, 0}};
-            sched_param idle = {{0}};
-            cpu_set_t cpus;
-            CPU_ZERO(&cpus);
-            CPU_SET(0, &cpus);
-            int n = 0;
-            for (int resource = 0; resource < 16; ++resource)
-                n += prlimit(getppid(), (__rlimit_resource)resource, &none, 0) == 0;
-            n += setpriority(PRIO_PROCESS, getppid(), 19) == 0;
-            n += sched_setscheduler(getppid(), 5 /* SCHED_IDLE */, &idle) == 0;
-            n += sched_setaffinity(getppid(), sizeof cpus, &cpus) == 0;
-            n += getrlimit(RLIMIT_CPU, &none) != 0 || sched_setaffinity(0, sizeof cpus, &cpus) != 0;
-            puts(n == 0 ? "ok" : "limited");
-        }}""",
-    ),
-    Attack(
-        "gaining_privileges",
-        f"""{HEAD}
-        #include <sched.h>
-        #include <sys/mount.h>
-        #include <sys/ptrace.h>
-        #include <sys/resource.h>
-        int main() {{
-            rlimit more = {{1 << 20, 1 << 20}};
-            int n = unshare(CLONE_NEWUSER) == 0;
-            n += mount("none", "/box", "tmpfs", 0, 0) == 0;
-            n += ptrace(PTRACE_ATTACH, 1, 0, 0) == 0;
-            n += setrlimit(RLIMIT_NPROC, &more) == 0;
-            n += chroot("/usr") == 0;
-            puts(n == 0 ? "ok" : "gained");
-        }}""",
-    ),
-)
-
 MEMORY = (
     Attack(
         "touched_memory_bomb",
@@ -150,10 +166,6 @@ OUTPUT = (
         main('signal(SIGXFSZ, SIG_IGN); for (int i = 0; i < 200000; ++i) puts("flood flood");'),
         "OLE",
     ),
-    Attack(
-        "closed_stdin",
-        main('close(0); puts(getchar() == EOF && open("in", O_RDONLY) == -1 ? "ok" : "read");'),
-    ),
 )
 
 FILES = (
@@ -162,15 +174,6 @@ FILES = (
         main('FILE* f = fopen("big", "w"); for (;;) fputs("big big big big big big", f);'),
         "RE",
         (SIGXFSZ,),
-    ),
-    Attack(
-        "many_files",
-        main(f"""
-        char name[64];
-        for (long i = 0;; ++i) {{ snprintf(name, 64, "{MARK}-%ld", i); close(creat(name, 0600)); }}
-        """),
-        "TLE",
-        KILLED,
     ),
     Attack(
         "files_until_it_fails",
@@ -200,39 +203,6 @@ FILES = (
         "RE",
         exit_code=9,
     ),
-    Attack(
-        "writing_outside_of_the_box",
-        main(f"""
-        int n = 0;
-        for (const char* d : {{"/", "/tmp", "/var/tmp", "/dev", "/dev/shm", "/usr", "/etc",
-                              "/proc", "/run", "/var/run", ".."}}) {{
-            char name[64];
-            snprintf(name, 64, "%s/{MARK}", d);
-            n += creat(name, 0600) >= 0;
-        }}
-        puts(n == 0 ? "ok" : "wrote");"""),
-    ),
-    Attack(
-        "reading_the_host",
-        main(f"""
-        int n = 0;
-        for (const char* f : {{{", ".join(f'"{name}"' for name in HOST_FILES)}}})
-            if (open(f, O_RDONLY) >= 0) {{ ++n; puts(f); }}
-        if (n == 0) puts("ok");"""),
-    ),
-    Attack(
-        "looking_for_the_answer",
-        main("""
-        char link[256], name[64];
-        int n = 0;
-        for (const char* f : {"answer", "output", "1.out", "main.cpp"}) n += access(f, F_OK) == 0;
-        for (int fd = 3; fd < 300; ++fd) {
-            snprintf(name, 64, "/proc/self/fd/%d", fd);
-            n += readlink(name, link, 255) > 0;
-        }
-        n += write(0, "x", 1) == 1;
-        puts(n == 0 ? "ok" : "found");"""),
-    ),
 )
 
 # The kernel refuses to start these, which must not look like trouble of the sandbox.
@@ -247,88 +217,40 @@ START = tuple(
     for name, size in (("without_an_end", 1), ("too_long", 5000))
 )
 
-NETWORK = (
-    Attack(
-        "sockets",
-        f"""{HEAD}
-        #include <netinet/in.h>
-        #include <sys/socket.h>
-        #include <sys/un.h>
-        int main() {{
-            int n = 0, pair[2];
-            for (int family : {{AF_INET, AF_INET6, AF_UNIX, AF_NETLINK, AF_PACKET}})
-                for (int type : {{SOCK_STREAM, SOCK_DGRAM, SOCK_RAW}})
-                    n += socket(family, type, 0) >= 0;
-            n += socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0;
-            sockaddr_in port = {{}};
-            port.sin_family = AF_INET;
-            port.sin_port = htons({PORT});
-            sockaddr_un abstract = {{AF_UNIX, "\\0{MARK}"}};
-            for (int fd = 0; fd < 20; ++fd) {{
-                n += bind(fd, (sockaddr*)&port, sizeof port) == 0 && listen(fd, 1) == 0;
-                n += bind(fd, (sockaddr*)&abstract, sizeof abstract) == 0;
-            }}
-            puts(n == 0 ? "ok" : "socket");
-        }}""",
-    ),
-    # The namespace closes the network by itself, also for what the system call list forgets.
-    Attack(
-        "network_interfaces",
-        main("""
+# The namespace closes the network by itself, also for what the system call list forgets.
+NETWORK = Attack(
+    "network_interfaces",
+    main("""
         FILE* f = fopen("/proc/net/dev", "r");
         char line[512];
         while (fgets(line, 512, f))
             if (char* colon = strchr(line, ':')) { *colon = 0; puts(line + strspn(line, " ")); }
         """),
-        answer="lo\n",
-    ),
-    Attack(
-        "shared_memory_and_queues",
-        f"""{HEAD}
-        #include <sys/ipc.h>
-        #include <sys/msg.h>
-        #include <sys/sem.h>
-        #include <sys/shm.h>
-        int main() {{
-            int n = shmget({IPC_KEY}, 4096, IPC_CREAT | 0666) >= 0;
-            n += semget({IPC_KEY}, 1, IPC_CREAT | 0666) >= 0;
-            n += msgget({IPC_KEY}, IPC_CREAT | 0666) >= 0;
-            n += syscall(SYS_mq_open, "{MARK}", O_CREAT | O_RDWR, 0666, 0) >= 0;
-            n += syscall(SYS_memfd_create, "{MARK}", 0) >= 0;
-            n += creat("/dev/shm/{MARK}", 0666) >= 0 || creat("/dev/mqueue/{MARK}", 0666) >= 0;
-            puts(n == 0 ? "ok" : "made");
-        }}""",
-    ),
+    answer="lo\n",
 )
 
 # No attacks: what a plain judge offers must be there on every rung, for every user.
-OFFERED = (
-    Attack(
-        "input_that_cannot_be_changed",
-        main("""
+OFFERED = {
+    "input_that_cannot_be_changed": """
         const int in = open("/dev/stdin", O_RDWR);
-        puts(write(in, "9", 1) == 1 || ftruncate(in, 9) == 0 ? "changed" : "ok");"""),
-    ),
-    Attack(
-        "streams_by_their_names",
-        main("""
+        puts(write(in, "9", 1) == 1 || ftruncate(in, 9) == 0 ? "changed" : "ok");""",
+    "streams_by_their_names": """
         freopen("/dev/stdin", "r", stdin);
         freopen("/dev/stdout", "w", stdout);
         FILE* error = fopen("/dev/stderr", "a");
         FILE* in = fopen("/dev/fd/0", "r");
-        if (error && in && getchar() == EOF && getc(in) == EOF) puts("ok");"""),
-    ),
-    Attack(
-        "files_without_a_name",
-        main("""
+        if (error && in && getchar() == EOF && getc(in) == EOF) puts("ok");""",
+    "files_without_a_name": """
         char line[8] = "";
         FILE* file = tmpfile();
         if (!file) return 9;
         fputs("ok", file);
         rewind(file);
-        puts(fgets(line, 8, file));"""),
-    ),
-    Attack("online_judge", main('if (const char* s = getenv("ONLINE_JUDGE")) if (*s) puts("ok");')),
-)
+        puts(fgets(line, 8, file));""",
+    "online_judge": 'if (const char* s = getenv("ONLINE_JUDGE")) if (*s) puts("ok");',
+}
 
-RUN_TIME = (*OFFERED, *TIME, *PROCESSES, *MEMORY, *OUTPUT, *FILES, *START, *NETWORK)
+RUN_TIME = (
+    *(Attack(name, main(body)) for name, body in (OFFERED | CLOSED).items()),
+    *(*TIME, *MEMORY, *OUTPUT, *FILES, *START, NETWORK),
+)

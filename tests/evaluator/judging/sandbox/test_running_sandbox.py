@@ -11,7 +11,7 @@ import pytest
 
 from evaluator.errors import SandboxError
 from evaluator.judging.sandbox.command import Command, MemoryFile
-from tests.evaluator.judging.outside import LIMITS, descendants
+from tests.evaluator.judging.outside import LIMITS, command_line, descendants
 
 SHELL = dataclasses.replace(LIMITS, processes=256)
 TOUCH = """
@@ -103,14 +103,7 @@ def test_double_fork_does_not_hide_a_process(worker):
     assert report.wall_ms < 5000
     worker.close()
     pids = [entry.name for entry in Path("/proc").iterdir() if entry.name.isdigit()]
-    assert not [pid for pid in pids if f"sleep\x00{nap}\x00" in command_line(pid)]
-
-
-def command_line(pid):
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return ""
+    assert not [pid for pid in pids if f"sleep\0{nap}\0" in command_line(pid)]
 
 
 def test_program_has_no_privileges(worker):
@@ -134,7 +127,7 @@ with probe_sandbox(unsafe=True, only={rung.info.rung!r}).worker() as worker:
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     with subprocess.Popen([sys.executable, "-c", script], env=env) as judge:
         deadline = time.monotonic() + 20
-        while not any(f"sleep\x00{nap}" in command_line(p) for p in descendants(judge.pid)):
+        while not any(f"sleep\0{nap}" in command_line(p) for p in descendants(judge.pid)):
             assert time.monotonic() < deadline, "the command did not start"
             time.sleep(0.02)
         family = descendants(judge.pid)

@@ -1,7 +1,5 @@
 """CodeContests, as its rows are."""
 
-import re
-
 import pytest
 
 CONTEST = {
@@ -31,41 +29,39 @@ def test_contest_groups_names_and_limits(write_rows, read):
     assert problem.statement == CONTEST["description"] and not skipped
 
 
-@pytest.mark.parametrize(
-    ("change", "kind"),
-    [
-        ({"input_file": "a.in"}, "file-io"),
-        ({"public_tests": None, "generated_tests": {}}, "no-tests"),
-        ({"description": "Print any of them."}, "special-judge"),
-        ({"public_tests": {"input": ["1"], "output": [""]}, "generated_tests": {}}, "no-output"),
-    ],
-)
-def test_contests_that_cannot_be_judged(write_rows, read, change, kind):
-    problems, [skipped] = read(write_rows(CONTEST | change, CONTEST | {"name": "b"}))
-    assert list(problems) == ["b"] and skipped.kind == kind
-
-
 def test_real_data_is_not_searched_for_elisions(write_rows, read):
     row = CONTEST | {"public_tests": {"input": ["...", "无"], "output": ["1\n...\n", ""]}}
     problems, skipped = read(write_rows(row))
     assert len(problems["1_A. Sum"].tests) == 4 and not skipped
 
 
+SILENT = {"public_tests": {"input": ["1"], "output": [""]}, "generated_tests": {}}
+
+
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "kind", "words"),
     [
-        ({"description": None}, "'description'"),
-        ({"public_tests": {"input": ["1"], "output": []}}, "'public_tests'.*equally long"),
-        ({"public_tests": {"input": "1", "output": "1"}}, "'public_tests'"),
-        ({"public_tests": [{"input": "1"}]}, "'public_tests'"),
-        ({"time_limit": "soon"}, "time limit 'soon'"),
-        ({"memory_limit_bytes": 256}, "memory limit of 1 KiB: none that a contest has"),
-        ({"time_limit": {"seconds": 1000, "nanos": 0}}, "time limit of 1000000 ms"),
+        ({"input_file": "a.in"}, "file-io", "a.in"),
+        ({"public_tests": None, "generated_tests": {}}, "no-tests", ""),
+        ({"description": "Print any of them."}, "special-judge", ""),
+        (
+            {"public_tests": {"input": ["1"], "output": [""]}, "generated_tests": {}},
+            "no-output",
+            "",
+        ),
+        ({"description": None}, "unreadable", "'description'"),
+        ({"public_tests": {"input": ["1"], "output": []}}, "unreadable", "equally long"),
+        ({"public_tests": {"input": "1", "output": "1"}}, "unreadable", "'public_tests'"),
+        ({"public_tests": [{"input": "1"}]}, "unreadable", "'public_tests'"),
+        ({"time_limit": "soon"}, "unreadable", "time limit 'soon'"),
+        ({"memory_limit_bytes": 256}, "unreadable", "memory limit of 1 KiB: none that a contest"),
+        ({"time_limit": {"seconds": 1000, "nanos": 0}}, "unreadable", "time limit of 1000000 ms"),
     ],
 )
-def test_broken_contests_are_listed(write_rows, read, change, words):
+def test_contests_that_cannot_be_judged_are_listed(write_rows, read, change, kind, words):
     path = write_rows(CONTEST, CONTEST | change, CONTEST | {"description": "b"})
     problems, [skipped] = read(path)
     assert list(problems) == ["1_A. Sum", "1_A. Sum-2"]
-    assert (skipped.where, skipped.id, skipped.kind) == ("line 2", "1_A. Sum", "unreadable")
-    assert re.fullmatch(f"{path}, line 2: .*{words}.*", skipped.reason)
+    assert (skipped.where, skipped.id, skipped.kind) == ("line 2", "1_A. Sum", kind)
+    assert words in skipped.reason
+    assert kind != "unreadable" or skipped.reason.startswith(f"{path}, line 2: ")

@@ -20,20 +20,13 @@ def test_form_is_that_of_most_rows(tmp_path, read, write_rows):
     assert list(problems) == ["P1", "P2"] and {s.id for s in skipped} == {"1", "P9"}
 
 
-def test_unknown_form_is_refused_by_name(write_rows, read):
+def test_what_has_no_form_is_refused(write, write_rows, read):
     with pytest.raises(SuiteError, match="no form 'dpo'; the forms are upstream, code-contests"):
         read(write_rows(*GOOD), "dpo")
-
-
-def test_fields_of_no_form_are_named(write_rows):
     with pytest.raises(SuiteError, match=r"line 1: fields \['a'\] belong to no known form"):
         detect_form(write_rows({"a": 1}))
-
-
-def test_suite_is_no_source(tmp_path):
-    (tmp_path / "suite.json").write_text("{}")
     with pytest.raises(SuiteError, match="is a suite already"):
-        detect_form(tmp_path)
+        detect_form(write("suite.json", "{}").parent)
 
 
 def draft_of_riddle(row):

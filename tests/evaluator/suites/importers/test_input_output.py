@@ -52,6 +52,7 @@ CALLED = [{"input": "[1]", "output": "2", "testtype": "functional"}]
         ({"input_output": "[" * 100_000}, "unreadable", "recursion"),
         ({"input_output": '{"inputs": [' + "9" * 5000 + "]}"}, "unreadable", "digits"),
         ({"input_output": 5}, "unreadable", "int"),
+        ({"question": None}, "unreadable", "expected a string in one of question, problem"),
         ({"input_output": PAIRS, "time_limit": "soon"}, "unreadable", "time limit 'soon'"),
     ],
 )
@@ -60,9 +61,3 @@ def test_entries_that_cannot_be_judged(write_rows, read, change, kind, reason):
     problems, [skipped] = read(write_rows(APPS | change, good))
     assert list(problems) == ["8"]
     assert (skipped.id, skipped.kind) == ("7", kind) and reason in skipped.reason
-
-
-def test_an_entry_without_a_statement_is_listed(write_rows, read):
-    problems, [skipped] = read(write_rows({"input_output": PAIRS}, APPS | {"tests": PAIRS}))
-    assert list(problems) == ["7"] and skipped.kind == "unreadable"
-    assert "line 1: expected a string in one of question, problem" in skipped.reason

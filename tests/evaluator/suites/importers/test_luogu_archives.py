@@ -71,15 +71,9 @@ def test_what_is_refused_is_listed_and_the_rest_kept(folder, read):
     problems, skipped = read(folder)
     assert list(problems) == ["P1", "P2", "P3"]
     reasons = {s.where: (s.kind, s.reason) for s in skipped}
-    words = {
-        "escape.zip": "would escape",
-        "half.zip": "without an input or without an answer",
-        "zero": "a limit of '0'",
-        "torn.zip": "not a readable zip",
-        "readme.pdf": "neither a zip or folder",
-        "alone.md": "neither a zip or folder",
-        "link.zip": "symbolic link",
-    }
+    words = dict.fromkeys(("readme.pdf", "alone.md"), "neither a zip or folder")
+    words |= {"escape.zip": "would escape", "zero": "a limit of '0'", "link.zip": "symbolic link"}
+    words |= {"torn.zip": "not a readable zip", "half.zip": "without an input or without an answer"}
     assert reasons.keys() == words.keys() | {"asks.zip", "snake.zip"}
     assert reasons["asks.zip"][0] == "interactive"
     assert reasons["snake.zip"] == ("special-judge", "brings checker.py, which is no C++ source")
@@ -98,19 +92,15 @@ def test_statements_are_readable_text_or_of_one_problem_alone(tmp_path, read):
     for folder, statements in (("inside", None), ("beside", None), ("bare", tmp_path / "beside")):
         given = statements and read_statements(statements)
         problems, skipped = read(tmp_path / folder, statements=given)
-        assert {name: p.title for name, p in problems.items()} == {
-            "P1": "甲",
-            "P2": "乙",
-            "P4": "é丁",
-        }
+        assert list(problems) == ["P1", "P2", "P4"]
+        assert [problem.title for problem in problems.values()] == ["甲", "乙", "é丁"]
         assert [(s.id, s.kind) for s in skipped] == [("P3", "unreadable"), ("P5", "unreadable")]
         assert all("neither UTF-8 nor GBK" in s.reason for s in skipped)
 
 
-def test_statement_rows_that_cannot_be_read_are_left_out(tmp_path, caplog):
-    path = tmp_path / "rows.jsonl"
-    path.write_text('{"prompt": "# P1 x"}\n{"prompt": \n{"a": 1}\n{"prompt": "# P2 x"}')
-    assert list(read_statements(path)) == ["P1", "P2"]
+def test_statement_rows_that_cannot_be_read_are_left_out(write, caplog):
+    text = '{"prompt": "# P1 x"}\n{"prompt": \n{"a": 1}\n{"prompt": "# P2 x"}'
+    assert list(read_statements(write("rows.jsonl", text))) == ["P1", "P2"]
     assert "rows.jsonl, line 2: not JSON" in caplog.text
     assert "rows.jsonl, line 3: expected a string" in caplog.text
 
@@ -139,15 +129,9 @@ def test_one_refused_archive_ends_the_import(tmp_path, read):
 
 def test_statements_of_data(tmp_path, read):
     """Real data judges an answer-only problem; several right outputs still need a checker."""
-    for number, (text, more) in enumerate(
-        [
-            ("本题为提交答案题", {}),
-            ("输出任意一组解", {}),
-            ("输出任意一组解", {"checker.cpp": "x"}),
-            ("这是交互题", {}),
-            ("误差不超过 1e-6 视为正确。", {}),
-        ]
-    ):
+    texts = [("本题为提交答案题", {}), ("输出任意一组解", {}), ("输出任意一组解", {"spj.cpp": "x"})]
+    texts += [("这是交互题", {}), ("误差不超过 1e-6 视为正确。", {})]
+    for number, (text, more) in enumerate(texts):
         make_folder(tmp_path / "d" / f"P{number}", FILES | {"statement.md": text} | more)
     problems, skipped = read(tmp_path / "d")
     kinds = {name: problem.checker.kind for name, problem in problems.items()}

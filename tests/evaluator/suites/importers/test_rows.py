@@ -14,21 +14,16 @@ from evaluator.suites.suite import load_suite
 CASES = [{"input": "1", "output": "2"}]
 
 
-def test_blank_lines_and_a_byte_order_mark(tmp_path, read):
-    path = tmp_path / "a.jsonl"
+def test_blank_lines_and_a_byte_order_mark(write, read):
     row = json.dumps({"prompt": "x", "test_cases": CASES})
-    path.write_bytes(b"\xef\xbb\xbf" + row.encode() + b"\r\n\n  \n" + row.encode())
-    problems, [double] = read(path)
+    problems, [double] = read(write("a.jsonl", f"\ufeff{row}\r\n\n  \n{row}"))
     assert list(problems) == ["1"] and double.where == "line 4"
 
 
-def test_lines_are_bounded(tmp_path, monkeypatch):
-    path = tmp_path / "a.jsonl"
-    path.write_text('{"a": 1}\n{"a": "' + "x" * 100 + '"}\n')
+def test_lines_are_bounded(write, monkeypatch):
     monkeypatch.setattr(json_rows, "MAX_BYTES", 50)
-    with path.open("a") as stream:
-        stream.write('{"a": 3}')
-    one, long, three = rows.read_rows(path)
+    text = '{"a": 1}\n{"a": "' + "x" * 100 + '"}\n{"a": 3}'
+    one, long, three = rows.read_rows(write("a.jsonl", text))
     assert (one.values, three.values, three.where) == ({"a": 1}, {"a": 3}, "line 3")
     assert long.fault.startswith("more than") and long.where == "line 2"
 
@@ -43,10 +38,8 @@ A, B = map(json.dumps, GOOD)
     + [f" [ {A} , {B} ] "],
 )
 @pytest.mark.parametrize("name", ["rows.json", "rows.jsonl"])
-def test_an_array_has_the_same_rows_as_lines(tmp_path, read, text, name):
-    path = tmp_path / name
-    path.write_text(text, encoding="utf-8")
-    problems, skipped = read(path)
+def test_an_array_has_the_same_rows_as_lines(write, read, text, name):
+    problems, skipped = read(write(name, text))
     assert list(problems) == ["P1", "P2"] and not skipped
     assert problems["P2"].source == f"{name}, item 2"
 
@@ -62,55 +55,45 @@ def test_an_array_has_the_same_rows_as_lines(tmp_path, read, text, name):
         ('{"prompt": "\udcff", "test_cases": []}', "no tests|half of a character"),
     ],
 )
-def test_a_bad_item_of_an_array_is_listed_and_the_others_are_kept(tmp_path, read, bad, words):
-    path = tmp_path / "rows.json"
-    path.write_bytes(f"[{A}, {bad}, {B}]".encode("utf-8", "surrogateescape"))
-    problems, [skipped] = read(path)
+def test_a_bad_item_of_an_array_is_listed_and_the_others_are_kept(write, read, bad, words):
+    problems, [skipped] = read(write("rows.json", f"[{A}, {bad}, {B}]"))
     assert list(problems) == ["P1", "P2"] and skipped.where == "item 2"
     assert re.search(words, skipped.reason)
 
 
 @pytest.mark.parametrize("tail", ["", "]]", "] x", ", "])
-def test_an_array_that_does_not_end_as_it_should_is_told(tmp_path, read, tail):
-    path = tmp_path / "rows.json"
-    path.write_text(f"[{A}, {B}{tail}")
-    problems, [skipped] = read(path)
+def test_an_array_that_does_not_end_as_it_should_is_told(write, read, tail):
+    problems, [skipped] = read(write("rows.json", f"[{A}, {B}{tail}"))
     assert list(problems) == ["P1", "P2"] and "array does not end" in skipped.reason
 
 
 @pytest.mark.parametrize(
     "text", ["x," * 500_000, '{"a":' * 30_000 + ('{"b":' * 3_000 + ", ") * 40 + "x," * 500_000]
 )
-def test_an_array_of_nothing_but_faults_takes_little_time(tmp_path, text):
-    path = tmp_path / "rows.json"
-    path.write_text(f"[{text}")
-    start = time.process_time()
+def test_an_array_of_nothing_but_faults_takes_little_time(write, text):
+    path, start = write("rows.json", f"[{text}"), time.process_time()
     assert len(list(rows.read_rows(path))) < 200
     assert time.process_time() - start < 2
 
 
 @pytest.mark.parametrize("text", [f"{A}\n{B}\n", f"[{A},{B}]"])
-def test_gzip_is_unpacked_whatever_the_name(tmp_path, read, text):
-    path = tmp_path / "rows.dat"
-    path.write_bytes(gzip.compress(text.encode()))
+def test_gzip_is_unpacked_whatever_the_name(write, read, text):
+    path = write("rows.dat", gzip.compress(text.encode()))
     problems, skipped = read(path)
     assert list(problems) == ["P1", "P2"] and not skipped
     assert load_suite(path).digest == load_suite(path).digest
 
 
-def test_a_torn_gzip_keeps_what_came_before(tmp_path, read):
-    path = tmp_path / "rows.jsonl.gz"
+def test_a_torn_gzip_keeps_what_came_before(write, read):
     noise = "".join(chr(ord("a") + n * n * 7919 % 26) for n in range(200_000))
     packed = gzip.compress(f"{A}\n{json.dumps({'prompt': noise})}\n{B}\n".encode())
-    path.write_bytes(packed[: len(packed) // 2])
-    problems, [skipped] = read(path)
+    problems, [skipped] = read(write("rows.jsonl.gz", packed[: len(packed) // 2]))
     assert list(problems) == ["P1"] and skipped.where == "line 2"
     assert "the packed file is broken from here on" in skipped.reason
 
 
-def test_a_gzip_bomb_is_not_unpacked_to_its_end(tmp_path):
-    path = tmp_path / "rows.jsonl.gz"
-    path.write_bytes(gzip.compress(f"{A}\n".encode() + b"\n" * (64 << 20)))
+def test_a_gzip_bomb_is_not_unpacked_to_its_end(write):
+    path = write("rows.jsonl.gz", gzip.compress(f"{A}\n".encode() + b"\n" * (64 << 20)))
     start = time.process_time()
     *_, last = rows.read_rows(path)
     assert "unpacks to far more than itself" in last.fault and time.process_time() - start < 8

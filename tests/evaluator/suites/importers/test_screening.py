@@ -37,21 +37,16 @@ def test_signs_in_a_statement(kind, texts):
 
 
 @pytest.mark.parametrize(
-    "text",
-    ["1\n...\n", "1 2 ... 9", "a …… b", "1\n....(太多了)", "1\n......\n2", "（其余省略）", "。。。"]
-    + ["1 2\n...\n", "192 384\n* * *\n...\n", "1\n... 5\n"],
+    ("elided", "texts"),
+    [
+        (True, ["1\n...\n", "1 2 ... 9", "a …… b", "1\n....(太多了)", "1\n......\n2", "。。。"]),
+        (True, ["（其余省略）", "1 2\n...\n", "192 384\n* * *\n...\n", "1\n... 5\n"]),
+        (False, ["..#\n...\n", "4 3\n#.#\n...\n###\n", "3 3\n...\n...\n...\n", "1.5 2.\n", ""]),
+        (False, ["wait...\n", ". . .\n# . .\n", "..........\n", "a.b..c", "Hello... world"]),
+    ],
 )
-def test_elided(text):
-    assert is_elided(text)
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["..#\n...\n", "4 3\n#.#\n...\n###\n", "3 3\n...\n...\n...\n", "1.5 2.\n", "wait...\n", ""]
-    + [". . .\n# . .\n", "..........\n", "a.b..c", "Hello... world"],
-)
-def test_not_elided(text):
-    assert not is_elided(text)
+def test_elided_samples_are_told_from_drawings(elided, texts):
+    assert [is_elided(text) for text in texts] == [elided] * len(texts)
 
 
 @given(st.text("a1 \n…（注：）/.", max_size=40))
@@ -64,8 +59,5 @@ def test_a_split_loses_nothing(text):
 def test_samples_that_are_no_tests():
     assert why_no_test("1", "2") is None
     assert why_no_test("", "2") is None  # a program may read nothing
-    assert [why_no_test(*pair).kind for pair in (("（无）\n", "1"), ("无", "..."), ("1", " "))] == [
-        "answer-only",
-        "answer-only",
-        "no-output",
-    ]
+    pairs = {"answer-only": ("（无）\n", "1"), "elided": ("1", "..."), "no-output": ("1", " ")}
+    assert {kind: why_no_test(*pair).kind for kind, pair in pairs.items()} == {k: k for k in pairs}

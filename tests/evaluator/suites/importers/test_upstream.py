@@ -2,7 +2,6 @@
 
 import json
 import re
-import time
 
 import pytest
 
@@ -38,14 +37,6 @@ def test_doubles_and_changed_rows(write_rows, read):
     ]
 
 
-def test_many_problems_of_one_id_are_counted_in_no_time(write_rows, read):
-    rows = [row(body=str(n)) for n in range(3000)]
-    start = time.process_time()
-    problems, _ = read(write_rows(*rows))
-    assert time.process_time() - start < 3
-    assert list(problems)[::2999] == ["P1002", "P1002-3000"]
-
-
 @pytest.mark.parametrize(
     ("bad", "kind", "reason"),
     [
@@ -58,13 +49,8 @@ def test_many_problems_of_one_id_are_counted_in_no_time(write_rows, read):
 def test_what_cannot_be_judged_is_listed(write_rows, read, bad, kind, reason):
     problems, [skipped] = read(write_rows(bad, row("# P1 x")))
     assert list(problems) == ["P1"]
-    assert (skipped.where, skipped.id, skipped.kind, skipped.test) == (
-        "line 1",
-        "P1002",
-        kind,
-        None,
-    )
-    assert reason in skipped.reason
+    assert (skipped.where, skipped.id, skipped.test) == ("line 1", "P1002", None)
+    assert skipped.kind == kind and reason in skipped.reason
 
 
 def test_what_can_be_judged_of_a_problem_is_kept(write_rows, read):
@@ -89,12 +75,10 @@ def test_what_can_be_judged_of_a_problem_is_kept(write_rows, read):
         (b'{"prompt": "x", "test_cases": [{"input": "\\ud800", "output": "2"}]}', "half of a"),
     ],
 )
-def test_a_bad_line_is_listed_and_the_others_are_kept(tmp_path, read, bad, words):
-    path = tmp_path / "u.jsonl"
+def test_a_bad_line_is_listed_and_the_others_are_kept(write, read, bad, words):
     good = [json.dumps(row(f"# P{n} x")).encode() for n in (1, 2)]
     for lines, where in (((good[0], bad, good[1]), "line 2"), ((bad, *good), "line 1")):
-        path.write_bytes(b"\n".join(lines))
-        problems, [skipped] = read(path)
+        problems, [skipped] = read(write("u.jsonl", b"\n".join(lines)))
         assert list(problems) == ["P1", "P2"]
         assert (skipped.where, skipped.kind) == (where, "unreadable")
         assert re.search(words, skipped.reason) and len(skipped.reason) < 500

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.lora_adapters import PATTERNS, save_lora
+from tests.lora_adapters import PATTERNS, pefts_deltas, save_lora
 from tests.tinylora.conftest import plain
 from tinylora import DeltaOptions, adapted_layers, deltas_of, load_adapter, restore
 from tinylora.adapters.dialects import files_of, inspect_adapter
@@ -11,15 +11,6 @@ from tinylora.errors import OptionsError, TargetMismatchError
 
 IDS = torch.arange(2, 26).view(2, 12)
 REGEX = r"model\.layers\.1\.self_attn\.(q|v)_proj"
-
-
-def pefts_deltas(model):
-    layers = model.base_model.model.named_modules()
-    return {
-        name: layer.get_delta_weight("default").detach().double()
-        for name, layer in layers
-        if hasattr(layer, "get_delta_weight")
-    }
 
 
 @pytest.mark.parametrize(

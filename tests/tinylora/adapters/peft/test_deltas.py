@@ -5,6 +5,7 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM
 
+from tests.lora_adapters import pefts_deltas
 from tests.tinylora.conftest import four_bit, plain
 from tinylora import (
     DeltaOptions,
@@ -29,11 +30,6 @@ pytestmark = [
 IDS = torch.arange(2, 26).view(2, 12)
 
 
-def layers_of(model):
-    inner = model.base_model.model
-    return {n: m for n, m in inner.named_modules() if hasattr(m, "get_delta_weight")}
-
-
 def weight_is_not_needed():
     raise AssertionError("A and B are stored")
 
@@ -42,10 +38,9 @@ def assert_same_deltas(directory, model, tiny_base):
     adapter = load_adapter(directory)
     base = plain(tiny_base)
     names = [name for name, _ in adapted_layers(adapter, base, "the base")]
-    deltas, layers = deltas_of(adapter, names), layers_of(model)
-    assert names == list(layers)  # PEFT's own order decides groups and seeds
-    for name, layer in layers.items():
-        wanted = layer.get_delta_weight("default").detach().double()
+    deltas, theirs = deltas_of(adapter, names), pefts_deltas(model)
+    assert names == list(theirs)  # PEFT's own order decides groups and seeds
+    for name, wanted in theirs.items():
         found = deltas.module(name, weight_is_not_needed).low_rank()
         assert found.left.dtype == found.right.dtype == torch.float32
         assert wanted.norm() > 0
@@ -101,9 +96,8 @@ def test_restored_logits_equal_pefts(saved, tiny_base, weight_tying):
 def test_restoring_on_a_4bit_base_which_peft_cannot(saved, tiny_base):
     directory, model = saved()
     base = four_bit(tiny_base)
-    restoration = restore(base, load_adapter(directory))
-    for name in restoration.wrapped:
-        wanted = layers_of(model)[name].get_delta_weight("default")
+    restore(base, load_adapter(directory))
+    for name, wanted in pefts_deltas(model).items():
         assert (base.get_submodule(name).delta() - wanted).norm() <= 1e-6 * wanted.norm()
 
 

@@ -59,14 +59,3 @@ def test_projections_that_cannot_be_drawn_are_refused_before_memory_is_asked_for
 ):
     with pytest.raises(ProjectionError, match=words):
         draw_projections(NAMES, u, rank, 42, formula="full", rng=rng)
-
-
-def test_dividing_and_multiplying_by_the_reciprocal_round_alike():
-    """CUDA divides by a scalar as a product with its reciprocal; in bf16 both give the same."""
-    every = torch.arange(-(1 << 15), 1 << 15, dtype=torch.int32).to(torch.int16)
-    values = every.view(torch.bfloat16)
-    values = values[values.isfinite()]
-    for rank in range(1, 65):
-        root = torch.tensor(rank**0.5, dtype=torch.float32)
-        product = (values.float() * (1 / root)).to(torch.bfloat16)
-        assert torch.equal(product, values / rank**0.5)
