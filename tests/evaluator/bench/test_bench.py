@@ -188,6 +188,18 @@ def test_what_is_done_is_left_alone(config_of, copied, loads):
     assert loads == []
 
 
+def test_a_killed_bench_goes_on_where_it_stopped(config_of, copied, run_server, loads, tmp_path):
+    before = identities(copied / RUN)
+    shutil.rmtree(copied / RUN)
+    config = config_of()
+    fields = {"bench": str(tmp_path / "bench.yaml"), "out": str(copied / RUN)}
+    for lines in (5, 13):  # of 12 completions and 12 verdicts
+        run_server.kill_when_stopped({**fields, "stop_after": lines})
+    assert make(config).failures == {}
+    assert identities(copied / RUN) == before
+    assert loads == []  # all completions were there
+
+
 def test_an_artifact_costs_its_own_arms_only(
     config_of, copied, chat_artifact, loads, exported, tmp_path
 ):
