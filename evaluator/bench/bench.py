@@ -78,10 +78,10 @@ def bench(config: BenchConfig, *, command: str, unsafe: bool, progress: Progress
 def survey(config: BenchConfig) -> TextTable:
     """What a bench would make, what is there and what cannot be made. Nothing is written."""
     exports, cells = _checked_plan(config)
-    states = {export: _export_state(export) for export in exports}
+    states = {export: _state(export) for export in exports}
     missing = [export for export, (state, _) in states.items() if state != "there"]
     rows = [("export", export.name, *state) for export, state in states.items()]
-    rows += [("run", cell.name, *_run_state(cell, missing)) for cell in cells]
+    rows += [("run", cell.name, *_state(cell, missing)) for cell in cells]
     return TextTable(config.name, ("part", "name", "state", "why"), tuple(rows))
 
 
@@ -103,19 +103,14 @@ def _checked_plan(config: BenchConfig) -> tuple[Sequence[Export], Sequence[Cell]
     return exports, cells
 
 
-def _export_state(export: Export) -> tuple[str, str]:
+def _state(part: Export | Cell, missing: Collection[Export] = ()) -> tuple[str, str]:
     try:
-        reason = why_not_there(export, request_of(export))
-    except TinyLoRAError as error:
-        return CANNOT, str(error)
-    return ("to make" if reason else "there"), reason
-
-
-def _run_state(cell: Cell, missing: Collection[Export]) -> tuple[str, str]:
-    if waiting := [export.format.name for export in cell.exports if export in missing]:
-        return "to make", f"after its exports: {', '.join(waiting)}"
-    try:
-        return state_of(prepare(cell.run_config(cell.exports)))
+        if isinstance(part, Export):
+            reason = why_not_there(part, request_of(part))
+            return ("to make" if reason else "there"), reason
+        if waiting := [export.format.name for export in part.exports if export in missing]:
+            return "to make", f"after its exports: {', '.join(waiting)}"
+        return state_of(prepare(part.run_config(part.exports)))
     except TinyLoRAError as error:
         return CANNOT, str(error)
 
