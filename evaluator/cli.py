@@ -112,18 +112,20 @@ def import_(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a suite.")] = False,
 ) -> None:
     """Make a suite of problems from elsewhere, and list what cannot be judged."""
-    from evaluator.suites.import_suite import ImportOptions, import_suite, report_lines
+    from evaluator.suites.import_suite import import_suite, report_lines
     from evaluator.suites.importers.drafts_to_problems import DefaultLimits
 
     with errors_explained():
-        options = ImportOptions(
+        report = import_suite(
+            source,
+            out,
             form=form,
             name=name,
             limits=DefaultLimits(time_limit_ms, memory_limit_mib * 1024),
             statements=statements,
             overwrite=overwrite,
         )
-        for line in report_lines(import_suite(source, out, options)):
+        for line in report_lines(report):
             screen.print(line, soft_wrap=True)
 
 
@@ -222,13 +224,7 @@ def judge(
             unsafe=unsafe,
         )
         with progress_bars() as bars:
-            summary = judge_completions(
-                suite,
-                completions,
-                out,
-                settings,
-                progress=lambda done, total: bars("judge", done, total),
-            )
+            summary = judge_completions(suite, completions, out, settings, progress=bars)
         passed = summary.counts.get("AC", 0)
         counts = ", ".join(f"{verdict} {count}" for verdict, count in summary.counts.items())
         screen.print(f"{passed} of {summary.total} pass: {counts}")

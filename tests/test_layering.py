@@ -69,7 +69,7 @@ def test_no_circle_within_a_folder(folder):
 
 
 def test_importers_know_nothing_of_suites():
-    known = ("data_files", "importers", "limits", "luogu_data", "problem", "statement_text")
+    known = ("data_files", "importers", "limits", "luogu_data", "problem")
     below = ("evaluator.errors", *(f"evaluator.suites.{name}" for name in known))
     for path in (ROOT / "evaluator" / "suites" / "importers").glob("[a-z]*.py"):
         names = {name for name in imports_of(path) if name.startswith("evaluator.")}

@@ -1,8 +1,7 @@
 """Fenced blocks of a completion, as models write them and not only as Markdown has them.
 
-Beyond Markdown, a fence may have code behind it (```` ```cpp #include <cstdio>````), close behind a
-statement (``}``` ``) or before an end token, a full stop or prose, and open anew inside an open
-block, whose text was then a draft.
+A fence may also have code behind it (```` ```cpp #include <cstdio>````), close behind a statement
+(``}``` ``) or before other text, and open anew inside an open block, whose text was then a draft.
 """
 
 import re
@@ -35,7 +34,6 @@ class Block:
 
     Attributes:
         tag: The language that its fence names, in lower case, or nothing.
-        code: Its text, without the marks of a block quote around it.
         end: A closing fence, a fence that opens another block, or the end of the text.
         label: The last line of text before it.
     """
@@ -105,7 +103,6 @@ def _opened(found: re.Match[str], label: str) -> _Open:
 
 
 def _tag_and_code(info: str) -> tuple[str, str]:
-    """Split what stands behind a fence."""
     if _CODE.match(info):
         return "", info.strip()
     found = _INFO.match(info)
@@ -115,10 +112,7 @@ def _tag_and_code(info: str) -> tuple[str, str]:
 
 
 def _meaning(found: re.Match[str], block: _Open) -> Literal["text", "closed", "reopened"]:
-    """What a line with a fence means inside of a block.
-
-    The fence that closes it has the character of the one that opened it, at least as many times.
-    """
+    """What a line with a fence means inside of a block; it closes with its own kind of fence."""
     tag, code = _tag_and_code(found["info"])
     opens = found["fence"] is not None and (
         code != "" or is_cpp_tag(tag) or _ONE_WORD.fullmatch(found["info"]) is not None

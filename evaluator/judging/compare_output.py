@@ -1,8 +1,7 @@
-r"""Holding an output against the answer, byte by byte; one function a rule.
+r"""Holding an output against the answer, byte by byte.
 
 ``lines`` is Luogu's rule: trailing spaces and ``\r`` of a line and trailing newlines of the file
-do not count; leading spaces and tabs do. Outputs are bytes: what is not UTF-8, or holds NUL, is
-compared like anything else.
+do not count; leading spaces and tabs do.
 """
 
 import math
@@ -10,74 +9,33 @@ import re
 from itertools import zip_longest
 from os.path import commonprefix
 
-from evaluator.suites.problem import DEFAULT_TOLERANCE, Checker, ErrorKind
+from evaluator.suites.problem import DEFAULT_TOLERANCE, Checker
 
 _NUMBER = re.compile(rb"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
 _SHOWN = 60
 
 
 def compare_output(checker: Checker, output: bytes, answer: bytes) -> str | None:
-    """Compare by the checker's rule; special judges are programs and run elsewhere.
+    """Give the first difference by the checker's rule in words, or None.
 
-    Returns:
-        The first difference in words, or None where the output is right.
-
-    Raises:
-        ValueError: If the checker is a special judge.
+    ``float`` compares numbers up to an absolute error, ``|found - expected|``, or a relative one,
+    that divided by ``|expected|``; where the checker does not say which, either may be small.
     """
-    if checker.kind == "lines":
-        return compare_lines(output, answer)
+    if output == answer:
+        return None
     if checker.kind == "exact":
-        return compare_exact(output, answer)
-    if checker.kind == "tokens":
-        return compare_tokens(output, answer)
+        same = len(commonprefix((output, answer)))
+        found, wanted = _shown(output[same:]), _shown(answer[same:])
+        return f"byte {same + 1}: expected {wanted}, found {found}"
+    if checker.kind == "lines":
+        return _first_difference("line", _lines(output), _lines(answer))
     if checker.kind == "caseless":
-        return compare_tokens(output.lower(), answer.lower())
-    if checker.kind == "float":
-        tolerance = DEFAULT_TOLERANCE if checker.tolerance is None else checker.tolerance
-        return compare_floats(output, answer, tolerance, checker.error)
-    raise ValueError(f"checker kind {checker.kind!r} is no comparison")
-
-
-def compare_lines(output: bytes, answer: bytes) -> str | None:
-    """Compare line by line, as Luogu does."""
-    if output == answer:
-        return None
-    return _first_difference("line", _lines(output), _lines(answer))
-
-
-def compare_exact(output: bytes, answer: bytes) -> str | None:
-    """Compare every byte."""
-    if output == answer:
-        return None
-    same = len(commonprefix((output, answer)))
-    found, wanted = _shown(output[same:]), _shown(answer[same:])
-    return f"byte {same + 1}: expected {wanted}, found {found}"
-
-
-def compare_tokens(output: bytes, answer: bytes) -> str | None:
-    """Compare the sequences of words between any white space."""
-    return _first_difference("token", output.split(), answer.split())
-
-
-def compare_floats(
-    output: bytes, answer: bytes, tolerance: float, error: ErrorKind | None = None
-) -> str | None:
-    """Compare token by token, numbers up to an absolute or relative error.
-
-    Args:
-        output: What the program printed.
-        answer: The answer.
-        tolerance: Largest error.
-        error: The one that counts: ``|found - expected|`` or that divided by ``|expected|``; None
-            means that it is enough if either is small.
-    """
-    found, wanted = output.split(), answer.split()
-    if len(found) == len(wanted):
-        pairs = zip(found, wanted, strict=True)
-        aligned = [b if _close(a, b, tolerance, error) else a for a, b in pairs]
-        return _first_difference("token", aligned, wanted)
-    return _first_difference("token", found, wanted)
+        output, answer = output.lower(), answer.lower()
+    tokens, expected = output.split(), answer.split()
+    if checker.kind == "float" and len(tokens) == len(expected):
+        pairs = zip(tokens, expected, strict=True)
+        tokens = [b if _close(checker, a, b) else a for a, b in pairs]
+    return _first_difference("token", tokens, expected)
 
 
 def _lines(text: bytes) -> list[bytes]:
@@ -88,7 +46,7 @@ def _lines(text: bytes) -> list[bytes]:
     return lines
 
 
-def _close(found: bytes, wanted: bytes, tolerance: float, error: ErrorKind | None) -> bool:
+def _close(checker: Checker, found: bytes, wanted: bytes) -> bool:
     """Whether two tokens are equal, or numbers that are close; NaN is close to nothing."""
     if found == wanted:
         return True
@@ -97,26 +55,21 @@ def _close(found: bytes, wanted: bytes, tolerance: float, error: ErrorKind | Non
     a, b = float(found), float(wanted)
     if math.isinf(a) or math.isinf(b):
         return a == b
-    scale = {"absolute": 1.0, "relative": abs(b), None: max(1.0, abs(b))}[error]
+    scale = {"absolute": 1.0, "relative": abs(b), None: max(1.0, abs(b))}[checker.error]
+    tolerance = DEFAULT_TOLERANCE if checker.tolerance is None else checker.tolerance
     return abs(a - b) <= tolerance * scale
 
 
 def _first_difference(unit: str, found: list[bytes], wanted: list[bytes]) -> str | None:
-    """Find the first place where two sequences differ."""
     if found == wanted:
         return None
     pairs = enumerate(zip_longest(found, wanted), start=1)
     place, (a, b) = next((n, pair) for n, pair in pairs if pair[0] != pair[1])
-    start = _window(a or b"", b or b"")
+    same = len(commonprefix((a or b"", b or b"")))
+    start = 0 if same < _SHOWN // 2 else same - _SHOWN // 3  # so that the difference is seen
     expected = f"no more {unit}s" if b is None else _shown(b, start) if b else "an empty line"
     seen = "the end of the output" if a is None else _shown(a, start) if a else "an empty line"
     return f"{unit} {place}: expected {expected}, found {seen}"
-
-
-def _window(found: bytes, wanted: bytes) -> int:
-    """Where to begin to show two long lines, so that their first difference is seen."""
-    same = len(commonprefix((found, wanted)))
-    return 0 if same < _SHOWN // 2 else same - _SHOWN // 3
 
 
 def _shown(part: bytes, start: int = 0) -> str:

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from evaluator.config.judge_settings import JudgeSettings
-from evaluator.judging.sandbox.command import Command, Limits, RunReport
-from evaluator.judging.sandbox.memory_file import MemoryFile
+from evaluator.judging.sandbox.command import Command, Limits, MemoryFile, RunReport
 from evaluator.judging.sandbox.worker import SandboxWorker
 from evaluator.judging.verdicts import signal_name
 from evaluator.suites.problem import to_bytes
@@ -31,11 +30,9 @@ class Compiled:
     """Outcome of a compilation.
 
     Attributes:
-        program: The executable, or None where there is none.
         message: What the compiler said, cut to some 4000 characters.
-        disturbed: Whether the machine may have stopped the compiler: a part of it was killed from
-            outside, as where there is no memory, or it waited instead of working. A source may be
-            able to feign either.
+        disturbed: Whether the machine may have stopped the compiler: a part was killed from
+            outside, or it waited instead of working. A source may feign either.
         limit_met: Whether a limit stopped it.
     """
 
@@ -56,35 +53,21 @@ def compile_cpp(
     settings: JudgeSettings,
     headers: Mapping[str, MemoryFile] | None = None,
 ) -> Compiled:
-    """Compile one source file.
-
-    Args:
-        worker: Where to run the compiler.
-        source: C++ source.
-        settings: Standard, flags and limits.
-        headers: Files to put beside the source.
-
-    Raises:
-        SandboxError: If the sandbox failed; the source is not to blame.
-    """
+    """Compile one source file, with ``headers`` beside it; a SandboxError is not its fault."""
     flags = [f"-std={settings.standard}", *settings.compile_flags]
     quiet = ["-w", "-fmax-errors=20", "-fdiagnostics-color=never"]  # bounds what it says, no more
     argv = ["/bin/sh", "-c", _SCRIPT, "sh", *flags, *quiet, "-I.", "-o", "program", "main.cpp"]
-    main = MemoryFile.of(_source_bytes(source))
+    try:
+        text = to_bytes(source)
+    except UnicodeEncodeError:  # one from a JSON file may hold surrogates that stand for no byte
+        text = source.encode("utf-8", "surrogatepass")
+    main = MemoryFile.of(text)
     command = Command((*argv, *settings.link_flags), files={"main.cpp": main, **(headers or {})})
     report = worker.run(command, _limits(settings))
     message = _shortened(report.stderr.decode("utf-8", "replace"))
     if report.exit_code == 0 and report.reason == "exit" and report.stdout:
         return Compiled(MemoryFile.of(report.stdout, "program"), message)
     return _failed(report, settings, message)
-
-
-def _source_bytes(source: str) -> bytes:
-    """The bytes of a source; one from a JSON file may hold surrogates that stand for no byte."""
-    try:
-        return to_bytes(source)
-    except UnicodeEncodeError:
-        return source.encode("utf-8", "surrogatepass")
 
 
 def _limits(settings: JudgeSettings) -> Limits:

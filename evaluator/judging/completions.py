@@ -1,7 +1,6 @@
 """Reading a file of completions: ``{"problem": id, "sample": int, "completion": str}`` a row.
 
-Rows stand in JSON lines, a JSON array or a Parquet file; the first two may be packed with gzip. A
-row that cannot be judged is listed with its place and reason, and the others are read.
+A row that cannot be judged is listed with its place and reason, and the others are read.
 """
 
 from collections.abc import Mapping
@@ -19,12 +18,7 @@ _LARGEST_SAMPLE = 2**63 - 1  # what tables can hold
 
 @dataclass(frozen=True)
 class NotJudged:
-    """A row that is no completion of the suite.
-
-    Attributes:
-        where: Its place in the file: ``line 3``.
-        reason: For people.
-    """
+    """A row that is no completion of the suite: its place in the file, and why."""
 
     where: str
     reason: str
@@ -32,23 +26,14 @@ class NotJudged:
 
 @dataclass(frozen=True)
 class Completions:
-    """What a file holds.
-
-    Attributes:
-        texts: (problem, sample) -> text, in the file's order; never empty.
-        not_judged: The other rows.
-    """
+    """What a file holds: (problem, sample) -> text, in its order, and the other rows."""
 
     texts: Mapping[Key, str]
     not_judged: tuple[NotJudged, ...]
 
 
 def read_completions(path: Path, suite: Suite) -> Completions:
-    """Read a file of completions.
-
-    Raises:
-        CompletionsError: If it cannot be read, or no row of it can be judged.
-    """
+    """Read a file; a CompletionsError if it cannot be read, or no row of it can be judged."""
     known = suite.by_id().keys()
     texts: dict[Key, str] = {}
     bad: list[NotJudged] = []
@@ -59,9 +44,8 @@ def read_completions(path: Path, suite: Suite) -> Completions:
                 if key[0] not in known:
                     raise CompletionsError(_not_there(key[0], suite))
                 if texts.setdefault(key, text) != text:
-                    raise CompletionsError(
-                        f"problem {key[0]!r:.80}, sample {key[1]} stands twice; the first counts"
-                    )
+                    twice = f"problem {key[0]!r:.80}, sample {key[1]} stands twice"
+                    raise CompletionsError(f"{twice}; the first counts")
             except CompletionsError as error:
                 bad.append(NotJudged(row.where, str(error)))
     except SuiteError as error:
@@ -74,11 +58,7 @@ def read_completions(path: Path, suite: Suite) -> Completions:
 
 
 def _completion(row: Row) -> tuple[Key, str]:
-    """Check one row.
-
-    Raises:
-        CompletionsError: Saying what is wrong with it, without its place.
-    """
+    """Check one row; a CompletionsError says what is wrong with it, without its place."""
     if row.fault:
         raise CompletionsError(row.fault)
     fields: dict[str, Any] = row.values
@@ -97,8 +77,5 @@ def _not_there(problem: str, suite: Suite) -> str:
     """Why a problem cannot be judged: the suite left it out, or does not have it."""
     left_out = (s for s in suite.skipped if s.id == problem and s.test is None)
     reason = next((f"; left out, {s.where}: {s.reason}" for s in left_out), "")
-    ids = [p.id for p in suite.problems[:3]]
-    return (
-        f"problem {problem!r:.80} is not in suite {suite.name!r}{reason} "
-        f"({len(suite.problems)} problems, such as {', '.join(ids)})"
-    )
+    has = f"{len(suite.problems)} problems, such as {', '.join(p.id for p in suite.problems[:3])}"
+    return f"problem {problem!r:.80} is not in suite {suite.name!r}{reason} ({has})"

@@ -1,7 +1,4 @@
-"""What a text says about being a C++ program, without parsing it: main(), its end, odd characters.
-
-All of it takes time in proportion to the text, whatever stands in it.
-"""
+"""What a text says about being a C++ program, in time that grows with its length alone."""
 
 import re
 
@@ -32,6 +29,11 @@ _SURELY_CODE = re.compile(rf"\s*(?:$|{_DIRECTIVE}|template\b)")
 _MAYBE_CODE = re.compile(r"\s*(?:[{};]|[A-Za-z_:}][\x00-\x7f]*(?:[;{}]|\([^()]*,))\s*$")
 _SIGNATURE = re.compile(r"\s*[A-Za-z_][\x00-\x7f]*\)\s*$")
 _OPENS_NEXT = re.compile(r"\s*\{")
+# Of the arguments (two and the stream) no text is looked into, and parentheses may stand in them.
+_PART = r'"(?:[^"\\\n]|\\.)*"|[^"();]'
+_CALL = re.compile(
+    rf"(?:(?<![\w>])(?:std\s*)?::\s*)?\bfreopen\s*\((?:{_PART}|\((?:{_PART})*\))*,([^\",();]+)\)"
+)
 
 
 def has_include(code: str) -> bool:
@@ -47,8 +49,7 @@ def has_main(code: str) -> bool:
 def end_of_program(text: str, start: int = 0) -> tuple[int, bool]:
     """Where a program ends that begins at a place of a text, and whether it is whole.
 
-    It ends at a backtick, or behind main() at a line that is no code; where main() is not
-    complete, it goes on to the end of the text.
+    It ends at a backtick, or behind main() at a line that is no code, else with the text.
     """
     depth, begun = 0, False
     for found in _MARKS.finditer(text, start):
@@ -71,6 +72,16 @@ def cleaned(code: str) -> str:
     if code.isascii():
         return code
     return _ODD.sub(lambda f: "" if f["unseen"] else " " if f["blank"] else f[0], code)
+
+
+def strip_freopen(source: str) -> str:
+    r"""Put the stream that it would return in the place of every call.
+
+    Example:
+        >>> strip_freopen('if (!std::freopen("a.in", "r", stdin)) return 1;')
+        'if (!stdin) return 1;'
+    """
+    return _CALL.sub(lambda call: call[1].strip(), source)
 
 
 def _may_be_code(text: str, start: int) -> bool:

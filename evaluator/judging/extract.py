@@ -23,7 +23,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from evaluator.judging.code_blocks import fenced_blocks, is_cpp_tag
 from evaluator.judging.cpp_text import (
@@ -66,14 +66,7 @@ _STUB = re.compile(r"你的代码|代码写在|在这里写|your (?:code|solutio
 
 @dataclass(frozen=True)
 class Extraction:
-    """What was found in a completion.
-
-    Attributes:
-        code: The program, or None.
-        how: By which rule.
-        reason: Why there is no code; None where there is.
-        choice: Why this one of several, see the module.
-    """
+    """What was found in a completion; ``how`` names the rule, ``choice`` what decided."""
 
     code: str | None
     how: How
@@ -97,11 +90,8 @@ class _Candidate:
         return has_include(self.code) and has_main(self.code), self.finished, not aside
 
 
-@dataclass(frozen=True)
-class _Found:
-    """The best of a place, and whether it is a program."""
-
-    extraction: Extraction
+class _Found(NamedTuple):
+    extraction: Extraction  # the best of a place
     is_program: bool
 
 
@@ -174,7 +164,6 @@ def _from_includes(text: str) -> Iterator[_Candidate]:
 
 
 def _in_json(text: str) -> Iterator[_Candidate]:
-    """Strings of JSON, also of JSON that is cut off."""
     for string in _JSON_STRING.finditer(text):
         if "include" in string[0]:
             try:
@@ -186,7 +175,6 @@ def _in_json(text: str) -> Iterator[_Candidate]:
 
 
 def _best(candidates: Sequence[_Candidate]) -> _Found | None:
-    """Choose one of some candidates, and say why."""
     candidates = [candidate for candidate in candidates if candidate.code.strip()]
     if not candidates:
         return None

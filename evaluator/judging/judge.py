@@ -13,21 +13,16 @@ from typing import TypeVar
 from evaluator.config.judge_settings import JudgeSettings
 from evaluator.errors import SandboxError
 from evaluator.judging.compare_output import compare_output
-from evaluator.judging.compile_cpp import Compiled, compile_cpp
+from evaluator.judging.compile_cpp import compile_cpp
+from evaluator.judging.cpp_text import strip_freopen
 from evaluator.judging.run_test import CompiledProgram, run_test
 from evaluator.judging.sandbox.sandbox import Sandbox
 from evaluator.judging.sandbox.worker import SandboxWorker
 from evaluator.judging.shared_machine import SharedMachine
 from evaluator.judging.special_judge import SpecialJudges
-from evaluator.judging.strip_freopen import strip_freopen
-from evaluator.judging.verdicts import (
-    Decision,
-    ProgramVerdict,
-    TestVerdict,
-    failed_before_tests,
-    program_verdict,
-)
-from evaluator.suites.problem import Checker, Problem, TestCase
+from evaluator.judging.verdicts import Decision, ProgramVerdict, program_verdict
+from evaluator.store.records import TestRecord
+from evaluator.suites.problem import Checker, Problem
 
 logger = logging.getLogger(__name__)
 
@@ -37,14 +32,7 @@ _Made = TypeVar("_Made")
 
 @dataclass(frozen=True)
 class JudgeJob:
-    """One program to judge.
-
-    Attributes:
-        key: The caller's name for it; comes back with the verdict.
-        problem: The problem it should solve.
-        code: C++ source, or None where none was found.
-        no_code_reason: Why there is none.
-    """
+    """One program to judge: C++ source, or the reason why there is none; the key comes back."""
 
     key: tuple[str, ...]
     problem: Problem
@@ -57,16 +45,13 @@ def judge_jobs(
 ) -> Generator[Judged, None, None]:
     """Judge programs in parallel; yields (key, verdict) as they finish, in no fixed order.
 
-    Jobs are taken from the iterable as workers get free. Closing the iterator ends everything that
-    still runs.
-
-    Args:
-        jobs: The programs.
-        settings: How to compile and run them.
-        sandbox: From :func:`evaluator.judging.sandbox.sandbox.probe_sandbox`.
+    Jobs are taken as workers get free. Closing the iterator ends everything that still runs.
     """
-    with _Pool(settings, sandbox) as pool:
-        yield from pool.judge(iter(jobs))
+    pool = _Pool(settings, sandbox)
+    try:
+        yield from pool.judge(jobs)
+    finally:
+        pool.close()
 
 
 class _Pool:
@@ -84,10 +69,8 @@ class _Pool:
             self._idle.put(worker)
         self._threads = ThreadPoolExecutor(self._size, thread_name_prefix="judge")
 
-    def __enter__(self) -> "_Pool":
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """End everything that still runs."""
         self._stop.set()
         for worker in self._workers:
             worker.abort()
@@ -95,28 +78,21 @@ class _Pool:
         for worker in self._workers:
             worker.close()
 
-    def judge(self, jobs: Iterator[JudgeJob]) -> Iterator[Judged]:
-        """Keep the workers busy; see :func:`judge_jobs`."""
+    def judge(self, jobs: Iterable[JudgeJob]) -> Iterator[Judged]:
+        """Keep the workers busy; yields verdicts as they are there."""
         waiting: dict[Future[ProgramVerdict], tuple[str, ...]] = {}
         for job in jobs:
             if job.code is None:
                 detail = f"no code was found ({job.no_code_reason or 'no reason given'})"
-                yield job.key, failed_before_tests("CE", detail)
+                yield job.key, ProgramVerdict("CE", detail=detail)
                 continue
             waiting[self._threads.submit(self._judge, job.problem, job.code)] = job.key
             while len(waiting) >= 2 * self._size:
-                yield from self._finished(waiting)
+                yield from _finished(waiting)
         while waiting:
-            yield from self._finished(waiting)
-
-    @staticmethod
-    def _finished(waiting: dict[Future[ProgramVerdict], tuple[str, ...]]) -> Iterator[Judged]:
-        """Wait for at least one verdict."""
-        for future in wait(waiting, return_when=FIRST_COMPLETED).done:
-            yield waiting.pop(future), future.result()
+            yield from _finished(waiting)
 
     def _judge(self, problem: Problem, code: str) -> ProgramVerdict:
-        """Judge one program on an idle worker."""
         worker = self._idle.get()
         try:
             return self._compile_and_run(worker, problem, code)
@@ -127,32 +103,30 @@ class _Pool:
         self, worker: SandboxWorker, problem: Problem, code: str
     ) -> ProgramVerdict:
         """Compile, then run all tests; trouble of the sandbox is tried twice and then UKE."""
+        settings = self._settings
+        source = strip_freopen(code) if settings.strip_freopen else code
+        attempt = partial(compile_cpp, worker, source, settings)
+        # a disturbed compiler gets one more try, alone, which counts: a source may feign it
+        compiling = partial(self._machine.run, attempt, lambda made: made.disturbed)
         try:
-            compiled = self._twice(problem, "compilation", lambda: self._compile(worker, code))
+            compiled = self._twice(problem, "compilation", compiling)
             if compiled.program is None:
-                return failed_before_tests("CE", "does not compile", compiled.message)
+                message = compiled.message
+                return ProgramVerdict("CE", detail="does not compile", compile_message=message)
             decide = self._twice(problem, "checker", lambda: self._decider(worker, problem))
         except SandboxError as error:
-            return failed_before_tests("UKE", str(error))
-        program, machine = compiled.program, self._machine
-        built = CompiledProgram(program, problem, decide, self._settings, machine, worker)
-        tests: list[TestVerdict] = []
+            return ProgramVerdict("UKE", detail=str(error))
+        built = CompiledProgram(compiled.program, problem, decide, settings, self._machine, worker)
+        tests: list[TestRecord] = []
         for test in problem.tests:
             decides = all(done.verdict in ("AC", "UKE") for done in tests)
-            tests.append(self._run(built, test, decides))
-        program.close()
+            running = partial(run_test, built, test, decides=decides)
+            try:
+                tests.append(self._twice(problem, f"test {test.name!r}", running))
+            except SandboxError as error:
+                tests.append(TestRecord(test.name, "UKE", 0.0, 0, 0, detail=str(error)))
+        compiled.program.close()
         return program_verdict(problem, tests, compiled.message)
-
-    def _compile(self, worker: SandboxWorker, code: str) -> Compiled:
-        """Compile; a disturbed compiler gets one more try, alone, which counts however it ends.
-
-        It may have been the machine's doing, but a source that feigns it must not give UKE.
-        """
-        source = strip_freopen(code) if self._settings.strip_freopen else code
-        return self._machine.run(
-            lambda: compile_cpp(worker, source, self._settings),
-            lambda compiled: compiled.disturbed,
-        )
 
     def _decider(
         self, worker: SandboxWorker, problem: Problem
@@ -163,26 +137,19 @@ class _Pool:
         checker = self._special_judges.compiled(worker, problem.checker.source)
         return partial(self._special_judges.check, worker, checker)
 
-    def _run(self, built: CompiledProgram, test: TestCase, decides: bool) -> TestVerdict:
-        """Run one test; trouble of the sandbox is tried twice and then UKE."""
-        attempt = partial(run_test, built, test, decides=decides)
-        try:
-            return self._twice(built.problem, f"test {test.name!r}", attempt)
-        except SandboxError as error:
-            return TestVerdict(test.name, "UKE", 0.0, 0, 0, detail=str(error))
-
     def _twice(self, problem: Problem, what: str, attempt: Callable[[], _Made]) -> _Made:
-        """Do something, once more where the sandbox fails, which is reported unless told to stop.
-
-        Raises:
-            SandboxError: If it failed twice.
-        """
+        """Do something, once more where the sandbox fails; one by :meth:`close` is no news."""
         try:
             return attempt()
         except SandboxError as error:
             if not self._stop.is_set():
                 logger.warning("problem %s, %s: %s; once more", problem.id, what, error)
             return attempt()
+
+
+def _finished(waiting: dict[Future[ProgramVerdict], tuple[str, ...]]) -> Iterator[Judged]:
+    for future in wait(waiting, return_when=FIRST_COMPLETED).done:
+        yield waiting.pop(future), future.result()
 
 
 def _compare(checker: Checker, _: bytes, output: bytes, answer: bytes) -> Decision:

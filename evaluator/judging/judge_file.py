@@ -1,31 +1,24 @@
 """Judging a file of completions, without any model.
 
-The output folder gets ``judge.json`` (what was judged, and how), ``verdicts.jsonl``, one row for
-each problem and sample, appended as made, and, where rows of the file cannot be judged,
-``not_judged.jsonl``, which lists them. A run that was killed is resumed by the same call: whole
-rows are kept, a torn last line and rows with a UKE, also of one test, are judged again. When all
-are there the file is put into the order of the completions.
+The output folder gets ``judge.json`` (what was judged, and how), ``verdicts.jsonl``, and, where
+rows of the file cannot be judged, ``not_judged.jsonl``. A killed call is resumed by the same call:
+rows that are torn or have a UKE, also of one test, are judged again.
 """
 
 import json
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from evaluator.config.judge_settings import JudgeSettings
 from evaluator.errors import RecordsError
-from evaluator.judging.completions import Completions, NotJudged, read_completions
+from evaluator.judging.completions import NotJudged, read_completions
 from evaluator.judging.sandbox.sandbox import Sandbox, probe_sandbox
-from evaluator.judging.stage import (
-    Submission,
-    VerdictFile,
-    judge_into,
-    submission,
-    text_digest,
-)
+from evaluator.judging.stage import Submission, VerdictFile, judge_into, submission, text_digest
+from evaluator.progress import Progress
 from evaluator.store.lock import locked
 from evaluator.store.records import Key, TestRecord, VerdictRecord
 from evaluator.suites.suite import Suite, load_suite
@@ -34,21 +27,16 @@ from tinylora.files.whole_file import replace_file
 
 logger = logging.getLogger(__name__)
 
-Progress = Callable[[int, int], None]
-
 
 @dataclass(frozen=True)
 class JudgeSummary:
     """What a run of :func:`judge_completions` did.
 
     Attributes:
-        verdicts_path: The file of verdicts.
-        total: Rows in it.
+        total: Rows in the file of verdicts.
         judged: Rows that this call judged; the others were there before.
-        counts: Verdict -> rows.
         without_code: Rows in whose completion no code was found (counted under CE).
         chosen: Rows in whose completion one of several programs, or parts of them, was chosen.
-        not_judged: Rows of the file that are no completion of the suite: they have no verdict.
     """
 
     verdicts_path: Path
@@ -66,24 +54,21 @@ def judge_completions(
     out: str | Path,
     settings: JudgeSettings | None = None,
     sandbox: Sandbox | None = None,
-    progress: Progress | None = None,
+    progress: Progress = lambda *_: None,
 ) -> JudgeSummary:
     """Judge every completion of a file.
 
     Args:
         suite: A suite, or the path of one, or of any source that could be imported as one.
-        completions: The file of completions.
+        completions: Rows as :mod:`evaluator.judging.completions` has them.
         out: The output folder; made where it is missing.
-        settings: How to compile and run; None means the defaults.
-        sandbox: Where; None probes for one.
-        progress: Called with (rows done, rows in all) at the start and after every row.
+        settings: None means the defaults.
+        sandbox: None probes for one.
+        progress: Called at the start and after every row.
 
     Raises:
-        SuiteError: If the suite cannot be used.
-        CompletionsError: If the file cannot be read, or no row of it can be judged.
         RecordsError: If the folder holds verdicts of something else.
-        RunDirectoryError: If another judge writes there.
-        SandboxUnavailableError: If programs cannot be run here.
+        TinyLoRAError: Another one, if anything that is needed cannot be used.
     """
     settings = settings or JudgeSettings()
     suite = suite if isinstance(suite, Suite) else load_suite(suite)
@@ -93,20 +78,18 @@ def judge_completions(
     out.mkdir(parents=True, exist_ok=True)
     with locked(out):
         _check_manifest(out / "judge.json", suite, settings, sandbox)
-        _list_not_judged(out / "not_judged.jsonl", read)
+        not_judged = out / "not_judged.jsonl"
+        lines = [_line(asdict(row)) for row in read.not_judged]
+        replace_file(not_judged, b"".join(lines)) if lines else not_judged.unlink(missing_ok=True)
         texts = {("", *key): text for key, text in read.texts.items()}
         submissions = {key: submission(key, text) for key, text in texts.items()}
         file = VerdictFile(
             out / "verdicts.jsonl",
             lambda row: _record(row, texts, submissions),
-            lambda record: _line(_row(record, texts[record.key])).encode(),
+            lambda record: _line(_row(record, texts[record.key])),
         )
-
-        def show(_: str, done: int, total: int) -> None:
-            if progress is not None:
-                progress(done, total)
-
-        verdicts, judged = judge_into(file, [*submissions.values()], suite, settings, sandbox, show)
+        of_all = [*submissions.values()]
+        verdicts, judged = judge_into(file, of_all, suite, settings, sandbox, progress)
     return JudgeSummary(
         verdicts_path=file.path,
         total=len(verdicts),
@@ -118,64 +101,40 @@ def judge_completions(
     )
 
 
-def _list_not_judged(path: Path, read: Completions) -> None:
-    """Write the rows without a verdict, or take away the list of a former call."""
-    lines = [_line(asdict(row)) for row in read.not_judged]
-    replace_file(path, "".join(lines).encode()) if lines else path.unlink(missing_ok=True)
-
-
 def _check_manifest(path: Path, suite: Suite, settings: JudgeSettings, sandbox: Sandbox) -> None:
     """Write down what is judged and how, or hold it against what a former call wrote."""
-    manifest = {"suite": suite.name, "suite_digest": suite.digest, "settings": _deciding(settings)}
+    left_out = ("workers", "testlib_path", "unsafe")  # which decide no verdict
+    deciding = {name: value for name, value in asdict(settings).items() if name not in left_out}
+    deciding["testlib_sha256"] = settings.testlib_sha256()
+    manifest = {"suite": suite.name, "suite_digest": suite.digest, "settings": deciding}
     manifest = json.loads(json.dumps({**manifest, "sandbox": asdict(sandbox.info)}))
     if not path.exists():
         replace_file(path, json.dumps(manifest, indent=2).encode() + b"\n")
         return
     former = read_object(path, RecordsError)
+    made = f"{path}: the verdicts there were made"
     for key in ("suite_digest", "settings"):
         if former.get(key) != manifest[key]:
-            raise RecordsError(
-                f"{path}: the verdicts there were made with another {key} "
-                f"({former.get(key)!r:.200}, now {manifest[key]!r:.200}); use a new folder"
-            )
-    before = former.get("sandbox")
-    rung = before.get("rung") if isinstance(before, dict) else None
-    _check_rung(path, rung, sandbox.info.rung)
-
-
-def _deciding(settings: JudgeSettings) -> dict[str, Any]:
-    """The settings that decide verdicts; ``unsafe`` decides only about the sandbox's rung."""
-    left_out = ("workers", "testlib_path", "unsafe")
-    kept = {name: value for name, value in asdict(settings).items() if name not in left_out}
-    return {**kept, "testlib_sha256": settings.testlib_sha256()}
-
-
-def _check_rung(path: Path, before: object, now: str) -> None:
-    """Refuse verdicts of which some come from programs that could read the answers."""
+            found, now = f"{former.get(key)!r:.200}", f"{manifest[key]!r:.200}"
+            raise RecordsError(f"{made} with another {key} ({found}, now {now}); use a new folder")
+    info, now = former.get("sandbox"), sandbox.info.rung
+    before = info.get("rung") if isinstance(info, dict) else None
     if before == now:
         return
-    if "unsafe" in (before, now):
-        raise RecordsError(
-            f"{path}: the verdicts there were made in sandbox {before}, now it is {now}; use a new "
-            "folder"
-        )
+    if "unsafe" in (before, now):  # of which programs could read the answers
+        raise RecordsError(f"{made} in sandbox {before}, now it is {now}; use a new folder")
     logger.warning("%s: begun in sandbox %s", path, before)
 
 
 def _record(
     row: Mapping[str, Any], texts: Mapping[Key, str], submissions: Mapping[Key, Submission]
 ) -> VerdictRecord:
-    """Read one row of ``verdicts.jsonl``.
-
-    Raises:
-        RecordsError: It is of other completions.
-    """
+    """Read one row of ``verdicts.jsonl``; a RecordsError if it is of other completions."""
     key = ("", row["problem"], row["sample"])
     if key not in texts or row["completion_sha256"] != text_digest(texts[key]):
-        raise RecordsError(
-            f"verdicts.jsonl: sample {key[2]!r:.40} of problem {key[1]!r:.60} was judged for "
-            "another text than the completions have now; use a new folder"
-        )
+        sample = f"sample {key[2]!r:.40} of problem {key[1]!r:.60}"
+        judged = "was judged for another text than the completions have now"
+        raise RecordsError(f"verdicts.jsonl: {sample} {judged}; use a new folder")
     of = submissions[key]
     fields = ("verdict", "score", "subtasks", "detail", "compile_message")
     return VerdictRecord(
@@ -187,22 +146,13 @@ def _record(
 
 
 def _row(record: VerdictRecord, completion: str) -> dict[str, Any]:
-    """Build one row of ``verdicts.jsonl``."""
-    return {
-        "problem": record.problem,
-        "sample": record.sample,
-        "verdict": record.verdict,
-        "score": record.score,
-        "subtasks": record.subtasks,
-        "extraction": record.how,
-        "choice": record.choice,
-        "detail": record.detail,
-        "compile_message": record.compile_message,
-        "tests": [asdict(test) for test in record.tests],
-        "completion_sha256": text_digest(completion),
-    }
+    fields = asdict(record)
+    row = {name: fields[name] for name in ("problem", "sample", "verdict", "score", "subtasks")}
+    row["extraction"] = record.how
+    row |= {name: fields[name] for name in ("choice", "detail", "compile_message", "tests")}
+    return {**row, "completion_sha256": text_digest(completion)}
 
 
-def _line(row: Mapping[str, Any]) -> str:
+def _line(row: Mapping[str, Any]) -> bytes:
     """Spell one row; ASCII, so that no text can tear a line or fail to encode."""
-    return json.dumps(row, ensure_ascii=True) + "\n"
+    return json.dumps(row, ensure_ascii=True).encode() + b"\n"

@@ -5,11 +5,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from evaluator.config.judge_settings import JudgeSettings
-from evaluator.judging.sandbox.command import Command, Limits, RunReport
-from evaluator.judging.sandbox.memory_file import MemoryFile
+from evaluator.judging.sandbox.command import Command, Limits, MemoryFile, RunReport
 from evaluator.judging.sandbox.worker import SandboxWorker
 from evaluator.judging.shared_machine import SharedMachine
-from evaluator.judging.verdicts import Decision, TestVerdict, signal_name
+from evaluator.judging.verdicts import Decision, signal_name
+from evaluator.store.records import TestRecord
 from evaluator.suites.problem import Problem, TestCase, to_bytes
 
 # What a program may map without touching it; residency is what counts.
@@ -18,16 +18,7 @@ _UNTOUCHED_BYTES = 4 << 30
 
 @dataclass(frozen=True)
 class CompiledProgram:
-    """A compiled program, and what all of its tests share.
-
-    Attributes:
-        program: The executable.
-        problem: What it should solve.
-        decide: Decides about an output: ``decide(input, output, answer)``.
-        settings: Of the judge.
-        machine: What all runs of the judge share.
-        worker: Where to run it.
-    """
+    """A compiled program, and what all of its tests share; ``decide(input, output, answer)``."""
 
     program: MemoryFile
     problem: Problem
@@ -37,23 +28,22 @@ class CompiledProgram:
     worker: SandboxWorker
 
 
-def run_test(built: CompiledProgram, test: TestCase, *, decides: bool) -> TestVerdict:
-    """Run a program on one test.
+def run_test(built: CompiledProgram, test: TestCase, *, decides: bool) -> TestRecord:
+    """Run a program on one test; ``decides`` tells whether the problem's verdict may hang on it.
 
-    A TLE near the limit may be the machine's doing, and so may SIGKILL that this judge did not send
-    (a machine without memory). It is run again while nothing else of this judge runs, and the
-    second run counts.
-
-    Args:
-        built: The program.
-        test: The test.
-        decides: Whether the problem's verdict may hang on this test.
-
-    Raises:
-        SandboxError: If the sandbox failed.
+    A TLE near the limit may be the machine's doing, and so may SIGKILL that this judge did not
+    send. It is run again while nothing else of this judge runs, and the second run counts.
     """
     time_ms, memory_kib = built.problem.limits(test)
-    limits = _limits(built.settings, time_ms, memory_kib, test)
+    settings, answer = built.settings, to_bytes(test.output)
+    limits = Limits(
+        cpu_ms=round(time_ms * settings.extra_time_factor),
+        wall_ms=round(time_ms * settings.wall_multiple),
+        memory_kib=memory_kib,
+        address_space_bytes=memory_kib * 1024 + _UNTOUCHED_BYTES,
+        stack_bytes=memory_kib * 1024,  # as on Luogu: deep recursion may use all of the memory
+        file_bytes=max(settings.output_kib * 1024, 2 * len(answer)),
+    )
     stdin = MemoryFile.of(to_bytes(test.input))
     command = Command(("program",), program=built.program, stdin=stdin)
     report = built.machine.run(
@@ -62,8 +52,8 @@ def run_test(built: CompiledProgram, test: TestCase, *, decides: bool) -> TestVe
     )
     decision = _broken_limit(report, limits, time_ms, memory_kib)
     if decision is None:
-        decision = built.decide(to_bytes(test.input), report.stdout, to_bytes(test.output))
-    return TestVerdict(
+        decision = built.decide(to_bytes(test.input), report.stdout, answer)
+    return TestRecord(
         name=test.name,
         verdict=decision.verdict,
         score=decision.share * test.score,
@@ -75,25 +65,11 @@ def run_test(built: CompiledProgram, test: TestCase, *, decides: bool) -> TestVe
     )
 
 
-def _limits(settings: JudgeSettings, time_ms: int, memory_kib: int, test: TestCase) -> Limits:
-    """Limits of one test; an answer longer than the output limit raises it."""
-    return Limits(
-        cpu_ms=round(time_ms * settings.extra_time_factor),
-        wall_ms=round(time_ms * settings.wall_multiple),
-        memory_kib=memory_kib,
-        address_space_bytes=memory_kib * 1024 + _UNTOUCHED_BYTES,
-        stack_bytes=memory_kib * 1024,  # as on Luogu: deep recursion may use all of the memory
-        file_bytes=max(settings.output_kib * 1024, 2 * len(test.output.encode("utf-8", "replace"))),
-    )
-
-
 def _may_be_the_machine(report: RunReport, time_ms: int, decides: bool) -> bool:
     """Whether a run might end otherwise on a quiet machine, and to find out is worth the time.
 
-    Beside others a program bound by memory has used 1.4 times its CPU time, which is beyond the
-    kill. But most programs that are killed are hopeless, on many tests, and while one runs alone
-    all other cores wait. So these run again only until a test has failed the program: once for a
-    hopeless one.
+    Most programs that are killed are hopeless, on many tests, and while one runs alone all other
+    cores wait. So these run again only until a test has failed the program.
     """
     if report.reason == "wall":
         return report.cpu_ms > time_ms / 2
@@ -112,8 +88,8 @@ def _broken_limit(
     if report.reason == "memory" or report.memory_kib > memory_kib:
         return Decision("MLE", 0.0, f"{report.memory_kib} KiB, allowed are {memory_kib} KiB")
     if report.reason == "wall":
-        passed = f"asleep: {report.wall_ms:.0f} ms passed, {report.cpu_ms:.0f} ms used"
-        return Decision("TLE", 0.0, passed)
+        asleep = f"asleep: {report.wall_ms:.0f} ms passed, {report.cpu_ms:.0f} ms used"
+        return Decision("TLE", 0.0, asleep)
     if report.reason == "cpu" or report.cpu_ms > time_ms:
         return Decision("TLE", 0.0, f"{report.cpu_ms:.0f} ms, allowed are {time_ms} ms")
     said = report.stderr[:200].decode("utf-8", "backslashreplace").strip()

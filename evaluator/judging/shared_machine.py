@@ -19,41 +19,29 @@ class SharedMachine:
     def run(
         self, attempt: Callable[[], _Outcome], doubtful: Callable[[_Outcome], bool]
     ) -> _Outcome:
-        """Do something beside others; a doubtful outcome gives way to that of a second try alone.
-
-        Args:
-            attempt: What to do.
-            doubtful: Whether an outcome may be the doing of what ran beside it.
-        """
-        with self._together():
+        """Do something beside others, and where the outcome is doubtful once more, alone."""
+        with self._held(alone=False):
             outcome = attempt()
         if doubtful(outcome):
-            with self._alone():
+            with self._held(alone=True):
                 return attempt()
         return outcome
 
     @contextmanager
-    def _together(self) -> Iterator[None]:
+    def _held(self, *, alone: bool) -> Iterator[None]:
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting_alone == 0 and self._running >= 0)
-            self._running += 1
+            self._waiting_alone += alone
+            self._changed.wait_for(lambda: self._is_free(alone))
+            self._waiting_alone -= alone
+            self._running = -1 if alone else self._running + 1
         try:
             yield
         finally:
             with self._changed:
-                self._running -= 1
+                self._running = 0 if alone else self._running - 1
                 self._changed.notify_all()
 
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        with self._changed:
-            self._waiting_alone += 1
-            self._changed.wait_for(lambda: self._running == 0)
-            self._waiting_alone -= 1
-            self._running = -1
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._running = 0
-                self._changed.notify_all()
+    def _is_free(self, alone: bool) -> bool:
+        if alone:
+            return self._running == 0
+        return self._running >= 0 and self._waiting_alone == 0

@@ -13,8 +13,7 @@ import threading
 
 from evaluator.config.judge_settings import JudgeSettings
 from evaluator.judging.compile_cpp import Compiled, compile_cpp
-from evaluator.judging.sandbox.command import Command, Limits, RunReport
-from evaluator.judging.sandbox.memory_file import MemoryFile
+from evaluator.judging.sandbox.command import Command, Limits, MemoryFile, RunReport
 from evaluator.judging.sandbox.worker import SandboxWorker
 from evaluator.judging.shared_machine import SharedMachine
 from evaluator.judging.verdicts import Decision, signal_name
@@ -42,14 +41,10 @@ class SpecialJudges:
         self._compiled: dict[str, Compiled] = {}
 
     def compiled(self, worker: SandboxWorker, source: str) -> Compiled:
-        """Compile a special judge, or give the one that was compiled before.
+        """Compile a special judge, or give the one that was compiled before, unless it met a limit.
 
-        A compilation that met a limit twice, the second time alone, is no reason not to try at the
-        next program. Not to be called within a run of the shared machine: others wait in here for
-        what may wait there.
-
-        Raises:
-            SandboxError: If the sandbox failed.
+        Not to be called within a run of the shared machine: others wait in here for what waits
+        there.
         """
         with self._lock:
             if source in self._compiled:
@@ -68,11 +63,7 @@ class SpecialJudges:
     def check(
         self, worker: SandboxWorker, checker: Compiled, inp: bytes, output: bytes, answer: bytes
     ) -> Decision:
-        """Have a special judge decide about an output; one that meets a limit is asked twice.
-
-        Raises:
-            SandboxError: If the sandbox failed.
-        """
+        """Have a special judge decide about an output; one that meets a limit is asked twice."""
         if checker.program is None:
             hint = "" if self._settings.testlib_path else " (testlib_path is not set)"
             return Decision("UKE", 0.0, f"the checker does not compile{hint}: {checker.message}")
@@ -86,7 +77,6 @@ class SpecialJudges:
 
 
 def _decide(report: RunReport, said: bytes) -> Decision:
-    """Read a checker's exit code and message."""
     exit_code = report.exit_code if report.reason == "exit" else None
     message = said[:1000].decode("utf-8", "replace").strip()
     if exit_code is not None and (found := _PERCENT.search(message)) is not None:
@@ -98,12 +88,9 @@ def _decide(report: RunReport, said: bytes) -> Decision:
     if exit_code == 7 and (found := _POINTS.search(message)) is not None:
         points = float(found[1] or found[2])
         return _partial(points if points <= 1 else points / 100, message)
-    if report.reason != "exit":
-        ending = f"{report.reason} limit"
-    elif report.signal is not None:
+    ending = f"exit code {exit_code}" if report.reason == "exit" else f"{report.reason} limit"
+    if report.reason == "exit" and report.signal is not None:
         ending = f"ended by {signal_name(report.signal)}"
-    else:
-        ending = f"exit code {exit_code}"
     return Decision("UKE", 0.0, f"the checker failed ({ending}): {message}")
 
 

@@ -7,7 +7,7 @@ equal programs have equal verdicts, and a time that lies near a limit makes no f
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ from evaluator.progress import Progress
 from evaluator.store.records import (
     GenerationRecord,
     Key,
-    TestRecord,
     VerdictRecord,
     append,
     read,
@@ -30,19 +29,12 @@ from evaluator.store.records import (
 from evaluator.store.run_directory import RunDirectory
 from evaluator.suites.suite import Suite
 
-# Problem and digest of the program, or the reason why there is none.
-_Program = tuple[str, str]
+_Program = tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Submission:
-    """A completion with what was extracted from it.
-
-    Attributes:
-        key: (arm, problem, sample).
-        extraction: The program, or why there is none.
-        code_sha256: Digest of the program.
-    """
+    """A completion, by (arm, problem, sample), with what was extracted from it."""
 
     key: Key
     extraction: Extraction
@@ -50,7 +42,7 @@ class Submission:
 
     @property
     def program(self) -> _Program:
-        """What has one verdict."""
+        """What has one verdict: the problem, and the program's digest or why there is none."""
         return self.key[1], self.code_sha256 or f"no code: {self.extraction.reason}"
 
     @property
@@ -81,10 +73,7 @@ def judge_all(
     sandbox: Sandbox,
     progress: Progress,
 ) -> None:
-    """Judge the completions that have no verdict yet, or one by a judge that failed (UKE).
-
-    A verdict on another program than the completion's counts as none.
-    """
+    """Judge the completions that have no verdict on their program yet, or a UKE."""
     submissions = [submission(record.key, record.text) for record in generations]
     judge_into(VerdictFile(directory.verdicts), submissions, suite, settings, sandbox, progress)
 
@@ -108,67 +97,47 @@ def judge_into(
 ) -> tuple[list[VerdictRecord], int]:
     """Judge what has no usable verdict in a file; the file is then in the order given.
 
-    A killed call goes on: verdicts are appended as they are made.
-
     Returns:
         The verdicts in the order of the submissions, and how many of them were made now.
     """
     verdicts = _usable_verdicts(file, {s.key: s.code_sha256 for s in submissions})
     before = len(verdicts)
+    judged = {one.program: verdicts[one.key] for one in submissions if one.key in verdicts}
+    waiting: dict[_Program, list[Submission]] = {}
+    for one in submissions:
+        if one.key not in verdicts:
+            waiting.setdefault(one.program, []).append(one)
 
-    def keep(made: Sequence[VerdictRecord]) -> None:
+    def keep(record: VerdictRecord, group: Sequence[Submission]) -> None:
+        made = [replace(record, **one.own_fields) for one in group]
         append(file.path, made, file.line)
         verdicts.update((record.key, record) for record in made)
         progress("judge", len(verdicts), len(submissions))
 
-    keep([])
-    _judge_missing(submissions, dict(verdicts), keep, suite, settings, sandbox)
-    ordered = [verdicts[one.key] for one in submissions]
-    rewrite_sorted(file.path, ordered, file.line)
-    return ordered, len(verdicts) - before
-
-
-def _judge_missing(
-    submissions: Sequence[Submission],
-    verdicts: Mapping[Key, VerdictRecord],
-    keep: Callable[[Sequence[VerdictRecord]], None],
-    suite: Suite,
-    settings: JudgeSettings,
-    sandbox: Sandbox,
-) -> None:
-    """Judge each program once that has no verdict yet, and keep it as soon as it is there."""
-    waiting: dict[_Program, list[Submission]] = {}
-    judged: dict[_Program, VerdictRecord] = {}
-    for one in submissions:
-        if one.key in verdicts:
-            judged[one.program] = verdicts[one.key]
-        else:
-            waiting.setdefault(one.program, []).append(one)
+    progress("judge", before, len(submissions))
     for program in waiting.keys() & judged.keys():
-        keep([replace(judged[program], **one.own_fields) for one in waiting.pop(program)])
-    problems = suite.by_id()
-    jobs = []
+        keep(judged[program], waiting.pop(program))
+    problems, jobs = suite.by_id(), []
     for program, group in waiting.items():
         found = group[0].extraction
         jobs.append(JudgeJob(program, problems[program[0]], found.code, found.reason))
     with closing(judge_jobs(jobs, settings, sandbox)) as finished:
-        for key, verdict in finished:
-            tests = tuple(TestRecord(**asdict(test)) for test in verdict.tests)
-            keep(
-                [
-                    VerdictRecord(
-                        **one.own_fields,
-                        verdict=verdict.verdict,
-                        score=verdict.score,
-                        code_sha256=one.code_sha256,
-                        compile_message=verdict.compile_message,
-                        detail=verdict.detail,
-                        subtasks={str(name): points for name, points in verdict.subtasks.items()},
-                        tests=tests,
-                    )
-                    for one in waiting[key[0], key[1]]
-                ]
+        for program, verdict in finished:
+            first = waiting[program][0]
+            record = VerdictRecord(
+                **first.own_fields,
+                verdict=verdict.verdict,
+                score=verdict.score,
+                code_sha256=first.code_sha256,
+                compile_message=verdict.compile_message,
+                detail=verdict.detail,
+                subtasks={str(name): points for name, points in verdict.subtasks.items()},
+                tests=verdict.tests,
             )
+            keep(record, waiting[program])
+    ordered = [verdicts[one.key] for one in submissions]
+    rewrite_sorted(file.path, ordered, file.line)
+    return ordered, len(verdicts) - before
 
 
 def _usable_verdicts(

@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
+from evaluator.store.records import TestRecord
 from evaluator.suites.problem import Problem
 
 Verdict = Literal["AC", "CE", "PC", "WA", "RE", "TLE", "MLE", "OLE", "UKE"]
@@ -33,49 +34,19 @@ class Decision(NamedTuple):
 
 
 @dataclass(frozen=True)
-class TestVerdict:
-    """Outcome of one test.
-
-    Attributes:
-        name: The test's name.
-        verdict: Its verdict.
-        score: Points got, out of the test's points.
-        time_ms: CPU milliseconds.
-        memory_kib: Peak resident KiB of the program alone.
-        exit_code: Or None where a signal ended it or it did not run.
-        signal: Or None.
-        detail: For people: the first difference, the limit, the checker's message.
-    """
-
-    __test__ = False
-
-    name: str
-    verdict: Verdict
-    score: float
-    time_ms: int
-    memory_kib: int
-    exit_code: int | None = None
-    signal: int | None = None
-    detail: str = ""
-
-
-@dataclass(frozen=True)
 class ProgramVerdict:
     """Outcome of one program on one problem.
 
     Attributes:
-        verdict: AC if all tests are; else the first other verdict in the tests' order, UKE only
-            where no test shows a fault of the program.
         score: 0 to 100.
-        subtasks: Subtask id -> points got, see :func:`program_verdict`.
         tests: In the problem's order; empty for CE.
-        compile_message: What the compiler said.
+        subtasks: Subtask id -> points got, see :func:`program_verdict`.
         detail: For CE and UKE: why.
     """
 
-    verdict: Verdict
-    score: float
-    tests: tuple[TestVerdict, ...]
+    verdict: str
+    score: float = 0.0
+    tests: tuple[TestRecord, ...] = ()
     subtasks: Mapping[int, float] = field(default_factory=dict)
     compile_message: str = ""
     detail: str = ""
@@ -87,12 +58,7 @@ class ProgramVerdict:
 
 
 def signal_name(number: int) -> str:
-    """Name a signal for people.
-
-    Example:
-        >>> signal_name(11)
-        'SIGSEGV (segmentation fault)'
-    """
+    """Name a signal for people: ``SIGSEGV (segmentation fault)``."""
     try:
         name = signal.Signals(number).name
     except ValueError:  # a real-time signal
@@ -100,19 +66,15 @@ def signal_name(number: int) -> str:
     return f"{name} ({(signal.strsignal(number) or name).lower()})"
 
 
-def failed_before_tests(verdict: Verdict, detail: str, message: str = "") -> ProgramVerdict:
-    """Give the verdict of a program that never ran."""
-    return ProgramVerdict(verdict, 0.0, (), compile_message=message, detail=detail)
-
-
 def program_verdict(
-    problem: Problem, tests: Sequence[TestVerdict], message: str = ""
+    problem: Problem, tests: Sequence[TestRecord], message: str = ""
 ) -> ProgramVerdict:
     """Combine the verdicts of all tests of a problem, in its order.
 
-    A subtask is worth the points of its cheapest test, and gives the share of them that its worst
-    test got; tests without a subtask count by themselves. The score is the share of all points, out
-    of 100; tests on which the judge failed (UKE) give and cost none.
+    It is AC if all are, else the program's first fault; UKE only where there is none. A subtask is
+    worth the points of its cheapest test, and gives the share of them that its worst test got. The
+    score is the share of all points, out of 100; tests on which the judge failed (UKE) give and
+    cost none.
     """
     shares: dict[int, list[float]] = defaultdict(list)
     full: dict[int, list[float]] = defaultdict(list)
@@ -129,17 +91,9 @@ def program_verdict(
     subtasks = {name: min(got) * min(full[name]) for name, got in sorted(shares.items())}
     total += sum(subtasks.values())
     possible += sum(min(points) for points in full.values())
-    verdict = _combined([test.verdict for test in tests])
+    failed = [test for test in tests if test.verdict == "UKE"]
+    faults = [test.verdict for test in tests if test.verdict not in ("AC", "UKE")]
+    verdict = faults[0] if faults else "UKE" if failed else "AC"
     score = 100 * total / possible if possible else 100.0 * (verdict == "AC")
-    details = (test.detail for test in tests if test.verdict == verdict == "UKE")
-    return ProgramVerdict(
-        verdict, score, tuple(tests), subtasks, compile_message=message, detail=next(details, "")
-    )
-
-
-def _combined(verdicts: Sequence[Verdict]) -> Verdict:
-    """Combine verdicts: the first fault of the program, else UKE, else AC."""
-    faults = [verdict for verdict in verdicts if verdict not in ("AC", "UKE")]
-    if faults:
-        return faults[0]
-    return "UKE" if "UKE" in verdicts else "AC"
+    detail = failed[0].detail if verdict == "UKE" else ""
+    return ProgramVerdict(verdict, score, tuple(tests), subtasks, message, detail)

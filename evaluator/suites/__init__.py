@@ -3,6 +3,6 @@
 ::
 
     someone's files ─ importers ─ import_suite ─┐
-                          own folder ─ suite_form ─ suite ─ problem
+                                     own folder ─ suite ─ problem
                   Luogu archives ─ data_files ─ luogu_data ┘
 """

@@ -1,13 +1,7 @@
 """Imports a source into the own form of a suite, whole or not at all.
 
-::
-
-    suite.json       name, digest, counts, the source's form, default limits
-    problems.jsonl   see evaluator.suites.suite_form
-    skipped.jsonl    what was left out: {"where", "id", "test", "kind", "reason"}
-    notes.jsonl      what was assumed, unused files: {"where", "id", "kind", "detail"}
-
-Everything is written into a directory beside the target, which gets the target's name at the end.
+Beside ``suite.json`` and ``problems.jsonl`` there are ``skipped.jsonl``, what was left out and why,
+and ``notes.jsonl``, what was assumed and which files were not used.
 """
 
 import hashlib
@@ -16,7 +10,7 @@ import os
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -26,8 +20,13 @@ from evaluator.suites.importers.drafts_to_problems import DefaultLimits
 from evaluator.suites.importers.forms import detect_form, read_source
 from evaluator.suites.importers.luogu_archives import read_statements
 from evaluator.suites.problem import Problem
-from evaluator.suites.suite import no_problems
-from evaluator.suites.suite_form import SUITE_FORMAT, digest_line, problem_line, read_manifest
+from evaluator.suites.suite import (
+    SUITE_FORMAT,
+    digest_line,
+    no_problems,
+    problem_line,
+    read_manifest,
+)
 from tinylora.files.whole_file import replace_file
 
 MAX_SUITE_BYTES = 8 << 30
@@ -35,81 +34,70 @@ _REASONS_SHOWN = 3
 _EXAMPLES = 10
 
 
-@dataclass(frozen=True)
-class ImportOptions:
-    """How a source is read.
-
-    Attributes:
-        form: None means that it is detected.
-        name: Of the suite; None means the source's own.
-        limits: Of problems whose source gives none.
-        statements: File or folder of statements, for test data that brings none.
-        overwrite: Whether an existing suite may be replaced.
-        max_bytes: Bound of ``problems.jsonl``.
-    """
-
-    form: str | None = None
-    name: str | None = None
-    limits: DefaultLimits = field(default_factory=DefaultLimits)
-    statements: Path | None = None
-    overwrite: bool = False
-    max_bytes: int = MAX_SUITE_BYTES
-
-
-@dataclass(frozen=True)
+@dataclass
 class ImportReport:
-    """What an import did.
+    """What an import did; the counters count by kind.
 
     Attributes:
-        path: The suite.
-        form: Of the source.
-        digest: Of the suite.
-        problems: Number imported.
-        tests: Their tests.
         without_statement: Problems that no model can be asked.
-        skipped: Problems left out, by kind.
-        tests_left_out: Tests of imported problems that were left out, by kind.
-        notes: What was assumed, and files that were not used, by kind.
+        tests_left_out: Tests of imported problems that were left out.
+        notes: What was assumed, and files that were not used.
         examples: A few of what was left out or noted, for people.
     """
 
     path: Path
     form: str
-    digest: str
-    problems: int
-    tests: int
-    without_statement: int
-    skipped: dict[str, int]
-    tests_left_out: dict[str, int]
-    notes: dict[str, int]
-    examples: tuple[str, ...]
+    digest: str = ""
+    problems: int = 0
+    tests: int = 0
+    without_statement: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)
+    tests_left_out: Counter[str] = field(default_factory=Counter)
+    notes: Counter[str] = field(default_factory=Counter)
+    examples: list[str] = field(default_factory=list)
 
 
-def import_suite(source: Path, out: Path, options: ImportOptions | None = None) -> ImportReport:
+def import_suite(
+    source: Path,
+    out: Path,
+    *,
+    form: str | None = None,
+    name: str | None = None,
+    limits: DefaultLimits | None = None,
+    statements: Path | None = None,
+    overwrite: bool = False,
+) -> ImportReport:
     """Read a source and write it as a suite.
 
     Args:
         source: File or directory of one of the forms of ``evaluator.suites.importers``.
         out: The suite's directory. It must not exist, unless a suite may be overwritten.
-        options: How; None means the defaults.
+        form: None means that it is detected.
+        name: Of the suite; None means the source's own.
+        limits: Of problems whose source gives none.
+        statements: File or folder of statements, for test data that brings none.
+        overwrite: Whether an existing suite may be replaced.
 
     Raises:
         SuiteError: If the source cannot be used, or holds no problem that can be judged.
         SuiteOutputError: If the suite cannot be written there.
     """
-    options = options or ImportOptions()
-    _check_target(source, out, options.overwrite)
-    form = options.form or detect_form(source)
-    statements = None if options.statements is None else read_statements(options.statements)
-    items = read_source(source, form, limits=options.limits, statements=statements)
-    with _writing(out):
+    _check_target(source, out, overwrite)
+    form, limits = form or detect_form(source), limits or DefaultLimits()
+    given = None if statements is None else read_statements(statements)
+    items = read_source(source, form, limits=limits, statements=given)
+    report = ImportReport(out, form)
+    try:
         out.parent.mkdir(parents=True, exist_ok=True)
         prefix = f".{out.name}.importing-"
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=prefix) as scratch:
             made = Path(scratch) / "suite"
             made.mkdir()
-            report = _write(made, source, out, form, items, options)
+            _write(made, source, items, report)
+            _write_manifest(made / "suite.json", name or source.stem, source, limits, report)
             _publish(made, out, replaced=Path(scratch) / "replaced")
+    except OSError as error:
+        raise SuiteOutputError(f"{out}: cannot be written ({error})") from error
     return report
 
 
@@ -122,7 +110,7 @@ def report_lines(report: ImportReport) -> Iterator[str]:
         ("To know", report.notes),
     ):
         if counted:
-            yield f"{what}: {', '.join(f'{kind} {count}' for kind, count in counted.items())}"
+            yield f"{what}: {', '.join(f'{k} {count}' for k, count in counted.most_common())}"
     if report.without_statement:
         yield f"Without a statement, only to be judged: {report.without_statement}"
     yield from report.examples
@@ -134,16 +122,14 @@ def report_lines(report: ImportReport) -> Iterator[str]:
 
 def _publish(made: Path, out: Path, replaced: Path) -> None:
     """Give a finished suite its name; an earlier one keeps its own if that fails."""
-    if not out.exists():
-        made.rename(out)
-    else:
+    if out.exists():
         out.rename(replaced)
-        try:
-            made.rename(out)
-        except OSError:
+    try:
+        made.rename(out)
+    except OSError:
+        if replaced.exists():
             replaced.rename(out)
-            raise
-    _sync(out.parent)
+        raise
 
 
 def _check_target(source: Path, out: Path, overwrite: bool) -> None:
@@ -160,105 +146,72 @@ def _check_target(source: Path, out: Path, overwrite: bool) -> None:
         try:
             read_manifest(out)
         except SuiteError as error:
-            raise SuiteOutputError(
-                f"{out}: is no suite, so it is not replaced ({error})"
-            ) from error
+            no_suite = f"{out}: is no suite, so it is not replaced ({error})"
+            raise SuiteOutputError(no_suite) from error
 
 
 def _write(
     folder: Path,
     source: Path,
-    out: Path,
-    form: str,
     items: Iterable[Problem | Skipped | Note],
-    options: ImportOptions,
-) -> ImportReport:
-    """Write the files, one problem in memory at a time."""
+    report: ImportReport,
+) -> None:
+    """Write the files, one problem in memory at a time, and count what is in them."""
     digest = hashlib.sha256()
-    problems = tests = silent = written = 0
-    skipped, left_out, notes = Counter[str](), Counter[str](), Counter[str]()
     first: list[Skipped] = []
-    examples: list[str] = []
     names = ("problems.jsonl", "skipped.jsonl", "notes.jsonl")
     with ExitStack() as stack:
         streams = [stack.enter_context((folder / name).open("wb")) for name in names]
         for item in items:
             if isinstance(item, Problem):
-                line = problem_line(item)
-                if (written := written + len(line)) > options.max_bytes:
+                streams[0].write(problem_line(item))
+                if streams[0].tell() > MAX_SUITE_BYTES:
                     raise SuiteError(
-                        f"{source}: makes a suite of more than {options.max_bytes} bytes"
+                        f"{source}: makes a suite of more than {MAX_SUITE_BYTES} bytes"
                     )
-                streams[0].write(line)
                 digest.update(digest_line(item))
-                problems, tests = problems + 1, tests + len(item.tests)
-                silent += not item.statement.strip()
+                report.problems += 1
+                report.tests += len(item.tests)
+                report.without_statement += not item.statement.strip()
                 continue
-            reason = item.detail if isinstance(item, Note) else item.reason
-            examples += [_line(item.where, item.kind, reason)][: _EXAMPLES - len(examples)]
+            if isinstance(item, Note):
+                report.notes[item.kind] += 1
+                reason = item.detail
+            else:
+                (report.skipped if item.test is None else report.tests_left_out)[item.kind] += 1
+                first += [item][: _REASONS_SHOWN - len(first)]
+                reason = item.reason
+            if len(report.examples) < _EXAMPLES:
+                report.examples.append(_line(item.where, item.kind, reason))
             row = json.dumps(asdict(item), ensure_ascii=False).encode("utf-8", "backslashreplace")
             streams[1 + isinstance(item, Note)].write(row + b"\n")
-            if isinstance(item, Note):
-                notes[item.kind] += 1
-            else:
-                (skipped if item.test is None else left_out)[item.kind] += 1
-                first += [item][: _REASONS_SHOWN - len(first)]
         for stream in streams:
             stream.flush()
             os.fsync(stream.fileno())
-    if not problems:
+    if not report.problems:
         raise no_problems(source, first)
-    report = ImportReport(
-        path=out,
-        form=form,
-        digest=digest.hexdigest(),
-        problems=problems,
-        tests=tests,
-        without_statement=silent,
-        skipped=dict(skipped.most_common()),
-        tests_left_out=dict(left_out.most_common()),
-        notes=dict(notes.most_common()),
-        examples=tuple(examples),
-    )
-    _write_manifest(folder / "suite.json", source, report, options)
-    return report
+    report.digest = digest.hexdigest()
 
 
-def _write_manifest(path: Path, source: Path, report: ImportReport, options: ImportOptions) -> None:
+def _write_manifest(
+    path: Path, name: str, source: Path, limits: DefaultLimits, report: ImportReport
+) -> None:
     content = {
         "format": SUITE_FORMAT,
-        "name": options.name or source.stem,
+        "name": name,
         "digest": report.digest,
         "source": {"name": source.name, "form": report.form},
-        "default_limits": asdict(options.limits),
+        "default_limits": asdict(limits),
         "problems": report.problems,
         "tests": report.tests,
-        "skipped": report.skipped,
-        "tests_left_out": report.tests_left_out,
-        "notes": report.notes,
+        "skipped": dict(report.skipped.most_common()),
+        "tests_left_out": dict(report.tests_left_out.most_common()),
+        "notes": dict(report.notes.most_common()),
     }
     replace_file(path, json.dumps(content, ensure_ascii=False, indent=2).encode() + b"\n")
 
 
 def _line(where: str, kind: str, reason: str) -> str:
     """One line for a terminal, whatever characters the source has."""
-    text = " ".join(f"  {where}: {kind}: {reason:.300}".split(" "))
+    text = f"  {where}: {kind}: {reason:.300}"
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-
-
-@contextmanager
-def _writing(out: Path) -> Iterator[None]:
-    """Name the target where the system refuses to write."""
-    try:
-        yield
-    except OSError as error:
-        raise SuiteOutputError(f"{out}: cannot be written ({error})") from error
-
-
-def _sync(folder: Path) -> None:
-    """Wait until a directory's names are on the disk."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

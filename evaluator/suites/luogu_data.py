@@ -1,25 +1,21 @@
 """Luogu test data: ``name.in`` + ``name.out``/``name.ans``, ``config.yml``, ``checker.cpp``.
 
-The statement may lie with it as ``statement.md``, which is this project's own habit. Names count in
-any letter case, and a special judge under any of its usual names; files without a meaning here are
-named, so that nothing is overlooked in silence.
-
-``config.yml`` is keyed by the input or the output file name, each value being a mapping of
-``timeLimit`` (ms), ``memoryLimit`` (kB), ``score``, ``subtaskId``, ``isPretest``; all of them are
-optional. Without it every test has the same score and the problem's limits.
+The statement may lie with it as ``statement.md``. Names count in any letter case, a special judge
+under any of its usual names. ``config.yml`` maps an input or output file to ``timeLimit`` (ms),
+``memoryLimit`` (kB), ``score``, ``subtaskId``, ``isPretest``; all of them are optional.
 """
 
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from evaluator.errors import ArchiveError, shown
-from evaluator.suites.data_files import is_left_behind, read_data_files
+from evaluator.suites.data_files import decode_statement, is_left_behind, read_data_files
 from evaluator.suites.limits import Limit, kibibytes, milliseconds
 from evaluator.suites.problem import Checker, TestCase, to_text
-from evaluator.suites.statement_text import decode_statement
 from tinylora.errors import YamlError
 from tinylora.files.yaml_text import load_yaml
 
@@ -34,9 +30,13 @@ _OTHER_PROGRAMS = ("", ".py", ".pas", ".java", ".class", ".jar", ".exe", ".js", 
 _INTERACTOR = re.compile(
     r"(?:interactive_lib|interactor|interactive|interlib|grader)\.(?:cpp|cc|cxx|c|h|hpp|py|pas|java)"
 )
-_CONFIG_KEYS = frozenset({"timeLimit", "memoryLimit", "score", "subtaskId", "isPretest"})
+_CONFIG_KEYS = {"timeLimit", "memoryLimit", "score", "subtaskId", "isPretest"}
 _ABSENT = ("", "~", "null")
-_EXPECTED = {"score": "a number", "subtaskId": "a whole number", "isPretest": "true or false"}
+_LOOKS = {
+    "score": (r"\d{1,9}(?:\.\d{1,9})?", "a number"),
+    "subtaskId": (r"-?\d{1,9}", "a whole number"),
+    "isPretest": ("true|false", "true or false"),
+}
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,7 @@ class LuoguData:
 
     Attributes:
         tests: In the order of the numbers in their names.
-        checker: The special judge, or None where the archive brings none.
-        statement: Of ``statement.md``, or None.
-        interactor: Name of the library that an interactive problem is linked with, or None.
+        interactor: Name of the library that an interactive problem is linked with.
         foreign_checker: Name of a special judge that is no C++ source, where there is no other.
         unused: Names of files that mean nothing here.
     """
@@ -61,42 +59,32 @@ class LuoguData:
 
 
 def load_luogu_data(path: Path) -> LuoguData:
-    """Read a zip or folder of Luogu test data.
-
-    Args:
-        path: A ``.zip`` file or a folder.
-
-    Raises:
-        ArchiveError: If the data is an attack, incomplete, ambiguous, or badly configured.
-    """
+    """Read a zip or folder; an ArchiveError if it is an attack, incomplete or badly configured."""
     files = read_data_files(path)
     meant = {name: data for name, data in files.items() if not is_left_behind(name)}
     pairs = _pair_up(path, meant)
     config_name, statement_name = _first(meant, _CONFIG_NAMES), _first(meant, _STATEMENT_NAMES)
     config = {} if config_name is None else _read_config(path, config_name, meant, pairs)
-    tests = tuple(
-        _test_case(
-            f"{path}: {config_name}, {stem!r:.60}",
-            stem,
-            meant[inp],
-            meant[out],
-            config.get(stem, {}),
-        )
-        for stem, (inp, out) in sorted(pairs.items(), key=lambda item: _natural(item[0]))
-    )
+    tests = []
+    for stem in sorted(pairs, key=_natural):
+        inp, out = (meant[name] for name in pairs[stem])
+        try:
+            tests.append(_test_case(stem, inp, out, config.get(stem, {})))
+        except ValueError as error:
+            raise ArchiveError(f"{path}: {config_name}, {stem!r:.60}: {error}") from error
     checker_name, checker, statement = _checker_name(path, meant), None, None
     if checker_name is not None:
         checker = Checker(kind="special", source=to_text(meant[checker_name]))
     if statement_name is not None:
         statement = decode_statement(f"{path}: {statement_name}", meant[statement_name])
-    used = {config_name, statement_name, checker_name}
-    used.update(name for pair in pairs.values() for name in pair)
+    foreign = (n for n in meant if _split(n)[1] in _OTHER_PROGRAMS and _is_checker(n))
+    used = {config_name, statement_name, checker_name, *chain.from_iterable(pairs.values())}
     return LuoguData(
-        tests=tests,
+        tests=tuple(tests),
         checker=checker,
         statement=statement,
-        interactor=next((name for name in meant if _is_interactor(name, meant[name])), None),
-        foreign_checker=None if checker else next(filter(_is_foreign_checker, meant), None),
+        interactor=next((name for name, data in meant.items() if _interacts(name, data)), None),
+        foreign_checker=None if checker else next(foreign, None),
         unused=tuple(name for name in files if name not in used),
     )
 
@@ -132,12 +120,8 @@ def _pair_up(path: Path, files: Mapping[str, bytes]) -> dict[str, tuple[str, str
 
 def _checker_name(path: Path, files: Mapping[str, bytes]) -> str | None:
     """Find the special judge: by Luogu's name, by another usual one, or by its use of testlib."""
-    found = []
-    for name, data in files.items():
-        stem, suffix = _split(name)
-        named = _CHECKER.fullmatch(stem) is not None
-        if suffix in _CPP_SUFFIXES and (named or b"registerTestlibCmd" in data):
-            found.append(name)
+    sources = ((name, data) for name, data in files.items() if _split(name)[1] in _CPP_SUFFIXES)
+    found = [n for n, data in sources if _is_checker(n) or b"registerTestlibCmd" in data]
     for name in found:
         if name.lower() == "checker.cpp" or len({files[other] for other in found}) == 1:
             return name
@@ -146,20 +130,17 @@ def _checker_name(path: Path, files: Mapping[str, bytes]) -> str | None:
     return None
 
 
-def _is_foreign_checker(name: str) -> bool:
-    """Whether a file is a special judge by its name, and no C++ source."""
-    stem, suffix = _split(name)
-    return suffix in _OTHER_PROGRAMS and _CHECKER.fullmatch(stem) is not None
+def _is_checker(name: str) -> bool:
+    return _CHECKER.fullmatch(_split(name)[0]) is not None
 
 
-def _is_interactor(name: str, data: bytes) -> bool:
+def _interacts(name: str, data: bytes) -> bool:
     """Whether a file is a program that talks to the solution, or a library that it is linked to."""
     interacts = _split(name)[1] in _CPP_SUFFIXES and b"registerInteraction" in data
     return interacts or _INTERACTOR.fullmatch(name.lower()) is not None
 
 
 def _split(name: str) -> tuple[str, str]:
-    """Split a name into stem and suffix, both in small letters."""
     path = PurePosixPath(name.lower())
     return path.stem, path.suffix
 
@@ -183,49 +164,34 @@ def _read_config(
     for key, value in loaded.items():
         stem = spelled.get(key) or alike.get(str(key).lower())
         if stem is None:
-            raise ArchiveError(
-                f"{path}: {name} names {shown(key)}, which is no test of the archive; expected the "
-                "name of an input or output"
-            )
+            expected = "expected the name of an input or output"
+            raise ArchiveError(f"{path}: {name} names {shown(key)}, which is no test; {expected}")
         if not isinstance(value, dict) or not value.keys() <= _CONFIG_KEYS:
-            raise ArchiveError(
-                f"{path}: {name}, {shown(key)}: expected a mapping with keys among "
-                f"{sorted(_CONFIG_KEYS)}, found {shown(value)}"
-            )
+            expected = f"expected a mapping with keys among {sorted(_CONFIG_KEYS)}"
+            raise ArchiveError(f"{path}: {name}, {shown(key)}: {expected}, found {shown(value)}")
         config.setdefault(stem, {}).update(value)
     return config
 
 
-def _test_case(
-    where: str, stem: str, inp: bytes, out: bytes, settings: Mapping[str, Any]
-) -> TestCase:
-    """Build one test of its settings."""
+def _test_case(stem: str, inp: bytes, out: bytes, settings: Mapping[str, Any]) -> TestCase:
+    """Build one test of its settings; a ValueError says which of them is wrong."""
     settings = {key: value for key, value in settings.items() if value not in _ABSENT}
-    try:
-        subtask = _setting(settings, "subtaskId", r"-?\d{1,9}")
-        return TestCase(
-            name=stem.encode("utf-8", "backslashreplace").decode(),
-            input=to_text(inp),
-            output=to_text(out),
-            score=float(_setting(settings, "score", r"\d{1,9}(?:\.\d{1,9})?") or 1),
-            subtask=None if subtask is None else int(subtask),
-            time_limit_ms=_limit(milliseconds, settings.get("timeLimit"), "ms"),
-            memory_limit_kib=_limit(kibibytes, settings.get("memoryLimit"), "kib"),
-            pretest=_setting(settings, "isPretest", "true|false") == "true",
-        )
-    except ValueError as error:
-        raise ArchiveError(f"{where}: {error}") from error
-
-
-def _setting(settings: Mapping[str, Any], key: str, pattern: str) -> str | None:
-    """Give a setting that looks as it must, or None where it is absent."""
-    value = settings.get(key)
-    if value is None:
-        return None
-    text = value.lower() if isinstance(value, str) else ""
-    if not re.fullmatch(pattern, text):
-        raise ValueError(f"{key} is {shown(value)}, expected {_EXPECTED[key]}")
-    return text
+    found = {
+        key: value.lower() if isinstance(value, str) else "" for key, value in settings.items()
+    }
+    for key, (pattern, expected) in _LOOKS.items():
+        if key in found and not re.fullmatch(pattern, found[key]):
+            raise ValueError(f"{key} is {shown(settings[key])}, expected {expected}")
+    return TestCase(
+        name=stem.encode("utf-8", "backslashreplace").decode(),
+        input=to_text(inp),
+        output=to_text(out),
+        score=float(found.get("score", 1)),
+        subtask=int(found["subtaskId"]) if "subtaskId" in found else None,
+        time_limit_ms=_limit(milliseconds, settings.get("timeLimit"), "ms"),
+        memory_limit_kib=_limit(kibibytes, settings.get("memoryLimit"), "kib"),
+        pretest=found.get("isPretest") == "true",
+    )
 
 
 def _limit(read: Callable[[Any, str], Limit | None], value: Any, unit: str) -> int | None:

@@ -37,15 +37,7 @@ def to_bytes(text: str) -> bytes:
 class TestCase:
     """One test: what the program reads and what it should print.
 
-    Attributes:
-        name: Unique in its problem.
-        input: Standard input.
-        output: The answer, every byte of it (leading spaces count).
-        score: Relative points of this test.
-        subtask: Id of the subtask it belongs to, or None.
-        time_limit_ms: CPU milliseconds; None means the problem's limit.
-        memory_limit_kib: KiB; None means the problem's limit.
-        pretest: Whether it is one of the public tests.
+    ``score`` is relative; a limit of None means the problem's limit.
     """
 
     __test__ = False  # not a test class, whatever pytest thinks of the name
@@ -65,14 +57,10 @@ class Checker:
     """How an output is held against the answer.
 
     Attributes:
-        kind: ``lines`` (Luogu's rule), ``exact``, ``tokens``, ``caseless`` (tokens in any letter
-            case), ``float`` or ``special``.
+        kind: ``lines`` is Luogu's rule, ``caseless`` compares tokens in any letter case.
         tolerance: For ``float``: largest error (1e-6 where not given).
         source: For ``special``: C++ source, run as ``checker input output answer``.
         error: For ``float``: the one error that counts; None means that either may be small.
-
-    Raises:
-        SuiteError: If the fields do not fit the kind.
     """
 
     kind: CheckerKind = "lines"
@@ -81,7 +69,6 @@ class Checker:
     error: ErrorKind | None = None
 
     def __post_init__(self) -> None:
-        """Check that the fields fit the kind."""
         kinds = get_args(CheckerKind)
         if self.kind not in kinds:
             raise SuiteError(f"checker kind is {self.kind!r}, allowed are {', '.join(kinds)}")
@@ -97,24 +84,15 @@ class Checker:
 
 @dataclass(frozen=True)
 class Problem:
-    """One problem of a suite.
+    """One problem of a suite; a SuiteError if a judgement could not rely on it.
 
     Attributes:
         id: Unique in its suite.
-        statement: The text a model is given.
-        tests: At least one; a problem without tests would be passed by everything.
         time_limit_ms: CPU milliseconds of a test that names no own limit.
-        memory_limit_kib: KiB of a test that names no own limit.
-        checker: The comparison rule of all tests.
-        title: For people.
         family: Name of the group of variants this problem belongs to.
         language: Language of the statement (``zh``, ``en``, ...).
         source: Where it comes from.
         prompt: A ready-made prompt, where the suite brings one.
-
-    Raises:
-        SuiteError: If there are no tests, a name stands twice, a number is out of all reason, or a
-            text has no bytes.
     """
 
     id: str
@@ -130,33 +108,26 @@ class Problem:
     prompt: str | None = None
 
     def __post_init__(self) -> None:
-        """Check what every judgement relies on."""
         if not self.id:
             raise SuiteError("a problem has an empty id")
         if not self.tests:
-            raise SuiteError(f"problem {self.id!r} has no tests: every program would pass it")
+            raise self._error("no tests, which every program would pass")
         twice = [name for name, times in Counter(t.name for t in self.tests).items() if times > 1]
         if twice:
-            raise SuiteError(f"problem {self.id!r} has tests of the same name: {sorted(twice)[:5]}")
-        self._check_numbers()
+            raise self._error(f"tests of the same name: {sorted(twice)[:5]}")
         self._check_bytes()
-
-    def _check_numbers(self) -> None:
         limits = [("problem", self.time_limit_ms, self.memory_limit_kib)]
         limits += [(f"test {test.name!r:.60}", *self.limits(test)) for test in self.tests]
         for what, time_ms, memory_kib in limits:
             if not (1 <= time_ms <= _MAX_MS and _MIN_KIB <= memory_kib <= _MAX_KIB):
-                raise SuiteError(
-                    f"problem {self.id!r:.60}, {what}: limits are {time_ms!r:.30} ms and "
-                    f"{memory_kib!r:.30} KiB; possible are 1 to {_MAX_MS} ms and {_MIN_KIB} to "
-                    f"{_MAX_KIB} KiB"
-                )
+                possible = f"1 to {_MAX_MS} ms and {_MIN_KIB} to {_MAX_KIB} KiB"
+                found = f"{time_ms!r:.30} ms and {memory_kib!r:.30} KiB"
+                raise self._error(f"{what}: limits are {found}; possible are {possible}")
         for test in self.tests:
             if not (0 <= test.score <= _MAX_NUMBER and abs(test.subtask or 0) <= _MAX_NUMBER):
-                raise SuiteError(
-                    f"problem {self.id!r:.60}, test {test.name!r:.60}: score {test.score!r:.30}, "
-                    f"subtask {test.subtask!r:.30}; expected are numbers up to {_MAX_NUMBER}"
-                )
+                found = f"score {test.score!r:.30}, subtask {test.subtask!r:.30}"
+                wanted = f"expected are numbers up to {_MAX_NUMBER}"
+                raise self._error(f"test {test.name!r:.60}: {found}; {wanted}")
 
     def why_no_text(self) -> str:
         """Say which of the texts holds half of a character, which JSON can spell; else empty."""
@@ -170,13 +141,14 @@ class Problem:
         data = (text for test in self.tests for text in (test.input, test.output))
         for text in (*data, self.checker.source or ""):
             try:
-                text.encode("utf-8", "surrogateescape")
+                to_bytes(text)
             except UnicodeEncodeError as error:
                 place = error.object[max(0, error.start - 20) : error.start + 1]
-                raise SuiteError(
-                    f"problem {self.id!r:.60}: test data has no bytes in UTF-8 (half of a "
-                    f"character: {place!r})"
-                ) from error
+                half = f"test data has no bytes in UTF-8 (half of a character: {place!r})"
+                raise self._error(half) from error
+
+    def _error(self, what: str) -> SuiteError:
+        return SuiteError(f"problem {self.id!r:.60}: {what}")
 
     def limits(self, test: TestCase) -> tuple[int, int]:
         """Give the limits of a test of this problem: (CPU milliseconds, KiB)."""

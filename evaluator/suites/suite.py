@@ -1,20 +1,54 @@
-"""A suite of problems, read from its own form or from another one as it is."""
+"""A suite of problems, read from a folder of its own form or from another source as it is.
+
+The own form is ``suite.json``, whose ``digest`` is held against the content, and
+``problems.jsonl``, one problem a line with the fields of ``problem.Problem``; instead of ``tests``
+an ``archive`` may name a zip or folder of Luogu test data inside the suite's folder. The digest is
+the SHA-256 of what judging sees, so the same problems have the same digest wherever they come from.
+"""
 
 import hashlib
+import json
 import logging
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from evaluator.errors import SuiteError
+from evaluator.errors import SuiteError, shown
 from evaluator.suites.importers.draft import Note, Skipped
 from evaluator.suites.importers.forms import read_source
+from evaluator.suites.luogu_data import load_luogu_data
 from evaluator.suites.problem import Checker, Problem, TestCase
-from evaluator.suites.suite_form import digest_line, read_manifest, read_problems
+from tinylora.files.json_text import read_object
 
 logger = logging.getLogger(__name__)
 
 __all__ = ["Checker", "Note", "Problem", "Skipped", "Suite", "TestCase", "load_suite"]
+
+SUITE_FORMAT = "tinylora-suite/1"
+
+_Part = TypeVar("_Part", Problem, TestCase, Checker)
+
+_PARTS = (Problem, TestCase, Checker)
+_DEFAULTS = {kind: {field.name: field.default for field in fields(kind)} for kind in _PARTS}
+_IN_JSON = {float: (int, float), tuple[TestCase, ...]: (list,), Checker: (dict,)}
+
+
+def _types_in_json(hint: Any) -> tuple[type, ...]:
+    """The types that a field with this annotation has in JSON, where nulls are left out."""
+    if get_origin(hint) is Literal:
+        return (str,)
+    if get_origin(hint) is UnionType or get_origin(hint) is Union:
+        return next(_types_in_json(part) for part in get_args(hint) if part is not NoneType)
+    return _IN_JSON.get(hint, (hint,))
+
+
+_TYPES: dict[type, dict[str, tuple[type, ...]]] = {
+    kind: {name: _types_in_json(hint) for name, hint in get_type_hints(kind).items()}
+    for kind in _PARTS
+}
+_TYPES[Problem]["archive"] = (str,)
 
 
 @dataclass(frozen=True)
@@ -22,10 +56,8 @@ class Suite:
     """A set of problems.
 
     Attributes:
-        name: From ``suite.json``, or the file's stem.
         problems: In the file's order; ids are unique; never empty.
         digest: SHA-256 (hex) of the content.
-        path: Where it was read from.
         skipped: What the source holds and cannot be judged, with reasons.
         notes: What was assumed about a source that is read as it is, and files that were not used.
     """
@@ -43,34 +75,24 @@ class Suite:
 
 
 def load_suite(path: str | Path) -> Suite:
-    """Read a suite: a folder of the own form, or a source of any form that can be imported.
-
-    Args:
-        path: The folder or file.
-
-    Raises:
-        SuiteError: If anything about it is missing, malformed or not judgeable.
-    """
+    """Read a suite: a folder of the own form, or a source of any form that can be imported."""
     path = Path(path)
     if not path.exists():
         raise SuiteError(f"{path}: no such suite (expected a file or folder)")
     if not any((path / name).exists() for name in ("suite.json", "problems.jsonl")):
         return _read_as_it_is(path)
-    manifest = read_manifest(path)
+    name, fixed = read_manifest(path)
     problems = tuple(read_problems(path))
     if not problems:
         raise no_problems(path, ())
     digest = _digest(problems)
-    if manifest.digest not in (None, digest):
-        raise SuiteError(
-            f"{path}: the content's digest is {digest}, suite.json says {manifest.digest}: a "
-            "file was changed since. Import it again, or take 'digest' out of suite.json"
-        )
-    return Suite(manifest.name, problems, digest, path)
+    if fixed not in (None, digest):
+        found = f"the content's digest is {digest}, suite.json says {fixed}: a file was changed"
+        raise SuiteError(f"{path}: {found}. Import it again, or take 'digest' out of suite.json")
+    return Suite(name, problems, digest, path)
 
 
 def _read_as_it_is(path: Path) -> Suite:
-    """Read a source without importing it."""
     found = tuple(read_source(path))
     problems = tuple(item for item in found if isinstance(item, Problem))
     skipped = tuple(item for item in found if isinstance(item, Skipped))
@@ -92,8 +114,153 @@ def no_problems(path: Path, skipped: Iterable[Skipped]) -> SuiteError:
 
 
 def _digest(problems: Iterable[Problem]) -> str:
-    """Hash the problems, one after the other."""
     digest = hashlib.sha256()
     for problem in problems:
         digest.update(digest_line(problem))
     return digest.hexdigest()
+
+
+def digest_line(problem: Problem) -> bytes:
+    """Give what the digest hashes of a problem: canonical JSON without its ``source``."""
+    content = vars(problem) | {
+        "tests": [vars(test) for test in problem.tests],
+        "checker": vars(problem.checker),
+    }
+    if problem.checker.error is None:  # younger than published digests
+        content["checker"] = {k: v for k, v in vars(problem.checker).items() if k != "error"}
+    del content["source"]
+    return json.dumps(content, sort_keys=True, ensure_ascii=True).encode() + b"\n"
+
+
+def problem_line(problem: Problem) -> bytes:
+    """Give a problem's line of ``problems.jsonl``, without fields that have their defaults."""
+    row = _without_defaults(problem)
+    del row["checker"]
+    if problem.checker != Checker():
+        row["checker"] = {"kind": problem.checker.kind, **_without_defaults(problem.checker)}
+    row["tests"] = [
+        {**_without_defaults(test), "name": test.name, "score": float(test.score)}
+        for test in problem.tests
+    ]
+    # limits are written in any case: defaults may change, a suite must not
+    row |= {"time_limit_ms": problem.time_limit_ms, "memory_limit_kib": problem.memory_limit_kib}
+    try:
+        return json.dumps(row, ensure_ascii=False).encode() + b"\n"
+    except UnicodeEncodeError:  # test data that is not UTF-8
+        return json.dumps(row).encode() + b"\n"
+
+
+def _without_defaults(part: Problem | TestCase | Checker) -> dict[str, Any]:
+    """Fields of a part that differ from their defaults, not descending into them."""
+    defaults = _DEFAULTS[type(part)]
+    return {name: value for name, value in vars(part).items() if value != defaults[name]}
+
+
+def read_manifest(folder: Path) -> tuple[str, str | None]:
+    """Read name and digest from ``suite.json``; a digest is there where the content is fixed."""
+    path = folder / "suite.json"
+    try:
+        manifest = read_object(path, SuiteError)
+    except OSError as error:
+        raise SuiteError(f"{path}: cannot be read ({error})") from error
+    if (found := manifest.get("format")) != SUITE_FORMAT:
+        raise SuiteError(f"{path}: 'format' is {shown(found)}, expected {SUITE_FORMAT!r}")
+    name = manifest.get("name")
+    if not isinstance(name, str) or not name:
+        raise SuiteError(f"{path}: 'name' must be a non-empty string, found {shown(name)}")
+    digest = manifest.get("digest")
+    if not isinstance(digest, str | None):
+        raise SuiteError(f"{path}: 'digest' must be a string, found {shown(digest)}")
+    return name, digest
+
+
+def read_problems(folder: Path) -> Iterator[Problem]:
+    """Yield the problems of ``problems.jsonl``; a SuiteError names a line that is not one."""
+    path = folder / "problems.jsonl"
+    seen: dict[str, int] = {}
+    line = 0
+    try:
+        with path.open(encoding="utf-8-sig", newline="\n") as stream:
+            for line, text in enumerate(stream, start=1):
+                if not text.strip():
+                    continue
+                where = f"{path}, line {line}"
+                try:
+                    row = json.loads(text)
+                except (ValueError, RecursionError) as error:
+                    raise SuiteError(f"{where}: not JSON ({error})") from error
+                problem = _problem(folder, where, row)
+                if problem.id in seen:
+                    first = seen[problem.id]
+                    raise SuiteError(f"{where}: id {problem.id!r} stands already in line {first}")
+                seen[problem.id] = line
+                yield problem
+    except OSError as error:
+        raise SuiteError(f"{path}: cannot be read ({error})") from error
+    except UnicodeDecodeError as error:
+        raise SuiteError(f"{path}, after line {line}: not UTF-8 ({error})") from error
+
+
+def _problem(folder: Path, where: str, row: Any) -> Problem:
+    values = _checked(where, row, Problem)
+    archive = values.pop("archive", None)
+    if "checker" in values:
+        values["checker"] = _build(f"{where}, checker", Checker, values["checker"])
+    if (archive is None) == ("tests" not in values):
+        raise SuiteError(f"{where}: expected either 'tests' or 'archive'")
+    if archive is None:
+        values["tests"] = tuple(
+            _build(f"{where}, test {number}", TestCase, test, name=str(number))
+            for number, test in enumerate(values["tests"], start=1)
+        )
+    else:
+        data = load_luogu_data(_inside(folder, where, archive))
+        if other := data.interactor or data.foreign_checker:
+            raise SuiteError(f"{where}: {archive!r} brings {other}, which cannot be used here")
+        values["tests"] = data.tests
+        if data.checker is not None:
+            values["checker"] = data.checker
+    return _made(where, Problem, values)
+
+
+def _build(where: str, kind: type[_Part], row: Any, **defaults: Any) -> _Part:
+    return _made(where, kind, {**defaults, **_checked(where, row, kind, frozenset(defaults))})
+
+
+def _made(where: str, kind: type[_Part], values: dict[str, Any]) -> _Part:
+    try:
+        return kind(**values)
+    except SuiteError as error:
+        raise SuiteError(f"{where}: {error}") from error
+
+
+def _checked(
+    where: str, row: Any, kind: type, given: frozenset[str] = frozenset({"tests"})
+) -> dict[str, Any]:
+    """Check names and types of an object's fields; nulls and ``given`` ones may be missing."""
+    if not isinstance(row, dict):
+        raise SuiteError(f"{where}: expected an object, found {type(row).__name__}")
+    found: dict[str, Any] = {k: v for k, v in row.items() if v is not None}
+    types = _TYPES[kind]
+    if unknown := sorted(found.keys() - types):
+        raise SuiteError(f"{where}: unknown fields {shown(unknown)}, allowed are {sorted(types)}")
+    needed = {f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING}
+    if missing := sorted(needed - found.keys() - given):
+        raise SuiteError(f"{where}: missing fields {missing}")
+    for key, value in found.items():
+        wanted = types[key]
+        if not isinstance(value, wanted) or (isinstance(value, bool) and bool not in wanted):
+            names = " or ".join(kind.__name__ for kind in wanted)
+            raise SuiteError(f"{where}: field {key!r} is {shown(value)}, expected {names}")
+    return found
+
+
+def _inside(folder: Path, where: str, name: str) -> Path:
+    """Resolve an archive's path and hold it inside the suite's folder."""
+    try:
+        path = (folder / name).resolve()
+    except (OSError, ValueError, RuntimeError) as error:  # a loop of links, a NUL
+        raise SuiteError(f"{where}: archive {name!r:.60} is no path ({error})") from error
+    if not path.is_relative_to(folder.resolve()):
+        raise SuiteError(f"{where}: archive {name!r} lies outside of the suite's folder")
+    return path

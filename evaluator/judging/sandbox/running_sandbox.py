@@ -1,9 +1,7 @@
 """A sandbox that is running: a process, and a socket to the supervisor in it.
 
-The supervisor (``supervisor/main.cpp``) runs one command after the other, enforces the limits from
-inside, and reports what each command alone has used. A sandbox takes the next command as long as
-each leaves it clean: it ended by itself and left no process and no file. Only commands that trust
-each other share one, the tests of one program: a sandbox takes some 10 ms to build, a command 1 ms.
+Only the tests of one program share a sandbox, as long as each leaves it clean: it ended by itself
+and left no process and no file. A sandbox takes some 10 ms to build, a command 1 ms.
 """
 
 import contextlib
@@ -15,8 +13,7 @@ from collections.abc import Sequence
 from typing import cast
 
 from evaluator.errors import SandboxError
-from evaluator.judging.sandbox.command import Command, Limits, Reason, RunReport
-from evaluator.judging.sandbox.memory_file import MemoryFile
+from evaluator.judging.sandbox.command import Command, Limits, MemoryFile, Reason, RunReport
 
 _ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C", "HOME": "/box"}
 _ENVIRONMENT["ONLINE_JUDGE"] = "1"  # some programs ask for it, others for the macro
@@ -30,15 +27,9 @@ class RunningSandbox:
 
     Args:
         argv: The command line that starts the supervisor behind the walls.
-        supervisor: The compiled supervisor, by its descriptor part of the command line.
+        supervisor: By its descriptor part of the command line.
         program: The program that alone may run here, or None for a command of the system.
         limits: Of the first command; the size of the private folder and ``contest`` stay.
-
-    Attributes:
-        clean: Whether another command may be run.
-
-    Raises:
-        SandboxError: If the command line cannot be started.
     """
 
     def __init__(
@@ -83,16 +74,16 @@ class RunningSandbox:
         )
 
     def run(self, command: Command, limits: Limits) -> RunReport:
-        """Run a command to its end.
-
-        Raises:
-            SandboxError: If the sandbox failed; the command is not to blame.
-        """
-        self._wait_until_ready()
+        """Run a command to its end; where the sandbox fails, the command is not to blame."""
+        if not self._ready:
+            self._control.settimeout(_GRACE_S)
+            if (greeting := self._receive()) != "ready":
+                raise SandboxError(f"the sandbox cannot be built: {greeting}")
+            self._ready = True
         self.clean = False
         stdout, stderr = MemoryFile("stdout"), MemoryFile("stderr")
         program = [] if command.program is None else [command.program]
-        files = [command.stdin or MemoryFile("nothing"), *program, *command.files.values()]
+        files = [command.stdin or MemoryFile.of(b""), *program, *command.files.values()]
         stdin, *others = [file.reopen() for file in files]
         try:
             self._control.settimeout(10 * limits.wall_ms / 1000 + _GRACE_S)
@@ -107,18 +98,19 @@ class RunningSandbox:
         parts = answer.split()
         if len(parts) != 7 or parts[0] == "error":
             raise SandboxError(f"the sandbox failed: {answer}")
-        report = _report(parts, stdout, stderr, limits)
-        self.clean = report.reason == "exit" and parts[6] == "1"
-        return report
-
-    def _wait_until_ready(self) -> None:
-        """Wait for the supervisor's greeting, once."""
-        if not self._ready:
-            self._control.settimeout(_GRACE_S)
-            greeting = self._receive()
-            if greeting != "ready":
-                raise SandboxError(f"the sandbox cannot be built: {greeting}")
-            self._ready = True
+        exit_code, ended_by, cpu_us, wall_us, memory = (int(parts[i]) for i in (0, 1, 3, 4, 5))
+        self.clean = parts[2] == "exit" and parts[6] == "1"
+        return RunReport(
+            exit_code=None if ended_by else exit_code,
+            signal=ended_by or None,
+            reason=cast("Reason", parts[2]),
+            cpu_ms=cpu_us / 1000,
+            wall_ms=wall_us / 1000,
+            memory_kib=memory,
+            stdout=stdout.read(),
+            stderr=stderr.read(_STDERR_BYTES),
+            output_full=max(len(stdout), len(stderr)) >= limits.file_bytes,
+        )
 
     def _receive(self) -> str:
         """Receive the supervisor's next message, or what went wrong instead."""
@@ -153,36 +145,17 @@ class RunningSandbox:
 
 def _request(command: Command, limits: Limits) -> bytes:
     """Spell the request; supervisor/main.cpp describes it."""
-    rss = [] if limits.memory_kib is None else [f"rss={limits.memory_kib * 1024}"]
-    texts = [
-        f"cpu={limits.cpu_ms}",
-        f"wall={limits.wall_ms}",
-        *rss,
-        f"as={limits.address_space_bytes}",
-        f"stack={limits.stack_bytes}",
-        f"fsize={limits.file_bytes}",
-        f"nproc={limits.processes}",
-        f"program={int(command.program is not None)}",
-        *(f"copy={name}" for name in command.files),
-        "--",
-        *command.argv,
-    ]
-    return "".join(f"{text}\0" for text in texts).encode()
-
-
-def _report(
-    parts: Sequence[str], stdout: MemoryFile, stderr: MemoryFile, limits: Limits
-) -> RunReport:
-    """Turn the supervisor's answer into a report."""
-    exit_code, ended_by, cpu_us, wall_us, memory = (int(parts[i]) for i in (0, 1, 3, 4, 5))
-    return RunReport(
-        exit_code=None if ended_by else exit_code,
-        signal=ended_by or None,
-        reason=cast("Reason", parts[2]),
-        cpu_ms=cpu_us / 1000,
-        wall_ms=wall_us / 1000,
-        memory_kib=memory,
-        stdout=stdout.read(),
-        stderr=stderr.read(_STDERR_BYTES),
-        output_full=max(len(stdout), len(stderr)) >= limits.file_bytes,
-    )
+    settings = {
+        "cpu": limits.cpu_ms,
+        "wall": limits.wall_ms,
+        "as": limits.address_space_bytes,
+        "stack": limits.stack_bytes,
+        "fsize": limits.file_bytes,
+        "nproc": limits.processes,
+        "program": int(command.program is not None),
+    }
+    if limits.memory_kib is not None:
+        settings["rss"] = limits.memory_kib * 1024
+    texts = [f"{key}={value}" for key, value in settings.items()]
+    texts += [f"copy={name}" for name in command.files]
+    return "".join(f"{text}\0" for text in (*texts, "--", *command.argv)).encode()

@@ -35,8 +35,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from evaluator.errors import SandboxError, SandboxUnavailableError
-from evaluator.judging.sandbox.command import Command, Limits
-from evaluator.judging.sandbox.memory_file import MemoryFile
+from evaluator.judging.sandbox.command import Command, Limits, MemoryFile
 from evaluator.judging.sandbox.worker import SandboxWorker
 
 RungName = Literal["bwrap", "unshare", "unsafe"]
@@ -48,27 +47,12 @@ SANDBOX_UID = 64999
 _PACKAGES = "on Debian and Ubuntu: apt-get install g++ bubblewrap util-linux"
 _TRIAL = "test ! -e /etc/shadow && test ! -e /home && test ! -w / && echo x > y && cat y"
 _TRIAL_UNSAFE = "echo x > y && cat y"
-_TRIAL_LIMITS = Limits(
-    cpu_ms=5000,
-    wall_ms=15000,
-    memory_kib=None,
-    address_space_bytes=1 << 30,
-    stack_bytes=8 << 20,
-    file_bytes=1 << 20,
-    processes=256,
-)
+_TRIAL_LIMITS = Limits(5000, 15_000, None, 1 << 30, 8 << 20, 1 << 20, processes=256)
 
 
 @dataclass(frozen=True)
 class SandboxInfo:
-    """What a run records about its sandbox.
-
-    Attributes:
-        rung: The rung of the ladder that is used.
-        tool: Version line of the rung's tool; empty for ``unsafe``.
-        compiler: Version line of g++.
-        refused: Better rungs that do not work here, with the reason.
-    """
+    """What a run records: the rung, version lines, and why better rungs do not work here."""
 
     rung: RungName
     tool: str
@@ -78,19 +62,15 @@ class SandboxInfo:
 
 @dataclass(frozen=True)
 class Sandbox:
-    """A rung that works on this machine.
-
-    Attributes:
-        info: What to record about it.
-        supervisor: The compiled supervisor.
-    """
+    """A rung that works on this machine."""
 
     info: SandboxInfo
     supervisor: MemoryFile
 
     def worker(self) -> SandboxWorker:
         """Make a worker; one for each thread that runs programs."""
-        return _worker(self.info.rung, self.supervisor)
+        command_line = partial(_command_line, self.info.rung, self.supervisor)
+        return SandboxWorker(command_line, self.supervisor)
 
 
 def probe_sandbox(unsafe: bool = False, only: RungName | None = None) -> Sandbox:
@@ -110,20 +90,15 @@ def probe_sandbox(unsafe: bool = False, only: RungName | None = None) -> Sandbox
     for rung in get_args(RungName):
         if (only is not None and rung != only) or (rung == "unsafe" and not unsafe):
             continue
-        reason = _try_rung(rung, supervisor)
-        if reason is None:
-            tool = "" if rung == "unsafe" else _version(rung)
-            return Sandbox(SandboxInfo(rung, tool, _version("g++"), tuple(refused)), supervisor)
+        tool = "" if rung == "unsafe" else _version(rung)
+        sandbox = Sandbox(SandboxInfo(rung, tool, _version("g++"), tuple(refused)), supervisor)
+        if (reason := _why_not(sandbox)) is None:
+            return sandbox
         refused.append(f"{rung}: {reason}")
-    raise SandboxUnavailableError(
-        f"no sandbox works on this machine ({'; '.join(refused) or 'none was allowed'}). Install "
-        f"bubblewrap ({_PACKAGES}) and allow unprivileged user namespaces, or, if you trust every "
-        "program that will be judged, pass --unsafe"
-    )
-
-
-def _worker(rung: RungName, supervisor: MemoryFile) -> SandboxWorker:
-    return SandboxWorker(partial(_command_line, rung, supervisor), supervisor)
+    reasons = "; ".join(refused) or "none was allowed"
+    remedy = f"Install bubblewrap ({_PACKAGES}) and allow unprivileged user namespaces"
+    trust = "or, if you trust every program that will be judged, pass --unsafe"
+    raise SandboxUnavailableError(f"no sandbox works here ({reasons}). {remedy}, {trust}")
 
 
 def _command_line(rung: RungName, supervisor: MemoryFile, limits: Limits) -> list[str]:
@@ -151,8 +126,8 @@ def _walls(rung: RungName, limits: Limits) -> list[str]:
             argv += ["--symlink", str(path.readlink()), f"/{name}"]
         else:
             argv += ["--ro-bind-try", f"/{name}", f"/{name}"]
-    for path_name in ("/etc/ld.so.cache", "/etc/alternatives"):
-        argv += ["--ro-bind-try", path_name, path_name]
+    for etc in ("/etc/ld.so.cache", "/etc/alternatives"):
+        argv += ["--ro-bind-try", etc, etc]
     for device in _devices(limits):
         argv += ["--dev-bind-try", f"/dev/{device}", f"/dev/{device}"]
     return [*argv, "--proc", "/proc", "--"]
@@ -163,21 +138,16 @@ def _devices(limits: Limits) -> tuple[str, ...]:
 
 
 def _tool(name: str) -> str:
-    """Find a tool.
-
-    Raises:
-        SandboxError: If it is not installed.
-    """
     path = shutil.which(name)
     if path is None:
         raise SandboxError(f"{name} is not installed")
     return path
 
 
-def _try_rung(rung: RungName, supervisor: MemoryFile) -> str | None:
-    """Run a command on a rung; None if all is well, else what is wrong."""
-    trial = _TRIAL_UNSAFE if rung == "unsafe" else _TRIAL
-    with _worker(rung, supervisor) as worker:
+def _why_not(sandbox: Sandbox) -> str | None:
+    """Run a command in a sandbox; None if all is well, else what is wrong."""
+    trial = _TRIAL_UNSAFE if sandbox.info.rung == "unsafe" else _TRIAL
+    with sandbox.worker() as worker:
         try:
             report = worker.run(Command(("/bin/sh", "-c", trial)), _TRIAL_LIMITS)
         except SandboxError as error:
@@ -188,7 +158,9 @@ def _try_rung(rung: RungName, supervisor: MemoryFile) -> str | None:
 
 
 def _version(tool: str) -> str:
-    """The first line of what a tool says of its version."""
+    """The first line of what a tool says of its version, if it is installed."""
+    if shutil.which(tool) is None:
+        return ""
     done = subprocess.run([tool, "--version"], capture_output=True, text=True, check=False)
     return done.stdout.partition("\n")[0]
 

@@ -4,8 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from evaluator.errors import SandboxError
-from evaluator.judging.sandbox.command import Command, Limits, RunReport
-from evaluator.judging.sandbox.memory_file import MemoryFile
+from evaluator.judging.sandbox.command import Command, Limits, MemoryFile, RunReport
 from evaluator.judging.sandbox.running_sandbox import RunningSandbox
 
 _KEPT = 2  # sandboxes that wait for their next command: a program's and its special judge's
@@ -15,12 +14,7 @@ _SPARE_BYTES = 1 << 20  # so that the files of the next test fit too where they 
 class SandboxWorker:
     """Runs commands one after the other; not for use by several threads at once.
 
-    A program finds the sandbox that its last run left clean, or a new one; anything else gets a
-    new one each time.
-
-    Args:
-        command_line: Gives the command line that starts the supervisor under some limits.
-        supervisor: The compiled supervisor.
+    A program finds the sandbox that its last run left clean; anything else gets a new one.
     """
 
     def __init__(
@@ -39,11 +33,7 @@ class SandboxWorker:
         self.close()
 
     def run(self, command: Command, limits: Limits) -> RunReport:
-        """Run a command to its end.
-
-        Raises:
-            SandboxError: If the sandbox failed; the command is not to blame.
-        """
+        """Run a command to its end; where the sandbox fails, the command is not to blame."""
         files = sum(map(len, command.files.values()))
         limits = replace(limits, box_bytes=limits.box_bytes + files)
         try:
@@ -79,8 +69,7 @@ class SandboxWorker:
     def abort(self) -> None:
         """End the running command from another thread; :meth:`run` then raises."""
         self._aborted = True
-        sandbox = self._current
-        if sandbox is not None:
+        if (sandbox := self._current) is not None:
             sandbox.abort()
 
     def close(self) -> None:

@@ -1,29 +1,20 @@
 """CodeContests and what has its form.
 
-A row has ``description`` and, in ``public_tests``, ``private_tests`` and ``generated_tests``, an
-object of two lists ``{"input": [...], "output": [...]}`` or a list of pairs. Optional: ``name``,
-``time_limit`` (``{"seconds": 2, "nanos": 0}``), ``memory_limit_bytes``, ``input_file`` and
-``output_file`` (names of files that a program of this problem reads and writes instead of its
-streams).
+A row has ``description`` and, in ``public_tests``, ``private_tests`` and ``generated_tests``, two
+lists ``{"input": [...], "output": [...]}`` or a list of pairs; ``time_limit`` is ``{"seconds": 2,
+"nanos": 0}``. ``input_file`` and ``output_file`` name files that are used instead of the streams.
 """
 
 from collections.abc import Iterator
-from typing import TypeGuard
 
-from evaluator.suites.importers.draft import Draft, Reason, limits_of
-from evaluator.suites.importers.importer import Importer
+from evaluator.suites.importers.draft import Draft, Importer, Reason, limits_of
 from evaluator.suites.importers.rows import Row
 from evaluator.suites.problem import TestCase
 
 _GROUPS = ("public_tests", "private_tests", "generated_tests")
 
 
-def draft_of_code_contests(row: Row) -> Draft:
-    """Read one row.
-
-    Raises:
-        SuiteError: If it is not of this form.
-    """
+def _read_row(row: Row) -> Draft:
     values = row.values
     description, name = values.get("description"), values.get("name")
     if not isinstance(description, str):
@@ -45,13 +36,12 @@ def draft_of_code_contests(row: Row) -> Draft:
 
 
 def _tests(row: Row) -> Iterator[TestCase]:
-    """Yield the tests of all groups, the public ones first."""
     for group in _GROUPS:
         found = row.values.get(group) or {"input": [], "output": []}
         if isinstance(found, list) and all(isinstance(case, dict) for case in found):
             found = {key: [case.get(key) for case in found] for key in ("input", "output")}
         pair = [found.get(key) for key in ("input", "output")] if isinstance(found, dict) else []
-        lists = [texts for texts in pair if _are_texts(texts)]
+        lists = [v for v in pair if isinstance(v, list) and all(isinstance(t, str) for t in v)]
         if len(lists) != 2 or len(lists[0]) != len(lists[1]):
             raise row.error(f"{group!r} needs lists of strings 'input' and 'output', equally long")
         for number, (inp, out) in enumerate(zip(*lists, strict=True), start=1):
@@ -59,8 +49,4 @@ def _tests(row: Row) -> Iterator[TestCase]:
             yield TestCase(name, inp, out, pretest=group == "public_tests")
 
 
-def _are_texts(values: object) -> TypeGuard[list[str]]:
-    return isinstance(values, list) and all(isinstance(value, str) for value in values)
-
-
-IMPORTER = Importer("code-contests", frozenset(_GROUPS), draft_of_code_contests)
+IMPORTER = Importer("code-contests", frozenset(_GROUPS), _read_row)

@@ -1,12 +1,8 @@
 """How a statement wants outputs to be compared, where that is not line by line.
 
-Statements say it in words, English or Chinese: numbers up to an error, letters in any case, or one
-of several right outputs. The first two are comparisons of this project and are used where the words
-are plain; the last needs a special judge. So does what is asked for without being plain, such as an
-error without a number. None of these words means that lines are compared.
-
-Words are looked for in the sentences of ``plain_sentences``; the patterns write ``N`` for a small
-number.
+Numbers up to an error and letters in any case are comparisons of this project, used where the words
+are plain. One of several right outputs, and an error without a number, need a special judge. The
+patterns write ``N`` for a small number of ``plain_sentences``.
 """
 
 import re
@@ -122,10 +118,6 @@ _WORDS_ALIKE = re.compile(r"match|compar|search|sort|equal|匹配|比较|查找|
 def asked_comparison(statement: str, tests: Iterable[TestCase]) -> Checker | Reason | None:
     """Say how outputs must be compared as far as a statement tells.
 
-    Args:
-        statement: Without the instructions that stand before it in a prompt.
-        tests: Its tests; letters in any case matter only where outputs have letters.
-
     Returns:
         The comparison, or why none of this project's can be right, or None for the usual one.
 
@@ -172,7 +164,6 @@ def _errors(sentences: list[str], numbers: list[float]) -> list[tuple[ErrorKind 
 
 
 def _any_case(sentences: list[str]) -> bool:
-    """Whether letters of the output may have any case."""
     for before, sentence in zip(["", *sentences], sentences, strict=False):
         if _ANY_CASE.search(sentence):
             return True

@@ -1,8 +1,10 @@
-"""What an importer makes of one row or archive, before it is known whether that can be judged."""
+"""What an importer is, and the drafts it makes before it is known what can be judged."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from evaluator.suites.importers.rows import Row
 from evaluator.suites.limits import kibibytes, milliseconds
 from evaluator.suites.problem import Checker, TestCase
 
@@ -19,18 +21,12 @@ SkipKind = Literal[
     "special-judge",
     "unreadable",
 ]
-
 NoteKind = Literal["assumed", "unused"]
 
 
 @dataclass(frozen=True)
 class Reason:
-    """Why a problem or a test cannot be judged.
-
-    Attributes:
-        kind: One word to count by.
-        detail: For people.
-    """
+    """Why a problem or a test cannot be judged: a word to count by, and a text for people."""
 
     kind: SkipKind
     detail: str
@@ -40,12 +36,7 @@ class Reason:
 class Skipped:
     """A problem of a source, or one test of it, that was left out.
 
-    Attributes:
-        where: Its place in the source: ``line 3``, ``row 3`` or a file's name.
-        id: The problem's id as far as it is known.
-        kind: One word to count by.
-        reason: For people.
-        test: Name of the test where the problem itself was kept.
+    ``where`` is its place in the source: ``line 3``, ``row 3`` or a file's name.
     """
 
     where: str
@@ -59,12 +50,7 @@ class Skipped:
 class Note:
     """What people should know about a problem that was kept.
 
-    Attributes:
-        where: Its place in the source.
-        id: The problem's id.
-        kind: ``unused`` for a file that means nothing here, ``assumed`` for what the source left
-            open: a unit, or the comparison that a statement asks for.
-        detail: For people.
+    ``unused`` is a file that means nothing here, ``assumed`` a unit or a comparison.
     """
 
     where: str
@@ -78,20 +64,12 @@ class Draft:
     """One problem as its source has it.
 
     Attributes:
-        where: Its place in the source, for people.
-        id: Its id; may stand twice in a source.
-        statement: From its heading on.
-        tests: Those that could be read.
-        title: For people.
+        id: May stand twice in a source.
         prompt: The source's whole text, where that is more than the statement.
-        time_limit_ms: CPU milliseconds; None means the importer's default.
-        memory_limit_kib: KiB; None means the importer's default.
-        checker: None means that the source brings none: Luogu's usual comparison holds.
-        from_statement: Whether the tests are samples that were cut out of a statement, written
-            for people: they may be elided, annotated or a description.
+        time_limit_ms: CPU milliseconds; None means the importer's default, as for the memory.
+        from_statement: Whether the tests are samples that were cut out of a statement.
         refusal: Why no test of it can be used, where that is known already.
         left_out: Tests that could not be used: (name, reason).
-        notes: What people should know: (kind, detail).
     """
 
     where: str
@@ -109,22 +87,30 @@ class Draft:
     notes: tuple[tuple[NoteKind, str], ...] = ()
 
 
-def limits_of(time: Any, memory: Any, memory_unit: str = "") -> dict[str, Any]:
-    """Read the limits of a row into a draft's fields, with notes on units that were assumed.
+@dataclass(frozen=True)
+class Importer:
+    """A form of rows.
 
-    Args:
-        time: As the row has it.
-        memory: As the row has it.
-        memory_unit: Of a plain number, where the form says it.
-
-    Raises:
-        ValueError: If one of them is no limit that a contest has.
+    Attributes:
+        name: As ``--form`` and ``suite.json`` have it.
+        fields: A row with any of these fields is taken for one of this form.
+        read_row: Reads one row; a ``SuiteError`` lists it as unreadable, and the next one follows.
+        has_tests: Whether rows have tests in fields of their own, or only in a statement.
     """
+
+    name: str
+    fields: frozenset[str]
+    read_row: Callable[[Row], Draft]
+    has_tests: bool = True
+
+
+def limits_of(time: Any, memory: Any, memory_unit: str = "") -> dict[str, Any]:
+    """Read a row's limits into a draft's fields; a ValueError if one is none that a contest has."""
     read = milliseconds(time), kibibytes(memory, memory_unit)
-    values = [None if limit is None else limit.value for limit in read]
     notes = tuple(
         ("assumed", f"the {what} limit, {found!r:.30}, has no unit; taken as {limit.assumed}")
         for what, found, limit in zip(("time", "memory"), (time, memory), read, strict=True)
         if limit is not None and limit.assumed
     )
-    return {"time_limit_ms": values[0], "memory_limit_kib": values[1], "notes": notes}
+    time_ms, memory_kib = (limit and limit.value for limit in read)
+    return {"time_limit_ms": time_ms, "memory_limit_kib": memory_kib, "notes": notes}

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from evaluator.errors import SuiteError
 from evaluator.suites.importers.comparisons import asked_comparison
-from evaluator.suites.importers.draft import Draft, Note, NoteKind, Reason, Skipped
+from evaluator.suites.importers.draft import Draft, Note, Reason, Skipped
 from evaluator.suites.importers.headings import language_of
 from evaluator.suites.importers.screening import why_no_test, why_not_judgeable
 from evaluator.suites.problem import (
@@ -20,12 +20,7 @@ from evaluator.suites.problem import (
 
 @dataclass(frozen=True)
 class DefaultLimits:
-    """Limits of a problem whose source gives none.
-
-    Attributes:
-        time_ms: CPU milliseconds.
-        memory_kib: KiB.
-    """
+    """Limits of a problem whose source gives none."""
 
     time_ms: int = DEFAULT_TIME_LIMIT_MS
     memory_kib: int = DEFAULT_MEMORY_LIMIT_KIB
@@ -38,11 +33,6 @@ def drafts_to_problems(
 
     The first problem of an id keeps it. A later one with the same statement and tests is left out
     as a duplicate; a later one that differs is kept as ``<id>-2``, ``<id>-3`` and so on.
-
-    Args:
-        drafts: In the source's order; notes between them are passed on.
-        source: Its name, for the problems' ``source``.
-        limits: Of problems that bring none.
     """
     seen: dict[bytes, str] = {}
     ids: dict[str, int] = {}
@@ -60,8 +50,20 @@ def drafts_to_problems(
             yield Skipped(draft.where, draft.id, reason.kind, reason.detail)
             continue
         problem_id = _unique(draft.id, ids)
+        checker = asked if isinstance(asked, Checker) else draft.checker or Checker()
         try:
-            problem = _problem(draft, problem_id, tests, asked, source, limits)
+            problem = Problem(
+                id=problem_id,
+                statement=draft.statement,
+                tests=tests,
+                time_limit_ms=draft.time_limit_ms or limits.time_ms,
+                memory_limit_kib=draft.memory_limit_kib or limits.memory_kib,
+                checker=checker,
+                title=draft.title,
+                language=language_of(draft.statement),
+                source=f"{source}, {draft.where}",
+                prompt=draft.prompt,
+            )
             broken = problem.why_no_text()
         except SuiteError as error:  # e.g. a limit out of all reason
             broken = str(error)
@@ -71,8 +73,10 @@ def drafts_to_problems(
         yield problem
         for name, why in left_out:
             yield Skipped(draft.where, problem_id, why.kind, why.detail, test=name)
-        for kind, detail in (*draft.notes, *_told(asked)):
+        for kind, detail in draft.notes:
             yield Note(draft.where, problem_id, kind, detail)
+        if isinstance(asked, Checker):
+            yield Note(draft.where, problem_id, "assumed", _in_words(asked))
 
 
 def _digest(draft: Draft) -> bytes:
@@ -86,7 +90,6 @@ def _digest(draft: Draft) -> bytes:
 
 
 def _usable(draft: Draft) -> tuple[tuple[TestCase, ...], list[tuple[str, Reason]]]:
-    """Split the tests into those that can be judged and the others."""
     tests: list[TestCase] = []
     left_out = list(draft.left_out)
     for test in draft.tests:
@@ -102,14 +105,12 @@ def _has_special_judge(draft: Draft) -> bool:
     return draft.checker is not None and draft.checker.kind == "special"
 
 
-def _told(asked: Checker | Reason | None) -> Iterator[tuple[NoteKind, str]]:
-    """Say which comparison was taken from the statement."""
-    if isinstance(asked, Checker):
-        how = "without regard to the case of letters"
-        if asked.kind == "float":
-            error = asked.error or "absolute or relative"
-            how = f"as numbers, {error} error up to {asked.tolerance}"
-        yield "assumed", f"outputs are compared {how}, as the statement says"
+def _in_words(asked: Checker) -> str:
+    how = "without regard to the case of letters"
+    if asked.kind == "float":
+        error = asked.error or "absolute or relative"
+        how = f"as numbers, {error} error up to {asked.tolerance}"
+    return f"outputs are compared {how}, as the statement says"
 
 
 def _why_not(
@@ -127,30 +128,6 @@ def _why_not(
         return Reason("no-tests", "no tests")
     detail = "; ".join(f"test {name}: {why.detail}" for name, why in left_out[:3])
     return Reason(left_out[0][1].kind, detail)
-
-
-def _problem(
-    draft: Draft,
-    problem_id: str,
-    tests: tuple[TestCase, ...],
-    asked: Checker | Reason | None,
-    source: str,
-    limits: DefaultLimits,
-) -> Problem:
-    """Build the problem of a draft."""
-    time_ms, memory_kib = draft.time_limit_ms, draft.memory_limit_kib
-    return Problem(
-        id=problem_id,
-        statement=draft.statement,
-        tests=tests,
-        time_limit_ms=limits.time_ms if time_ms is None else time_ms,
-        memory_limit_kib=limits.memory_kib if memory_kib is None else memory_kib,
-        checker=asked if isinstance(asked, Checker) else draft.checker or Checker(),
-        title=draft.title,
-        language=language_of(draft.statement),
-        source=f"{source}, {draft.where}",
-        prompt=draft.prompt,
-    )
 
 
 def _unique(problem_id: str, taken: dict[str, int]) -> str:

@@ -1,7 +1,7 @@
 """The forms that can be imported: which one a source has, and what it holds.
 
-A form of rows is an :class:`Importer` in a file of its own and a line in ``IMPORTERS``; Luogu test
-data is the one form that is no rows.
+A form of rows is an ``Importer`` in a file of its own and a line in ``IMPORTERS``; Luogu test data
+is the one form that is no rows.
 """
 
 from collections.abc import Iterator
@@ -10,26 +10,23 @@ from itertools import islice
 from pathlib import Path
 
 from evaluator.errors import SuiteError, shown
-from evaluator.suites.importers.draft import Draft, Note, Reason, Skipped
+from evaluator.suites.importers.draft import Draft, Importer, Note, Reason, Skipped
 from evaluator.suites.importers.drafts_to_problems import DefaultLimits, drafts_to_problems
 from evaluator.suites.importers.headings import read_heading
-from evaluator.suites.importers.importer import Importer
 from evaluator.suites.importers.luogu_archives import Statements, drafts_of_archives
 from evaluator.suites.importers.rows import ID_FIELDS, Row, holds_rows, read_rows
 from evaluator.suites.problem import Problem
 
 # One line for each file; where the fields of a row fit several, the first is taken.
+_FILES = (
+    "upstream",
+    "code_contests",
+    "input_output",
+    "statements",
+)
 IMPORTERS: dict[str, Importer] = {
     importer.name: importer
-    for importer in (
-        import_module(f"{__package__}.{file}").IMPORTER
-        for file in (
-            "upstream",
-            "code_contests",
-            "input_output",
-            "statements",
-        )
-    )
+    for importer in (import_module(f"{__package__}.{file}").IMPORTER for file in _FILES)
 }
 LUOGU_DATA = "luogu-data"
 _ROWS_LOOKED_AT = 20  # for the form of most of them
@@ -49,9 +46,6 @@ def read_source(
         form: One of :func:`forms`; None means that it is detected.
         limits: Of problems that bring none.
         statements: Problem id -> statement, for test data.
-
-    Raises:
-        SuiteError: If the source is missing, or not of the form.
     """
     form = form or detect_form(path)
     if form == LUOGU_DATA:
@@ -69,11 +63,7 @@ def forms() -> tuple[str, ...]:
 
 
 def detect_form(path: Path) -> str:
-    """Tell a source's form from its kind of file and the fields of its first rows.
-
-    Raises:
-        SuiteError: If there is nothing, or nothing of a known form.
-    """
+    """Tell a source's form from its kind of file and the fields of its first rows."""
     if not path.exists():
         raise SuiteError(f"{path}: no such file or directory")
     if (path / "suite.json").is_file():
@@ -83,23 +73,15 @@ def detect_form(path: Path) -> str:
     looked_at = list(islice(read_rows(path), _ROWS_LOOKED_AT))
     if not looked_at:
         raise SuiteError(f"{path}: no problem that can be judged (the file is empty)")
-    found = [importer for row in looked_at if (importer := _importer_of(row))]
+    fitting = ([i for i in IMPORTERS.values() if row.values.keys() & i.fields] for row in looked_at)
+    found = [importers[0] for importers in fitting if importers]
     # a row of a statement alone may be another form's without its tests
     with_tests = [importer for importer in found if importer.has_tests]
     if found:
         return max(with_tests or found, key=found.count).name
     first = looked_at[0]
-    raise first.error(
-        first.fault
-        or f"fields {shown(sorted(first.values))} belong to no known form; name it with "
-        f"--form ({', '.join(forms())}) if they should"
-    )
-
-
-def _importer_of(row: Row) -> Importer | None:
-    """The importer of a row with these fields."""
-    fitting = (i for i in IMPORTERS.values() if not row.values.keys().isdisjoint(i.fields))
-    return next(fitting, None)
+    unknown = f"fields {shown(sorted(first.values))} belong to no known form; name it with --form"
+    raise first.error(first.fault or f"{unknown} ({', '.join(forms())}) if they should")
 
 
 def _draft(importer: Importer, row: Row) -> Draft:

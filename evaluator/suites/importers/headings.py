@@ -1,7 +1,7 @@
 """Id, title and statement of a Luogu problem, from the text that a model is given."""
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 _HEADING = re.compile(
     r"^#[ \t]+(?P<id>(?:[PBTU]|SP|UVA)\d+|CF\d+[A-Z]\d*|AT_?\w+)\b[ \t]*(?P<title>.*)$",
@@ -9,13 +9,11 @@ _HEADING = re.compile(
 )
 
 
-@dataclass(frozen=True)
-class Headed:
+class Headed(NamedTuple):
     """A prompt's parts.
 
     Attributes:
         id: ``P1002`` of ``# P1002 [NOIP 2002] ...``; None where there is no such heading.
-        title: The rest of the heading.
         statement: The prompt from its heading on, or all of it.
         prompt: The whole prompt where something stands before the heading, else None.
     """
@@ -27,22 +25,13 @@ class Headed:
 
 
 def read_heading(prompt: str) -> Headed:
-    r"""Split a prompt at the statement's heading.
-
-    Example:
-        >>> read_heading("Solve:\n# P1001 A+B Problem\n...").id
-        'P1001'
-    """
+    """Split a prompt at the statement's heading."""
     match = _HEADING.search(prompt)
     if match is None:
         return Headed(None, "", prompt, None)
-    before = prompt[: match.start()]
-    return Headed(
-        match["id"],
-        match["title"].strip(),
-        prompt[match.start() :],
-        prompt if before.strip() else None,
-    )
+    statement = prompt[match.start() :]
+    before = prompt[: match.start()].strip()
+    return Headed(match["id"], match["title"].strip(), statement, prompt if before else None)
 
 
 def language_of(statement: str) -> str:

@@ -1,22 +1,20 @@
 """APPS, TACO, DeepCoder and what has their form.
 
-The tests stand in ``input_output`` (APPS, TACO) or ``tests`` (DeepCoder), as an object or as a
-string of JSON, in one of two shapes::
+The tests stand in ``input_output`` or ``tests``, as an object or as a string of JSON::
 
     {"inputs": [...], "outputs": [...], "fn_name": "f"}
     [{"input": ..., "output": ..., "fn_name": "f", "type" or "testtype": "stdin"}, ...]
 
 ``fn_name`` (or ``func_name`` in ``metadata``) says that a function is called with values of Python:
 such a problem has no program to run. An input or output is a string, or a list of lines.
-The statement is ``question`` or ``problem``; TACO has ``time_limit`` and ``memory_limit`` in words.
 """
 
 import json
+from dataclasses import replace
 from typing import Any
 
 from evaluator.errors import shown
-from evaluator.suites.importers.draft import Draft, Reason, limits_of
-from evaluator.suites.importers.importer import Importer
+from evaluator.suites.importers.draft import Draft, Importer, Reason, limits_of
 from evaluator.suites.importers.rows import ID_FIELDS, Row
 from evaluator.suites.problem import TestCase
 
@@ -25,12 +23,8 @@ _STATEMENT_FIELDS = ("question", "problem", "description", "prompt")
 _CALL_TYPES = ("functional", "function_call")
 
 
-def draft_of_input_output(row: Row) -> Draft:
-    """Read one row; what is wrong with its tests becomes a refusal, for these sets have such rows.
-
-    Raises:
-        SuiteError: If it has no statement.
-    """
+def _read_row(row: Row) -> Draft:
+    """Read one row; what is wrong with its tests becomes a refusal."""
     values = row.values
     statement = next((v for k in _STATEMENT_FIELDS if isinstance(v := values.get(k), str)), None)
     if statement is None:
@@ -41,28 +35,16 @@ def draft_of_input_output(row: Row) -> Draft:
         found = _tests(values)
     except (ValueError, RecursionError) as error:
         found = Reason("unreadable", str(row.error(str(error))))
-    return Draft(
-        where=row.where,
-        id=row.named(*ID_FIELDS),
-        statement=statement,
-        tests=() if isinstance(found, Reason) else found,
-        **limits,
-        refusal=found if isinstance(found, Reason) else None,
-    )
+    draft = Draft(row.where, row.named(*ID_FIELDS), statement, **limits)
+    if isinstance(found, Reason):
+        return replace(draft, refusal=found)
+    return replace(draft, tests=found)
 
 
 def _tests(values: dict[str, Any]) -> tuple[TestCase, ...] | Reason:
-    """Read the tests, or say why they are none.
-
-    Raises:
-        ValueError: If they are not of this form.
-    """
-    source = next((v for key in _TEST_FIELDS if (v := values.get(key)) is not None), None)
-    if isinstance(source, str):
-        source = json.loads(source) if source.strip() else None
-    metadata = values.get("metadata")
-    if isinstance(metadata, str):
-        metadata = json.loads(metadata) if metadata.strip() else None
+    """Read the tests, or say why they are none; ValueError if they are not of this form."""
+    source = _parsed(next((v for k in _TEST_FIELDS if (v := values.get(k)) is not None), None))
+    metadata = _parsed(values.get("metadata"))
     function = _function_of(metadata) or _function_of(source)
     if isinstance(source, dict):
         inputs, outputs = source.get("inputs") or [], source.get("outputs") or []
@@ -93,8 +75,14 @@ def _function_of(value: Any) -> str | None:
     return nested or (f"the function {named}" if named else "a function" if called else None)
 
 
+def _parsed(value: Any) -> Any:
+    """What a string of JSON holds, and any other value as it is."""
+    if not isinstance(value, str):
+        return value
+    return json.loads(value) if value.strip() else None
+
+
 def _text(value: Any) -> str:
-    """Give a text as it is, and a list of lines as lines."""
     if isinstance(value, str):
         return value
     if isinstance(value, list) and all(isinstance(line, str) for line in value):
@@ -102,4 +90,4 @@ def _text(value: Any) -> str:
     raise ValueError(f"an input or output is {shown(value)}, expected a string or a list of lines")
 
 
-IMPORTER = Importer("input-output", frozenset(_TEST_FIELDS), draft_of_input_output)
+IMPORTER = Importer("input-output", frozenset(_TEST_FIELDS), _read_row)

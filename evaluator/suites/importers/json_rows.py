@@ -31,20 +31,17 @@ _TOO_LONG = Fault(f"more than {MAX_BYTES} bytes; expected one JSON object a line
 
 
 def json_rows(stream: BufferedIOBase, lines: bool, most: float = math.inf) -> Iterator[Place]:
-    """Yield JSON lines, or the items of a JSON array.
-
-    Args:
-        stream: At its beginning.
-        lines: Whether the name says that they are lines.
-        most: Bytes that are read.
-    """
+    """Yield JSON lines (or so the name says), or the items of an array; reads ``most`` bytes."""
     number = 0
     try:
         first = stream.readline(MAX_BYTES + 1)
         second = b""
         if first.removeprefix(_MARK).lstrip().startswith(b"["):
             second = stream.readline(MAX_BYTES + 1)
-            if not lines or _begins_array(first.strip(), second.strip()):
+            # an array in spite of the name, or rows that begin with a bracket
+            opened = first.removeprefix(_MARK).strip().replace(b" ", b"") in (b"[", b"[{")
+            goes_on = first.strip().endswith(b",") or second.strip()[:1] in (b"", b",", b"]")
+            if not lines or opened or goes_on:
                 rest = max(0, MAX_BYTES + 1 - len(first) - len(second))
                 yield from _array_items(first + second + stream.read(rest))
                 return
@@ -65,12 +62,6 @@ def json_rows(stream: BufferedIOBase, lines: bool, most: float = math.inf) -> It
         yield "line", number + 1, Fault(fault)
 
 
-def _begins_array(first: bytes, second: bytes) -> bool:
-    """Whether lines that begin with a bracket are an array, in spite of their name, or bad rows."""
-    opened = first.removeprefix(_MARK).replace(b" ", b"") in (b"[", b"[{")
-    return opened or first.endswith(b",") or second[:1] in (b"", b",", b"]")
-
-
 def _parse(line: bytes, torn: bool) -> Any:
     """Read one value of JSON; a byte order mark may stand before it."""
     hint = "; the line is torn: was its writer killed?" if torn else ""
@@ -83,7 +74,6 @@ def _parse(line: bytes, torn: bool) -> Any:
 
 
 def _array_items(data: bytes) -> Iterator[Place]:
-    """Yield the items of a JSON array, one object in memory at a time."""
     if len(data) > MAX_BYTES:
         yield "item", 1, _TOO_LONG
         return

@@ -1,8 +1,7 @@
 """Luogu test data as problems: one zip or folder, or a folder of them.
 
-A problem's id is the name of its zip or folder. Its statement is ``statement.md`` inside, or
-``<id>.md`` beside, or comes from a file or folder of statements; a problem without one can be
-judged, but no model can be asked.
+A problem's id is the name of its zip or folder. Its statement is ``statement.md`` inside,
+``<id>.md`` beside, or given; a problem without one can be judged, but no model can be asked.
 """
 
 import logging
@@ -10,13 +9,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from evaluator.errors import ArchiveError, SuiteError
-from evaluator.suites.data_files import is_left_behind, list_folder
+from evaluator.suites.data_files import decode_statement, is_left_behind, list_folder
 from evaluator.suites.importers.draft import Draft, Note, Reason
 from evaluator.suites.importers.headings import read_heading
 from evaluator.suites.importers.rows import holds_rows, read_rows
 from evaluator.suites.importers.statements import statement_text
 from evaluator.suites.luogu_data import LuoguData, load_luogu_data
-from evaluator.suites.statement_text import decode_statement
 
 logger = logging.getLogger(__name__)
 
@@ -26,18 +24,14 @@ _MAX_STATEMENT_BYTES = 4 << 20
 
 
 def drafts_of_archives(path: Path, statements: Statements) -> Iterator[Draft | Note]:
-    """Yield the problems, in the order of their names, and files that mean nothing.
+    """Yield the problems of a zip, a folder of test data, or a folder of these, in order.
 
-    Args:
-        path: A zip, a folder of test data, or a folder of zips and folders.
-        statements: Problem id -> statement, before those that lie with the data.
-
-    Raises:
-        ArchiveError: If the one problem's data cannot be used. Of several, such a one becomes a
-            refusal.
+    Statements that are given go before those that lie with the data. Data that cannot be used
+    becomes a refusal where it is one of several, else an error.
     """
     entries = [] if path.is_file() else list_folder(path)
-    if path.is_file() or any(map(_is_input, entries)):
+    data = (e for e in entries if e.suffix.lower() == ".in" and not is_left_behind(e.name))
+    if path.is_file() or any(data):
         found = load_luogu_data(path)
         yield _draft(path, found, statements, _statement_file(path.parent, _id(path)))
         return
@@ -60,17 +54,9 @@ def drafts_of_archives(path: Path, statements: Statements) -> Iterator[Draft | N
 
 
 def read_statements(path: Path) -> dict[str, str | ArchiveError]:
-    """Read statements to go with test data.
+    """Read statements to go with test data: problem id -> statement, or why it cannot be read.
 
-    Args:
-        path: A folder of ``<id>.md`` files, or rows with statements (JSON lines, or a saved data
-            set) whose headings have the ids.
-
-    Returns:
-        Problem id -> statement, or why it cannot be read.
-
-    Raises:
-        SuiteError: If it cannot be read, or has no statement.
+    They are ``<id>.md`` files of a folder, or rows with statements whose headings have the ids.
     """
     found: dict[str, str | ArchiveError] = {}
     if path.is_dir() and not holds_rows(path):
@@ -95,7 +81,6 @@ def read_statements(path: Path) -> dict[str, str | ArchiveError]:
 
 
 def _draft(path: Path, data: LuoguData, statements: Statements, beside: str | None) -> Draft:
-    """Join test data and statement."""
     given = statements.get(_id(path))
     if isinstance(given, ArchiveError):
         raise given
@@ -119,16 +104,11 @@ def _draft(path: Path, data: LuoguData, statements: Statements, beside: str | No
 
 
 def _id(path: Path) -> str:
-    """A problem's id: the name of its zip or folder."""
     return path.stem if _is_zip(path) else path.name
 
 
 def _is_zip(path: Path) -> bool:
     return path.suffix.lower() == ".zip" and not path.is_dir()
-
-
-def _is_input(path: Path) -> bool:
-    return path.suffix.lower() == ".in" and not is_left_behind(path.name)
 
 
 def _statement_file(folder: Path, problem_id: str) -> str | None:
@@ -138,11 +118,6 @@ def _statement_file(folder: Path, problem_id: str) -> str | None:
 
 
 def _read_statement(path: Path) -> str:
-    """Read one statement.
-
-    Raises:
-        ArchiveError: If it is a link, too large, or no text.
-    """
     try:
         if path.is_symlink() or path.stat().st_size > _MAX_STATEMENT_BYTES:
             raise ArchiveError(f"{path}: a link, or more than {_MAX_STATEMENT_BYTES} bytes")

@@ -1,8 +1,7 @@
 r"""Statements as plain sentences, for those who look for words in them.
 
-Small letters, without the marks of Markdown, LaTeX and HTML; one kind of dash, apostrophe, bracket
-and comma. A small number (``$10^{ - 6}$``, ``10<sup>-6</sup>``, ``1e-6``, ``0.001``) is a token
-``\x01K\x02``, K being its place in a list of their values.
+Small letters, without the marks of Markdown, LaTeX and HTML. A small number (``$10^{ - 6}$``,
+``1e-6``, ``0.001``) is a token ``\x01K\x02``, K being its place in a list of their values.
 """
 
 import html
@@ -38,10 +37,7 @@ _SMALL_NUMBER = re.compile(
 
 
 def plain_sentences(statement: str) -> tuple[list[str], list[float]]:
-    r"""Split a statement into sentences.
-
-    Returns:
-        The sentences, and the values of the small numbers in them.
+    r"""Give a statement's sentences, and the values of the small numbers in them.
 
     Example:
         >>> plain_sentences("Print it. The **error** is at most $10^{ - 6}$.")
@@ -56,7 +52,9 @@ def plain_sentences(statement: str) -> tuple[list[str], list[float]]:
     numbers: list[float] = []
 
     def token(match: re.Match[str]) -> str:
-        numbers.append(_value(match))
+        exponent = match["exponent"] or match["power"]
+        spelled = match["decimal"] or f"{match['mantissa'] or match['times'] or 1}e-{exponent}"
+        numbers.append(float(spelled))
         return f"\x01{len(numbers) - 1}\x02"
 
     parts = _SENTENCE_END.split(text.replace("\x01", "").replace("\x02", ""))
@@ -67,11 +65,3 @@ def plain_sentences(statement: str) -> tuple[list[str], list[float]]:
         for start in range(0, max(1, len(part) - _OVERLAP), _MAX_SENTENCE - _OVERLAP)
     )
     return [_SMALL_NUMBER.sub(token, part) for part in sentences if part], numbers
-
-
-def _value(match: re.Match[str]) -> float:
-    """The value of a small number, from its spelling."""
-    if match["decimal"]:
-        return float(match["decimal"])
-    exponent = match["exponent"] or match["power"]
-    return float(f"{match['mantissa'] or match['times'] or 1}e-{exponent}")

@@ -5,14 +5,14 @@ A row that cannot be read is given with its fault, and the next one follows.
 
 import gzip
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from io import BufferedReader
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evaluator.errors import SuiteError
-from evaluator.suites.data_files import list_folder
+from evaluator.suites.data_files import FREE_BYTES, MAX_RATIO, list_folder
 from evaluator.suites.importers.json_rows import Fault, Place, json_rows
 
 if TYPE_CHECKING:
@@ -21,22 +21,13 @@ if TYPE_CHECKING:
 ID_FIELDS = ("id", "problem_id", "question_id", "task_id", "name")
 _SAVED_MARKS = ("dataset_dict.json", "dataset_info.json", "state.json")
 _ROW_FILES = (".parquet", ".jsonl", ".jsonl.gz")
-_RATIO, _FREE_BYTES = 200, 64 << 20  # bytes unpacked for each byte packed, and in any case
 _GZIP_MAGIC = b"\x1f\x8b"
 _PARQUET_MAGIC = b"PAR1"
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row.
-
-    Attributes:
-        source: The file or directory it stands in.
-        where: Its place there: ``line 3`` or ``row 3``.
-        number: From 1; the id of a problem that has none.
-        values: Its fields.
-        fault: Why it could not be read; empty where it could.
-    """
+    """One row, by its number from 1 and its place: ``line 3`` or ``row 3``; or why it is none."""
 
     source: Path
     where: str
@@ -55,7 +46,6 @@ class Row:
 
 
 def _is_saved_dataset(path: Path) -> bool:
-    """Whether a directory is what ``save_to_disk`` of ``datasets`` writes."""
     return any((path / mark).is_file() for mark in _SAVED_MARKS)
 
 
@@ -68,25 +58,20 @@ def holds_rows(path: Path) -> bool:
 
 
 def read_rows(path: Path) -> Iterator[Row]:
-    """Yield the rows, one at a time; of a directory all splits or files, one after the other.
-
-    Args:
-        path: A file of JSON lines or a JSON array, packed with gzip or not; a Parquet file; a
-            directory of ``save_to_disk``; a directory with such files in it or in its ``data``.
-
-    Raises:
-        SuiteError: If it cannot be read at all.
-    """
+    """Yield the rows, one at a time; of a directory all splits or files, one after the other."""
     saved = path.is_dir() and _is_saved_dataset(path)
     files = _row_files(path) if path.is_dir() and not saved else [path]
     before = 0
     for file in files:
         inside, number = "" if file == path else f"{file.relative_to(path)}, ", 0
-        for unit, number, value in _saved_rows(path) if saved else _file_rows(file):
-            fault = f"expected a JSON object, found {type(value).__name__}"
-            fault = str(value) if isinstance(value, Fault) else fault
-            row = Row(path, f"{inside}{unit} {number}", before + number, fault=fault)
-            yield replace(row, values=value, fault="") if isinstance(value, dict) else row
+        found = _arrow_rows(map(_saved_batches, _saved_files(path))) if saved else _file_rows(file)
+        for unit, number, value in found:
+            place = path, f"{inside}{unit} {number}", before + number
+            if isinstance(value, dict):
+                yield Row(*place, values=value)
+            else:
+                wrong = f"expected a JSON object, found {type(value).__name__}"
+                yield Row(*place, fault=str(value) if isinstance(value, Fault) else wrong)
         before += number
 
 
@@ -105,9 +90,9 @@ def _file_rows(path: Path) -> Iterator[Place]:
             stream.seek(0)
             lines = path.name.lower().removesuffix(".gz").endswith(".jsonl")
             if start == _PARQUET_MAGIC:
-                yield from _parquet_rows(path)
+                yield from _arrow_rows([_parquet_batches(path)])
             elif start.startswith(_GZIP_MAGIC):
-                most = max(_FREE_BYTES, _RATIO * path.stat().st_size)
+                most = max(FREE_BYTES, MAX_RATIO * path.stat().st_size)
                 with gzip.open(stream) as packed, BufferedReader(packed) as unpacked:
                     yield from json_rows(unpacked, lines, most)
             else:
@@ -116,31 +101,18 @@ def _file_rows(path: Path) -> Iterator[Place]:
         raise SuiteError(f"{path}: cannot be read ({error})") from error
 
 
-def _parquet_rows(path: Path) -> Iterator[Place]:
-    """Yield every row of a Parquet file."""
+def _parquet_batches(path: Path) -> "Iterator[pyarrow.RecordBatch]":
     import pyarrow.parquet  # half a second to import, and few forms need it
 
-    def batches() -> "Iterator[pyarrow.RecordBatch]":
-        with pyarrow.parquet.ParquetFile(path) as file:
-            yield from file.iter_batches(batch_size=16)
-
-    return _arrow_rows(batches())
+    with pyarrow.parquet.ParquetFile(path) as file:
+        yield from file.iter_batches(batch_size=16)
 
 
-def _saved_rows(path: Path) -> Iterator[Place]:
-    """Yield every row of what ``save_to_disk`` wrote: Arrow streams, which need no ``datasets``."""
+def _saved_batches(path: Path) -> "Iterator[pyarrow.RecordBatch]":
     import pyarrow
 
-    def batches(file: Path) -> "Iterator[pyarrow.RecordBatch]":
-        with pyarrow.memory_map(str(file)) as stream:
-            yield from pyarrow.ipc.open_stream(stream)
-
-    before = 0
-    for file in _saved_files(path):
-        number = 0
-        for unit, number, value in _arrow_rows(batches(file)):
-            yield unit, before + number, value
-        before += number
+    with pyarrow.memory_map(str(path)) as stream:
+        yield from pyarrow.ipc.open_stream(stream)
 
 
 def _saved_files(path: Path) -> list[Path]:
@@ -158,19 +130,21 @@ def _saved_files(path: Path) -> list[Path]:
         raise SuiteError(f"{path}: {problem}") from error
 
 
-def _arrow_rows(batches: "Iterator[pyarrow.RecordBatch]") -> Iterator[Place]:
-    """Yield every row of some batches; what they claim is checked before it is looked at."""
+def _arrow_rows(files: "Iterable[Iterator[pyarrow.RecordBatch]]") -> Iterator[Place]:
+    """Yield every row of some files; what they claim is checked before it is looked at."""
     import pyarrow
 
     number = 0
-    try:
-        for batch in batches:
-            batch.validate(full=True)
-            for index in range(batch.num_rows):
-                number += 1
-                try:
-                    yield "row", number, batch.slice(index, 1).to_pylist()[0]
-                except (pyarrow.ArrowException, ValueError) as error:
-                    yield "row", number, Fault(f"not readable ({error})")
-    except (pyarrow.ArrowException, OSError, ValueError) as error:
-        yield "row", number + 1, Fault(f"not readable from here on ({error})")
+    for batches in files:
+        try:
+            for batch in batches:
+                batch.validate(full=True)
+                for index in range(batch.num_rows):
+                    number += 1
+                    try:
+                        yield "row", number, batch.slice(index, 1).to_pylist()[0]
+                    except (pyarrow.ArrowException, ValueError) as error:
+                        yield "row", number, Fault(f"not readable ({error})")
+        except (pyarrow.ArrowException, OSError, ValueError) as error:
+            number += 1
+            yield "row", number, Fault(f"not readable from here on ({error})")

@@ -1,9 +1,7 @@
 """What cannot be judged: signs in a statement, and samples that are no test data.
 
-The signs are words. A statement that has none of them may still be of the kind, and one that
-speaks of another problem's kind may have them, so everything found is listed with its reason.
-A word does not count where a negation stands right before it ("not an interactive problem",
-"原为提交答案题" - "was once answer-only").
+The signs are words, so everything found is listed with its reason. A word does not count where a
+negation stands right before it ("not an interactive problem", "原为提交答案题").
 """
 
 import re
@@ -29,19 +27,14 @@ _ANSWER_ONLY = re.compile(
 _NO_INPUT = re.compile(r"[（(]?无(?:输入)?[)）]?[。.]?")
 _ELISION_WORDS = re.compile(r"省略|不予展示|[（(，,]略|[后下]略|不写了|未完")
 _DOTS = re.compile(r"\.{3,6}")
+_DOTS_ALONE = re.compile(r"\.{3,6}+(?:$|[(（ ])")  # also with a remark behind them
 _CJK = re.compile(r"[\u4e00-\u9fff]")
 _NOTE = re.compile(r"//.*|[（(].*[\u4e00-\u9fff].*[)）]|(?:注|注意|说明|解释|提示)[:：].*")
 _NOTE_CHARACTERS = 500
 
 
 def why_not_judgeable(statement: str, *, has_data: bool) -> Reason | None:
-    """Say why no program for this problem can be judged, as far as its statement tells.
-
-    Args:
-        statement: Without the instructions that stand before it in a prompt.
-        has_data: Whether the tests are the problem's own data; then an answer-only problem can be
-            judged by the answers that a program prints.
-    """
+    """Say why no program for this problem can be judged, as far as its statement tells."""
     if says(statement, _INTERACTIVE):
         return Reason("interactive", "interactive, or a function to implement: no interactor here")
     if not has_data and says(statement, _ANSWER_ONLY):
@@ -50,18 +43,14 @@ def why_not_judgeable(statement: str, *, has_data: bool) -> Reason | None:
 
 
 def why_no_test(inp: str, out: str) -> Reason | None:
-    """Say why a sample of a statement is no test, or None.
-
-    Args:
-        inp: Its input.
-        out: Its output.
-    """
+    """Say why a sample of a statement is no test, or None."""
     if _NO_INPUT.fullmatch(inp.strip()):
         return Reason("answer-only", f"the input is {inp.strip()!r}")
-    for name, text in (("input", inp), ("output", out)):
+    sides = (("input", inp), ("output", out))
+    for name, text in sides:
         if is_elided(text):
             return Reason("elided", f"part of the {name} is left out")
-    for name, text in (("input", inp), ("output", out)):
+    for name, text in sides:
         if _CJK.search(text):
             return Reason("prose", f"the {name} is a description")
     if not out.strip():
@@ -79,10 +68,13 @@ def is_elided(text: str) -> bool:
     if "…" in text or "。。。" in text or tells_of_elision(text):
         return True
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return any(
-        _elides_between(line) or (_elides_alone(line) and not _in_grid(lines, index))
-        for index, line in enumerate(lines)
-    )
+    for index, line in enumerate(lines):
+        tokens = line.split()
+        if any(map(_DOTS.fullmatch, tokens)) and any(token.isdecimal() for token in tokens):
+            return True  # 1 2 ... 9
+        if _DOTS_ALONE.match(line) and not _in_grid(lines, index):
+            return True
+    return False
 
 
 def tells_of_elision(note: str) -> bool:
@@ -91,45 +83,24 @@ def tells_of_elision(note: str) -> bool:
 
 
 def split_note(text: str) -> tuple[str, str]:
-    r"""Split a sample into its data and the notes for people that stand at its end.
-
-    A note is a line that begins with ``//`` or ``注：``, or a Chinese remark in brackets. Blank
-    lines between data and note go with the note.
-
-    Example:
-        >>> split_note("21\n\n注：两场\n")
-        ('21\n', '\n注：两场\n')
-    """
+    """Split a sample into its data and the notes for people that stand at its end."""
     lines = text.splitlines(keepends=True)
     end = len(lines)
-    while end and (not lines[end - 1].strip() or _is_note(lines[end - 1].strip())):
+    while end:
+        line = lines[end - 1].strip()
+        # the length bounds what the pattern's two stars can cost on a hostile line
+        if line and (len(line) > _NOTE_CHARACTERS or not _NOTE.fullmatch(line)):
+            break
         end -= 1
     if not any(line.strip() for line in lines[end:]):
         return text, ""
     return "".join(lines[:end]), "".join(lines[end:])
 
 
-def _is_note(line: str) -> bool:
-    # the length bounds what the pattern's two stars can cost on a hostile line
-    return len(line) <= _NOTE_CHARACTERS and _NOTE.fullmatch(line) is not None
-
-
 def says(text: str, sign: re.Pattern[str]) -> bool:
     """Whether a sign stands in a text without a negation right before it."""
     places = (match.start() for match in sign.finditer(text))
     return any(not _NEGATION.search(text[max(0, at - _NEGATION_REACH) : at]) for at in places)
-
-
-def _elides_alone(line: str) -> bool:
-    """``...``, or ``....(and so on)``."""
-    match = _DOTS.match(line)
-    return match is not None and (match.end() == len(line) or line[match.end()] in "(（ ")
-
-
-def _elides_between(line: str) -> bool:
-    """``1 2 ... 9``: dots among numbers."""
-    tokens = line.split()
-    return any(_DOTS.fullmatch(token) for token in tokens) and any(t.isdecimal() for t in tokens)
 
 
 def _in_grid(lines: list[str], index: int) -> bool:

@@ -1,35 +1,33 @@
 """Rows that are a statement and nothing else; the tests are the samples inside it.
 
-The DPO data set has it in ``conversations[0].value``, upstream's list of failed extractions in
-``prompt``. A problem's two rows (one a preference pair) differ in the answers, which are not read.
+The DPO data set has it in ``conversations[0].value``, upstream's failed extractions in ``prompt``.
 """
 
 import re
 
-from evaluator.suites.importers.draft import Draft, Reason
+from evaluator.suites.importers.draft import Draft, Importer, Reason
 from evaluator.suites.importers.headings import read_heading
-from evaluator.suites.importers.importer import Importer
 from evaluator.suites.importers.rows import Row
-from evaluator.suites.importers.samples import Sample, find_samples
+from evaluator.suites.importers.samples import find_samples
 from evaluator.suites.importers.screening import split_note, tells_of_elision
 from evaluator.suites.problem import Checker, TestCase
 
 
-def draft_of_statement(row: Row) -> Draft:
-    """Read one row.
-
-    Raises:
-        SuiteError: If no statement stands where this form has it.
-    """
+def _read_row(row: Row) -> Draft:
     headed = read_heading(statement_text(row))
     tests: list[TestCase] = []
     left_out: list[tuple[str, Reason]] = []
-    for number, sample in enumerate(find_samples(headed.statement), start=1):
-        test = _test_of(str(number), sample)
-        if isinstance(test, Reason):
-            left_out.append((str(number), test))
+    for number, (inp, out) in enumerate(find_samples(headed.statement), start=1):
+        name = str(number)
+        if inp is None or out is None:
+            missing = "input" if inp is None else "output"
+            left_out.append((name, Reason("unreadable", f"a sample without its {missing}")))
+            continue
+        (inp, in_note), (out, out_note) = split_note(inp), split_note(out)
+        if tells_of_elision(in_note) or tells_of_elision(out_note):
+            left_out.append((name, Reason("elided", "a note says that data is left out")))
         else:
-            tests.append(test)
+            tests.append(TestCase(name=name, input=inp, output=out, pretest=True))
     return Draft(
         where=row.where,
         id=headed.id or str(row.number),
@@ -44,11 +42,7 @@ def draft_of_statement(row: Row) -> Draft:
 
 
 def statement_text(row: Row) -> str:
-    """Give what a model is shown: the first turn that is not the system's, or ``prompt``.
-
-    Raises:
-        SuiteError: If there is neither.
-    """
+    """Give what a model is shown: the first turn that is not the system's, or ``prompt``."""
     if row.fault:
         raise row.error(row.fault)
     turns = row.values.get("conversations")
@@ -61,26 +55,12 @@ def statement_text(row: Row) -> str:
     return text
 
 
-def _test_of(name: str, sample: Sample) -> TestCase | Reason:
-    """Make a test of a sample, without the notes for people."""
-    if sample.input is None or sample.output is None:
-        missing = "input" if sample.input is None else "output"
-        return Reason("unreadable", f"a sample without its {missing}")
-    parts = [split_note(text) for text in (sample.input, sample.output)]
-    if any(tells_of_elision(note) for _, note in parts):
-        return Reason("elided", "a note says that data is left out")
-    return TestCase(name=name, input=parts[0][0], output=parts[1][0], pretest=True)
-
-
 def _double_spaced(output: str) -> bool:
-    """Whether a blank line stands between any two lines, as some statements draw their samples.
-
-    Nothing tells whether the judge's data has them, so the comparison leaves blanks out.
-    """
+    """Whether a blank line stands between any two lines; the judge's data may be without them."""
     lines = [line.strip() for line in re.split(r"\r?\n", output.rstrip())]
     return len(lines) > 2 and len(lines) % 2 == 1 and all(lines[::2]) and not any(lines[1::2])
 
 
 IMPORTER = Importer(
-    "statements", frozenset({"conversations", "prompt"}), draft_of_statement, has_tests=False
+    "statements", frozenset({"conversations", "prompt"}), _read_row, has_tests=False
 )

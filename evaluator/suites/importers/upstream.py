@@ -1,22 +1,15 @@
 """The upstream project's RL data: ``{"prompt": str, "test_cases": [{"input", "output"}, ...]}``.
 
-The statement stands inside the prompt, from its heading ``# P1002 [NOIP 2002] ...`` on; the
-heading's first word is the problem's id. There are no limits and no checker.
+The statement stands inside the prompt, from its heading ``# P1002 [NOIP 2002] ...`` on.
 """
 
-from evaluator.suites.importers.draft import Draft
+from evaluator.suites.importers.draft import Draft, Importer
 from evaluator.suites.importers.headings import read_heading
-from evaluator.suites.importers.importer import Importer
 from evaluator.suites.importers.rows import Row
 from evaluator.suites.problem import TestCase
 
 
-def draft_of_upstream(row: Row) -> Draft:
-    """Read one row.
-
-    Raises:
-        SuiteError: If it is not of this form.
-    """
+def _read_row(row: Row) -> Draft:
     prompt, cases = row.values.get("prompt"), row.values.get("test_cases")
     if not isinstance(prompt, str):
         raise row.error("expected an object with a string 'prompt'")
@@ -40,4 +33,4 @@ def draft_of_upstream(row: Row) -> Draft:
     )
 
 
-IMPORTER = Importer("upstream", frozenset({"test_cases"}), draft_of_upstream)
+IMPORTER = Importer("upstream", frozenset({"test_cases"}), _read_row)

@@ -1,10 +1,14 @@
-"""Signals from outside to what a judge of this process runs, as from a machine without memory."""
+"""Programs and machines for a judge: signals from outside, a sandbox that reports otherwise."""
 
 import contextlib
 import os
 import threading
 import time
 from pathlib import Path
+
+from evaluator.judging.sandbox.command import Limits
+
+LIMITS = Limits(1000, 3000, 256 << 10, 4 << 30, 64 << 20, 1 << 20)
 
 
 @contextlib.contextmanager
@@ -45,3 +49,28 @@ def first_argument(pid):
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
         return Path(f"/proc/{pid}/cmdline").read_text().partition("\0")[0]
     return ""
+
+
+class ChangedSandbox:
+    """A sandbox that notes its commands, and reports them as ``change`` says."""
+
+    def __init__(self, sandbox, change=lambda command, report, number: report):
+        self.sandbox, self.change, self.ran = sandbox, change, []
+
+    def worker(self):
+        worker = self.sandbox.worker()
+        run = worker.run
+
+        def changed(command, limits):
+            number = len(self.ran)
+            self.ran.append(command)
+            return self.change(command, run(command, limits), number)
+
+        worker.run = changed
+        return worker
+
+
+def burn(ms):
+    """A program that uses an amount of CPU time, and prints ``ok``."""
+    loop = f"while (clock() < {ms} * (CLOCKS_PER_SEC / 1000)) {{}}"
+    return f'#include <cstdio>\n#include <ctime>\nint main() {{ {loop} puts("ok"); }}\n'

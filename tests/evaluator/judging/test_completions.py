@@ -3,8 +3,6 @@
 import gzip
 import json
 
-import pyarrow
-import pyarrow.parquet
 import pytest
 
 from evaluator.errors import CompletionsError
@@ -33,46 +31,22 @@ def read(sum_suite, tmp_path):
     return read
 
 
-@pytest.mark.parametrize(
-    ("name", "content"),
-    {
-        "lines": LINES,
-        "without a last line break": LINES[:-1],
-        "blank lines": LINES.replace(b"\n", b"\r\n \n"),
-        "byte order mark": b"\xef\xbb\xbf" + LINES,
-        "array": json.dumps(ROWS).encode(),
-        "indented array": b"\xef\xbb\xbf" + json.dumps(ROWS, indent=2).encode(),
-        "packed lines": gzip.compress(LINES),
-        "packed array": gzip.compress(json.dumps(ROWS).encode()),
-    }.items(),
-)
-def test_each_form_is_read(read, name, content):
-    found = read(content, "c.json")
-    assert (list(found.texts.items()), found.not_judged) == (list(TEXTS.items()), ()), name
-
-
-def test_parquet_is_read(sum_suite, tmp_path):
-    rows = [{"problem": "S0", "sample": 0, "completion": "a"}]
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "c.parquet")
-    found = read_completions(tmp_path / "c.parquet", load_suite(sum_suite))
-    assert found.texts == {("S0", 0): "a"}
+def test_texts_are_read_in_their_order(read):
+    for content in (LINES, gzip.compress(json.dumps(ROWS).encode())):
+        found = read(content, "c.json")
+        assert (list(found.texts.items()), found.not_judged) == (list(TEXTS.items()), ())
 
 
 BAD = {
     b"nonsense": "not JSON",
-    b'{"problem": "S0", "sample": 0, : "x"}': "not JSON",
     b"[]": "expected a JSON object, found list",
     b'{"problem": "S0", "sample": ' + b"9" * 5000 + b', "completion": ""}': "5000 digits",
     b'{"problem": "S0", "sample": ' + b"9" * 50 + b', "completion": ""}': "of 64 bits",
-    b"[" * 100_000: "not JSON",
     b'{"problem":' + b"[" * 5000 + b"]" * 5000 + b"}": "not JSON",
     b'{"problem": "S0", "completion": "\xff"}': "not UTF-8",
     b'{"problem": "P9", "completion": ""}': "'P9' is not in suite 'sums' (6 problems, such as S0",
-    b'{"problem": "S\\ud800", "completion": ""}': r"'S\ud800' is not in",
     b'{"completion": ""}': "'problem' is None",
-    b'{"problem": true, "completion": ""}': "'problem' is True",
     b'{"problem": "S0", "sample": "x", "completion": ""}': "'sample' is 'x'",
-    b'{"problem": "S0", "sample": 1e3, "completion": ""}': "'sample' is 1000.0",
     b'{"problem": "S0"}': "'completion' is of type NoneType",
     b'{"problem": "S0", "completion": "b"}': "sample 0 stands twice; the first counts",
 }
@@ -86,14 +60,6 @@ def test_bad_rows_are_listed_and_the_rest_is_read(read):
         assert words in row.reason and len(row.reason) < 300
 
 
-def test_bad_items_of_an_array_are_listed_and_the_rest_is_read(read):
-    found = read(
-        b"[" + GOOD + b', {"problem": 1e}, {"problem": "S1", "completion": "x"}]', "c.json"
-    )
-    assert found.texts == {("S0", 0): "good", ("S1", 0): "x"}
-    assert [row.where for row in found.not_judged] == ["item 2"]
-
-
 def test_a_line_whose_writer_was_killed_is_said_to_be_torn(read):
     bad, torn = read(GOOD + b"x\n" + GOOD[:20]).not_judged
     assert torn.where == "line 3" and torn.reason.endswith("torn: was its writer killed?")
@@ -101,19 +67,9 @@ def test_a_line_whose_writer_was_killed_is_said_to_be_torn(read):
     assert "torn" not in bad.reason
 
 
-def test_a_packed_file_that_is_cut_off_loses_only_its_end(read):
-    rows = (json.dumps({"problem": "S0", "sample": n, "completion": str(n)}) for n in range(5000))
-    packed = gzip.compress("\n".join(rows).encode())
-    found = read(packed[: len(packed) // 2], "c.jsonl.gz")
-    assert len(found.texts) > 1000 and "broken from here on" in found.not_judged[-1].reason
-
-
-@pytest.mark.parametrize("line", BAD)
-def test_a_file_without_any_good_row_is_an_error_that_names_the_first(read, line):
-    if b"stands" in line or b'"b"' in line:
-        line = b"x"
+def test_a_file_without_any_good_row_is_an_error_that_names_the_first(read):
     with pytest.raises(CompletionsError, match=r"c\.jsonl, line 1: .*\(and 1 more\)"):
-        read(line + b"\nx\n")
+        read(b"x\nx\n")
 
 
 @pytest.mark.parametrize("content", [b"", b"\n\n", b"[]"])

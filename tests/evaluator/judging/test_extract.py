@@ -11,14 +11,10 @@ from evaluator.judging.extract import extract_code
 MAIN = "#include <cstdio>\nint main() { return 0; }\n"
 
 
-@pytest.mark.parametrize(
-    "tag",
-    ["cpp", "c++", "C++", "c", "C", "cc", "cxx", "CPP", "cpp linenums"]
-    + ["cpp11", "cpp17", "cpp20", "c++20", "c++23", "c++2a", "gnu++17", "{.cpp}", "cpp,ignore"],
-)
-def test_tags(tag):
-    found = extract_code(f"Here:\n```{tag}\n{MAIN}```\nbye")
-    assert (found.code, found.how, found.reason) == (MAIN, "fence", None)
+def test_tags():
+    for tag in ("cpp", "C++", "c", "cc", "cpp linenums", "cpp17", "c++2a", "gnu++17", "{.cpp}"):
+        found = extract_code(f"Here:\n```{tag}\n{MAIN}```\nbye")
+        assert (found.code, found.how, found.reason) == (MAIN, "fence", None), tag
 
 
 @pytest.mark.parametrize(
@@ -26,27 +22,20 @@ def test_tags(tag):
     [
         ("```cpp\nA\n```\n```cpp\nB\n```\n", "B\n", "fence"),
         ("```cpp\nA\n```\n```cpp\nB", "A\n", "fence"),
-        ("```cpp\nA\n```\n```\n3 4\n```\n", "A\n", "fence"),
         ("```cpp\nA\n```\n```cpp\n\n```\n", "A\n", "fence"),
-        ("```cpp\nA\n```\n```python\nB\n```\n", "A\n", "fence"),
         (f"```\n{MAIN}```\n", MAIN, "fence"),
         ("~~~cpp\nA\n~~~\n", "A\n", "fence"),
         ("````cpp\n```\nA\n````\n", "```\nA\n", "fence"),
-        ("  ```cpp\n  A\n  ```\n", "  A\n", "fence"),
         ("```cpp\r\nA\r\n```\r\n", "A\r\n", "fence"),
         ("```cpp\nA", "A", "unfinished_fence"),
-        (f"```python\nx\n```\n```cpp\n{MAIN}", MAIN, "unfinished_fence"),
         (f"the code:\n{MAIN}", MAIN, "include"),
         (f"{MAIN}```\nand that is it", MAIN, "include"),
         ("int x;\n  # include <a>\n", "  # include <a>\n", "include"),
         (f"```python\n{MAIN}```\n", MAIN, "include"),
         ("```cpp\nA;\n}```", "A;\n}", "fence"),
         ("```cpp\nA;\n} ```  \nIt adds.\n", "A;\n}", "fence"),
-        ("```cpp\nA;```\nor\n```cpp\nB\n```\n", "B\n", "fence"),
         ("````cpp\nA;```\nB;````\n", "A;```\nB;", "fence"),
-        ("~~~cpp\nA;```\nB\n~~~\n", "A;```\nB\n", "fence"),
         ("```cpp\n// not in ```\nA\n```\n", "// not in ```\nA\n", "fence"),
-        ("#include <a>\nint main() {}```\nIt adds.", "#include <a>\nint main() {}", "include"),
     ],
 )
 def test_rules(text, code, how):
@@ -61,10 +50,8 @@ def test_rules(text, code, how):
         (" \n", "empty_completion"),
         ("I cannot.", "no_code"),
         ("```cpp\n\n```", "no_code"),
-        ("```\n1 2\n```", "no_code"),
         ("```python\nprint(1)\n```", "other_language"),
         ("```csharp\nMain();\n```", "other_language"),
-        ("```cppreference\nMain();\n```", "other_language"),
     ],
 )
 def test_no_code(text, reason):
@@ -99,49 +86,31 @@ def quoted(text, mark="> "):
     "text",
     {
         "block quote": quoted(FENCED),
-        "block quote without spaces": quoted(FENCED, ">"),
-        "block quote in another": quoted(FENCED, ">> "),
         "block quote that ends early": f"> ```cpp\n{PROGRAM}```\n",
         "item of a list": f"1. ```cpp\n{PROGRAM}   ```\n",
         "end token": f"```cpp\n{PROGRAM}```<|im_end|>",
         "end token of DeepSeek": f"~~~cpp\n{PROGRAM}~~~<｜end▁of▁sentence｜>\n",
-        "end token of Llama": f"```cpp\n{PROGRAM}``` </s>",
         "end token without a fence": f"```cpp\n{PROGRAM}<|im_end|>\n<|im_start|>user\nthanks",
-        "another turn": f"{FENCED}<|im_end|>\n<|im_start|>assistant\n{OTHERS}",
         "token before": f"<|im_start|>assistant\n{FENCED}",
-        "Chinese full stop": f"```cpp\n{PROGRAM}```。\n",
         "parenthesis": f"(```cpp\n{PROGRAM}```)\n",
-        "closing tag": f"<answer>\n```cpp\n{PROGRAM}```</answer>",
         "prose behind the closing fence": f"```cpp\n{PROGRAM}```这段代码相加。\n\n```\n1 2\n```\n",
-        "closing fence with the tag": f"```cpp\n{PROGRAM}```cpp",
         "opening fence behind text": f"代码如下：```cpp\n{PROGRAM}```\n",
         "code on the fence's line": f"```cpp {PROGRAM}```",
         "code on the fence's line without a tag": f"```{PROGRAM}```",
-        "code right behind the tag": f"```c++17{PROGRAM}```",
         "tag on the next line": f"```\ncpp\n{PROGRAM}```",
-        "name of the file": f"```cpp:main.cpp\n{PROGRAM}```",
-        "header": f"```h\n{PROGRAM}```",
         "attributes": f'```cpp title="a.cpp" linenums="1"\n{PROGRAM}```',
         "doubled fence": f"```cpp\n```cpp\n{PROGRAM}```\n```\n",
         "fence in a fence": f"````markdown\nSo:\n{FENCED}````\n",
-        "draft without code": f"<think>\nHm.\n</think>\n{FENCED}",
         "the same in draft and answer": f"<think>\n{FENCED}</think>\n{FENCED}",
         "the same twice": FENCED + FENCED,
         "output behind it": f"{FENCED}\n```\ncall main() first\n```\n```text\n1 2\n```\n",
-        "command behind it": f"{FENCED}\n```bash\ng++ main.cpp && ./a.out\n```\n",
-        "other language behind it": f"{FENCED}```python\nprint(3)\n```",
         "zero-width space": f"```cpp\n\u200b{PROGRAM}```",
-        "byte order mark": f"\ufeff{PROGRAM}",
         "no-break spaces": f"```cpp\n{PROGRAM.replace('    int', chr(160) * 4 + 'int')}```",
         "HTML entities": f"```cpp\n{PROGRAM.replace('<', '&lt;').replace('>', '&gt;')}```",
         "prose behind an open fence": f"```cpp\n{PROGRAM}\n读入两个数，输出它们的和。\n",
         "prose behind no fence": f"{PROGRAM}\nTime complexity: O(1)\n",
-        "list behind no fence": f"{PROGRAM}\n1. It's read;\n2. It's printed.\n",
-        "heading behind no fence": f"{PROGRAM}## Explanation\nint x;\n",
         "tag around no fence": f"[code]\n{PROGRAM}[/code]\n",
-        "listing of LaTeX": f"\\begin{{lstlisting}}\n{PROGRAM}\\end{{lstlisting}}\n",
         "full-width fence": f"｀｀｀cpp\n{PROGRAM}｀｀｀",
-        "quotes as fence": f"'''cpp\n{PROGRAM}'''\n",
         "other tag": f"```text\n{PROGRAM}```\n",
         "call of a tool": json.dumps({"name": "submit", "arguments": {"code": PROGRAM}}),
         "JSON that is cut off": f'```json\n{{"say": "\\"hi\\"", "code": {json.dumps(PROGRAM)}, "la',
@@ -164,22 +133,17 @@ THINK = f"<think>\nMaybe\n{OTHERS}\nno.\n"
     [
         (OTHERS + FENCED, "last"),
         (f"```cpp\n{OTHER[:30]}\n\n```cpp\n{PROGRAM}```", "last"),  # begun anew
-        (f"```cpp\n{OTHER[:30]}\n\n```cpp\n{PROGRAM}", "last"),
         (f"{OTHER}\nNo, they are to be added:\n\n{PROGRAM}", "last"),
         (f"暴力：\n{OTHERS}正解：\n{FENCED}", "last"),
-        (f"暴力：\n{OTHERS}优化暴力之后：\n{FENCED}", "last"),
         (f"{FENCED}关键的一行是：\n```cpp\nstd::cout << a + b;\n```\n", "program"),
         (f"{FENCED}模板：\n```cpp\n// 你的代码\n```", "program"),
-        (f"{FENCED}Only main:\n```cpp\nint main() {{ return add(1, 2); }}\n```", "program"),
         (f"```cpp\n{PROGRAM}```cpp\nadds two numbers.\n", "program"),
         (f"{FENCED}Faster:\n```cpp\n{OTHER[:40]}", "finished"),
         (f"{FENCED}暴力对拍：\n{OTHERS}", "announced"),
         (f"{FENCED}To test it, a brute-force solution:\n\n{OTHERS}", "announced"),
-        (f"{FENCED}### 数据生成器\n{OTHERS}", "announced"),
         (f"{FENCED}错误写法：\n{OTHERS}", "announced"),
         (f"{FENCED}Form:\n```cpp\n#include <a>\nint main() {{ // your code\n}}\n```", "announced"),
         (f"{THINK}</think>\n{FENCED}", "after_reasoning"),
-        (f"{THINK}</think>\n\n{PROGRAM}", "after_reasoning"),
         (f"<think>\n```cpp\n{OTHER}</think>\n\n{FENCED}", "after_reasoning"),  # left open
         (f"{THINK.replace('<think>', '')}</think>\n{FENCED}", "after_reasoning"),
         (
@@ -188,7 +152,6 @@ THINK = f"<think>\nMaybe\n{OTHERS}\nno.\n"
             "after_reasoning",
         ),
         (f"<think>\n{FENCED}</think>\nAs above.\n", "in_reasoning"),
-        (f"<think>\n{FENCED}</think>\nThe key:\n```cpp\na + b;\n```\n", "in_reasoning"),
     ],
 )
 def test_one_of_several_is_chosen_and_the_reason_kept(text, choice):
@@ -220,11 +183,8 @@ def test_directives_before_the_includes_belong_to_the_program():
     ("text", "reason"),
     [
         ("```java\nclass Main { public static void main(String[] a) {} }\n```", "other_language"),
-        ("```\nclass Main { public static void main(String[] a) {} }\n```", "no_code"),
         ("```\npackage main\nfunc main() {\n}\n```", "no_code"),
-        ("```c#\nclass A { static void Main() {} }\n```", "other_language"),
         ("Use `#include <cstdio>` and main() {}.", "no_code"),
-        ('{"code": "print(1)"}', "no_code"),
         ("<think>\nI wonder.\n</think>\nNo idea.<|im_end|>", "no_code"),
     ],
 )
@@ -270,9 +230,3 @@ def test_never_fails_and_only_takes_from_the_completion(parts):
     assert (found.code is None) == (found.how == "none") == (found.reason is not None)
     assert found.code is None or found.code.strip()
     assert all(line.strip("> \u200b\r") in text for line in (found.code or "").split("\n"))
-
-
-@given(st.lists(st.sampled_from(["int a;", "", "  x", "\t// 注释", "char c = '`';"]), min_size=1))
-def test_a_fenced_program_comes_back_whole(lines):
-    code = "".join(f"{line}\n" for line in [*lines, "int main() {}"])
-    assert extract_code(f"text\n\n```cpp\n{code}```\n\nmore").code == code

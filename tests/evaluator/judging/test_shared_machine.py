@@ -10,13 +10,6 @@ def never(outcome):
     return False
 
 
-def test_doubtful_outcome_gives_way_to_a_second_try():
-    outcomes = iter([1, 2, 3])
-    machine = SharedMachine()
-    assert machine.run(lambda: next(outcomes), lambda outcome: outcome == 1) == 2
-    assert machine.run(lambda: next(outcomes), never) == 3
-
-
 def test_second_try_runs_alone_and_before_newcomers():
     machine, log, beside, doubted = SharedMachine(), [], threading.Event(), threading.Event()
 

@@ -2,14 +2,15 @@
 
 import pytest
 
-from evaluator.judging.verdicts import TestVerdict, program_verdict
+from evaluator.judging.verdicts import program_verdict
+from evaluator.store.records import TestRecord
 from evaluator.suites.problem import Problem, TestCase
 
 
 def combine(*tests):
     """Each test is (verdict, points got, points, subtask)."""
     cases = tuple(TestCase(str(n), "", "", t[2], t[3]) for n, t in enumerate(tests))
-    verdicts = [TestVerdict(str(n), t[0], t[1], 1, 1) for n, t in enumerate(tests)]
+    verdicts = [TestRecord(str(n), t[0], t[1], 1, 1) for n, t in enumerate(tests)]
     return program_verdict(Problem("p", "", cases), verdicts)
 
 

@@ -14,7 +14,7 @@ def make_zip(path, files, method=zipfile.ZIP_DEFLATED):
 
 
 def make_folder(path, files):
-    path.mkdir()
+    path.mkdir(parents=True)
     for name, data in files.items():
-        (path / name).write_bytes(data)
+        (path / name).write_bytes(data.encode() if isinstance(data, str) else data)
     return path

@@ -1,7 +1,6 @@
 """Sources written by hand, and what is read from them."""
 
 import json
-import zipfile
 
 import pytest
 
@@ -34,16 +33,3 @@ def read():
         return problems, [item for item in items if isinstance(item, Skipped)]
 
     return call
-
-
-@pytest.fixture
-def make_zip():
-    """Write a zip of a mapping file name -> content."""
-
-    def make(path, files):
-        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-            for name, data in files.items():
-                archive.writestr(name, data)
-        return path
-
-    return make

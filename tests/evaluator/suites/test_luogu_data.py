@@ -27,12 +27,6 @@ def test_tests_limits_subtasks_and_order(tmp_path, make):
     assert data.checker is not None and data.checker.source == "int main() {}"
 
 
-def test_without_a_config(tmp_path):
-    data = load_luogu_data(make_zip(tmp_path / "d.zip", FILES))
-    assert [test.name for test in data.tests] == ["a1", "a2", "a10"]
-    assert {test.score for test in data.tests} == {1.0} and data.checker is None
-
-
 SAME = b"int main() { return 0; }"
 
 
@@ -83,18 +77,10 @@ def test_programs_that_talk_to_the_solution_are_seen(tmp_path, name):
     assert load_luogu_data(make_zip(tmp_path / "d.zip", FILES | {name: b""})).interactor == name
 
 
-@pytest.mark.parametrize("name", ["config.yml", "Config.yml", "config.yaml", "CONFIG.YML"])
-def test_a_config_under_any_spelling(tmp_path, name):
-    data = load_luogu_data(
-        make_zip(tmp_path / "d.zip", FILES | {name: b"a1.in: {timeLimit: 5000}"})
-    )
-    assert data.tests[0].time_limit_ms == 5000 and data.unused == ()
-
-
 @pytest.mark.parametrize("make", [make_zip, make_folder])
 def test_names_in_capitals(tmp_path, make):
     files = {"1.IN": b"1", "1.OUT": b"2", "2.In": b"3", "2.ANS": b"4"}
-    data = load_luogu_data(make(tmp_path / "d", files | {"config.yml": b"1.in: {score: 7}"}))
+    data = load_luogu_data(make(tmp_path / "d", files | {"CONFIG.YML": b"1.in: {score: 7}"}))
     assert [(t.name, t.input, t.output, t.score) for t in data.tests] == [
         ("1", "1", "2", 7),
         ("2", "3", "4", 1),
@@ -126,25 +112,6 @@ def test_numbers_in_names_may_be_long(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "statement",
-    [
-        "# P1 加法\n\n输入两个数，输出和。".encode("gbk"),
-        "\ufeff# P1 加法".encode(),
-        "# P1 加法".encode("utf-16"),
-    ],
-)
-def test_a_statement_is_readable_text(tmp_path, statement):
-    data = load_luogu_data(make_zip(tmp_path / "d.zip", FILES | {"Statement.md": statement}))
-    assert data.statement.startswith("# P1 加法")
-
-
-@pytest.mark.parametrize("statement", [b"\xff\xfe\x00", "études".encode("latin-1"), b"a\x80b\xff"])
-def test_a_statement_that_is_no_text_is_refused(tmp_path, statement):
-    with pytest.raises(ArchiveError, match="statement.md: the text is neither UTF-8 nor GBK"):
-        load_luogu_data(make_zip(tmp_path / "d.zip", FILES | {"statement.md": statement}))
-
-
-@pytest.mark.parametrize(
     "value",
     [".inf", "-.inf", ".nan", "2021-13-45", "2021-01-02", "!!int x", "!!float y", "!!binary ?"]
     + ["!!timestamp z", "!!set {a}", "!!python/name:os.system", "9" * 5000, "0x" + "f" * 5000]
@@ -161,33 +128,22 @@ def test_a_limit_that_is_none_is_an_error_that_names_it(tmp_path, value):
     assert len(str(error.value)) < 500
 
 
-@pytest.mark.parametrize("key", ["9" * 5000, "!!int x", ".inf", "2021-13-45", "? [a]", "~", "<<"])
-def test_a_key_that_is_no_file_is_an_error(tmp_path, key):
-    files = FILES | {"config.yml": f"{key}: {{score: 1}}".encode()}
-    with pytest.raises(
-        ArchiveError, match="d.zip: config.yml( names|, line 1, column .*: not valid YAML)"
-    ):
-        load_luogu_data(make_zip(tmp_path / "d.zip", files))
-
-
 @pytest.mark.parametrize(
     ("change", "words"),
     [
         ({"b1.in": b""}, "without an input or without an answer.*b1"),
-        ({"b1.out": b""}, "without an input or without an answer.*b1"),
         ({"a1.ans": b""}, "two answers"),
         ({"config.yml": b"a9.in: {score: 1}"}, "a9.in"),
         ({"config.yml": b"a1.in: {scoer: 1}"}, "scoer"),
         ({"config.yml": b"a1.in: {score: many}"}, "score is 'many'"),
         ({"config.yml": b"a1.in: {subtaskId: 1.5}"}, "whole number"),
         ({"config.yml": b"- a"}, "expected a mapping"),
-        ({"config.yml": b"a: [1"}, "not valid YAML"),
         ({"config.yml": b"a: &x [1, *x]\n"}, "an alias inside what it stands for"),
         ({"config.yml": b"a1.in: !!python/object/apply:os.getcwd []"}, "expected a mapping"),
-        ({"config.yml": b"[" * 100_000}, "nested deeper"),
-        ({"config.yml": b"a: " + b"- " * 2000 + b"b"}, "not valid YAML"),
         ({"config.yml": b"a1.in: {score: 1}\n" * 20_000}, "larger than 256 KiB"),
         ({"config.yml": b"a1.in: {isPretest: 5}"}, "isPretest is '5'"),
+        ({"config.yml": b"? [a]: {score: 1}"}, "config.yml"),
+        ({"config.yml": b"9" * 5000 + b": {score: 1}"}, "config.yml"),
         ({"A1.IN": b"", "a1.IN": b""}, "'a1' has two inputs, a1.IN and a1.in"),
     ],
 )

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evaluator.errors import SuiteError
-from evaluator.suites.problem import Checker, Problem, TestCase, to_bytes, to_text
+from evaluator.suites.problem import TestCase, to_bytes, to_text
 from evaluator.suites.suite import load_suite
 
 ROW = {"id": "a", "statement": "s", "tests": [{"input": "1\n", "output": "  2 \r\n"}]}
@@ -35,16 +35,6 @@ def test_nulls_count_as_absent(tmp_path):
     assert load_suite(write_suite(tmp_path / "s", row)).problems[0].title == ""
 
 
-def test_everything_that_a_problem_can_say(tmp_path):
-    case = {"name": "x", "input": "1", "output": "2", "score": 5, "subtask": 2, "pretest": True}
-    case |= {"time_limit_ms": 50, "memory_limit_kib": 1024}
-    row = ROW | {"tests": [case], "checker": {"kind": "float", "tolerance": 0.5}, "family": "f"}
-    problem = load_suite(write_suite(tmp_path / "s", row)).problems[0]
-    assert problem.tests == (TestCase("x", "1", "2", 5, 2, 50, 1024, True),)
-    assert problem.checker == Checker("float", 0.5)
-    assert problem.limits(problem.tests[0]) == (50, 1024)
-
-
 def test_digests_stay_what_they_were(tmp_path):
     """Published suites and finished runs are held against them."""
     checker = {"kind": "float", "tolerance": 0.5}
@@ -56,13 +46,6 @@ def test_digests_stay_what_they_were(tmp_path):
     assert not load_suite(write_suite(tmp_path / "s", *rows)).digest.startswith("f67b")
 
 
-def test_digest_is_of_the_content(tmp_path):
-    first = load_suite(write_suite(tmp_path / "s", ROW))
-    assert first.digest == load_suite(write_suite(tmp_path / "t", ROW | {"title": None})).digest
-    for change in ({"time_limit_ms": 999}, {"tests": [{"input": "1\n", "output": "2"}]}):
-        assert load_suite(write_suite(tmp_path / "u", ROW | change)).digest != first.digest
-
-
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -72,25 +55,19 @@ def test_digest_is_of_the_content(tmp_path):
         ({"time_limit_ms": 0}, "limits are 0 ms"),
         ({"time_limit_ms": 10**400}, "limits are 1000"),
         ({"memory_limit_kib": 256}, "256 KiB; possible are"),
-        ({"time_limit_ms": True}, "time_limit_ms"),
         ({"time_limit_ms": "5"}, "time_limit_ms"),
         ({"colour": 1}, "unknown fields.*colour"),
-        ({"id": None}, "missing fields.*id"),
         ({"id": ""}, "empty id"),
         ({"checker": {"kind": "fuzzy"}}, "fuzzy.*allowed"),
         ({"checker": {"kind": "special"}}, "source"),
-        ({"checker": {"kind": "lines", "tolerance": 0.1}}, "tolerance"),
         ({"tests": [{"input": "1"}]}, "missing fields.*output"),
         ({"tests": [{"name": "a", "input": "", "output": ""}] * 2}, "same name"),
         ({"tests": [{"input": "\ud800", "output": ""}]}, "UTF-8"),
         ({"tests": [None]}, "test 1: expected an object, found NoneType"),
-        ({"tests": [{"input": "", "output": "", "score": 10**400}]}, "score 1000"),
         ({"tests": [{"input": "", "output": "", "score": float("nan")}]}, "score nan"),
-        ({"checker": {"kind": "float", "tolerance": 10**400}}, "tolerance is 1000"),
         ({"checker": {"kind": "float", "error": "both"}}, "error is 'both'"),
         ({"checker": {"kind": "tokens", "error": "absolute"}}, "only a 'float' checker"),
         ({"archive": "a\0b", "tests": None}, "is no path"),
-        ({"statement": 5}, "statement"),
     ],
 )
 def test_bad_problems_are_named(tmp_path, change, words):
@@ -167,8 +144,3 @@ def test_a_file_of_another_form_is_a_suite_as_it_is(tmp_path):
 @given(st.binary())
 def test_test_data_survives_as_text(data):
     assert to_bytes(to_text(data)) == data
-
-
-def test_a_problem_without_tests_cannot_be_made():
-    with pytest.raises(SuiteError, match="no tests"):
-        Problem("a", "s", ())

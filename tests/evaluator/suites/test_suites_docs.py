@@ -1,19 +1,20 @@
 """docs/suites.md: every command runs on the rows and files that the page shows."""
 
-import json
 import re
 import shlex
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from typer.testing import CliRunner
 
 from evaluator.cli import app
-from evaluator.judging.judge_file import read_completions
-from evaluator.suites.import_suite import ImportOptions
+from evaluator.suites.importers.draft import SkipKind
+from evaluator.suites.importers.drafts_to_problems import DefaultLimits
 from evaluator.suites.importers.forms import forms
 from evaluator.suites.problem import Problem, TestCase
 from evaluator.suites.suite import load_suite
+from tests.evaluator.suites.archives import make_folder, make_zip
 
 PAGE = (Path(__file__).resolve().parents[3] / "docs" / "suites.md").read_text(encoding="utf-8")
 COMMANDS = [
@@ -27,7 +28,7 @@ DATA = {"a1.in": "1 2\n", "a1.out": "3\n", "a2.in": "4 5\n", "a2.ans": "9\n"}
 
 
 @pytest.fixture
-def sources(tmp_path, make_zip):
+def sources(tmp_path):
     """Everything that the commands name."""
     datasets = pytest.importorskip("datasets")
     for name, row in zip(FILES, ROWS, strict=True):
@@ -37,16 +38,11 @@ def sources(tmp_path, make_zip):
     )
     saved.save_to_disk(str(tmp_path / "saved_dataset"))
     (config,) = re.findall(r"^```yaml\n(.*?)^```$", PAGE, re.S | re.M)
-    (tmp_path / "data" / "P1002").mkdir(parents=True)
+    (tmp_path / "data").mkdir()
     make_zip(tmp_path / "data" / "P1001.zip", DATA | {"config.yml": config})
     (tmp_path / "data" / "P1001.md").write_text("# P1001 A+B")
-    for name, text in {
-        "1.in": "1",
-        "1.out": "2",
-        "checker.cpp": "x",
-        "statement.md": "# P1002 x",
-    }.items():
-        (tmp_path / "data" / "P1002" / name).write_text(text)
+    files = {"1.in": "1", "1.out": "2", "checker.cpp": "x", "statement.md": "# P1002 x"}
+    make_folder(tmp_path / "data" / "P1002", files)
     return tmp_path
 
 
@@ -79,51 +75,13 @@ def test_every_command_runs(sources, monkeypatch):
     assert suites["suites/one"].problems[0].memory_limit_kib == 512 * 1024
 
 
-def test_every_form_can_be_judged_as_it_is(sources, monkeypatch):
-    """The same problems and the same digest as an import with the same options has."""
-    monkeypatch.chdir(sources)
-    plain = [c for c in COMMANDS if not {"--statements", "--time-limit-ms"} & set(c.split())]
-    assert len(plain) == 6
-    for command in plain:
-        _, _, source, *options = shlex.split(command)
-        result = CliRunner().invoke(app, ["import", source, "--out", "s", "--overwrite"])
-        assert result.exit_code == 0, options
-        suite = load_suite(source)
-        assert suite.digest == load_suite("s").digest and suite.path == Path(source)
-        problem = suite.problems[0]
-        row = {"problem": problem.id, "completion": "no program"}
-        Path("c.jsonl").write_text(json.dumps(row))
-        assert list(read_completions(Path("c.jsonl"), suite).texts) == [(problem.id, 0)]
-
-
-def test_a_folder_of_archives_is_judged_from_the_command_line(sources):
-    program = '#include <cstdio>\nint main(){int a,b;scanf("%d%d",&a,&b);printf("%d",a+b);}'
-    row = {"problem": "P1001", "completion": f"```cpp\n{program}\n```"}
-    (sources / "c.jsonl").write_text(json.dumps(row))
-    arguments = ["--suite", "data", "--completions", "c.jsonl", "--out", "out"]
-    paths = [str(sources / a) if not a.startswith("--") else a for a in arguments]
-    result = CliRunner().invoke(app, ["judge", *paths])
-    assert result.exit_code == 0 and "1 of 1 pass" in result.stdout, result.output
-
-
-def test_errors_leave_with_exit_code_2(tmp_path):
-    for arguments, words in (
-        (["none.jsonl"], "no such file"),
-        (["none.jsonl", "--form", "dpo"], "no form 'dpo'"),
-    ):
-        result = CliRunner().invoke(app, ["import", *arguments, "--out", str(tmp_path / "s")])
-        assert result.exit_code == 2 and words in result.stderr
-        assert list(tmp_path.iterdir()) == []
-
-
 def test_tables_of_the_page_are_complete():
     def names(heading):
         section = PAGE.split(heading)[1].split("\n\n|")[1].split("\n\n")[0]
         cells = [line.split("|")[0] for line in ("|" + section).replace("\n|", "\n").splitlines()]
         return {name for cell in cells for name in re.findall(r"`([^`]+)`", cell)}
 
-    kinds = re.findall(r'^    "([a-z-]+)",$', _draft_source(), re.M)
-    assert names("## What is skipped") == set(kinds)
+    assert names("## What is skipped") == set(get_args(SkipKind))
     assert names("null counts as absent:") == {*Problem.__dataclass_fields__, "archive"}
     assert set(forms()) <= set(re.findall(r"`([a-z-]+)`", PAGE))
     table = PAGE.split("| field of a test |")[1].split("\n\n")[0]
@@ -131,10 +89,4 @@ def test_tables_of_the_page_are_complete():
         n for line in table.splitlines()[2:] for n in re.findall(r"`([^`]+)`", line.split("|")[1])
     }
     assert found == set(TestCase.__dataclass_fields__)
-    assert (ImportOptions().limits.time_ms, ImportOptions().limits.memory_kib) == (1000, 131072)
-
-
-def _draft_source():
-    import evaluator.suites.importers.draft as draft
-
-    return Path(draft.__file__).read_text()
+    assert DefaultLimits() == DefaultLimits(1000, 131072)

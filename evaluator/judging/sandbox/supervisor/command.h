@@ -10,7 +10,6 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
-#include "failure.h"
 #include "privileges.h"
 #include "request.h"
 
@@ -23,14 +22,10 @@ inline void limit(int resource, rlim_t value, const char* name) {
     need(setrlimit(which, &both) == 0, name);
 }
 
-// Whole seconds. Where the watch sees the milliseconds of the only process this is a backstop;
-// of several processes it is the limit of each.
-inline rlim_t cpu_seconds(const Request& request) {
-    return request.nproc == 1 ? request.cpu / 1000 + 2 : (request.cpu + 999) / 1000;
-}
-
 inline void set_limits(const Request& request) {
-    limit(RLIMIT_CPU, cpu_seconds(request), "cpu");
+    // a backstop where the watch sees the milliseconds of the only process, else the limit of each
+    const rlim_t seconds = request.nproc == 1 ? request.cpu / 1000 + 2 : (request.cpu + 999) / 1000;
+    limit(RLIMIT_CPU, seconds, "cpu");
     limit(RLIMIT_STACK, request.stack, "stack");
     limit(RLIMIT_FSIZE, request.fsize, "fsize");
     limit(RLIMIT_NOFILE, 64, "nofile");
@@ -41,8 +36,7 @@ inline void set_limits(const Request& request) {
     limit(RLIMIT_AS, request.as, "as");
 }
 
-// Whether exec failed because of what stands in the program, such as an interpreter that is not
-// there. Everything else is what the machine lacks.
+// Whether exec failed because of what stands in the program, not for what the machine lacks.
 inline bool is_the_program_s_fault(const Request& request, int error) {
     switch (error) {
         case EAGAIN: case EMFILE: case ENFILE: case ENOMEM: case ENOSYS: case EPERM:

@@ -14,7 +14,6 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
-#include "failure.h"
 #include "request.h"
 
 struct Settings {
@@ -100,9 +99,8 @@ inline void build_root(const Settings& settings) {
     need(umount2(".", MNT_DETACH) == 0, "umount old root");
 }
 
-// What a program finds on a judge besides: the names of its streams, and tmpfile(). A directory
-// that was removed while it is mounted takes files without a name and no others, so /tmp is no
-// place to leave something in, and its files count as the box's.
+// The names of the streams, and tmpfile(). A directory that was removed while it is mounted takes
+// files without a name and no others; they count as the box's.
 inline void offer_streams() {
     need(symlink("/proc/self/fd", "/dev/fd") == 0 && symlink("fd/0", "/dev/stdin") == 0 &&
              symlink("fd/1", "/dev/stdout") == 0 && symlink("fd/2", "/dev/stderr") == 0,
@@ -113,8 +111,7 @@ inline void offer_streams() {
     need(rmdir("/box/tmp") == 0, "rmdir /box/tmp");
 }
 
-// The box, which alone can be written in, and a root that cannot. Done here on both rungs, so that
-// a program finds the same on each: bubblewrap cannot bound the number of files.
+// The box, which alone can be written in. Done here on both rungs: bubblewrap bounds no files.
 inline void furnish_root(const Settings& settings) {
     char options[128];
     snprintf(options, sizeof options, "size=%llu,nr_inodes=16384,mode=0755", settings.box);

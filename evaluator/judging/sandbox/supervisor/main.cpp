@@ -1,11 +1,5 @@
 // Runs untrusted commands inside the sandbox, one after the other, measures each, and leaves
-// nothing of it behind.
-//
-// sandbox.py compiles this program once per judge (statically, so that its own footprint stays
-// below 1 MB) and starts it as the first process of a sandbox. It is PID 1 there, so everything
-// that a command leaves running is killed by it, and dies with it.
-//
-//   supervisor key=value ...
+// nothing of it behind. As PID 1 of the sandbox it kills what a command leaves running.
 //
 //   rung=bwrap     bubblewrap has built the root of the file system
 //   rung=unshare   build it here
@@ -13,8 +7,6 @@
 //   dev=NAMES      device nodes for rung=unshare, comma separated
 //   box=BYTES      size of the working folder
 //   streams=1      name the standard streams below /dev, and let tmpfile() work
-//
-// With bwrap and unshare it mounts, which takes CAP_SYS_ADMIN in a user namespace, given up after.
 //
 // Standard input is a SEQPACKET socket to the judge. The supervisor says "ready", then answers one
 // request after the other and ends when the judge closes its end, also in the midst of a request.
@@ -28,11 +20,10 @@
 //
 // with the descriptors 0, 1, 2 of the command, its program, and the copies. The answer is
 // "exit signal reason cpu_us wall_us maxrss_kib clean", reason being one of exit cpu wall memory,
-// and clean 1 where nothing of the command is left, so that another may run in the same sandbox.
-// A failure of the supervisor itself is the answer "error WHAT: STRERROR", after which it ends.
+// and clean 1 where nothing of the command is left. A failure of the supervisor itself is the
+// answer "error WHAT: STRERROR", after which it ends.
 
 #include "command.h"
-#include "failure.h"
 #include "file_system.h"
 #include "privileges.h"
 #include "request.h"

@@ -1,14 +1,32 @@
-// One request of the judge: limits, file names and a command line, with file descriptors beside it.
+// What the judge asks and is told: requests with file descriptors beside them, answers, failures.
 
 #pragma once
 
+#include <cerrno>
 #include <climits>
+#include <cstdio>
 #include <cstdlib>
+#include <cstring>
 
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
-#include "failure.h"
+static int control = 0;  // a SEQPACKET socket; the judge holds the other end
+
+// A judge that has gone away gets nothing, and must not raise SIGPIPE.
+inline void answer(const char* text) { send(control, text, strlen(text), MSG_NOSIGNAL); }
+
+[[noreturn]] inline void fail(const char* what) {
+    char line[512];
+    snprintf(line, sizeof line, "error %s: %s", what, strerror(errno));
+    answer(line);
+    _exit(125);
+}
+
+inline void need(bool ok, const char* what) {
+    if (!ok) fail(what);
+}
 
 // What "key=value" holds, if that is the key of an argument; otherwise null.
 inline const char* value_of(const char* argument, const char* key) {
@@ -65,14 +83,6 @@ inline void read_texts(Request& request, char* text, const char* end) {
     need(request.count == 3 + request.has_program + request.copies, "descriptors");
 }
 
-inline void read_descriptors(Request& request, msghdr& message) {
-    for (cmsghdr* c = CMSG_FIRSTHDR(&message); c; c = CMSG_NXTHDR(&message, c)) {
-        if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS) continue;
-        request.count = static_cast<int>((c->cmsg_len - CMSG_LEN(0)) / sizeof(int));
-        memcpy(request.fds, CMSG_DATA(c), request.count * sizeof(int));
-    }
-}
-
 // Waits for the judge's next request; false when it has closed its end.
 inline bool receive(Request& request) {
     static char text[64 << 10];
@@ -89,7 +99,10 @@ inline bool receive(Request& request) {
     errno = EMSGSIZE;
     need(!(message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)), "request");
     text[n] = 0;
-    read_descriptors(request, message);
+    if (const cmsghdr* fds = CMSG_FIRSTHDR(&message)) {  // SCM_RIGHTS, the only one it gets
+        request.count = static_cast<int>((fds->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+        memcpy(request.fds, CMSG_DATA(fds), request.count * sizeof(int));
+    }
     read_texts(request, text, text + n);
     return true;
 }

@@ -12,7 +12,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "failure.h"
 #include "request.h"
 
 constexpr int kTickMs = 5;  // how often the limits are looked at
@@ -55,8 +54,7 @@ class Watch {
     }
 
     long long wall_us() const { return now_us() - start_; }
-    // Resident KiB; the kernel's own peak lags some pages behind.
-    long long peak_kib() const { return peak_ / 1024; }
+    long long peak_kib() const { return peak_ / 1024; }  // the kernel's own lags behind
 
     // Which limit is broken now, or null.
     const char* broken() {
@@ -87,24 +85,20 @@ class Watch {
     long long peak_ = 0;
 };
 
-// Kills the command's process group, and whoever left it: as PID 1 everything else there is,
-// otherwise the orphans that were handed to this process as their subreaper.
+// Kills the command's process group, and whoever left it: as PID 1 all there is, else orphans.
 inline void kill_everything(pid_t group) {
     kill(-group, SIGKILL);
     if (getpid() == 1) {
         kill(-1, SIGKILL);
         return;
     }
-    char path[64];
-    snprintf(path, sizeof path, "/proc/self/task/%d/children", getpid());
-    if (FILE* children = fopen(path, "re")) {
+    if (FILE* children = fopen("/proc/thread-self/children", "re")) {
         int pid;
         while (fscanf(children, "%d", &pid) == 1) kill(pid, SIGKILL);
         fclose(children);
     }
 }
 
-// Of a process and of all those that it has waited for.
 inline long long cpu_us(const rusage& usage) {
     return (usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1000000LL + usage.ru_utime.tv_usec +
            usage.ru_stime.tv_usec;

@@ -25,14 +25,8 @@ class Attack:
     """A program and the only outcome that is right.
 
     Attributes:
-        name: Of the test.
-        code: C++ source.
-        verdict: What the judge must say.
         signals: The signals of which one must have ended the program; empty: it must have exited.
-        exit_code: Of a program that no signal ended.
         detail: A part of the verdict's detail, or a pattern in the compiler's message.
-        answer: The right output.
-        time_limit_ms: CPU milliseconds.
         memory_kib: Resident KiB that the judge may report, from and to.
     """
 

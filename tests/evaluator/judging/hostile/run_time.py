@@ -27,12 +27,6 @@ TIME = (
         "TLE",
         KILLED,
     ),
-    Attack(
-        "ignoring_sigterm_asleep",
-        main("signal(SIGTERM, SIG_IGN); signal(SIGXCPU, SIG_IGN); for (;;) sleep(100);"),
-        "TLE",
-        KILLED,
-    ),
 )
 
 PROCESSES = (
@@ -134,13 +128,6 @@ MEMORY = (
         memory_kib=(0, 16 << 10),
     ),
     Attack(
-        "impossible_allocation",
-        main("volatile char* p = new char[1ull << 40]; p[0] = 1;"),
-        "RE",
-        (SIGABRT,),
-        detail="bad_alloc",
-    ),
-    Attack(
         "deep_recursion",
         """
         int f(int n) { volatile char a[512]; a[n & 511] = 1; return f(n + 1) + a[n & 511]; }
@@ -164,33 +151,8 @@ OUTPUT = (
         "OLE",
     ),
     Attack(
-        "stderr_flood",
-        main('for (;;) fputs("flood flood flood flood", stderr);'),
-        "OLE",
-        (SIGXFSZ,),
-    ),
-    Attack(
         "closed_stdin",
         main('close(0); puts(getchar() == EOF && open("in", O_RDONLY) == -1 ? "ok" : "read");'),
-    ),
-    Attack(
-        "closed_streams",
-        main('for (int fd = 0; fd < 3; ++fd) close(fd); puts("ok");'),
-        "WA",
-        detail="found the end of the output",
-    ),
-    Attack("output_that_is_no_text", main(r'fwrite("\xff\0\xfe\n", 1, 4, stdout);'), "WA"),
-    Attack(
-        "right_output_that_is_no_text",
-        main(r'fwrite("\xff\0\xfe\n", 1, 4, stdout);'),
-        answer="\udcff\0\udcfe\n",
-    ),
-    Attack(
-        "right_output_with_a_wrong_exit_code",
-        main('puts("ok"); return 3;'),
-        "RE",
-        exit_code=3,
-        detail="exit code 3",
     ),
 )
 
@@ -341,6 +303,12 @@ NETWORK = (
 
 # No attacks: what a plain judge offers must be there on every rung, for every user.
 OFFERED = (
+    Attack(
+        "input_that_cannot_be_changed",
+        main("""
+        const int in = open("/dev/stdin", O_RDWR);
+        puts(write(in, "9", 1) == 1 || ftruncate(in, 9) == 0 ? "changed" : "ok");"""),
+    ),
     Attack(
         "streams_by_their_names",
         main("""

@@ -5,9 +5,8 @@ from typer.testing import CliRunner
 
 from evaluator.cli import app
 from evaluator.errors import SuiteError
-from evaluator.suites.importers.draft import Draft
+from evaluator.suites.importers.draft import Draft, Importer
 from evaluator.suites.importers.forms import IMPORTERS, detect_form
-from evaluator.suites.importers.importer import Importer
 from evaluator.suites.problem import TestCase
 from evaluator.suites.suite import load_suite
 

@@ -57,10 +57,8 @@ def test_an_array_has_the_same_rows_as_lines(tmp_path, read, text, name):
         ("5", "expected a JSON object, found int"),
         ("{", "not JSON"),
         ('{"a": [1, "],}"}', "not JSON"),
-        ('{"a": ' + "9" * 5000 + "}", "not JSON .*digits"),
         ("[" * 5000 + "]" * 5000, "not JSON .*recursion"),
         ('{"a": 1} {"b": 2}', "no comma after it"),
-        ("nonsense", "not JSON"),
         ('{"prompt": "\udcff", "test_cases": []}', "no tests|half of a character"),
     ],
 )
@@ -154,13 +152,6 @@ def test_a_folder_of_row_files_is_read_in_order(tmp_path, write_parquet, read):
     assert list(problems) == ["P1", "P2"] and not skipped
     assert problems["P2"].source == "hub, data/train-00001.parquet, row 1"
     assert load_suite(tmp_path / "hub").digest
-
-
-def test_what_is_not_there(tmp_path, read):
-    with pytest.raises(SuiteError, match="no such file"):
-        read(tmp_path / "none.jsonl")
-    with pytest.raises(SuiteError, match="cannot be read"):
-        list(rows.read_rows(tmp_path / "none.jsonl"))
 
 
 def test_saved_data_sets(tmp_path, read):

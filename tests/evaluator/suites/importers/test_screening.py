@@ -12,42 +12,28 @@ from evaluator.suites.importers.screening import (
 )
 
 
-def kind(statement, has_data=False):
-    reason = why_not_judgeable(statement, has_data=has_data)
-    return None if reason is None else reason.kind
-
-
 @pytest.mark.parametrize(
-    "text",
-    ["这是一道交互题。", "spj 与交互库", "你需要实现下面的函数：", "你需要实现 $4$ 个函数：`f`"]
-    + ["This is an interactive problem.", "the interactor answers", "请实现以下函数"],
+    ("kind", "texts"),
+    [
+        (
+            "interactive",
+            ["这是一道交互题。", "spj 与交互库", "你需要实现下面的函数：", "请实现以下函数"],
+        ),
+        ("interactive", ["你需要实现 $4$ 个函数：`f`", "不是交互题。……这里有交互库"]),
+        ("interactive", ["This is an interactive problem.", "the interactor answers"]),
+        ("answer-only", ["本题为提交答案题", "一道答案提交题", "命名为 gamex.out"]),
+        ("answer-only", ["分别命名为 `1.txt` ~ `8.txt`", "This is an output-only task."]),
+        (None, ["这不是交互题", "本题原为提交答案题", "请模拟交互过程", "请编写程序求函数值"]),
+        (None, ["This is not an interactive problem", "This isn’t an interactive problem"]),
+    ],
 )
-def test_interactive(text):
-    assert kind(text) == kind(text, has_data=True) == "interactive"
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["本题为提交答案题", "一道答案提交题", "分别命名为 `1.txt` ~ `8.txt`", "命名为 gamex.out"]
-    + ["This is an output-only task."],
-)
-def test_answers_can_be_printed_where_there_is_data(text):
-    assert kind(text) == "answer-only"
-    assert kind(text, has_data=True) is None
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["这不是交互题", "本题原为提交答案题", "This is not an interactive problem", "请模拟交互过程"]
-    + ["This isn't an interactive problem", "This isn’t an interactive problem"]
-    + ["请编写程序求函数值", "请你编写程序实现这个过程"],
-)
-def test_words_alike(text):
-    assert kind(text) is None
-
-
-def test_one_plain_sign_counts_beside_a_negated_one():
-    assert kind("不是交互题。……这里有交互库") == "interactive"
+def test_signs_in_a_statement(kind, texts):
+    """An answer-only problem can be judged by what a program prints where there is data."""
+    for text in texts:
+        for has_data in (False, True):
+            found = why_not_judgeable(text, has_data=has_data)
+            expected = None if has_data and kind == "answer-only" else kind
+            assert (found and found.kind) == expected, text
 
 
 @pytest.mark.parametrize(

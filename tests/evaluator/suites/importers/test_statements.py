@@ -1,6 +1,5 @@
 """Statements with samples inside: the DPO data set and upstream's failed extractions."""
 
-import json
 import time
 
 import pytest
@@ -150,29 +149,9 @@ def test_double_spaced_outputs_are_compared_by_tokens(write_rows, read):
     assert problems["P1"].tests[0].output == "5\n\n3\n\n2\n"
 
 
-# the shapes of the real list, one each, with nothing of its texts
-SHAPES = {
-    "P1008": statement(("无", "1 2\n* *\n...\n（剩余部分不予展示）"), body="本题为提交答案题。"),
-    "P1274": statement(("1 1", "1 2 \n3 4 \n\n……剩余9组解省略")),
-    "P2112": statement(("4 2\na bb c d\n（本来是一封信，没了……）", "1.0"), body="排版"),
-    "P2593": statement(("1\n\n2 4 0 …… 0（一共8个0）", "Yes\n\nNo")),
-    "P2682": statement(("例：一个程序\n1 1\nin", "解释：\n两行"), body="本题为提交答案题。"),
-    "P2686": statement(("3 4 5\n1 3 3", "21\n\n注：选1，2两题。")),
-    "P2838": statement(("2\n// 仅作参考", "I\nC 1\n（可以进行x+1！）"), body="这是一道非传统题。"),
-    "P3245": statement(("11\n1 6", "5\n\n3\n\n2\n\n//第一个询问")),
-    "P3640": statement(
-        ("3\n//以上为问题1", "3"), body="把数据命名为 `1.txt` ~ `8.txt`。感谢某某修改spj"
-    ),
-    "P3641": "# P3641 乙\n\n你需要实现一个函数 `f(T)`，它可以调用交互库。",
-    "P3777": "# P3777 丙\n\n在这个任务中，你需要实现 $4$ 个函数。",
-    "P3798": statement(("样例任务:\n n=2。请输出一个整数", "16"), body="本题目为提交答案题。"),
-    "P3840": statement(("n = 4\nu = [0]", "一个可能的输出：\n[0]"), body="你需要实现下面的函数："),
-    "P3864": statement(("47\nABC\n....(太多了不写了)", "ABC")),
-}
-
-
-def check_the_fourteen(problems, skipped):
+def test_the_real_fourteen(shared_data, read):
     """Half of the rows are doubles; of the others each has its class or one test."""
+    problems, skipped = read(shared_data / "failed_extraction.jsonl")
     doubles = [s for s in skipped if s.kind == "duplicate"]
     assert len(doubles) == 14
     assert {s.id: s.kind for s in skipped if s.kind != "duplicate"} == CLASSES
@@ -182,71 +161,6 @@ def check_the_fourteen(problems, skipped):
         "P2686": (1, "lines"),
         "P3245": (1, "tokens"),
     }
-
-
-def test_the_shapes_of_the_fourteen(write_rows, read):
-    rows = []
-    for problem_id, text in SHAPES.items():
-        prompt = "请解题:\n```cpp\n<your code here>\n```\n\n" + text.replace(
-            "# P1 甲", f"# {problem_id} 甲"
-        )
-        rows += [{"prompt": prompt, "reason": "No valid samples"}] * 2
-    check_the_fourteen(*read(write_rows(*rows)))
-
-
-def test_the_real_fourteen(shared_data, read):
-    """Also that the three tests are right: their answers are computed here, the slow way."""
-    problems, skipped = read(shared_data / "failed_extraction.jsonl")
-    check_the_fourteen(problems, skipped)
-    tests = {problem.id: problem.tests[0] for problem in problems.values()}
-    for problem_id, solve in (("P2112", letters), ("P2686", contests), ("P3245", multiples)):
-        test = tests[problem_id]
-        assert solve(test.input.split()) == [float(x) for x in test.output.split()], problem_id
-
-
-def letters(words):
-    """P2112 with two lines: the least variance of their lengths."""
-    count, lines, *rest = words
-    sizes = [len(word) for word in rest]
-    assert (int(count), int(lines)) == (len(sizes), 2)
-    pairs = [(sum(sizes[:cut]), sum(sizes[cut:])) for cut in range(1, len(sizes))]
-    return [min(((a - b) / 2) ** 2 for a, b in pairs)]
-
-
-def contests(words):
-    """P2686: the best set of stretches of which none holds another."""
-    n, low, high, *rest = map(int, words)
-    lengths, values = rest[:n], rest[n:]
-    assert len(values) == n
-    ok = [(i, j) for i in range(n) for j in range(i, n) if low <= sum(lengths[i : j + 1]) <= high]
-
-    def best(after):
-        later = [s for s in ok if s[0] > after[0] and s[1] > after[1]]
-        return max((sum(values[i : j + 1]) + best((i, j)) for i, j in later), default=0)
-
-    return [best((-1, -1))]
-
-
-def multiples(words):
-    """P3245: substrings of a stretch that the prime divides."""
-    p, digits, m, *rest = words
-    assert len(rest) == 2 * int(m)
-    answers = []
-    for start, end in zip(map(int, rest[::2]), map(int, rest[1::2]), strict=True):
-        s = digits[start - 1 : end]
-        cuts = [(i, j) for i in range(len(s)) for j in range(i + 1, len(s) + 1)]
-        answers.append(sum(int(s[i:j]) % int(p) == 0 for i, j in cuts))
-    return answers
-
-
-def test_real_statements_have_ids_in_the_other_form(shared_data, write_rows, read):
-    """The real rows have no test cases; with one each, the screening of statements remains."""
-    lines = (shared_data / "failed_extraction.jsonl").read_text("utf-8").splitlines()
-    cases = {"test_cases": [{"input": "1", "output": "2"}]}
-    problems, skipped = read(write_rows(*(json.loads(line) | cases for line in lines)))
-    elided = {problem_id for problem_id, kind in CLASSES.items() if kind == "elided"}
-    assert set(problems) == {"P2112", "P2686", "P3245"} | elided
-    assert {s.id for s in skipped} == set(problems) | set(CLASSES)
 
 
 @pytest.mark.parametrize(

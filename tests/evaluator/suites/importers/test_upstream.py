@@ -6,7 +6,6 @@ import time
 
 import pytest
 
-from evaluator.errors import SuiteError
 from evaluator.suites.problem import TestCase
 
 
@@ -31,12 +30,6 @@ def test_ids_titles_and_prompts(write_rows, read):
     assert problems["CF1A"].language == "en" and "请" not in problems["CF1A"].statement
 
 
-def test_every_byte_of_the_tests_is_kept(write_rows, read):
-    cases = [("  1\r\n\n", " \t2 \r\n\n"), ("", "\n x")]
-    problems, _ = read(write_rows(row(cases=cases)))
-    assert [(t.input, t.output) for t in problems["P1002"].tests] == cases
-
-
 def test_doubles_and_changed_rows(write_rows, read):
     problems, skipped = read(write_rows(row(), row(), row(cases=[("5", "6")]), row(body="y")))
     assert list(problems) == ["P1002", "P1002-2", "P1002-3"]
@@ -59,12 +52,7 @@ def test_many_problems_of_one_id_are_counted_in_no_time(write_rows, read):
         (row(cases=[]), "no-tests", "no tests"),
         (row(cases=[("无", "1")]), "answer-only", "input is '无'"),
         (row(cases=[("1", "1 2\n...\n")]), "elided", "output"),
-        (row(cases=[("1 ... 9", "1")]), "elided", "input"),
-        (row(cases=[("1", "1\n……剩余214组合法解省略")]), "elided", "output"),
-        (row(cases=[("1", " \n")]), "no-output", "no output"),
         (row(cases=[("1", "很多")]), "prose", "description"),
-        (row(body="这是一道交互题。"), "interactive", "no interactor"),
-        (row(body="输出任意一组解。"), "special-judge", "special judge"),
     ],
 )
 def test_what_cannot_be_judged_is_listed(write_rows, read, bad, kind, reason):
@@ -92,17 +80,11 @@ def test_what_can_be_judged_of_a_problem_is_kept(write_rows, read):
         (b'{"prompt": "x", "test_cases": [', "not JSON"),
         (b"[1]", "expected a JSON object, found list"),
         (b"[" * 100_000, "not JSON"),
-        (b'{"a":' * 100_000, "not JSON"),
         (b'{"prompt": "\xff"}', "not UTF-8"),
-        ('{"prompt": "题"}'.encode("gbk"), "not UTF-8"),
         (b'{"x": ' + b"9" * 5000 + b"}", "not JSON .*digits"),
-        (b"null", "expected a JSON object, found NoneType"),
         (b'{"colour": 1}', "'prompt'"),
-        (b'{"test_cases": []}', "'prompt'"),
         (b'{"prompt": "x", "test_cases": null}', "'test_cases', found NoneType"),
-        (b'{"prompt": "x", "test_cases": {}}', "'test_cases', found dict"),
         (b'{"prompt": "x", "test_cases": [{"input": 1, "output": "2"}]}', "test case 1"),
-        (b'{"prompt": "x", "test_cases": ["1"]}', "test case 1"),
         (b'{"prompt": "x\\ud800", "test_cases": [{"input": "1", "output": "2"}]}', "half of a"),
         (b'{"prompt": "x", "test_cases": [{"input": "\\ud800", "output": "2"}]}', "half of a"),
     ],
@@ -116,14 +98,3 @@ def test_a_bad_line_is_listed_and_the_others_are_kept(tmp_path, read, bad, words
         assert list(problems) == ["P1", "P2"]
         assert (skipped.where, skipped.kind) == (where, "unreadable")
         assert re.search(words, skipped.reason) and len(skipped.reason) < 500
-
-
-def test_a_file_without_any_good_line_is_an_error(tmp_path, read):
-    path = tmp_path / "u.jsonl"
-    for text, words in (
-        ('{"colour": 1}', r"line 1: fields \['colour'\] belong to no known form.*--form"),
-        ('{"prompt": "x", "test', "u.jsonl, line 1: not JSON"),
-    ):
-        path.write_text(text)
-        with pytest.raises(SuiteError, match=words):
-            read(path)

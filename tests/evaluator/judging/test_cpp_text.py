@@ -2,7 +2,7 @@
 
 import pytest
 
-from evaluator.judging.strip_freopen import strip_freopen
+from evaluator.judging.cpp_text import strip_freopen
 
 
 @pytest.mark.parametrize(
