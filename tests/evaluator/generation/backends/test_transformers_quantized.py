@@ -10,7 +10,9 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from evaluator.config.run_config import ArmConfig
 from evaluator.errors import ModelError
+from evaluator.store.records import GenerationRecord, read
 from tests.evaluator.loaded_models import loaded
+from tests.evaluator.whole_runs import make
 
 IDS = torch.tensor([[5, 17, 80, 44, 131, 9, 3]])
 
@@ -93,6 +95,20 @@ def test_a_quantized_checkpoint_computes_with_its_own_values(
     assert found.dtype is torch.float32
     assert not torch.equal(found, plain)
     assert (found - expected).norm() < tolerance * expected.norm()
+
+
+def test_quantized_checkpoints_are_arms_of_a_run(quantized, config_of, chat_base):
+    base = {"model": str(chat_base)}
+    arms = [{"name": "base", "kind": "base", **base}]
+    for quantize in (int8, compressed_int8):
+        directory, _ = quantized(quantize)
+        arms.append({"name": quantize.__name__, "kind": "merged", "model": str(directory)})
+    out, results = make(config_of(arms=arms))
+    made = read(out / "generations.jsonl", GenerationRecord.from_row).values()
+    for name in ("int8", "compressed_int8"):
+        own = [record for record in made if record.arm == name]
+        assert sum("printf" in record.text for record in own) > len(own) / 2
+    assert len(results.summary.arms) == 3
 
 
 @pytest.mark.parametrize(
