@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -40,6 +41,14 @@ class ForkServer:
 
     def run(self, fields: dict[str, object]) -> int:
         return self.wait(self.start(fields))
+
+    def kill_when_stopped(self, fields: dict[str, object]) -> None:
+        """Start work that stops itself (SIGSTOP), and kill it there."""
+        pid = self.start(fields)
+        while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "TZ":
+            time.sleep(0.002)
+        os.kill(pid, signal.SIGKILL)
+        assert killed(self.wait(pid))
 
     def close(self) -> None:
         self._process.stdin.close()

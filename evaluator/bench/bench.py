@@ -4,7 +4,7 @@ Each part is made only where it is missing or its inputs have changed. One that 
 """
 
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -46,10 +46,7 @@ def bench(config: BenchConfig, *, command: str, unsafe: bool, progress: Progress
             "a bench runs as one process; start a single run with several (its configuration is "
             "config.yaml in its directory), and the bench goes on from what that wrote"
         )
-    _check_directory(config)
-    exports = plan_exports(config)
-    cells = plan_runs(config, exports)
-    _check_backends(cells)
+    exports, cells = _checked_plan(config)
     probe_sandbox(unsafe)
     config.out.mkdir(parents=True, exist_ok=True)
     failures: dict[str, str] = {}
@@ -80,14 +77,11 @@ def bench(config: BenchConfig, *, command: str, unsafe: bool, progress: Progress
 
 def survey(config: BenchConfig) -> TextTable:
     """What a bench would make, what is there and what cannot be made. Nothing is written."""
-    _check_directory(config)
-    exports = plan_exports(config)
-    cells = plan_runs(config, exports)
-    _check_backends(cells)
-    states = {export: _export_state(export) for export in exports}
+    exports, cells = _checked_plan(config)
+    states = {export: _state(export) for export in exports}
     missing = [export for export, (state, _) in states.items() if state != "there"]
     rows = [("export", export.name, *state) for export, state in states.items()]
-    rows += [("run", cell.name, *_run_state(cell, missing)) for cell in cells]
+    rows += [("run", cell.name, *_state(cell, missing)) for cell in cells]
     return TextTable(config.name, ("part", "name", "state", "why"), tuple(rows))
 
 
@@ -99,25 +93,24 @@ def _failure_noted(failures: dict[str, str], part: str) -> Iterator[None]:
         failures[part] = str(error)
 
 
-def _check_backends(cells: Iterable[Cell]) -> None:
-    """Check before any work that the backends can do what every run asks of them."""
+def _checked_plan(config: BenchConfig) -> tuple[Sequence[Export], Sequence[Cell]]:
+    """Exports and runs; checked before any work, also that the backends can do what is asked."""
+    _check_directory(config)
+    exports = plan_exports(config)
+    cells = plan_runs(config, exports)
     for cell in cells:
         check_backends(cell.run_config(cell.exports))
+    return exports, cells
 
 
-def _export_state(export: Export) -> tuple[str, str]:
+def _state(part: Export | Cell, missing: Collection[Export] = ()) -> tuple[str, str]:
     try:
-        reason = why_not_there(export, request_of(export))
-    except TinyLoRAError as error:
-        return CANNOT, str(error)
-    return ("to make" if reason else "there"), reason
-
-
-def _run_state(cell: Cell, missing: Collection[Export]) -> tuple[str, str]:
-    if waiting := [export.format.name for export in cell.exports if export in missing]:
-        return "to make", f"after its exports: {', '.join(waiting)}"
-    try:
-        return state_of(prepare(cell.run_config(cell.exports)))
+        if isinstance(part, Export):
+            reason = why_not_there(part, request_of(part))
+            return ("to make" if reason else "there"), reason
+        if waiting := [export.format.name for export in part.exports if export in missing]:
+            return "to make", f"after its exports: {', '.join(waiting)}"
+        return state_of(prepare(part.run_config(part.exports)))
     except TinyLoRAError as error:
         return CANNOT, str(error)
 

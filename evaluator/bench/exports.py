@@ -118,17 +118,12 @@ def _options(export: Export) -> dict[str, Any]:
 
 
 def _command(export: Export, request: Request) -> list[str]:
-    options: dict[str, Any] = {
-        "base": request.base,
-        "artifact": export.artifact.path,
-        "out": export.out,
-        "factor_store": export.factors,
-        **_options(export),
-    }
-    command = [*_EXPORTER, "merge", "--json"]
-    for name, value in options.items():
+    command = [*_EXPORTER, "merge", "--json", "--base", str(request.base)]
+    command += ["--artifact", str(export.artifact.path), "--out", str(export.out)]
+    command += ["--factor-store", str(export.factors)]
+    for name, value in _options(export).items():
         command.append(f"--{name.replace('_', '-')}")
-        command += [] if value is None else [str(value)]
+        command += [] if value is None else [value]
     return command
 
 

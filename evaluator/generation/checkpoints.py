@@ -11,7 +11,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from evaluator.config.run_config import MAX_REPETITION_PENALTY, ArmConfig
+from evaluator.config.run_config import MAX_REPETITION_PENALTY, AdapterSection, ArmConfig
 from evaluator.errors import ModelError
 from evaluator.store.run_directory import ArmFacts
 from tinylora import DeltaOptions, adapted_layers, deltas_of, load_adapter
@@ -108,9 +108,7 @@ def own_repetition_penalty(arm: ArmConfig, checkpoint: Checkpoint) -> float:
 
 def delta_options(arm: ArmConfig) -> DeltaOptions:
     """How the delta of a restored arm is rebuilt."""
-    return DeltaOptions(
-        formula=arm.formula, rng=arm.rng, numerics=arm.numerics, placement=arm.placement
-    )
+    return DeltaOptions(**{name: getattr(arm, name) for name in AdapterSection.model_fields})
 
 
 def check_adapter(arm: ArmConfig, checkpoint: Checkpoint) -> None:

@@ -12,7 +12,7 @@ first two and the odd token the last two; 52 of these 64 bits make the uniform n
 
 import hashlib
 import json
-from collections.abc import Sequence
+import struct
 
 import torch
 from torch import Tensor
@@ -20,17 +20,11 @@ from torch import Tensor
 from tinylora.philox import philox4x32
 
 
-def noise_key(seed: int, problem: str, sample: int) -> tuple[int, int, int, int]:
+def noise_key(seed: int, problem: str, sample: int) -> tuple[int, ...]:
     """Digest of what a stream of noise belongs to, as four 32-bit words."""
     name = json.dumps([seed, problem, sample], ensure_ascii=True).encode()
     digest = hashlib.blake2b(name, digest_size=16, person=b"gumbel-noise").digest()
-    words = [int.from_bytes(digest[i : i + 4], "little") for i in range(0, 16, 4)]
-    return words[0], words[1], words[2], words[3]
-
-
-def noise_keys(rows: Sequence[tuple[int, int, int, int]], device: torch.device) -> Tensor:
-    """Keys of a batch as one int64 tensor [B, 4]."""
-    return torch.tensor(list(rows), dtype=torch.int64, device=device)
+    return struct.unpack("<4I", digest)
 
 
 def gumbel_noise(keys: Tensor, position: int, vocabulary: int) -> Tensor:

@@ -69,7 +69,13 @@ def launched_processes() -> Iterator[Processes]:
     """
     world = get_cpu_distributed_information().world_size
     if world == 1:
-        _warn_of_a_launch_of_one()
+        # accelerate sets the address only for several, and then leaves their start to mpirun.
+        if os.environ.get("ACCELERATE_USE_CPU") == "True" and "MASTER_ADDR" in os.environ:
+            logger.warning(
+                "this run has one process: accelerate launch --cpu starts several only under MPI. "
+                "Use torchrun --nproc-per-node N or accelerate launch --multi_gpu, also without a "
+                "GPU"
+            )
         yield Processes()
         return
     logger.info("waiting for the %d processes of this launch", world)
@@ -78,13 +84,3 @@ def launched_processes() -> Iterator[Processes]:
         yield Processes(state.process_index, state.num_processes, state.local_process_index)
     finally:
         state.destroy_process_group()
-
-
-def _warn_of_a_launch_of_one() -> None:
-    """Say so where several processes were asked for and accelerate started one."""
-    # It sets the address only for several, and then leaves their start to mpirun.
-    if os.environ.get("ACCELERATE_USE_CPU") == "True" and "MASTER_ADDR" in os.environ:
-        logger.warning(
-            "this run has one process: accelerate launch --cpu starts several only under MPI. Use "
-            "torchrun --nproc-per-node N or accelerate launch --multi_gpu, also without a GPU"
-        )

@@ -42,9 +42,7 @@ def write_results(directory: RunDirectory) -> Results:
     """Compute the statistics of a finished run and write its tables, page and plots."""
     from evaluator.report.html.page import write_page  # matplotlib takes a second to import
 
-    verdicts = read(directory.verdicts, VerdictRecord.from_row)
-    generations = read(directory.generations, GenerationRecord.from_row)
-    summary = _summarize(directory, verdicts, generations)
+    verdicts, generations, summary = _read(directory)
     tables = {
         "arms": arms_table(summary),
         "token_level": token_table(summary),
@@ -62,35 +60,31 @@ def write_results(directory: RunDirectory) -> Results:
 
 def read_summary(directory: RunDirectory) -> RunSummary:
     """Compute the statistics of a finished run, as :func:`write_results`; nothing is written."""
-    return _summarize(
-        directory,
-        read(directory.verdicts, VerdictRecord.from_row),
-        read(directory.generations, GenerationRecord.from_row),
-    )
+    return _read(directory)[2]
 
 
-def _summarize(
+def _read(
     directory: RunDirectory,
-    verdicts: Mapping[Key, VerdictRecord],
-    generations: Mapping[Key, GenerationRecord],
-) -> RunSummary:
+) -> tuple[Mapping[Key, VerdictRecord], Mapping[Key, GenerationRecord], RunSummary]:
     facts = directory.read_facts()
+    verdicts = read(directory.verdicts, VerdictRecord.from_row)
+    generations = read(directory.generations, GenerationRecord.from_row)
     tokens = read(directory.token_level, TokenRecord.from_row)
+    level = summarize_tokens(facts, tokens, generations)
     plan = kept_plan(directory, facts, generations.values())
-    return summarize(facts, verdicts, summarize_tokens(facts, tokens, generations), plan)
+    return verdicts, generations, summarize(facts, verdicts, level, plan)
 
 
 def _write_frames(directory: RunDirectory, summary: RunSummary) -> None:
-    problems = problems_frame(summary)
-    replace_file(directory.problems, problems.to_parquet(index=False))
+    replace_file(directory.problems, problems_frame(summary).to_parquet(index=False))
     for name, frame in (
         ("arms", arms_frame(summary)),
         ("verdicts", verdicts_frame(summary)),
         ("groups", groups_frame(summary)),
+        ("token_level", token_frame(summary)),
     ):
-        write_frame(frame, directory.tables / name)
-    if (tokens := token_frame(summary)) is not None:
-        write_frame(tokens, directory.tables / "token_level")
+        if frame is not None:
+            write_frame(frame, directory.tables / name)
     comparisons = {
         "comparisons": [asdict(pair) for pair in summary.comparisons],
         "token_level": None if summary.token_level is None else asdict(summary.token_level),

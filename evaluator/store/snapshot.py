@@ -22,19 +22,15 @@ _TEST_CHARACTERS = 300
 _LAYER = re.compile(r"\.(\d+)\.")
 
 
-class ShownTest(NamedTuple):
-    """The beginning of a test's input and answer."""
-
-    input: str
-    output: str
-
-
 class ShownProblem(NamedTuple):
-    """What people need to see of a problem: its title, which may be empty, and tests by name."""
+    """What people need to see of a problem: its title, which may be empty, and its tests.
+
+    ``tests``: by name the beginnings of ``input`` and ``output``.
+    """
 
     title: str
     statement: str
-    tests: Mapping[str, ShownTest]
+    tests: Mapping[str, Mapping[str, str]]
 
 
 class LayerResidual(NamedTuple):
@@ -61,7 +57,7 @@ def read_problems(run: RunDirectory) -> Mapping[str, ShownProblem]:
     for number, line in enumerate(path.read_bytes().splitlines() if path.is_file() else (), 1):
         with _damage_named(f"{path}, line {number}"):
             row = json.loads(line)
-            tests = {name: ShownTest(**test) for name, test in row["tests"].items()}
+            tests = {n: {k: t[k] for k in ("input", "output")} for n, t in row["tests"].items()}
             problems[row["id"]] = ShownProblem(row["title"], row["statement"], tests)
     return problems
 

@@ -7,8 +7,9 @@ It is compared with its own repeat in other batches: the noise floor of company 
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+
+from torch import Tensor
 
 from evaluator.config.run_config import ArmConfig, RunConfig
 from evaluator.errors import ModelError
@@ -29,7 +30,6 @@ from evaluator.store.records import (
 from evaluator.store.run_directory import RunDirectory
 from evaluator.tokens.texts import (
     ScoredText,
-    TextBatch,
     choose_texts,
     plan_repeat,
     plan_text_batches,
@@ -81,59 +81,57 @@ def measure_tokens(
     )
     records = _still_valid(directory.token_level, texts)
     if not all(_is_done(arm, texts, records) for arm in config.arms):
+        path = directory.token_level
         with _empty(directory.spool) as spool:
             for arm in sorted(config.arms, key=lambda arm: arm is not reference):
-                if arm is reference or not _is_done(arm, texts, records):
+                first = arm is reference
+                if first or not _is_done(arm, texts, records):
                     with open_model(arm, prepared, directory) as model:
-                        stage = _Comparison(arm, model, directory.token_level, records, progress)
-                        stage.run(texts, TensorSpool(spool), keep=arm is reference)
+                        logits = TensorSpool(spool)
+                        _run(arm, model, path, texts, logits, records, first, progress)
     keys = [(arm.name, text.problem, text.sample) for arm in config.arms for text in texts]
     rewrite_sorted(directory.token_level, [records[key] for key in keys])
 
 
-@dataclass(frozen=True)
-class _Comparison:
-    """One arm beside the reference; ``records`` grow."""
+def _run(
+    arm: ArmConfig,
+    model: LoadedModel,
+    path: Path,
+    texts: Sequence[ScoredText],
+    logits: TensorSpool,
+    records: dict[Key, TokenRecord],
+    is_reference: bool,
+    progress: Progress,
+) -> None:
+    """Append an arm's missing records, also to ``records``; the reference's logits come first."""
+    name, batches, done = f"tokens {arm.name}", plan_text_batches(texts), 0
+    total = len(texts) * (2 if is_reference else 1)
+    for batch in batches if is_reference else ():
+        progress(name, done, total)
+        for text, found in zip(batch, model.logits(batch), strict=True):
+            logits.keep(text.file_name, found)
+        done += len(batch)
+    for batch in plan_repeat(texts) if is_reference else batches:
+        progress(name, done, total)
+        done += len(batch)
+        if not _is_done(arm, batch, records):
+            pairs = zip(batch, model.logits(batch), strict=True)
+            made = [_compared(arm, text, logits, other) for text, other in pairs]
+            append(path, [one for one in made if one.key not in records])
+            records.update((record.key, record) for record in made)
+    progress(name, total, total)
 
-    arm: ArmConfig
-    model: LoadedModel
-    path: Path
-    records: dict[Key, TokenRecord]
-    progress: Progress
 
-    def run(self, texts: Sequence[ScoredText], logits: TensorSpool, keep: bool) -> None:
-        """Append the missing records; ``keep``: this is the reference, whose logits come first."""
-        name, batches, done = f"tokens {self.arm.name}", plan_text_batches(texts), 0
-        total = len(texts) * (2 if keep else 1)
-        for batch in batches if keep else ():
-            self.progress(name, done, total)
-            for text, found in zip(batch, self.model.logits(batch), strict=True):
-                logits.keep(text.file_name, found)
-            done += len(batch)
-        for batch in plan_repeat(texts) if keep else batches:
-            self.progress(name, done, total)
-            done += len(batch)
-            if not _is_done(self.arm, batch, self.records):
-                made = self._compared(batch, logits)
-                append(self.path, [one for one in made if one.key not in self.records])
-                self.records.update((record.key, record) for record in made)
-        self.progress(name, total, total)
-
-    def _compared(self, batch: TextBatch, logits: TensorSpool) -> list[TokenRecord]:
-        made = []
-        for text, other in zip(batch, self.model.logits(batch), strict=True):
-            reference = logits.load(text.file_name, other.device)
-            if reference.shape != other.shape:
-                raise ModelError(
-                    f"arm {self.arm.name}: predicts over {other.shape[1]} tokens, the reference "
-                    f"over {reference.shape[1]}: they cannot be compared. Set "
-                    "token_level.enabled: false"
-                )
-            same = int((reference.argmax(dim=1) == other.argmax(dim=1)).sum())
-            kl = tuple(float(f"{kl:.6g}") for kl in kl_divergence(reference, other).tolist())
-            key = (self.arm.name, text.problem, text.sample)
-            made.append(TokenRecord(*key, text.digest, same, kl))
-        return made
+def _compared(arm: ArmConfig, text: ScoredText, logits: TensorSpool, other: Tensor) -> TokenRecord:
+    reference = logits.load(text.file_name, other.device)
+    if reference.shape != other.shape:
+        raise ModelError(
+            f"arm {arm.name}: predicts over {other.shape[1]} tokens, the reference over "
+            f"{reference.shape[1]}: they cannot be compared. Set token_level.enabled: false"
+        )
+    same = int((reference.argmax(dim=1) == other.argmax(dim=1)).sum())
+    kl = tuple(float(f"{kl:.6g}") for kl in kl_divergence(reference, other).tolist())
+    return TokenRecord(arm.name, text.problem, text.sample, text.digest, same, kl)
 
 
 def _is_done(

@@ -1,6 +1,7 @@
 """Models as the transformers backend loads them, and what they write."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 
@@ -11,29 +12,21 @@ from evaluator.generation.checkpoints import find_checkpoint
 from evaluator.generation.prompts import plan_batches
 
 ANY_ARM = ArmConfig(name="base", kind="base", model="unused")
+CPU = torch.device("cpu")
 
 
 def loaded(arm, factors, dtype="float32"):
     """The arm's model, inside a ``with``."""
-    return BACKEND.load(
-        ModelRequest(
-            arm=arm,
-            checkpoint=find_checkpoint(arm),
-            decoding=DecodingConfig(),
-            seed=0,
-            compute_dtype=dtype,
-            device=torch.device("cpu"),
-            factors=factors,
-        )
-    )
+    checkpoint = find_checkpoint(arm)
+    return BACKEND.load(ModelRequest(arm, checkpoint, DecodingConfig(), 0, dtype, CPU, factors))
 
 
-def completions(model, tokenizer, prompts, decoding, **options):
+def completions(model, tokenizer, prompts, decoding, pad_id=None):
     """(problem, sample) -> completion, of a model that a test brings along."""
-    request = ModelRequest(
-        ANY_ARM, None, decoding, decoding.seed, "float32", torch.device("cpu"), Path("unused")
-    )
-    generator = TransformersModel(model, request, tokenizer, **options)
+    files = SimpleNamespace(directory=Path(tokenizer.name_or_path))
+    request = ModelRequest(ANY_ARM, files, decoding, decoding.seed, "float32", CPU, Path("unused"))
+    generator = TransformersModel(model, request)
+    generator.pad_id = generator.pad_id if pad_id is None else pad_id
     return {
         (row.prompt.problem, row.sample): completion
         for batch in plan_batches(prompts, decoding)

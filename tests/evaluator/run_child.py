@@ -1,4 +1,4 @@
-"""One run, as ``tests/fork_server.py`` has it made by a process of its own."""
+"""One run or bench, as ``tests/fork_server.py`` has it made by a process of its own."""
 
 import functools
 import os
@@ -6,6 +6,8 @@ import signal
 from pathlib import Path
 
 from evaluator import run as run_module
+from evaluator.bench.bench import bench
+from evaluator.bench.config import load_bench
 from evaluator.config.run_config import load_config
 from evaluator.generation import stage as generation_stage
 from evaluator.judging import stage as judging_stage
@@ -18,12 +20,13 @@ run_module.probe_sandbox = functools.cache(run_module.probe_sandbox)
 
 def child(fields):
     os.environ.update(fields.get("environment", {}))
-    config = load_config(Path(fields["config"]))
     if "stop_after" in fields:
-        _stop_after(fields["stop_after"], config.out)
-    run_module.run(
-        config, command="forked", overwrite=False, unsafe=False, progress=lambda *_: None
-    )
+        _stop_after(fields["stop_after"], Path(fields["out"]))
+    options = {"command": "forked", "unsafe": False, "progress": lambda *_: None}
+    if "bench" in fields:
+        bench(load_bench(Path(fields["bench"])), **options)
+    else:
+        run_module.run(load_config(Path(fields["config"])), overwrite=False, **options)
 
 
 def _stop_after(lines, out):

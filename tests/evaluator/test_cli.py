@@ -69,39 +69,25 @@ def test_names_in_files_are_no_markup_and_no_terminal_codes(cli, config, tmp_pat
 
 
 def test_judge_a_file_of_completions(cli, sum_suite, tmp_path):
-    completions = tmp_path / "completions.jsonl"
+    completions, out = tmp_path / "completions.jsonl", tmp_path / "judged"
     rows = [
         {"problem": "S1", "sample": 0, "completion": RIGHT},
         {"problem": "S2", "sample": 0, "completion": RIGHT},
         {"problem": "S3", "sample": 0, "completion": "I do not know."},
     ]
+    rows += [{"problem": f"P{n}", "completion": ""} for n in range(12)]
     completions.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    arguments = ("--suite", sum_suite, "--completions", completions, "--out", tmp_path / "judged")
-    result = cli("judge", *arguments)
-    assert result.exit_code == 0, result.stderr
+    arguments = ("--suite", sum_suite, "--completions", completions, "--out", out)
+    options = ("--checker-standard", "c++17", "--checker-compile-seconds", "90")
+    result = cli("judge", *arguments, *options)
+    assert result.exit_code == 1  # some rows are not judged
     assert "1 of 3 pass: AC 1, CE 1, WA 1" in result.stdout
     assert "Without code: 1" in result.stdout
-    assert cli("judge", *arguments, "--standard", "c++77").exit_code == 2
-
-
-def test_rows_that_are_not_judged_are_named_and_the_exit_code_says_so(cli, sum_suite, tmp_path):
-    path = tmp_path / "c.jsonl"
-    rows = [{"problem": "S1", "sample": n, "completion": RIGHT * (n + 1)} for n in range(2)]
-    rows += [{"problem": f"P{n}", "completion": ""} for n in range(12)]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    result = cli("judge", "--suite", sum_suite, "--completions", path, "--out", tmp_path / "out")
-    assert result.exit_code == 1
-    assert "2 of 2 pass: AC 2" in result.stdout
-    assert "line 3: problem 'P0' is not in suite 'sums'" in result.stderr
-    assert "not judged, in all: 12" in result.stderr and "line 14" not in result.stderr
-
-
-def test_the_judge_has_options_for_special_judges(cli, sum_suite, tmp_path):
-    path = tmp_path / "c.jsonl"
-    path.write_text(json.dumps({"problem": "S1", "completion": RIGHT}))
-    options = ("--checker-standard", "c++17", "--checker-compile-seconds", "90")
-    arguments = ("--suite", sum_suite, "--completions", path, "--out", tmp_path / "out")
-    assert cli("judge", *arguments, *options).exit_code == 0
-    settings = json.loads((tmp_path / "out" / "judge.json").read_text())["settings"]
+    assert "line 4: problem 'P0' is not in suite 'sums'" in result.stderr
+    assert "not judged, in all: 12" in result.stderr and "line 15" not in result.stderr
+    settings = json.loads((out / "judge.json").read_text())["settings"]
     assert (settings["standard"], settings["checker_standard"]) == ("c++14", "c++17")
     assert settings["checker_compile_cpu_ms"] == 90_000
+    assert cli("judge", *arguments, "--standard", "c++77").exit_code == 2
+    completions.write_text(json.dumps(rows[0]) + "\n")
+    assert cli("judge", *arguments[:-1], tmp_path / "other").exit_code == 0

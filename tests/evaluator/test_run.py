@@ -61,10 +61,15 @@ def test_records_cut_at_any_byte_are_completed_to_the_same(
     assert identities(out) == identities(whole[0])
 
 
-def test_a_verdict_on_another_program_is_not_taken(config_of, whole, tmp_path):
+@pytest.mark.parametrize(
+    "changes", [{"code_sha256": "0" * 64, "verdict": "RE"}, {"verdict": "UKE", "tests": []}]
+)
+def test_verdicts_on_another_program_or_of_a_judge_that_failed_are_made_again(
+    config_of, whole, tmp_path, changes
+):
     out = shutil.copytree(whole[0], tmp_path / "out")
     rows = [json.loads(line) for line in (out / RECORDS[1]).read_text().splitlines()]
-    rows[0] |= {"code_sha256": "0" * 64, "verdict": "RE", "score": 7.0}
+    rows[0] |= {"score": 7.0, **changes}
     (out / RECORDS[1]).write_text("".join(json.dumps(row) + "\n" for row in rows))
     make(config_of())
     assert identities(out) == identities(whole[0])
@@ -82,24 +87,32 @@ def test_an_a_a_repeat_has_its_own_noise(config_of):
     assert texts["base"] == texts["same"] != texts["again"]
 
 
-@pytest.mark.parametrize(
-    ("changes", "named"),
-    [
-        ({"equivalence": {"margin": 0.2}}, "config.equivalence.margin was 0.05, is 0.2"),
-        ({"decoding": {"max_new_tokens": 9}}, "config.decoding.max_new_tokens was 8, is 9"),
-    ],
-)
-def test_another_run_in_the_same_directory_is_refused(config_of, changes, named):
-    small = {"decoding": {"max_new_tokens": 8}, "arms": _first_arm(config_of)}
+def test_another_run_in_the_same_directory_is_refused_or_replaces_it(
+    config_of, sum_suite, chat_base, tmp_path
+):
+    other = shutil.copytree(sum_suite, tmp_path / "other")
+    content = (other / "problems.jsonl").read_text().replace("20\\n", "21\\n")
+    (other / "problems.jsonl").write_text(content)
+    model = shutil.copytree(chat_base, tmp_path / "model")
+    (model / "generation_config.json").write_text("{}")
+    arms = _first_arm(config_of)
+    small = {"decoding": {"max_new_tokens": 8}, "arms": arms}
     out, _ = make(config_of(**small))
+    (out / "notes.txt").write_text("mine")
     before = (out / "generations.jsonl").read_bytes()
-    other = config_of(**{**small, **changes})
-    with pytest.raises(RunDirectoryError) as caught:
-        make(other)
-    assert named in str(caught.value)
-    assert "--overwrite" in str(caught.value)
-    assert (out / "generations.jsonl").read_bytes() == before
-    make(other, overwrite=True)
+    for changes, named in (
+        ({"equivalence": {"margin": 0.2}}, "config.equivalence.margin was 0.05, is 0.2"),
+        ({"suite": str(other)}, "suite_digest was"),
+        ({"arms": [{**arms[0], "model": str(model)}]}, r"arms\[0\]\.digest was"),
+        ({"decoding": {"max_new_tokens": 9}}, "config.decoding.max_new_tokens was 8, is 9"),
+    ):
+        changed = config_of(**{**small, **changes})
+        with pytest.raises(RunDirectoryError, match=f"{named}.*--overwrite"):
+            make(changed)
+        assert (out / "generations.jsonl").read_bytes() == before
+    make(changed, overwrite=True)
+    assert (out / "notes.txt").read_text() == "mine"
+    assert len(json.loads((out / "environment.json").read_text())["sessions"]) == 1
 
 
 def test_a_run_goes_on_on_the_same_kind_of_device_only(quick_config, tmp_path, monkeypatch):
@@ -133,35 +146,6 @@ def test_going_on_with_other_versions_is_said(quick_config, tmp_path, caplog):
 
 def _first_arm(config_of):
     return yaml.safe_load(config_of().read_text())["arms"][:1]
-
-
-def test_another_suite_or_model_is_refused(config_of, sum_suite, chat_base, tmp_path):
-    model = shutil.copytree(chat_base, tmp_path / "model")
-    arms = [{"name": "base", "kind": "base", "model": str(model)}]
-    path = config_of(arms=arms, decoding={"max_new_tokens": 4})
-    make(path)
-    problems = sum_suite / "problems.jsonl"
-    content = problems.read_text()
-    problems.write_text(content.replace('"output": "1\\n"', '"output": "2\\n"'))
-    with pytest.raises(RunDirectoryError, match="suite_digest was"):
-        make(path)
-    problems.write_text(content)
-    make(path)
-    (model / "generation_config.json").write_text("{}")
-    with pytest.raises(RunDirectoryError, match=r"arms\[0\]\.digest was"):
-        make(path)
-
-
-def test_verdicts_of_a_judge_that_failed_are_made_again(config_of):
-    path = config_of(arms=_first_arm(config_of), decoding={"max_new_tokens": 8})
-    out, _ = make(path)
-    expected = identities(out)
-    lines = (out / "verdicts.jsonl").read_text().splitlines()
-    rows = [json.loads(line) for line in lines]
-    rows[0].update(verdict="UKE", tests=[], score=0.0)
-    (out / "verdicts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    make(path)
-    assert identities(out) == expected
 
 
 def test_everything_is_checked_before_a_model_is_loaded(
@@ -270,12 +254,3 @@ def test_a_directory_of_something_else_is_left_alone(config_of, tmp_path, overwr
     with pytest.raises(RunDirectoryError, match="not a run's directory"):
         make(config_of(), overwrite=overwrite)
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["thesis.txt"]
-
-
-def test_overwrite_deletes_records_and_nothing_else(config_of, tmp_path):
-    path = config_of(arms=_first_arm(config_of), decoding={"max_new_tokens": 4})
-    out, _ = make(path)
-    (out / "notes.txt").write_text("mine")
-    make(path, overwrite=True)
-    assert (out / "notes.txt").read_text() == "mine"
-    assert len(json.loads((out / "environment.json").read_text())["sessions"]) == 1

@@ -37,7 +37,7 @@ from evaluator.generation.load_checks import (
     check_quantized,
     compute_in,
 )
-from evaluator.generation.noise import gumbel_noise, noise_key, noise_keys
+from evaluator.generation.noise import gumbel_noise, noise_key
 from evaluator.generation.prompts import Batch
 from tinylora import FactorStore, load_adapter, restore
 from tinylora.models.batches import padded
@@ -73,17 +73,11 @@ BACKEND = TransformersBackend()
 
 
 class TransformersModel(LoadedModel):
-    """A model in eval mode with its tokenizer, the checkpoint's by default."""
+    """A model in eval mode with its checkpoint's tokenizer."""
 
-    def __init__(
-        self,
-        model: PreTrainedModel,
-        request: ModelRequest,
-        tokenizer: Any = None,
-        pad_id: int | None = None,
-    ) -> None:
+    def __init__(self, model: PreTrainedModel, request: ModelRequest) -> None:
         self.model = model
-        self.tokenizer = tokenizer or load_tokenizer(request.checkpoint.directory)
+        self.tokenizer = load_tokenizer(request.checkpoint.directory)
         self._arm, self._decoding, self._seed = request.arm.name, request.decoding, request.seed
         configured = self.model.generation_config.eos_token_id
         ends = configured if isinstance(configured, list) else [configured]
@@ -93,7 +87,7 @@ class TransformersModel(LoadedModel):
                 f"arm {self._arm}: neither generation_config.json nor the tokenizer names an end "
                 "token (eos_token_id)"
             )
-        own = self.tokenizer.pad_token_id if pad_id is None else pad_id
+        own = self.tokenizer.pad_token_id
         self.pad_id = self.end_ids[0] if own is None else int(own)
 
     def complete(self, batch: Batch) -> tuple[Completion, ...]:
@@ -167,7 +161,7 @@ class TransformersModel(LoadedModel):
         if decoding.top_p < 1:
             processors.append(TopPLogitsWarper(decoding.top_p))
         keys = [noise_key(self._seed, row.prompt.problem, row.sample) for row in batch]
-        processors.append(_GumbelNoise(noise_keys(keys, self.model.device), prompt_length))
+        processors.append(_GumbelNoise(torch.tensor(keys, device=self.model.device), prompt_length))
         return LogitsProcessorList(processors)
 
     def _completion(self, tokens: list[int]) -> Completion:

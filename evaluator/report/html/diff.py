@@ -29,7 +29,7 @@ class DiffRow(NamedTuple):
     right: CodeLine | None
 
 
-def diff_programs(left: str | None, right: str | None) -> tuple[DiffRow, ...]:
+def diff_programs(left: str | None, right: str | None) -> Iterator[DiffRow]:
     r"""Align two programs, or the beginnings of long ones, by their equal lines.
 
     Example:
@@ -37,7 +37,17 @@ def diff_programs(left: str | None, right: str | None) -> tuple[DiffRow, ...]:
         >>> [(row.same, row.right.changed) for row in rows]
         [(True, ''), (False, '23')]
     """
-    return tuple(_rows(_lines(left), _lines(right)))
+    ours, theirs = _lines(left), _lines(right)
+    matcher = SequenceMatcher(None, ours, theirs, autojunk=False)
+    for kind, i1, i2, j1, j2 in matcher.get_opcodes():
+        for i, j in zip_longest(range(i1, i2), range(j1, j2)):
+            head = tail = 0
+            if i is not None and j is not None:
+                both = [ours[i], theirs[j]]
+                head = len(commonprefix(both))
+                tail = len(commonprefix([line[head:][::-1] for line in both]))
+            shown = (_parted(lines, k, head, tail) for lines, k in ((ours, i), (theirs, j)))
+            yield DiffRow(kind == "equal", *shown)
 
 
 def _lines(program: str | None) -> list[str]:
@@ -47,22 +57,8 @@ def _lines(program: str | None) -> list[str]:
     return shown.rstrip("\n").split("\n")
 
 
-def _rows(left: Sequence[str], right: Sequence[str]) -> Iterator[DiffRow]:
-    matcher = SequenceMatcher(None, left, right, autojunk=False)
-    for kind, i1, i2, j1, j2 in matcher.get_opcodes():
-        for i, j in zip_longest(range(i1, i2), range(j1, j2)):
-            both = [lines[k] for lines, k in ((left, i), (right, j)) if k is not None]
-            head = tail = 0
-            if len(both) == 2:
-                head = len(commonprefix(both))
-                tail = len(commonprefix([line[head:][::-1] for line in both]))
-            yield DiffRow(
-                kind == "equal",
-                None if i is None else _parted(i, left[i], head, tail),
-                None if j is None else _parted(j, right[j], head, tail),
-            )
-
-
-def _parted(index: int, line: str, head: int, tail: int) -> CodeLine:
-    end = len(line) - tail
+def _parted(lines: Sequence[str], index: int | None, head: int, tail: int) -> CodeLine | None:
+    if index is None:
+        return None
+    line, end = lines[index], len(lines[index]) - tail
     return CodeLine(index + 1, line[:head], line[head:end], line[end:])

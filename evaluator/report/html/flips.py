@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from evaluator.judging.extract import extract_code
-from evaluator.report.html.diff import DiffRow, diff_programs
+from evaluator.report.html.diff import diff_programs
 from evaluator.report.html.statement import statement_html
 from evaluator.report.summary import RunSummary
 from evaluator.store.records import GenerationRecord, Key, TestRecord, VerdictRecord
 from evaluator.store.run_directory import ProblemFacts
-from evaluator.store.snapshot import ShownProblem, ShownTest
+from evaluator.store.snapshot import ShownProblem
 
 
 class Cell(NamedTuple):
@@ -54,26 +54,6 @@ class FlipMatrix:
     agreed: tuple[FlipRow, ...]
 
 
-class DifferingTest(NamedTuple):
-    """The first test that one program passes and the other does not; a side may not have run it."""
-
-    name: str
-    left: TestRecord | None
-    right: TestRecord | None
-    shown: ShownTest | None
-
-
-class Pair(NamedTuple):
-    """The reference's program beside that of ``arms``, on the first sample where they disagree."""
-
-    sample: int
-    arms: tuple[str, ...]
-    left: VerdictRecord
-    right: VerdictRecord
-    rows: tuple[DiffRow, ...]
-    test: DifferingTest | None
-
-
 def flip_matrix(
     summary: RunSummary,
     verdicts: Mapping[Key, VerdictRecord],
@@ -104,12 +84,14 @@ def flip_details(
     generations: Mapping[Key, GenerationRecord],
     problems: Mapping[str, ShownProblem],
 ) -> Iterator[dict[str, Any]]:
-    """Row, statement and pairs of each problem on which arms disagree, telling ones first."""
+    """What ``problem.html`` shows of each problem on which arms disagree, telling ones first."""
     for row in (*matrix.flipped, *matrix.control):
         shown = problems.get(row.problem.id)
-        statement = statement_html(shown.statement) if shown else None
-        pairs = tuple(_pairs(matrix, row, verdicts, generations, shown))
-        yield {"row": row, "statement": statement, "pairs": pairs}
+        yield {
+            "row": row,
+            "statement": statement_html(shown.statement) if shown else None,
+            "pairs": tuple(_pairs(matrix, row, verdicts, generations, shown)),
+        }
 
 
 def _cell(arm: str, own: Sequence[VerdictRecord], reference: Sequence[VerdictRecord]) -> Cell:
@@ -131,8 +113,8 @@ def _pairs(
     verdicts: Mapping[Key, VerdictRecord],
     generations: Mapping[Key, GenerationRecord],
     shown: ShownProblem | None,
-) -> Iterator[Pair]:
-    """One pair for each different program that disagrees; arms with equal programs share it."""
+) -> Iterator[dict[str, Any]]:
+    """For each different program that disagrees, its first such sample beside the reference's."""
     problem, against = row.problem.id, matrix.against
     together: dict[tuple[int, str | None, str], list[VerdictRecord]] = {}
     for arm, cell in zip(matrix.arms, row.cells, strict=True):
@@ -147,14 +129,14 @@ def _pairs(
     for rights in together.values():
         right = rights[0]
         left = verdicts[against, problem, right.sample]
-        yield Pair(
-            sample=right.sample,
-            arms=tuple(record.arm for record in rights),
-            left=left,
-            right=right,
-            rows=diff_programs(_program(left, generations), _program(right, generations)),
-            test=_differing_test(left, right, shown),
-        )
+        yield {
+            "sample": right.sample,
+            "arms": [record.arm for record in rights],
+            "left": left,
+            "right": right,
+            "rows": diff_programs(_program(left, generations), _program(right, generations)),
+            "test": _differing_test(left, right, shown),
+        }
 
 
 def _disagree(*two: VerdictRecord | TestRecord | None) -> bool:
@@ -168,10 +150,13 @@ def _program(verdict: VerdictRecord, generations: Mapping[Key, GenerationRecord]
 
 def _differing_test(
     left: VerdictRecord, right: VerdictRecord, shown: ShownProblem | None
-) -> DifferingTest | None:
+) -> dict[str, Any] | None:
+    """The first test that one program passes and the other does not; a side may lack it."""
     ours, theirs = ({test.name: test for test in record.tests} for record in (left, right))
     for name in ours if len(ours) >= len(theirs) else theirs:
         if _disagree(ours.get(name), theirs.get(name)):
             test = shown.tests.get(name) if shown else None
-            return DifferingTest(name, ours.get(name), theirs.get(name), test)
+            return {
+                "name": name, "left": ours.get(name), "right": theirs.get(name), "shown": test
+            }  # fmt: skip
     return None

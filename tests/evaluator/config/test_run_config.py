@@ -29,10 +29,13 @@ def write(path, **changes):
     return path
 
 
-def test_paths_workers_and_token_level_do_not_decide_records_and_the_margin_does(tmp_path):
-    def fields(**changes):
-        return deciding_fields(load_config(write(tmp_path / "c.yaml", **changes)))
+@pytest.fixture
+def fields(tmp_path):
+    """``fields(**changes)``: what of a configuration decides the records."""
+    return lambda **changes: deciding_fields(load_config(write(tmp_path / "c.yaml", **changes)))
 
+
+def test_paths_workers_and_token_level_do_not_decide_records_and_the_margin_does(fields):
     moved = [{**arm, "model": "moved"} for arm in GOOD["arms"]]
     judge = {"standard": "c++17", "workers": 7}
     assert fields() == fields(out="elsewhere", suite="moved", arms=moved, judge=judge)
@@ -43,13 +46,13 @@ def test_paths_workers_and_token_level_do_not_decide_records_and_the_margin_does
     assert fields() != fields(judge={"standard": "c++14"})
 
 
-def test_testlib_decides_by_its_content(tmp_path):
-    def fields(name, content):
+def test_testlib_decides_by_its_content(fields, tmp_path):
+    def with_testlib(name, content):
         (tmp_path / name).write_text(content)
-        judge = {"testlib_path": str(tmp_path / name)}
-        return deciding_fields(load_config(write(tmp_path / "c.yaml", judge=judge)))
+        return fields(judge={"testlib_path": str(tmp_path / name)})
 
-    assert fields("a.h", "// one") == fields("b.h", "// one") != fields("a.h", "// two")
+    one = with_testlib("a.h", "// one")
+    assert one == with_testlib("b.h", "// one") != with_testlib("a.h", "// two")
 
 
 @pytest.mark.parametrize(
@@ -117,10 +120,7 @@ def test_the_documented_settings_are_read(tmp_path):
     assert config.prompt.user_message("S", None) == "Solve this problem.\n\nS"
 
 
-def test_prompt_and_penalty_decide_records_where_they_are_given(tmp_path):
-    def fields(**changes):
-        return deciding_fields(load_config(write(tmp_path / "c.yaml", **changes)))
-
+def test_prompt_and_penalty_decide_records_where_they_are_given(fields):
     plain = fields()
     assert "prompt" not in plain and "repetition_penalty" not in plain["decoding"]
     assert plain == fields(prompt={"system": "default", "template": None})

@@ -60,56 +60,50 @@ def tokenizer_with(template):
     return tokenizer
 
 
-def asked(problem, chats, **asking):
+def asked(chats, problem=ASKED, **asking):
     """The one prompt of a problem in chats of this template."""
     config = PromptConfig(**asking)
     (prompt,), _ = build_prompts([problem], tokenizer_with(chats), "arm x", config)
     return prompt
 
 
-def text_of(chats, **asking):
-    return asked(ASKED, chats, **asking).text.removeprefix("<|bos|>")
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_none_asks_as_if_the_template_had_no_system_message(kind):
-    template = KINDS[kind]
-    assert (
-        asked(ASKED, template, system="none").text
-        == ("<|bos|>" if "bos_token" in template else "") + USER
-    )
+    start = "<|bos|>" if "bos_token" in KINDS[kind] else ""
+    assert asked(KINDS[kind], system="none").text == start + USER
 
 
-def test_without_a_system_message_the_templates_own_stands():
-    assert text_of(KINDS["has a default"]) == f"<s>I am Q.</s>{USER}"
-    assert text_of(KINDS["has a default"], system="default") == f"<s>I am Q.</s>{USER}"
+@pytest.mark.parametrize(
+    ("asking", "said"),
+    [({}, "I am Q."), ({"system": "Write C++."}, "Write C++."), ({"system": ""}, "")],
+)
+def test_the_templates_own_system_message_stands_until_another_is_given(asking, said):
+    assert asked(KINDS["has a default"], **asking).text == f"<|bos|><s>{said}</s>{USER}"
 
 
-def test_a_system_message_may_be_any_text_and_empty():
-    assert text_of(KINDS["has a default"], system="Write C++.") == f"<s>Write C++.</s>{USER}"
-    assert text_of(KINDS["has a default"], system="") == f"<s></s>{USER}"
+def test_a_template_that_takes_no_system_message_is_named():
     with pytest.raises(ModelError, match="arm x: no problem .*'P1'.*no system role"):
-        asked(ASKED, KINDS["refuses it"], system="s")
+        asked(KINDS["refuses it"], system="s")
 
 
 def test_a_system_message_that_cannot_be_told_from_the_rest_is_refused():
     mixed = "{% if messages[0].role != 'system' %}<u>As Q: {{ messages[0].content }}{% else %}"
     template = mixed + EACH + "{% endif %}" + ANSWER
     with pytest.raises(ModelError, match="cannot be told from the rest"):
-        text_of(template, system="none")
+        asked(template, system="none")
 
 
 def test_a_template_stands_around_the_statement_and_takes_no_ready_made_prompt():
     ready = dataclasses.replace(ASKED, prompt="Ready: Print a.")
     plain = KINDS["says nothing by itself"]
     for template, expected in ((None, "Ready: Print a."), ("{x} {statement}!", "{x} Print a.!")):
-        assert asked(ready, plain, template=template).text == f"<u>{expected}</u><a>"
+        assert asked(plain, ready, template=template).text == f"<u>{expected}</u><a>"
 
 
 def test_another_way_of_asking_is_another_digest():
     plain = KINDS["says nothing by itself"]
     ways = ({}, {"system": "s"}, {"preset": "upstream-codecontests"}, {"template": "{statement}"})
-    digests = [prompts_digest([asked(ASKED, plain, **way)]) for way in ways]
+    digests = [prompts_digest([asked(plain, **way)]) for way in ways]
     assert len(set(digests)) == 3 and digests[0] == digests[3]
 
 
@@ -128,12 +122,8 @@ def test_the_luogu_preset_asks_what_upstream_asks_of_its_rows(tmp_path):
     source.write_text("".join(lines))
     asking = PromptConfig(preset="upstream-luogu")
     problems = load_suite(source).problems
-    assert problems
-    for problem in problems:
-        assert problem.prompt in prompts and removed in problem.prompt
-        assert asking.user_message(problem.statement, problem.prompt) == problem.prompt.replace(
-            removed, ""
-        )
+    made = {asking.user_message(problem.statement, problem.prompt) for problem in problems}
+    assert made and made <= {prompt.replace(removed, "") for prompt in prompts} - prompts
 
 
 def test_a_problem_that_is_no_text_is_left_out_with_the_reason():
@@ -147,8 +137,7 @@ def test_a_problem_that_is_no_text_is_left_out_with_the_reason():
     (good,), left_out = build_prompts([ASKED, *broken], tokenizer, "base")
     assert good.problem == "P1"
     assert left_out.keys() == {problem.id for problem in broken}
-    assert "its statement is no valid Unicode" in left_out["P2"]
-    assert "character 6 is half of a pair" in left_out["P2"]
+    assert "its statement is no valid Unicode: character 6 is half of a pair" in left_out["P2"]
 
 
 def test_a_problem_that_the_chat_template_refuses_is_left_out():

@@ -26,18 +26,14 @@ def test_table_in_booktabs_form():
     for name in ("table", "tabular"):
         assert text.count(f"\\begin{{{name}}}") == 1
         assert len(re.findall(rf"(?<!textbackslash\{{\}})\\end\{{{name}\}}", text)) == 1
-    assert [line for line in lines if line.endswith("rule")] == [
-        "\\toprule",
-        "\\midrule",
-        "\\bottomrule",
-    ]
+    rules = [line for line in lines if line.endswith("rule")]
+    assert rules == ["\\toprule", "\\midrule", "\\bottomrule"]
     assert "\\label{tab:arms}" in text
     assert "\\begin{tabular}{@{}lrr@{}}" in text
     rows = [line for line in lines if line.endswith(" \\\\")]
     assert len(rows) == 1 + len(HOSTILE.rows)
     assert all(len(re.findall(r"(?<!\\)&", row)) == 2 for row in rows)
-    assert rows[2].startswith("{[x]}")
-    assert rows[3].startswith("{*}")
+    assert rows[2].startswith("{[x]}") and rows[3].startswith("{*}")
     assert "\\input" not in text
 
 

@@ -38,45 +38,70 @@ def test_choice_among_several_programs_is_reported():
     assert not any("choice" in sentence for sentence in describe(summarize(run, records(run))))
 
 
-def test_sentences_where_an_effect_was_there():
-    run = facts()
-    text = "\n".join(describe(summarize(run, records(run))))
-    assert "The adapter changes the pass rate by +30.0 points" in text
-    assert "shows that less than δ = 5.0 points of that were lost.\n" in text
-    assert "nf4 matches restored within ±5.0 points" in text
-    assert "gone differs from restored" in text
-    assert "uninformative" not in text
-    assert "200 problems could have shown a δ of 1.5 points" in text
-    # base and gone differ: their flips are no noise, and nf4 is what is left
-    assert "With as many flips as nf4 has" in text
+def all_pass(one):
+    return dataclasses.replace(one, verdict="AC")
 
 
-@pytest.mark.parametrize(("margin", "most"), [(0.11, True), (0.13, False)])
-def test_match_at_half_the_effect_does_not_show_that_most_was_kept(margin, most):
-    run = facts(margin=margin)  # the effect is 30 points, at least 24
-    text = "\n".join(describe(summarize(run, records(run))))
-    assert f"less than δ = {100 * margin:.1f} points of that were lost." in text
-    assert ("It does not show that most of the effect was kept" in text) is not most
-    assert ("that may be as small as 24.1 points." in text) is not most
+MOST = "It does not show that most of the effect was kept, as that may be as small as 24.1 points."
+NO_CONTROL = {"restored": "restored", "nf4": "merged"}
 
 
-def test_sentences_where_no_effect_was_detected():
+@pytest.mark.parametrize(
+    ("run", "change", "said", "unsaid"),
+    [
+        (
+            facts(),
+            None,
+            [
+                "The adapter changes the pass rate by +30.0 points",
+                "shows that less than δ = 5.0 points of that were lost.\n",
+                "nf4 matches restored within ±5.0 points",
+                "gone differs from restored",
+                "δ = 5.0 points is not known to have been fixed before the first completion",
+                "200 problems could have shown a δ of 1.5 points",
+                "2 arms were compared",  # the control is not chosen among
+                "p-values are adjusted (Holm): every match holds jointly.",
+                # base and gone differ: their flips are no noise, and nf4 is what is left
+                "With as many flips as nf4 has",
+            ],
+            "uninformative",
+        ),
+        (facts(margin=0.11), None, ["less than δ = 11.0 points of that were lost."], MOST),
+        (facts(margin=0.13), None, ["less than δ = 13.0 points of that were lost.", MOST], "?"),
+        (
+            facts(kinds={"restored": "restored", "gone": "base", "nf4": "merged"}),
+            all_pass,
+            [
+                "No effect of the adapter on the pass rate was detected: 0.0 points",
+                "This match is uninformative",
+            ],
+            "surely smaller",
+        ),
+        (
+            facts(margin=0.4),
+            None,
+            [
+                "effect on the pass rate is surely smaller than the margin: +30.0 points",
+                "nf4 matches restored",
+                "This match is uninformative: base matches as well.",
+            ],
+            "no adapter effect was detected",
+        ),
+        (facts(kinds=NO_CONTROL), None, ["There is no base arm", "cannot be told"], "no restored"),
+        (facts(kinds={"nf4": "merged"}), None, ["no restored arm"], "matches"),
+    ],
+    ids=["effect", "half", "more", "no effect", "below the margin", "no control", "no reference"],
+)
+def test_sentences(run, change, said, unsaid):
+    text = "\n".join(describe(summarize(run, records(run, change))))
+    assert [sentence for sentence in said if sentence not in text] == []
+    assert unsaid not in text
+
+
+def test_a_match_that_says_nothing_is_marked_in_the_table():
     run = facts(kinds={"restored": "restored", "gone": "base", "nf4": "merged"})
-    made = records(run, lambda one: dataclasses.replace(one, verdict="AC"))
-    text = "\n".join(describe(summarize(run, made)))
-    assert "No effect of the adapter on the pass rate was detected: 0.0 points" in text
-    assert "This match is uninformative" in text
-    table = arms_table(summarize(run, made))
+    table = arms_table(summarize(run, records(run, all_pass)))
     assert table.rows[2][table.header.index("verdict")] == "match (uninformative)"
-
-
-def test_effect_below_the_margin_makes_a_match_uninformative():
-    run = facts(margin=0.4)
-    text = "\n".join(describe(summarize(run, records(run))))
-    assert "effect on the pass rate is surely smaller than the margin: +30.0 points" in text
-    assert "nf4 matches restored" in text
-    assert "This match is uninformative: base matches as well." in text
-    assert "no adapter effect was detected" not in text
 
 
 @pytest.mark.parametrize(
@@ -125,12 +150,19 @@ def test_flips_of_paired_arms_are_not_held_against_independent_draws():
     assert [row[2] for row in sensitivity_table(summary).rows] == ["1.00", "", ""]
 
 
-@pytest.mark.parametrize("kinds", [{"restored": "restored", "nf4": "merged"}, {"nf4": "merged"}])
-def test_sentences_without_control_or_reference(kinds):
-    run = facts(kinds=kinds)
+def test_families_and_near_copies_are_named():
+    run = facts()
+    problems = tuple(
+        dataclasses.replace(p, family=f"f{k // 2}") for k, p in enumerate(run.problems)
+    )
+    run = dataclasses.replace(run, problems=problems, near_copies=(("P1", "P2"), ("P7", "P9")))
     text = "\n".join(describe(summarize(run, records(run))))
-    if "restored" in kinds:
-        assert "There is no base arm" in text
-        assert "cannot be told" in text
-    else:
-        assert "no restored arm" in text
+    assert "The 200 problems form 100 families of variants." in text
+    assert "4 problems of no family are near copies of one another (P1, P2; P7, P9)" in text
+    assert "100 families could have shown a δ of" in text
+
+
+def test_a_plan_that_was_kept_is_cited():
+    run = facts()
+    text = "\n".join(describe(summarize(run, records(run), plan="ab12")))
+    assert "δ = 5.0 points was fixed before the first completion (plan ab12)." in text

@@ -11,6 +11,7 @@ from evaluator.report.tables import (
     sensitivity_table,
     verdicts_table,
 )
+from evaluator.report.text_table import TextTable
 from tests.evaluator.report.made_up import KINDS, PROBLEMS, facts, noisy, records, repeated
 
 
@@ -64,3 +65,9 @@ def test_flips_beside_those_of_a_repeat(run):
     ]
     arms = arms_table(summarize(run, records(run, noisy)))
     assert arms.rows[1][arms.header.index("verdict")] == "A/A: match"
+
+
+def test_markdown_escapes_bars_and_columns_are_chosen_by_name():
+    table = TextTable.of("T", [{"a": "1", "b": "x|y", "c": "3"}])
+    assert table.markdown() == "## T\n\n| a | b | c |\n| --- | ---: | ---: |\n| 1 | x\\|y | 3 |\n"
+    assert table.select("S", ("c", "none", "a")).rows == (("3", "1"),)

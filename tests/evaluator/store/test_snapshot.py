@@ -17,7 +17,7 @@ def test_layers_combine_squares(tmp_path):
     # ‖miss‖² = (0.8·3)² + (0.4·4)² = 8.32 and ‖Δ‖² = 25
     expected = pytest.approx((8.32 / 25) ** 0.5)
     assert layers["nf4"] == [LayerResidual(0, expected), LayerResidual(1, expected)]
-    assert read_problems(directory)["P3"].tests["t2"].output == "t2 out\n"
+    assert read_problems(directory)["P3"].tests["t2"]["output"] == "t2 out\n"
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,8 @@ import pytest
 from evaluator.report.results import write_results
 from evaluator.report.sentences import describe
 from evaluator.report.summary import summarize
-from evaluator.report.tables import token_frame, token_table
+from evaluator.report.tables import token_table
 from evaluator.store.records import GenerationRecord, TokenRecord, append
-from evaluator.store.run_directory import RunDirectory
 from evaluator.tokens.summary import retention_interval, summarize_tokens
 from tests.evaluator.report import made_up
 
@@ -85,38 +84,44 @@ def test_the_floor_is_the_largest_of_repeat_and_a_a_arms():
     assert level.floor == level.arm("restored").kl.mean
 
 
-def test_below_the_floor_there_is_no_retention_and_the_report_says_so():
+def test_below_the_floor_there_is_no_retention():
     level = summarize_tokens(facts(), token_records({**SIZES, "again": 1.0}), {})
     assert not level.visible and level.effect == level.floor
     assert {arm.retention for arm in level.arms} == {None}
-    text = "\n".join(describe(summary_of(level)))
-    assert "is not above the A/A noise floor" in text
-    assert "It cannot be seen at all on these tokens" in text
-    assert "has a retention" not in text
     assert "below the floor" in token_table(summary_of(level)).markdown()
-
-
-def test_sentences_where_the_effect_is_seen():
-    level = summarize_tokens(facts(), token_records({**SIZES, "again": 1e-14}), {})
-    text = "\n".join(describe(summary_of(level)))
-    assert "on 200 predictions in 20 completions of restored" in text
-    assert "moves by a mean KL of 15 nats" in text
-    assert "nf4 has a retention of 30.00 % (95 % interval 30.00 to 30.00) on the" in text
-    assert "as if 16.33 % of the adapter's change had been kept" in text  # 1 − √0.7
-    assert "its square. The pass rates do not show this loss." in text
-    assert "again is restored again (A/A)" in text
+    assert "has a retention" not in "\n".join(describe(summary_of(level)))
 
 
 @pytest.mark.parametrize(
-    ("size", "sentence"),
+    ("sizes", "sentences"),
     [
-        (FLOOR, "nf4 cannot be told from restored by its predictions"),
-        (1.5, "nf4's predictions are farther from restored than the base's are: retention −0.5000"),
+        (
+            {"again": 1.0},
+            ["is not above the A/A noise floor", "It cannot be seen at all on these tokens"],
+        ),
+        (
+            {"again": 1e-14},
+            [
+                "on 200 predictions in 20 completions of restored",
+                "moves by a mean KL of 15 nats",
+                "nf4 has a retention of 30.00 % (95 % interval 30.00 to 30.00) on the",
+                "as if 16.33 % of the adapter's change had been kept",  # 1 − √0.7
+                "its square. The pass rates do not show this loss.",
+                "again is restored again (A/A)",
+            ],
+        ),
+        ({"nf4": FLOOR}, ["nf4 cannot be told from restored by its predictions"]),
+        (
+            {"nf4": 1.5},
+            ["nf4's predictions are farther from restored than the base's are: retention −0.5000"],
+        ),
     ],
+    ids=["below the floor", "seen", "at the floor", "beyond the base"],
 )
-def test_sentences_at_the_floor_and_beyond_the_base(size, sentence):
-    level = summarize_tokens(facts(), token_records({**SIZES, "nf4": size}), {})
-    assert sentence in "\n".join(describe(summary_of(level)))
+def test_sentences(sizes, sentences):
+    level = summarize_tokens(facts(), token_records({**SIZES, **sizes}), {})
+    text = "\n".join(describe(summary_of(level)))
+    assert [sentence for sentence in sentences if sentence not in text] == []
 
 
 def test_without_base_or_reference():
@@ -176,11 +181,8 @@ def test_where_texts_part():
     assert (base.texts, base.identical, base.first_difference) == (4, 0.25, 2.0)  # of 5, 2, 0
     assert (nf4.identical, nf4.first_difference) == (1.0, None)
     assert base.same_noise and not nf4.same_noise
-    assert (
-        summarize_tokens(facts(seeds={"nf4": 0}, temperature=0.0), {}, texts_of(texts))
-        .divergence("nf4")
-        .same_noise
-    )
+    greedy = summarize_tokens(facts(seeds={"nf4": 0}, temperature=0.0), {}, texts_of(texts))
+    assert greedy.divergence("nf4").same_noise
     table = token_table(summary_of(level))
     assert table.header == ("arm", "equal texts", "first difference")
     assert table.rows[0] == ("base", "25.0 %", "character 2")
@@ -188,22 +190,18 @@ def test_where_texts_part():
 
 
 def test_files_and_cells(tmp_path):
-    run, directory = facts(), RunDirectory(tmp_path)
-    directory.begin(run, "name: demo\n", overwrite=False)
-    append(directory.verdicts, list(made_up.records(run).values()))
+    run, texts = facts(), {"restored": ["ab"], "base": ["ac"], "nf4": ["ab"]}
+    directory = made_up.begun(tmp_path, run)
     append(directory.token_level, list(token_records().values()))
-    texts = {"restored": ["ab"], "base": ["ac"], "nf4": ["ab"]}
     append(directory.generations, list(texts_of(texts).values()))
-    results = write_results(directory)
-    for frame in (pd.read_csv(directory.tables / "token_level.csv"), token_frame(results.summary)):
-        frame = frame.set_index("arm")
-        assert list(frame.index) == list(KINDS)
-        assert frame.loc["nf4", "retention"] == pytest.approx(0.3)
-        assert frame.loc["base", ["kl_mean", "first_difference_characters"]].tolist() == [15, 1]
-        assert pd.isna(frame.loc["restored", "identical_texts"])
+    table = token_table(write_results(directory).summary)
+    frame = pd.read_csv(directory.tables / "token_level.csv").set_index("arm")
+    assert list(frame.index) == list(KINDS)
+    assert frame.loc["nf4", "retention"] == pytest.approx(0.3)
+    assert frame.loc["base", ["kl_mean", "first_difference_characters"]].tolist() == [15, 1]
+    assert pd.isna(frame.loc["restored", "identical_texts"])
     comparison = json.loads((tmp_path / "comparison.json").read_text())["token_level"]
     assert comparison["arms"][3]["retention"] == pytest.approx(0.3)
-    table = token_table(results.summary)
     assert table.markdown() in (tmp_path / "report.md").read_text()
     row = dict(zip(table.header, table.rows[3], strict=True))
     assert row["retention [95 %]"] == "0.3000 [0.3000, 0.3000]"

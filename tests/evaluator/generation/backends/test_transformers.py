@@ -7,7 +7,7 @@ from transformers import AutoModelForCausalLM
 from evaluator.config.run_config import DecodingConfig
 from evaluator.errors import ModelError
 from evaluator.generation.backend import Completion
-from evaluator.generation.noise import gumbel_noise, noise_key, noise_keys
+from evaluator.generation.noise import gumbel_noise, noise_key
 from evaluator.generation.prompts import build_prompts
 from evaluator.suites.problem import Problem, TestCase
 from tests.evaluator.loaded_models import completions
@@ -40,7 +40,7 @@ def complete(model, tokenizer, prompts, **decoding):
 def step_by_step(model, tokenizer, prompt, seed, sample, temperature, limit, penalty=1.0):
     """One completion without generate(), padding, batches or a cache."""
     ids, written = list(prompt.token_ids), []
-    key = noise_keys([noise_key(seed, prompt.problem, sample)], torch.device("cpu"))
+    key = torch.tensor([noise_key(seed, prompt.problem, sample)])
     with torch.inference_mode():
         while len(written) < limit:
             scores = model(input_ids=torch.tensor([ids + written])).logits[0, -1].double()

@@ -123,23 +123,23 @@ def copied(directory, tmp_path):
     return shutil.copytree(directory, tmp_path / "copy")
 
 
-def test_a_missing_tensor_is_refused(chat_base, tmp_path):
-    directory = copied(chat_base, tmp_path)
-    tensors = load_file(directory / "model.safetensors")
-    del tensors["model.layers.1.mlp.up_proj.weight"]
-    save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ModelError, match=r"lacks.*layers\.1\.mlp\.up_proj\.weight"):
-        logits(arm("merged", directory), tmp_path)
+UP = "model.layers.1.mlp.up_proj"
 
 
 @pytest.mark.parametrize(
-    "name", ["model.layers.0.mlp.up_proj.lora_A.weight", "model.layers.0.mlp.up_proj.U"]
+    ("drop", "add", "message"),
+    [
+        (f"{UP}.weight", None, f"lacks.*{UP}.weight"),
+        (None, f"{UP}.lora_A.weight", f"the base alone.*not merged .{UP}.lora_A.weight"),
+        (None, f"{UP}.U", f"the base alone.*not merged .{UP}.U"),
+    ],
 )
-def test_a_checkpoint_with_an_unmerged_adapter_is_refused(chat_base, tmp_path, name):
+def test_missing_tensors_and_unmerged_adapters_are_refused(chat_base, tmp_path, drop, add, message):
     directory = copied(chat_base, tmp_path)
-    tensors = load_file(directory / "model.safetensors") | {name: torch.ones(2, 4)}
+    tensors = load_file(directory / "model.safetensors") | ({add: torch.ones(2, 4)} if add else {})
+    tensors.pop(drop, None)
     save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ModelError, match=f"the base alone.*not merged .{name}"):
+    with pytest.raises(ModelError, match=message):
         logits(arm("merged", directory), tmp_path)
 
 

@@ -8,13 +8,7 @@ import pytest
 
 from evaluator.report.html import page as html_page
 from evaluator.report.results import write_results
-from tests.evaluator.report.html.made_runs import (
-    EVIL,
-    KINDS,
-    PROBLEMS,
-    make_run,
-    passes,
-)
+from tests.evaluator.report.html.made_runs import EVIL, KINDS, PROBLEMS, make_run, passes
 from tests.evaluator.report.html.page_reader import Page
 
 NAMED = EVIL.replace("\ud800", "").replace("\udcff", "")  # ids and commands are written as UTF-8
@@ -61,16 +55,17 @@ def check_closed_in_itself(page):
     assert any(v.startswith("default-src 'none'; style-src 'unsafe-inline'") for v in metas)
 
 
-def test_a_page_is_closed_in_itself(page):
+def test_tables_sentences_and_charts_are_those_of_the_results(made, page):
     check_closed_in_itself(page)
-
-
-def test_tables_and_sentences_are_those_of_the_results(made, page):
     shown = page.tables[: len(made[1].tables)]
     for table, own in zip(shown, made[1].tables, strict=True):
         assert table == [list(own.header), *map(list, own.rows)]
     for sentence in made[1].sentences:
         assert sentence in page.texts[""]
+    text, names = made[0].page.read_text(), ("pass_rates", "differences", "verdicts")
+    plots = {path.name: path.read_text() for path in made[0].plots.iterdir()}
+    assert plots.keys() == {f"{name}.svg" for name in (*names, "residual_by_layer", "size")}
+    assert all(svg in text and ElementTree.fromstring(svg) is not None for svg in plots.values())
 
 
 def test_the_matrix_has_every_problem_once_and_flips_lead_to_them(page):
@@ -126,22 +121,14 @@ def test_hostile_texts_stay_texts(tmp_path):
             replace(t, name=t.name + EVIL, input=EVIL.replace("\ud800", ""), output="\udcff<blink>")
             for t in p.tests
         )
-        return replace(
-            p,
-            id=p.id + NAMED,
-            statement=statement,
-            title=EVIL,
-            language=NAMED,
-            family=NAMED,
-            tests=tests,
-        )
+        named = {"id": p.id + NAMED, "title": EVIL, "language": NAMED, "family": NAMED}
+        return replace(p, **named, statement=statement, tests=tests)
 
     def evil_verdict(v):
         tests = tuple(replace(t, name=t.name + EVIL, detail=t.detail + EVIL) for t in v.tests)
         wrong = "CE" if v.verdict == "WA" and v.problem == "P5" else v.verdict
-        return replace(
-            v, verdict=wrong, tests=tests, compile_message=EVIL, detail=EVIL, reason=EVIL
-        )
+        said = dict.fromkeys(("compile_message", "detail", "reason"), EVIL)
+        return replace(v, verdict=wrong, tests=tests, **said)
 
     def evil_text(g):
         return replace(g, text=f"```cpp\n#include <a>\n{EVIL}\n// {g.arm}\n{EVIL}\n```")
@@ -213,13 +200,3 @@ def test_runs_without_reference_or_control(tmp_path, kinds):
     check_closed_in_itself(page)
     assert ("chart-differences" in page.ids) == ("restored" in kinds)
     assert ("p3" in page.ids) == ("restored" in kinds)
-
-
-def test_plots_are_the_charts_of_the_page(made):
-    text = (made[0].path / "report.html").read_text()
-    names = ("pass_rates", "differences", "verdicts", "residual_by_layer", "size")
-    assert {path.name for path in (made[0].path / "plots").iterdir()} == {f"{n}.svg" for n in names}
-    for name in names:
-        svg = (made[0].path / "plots" / f"{name}.svg").read_text()
-        assert svg in text
-        assert ElementTree.fromstring(svg).tag == "{http://www.w3.org/2000/svg}svg"
