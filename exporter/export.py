@@ -23,6 +23,7 @@ from exporter.errors import (
     CheckpointUnreadableError,
     OutputWriteError,
     RetentionError,
+    WriterError,
     reading,
 )
 from exporter.fidelity import FidelityReport, ModuleFidelity, Verdict
@@ -115,6 +116,11 @@ def _run(job: Prepared, workspace: Workspace, progress: Callable[[Progress], Non
     finished = workspace.completed()
     digests = {file.name: finished[file.name].sha256 for file in job.plan.files}
     folds = {module.module: module for file in finished.values() for module in file.modules}
+    if missing := [name for name in job.plan.targets if name not in folds]:
+        raise WriterError(
+            f"{len(missing)} planned folds did not happen, the first is {missing[0]}; this is a "
+            "defect of the exporter, please report it"
+        )
     size = sum((workspace.path / name).stat().st_size for name in digests)
     fidelity = FidelityReport(tuple(folds[name] for name in job.plan.targets), size)
     _require_capture(job.request, fidelity)

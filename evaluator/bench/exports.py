@@ -70,7 +70,7 @@ def make_export(export: Export, request: Request) -> None:
     """Run the exporter; BenchError where it fails or an input changed while it worked."""
     for path in (export.request, export.log, export.out):
         path.parent.mkdir(parents=True, exist_ok=True)
-    with export.lock.open("w") as lock, export.log.open("wb") as log:
+    with export.lock.open("w") as lock:
         # Held by the exporter too: one that outlives its bench is waited for by the next.
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not why_not_there(export, request):
@@ -82,14 +82,15 @@ def make_export(export: Export, request: Request) -> None:
             export.out.rename(old)
             shutil.rmtree(old)
         replace_file(export.request, json.dumps(request.inputs, indent=1).encode() + b"\n")
-        done = subprocess.run(
-            _command(export, request),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            pass_fds=(lock.fileno(),),
-            check=False,
-        )
+        with export.log.open("wb") as log:
+            done = subprocess.run(
+                _command(export, request),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                pass_fds=(lock.fileno(),),
+                check=False,
+            )
     if done.returncode:
         try:
             why = json.loads(done.stdout)["error"]["message"]

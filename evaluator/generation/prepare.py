@@ -69,7 +69,7 @@ def prepare(config: RunConfig) -> Prepared:
 
 def _near_copies(suite: Suite) -> tuple[tuple[str, ...], ...]:
     lone = [problem for problem in suite.problems if problem.family is None]
-    groups = near_copies([problem.statement for problem in lone])
+    groups = near_copies(tuple(problem.statement for problem in lone))
     return tuple(tuple(lone[k].id for k in group) for group in groups)
 
 

@@ -144,7 +144,7 @@ def _repeat_sentence(pair: PairedComparison, facts: RunFacts) -> str:
             f"{pair.arm} is {pair.reference} once more with the same noise (A/A): it could flip by "
             f"rounding alone, and {percent(pair.flip_rate)} of the samples did. "
         )
-        if facts.is_jittered(pair.arm):
+        if facts.other_batches(pair.arm, pair.reference):
             return f"{text}That is the noise floor of arms with the same noise."
         return (
             f"{text}In equal batches rounding is equal too, so this is no noise floor: give it a "
@@ -217,10 +217,10 @@ def _sensitivity_sentence(summary: RunSummary) -> str:
     """
     pairs = summary.comparisons
     size = pairs[0]
-    units = "problems" if size.families == size.problems else "families"
+    units = "problems" if size.families == size.problems else "families of equal size"
     text = (
-        f"{size.families} {units} could have shown a δ of {_plain(size.shown_margin)} points at "
-        "best."
+        f"{size.effective_families} {units} could have shown a δ of "
+        f"{_plain(size.shown_margin)} points at best."
     )
     compared = [pair for pair in pairs if pair.arm not in summary.repeats]
     repeats = [found for pair in compared if (found := summary.yardstick(pair)) is not None]

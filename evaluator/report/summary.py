@@ -84,7 +84,7 @@ class RunSummary:
         paired = self.facts.same_noise(pair.arm, pair.reference)
         for other in self.comparisons:
             is_paired = self.facts.same_noise(other.arm, other.reference)
-            is_noise = not is_paired or self.facts.is_jittered(other.arm)
+            is_noise = not is_paired or self.facts.other_batches(other.arm, other.reference)
             if other.arm in self.repeats and is_paired == paired and is_noise:
                 return other
         return None

@@ -53,6 +53,7 @@ class PairedComparison:
 
     Attributes:
         families: Independent units among the problems.
+        effective_families: How many of equal size would show as much (``Families.effective``).
         gained: Samples that only the arm passed.
         lost: Samples that only the reference passed.
         difference: Pass rate of the arm minus that of the reference.
@@ -72,6 +73,7 @@ class PairedComparison:
     reference: str
     problems: int
     families: int
+    effective_families: int
     samples: int
     gained: int
     lost: int
@@ -150,6 +152,7 @@ def compare_pair(
         reference=reference,
         problems=problems,
         families=len(means),
+        effective_families=units,
         samples=samples,
         gained=gained,
         lost=lost,

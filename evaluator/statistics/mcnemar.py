@@ -28,7 +28,7 @@ def exact_sign_flip(differences: npt.NDArray[np.int64]) -> float:
     dᵢ is the number of samples of a family that the first arm passed minus that of the second. It
     is exact up to Σ |dᵢ| = 20 000; above, the sum is as good as normal.
 
-    >>> exact_sign_flip(np.array([1, 1, 1, 1, 1, 1, 0]))
+    >>> round(exact_sign_flip(np.array([1, 1, 1, 1, 1, 1, 0])), 9)
     0.03125
     """
     sizes, counts = np.unique(np.abs(differences[differences != 0]), return_counts=True)

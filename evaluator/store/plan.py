@@ -15,6 +15,7 @@ from typing import Any
 from evaluator.errors import RecordsError
 from evaluator.store.records import GenerationRecord, Key
 from evaluator.store.run_directory import RunDirectory, RunFacts
+from tinylora.files.json_text import read_object
 from tinylora.files.whole_file import replace_file
 
 # Of a run's configuration, what decides completions beside an arm's own settings.
@@ -53,10 +54,14 @@ def write_plan(directory: RunDirectory, facts: RunFacts) -> None:
 def kept_plan(
     directory: RunDirectory, facts: RunFacts, generations: Iterable[GenerationRecord]
 ) -> str | None:
-    """The id of the plan if every completion was made under it, else None."""
-    planned = plan_id(facts)
-    is_kept = directory.plan.is_file() and all(one.plan == planned for one in generations)
-    return planned if is_kept else None
+    """The id of the plan if it is there and every completion was made under it, else None."""
+    if not directory.plan.is_file():
+        return None
+    written, planned = read_object(directory.plan, RecordsError), plan_id(facts)
+    wanted = {"id": planned, **_planned(facts)}
+    if any(written.get(name) != value for name, value in wanted.items()):
+        return None
+    return planned if all(one.plan == planned for one in generations) else None
 
 
 def check_makers(

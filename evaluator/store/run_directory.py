@@ -90,10 +90,12 @@ class RunFacts:
         seeds = [decoding["seed"] if own.get(name) is None else own[name] for name in (one, other)]
         return bool(seeds[0] == seeds[1])
 
-    def is_jittered(self, name: str) -> bool:
-        """Whether an arm runs in batches of its own, so that rounding differs from the others'."""
-        arms = self.config.get("arms", ())
-        return any(arm["name"] == name and arm.get("batch_size") for arm in arms)
+    def other_batches(self, one: str, other: str) -> bool:
+        """Whether two arms run in batches of different size, so that they round differently."""
+        own = {arm["name"]: arm.get("batch_size") for arm in self.config.get("arms", ())}
+        common = self.config["decoding"].get("batch_size")
+        sizes = [own.get(name) or common for name in (one, other)]
+        return bool(sizes[0] != sizes[1])
 
     @property
     def samples(self) -> int:
@@ -164,7 +166,10 @@ class RunDirectory:
         """What the run that is here has otherwise, each with both values; empty without one."""
         if not self.facts.exists():
             return []
-        return _differences(_load(self.facts), json.loads(_to_json(facts)))
+        before, now = _load(self.facts), json.loads(_to_json(facts))
+        for either in (before, now):  # they follow from the suite, whose digest is compared
+            either.pop("near_copies", None)
+        return _differences(before, now)
 
     def join(self, facts: RunFacts) -> None:
         """Check, in a further process, that the first one has begun this very run here."""

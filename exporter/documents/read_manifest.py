@@ -54,9 +54,9 @@ def read_manifest(directory: Path) -> Mapping[str, Any]:
     try:
         _Manifest.model_validate_json(file.read_bytes())
     except ValidationError as error:
-        field = error.errors()[0]["loc"][0]
-        found = repr(manifest.get(str(field)))
+        place = error.errors()[0]["loc"]  # none where the JSON itself is refused
+        what = f"{place[0]} is {manifest.get(str(place[0]))!r:.100}" if place else "its JSON is one"
         raise VerificationError(
-            f"{file}: {field} is {found:.100}, which this tool does not write; export again"
+            f"{file}: {what}, which this tool does not write; export again"
         ) from error
     return manifest

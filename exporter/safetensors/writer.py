@@ -103,7 +103,10 @@ class ShardWriter:
             OutputWriteError: There is no room, or it cannot be written.
         """
         if not all_finite(tensor):
-            raise WriterError(f"{self._path.name}: {name!r} has non-finite values; report it")
+            raise WriterError(
+                f"{self._path.name}: {name!r} has non-finite values; this is a defect of the "
+                "exporter, please report it"
+            )
         self.write_rows(name, [tensor], tuple(tensor.shape))
 
     def write_rows(self, name: str, chunks: Iterable[Tensor], shape: tuple[int, ...]) -> None:

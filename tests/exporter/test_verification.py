@@ -139,6 +139,15 @@ def test_a_manifest_of_another_form_is_refused(field, value, embedded):
         verify(embedded)
 
 
+@pytest.mark.parametrize("value", ['"\\ud800"', "[" * 400 + "]" * 400], ids=["surrogate", "deep"])
+def test_a_manifest_of_json_that_is_refused_as_such(value, embedded):
+    path = embedded / "export_manifest.json"
+    text = path.read_text().rstrip().removesuffix("}")
+    path.write_text(f'{text}, "more": {value}}}')
+    with pytest.raises(VerificationError, match="export_manifest.json: its JSON is one .*again"):
+        verify(embedded)
+
+
 @pytest.mark.parametrize("config", ["[]", '{"target_modules": 5}', '{"target_modules": [5]}'])
 @pytest.mark.parametrize("format", ["lora", "peft-tinylora"])
 def test_an_adapter_config_of_another_form_is_a_problem(format, config, copy):

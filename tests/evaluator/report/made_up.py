@@ -14,7 +14,7 @@ def facts(samples=1, kinds=KINDS, margin=0.05):
         config={
             "name": "demo",
             "equivalence": {"margin": margin},
-            "decoding": {"samples": samples, "temperature": 0.8, "seed": 0},
+            "decoding": {"samples": samples, "temperature": 0.8, "seed": 0, "batch_size": 16},
         },
         suite="made up",
         suite_digest="0" * 64,

@@ -126,8 +126,13 @@ def test_a_repeat_of_the_same_kind_is_the_noise_floor(run, floor):
 
 @pytest.mark.parametrize(
     "run",
-    [repeated(temperature=0.0), repeated(seed=None), repeated(seed=0)],
-    ids=["greedy", "seed", "seed-named"],
+    [
+        repeated(temperature=0.0),
+        repeated(seed=None),
+        repeated(seed=0),
+        repeated(seed=None, batch_size=16),  # that of all
+    ],
+    ids=["greedy", "seed", "seed-named", "batch"],
 )
 def test_repeat_in_equal_batches_with_the_references_noise_is_no_floor(run):
     summary = summarize(run, records(run, noisy))
@@ -159,7 +164,15 @@ def test_families_and_near_copies_are_named():
     text = "\n".join(describe(summarize(run, records(run))))
     assert "The 200 problems form 100 families of variants." in text
     assert "4 problems of no family are near copies of one another (P1, P2; P7, P9)" in text
-    assert "100 families could have shown a δ of" in text
+    assert "100 families of equal size could have shown a δ of" in text
+
+
+def test_a_match_that_does_not_hold_jointly_is_marked():
+    kinds = {"base": "base", "restored": "restored", "nf4": "merged", "gone": "merged"}
+    run = facts(kinds=kinds, margin=0.018)
+    summary = summarize(run, records(run))
+    assert [row[-4] for row in arms_table(summary).rows][2] == "match (alone)"
+    assert "no match holds jointly; nf4 only taken alone" in "\n".join(describe(summary))
 
 
 def test_a_plan_that_was_kept_is_cited():

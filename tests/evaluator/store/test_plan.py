@@ -65,7 +65,10 @@ def test_margin_changed_in_run_and_plan_is_not_planned(begun, facts):
     begun.begin(changed, "name: made\n", overwrite=False)
     write_plan(begun, changed)
     assert not begun.plan.exists()  # a completion was there before it
-    begun.plan.write_text(json.dumps({"id": plan_id(changed)}))
+    others = RunDirectory(begun.path / "elsewhere")
+    others.path.mkdir()
+    write_plan(others, changed)
+    others.plan.rename(begun.plan)
     assert kept(begun) is None
 
 
@@ -77,6 +80,16 @@ def test_completions_in_a_new_out_with_another_margin_are_not_planned(begun, fac
     write_plan(other, changed)
     other.generations.write_bytes(begun.generations.read_bytes())
     assert kept(other) is None
+
+
+@pytest.mark.parametrize("edited", [{"margin": 0.2}, {"id": "0" * 16}, {"suite": "9" * 64}])
+def test_edited_plans_are_not_kept(begun, edited):
+    begun.plan.write_text(json.dumps(json.loads(begun.plan.read_text()) | edited))
+    assert kept(begun) is None
+
+
+def test_near_copies_found_later_make_no_other_run(begun, facts):
+    assert begun.differences(replace(facts, near_copies=(("P1", "P2"),))) == []
 
 
 @pytest.mark.parametrize("change", [{"suite_digest": "9" * 64}, {"prompts_digest": "9" * 64}])

@@ -126,6 +126,15 @@ def test_a_hundred_thousand_entries_are_not_even_listed(tmp_path, zip64):
     assert words in refusal(path, 1 << 20)
 
 
+def test_entries_that_share_their_bytes(tmp_path):
+    """Each declares a harmless ratio; together they unpack the same bytes again and again."""
+    table = table_of_contents((b"%06d.in" % number for number in range(1000)), size=1 << 20)
+    path = tmp_path / "d.zip"
+    path.write_bytes(bytes(1 << 20) + table + end_record(table, offset=1 << 20))
+    with pytest.raises(ArchiveError, match="more than 200 times|not a readable zip"):
+        read_data_files(path)
+
+
 def test_methods_that_unpack_without_a_bound(tmp_path):
     path = make_zip(tmp_path / "d.zip", FILES, zipfile.ZIP_BZIP2)
     assert bz2.compress(b"1\n")[:3] in path.read_bytes()

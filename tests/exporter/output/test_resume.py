@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from exporter import ExportRequest, export
 from exporter.errors import (
@@ -79,6 +79,20 @@ def test_other_options_do_not_take_over_what_is_left(base, artifact, tmp_path):
     export(ExportRequest(base, artifact, out, format="bf16"))
     export(ExportRequest(base, artifact, tmp_path / "fresh", format="bf16"))
     assert content(out) == content(tmp_path / "fresh")
+
+
+def test_another_base_does_not_take_over_what_is_left(base, artifact, tmp_path):
+    copy = shutil.copytree(base, tmp_path / "base")
+    request = ExportRequest(copy, artifact, tmp_path / "out", max_shard_size=30_000)
+    with pytest.raises(Killed):
+        export(request, kill_at(9))
+    assert journaled(tmp_path / "out.partial-export")
+    tensors = load_file(copy / "model.safetensors")
+    tensors["model.embed_tokens.weight"][0, 0] += 1
+    save_file(tensors, copy / "model.safetensors", metadata={"format": "pt"})
+    export(request)
+    whole = export(ExportRequest(copy, artifact, tmp_path / "whole", max_shard_size=30_000)).out
+    assert content(request.out) == content(whole)
 
 
 def test_a_damaged_shard_is_made_again(base, artifact, tmp_path):
