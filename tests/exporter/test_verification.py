@@ -144,7 +144,7 @@ def test_a_manifest_of_json_that_is_refused_as_such(value, embedded):
     path = embedded / "export_manifest.json"
     text = path.read_text().rstrip().removesuffix("}")
     path.write_text(f'{text}, "more": {value}}}')
-    with pytest.raises(VerificationError, match="export_manifest.json: its JSON is one, which.*again"):
+    with pytest.raises(VerificationError, match="its JSON is one, which.*again"):
         verify(embedded)
 
 
