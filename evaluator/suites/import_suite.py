@@ -27,7 +27,7 @@ from evaluator.suites.suite import (
     problem_line,
     read_manifest,
 )
-from tinylora.files.whole_file import replace_file
+from tinylora.files.whole_file import replace_directory, replace_file
 
 MAX_SUITE_BYTES = 8 << 30
 _REASONS_SHOWN = 3
@@ -95,7 +95,7 @@ def import_suite(
             made.mkdir()
             _write(made, source, items, report)
             _write_manifest(made / "suite.json", name or source.stem, source, limits, report)
-            _publish(made, out, replaced=Path(scratch) / "replaced")
+            replace_directory(made, out, aside=Path(scratch) / "replaced")
     except OSError as error:
         raise SuiteOutputError(f"{out}: cannot be written ({error})") from error
     return report
@@ -118,23 +118,6 @@ def report_lines(report: ImportReport) -> Iterator[str]:
         yield f"Reasons: {report.path / 'skipped.jsonl'}"
     if report.notes:
         yield f"All that is to know: {report.path / 'notes.jsonl'}"
-
-
-def _publish(made: Path, out: Path, replaced: Path) -> None:
-    """Give a finished suite its name; an earlier one keeps its own if that fails."""
-    if out.exists():
-        out.rename(replaced)
-    try:
-        made.rename(out)
-    except OSError:
-        if replaced.exists():
-            replaced.rename(out)
-        raise
-    handle = os.open(out.parent, os.O_RDONLY)  # wait until the new name is on the disk
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _check_target(source: Path, out: Path, overwrite: bool) -> None:

@@ -31,7 +31,7 @@ from exporter.errors import (
 )
 from exporter.fidelity import ModuleFidelity
 from exporter.safetensors.reader import file_sha256
-from tinylora.files.whole_file import replace_file
+from tinylora.files.whole_file import replace_directory, replace_file, sync
 
 MANIFEST_FILE = "export_manifest.json"
 JOURNAL_FILE = ".export-journal.json"
@@ -84,7 +84,7 @@ class Workspace:
                 journal = _Journal(self._key(), tuple(self._finished.values()))
                 self.write_text(JOURNAL_FILE, json.dumps(asdict(journal)))
 
-        self._pending.append(self._background.submit(_sync, self.path / name))
+        self._pending.append(self._background.submit(sync, self.path / name))
         self._pending.append(self._background.submit(record))
 
     def completed(self) -> Mapping[str, FinishedFile]:
@@ -126,7 +126,7 @@ class Workspace:
         check_replaceable(self.out, overwrite)
         with writing(self.out):
             for written in (*self.path.rglob("*"), self.path):
-                _sync(written)
+                sync(written)
             (self.path / JOURNAL_FILE).unlink(missing_ok=True)
         _replace_directory(self.path, self.out)
 
@@ -240,15 +240,7 @@ def _replace_directory(new: Path, out: Path) -> None:
     """Give ``new`` the name ``out``, and remove what had it; if that fails, nothing is changed."""
     aside = _aside(out)
     with writing(out):
-        if out.exists():
-            out.replace(aside)
-        try:
-            new.replace(out)
-        except OSError:
-            if aside.exists():
-                aside.replace(out)
-            raise
-        _sync(out.parent)
+        replace_directory(new, out, aside)
     with suppress(OSError):
         _remove(aside)
 
@@ -273,15 +265,6 @@ def _remove(aside: Path) -> None:
         elif child.name != MANIFEST_FILE:
             child.unlink()
     shutil.rmtree(aside, ignore_errors=True)
-
-
-def _sync(path: Path) -> None:
-    """Wait until a file, or a directory's names, are on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _aside(out: Path) -> Path:
