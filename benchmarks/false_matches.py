@@ -10,11 +10,10 @@ from collections.abc import Iterator
 from itertools import product
 
 import numpy as np
-from scipy.stats import norm
 
 from benchmarks.harness import parser, table, write_page
+from evaluator.statistics.compare import match_p
 from evaluator.statistics.families import Families
-from evaluator.statistics.few_flips import chance_of_so_few
 from evaluator.statistics.score_interval import Floats, score_of
 from evaluator.statistics.several_arms import holm
 
@@ -37,13 +36,11 @@ def losses(
     return np.asarray(((at_random > 1 - gain).astype(float) - (at_random < loss)).mean(axis=1))
 
 
-def match_p(net: Floats, families: Families, margin: float) -> float:
-    """The p-value of a match, as ``compare`` has it, of values in place of verdicts."""
+def match_p_of(net: Floats, families: Families, margin: float) -> float:
+    """The p-value of a match, of the problems' net gains."""
     statistic, _ = score_of(families.means(net), (-1.0, 1.0), families.sizes)
-    low, high = statistic(np.array([-margin, margin]))
-    units = families.effective
-    few = chance_of_so_few(abs(net.mean()) * units + 1e-9, units, margin)
-    return float(max(norm.sf(low), norm.cdf(high), few))
+    net_flips = abs(net.mean()) * families.effective + 1e-9  # a whole one is not rounded down
+    return match_p(statistic, net_flips, families.effective, margin)
 
 
 def rows(runs: int, rng: Generator) -> Iterator[tuple[str, ...]]:
@@ -53,7 +50,7 @@ def rows(runs: int, rng: Generator) -> Iterator[tuple[str, ...]]:
         found = {}
         for margin, gain, (how, whole) in product(MARGINS, GAINS, MECHANISMS.items()):
             truth = (families, samples, margin + gain, gain, whole, rng)
-            p = np.array([match_p(losses(*truth), families, margin) for _ in range(runs)])
+            p = np.array([match_p_of(losses(*truth), families, margin) for _ in range(runs)])
             found[f"δ = {100 * margin:g}, gains {100 * gain:g} %, {how}"] = p
         worst = max(found, key=lambda setting: np.mean(found[setting] <= 0.05))
         cells = [f"{100 * np.mean(found[worst] <= 0.05):.1f} %"]

@@ -27,7 +27,7 @@ import numpy as np
 from scipy.stats import norm
 
 from evaluator.statistics.families import Families
-from evaluator.statistics.few_flips import chance_of_so_few, few_enough, shown_margin
+from evaluator.statistics.few_flips import LEVEL, chance_of_so_few, few_enough, shown_margin
 from evaluator.statistics.mcnemar import exact_mcnemar, exact_sign_flip
 from evaluator.statistics.power import detectable_difference, provable_margin
 from evaluator.statistics.proportions import Passes
@@ -36,7 +36,6 @@ from evaluator.statistics.several_arms import holm
 from evaluator.statistics.tango import score_statistic
 
 _BOUNDS = (-1.0, 1.0)
-_LEVEL = 0.05  # of a match, alone or jointly
 
 
 class Equivalence(StrEnum):
@@ -95,7 +94,7 @@ class PairedComparison:
     def holds_jointly(self) -> bool | None:
         """Whether a match also stands among all compared arms; None for control and repeats."""
         joint = self.joint_match_p
-        return None if joint is None else self.verdict is Equivalence.MATCH and joint <= _LEVEL
+        return None if joint is None else self.verdict is Equivalence.MATCH and joint <= LEVEL
 
 
 def equivalence_verdict(
@@ -108,6 +107,14 @@ def equivalence_verdict(
     if interval95.low > 0 or interval95.high < 0:
         return Equivalence.DIFFER
     return Equivalence.INCONCLUSIVE
+
+
+def match_p(
+    statistic: Callable[[Floats], Floats], net_flips: float, units: int, margin: float
+) -> float:
+    """P-value of a match: the largest of the one-sided tests at −δ and δ and of the exact test."""
+    low, high = statistic(np.array([-margin, margin]))
+    return float(max(norm.sf(low), norm.sf(-high), chance_of_so_few(net_flips, units, margin)))
 
 
 def compare_pair(
@@ -141,7 +148,6 @@ def compare_pair(
         p_value = exact_sign_flip(families.sums(net))
         statistic, estimate = score_of(means, _BOUNDS, families.sizes)
     interval95, interval90 = (invert(statistic, estimate, _BOUNDS, x) for x in (0.95, 0.90))
-    at_edges = statistic(np.array([-margin, margin]))
     units = families.effective
     net_flips = abs(gained - lost) * units / differences.size
     # What the width of the interval depends on; with one sample of lone problems the flip rate.
@@ -161,9 +167,7 @@ def compare_pair(
         interval95=interval95,
         interval90=interval90,
         p_value=p_value,
-        match_p=float(
-            max(*norm.sf([at_edges[0], -at_edges[1]]), chance_of_so_few(net_flips, units, margin))
-        ),
+        match_p=match_p(statistic, net_flips, units, margin),
         margin=margin,
         shown_margin=shown_margin(units),
         provable_margin=provable_margin(units, mean_square),
@@ -190,14 +194,8 @@ def compare_arms(
         if arm != reference
     ]
     effect = next((p.verdict is Equivalence.DIFFER for p in pairs if p.arm == control), None)
-    chosen_among = [pair for pair in pairs if pair.arm != control and pair.arm not in repeats]
-    joint = dict(
-        zip(
-            (pair.arm for pair in chosen_among),
-            holm([pair.match_p for pair in chosen_among]),
-            strict=True,
-        )
-    )
+    alone = {p.arm: p.match_p for p in pairs if p.arm != control and p.arm not in repeats}
+    joint = dict(zip(alone, holm(list(alone.values())), strict=True))
     return tuple(
         replace(
             pair,

@@ -16,7 +16,7 @@ from scipy.stats import binom
 
 from evaluator.statistics.score_interval import Floats
 
-_LEVEL = 0.05
+LEVEL = 0.05  # of a match
 
 
 def few_enough(
@@ -27,7 +27,7 @@ def few_enough(
     >>> few_enough(0, [148, 149], 0.02).tolist(), few_enough([3, 4], 400, 0.02).tolist()
     ([False, True], [True, False])
     """
-    return np.asarray(chance_of_so_few(net_flips, problems, margin) <= _LEVEL)
+    return np.asarray(chance_of_so_few(net_flips, problems, margin) <= LEVEL)
 
 
 def chance_of_so_few(
@@ -39,7 +39,7 @@ def chance_of_so_few(
 
 def most_net_flips(problems: Floats, margin: Floats) -> Floats:
     """The most whole net flips that are few enough; −1 where none are."""
-    return np.asarray(binom.ppf(_LEVEL, problems, margin) - 1, dtype=np.float64)
+    return np.asarray(binom.ppf(LEVEL, problems, margin) - 1, dtype=np.float64)
 
 
 def shown_margin(problems: int) -> float:
@@ -48,7 +48,7 @@ def shown_margin(problems: int) -> float:
     >>> round(shown_margin(149), 4)
     0.0199
     """
-    return -math.expm1(math.log(_LEVEL) / problems)
+    return -math.expm1(math.log(LEVEL) / problems)
 
 
 def fewest_problems(margin: float) -> int:
@@ -57,4 +57,4 @@ def fewest_problems(margin: float) -> int:
     >>> [fewest_problems(margin) for margin in (0.05, 0.02, 0.01, 0.005)]
     [59, 149, 299, 598]
     """
-    return math.ceil(math.log(_LEVEL) / math.log1p(-margin))
+    return math.ceil(math.log(LEVEL) / math.log1p(-margin))
