@@ -3,7 +3,6 @@
 from evaluator.report.summary import RunSummary
 from evaluator.report.tables import fine_percent, p_text, percent, points, retention_text
 from evaluator.statistics.compare import Equivalence, PairedComparison
-from evaluator.statistics.families import Families
 from evaluator.store.run_directory import RunFacts
 from evaluator.tokens.summary import ArmTokens, TokenLevel
 from tinylora.models.token_divergence import as_if_kept
@@ -52,10 +51,10 @@ def describe(summary: RunSummary) -> tuple[str, ...]:
 def _units_sentences(summary: RunSummary) -> list[str]:
     """What counts as one independent problem, and what should perhaps not."""
     sentences = []
-    names = [problem.family for problem in summary.problems]
-    if (families := len(Families.named(names).sizes)) < len(names):
+    count = len(summary.problems)
+    if (families := len(summary.families.sizes)) < count:
         sentences.append(
-            f"The {len(names)} problems form {families} families of variants. The family is the "
+            f"The {count} problems form {families} families of variants. The family is the "
             "unit of every interval and test, as its problems pass or fail together."
         )
     if groups := summary.facts.near_copies:

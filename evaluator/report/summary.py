@@ -24,7 +24,7 @@ VERDICTS = ("AC", "PC", "WA", "RE", "TLE", "MLE", "OLE", "CE", "UKE")
 
 @dataclass(frozen=True)
 class ArmSummary:
-    """One arm's numbers over the problems that count; intervals are of 95 %, problems as units.
+    """One arm's numbers over the problems that count; intervals are of 95 %, families as units.
 
     Attributes:
         passes: bool [m, n]: all tests of the program are AC.
@@ -59,6 +59,7 @@ class RunSummary:
 
     Attributes:
         problems: The m problems that count, in the suite's order.
+        families: Of these problems.
         unjudged: Ids of the others.
         comparisons: Each other arm against the reference; empty without a restored arm.
         repeats: Names of the A/A arms: the reference's model and artifact once more.
@@ -66,6 +67,7 @@ class RunSummary:
 
     facts: RunFacts
     problems: tuple[ProblemFacts, ...]
+    families: Families
     unjudged: tuple[str, ...]
     arms: tuple[ArmSummary, ...]
     comparisons: tuple[PairedComparison, ...]
@@ -106,16 +108,17 @@ def summarize(
     problems = tuple(p for p in facts.problems if p.id not in failed)
     if not problems:
         raise RecordsError("the judge failed on every problem (UKE): there is nothing to compare")
-    arms = tuple(_summarize_arm(arm, facts, problems, verdicts) for arm in facts.arms)
+    families = Families.named([problem.family for problem in problems])
+    arms = tuple(_summarize_arm(arm, facts, problems, families, verdicts) for arm in facts.arms)
     reference, control = facts.reference, facts.control
     same = facts.same_model(reference) if reference else ()
     repeats = tuple(name for name in same if name != reference)
     passes = {arm.facts.name: arm.passes for arm in arms}
-    families = Families.named([problem.family for problem in problems])
     margin = float(facts.config["equivalence"]["margin"])
     return RunSummary(
         facts=facts,
         problems=problems,
+        families=families,
         unjudged=tuple(p.id for p in facts.problems if p.id in failed),
         arms=arms,
         comparisons=compare_arms(passes, reference, control, margin, families, repeats)
@@ -148,6 +151,7 @@ def _summarize_arm(
     arm: ArmFacts,
     facts: RunFacts,
     problems: Sequence[ProblemFacts],
+    families: Families,
     verdicts: Mapping[Key, VerdictRecord],
 ) -> ArmSummary:
     samples = range(facts.samples)
@@ -156,7 +160,6 @@ def _summarize_arm(
     passes = np.array([[record.verdict == "AC" for record in row] for row in grid])
     every = Counter(record.verdict for record in verdicts.values() if record.arm == arm.name)
     compiled = [r.code_sha256 is not None and r.verdict != "CE" for r in records]
-    families = Families.named([problem.family for problem in problems])
     powers = [2**i for i in range(facts.samples.bit_length()) if 2**i < facts.samples]
     intervals = {
         k: pass_at_k_interval(passes, k, families=families) for k in (*powers, facts.samples)

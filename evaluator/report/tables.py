@@ -7,7 +7,6 @@ import pandas as pd
 from evaluator.report.summary import VERDICTS, ArmSummary, RunSummary
 from evaluator.report.text_table import TextTable
 from evaluator.statistics.compare import Equivalence, PairedComparison
-from evaluator.statistics.families import Families
 from evaluator.tokens.summary import ArmTokens, TokenLevel
 from tinylora.files.whole_file import replace_file
 from tinylora.models.token_divergence import as_if_kept
@@ -158,7 +157,7 @@ def _arm_row(arm: ArmSummary, summary: RunSummary) -> dict[str, object]:
         "kind": facts.kind,
         "problems": arm.passes.shape[0],
         "samples": arm.passes.shape[1],
-        "families": len(Families.named([problem.family for problem in summary.problems]).sizes),
+        "families": len(summary.families.sizes),
         "pass_rate": arm.pass_rate,
         "pass_rate_low95": arm.interval.low,
         "pass_rate_high95": arm.interval.high,
