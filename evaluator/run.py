@@ -6,7 +6,7 @@ processes all check and generate, and the first one does the rest.
 
 import logging
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from evaluator.config.config_file import dump_config
@@ -24,6 +24,7 @@ from evaluator.store.lock import locked
 from evaluator.store.plan import write_plan
 from evaluator.store.run_directory import RunDirectory
 from evaluator.store.snapshot import keep_sources
+from evaluator.suites.near_copies import copies_without_family
 from evaluator.tokens.stage import measure_tokens, spool_bytes
 
 _log = logging.getLogger(__name__)
@@ -57,7 +58,9 @@ def run(
         _warn_of_left_out(prepared)
         directory.path.mkdir(parents=True, exist_ok=True)
         with locked(directory.path) as hold:
-            directory.begin(prepared.facts, dump_config(config), overwrite)
+            copies = copies_without_family(prepared.suite.problems)
+            facts = replace(prepared.facts, near_copies=copies)
+            directory.begin(facts, dump_config(config), overwrite)
             write_plan(directory, prepared.facts)
             folders = {name: found.directory for name, found in prepared.checkpoints.items()}
             keep_sources(directory, prepared.suite.problems, folders)

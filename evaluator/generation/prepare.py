@@ -21,7 +21,6 @@ from evaluator.generation.prompts import (
     prompts_digest,
 )
 from evaluator.store.run_directory import ProblemFacts, RunFacts
-from evaluator.suites.near_copies import near_copies
 from evaluator.suites.suite import Suite, load_suite
 from tinylora.models.chat import load_tokenizer
 
@@ -62,15 +61,8 @@ def prepare(config: RunConfig) -> Prepared:
         problems=tuple(ProblemFacts(p.id, p.family, p.language) for p in suite.problems),
         arms=tuple(checkpoints[arm.name].facts for arm in config.arms),
         left_out=left_out,
-        near_copies=_near_copies(suite),
     )
     return Prepared(config, suite, checkpoints, prompts, facts)
-
-
-def _near_copies(suite: Suite) -> tuple[tuple[str, ...], ...]:
-    lone = [problem for problem in suite.problems if problem.family is None]
-    groups = near_copies(tuple(problem.statement for problem in lone))
-    return tuple(tuple(lone[k].id for k in group) for group in groups)
 
 
 def _with_penalty(config: RunConfig, checkpoints: Mapping[str, Checkpoint]) -> RunConfig:

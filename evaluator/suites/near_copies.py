@@ -12,11 +12,12 @@ import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
 from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
+
+from evaluator.suites.problem import Problem
 
 Numbers = npt.NDArray[np.uint64]
 
@@ -28,8 +29,14 @@ _LONGEST = 20_000  # characters of a statement that are looked at
 _MOST_IN_A_BAND = 50  # of one signature, who are compared with each other
 
 
-@lru_cache(maxsize=4)  # the runs of a bench share suites
-def near_copies(statements: tuple[str, ...]) -> tuple[tuple[int, ...], ...]:
+def copies_without_family(problems: Sequence[Problem]) -> tuple[tuple[str, ...], ...]:
+    """Ids of near copies among the problems that no family holds, by group."""
+    lone = [problem for problem in problems if problem.family is None]
+    groups = near_copies([problem.statement for problem in lone])
+    return tuple(tuple(lone[k].id for k in group) for group in groups)
+
+
+def near_copies(statements: Sequence[str]) -> tuple[tuple[int, ...], ...]:
     """Groups of near copies, each of two or more places in ``statements``, ascending.
 
     A group holds whoever is similar to one of its members.

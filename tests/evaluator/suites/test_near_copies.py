@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from evaluator.suites.near_copies import near_copies
+from evaluator.suites.near_copies import copies_without_family, near_copies
+from evaluator.suites.problem import Problem, TestCase
 
 DEMO = Path(__file__).parents[3] / "demo/suite/heldout/problems.jsonl"
 
@@ -60,3 +61,10 @@ def test_variants_of_the_demo_are_found_and_nothing_else():
     groups = near_copies(tuple(row["statement"] for row in rows))
     assert all(len({rows[k]["family"] for k in group}) == 1 for group in groups)
     assert len(groups) > 80
+
+
+def test_copies_of_a_family_are_known_already():
+    tests = (TestCase("t", "1", "1"),)
+    named = {"A": "f", "B": "f", "C": None, "D": None, "E": "g"}
+    problems = [Problem(key, "Sum two.", tests, family=name) for key, name in named.items()]
+    assert copies_without_family(problems) == (("C", "D"),)
