@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from bitsandbytes.nn import Linear4bit, Params4bit
 from safetensors import safe_open
-from torch import nn
 from transformers import PreTrainedModel
 from transformers.quantizers.auto import AUTO_QUANTIZER_MAPPING
 
@@ -15,6 +14,7 @@ from evaluator.config.run_config import ArmConfig
 from evaluator.errors import ModelError
 from evaluator.generation.checkpoints import ADAPTER_CONFIG, Checkpoint
 from tinylora import AdaptedLinear, TinyLoRAGlobalParams
+from tinylora.models.float32_view import holds_codes
 from tinylora.models.unmerged import adapter_tensors
 
 _log = logging.getLogger(__name__)
@@ -113,7 +113,7 @@ def compute_in(model: PreTrainedModel, dtype: torch.dtype) -> None:
             module.support_avx512bf16_for_cpu = dtype is torch.bfloat16 and (
                 module.support_avx512bf16_for_cpu
             )
-        elif quantized and _holds_codes(module):
+        elif quantized and holds_codes(module):
             continue
         for parameter in module.parameters(recurse=False):
             if parameter.is_floating_point() and not isinstance(parameter, Params4bit):
@@ -126,9 +126,3 @@ def compute_in(model: PreTrainedModel, dtype: torch.dtype) -> None:
             module.embed_scale = module.embed_scale.new_tensor(
                 module.scalar_embed_scale, dtype=dtype
             )
-
-
-def _holds_codes(module: nn.Module) -> bool:
-    """Whether a layer's own tensors are codes: integers, or floats of one byte."""
-    own = (*module.parameters(recurse=False), *module.buffers(recurse=False))
-    return any(not t.is_floating_point() or t.itemsize == 1 for t in own if t.ndim > 1)

@@ -39,9 +39,10 @@ from evaluator.generation.load_checks import (
 )
 from evaluator.generation.noise import gumbel_noise, noise_key
 from evaluator.generation.prompts import Batch
-from tinylora import FactorStore, load_adapter, restore
+from tinylora import FactorStore, Restoration, load_adapter, restore
 from tinylora.models.batches import padded
 from tinylora.models.chat import load_tokenizer
+from tinylora.models.float32_view import in_float32
 from tinylora.models.trainer_nf4 import trainer_nf4
 
 
@@ -54,16 +55,19 @@ class TransformersBackend(Backend):
     def load(self, request: ModelRequest) -> Iterator["TransformersModel"]:
         """One arm's model; see :meth:`Backend.load`. TinyLoRAError: the adapter does not fit."""
         arm = request.arm
-        model = _load(request)
+        model, restoration = _load(request), None
         if arm.artifact is not None:
-            adapter = load_adapter(arm.artifact)
-            restore(model, adapter, delta_options(arm), FactorStore(request.factors))
-        compute_in(model, getattr(torch, request.compute_dtype))
+            adapter, options = load_adapter(arm.artifact), delta_options(arm)
+            restoration = restore(model, adapter, options, FactorStore(request.factors))
+        if request.as_stored:
+            _in_float32(model, request)
+        else:
+            compute_in(model, getattr(torch, request.compute_dtype))
         model.eval()
         try:
-            yield TransformersModel(model, request)
+            yield TransformersModel(model, request, restoration)
         finally:
-            del model
+            del model, restoration
             gc.collect()
             if request.device.type == "cuda":
                 torch.cuda.empty_cache()
@@ -75,8 +79,11 @@ BACKEND = TransformersBackend()
 class TransformersModel(LoadedModel):
     """A model in eval mode with its checkpoint's tokenizer."""
 
-    def __init__(self, model: PreTrainedModel, request: ModelRequest) -> None:
+    def __init__(
+        self, model: PreTrainedModel, request: ModelRequest, restoration: Restoration | None
+    ) -> None:
         self.model = model
+        self._restoration = restoration
         self.tokenizer = load_tokenizer(request.checkpoint.directory)
         self._arm, self._decoding, self._seed = request.arm.name, request.decoding, request.seed
         configured = self.model.generation_config.eos_token_id
@@ -151,6 +158,11 @@ class TransformersModel(LoadedModel):
             )
         return torch.split(logits[0], [len(text.positions) for text in texts])
 
+    def fold(self) -> None:
+        """Add the delta to the weights; nothing where there is no adapter."""
+        if self._restoration is not None:
+            self._restoration.fold()
+
     def _processors(self, batch: Batch, prompt_length: int) -> LogitsProcessorList:
         decoding = self._decoding
         if decoding.temperature == 0:
@@ -171,6 +183,16 @@ class TransformersModel(LoadedModel):
             written, skip_special_tokens=False, clean_up_tokenization_spaces=False
         )
         return Completion(text, len(written) + bool(ends), "stop" if ends else "length")
+
+
+def _in_float32(model: PreTrainedModel, request: ModelRequest) -> None:
+    try:
+        in_float32(model)
+    except torch.OutOfMemoryError as error:
+        raise ModelError(
+            f"arm {request.arm.name}: the token level compares models in float32, 4 bytes a "
+            f"weight, and {request.device} has no room for that; set token_level.device: cpu"
+        ) from error
 
 
 class _Temperature(LogitsProcessor):  # type: ignore[misc]
