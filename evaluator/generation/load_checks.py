@@ -5,8 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from bitsandbytes.functional import dequantize_4bit
 from bitsandbytes.nn import Linear4bit, Params4bit
 from safetensors import safe_open
+from torch import Tensor
+from torch.nn.functional import linear
 from transformers import PreTrainedModel
 from transformers.quantizers.auto import AUTO_QUANTIZER_MAPPING
 
@@ -96,6 +99,19 @@ def _plain(name: str) -> str:
     return name.removeprefix("base_model.model.").replace(".default.", ".")
 
 
+class Linear4bitAsTrained(Linear4bit):  # type: ignore[misc]
+    """A 4-bit layer that computes in float32 on the weights that training had.
+
+    Those are rounded to the dtype of the quantization state (bfloat16), as dense exports have them;
+    bitsandbytes leaves the rounding out in float32, a change larger than a small adapter's.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``x Wᵀ + b`` of ``[..., in]``, in the dtype of ``x``."""
+        weight = dequantize_4bit(self.weight.data, self.weight.quant_state)
+        return linear(x, weight.to(x.dtype), self.bias)
+
+
 def compute_in(model: PreTrainedModel, dtype: torch.dtype) -> None:
     """Let a causal model, dense, quantized or with an adapter, compute in ``dtype``, in place.
 
@@ -109,6 +125,8 @@ def compute_in(model: PreTrainedModel, dtype: torch.dtype) -> None:
         if isinstance(module, Linear4bit):
             module.compute_dtype = dtype
             module.compute_type_is_set = True
+            if dtype is torch.float32:
+                module.__class__ = Linear4bitAsTrained
             # On CPUs with AVX512-BF16 bitsandbytes would compute in bfloat16 whatever is asked.
             module.support_avx512bf16_for_cpu = dtype is torch.bfloat16 and (
                 module.support_avx512bf16_for_cpu

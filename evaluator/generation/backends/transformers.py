@@ -80,7 +80,10 @@ class TransformersModel(LoadedModel):
     """A model in eval mode with its checkpoint's tokenizer."""
 
     def __init__(
-        self, model: PreTrainedModel, request: ModelRequest, restoration: Restoration | None
+        self,
+        model: PreTrainedModel,
+        request: ModelRequest,
+        restoration: Restoration | None = None,
     ) -> None:
         self.model = model
         self._restoration = restoration
