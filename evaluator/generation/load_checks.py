@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from bitsandbytes.functional import dequantize_4bit
 from bitsandbytes.nn import Linear4bit, Params4bit
-from safetensors import safe_open
 from torch import Tensor
 from torch.nn.functional import linear
 from transformers import PreTrainedModel
@@ -15,8 +14,9 @@ from transformers.quantizers.auto import AUTO_QUANTIZER_MAPPING
 
 from evaluator.config.run_config import ArmConfig
 from evaluator.errors import ModelError
-from evaluator.generation.checkpoints import ADAPTER_CONFIG, Checkpoint
+from evaluator.generation.checkpoints import Checkpoint
 from tinylora import AdaptedLinear, TinyLoRAGlobalParams
+from tinylora.models.embedded_adapter import ADAPTER_CONFIG
 from tinylora.models.float32_view import holds_codes
 from tinylora.models.unmerged import adapter_tensors
 
@@ -50,33 +50,6 @@ def check_complete(arm: ArmConfig, directory: Path, info: dict[str, Any]) -> Non
             )
 
 
-def attach_as_stored(arm: ArmConfig, directory: Path, model: PreTrainedModel) -> None:
-    """Check that every tensor of an embedded adapter is attached, and set it to the file's values.
-
-    PEFT rounds an adapter to the compute dtype of the 4-bit layers below it, by default float16.
-    """
-    if not (directory / ADAPTER_CONFIG).exists():
-        return
-    own = model.named_parameters()
-    attached = {_plain(name): tensor for name, tensor in own if ".lora_" in name}
-    with safe_open(directory / "adapter_model.safetensors", framework="pt") as file:
-        stored = {_plain(name): file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    loose = [
-        name
-        for name, tensor in stored.items()
-        if name not in attached
-        or not torch.equal(attached[name].detach().cpu(), tensor.to(attached[name].dtype))
-    ]
-    if loose or not stored:
-        raise ModelError(
-            f"arm {arm.name}: {directory} embeds an adapter of which {len(loose)} of "
-            f"{len(stored)} tensors did not attach: {', '.join(loose[:3])}; check the versions of "
-            "peft and transformers"
-        )
-    for name, tensor in stored.items():
-        attached[name].data = tensor.to(attached[name].device)
-
-
 def check_quantized(arm: ArmConfig, checkpoint: Checkpoint, model: PreTrainedModel) -> None:
     """Check that what was to be quantized is."""
     if arm.load == "nf4" or checkpoint.four_bit:
@@ -92,11 +65,6 @@ def check_quantized(arm: ArmConfig, checkpoint: Checkpoint, model: PreTrainedMod
                 f"transformers does not know its method, {checkpoint.quantization}"
             )
         _log.info("arm %s: %s is dequantized while loading", arm.name, checkpoint.quantization)
-
-
-def _plain(name: str) -> str:
-    """Name of an adapter tensor without what PEFT puts around it in files and modules."""
-    return name.removeprefix("base_model.model.").replace(".default.", ".")
 
 
 class Linear4bitAsTrained(Linear4bit):  # type: ignore[misc]

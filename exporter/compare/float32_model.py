@@ -23,6 +23,7 @@ from tinylora import (
     restore,
 )
 from tinylora.models.batches import TensorSpool, padded
+from tinylora.models.embedded_adapter import attach_as_stored
 from tinylora.models.float32_view import in_float32
 from tinylora.models.trainer_nf4 import trainer_nf4
 
@@ -41,8 +42,10 @@ def load_plain(path: Path, **options: Any) -> Any:
 
 
 def load_exact(path: Path) -> Any:
-    """An export, or any checkpoint, loaded as its user would, in float32."""
-    return in_float32(load_plain(path)).eval()
+    """An export, or any checkpoint, as the float32 function that its files say."""
+    model = load_plain(path)
+    attach_as_stored(model, path)
+    return in_float32(model).eval()
 
 
 def load_base(path: Path, in_4_bits: bool = True, as_stored: bool = False) -> Any:

@@ -30,9 +30,8 @@ from evaluator.generation.backend import (
     ModelRequest,
     TokenText,
 )
-from evaluator.generation.checkpoints import ADAPTER_CONFIG, delta_options
+from evaluator.generation.checkpoints import delta_options
 from evaluator.generation.load_checks import (
-    attach_as_stored,
     check_complete,
     check_quantized,
     compute_in,
@@ -40,8 +39,10 @@ from evaluator.generation.load_checks import (
 from evaluator.generation.noise import gumbel_noise, noise_key
 from evaluator.generation.prompts import Batch
 from tinylora import FactorStore, Restoration, load_adapter, restore
+from tinylora.errors import RestoreError
 from tinylora.models.batches import padded
 from tinylora.models.chat import load_tokenizer
+from tinylora.models.embedded_adapter import ADAPTER_CONFIG, attach_as_stored
 from tinylora.models.float32_view import in_float32
 from tinylora.models.trainer_nf4 import trainer_nf4
 
@@ -260,5 +261,8 @@ def _load(request: ModelRequest) -> PreTrainedModel:
         raise ModelError(f"arm {arm.name}: cannot load {directory}: {words}") from error
     check_complete(arm, directory, info)
     check_quantized(arm, checkpoint, model)
-    attach_as_stored(arm, directory, model)
+    try:
+        attach_as_stored(model, directory)
+    except RestoreError as error:
+        raise ModelError(f"arm {arm.name}: {error}") from error
     return model
