@@ -130,6 +130,35 @@ def import_(
 
 
 @app.command()
+def prompts(
+    config: Annotated[Path, typer.Argument(help="The run's YAML file.")],
+    openai: Annotated[
+        bool, typer.Option("--openai", help="In the form of OpenAI's batches.")
+    ] = False,
+    model: Annotated[str, typer.Option(help="Name of the model in these.")] = "model",
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="File; else the screen.")] = None,
+) -> None:
+    """Write what is asked in a run, for engines elsewhere: one line of JSON a completion."""
+    from evaluator.config.run_config import load_config
+
+    with errors_explained():
+        settings = load_config(config)
+        from evaluator.errors import ConfigError
+        from evaluator.prompts import prompt_lines
+        from tinylora.files.whole_file import replace_file
+
+        lines = list(prompt_lines(settings, model if openai else None))
+        if out is None:
+            typer.echo(b"".join(lines), nl=False)
+        else:
+            try:
+                replace_file(out, b"".join(lines))
+            except OSError as error:
+                raise ConfigError(f"--out {out}: cannot be written: {error}") from error
+            screen.print(f"{len(lines)} prompts: {out}", soft_wrap=True)
+
+
+@app.command()
 def plan(
     margin: Annotated[float, typer.Option(help="δ of the equivalence test; 0.02 is 2 points.")],
     flip_rate: Annotated[

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from evaluator.config.config_file import FilePath, ModelName, Section, Several, read_config
+from evaluator.config.endpoint_config import HOW_ASKED, EndpointConfig
 from evaluator.config.judge_settings import JudgeConfig
 from evaluator.config.prompt_config import PromptConfig
 from tinylora.adapters.options import FormulaChoice
@@ -21,6 +22,8 @@ ComputeDtype = Literal["float32", "bfloat16", "float16"]
 # Not written down where it is the default: what was made before there was a choice stays the same.
 BACKEND = Field(default="transformers", exclude_if=lambda name: name == "transformers")
 MAX_REPETITION_PENALTY = 10.0
+# Field of an arm that says where its texts come from, if not from a model here -> its backend.
+BACKEND_OF = {"completions": "completions", "endpoint": "openai"}
 
 
 class ArmKind(StrEnum):
@@ -29,6 +32,7 @@ class ArmKind(StrEnum):
     BASE = "base"  # no adapter: the control
     RESTORED = "restored"  # base and TinyLoRA at run time: the reference
     MERGED = "merged"  # an exported checkpoint, loaded as its user would load it
+    COMPLETIONS = "completions"  # the same where only its texts are here
 
 
 def _placement(given: Any) -> dict[str, str] | None:
@@ -54,7 +58,10 @@ class ArmConfig(AdapterSection):
 
     Attributes:
         kind: The first ``restored`` arm is the reference; a second one is an A/A repeat.
-        model: Checkpoint directory, or a model id of the Hugging Face hub.
+        model: Checkpoint directory, or a model id of the Hugging Face hub; an arm has this or one
+            of the next two.
+        completions: File of texts that were made elsewhere; docs/engines.md describes its rows.
+        endpoint: Server that has the model.
         load: ``nf4`` quantizes a 16-bit checkpoint while loading, with the trainer's settings.
         artifact: ``tiny_lora_v.pt``, or the directory of a PEFT adapter, of a ``restored`` arm.
         seed: Replaces the seed of the decoding; a repeat then draws independently of the others.
@@ -63,19 +70,43 @@ class ArmConfig(AdapterSection):
 
     name: Name
     kind: Annotated[ArmKind, Field(strict=False)]
-    model: ModelName
+    model: ModelName = Field(default="", exclude_if=lambda model: not model)
+    completions: FilePath | None = Field(default=None, exclude_if=lambda path: path is None)
+    endpoint: EndpointConfig | None = Field(default=None, exclude_if=lambda one: one is None)
     load: Literal["auto", "nf4"] = "auto"
     artifact: FilePath | None = None
     seed: int | None = None
     batch_size: int | None = Field(default=None, ge=1, exclude_if=lambda size: size is None)
     backend: str | None = Field(default=None, exclude_if=lambda name: name is None)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _backend_of_its_source(cls, content: Any) -> Any:
+        if isinstance(content, dict):
+            for field, backend in BACKEND_OF.items():
+                if field in content:
+                    return {"backend": backend, **content}
+        return content
+
+    @model_validator(mode="after")
+    def _has_one_source(self) -> Self:
+        sources = ("model", *BACKEND_OF)
+        if len(given := [name for name in sources if getattr(self, name)]) != 1:
+            raise ValueError(
+                f"expected one of {', '.join(sources)}, found {' and '.join(given) or 'none'}"
+            )
+        if self.kind is ArmKind.COMPLETIONS and self.completions is None:
+            raise ValueError("an arm of kind completions needs the field completions")
+        return self
+
     @model_validator(mode="after")
     def _artifact_where_needed(self) -> Self:
-        if self.kind is ArmKind.RESTORED and self.artifact is None:
+        here = self.completions is None  # else whoever made the texts had it
+        if self.kind is ArmKind.RESTORED and self.artifact is None and here:
             raise ValueError("an arm of kind restored needs the field artifact")
-        if self.kind is not ArmKind.RESTORED and self.artifact is not None:
-            raise ValueError(f"artifact belongs to arms of kind restored, this one is {self.kind}")
+        if self.artifact is not None and not (self.kind is ArmKind.RESTORED and here):
+            found = f"this one is {self.kind}" if here else "this one has its texts from a file"
+            raise ValueError(f"artifact belongs to arms of kind restored, {found}")
         return self
 
 
@@ -185,7 +216,9 @@ def deciding_fields(config: RunConfig) -> dict[str, Any]:
         "out": True,
         "suite": True,
         "factor_store": True,
-        "arms": {"__all__": {"model", "artifact"}},
+        "arms": {
+            "__all__": {"model": True, "artifact": True, "completions": True, "endpoint": HOW_ASKED}
+        },
         "judge": {"workers", "testlib_path"},
         "token_level": True,
         "prompt": config.prompt == PromptConfig() or {"preset"},

@@ -1,7 +1,8 @@
 """A generation backend: prompts in, completions out; CONTRIBUTING.md says how one is added."""
 
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +12,11 @@ import torch
 from torch import Tensor
 
 from evaluator.config.run_config import ArmConfig, ComputeDtype, DecodingConfig
+from evaluator.errors import ModelError
 from evaluator.generation.checkpoints import Checkpoint
-from evaluator.generation.prompts import Batch
+from evaluator.generation.prompts import Batch, Prompt
 from evaluator.store.records import FinishReason
+from evaluator.store.run_directory import ArmFacts
 
 
 @dataclass(frozen=True)
@@ -22,17 +25,35 @@ class ModelRequest:
 
     The decoding's repetition penalty is a number; ``factors`` keeps SVD factors between starts.
     ``as_stored`` asks for the float32 function that the files say, for the token level; what the
-    arm computes in is of no account then.
+    arm computes in is of no account then. ``engine`` is what made the arm's earlier texts, if any.
     """
 
     arm: ArmConfig
-    checkpoint: Checkpoint
+    facts: ArmFacts
+    files: Checkpoint | None
     decoding: DecodingConfig
     seed: int
     compute_dtype: ComputeDtype
     device: torch.device
     factors: Path
     as_stored: bool = False
+    engine: str = ""
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """The checkpoint's files; ModelError where the arm has none here."""
+        if self.files is None:
+            raise ModelError(f"arm {self.arm.name} has no model here; give it the field model")
+        return self.files
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What will be asked of every arm; ``suite`` has all ids, also of problems left out."""
+
+    prompts: tuple[Prompt, ...]
+    samples: int
+    suite: frozenset[str]
 
 
 class Completion(NamedTuple):
@@ -41,6 +62,15 @@ class Completion(NamedTuple):
     text: str
     token_count: int
     finish_reason: FinishReason
+    engine: str = ""
+
+
+class Made(NamedTuple):
+    """A batch's completions in its order, and the seconds that they took."""
+
+    batch: Batch
+    completions: Sequence[Completion]
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -58,6 +88,13 @@ class LoadedModel(ABC):
     def complete(self, batch: Batch) -> Sequence[Completion]:
         """One completion for each row of a batch, in its order; ModelError where it is nonsense."""
 
+    def complete_all(self, batches: Sequence[Batch]) -> Iterator[Made]:
+        """Complete batches, by default one after the other; each is given when it is done."""
+        for batch in batches:
+            start = time.monotonic()
+            completions = self.complete(batch)
+            yield Made(batch, completions, time.monotonic() - start)
+
     def logits(self, texts: Sequence[TokenText]) -> tuple[Tensor, ...]:
         """For each text logits [positions, vocabulary]; only where the backend gives logits."""
         raise NotImplementedError
@@ -74,11 +111,19 @@ class Backend(ABC):
         gives_logits: It has :meth:`LoadedModel.logits`, which the token level needs.
         pairs_noise: All arms draw with the numbers of ``evaluator.generation.noise``.
         restores: It can quantize while loading (``load: nf4``) and put an adapter on a base.
+        source: Field of an arm that says where its model or texts are.
+        by_row: What is in a batch decides no text, so that only missing rows are asked for.
     """
 
     gives_logits: ClassVar[bool] = False
     pairs_noise: ClassVar[bool] = False
     restores: ClassVar[bool] = False
+    source: ClassVar[str] = "model"
+    by_row: ClassVar[bool] = False
+
+    def describe(self, arm: ArmConfig, asked: Asked) -> ArmFacts:
+        """Facts of an arm without a checkpoint here; an error where it cannot be what is asked."""
+        raise NotImplementedError
 
     @abstractmethod
     def load(self, request: ModelRequest) -> AbstractContextManager[LoadedModel]:

@@ -2,7 +2,7 @@
 
 from importlib import import_module
 
-from evaluator.config.run_config import ArmConfig, ArmKind, RunConfig
+from evaluator.config.run_config import ArmConfig, RunConfig
 from evaluator.errors import ConfigError
 from evaluator.generation.backend import Backend
 from evaluator.generation.backends import BACKENDS
@@ -30,16 +30,13 @@ def check_backends(config: RunConfig) -> None:
     for arm in config.arms:
         backend = backend_of(arm, config)
         where = f"arm {arm.name}: backend {arm.backend or config.backend}"
-        if compared and not backend.gives_logits:
+        if not getattr(arm, backend.source):
+            raise ConfigError(f"{where} needs the field {backend.source} of the arm")
+        if compared and arm is config.reference() and not backend.gives_logits:
             raise ConfigError(
                 f"{where} gives no logits for the token level; set token_level.enabled: false"
             )
-        if config.decoding.temperature > 0 and not backend.pairs_noise:
-            raise ConfigError(
-                f"{where} cannot draw with the same random numbers for all arms; set "
-                "decoding.temperature: 0"
-            )
-        if (arm.kind is ArmKind.RESTORED or arm.load != "auto") and not backend.restores:
+        if (arm.artifact is not None or arm.load != "auto") and not backend.restores:
             raise ConfigError(
                 f"{where} cannot put an adapter on a model or quantize while loading; use backend: "
                 "transformers"

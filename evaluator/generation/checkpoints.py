@@ -67,6 +67,8 @@ def find_checkpoint(arm: ArmConfig) -> Checkpoint:
         check_model_config(config, directory / "config.json")
     except ModelConfigError as error:
         raise ModelError(f"arm {arm.name}: {error}") from error
+    fidelity = _fidelity(directory / "fidelity.json")
+    fidelity = _fidelity(directory / "fidelity.json")
     stored = config.get("quantization_config")
     settings = stored if isinstance(stored, dict) else {}
     method = str(settings.get("quant_method") or "a method without a name")
@@ -83,7 +85,8 @@ def find_checkpoint(arm: ArmConfig) -> Checkpoint:
             digest=files_sha256(files, file_digest),
             artifact_digest=files_sha256(artifact, file_digest) if artifact else None,
             weight_bytes=sum(path.stat().st_size for path in (*weights, *artifact)),
-            **_fidelity(directory / "fidelity.json"),
+            capture=fidelity["capture"],
+            residual=fidelity["residual"],
         ),
         quantization="" if stored is None else method,
         four_bit=bool(settings.get("load_in_4bit") or settings.get("_load_in_4bit")),

@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from evaluator.config.run_config import RunConfig, deciding_fields
+from evaluator.config.run_config import ArmConfig, RunConfig, deciding_fields
 from evaluator.errors import ModelError
-from evaluator.generation.backend_choice import check_backends
+from evaluator.generation.backend import Asked
+from evaluator.generation.backend_choice import backend_of, check_backends
 from evaluator.generation.checkpoints import (
     Checkpoint,
     check_adapter,
@@ -18,9 +19,10 @@ from evaluator.generation.prompts import (
     build_prompts,
     check_all_ask,
     check_prompts_fit,
+    messages_only,
     prompts_digest,
 )
-from evaluator.store.run_directory import ProblemFacts, RunFacts
+from evaluator.store.run_directory import ArmFacts, ProblemFacts, RunFacts
 from evaluator.suites.suite import Suite, load_suite
 from tinylora.models.chat import load_tokenizer
 
@@ -46,46 +48,71 @@ def prepare(config: RunConfig) -> Prepared:
     suite = load_suite(config.suite)
     check_all_ask(suite.problems, str(suite.path), config.prompt)
     device = resolve_device(config.device)
-    checkpoints = {arm.name: find_checkpoint(arm) for arm in config.arms}
-    for arm in config.arms:
-        check_adapter(arm, checkpoints[arm.name])
-    config = _with_penalty(config, checkpoints)
-    prompts, left_out = _common_prompts(config, suite, checkpoints)
-    asked = {prompt.problem for prompt in prompts}
-    suite = replace(suite, problems=tuple(p for p in suite.problems if p.id in asked))
+    config, checkpoints = with_checkpoints(config)
+    prompts, left_out = common_prompts(config, suite, checkpoints)
+    asked = Asked(prompts, config.decoding.samples, frozenset(suite.by_id()))
+    has_text = {prompt.problem for prompt in prompts}
+    suite = replace(suite, problems=tuple(p for p in suite.problems if p.id in has_text))
     facts = RunFacts(
         config={**deciding_fields(config), "device": device.type},
         suite=suite.name,
         suite_digest=suite.digest,
         prompts_digest=prompts_digest(prompts),
         problems=tuple(ProblemFacts(p.id, p.family, p.language) for p in suite.problems),
-        arms=tuple(checkpoints[arm.name].facts for arm in config.arms),
+        arms=tuple(_facts(arm, config, checkpoints, asked) for arm in config.arms),
         left_out=left_out,
     )
     return Prepared(config, suite, checkpoints, prompts, facts)
+
+
+def with_checkpoints(config: RunConfig) -> tuple[RunConfig, Mapping[str, Checkpoint]]:
+    """The models that are here, by arm, and the configuration with their repetition penalty."""
+    checkpoints = {arm.name: find_checkpoint(arm) for arm in config.arms if arm.model}
+    for arm in config.arms:
+        if arm.name in checkpoints:
+            check_adapter(arm, checkpoints[arm.name])
+    return _with_penalty(config, checkpoints), checkpoints
+
+
+def _facts(
+    arm: ArmConfig, config: RunConfig, checkpoints: Mapping[str, Checkpoint], asked: Asked
+) -> ArmFacts:
+    backend, found = backend_of(arm, config), checkpoints.get(arm.name)
+    facts = backend.describe(arm, asked) if found is None else found.facts
+    return replace(facts, paired=backend.pairs_noise, logits=backend.gives_logits)
 
 
 def _with_penalty(config: RunConfig, checkpoints: Mapping[str, Checkpoint]) -> RunConfig:
     """The configuration with its repetition penalty as a number, one for all arms."""
     if not config.penalty_of_models:
         return config
-    own = {arm.name: own_repetition_penalty(arm, checkpoints[arm.name]) for arm in config.arms}
+    here = [arm for arm in config.arms if arm.name in checkpoints]
+    own = {arm.name: own_repetition_penalty(arm, checkpoints[arm.name]) for arm in here}
+    if not own:
+        raise ModelError(
+            "decoding.repetition_penalty: no arm has a model here that could name its own; give a "
+            "number"
+        )
     if len(set(own.values())) > 1:
         found = ", ".join(f"{name} has {penalty:g}" for name, penalty in own.items())
         raise ModelError(
             "decoding.repetition_penalty: the models' own, of generation_config.json, differ "
             f"({found}), and one run has one penalty; give a number"
         )
-    return config.with_penalty(own[config.arms[0].name])
+    return config.with_penalty(own[here[0].name])
 
 
-def _common_prompts(
+def common_prompts(
     config: RunConfig, suite: Suite, checkpoints: Mapping[str, Checkpoint]
 ) -> tuple[tuple[Prompt, ...], dict[str, str]]:
     """The prompts of all arms, and the problems that some arm cannot be asked, with reasons."""
     prompts: dict[str, Prompt] = {}
     left_out: dict[str, str] = {}
-    for arm in config.arms:
+    here = [arm for arm in config.arms if arm.name in checkpoints]
+    if not here:
+        own, left_out = messages_only(suite.problems, config.prompt)
+        prompts = {prompt.problem: prompt for prompt in own}
+    for arm in here:
         where, checkpoint = f"arm {arm.name}", checkpoints[arm.name]
         tokenizer = load_tokenizer(checkpoint.directory)
         own, silent = build_prompts(suite.problems, tokenizer, where, config.prompt)
@@ -94,7 +121,7 @@ def _common_prompts(
         differing = [p.problem for p in own if prompts.setdefault(p.problem, p) != p]
         if differing:
             raise ModelError(
-                f"{where} reads another prompt than arm {config.arms[0].name} for "
+                f"{where} reads another prompt than arm {here[0].name} for "
                 f"{len(differing)} problems ({differing[0]} …): tokenizer or chat template "
                 "differ, and completions would not be comparable. Copy the base's tokenizer files"
             )

@@ -5,7 +5,7 @@ Some templates write a system message where none is sent; ``system: none`` keeps
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -16,14 +16,21 @@ from evaluator.suites.problem import Problem
 from tinylora.errors import TokenizerError
 from tinylora.models.chat import token_ids, write_chats
 
+Message = Mapping[str, str]  # role and content
+
 
 @dataclass(frozen=True)
 class Prompt:
-    """What a model reads for one problem: the text after the chat template, and its tokens."""
+    """What a model reads for one problem: the text after the chat template, and its tokens.
+
+    ``messages`` is what an engine has to put into the same template; empty where it would write
+    another text. Where no arm has a tokenizer, they are all there is.
+    """
 
     problem: str
     text: str
     token_ids: tuple[int, ...]
+    messages: tuple[Message, ...] = ()
 
 
 class Row(NamedTuple):
@@ -34,6 +41,18 @@ class Row(NamedTuple):
 
 
 Batch = tuple[Row, ...]
+
+
+def messages_only(
+    problems: Sequence[Problem], asking: PromptConfig
+) -> tuple[tuple[Prompt, ...], dict[str, str]]:
+    """The same as :func:`build_prompts` where there is no tokenizer: messages, and no text."""
+    left_out = {p.id: reason for p in problems if (reason := p.why_no_text())}
+    usable = [problem for problem in problems if problem.id not in left_out]
+    chats = [_chat(asking, problem) for problem in usable]
+    return tuple(
+        Prompt(p.id, "", (), chat) for p, chat in zip(usable, chats, strict=True)
+    ), left_out
 
 
 def build_prompts(
@@ -51,15 +70,19 @@ def build_prompts(
     usable = [problem for problem in problems if problem.id not in left_out]
     prompts: list[Prompt] = []
     try:
-        questions = [asking.user_message(p.statement, p.prompt) for p in usable]
-        texts = _write(tokenizer, questions, asking.system)
+        chats = [_chat(asking, problem) for problem in usable]
+        texts: Sequence[str | TokenizerError]
+        texts = plain = write_chats(tokenizer, chats)
+        if asking.system == NO_SYSTEM:
+            texts = _write_without_system(tokenizer, [chat[0] for chat in chats])
     except TokenizerError as error:
         raise ModelError(f"{where}: {error}") from error
-    for problem, text in zip(usable, texts, strict=True):
+    for problem, text, chat, sent in zip(usable, texts, chats, plain, strict=True):
         try:
             if isinstance(text, TokenizerError):
                 raise text
-            prompts.append(Prompt(problem.id, text, token_ids(tokenizer, text)))
+            tokens = token_ids(tokenizer, text)
+            prompts.append(Prompt(problem.id, text, tokens, chat if sent == text else ()))
         except TokenizerError as error:
             left_out[problem.id] = str(error)
     if not prompts:
@@ -68,16 +91,15 @@ def build_prompts(
     return tuple(prompts), left_out
 
 
-def _write(tokenizer: Any, questions: Sequence[str], system: str) -> Sequence[str | TokenizerError]:
-    asked = [_message("user", question) for question in questions]
-    if system == NO_SYSTEM:
-        return _write_without_system(tokenizer, asked)
-    before = [] if system == TEMPLATE_DEFAULT else [_message("system", system)]
-    return write_chats(tokenizer, [[*before, message] for message in asked])
+def _chat(asking: PromptConfig, problem: Problem) -> tuple[Message, ...]:
+    question = _message("user", asking.user_message(problem.statement, problem.prompt))
+    if asking.system in (NO_SYSTEM, TEMPLATE_DEFAULT):
+        return (question,)
+    return _message("system", asking.system), question
 
 
 def _write_without_system(
-    tokenizer: Any, asked: Sequence[dict[str, str]]
+    tokenizer: Any, asked: Sequence[Message]
 ) -> Sequence[str | TokenizerError]:
     """The chats without any system message, also where the template has one of its own."""
     system, user = _message("system", "§"), _message("user", "?")
@@ -128,10 +150,10 @@ def check_all_ask(problems: Sequence[Problem], where: str, asking: PromptConfig)
 
 
 def prompts_digest(prompts: Sequence[Prompt]) -> str:
-    """sha256 of the problems' ids and tokens: arms are comparable only where it is the same."""
+    """sha256 of the problems' ids and tokens, or else messages, which all arms have in common."""
     digest = hashlib.sha256()
     for prompt in prompts:
-        digest.update(repr((prompt.problem, prompt.token_ids)).encode())
+        digest.update(repr((prompt.problem, prompt.token_ids or prompt.messages)).encode())
     return digest.hexdigest()
 
 
@@ -149,7 +171,7 @@ def check_prompts_fit(
         )
 
 
-def _message(role: str, content: str) -> dict[str, str]:
+def _message(role: str, content: str) -> Message:
     return {"role": role, "content": content}
 
 

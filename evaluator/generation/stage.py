@@ -4,16 +4,15 @@ Every process writes its share of the missing batches into a file of its own. Th
 when a run starts and when all are done, so a run may go on with another number of processes.
 """
 
-import time
 from contextlib import AbstractContextManager
 
 from evaluator.config.run_config import ArmConfig
 from evaluator.errors import RecordsError
-from evaluator.generation.backend import LoadedModel, ModelRequest
+from evaluator.generation.backend import LoadedModel, Made, ModelRequest
 from evaluator.generation.backend_choice import backend_of
 from evaluator.generation.prepare import Prepared
 from evaluator.generation.processes import Processes, resolve_device
-from evaluator.generation.prompts import Batch, plan_batches
+from evaluator.generation.prompts import plan_batches
 from evaluator.progress import Progress
 from evaluator.store.plan import check_makers, maker_ids, plan_id
 from evaluator.store.records import GenerationRecord, Key, append, read, repair, rewrite_sorted
@@ -50,9 +49,10 @@ def generate_share(
     total = len(prepared.prompts) * decoding.samples
     makers, plan = maker_ids(prepared.facts), plan_id(prepared.facts)
     for arm in prepared.config.arms:
+        size = 1 if backend_of(arm, prepared.config).by_row else arm.batch_size
         missing = [
             batch
-            for batch in plan_batches(prepared.prompts, decoding, arm.batch_size)
+            for batch in plan_batches(prepared.prompts, decoding, size)
             if any((arm.name, row.prompt.problem, row.sample) not in records for row in batch)
         ]
         share = missing[processes.rank :: processes.world]  # the longest are spread evenly
@@ -61,11 +61,12 @@ def generate_share(
         progress(f"generate {arm.name}", done, mine)
         if not share:
             continue
-        with open_model(arm, prepared, directory, processes.local_rank) as model:
-            for batch in share:
-                made = _completed(arm.name, model, batch, makers[arm.name], plan)
-                append(path, [record for record in made if record.key not in records])
-                done += len(made)
+        engine = next((one.engine for one in records.values() if one.arm == arm.name), "")
+        with open_model(arm, prepared, directory, processes.local_rank, engine=engine) as model:
+            for made in model.complete_all(share):
+                new = _records(arm.name, made, makers[arm.name], plan)
+                append(path, [record for record in new if record.key not in records])
+                done += len(new)
                 progress(f"generate {arm.name}", done, mine)
 
 
@@ -97,33 +98,41 @@ def open_model(
     local_rank: int = 0,
     *,
     as_stored: bool = False,
+    engine: str = "",
 ) -> AbstractContextManager[LoadedModel]:
     """An arm's model, loaded by its backend, in memory only inside the ``with``.
 
-    ``as_stored``: as the float32 function that its files say, for the token level.
+    ``as_stored``: as the float32 function that its files say, for the token level. ``engine``: what
+    made earlier texts of this arm.
     """
-    config = prepared.config
+    config, files = prepared.config, prepared.checkpoints.get(arm.name)
     device = config.token_level.device if as_stored else None
     request = ModelRequest(
         arm=arm,
-        checkpoint=prepared.checkpoints[arm.name],
+        facts=files.facts if files else prepared.facts.arm(arm.name),
+        files=files,
         decoding=config.decoding,
         seed=config.decoding.seed if arm.seed is None else arm.seed,
         compute_dtype="float32" if as_stored else config.compute_dtype,
         device=resolve_device(device or config.device, local_rank),
         factors=config.factor_store or directory.factors,
         as_stored=as_stored,
+        engine=engine,
     )
     return backend_of(arm, config).load(request)
 
 
-def _completed(
-    arm: str, model: LoadedModel, batch: Batch, maker: str, plan: str
-) -> list[GenerationRecord]:
-    start = time.monotonic()
-    made = model.complete(batch)
-    seconds = round((time.monotonic() - start) / len(batch), 6)
+def _records(arm: str, made: Made, maker: str, plan: str) -> list[GenerationRecord]:
+    seconds = round(made.seconds / len(made.batch), 6)
     return [
-        GenerationRecord(arm, row.prompt.problem, row.sample, *completion, seconds, maker, plan)
-        for row, completion in zip(batch, made, strict=True)
+        GenerationRecord(
+            arm=arm,
+            problem=row.prompt.problem,
+            sample=row.sample,
+            **completion._asdict(),
+            seconds=seconds,
+            maker=maker,
+            plan=plan,
+        )
+        for row, completion in zip(made.batch, made.completions, strict=True)
     ]

@@ -3,9 +3,11 @@
 A run may go on after an update or elsewhere, and a bench takes records over from other runs.
 """
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from evaluator.store.records import GenerationRecord
 from evaluator.store.run_directory import RunDirectory
 
 
@@ -30,8 +32,8 @@ def distinct_sessions(sessions: Iterable[Any]) -> tuple[MadeBy, ...]:
     return tuple(alike.values())
 
 
-def made_by_lines(directory: RunDirectory) -> str:
-    """Suite, commands and versions behind a run's tables, as Markdown."""
+def made_by_lines(directory: RunDirectory, generations: Iterable[GenerationRecord]) -> str:
+    """Suite, commands, versions and engines behind a run's tables, as Markdown."""
     facts = directory.read_facts()
     lines = [f"Suite {facts.suite}, sha256 `{facts.suite_digest[:16]}…`."]
     sessions = distinct_sessions(directory.sessions())
@@ -40,4 +42,7 @@ def made_by_lines(directory: RunDirectory) -> str:
     for session in sessions:
         lines.append(f"Made by `{session.command}` with {session.versions}.")
         lines.append(f"Machine: {session.machine}.")
+    engines = Counter((one.arm, one.engine) for one in generations if one.engine)
+    for (arm, engine), count in engines.items():
+        lines.append(f"{count} texts of {arm}: by {engine}.")
     return "  \n".join(lines) + "\n"

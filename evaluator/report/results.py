@@ -54,7 +54,8 @@ def write_results(directory: RunDirectory) -> Results:
     results = Results(summary, tuple(shown.values()), describe(summary))
     _write_frames(directory, summary)
     write_page(directory, summary, verdicts, generations, results.tables, results.sentences)
-    _write_texts(directory, results, shown)  # last: report.md says that a run is done
+    made_by = made_by_lines(directory, generations.values())
+    _write_texts(directory, results, shown, made_by)  # last: report.md says that a run is done
     return results
 
 
@@ -94,9 +95,8 @@ def _write_frames(directory: RunDirectory, summary: RunSummary) -> None:
 
 
 def _write_texts(
-    directory: RunDirectory, results: Results, tables: Mapping[str, TextTable]
+    directory: RunDirectory, results: Results, tables: Mapping[str, TextTable], made_by: str
 ) -> None:
-    made_by = made_by_lines(directory)
     for name, table in tables.items():
         stem = directory.tables / name
         replace_file(stem.with_suffix(".md"), f"{table.markdown()}\n{made_by}".encode())

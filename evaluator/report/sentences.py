@@ -39,6 +39,7 @@ def describe(summary: RunSummary) -> tuple[str, ...]:
     for pair in summary.comparisons:
         if pair.arm in summary.repeats:
             sentences.append(_repeat_sentence(pair, summary.facts))
+    sentences += _independent_sentences(summary)
     for pair in summary.comparisons:
         if pair.arm != summary.control and pair.arm not in summary.repeats:
             sentences.append(_pair_sentence(pair, control) + _beside_noise(pair, summary))
@@ -66,6 +67,20 @@ def _units_sentences(summary: RunSummary) -> list[str]:
             "makes the intervals too narrow: give them a family in the suite."
         )
     return sentences
+
+
+def _independent_sentences(summary: RunSummary) -> list[str]:
+    """Which arms an engine elsewhere wrote with random numbers of its own."""
+    drawn = [p for p in summary.comparisons if not summary.facts.paired(p.arm, p.reference)]
+    if not drawn:
+        return []
+    text = (
+        f"{', '.join(pair.arm for pair in drawn)}: drawn independently of {drawn[0].reference}, "
+        "with random numbers that the run does not set, so that equal models flip too."
+    )
+    if not any(map(summary.yardstick, drawn)):
+        text += " A second restored arm with a seed of its own would show how much."
+    return [text]
 
 
 def _joint_sentences(summary: RunSummary) -> list[str]:
@@ -250,6 +265,11 @@ def _token_sentences(summary: RunSummary) -> tuple[str, ...]:
     for arm in level.arms:
         if arm.arm not in (level.control, *repeats(level.reference)):
             sentences.append(_arm_sentence(arm, level, summary))
+    if silent := [arm.name for arm in summary.facts.arms if not arm.logits]:
+        sentences.append(
+            f"The token level has nothing of {', '.join(silent)}: what made these texts gives no "
+            "logits."
+        )
     if level.unfinished:
         sentences.append(
             f"The token level is not finished for {', '.join(level.unfinished)}: start the run "

@@ -55,6 +55,7 @@ class GenerationRecord(Record):
         seconds: Wall time of its batch divided by the rows of the batch.
         maker: Digest of model, prompt and decoding; empty in runs of earlier versions.
         plan: Digest of what the run was planned to show, likewise (``plan``).
+        engine: What an engine elsewhere says it is: its model, version and fingerprint.
     """
 
     text: str
@@ -63,6 +64,7 @@ class GenerationRecord(Record):
     seconds: float = field(compare=False)
     maker: str = field(default="", compare=False)
     plan: str = field(default="", compare=False)
+    engine: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,9 @@ class ArmFacts:
     """What a run records of an arm.
 
     ``digest`` is a sha256 over names and contents of all files of its checkpoint; ``weight_bytes``
-    counts the artifact too; ``capture`` and ``residual`` are those of ``fidelity.json``.
+    counts the artifact too; ``capture`` and ``residual`` are those of ``fidelity.json``. An arm
+    without a checkpoint here has the digest of its file of texts, or of ``served``: what its
+    endpoint says of the model. ``paired`` and ``logits`` are what its backend can do.
     """
 
     name: str
@@ -36,6 +38,9 @@ class ArmFacts:
     weight_bytes: int
     capture: float | None
     residual: float | None
+    served: str = ""
+    paired: bool = True
+    logits: bool = True
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,10 @@ class RunFacts:
         """Name of the first base arm."""
         return next((arm.name for arm in self.arms if arm.kind == "base"), None)
 
+    def arm(self, name: str) -> ArmFacts:
+        """The facts of an arm."""
+        return next(arm for arm in self.arms if arm.name == name)
+
     def same_model(self, name: str) -> tuple[str, ...]:
         """Arms that are this arm's model once more, itself too; seed and batch size may differ."""
         own = ("name", "seed", "batch_size")
@@ -87,8 +96,15 @@ class RunFacts:
         if decoding["temperature"] == 0:  # greedy decoding draws nothing
             return True
         own = {arm["name"]: arm.get("seed") for arm in self.config.get("arms", ())}
+        if not self.paired(one, other):
+            return False
         seeds = [decoding["seed"] if own.get(name) is None else own[name] for name in (one, other)]
         return bool(seeds[0] == seeds[1])
+
+    def paired(self, one: str, other: str) -> bool:
+        """Whether the run sets the random numbers of two arms, so that it can make them equal."""
+        greedy = self.config["decoding"]["temperature"] == 0
+        return bool(greedy or (self.arm(one).paired and self.arm(other).paired))
 
     def other_batches(self, one: str, other: str) -> bool:
         """Whether two arms run in batches of different size, so that they round differently."""
@@ -244,6 +260,11 @@ def check_directory(path: Path, marker: str, what: str, hint: str = "") -> None:
 def _to_json(facts: RunFacts) -> bytes:
     optional = ("left_out", "near_copies")
     fields = {name: value for name, value in asdict(facts).items() if value or name not in optional}
+    usual = {"served": "", "paired": True, "logits": True}  # of a model in this process
+    fields["arms"] = [
+        {name: value for name, value in arm.items() if name not in usual or value != usual[name]}
+        for arm in fields["arms"]
+    ]
     return json.dumps(fields, ensure_ascii=False, indent=1).encode() + b"\n"
 
 

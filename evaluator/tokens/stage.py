@@ -16,6 +16,7 @@ from torch import Tensor
 from evaluator.config.run_config import RunConfig
 from evaluator.errors import ModelError
 from evaluator.generation.backend import LoadedModel
+from evaluator.generation.backend_choice import backend_of
 from evaluator.generation.checkpoints import Checkpoint
 from evaluator.generation.prepare import Prepared
 from evaluator.generation.stage import open_model
@@ -84,7 +85,8 @@ def measure_tokens(
         config.token_level.max_tokens,
     )
     records = _still_valid(directory.token_level, texts)
-    others = [arm for arm in config.arms if arm is not reference]
+    able = [arm for arm in config.arms if backend_of(arm, config).gives_logits]
+    others = [arm for arm in able if arm is not reference]
     again, folded, computed = repeats(reference.name)
     names = [again, folded, computed, *(arm.name for arm in others)]
     if not all(_is_done(name, texts, records) for name in names):

@@ -72,7 +72,7 @@ class TokenLevel:
         computed: Mean KL of the reference from what the run's own arithmetic makes of it.
         dtype: That arithmetic.
         arms: The reference's repeats, then the other arms that were compared, in the run's order.
-        unfinished: Arms of which records are missing.
+        unfinished: Arms that give logits, and of which records are missing.
         divergences: Of the written texts, all arms but the reference.
     """
 
@@ -133,6 +133,7 @@ def summarize_tokens(
     floor = max(nulls) if len(nulls) == 2 else None
     base = done.get(control) if control else None
     same = {*own_ways, *facts.same_model(reference)}
+    silent = {arm.name for arm in facts.arms if not arm.logits}
     return TokenLevel(
         reference=reference,
         control=control,
@@ -142,7 +143,7 @@ def summarize_tokens(
         computed=means.get(own_ways.computed),
         dtype=str(facts.config.get("compute_dtype", "")),
         arms=tuple(_arm(name, own, base, floor, name in same) for name, own in done.items()),
-        unfinished=tuple(name for name in by_arm if wanted and name not in done),
+        unfinished=tuple(name for name in by_arm if wanted and name not in {*done, *silent}),
         divergences=tuple(_divergences(facts, reference, generations)),
     )
 

@@ -2,5 +2,7 @@
 
 # Name in a configuration -> module with the object BACKEND, imported where a run asks for it.
 BACKENDS = {
+    "completions": "evaluator.generation.backends.completions",
+    "openai": "evaluator.generation.backends.openai",
     "transformers": "evaluator.generation.backends.transformers",
 }
