@@ -1,0 +1,335 @@
+"""Arms behind an endpoint: no completion twice and none lost, whatever the server does.
+
+The server is a stand-in, ``scripted_server``; the requests go through real sockets.
+"""
+
+import email.utils
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from evaluator.errors import ConfigError, ModelError, RunDirectoryError
+from evaluator.generation.openai_form import request_seed
+from tests.evaluator.generation.scripted_server import ScriptedServer
+from tests.evaluator.whole_runs import make, write_config
+
+KEY = "sk-very-secret"
+
+
+@pytest.fixture
+def server():
+    server = ScriptedServer()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def config(server, quick, tmp_path):
+    """``config(**endpoint)`` writes a run of one arm behind the server, six completions."""
+
+    def write(changes=None, **endpoint):
+        settings = {"base_url": server.url, "model": "mine", "backoff_s": 0.02, "concurrency": 2}
+        arms = [{"name": "engine", "kind": "merged", "endpoint": {**settings, **endpoint}}]
+        content = {"arms": arms, "decoding": {"max_new_tokens": 14}, **(changes or {})}
+        return write_config(tmp_path / "c.yaml", out=tmp_path / "out", **{**quick, **content})
+
+    return write
+
+
+def records(out):
+    return [json.loads(line) for line in (out / "generations.jsonl").read_text().splitlines()]
+
+
+def assert_complete(out, server):
+    """Each completion is there once, and was given away once."""
+    assert [row["problem"] for row in records(out)] == [f"S{k}" for k in range(6)]
+    seeds = sorted(request_seed(0, f"S{k}", 0) for k in range(6))
+    assert sorted(server.answered) == seeds
+
+
+def first_time(action):
+    """A script: every completion gets this when it is asked for first."""
+    seen = set()
+
+    def behave(_, body):
+        if body["seed"] in seen:
+            return None
+        seen.add(body["seed"])
+        return action
+
+    return behave
+
+
+def test_texts_of_a_server_are_judged_like_others(server, config):
+    out, results = make(config())
+    assert results.summary.arms[0].pass_rate == 1
+    assert_complete(out, server)
+    row = records(out)[0]
+    assert (row["finish_reason"], row["token_count"]) == ("stop", 14)
+    assert row["engine"] == "mine, fp, version 1.2"
+    assert "6 texts of engine: by mine, fp, version 1.2." in (out / "report.md").read_text()
+    facts = json.loads((out / "run.json").read_text())["arms"][0]
+    assert "/models/a" in facts["served"] and facts["paired"] is facts["logits"] is False
+
+
+def test_a_request_leaves_nothing_to_the_servers_defaults(server, config):
+    make(config(extra={"chat_template_kwargs": {"enable_thinking": False}}))
+    body = next(one for one in server.requests if "a + 1." in str(one["messages"]))
+    assert body == {
+        "model": "mine",
+        "messages": [{"role": "user", "content": "Print a + 1."}],
+        "temperature": 0.0,
+        "top_p": 1.0,
+        "max_tokens": 14,
+        "seed": request_seed(0, "S1", 0),
+        "top_k": -1,
+        "min_p": 0.0,
+        "repetition_penalty": 1.0,
+        "chat_template_kwargs": {"enable_thinking": False},
+    }
+
+
+def test_without_extensions_only_openais_fields_are_sent(server, config):
+    make(config(extensions=False))
+    assert not {"top_k", "min_p", "repetition_penalty"} & server.requests[0].keys()
+
+
+def test_completions_are_asked_for_with_the_tokens_of_the_other_arms(server, config, quick):
+    base = {"name": "base", "kind": "base", "model": str(quick["base"])}
+    endpoint = {"base_url": server.url, "model": "mine", "api": "completions"}
+    arms = [base, {"name": "engine", "kind": "merged", "endpoint": endpoint}]
+    make(config({"arms": arms}))
+    assert set(server.paths) == {"/v1/completions"}
+    from evaluator.config.run_config import load_config
+    from evaluator.generation.prepare import prepare
+
+    prompts = prepare(load_config(config({"arms": arms}))).prompts
+    asked = sorted(tuple(body["prompt"]) for body in server.requests)
+    assert asked == sorted(prompt.token_ids for prompt in prompts)
+    assert "messages" not in server.requests[0]
+
+
+def test_tokens_need_a_tokenizer(config):
+    with pytest.raises(ConfigError, match="completions sends tokens, and no arm.*use api: chat"):
+        make(config(api="completions"))
+
+
+@pytest.mark.parametrize("action", [429, 500, 502, 503, 504, "close", "torn"])
+def test_passing_failures_are_tried_again(server, config, action):
+    server.behave = first_time(action)
+    out, _ = make(config())
+    assert_complete(out, server)
+    assert len(server.requests) == 12
+
+
+def test_an_answer_that_is_too_late_is_asked_for_again(server, config):
+    server.behave = first_time(1.0)
+    out, _ = make(config(timeout_s=0.3))
+    assert len(records(out)) == 6
+    assert len(server.requests) == 12
+
+
+def test_slow_answers_are_waited_for(server, config):
+    server.behave = lambda *_: 0.3
+    out, _ = make(config())
+    assert_complete(out, server)
+
+
+@pytest.mark.parametrize("late", [lambda: "1", lambda: email.utils.formatdate(time.time() + 2)])
+def test_retry_after_is_honoured(server, config, late):
+    server.behave = lambda number, _: (429, {"Retry-After": late()}) if number == 0 else None
+    make(config(concurrency=1))
+    assert server.times[1] - server.times[0] >= 0.9
+
+
+def test_a_wait_of_hours_is_refused(server, config):
+    server.behave = lambda *_: (429, {"Retry-After": "100000"})
+    with pytest.raises(ModelError, match="asks to come back in 100000 s.*start the same command"):
+        make(config())
+
+
+def test_as_many_requests_run_at_a_time_as_configured(server, config):
+    server.behave = lambda *_: 0.2
+    make(config(concurrency=3))
+    assert server.most == 3
+
+
+def test_a_run_goes_on_after_its_server_failed_for_good(server, config, tmp_path):
+    server.behave = lambda number, _: 503 if number >= 3 else None
+    with pytest.raises(ModelError, match=r"3 tries failed, the last with.*HTTP 503.*is kept"):
+        make(config(retries=2))
+    kept = {row["problem"] for row in records(tmp_path / "out")}
+    assert len(kept) == 3
+    server.behave = lambda *_: None
+    out, _ = make(config(retries=2))
+    assert_complete(out, server)
+
+
+def test_what_is_under_way_when_another_request_fails_is_kept(server, config, tmp_path):
+    server.behave = lambda number, _: 400 if number == 0 else 0.4
+    with pytest.raises(ModelError, match="HTTP 400.*extensions: false"):
+        make(config())
+    assert len(records(tmp_path / "out")) == 1
+    server.behave = lambda *_: None
+    assert_complete(make(config())[0], server)
+
+
+def test_a_server_that_dies_and_comes_back_is_waited_for(server, config):
+    def behave(number, _):
+        if number == 2:
+            threading.Thread(target=restart).start()
+            return "close"
+        return None
+
+    def restart():
+        server.stop()
+        time.sleep(0.5)
+        server.start()
+
+    server.behave = behave
+    out, _ = make(config(retries=12))
+    assert_complete(out, server)
+
+
+def test_another_model_behind_the_name_is_refused_in_words(server, config, tmp_path):
+    def behave(number, _):
+        if number == 3:
+            server.root = "/models/b"
+            return 503
+        return None
+
+    server.behave = behave
+    with pytest.raises(ModelError, match=r"now serves another model.*models/b.*before.*models/a"):
+        make(config(concurrency=1))
+    assert len(records(tmp_path / "out")) == 3
+    server.behave = lambda *_: None
+    with pytest.raises(RunDirectoryError, match=r"arms\[0\].served was .*/models/a.*/models/b"):
+        make(config())
+    assert len(server.answered) == 3
+    server.root = "/models/a"
+    assert_complete(make(config())[0], server)
+
+
+def test_answers_that_name_another_model_are_refused(server, config, tmp_path):
+    def behave(number, _):
+        server.says = "mine-0801" if number < 3 else "mine-0902"
+
+    server.behave = behave
+    with pytest.raises(ModelError, match="another model behind this name: mine-0902, before mine-"):
+        make(config(concurrency=1))
+    assert len(records(tmp_path / "out")) == 3
+    with pytest.raises(ModelError, match="another model behind this name: mine-0902, before mine-"):
+        make(config(concurrency=1))
+    assert {row["engine"] for row in records(tmp_path / "out")} == {"mine-0801, fp, version 1.2"}
+
+
+def test_a_server_may_move_but_not_change_the_model_that_is_asked_for(server, config, tmp_path):
+    server.behave = lambda number, _: 400 if number == 3 else None
+    with pytest.raises(ModelError):
+        make(config())
+    server.stop()
+    server.port = 0
+    server.start()
+    server.name = "other"
+    with pytest.raises(RunDirectoryError, match="holds another run"):
+        make(config(model="other"))
+    server.name = "mine"
+    server.behave = lambda *_: None
+    assert_complete(make(config(concurrency=1))[0], server)
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_without_asking_twice(server, config, tmp_path):
+    server.behave = lambda number, _: 30.0 if number >= 3 else None
+    path = config(concurrency=1)
+    run = subprocess.Popen([sys.executable, "-m", "evaluator", "run", str(path)])
+    until = time.monotonic() + 120
+    while len(server.requests) < 4 and time.monotonic() < until:
+        time.sleep(0.05)
+    os.kill(run.pid, signal.SIGKILL)
+    run.wait()
+    assert len(records(tmp_path / "out")) == 3
+    server.behave = lambda *_: None
+    assert_complete(make(path)[0], server)
+
+
+def test_a_cut_off_text_is_recorded_as_such(server, config):
+    server.reason = "length"
+    assert {row["finish_reason"] for row in records(make(config())[0])} == {"length"}
+
+
+def test_a_text_that_ends_otherwise_is_no_completion(server, config):
+    server.reason = "content_filter"
+    with pytest.raises(ModelError, match="finish_reason stop or length, found 'content_filter'"):
+        make(config(retries=1))
+
+
+def test_the_key_comes_from_the_environment_and_is_written_nowhere(
+    server, config, monkeypatch, caplog
+):
+    caplog.set_level("DEBUG")
+    monkeypatch.setenv("MY_KEY", KEY)
+    server.behave = first_time(503)
+    out, _ = make(config(api_key_env="MY_KEY"))
+    assert {header["Authorization"] for header in server.headers} == {f"Bearer {KEY}"}
+    for file in out.rglob("*"):
+        assert not file.is_file() or KEY.encode() not in file.read_bytes(), file
+    assert KEY not in caplog.text and "HTTP 503: no: Bearer …" in caplog.text
+
+
+def test_the_key_is_in_no_error(server, config, monkeypatch):
+    monkeypatch.setenv("MY_KEY", KEY)
+    server.behave = lambda *_: 401
+    with pytest.raises(ModelError, match="HTTP 401: no: Bearer ….*api_key_env") as caught:
+        make(config(api_key_env="MY_KEY"))
+    assert KEY not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [None, " ", "line\nbreak", "schlüssel"])
+def test_a_key_that_cannot_be_used_is_refused_without_showing_it(config, monkeypatch, value):
+    monkeypatch.delenv("MY_KEY", raising=False)
+    if value is not None:
+        monkeypatch.setenv("MY_KEY", value)
+    with pytest.raises(ConfigError, match="variable MY_KEY holds") as caught:
+        make(config(api_key_env="MY_KEY"))
+    assert "break" not in str(caught.value) and "schl" not in str(caught.value)
+
+
+def test_the_key_does_not_follow_a_redirect(server, config, monkeypatch):
+    other = ScriptedServer()
+    monkeypatch.setenv("MY_KEY", KEY)
+    server.behave = lambda *_: (307, {"Location": f"{other.url}/chat/completions"})
+    with pytest.raises(ModelError, match="HTTP 307.*base_url"):
+        make(config(api_key_env="MY_KEY"))
+    other.stop()
+    assert not other.requests
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "message"),
+    [
+        ({"base_url": "http://me:pass@host/v1"}, "expected no user, password"),
+        ({"base_url": "file:///etc"}, "base_url"),
+        ({"base_url": "http:///v1"}, "expected http://HOST"),
+        ({"extra": {"seed": 1}}, "seed: set by the run itself"),
+        ({"api_key_env": "sk-123"}, "api_key_env"),
+        ({"key": "x"}, "endpoint.key: there is no such field"),
+    ],
+)
+def test_an_endpoint_that_cannot_be_used_is_refused(config, endpoint, message):
+    with pytest.raises(ConfigError, match=message):
+        make(config(**endpoint))
+
+
+def test_a_server_that_is_not_there_is_named(server, config):
+    path = config(retries=1)
+    server.stop()
+    with pytest.raises(ModelError, match=r"arm engine: http://127.0.0.1.*2 tries failed.*refused"):
+        make(path)
+    server.start()
