@@ -212,7 +212,7 @@ def _arm_cells(arm: ArmSummary, summary: RunSummary) -> dict[str, str]:
         "difference [95 %]": difference,
         "p": p_value,
         "verdict": verdict,
-        "size": size_text(facts.weight_bytes),
+        "size": size_text(facts.weight_bytes) if facts.weight_bytes else "",  # else not here
         "capture": "" if facts.capture is None else f"{facts.capture:.3f}",
         "residual": "" if facts.residual is None else f"{facts.residual:.3f}",
     }

@@ -1,19 +1,37 @@
-"""Readers of completions: the file's rows, and the program in a text."""
+"""Readers of completions: the file's rows, those of an arm, and the program in a text."""
 
 import gzip
 import json
+from importlib import import_module
 from pathlib import Path
 from random import Random
 
+from evaluator.config.run_config import ArmConfig
+from evaluator.generation.backend import Asked
+from evaluator.generation.backends import BACKENDS
+from evaluator.generation.prompts import Prompt
 from evaluator.judging.extract import extract_code
 from evaluator.judging.judge_file import read_completions
 from evaluator.suites.suite import Problem, Suite, TestCase
 from tests.fuzz.fuzzer import Reader, malformed_json, mutated_bytes, mutated_value, spell
 
 SUITE = Suite("s", tuple(Problem(f"P{n}", "", (TestCase("1", "", ""),)) for n in "12"), "", Path())
+ASKED = Asked((Prompt("P1", "", ()),), 1, frozenset({"P1", "P2"}))
 PROGRAM = '#include <cstdio>\nint main() {\n    puts("1");  // it\'s\n}\n'
 ROW = {"problem": "P1", "sample": 0, "completion": f"So:\n\n```cpp\n{PROGRAM}```\nDone.\n"}
 GOOD = json.dumps({"problem": "P2", "sample": 77, "completion": PROGRAM}).encode()
+BATCH_ROW = {
+    "custom_id": "P1/0",
+    "response": {
+        "status_code": 200,
+        "body": {
+            "model": "m",
+            "choices": [{"message": {"content": PROGRAM}, "finish_reason": "stop"}],
+            "usage": {"completion_tokens": 9},
+        },
+    },
+    "error": None,
+}
 _WORDS = '``` ```` ~~~ cpp c++17 python } ; ) " \\" \' // /* */ R"( &lt; ｀｀｀ > - 暴力： 。 main('
 _WORDS += " <think> </think> <|im_end|> </s> <｜end▁of▁sentence｜>"
 PIECES = (*_WORDS.split(), "\n", "\n", " ", "\n```cpp\n", "\n```\n", "> ", "\n> ", "1. ", PROGRAM)
@@ -48,6 +66,14 @@ def write_file(random: Random, folder: Path) -> Path:
     return path
 
 
+def write_arm(random: Random, folder: Path) -> Path:
+    """Rows of an arm in either form, changed as values and as bytes."""
+    row = random.choice(({**ROW, "finish_reason": "stop", "token_count": 9}, BATCH_ROW))
+    path = folder / "texts.jsonl"
+    path.write_bytes(mutated_bytes(random, spell(random, mutated_value(random, row)), TOKENS))
+    return path
+
+
 def write_text(random: Random, folder: Path) -> Path:
     """Pieces of what models write, some of them very often."""
     times = random.choice((1, 1, 1, 50, 2000))
@@ -74,6 +100,11 @@ def read_beside_good(path: Path) -> None:
     assert ("", "P2", 77) in texts or ends_early, "the good one is lost"
 
 
+def read_arm(path: Path) -> None:
+    arm = ArmConfig.model_validate({"name": "a", "kind": "completions", "completions": path})
+    assert import_module(BACKENDS["completions"]).BACKEND.describe(arm, ASKED).digest
+
+
 def extract(text: str) -> None:
     found = extract_code(text)
     assert (found.code is None) == (found.how == "none") == (found.reason is not None)
@@ -87,5 +118,6 @@ def read_text(path: Path) -> None:
 READERS = (
     Reader("completions-lines", write_lines, read_beside_good),
     Reader("completions-files", write_file, read),
+    Reader("completions-of-an-arm", write_arm, read_arm),
     Reader("completions-texts", write_text, read_text),
 )
