@@ -36,11 +36,19 @@ class ModelRequest:
 
 
 class Completion(NamedTuple):
-    """What a model wrote; the fields are those of ``GenerationRecord``."""
+    """What a model wrote.
+
+    Attributes:
+        text: As for ``GenerationRecord``, and so the next two.
+        tokens: All that were generated, the end token included; empty where they are not known.
+        taken_over: How many of them, at the beginning, are those of a draft.
+    """
 
     text: str
     token_count: int
     finish_reason: FinishReason
+    tokens: tuple[int, ...] = ()
+    taken_over: int = 0
 
 
 @dataclass(frozen=True)
@@ -55,8 +63,14 @@ class LoadedModel(ABC):
     """A model in memory."""
 
     @abstractmethod
-    def complete(self, batch: Batch) -> Sequence[Completion]:
-        """One completion for each row of a batch, in its order; ModelError where it is nonsense."""
+    def complete(
+        self, batch: Batch, drafts: Sequence[Sequence[int]] | None = None
+    ) -> Sequence[Completion]:
+        """One completion for each row of a batch, in its order; ModelError where it is nonsense.
+
+        ``drafts``, only where the backend reads them, are tokens of another model for each row,
+        drawn with the same noise: what this model would write too is not written again.
+        """
 
     def logits(self, texts: Sequence[TokenText]) -> tuple[Tensor, ...]:
         """For each text logits [positions, vocabulary]; only where the backend gives logits."""
@@ -72,11 +86,13 @@ class Backend(ABC):
 
     Attributes:
         gives_logits: It has :meth:`LoadedModel.logits`, which the token level needs.
+        reads_drafts: It takes over from a draft what a model would have written itself.
         pairs_noise: All arms draw with the numbers of ``evaluator.generation.noise``.
         restores: It can quantize while loading (``load: nf4``) and put an adapter on a base.
     """
 
     gives_logits: ClassVar[bool] = False
+    reads_drafts: ClassVar[bool] = False
     pairs_noise: ClassVar[bool] = False
     restores: ClassVar[bool] = False
 

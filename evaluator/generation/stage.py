@@ -5,7 +5,9 @@ when a run starts and when all are done, so a run may go on with another number 
 """
 
 import time
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from dataclasses import replace
 
 from evaluator.config.run_config import ArmConfig
 from evaluator.errors import RecordsError
@@ -18,6 +20,8 @@ from evaluator.progress import Progress
 from evaluator.store.plan import check_makers, maker_ids, plan_id
 from evaluator.store.records import GenerationRecord, Key, append, read, repair, rewrite_sorted
 from evaluator.store.run_directory import RunDirectory, RunFacts
+
+_BATCHES_READ = 4
 
 
 def take_up_generations(directory: RunDirectory, facts: RunFacts) -> dict[Key, GenerationRecord]:
@@ -49,24 +53,34 @@ def generate_share(
     decoding = prepared.config.decoding
     total = len(prepared.prompts) * decoding.samples
     makers, plan = maker_ids(prepared.facts), plan_id(prepared.facts)
-    for arm in prepared.config.arms:
+    reference = prepared.config.reference()
+    readers = _readers(prepared)
+    drafts: dict[tuple[str, int], tuple[int, ...]] = {}
+    for arm in sorted(prepared.config.arms, key=lambda arm: arm is not reference):
+        size = arm.batch_size or decoding.batch_size
+        if arm.name in readers:
+            size *= _BATCHES_READ  # few rows of a batch are left after reading
         missing = [
             batch
-            for batch in plan_batches(prepared.prompts, decoding, arm.batch_size)
+            for batch in plan_batches(prepared.prompts, decoding, size)
             if any((arm.name, row.prompt.problem, row.sample) not in records for row in batch)
         ]
         share = missing[processes.rank :: processes.world]  # the longest are spread evenly
         done = total - sum(map(len, missing))
         mine = done + sum(map(len, share))
         progress(f"generate {arm.name}", done, mine)
-        if not share:
-            continue
-        with open_model(arm, prepared, directory, processes.local_rank) as model:
-            for batch in share:
-                made = _completed(arm.name, model, batch, makers[arm.name], plan)
-                append(path, [record for record in made if record.key not in records])
-                done += len(made)
-                progress(f"generate {arm.name}", done, mine)
+        if share:
+            with open_model(arm, prepared, directory, processes.local_rank) as model:
+                for batch in share:
+                    own = drafts if arm.name in readers else None
+                    made = _completed(arm.name, model, batch, own, arm is reference)
+                    made = [replace(one, maker=makers[arm.name], plan=plan) for one in made]
+                    append(path, [record for record in made if record.key not in records])
+                    done += len(made)
+                    progress(f"generate {arm.name}", done, mine)
+        if arm is reference and readers:
+            processes.wait()  # the others have written their share of the reference
+            drafts = _drafts(directory, arm.name)
 
 
 def finish_generations(directory: RunDirectory, prepared: Prepared) -> tuple[GenerationRecord, ...]:
@@ -117,13 +131,54 @@ def open_model(
     return backend_of(arm, config).load(request)
 
 
+def _readers(prepared: Prepared) -> frozenset[str]:
+    """Arms that read the reference's completions and write only what they would write otherwise.
+
+    Repeats of the reference do not: what they are there to show is what writing again does.
+    """
+    config, facts = prepared.config, prepared.facts
+    reference = config.reference()
+    if reference is None or not config.drafts:
+        return frozenset()
+    repeats = facts.same_model(reference.name)
+    return frozenset(
+        arm.name
+        for arm in config.arms
+        if arm.name not in repeats
+        and facts.same_noise(arm.name, reference.name)
+        and backend_of(arm, config).reads_drafts
+    )
+
+
+def _drafts(directory: RunDirectory, reference: str) -> dict[tuple[str, int], tuple[int, ...]]:
+    """The reference's tokens by problem and sample, those of other processes too."""
+    records: dict[Key, GenerationRecord] = {}
+    for path in (directory.generations, *directory.other_generations()):
+        read(path, GenerationRecord.from_row, records)
+    return {
+        (record.problem, record.sample): record.tokens
+        for record in records.values()
+        if record.arm == reference
+    }
+
+
 def _completed(
-    arm: str, model: LoadedModel, batch: Batch, maker: str, plan: str
+    arm: str,
+    model: LoadedModel,
+    batch: Batch,
+    drafts: Mapping[tuple[str, int], tuple[int, ...]] | None,
+    keep_tokens: bool,
 ) -> list[GenerationRecord]:
     start = time.monotonic()
-    made = model.complete(batch)
+    if drafts is None:
+        made = model.complete(batch)
+    else:
+        made = model.complete(batch, [drafts.get((r.prompt.problem, r.sample), ()) for r in batch])
     seconds = round((time.monotonic() - start) / len(batch), 6)
     return [
-        GenerationRecord(arm, row.prompt.problem, row.sample, *completion, seconds, maker, plan)
-        for row, completion in zip(batch, made, strict=True)
-    ]
+        GenerationRecord(
+            arm, row.prompt.problem, row.sample, one.text, one.token_count, one.finish_reason,
+            seconds, one.taken_over, one.tokens if keep_tokens else (),
+        )
+        for row, one in zip(batch, made, strict=True)
+    ]  # fmt: skip
