@@ -9,7 +9,13 @@ from torch import Tensor, nn
 
 from tinylora.adapters.adapter import ModuleDeltas
 from tinylora.adapters.options import DeltaOptions, TrainedOn, refuse_upstream_options
-from tinylora.adapters.peft_directory import adapter_files, base_name, method_of
+from tinylora.adapters.peft_directory import (
+    PREFIX,
+    adapter_files,
+    base_name,
+    method_of,
+    open_weights,
+)
 from tinylora.errors import TargetMismatchError
 from tinylora.svd.factor_store import FactorStore
 
@@ -37,6 +43,11 @@ class StoredAdapter:
         """The base's name: a hub id, the last part of a path, or nothing."""
         return base_name(self.config.base)
 
+    def read(self, module: str, leaves: Sequence[str]) -> list[Tensor]:
+        """Tensors of a module, in the file's dtypes; an ArtifactError if the file has changed."""
+        with open_weights(self.path) as weights:
+            return [weights.opened.get_tensor(f"{PREFIX}{module}.{leaf}") for leaf in leaves]
+
 
 class StoredDeltas:
     """Part of a :class:`tinylora.adapters.adapter.ModuleDeltas`: there is nothing to decide."""
@@ -45,8 +56,8 @@ class StoredDeltas:
     weight_tying: float
     resolved: None = None
 
-    def __init__(self, names: Sequence[str]) -> None:
-        self.names = tuple(names)
+    def __init__(self, adapter: Any, names: Sequence[str]) -> None:
+        self.adapter, self.names = adapter, tuple(names)
         self.doubts: tuple[str, ...] = ()
 
 

@@ -13,7 +13,6 @@ from pydantic import AfterValidator, Field
 
 from tinylora.adapters.peft_directory import AdapterConfig
 
-METHOD = "LORA"
 MAX_RANK = 1 << 14
 
 _MAX_ALPHA = 1e9
