@@ -147,11 +147,6 @@ class Nf4Mixed(Nf4):
     )
     chooses_modules: ClassVar[bool] = True
 
-    @property
-    def kept(self) -> tuple[str, ...]:
-        """Those that were given or chosen."""
-        return self.keep
-
     def encoding(self, module: str, source: Source, base: Checkpoint) -> Encoding:
         """bfloat16 where the module is kept."""
         if module in self.keep:
