@@ -239,9 +239,10 @@ def bf16_svd(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def reference_delta(weight: Tensor, projection: Tensor, vector: Tensor) -> Tensor:
-    """U diag(S) R Vh in float64 from bf16 factors, spec formula ``full``."""
+    """U diag(S) R Vh in float64 from factors that were rounded to bf16, as the trainer's are."""
     U_, S, Vh = (t.double() for t in bf16_svd(weight))
-    core = sum(v * p for v, p in zip(vector.double(), projection.double(), strict=True))
+    v, P = vector.double(), projection.double()
+    core = torch.einsum("i,ijk->jk", v, P) if P.dim() == 3 else torch.diag(v @ P)
     return U_ @ torch.diag(S) @ core @ Vh
 
 
@@ -273,27 +274,13 @@ def references():
 @pytest.fixture(scope="session")
 def reference_logits(references):
     """``reference_logits(base, size)``: logits of a float64 dense model, W + ΔW."""
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from tests.exporter.dense_reference import dense_logits, restored_weights
 
     def compute(base: Path, size: float) -> Tensor:
-        found = references(base, size)
-        config = AutoConfig.from_pretrained(base)
-        # made in float32: Gemma keeps a constant in the dtype that the model is made in
-        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).double()
-        state = {n: t.to(torch.bfloat16).double() for n, t in found["tensors"].items()}
-        for name, weight in found["seen"].items():
-            state[name] = weight + found["delta"][name]
-        missing, unexpected = model.load_state_dict(state, strict=False)
-        assert set(missing) <= {"lm_head.weight"} and not unexpected
-        model.tie_weights()
-        return logits_of(model)
+        weights = restored_weights(references(base, size), 1.0)
+        return dense_logits(base, weights, TOKENS.tolist())[0]
 
     return compute
-
-
-@torch.no_grad()
-def logits_of(model) -> Tensor:
-    return model.eval()(TOKENS).logits.double()
 
 
 @pytest.fixture(scope="session")
@@ -301,8 +288,9 @@ def logits():
     """``logits(directory, dtype=None)``: logits of a plain from_pretrained model, float64."""
     from transformers import AutoModelForCausalLM
 
+    @torch.no_grad()
     def compute(directory: Path, **options) -> Tensor:
-        return logits_of(AutoModelForCausalLM.from_pretrained(directory, **options))
+        return AutoModelForCausalLM.from_pretrained(directory, **options)(TOKENS).logits[0].double()
 
     return compute
 

@@ -7,7 +7,7 @@ import torch
 from bitsandbytes.functional import QuantState, dequantize_4bit
 from safetensors.torch import load_file
 from torch import Tensor
-from transformers import Qwen2Config, Qwen2ForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
 
 def packed_in(tensors: Mapping[str, Tensor]) -> list[str]:
@@ -35,9 +35,10 @@ def dense_logits(
     directory: Path, weights: Mapping[str, Tensor], texts: Sequence[Sequence[int]]
 ) -> list[Tensor]:
     """Logits of the directory's architecture with some weights, ``[positions, vocabulary]``."""
-    config = Qwen2Config.from_pretrained(directory)
+    config = AutoConfig.from_pretrained(directory)
     config.__dict__.pop("quantization_config", None)
-    model = Qwen2ForCausalLM(config).double().eval()
+    # made in float32: Gemma keeps a constant in the dtype that the model is made in
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).double().eval()
     state = {name: tensor.double() for name, tensor in weights.items()}
     missing, unexpected = model.load_state_dict(state, strict=False)
     assert set(missing) <= {"lm_head.weight"} and not unexpected

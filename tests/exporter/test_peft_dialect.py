@@ -12,16 +12,9 @@ from exporter import verify
 from exporter.errors import RequestError
 from tests.exporter.conftest import DTYPES, TOKENS, tensors_of
 from tests.lora_adapters import lora_deltas, pefts_deltas
-from tests.tinylora.conftest import plain
+from tests.tinylora.conftest import peft_model, plain
 from tinylora import DeltaOptions, load_adapter
 from tinylora.errors import OptionsError, TargetMismatchError
-
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning"),  # from peft
-    # what PEFT says whenever P is not stored
-    pytest.mark.filterwarnings("ignore:Specified to not (save|load) .*projection:UserWarning"),
-    pytest.mark.filterwarnings("ignore:Specified to not load tinylora_P:UserWarning"),
-]
 
 
 @pytest.fixture(scope="session")
@@ -30,14 +23,8 @@ def make_adapter(base, tmp_path_factory):
 
     def make(size=0.05, **changes):
         directory = tmp_path_factory.mktemp("peft") / "adapter"
-        settings = {
-            "r": 2, "u": 6, "weight_tying": 0.5, "projection_seed": 5, "task_type": "CAUSAL_LM",
-            "target_modules": ["q_proj", "v_proj", "down_proj"],
-        }  # fmt: skip
-        model = get_peft_model(plain(base), TinyLoraConfig(**(settings | changes)))
-        generator = torch.Generator().manual_seed(1)
-        for vector in model.base_model.tinylora_v["default"].values():
-            vector.data.copy_(torch.randn(vector.shape, generator=generator) * size)
+        settings = {"u": 6, "target_modules": ["q_proj", "v_proj", "down_proj"]}
+        model = peft_model(base, size=size, **(settings | changes))
         model.peft_config["default"].base_model_name_or_path = "someone/tiny-qwen"
         # otherwise PEFT would look for that base on a hub
         model.save_pretrained(directory, save_embedding_layers=False)

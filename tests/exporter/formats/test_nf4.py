@@ -93,12 +93,19 @@ def same_tensors(a, b):
 
 
 @pytest.mark.parametrize("source", ["base", "base_4bit"])
-def test_zero_delta_gives_the_quantized_base_byte_for_byte(
-    source, base_4bit, make_artifact, run, request
+@pytest.mark.parametrize(("format", "size"), [("nf4", 0.0), ("nf4-embedded", 3e-3)])
+def test_a_zero_delta_or_one_beside_it_leaves_the_quantized_base_byte_for_byte(
+    format, size, source, base_4bit, make_artifact, run, request
 ):
-    report = run(request.getfixturevalue(source), make_artifact(0.0), "nf4")
+    report = run(request.getfixturevalue(source), make_artifact(size), format)
     # base_4bit holds what bitsandbytes' own quantize_4bit makes of the base
     same_tensors(stored(report.out), stored(base_4bit))
+    if source == "base_4bit":
+        assert (report.out / "config.json").read_bytes() == (base_4bit / "config.json").read_bytes()
+
+
+def test_a_zero_delta_has_no_measures(base, make_artifact, run):
+    report = run(base, make_artifact(0.0), "nf4")
     assert report.verdict == "empty"
     assert report.fidelity.total.capture is None
     total = json.loads((report.out / "fidelity.json").read_text())["total"]

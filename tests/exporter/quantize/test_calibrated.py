@@ -105,20 +105,6 @@ def test_a_module_that_sees_nothing_gets_the_nearest_codes():
     assert not torch.equal(found.codes(), base.codes())
 
 
-def test_the_same_codes_for_every_number_of_threads():
-    base, delta = weight_of((96, 200)), delta_of((96, 200), 1e-3)
-    moment = moment_of(random_inputs(200, tokens=400))
-    threads = torch.get_num_threads()
-    try:
-        torch.set_num_threads(1)
-        one = calibrated(base, delta, moment)
-        torch.set_num_threads(2)
-        two = calibrated(base, delta, moment)
-    finally:
-        torch.set_num_threads(threads)
-    assert torch.equal(one.codes(), two.codes())
-
-
 @pytest.mark.parametrize("kind", KINDS[:3])
 def test_on_inputs_of_low_rank_it_beats_preserve_on_others_too(kind):
     """A delta far below a step: preserve loses nearly all of it, calibrated codes half or less."""
