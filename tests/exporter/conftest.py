@@ -4,7 +4,6 @@ import json
 import random
 import shutil
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -139,12 +138,6 @@ def make_4bit(tmp_path_factory) -> Callable[..., Path]:
         return directory
 
     return make
-
-
-@pytest.fixture(scope="session")
-def make_base_4bit(base, make_4bit) -> Callable[..., Path]:
-    """``make_base_4bit(quant_type, blocksize, double)``, of the plain base."""
-    return partial(make_4bit, base, ())
 
 
 @pytest.fixture(scope="session")

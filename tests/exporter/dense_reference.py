@@ -5,9 +5,10 @@ from pathlib import Path
 
 import torch
 from bitsandbytes.functional import QuantState, dequantize_4bit
-from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM
+
+from tests.exporter.conftest import tensors_of
 
 
 def packed_in(tensors: Mapping[str, Tensor]) -> list[str]:
@@ -20,9 +21,7 @@ def weights_of(directory: Path, dtype: torch.dtype | None = None) -> dict[str, T
 
     ``dtype``: what 4-bit values are rounded to, in place of the one that the file names.
     """
-    tensors: dict[str, Tensor] = {}
-    for file in sorted(directory.glob("model*.safetensors")):
-        tensors |= load_file(file)
+    tensors = tensors_of(directory)
     for name in packed_in(tensors):
         parts = {key: tensors.pop(key) for key in list(tensors) if key.startswith(f"{name}.")}
         state = QuantState.from_dict(parts, device=torch.device("cpu"))

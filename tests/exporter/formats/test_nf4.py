@@ -24,8 +24,8 @@ def settings(request):
 
 
 @pytest.fixture(scope="module")
-def base4(settings, make_base_4bit):
-    return make_base_4bit(*settings)
+def base4(settings, base, make_4bit):
+    return make_4bit(base, (), *settings)
 
 
 def stored(directory):
@@ -73,8 +73,8 @@ def test_dense_and_embedded_compute_what_the_restored_model_does(base4, make_art
         assert report.ok and report.logits.residual < limit
 
 
-def test_single_and_double_quantization_in_one_base(make_base_4bit, make_artifact, run):
-    base4 = make_base_4bit(double=lambda name: "mlp" in name)
+def test_single_and_double_quantization_in_one_base(base, make_4bit, make_artifact, run):
+    base4 = make_4bit(base, double=lambda name: "mlp" in name)
     out = run(base4, make_artifact(SIZE), "nf4").out
     found = stored(out)
     nested = {n.partition(".weight.")[0] for n in found if n.endswith("nested_absmax")}
