@@ -24,12 +24,13 @@ from transformers import AutoModelForCausalLM
 
 from benchmarks.harness import parser, table, write_page
 from exporter import ExportRequest, export
-from exporter.compare.float32_model import in_float32, load_base, load_exact
+from exporter.compare.float32_model import load_base, load_exact
 from exporter.compare.prompts import PromptSet, read_prompts
 from exporter.compare.retention import Divergence, Reference
 from exporter.errors import TargetResidualError
 from exporter.request import Goal
 from tinylora import load_artifact, restore, save_artifact
+from tinylora.models.float32_view import in_float32
 from tinylora.workers import single_threaded
 
 BASE, ARTIFACT, PROMPTS = Path("demo/base"), Path("demo/tiny_lora_v.pt"), Path("demo/prompts")

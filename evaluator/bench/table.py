@@ -74,4 +74,4 @@ def _frame(result: CellResult) -> pd.DataFrame:
 def _retentions(summary: RunSummary) -> dict[str, float]:
     """Of the tokens, by arm, where one was measured."""
     arms = summary.token_level.arms if summary.token_level else ()
-    return {arm.arm: arm.retention for arm in arms if arm.retention is not None}
+    return {arm.arm: arm.kept.retention for arm in arms if arm.kept is not None}

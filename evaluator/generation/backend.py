@@ -21,6 +21,8 @@ class ModelRequest:
     """Which model to load, and how it will be used.
 
     The decoding's repetition penalty is a number; ``factors`` keeps SVD factors between starts.
+    ``as_stored`` asks for the float32 function that the files say, for the token level; what the
+    arm computes in is of no account then.
     """
 
     arm: ArmConfig
@@ -30,6 +32,7 @@ class ModelRequest:
     compute_dtype: ComputeDtype
     device: torch.device
     factors: Path
+    as_stored: bool = False
 
 
 class Completion(NamedTuple):
@@ -57,6 +60,10 @@ class LoadedModel(ABC):
 
     def logits(self, texts: Sequence[TokenText]) -> tuple[Tensor, ...]:
         """For each text logits [positions, vocabulary]; only where the backend gives logits."""
+        raise NotImplementedError
+
+    def fold(self) -> None:
+        """Have the adapter in the dense weights of a model ``as_stored`` from now on, likewise."""
         raise NotImplementedError
 
 

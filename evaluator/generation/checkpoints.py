@@ -19,9 +19,9 @@ from tinylora.adapters.dialects import files_of
 from tinylora.errors import ModelConfigError, TinyLoRAError
 from tinylora.files.digests import file_sha256, files_sha256
 from tinylora.files.json_text import read_object
+from tinylora.models.embedded_adapter import ADAPTER_CONFIG
 from tinylora.models.model_config import check_model_config
 
-ADAPTER_CONFIG = "adapter_config.json"
 _WEIGHT_SUFFIXES = (".safetensors", ".bin")
 
 

@@ -5,16 +5,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from bitsandbytes.functional import dequantize_4bit
 from bitsandbytes.nn import Linear4bit, Params4bit
-from safetensors import safe_open
-from torch import nn
+from torch import Tensor
+from torch.nn.functional import linear
 from transformers import PreTrainedModel
 from transformers.quantizers.auto import AUTO_QUANTIZER_MAPPING
 
 from evaluator.config.run_config import ArmConfig
 from evaluator.errors import ModelError
-from evaluator.generation.checkpoints import ADAPTER_CONFIG, Checkpoint
+from evaluator.generation.checkpoints import Checkpoint
 from tinylora import AdaptedLinear, TinyLoRAGlobalParams
+from tinylora.models.embedded_adapter import ADAPTER_CONFIG
+from tinylora.models.float32_view import holds_codes
 from tinylora.models.unmerged import adapter_tensors
 
 _log = logging.getLogger(__name__)
@@ -47,33 +50,6 @@ def check_complete(arm: ArmConfig, directory: Path, info: dict[str, Any]) -> Non
             )
 
 
-def attach_as_stored(arm: ArmConfig, directory: Path, model: PreTrainedModel) -> None:
-    """Check that every tensor of an embedded adapter is attached, and set it to the file's values.
-
-    PEFT rounds an adapter to the compute dtype of the 4-bit layers below it, by default float16.
-    """
-    if not (directory / ADAPTER_CONFIG).exists():
-        return
-    own = model.named_parameters()
-    attached = {_plain(name): tensor for name, tensor in own if ".lora_" in name}
-    with safe_open(directory / "adapter_model.safetensors", framework="pt") as file:
-        stored = {_plain(name): file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    loose = [
-        name
-        for name, tensor in stored.items()
-        if name not in attached
-        or not torch.equal(attached[name].detach().cpu(), tensor.to(attached[name].dtype))
-    ]
-    if loose or not stored:
-        raise ModelError(
-            f"arm {arm.name}: {directory} embeds an adapter of which {len(loose)} of "
-            f"{len(stored)} tensors did not attach: {', '.join(loose[:3])}; check the versions of "
-            "peft and transformers"
-        )
-    for name, tensor in stored.items():
-        attached[name].data = tensor.to(attached[name].device)
-
-
 def check_quantized(arm: ArmConfig, checkpoint: Checkpoint, model: PreTrainedModel) -> None:
     """Check that what was to be quantized is."""
     if arm.load == "nf4" or checkpoint.four_bit:
@@ -91,9 +67,17 @@ def check_quantized(arm: ArmConfig, checkpoint: Checkpoint, model: PreTrainedMod
         _log.info("arm %s: %s is dequantized while loading", arm.name, checkpoint.quantization)
 
 
-def _plain(name: str) -> str:
-    """Name of an adapter tensor without what PEFT puts around it in files and modules."""
-    return name.removeprefix("base_model.model.").replace(".default.", ".")
+class Linear4bitAsTrained(Linear4bit):  # type: ignore[misc]
+    """A 4-bit layer that computes in float32 on the weights that training had.
+
+    Those are rounded to the dtype of the quantization state (bfloat16), as dense exports have them;
+    bitsandbytes leaves the rounding out in float32, a change larger than a small adapter's.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``x Wᵀ + b`` of ``[..., in]``, in the dtype of ``x``."""
+        weight = dequantize_4bit(self.weight.data, self.weight.quant_state)
+        return linear(x, weight.to(x.dtype), self.bias)
 
 
 def compute_in(model: PreTrainedModel, dtype: torch.dtype) -> None:
@@ -109,11 +93,13 @@ def compute_in(model: PreTrainedModel, dtype: torch.dtype) -> None:
         if isinstance(module, Linear4bit):
             module.compute_dtype = dtype
             module.compute_type_is_set = True
+            if dtype is torch.float32:
+                module.__class__ = Linear4bitAsTrained
             # On CPUs with AVX512-BF16 bitsandbytes would compute in bfloat16 whatever is asked.
             module.support_avx512bf16_for_cpu = dtype is torch.bfloat16 and (
                 module.support_avx512bf16_for_cpu
             )
-        elif quantized and _holds_codes(module):
+        elif quantized and holds_codes(module):
             continue
         for parameter in module.parameters(recurse=False):
             if parameter.is_floating_point() and not isinstance(parameter, Params4bit):
@@ -126,9 +112,3 @@ def compute_in(model: PreTrainedModel, dtype: torch.dtype) -> None:
             module.embed_scale = module.embed_scale.new_tensor(
                 module.scalar_embed_scale, dtype=dtype
             )
-
-
-def _holds_codes(module: nn.Module) -> bool:
-    """Whether a layer's own tensors are codes: integers, or floats of one byte."""
-    own = (*module.parameters(recurse=False), *module.buffers(recurse=False))
-    return any(not t.is_floating_point() or t.itemsize == 1 for t in own if t.ndim > 1)

@@ -91,18 +91,28 @@ def finish_generations(directory: RunDirectory, prepared: Prepared) -> tuple[Gen
 
 
 def open_model(
-    arm: ArmConfig, prepared: Prepared, directory: RunDirectory, local_rank: int = 0
+    arm: ArmConfig,
+    prepared: Prepared,
+    directory: RunDirectory,
+    local_rank: int = 0,
+    *,
+    as_stored: bool = False,
 ) -> AbstractContextManager[LoadedModel]:
-    """An arm's model, loaded by its backend, in memory only inside the ``with``."""
+    """An arm's model, loaded by its backend, in memory only inside the ``with``.
+
+    ``as_stored``: as the float32 function that its files say, for the token level.
+    """
     config = prepared.config
+    device = config.token_level.device if as_stored else None
     request = ModelRequest(
         arm=arm,
         checkpoint=prepared.checkpoints[arm.name],
         decoding=config.decoding,
         seed=config.decoding.seed if arm.seed is None else arm.seed,
-        compute_dtype=config.compute_dtype,
-        device=resolve_device(config.device, local_rank),
+        compute_dtype="float32" if as_stored else config.compute_dtype,
+        device=resolve_device(device or config.device, local_rank),
         factors=config.factor_store or directory.factors,
+        as_stored=as_stored,
     )
     return backend_of(arm, config).load(request)
 

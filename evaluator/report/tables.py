@@ -1,5 +1,7 @@
 """A run's numbers as tables: for people (text cells) and for programs (data frames)."""
 
+import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -7,9 +9,10 @@ import pandas as pd
 from evaluator.report.summary import VERDICTS, ArmSummary, RunSummary
 from evaluator.report.text_table import TextTable
 from evaluator.statistics.compare import Equivalence, PairedComparison
+from evaluator.store.records import repeats
 from evaluator.tokens.summary import ArmTokens, TokenLevel
 from tinylora.files.whole_file import replace_file
-from tinylora.models.token_divergence import as_if_kept
+from tinylora.models.token_divergence import Kept, as_if_kept
 
 
 def arms_frame(summary: RunSummary) -> pd.DataFrame:
@@ -238,7 +241,7 @@ def token_frame(summary: RunSummary) -> pd.DataFrame | None:
     level = summary.token_level
     if level is None:
         return None
-    rows = [_token_row(arm.facts.name, level) for arm in summary.arms]
+    rows = [_token_row(name, level) for name in _token_names(summary, level)]
     return pd.DataFrame(rows).convert_dtypes()
 
 
@@ -247,16 +250,25 @@ def token_table(summary: RunSummary) -> TextTable | None:
     level = summary.token_level
     if level is None or not (level.arms or level.divergences):
         return None
-    rows = [_token_cells(arm.facts.name, level) for arm in summary.arms]
+    rows = [_token_cells(name, level) for name in _token_names(summary, level)]
     if not level.arms:
         return TextTable.of("", rows).select("Texts", ("arm", "equal texts", "first difference"))
     count = f"{level.arms[0].kl.tokens} predictions in {level.texts} texts"
     return TextTable.of(f"Token level: {count}, KL in nats", rows)
 
 
+def _token_names(summary: RunSummary, level: TokenLevel) -> Iterator[str]:
+    """The arms in order; the reference's place is taken by what it was compared with."""
+    for arm in summary.arms:
+        if arm.facts.name == level.reference and level.arms:
+            yield from (found.arm for found in level.arms if found.arm in repeats(level.reference))
+        else:
+            yield arm.facts.name
+
+
 def _token_row(name: str, level: TokenLevel) -> dict[str, object]:
     arm, text = level.arm(name), level.divergence(name)
-    interval = arm.interval95 if arm else None
+    interval, kept = (arm.interval95, arm.kept) if arm else (None, None)
     return {
         "arm": name,
         "repeat": arm and arm.repeat,
@@ -267,8 +279,10 @@ def _token_row(name: str, level: TokenLevel) -> dict[str, object]:
         "kl_p99": arm and arm.kl.p99,
         "kl_max": arm and arm.kl.largest,
         "top1_agreement": arm and arm.top1_agreement,
-        "retention": arm and arm.retention,
-        "as_if_kept": arm and arm.retention and as_if_kept(arm.retention),
+        "retention": kept and kept.retention,
+        "kept_at_least": kept and kept.at_least,
+        "loss_seen": kept and kept.loss_seen,
+        "as_if_kept": kept and as_if_kept(kept.retention),
         "retention_low95": interval and interval.low,
         "retention_high95": interval and interval.high,
         "floor": level.floor,
@@ -287,31 +301,38 @@ def _token_cells(name: str, level: TokenLevel) -> dict[str, str]:
         if text.first_difference is not None:
             first = f"character {text.first_difference:.0f}"
     return {
-        "arm": f"{name} (again)" if name == level.reference else name,
+        "arm": name,
         "mean KL": f"{arm.kl.mean:.3g}" if arm else "",
         "p50": f"{arm.kl.p50:.3g}" if arm else "",
         "p99": f"{arm.kl.p99:.3g}" if arm else "",
         "max": f"{arm.kl.largest:.3g}" if arm else "",
         "top-1": fine_percent(arm.top1_agreement) if arm else "",
         "retention [95 %]": retention_text(arm, level) if arm and not arm.repeat else "",
-        "as if kept": _as_if_kept(arm),
+        "as if kept": _as_if_kept(arm.kept) if arm and arm.kept else "",
         "equal texts": equal,
         "first difference": first,
     }
 
 
-def _as_if_kept(arm: ArmTokens | None) -> str:
-    if arm is None or arm.repeat or arm.retention is None:
-        return ""
-    return f"{as_if_kept(arm.retention):.3f}".replace("-", "−")
+def _as_if_kept(kept: Kept) -> str:
+    if not kept.loss_seen:
+        return f"≥ {floor_to(as_if_kept(kept.at_least), 3)}"
+    return f"{as_if_kept(kept.retention):.3f}".replace("-", "−")
+
+
+def floor_to(value: float, digits: int) -> str:
+    """A lower bound in so many decimals: rounded down."""
+    return f"{math.floor(value * 10**digits) / 10**digits:.{digits}f}".replace("-", "−")
 
 
 def retention_text(arm: ArmTokens, level: TokenLevel) -> str:
-    """An arm's retention with its interval, or why it has none."""
-    if arm.retention is None:  # without the base's predictions there is no effect to be seen
-        return "" if level.effect is None else "below the floor"
-    text = f"{arm.retention:.4f}"
-    if arm.interval95 is not None and arm.retention not in (0, 1):
+    """An arm's retention with its interval, its bound where no loss is seen, or why it has none."""
+    if arm.kept is None:  # without the base's predictions there is no effect to be seen
+        return "" if level.effect is None else "cannot be seen"
+    if not arm.kept.loss_seen:
+        return f"≥ {floor_to(arm.kept.at_least, 4)}"
+    text = f"{arm.kept.retention:.4f}"
+    if arm.interval95 is not None and arm.kept.retention != 0:
         text += f" [{arm.interval95.low:.4f}, {arm.interval95.high:.4f}]"
     return text.replace("-", "−")
 

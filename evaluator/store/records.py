@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, NamedTuple, Self, TypeVar
 
 from evaluator.errors import RecordsError
 from tinylora.files.whole_file import replace_file
@@ -122,7 +122,7 @@ class VerdictRecord(Record):
 class TokenRecord(Record):
     """How far an arm's predictions on one text are from the reference's.
 
-    That of the reference itself compares it with its own repeat in other batches.
+    Those of the reference itself, run in other ways, have names of their own (``repeats``).
 
     Attributes:
         tokens_sha256: Digest of the text's tokens and of the compared positions.
@@ -133,6 +133,23 @@ class TokenRecord(Record):
     tokens_sha256: str
     same: int
     kl: tuple[float, ...]
+
+
+class Repeats(NamedTuple):
+    """Names of the reference's records: no arm has such a name.
+
+    ``again`` and ``folded`` are the same function by other arithmetic, in other batches and with
+    the adapter in float32 weights; ``computed`` is what the run's own arithmetic makes of it.
+    """
+
+    again: str
+    folded: str
+    computed: str
+
+
+def repeats(reference: str) -> Repeats:
+    """The names for a reference arm."""
+    return Repeats(*(f"{reference} ({how})" for how in ("again", "folded", "as run")))
 
 
 def repair(path: Path) -> None:

@@ -1,17 +1,19 @@
 """The stage that compares predictions: the reference's texts in, ``token_level.jsonl`` out.
 
-The reference runs first, and its logits wait on the disk; every arm then runs on the same batches.
-It is compared with its own repeat in other batches: the noise floor of company and rounding.
+Every model is the float32 function that its files say, whatever the run computes in. The reference
+runs first, and its logits wait on the disk; every arm then runs on the same batches. It is compared
+with itself by other arithmetic, and with itself as the run computes (``repeats``).
 """
 
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
 
-from evaluator.config.run_config import ArmConfig, RunConfig
+from evaluator.config.run_config import RunConfig
 from evaluator.errors import ModelError
 from evaluator.generation.backend import LoadedModel
 from evaluator.generation.checkpoints import Checkpoint
@@ -25,11 +27,13 @@ from evaluator.store.records import (
     append,
     read,
     repair,
+    repeats,
     rewrite_sorted,
 )
 from evaluator.store.run_directory import RunDirectory
 from evaluator.tokens.texts import (
     ScoredText,
+    TextBatch,
     choose_texts,
     plan_repeat,
     plan_text_batches,
@@ -80,64 +84,78 @@ def measure_tokens(
         config.token_level.max_tokens,
     )
     records = _still_valid(directory.token_level, texts)
-    if not all(_is_done(arm, texts, records) for arm in config.arms):
-        path = directory.token_level
+    others = [arm for arm in config.arms if arm is not reference]
+    again, folded, computed = repeats(reference.name)
+    names = [again, folded, computed, *(arm.name for arm in others)]
+    if not all(_is_done(name, texts, records) for name in names):
         with _empty(directory.spool) as spool:
-            for arm in sorted(config.arms, key=lambda arm: arm is not reference):
-                first = arm is reference
-                if first or not _is_done(arm, texts, records):
-                    with open_model(arm, prepared, directory) as model:
-                        logits = TensorSpool(spool)
-                        _run(arm, model, path, texts, logits, records, first, progress)
-    keys = [(arm.name, text.problem, text.sample) for arm in config.arms for text in texts]
+            logits = TensorSpool(spool)
+            against = _Reference(directory.token_level, texts, logits, records, progress)
+            with open_model(reference, prepared, directory, as_stored=True) as model:
+                against.keep(reference.name, model)
+                against.compare(again, model, plan_repeat(texts))
+                model.fold()
+                against.compare(folded, model)
+            if not _is_done(computed, texts, records):
+                with open_model(reference, prepared, directory) as model:
+                    against.compare(computed, model)
+            for arm in others:
+                if not _is_done(arm.name, texts, records):
+                    with open_model(arm, prepared, directory, as_stored=True) as model:
+                        against.compare(arm.name, model)
+    keys = [(name, text.problem, text.sample) for name in names for text in texts]
     rewrite_sorted(directory.token_level, [records[key] for key in keys])
 
 
-def _run(
-    arm: ArmConfig,
-    model: LoadedModel,
-    path: Path,
-    texts: Sequence[ScoredText],
-    logits: TensorSpool,
-    records: dict[Key, TokenRecord],
-    is_reference: bool,
-    progress: Progress,
-) -> None:
-    """Append an arm's missing records, also to ``records``; the reference's logits come first."""
-    name, batches, done = f"tokens {arm.name}", plan_text_batches(texts), 0
-    total = len(texts) * (2 if is_reference else 1)
-    for batch in batches if is_reference else ():
-        progress(name, done, total)
-        for text, found in zip(batch, model.logits(batch), strict=True):
-            logits.keep(text.file_name, found)
-        done += len(batch)
-    for batch in plan_repeat(texts) if is_reference else batches:
-        progress(name, done, total)
-        done += len(batch)
-        if not _is_done(arm, batch, records):
-            pairs = zip(batch, model.logits(batch), strict=True)
-            made = [_compared(arm, text, logits, other) for text, other in pairs]
-            append(path, [one for one in made if one.key not in records])
-            records.update((record.key, record) for record in made)
-    progress(name, total, total)
+@dataclass(frozen=True)
+class _Reference:
+    """The reference's logits on all texts, and what was found beside them."""
+
+    path: Path
+    texts: Sequence[ScoredText]
+    logits: TensorSpool
+    records: dict[Key, TokenRecord]
+    progress: Progress
+
+    def keep(self, name: str, model: LoadedModel) -> None:
+        done = 0
+        for batch in plan_text_batches(self.texts):
+            self.progress(f"tokens {name}", done, len(self.texts))
+            for text, found in zip(batch, model.logits(batch), strict=True):
+                self.logits.keep(text.file_name, found)
+            done += len(batch)
+        self.progress(f"tokens {name}", done, done)
+
+    def compare(
+        self, name: str, model: LoadedModel, batches: Sequence[TextBatch] | None = None
+    ) -> None:
+        """Append a model's missing records."""
+        done = 0
+        for batch in batches or plan_text_batches(self.texts):
+            self.progress(f"tokens {name}", done, len(self.texts))
+            done += len(batch)
+            if not _is_done(name, batch, self.records):
+                pairs = zip(batch, model.logits(batch), strict=True)
+                made = [_compared(name, text, self.logits, other) for text, other in pairs]
+                append(self.path, [one for one in made if one.key not in self.records])
+                self.records.update((record.key, record) for record in made)
+        self.progress(f"tokens {name}", done, done)
 
 
-def _compared(arm: ArmConfig, text: ScoredText, logits: TensorSpool, other: Tensor) -> TokenRecord:
+def _compared(name: str, text: ScoredText, logits: TensorSpool, other: Tensor) -> TokenRecord:
     reference = logits.load(text.file_name, other.device)
     if reference.shape != other.shape:
         raise ModelError(
-            f"arm {arm.name}: predicts over {other.shape[1]} tokens, the reference over "
+            f"arm {name}: predicts over {other.shape[1]} tokens, the reference over "
             f"{reference.shape[1]}: they cannot be compared. Set token_level.enabled: false"
         )
     same = int((reference.argmax(dim=1) == other.argmax(dim=1)).sum())
     kl = tuple(float(f"{kl:.6g}") for kl in kl_divergence(reference, other).tolist())
-    return TokenRecord(arm.name, text.problem, text.sample, text.digest, same, kl)
+    return TokenRecord(name, text.problem, text.sample, text.digest, same, kl)
 
 
-def _is_done(
-    arm: ArmConfig, texts: Sequence[ScoredText], records: Mapping[Key, TokenRecord]
-) -> bool:
-    return all((arm.name, text.problem, text.sample) in records for text in texts)
+def _is_done(name: str, texts: Sequence[ScoredText], records: Mapping[Key, TokenRecord]) -> bool:
+    return all((name, text.problem, text.sample) in records for text in texts)
 
 
 def _still_valid(path: Path, texts: Sequence[ScoredText]) -> dict[Key, TokenRecord]:

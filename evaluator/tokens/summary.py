@@ -1,9 +1,10 @@
 """From token records and texts to numbers by arm. Needs no model.
 
-The floor is the largest mean KL of the reference from itself: its repeat in other batches, and A/A
-arms. The interval of the retention takes texts as units, as tokens of one text are not independent:
-it is 1 − R, R = Σaᵢ/Σbᵢ of the sums of KL over a text for arm and base, and by the jackknife
-(Miller: "The jackknife: a review", Biometrika 61, 1974), with Student's t of n − 1 degrees,
+The floor is the largest mean KL of the reference from itself by other arithmetic
+(:mod:`tinylora.models.token_divergence`). The interval of the retention takes texts as units, as
+tokens of one text are not independent: it is 1 − R, R = Σaᵢ/Σbᵢ of the sums of KL over a text for
+arm and base, and by the jackknife (Miller: "The jackknife: a review", Biometrika 61, 1974), with
+Student's t of n − 1 degrees,
 
     var R = (n − 1)/n Σ(Rᵢ − R̄)²        Rᵢ: without text i
 """
@@ -17,9 +18,9 @@ import numpy as np
 from scipy.stats import t as student
 
 from evaluator.statistics.score_interval import Floats, Interval
-from evaluator.store.records import GenerationRecord, Key, TokenRecord
+from evaluator.store.records import GenerationRecord, Key, TokenRecord, repeats
 from evaluator.store.run_directory import RunFacts
-from tinylora.models.token_divergence import KLSummary, retention, summarize_kl
+from tinylora.models.token_divergence import Kept, KLSummary, kept, summarize_kl, visible
 
 _LEVEL = 0.95
 
@@ -29,18 +30,19 @@ class ArmTokens:
     """An arm's predictions beside the reference's, on the same tokens.
 
     Attributes:
-        repeat: Whether it is the reference once more: its own repeat, or an A/A arm.
+        repeat: Whether it is the reference once more, in another way or as an A/A arm.
         kl: KL(reference‖arm), nats.
-        retention: 1 − mean KL(reference‖arm)/mean KL(reference‖base); None without a base, or
-            where the adapter's effect is not above the floor.
-        interval95: Of the retention, by texts; None also for one text only.
+        kept: Its retention, 1 − mean KL(reference‖arm)/mean KL(reference‖base), and what
+            arithmetic leaves of that; None for repeats, without a base, or where the adapter's
+            effect or its loss cannot be seen above the floor.
+        interval95: Of the retention, by texts; None where no loss is seen, or for one text.
     """
 
     arm: str
     repeat: bool
     kl: KLSummary
     top1_agreement: float
-    retention: float | None
+    kept: Kept | None
     interval95: Interval | None
 
 
@@ -64,9 +66,12 @@ class TokenLevel:
     """The token level of a run.
 
     Attributes:
-        floor: Largest mean KL of the reference from itself; None where nothing was compared.
+        floor: Largest mean KL of the reference from itself by other arithmetic; None where
+            nothing was compared.
         effect: Mean KL(reference‖base); None without a base arm.
-        arms: The reference's repeat and the other arms that were compared, in the run's order.
+        computed: Mean KL of the reference from what the run's own arithmetic makes of it.
+        dtype: That arithmetic.
+        arms: The reference's repeats, then the other arms that were compared, in the run's order.
         unfinished: Arms of which records are missing.
         divergences: Of the written texts, all arms but the reference.
     """
@@ -76,14 +81,25 @@ class TokenLevel:
     texts: int
     floor: float | None
     effect: float | None
+    computed: float | None
+    dtype: str
     arms: tuple[ArmTokens, ...]
     unfinished: tuple[str, ...]
     divergences: tuple[TextDivergence, ...]
 
     @property
     def visible(self) -> bool:
-        """Whether the adapter changes predictions by more than the floor."""
-        return self.effect is not None and self.floor is not None and self.effect > self.floor
+        """Whether the adapter changes predictions by more than other arithmetic does."""
+        if self.effect is None or self.floor is None:
+            return False
+        return visible(self.effect, self.floor)
+
+    @property
+    def drowned(self) -> bool:
+        """Whether the run's own arithmetic changes predictions by more than the adapter."""
+        if self.effect is None or self.computed is None:
+            return False
+        return self.computed >= self.effect
 
     def arm(self, name: str) -> ArmTokens | None:
         """The arm's predictions, where they were compared."""
@@ -103,23 +119,29 @@ def summarize_tokens(
     reference, control = facts.reference, facts.control
     if reference is None:
         return None
-    by_arm: dict[str, dict[Key, TokenRecord]] = {arm.name: {} for arm in facts.arms}
+    own_ways = repeats(reference)
+    arms = [arm.name for arm in facts.arms if arm.name != reference]
+    by_arm: dict[str, dict[Key, TokenRecord]] = {name: {} for name in (*own_ways, *arms)}
     for record in records.values():
         if record.arm in by_arm:
             text = (record.tokens_sha256, record.problem, record.sample)
             by_arm[record.arm][text] = record
-    wanted = by_arm[reference].keys()
+    wanted = by_arm[own_ways.again].keys()
     done = {name: own for name, own in by_arm.items() if wanted and own.keys() == wanted}
-    repeats = facts.same_model(reference)
-    floor = max((_all_kl(own).mean for name, own in done.items() if name in repeats), default=None)
+    means = {name: _all_kl(own).mean for name, own in done.items()}
+    nulls = [means[name] for name in (own_ways.again, own_ways.folded) if name in means]
+    floor = max(nulls) if len(nulls) == 2 else None
     base = done.get(control) if control else None
+    same = {*own_ways, *facts.same_model(reference)}
     return TokenLevel(
         reference=reference,
         control=control,
         texts=len(wanted),
         floor=floor,
-        effect=None if base is None else _all_kl(base).mean,
-        arms=tuple(_arm(name, own, base, floor, name in repeats) for name, own in done.items()),
+        effect=means.get(control or ""),
+        computed=means.get(own_ways.computed),
+        dtype=str(facts.config.get("compute_dtype", "")),
+        arms=tuple(_arm(name, own, base, floor, name in same) for name, own in done.items()),
         unfinished=tuple(name for name in by_arm if wanted and name not in done),
         divergences=tuple(_divergences(facts, reference, generations)),
     )
@@ -148,10 +170,10 @@ def _arm(
     repeat: bool,
 ) -> ArmTokens:
     kl = _all_kl(own)
-    kept = interval = None
-    if base is not None and floor is not None:
-        kept = retention(kl.mean, _all_kl(base).mean, floor)
-    if base is not None and kept is not None:
+    found = interval = None
+    if base is not None and floor is not None and not repeat:
+        found = kept(kl.mean, _all_kl(base).mean, floor)
+    if base is not None and found is not None and found.loss_seen:
         sums = np.array([[sum(own[text].kl), sum(base[text].kl)] for text in own])
         interval = retention_interval(sums[:, 0], sums[:, 1])
     return ArmTokens(
@@ -159,7 +181,7 @@ def _arm(
         repeat=repeat,
         kl=kl,
         top1_agreement=sum(record.same for record in own.values()) / kl.tokens,
-        retention=kept,
+        kept=found,
         interval95=interval,
     )
 

@@ -33,8 +33,9 @@ class ScoredText(TokenText):
 
     @property
     def digest(self) -> str:
-        """sha256 of what is compared."""
-        return hashlib.sha256(repr((self.token_ids, self.positions)).encode()).hexdigest()
+        """sha256 of what is compared, and how."""
+        compared = (self.token_ids, self.positions, "float32")
+        return hashlib.sha256(repr(compared).encode()).hexdigest()
 
     @property
     def file_name(self) -> str:

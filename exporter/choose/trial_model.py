@@ -22,7 +22,6 @@ from exporter.compare.float32_model import (
     KeptTensors,
     batches,
     head_inputs,
-    in_float32,
     inputs_of,
     load_base,
 )
@@ -32,6 +31,7 @@ from exporter.fold.read_weights import place_of, read_weight
 from exporter.formats.dense import DenseWeight
 from exporter.formats.encoding import Encoding, Fold, ModuleUnit
 from tinylora import LowRankDelta
+from tinylora.models.float32_view import in_float32
 from tinylora.svd.factors import weight_matrix
 
 EXACT = DenseWeight(torch.float32)

@@ -1,8 +1,4 @@
-"""Models as exact float32 views of what their files say.
-
-Every 4-bit layer becomes a dense float32 one of the same values, rounded to the checkpoint's dtype,
-and all else is raised to float32: two such models differ in their weights, not their kernels.
-"""
+"""Base, export and restored model as exact float32 views, and what is read of them on texts."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -22,12 +18,13 @@ from exporter.plan.base_weights import trained_on
 from tinylora import (
     DeltaOptions,
     FactorStore,
-    QuantizedWeight,
     Restoration,
     load_adapter,
     restore,
 )
 from tinylora.models.batches import TensorSpool, padded
+from tinylora.models.embedded_adapter import attach_as_stored
+from tinylora.models.float32_view import in_float32
 from tinylora.models.trainer_nf4 import trainer_nf4
 
 _POSITIONS_AT_ONCE = 4096
@@ -45,8 +42,10 @@ def load_plain(path: Path, **options: Any) -> Any:
 
 
 def load_exact(path: Path) -> Any:
-    """An export, or any checkpoint, loaded as its user would, in float32."""
-    return in_float32(load_plain(path)).eval()
+    """An export, or any checkpoint, as the float32 function that its files say."""
+    model = load_plain(path)
+    attach_as_stored(model, path)
+    return in_float32(model).eval()
 
 
 def load_base(path: Path, in_4_bits: bool = True, as_stored: bool = False) -> Any:
@@ -87,20 +86,6 @@ def restored_model(
             return opened.read(f"{module}.weight").to(TRAINER_DTYPE)
 
     return model, restore(model, adapter, options, store, weight_of=weight_of)
-
-
-def in_float32(model: Any) -> Any:
-    """Replace 4-bit layers by dense ones of the same values and raise all else, in place."""
-    for name, module in list(model.named_modules()):
-        if isinstance(module, nn.Linear) and hasattr(module.weight, "quant_state"):
-            model.set_submodule(name, _dense(module, name))
-    for tensor in (*model.parameters(), *model.buffers()):
-        if tensor.is_floating_point():
-            tensor.data = tensor.data.float()
-    for module in model.modules():
-        if hasattr(module, "scalar_embed_scale"):  # Gemma's constant, rounded when it was loaded
-            module.embed_scale.fill_(module.scalar_embed_scale)
-    return model
 
 
 @torch.no_grad()
@@ -156,16 +141,6 @@ def batches(prompts: Sequence[TokenPrompt]) -> Iterator[list[TokenPrompt]]:
         batch.append(prompt)
     if batch:
         yield batch
-
-
-def _dense(module: nn.Linear, name: str) -> nn.Linear:
-    weight = QuantizedWeight.from_module(module, name).dequantize().float()
-    height, width = weight.shape
-    dense = nn.Linear(width, height, module.bias is not None, dtype=torch.float32)
-    dense.weight = nn.Parameter(weight, requires_grad=False)
-    if module.bias is not None:
-        dense.bias = nn.Parameter(module.bias.detach().float(), requires_grad=False)
-    return dense
 
 
 class KeptTensors(TensorSpool):

@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from exporter.compare.float32_model import in_float32, load_exact, load_plain, restored_model
+from exporter.compare.float32_model import load_exact, load_plain, restored_model
 from exporter.formats.format import Format
 from tinylora import DeltaOptions
+from tinylora.models.float32_view import in_float32
 from tinylora.workers import single_threaded
 
 _TOKENS = 64

@@ -4,9 +4,9 @@ On the same tokens, in float32 (:mod:`tinylora.models.token_divergence`)::
 
     retention = 1 − mean KL(restored‖export) / mean KL(restored‖base)
 
-Two floors stand beside it, what float rounding alone does and what serving in half precision does.
-An adapter whose effect lies below the first cannot be seen at all; below the second, it drowns in
-the arithmetic of most servers.
+Two floors stand beside it, what other float32 arithmetic does to an equal model and what serving in
+half precision does. An adapter whose effect lies below the first cannot be seen at all; below the
+second, it drowns in the arithmetic of most servers.
 """
 
 import math
@@ -22,7 +22,6 @@ from torch import Tensor
 from exporter.compare.float32_model import (
     KeptTensors,
     batches,
-    in_float32,
     load_exact,
     logits_of,
     restored_model,
@@ -30,7 +29,15 @@ from exporter.compare.float32_model import (
 from exporter.compare.prompts import PromptSet, TokenPrompt
 from exporter.fidelity import rounded
 from tinylora import AdaptedLinear, DeltaOptions, FactorStore
-from tinylora.models.token_divergence import as_if_kept, kl_divergence, retention, summarize_kl
+from tinylora.models.float32_view import in_float32
+from tinylora.models.token_divergence import (
+    Kept,
+    as_if_kept,
+    kept,
+    kl_divergence,
+    summarize_kl,
+    visible,
+)
 from tinylora.workers import single_threaded
 
 
@@ -63,6 +70,7 @@ class Retention:
         tokens: Number of compared predictions.
         base: Of the base, without the adapter.
         repeat: Of the restored model itself, run in other batches.
+        folded: Of the restored model with its delta added to float32 weights.
         bfloat16: Of the restored model computed in bfloat16.
     """
 
@@ -71,12 +79,23 @@ class Retention:
     export: Divergence
     base: Divergence
     repeat: Divergence
+    folded: Divergence
     bfloat16: Divergence
 
     @property
+    def floor(self) -> float:
+        """Mean KL of equal models by other arithmetic, nats."""
+        return max(self.repeat.mean, self.folded.mean)
+
+    @property
+    def kept(self) -> Kept | None:
+        """How much of the effect was kept; None where effect or loss could not be seen."""
+        return kept(self.export.mean, self.base.mean, self.floor)
+
+    @property
     def value(self) -> float | None:
-        """1 − KL(restored‖export)/KL(restored‖base); None where the effect is below the floor."""
-        return retention(self.export.mean, self.base.mean, self.repeat.mean)
+        """1 − KL(restored‖export)/KL(restored‖base); None where ``kept`` is None."""
+        return self.kept.retention if self.kept else None
 
     @property
     def output_residual(self) -> float | None:
@@ -88,7 +107,7 @@ class Retention:
     @property
     def visible(self) -> bool:
         """Whether the adapter changes predictions by more than float rounding does."""
-        return self.base.mean > self.repeat.mean
+        return visible(self.base.mean, self.floor)
 
     @property
     def visible_in_half_precision(self) -> bool:
@@ -102,31 +121,43 @@ class Retention:
             ("this export", self.export),
             ("the base, without the adapter", self.base),
             ("the restored model again, other batches", self.repeat),
+            ("the restored model, folded in float32", self.folded),
             ("the restored model in bfloat16", self.bfloat16),
         )
 
     def shortfall(self, wanted: float) -> str | None:
         """Why it is not shown that an export keeps a share of the effect; None where it is."""
-        if self.value is None:
+        if self.kept is None:
             return f"a retention of {wanted:g} is required. {self.sentence}"
-        if self.value < wanted:
-            return f"retention {self.value:.4g}, {wanted:g} is required"
+        shown = self.kept.retention if self.kept.loss_seen else self.kept.at_least
+        if shown < wanted:
+            return f"retention {shown:.4g}, {wanted:g} is required"
         return None
 
     @property
     def sentence(self) -> str:
         """What follows, in plain words."""
-        if self.value is None:
+        if self.kept is None:
             return (
-                f"The adapter's effect (mean KL {self.base.mean:.3g} nats a token) is not above "
-                f"the noise of float32 ({self.repeat.mean:.3g}): on these texts nothing can be "
-                "said about its retention."
+                f"The adapter's effect (mean KL {self.base.mean:.3g} nats a token) is too near "
+                f"what float32 arithmetic does to equal models ({self.floor:.3g}): on these texts "
+                "nothing can be said about its retention."
             )
-        text = (
-            f"Retention {self.value:.4f} on {self.tokens} tokens, as if "
-            f"{100 * as_if_kept(self.value):.1f} % of the adapter's change had been kept (KL grows "
-            "with its square); the logits miss those of the restored model by "
-            f"{self.output_residual:.3g} of the adapter's effect."
+        if self.kept.loss_seen:
+            text = (
+                f"Retention {self.kept.retention:.4f} on {self.tokens} tokens, as if "
+                f"{100 * as_if_kept(self.kept.retention):.1f} % of the adapter's change had been "
+                "kept (KL grows with its square)"
+            )
+        else:
+            text = (
+                f"No loss can be seen on {self.tokens} tokens: the export is no farther from the "
+                "restored model than other arithmetic puts that itself, and at most "
+                f"{100 * (1 - self.kept.at_least):.2g} % of the effect is lost"
+            )
+        text += (
+            f"; the logits miss those of the restored model by {self.output_residual:.3g} of the "
+            "adapter's effect."
         )
         if self.tokens < _FEW_TOKENS:
             text += " So few tokens say little; give more texts."
@@ -143,11 +174,13 @@ class Retention:
             "prompts_sha256": self.prompts_sha256,
             "tokens": self.tokens,
             "retention": rounded(self.value, 6),
+            "kept_at_least": rounded(self.kept.at_least if self.kept else None, 6),
+            "loss_seen": self.kept and self.kept.loss_seen,
             "output_residual": rounded(self.output_residual, 6),
             "visible": self.visible,
             "visible_in_half_precision": self.visible_in_half_precision,
         }
-        for name in ("export", "base", "repeat", "bfloat16"):
+        for name in ("export", "base", "repeat", "folded", "bfloat16"):
             numbers = vars(getattr(self, name))
             found[name] = {key: rounded(value, 6) for key, value in numbers.items()}
         return found
@@ -170,7 +203,7 @@ def measure_retention(
     """
     with tempfile.TemporaryDirectory() as directory, single_threaded():
         reference = Reference(Path(directory), prompts.prompts)
-        # the restored model is built twice, its factors are computed once
+        # the restored model is built three times, its factors are computed once
         build = partial(
             restored_model,
             base,
@@ -182,12 +215,16 @@ def measure_retention(
         model, restoration = build()
         reference.keep(in_float32(model).eval())
         repeat = reference.distance(model, one_by_one=True)
-        restoration.remove()
-        of_base = reference.distance(model)
+        restoration.fold()
+        folded = reference.distance(model)
         del model, restoration  # one model is in memory at a time
+        model, restoration = build()
+        restoration.remove()
+        of_base = reference.distance(in_float32(model).eval())
+        del model, restoration
         of_export = reference.distance(load_exact(export))
         of_half = reference.distance(_in_bfloat16(build()[0]))
-    return Retention(prompts.sha256, prompts.tokens, of_export, of_base, repeat, of_half)
+    return Retention(prompts.sha256, prompts.tokens, of_export, of_base, repeat, folded, of_half)
 
 
 def _in_bfloat16(model: Any) -> Any:

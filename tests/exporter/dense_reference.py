@@ -16,16 +16,12 @@ def packed_in(tensors: Mapping[str, Tensor]) -> list[str]:
     return [name.partition(".quant_state.")[0] for name in tensors if ".quant_state." in name]
 
 
-def weights_of(directory: Path, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
-    """Every parameter of a checkpoint as stored; 4-bit ones as bitsandbytes reads them.
-
-    ``dtype``: what 4-bit values are rounded to, in place of the one that the file names.
-    """
+def weights_of(directory: Path) -> dict[str, Tensor]:
+    """Every parameter of a checkpoint as stored; 4-bit ones as bitsandbytes reads them."""
     tensors = tensors_of(directory)
     for name in packed_in(tensors):
         parts = {key: tensors.pop(key) for key in list(tensors) if key.startswith(f"{name}.")}
         state = QuantState.from_dict(parts, device=torch.device("cpu"))
-        state.dtype = dtype or state.dtype
         tensors[name] = dequantize_4bit(tensors[name], state)
     return tensors
 

@@ -5,9 +5,16 @@ With p the next-token distribution of the reference and q another model's, on th
     KL(p‖q) = Σ p (ln p − ln q)                          nats, one number a token
     retention = 1 − mean KL(reference‖model) / mean KL(reference‖base)
 
-1: the model predicts what the reference predicts; 0: it is as far from it as the base is. A floor
-stands beside them: the mean KL of the reference from itself, run again in another way. A base that
-is no farther than that shows no effect that could be kept or lost.
+1: the model predicts what the reference predicts; 0: it is as far from it as the base is.
+
+A floor stands beside them: the largest mean KL of the reference from the same function by other
+arithmetic (other batches; the adapter folded into float32 weights). For small changes √KL is a
+distance. Each model is computed within √floor of the function that its weights define, so the true
+distance of two models lies within 2 √floor of the measured one, and what lies within that of the
+reference cannot be told from it::
+
+    lost ≥ (max(0, √KL(model) − 2√floor) / (√KL(base) + 2√floor))²
+    lost ≤ ((√KL(model) + 2√floor) / (√KL(base) − 2√floor))²
 """
 
 from collections.abc import Sequence
@@ -55,13 +62,39 @@ def summarize_kl(kl: Sequence[float]) -> KLSummary:
     return KLSummary(values.size, float(values.mean()), p50, p99, float(values.max()))
 
 
-def retention(divergence: float, effect: float, floor: float) -> float | None:
-    """1 − divergence/effect; None where the effect does not rise above the floor.
+@dataclass(frozen=True)
+class Kept:
+    """How much of the adapter's effect a model kept.
 
-    >>> retention(0.25, 1.0, 1e-9), retention(0.25, 1e-9, 1e-9)
-    (0.75, None)
+    Attributes:
+        retention: 1 − KL(reference‖model)/KL(reference‖base), as measured.
+        at_least: What it kept at least, by arithmetic alone; below 0 where that says nothing.
+        loss_seen: Whether the model is farther from the reference than an equal one can be.
     """
-    return 1 - divergence / effect if effect > floor else None
+
+    retention: float
+    at_least: float
+    loss_seen: bool
+
+
+def kept(divergence: float, effect: float, floor: float) -> Kept | None:
+    """How much was kept, of mean KLs; None where the effect or its loss could not be seen.
+
+    >>> kept(0.25, 1.0, 0.0), kept(1e-4, 1.0, 1e-4).at_least > 0.99, kept(1e-9, 4e-9, 1e-9)
+    (Kept(retention=0.75, at_least=0.75, loss_seen=True), True, None)
+    """
+    own, base, blur = np.sqrt(divergence), np.sqrt(effect), 2 * np.sqrt(floor)
+    if base <= blur:
+        return None
+    at_least, loss_seen = 1 - ((own + blur) / (base - blur)) ** 2, bool(own > blur)
+    if not loss_seen and at_least <= 0:
+        return None
+    return Kept(1 - divergence / effect, float(at_least), loss_seen)
+
+
+def visible(effect: float, floor: float) -> bool:
+    """Whether a mean KL is more than two equal models can be apart by arithmetic alone."""
+    return effect > 4 * floor
 
 
 def as_if_kept(retention: float) -> float:

@@ -45,7 +45,10 @@ class Restoration:
     """
 
     def __init__(
-        self, model: nn.Module, global_params: TinyLoRAGlobalParams, wrapped: dict[str, nn.Module]
+        self,
+        model: nn.Module,
+        global_params: TinyLoRAGlobalParams,
+        wrapped: dict[str, AdaptedLinear],
     ) -> None:
         self._model = model
         self._wrappers = wrapped
@@ -64,10 +67,28 @@ class Restoration:
                     "what was put on top of it first"
                 )
         for name, wrapper in self._wrappers.items():
-            self._model.set_submodule(name, wrapper.base_layer)  # type: ignore[arg-type]
+            self._model.set_submodule(name, wrapper.base_layer)
         if self._wrappers and getattr(self._model, _CONTAINER, None) is self.global_params:
             delattr(self._model, _CONTAINER)
         self._wrappers = {}
+
+    @torch.no_grad()
+    def fold(self) -> None:
+        """Add each delta to its dense base weight, and take the wrappers off.
+
+        The model is the same function, up to the rounding of its weights' dtype. A RestoreError
+        for 4-bit layers, or where :meth:`remove` has one.
+        """
+        wrappers = dict(self._wrappers)
+        for name, wrapper in wrappers.items():
+            if hasattr(wrapper.weight, "quant_state"):
+                raise RestoreError(
+                    f"module {name}: a delta cannot be added to 4-bit codes; fold it into dense "
+                    "weights, or export the model with tinylora-export merge"
+                )
+        self.remove()
+        for wrapper in wrappers.values():
+            wrapper.weight.data = (wrapper.weight + wrapper.delta()).to(wrapper.weight.dtype)
 
     def __enter__(self) -> "Restoration":
         return self
@@ -186,7 +207,7 @@ def _wrap(
         )
 
     sizes: list[int] = [module.in_features * module.out_features for _, module in modules]  # type: ignore[operator, misc]
-    wrappers: dict[str, nn.Module] = {}
+    wrappers: dict[str, AdaptedLinear] = {}
     with (
         single_threaded() as threads,
         closing(in_order(rebuild, modules, workers_for(threads, max(sizes)))) as rebuilt,

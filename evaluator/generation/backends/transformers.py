@@ -30,18 +30,20 @@ from evaluator.generation.backend import (
     ModelRequest,
     TokenText,
 )
-from evaluator.generation.checkpoints import ADAPTER_CONFIG, delta_options
+from evaluator.generation.checkpoints import delta_options
 from evaluator.generation.load_checks import (
-    attach_as_stored,
     check_complete,
     check_quantized,
     compute_in,
 )
 from evaluator.generation.noise import gumbel_noise, noise_key
 from evaluator.generation.prompts import Batch
-from tinylora import FactorStore, load_adapter, restore
+from tinylora import FactorStore, Restoration, load_adapter, restore
+from tinylora.errors import RestoreError
 from tinylora.models.batches import padded
 from tinylora.models.chat import load_tokenizer
+from tinylora.models.embedded_adapter import ADAPTER_CONFIG, attach_as_stored
+from tinylora.models.float32_view import in_float32
 from tinylora.models.trainer_nf4 import trainer_nf4
 
 
@@ -54,16 +56,19 @@ class TransformersBackend(Backend):
     def load(self, request: ModelRequest) -> Iterator["TransformersModel"]:
         """One arm's model; see :meth:`Backend.load`. TinyLoRAError: the adapter does not fit."""
         arm = request.arm
-        model = _load(request)
+        model, restoration = _load(request), None
         if arm.artifact is not None:
-            adapter = load_adapter(arm.artifact)
-            restore(model, adapter, delta_options(arm), FactorStore(request.factors))
-        compute_in(model, getattr(torch, request.compute_dtype))
+            adapter, options = load_adapter(arm.artifact), delta_options(arm)
+            restoration = restore(model, adapter, options, FactorStore(request.factors))
+        if request.as_stored:
+            _in_float32(model, request)
+        else:
+            compute_in(model, getattr(torch, request.compute_dtype))
         model.eval()
         try:
-            yield TransformersModel(model, request)
+            yield TransformersModel(model, request, restoration)
         finally:
-            del model
+            del model, restoration
             gc.collect()
             if request.device.type == "cuda":
                 torch.cuda.empty_cache()
@@ -75,8 +80,14 @@ BACKEND = TransformersBackend()
 class TransformersModel(LoadedModel):
     """A model in eval mode with its checkpoint's tokenizer."""
 
-    def __init__(self, model: PreTrainedModel, request: ModelRequest) -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        request: ModelRequest,
+        restoration: Restoration | None = None,
+    ) -> None:
         self.model = model
+        self._restoration = restoration
         self.tokenizer = load_tokenizer(request.checkpoint.directory)
         self._arm, self._decoding, self._seed = request.arm.name, request.decoding, request.seed
         configured = self.model.generation_config.eos_token_id
@@ -151,6 +162,11 @@ class TransformersModel(LoadedModel):
             )
         return torch.split(logits[0], [len(text.positions) for text in texts])
 
+    def fold(self) -> None:
+        """Add the delta to the weights; nothing where there is no adapter."""
+        if self._restoration is not None:
+            self._restoration.fold()
+
     def _processors(self, batch: Batch, prompt_length: int) -> LogitsProcessorList:
         decoding = self._decoding
         if decoding.temperature == 0:
@@ -171,6 +187,16 @@ class TransformersModel(LoadedModel):
             written, skip_special_tokens=False, clean_up_tokenization_spaces=False
         )
         return Completion(text, len(written) + bool(ends), "stop" if ends else "length")
+
+
+def _in_float32(model: PreTrainedModel, request: ModelRequest) -> None:
+    try:
+        in_float32(model)
+    except torch.OutOfMemoryError as error:
+        raise ModelError(
+            f"arm {request.arm.name}: the token level compares models in float32, 4 bytes a "
+            f"weight, and {request.device} has no room for that; set token_level.device: cpu"
+        ) from error
 
 
 class _Temperature(LogitsProcessor):  # type: ignore[misc]
@@ -235,5 +261,8 @@ def _load(request: ModelRequest) -> PreTrainedModel:
         raise ModelError(f"arm {arm.name}: cannot load {directory}: {words}") from error
     check_complete(arm, directory, info)
     check_quantized(arm, checkpoint, model)
-    attach_as_stored(arm, directory, model)
+    try:
+        attach_as_stored(model, directory)
+    except RestoreError as error:
+        raise ModelError(f"arm {arm.name}: {error}") from error
     return model

@@ -176,7 +176,7 @@ def _residual_by_layer(summary: RunSummary, layers: Mapping[str, Sequence[LayerR
 def _kept(summary: RunSummary) -> tuple[str, Mapping[str, float]] | None:
     """What an arm kept: retention of the effect, or without it capture of the delta."""
     arms = summary.token_level.arms if summary.token_level is not None else ()
-    retention = {a.arm: a.retention for a in arms if a.retention is not None and not a.repeat}
+    retention = {a.arm: a.kept.retention for a in arms if a.kept is not None}
     if retention:
         return "retention", retention
     every = [arm.facts for arm in summary.arms]

@@ -15,7 +15,7 @@ from evaluator.errors import ModelError
 from evaluator.generation.checkpoints import find_checkpoint
 from evaluator.generation.prepare import Prepared
 from evaluator.generation.prompts import Prompt
-from evaluator.store.records import GenerationRecord, TokenRecord, read
+from evaluator.store.records import GenerationRecord, TokenRecord, read, repeats
 from evaluator.store.run_directory import RunDirectory
 from evaluator.tokens import stage as token_stage
 from evaluator.tokens.stage import measure_tokens, spool_bytes
@@ -26,6 +26,7 @@ from tests.exporter.dense_reference import dense_logits, weights_of
 from tinylora.models.chat import load_tokenizer
 
 MAX_TOKENS = 150
+REPEATS = repeats("restored")
 
 
 @pytest.fixture(scope="module")
@@ -60,13 +61,14 @@ def setting(arms, chat_base):
                 GenerationRecord(name, f"S{k}", 0, wrote, 0, "length" if k == 3 else "stop", 0.0)
             )
 
-    def arguments(out, arms=arms, **token_level):
+    def arguments(out, arms=arms, compute_dtype="float32", **token_level):
         config = RunConfig.model_validate(
             {
                 "name": "tiny",
                 "suite": "unused",
                 "out": str(out),
                 "arms": arms,
+                "compute_dtype": compute_dtype,
                 "token_level": {"max_tokens": MAX_TOKENS, **token_level},
             }
         )
@@ -107,14 +109,13 @@ def all_kl(records, arm):
     return torch.tensor([kl for one in records.values() if one.arm == arm for kl in one.kl])
 
 
-def codes_in_float32(weights):
-    """16-bit weights through nf4 and back; float32 computes with codes that are not rounded."""
+def through_nf4(weights):
+    """16-bit weights through nf4 and back."""
     for name, tensor in weights.items():
         if name.endswith("_proj.weight"):
             packed, state = quantize_4bit(
                 tensor.to(torch.bfloat16), compress_statistics=True, quant_type="nf4"
             )
-            state.dtype = torch.float32
             weights[name] = dequantize_4bit(packed, state)
     return weights
 
@@ -138,10 +139,10 @@ def test_divergences_are_those_of_float64_models(measured, chat_base):
     texts = texts_of(measured.arguments)
     ids = [text.token_ids for text in texts]
     checkpoints = measured.arguments[1].checkpoints
-    base = codes_in_float32(load_file(chat_base / "model.safetensors"))
+    base = through_nf4(load_file(chat_base / "model.safetensors"))
     delta = embedded_delta(checkpoints["embedded"].directory)
     assert len(delta) == 14
-    nf4 = weights_of(checkpoints["nf4"].directory, torch.float32)
+    nf4 = weights_of(checkpoints["nf4"].directory)
 
     def logits(weights):
         found = dense_logits(chat_base, weights, ids)
@@ -159,10 +160,13 @@ def test_divergences_are_those_of_float64_models(measured, chat_base):
 
 
 def test_the_reference_and_its_equals_are_at_the_floor(measured):
-    kl = {arm: all_kl(measured.records, arm) for arm in measured.arguments[1].checkpoints}
+    names = [*REPEATS, *(name for name in measured.arguments[1].checkpoints if name != "restored")]
+    kl = {name: all_kl(measured.records, name) for name in names}
     assert {len(values) for values in kl.values()} == {MAX_TOKENS}
     assert bool((kl["again"] == 0).all())  # the same model in the same batches
-    assert float(kl["restored"].max()) < 1e-11
+    assert bool((kl[REPEATS.computed] == 0).all())  # a float32 run computes the same function
+    assert float(kl[REPEATS.again].max()) < 1e-11
+    assert 0 < float(kl[REPEATS.folded].max()) < 1e-10
     assert float(kl["embedded"].max()) < 1e-10 < 1e-4 < float(kl["base"].mean())
     assert torch.equal(kl["lost"], kl["base"])  # so its retention is exactly 0
     exact = {r.same == len(r.kl) for r in measured.records.values() if r.arm == "embedded"}
@@ -170,11 +174,12 @@ def test_the_reference_and_its_equals_are_at_the_floor(measured):
 
 
 def test_records_are_in_order_and_the_bars_end(measured):
-    names = [arm.name for arm in measured.arguments[1].config.arms]
+    arms = [arm.name for arm in measured.arguments[1].config.arms if arm.name != "restored"]
+    names = [*REPEATS, *arms]
     expected = [(name, text.problem, 0) for name in names for text in texts_of(measured.arguments)]
     assert list(measured.records) == expected
     stages = dict.fromkeys(stage for stage, _, _ in measured.seen)
-    assert list(stages) == [f"tokens {n}" for n in ("restored", "base", *names[2:])]
+    assert list(stages) == [f"tokens {n}" for n in ("restored", *names)]
     for stage in stages:
         last = [event for event in measured.seen if event[0] == stage][-1]
         assert last[1] == last[2]
@@ -187,9 +192,9 @@ def loads(monkeypatch):
     seen, load = [], token_stage.open_model
 
     @contextmanager
-    def counted(arm, *arguments):
+    def counted(arm, *arguments, **options):
         seen.append(arm.name)
-        with load(arm, *arguments) as model:
+        with load(arm, *arguments, **options) as model:
             yield model
 
     monkeypatch.setattr(token_stage, "open_model", counted)
@@ -206,7 +211,7 @@ def test_a_file_cut_at_any_byte_is_completed_to_the_same(measured, setting, tmp_
     arguments = copied(measured, setting, tmp_path)
     path, spool = arguments[0].token_level, arguments[0].spool
     before = path.read_bytes()
-    path.write_bytes(before[: int(0.7 * len(before))])
+    path.write_bytes(before[: int(0.8 * len(before))])
     spool.mkdir()
     (spool / "0.safetensors").write_bytes(b"torn")
     measure(arguments)
@@ -217,10 +222,18 @@ def test_a_file_cut_at_any_byte_is_completed_to_the_same(measured, setting, tmp_
 def test_records_of_other_tokens_are_replaced(measured, setting, tmp_path, arms):
     arguments = copied(measured, setting, tmp_path, max_tokens=40, arms=arms[:2])
     records = measure(arguments)
-    assert len(all_kl(records, "base")) == len(all_kl(records, "restored")) == 40
-    assert {record.arm for record in records.values()} == {"base", "restored"}
+    assert len(all_kl(records, "base")) == len(all_kl(records, REPEATS.again)) == 40
+    assert {record.arm for record in records.values()} == {"base", *REPEATS}
     whole = {t.problem: t.digest for t in texts_of(arguments)}
     assert {r.problem: r.tokens_sha256 for r in records.values()} == whole
+
+
+def test_what_a_run_computes_in_changes_only_its_own_row(measured, setting, tmp_path, arms):
+    """Retention is of weights, so a run in bfloat16 says the same of them."""
+    records = measure(setting(tmp_path / "out", arms=arms[:2], compute_dtype="bfloat16"))
+    for name in ("base", REPEATS.again, REPEATS.folded):
+        assert torch.equal(all_kl(records, name), all_kl(measured.records, name))
+    assert float(all_kl(records, REPEATS.computed).mean()) > 1e-7
 
 
 def test_nothing_is_done_where_it_is_off_or_has_no_reference(setting, tmp_path, arms, loads):

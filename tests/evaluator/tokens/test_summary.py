@@ -11,14 +11,15 @@ from evaluator.report.results import write_results
 from evaluator.report.sentences import describe
 from evaluator.report.summary import summarize
 from evaluator.report.tables import token_table
-from evaluator.store.records import GenerationRecord, TokenRecord, append
+from evaluator.store.records import GenerationRecord, TokenRecord, append, repeats
 from evaluator.tokens.summary import retention_interval, summarize_tokens
 from tests.evaluator.report import made_up
 
 FLOOR = 1e-13
 KINDS = {"base": "base", "restored": "restored", "again": "restored", "nf4": "merged"}
+AGAIN, FOLDED, COMPUTED = repeats("restored")
 # KL of an arm's tokens, as a multiple of the base's
-SIZES = {"base": 1.0, "restored": FLOOR, "again": 0.0, "nf4": 0.7}
+SIZES = {"base": 1.0, AGAIN: FLOOR / 9, FOLDED: FLOOR, COMPUTED: 0.0, "again": 0.0, "nf4": 0.7}
 
 
 def facts(kinds=KINDS, seeds=None, **decoding):
@@ -63,41 +64,60 @@ def test_numbers_of_every_arm():
         assert arm.kl.largest == pytest.approx(size * base.max())
         assert arm.top1_agreement == 0.9
     assert level.texts == 20 and level.effect == base.mean() and level.visible
-    assert level.floor == level.arm("restored").kl.mean
-    assert level.arm("nf4").retention == pytest.approx(0.3)
-    assert level.arm("base").retention == 0
-    assert level.arm("again").retention == 1
+    assert level.floor == level.arm(FOLDED).kl.mean
+    assert level.arm("nf4").kept.retention == pytest.approx(0.3)
+    assert level.arm("nf4").kept.loss_seen and level.arm("base").kept.retention == 0
+    assert {level.arm(name).kept for name in (*repeats("restored"), "again")} == {None}
     # every text has the same ratio, so nothing is uncertain
     assert level.arm("nf4").interval95.high == pytest.approx(level.arm("nf4").interval95.low)
-    assert [arm.arm for arm in level.arms if arm.repeat] == ["restored", "again"]
+    assert [arm.arm for arm in level.arms if arm.repeat] == [AGAIN, FOLDED, COMPUTED, "again"]
 
 
-def test_the_floor_is_the_largest_of_repeat_and_a_a_arms():
-    level = summarize_tokens(facts(), token_records({**SIZES, "again": 0.1}), {})
-    assert level.floor == level.arm("again").kl.mean
+def test_the_floor_is_the_largest_of_other_batches_and_folded_weights():
+    for name in (AGAIN, FOLDED):
+        level = summarize_tokens(facts(), token_records({**SIZES, name: 0.1}), {})
+        assert level.floor == level.arm(name).kl.mean
     other = facts()
     arms = [*other.arms]
     arms[2] = dataclasses.replace(arms[2], artifact_digest="another")
     other = dataclasses.replace(other, arms=tuple(arms))
     level = summarize_tokens(other, token_records({**SIZES, "again": 0.1}), {})
-    assert not level.arm("again").repeat and level.arm("again").retention == pytest.approx(0.9)
-    assert level.floor == level.arm("restored").kl.mean
+    assert level.arm("again").kept.retention == pytest.approx(0.9)
 
 
-def test_below_the_floor_there_is_no_retention():
-    level = summarize_tokens(facts(), token_records({**SIZES, "again": 1.0}), {})
-    assert not level.visible and level.effect == level.floor
-    assert {arm.retention for arm in level.arms} == {None}
-    assert "below the floor" in token_table(summary_of(level)).markdown()
+@pytest.mark.parametrize("floor", [0.25, 1.0])  # √KL of equal models may differ by 2 √floor
+def test_an_effect_within_the_floor_has_no_retention(floor):
+    level = summarize_tokens(facts(), token_records({**SIZES, FOLDED: floor}), {})
+    assert not level.visible
+    assert {arm.kept for arm in level.arms} == {None}
+    assert "cannot be seen" in token_table(summary_of(level)).markdown()
     assert "has a retention" not in "\n".join(describe(summary_of(level)))
+
+
+def test_what_is_within_the_floor_of_the_reference_is_a_bound_and_no_loss():
+    level = summarize_tokens(facts(), token_records({**SIZES, FOLDED: 1e-4, "nf4": 4e-4}), {})
+    kept = level.arm("nf4").kept
+    assert not kept.loss_seen and level.arm("nf4").interval95 is None
+    assert kept.at_least == pytest.approx(1 - (0.04 / 0.98) ** 2)  # 2 √1e-4 on either side
+    row = token_table(summary_of(level)).rows[-1]
+    assert "≥ 0.9983" in row and "≥ 0.959" in row
+    more = summarize_tokens(facts(), token_records({**SIZES, FOLDED: 1e-4, "nf4": 4.1e-4}), {})
+    assert more.arm("nf4").kept.loss_seen
+
+
+def test_a_run_whose_arithmetic_hides_the_adapter_says_so():
+    for size, said in ((1.5, True), (0.5, False)):
+        level = summarize_tokens(facts(), token_records({**SIZES, COMPUTED: size}), {})
+        text = "\n".join(describe(summary_of(level)))
+        assert ("show rounding rather than the adapter" in text) is said
 
 
 @pytest.mark.parametrize(
     ("sizes", "sentences"),
     [
         (
-            {"again": 1.0},
-            ["is not above the A/A noise floor", "It cannot be seen at all on these tokens"],
+            {FOLDED: 1.0},
+            ["is too near the 15 by which other arithmetic", "It cannot be seen on these tokens"],
         ),
         (
             {"again": 1e-14},
@@ -110,7 +130,13 @@ def test_below_the_floor_there_is_no_retention():
                 "again is restored again (A/A)",
             ],
         ),
-        ({"nf4": FLOOR}, ["nf4 cannot be told from restored by its predictions"]),
+        (
+            {"nf4": FLOOR},
+            [
+                "nf4 cannot be told from restored by its predictions",
+                "At most 9e-11 % of the adapter's effect is lost.",
+            ],
+        ),
         (
             {"nf4": 1.5},
             ["nf4's predictions are farther from restored than the base's are: retention −0.5000"],
@@ -129,7 +155,7 @@ def test_without_base_or_reference():
     sizes = {name: size for name, size in SIZES.items() if name != "base"}
     run = facts(kinds)
     level = summarize_tokens(run, token_records(sizes), {})
-    assert level.effect is None and level.arm("nf4").retention is None
+    assert level.effect is None and level.arm("nf4").kept is None
     text = "\n".join(describe(summary_of(level, run)))
     assert "no retention can be given" in text and "nf4's predictions lie a mean KL of" in text
     table = token_table(summary_of(level, run))
@@ -144,7 +170,7 @@ def test_arms_that_are_not_finished_are_named_and_left_out():
     records[stale] = dataclasses.replace(records[stale], tokens_sha256="f" * 64)
     level = summarize_tokens(facts(), records, {})
     assert level.unfinished == ("again", "nf4")
-    assert [arm.arm for arm in level.arms] == ["base", "restored"]
+    assert [arm.arm for arm in level.arms] == [*repeats("restored"), "base"]
     text = "\n".join(describe(summary_of(level)))
     assert "The token level is not finished for again, nf4" in text
 
@@ -196,14 +222,14 @@ def test_files_and_cells(tmp_path):
     append(directory.generations, list(texts_of(texts).values()))
     table = token_table(write_results(directory).summary)
     frame = pd.read_csv(directory.tables / "token_level.csv").set_index("arm")
-    assert list(frame.index) == list(KINDS)
+    assert list(frame.index) == ["base", *repeats("restored"), "again", "nf4"]
     assert frame.loc["nf4", "retention"] == pytest.approx(0.3)
     assert frame.loc["base", ["kl_mean", "first_difference_characters"]].tolist() == [15, 1]
-    assert pd.isna(frame.loc["restored", "identical_texts"])
+    assert pd.isna(frame.loc[AGAIN, "identical_texts"])
     comparison = json.loads((tmp_path / "comparison.json").read_text())["token_level"]
-    assert comparison["arms"][3]["retention"] == pytest.approx(0.3)
+    assert comparison["arms"][-1]["kept"]["retention"] == pytest.approx(0.3)
     assert table.markdown() in (tmp_path / "report.md").read_text()
-    row = dict(zip(table.header, table.rows[3], strict=True))
+    row = dict(zip(table.header, table.rows[-1], strict=True))
     assert row["retention [95 %]"] == "0.3000 [0.3000, 0.3000]"
     assert row["top-1"] == "90.00 %" and row["equal texts"] == "100.0 %"
     assert table.rows[1][0] == "restored (again)"

@@ -76,7 +76,9 @@ def test_what_keeps_the_delta_has_retention_1(measured):
     embedded, exact = measured(SIZE, "nf4-embedded")[0], measured(SIZE, "fp32")[0]
     assert embedded.value > 0.999 and embedded.output_residual < 0.02
     assert exact.value > 0.99999 and exact.output_residual < 1e-3
-    assert embedded.visible and f"Retention {embedded.value:.4f}" in embedded.sentence
+    assert not exact.kept.loss_seen and exact.kept.at_least > 0.9999
+    assert exact.visible and "No loss can be seen" in exact.sentence
+    assert exact.floor == exact.folded.mean > exact.repeat.mean > 0
 
 
 def test_what_lost_the_delta_has_retention_0(measured):

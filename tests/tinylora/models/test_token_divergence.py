@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinylora.models.token_divergence import kl_divergence, retention
+from tinylora.models.token_divergence import kept, kl_divergence
 
 
 @given(st.integers(0, 200), st.integers(1, 150), st.integers(2, 9), st.floats(1e-3, 5))
@@ -31,7 +31,18 @@ def test_known_divergences():
 
 @pytest.mark.parametrize(
     ("divergence", "effect", "expected"),
-    [(0.0, 0.5, 1.0), (0.5, 0.5, 0.0), (1.0, 0.5, -1.0), (0.0, 1e-12, None), (0.0, 0.0, None)],
+    [(0.0, 0.5, 1.0), (0.5, 0.5, 0.0), (1.0, 0.5, -1.0), (0.0, 4e-12, None), (0.0, 0.0, None)],
 )
 def test_retention_of_the_reference_of_the_base_and_below_the_floor(divergence, effect, expected):
-    assert retention(divergence, effect, 1e-12) == expected
+    found = kept(divergence, effect, 1e-12)
+    assert (found and found.retention) == expected
+
+
+@given(st.floats(0, 2), st.floats(0, 1), st.floats(0, 1), st.floats(-1, 1), st.floats(-1, 1))
+def test_bounds_hold_whatever_arithmetic_does_within_the_floor(true, blur, one, two, three):
+    """√KL on a line: reference at 0, base at 1, model at ``true``; each is moved by ≤ √floor."""
+    moved = [place + blur * shift for place, shift in ((0, two), (1, three), (true, 2 * one - 1))]
+    found = kept((moved[2] - moved[0]) ** 2, (moved[1] - moved[0]) ** 2, blur**2)
+    if found is not None:
+        assert found.at_least <= 1 - true**2 + 1e-9
+        assert not (true == 0 and found.loss_seen)

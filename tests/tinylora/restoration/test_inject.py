@@ -40,7 +40,7 @@ def test_modules_are_met_layer_by_layer(tiny_base):
 
 
 @pytest.mark.parametrize("formula", ["full", "diagonal"])
-def test_restored_logits_equal_a_dense_float64_model(tiny_base, artifact, formula):
+def test_restored_and_folded_logits_equal_a_dense_float64_model(tiny_base, artifact, formula):
     model, options = plain(tiny_base), DeltaOptions(formula=formula)
     deltas = AdapterDeltas(artifact, target_names(model), options)
     reference = copy.deepcopy(model).double()
@@ -49,11 +49,23 @@ def test_restored_logits_equal_a_dense_float64_model(tiny_base, artifact, formul
         reference.get_submodule(name).weight.data += deltas.delta(name, weight).dense().double()
     with torch.no_grad():
         base, expected = model(IDS).logits, reference(IDS).logits
-        with restore(model, artifact, options):
-            restored = model(IDS).logits
+        restoration = restore(model, artifact, options)
+        restored = model(IDS).logits
+        restoration.fold()
+        folded = model(IDS).logits
     change = (expected - base.double()).norm()
     assert change > 1e-3
-    assert (restored.double() - expected).norm() <= 1e-3 * change
+    for logits in (restored, folded):
+        assert (logits.double() - expected).norm() <= 1e-3 * change
+    assert not any(isinstance(module, TinyLoRALinear) for module in model.modules())
+
+
+def test_a_delta_is_not_folded_into_4bit_codes(tiny_base, artifact):
+    model = four_bit(tiny_base)
+    restoration = restore(model, artifact)
+    with pytest.raises(RestoreError, match="cannot be added to 4-bit codes"):
+        restoration.fold()
+    assert isinstance(model.get_submodule(restoration.wrapped[0]), TinyLoRALinear)
 
 
 def test_a_4bit_base_is_restored_on_its_dequantized_weights(tiny_base, artifact):

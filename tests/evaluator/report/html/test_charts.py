@@ -13,7 +13,7 @@ from evaluator.report.tables import percent, points
 from evaluator.store.snapshot import LayerResidual
 from evaluator.tokens.summary import ArmTokens, TokenLevel
 from tests.evaluator.report.made_up import facts, records
-from tinylora.models.token_divergence import KLSummary
+from tinylora.models.token_divergence import Kept, KLSummary
 
 SVG = "{http://www.w3.org/2000/svg}"
 KL = KLSummary(9, 1.0, 1.0, 1.0, 1.0)
@@ -78,10 +78,10 @@ def test_marks_stand_where_their_values_are(summary, charts):
 
 def test_retention_takes_the_place_of_capture(summary):
     arms = tuple(
-        ArmTokens(arm, repeat, KL, 1.0, kept, None)
-        for arm, repeat, kept in (("nf4", False, -7.0), ("gone", False, 0.9), ("base", True, 1.0))
+        ArmTokens(arm, repeat, KL, 1.0, kept and Kept(kept, kept, True), None)
+        for arm, repeat, kept in (("nf4", False, -7.0), ("gone", False, 0.9), ("base", True, None))
     )
-    level = TokenLevel("restored", "base", 9, 0.0, 1.0, arms, (), ())
+    level = TokenLevel("restored", "base", 9, 0.0, 1.0, 0.0, "float32", arms, (), ())
     chart = charts_of(replace(summary, token_level=level))["size"]
     assert chart.title == "Size against retention"
     legend = [text for text in texts(chart) if " at " in text]
