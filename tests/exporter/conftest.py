@@ -14,7 +14,7 @@ from torch import Tensor
 from exporter import ExportRequest, export
 from tests.conftest import tiny_config
 from tests.forked import ForkServer
-from tinylora import save_artifact
+from tinylora import LowRankDelta, QuantizedWeight, save_artifact
 
 SUFFIXES = (
     "self_attn.q_proj",
@@ -59,28 +59,36 @@ def edited(base: Path, directory: Path, change=None, **config) -> Path:
     return directory
 
 
-def make_model(**changes):
-    """A Qwen2 model of two layers; ``changes`` to its configuration."""
-    from transformers import Qwen2ForCausalLM
+def weight_of(shape, seed=0, **settings):
+    """A 4-bit weight of random bf16 numbers."""
+    generator = torch.Generator().manual_seed(seed)
+    values = torch.randn(shape, generator=generator) * 0.02
+    return QuantizedWeight.quantize(values.bfloat16(), **settings)
 
-    settings = {"vocab_size": 256, "hidden_size": 64, "intermediate_size": 160}
-    settings |= {"max_position_embeddings": 128}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = Qwen2ForCausalLM(tiny_config(**(settings | changes)))
-        for name, parameter in model.named_parameters():
-            if name.endswith("bias"):  # zero at initialisation, and then no test of biases
-                parameter.data.normal_(0, 0.1)
-    return model
+
+def delta_of(shape, size, seed=1):
+    generator = torch.Generator().manual_seed(seed)
+    left = torch.randn((shape[0], 2), generator=generator) * size
+    return LowRankDelta(left, torch.randn((2, shape[1]), generator=generator))
 
 
 @pytest.fixture(scope="session")
 def make_base(tmp_path_factory) -> Callable[..., Path]:
     """Write a 16- or 32-bit checkpoint: ``make_base(dtype, max_shard_size=..., **config)``."""
+    from transformers import Qwen2ForCausalLM
+
+    settings = {"vocab_size": 256, "hidden_size": 64, "intermediate_size": 160}
+    settings |= {"max_position_embeddings": 128}
 
     def make(dtype=torch.bfloat16, *, max_shard_size="1GB", **changes) -> Path:
         directory = tmp_path_factory.mktemp("base") / "tiny-qwen"
-        make_model(**changes).to(dtype).save_pretrained(directory, max_shard_size=max_shard_size)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            model = Qwen2ForCausalLM(tiny_config(**(settings | changes)))
+            for name, parameter in model.named_parameters():
+                if name.endswith("bias"):  # zero at initialisation, and then no test of biases
+                    parameter.data.normal_(0, 0.1)
+        model.to(dtype).save_pretrained(directory, max_shard_size=max_shard_size)
         (directory / "tokenizer_config.json").write_text('{"chat_template": "x"}\n')
         (directory / "LICENSE").write_text("the licence\n")
         (directory / "README.md").write_text("---\nlicense: apache-2.0\n---\n# Tiny\n")
