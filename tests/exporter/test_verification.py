@@ -78,10 +78,16 @@ def test_other_dtypes_and_values_are_found(value, problem, copy):
 
 
 def test_an_adapter_that_would_not_attach_is_found(embedded):
-    config = json.loads((embedded / "adapter_config.json").read_text())
-    config["target_modules"].remove("q_proj")
-    (embedded / "adapter_config.json").write_text(json.dumps(config))
-    assert "q_proj" in failed(embedded)["adapter would attach"]
+    path = embedded / "adapter_config.json"
+    config = json.loads(path.read_text())
+    others = [name for name in config["target_modules"] if name != "q_proj"]
+    for change, words in (
+        ({"target_modules": others}, "q_proj"),
+        ({"target_modules": None}, "no list of names"),
+        ({"lora_alpha": 4}, "another scale"),
+    ):
+        path.write_text(json.dumps(config | change))
+        assert words in failed(embedded)["adapter would attach"]
 
 
 @pytest.mark.parametrize(("factor", "side"), [("lora_A", 0), ("lora_B", 1)])
@@ -89,7 +95,7 @@ def test_a_lora_pair_of_two_ranks_is_found(factor, side, embedded):
     name = f"base_model.model.model.layers.0.mlp.up_proj.{factor}.weight"
     path = embedded / "adapter_model.safetensors"
     change(path, lambda tensors: tensors.update({name: torch.cat([tensors[name]] * 2, dim=side)}))
-    assert "layers.0.mlp.up_proj: lora_A" in failed(embedded)["adapter would attach"]
+    assert "layers.0.mlp.up_proj.lora_A" in failed(embedded)["adapter would attach"]
 
 
 CONFIGS = (b"[]", b'{"target_modules": 5}', b'{"target_modules": [5]}')
