@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from tinylora.adapters.adapter import ModuleDeltas
-from tinylora.adapters.options import DeltaOptions, TrainedOn, refuse_upstream_options
+from tinylora.adapters.options import DeltaOptions, TrainedOn
 from tinylora.adapters.peft_directory import (
     PREFIX,
     adapter_files,
@@ -16,7 +16,7 @@ from tinylora.adapters.peft_directory import (
     method_of,
     open_weights,
 )
-from tinylora.errors import TargetMismatchError
+from tinylora.errors import OptionsError, TargetMismatchError
 from tinylora.svd.factor_store import FactorStore
 
 
@@ -88,7 +88,14 @@ class PeftDialect:
         store: FactorStore | None,
     ) -> ModuleDeltas:
         """Those that are stored; an OptionsError for options of upstream's dialect."""
-        refuse_upstream_options(options, adapter.path)
+        default = DeltaOptions()
+        for name in ("formula", "rng", "svd", "numerics", "placement"):
+            value = getattr(options or default, name)
+            if value != getattr(default, name):
+                raise OptionsError(
+                    f"{adapter.path}: {name} {value!r} does not apply to a PEFT adapter, which "
+                    "stores its own factors; leave it out"
+                )
         deltas: ModuleDeltas = self.made(adapter, names)
         return deltas
 

@@ -74,17 +74,12 @@ def load_lora_adapter(directory: str | Path) -> LoraAdapter:
     directory = Path(directory)
     config = read_config(directory, LoraConfig)
     with open_weights(directory) as weights:
-        shapes = _module_shapes(config, weights)
+        modules = sorted({_module_of(weights, name) for name in weights.shapes})
+        if not modules:
+            raise ArtifactError(f"{weights.file}: has no module (no tensor named *.lora_A.weight)")
+        shapes = {module: _shape(config, weights, module) for module in modules}
         weights.check_finite()
     return LoraAdapter(directory, config, shapes, files_sha256(adapter_files(directory)))
-
-
-def _module_shapes(config: LoraConfig, weights: Weights) -> dict[str, tuple[int, int, int]]:
-    """Shapes of all modules, with every tensor accounted for."""
-    modules = sorted({_module_of(weights, name) for name in weights.shapes})
-    if not modules:
-        raise ArtifactError(f"{weights.file}: has no module (no tensor named *.lora_A.weight)")
-    return {module: _shape(config, weights, module) for module in modules}
 
 
 def _module_of(weights: Weights, name: str) -> str:

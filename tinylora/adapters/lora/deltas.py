@@ -85,7 +85,8 @@ class LoraDialect(PeftDialect):
 
     def inspect(self, adapter: LoraAdapter, trained_on: TrainedOn) -> Inspection:
         """Ranks, scales and the sizes of the deltas."""
-        norms = torch.tensor([_norm(adapter, name) for name in adapter.shapes])
+        deltas = (LoraModuleDelta(adapter, name).low_rank() for name in adapter.shapes)
+        norms = torch.tensor([math.sqrt(delta.squared_norm()) for delta in deltas])
         described = adapter.describe()
         facts = {
             "directory": adapter.path.name,
@@ -105,11 +106,6 @@ class LoraDialect(PeftDialect):
         return Inspection(
             adapter, facts, "delta_norms", "factors as stored in the adapter", remarks
         )
-
-
-def _norm(adapter: LoraAdapter, module: str) -> float:
-    """‖ΔW‖ of a module."""
-    return math.sqrt(LoraDeltas(adapter, [module]).module(module).low_rank().squared_norm())
 
 
 def _remarks(adapter: LoraAdapter, trained_on: TrainedOn, norms: list[float]) -> Iterator[str]:

@@ -89,14 +89,10 @@ class PeftTinyLoRALinear(AdaptedLinear):
             self.register_buffer(name, tensor, persistent=False)
 
     def matrices(self) -> tuple[Tensor, ...]:
-        """B, R and A."""
-        return self.B, self.core(), self.A
-
-    def core(self) -> Tensor:
-        """R, fp32 ``[r, r]``, differentiable in the module's own vector."""
+        """B, R and A; R is differentiable in the module's own vector."""
         vector = self._shared[0].global_v
         own = (vector if vector.dim() == 1 else vector[self.group]).to(self.P.device).float()
-        return (own @ self.P.flatten(-2)).view(self.P.shape[1:])
+        return self.B, (own @ self.P.flatten(-2)).view(self.P.shape[1:]), self.A
 
 
 def draw_projection(seed: int, u: int, rank: int) -> Tensor:

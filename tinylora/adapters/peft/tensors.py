@@ -88,7 +88,7 @@ def module_shapes(config: PeftConfig, weights: Weights) -> dict[str, tuple[int, 
 
 
 def _shape(config: PeftConfig, weights: Weights, module: str) -> tuple[int, int, int]:
-    names = [tensor_key(module, leaf) for leaf in LEAVES]
+    names = [f"{PREFIX}{module}.{leaf}" for leaf in LEAVES]
     a, b, p = weights.shape(names[0]), weights.shape(names[1]), weights.shapes.get(names[2])
     if (p is None) == config.save_projection:
         state, remedy = ("missing", "false") if p is None else ("there", "true")
@@ -123,8 +123,3 @@ def vector_keys(config: PeftConfig, weights: Weights, groups: int) -> list[str]:
         if _VECTOR.fullmatch(name) and name not in names:
             weights.refuse(name, f"belongs to no module; {rule}")
     return names
-
-
-def tensor_key(module: str, leaf: str) -> str:
-    """Key of A, B or P of a module."""
-    return f"{PREFIX}{module}.{leaf}"
