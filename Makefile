@@ -55,6 +55,7 @@ bench: setup
 	$(BENCH).judge_throughput
 	$(BENCH).coverage
 	$(BENCH).false_matches
+	$(BENCH).false_losses
 	$(BENCH).generation
 	$(BENCH).export_memory
 	test -d build/036/base || $(BENCH).random_base --shape 0.36b --out build/036
