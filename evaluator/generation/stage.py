@@ -21,7 +21,7 @@ from evaluator.store.plan import check_makers, maker_ids, plan_id
 from evaluator.store.records import GenerationRecord, Key, append, read, repair, rewrite_sorted
 from evaluator.store.run_directory import RunDirectory, RunFacts
 
-_BATCHES_READ = 4
+_BATCHES_READ = 16
 
 
 def take_up_generations(directory: RunDirectory, facts: RunFacts) -> dict[Key, GenerationRecord]:
