@@ -6,7 +6,7 @@
 Each side is a process of its own, in turn, watched from outside, with the same number of threads.
 
 PEFT: load the base in 4 bits (nf4, double quantization), attach the LoRA, ``merge_and_unload``,
-save: ``benchmarks/peft_merge.py``. The LoRA is this project's ``lora`` export of the artifact, so
+save. The LoRA is this project's ``lora`` export of the artifact, so
 both sides add the same delta. Ours: ``tinylora-export merge --format nf4``, with factors stored,
 and with ``--requantize recompute``, which does the arithmetic that PEFT does; it also measures each
 module, reopens and hashes what it wrote, and hashes the base. Both are also given a base that is
@@ -21,8 +21,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from benchmarks.harness import median, parser, table, write_page
-from benchmarks.watch import Usage, merge, watch
+from benchmarks.harness import Usage, median, merge, parser, table, watch, write_page
 
 THREADS = os.cpu_count() or 1
 COLUMNS = ("side", "median s", "private MB", "resident MB", "time of PEFT's", "private",
@@ -32,7 +31,8 @@ COLUMNS = ("side", "median s", "private MB", "resident MB", "time of PEFT's", "p
 def run(model: Path, base: Path, rounds: int) -> dict[str, list[Usage]]:
     """All sides on one base, once a round, in turn; outputs are removed."""
     out = model / "out"
-    peft = [sys.executable, "-m", "benchmarks.peft_merge", *map(str, (base, model / "lora", out))]
+    call = "import sys; from benchmarks.beside_peft import with_peft; with_peft(*sys.argv[1:])"
+    peft = [sys.executable, "-c", call, *map(str, (base, model / "lora", out))]
     sides = {
         "ours": merge(model, base, out, "--format", "nf4"),
         "ours, recompute": merge(model, base, out, "--format", "nf4", "--requantize", "recompute"),
@@ -47,19 +47,38 @@ def run(model: Path, base: Path, rounds: int) -> dict[str, list[Usage]]:
     return found
 
 
+def with_peft(base: str, adapter: str, out: str) -> None:
+    """PEFT's side, in a process of its own."""
+    import torch
+    from peft import PeftModel
+    from safetensors.torch import save_file
+    from transformers import AutoModelForCausalLM
+
+    from tinylora.models.trainer_nf4 import trainer_nf4
+
+    model = AutoModelForCausalLM.from_pretrained(
+        base, quantization_config=trainer_nf4(), dtype=torch.bfloat16, device_map="cpu"
+    )
+    merged = PeftModel.from_pretrained(model, adapter).merge_and_unload()
+    # transformers 5 cannot save every model that it has loaded; this is what it would write
+    Path(out).mkdir(parents=True, exist_ok=True)
+    tied = set(merged.all_tied_weights_keys)
+    state = {n: t.contiguous() for n, t in merged.state_dict().items() if n not in tied}
+    save_file(state, Path(out) / "model.safetensors", metadata={"format": "pt"})
+    merged.config.save_pretrained(out)
+
+
 def rows(found: Mapping[str, Sequence[Usage]]) -> Iterator[tuple[str, ...]]:
     """Each side, and what it takes of what PEFT takes."""
-    taken = {name: [median(usages, "seconds"), *peaks(usages)] for name, usages in found.items()}
+    taken = {
+        name: [median(us, "seconds"), max(u.private for u in us), max(u.resident for u in us)]
+        for name, us in found.items()
+    }
     for name, (seconds, *sizes) in taken.items():
         ratios = (a / b for a, b in zip(taken[name], taken["PEFT"], strict=True))
         yield (name, f"{seconds:.2f}", *(f"{size / 1e6:.0f}" for size in sizes),
                *(f"{ratio:.2f}" for ratio in ratios),
                " ".join(f"{usage.seconds:.2f}" for usage in found[name]))  # fmt: skip
-
-
-def peaks(usages: Sequence[Usage]) -> tuple[int, int]:
-    """Private and resident memory, the largest of all rounds."""
-    return max(u.private for u in usages), max(u.resident for u in usages)
 
 
 def main() -> None:

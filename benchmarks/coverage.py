@@ -144,7 +144,14 @@ def t_interval(values: Floats, counts: Floats) -> Statistic:
     m = counts[0].sum()
     mean = counts @ values / m
     error = np.sqrt((counts @ values**2 / m - mean**2) / (m - 1))
-    return lambda x: _over(mean - x, error * t.ppf(0.95, m - 1) / Z)
+    scale = np.where(error > 0, error, 1) * t.ppf(0.95, m - 1) / Z
+
+    def statistic(x: float) -> Floats:
+        distance = mean - x
+        sure = np.where(np.abs(distance) < 1e-12, 0.0, np.copysign(np.inf, distance))
+        return np.where(error > 0, distance / scale, sure)
+
+    return statistic
 
 
 def design_effect(values: Floats, counts: Floats) -> Statistic:
@@ -169,11 +176,6 @@ def net_flips(values: Floats, counts: Floats) -> Floats:
     """Of each run, in problems."""
     n = (len(values) - 1) // 2
     return np.asarray(np.rint(counts @ (n * values)) / n, dtype=np.float64)
-
-
-def _over(distance: Floats, error: Floats) -> Floats:
-    sure = np.where(np.abs(distance) < 1e-12, 0.0, np.copysign(np.inf, distance))
-    return np.where(error > 0, distance / np.where(error > 0, error, 1), sure)
 
 
 def exact_table(kind: str, leanings: Sequence[float]) -> str:

@@ -23,8 +23,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from benchmarks.harness import median, parser, table, write_page
-from benchmarks.watch import merge, watch
+from benchmarks.harness import median, merge, parser, table, watch, write_page
 from exporter import ExportRequest, export
 from tinylora import DeltaOptions
 
@@ -136,17 +135,13 @@ def section(title: str, model: Path, base: Path, rounds: int, drop: bool = False
         shutil.rmtree(out)
     size = sum(file.stat().st_size for file in base.iterdir())
     heading = f"## {title}, {size / 1e9:.2f} GB, {moved} codes moved"
-    return f"{heading}\n\n{beside(copies[1:], exports[1:])}"
-
-
-def beside(copies: list[float], exports: list[float]) -> str:
-    """Seconds of exports beside those of copies."""
+    ways = {"copy of the base's files (limit)": copies[1:], "export": exports[1:]}
     rows = [
-        (name, f"{median(seconds):.2f}", f"{median(seconds) / median(copies):.2f} ×",
+        (name, f"{median(seconds):.2f}", f"{median(seconds) / median(copies[1:]):.2f} ×",
          " ".join(f"{s:.2f}" for s in seconds))
-        for name, seconds in (("copy of the base's files (limit)", copies), ("export", exports))
+        for name, seconds in ways.items()
     ]  # fmt: skip
-    return table(("way", "median s", "of the copy", "all s"), rows)
+    return f"{heading}\n\n{table(('way', 'median s', 'of the copy', 'all s'), rows)}"
 
 
 def laid_out_anew(base: Path, out: Path) -> None:

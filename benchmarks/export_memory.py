@@ -15,9 +15,8 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from benchmarks.harness import median, parser, table, write_page
+from benchmarks.harness import Usage, median, merge, parser, table, watch, write_page
 from benchmarks.random_base import write_model
-from benchmarks.watch import Usage, merge, watch
 
 THREADS = os.cpu_count() or 1
 LAYERS, SHARD_BYTES = (4, 16, 64), 1 << 28

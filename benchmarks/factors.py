@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.harness import alternate, median, parser, table, write_page
-from benchmarks.weights import trained_like
+from benchmarks.random_base import trained_like
 from tinylora import Factors, exact_factors, fast_factors
 
 RANK = 2

@@ -122,16 +122,9 @@ def measured(size: float, folder: Path, prompts: PromptSet) -> Iterator[dict[str
     (folder / "logits").mkdir(parents=True)
     demo, scaled = load_artifact(ARTIFACT), folder / "tiny_lora_v.pt"
     vector = demo.global_v.float()
-    save_artifact(
-        scaled,
-        global_v=vector * (size / vector.abs().mean()),
-        rank=demo.rank,
-        seed=demo.seed,
-        model_id=demo.model_id,
-        total_replaced_layers=demo.total_replaced_layers,
-        formula=demo.formula,
-        saved_device=demo.saved_device,
-    )
+    same = ("rank", "seed", "model_id", "total_replaced_layers", "formula", "saved_device")
+    fields = {name: getattr(demo, name) for name in same}
+    save_artifact(scaled, global_v=vector * (size / vector.abs().mean()), **fields)
     model = load_base(BASE)
     restoration = restore(model, load_artifact(scaled))
     reference = Reference(folder / "logits", prompts.prompts)

@@ -11,7 +11,7 @@ import torch
 from bitsandbytes.functional import dequantize_4bit, quantize_4bit
 
 from benchmarks.harness import alternate, median, parser, table, write_page
-from benchmarks.weights import delta_of_size, trained_like
+from benchmarks.random_base import delta_of_size, trained_like
 from exporter.quantize.requantize import preserve, recompute
 from tinylora import QuantizedWeight
 

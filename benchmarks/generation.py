@@ -24,8 +24,7 @@ from pathlib import Path
 
 import yaml
 
-from benchmarks.harness import ROOT, median, parser, table, write_page
-from benchmarks.watch import watch
+from benchmarks.harness import ROOT, median, parser, table, watch, write_page
 from evaluator.config.run_config import load_config
 from evaluator.generation.processes import launched_processes
 from evaluator.generation.stage import generate_share
@@ -48,13 +47,6 @@ class Way:
     @property
     def name(self) -> str:
         return f"{self.processes} × {self.threads} threads, {self.batch_size} a batch"
-
-    @property
-    def launcher(self) -> list[str]:
-        """What starts a module in this way; one process needs no torchrun."""
-        torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node", self.processes]
-        before = ["-m", *map(str, torchrun)] if self.processes > 1 else []
-        return [sys.executable, *before, "-m"]
 
 
 @dataclass(frozen=True)
@@ -104,8 +96,11 @@ def start(way: Way, prompts: int, max_new_tokens: int = MAX_NEW_TOKENS) -> Run:
     """Start a way, wait for its end and read what it wrote."""
     with tempfile.TemporaryDirectory() as name:
         config = write_config(Path(name), way, prompts, max_new_tokens)
-        command = [*way.launcher, "benchmarks.generation", "--child", str(config)]
-        return read_run(Path(name) / "out", watch(command, way.threads).seconds)
+        command = ["-m", "benchmarks.generation", "--child", str(config)]
+        if way.processes > 1:
+            torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node"]
+            command = ["-m", *torchrun, str(way.processes), *command]
+        return read_run(Path(name) / "out", watch([sys.executable, *command], way.threads).seconds)
 
 
 def read_run(out: Path, whole: float) -> Run:

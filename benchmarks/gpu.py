@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.harness import alternate, median, parser, table, write_page
-from benchmarks.weights import LAYER_3B, LAYERS_3B, delta_of_size, trained_like
+from benchmarks.random_base import LAYER_3B, LAYERS_3B, delta_of_size, trained_like
 from exporter.quantize.requantize import preserve
 from tinylora import QuantizedWeight, fast_factors, philox_normal
 from tinylora.philox import offset_increment
@@ -115,12 +115,7 @@ def emulated_draws(shape: Shape, seed: int) -> Tensor:
 
 
 def differing(drawn: Tensor, exact: Tensor) -> tuple[int, int]:
-    """Values that differ from the emulation, and those among them that no rounding explains.
-
-    Args:
-        drawn: bf16 values of a device.
-        exact: The emulation's, float32.
-    """
+    """bf16 values that differ from float32 ones, and those of them that no rounding explains."""
     differs = drawn != exact.to(torch.bfloat16)
     one, other = ((exact[differs] + e).to(torch.bfloat16) for e in (-DEVICE_ERROR, DEVICE_ERROR))
     explained = (one == drawn[differs]) | (other == drawn[differs])

@@ -1,18 +1,21 @@
-"""What all benchmarks do: time rivals in turn, and write a page that says where it was made."""
+"""What all benchmarks do: time rivals in turn, watch commands from outside, write a page."""
 
 import argparse
 import os
 import platform
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 # They decide how fast the same command is, so they are told with it.
 _SETTINGS = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "OMP_NUM_THREADS")
+_SECONDS_BETWEEN_SAMPLES = 0.02
 
 
 def parser(
@@ -106,3 +109,43 @@ def processor() -> str:
     if has_bf16 and held is not None:
         bf16 = f"oneDNN held to {held}, so without the processor's"
     return f"{name} ({torch.backends.cpu.get_cpu_capability()}, {bf16} bfloat16 arithmetic)"
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Seconds; largest ``RssAnon``, which the kernel cannot take back, and ``VmHWM``, in bytes."""
+
+    seconds: float
+    private: int
+    resident: int
+
+
+def watch(command: Sequence[str], threads: int) -> Usage:
+    """Run a command from the repository's root with so many threads and wait for it.
+
+    Raises:
+        subprocess.CalledProcessError: It failed; its output is on stderr.
+    """
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(ROOT)}
+    private = resident = 0
+    start = time.perf_counter()
+    with subprocess.Popen(command, env=environment, cwd=ROOT, stdout=sys.stderr) as process:
+        status = Path(f"/proc/{process.pid}/status")
+        while process.poll() is None:
+            lines = status.read_text().splitlines()
+            found = {name: rest.split() for name, _, rest in (x.partition(":") for x in lines)}
+            if "VmHWM" in found:  # a process that has ended and was not yet waited for has none
+                private = max(private, int(found["RssAnon"][0]) * 1024)
+                resident = max(resident, int(found["VmHWM"][0]) * 1024)
+            time.sleep(_SECONDS_BETWEEN_SAMPLES)
+        seconds = time.perf_counter() - start
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, list(command))
+    return Usage(seconds, private, resident)
+
+
+def merge(model: Path, base: Path, out: Path, *options: str) -> list[str]:
+    """``tinylora-export merge`` of a model of benchmarks.random_base, with factors stored."""
+    paths = ("--base", base, "--artifact", model / "tiny_lora_v.pt", "--out", out)
+    store = ("--factor-store", model / "factors", "--overwrite")
+    return [sys.executable, "-m", "exporter", "merge", *map(str, paths + store), *options]

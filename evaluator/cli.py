@@ -60,12 +60,17 @@ def run(
         bool, typer.Option("--overwrite", help="Delete the records of an earlier run first.")
     ] = False,
     unsafe: Unsafe = False,
+    from_scratch: Annotated[
+        bool, typer.Option("--from-scratch", help="Let no arm take over the reference's text.")
+    ] = False,
 ) -> None:
     """Make a run: completions, verdicts, statistics, tables. A killed run goes on."""
     from evaluator.config.run_config import load_config
 
     with errors_explained():
         settings = load_config(config)  # before what takes seconds to import
+        if from_scratch:
+            settings = settings.model_copy(update={"drafts": False})
         from evaluator.run import run as make_run
         from evaluator.store.environment import command_line
 

@@ -33,6 +33,7 @@ from exporter.output.workspace import Workspace, check_replaceable, open_workspa
 from exporter.plan.plan import OutputFile
 from exporter.prepare import Prepared, prepare
 from exporter.progress import Progress, Stage, Steps
+from exporter.provenance import key_of
 from exporter.request import ExportRequest, check_request
 from exporter.safetensors.writer import ShardWriter, check_header
 from tinylora import ResolvedOptions
@@ -90,7 +91,7 @@ def export(
 def _make(job: Prepared, progress: Callable[[Progress], None]) -> ExportReport:
     """Make the output in a workspace and publish it."""
     overwrite = job.request.overwrite
-    workspace = open_workspace(job.request.out, lambda: job.provenance().key, overwrite)
+    workspace = open_workspace(job.request.out, lambda: key_of(job.provenance), overwrite)
     try:
         report = _run(job, workspace, progress)
         workspace.publish(overwrite)

@@ -1,9 +1,10 @@
 """Everything before the first byte is written: inputs are read, choices made, the plan built."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from exporter.choose.decide import Moments, decide
 from exporter.choose.trials import Choice
@@ -11,26 +12,30 @@ from exporter.compare.prompts import PromptSet, read_prompts
 from exporter.inputs import Inputs, read_inputs
 from exporter.plan.plan import ExportPlan
 from exporter.progress import Progress, Steps
-from exporter.provenance import Provenance, collect_provenance
+from exporter.provenance import collect_provenance
 from exporter.request import ExportRequest
 from tinylora.workers import single_threaded
 
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """An export in which nothing is left open; ``provenance`` waits for the digests of the base."""
+    """An export in which nothing is left open."""
 
     inputs: Inputs
     plan: ExportPlan
     choice: Choice | None
     moments: Moments | None
-    provenance: Callable[[], Provenance]
     check_prompts: PromptSet | None
 
     @property
     def request(self) -> ExportRequest:
         """What was asked for, every ``auto`` decided."""
         return self.inputs.request
+
+    @cached_property
+    def provenance(self) -> Mapping[str, Any]:
+        """What decides the output's bytes; waits for the digests of the base."""
+        return collect_provenance(self.inputs)
 
 
 def prepare(
@@ -47,6 +52,4 @@ def prepare(
     with single_threaded() as threads:
         request, choice, moments = decide(inputs, prompts, scratch, threads, steps.step)
     inputs = replace(inputs, request=request)
-
-    plan, provenance = inputs.plan(request.layout), cache(partial(collect_provenance, inputs))
-    return Prepared(inputs, plan, choice, moments, provenance, check_prompts)
+    return Prepared(inputs, inputs.plan(request.layout), choice, moments, check_prompts)

@@ -3,7 +3,6 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -19,32 +18,21 @@ from tinylora.adapters.upstream.placement import checked_placement
 _LIBRARIES = ("torch", "transformers", "bitsandbytes", "safetensors")
 
 
-@dataclass(frozen=True)
-class Provenance:
-    """What decides the bytes of an export, as it stands in the manifest."""
-
-    tool: Mapping[str, str]
-    libraries: Mapping[str, str]
-    options: Mapping[str, Any]
-    base: Mapping[str, Any]
-    artifact: Mapping[str, Any]
-
-    @property
-    def key(self) -> str:
-        """Hex digest; on one machine and with one factor store, equal keys mean equal weights."""
-        return hashlib.sha256(json.dumps(vars(self), sort_keys=True).encode()).hexdigest()
-
-
-def collect_provenance(inputs: Inputs) -> Provenance:
-    """Put together what decides the output's bytes; waits for the digests of the base."""
-    return Provenance(
-        tool={"name": "tinylora-export", "version": _version("tinylora-export")},
-        libraries={name: _version(name) for name in _LIBRARIES},
-        options=_options(inputs.request, inputs.deltas.resolved)
+def collect_provenance(inputs: Inputs) -> dict[str, Any]:
+    """What decides the output's bytes, for the manifest; waits for the digests of the base."""
+    return {
+        "tool": {"name": "tinylora-export", "version": _version("tinylora-export")},
+        "libraries": {name: _version(name) for name in _LIBRARIES},
+        "options": _options(inputs.request, inputs.deltas.resolved)
         | {"trained_on": inputs.weights.trained_on},
-        base=base_digests(inputs.base, inputs.digests.result()),
-        artifact=inputs.adapter.describe(),
-    )
+        "base": base_digests(inputs.base, inputs.digests.result()),
+        "artifact": inputs.adapter.describe(),
+    }
+
+
+def key_of(provenance: Mapping[str, Any]) -> str:
+    """Hex digest; on one machine and with one factor store, equal keys mean equal weights."""
+    return hashlib.sha256(json.dumps(provenance, sort_keys=True).encode()).hexdigest()
 
 
 def base_digests(base: Checkpoint, files: Mapping[str, str]) -> dict[str, Any]:

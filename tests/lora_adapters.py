@@ -1,7 +1,5 @@
 """LoRA adapters that PEFT itself makes, with random numbers in both factors."""
 
-import warnings
-
 import torch
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
@@ -20,9 +18,7 @@ PATTERNS = {
 def peft_lora(base, size=0.05, **changes):
     """A float32 base with a LoRA whose ΔW has entries of about ``size``."""
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)  # PEFT's
-        model = get_peft_model(model, LoraConfig(**(SETTINGS | changes)))
+    model = get_peft_model(model, LoraConfig(**(SETTINGS | changes)))
     generator = torch.Generator().manual_seed(1)
     for name, parameter in model.named_parameters():
         if "lora_" in name:

@@ -9,9 +9,8 @@ from transformers import AutoModelForCausalLM
 
 from benchmarks import decode, factors, folds, generation, harness
 from benchmarks.generation import Way
-from benchmarks.random_base import write_model
-from benchmarks.watch import watch
-from benchmarks.weights import trained_like
+from benchmarks.harness import watch
+from benchmarks.random_base import trained_like, write_model
 from tinylora import load_artifact
 
 

@@ -37,11 +37,9 @@ if TYPE_CHECKING:
     from tinylora.adapters.options import DeltaOptions, ResolvedOptions
     from tinylora.adapters.peft.adapter import PeftAdapter, load_peft_adapter
     from tinylora.adapters.peft.deltas import PeftDeltas, PeftTinyLoRALinear
-    from tinylora.adapters.upstream.artifact import Artifact, load_artifact
-    from tinylora.adapters.upstream.deltas import AdapterDeltas
-    from tinylora.adapters.upstream.linear import TinyLoRALinear
+    from tinylora.adapters.upstream.artifact import Artifact, load_artifact, save_artifact
+    from tinylora.adapters.upstream.deltas import AdapterDeltas, TinyLoRALinear
     from tinylora.adapters.upstream.projection import draw_projections
-    from tinylora.adapters.upstream.save_artifact import save_artifact
     from tinylora.adapters.upstream.targets import target_modules, target_names
     from tinylora.philox import philox_normal
     from tinylora.restoration.inject import Restoration, apply_tiny_lora, restore
@@ -94,11 +92,9 @@ _HOMES = {
     "adapters.options": ("DeltaOptions", "ResolvedOptions"),
     "adapters.peft.adapter": ("PeftAdapter", "load_peft_adapter"),
     "adapters.peft.deltas": ("PeftDeltas", "PeftTinyLoRALinear"),
-    "adapters.upstream.artifact": ("Artifact", "load_artifact"),
-    "adapters.upstream.deltas": ("AdapterDeltas",),
-    "adapters.upstream.linear": ("TinyLoRALinear",),
+    "adapters.upstream.artifact": ("Artifact", "load_artifact", "save_artifact"),
+    "adapters.upstream.deltas": ("AdapterDeltas", "TinyLoRALinear"),
     "adapters.upstream.projection": ("draw_projections",),
-    "adapters.upstream.save_artifact": ("save_artifact",),
     "adapters.upstream.targets": ("target_modules", "target_names"),
     "philox": ("philox_normal",),
     "restoration.inject": ("Restoration", "apply_tiny_lora", "restore"),

@@ -1,6 +1,11 @@
-"""The one table of a bench: the arms of all its runs below each other."""
+"""The one table of a bench: the arms of all its runs below each other.
 
-from collections.abc import Sequence
+Among many comparisons some match by chance, so a match is one of the whole bench only where its
+p-value, adjusted for all compared arms of all runs (Holm), is at most 5 %.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import pandas as pd
@@ -9,6 +14,7 @@ from evaluator.bench.plan import Cell, Export
 from evaluator.report.summary import RunSummary
 from evaluator.report.tables import arms_frame, arms_table
 from evaluator.report.text_table import TextTable
+from evaluator.statistics.several_arms import holm
 
 _PLACE = ("base", "artifact", "suite", "decoding")
 BENCH_KEY = (*_PLACE, "arm")  # columns that name a row
@@ -16,6 +22,8 @@ _SHOWN = (
     *("arm", "size", "pass@1", "95 % interval"),
     *("gained / lost", "difference [95 %]", "verdict", "capture"),
 )
+
+_Place = tuple[str, ...]
 
 
 class CellResult(NamedTuple):
@@ -28,8 +36,8 @@ class CellResult(NamedTuple):
 
 def bench_table(name: str, results: Sequence[CellResult]) -> TextTable:
     """For people: one row an arm of a run, and one for what failed."""
-    header = (*_PLACE, *_SHOWN, "retention")
-    table = TextTable(name, header, tuple(row for r in results for row in _text_rows(r)))
+    header, joint = (*_PLACE, *_SHOWN, "retention"), _joint_p(results)
+    table = TextTable(name, header, tuple(row for r in results for row in _text_rows(r, joint)))
     if len({result.cell.base.name for result in results}) == 1:
         return table.select(name, header[1:])
     return table
@@ -37,16 +45,34 @@ def bench_table(name: str, results: Sequence[CellResult]) -> TextTable:
 
 def bench_frame(results: Sequence[CellResult]) -> pd.DataFrame:
     """For programs: the same rows, with every column of a run's table of arms."""
-    frames = [_frame(result) for result in results]
+    joint = _joint_p(results)
+    frames = [_frame(result, joint) for result in results]
     return pd.concat(frames, ignore_index=True).convert_dtypes()
 
 
-def _text_rows(result: CellResult) -> list[tuple[str, ...]]:
+def _joint_p(results: Sequence[CellResult]) -> Mapping[_Place, float]:
+    """Adjusted p-value of each compared arm's match, by the place of its run and its name."""
+    alone = {
+        (*result.cell.parts, pair.arm): pair.match_p
+        for result in results
+        if result.summary is not None
+        for pair in result.summary.comparisons
+        if pair.joint_match_p is not None  # neither control nor repeat
+    }
+    return dict(zip(alone, holm(list(alone.values())), strict=True))
+
+
+def _text_rows(result: CellResult, joint: Mapping[_Place, float]) -> list[tuple[str, ...]]:
     place = result.cell.parts
     absent = [_failed_row(place, export.format.name) for export in result.absent]
     if result.summary is None:
         return [_failed_row(place, "all"), *absent]
-    rows = arms_table(result.summary).select("", _SHOWN).rows
+    comparisons = tuple(
+        replace(pair, joint_match_p=joint.get((*place, pair.arm)))
+        for pair in result.summary.comparisons
+    )
+    shown = replace(result.summary, comparisons=comparisons)
+    rows = arms_table(shown).select("", _SHOWN).rows
     known = _retentions(result.summary)
     kept = [known.get(row[0]) for row in rows]
     texts = ["" if share is None else f"{share:.3f}" for share in kept]
@@ -58,13 +84,15 @@ def _failed_row(place: tuple[str, ...], arm: str) -> tuple[str, ...]:
     return (*place, *cells.values())
 
 
-def _frame(result: CellResult) -> pd.DataFrame:
+def _frame(result: CellResult, joint: Mapping[_Place, float]) -> pd.DataFrame:
     absent = [{"arm": export.format.name, "failed": True} for export in result.absent]
     if result.summary is None:
         frame = pd.DataFrame([{"arm": "all", "failed": True}, *absent])
     else:
         frame = arms_frame(result.summary).assign(failed=False)
         frame["retention"] = frame["arm"].map(_retentions(result.summary))
+        place = result.cell.parts
+        frame["bench_match_p"] = [joint.get((*place, arm)) for arm in frame["arm"]]
         frame = pd.concat([frame, pd.DataFrame(absent)], ignore_index=True)
     for index, (column, value) in enumerate(zip(_PLACE, result.cell.parts, strict=True)):
         frame.insert(index, column, value)

@@ -168,7 +168,9 @@ class RunConfig(Section):
     """Everything that decides a run's records.
 
     ``compute_dtype`` float32 makes texts independent of the batch to the last near-tie; it does not
-    touch stored values. SVD factors are kept in ``out`` where there is no ``factor_store``.
+    touch stored values. SVD factors are kept in ``out`` where there is no ``factor_store``. With
+    ``drafts`` arms read the reference's completions, and write only from the first token on that
+    they choose otherwise: equal texts, up to rounding, in less time.
     """
 
     name: Title
@@ -184,6 +186,7 @@ class RunConfig(Section):
     token_level: TokenLevelConfig = TokenLevelConfig()
     judge: JudgeConfig = JudgeConfig()
     backend: str = BACKEND
+    drafts: bool = True
 
     def reference(self) -> ArmConfig | None:
         """The arm that others are compared with: the first restored one."""
@@ -221,6 +224,7 @@ def deciding_fields(config: RunConfig) -> dict[str, Any]:
         },
         "judge": {"workers", "testlib_path"},
         "token_level": True,
+        "drafts": True,
         "prompt": config.prompt == PromptConfig() or {"preset"},
     }
     if config.decoding.repetition_penalty in (None, 1.0):

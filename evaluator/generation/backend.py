@@ -2,7 +2,7 @@
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,8 @@ from evaluator.generation.checkpoints import Checkpoint
 from evaluator.generation.prompts import Batch, Prompt
 from evaluator.store.records import FinishReason
 from evaluator.store.run_directory import ArmFacts
+
+Drafts = Mapping[tuple[str, int], tuple[int, ...]]  # tokens by problem and sample
 
 
 @dataclass(frozen=True)
@@ -57,11 +59,20 @@ class Asked:
 
 
 class Completion(NamedTuple):
-    """What a model wrote; the fields are those of ``GenerationRecord``."""
+    """What a model wrote.
+
+    Attributes:
+        text: As for ``GenerationRecord``, and so the next two.
+        tokens: All that were generated, the end token included; empty where they are not known.
+        taken_over: How many of them, at the beginning, are those of a draft.
+        engine: What an engine elsewhere says it is, likewise.
+    """
 
     text: str
     token_count: int
     finish_reason: FinishReason
+    tokens: tuple[int, ...] = ()
+    taken_over: int = 0
     engine: str = ""
 
 
@@ -85,14 +96,26 @@ class LoadedModel(ABC):
     """A model in memory."""
 
     @abstractmethod
-    def complete(self, batch: Batch) -> Sequence[Completion]:
-        """One completion for each row of a batch, in its order; ModelError where it is nonsense."""
+    def complete(
+        self, batch: Batch, drafts: Sequence[Sequence[int]] | None = None
+    ) -> Sequence[Completion]:
+        """One completion for each row of a batch, in its order; ModelError where it is nonsense.
 
-    def complete_all(self, batches: Sequence[Batch]) -> Iterator[Made]:
+        ``drafts``, only where the backend reads them, are tokens of another model for each row,
+        drawn with the same noise: what this model would write too is not written again.
+        """
+
+    def complete_all(
+        self, batches: Sequence[Batch], drafts: Drafts | None = None
+    ) -> Iterator[Made]:
         """Complete batches, by default one after the other; each is given when it is done."""
         for batch in batches:
             start = time.monotonic()
-            completions = self.complete(batch)
+            if drafts is None:
+                completions = self.complete(batch)
+            else:
+                own = [drafts.get((row.prompt.problem, row.sample), ()) for row in batch]
+                completions = self.complete(batch, own)
             yield Made(batch, completions, time.monotonic() - start)
 
     def logits(self, texts: Sequence[TokenText]) -> tuple[Tensor, ...]:
@@ -109,6 +132,7 @@ class Backend(ABC):
 
     Attributes:
         gives_logits: It has :meth:`LoadedModel.logits`, which the token level needs.
+        reads_drafts: It takes over from a draft what a model would have written itself.
         pairs_noise: All arms draw with the numbers of ``evaluator.generation.noise``.
         restores: It can quantize while loading (``load: nf4``) and put an adapter on a base.
         source: Field of an arm that says where its model or texts are.
@@ -116,6 +140,7 @@ class Backend(ABC):
     """
 
     gives_logits: ClassVar[bool] = False
+    reads_drafts: ClassVar[bool] = False
     pairs_noise: ClassVar[bool] = False
     restores: ClassVar[bool] = False
     source: ClassVar[str] = "model"

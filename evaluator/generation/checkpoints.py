@@ -23,6 +23,9 @@ from tinylora.models.embedded_adapter import ADAPTER_CONFIG
 from tinylora.models.model_config import check_model_config
 
 _WEIGHT_SUFFIXES = (".safetensors", ".bin")
+_DECIDING = frozenset({*_WEIGHT_SUFFIXES, ".json", ".jinja", ".model", ".txt", ".py"})
+# What the exporter says of an export; ``verify --prompts`` may add to it at any time.
+_OF_THE_EXPORT = frozenset({"export_manifest.json", "fidelity.json", "retention.json"})
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,7 @@ def find_checkpoint(arm: ArmConfig) -> Checkpoint:
         facts=ArmFacts(
             name=arm.name,
             kind=str(arm.kind),
-            digest=files_sha256(files, file_digest),
+            digest=files_sha256([p for p in files if _decides(p)], file_digest),
             artifact_digest=files_sha256(artifact, file_digest) if artifact else None,
             weight_bytes=sum(path.stat().st_size for path in (*weights, *artifact)),
             capture=fidelity["capture"],
@@ -158,6 +161,11 @@ def _directory(arm: ArmConfig) -> Path:
             f"arm {arm.name}: no directory {local.absolute()}, and the Hugging Face hub gave no "
             f"model of this name: {error}"
         ) from error
+
+
+def _decides(path: Path) -> bool:
+    """Whether a file of a checkpoint may change what its model computes."""
+    return path.suffix in _DECIDING and path.name not in _OF_THE_EXPORT
 
 
 def _fidelity(path: Path) -> dict[str, float | None]:

@@ -27,17 +27,19 @@ def noise_key(seed: int, problem: str, sample: int) -> tuple[int, ...]:
     return struct.unpack("<4I", digest)
 
 
-def gumbel_noise(keys: Tensor, position: int, vocabulary: int) -> Tensor:
-    """Noise of one position for every row and token, float64 [B, V].
+def gumbel_noise(keys: Tensor, position: int | Tensor, vocabulary: int) -> Tensor:
+    """Noise of one position of every row, for each token, float64 [B, V].
 
     Args:
         keys: int64 [B, 4], rows of ``noise_key``.
-        position: Number of tokens generated before this one.
+        position: Number of tokens generated before this one, or int64 [B], one of each row.
         vocabulary: V; the values of a token do not depend on it.
     """
     blocks = torch.arange((vocabulary + 1) // 2, dtype=torch.int64, device=keys.device)
     column = keys.unsqueeze(1)  # [B, 1, 4]
     zero = torch.zeros_like(column[..., 0])  # broadcasts the counter words to [B, blocks]
+    if isinstance(position, Tensor):
+        position = position.unsqueeze(1)
     words = philox4x32(
         (blocks + zero, zero + position, column[..., 2], column[..., 3]),
         (column[..., 0], column[..., 1]),

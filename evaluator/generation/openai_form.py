@@ -59,7 +59,7 @@ def read_answer(body: Any) -> Completion:
         raise ValueError(f"expected finish_reason stop or length, found {shown(reason)}")
     usage = body.get("usage")
     count = usage.get("completion_tokens") if isinstance(usage, dict) else None
-    return Completion(text, _whole(count), _REASONS[reason], engine_of(body))
+    return Completion(text, _whole(count), _REASONS[reason], engine=engine_of(body))
 
 
 def engine_of(body: Mapping[str, Any]) -> str:

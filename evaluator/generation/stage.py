@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 
 from evaluator.config.run_config import ArmConfig
 from evaluator.errors import RecordsError
-from evaluator.generation.backend import LoadedModel, Made, ModelRequest
+from evaluator.generation.backend import Drafts, LoadedModel, Made, ModelRequest
 from evaluator.generation.backend_choice import backend_of
 from evaluator.generation.prepare import Prepared
 from evaluator.generation.processes import Processes, resolve_device
@@ -17,6 +17,8 @@ from evaluator.progress import Progress
 from evaluator.store.plan import check_makers, maker_ids, plan_id
 from evaluator.store.records import GenerationRecord, Key, append, read, repair, rewrite_sorted
 from evaluator.store.run_directory import RunDirectory, RunFacts
+
+_BATCHES_READ = 16
 
 
 def take_up_generations(directory: RunDirectory, facts: RunFacts) -> dict[Key, GenerationRecord]:
@@ -48,8 +50,15 @@ def generate_share(
     decoding = prepared.config.decoding
     total = len(prepared.prompts) * decoding.samples
     makers, plan = maker_ids(prepared.facts), plan_id(prepared.facts)
-    for arm in prepared.config.arms:
-        size = 1 if backend_of(arm, prepared.config).by_row else arm.batch_size
+    reference = prepared.config.reference()
+    readers = _readers(prepared)
+    drafts: Drafts = {}
+    for arm in sorted(prepared.config.arms, key=lambda arm: arm is not reference):
+        size = arm.batch_size or decoding.batch_size
+        if arm.name in readers:
+            size *= _BATCHES_READ  # few rows of a batch are left after reading
+        if backend_of(arm, prepared.config).by_row:
+            size = 1
         missing = [
             batch
             for batch in plan_batches(prepared.prompts, decoding, size)
@@ -59,15 +68,18 @@ def generate_share(
         done = total - sum(map(len, missing))
         mine = done + sum(map(len, share))
         progress(f"generate {arm.name}", done, mine)
-        if not share:
-            continue
-        engine = next((one.engine for one in records.values() if one.arm == arm.name), "")
-        with open_model(arm, prepared, directory, processes.local_rank, engine=engine) as model:
-            for made in model.complete_all(share):
-                new = _records(arm.name, made, makers[arm.name], plan)
-                append(path, [record for record in new if record.key not in records])
-                done += len(new)
-                progress(f"generate {arm.name}", done, mine)
+        if share:
+            engine = next((one.engine for one in records.values() if one.arm == arm.name), "")
+            own = drafts if arm.name in readers else None
+            with open_model(arm, prepared, directory, processes.local_rank, engine=engine) as model:
+                for made in model.complete_all(share, own):
+                    new = _records(arm.name, made, arm is reference, makers[arm.name], plan)
+                    append(path, [record for record in new if record.key not in records])
+                    done += len(new)
+                    progress(f"generate {arm.name}", done, mine)
+        if arm is reference and readers:
+            processes.wait()  # the others have written their share of the reference
+            drafts = _drafts(directory, arm.name)
 
 
 def finish_generations(directory: RunDirectory, prepared: Prepared) -> tuple[GenerationRecord, ...]:
@@ -122,17 +134,50 @@ def open_model(
     return backend_of(arm, config).load(request)
 
 
-def _records(arm: str, made: Made, maker: str, plan: str) -> list[GenerationRecord]:
+def _readers(prepared: Prepared) -> frozenset[str]:
+    """Arms that read the reference's completions and write only what they would write otherwise.
+
+    Repeats of the reference do not: what they are there to show is what writing again does.
+    """
+    config, facts = prepared.config, prepared.facts
+    reference = config.reference()
+    if reference is None or not config.drafts:
+        return frozenset()
+    repeats = facts.same_model(reference.name)
+    return frozenset(
+        arm.name
+        for arm in config.arms
+        if arm.name not in repeats
+        and facts.same_noise(arm.name, reference.name)
+        and backend_of(arm, config).reads_drafts
+    )
+
+
+def _drafts(directory: RunDirectory, reference: str) -> Drafts:
+    """The reference's tokens by problem and sample, those of other processes too."""
+    records: dict[Key, GenerationRecord] = {}
+    for path in (directory.generations, *directory.other_generations()):
+        read(path, GenerationRecord.from_row, records)
+    return {
+        (record.problem, record.sample): record.tokens
+        for record in records.values()
+        if record.arm == reference
+    }
+
+
+def _records(
+    arm: str, made: Made, keep_tokens: bool, maker: str, plan: str
+) -> list[GenerationRecord]:
     seconds = round(made.seconds / len(made.batch), 6)
     return [
         GenerationRecord(
             arm=arm,
             problem=row.prompt.problem,
             sample=row.sample,
-            **completion._asdict(),
+            **(one if keep_tokens else one._replace(tokens=()))._asdict(),
             seconds=seconds,
             maker=maker,
             plan=plan,
         )
-        for row, completion in zip(made.batch, made.completions, strict=True)
+        for row, one in zip(made.batch, made.completions, strict=True)
     ]

@@ -53,6 +53,9 @@ class GenerationRecord(Record):
         token_count: Generated tokens, the end token included.
         finish_reason: ``stop`` at an end token, ``length`` at the limit.
         seconds: Wall time of its batch divided by the rows of the batch.
+        taken_over: How many tokens, at the beginning, were read in the reference's completion and
+            not written anew.
+        tokens: Token ids, of the reference only: the others may take them over.
         maker: Digest of model, prompt and decoding; empty in runs of earlier versions.
         plan: Digest of what the run was planned to show, likewise (``plan``).
         engine: What an engine elsewhere says it is: its model, version and fingerprint.
@@ -62,6 +65,8 @@ class GenerationRecord(Record):
     token_count: int
     finish_reason: FinishReason
     seconds: float = field(compare=False)
+    taken_over: int = field(default=0, compare=False)
+    tokens: tuple[int, ...] = field(default=(), compare=False)
     maker: str = field(default="", compare=False)
     plan: str = field(default="", compare=False)
     engine: str = field(default="", compare=False)

@@ -21,8 +21,7 @@ from exporter.errors import TargetResidualError
 from exporter.fold.read_weights import checked_delta, read_weight
 from exporter.formats.dense import Bf16, Fp16, Fp32
 from exporter.formats.encoding import ModuleUnit
-from exporter.formats.nf4 import Nf4
-from exporter.formats.nf4_embedded import Nf4Embedded
+from exporter.formats.nf4 import Nf4, Nf4Embedded
 from exporter.inputs import Inputs
 from exporter.request import ExportRequest
 from tinylora import LowRankDelta

@@ -9,7 +9,7 @@ from exporter.choose.knapsack import choose_kept
 from exporter.choose.trial_model import TrialModel, gram_matrix
 from exporter.choose.trials import Choice, Trial, Trials
 from exporter.errors import TargetResidualError
-from exporter.formats.nf4_mixed import Nf4Mixed
+from exporter.formats.nf4 import Nf4Mixed
 from exporter.quantize.requantize import RequantizeMethod
 
 # The prediction is of first order; what it misses is made up by aiming lower and measuring again.

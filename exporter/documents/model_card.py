@@ -13,7 +13,6 @@ from exporter.compare.retention import Retention
 from exporter.errors import reading
 from exporter.fidelity import FidelityReport, rounded
 from exporter.prepare import Prepared
-from exporter.provenance import Provenance
 from tinylora.errors import YamlError
 from tinylora.files.yaml_text import load_yaml
 
@@ -43,8 +42,8 @@ def _license(base: Path) -> tuple[Mapping[str, str], str]:
 
 def model_card(export: Prepared, fidelity: FidelityReport, warnings: Sequence[str]) -> str:
     """Text of README.md."""
-    layout, provenance = export.request.layout, export.provenance()
-    artifact, choice = provenance.artifact, export.choice
+    layout, provenance = export.request.layout, export.provenance
+    artifact, choice = provenance["artifact"], export.choice
     with reading(export.inputs.base.path):
         metadata, license_ = _license(export.inputs.base.path)
     model_id = artifact["model_id"] or "A base model"  # a PEFT adapter may name none
@@ -111,14 +110,14 @@ def _measured(fidelity: FidelityReport) -> str:
     )
 
 
-def _origin(provenance: Provenance) -> str:
-    options, base = provenance.options, provenance.base
+def _origin(provenance: Mapping[str, Any]) -> str:
+    options, base = provenance["options"], provenance["base"]
     rows = "".join(
         f"| {name} | {value} |\n" for name, value in options.items() if value is not None
     )
     return (
         f"{_ORIGIN}\n| option | value |\n| --- | --- |\n"
-        f"{rows}| artifact sha256 | {provenance.artifact['sha256']} |\n"
+        f"{rows}| artifact sha256 | {provenance['artifact']['sha256']} |\n"
         f"| base digest | {base['digest']} |\n\n"
         "`export_manifest.json` has versions, every tensor and every digest; "
         "`sha256sum -c SHA256SUMS` checks the files.\n"

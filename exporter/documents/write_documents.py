@@ -125,7 +125,7 @@ def build_manifest(
         tensors.setdefault(header.file, {})[header.name] = [header.dtype, list(header.shape)]
     return {
         "format": MANIFEST_FORMAT,
-        **vars(export.provenance()),
+        **export.provenance,
         "lapack": sorted({m.spectrum.lapack for m in fidelity.modules if m.spectrum is not None}),
         "fidelity": fidelity.as_dict()["total"],
         "warnings": list(warnings),

@@ -74,7 +74,7 @@ class Format(ABC):
     @property
     def kept(self) -> tuple[str, ...]:
         """Target modules that stay in 16 bits in a format that stores others in 4."""
-        return ()
+        return getattr(self, "keep", ())
 
     @property
     def stands_on_4_bits(self) -> bool:

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from exporter.base.architecture import Architecture
-from exporter.base.checkpoint import Checkpoint, read_json
+from exporter.base.checkpoint import Checkpoint
 from exporter.formats.encoding import Encoded, Encoding, Fold, Shape, cast
 from exporter.formats.format import AdapterFile, Format
-from exporter.safetensors.reader import DTYPE_NAMES, open_data_file
+from exporter.safetensors.reader import DTYPE_NAMES
 from exporter.safetensors.writer import TensorSpec
 from tinylora import AdapterSizes, LowRankDelta
+from tinylora.adapters.lora.adapter import load_lora_adapter
 from tinylora.adapters.peft_directory import CONFIG_FILE, WEIGHTS_FILE
 
 
@@ -83,19 +84,15 @@ class LoraFile(AdapterFile):
         return adapter_config("LORA", architecture, sizes.rank, named, own)
 
     def problems(self, directory: Path, targets: list[str]) -> Iterator[str]:
-        """Another scale, a pair that is missing or misshapen, a target that is not named."""
-        config = read_json(directory / CONFIG_FILE)
-        headers = open_data_file(directory / WEIGHTS_FILE).headers
-        rank = config.get("r")
-        if config.get("peft_type") != "LORA" or config.get("lora_alpha") != rank:
-            yield f"{CONFIG_FILE} is no LoRA of scale 1"
+        """Another scale, or a target without its pair."""
+        adapter = load_lora_adapter(directory)
+        if not isinstance(adapter.config.target_modules, list):  # PEFT takes names of its own then
+            yield f"{CONFIG_FILE}: target_modules is no list of names"
         for module in targets:
-            pair = (headers.get(name) for name in lora_names(module))
-            a, b = (() if header is None else header.shape for header in pair)
-            if len(a) != 2 or len(b) != 2 or not a[0] == rank == b[1]:
-                yield f"{module}: lora_A {a} and lora_B {b} at rank {rank}"
-            if not is_named(module, config.get("target_modules")):
-                yield f"{module} is not among the adapter's target_modules"
+            if module not in adapter.shapes:
+                yield f"{module} is not among the adapter's modules"
+            elif adapter.config.scale_of(module) != 1:
+                yield f"{module} has another scale than 1"
 
 
 @dataclass(frozen=True)
@@ -177,13 +174,6 @@ def adapter_config(
         "task_type": "CAUSAL_LM",
     }
     return dict(sorted((common | own).items()))
-
-
-def is_named(module: str, patterns: object) -> bool:
-    """Whether ``target_modules`` names a module."""
-    if not isinstance(patterns, list):
-        return False
-    return any(module == p or module.endswith(f".{p}") for p in patterns)
 
 
 def on_dense_base(model_id: str) -> str:

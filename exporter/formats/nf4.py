@@ -1,4 +1,4 @@
-"""``nf4``: the delta merged into 4-bit weights.
+"""``nf4``, ``nf4-mixed`` and ``nf4-embedded``: linear layers in 4 bits, merged or as they are.
 
 A 4-bit base keeps its code book, block size, double quantization and ``config.json``. A 16-bit base
 is quantized as the trainer did while loading it: nf4 in blocks of 64, double quantization.
@@ -24,7 +24,8 @@ from exporter.formats.encoding import (
     Source,
     stored_change,
 )
-from exporter.formats.format import Format
+from exporter.formats.format import AdapterFile, Format
+from exporter.formats.lora import LoraFile, pair_dtype
 from exporter.quantize.calibrated import calibrated
 from exporter.quantize.requantize import RequantizeMethod, preserve, recompute
 from exporter.safetensors.writer import TensorSpec
@@ -132,3 +133,58 @@ class Nf4(Format):
         """No layer in 4 bits."""
         if "Linear4bit" not in {type(module).__name__ for module in model.modules()}:
             yield "no layer came up in 4 bits"
+
+
+@dataclass(frozen=True)
+class Nf4Mixed(Nf4):
+    """As ``nf4``, but for the modules ``keep``, which stay in bfloat16."""
+
+    keep: tuple[str, ...] = ()
+    name: ClassVar[str] = "nf4-mixed"
+    content: ClassVar[str] = (
+        "The delta is merged; the modules that carry most of its effect are stored in bfloat16, "
+        "the others in 4 bits (bitsandbytes)."
+    )
+    chooses_modules: ClassVar[bool] = True
+
+    def encoding(self, module: str, source: Source, base: Checkpoint) -> Encoding:
+        """bfloat16 where the module is kept."""
+        if module in self.keep:
+            return DenseWeight(TRAINER_DTYPE)
+        return super().encoding(module, source, base)
+
+
+@dataclass(frozen=True)
+class Nf4Embedded(Format):
+    """Keeps the delta, and needs ``peft`` to load; the LoRA pair is ``fp32`` or ``fp16``."""
+
+    adapter_dtype: str = "fp32"
+    name: ClassVar[str] = "nf4-embedded"
+    content: ClassVar[str] = (
+        "The 4-bit base, code for code, with the delta beside it as a LoRA adapter."
+    )
+    note: ClassVar[str] = (
+        "> **`peft` must be installed.** Without it transformers loads the base alone and says "
+        "nothing.\n"
+        "> Load from a local directory: from a hub id transformers looks for another base.\n"
+    )
+    merged: ClassVar[bool] = False
+
+    @property
+    def adapter(self) -> AdapterFile:
+        """The LoRA beside the base."""
+        return LoraFile(pair_dtype(self.adapter_dtype), beside_base=True)
+
+    def encoding(self, module: str, source: Source, base: Checkpoint) -> Encoding:
+        """The base's weights."""
+        return Nf4().encoding(module, source, base)
+
+    def config(self, base: Checkpoint, kept: tuple[str, ...]) -> Any:
+        """The base's configuration."""
+        return Nf4().config(base, kept)
+
+    def loaded_problems(self, model: Any) -> Iterator[str]:
+        """No layer in 4 bits, or no adapter."""
+        yield from Nf4().loaded_problems(model)
+        if not getattr(model, "peft_config", None):
+            yield "the adapter was not attached; is peft installed?"

@@ -12,7 +12,7 @@ from exporter.base.checkpoint import Checkpoint, read_json
 from exporter.errors import PlanError
 from exporter.formats.encoding import Encoded, Encoding, Fold, Shape, VectorUnit
 from exporter.formats.format import AdapterFile, Format
-from exporter.formats.lora import adapter_config, is_named, on_dense_base
+from exporter.formats.lora import adapter_config, on_dense_base
 from exporter.safetensors.writer import TensorSpec
 from tinylora import AdapterSizes, LowRankDelta, TinyLoRAParts, load_peft_adapter
 from tinylora.adapters.peft_directory import CONFIG_FILE
@@ -83,8 +83,9 @@ class TinyLoraFile(AdapterFile):
         """A target without its parts, or that is not named."""
         adapter = load_peft_adapter(directory)
         patterns = read_json(directory / CONFIG_FILE).get("target_modules")
+        named = tuple(f".{name}" for name in patterns) if isinstance(patterns, list) else ()
         for module in targets:
-            if module not in adapter.shapes or not is_named(module, patterns):
+            if module not in adapter.shapes or not f".{module}".endswith(named):
                 yield f"{module} is not among the adapter's modules"
 
 

@@ -20,9 +20,7 @@ from exporter.errors import RequestError
 from exporter.formats.dense import Bf16, Fp16, Fp32
 from exporter.formats.format import Format
 from exporter.formats.lora import Lora
-from exporter.formats.nf4 import Nf4
-from exporter.formats.nf4_embedded import Nf4Embedded
-from exporter.formats.nf4_mixed import Nf4Mixed
+from exporter.formats.nf4 import Nf4, Nf4Embedded, Nf4Mixed
 from exporter.formats.peft_tinylora import PeftTinyLora
 
 FORMATS: dict[str, type[Format]] = {

@@ -128,7 +128,9 @@ class Workspace:
             for written in (*self.path.rglob("*"), self.path):
                 sync(written)
             (self.path / JOURNAL_FILE).unlink(missing_ok=True)
-        _replace_directory(self.path, self.out)
+            replace_directory(self.path, self.out, _aside(self.out))
+        with suppress(OSError):
+            _remove(_aside(self.out))
 
     def discard(self) -> None:
         """Remove everything that was written."""
@@ -234,15 +236,6 @@ def _read_journal(path: Path, key: Callable[[], str]) -> Sequence[FinishedFile]:
 def _read_some(file: BinaryIO, path: Path) -> bytes:
     with reading(path):
         return file.read(_COPY_BYTES)
-
-
-def _replace_directory(new: Path, out: Path) -> None:
-    """Give ``new`` the name ``out``, and remove what had it; if that fails, nothing is changed."""
-    aside = _aside(out)
-    with writing(out):
-        replace_directory(new, out, aside)
-    with suppress(OSError):
-        _remove(aside)
 
 
 def _recover(out: Path) -> None:

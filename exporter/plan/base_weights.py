@@ -18,6 +18,8 @@ from tinylora.adapters.options import TrainedOn
 class BaseWeights:
     """What weights training had (whose singular vectors the delta has), and what is added to.
 
+    The defaults are those of upstream's trainers.
+
     Attributes:
         as_stored: Whether 16-bit weights are taken as the file has them. Upstream's trainer loads
             them in bfloat16, PEFT's users in any dtype.
@@ -26,10 +28,6 @@ class BaseWeights:
     trained_on: TrainedOn = "4bit"
     fold_onto: Literal["dequantized", "original"] = "dequantized"
     as_stored: bool = False
-
-
-UPSTREAM = BaseWeights()
-"""What upstream's trainers have by default, and what is added to."""
 
 
 def trained_on(adapter: Adapter, options: DeltaOptions) -> TrainedOn:

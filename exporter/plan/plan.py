@@ -11,7 +11,7 @@ from exporter.base.checkpoint import SINGLE_FILE, Checkpoint
 from exporter.errors import PlanError
 from exporter.formats.encoding import TRAINER_DTYPE, ModuleUnit, Source, TensorUnit, Unit
 from exporter.formats.format import AdapterFile, Format
-from exporter.plan.base_weights import UPSTREAM, BaseWeights
+from exporter.plan.base_weights import BaseWeights
 from exporter.safetensors.reader import DTYPE_NAMES
 from exporter.safetensors.writer import TensorSpec, file_bytes
 from tinylora import AdapterSizes
@@ -58,7 +58,7 @@ def build_plan(
     layout: Format,
     *,
     sizes: AdapterSizes,
-    weights: BaseWeights = UPSTREAM,
+    weights: BaseWeights,
     max_shard_size: int | None = None,
 ) -> ExportPlan:
     """Plan an export from headers; ``max_shard_size`` None keeps the base's files.

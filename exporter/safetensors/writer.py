@@ -29,8 +29,7 @@ from exporter.safetensors.reader import (
     all_finite,
     open_data_file,
 )
-from tinylora.weights.quantized_weight import STATE_PREFIX
-from tinylora.weights.tensor_bytes import tensor_bytes
+from tinylora.weights.quantized_weight import STATE_PREFIX, tensor_bytes
 
 PART_SUFFIX = ".part"
 MAX_STATE_BYTES = 1024

@@ -21,14 +21,15 @@ def loaded(arm, factors, dtype="float32"):
     return BACKEND.load(ModelRequest(arm, checkpoint, DecodingConfig(), 0, dtype, CPU, factors))
 
 
-def completions(model, tokenizer, prompts, decoding, pad_id=None):
+def completions(model, tokenizer, prompts, decoding, pad_id=None, drafts=None):
     """(problem, sample) -> completion, of a model that a test brings along."""
     files = SimpleNamespace(directory=Path(tokenizer.name_or_path))
     request = ModelRequest(ANY_ARM, files, decoding, decoding.seed, "float32", CPU, Path("unused"))
     generator = TransformersModel(model, request)
     generator.pad_id = generator.pad_id if pad_id is None else pad_id
-    return {
-        (row.prompt.problem, row.sample): completion
-        for batch in plan_batches(prompts, decoding)
-        for row, completion in zip(batch, generator.complete(batch), strict=True)
-    }
+    made = {}
+    for batch in plan_batches(prompts, decoding):
+        keys = [(row.prompt.problem, row.sample) for row in batch]
+        own = None if drafts is None else [drafts[key] for key in keys]
+        made |= zip(keys, generator.complete(batch, own), strict=True)
+    return made

@@ -12,7 +12,7 @@ from evaluator import run as run_module
 from evaluator.config.run_config import load_config
 from evaluator.errors import ModelError, RunDirectoryError, SuiteError
 from evaluator.generation import prepare as prepare_module
-from evaluator.store.records import GenerationRecord, VerdictRecord, read
+from evaluator.store.records import GenerationRecord, VerdictRecord, read, repeats
 from evaluator.store.run_directory import RunDirectory
 from tests.evaluator.conftest import write_artifact
 from tests.evaluator.whole_runs import identities, make
@@ -32,11 +32,12 @@ def test_a_run_from_configuration_to_tables(whole):
     assert 0 < names["base"].pass_rate < 1
     assert sum(names["base"].verdicts.values()) == 12
     stages = {f"{what} {arm}" for what in ("generate", "tokens") for arm in names}
+    stages |= {f"tokens {name}" for name in repeats("restored")}
     assert {stage for stage, _, _ in seen} == {*stages, "judge"}
     assert ("judge", 36, 36) in seen
     level = results.summary.token_level
     assert level.texts == 6 and level.visible
-    assert level.arm("base").retention == 0 and level.arm("base").kl.tokens > 100
+    assert level.arm("base").kept.retention == 0 and level.arm("base").kl.tokens > 100
     session = json.loads((out / "environment.json").read_text())["sessions"][0]
     assert session["command"] == "test"
     assert session["sandbox"]["rung"] in ("bwrap", "unshare")
@@ -85,6 +86,18 @@ def test_an_a_a_repeat_has_its_own_noise(config_of):
     for record in read(out / "generations.jsonl", GenerationRecord.from_row).values():
         texts.setdefault(record.arm, []).append(record.text)
     assert texts["base"] == texts["same"] != texts["again"]
+
+
+def test_arms_that_read_the_references_text_write_what_they_write_from_scratch(config_of, whole):
+    out, _ = make(config_of(drafts=False))
+    scratch = read(out / "generations.jsonl", GenerationRecord.from_row)
+    drafted = read(whole[0] / "generations.jsonl", GenerationRecord.from_row)
+    assert drafted == scratch
+    for arm, reads in (("base", True), ("restored", False), ("dense", True)):
+        own = [record for record in drafted.values() if record.arm == arm]
+        assert any(record.taken_over for record in own) is reads
+        assert any(record.tokens for record in own) is not reads
+    assert not any(record.taken_over for record in scratch.values())
 
 
 def test_another_run_in_the_same_directory_is_refused_or_replaces_it(

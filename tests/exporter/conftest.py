@@ -4,7 +4,6 @@ import json
 import random
 import shutil
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ from torch import Tensor
 from exporter import ExportRequest, export
 from tests.conftest import tiny_config
 from tests.forked import ForkServer
-from tinylora import save_artifact
+from tinylora import LowRankDelta, QuantizedWeight, save_artifact
 
 SUFFIXES = (
     "self_attn.q_proj",
@@ -60,28 +59,36 @@ def edited(base: Path, directory: Path, change=None, **config) -> Path:
     return directory
 
 
-def make_model(**changes):
-    """A Qwen2 model of two layers; ``changes`` to its configuration."""
-    from transformers import Qwen2ForCausalLM
+def weight_of(shape, seed=0, **settings):
+    """A 4-bit weight of random bf16 numbers."""
+    generator = torch.Generator().manual_seed(seed)
+    values = torch.randn(shape, generator=generator) * 0.02
+    return QuantizedWeight.quantize(values.bfloat16(), **settings)
 
-    settings = {"vocab_size": 256, "hidden_size": 64, "intermediate_size": 160}
-    settings |= {"max_position_embeddings": 128}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = Qwen2ForCausalLM(tiny_config(**(settings | changes)))
-        for name, parameter in model.named_parameters():
-            if name.endswith("bias"):  # zero at initialisation, and then no test of biases
-                parameter.data.normal_(0, 0.1)
-    return model
+
+def delta_of(shape, size, seed=1):
+    generator = torch.Generator().manual_seed(seed)
+    left = torch.randn((shape[0], 2), generator=generator) * size
+    return LowRankDelta(left, torch.randn((2, shape[1]), generator=generator))
 
 
 @pytest.fixture(scope="session")
 def make_base(tmp_path_factory) -> Callable[..., Path]:
     """Write a 16- or 32-bit checkpoint: ``make_base(dtype, max_shard_size=..., **config)``."""
+    from transformers import Qwen2ForCausalLM
+
+    settings = {"vocab_size": 256, "hidden_size": 64, "intermediate_size": 160}
+    settings |= {"max_position_embeddings": 128}
 
     def make(dtype=torch.bfloat16, *, max_shard_size="1GB", **changes) -> Path:
         directory = tmp_path_factory.mktemp("base") / "tiny-qwen"
-        make_model(**changes).to(dtype).save_pretrained(directory, max_shard_size=max_shard_size)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            model = Qwen2ForCausalLM(tiny_config(**(settings | changes)))
+            for name, parameter in model.named_parameters():
+                if name.endswith("bias"):  # zero at initialisation, and then no test of biases
+                    parameter.data.normal_(0, 0.1)
+        model.to(dtype).save_pretrained(directory, max_shard_size=max_shard_size)
         (directory / "tokenizer_config.json").write_text('{"chat_template": "x"}\n')
         (directory / "LICENSE").write_text("the licence\n")
         (directory / "README.md").write_text("---\nlicense: apache-2.0\n---\n# Tiny\n")
@@ -139,12 +146,6 @@ def make_4bit(tmp_path_factory) -> Callable[..., Path]:
         return directory
 
     return make
-
-
-@pytest.fixture(scope="session")
-def make_base_4bit(base, make_4bit) -> Callable[..., Path]:
-    """``make_base_4bit(quant_type, blocksize, double)``, of the plain base."""
-    return partial(make_4bit, base, ())
 
 
 @pytest.fixture(scope="session")
@@ -239,9 +240,10 @@ def bf16_svd(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def reference_delta(weight: Tensor, projection: Tensor, vector: Tensor) -> Tensor:
-    """U diag(S) R Vh in float64 from bf16 factors, spec formula ``full``."""
+    """U diag(S) R Vh in float64 from factors that were rounded to bf16, as the trainer's are."""
     U_, S, Vh = (t.double() for t in bf16_svd(weight))
-    core = sum(v * p for v, p in zip(vector.double(), projection.double(), strict=True))
+    v, P = vector.double(), projection.double()
+    core = torch.einsum("i,ijk->jk", v, P) if P.dim() == 3 else torch.diag(v @ P)
     return U_ @ torch.diag(S) @ core @ Vh
 
 
@@ -273,27 +275,13 @@ def references():
 @pytest.fixture(scope="session")
 def reference_logits(references):
     """``reference_logits(base, size)``: logits of a float64 dense model, W + ΔW."""
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from tests.exporter.dense_reference import dense_logits, restored_weights
 
     def compute(base: Path, size: float) -> Tensor:
-        found = references(base, size)
-        config = AutoConfig.from_pretrained(base)
-        # made in float32: Gemma keeps a constant in the dtype that the model is made in
-        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).double()
-        state = {n: t.to(torch.bfloat16).double() for n, t in found["tensors"].items()}
-        for name, weight in found["seen"].items():
-            state[name] = weight + found["delta"][name]
-        missing, unexpected = model.load_state_dict(state, strict=False)
-        assert set(missing) <= {"lm_head.weight"} and not unexpected
-        model.tie_weights()
-        return logits_of(model)
+        weights = restored_weights(references(base, size), 1.0)
+        return dense_logits(base, weights, TOKENS.tolist())[0]
 
     return compute
-
-
-@torch.no_grad()
-def logits_of(model) -> Tensor:
-    return model.eval()(TOKENS).logits.double()
 
 
 @pytest.fixture(scope="session")
@@ -301,8 +289,9 @@ def logits():
     """``logits(directory, dtype=None)``: logits of a plain from_pretrained model, float64."""
     from transformers import AutoModelForCausalLM
 
+    @torch.no_grad()
     def compute(directory: Path, **options) -> Tensor:
-        return logits_of(AutoModelForCausalLM.from_pretrained(directory, **options))
+        return AutoModelForCausalLM.from_pretrained(directory, **options)(TOKENS).logits[0].double()
 
     return compute
 

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import torch
 from bitsandbytes.functional import QuantState, dequantize_4bit
-from safetensors.torch import load_file
 from torch import Tensor
-from transformers import Qwen2Config, Qwen2ForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from tests.exporter.conftest import tensors_of
 
 
 def packed_in(tensors: Mapping[str, Tensor]) -> list[str]:
@@ -17,9 +18,7 @@ def packed_in(tensors: Mapping[str, Tensor]) -> list[str]:
 
 def weights_of(directory: Path) -> dict[str, Tensor]:
     """Every parameter of a checkpoint as stored; 4-bit ones as bitsandbytes reads them."""
-    tensors: dict[str, Tensor] = {}
-    for file in sorted(directory.glob("model*.safetensors")):
-        tensors |= load_file(file)
+    tensors = tensors_of(directory)
     for name in packed_in(tensors):
         parts = {key: tensors.pop(key) for key in list(tensors) if key.startswith(f"{name}.")}
         state = QuantState.from_dict(parts, device=torch.device("cpu"))
@@ -31,9 +30,10 @@ def dense_logits(
     directory: Path, weights: Mapping[str, Tensor], texts: Sequence[Sequence[int]]
 ) -> list[Tensor]:
     """Logits of the directory's architecture with some weights, ``[positions, vocabulary]``."""
-    config = Qwen2Config.from_pretrained(directory)
+    config = AutoConfig.from_pretrained(directory)
     config.__dict__.pop("quantization_config", None)
-    model = Qwen2ForCausalLM(config).double().eval()
+    # made in float32: Gemma keeps a constant in the dtype that the model is made in
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).double().eval()
     state = {name: tensor.double() for name, tensor in weights.items()}
     missing, unexpected = model.load_state_dict(state, strict=False)
     assert set(missing) <= {"lm_head.weight"} and not unexpected

@@ -5,8 +5,6 @@ import json
 import pytest
 import torch
 import transformers
-from peft import PeftModel
-from peft.tuners.lora import LoraLayer
 from transformers import AutoModelForCausalLM
 
 from exporter import verify
@@ -68,28 +66,8 @@ def test_fp32_computes_the_float64_reference(layout, large, run, logits, referen
     assert (reference_logits(layout, 0.0) - wanted).abs().max() > 1e-3  # the delta matters
 
 
-@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # from peft
-@pytest.mark.parametrize(
-    ("format", "limit"), [("nf4-embedded", 2e-3), ("bf16", 0.1), ("fp32", 1e-4)]
-)
+@pytest.mark.parametrize(("format", "limit"), [("nf4-embedded", 2e-3), ("bf16", 0.1)])
 def test_formats_load_and_compute_what_the_restored_model_does(layout, large, run, format, limit):
     report = verify(run(layout, large, format).out, load=True, base=layout, artifact=large)
     assert report.ok, report.checks
     assert report.logits.residual < limit
-
-
-@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # from peft
-def test_lora_attaches_to_every_target(layout, large, run, references):
-    out = run(layout, large, "lora").out
-    model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(layout), out)
-    layers = {
-        name.removeprefix("base_model.model."): module
-        for name, module in model.named_modules()
-        if isinstance(module, LoraLayer)
-    }
-    wanted = references(layout, SIZE)["delta"]
-    assert {f"{name}.weight" for name in layers} == wanted.keys()
-    for name, layer in layers.items():
-        delta = wanted[f"{name}.weight"]
-        found = layer.get_delta_weight("default").double()
-        assert (found - delta).norm() < 1e-6 * delta.norm()

@@ -11,8 +11,6 @@ from exporter.request import Goal
 from tests.default_dtype import default_dtype
 from tinylora import DeltaOptions
 
-OTHERS = [torch.float64, torch.bfloat16]
-
 
 @pytest.fixture
 def contents(talking, make_artifact, texts, tmp_path):
@@ -31,13 +29,12 @@ def contents(talking, make_artifact, texts, tmp_path):
     return partial(make, **mixed, goal=goal, options=DeltaOptions(svd="fast"))
 
 
-@pytest.mark.parametrize("dtype", OTHERS)
-def test_an_export_is_the_same_under_any_default_dtype(contents, dtype):
+def test_an_export_is_the_same_under_another_default_dtype(contents):
     with default_dtype(torch.float32):
         expected = contents("expected")
-    with default_dtype(dtype):
+    with default_dtype(torch.bfloat16):
         assert contents("found") == expected
-        assert torch.get_default_dtype() == dtype
+        assert torch.get_default_dtype() == torch.bfloat16
 
 
 def test_two_exports_at_once(contents):

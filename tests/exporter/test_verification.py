@@ -1,6 +1,7 @@
 import json
 import shutil
 from importlib.util import find_spec
+from itertools import product
 
 import pytest
 import torch
@@ -77,12 +78,16 @@ def test_other_dtypes_and_values_are_found(value, problem, copy):
 
 
 def test_an_adapter_that_would_not_attach_is_found(embedded):
-    config = json.loads((embedded / "adapter_config.json").read_text())
-    config["target_modules"].remove("q_proj")
-    (embedded / "adapter_config.json").write_text(json.dumps(config))
-    assert "q_proj" in failed(embedded)["adapter would attach"]
-    (embedded / "adapter_config.json").write_text("{")
-    assert "cannot be read" in failed(embedded)["adapter would attach"]
+    path = embedded / "adapter_config.json"
+    config = json.loads(path.read_text())
+    others = [name for name in config["target_modules"] if name != "q_proj"]
+    for change, words in (
+        ({"target_modules": others}, "q_proj"),
+        ({"target_modules": None}, "no list of names"),
+        ({"lora_alpha": 4}, "another scale"),
+    ):
+        path.write_text(json.dumps(config | change))
+        assert words in failed(embedded)["adapter would attach"]
 
 
 @pytest.mark.parametrize(("factor", "side"), [("lora_A", 0), ("lora_B", 1)])
@@ -90,12 +95,27 @@ def test_a_lora_pair_of_two_ranks_is_found(factor, side, embedded):
     name = f"base_model.model.model.layers.0.mlp.up_proj.{factor}.weight"
     path = embedded / "adapter_model.safetensors"
     change(path, lambda tensors: tensors.update({name: torch.cat([tensors[name]] * 2, dim=side)}))
-    assert "layers.0.mlp.up_proj: lora_A" in failed(embedded)["adapter would attach"]
+    assert "layers.0.mlp.up_proj.lora_A" in failed(embedded)["adapter would attach"]
 
 
-def test_a_damaged_record_of_retention_is_a_problem(embedded):
-    (embedded / "retention.json").write_text("{")
-    assert "cannot be read as JSON" in failed(embedded)["retention.json"]
+CONFIGS = (b"[]", b'{"target_modules": 5}', b'{"target_modules": [5]}')
+
+
+@pytest.mark.parametrize(
+    ("format", "file", "content", "check", "words"),
+    [
+        ("nf4-embedded", "retention.json", b"{", "retention.json", "cannot be read as JSON"),
+        ("nf4-embedded", "SHA256SUMS", b"\xff", "files and digests", "SHA256SUMS does not agree"),
+        ("nf4-embedded", "adapter_config.json", b"{", "adapter would attach", "cannot be read"),
+        *(
+            (format, "adapter_config.json", config, "adapter would attach", "")
+            for format, config in product(("lora", "peft-tinylora"), CONFIGS)
+        ),
+    ],
+)
+def test_a_file_of_another_form_is_a_problem(format, file, content, check, words, copy):
+    (out := copy(format)).joinpath(file).write_bytes(content)
+    assert words in failed(out)[check]
 
 
 def test_missing_peft_is_found(exported, monkeypatch):
@@ -146,19 +166,6 @@ def test_a_manifest_of_json_that_is_refused_as_such(value, embedded):
     path.write_text(f'{text}, "more": {value}}}')
     with pytest.raises(VerificationError, match="its JSON is one, which.*again"):
         verify(embedded)
-
-
-@pytest.mark.parametrize("config", ["[]", '{"target_modules": 5}', '{"target_modules": [5]}'])
-@pytest.mark.parametrize("format", ["lora", "peft-tinylora"])
-def test_an_adapter_config_of_another_form_is_a_problem(format, config, copy):
-    out = copy(format)
-    (out / "adapter_config.json").write_text(config)
-    assert failed(out)["adapter would attach"]
-
-
-def test_sums_that_are_no_text_are_a_problem(embedded):
-    (embedded / "SHA256SUMS").write_bytes(b"\xff")
-    assert "SHA256SUMS does not agree" in failed(embedded)["files and digests"]
 
 
 def test_arguments_that_do_not_go_together_are_refused(base, artifact, exported):

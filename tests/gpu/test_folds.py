@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from benchmarks.weights import delta_of_size, trained_like
+from benchmarks.random_base import delta_of_size, trained_like
 from exporter.quantize.requantize import preserve
 from tinylora import LowRankDelta, QuantizedWeight
 

@@ -22,6 +22,18 @@ def four_bit(directory):
     )
 
 
+def same_tensors(ours, data, state):
+    """Ours, once they are those of bitsandbytes."""
+    import torch
+
+    theirs = {"w": data} | {f"w.{k}": v for k, v in state.as_dict(packed=True).items()}
+    stored = ours.to_tensors("w")
+    assert stored.keys() == theirs.keys()
+    for name, tensor in theirs.items():
+        assert stored[name].dtype == tensor.dtype and torch.equal(stored[name], tensor), name
+    return stored
+
+
 def save_vector(file, u=32, **changes):
     """An artifact for ``tiny_base`` of a random vector with entries of about 0.01."""
     import torch
@@ -42,7 +54,22 @@ def artifact(tmp_path):
     return load_artifact(save_vector(tmp_path / "tiny_lora_v.pt"))
 
 
-def peft_model(base, dtype="float32", **changes):
+def changed_adapter(directory, config=None, tensors=None):
+    """Change a PEFT adapter's fields and tensors, None: leave it out, and read it."""
+    import json
+
+    from safetensors.torch import load_file, save_file
+
+    from tinylora import load_adapter
+
+    file, weights = directory / "adapter_config.json", directory / "adapter_model.safetensors"
+    file.write_text(json.dumps(json.loads(file.read_text()) | (config or {})))
+    found = load_file(weights) | (tensors or {})
+    save_file({name: tensor for name, tensor in found.items() if tensor is not None}, weights)
+    return load_adapter(directory)
+
+
+def peft_model(base, dtype="float32", size=0.02, **changes):
     import torch
     from peft import TinyLoraConfig, get_peft_model
 
@@ -53,7 +80,7 @@ def peft_model(base, dtype="float32", **changes):
     model = get_peft_model(plain(base, dtype), TinyLoraConfig(**(settings | changes)))
     generator = torch.Generator().manual_seed(3)
     for vector in model.base_model.tinylora_v["default"].values():
-        vector.data.copy_(torch.randn(vector.shape, generator=generator) * 0.02)
+        vector.data.copy_(torch.randn(vector.shape, generator=generator) * size)
     return model.eval()
 
 

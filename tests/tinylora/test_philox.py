@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.tinylora.make_golden_projections import philox
+from tests.tinylora.plain_projections import philox
 from tinylora import philox_normal
 from tinylora.errors import ProjectionError
 from tinylora.philox import (

@@ -76,7 +76,3 @@ class AdaptedLinear(nn.Module):
             return base + update
         # for a batch of some sequences, memory for one more [..., out] costs more than the addition
         return update.add_(base).to(base.dtype)
-
-    def core(self) -> Tensor:
-        """R, fp32 ``[r, r]``, differentiable in the trained vector."""
-        raise NotImplementedError

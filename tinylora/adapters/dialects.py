@@ -17,9 +17,9 @@ from torch import nn
 
 from tinylora.adapters.adapter import Adapter, Dialect, ModuleDeltas
 from tinylora.adapters.inspection import Inspection
-from tinylora.adapters.lora.dialect import LoraDialect
+from tinylora.adapters.lora.deltas import LoraDialect
 from tinylora.adapters.options import DeltaOptions, TrainedOn
-from tinylora.adapters.peft.dialect import PeftTinyLoRADialect
+from tinylora.adapters.peft.deltas import PeftTinyLoRADialect
 from tinylora.adapters.peft_directory import CONFIG_FILE, method_of
 from tinylora.adapters.upstream.dialect import UpstreamDialect
 from tinylora.errors import ArtifactError, ArtifactMissingError

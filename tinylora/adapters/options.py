@@ -6,10 +6,8 @@ bf16 where the trainer's bf16 products round, which moves ΔW by about 2⁻⁸ o
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
-from tinylora.errors import OptionsError
 from tinylora.svd.factors import Method
 
 Formula = Literal["full", "diagonal", "diagonal-unscaled"]
@@ -58,15 +56,3 @@ class ResolvedOptions:
             f"formula {self.formula} (by {self.formula_evidence}), rng {self.rng}, svd {self.svd}, "
             f"numerics {self.numerics}, trained on {self.trained_on}"
         )
-
-
-def refuse_upstream_options(options: DeltaOptions | None, adapter: Path) -> None:
-    """Refuse upstream's options, with an OptionsError, for an adapter that stores its delta."""
-    default = DeltaOptions()
-    for name in ("formula", "rng", "svd", "numerics", "placement"):
-        value = getattr(options or default, name)
-        if value != getattr(default, name):
-            raise OptionsError(
-                f"{adapter}: {name} {value!r} does not apply to a PEFT adapter, which stores "
-                "its own factors; leave it out"
-            )

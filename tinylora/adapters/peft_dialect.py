@@ -8,9 +8,15 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from tinylora.adapters.adapter import ModuleDeltas
-from tinylora.adapters.options import DeltaOptions, TrainedOn, refuse_upstream_options
-from tinylora.adapters.peft_directory import adapter_files, base_name, method_of
-from tinylora.errors import TargetMismatchError
+from tinylora.adapters.options import DeltaOptions, TrainedOn
+from tinylora.adapters.peft_directory import (
+    PREFIX,
+    adapter_files,
+    base_name,
+    method_of,
+    open_weights,
+)
+from tinylora.errors import OptionsError, TargetMismatchError
 from tinylora.svd.factor_store import FactorStore
 
 
@@ -37,6 +43,11 @@ class StoredAdapter:
         """The base's name: a hub id, the last part of a path, or nothing."""
         return base_name(self.config.base)
 
+    def read(self, module: str, leaves: Sequence[str]) -> list[Tensor]:
+        """Tensors of a module, in the file's dtypes; an ArtifactError if the file has changed."""
+        with open_weights(self.path) as weights:
+            return [weights.opened.get_tensor(f"{PREFIX}{module}.{leaf}") for leaf in leaves]
+
 
 class StoredDeltas:
     """Part of a :class:`tinylora.adapters.adapter.ModuleDeltas`: there is nothing to decide."""
@@ -45,8 +56,8 @@ class StoredDeltas:
     weight_tying: float
     resolved: None = None
 
-    def __init__(self, names: Sequence[str]) -> None:
-        self.names = tuple(names)
+    def __init__(self, adapter: Any, names: Sequence[str]) -> None:
+        self.adapter, self.names = adapter, tuple(names)
         self.doubts: tuple[str, ...] = ()
 
 
@@ -77,7 +88,14 @@ class PeftDialect:
         store: FactorStore | None,
     ) -> ModuleDeltas:
         """Those that are stored; an OptionsError for options of upstream's dialect."""
-        refuse_upstream_options(options, adapter.path)
+        default = DeltaOptions()
+        for name in ("formula", "rng", "svd", "numerics", "placement"):
+            value = getattr(options or default, name)
+            if value != getattr(default, name):
+                raise OptionsError(
+                    f"{adapter.path}: {name} {value!r} does not apply to a PEFT adapter, which "
+                    "stores its own factors; leave it out"
+                )
         deltas: ModuleDeltas = self.made(adapter, names)
         return deltas
 

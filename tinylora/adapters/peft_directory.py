@@ -5,7 +5,7 @@ header before anything is made.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,6 @@ from typing import Annotated, Any, ClassVar, NoReturn, TypeVar
 import torch
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
 
 from tinylora.errors import ArtifactError, ArtifactMissingError
 from tinylora.files.json_text import read_object
@@ -153,12 +152,6 @@ def open_weights(directory: Path) -> Iterator[Weights]:
         raise ArtifactError(
             f"{file}: not a readable safetensors file ({error}); copy it again"
         ) from error
-
-
-def read_tensors(directory: Path, names: Sequence[str]) -> list[Tensor]:
-    """Some tensors, in the dtypes of the file; an ArtifactError if it has gone or was changed."""
-    with open_weights(directory) as weights:
-        return [weights.opened.get_tensor(name) for name in names]
 
 
 def base_name(base: str) -> str:

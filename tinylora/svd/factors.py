@@ -18,8 +18,7 @@ from blake3 import blake3
 from torch import Tensor
 
 from tinylora.errors import FactorizationError
-from tinylora.weights.quantized_weight import QuantizedWeight
-from tinylora.weights.tensor_bytes import tensor_bytes
+from tinylora.weights.quantized_weight import QuantizedWeight, tensor_bytes
 
 Method = Literal["exact", "fast"]
 

@@ -47,9 +47,13 @@ def quantize_blocks(weight: Tensor, quant_type: QuantType, blocksize: int) -> tu
         room = _Room(min(numel, _step(flat)), blocksize)
     for start, piece in _pieces(flat):
         if room is not None:
-            codes, scales = _by_table(piece, blocksize, room)
+            scaled, scales = _scaled(piece, blocksize, room)
+            codes = _codes(scaled, _table(), room)[: -(-piece.numel() // 2)].unsqueeze(1)
         else:
-            codes, scales = _by_bitsandbytes(piece, quant_type, blocksize)
+            from bitsandbytes.functional import quantize_4bit
+
+            codes, state = quantize_4bit(piece, blocksize=blocksize, quant_type=quant_type)
+            scales = state.absmax
         packed[start // 2 : start // 2 + len(codes)] = codes
         absmax[start // blocksize : start // blocksize + len(scales)] = scales
     return packed, absmax
@@ -146,12 +150,6 @@ class _Room:
         self.codes = torch.empty(size, dtype=torch.uint8)
 
 
-def _by_table(piece: Tensor, blocksize: int, room: _Room) -> tuple[Tensor, Tensor]:
-    scaled, absmax = _scaled(piece, blocksize, room)
-    codes = _codes(scaled, _table(), room)
-    return codes[: -(-piece.numel() // 2)].unsqueeze(1), absmax
-
-
 def _scaled(piece: Tensor, blocksize: int, room: _Room) -> tuple[Tensor, Tensor]:
     """A piece divided by its scales, and these; zeros make its last block whole."""
     count = piece.numel()
@@ -207,13 +205,6 @@ def _codes_of_steps() -> Tensor:
     code = dynamic_code_book().double()
     values = torch.arange(_STEPS + 1, dtype=torch.float64) * 2 / _STEPS - 1
     return torch.bucketize(values, (code[:-1] + code[1:]) / 2).to(torch.uint8)
-
-
-def _by_bitsandbytes(piece: Tensor, quant_type: str, blocksize: int) -> tuple[Tensor, Tensor]:
-    from bitsandbytes.functional import quantize_4bit
-
-    packed, state = quantize_4bit(piece, blocksize=blocksize, quant_type=quant_type)
-    return packed, state.absmax
 
 
 def _pieces(flat: Tensor) -> Iterator[tuple[int, Tensor]]:

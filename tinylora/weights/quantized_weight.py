@@ -36,7 +36,6 @@ from tinylora.weights.blockwise import (
     quantize_scales,
 )
 from tinylora.weights.code_books import QuantType, code_book
-from tinylora.weights.tensor_bytes import tensor_bytes
 
 STATE_PREFIX = ".quant_state.bitsandbytes__"
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
@@ -324,3 +323,9 @@ def unpack_codes(data: Tensor, numel: int) -> Tensor:
     """Inverse of :func:`pack_codes`, uint8 ``[n]``."""
     flat = data.reshape(-1)
     return torch.stack((flat >> 4, flat & 15), dim=1).view(-1)[:numel]
+
+
+def tensor_bytes(tensor: Tensor) -> memoryview:
+    """Bytes of a tensor in row-major order; those of a contiguous one on the CPU are its own."""
+    array = tensor.detach().contiguous().reshape(-1).view(torch.uint8).cpu().numpy()
+    return memoryview(array)  # type: ignore[arg-type]  # an ndarray is a buffer

@@ -62,7 +62,7 @@ class _FileTexts(LoadedModel):
     def __init__(self, texts: Mapping[tuple[str, int], Completion]) -> None:
         self._texts = texts
 
-    def complete(self, batch: Batch) -> Sequence[Completion]:
+    def complete(self, batch: Batch, drafts: object = None) -> Sequence[Completion]:
         return [self._texts[row.prompt.problem, row.sample] for row in batch]
 
 

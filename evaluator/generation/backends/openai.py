@@ -79,11 +79,11 @@ class ServedModel(LoadedModel):
         self._version = endpoint.version()
         self._named = request.engine  # how answers call the model, and more
 
-    def complete(self, batch: Batch) -> Sequence[Completion]:
+    def complete(self, batch: Batch, drafts: object = None) -> Sequence[Completion]:
         """One request after the other."""
         return [self._complete(row) for row in batch]
 
-    def complete_all(self, batches: Sequence[Batch]) -> Iterator[Made]:
+    def complete_all(self, batches: Sequence[Batch], drafts: object = None) -> Iterator[Made]:
         """Complete batches, several at a time, each given as it arrives.
 
         After an error no further one is begun; those under way are given before it is raised.

@@ -15,11 +15,7 @@ from torch import Tensor, nn
 from transformers import (
     AutoModelForCausalLM,
     GenerationConfig,
-    LogitsProcessor,
-    LogitsProcessorList,
     PreTrainedModel,
-    TopKLogitsWarper,
-    TopPLogitsWarper,
 )
 
 from evaluator.errors import ModelError
@@ -31,13 +27,14 @@ from evaluator.generation.backend import (
     TokenText,
 )
 from evaluator.generation.checkpoints import delta_options
+from evaluator.generation.choice import choices, choosing
 from evaluator.generation.load_checks import (
     check_complete,
     check_quantized,
     compute_in,
 )
-from evaluator.generation.noise import gumbel_noise, noise_key
-from evaluator.generation.prompts import Batch
+from evaluator.generation.noise import noise_key
+from evaluator.generation.prompts import Batch, Row
 from tinylora import FactorStore, Restoration, load_adapter, restore
 from tinylora.errors import RestoreError
 from tinylora.models.batches import padded
@@ -46,11 +43,14 @@ from tinylora.models.embedded_adapter import ADAPTER_CONFIG, attach_as_stored
 from tinylora.models.float32_view import in_float32
 from tinylora.models.trainer_nf4 import trainer_nf4
 
+_POSITIONS_AT_ONCE = 8192  # of drafts that are read, with padding
+_LOGITS_AT_ONCE = 1 << 27  # 512 MB in float32
+
 
 class TransformersBackend(Backend):
     """Models in this process, on CPU or GPU."""
 
-    gives_logits = pairs_noise = restores = True
+    gives_logits = reads_drafts = pairs_noise = restores = True
 
     @contextmanager
     def load(self, request: ModelRequest) -> Iterator["TransformersModel"]:
@@ -90,6 +90,7 @@ class TransformersModel(LoadedModel):
         self._restoration = restoration
         self.tokenizer = load_tokenizer(request.checkpoint.directory)
         self._arm, self._decoding, self._seed = request.arm.name, request.decoding, request.seed
+        self._batch_size = request.arm.batch_size or request.decoding.batch_size
         configured = self.model.generation_config.eos_token_id
         ends = configured if isinstance(configured, list) else [configured]
         self.end_ids = sorted({i for i in (*ends, self.tokenizer.eos_token_id) if i is not None})
@@ -101,27 +102,79 @@ class TransformersModel(LoadedModel):
         own = self.tokenizer.pad_token_id
         self.pad_id = self.end_ids[0] if own is None else int(own)
 
-    def complete(self, batch: Batch) -> tuple[Completion, ...]:
+    def complete(
+        self, batch: Batch, drafts: Sequence[Sequence[int]] | None = None
+    ) -> tuple[Completion, ...]:
         """One completion for each row; ModelError where the logits are not numbers."""
-        prompts = [row.prompt.token_ids for row in batch]
+        begun: list[tuple[int, ...]] = [()] * len(batch)
+        taken = [0] * len(batch)
+        if drafts is not None:
+            for row, agreed, chosen in self._read(batch, drafts):
+                begun[row], taken[row] = (*drafts[row][:agreed], *chosen), agreed
+        limit = self._decoding.max_new_tokens
+        ended = [tokens[-1:] and tokens[-1] in self.end_ids for tokens in begun]
+        open_rows = [i for i, tokens in enumerate(begun) if not ended[i] and len(tokens) < limit]
+        open_rows.sort(key=lambda row: len(begun[row]))  # stable
+        for first in range(0, len(open_rows), self._batch_size):
+            rows = open_rows[first : first + self._batch_size]
+            written = self._write([batch[row] for row in rows], [begun[row] for row in rows])
+            for row, tokens in zip(rows, written, strict=True):
+                begun[row] = (*begun[row], *tokens)[:limit]
+        return tuple(map(self._completion, begun, taken))
+
+    def _read(
+        self, batch: Batch, drafts: Sequence[Sequence[int]]
+    ) -> Iterator[tuple[int, int, tuple[int, ...]]]:
+        """For each row: how much of its draft this model chooses too, and its next choice."""
+        rows = [row for row, draft in enumerate(drafts) if draft]
+        rows.sort(key=lambda row: -len(batch[row].prompt.token_ids) - len(drafts[row]))
+        head = self.model.get_output_embeddings()
+        most = max(1, _LOGITS_AT_ONCE // head.weight.shape[0])
+        while rows:
+            width = len(batch[rows[0]].prompt.token_ids) + len(drafts[rows[0]])
+            count = max(1, min(_POSITIONS_AT_ONCE // width, most // len(drafts[rows[0]])))
+            some, rows = rows[:count], rows[count:]
+            texts = []
+            for row in some:
+                prompt, draft = batch[row].prompt.token_ids, drafts[row]
+                positions = range(len(prompt) - 1, len(prompt) - 1 + len(draft))
+                texts.append(TokenText((*prompt, *draft[:-1]), tuple(positions)))
+            for row, logits in zip(some, self.logits(texts), strict=True):
+                prompt, draft = batch[row].prompt.token_ids, drafts[row]
+                key = self._key(batch[row])
+                chosen = choices(self._arm, self._decoding, key, prompt, draft, logits)
+                pairs = enumerate(zip(chosen, draft, strict=True))
+                agreed = next((i for i, (own, drawn) in pairs if own != drawn), len(draft))
+                yield row, agreed, tuple(chosen[agreed : agreed + 1])
+
+    def _write(self, batch: Sequence[Row], begun: Sequence[tuple[int, ...]]) -> Iterator[list[int]]:
+        """What follows the prompts and the tokens that stand already, up to an end token."""
+        prompts = [(*row.prompt.token_ids, *own) for row, own in zip(batch, begun, strict=True)]
         device = self.model.device
         ids, mask = (part.to(device) for part in padded(prompts, self.pad_id, left=True))
         # The model's own generation_config must not add anything to what the run's file says.
         self.model.generation_config = GenerationConfig(
             do_sample=False,
-            max_new_tokens=self._decoding.max_new_tokens,
+            max_new_tokens=self._decoding.max_new_tokens - min(map(len, begun)),
             eos_token_id=self.end_ids,
             pad_token_id=self.pad_id,
             # Comes before the processors below, and leaves padding out of what was said.
             repetition_penalty=self._decoding.repetition_penalty,
         )
+        keys = torch.tensor([self._key(row) for row in batch], device=device)
+        offsets = torch.tensor([len(own) for own in begun], device=device) - ids.shape[1]
         with torch.inference_mode():
             sequences = self.model.generate(
                 input_ids=ids,
                 attention_mask=mask,
-                logits_processor=self._processors(batch, ids.shape[1]),
+                logits_processor=choosing(self._arm, self._decoding, keys, offsets),
             )
-        return tuple(self._completion(row) for row in sequences[:, ids.shape[1] :].tolist())
+        for tokens in sequences[:, ids.shape[1] :].tolist():
+            ends = [i for i, token in enumerate(tokens) if token in self.end_ids]
+            yield tokens[: ends[0] + 1] if ends else tokens
+
+    def _key(self, row: Row) -> tuple[int, ...]:
+        return noise_key(self._seed, row.prompt.problem, row.sample)
 
     @torch.inference_mode()
     def logits(self, texts: Sequence[TokenText]) -> tuple[Tensor, ...]:
@@ -167,26 +220,14 @@ class TransformersModel(LoadedModel):
         if self._restoration is not None:
             self._restoration.fold()
 
-    def _processors(self, batch: Batch, prompt_length: int) -> LogitsProcessorList:
-        decoding = self._decoding
-        if decoding.temperature == 0:
-            return LogitsProcessorList([_Temperature(self._arm, 1.0)])
-        processors: list[LogitsProcessor] = [_Temperature(self._arm, decoding.temperature)]
-        if decoding.top_k:
-            processors.append(TopKLogitsWarper(decoding.top_k))
-        if decoding.top_p < 1:
-            processors.append(TopPLogitsWarper(decoding.top_p))
-        keys = [noise_key(self._seed, row.prompt.problem, row.sample) for row in batch]
-        processors.append(_GumbelNoise(torch.tensor(keys, device=self.model.device), prompt_length))
-        return LogitsProcessorList(processors)
-
-    def _completion(self, tokens: list[int]) -> Completion:
-        ends = [i for i, token in enumerate(tokens) if token in self.end_ids]
-        written = tokens[: ends[0]] if ends else tokens
+    def _completion(self, tokens: tuple[int, ...], taken_over: int) -> Completion:
+        ended = tokens[-1] in self.end_ids
         text = self.tokenizer.decode(
-            written, skip_special_tokens=False, clean_up_tokenization_spaces=False
+            tokens[:-1] if ended else tokens,
+            skip_special_tokens=False,
+            clean_up_tokenization_spaces=False,
         )
-        return Completion(text, len(written) + bool(ends), "stop" if ends else "length")
+        return Completion(text, len(tokens), "stop" if ended else "length", tokens, taken_over)
 
 
 def _in_float32(model: PreTrainedModel, request: ModelRequest) -> None:
@@ -197,35 +238,6 @@ def _in_float32(model: PreTrainedModel, request: ModelRequest) -> None:
             f"arm {request.arm.name}: the token level compares models in float32, 4 bytes a "
             f"weight, and {request.device} has no room for that; set token_level.device: cpu"
         ) from error
-
-
-class _Temperature(LogitsProcessor):  # type: ignore[misc]
-    """Divides float64 logits by the temperature, and stops at logits that are not numbers."""
-
-    def __init__(self, arm: str, temperature: float) -> None:
-        self.arm = arm
-        self.temperature = temperature
-
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        if bool(torch.isnan(scores).any()):
-            raise ModelError(
-                f"arm {self.arm}: the model's logits are not numbers (NaN); try another "
-                "compute_dtype, and check the checkpoint"
-            )
-        return scores.double() / self.temperature
-
-
-class _GumbelNoise(LogitsProcessor):  # type: ignore[misc]
-    """Adds the noise of each row and position, so that greedy decoding draws a sample."""
-
-    def __init__(self, keys: Tensor, prompt_length: int) -> None:
-        self.keys = keys
-        self.prompt_length = prompt_length
-
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """Scores [B, V] to scores plus noise; a token that is ruled out (−inf) stays so."""
-        position = input_ids.shape[1] - self.prompt_length
-        return scores + gumbel_noise(self.keys, position, scores.shape[-1])
 
 
 def _load(request: ModelRequest) -> PreTrainedModel:

@@ -227,7 +227,7 @@ def test_completions_of_another_prompt_or_penalty_are_not_taken(config_of, copie
     ):
         loads.clear()
         assert make(config_of(token_level={"enabled": False}, **changes)).failures == {}
-        assert loads == ["base", "restored", "nf4-embedded"]
+        assert loads == ["restored", "base", "nf4-embedded"]
 
 
 def test_a_damaged_export_or_one_with_another_option_is_made_again(config_of, copied):

@@ -45,6 +45,19 @@ def test_a_file_whose_name_is_no_text_is_digested(chat_base, tmp_path):
     assert find_checkpoint(arm("merged", directory)).facts.digest != before
 
 
+@pytest.mark.parametrize(
+    ("name", "decides"),
+    [("README.md", False), ("retention.json", False), ("SHA256SUMS", False), ("vocab.json", True)],
+)
+def test_only_files_that_a_model_is_loaded_from_decide_its_digest(
+    chat_base, tmp_path, name, decides
+):
+    directory = copied(chat_base, tmp_path)
+    before = find_checkpoint(arm("merged", directory)).facts.digest
+    (directory / name).write_text("{}")
+    assert (find_checkpoint(arm("merged", directory)).facts.digest != before) is decides
+
+
 def test_facts_of_a_checkpoint(chat_base, chat_artifact, tmp_path):
     directory = copied(chat_base, tmp_path)
     before = find_checkpoint(arm("merged", directory))
@@ -54,7 +67,7 @@ def test_facts_of_a_checkpoint(chat_base, chat_artifact, tmp_path):
     (directory / "fidelity.json").write_text(json.dumps({"total": total}))
     after = find_checkpoint(arm("merged", directory))
     assert (after.facts.capture, after.facts.residual) == (0.25, 0.9)
-    assert after.facts.digest != before.facts.digest
+    assert after.facts.digest == before.facts.digest
     restored = find_checkpoint(arm("restored", directory, artifact=chat_artifact))
     assert restored.facts.weight_bytes == before.facts.weight_bytes + chat_artifact.stat().st_size
     (directory / "fidelity.json").write_text("{}")

@@ -97,8 +97,11 @@ def test_heads_and_skipped_modules_may_be_16_bit(
     base4 = make_4bit(make_base(tie_word_embeddings=tied), skip=skipped)
     base4 = quantized(base4, tmp_path / "b", llm_int8_skip_modules=skip)
     out = export(ExportRequest(base4, artifact, tmp_path / "out", format="nf4")).out
-    packed = [name for name in load_file(out / "model.safetensors") if ".quant_state." in name]
-    assert len(packed) == 14 - len(skipped)
+    stored, before = (load_file(path / "model.safetensors") for path in (out, base4))
+    assert len([name for name in stored if ".quant_state." in name]) == 14 - len(skipped)
+    for name in skipped:  # a target that the base keeps in 16 bits is folded dense
+        assert stored[f"{name}.weight"].dtype == torch.bfloat16
+        assert not torch.equal(stored[f"{name}.weight"], before[f"{name}.weight"])
 
 
 def with_tensors(base, directory, extra):

@@ -11,6 +11,7 @@ from exporter.choose.trial_model import EXACT, TrialModel, gram_matrix
 from exporter.compare.prompts import read_prompts
 from exporter.fold.read_weights import read_weight
 from exporter.formats.nf4 import Codes, Nf4
+from exporter.plan.base_weights import BaseWeights
 from exporter.plan.plan import build_plan
 from tests.exporter.dense_reference import dense_logits, distance, restored_weights
 from tinylora import DeltaOptions, deltas_of, load_adapter
@@ -24,24 +25,16 @@ def prompts(talking, texts):
 
 
 @pytest.fixture(scope="module")
-def make_effect(make_artifact, tmp_path_factory):
-    def make(path, prompts, size=SIZE):
-        base, adapter = open_checkpoint(path), load_adapter(make_artifact(size))
-        architecture = read_architecture(path, base.config)
-        plan = build_plan(base, architecture, Nf4(), sizes=adapter.sizes)
-        deltas = deltas_of(adapter, architecture.targets, DeltaOptions(), None)
-        units = list(plan.folds.values())
-        with torch.no_grad():
-            weights = {u.module: partial(read_weight, u, base, trained=True) for u in units}
-            low_rank = {n: deltas.module(n, weight).low_rank() for n, weight in weights.items()}
-            return TrialModel(base, units, low_rank, prompts, tmp_path_factory.mktemp("effect"))
-
-    return make
-
-
-@pytest.fixture(scope="module")
-def effect(make_effect, talking, prompts):
-    return make_effect(talking, prompts)
+@torch.no_grad()
+def effect(talking, prompts, make_artifact, tmp_path_factory):
+    base, adapter = open_checkpoint(talking), load_adapter(make_artifact(SIZE))
+    architecture = read_architecture(talking, base.config)
+    plan = build_plan(base, architecture, Nf4(), sizes=adapter.sizes, weights=BaseWeights())
+    deltas = deltas_of(adapter, architecture.targets, DeltaOptions(), None)
+    units = list(plan.folds.values())
+    weights = {u.module: partial(read_weight, u, base, trained=True) for u in units}
+    low_rank = {n: deltas.module(n, weight).low_rank() for n, weight in weights.items()}
+    return TrialModel(base, units, low_rank, prompts, tmp_path_factory.mktemp("effect"))
 
 
 def store_all(effect, stored):

@@ -1,17 +1,11 @@
 """Loading an export with plain transformers: what goes wrong is a finding, not a traceback."""
 
-import json
-
 import pytest
 
 from exporter import verify
 from exporter.compare.load_check import check_load
 from exporter.formats.registry import format_named
-
-
-def change_config(directory, **changes):
-    path = directory / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+from tests.exporter.conftest import edited
 
 
 @pytest.mark.parametrize(
@@ -22,9 +16,10 @@ def change_config(directory, **changes):
         ({"hidden_act": "nothing"}, "KeyError"),
     ],
 )
-def test_an_export_that_transformers_rejects_is_a_problem(changes, error, base, artifact, run):
-    out = run(base, artifact, "bf16").out
-    change_config(out, **changes)
+def test_an_export_that_transformers_rejects_is_a_problem(
+    changes, error, base, artifact, run, tmp_path
+):
+    out = edited(run(base, artifact, "bf16").out, tmp_path / "changed", **changes)
     problem = " ".join(check_load(out, format_named("bf16")))
     assert problem.startswith(f"{out}: cannot be loaded and run ({error}") and "\n" not in problem
 

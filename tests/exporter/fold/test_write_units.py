@@ -14,9 +14,9 @@ from transformers import AutoModelForCausalLM
 
 from exporter import ExportRequest, export
 from exporter.errors import PlanError
-from tests.exporter.conftest import SUFFIXES, bf16_svd, seen_weight
+from tests.exporter.conftest import SUFFIXES, reference_delta, seen_weight
 from tests.lora_adapters import lora_deltas
-from tests.tinylora import make_golden_projections as plain_philox
+from tests.tinylora import plain_projections
 from tinylora import DeltaOptions, FactorStore, load_artifact, restore
 from tinylora.errors import OptionsError
 
@@ -47,20 +47,9 @@ def projections(formula, draws):
     scale = math.sqrt(RANK) if formula == "diagonal" else 1.0
     shape = (U, RANK, RANK) if formula == "full" else (U, RANK)
     for draw in draws:
-        bits = plain_philox.projection(SEED, draw, numel, scale)
-        values = torch.tensor([plain_philox.bf16_value(b) for b in bits], dtype=torch.float64)
+        bits = plain_projections.projection(SEED, draw, numel, scale)
+        values = torch.tensor([plain_projections.bf16_value(b) for b in bits], dtype=torch.float64)
         yield values.view(shape)
-
-
-def delta(weight, projection, vector=VECTOR):
-    """U diag(S) R Vh in float64 from factors that were rounded to bf16, as the trainer's are."""
-    left, S, right = (t.double() for t in bf16_svd(weight))
-    v = vector.double()
-    if projection.dim() == 3:
-        core = torch.einsum("i,ijk->jk", v, projection)
-    else:
-        core = torch.diag(v @ projection)
-    return left @ torch.diag(S) @ core @ right
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +99,7 @@ def test_a_lora_holds_the_trained_delta(
     first_of_gpu_1 = 7 * 20 if split else len(NAMES)
     draws = [i if i < first_of_gpu_1 else i - first_of_gpu_1 for i in range(len(NAMES))]
     for name, P in zip(NAMES, projections(formula, draws), strict=True):
-        wanted = delta(weights[trained_on][name], P)
+        wanted = reference_delta(weights[trained_on][name], P, VECTOR)
         assert (found[name] - wanted).norm() <= tolerance * wanted.norm(), name
 
 
@@ -137,7 +126,7 @@ def test_a_published_artifact_holds_its_trainers_delta(
     found = lora_deltas(exported("lora", DeltaOptions(svd="exact"), artifact).out)
     drawn = projections(formula, range(len(NAMES)))
     for name, P in zip(NAMES, drawn, strict=True):
-        wanted = delta(weights["4bit"][name], P, vector)
+        wanted = reference_delta(weights["4bit"][name], P, vector)
         assert (found[name] - wanted).norm() <= 1e-5 * wanted.norm(), name
 
 
@@ -167,7 +156,7 @@ def test_16bit_training_on_4bit_formats_keeps_the_trained_delta(exported, weight
     assert any("went through 4 bits" in warning for warning in report.warnings)
     found = lora_deltas(report.out)
     for name, P in zip(NAMES, projections("diagonal", range(len(NAMES))), strict=True):
-        wanted = delta(weights["16bit"][name], P)
+        wanted = reference_delta(weights["16bit"][name], P, VECTOR)
         assert (found[name] - wanted).norm() <= 2**-8 * wanted.norm(), name
 
 

@@ -24,8 +24,8 @@ def settings(request):
 
 
 @pytest.fixture(scope="module")
-def base4(settings, make_base_4bit):
-    return make_base_4bit(*settings)
+def base4(settings, base, make_4bit):
+    return make_4bit(base, (), *settings)
 
 
 def stored(directory):
@@ -73,8 +73,8 @@ def test_dense_and_embedded_compute_what_the_restored_model_does(base4, make_art
         assert report.ok and report.logits.residual < limit
 
 
-def test_single_and_double_quantization_in_one_base(make_base_4bit, make_artifact, run):
-    base4 = make_base_4bit(double=lambda name: "mlp" in name)
+def test_single_and_double_quantization_in_one_base(base, make_4bit, make_artifact, run):
+    base4 = make_4bit(base, double=lambda name: "mlp" in name)
     out = run(base4, make_artifact(SIZE), "nf4").out
     found = stored(out)
     nested = {n.partition(".weight.")[0] for n in found if n.endswith("nested_absmax")}
@@ -93,12 +93,19 @@ def same_tensors(a, b):
 
 
 @pytest.mark.parametrize("source", ["base", "base_4bit"])
-def test_zero_delta_gives_the_quantized_base_byte_for_byte(
-    source, base_4bit, make_artifact, run, request
+@pytest.mark.parametrize(("format", "size"), [("nf4", 0.0), ("nf4-embedded", 3e-3)])
+def test_a_zero_delta_or_one_beside_it_leaves_the_quantized_base_byte_for_byte(
+    format, size, source, base_4bit, make_artifact, run, request
 ):
-    report = run(request.getfixturevalue(source), make_artifact(0.0), "nf4")
+    report = run(request.getfixturevalue(source), make_artifact(size), format)
     # base_4bit holds what bitsandbytes' own quantize_4bit makes of the base
     same_tensors(stored(report.out), stored(base_4bit))
+    if source == "base_4bit":
+        assert (report.out / "config.json").read_bytes() == (base_4bit / "config.json").read_bytes()
+
+
+def test_a_zero_delta_has_no_measures(base, make_artifact, run):
+    report = run(base, make_artifact(0.0), "nf4")
     assert report.verdict == "empty"
     assert report.fidelity.total.capture is None
     total = json.loads((report.out / "fidelity.json").read_text())["total"]

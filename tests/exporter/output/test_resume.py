@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -72,38 +73,24 @@ def test_stopped_locked_killed_and_resumed(server, base, artifact, tmp_path):
     assert not partial.exists()
 
 
-def test_other_options_do_not_take_over_what_is_left(base, artifact, tmp_path):
-    out = tmp_path / "out"
-    with pytest.raises(Killed):
-        export(ExportRequest(base, artifact, out, max_shard_size=30_000), kill_at(9))
-    export(ExportRequest(base, artifact, out, format="bf16"))
-    export(ExportRequest(base, artifact, tmp_path / "fresh", format="bf16"))
-    assert content(out) == content(tmp_path / "fresh")
-
-
-def test_another_base_does_not_take_over_what_is_left(base, artifact, tmp_path):
+@pytest.mark.parametrize("changed", ["options", "base", "shard"])
+def test_only_whole_shards_of_the_same_export_are_taken_over(changed, base, artifact, tmp_path):
     copy = shutil.copytree(base, tmp_path / "base")
     request = ExportRequest(copy, artifact, tmp_path / "out", max_shard_size=30_000)
     with pytest.raises(Killed):
         export(request, kill_at(9))
-    assert journaled(tmp_path / "out.partial-export")
-    tensors = load_file(copy / "model.safetensors")
-    tensors["model.embed_tokens.weight"][0, 0] += 1
-    save_file(tensors, copy / "model.safetensors", metadata={"format": "pt"})
-    export(request)
-    whole = export(ExportRequest(copy, artifact, tmp_path / "whole", max_shard_size=30_000)).out
-    assert content(request.out) == content(whole)
-
-
-def test_a_damaged_shard_is_made_again(base, artifact, tmp_path):
-    request = ExportRequest(base, artifact, tmp_path / "out", max_shard_size=30_000)
-    with pytest.raises(Killed):
-        export(request, kill_at(9))
     partial = tmp_path / "out.partial-export"
     shard = partial / next(iter(journaled(partial)))
-    shard.write_bytes(shard.read_bytes()[:-1] + b"!")
+    if changed == "options":
+        request = replace(request, format="bf16")
+    elif changed == "base":
+        tensors = load_file(copy / "model.safetensors")
+        tensors["model.embed_tokens.weight"][0, 0] += 1
+        save_file(tensors, copy / "model.safetensors", metadata={"format": "pt"})
+    else:
+        shard.write_bytes(shard.read_bytes()[:-1] + b"!")
     export(request)
-    whole = export(ExportRequest(base, artifact, tmp_path / "whole", max_shard_size=30_000)).out
+    whole = export(replace(request, out=tmp_path / "whole")).out
     assert content(request.out) == content(whole)
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from exporter.quantize.calibrated import DAMPING, calibrated
 from exporter.quantize.requantize import block_values, preserve, recompute
-from tinylora import LowRankDelta, QuantizedWeight
+from tests.exporter.conftest import delta_of, weight_of
 
 KINDS = [
     {},
@@ -16,19 +16,6 @@ KINDS = [
     {"quant_type": "fp4", "double_quant": False, "blocksize": 128},
 ]
 SHAPES = [(8, 64), (12, 40), (5, 13), (1, 7)]
-
-
-def weight_of(shape, seed=0, **kind):
-    generator = torch.Generator().manual_seed(seed)
-    return QuantizedWeight.quantize(
-        (torch.randn(shape, generator=generator) * 0.02).bfloat16(), **kind
-    )
-
-
-def delta_of(shape, size, seed=1):
-    generator = torch.Generator().manual_seed(seed)
-    left = torch.randn(shape[0], 2, generator=generator) * size
-    return LowRankDelta(left, torch.randn(2, shape[1], generator=generator))
 
 
 def moment_of(inputs):
@@ -103,20 +90,6 @@ def test_a_module_that_sees_nothing_gets_the_nearest_codes():
     found = calibrated(base, delta, torch.zeros(64, 64))
     assert torch.equal(found.codes(), preserve(base, delta).codes())
     assert not torch.equal(found.codes(), base.codes())
-
-
-def test_the_same_codes_for_every_number_of_threads():
-    base, delta = weight_of((96, 200)), delta_of((96, 200), 1e-3)
-    moment = moment_of(random_inputs(200, tokens=400))
-    threads = torch.get_num_threads()
-    try:
-        torch.set_num_threads(1)
-        one = calibrated(base, delta, moment)
-        torch.set_num_threads(2)
-        two = calibrated(base, delta, moment)
-    finally:
-        torch.set_num_threads(threads)
-    assert torch.equal(one.codes(), two.codes())
 
 
 @pytest.mark.parametrize("kind", KINDS[:3])

@@ -10,19 +10,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from exporter.quantize.requantize import block_values, preserve, recompute
+from tests.exporter.conftest import delta_of, weight_of
 from tinylora import LowRankDelta, QuantizedWeight
-
-
-def weight_of(shape, *, seed=0, dtype=torch.bfloat16, **settings):
-    generator = torch.Generator().manual_seed(seed)
-    values = torch.randn(shape, generator=generator) * 0.02
-    return QuantizedWeight.quantize(values.to(dtype), **settings)
-
-
-def delta_of(shape, size, *, rank=2, seed=1):
-    generator = torch.Generator().manual_seed(seed)
-    left = torch.randn((shape[0], rank), generator=generator) * size
-    return LowRankDelta(left, torch.randn((rank, shape[1]), generator=generator))
 
 
 @pytest.mark.parametrize("way", [-1, 1])

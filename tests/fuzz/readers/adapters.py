@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -32,6 +33,13 @@ LORA = {
     "target_modules": ["q_proj", "v_proj"], "rank_pattern": {"v_proj": 3}, "use_rslora": False,
     "alpha_pattern": {"layers.0.self_attn.q_proj": 1.5}, "init_lora_weights": True,
 }  # fmt: skip
+Q, V = (f"model.model.layers.0.self_attn.{name}_proj" for name in "qv")
+PEFT_SHAPES = {"tinylora_v.0": (4,), "tinylora_v.1": (4,)}
+for _module in (Q, V):
+    PEFT_SHAPES |= {f"{_module}.tinylora_A": (2, 16), f"{_module}.tinylora_B": (8, 2)}
+    PEFT_SHAPES |= {f"{_module}.tinylora_P": (4, 2, 2)}
+LORA_SHAPES = {f"{Q}.lora_A.weight": (2, 16), f"{Q}.lora_B.weight": (8, 2)}
+LORA_SHAPES |= {f"{V}.lora_A.weight": (3, 16), f"{V}.lora_B.weight": (8, 3)}
 CONFIG = {
     "model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"], "hidden_size": 64,
     "intermediate_size": 160, "num_hidden_layers": 1, "num_attention_heads": 4,
@@ -66,27 +74,11 @@ def write_artifact(random: Random, folder: Path) -> Path:
     return path
 
 
-def write_peft(random: Random, folder: Path) -> Path:
-    prefix = "base_model.model.model.layers.0.self_attn"
-    tensors = {"base_model.tinylora_v.0": torch.ones(4), "base_model.tinylora_v.1": torch.ones(4)}
-    for module in ("q_proj", "v_proj"):
-        shapes = {"A": (2, 16), "B": (8, 2), "P": (4, 2, 2)}
-        tensors |= {f"{prefix}.{module}.tinylora_{k}": torch.ones(s) for k, s in shapes.items()}
-    return write_directory(random, folder, PEFT, tensors)
-
-
-def write_lora(random: Random, folder: Path) -> Path:
-    prefix = "base_model.model.model.layers.0.self_attn"
-    tensors = {}
-    for module, rank in (("q_proj", 2), ("v_proj", 3)):
-        tensors[f"{prefix}.{module}.lora_A.weight"] = torch.ones(rank, 16)
-        tensors[f"{prefix}.{module}.lora_B.weight"] = torch.ones(8, rank)
-    return write_directory(random, folder, LORA, tensors)
-
-
 def write_directory(
-    random: Random, folder: Path, fields: dict[str, object], tensors: dict[str, torch.Tensor]
+    fields: dict[str, object], shapes: dict[str, tuple[int, ...]], random: Random, folder: Path
 ) -> Path:
+    """A PEFT adapter, its configuration or the header of its weights malformed."""
+    tensors = {f"base_model.{name}": torch.ones(shape) for name, shape in shapes.items()}
     weights, config = save(tensors), json.dumps(fields).encode()
     if random.random() < 0.6:
         config = malformed_json(random, fields)
@@ -135,8 +127,8 @@ def read_base(path: Path) -> None:
 
 READERS = (
     Reader("artifact", write_artifact, read_artifact),
-    Reader("peft-adapter", write_peft, read_artifact),
-    Reader("lora-adapter", write_lora, read_artifact),
+    Reader("peft-adapter", partial(write_directory, PEFT, PEFT_SHAPES), read_artifact),
+    Reader("lora-adapter", partial(write_directory, LORA, LORA_SHAPES), read_artifact),
     Reader("placement", write_placement, lambda path: read_placement(str(path))),
     Reader("base-headers", write_base, read_base),
 )

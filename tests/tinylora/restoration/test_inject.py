@@ -12,7 +12,6 @@ from tests.tinylora.conftest import four_bit, plain, save_vector
 from tinylora import (
     AdapterDeltas,
     DeltaOptions,
-    FactorStore,
     QuantizedWeight,
     TinyLoRAGlobalParams,
     TinyLoRALinear,
@@ -94,14 +93,6 @@ def test_doubtful_options_are_said(tiny_base, artifact, trained_on, caplog):
         assert "singular vectors are others" in caplog.text
     with restore(same(tiny_base), artifact, replace(options, svd="fast")):
         assert "tiny_lora_v.pt: svd fast with formula full" in caplog.text
-
-
-def test_a_file_without_a_formula_is_not_restored(tiny_base, artifact):
-    model = plain(tiny_base)
-    with pytest.raises(OptionsError, match="nothing in the file tells"):
-        restore(model, replace(artifact, formula=None))
-    with restore(model, replace(artifact, formula=None), DeltaOptions(formula="diagonal")):
-        assert model.model.layers[0].mlp.up_proj.P.shape == (32, 2)
 
 
 @pytest.mark.parametrize("load", [plain, four_bit])
@@ -209,14 +200,6 @@ def test_a_base_that_cannot_be_restored_is_left_as_it_was(tiny_base, artifact, t
         offloaded = AutoModelForCausalLM.from_config(config)
     with pytest.raises(RestoreError, match="meta"):
         restore(offloaded, artifact)
-
-
-def test_factors_are_taken_from_the_store(tiny_base, artifact, tmp_path, monkeypatch):
-    store = FactorStore(tmp_path / "factors")
-    restore(four_bit(tiny_base), artifact, store=store)
-    assert len(list(store.directory.glob("*.safetensors"))) == 14
-    monkeypatch.setattr("tinylora.svd.factor_store.compute_factors", None)
-    restore(four_bit(tiny_base), artifact, store=store)
 
 
 def test_factors_have_the_same_bits_for_every_number_of_threads(tiny_base, artifact):

@@ -11,6 +11,7 @@ from bitsandbytes.functional import (
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.tinylora.conftest import same_tensors
 from tinylora import QuantizedWeight
 from tinylora.weights import blockwise
 from tinylora.weights.code_books import code_book, dynamic_code_book
@@ -21,14 +22,11 @@ DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 def same_as_bitsandbytes(weight, quant_type="nf4", blocksize=64, double_quant=True):
     ours = QuantizedWeight.quantize(
         weight, quant_type=quant_type, blocksize=blocksize, double_quant=double_quant
-    ).to_tensors("weight")
+    )
     data, state = quantize_4bit(
         weight, blocksize=blocksize, quant_type=quant_type, compress_statistics=double_quant
     )
-    theirs = {"weight": data} | {f"weight.{k}": v for k, v in state.as_dict(packed=True).items()}
-    assert ours.keys() == theirs.keys()
-    for name, tensor in theirs.items():
-        assert ours[name].dtype == tensor.dtype and torch.equal(ours[name], tensor), name
+    same_tensors(ours, data, state)
 
 
 def test_the_code_books_are_those_of_bitsandbytes():

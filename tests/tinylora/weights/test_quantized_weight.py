@@ -8,6 +8,7 @@ from bitsandbytes.functional import dequantize_4bit, quantize_4bit
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.tinylora.conftest import same_tensors
 from tinylora import QuantizedWeight
 from tinylora.errors import QuantizedWeightError
 from tinylora.weights.quantized_weight import pack_codes, unpack_codes
@@ -56,11 +57,7 @@ def test_quantized_as_bitsandbytes_and_read_as_described(
     data, state = quantize_4bit(
         W, blocksize=blocksize, compress_statistics=double_quant, quant_type=quant_type
     )
-    theirs = {"w": data, **{f"w.{k}": v for k, v in state.as_dict(packed=True).items()}}
-    stored = ours.to_tensors("w")
-    assert stored.keys() == theirs.keys()
-    for key, tensor in theirs.items():
-        assert torch.equal(stored[key], tensor), key
+    stored = same_tensors(ours, data, state)
     assert torch.equal(ours.dequantize(), dequantize_4bit(data, state))
     reference = read_by_the_format(stored, "w")
     assert torch.allclose(ours.dequantize(torch.float32).double(), reference, rtol=3e-7, atol=1e-9)

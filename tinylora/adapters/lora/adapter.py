@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from tinylora.adapters.adapter import AdapterSizes
 from tinylora.adapters.lora.config import LoraConfig
 from tinylora.adapters.peft_dialect import StoredAdapter
@@ -22,12 +20,11 @@ from tinylora.adapters.peft_directory import (
     adapter_files,
     open_weights,
     read_config,
-    read_tensors,
 )
 from tinylora.errors import ArtifactError
 from tinylora.files.digests import files_sha256
 
-_LEAVES = (".lora_A.weight", ".lora_B.weight")
+LEAVES = ("lora_A.weight", "lora_B.weight")
 _PAIR = re.compile(rf"{re.escape(PREFIX)}(.+)\.lora_[AB]\.weight", re.DOTALL)
 _OTHER_PARTS = {
     ".lora_embedding_A": "a LoRA on an embedding",
@@ -66,11 +63,6 @@ class LoraAdapter(StoredAdapter):
             "modules": len(self.shapes),
         }
 
-    def read(self, module: str) -> tuple[Tensor, Tensor]:
-        """A and B of a module, in the file's dtypes; an ArtifactError if the file has changed."""
-        a, b = read_tensors(self.path, [f"{PREFIX}{module}{leaf}" for leaf in _LEAVES])
-        return a, b
-
 
 def load_lora_adapter(directory: str | Path) -> LoraAdapter:
     """Read and check what ``save_pretrained`` of a PEFT model with a LoRA made.
@@ -82,17 +74,12 @@ def load_lora_adapter(directory: str | Path) -> LoraAdapter:
     directory = Path(directory)
     config = read_config(directory, LoraConfig)
     with open_weights(directory) as weights:
-        shapes = _module_shapes(config, weights)
+        modules = sorted({_module_of(weights, name) for name in weights.shapes})
+        if not modules:
+            raise ArtifactError(f"{weights.file}: has no module (no tensor named *.lora_A.weight)")
+        shapes = {module: _shape(config, weights, module) for module in modules}
         weights.check_finite()
     return LoraAdapter(directory, config, shapes, files_sha256(adapter_files(directory)))
-
-
-def _module_shapes(config: LoraConfig, weights: Weights) -> dict[str, tuple[int, int, int]]:
-    """Shapes of all modules, with every tensor accounted for."""
-    modules = sorted({_module_of(weights, name) for name in weights.shapes})
-    if not modules:
-        raise ArtifactError(f"{weights.file}: has no module (no tensor named *.lora_A.weight)")
-    return {module: _shape(config, weights, module) for module in modules}
 
 
 def _module_of(weights: Weights, name: str) -> str:
@@ -108,12 +95,12 @@ def _module_of(weights: Weights, name: str) -> str:
 
 
 def _shape(config: LoraConfig, weights: Weights, module: str) -> tuple[int, int, int]:
-    names = [f"{PREFIX}{module}{leaf}" for leaf in _LEAVES]
+    names = [f"{PREFIX}{module}.{leaf}" for leaf in LEAVES]
     a, b = map(weights.shape, names)
     if len(a) != 2 or len(b) != 2 or a[0] != b[1] or 0 in (*a, *b):
         weights.refuse(
             names[0],
-            f"and {_LEAVES[1]} have shapes {list(a)} and {list(b)}, expected [r, in] and [out, r] "
+            f"and .{LEAVES[1]} have shapes {list(a)} and {list(b)}, expected [r, in] and [out, r] "
             "of a linear layer; other layers must be merged with PEFT",
         )
     if a[0] != (rank := config.rank_of(module)):

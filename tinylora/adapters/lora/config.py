@@ -13,7 +13,6 @@ from pydantic import AfterValidator, Field
 
 from tinylora.adapters.peft_directory import AdapterConfig
 
-METHOD = "LORA"
 MAX_RANK = 1 << 14
 
 _MAX_ALPHA = 1e9
@@ -78,11 +77,6 @@ class LoraConfig(AdapterConfig):
     target_modules: Annotated[Any, AfterValidator(_names)] = None
     init_lora_weights: Annotated[Any, AfterValidator(_plain_start)] = True
 
-    @property
-    def targets(self) -> list[str] | None:
-        """``target_modules`` as a list of names; None where it is another rule."""
-        return self.target_modules if isinstance(self.target_modules, list) else None
-
     def rank_of(self, module: str) -> int:
         """Rank r of a module's pair."""
         return int(_matching(self.rank_pattern, module, self.r))
@@ -94,9 +88,10 @@ class LoraConfig(AdapterConfig):
         return alpha / (math.sqrt(r) if self.use_rslora else r)
 
     def names(self, module: str) -> bool:
-        """Whether ``target_modules`` may mean a module."""
-        return self.targets is None or any(
-            module == target or module.endswith(f".{target}") for target in self.targets
+        """Whether ``target_modules``, a list of names or another rule, may mean a module."""
+        targets = self.target_modules
+        return not isinstance(targets, list) or any(
+            module == target or module.endswith(f".{target}") for target in targets
         )
 
 

@@ -1,6 +1,7 @@
 """The deltas of a LoRA adapter on the modules of one base."""
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -8,9 +9,11 @@ from torch import Tensor, nn
 
 from tinylora.adapters.adapted_linear import AdaptedLinear, TinyLoRAGlobalParams
 from tinylora.adapters.adapter import position
-from tinylora.adapters.lora.adapter import LoraAdapter
+from tinylora.adapters.inspection import Inspection, about_modules
+from tinylora.adapters.lora.adapter import LEAVES, LoraAdapter, load_lora_adapter
 from tinylora.adapters.low_rank import LowRankDelta, TinyLoRAParts
-from tinylora.adapters.peft_dialect import StoredDeltas
+from tinylora.adapters.options import TrainedOn
+from tinylora.adapters.peft_dialect import PeftDialect, StoredDeltas, about_base, about_weights
 from tinylora.errors import OptionsError
 from tinylora.weights.quantized_weight import QuantizedWeight
 
@@ -19,11 +22,7 @@ class LoraDeltas(StoredDeltas):
     """The deltas of an adapter on its modules, named in the order of the base."""
 
     weight_tying = 0.0
-
-    def __init__(self, adapter: LoraAdapter, names: Sequence[str]) -> None:
-        super().__init__(names)
-        self.adapter = adapter
-        self.vectors = torch.zeros(1, 0)  # none is shared
+    vectors = torch.zeros(1, 0)  # none is shared
 
     def module(
         self, name: str, weight: Callable[[], QuantizedWeight | Tensor] | None = None
@@ -42,7 +41,7 @@ class LoraModuleDelta:
 
     def low_rank(self) -> LowRankDelta:
         """ΔW = (scale · B) · A, of the module's own rank; an ArtifactError if the file has gone."""
-        a, b = self.adapter.read(self.name)
+        a, b = self.adapter.read(self.name, LEAVES)
         return LowRankDelta(
             (b.double() * self.adapter.config.scale_of(self.name)).float(), a.float()
         )
@@ -77,3 +76,47 @@ class LoraLinear(AdaptedLinear):
     def matrices(self) -> tuple[Tensor, ...]:
         """B and A."""
         return self.B.float(), self.A.float()
+
+
+class LoraDialect(PeftDialect):
+    """See :class:`tinylora.adapters.adapter.Dialect`."""
+
+    kind, method, load, made = LoraAdapter, "LORA", staticmethod(load_lora_adapter), LoraDeltas
+
+    def inspect(self, adapter: LoraAdapter, trained_on: TrainedOn) -> Inspection:
+        """Ranks, scales and the sizes of the deltas."""
+        deltas = (LoraModuleDelta(adapter, name).low_rank() for name in adapter.shapes)
+        norms = torch.tensor([math.sqrt(delta.squared_norm()) for delta in deltas])
+        described = adapter.describe()
+        facts = {
+            "directory": adapter.path.name,
+            "sha256": adapter.sha256,
+            "dialect": "PEFT LoRA",
+            "base_model_name_or_path": adapter.config.base,
+            **{name: described[name] for name in ("modules", "ranks", "scales", "use_rslora")},
+            "delta_norms": {
+                "dtype": "float32",
+                "norm": float(norms.norm()),
+                "smallest": float(norms.min()),
+                "largest": float(norms.max()),
+                "zeros": int((norms == 0).sum()),
+            },
+        }
+        remarks = tuple(_remarks(adapter, trained_on, norms.tolist()))
+        return Inspection(
+            adapter, facts, "delta_norms", "factors as stored in the adapter", remarks
+        )
+
+
+def _remarks(adapter: LoraAdapter, trained_on: TrainedOn, norms: list[float]) -> Iterator[str]:
+    yield about_modules(adapter.shapes)
+    if not any(norms):
+        yield "every delta is zero: nothing was trained, the adapter changes nothing"
+    elif zeros := norms.count(0.0):
+        yield f"the delta of {zeros} of {len(norms)} modules is zero"
+    yield from about_base(adapter)
+    if_16bit = (
+        "taken as trained on 16-bit weights, to which dense exports add it; if the base was in "
+        "4 bits (QLoRA)"
+    )
+    yield about_weights(trained_on, if_16bit)

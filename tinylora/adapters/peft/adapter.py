@@ -3,7 +3,6 @@
 As A and B are in the file, no SVD is needed.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,16 +11,14 @@ import torch
 from torch import Tensor
 
 from tinylora.adapters.adapter import AdapterSizes
-from tinylora.adapters.peft.config import PeftConfig
 from tinylora.adapters.peft.tensors import (
-    LEAVES,
+    PeftConfig,
     group_count,
     module_shapes,
-    tensor_key,
     vector_keys,
 )
 from tinylora.adapters.peft_dialect import StoredAdapter
-from tinylora.adapters.peft_directory import adapter_files, open_weights, read_config, read_tensors
+from tinylora.adapters.peft_directory import adapter_files, open_weights, read_config
 from tinylora.files.digests import files_sha256
 
 
@@ -55,12 +52,6 @@ class PeftAdapter(StoredAdapter):
             "model_id": self.model_id,
             "modules": len(self.shapes),
         }
-
-    def read(self, module: str) -> Mapping[str, Tensor]:
-        """``A``, ``B`` and, where it is stored, ``P`` of a module, in the file's dtypes."""
-        leaves = LEAVES if self.config.save_projection else LEAVES[:2]
-        tensors = read_tensors(self.path, [tensor_key(module, leaf) for leaf in leaves])
-        return {leaf[-1]: tensor for leaf, tensor in zip(leaves, tensors, strict=True)}
 
 
 def load_peft_adapter(directory: str | Path) -> PeftAdapter:

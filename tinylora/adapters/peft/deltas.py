@@ -15,10 +15,12 @@ from torch import Tensor, nn
 
 from tinylora.adapters.adapted_linear import AdaptedLinear, TinyLoRAGlobalParams
 from tinylora.adapters.adapter import position
+from tinylora.adapters.inspection import Inspection, about_modules, about_vector, vector_summary
 from tinylora.adapters.low_rank import LowRankDelta, TinyLoRAParts
-from tinylora.adapters.peft.adapter import PeftAdapter
-from tinylora.adapters.peft.tensors import group_of
-from tinylora.adapters.peft_dialect import StoredDeltas
+from tinylora.adapters.options import TrainedOn
+from tinylora.adapters.peft.adapter import PeftAdapter, load_peft_adapter
+from tinylora.adapters.peft.tensors import LEAVES, group_of
+from tinylora.adapters.peft_dialect import PeftDialect, StoredDeltas, about_base, about_weights
 from tinylora.weights.quantized_weight import QuantizedWeight
 
 
@@ -30,8 +32,7 @@ class PeftDeltas(StoredDeltas):
     """
 
     def __init__(self, adapter: PeftAdapter, names: Sequence[str]) -> None:
-        super().__init__(names)
-        self.adapter = adapter
+        super().__init__(adapter, names)
         self.vectors = adapter.vectors
         self.weight_tying = adapter.config.weight_tying
 
@@ -58,14 +59,13 @@ class PeftModuleDelta:
     def parts(self) -> TinyLoRAParts:
         """A, B, P and the group, as stored or drawn; an ArtifactError if the file has gone."""
         config, names = self.deltas.adapter.config, self.deltas.names
-        stored = self.deltas.adapter.read(names[self.index])
-        A, B = stored["A"], stored["B"]
-        P = stored.get("P")
-        if P is None:
-            P = draw_projection(config.projection_seed + self.index, config.u, A.shape[0])
-            P = P.to(_training_dtype(A))
+        leaves = LEAVES if config.save_projection else LEAVES[:2]
+        A, B, *stored = self.deltas.adapter.read(names[self.index], leaves)
+        if not config.save_projection:
+            drawn = draw_projection(config.projection_seed + self.index, config.u, A.shape[0])
+            stored = [drawn.to(_training_dtype(A))]
         group = group_of(self.index, len(names), config.weight_tying)
-        return TinyLoRAParts(A.float(), B.float(), P.float(), group)
+        return TinyLoRAParts(A.float(), B.float(), stored[0].float(), group)
 
     def wrap(self, layer: nn.Module, params: TinyLoRAGlobalParams) -> "PeftTinyLoRALinear":
         """The layer with the delta at run time, trainable in its own vector."""
@@ -89,14 +89,10 @@ class PeftTinyLoRALinear(AdaptedLinear):
             self.register_buffer(name, tensor, persistent=False)
 
     def matrices(self) -> tuple[Tensor, ...]:
-        """B, R and A."""
-        return self.B, self.core(), self.A
-
-    def core(self) -> Tensor:
-        """R, fp32 ``[r, r]``, differentiable in the module's own vector."""
+        """B, R and A; R is differentiable in the module's own vector."""
         vector = self._shared[0].global_v
         own = (vector if vector.dim() == 1 else vector[self.group]).to(self.P.device).float()
-        return (own @ self.P.flatten(-2)).view(self.P.shape[1:])
+        return self.B, (own @ self.P.flatten(-2)).view(self.P.shape[1:]), self.A
 
 
 def draw_projection(seed: int, u: int, rank: int) -> Tensor:
@@ -112,3 +108,40 @@ def _training_dtype(A: Tensor) -> torch.dtype:
         if torch.equal(A.to(dtype).to(A.dtype), A):
             return dtype
     return torch.float32
+
+
+class PeftTinyLoRADialect(PeftDialect):
+    """See :class:`tinylora.adapters.adapter.Dialect`."""
+
+    kind, method, load, made = PeftAdapter, "TINYLORA", staticmethod(load_peft_adapter), PeftDeltas
+
+    def inspect(self, adapter: PeftAdapter, trained_on: TrainedOn) -> Inspection:
+        """The vectors, and how they are shared."""
+        config = adapter.config
+        facts = {
+            "directory": adapter.path.name,
+            "sha256": adapter.sha256,
+            "dialect": "PEFT TinyLoRA",
+            "base_model_name_or_path": config.base,
+            "modules": len(adapter.shapes),
+            "rank": config.r,
+            "u": config.u,
+            "vectors": adapter.vectors.shape[0],
+            "weight_tying": config.weight_tying,
+            "projection": "stored" if config.save_projection else f"seed {config.projection_seed}",
+            "v": vector_summary(adapter.vectors),
+        }
+        remarks = [about_modules(adapter.shapes), *about_vector(adapter.vectors, "v")]
+        remarks += about_base(adapter)
+        if not config.save_projection:
+            remarks.append(
+                "the projections are drawn again from the seed, numbered by the base's module "
+                "order; --format peft-tinylora stores them"
+            )
+        if_16bit = (
+            "PEFT trains TinyLoRA on 16-bit weights, and dense exports add it to those; if the "
+            "base was in 4 bits all the same"
+        )
+        remarks.append(about_weights(trained_on, if_16bit))
+        takes = "factors as stored in the adapter"
+        return Inspection(adapter, facts, "v", takes, tuple(remarks))

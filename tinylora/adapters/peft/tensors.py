@@ -1,4 +1,4 @@
-"""The tensors of a PEFT TinyLoRA adapter file: their names, shapes and numbering.
+"""The files of a PEFT TinyLoRA adapter (PEFT 0.19 and later), as untrusted input.
 
 For each target module X, and each group g of modules that share a vector, the file has
 
@@ -13,14 +13,49 @@ key                                 shape           what
 """
 
 import re
+from typing import Annotated, ClassVar, Literal, Self
 
-from tinylora.adapters.peft.config import PeftConfig
-from tinylora.adapters.peft_directory import CONFIG_FILE, PREFIX, Weights
+from pydantic import Field, model_validator
+
+from tinylora.adapters.adapter import MAX_PROJECTION, MAX_RANK, MAX_U
+from tinylora.adapters.peft_directory import CONFIG_FILE, PREFIX, AdapterConfig, Weights
 from tinylora.errors import ArtifactError
 
 LEAVES = ("tinylora_A", "tinylora_B", "tinylora_P")
 
 _VECTOR = re.compile(r"base_model\.tinylora_v\.(0|[1-9]\d{0,6})")
+
+
+class PeftConfig(AdapterConfig):
+    """The fields that decide an adapter's delta.
+
+    Attributes:
+        r: Rank; a module with a shorter side has that side's length instead.
+        u: Length of each trained vector.
+        weight_tying: 0.0: a vector for each module, 1.0: one for all.
+        projection_seed: Seed of P where P is not stored.
+    """
+
+    without_effect: ClassVar[frozenset[str]] = frozenset(
+        {"auto_mapping", "exclude_modules", "inference_mode", "init_v_bound", "init_weights"}
+        | {"layers_pattern", "layers_to_transform", "peft_version", "revision", "target_modules"}
+        | {"task_type", "tinylora_dropout"}
+    )
+    peft_type: Literal["TINYLORA"]
+    r: Annotated[int, Field(ge=1, le=MAX_RANK)]
+    u: Annotated[int, Field(ge=1, le=MAX_U)]
+    weight_tying: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+    projection_seed: Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)]
+    save_projection: bool
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if (size := self.u * self.r**2) > MAX_PROJECTION:
+            raise ValueError(
+                f"u = {self.u} with r = {self.r} makes projections of {size} numbers a module, "
+                f"expected at most {MAX_PROJECTION}"
+            )
+        return self
 
 
 def group_count(modules: int, weight_tying: float) -> int:
@@ -53,7 +88,7 @@ def module_shapes(config: PeftConfig, weights: Weights) -> dict[str, tuple[int, 
 
 
 def _shape(config: PeftConfig, weights: Weights, module: str) -> tuple[int, int, int]:
-    names = [tensor_key(module, leaf) for leaf in LEAVES]
+    names = [f"{PREFIX}{module}.{leaf}" for leaf in LEAVES]
     a, b, p = weights.shape(names[0]), weights.shape(names[1]), weights.shapes.get(names[2])
     if (p is None) == config.save_projection:
         state, remedy = ("missing", "false") if p is None else ("there", "true")
@@ -88,8 +123,3 @@ def vector_keys(config: PeftConfig, weights: Weights, groups: int) -> list[str]:
         if _VECTOR.fullmatch(name) and name not in names:
             weights.refuse(name, f"belongs to no module; {rule}")
     return names
-
-
-def tensor_key(module: str, leaf: str) -> str:
-    """Key of A, B or P of a module."""
-    return f"{PREFIX}{module}.{leaf}"

@@ -13,8 +13,8 @@ from tinylora.adapters.upstream.artifact import Artifact, load_artifact
 from tinylora.adapters.upstream.deltas import AdapterDeltas
 from tinylora.adapters.upstream.formula import HOW_TO_TELL
 from tinylora.adapters.upstream.resolve import resolve_options
-from tinylora.adapters.upstream.targets import check_target_count, target_modules
-from tinylora.errors import ArtifactMissingError
+from tinylora.adapters.upstream.targets import TARGET_SUFFIXES, target_modules
+from tinylora.errors import ArtifactMissingError, TargetMismatchError
 from tinylora.svd.factor_store import FactorStore
 
 # What the trainers leave in their output directory.
@@ -55,7 +55,13 @@ class UpstreamDialect:
     ) -> list[tuple[str, nn.Module]]:
         """All linear layers of certain names, in the order of the random stream."""
         layers = target_modules(model)
-        check_target_count(adapter, len(layers), where)
+        if len(layers) != adapter.total_replaced_layers:
+            raise TargetMismatchError(
+                f"{where}: has {len(layers) or 'no'} target modules (nn.Linear or Linear4bit "
+                f"layers, not Conv1D, named {', '.join(TARGET_SUFFIXES)}), but {adapter.path} was "
+                f"trained on {adapter.total_replaced_layers} of {adapter.model_id}; give the base "
+                "that it was trained on"
+            )
         return layers
 
     def deltas(

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 
 from torch import nn
 
-from tinylora.adapters.upstream.artifact import Artifact
 from tinylora.errors import TargetMismatchError
 
 TARGET_SUFFIXES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -55,17 +54,3 @@ def _walk(parent: nn.Module, prefix: str) -> Iterator[tuple[str, nn.Module]]:
             yield name, child
         else:
             yield from _walk(child, name + ".")
-
-
-def check_target_count(artifact: Artifact, count: int, where: str) -> None:
-    """Refuse, with a TargetMismatchError, a base with more or fewer target modules than training's.
-
-    ``where`` is the model or directory, for the message.
-    """
-    if count != artifact.total_replaced_layers:
-        raise TargetMismatchError(
-            f"{where}: has {count or 'no'} target modules (nn.Linear or Linear4bit layers, not "
-            f"Conv1D, named {', '.join(TARGET_SUFFIXES)}), but {artifact.path} was trained on "
-            f"{artifact.total_replaced_layers} of {artifact.model_id}; give the base that it was "
-            "trained on"
-        )

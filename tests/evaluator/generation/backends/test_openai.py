@@ -172,7 +172,12 @@ def test_a_run_goes_on_after_its_server_failed_for_good(server, config, tmp_path
 
 
 def test_what_is_under_way_when_another_request_fails_is_kept(server, config, tmp_path):
-    server.behave = lambda number, _: 400 if number == 0 else 0.4
+    def behave(number, _):
+        while number == 0 and len(server.requests) < 2:
+            time.sleep(0.01)
+        return 400 if number == 0 else 0.4
+
+    server.behave = behave
     with pytest.raises(ModelError, match="HTTP 400.*extensions: false"):
         make(config())
     assert len(records(tmp_path / "out")) == 1

@@ -1,17 +1,11 @@
 """PEFT adapters that are damaged, hostile or of another kind: each has its own clear error."""
 
-import json
-
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 
+from tests.tinylora.conftest import changed_adapter
 from tinylora import load_adapter
 from tinylora.errors import ArtifactError, ArtifactMissingError
-
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning"),  # from peft
-]
 
 A_KEY = "base_model.model.model.layers.0.self_attn.q_proj.tinylora_A"
 P_KEY, V_KEY = A_KEY[:-1] + "P", "base_model.tinylora_v.1"
@@ -36,10 +30,8 @@ P_KEY, V_KEY = A_KEY[:-1] + "P", "base_model.tinylora_v.1"
 )
 def test_bad_configurations(saved, field, value, words):
     directory, _ = saved()
-    file = directory / "adapter_config.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {field: value}))
     with pytest.raises(ArtifactError, match=words):
-        load_adapter(directory)
+        changed_adapter(directory, {field: value})
 
 
 @pytest.mark.parametrize(
@@ -57,11 +49,8 @@ def test_bad_configurations(saved, field, value, words):
 )
 def test_bad_tensors(saved, key, value, words):
     directory, _ = saved()
-    tensors = load_file(directory / "adapter_model.safetensors") | {key: value}
-    kept = {name: tensor for name, tensor in tensors.items() if tensor is not None}
-    save_file(kept, directory / "adapter_model.safetensors")
     with pytest.raises(ArtifactError, match=words):
-        load_adapter(directory)
+        changed_adapter(directory, tensors={key: value})
 
 
 def test_files_that_are_not_read(saved):

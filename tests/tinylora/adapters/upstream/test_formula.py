@@ -29,20 +29,6 @@ def test_a_formula_is_known_from_a_key_or_a_published_file(stored, is_quantized,
     assert known is None or known.evidence
 
 
-@pytest.mark.parametrize(
-    ("file", "expected"),
-    [("luogu/tiny_lora_v.pt", "full"), ("upstream/tiny_lora_v.seed212.pt", "diagonal")],
-)
-def test_published_files_have_their_trainers_formula(shared_data, file, expected):
-    path = shared_data.parent / file
-    if not path.is_file():
-        pytest.skip(f"{file} is not here")
-    artifact = load_artifact(path)
-    assert artifact.is_quantized is None
-    assert artifact.known_formula.formula == expected
-    assert "published" in artifact.known_formula.evidence
-
-
 @pytest.mark.parametrize("formula", ["full", "diagonal", "diagonal-unscaled"])
 def test_a_saved_formula_is_read_back(tmp_path, formula):
     file = tmp_path / "v.pt"

@@ -1,18 +1,13 @@
-"""Derive P a second time, in plain Python integers and floats, and write golden_projections.json.
+"""P a second time, in plain Python integers and floats, without a line or a library of tinylora.
 
-Shares no code and no library with tinylora: Philox from the paper's definition, one thread and one
-module at a time, Box-Muller with `math`, bf16 rounding on the bits.
-
-    python tests/tinylora/make_golden_projections.py
+Philox from the paper's definition, one thread and one module at a time, Box-Muller with `math`,
+bf16 rounding on the bits.
 """
 
-import json
 import math
 import struct
-from pathlib import Path
 
 MASK = 0xFFFFFFFF
-U, RANK, MODULES = 32, 2, 252
 
 
 def philox(counter, key):
@@ -50,23 +45,3 @@ def projection(seed, module, numel, scale):
     # every draw of at most 4·256·blocks elements moves the offset by 4
     drawn = [bf16_bits(normal(seed, 4 * module, thread)) for thread in range(numel)]
     return [bf16_bits(float32(bf16_value(bits) / scale)) for bits in drawn]
-
-
-def main():
-    golden = {}
-    for seed in (42, 20260306):
-        for formula, numel, scale in (
-            ("full", U * RANK * RANK, 1.0),
-            ("diagonal", U * RANK, math.sqrt(RANK)),
-        ):
-            for module in (0, 1, MODULES - 1):
-                values = projection(seed, module, numel, scale)
-                golden[f"{formula} seed={seed} module={module}"] = "".join(
-                    f"{bits:04x}" for bits in values
-                )
-    path = Path(__file__).with_name("golden_projections.json")
-    path.write_text(json.dumps(golden, indent=1) + "\n")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,107 @@
+"""Which token comes next: from logits by the decoding's rules to a choice, as transformers does it.
+
+The same rules choose while a text is written, token by token, and while a draft is read, at all of
+its positions at once.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from transformers import (
+    LogitsProcessor,
+    LogitsProcessorList,
+    RepetitionPenaltyLogitsProcessor,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
+
+from evaluator.config.run_config import DecodingConfig
+from evaluator.errors import ModelError
+from evaluator.generation.noise import gumbel_noise
+
+_SCORES_AT_ONCE = 1 << 22  # 34 MB in float64; the noise takes some of that more
+
+
+def choosing(
+    arm: str, decoding: DecodingConfig, keys: Tensor, offsets: Tensor
+) -> LogitsProcessorList:
+    """What makes of scores those of which the largest is chosen; the penalty comes before it.
+
+    Args:
+        arm: Name of the arm, for errors.
+        decoding: The run's.
+        keys: int64 [B, 4], of the noise of each row (``noise_key``).
+        offsets: int64 [B]; with the width of the input they give the tokens written before.
+    """
+    if decoding.temperature == 0:
+        return LogitsProcessorList([_Temperature(arm, 1.0)])
+    processors: list[LogitsProcessor] = [_Temperature(arm, decoding.temperature)]
+    if decoding.top_k:
+        processors.append(TopKLogitsWarper(decoding.top_k))
+    if decoding.top_p < 1:
+        processors.append(TopPLogitsWarper(decoding.top_p))
+    processors.append(_GumbelNoise(keys, offsets))
+    return LogitsProcessorList(processors)
+
+
+def choices(
+    arm: str,
+    decoding: DecodingConfig,
+    key: Sequence[int],
+    prompt: Sequence[int],
+    draft: Sequence[int],
+    logits: Tensor,
+) -> list[int]:
+    """What is chosen at each position of a draft, had it been written so far.
+
+    Args:
+        arm: Name of the arm, for errors.
+        decoding: The run's; its repetition penalty is a number.
+        key: Of the row's noise.
+        prompt: Token ids that it follows.
+        draft: Token ids.
+        logits: [len(draft), V] at the positions that predict them.
+    """
+    tokens = torch.tensor([*prompt, *draft[:-1]], device=logits.device)
+    steps = torch.arange(len(draft), device=logits.device)
+    chosen: list[int] = []
+    for part in torch.split(steps, max(1, _SCORES_AT_ONCE // logits.shape[1])):
+        # what stands behind a position is hidden by the first token, which is there anyway
+        columns = torch.arange(len(tokens), device=logits.device)
+        ids = tokens.where(columns < len(prompt) + part.unsqueeze(1), tokens[0])
+        keys = torch.tensor([key], device=logits.device).expand(len(part), -1)
+        rules = choosing(arm, decoding, keys, part - len(tokens))
+        if decoding.repetition_penalty not in (None, 1.0):
+            rules.insert(0, RepetitionPenaltyLogitsProcessor(decoding.repetition_penalty))
+        chosen += rules(ids, logits[part].float()).argmax(dim=1).tolist()
+    return chosen
+
+
+class _Temperature(LogitsProcessor):  # type: ignore[misc]
+    """Divides float64 logits by the temperature, and stops at logits that are not numbers."""
+
+    def __init__(self, arm: str, temperature: float) -> None:
+        self.arm = arm
+        self.temperature = temperature
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        if bool(torch.isnan(scores).any()):
+            raise ModelError(
+                f"arm {self.arm}: the model's logits are not numbers (NaN); try another "
+                "compute_dtype, and check the checkpoint"
+            )
+        return scores.double() / self.temperature
+
+
+class _GumbelNoise(LogitsProcessor):  # type: ignore[misc]
+    """Adds the noise of each row and position, so that greedy decoding draws a sample."""
+
+    def __init__(self, keys: Tensor, offsets: Tensor) -> None:
+        self.keys = keys
+        self.offsets = offsets
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """Scores [B, V] to scores plus noise; a token that is ruled out (−inf) stays so."""
+        positions = self.offsets + input_ids.shape[1]
+        return scores + gumbel_noise(self.keys, positions, scores.shape[-1])
