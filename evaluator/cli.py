@@ -24,6 +24,7 @@ from evaluator.console import (
 from evaluator.judging.judge_file import judge_completions
 
 if TYPE_CHECKING:
+    from evaluator.config.run_config import RunConfig
     from evaluator.report.results import Results
 
 app = typer.Typer(
@@ -38,6 +39,15 @@ Unsafe = Annotated[
     typer.Option(
         "--unsafe",
         help="Judge without isolation where no sandbox works. Programs then run with your rights.",
+    ),
+]
+
+
+RequireInformative = Annotated[
+    bool,
+    typer.Option(
+        "--require-informative",
+        help="Exit with 1, before a run, where its pass rates could not show a lost adapter.",
     ),
 ]
 
@@ -63,6 +73,7 @@ def run(
     from_scratch: Annotated[
         bool, typer.Option("--from-scratch", help="Let no arm take over the reference's text.")
     ] = False,
+    require_informative: RequireInformative = False,
 ) -> None:
     """Make a run: completions, verdicts, statistics, tables. A killed run goes on."""
     from evaluator.config.run_config import load_config
@@ -75,6 +86,8 @@ def run(
         from evaluator.store.environment import command_line
 
         _quiet_transformers()
+        if require_informative and not _show_effect(settings):
+            raise typer.Exit(1)
         with progress_bars() as progress:
             results = make_run(
                 settings,
@@ -85,6 +98,22 @@ def run(
             )
         if results is not None:  # a further process of a launch has none
             _show(results, settings.out)
+
+
+@app.command()
+def effect(
+    config: Annotated[Path, typer.Argument(help="The run's YAML file.")],
+    require_informative: RequireInformative = False,
+) -> None:
+    """Say, in minutes and before a run, whether it could see that the adapter was lost."""
+    from evaluator.config.run_config import load_config
+
+    with errors_explained():
+        settings = load_config(config)
+        _quiet_transformers()
+        informative = _show_effect(settings)
+        if require_informative and not informative:
+            raise typer.Exit(1)
 
 
 @app.command()
@@ -274,6 +303,18 @@ def judge(
             text = f"not judged, in all: {len(summary.not_judged)} ({listed})"
             complain(text)
             raise typer.Exit(1)
+
+
+def _show_effect(settings: "RunConfig") -> bool:
+    """Print how much the adapter changes; whether a run could show that it was lost."""
+    from evaluator.effect import measure_effect
+    from evaluator.generation.prepare import prepare
+
+    with progress_bars() as progress:
+        found = measure_effect(prepare(settings), progress)
+    for sentence in found.sentences:
+        screen.print(f"• {sentence}")
+    return found.informative
 
 
 def _quiet_transformers() -> None:

@@ -19,5 +19,5 @@ def test_a_run_compares_merges_of_a_lora_adapter(chat_base, config_of, tmp_path)
     _, results = make(config_of(arms=arms, decoding={"max_new_tokens": 14}))  # no programs to judge
     assert all(results.summary.comparison(name) for name in merges)
     level = results.summary.token_level
-    kept = {name: level.arm(name).retention for name in merges}
+    kept = {name: level.arm(name).kept.retention for name in merges}
     assert kept["bf16"] > 0.99 > kept["nf4-embedded"]  # PEFT trains on the 16-bit base

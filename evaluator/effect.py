@@ -1,0 +1,161 @@
+"""How much an adapter changes at all, before a run is made: ``tinylora-eval effect``.
+
+Base and restored model read some prompts with short completions of the base. With q the share of
+tokens at which the run's decoding chooses otherwise, a completion of L tokens changes with chance
+1 − exp(−q L), and no pass rate can differ by more than that. Sampled with common noise q is at most
+2 TV/(1 + TV), where TV = ½ Σ|p − q| is the total variation distance of the two distributions,
+averaged over tokens. Under greedy decoding a choice changes where the lead of the first token is
+smaller than what the adapter moves it by: q ≤ f E|shift| with f the density of leads near 0, taken
+from the closest tenth of tokens, and at least what is counted.
+"""
+
+import math
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from evaluator.errors import ConfigError
+from evaluator.generation.backend import TokenText
+from evaluator.generation.prepare import Prepared
+from evaluator.generation.prompts import Row
+from evaluator.generation.stage import open_model
+from evaluator.progress import Progress
+from evaluator.statistics.families import Families
+from evaluator.statistics.power import POWER, verdict_chances
+from evaluator.store.run_directory import RunDirectory
+from evaluator.tokens.texts import evenly
+from tinylora.models.batches import TensorSpool
+from tinylora.models.token_divergence import kl_divergence
+
+PROMPTS, MOST_TOKENS = 16, 128
+_SHOWN_LENGTH = 500
+_NEAR = 0.1  # of the leads: how many give their density at 0
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What the adapter changes on some tokens, and what a run could see of it at the most.
+
+    Attributes:
+        tokens: Number of compared predictions.
+        kl: Mean KL(restored‖base), nats.
+        changed: Share of tokens at which the most likely one is another.
+        rate: Share of tokens at which the run's decoding chooses otherwise, estimated from above.
+        longest: Tokens of the run's longest completion.
+        units: Independent problems of the run, times samples.
+        seen: Chance that a run calls base and restored model ``differ``, if every completion that
+            changes loses its pass.
+    """
+
+    tokens: int
+    kl: float
+    changed: float
+    rate: float
+    longest: int
+    units: float
+    seen: float
+
+    @property
+    def informative(self) -> bool:
+        """Whether the run may see the adapter's effect in pass rates at all."""
+        return self.seen >= POWER
+
+    def texts_changed(self, length: int) -> float:
+        """Share of completions of so many tokens that change anywhere."""
+        return -math.expm1(-self.rate * length)
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """What follows, in plain words."""
+        most = self.texts_changed(self.longest)
+        found = (
+            f"On {self.tokens} tokens the adapter changes predictions by a mean KL of "
+            f"{self.kl:.3g} nats, and the most likely token at {100 * self.changed:.3g} %.",
+            f"At most {100 * self.texts_changed(_SHOWN_LENGTH):.3g} % of completions of "
+            f"{_SHOWN_LENGTH} tokens would change, {100 * most:.3g} % of this run's longest "
+            f"({self.longest} tokens).",
+        )
+        if self.informative:
+            return (*found, "A comparison of pass rates may see that; a match can mean something.")
+        return (
+            *found,
+            f"Uninformative: if every one of them lost its pass, {self.units:.0f} independent "
+            f"samples would show a difference in {100 * self.seen:.2g} % of runs. A checkpoint "
+            "that lost everything would pass for equal; the token level and verify --prompts see "
+            "it.",
+        )
+
+
+def measure_effect(prepared: Prepared, progress: Progress) -> Effect:
+    """Compare base and restored arm on a few tokens; ConfigError where the run has not both."""
+    config = prepared.config
+    reference, base = config.reference(), next((a for a in config.arms if a.kind == "base"), None)
+    if reference is None or base is None:
+        raise ConfigError("the effect of an adapter needs an arm of kind base and one restored")
+    with tempfile.TemporaryDirectory() as folder:
+        directory, spool = RunDirectory(Path(folder)), TensorSpool(Path(folder))
+        progress("effect", 0, 3)
+        short = min(MOST_TOKENS, config.decoding.max_new_tokens)
+        decoding = config.decoding.model_copy(update={"max_new_tokens": short})
+        limited = replace(prepared, config=config.model_copy(update={"decoding": decoding}))
+        rows = tuple(Row(prompt, 0) for prompt in evenly(prepared.prompts, PROMPTS))
+        with open_model(base, limited, directory) as model:
+            texts = list(_texts(rows, [one.tokens for one in model.complete(rows)]))
+        progress("effect", 1, 3)
+        with open_model(reference, prepared, directory, as_stored=True) as model:
+            for number, text in enumerate(texts):
+                spool.keep(str(number), model.logits([text])[0])
+        progress("effect", 2, 3)
+        parts = []
+        with open_model(base, prepared, directory, as_stored=True) as model:
+            for number, text in enumerate(texts):
+                other = model.logits([text])[0]
+                restored = spool.load(str(number), other.device)
+                parts.append(_changes(restored, other, config.decoding.temperature))
+        progress("effect", 3, 3)
+    return _effect(prepared, torch.cat(parts, dim=1))
+
+
+def _texts(rows: Sequence[Row], written: Sequence[Sequence[int]]) -> Iterator[TokenText]:
+    for row, tokens in zip(rows, written, strict=True):
+        prompt = row.prompt.token_ids
+        last = len(prompt) + len(tokens) - 1
+        yield TokenText((*prompt, *tokens)[:last], tuple(range(len(prompt) - 1, last)))
+
+
+def _changes(restored: Tensor, base: Tensor, temperature: float) -> Tensor:
+    """Of logits [n, V] float64 [5, n]: KL, whether the first choice changes, TV, lead, shift."""
+    first = (restored.argmax(dim=1) != base.argmax(dim=1)).double()
+    p, q = ((x.double() / (temperature or 1.0)).softmax(dim=1) for x in (restored, base))
+    two = base.topk(2, dim=1).indices  # the same tokens in both
+    lead, moved = (x.double().gather(1, two).diff(dim=1).squeeze(1) for x in (base, restored))
+    variation = (p - q).abs().sum(dim=1) / 2
+    return torch.stack((kl_divergence(restored, base), first, variation, -lead, moved - lead))
+
+
+def _effect(prepared: Prepared, changes: Tensor) -> Effect:
+    config = prepared.config
+    kl, changed, variation, *_ = changes.mean(dim=1).tolist()
+    rate = 2 * variation / (1 + variation)
+    if config.decoding.temperature == 0:
+        lead, shift = changes[3], changes[4].abs().mean()
+        rate = max(changed, float(_NEAR / lead.quantile(_NEAR) * shift))
+    families = Families.named([problem.family for problem in prepared.suite.problems])
+    found = Effect(
+        tokens=changes.shape[1],
+        kl=kl,
+        changed=changed,
+        rate=rate,
+        longest=config.decoding.max_new_tokens,
+        units=families.effective * config.decoding.samples,
+        seen=0.0,
+    )
+    most = found.texts_changed(found.longest)
+    margin = config.equivalence.margin
+    chances = verdict_chances(np.floor(found.units), most, most, margin)
+    return replace(found, seen=float(chances.differ[0]))

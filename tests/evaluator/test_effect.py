@@ -1,0 +1,65 @@
+"""Whether a run could see an adapter, told before it is made."""
+
+import pytest
+
+from evaluator.config.run_config import load_config
+from evaluator.effect import measure_effect
+from evaluator.errors import ConfigError
+from evaluator.generation.prepare import prepare
+from evaluator.store.records import GenerationRecord, read
+from tests.evaluator.conftest import write_artifact
+from tests.evaluator.whole_runs import make
+
+
+def nothing(*_):
+    pass
+
+
+@pytest.fixture
+def effect_of(config_of, chat_base, tmp_path):
+    """``effect_of(size, **decoding)`` of an adapter whose vector is at most so large."""
+
+    def measure(size, **decoding):
+        artifact = write_artifact(tmp_path, size, "tiny/chat-base", 14)
+        nf4 = {"model": str(chat_base), "load": "nf4"}
+        arms = [
+            {"name": "base", "kind": "base", **nf4},
+            {"name": "restored", "kind": "restored", "artifact": str(artifact), **nf4},
+        ]
+        settings = {"max_new_tokens": 48, "temperature": 0.0, **decoding}
+        path = config_of(arms=arms, decoding=settings)
+        return measure_effect(prepare(load_config(path)), nothing), path
+
+    return measure
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.8])
+def test_no_more_texts_change_than_was_said(effect_of, temperature):
+    found, path = effect_of(0.02, temperature=temperature)
+    out, _ = make(path)
+    texts = read(out / "generations.jsonl", GenerationRecord.from_row)
+    pairs = [(texts["base", p, s], one) for (arm, p, s), one in texts.items() if arm == "restored"]
+    changed = sum(base.text != own.text for base, own in pairs) / len(pairs)
+    assert 0 < found.rate < 0.5 and found.longest == 48
+    assert changed <= found.texts_changed(48) + 0.2  # of six texts
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.8])
+def test_an_adapter_of_nothing_cannot_be_seen(effect_of, temperature):
+    found, _ = effect_of(0.0, temperature=temperature)
+    assert found.kl == found.changed == found.rate == found.seen == 0 and found.tokens > 50
+    assert not found.informative and "Uninformative" in found.sentences[-1]
+
+
+def test_ten_times_the_adapter_changes_ten_times_the_choices(effect_of):
+    for temperature in (0.0, 0.8):
+        small, large = (effect_of(size, temperature=temperature)[0] for size in (1e-4, 1e-3))
+        assert large.rate / small.rate == pytest.approx(10, rel=0.3)
+        assert large.kl / small.kl == pytest.approx(100, rel=0.3)
+
+
+def test_a_run_without_a_base_arm_is_refused(config_of, chat_base, chat_artifact):
+    arm = {"name": "r", "kind": "restored", "artifact": str(chat_artifact)}
+    path = config_of(arms=[{**arm, "model": str(chat_base), "load": "nf4"}])
+    with pytest.raises(ConfigError, match="an arm of kind base and one restored"):
+        measure_effect(prepare(load_config(path)), nothing)
