@@ -21,6 +21,7 @@ from torch import Tensor
 
 from evaluator.errors import ConfigError
 from evaluator.generation.backend import TokenText
+from evaluator.generation.backend_choice import backend_of
 from evaluator.generation.prepare import Prepared
 from evaluator.generation.prompts import Row
 from evaluator.generation.stage import open_model
@@ -94,9 +95,12 @@ class Effect:
 def measure_effect(prepared: Prepared, progress: Progress) -> Effect:
     """Compare base and restored arm on a few tokens; ConfigError where the run has not both."""
     config = prepared.config
-    reference, base = config.reference(), next((a for a in config.arms if a.kind == "base"), None)
+    arms = [arm for arm in config.arms if backend_of(arm, config).gives_logits]
+    base, reference = (next((a for a in arms if a.kind == k), None) for k in ("base", "restored"))
     if reference is None or base is None:
-        raise ConfigError("the effect of an adapter needs an arm of kind base and one restored")
+        raise ConfigError(
+            "the effect of an adapter needs an arm of kind base and one restored, with models here"
+        )
     with tempfile.TemporaryDirectory() as folder:
         directory, spool = RunDirectory(Path(folder)), TensorSpool(Path(folder))
         progress("effect", 0, 3)

@@ -6,7 +6,10 @@ import json
 import pytest
 import yaml
 
+from evaluator.config.run_config import load_config
+from evaluator.effect import measure_effect
 from evaluator.errors import CompletionsError, ConfigError, RunDirectoryError
+from evaluator.generation.prepare import prepare
 from tests.evaluator.conftest import program
 from tests.evaluator.whole_runs import make, write_config
 
@@ -196,3 +199,10 @@ def test_a_cut_off_text_is_recorded_as_such(config):
     out, _ = make(config([{**row, "finish_reason": "length"} for row in our_rows()], alone=True))
     rows = map(json.loads, (out / "generations.jsonl").read_text().splitlines())
     assert {row["finish_reason"] for row in rows if row["arm"] == "engine"} == {"length"}
+
+
+def test_the_effect_of_an_adapter_is_not_looked_for_in_texts(config, texts):
+    arms = read_arms(config(our_rows()))
+    arms[0] = {"name": "base", "kind": "base", "completions": str(texts)}
+    with pytest.raises(ConfigError, match="kind base and one restored, with models here"):
+        measure_effect(prepare(load_config(config(our_rows(), arms=arms))), lambda *_: None)
