@@ -70,8 +70,8 @@ class Endpoint:
         if not own:  # some servers take any name, or load what they are asked for
             others = ", ".join(sorted(str(card.get("id")) for card in cards)[:20])
             return f"{name} (not listed; listed: {others or 'none'})"
-        said = {field: own[0][field] for field in _IDENTIFYING if own[0].get(field)}
-        return f"{name} {json.dumps(said, sort_keys=True, ensure_ascii=False)}"
+        said = [f"{field} {_plain(own[0][field])}" for field in _IDENTIFYING if own[0].get(field)]
+        return f"{name} ({', '.join(said)})" if said else name
 
     def version(self) -> str:
         """Version of the server, where it has ``/version``; else empty."""
@@ -167,6 +167,10 @@ def _key(config: EndpointConfig, arm: str) -> str:
             f"{'what cannot be a key' if key else 'no key'}; set it"
         )
     return key
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
 
 
 def _body(error: HTTPError) -> str:

@@ -75,7 +75,8 @@ def test_texts_of_a_server_are_judged_like_others(server, config):
     assert row["engine"] == "mine, fp, version 1.2"
     assert "6 texts of engine: by mine, fp, version 1.2." in (out / "report.md").read_text()
     facts = json.loads((out / "run.json").read_text())["arms"][0]
-    assert "/models/a" in facts["served"] and facts["paired"] is facts["logits"] is False
+    assert facts["served"] == "mine (root /models/a, owned_by test)"
+    assert facts["paired"] is facts["logits"] is False
 
 
 def test_a_request_leaves_nothing_to_the_servers_defaults(server, config):
