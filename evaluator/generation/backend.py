@@ -123,7 +123,7 @@ class LoadedModel(ABC):
         raise NotImplementedError
 
     def fold(self) -> None:
-        """Have the adapter in the dense weights of a model ``as_stored`` from now on, likewise."""
+        """Have the adapter in the dense weights from now on; only of a model ``as_stored``."""
         raise NotImplementedError
 
 

@@ -110,7 +110,8 @@ class TransformersModel(LoadedModel):
         taken = [0] * len(batch)
         if drafts is not None:
             for row, agreed, chosen in self._read(batch, drafts):
-                begun[row], taken[row] = (*drafts[row][:agreed], *chosen), agreed
+                begun[row] = self._to_an_end((*drafts[row][:agreed], *chosen))
+                taken[row] = min(agreed, len(begun[row]))
         limit = self._decoding.max_new_tokens
         ended = [tokens[-1:] and tokens[-1] in self.end_ids for tokens in begun]
         open_rows = [i for i, tokens in enumerate(begun) if not ended[i] and len(tokens) < limit]
@@ -128,11 +129,11 @@ class TransformersModel(LoadedModel):
         """For each row: how much of its draft this model chooses too, and its next choice."""
         rows = [row for row, draft in enumerate(drafts) if draft]
         rows.sort(key=lambda row: -len(batch[row].prompt.token_ids) - len(drafts[row]))
-        head = self.model.get_output_embeddings()
-        most = max(1, _LOGITS_AT_ONCE // head.weight.shape[0])
+        most = _LOGITS_AT_ONCE // self._head().weight.shape[0]  # type: ignore[index]
+        longest = max(map(len, drafts))
         while rows:
             width = len(batch[rows[0]].prompt.token_ids) + len(drafts[rows[0]])
-            count = max(1, min(_POSITIONS_AT_ONCE // width, most // len(drafts[rows[0]])))
+            count = max(1, min(_POSITIONS_AT_ONCE // width, most // longest))
             some, rows = rows[:count], rows[count:]
             texts = []
             for row in some:
@@ -147,7 +148,9 @@ class TransformersModel(LoadedModel):
                 agreed = next((i for i, (own, drawn) in pairs if own != drawn), len(draft))
                 yield row, agreed, tuple(chosen[agreed : agreed + 1])
 
-    def _write(self, batch: Sequence[Row], begun: Sequence[tuple[int, ...]]) -> Iterator[list[int]]:
+    def _write(
+        self, batch: Sequence[Row], begun: Sequence[tuple[int, ...]]
+    ) -> Iterator[tuple[int, ...]]:
         """What follows the prompts and the tokens that stand already, up to an end token."""
         prompts = [(*row.prompt.token_ids, *own) for row, own in zip(batch, begun, strict=True)]
         device = self.model.device
@@ -170,8 +173,12 @@ class TransformersModel(LoadedModel):
                 logits_processor=choosing(self._arm, self._decoding, keys, offsets),
             )
         for tokens in sequences[:, ids.shape[1] :].tolist():
-            ends = [i for i, token in enumerate(tokens) if token in self.end_ids]
-            yield tokens[: ends[0] + 1] if ends else tokens
+            yield self._to_an_end(tokens)
+
+    def _to_an_end(self, tokens: Sequence[int]) -> tuple[int, ...]:
+        """The tokens up to the first end token, which stays."""
+        ends = [i for i, token in enumerate(tokens) if token in self.end_ids]
+        return tuple(tokens[: ends[0] + 1] if ends else tokens)
 
     def _key(self, row: Row) -> tuple[int, ...]:
         return noise_key(self._seed, row.prompt.problem, row.sample)
@@ -187,18 +194,12 @@ class TransformersModel(LoadedModel):
         ids, mask = (part.to(self.model.device) for part in padded(tokens))
         rows = [row for row, text in enumerate(texts) for _ in text.positions]
         columns = [position for text in texts for position in text.positions]
-        head: nn.Module | None = self.model.get_output_embeddings()
-        if head is None:
-            raise ModelError(
-                f"arm {self._arm}: {type(self.model).__name__} names no output layer; set "
-                "token_level.enabled: false"
-            )
 
         def select(module: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
             states, *others = arguments  # [texts, width, hidden] to [1, wanted, hidden]
             return states[rows, columns].unsqueeze(0), *others
 
-        handle = head.register_forward_pre_hook(select)
+        handle = self._head().register_forward_pre_hook(select)
         try:
             logits: Tensor = self.model(ids, attention_mask=mask, use_cache=False).logits
         finally:
@@ -214,6 +215,15 @@ class TransformersModel(LoadedModel):
                 "compute_dtype, and check the checkpoint"
             )
         return torch.split(logits[0], [len(text.positions) for text in texts])
+
+    def _head(self) -> nn.Module:
+        head: nn.Module | None = self.model.get_output_embeddings()
+        if head is None:
+            raise ModelError(
+                f"arm {self._arm}: {type(self.model).__name__} names no output layer; set "
+                "token_level.enabled: false and drafts: false"
+            )
+        return head
 
     def fold(self) -> None:
         """Add the delta to the weights; nothing where there is no adapter."""
