@@ -17,14 +17,17 @@ CPU = torch.device("cpu")
 
 def loaded(arm, factors, dtype="float32"):
     """The arm's model, inside a ``with``."""
-    checkpoint = find_checkpoint(arm)
-    return BACKEND.load(ModelRequest(arm, checkpoint, DecodingConfig(), 0, dtype, CPU, factors))
+    files = find_checkpoint(arm)
+    return BACKEND.load(
+        ModelRequest(arm, files.facts, files, DecodingConfig(), 0, dtype, CPU, factors)
+    )
 
 
 def completions(model, tokenizer, prompts, decoding, pad_id=None, drafts=None):
     """(problem, sample) -> completion, of a model that a test brings along."""
     files = SimpleNamespace(directory=Path(tokenizer.name_or_path))
-    request = ModelRequest(ANY_ARM, files, decoding, decoding.seed, "float32", CPU, Path("unused"))
+    unused = Path("unused")
+    request = ModelRequest(ANY_ARM, None, files, decoding, decoding.seed, "float32", CPU, unused)
     generator = TransformersModel(model, request)
     generator.pad_id = generator.pad_id if pad_id is None else pad_id
     made = {}
