@@ -85,9 +85,9 @@ def loads(monkeypatch):
     names = []
     load = generation_stage.open_model
 
-    def counted(arm, *rest):
+    def counted(arm, *rest, **options):
         names.append(arm.name)
-        return load(arm, *rest)
+        return load(arm, *rest, **options)
 
     monkeypatch.setattr(generation_stage, "open_model", counted)
     return names
