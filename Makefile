@@ -57,6 +57,7 @@ bench: setup
 	$(BENCH).false_matches
 	$(BENCH).false_losses
 	$(BENCH).generation
+	$(BENCH).drafts
 	$(BENCH).export_memory
 	test -d build/036/base || $(BENCH).random_base --shape 0.36b --out build/036
 	$(BENCH).beside_peft --model build/036

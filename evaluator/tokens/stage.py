@@ -103,6 +103,7 @@ def measure_tokens(
                     against.compare(computed, model)
             for arm in others:
                 if not _is_done(arm.name, texts, records):
+                    progress(f"tokens {arm.name}", 0, len(texts))  # loading is part of it
                     with open_model(arm, prepared, directory, as_stored=True) as model:
                         against.compare(arm.name, model)
     keys = [(name, text.problem, text.sample) for name in names for text in texts]

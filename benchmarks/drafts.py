@@ -1,0 +1,104 @@
+"""Arms that read the reference's text, beside arms that write from scratch
+
+    python -m benchmarks.drafts [--rounds 2]
+
+The demo's run in float32, greedy and sampled, with and without drafts in turn. Seconds are those of
+the five merged arms, loading included, medians over rounds: of the generation alone, and with the
+token level. 'Taken over' is the share of their tokens that were read and not written. Texts have to
+be equal to the last character.
+"""
+
+import tempfile
+import time
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from benchmarks.harness import ROOT, median, parser, table, write_page
+from evaluator.config.config_file import dump_config
+from evaluator.config.run_config import load_config
+from evaluator.generation.prepare import prepare
+from evaluator.generation.processes import Processes
+from evaluator.generation.stage import finish_generations, generate_share
+from evaluator.store.plan import write_plan
+from evaluator.store.run_directory import RunDirectory
+from evaluator.tokens.stage import measure_tokens
+
+
+@dataclass(frozen=True)
+class Made:
+    """Seconds of the merged arms in both stages, their texts, and what share was taken over."""
+
+    generation: float
+    tokens: float
+    texts: Mapping[object, str]
+    taken_over: float
+
+    @property
+    def both(self) -> float:
+        return self.generation + self.tokens
+
+
+def make(out: Path, temperature: float, drafts: bool) -> Made:
+    """Generate and compare tokens as a run does; nothing is judged."""
+    config = load_config(ROOT / "configs" / "demo.yaml")
+    decoding = config.decoding.model_copy(update={"temperature": temperature})
+    factors = out.parent / "factors"
+    changes = {"out": out, "decoding": decoding, "drafts": drafts, "factor_store": factors}
+    prepared, directory = prepare(config.model_copy(update=changes)), RunDirectory(out)
+    out.mkdir(parents=True)
+    directory.begin(prepared.facts, dump_config(prepared.config), overwrite=False)
+    write_plan(directory, prepared.facts)
+    seconds: Counter[str] = Counter()
+    stage, since = "", time.perf_counter()
+
+    def clock(what: str, _: int, __: int) -> None:
+        nonlocal stage, since
+        now = time.perf_counter()
+        seconds[stage] += now - since
+        stage, since = what, now
+
+    generate_share(directory, prepared, Processes(), clock)
+    records = finish_generations(directory, prepared)
+    measure_tokens(directory, prepared, records, clock)
+    clock("", 0, 0)
+    merged = [arm.name for arm in config.arms if arm.kind == "merged"]
+    own = [record for record in records if record.arm in merged]
+    taken = sum(record.taken_over for record in own) / sum(record.token_count for record in own)
+    generation, tokens = (
+        sum(seconds[f"{what} {name}"] for name in merged) for what in ("generate", "tokens")
+    )
+    return Made(generation, tokens, {record.key: record.text for record in records}, taken)
+
+
+def main() -> None:
+    args = parser(__doc__, "bench/drafts.md", rounds=2).parse_args()
+    torch.set_num_threads(1)
+    found: defaultdict[tuple[float, bool], list[Made]] = defaultdict(list)
+    with tempfile.TemporaryDirectory() as folder:
+        for number in range(args.rounds):
+            for temperature in (0.0, 0.8):
+                for drafts in (False, True):
+                    out = Path(folder) / f"{number}-{temperature}-{drafts}"
+                    found[temperature, drafts].append(make(out, temperature, drafts))
+    rows = []
+    for (temperature, drafts), made in found.items():
+        scratch = found[temperature, False]
+        differing = sum(made[0].texts[key] != text for key, text in scratch[0].texts.items())
+        generation, both = median(made, "generation"), median(made, "both")
+        rows.append((
+            f"{temperature:g}", "drafts" if drafts else "from scratch",
+            f"{generation:.1f}", f"{generation / median(scratch, 'generation'):.2f}",
+            f"{both:.1f}", f"{both / median(scratch, 'both'):.2f}",
+            f"{100 * made[0].taken_over:.1f} %", differing,
+        ))  # fmt: skip
+    columns = ("temperature", "way", "generation s", "of scratch", "with token level s",
+               "of scratch", "taken over", "different texts")  # fmt: skip
+    write_page(args.out, __doc__, table(columns, rows))
+
+
+if __name__ == "__main__":
+    main()
