@@ -21,9 +21,10 @@ from evaluator.tokens import stage as token_stage
 from evaluator.tokens.stage import measure_tokens, spool_bytes
 from evaluator.tokens.texts import choose_texts
 from exporter import ExportRequest, export
-from tests.evaluator.conftest import program, statement
+from tests.evaluator.conftest import program, statement, write_artifact
 from tests.exporter.dense_reference import dense_logits, weights_of
 from tinylora.models.chat import load_tokenizer
+from tinylora.models.token_divergence import kept
 
 MAX_TOKENS = 150
 REPEATS = repeats("restored")
@@ -234,6 +235,29 @@ def test_what_a_run_computes_in_changes_only_its_own_row(measured, setting, tmp_
     for name in ("base", REPEATS.again, REPEATS.folded):
         assert torch.equal(all_kl(records, name), all_kl(measured.records, name))
     assert float(all_kl(records, REPEATS.computed).mean()) > 1e-7
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_of_a_small_adapter_no_exact_export_is_lossy(setting, chat_base, tmp_path, dtype):
+    """A vector of the size of real files, in a run that computes in this dtype."""
+    artifact = write_artifact(tmp_path, 1e-4, "tiny/chat-base", 14)
+    base = {"model": str(chat_base), "load": "nf4"}
+    arms = [
+        {"name": "base", "kind": "base", **base},
+        {"name": "restored", "kind": "restored", "artifact": str(artifact), **base},
+        {"name": "lora", "kind": "restored", "artifact": str(tmp_path / "lora"), **base},
+    ]
+    for format in ("nf4-embedded", "fp32", "nf4", "lora"):
+        export(ExportRequest(chat_base, artifact, tmp_path / format, format=format))
+        if format != "lora":
+            arms.append({"name": format, "kind": "merged", "model": str(tmp_path / format)})
+    records = measure(setting(tmp_path / "out", arms=arms, compute_dtype=dtype))
+    mean = {r.arm: float(all_kl(records, r.arm).mean()) for r in records.values()}
+    floor = max(mean[REPEATS.again], mean[REPEATS.folded])
+    found = {name: kept(mean[name], mean["base"], floor) for name in mean}
+    assert not any(found[name].loss_seen for name in ("lora", "nf4-embedded", "fp32"))
+    assert min(found[name].at_least for name in ("lora", "nf4-embedded", "fp32")) > 0.9
+    assert found["nf4"].loss_seen and found["nf4"].retention < 0.1
 
 
 def test_nothing_is_done_where_it_is_off_or_has_no_reference(setting, tmp_path, arms, loads):
