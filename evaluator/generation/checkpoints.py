@@ -71,7 +71,6 @@ def find_checkpoint(arm: ArmConfig) -> Checkpoint:
     except ModelConfigError as error:
         raise ModelError(f"arm {arm.name}: {error}") from error
     fidelity = _fidelity(directory / "fidelity.json")
-    fidelity = _fidelity(directory / "fidelity.json")
     stored = config.get("quantization_config")
     settings = stored if isinstance(stored, dict) else {}
     method = str(settings.get("quant_method") or "a method without a name")
