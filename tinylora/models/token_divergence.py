@@ -83,9 +83,9 @@ def kept(divergence: float, effect: float, floor: float) -> Kept | None:
     >>> kept(0.25, 1.0, 0.0), kept(1e-4, 1.0, 1e-4).at_least > 0.99, kept(1e-9, 4e-9, 1e-9)
     (Kept(retention=0.75, at_least=0.75, loss_seen=True), True, None)
     """
-    own, base, blur = np.sqrt(divergence), np.sqrt(effect), 2 * np.sqrt(floor)
-    if base <= blur:
+    if not visible(effect, floor):
         return None
+    own, base, blur = np.sqrt(divergence), np.sqrt(effect), 2 * np.sqrt(floor)
     at_least, loss_seen = 1 - ((own + blur) / (base - blur)) ** 2, bool(own > blur)
     if not loss_seen and at_least <= 0:
         return None
@@ -94,7 +94,7 @@ def kept(divergence: float, effect: float, floor: float) -> Kept | None:
 
 def visible(effect: float, floor: float) -> bool:
     """Whether a mean KL is more than two equal models can be apart by arithmetic alone."""
-    return effect > 4 * floor
+    return bool(np.sqrt(effect) > 2 * np.sqrt(floor))
 
 
 def as_if_kept(retention: float) -> float:
