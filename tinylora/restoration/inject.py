@@ -79,7 +79,7 @@ class Restoration:
         The model is the same function, up to the rounding of its weights' dtype. A RestoreError
         for 4-bit layers, or where :meth:`remove` has one.
         """
-        wrappers = dict(self._wrappers)
+        wrappers = self._wrappers
         for name, wrapper in wrappers.items():
             if hasattr(wrapper.weight, "quant_state"):
                 raise RestoreError(
