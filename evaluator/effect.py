@@ -11,7 +11,6 @@ from the closest tenth of tokens, and at least what is counted.
 
 import math
 import tempfile
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,7 +19,7 @@ import torch
 from torch import Tensor
 
 from evaluator.errors import ConfigError
-from evaluator.generation.backend import TokenText
+from evaluator.generation.backend import text_written
 from evaluator.generation.backend_choice import backend_of
 from evaluator.generation.prepare import Prepared
 from evaluator.generation.prompts import Row
@@ -68,7 +67,7 @@ class Effect:
 
     def texts_changed(self, length: int) -> float:
         """Share of completions of so many tokens that change anywhere."""
-        return -math.expm1(-self.rate * length)
+        return _texts_changed(self.rate, length)
 
     @property
     def sentences(self) -> tuple[str, ...]:
@@ -109,7 +108,9 @@ def measure_effect(prepared: Prepared, progress: Progress) -> Effect:
         limited = replace(prepared, config=config.model_copy(update={"decoding": decoding}))
         rows = tuple(Row(prompt, 0) for prompt in evenly(prepared.prompts, PROMPTS))
         with open_model(base, limited, directory) as model:
-            texts = list(_texts(rows, [one.tokens for one in model.complete(rows)]))
+            written = [one.tokens for one in model.complete(rows)]
+        pairs = zip(rows, written, strict=True)
+        texts = [text_written(row.prompt.token_ids, tokens) for row, tokens in pairs]
         progress("effect", 1, 3)
         with open_model(reference, prepared, directory, as_stored=True) as model:
             for number, text in enumerate(texts):
@@ -123,13 +124,6 @@ def measure_effect(prepared: Prepared, progress: Progress) -> Effect:
                 parts.append(_changes(restored, other, config.decoding.temperature))
         progress("effect", 3, 3)
     return _effect(prepared, torch.cat(parts, dim=1))
-
-
-def _texts(rows: Sequence[Row], written: Sequence[Sequence[int]]) -> Iterator[TokenText]:
-    for row, tokens in zip(rows, written, strict=True):
-        prompt = row.prompt.token_ids
-        last = len(prompt) + len(tokens) - 1
-        yield TokenText((*prompt, *tokens)[:last], tuple(range(len(prompt) - 1, last)))
 
 
 def _changes(restored: Tensor, base: Tensor, temperature: float) -> Tensor:
@@ -149,17 +143,21 @@ def _effect(prepared: Prepared, changes: Tensor) -> Effect:
     if config.decoding.temperature == 0:
         lead, shift = changes[3], changes[4].abs().mean()
         rate = max(changed, float(_NEAR / lead.quantile(_NEAR) * shift))
+    longest = config.decoding.max_new_tokens
     families = Families.named([problem.family for problem in prepared.suite.problems])
-    found = Effect(
+    units = families.effective * config.decoding.samples
+    most = _texts_changed(rate, longest)
+    chances = verdict_chances(np.floor(units), most, most, config.equivalence.margin)
+    return Effect(
         tokens=changes.shape[1],
         kl=kl,
         changed=changed,
         rate=rate,
-        longest=config.decoding.max_new_tokens,
-        units=families.effective * config.decoding.samples,
-        seen=0.0,
+        longest=longest,
+        units=units,
+        seen=float(chances.differ[0]),
     )
-    most = found.texts_changed(found.longest)
-    margin = config.equivalence.margin
-    chances = verdict_chances(np.floor(found.units), most, most, margin)
-    return replace(found, seen=float(chances.differ[0]))
+
+
+def _texts_changed(rate: float, length: int) -> float:
+    return -math.expm1(-rate * length)

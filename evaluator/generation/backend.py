@@ -92,6 +92,12 @@ class TokenText:
     positions: tuple[int, ...]
 
 
+def text_written(prompt: Sequence[int], written: Sequence[int]) -> TokenText:
+    """What follows a prompt, with every position that predicts a token of it."""
+    first = len(prompt) - 1
+    return TokenText((*prompt, *written[:-1]), tuple(range(first, first + len(written))))
+
+
 class LoadedModel(ABC):
     """A model in memory."""
 

@@ -25,6 +25,7 @@ from evaluator.generation.backend import (
     LoadedModel,
     ModelRequest,
     TokenText,
+    text_written,
 )
 from evaluator.generation.checkpoints import delta_options
 from evaluator.generation.choice import choices, choosing
@@ -135,11 +136,7 @@ class TransformersModel(LoadedModel):
             width = len(batch[rows[0]].prompt.token_ids) + len(drafts[rows[0]])
             count = max(1, min(_POSITIONS_AT_ONCE // width, most // longest))
             some, rows = rows[:count], rows[count:]
-            texts = []
-            for row in some:
-                prompt, draft = batch[row].prompt.token_ids, drafts[row]
-                positions = range(len(prompt) - 1, len(prompt) - 1 + len(draft))
-                texts.append(TokenText((*prompt, *draft[:-1]), tuple(positions)))
+            texts = [text_written(batch[row].prompt.token_ids, drafts[row]) for row in some]
             for row, logits in zip(some, self.logits(texts), strict=True):
                 prompt, draft = batch[row].prompt.token_ids, drafts[row]
                 key = self._key(batch[row])
