@@ -15,7 +15,7 @@ import numpy as np
 from scipy.stats import binom, t
 
 from benchmarks.harness import parser, table, write_page
-from evaluator.statistics.few_flips import few_enough, fewest_problems
+from evaluator.statistics.few_flips import LEVEL, chance_of_so_few, fewest_problems
 from evaluator.statistics.score_interval import Floats, mean_statistic, normal_quantile
 from evaluator.statistics.tango import score_statistic
 
@@ -44,8 +44,8 @@ class Setting(NamedTuple):
 class Rates(NamedTuple):
     """What came of it at δ = |difference|: coverage of the 90 % interval, and shares of runs.
 
-    ``by_interval``: whose interval lies within ±δ. ``false_match``: that are also few_enough, which
-    the evaluator calls a match.
+    ``by_interval``: whose interval lies within ±δ. ``false_match``: whose net flips are
+    also few enough, which the evaluator calls a match.
     """
 
     coverage: float
@@ -65,7 +65,7 @@ def rates(
     if difference == 0:
         return Rates(covered, 0.0, 0.0)
     inside = (at_truth < -Z) & (statistic(-difference) > Z)
-    matched = inside & few_enough(np.abs(net_flips), problems, difference)
+    matched = inside & (chance_of_so_few(np.abs(net_flips), problems, difference) <= LEVEL)
     return Rates(covered, float(weights[inside].sum()), float(weights[matched].sum()))
 
 

@@ -1,7 +1,8 @@
 """Paired comparison of arms: flips, intervals, and a verdict that may be wrong in known ways only.
 
 - ``match``: the 90 % interval of the difference lies inside (−δ, +δ), which is the pair of
-  one-sided 5 % tests of equivalence (Schuirmann 1987), and an exact test rules out a loss of δ.
+  one-sided 5 % tests of equivalence (Schuirmann 1987), and an exact test rules out a loss of δ:
+  the largest of the three p-values is at most 5 %.
 - ``differ``: not a match, and the 95 % interval excludes 0.
 - ``inconclusive``: neither. The run was too small to tell.
 
@@ -10,9 +11,9 @@ Where the control does not ``differ`` from the reference, every match is *uninfo
 The interval is Tango's; with several samples of a problem, or families of problems, it is the same
 score interval with the family as the unit (``score_interval``).
 
-Each comparison may be a false match in about 5 % of runs, so among many arms some will be. A
-match's p-value is the largest of its two one-sided tests and the exact one; matches whose Holm
-adjusted p-value over all compared arms is at most 5 % hold jointly.
+Each comparison may be a false match in about 5 % of runs, so among many arms some will be: matches
+whose Holm adjusted p-value over all compared arms is at most 5 % hold jointly. Where a run is
+looked at several times, p-values and intervals hold over all looks (``looks``).
 
 Shapes: m problems, n samples of each; ``passes`` is bool [m, n], with the same problems in the
 same order and the same noise per sample in each arm.
@@ -27,7 +28,8 @@ import numpy as np
 from scipy.stats import norm
 
 from evaluator.statistics.families import Families
-from evaluator.statistics.few_flips import LEVEL, chance_of_so_few, few_enough, shown_margin
+from evaluator.statistics.few_flips import LEVEL, chance_of_so_few, shown_margin
+from evaluator.statistics.looks import ONLY_LOOK, Look
 from evaluator.statistics.mcnemar import exact_mcnemar, exact_sign_flip
 from evaluator.statistics.power import detectable_difference, provable_margin
 from evaluator.statistics.proportions import Passes
@@ -97,12 +99,9 @@ class PairedComparison:
         return None if joint is None else self.verdict is Equivalence.MATCH and joint <= LEVEL
 
 
-def equivalence_verdict(
-    interval90: Interval, interval95: Interval, margin: float, net_flips: float, problems: int
-) -> Equivalence:
-    """Apply the rule of this module; net flips are |gained − lost| in problems."""
-    inside = -margin < interval90.low and interval90.high < margin
-    if inside and few_enough(net_flips, problems, margin):
+def verdict_of(match_p: float, interval95: Interval) -> Equivalence:
+    """Apply the rule of this module."""
+    if match_p <= LEVEL:
         return Equivalence.MATCH
     if interval95.low > 0 or interval95.high < 0:
         return Equivalence.DIFFER
@@ -124,6 +123,7 @@ def compare_pair(
     reference_passes: Passes,
     margin: float,
     families: Families | None = None,
+    look: Look = ONLY_LOOK,
 ) -> PairedComparison:
     """Compare one arm with the reference, passes bool [m, n] each; ValueError otherwise.
 
@@ -147,12 +147,16 @@ def compare_pair(
     else:
         p_value = exact_sign_flip(families.sums(net))
         statistic, estimate = score_of(means, _BOUNDS, families.sizes)
-    interval95, interval90 = (invert(statistic, estimate, _BOUNDS, x) for x in (0.95, 0.90))
+    level, half = look.level(LEVEL), look.level(LEVEL / 2)
+    interval95, interval90 = (
+        invert(statistic, estimate, _BOUNDS, 1 - 2 * one_sided) for one_sided in (half, level)
+    )
     units = families.effective
     net_flips = abs(gained - lost) * units / differences.size
     # What the width of the interval depends on; with one sample of lone problems the flip rate.
     shares = families.sizes * units / problems
     mean_square = min(1.0, float(((shares * means) ** 2).sum()) / units)
+    p_of_match = look.over_all(match_p(statistic, net_flips, units, margin))
     return PairedComparison(
         arm=arm,
         reference=reference,
@@ -166,13 +170,13 @@ def compare_pair(
         flip_rate=(gained + lost) / differences.size,
         interval95=interval95,
         interval90=interval90,
-        p_value=p_value,
-        match_p=match_p(statistic, net_flips, units, margin),
+        p_value=min(1.0, 2 * look.over_all(p_value / 2)),
+        match_p=p_of_match,
         margin=margin,
-        shown_margin=shown_margin(units),
-        provable_margin=provable_margin(units, mean_square),
-        detectable_difference=detectable_difference(units, mean_square, margin),
-        verdict=equivalence_verdict(interval90, interval95, margin, net_flips, units),
+        shown_margin=shown_margin(units, level),
+        provable_margin=provable_margin(units, mean_square, look=look),
+        detectable_difference=detectable_difference(units, mean_square, margin, look=look),
+        verdict=verdict_of(p_of_match, interval95),
     )
 
 
@@ -183,13 +187,14 @@ def compare_arms(
     margin: float,
     families: Families | None = None,
     repeats: Collection[str] = (),
+    look: Look = ONLY_LOOK,
 ) -> tuple[PairedComparison, ...]:
     """Compare every other arm with the reference; ``passes`` is bool [m, n] by arm.
 
     ``repeats`` are arms that are the reference once more.
     """
     pairs = [
-        compare_pair(arm, own, reference, passes[reference], margin, families)
+        compare_pair(arm, own, reference, passes[reference], margin, families, look)
         for arm, own in passes.items()
         if arm != reference
     ]

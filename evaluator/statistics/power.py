@@ -13,13 +13,13 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import binom
 
-from evaluator.statistics.few_flips import fewest_problems, most_net_flips
+from evaluator.statistics.few_flips import LEVEL, fewest_problems, most_net_flips
+from evaluator.statistics.looks import ONLY_LOOK, Look
 from evaluator.statistics.score_interval import Floats, normal_quantile
 from evaluator.statistics.tango import score_statistic
 
 POWER = 0.8
 
-_Z90, _Z95 = normal_quantile(0.90), normal_quantile(0.95)
 _RARE = 1e-9  # tail of the number of flips that is left out at each end
 _MOST_K = 1 << 11  # numbers of flips that are looked at
 _SLACK = 3  # flips that the normal approximation may be off, else the search is longer
@@ -39,10 +39,11 @@ def verdict_chances(
     flip_rate: npt.ArrayLike,
     difference: npt.ArrayLike,
     margin: npt.ArrayLike,
+    look: Look = ONLY_LOOK,
 ) -> Chances:
     """Chances of ``match`` and ``differ``, exactly under the model above; all broadcast to [r].
 
-    The flip rate is at least |difference|.
+    The flip rate is at least |difference|. Of several looks, at this one taken alone.
     """
     given = (problems, flip_rate, difference, margin)
     rows = np.broadcast_arrays(*(np.atleast_1d(np.asarray(x, dtype=np.float64)) for x in given))
@@ -54,15 +55,16 @@ def verdict_chances(
     weight = np.where(k > most, 0, binom.pmf(k, m, psi))
     k, weight = np.minimum(k, most), weight / weight.sum(axis=1, keepdims=True)
     gain = np.where(psi > 0, (1 + d / np.where(psi > 0, psi, 1)) / 2, 0.5)
-    within = _most_gained_in_a_match(k, m, delta)
+    within = _most_gained_in_a_match(k, m, delta, look.level(LEVEL))
     match = binom.cdf(within, k, gain) - binom.cdf(k - within - 1, k, gain)
     # Tango's 95 % interval excludes 0 where |b − c| / √(b + c) > z.
-    excluding = np.maximum(within, np.floor((k + _Z95 * np.sqrt(k)) / 2))
+    z = normal_quantile(1 - 2 * look.level(LEVEL / 2))
+    excluding = np.maximum(within, np.floor((k + z * np.sqrt(k)) / 2))
     differ = binom.sf(excluding, k, gain) + binom.cdf(k - excluding - 1, k, gain)
     return Chances((weight * np.maximum(match, 0)).sum(axis=1), (weight * differ).sum(axis=1))
 
 
-def _most_gained_in_a_match(k: Floats, m: Floats, delta: Floats) -> Floats:
+def _most_gained_in_a_match(k: Floats, m: Floats, delta: Floats, level: float) -> Floats:
     """Of k flips, how many may be gained (or lost) in a match; fewer than k / 2 where none may.
 
     T(δ) rises with the gained ones, so halving finds the last below −z; a normal approximation
@@ -70,11 +72,12 @@ def _most_gained_in_a_match(k: Floats, m: Floats, delta: Floats) -> Floats:
     """
     flips = np.minimum(k, m)
     fewest, most = np.broadcast_arrays(np.ceil(k / 2) - 1, flips)
+    z = normal_quantile(1 - 2 * level)
 
     def inside(gained: Floats) -> npt.NDArray[np.bool_]:
-        return score_statistic(delta, gained, flips - gained, m) < -_Z90
+        return score_statistic(delta, gained, flips - gained, m) < -z
 
-    near = np.ceil((k + m * delta - _Z90 * np.sqrt(np.maximum(k, m * delta))) / 2)
+    near = np.ceil((k + m * delta - z * np.sqrt(np.maximum(k, m * delta))) / 2)
     low, high = np.clip(near - _SLACK, fewest, most), np.clip(near + _SLACK, fewest, most)
     low = np.where((low > fewest) & ~inside(low), fewest, low)
     high = np.where((high < most) & inside(high + 1), most, high)
@@ -82,20 +85,22 @@ def _most_gained_in_a_match(k: Floats, m: Floats, delta: Floats) -> Floats:
         middle = np.ceil((low + high) / 2)
         holds = inside(middle)
         low, high = np.where(holds, middle, low), np.where(holds, high, middle - 1)
-    return np.minimum(low, np.floor((flips + most_net_flips(m, delta)) / 2))
+    return np.minimum(low, np.floor((flips + most_net_flips(m, delta, level)) / 2))
 
 
-def provable_margin(problems: int, flip_rate: float, power: float = POWER) -> float | None:
+def provable_margin(
+    problems: int, flip_rate: float, power: float = POWER, look: Look = ONLY_LOOK
+) -> float | None:
     """The smallest δ at which equal arms are called a match with the chance ``power``, or None.
 
     >>> round(provable_margin(149, 0.0), 4), round(provable_margin(1000, 0.02), 4)
     (0.0199, 0.0138)
     """
-    return _least(lambda x: verdict_chances(problems, flip_rate, 0.0, x).match >= power)
+    return _least(lambda x: verdict_chances(problems, flip_rate, 0.0, x, look).match >= power)
 
 
 def detectable_difference(
-    problems: int, flip_rate: float, margin: float, power: float = POWER
+    problems: int, flip_rate: float, margin: float, power: float = POWER, look: Look = ONLY_LOOK
 ) -> float | None:
     """The smallest true difference that is called ``differ`` with the chance ``power``, or None.
 
@@ -104,7 +109,7 @@ def detectable_difference(
 
     def seen(difference: Floats) -> npt.NDArray[np.bool_]:
         flips = np.maximum(flip_rate, difference)
-        return verdict_chances(problems, flips, difference, margin).differ >= power
+        return verdict_chances(problems, flips, difference, margin, look).differ >= power
 
     return _least(seen)
 
@@ -125,8 +130,12 @@ def _least(holds: Callable[[Floats], npt.NDArray[np.bool_]]) -> float | None:
     return high
 
 
-def problems_needed(margin: float, flip_rate: float, power: float = POWER) -> int:
+def problems_needed(
+    margin: float, flip_rate: float, power: float = POWER, look: Look = ONLY_LOOK
+) -> int:
     """How many problems it takes for equal arms to be called a match with the chance ``power``.
+
+    Of several looks, at this one taken alone.
 
     Flips are whole, so the chance has teeth as problems are added: the answer is the number from
     which on it stays at ``power`` or above. Where flips are many the teeth are flat, and only some
@@ -135,15 +144,17 @@ def problems_needed(margin: float, flip_rate: float, power: float = POWER) -> in
     >>> [problems_needed(margin, 0.0) for margin in (0.02, 0.01, 0.005)]
     [149, 299, 598]
     """
-    least = fewest_problems(margin) - 1
-    normal = flip_rate * ((_Z90 + normal_quantile(power)) / margin) ** 2
+    least = fewest_problems(margin, look.level(LEVEL)) - 1
+    z = normal_quantile(1 - 2 * look.level(LEVEL))
+    normal = flip_rate * ((z + normal_quantile(power)) / margin) ** 2
     low = max(least, int(normal - 2 / margin))
     high = max(least, int(normal)) + int(4 / margin)
     looked_at = int(np.clip(_AT_ONCE / (1 + np.sqrt(flip_rate * high)), _CELLS, 16 * _CELLS))
     while True:
         step = max(1, (high - low) // looked_at)
         tried = np.arange(low, high + step, step)
-        failing = np.flatnonzero(verdict_chances(tried, flip_rate, 0.0, margin).match < power)
+        found = verdict_chances(tried, flip_rate, 0.0, margin, look).match
+        failing = np.flatnonzero(found < power)
         if failing.size == 0:  # never at ``least``
             low, high = max(least, low - int(8 / margin)), low
             continue

@@ -1,3 +1,5 @@
+from math import comb
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,8 +9,8 @@ from evaluator.statistics.compare import (
     Equivalence,
     compare_arms,
     compare_pair,
-    equivalence_verdict,
     exact_mcnemar,
+    verdict_of,
 )
 from evaluator.statistics.score_interval import Interval
 from evaluator.statistics.tango import tango_interval
@@ -30,28 +32,39 @@ REFERENCE = arm(180, 300)
 
 
 @pytest.mark.parametrize(
-    ("ninety", "ninety_five", "expected"),
+    ("match_p", "interval95", "expected"),
     [
-        ((-0.01, 0.02), (-0.02, 0.025), "match"),
-        ((0.005, 0.02), (0.001, 0.025), "match"),  # a real difference, surely below the margin
-        ((-0.031, 0.01), (-0.04, 0.02), "inconclusive"),
-        ((-0.03, 0.01), (-0.04, 0.02), "inconclusive"),  # on the margin is not inside
-        ((0.01, 0.04), (-0.001, 0.05), "inconclusive"),  # the 95 % interval holds 0
-        ((0.01, 0.04), (0.001, 0.05), "differ"),
-        ((-0.5, -0.2), (-0.6, -0.1), "differ"),
+        (0.05, (-0.02, 0.025), "match"),
+        (0.01, (0.001, 0.025), "match"),  # a real difference, surely below the margin
+        (0.0501, (-0.001, 0.05), "inconclusive"),  # the 95 % interval holds 0
+        (0.7, (0.001, 0.05), "differ"),
+        (1.0, (-0.6, -0.1), "differ"),
     ],
 )
-def test_rule(ninety, ninety_five, expected):
-    intervals = Interval(*ninety, 0.9), Interval(*ninety_five, 0.95)
-    assert equivalence_verdict(*intervals, 0.03, 0.0, 1000) == expected
+def test_rule(match_p, interval95, expected):
+    assert verdict_of(match_p, Interval(*interval95, 0.95)) == expected
 
 
-@pytest.mark.parametrize(("net_flips", "problems"), [(0, 98), (1, 150)])
-def test_a_match_needs_more_than_the_interval(net_flips, problems):
+@given(st.integers(0, 12), st.integers(0, 12), st.integers(30, 400), st.sampled_from((0.02, 0.05)))
+@settings(max_examples=80, deadline=None)
+def test_a_match_is_an_interval_within_the_margin_and_few_net_flips(gained, lost, m, margin):
+    reference = arm(m // 2, m)
+    pair = compare_pair("a", flipped(reference, gained, lost), "b", reference, margin)
+    inside = -margin < pair.interval90.low and pair.interval90.high < margin
+    few = sum(
+        comb(m, k) * margin**k * (1 - margin) ** (m - k) for k in range(abs(gained - lost) + 1)
+    )
+    assert (pair.verdict == "match") == (inside and few <= 0.05)
+
+
+@pytest.mark.parametrize(("lost", "problems"), [(0, 98), (1, 150)])
+def test_a_match_needs_more_than_the_interval(lost, problems):
     """0.97⁹⁸ = 5.05 %: so often a loss of δ would show no flip."""
-    intervals = Interval(-0.02, 0.02, 0.9), Interval(-0.03, 0.025, 0.95)
-    assert equivalence_verdict(*intervals, 0.03, net_flips, problems) == "inconclusive"
-    assert equivalence_verdict(*intervals, 0.03, net_flips, problems + 10) == "match"
+    for count, expected in ((problems, "inconclusive"), (problems + 10, "match")):
+        reference = arm(count, count)
+        pair = compare_pair("a", flipped(reference, 0, lost), "b", reference, 0.03)
+        assert pair.interval90.low > -0.03
+        assert pair.verdict == expected
 
 
 def test_flips_of_samples_count_in_problems():

@@ -6,7 +6,7 @@ from scipy.stats import norm
 
 from evaluator.statistics.compare import Equivalence, compare_arms, compare_pair
 from evaluator.statistics.families import Families
-from evaluator.statistics.few_flips import few_enough
+from evaluator.statistics.few_flips import chance_of_so_few
 from evaluator.statistics.mcnemar import exact_mcnemar
 from evaluator.statistics.proportions import pass_at_k_interval
 from evaluator.statistics.score_interval import score_of
@@ -91,7 +91,7 @@ def test_false_matches_are_rare_where_whole_families_are_lost(sizes):
             low, high = statistic(np.array([-margin, margin]))
             net = lost.mean() * unit.effective
             matches[unit] += norm.sf(max(0, min(low, -high))) <= 0.05 and bool(
-                few_enough(net, unit.effective, margin)
+                chance_of_so_few(net, unit.effective, margin) <= 0.05
             )
     assert matches[families] <= 0.077 * runs  # 5 % and three standard errors
     assert matches[alone] >= 0.12 * runs

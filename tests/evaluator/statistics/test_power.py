@@ -12,9 +12,9 @@ from benchmarks.coverage import Setting, draw
 from evaluator.cli import app
 from evaluator.errors import ConfigError
 from evaluator.plan import make_plan
-from evaluator.statistics.compare import equivalence_verdict
+from evaluator.statistics.compare import verdict_of
 from evaluator.statistics.few_flips import (
-    few_enough,
+    chance_of_so_few,
     fewest_problems,
     most_net_flips,
     shown_margin,
@@ -46,9 +46,10 @@ def test_chances_are_those_of_all_outcomes(problems, flips, difference, margin):
         for c in range(problems + 1 - b):
             chance = multinomial.pmf([b, c, problems - b - c], problems, shares)
             if chance > 1e-7:
-                intervals = (tango_interval(b, c, problems, level) for level in (0.9, 0.95))
-                verdict = equivalence_verdict(*intervals, margin, abs(b - c), problems)
-                expected[verdict] += chance
+                ninety, high = (tango_interval(b, c, problems, level) for level in (0.9, 0.95))
+                inside = -margin < ninety.low and ninety.high < margin
+                few = chance_of_so_few(abs(b - c), problems, margin) <= 0.05
+                expected[verdict_of(0.0 if inside and few else 1.0, high)] += chance
     found = verdict_chances(problems, flips, difference, margin)
     assert found.match[0] == pytest.approx(expected["match"], abs=1e-4)
     assert found.differ[0] == pytest.approx(expected["differ"], abs=1e-4)
@@ -75,10 +76,10 @@ def test_few_net_flips_are_those_that_a_loss_of_the_margin_rarely_shows():
     margin, m = Fraction(3, 100), 281
     chances = [comb(m, k) * margin**k * (1 - margin) ** (m - k) for k in range(9)]
     expected = [sum(chances[: k + 1]) <= Fraction(1, 20) for k in range(9)]
-    assert few_enough(np.arange(9), m, 0.03).tolist() == expected
+    assert (chance_of_so_few(np.arange(9), m, 0.03) <= 0.05).tolist() == expected
     assert most_net_flips(np.array([281.0]), np.array([0.03])) == sum(expected) - 1
-    assert few_enough(3.9, m, 0.03) and not few_enough(4, m, 0.03)
-    assert not few_enough(5, 5, 0.9)
+    assert chance_of_so_few(3.9, m, 0.03) == chance_of_so_few(3, m, 0.03)
+    assert chance_of_so_few(5, 5, 0.9) == 1
 
 
 def test_margins_and_differences_undo_the_chances():

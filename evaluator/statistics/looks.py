@@ -1,0 +1,99 @@
+"""Looks at a run while it grows: what each may conclude so that all together err in 5 %.
+
+With the share t of all information at a look, Z √t is a Brownian motion W(t). A null is rejected
+at the first look with W(t) ≥ C, where P(max W(t_k) ≥ C) = α: the first looks need overwhelming
+evidence, the last hardly more than a single one would (O'Brien and Fleming, Biometrics 35, 1979).
+The probability is integrated look by look (Armitage, McPherson and Rowe, JRSS A 132, 1969).
+
+So a p-value p at t becomes P(max W(t_k) ≥ Φ⁻¹(1 − p) √t): it is valid wherever among the planned
+looks the run stops, and for whatever reason.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from scipy.optimize import brentq
+from scipy.special import ndtr
+from scipy.stats import norm
+
+from evaluator.statistics.score_interval import Floats
+
+_NODES = 400  # of the quadrature: steps of a hundredth of the run are still resolved
+_REACH = 9.0  # standard deviations below 0, from where paths are followed
+_HIGHEST = 40.0  # a boundary that no path reaches
+
+
+@dataclass(frozen=True)
+class Look:
+    """One of the planned looks at a run; by default the only one.
+
+    Attributes:
+        times: Share of all information at each look, growing to 1.
+        number: Which of them this is, from 1.
+    """
+
+    times: tuple[float, ...] = (1.0,)
+    number: int = 1
+
+    @classmethod
+    def of_equal(cls, looks: int, number: int) -> "Look":
+        """A look at a run that grows by equal steps."""
+        return cls(tuple((k + 1) / looks for k in range(looks)), number)
+
+    @property
+    def time(self) -> float:
+        """Share of all information."""
+        return self.times[self.number - 1]
+
+    def over_all(self, p: float) -> float:
+        """A one-sided p-value of this look, as one that is valid over all of them.
+
+        >>> Look().over_all(0.03), round(Look.of_equal(4, 2).over_all(0.005), 4)
+        (0.03, 0.0408)
+        """
+        if len(self.times) == 1:
+            return p
+        return _chance_of_reaching(float(norm.isf(p)) * self.time**0.5, self.times)
+
+    def level(self, alpha: float) -> float:
+        """The p-value at this look that is ``alpha`` over all of them, one-sided.
+
+        >>> [round(Look.of_equal(4, k).level(0.05), 4) for k in (1, 2, 3, 4)]
+        [0.0003, 0.0071, 0.0227, 0.0415]
+        """
+        if len(self.times) == 1:
+            return alpha
+        return float(norm.sf(_boundary(self.times, alpha) / self.time**0.5))
+
+
+ONLY_LOOK = Look()
+
+
+@cache
+def _boundary(times: tuple[float, ...], alpha: float) -> float:
+    """The C of the module's docstring; at least that of one look, at most Bonferroni's."""
+    low, high = (float(norm.isf(alpha / count)) for count in (1, len(times)))
+    return float(brentq(lambda c: _chance_of_reaching(c, times) - alpha, low, high))
+
+
+def _chance_of_reaching(boundary: float, times: tuple[float, ...]) -> float:
+    """P(max W(t) ≥ boundary) over the times of a Brownian motion W from 0."""
+    if boundary >= _HIGHEST or boundary <= -_HIGHEST:
+        return 0.0 if boundary > 0 else 1.0
+    low = min(boundary, 0.0) - _REACH
+    nodes, weights = np.polynomial.legendre.leggauss(_NODES)
+    below: Floats = low + (nodes + 1) / 2 * (boundary - low)  # where paths go on
+    weights = weights * (boundary - low) / 2
+    at, mass = np.zeros(1), np.ones(1)  # where they are, and with what probability
+    reached, before = 0.0, 0.0
+    for time in times:
+        step = (time - before) ** 0.5
+        reached += float(mass @ ndtr((at - boundary) / step))
+        mass = weights * (mass @ _normal_density((below - at[:, None]) / step) / step)
+        at, before = below, time
+    return min(reached, 1.0)
+
+
+def _normal_density(x: Floats) -> Floats:
+    return np.asarray(np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi))

@@ -1,0 +1,86 @@
+from functools import partial
+
+import numpy as np
+import pytest
+from scipy.stats import norm
+
+from evaluator.statistics.compare import compare_pair, match_p
+from evaluator.statistics.looks import Look
+from evaluator.statistics.tango import score_statistic
+
+UNEQUAL = (0.1, 0.15, 0.6, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("looks", "two_sided_5", "two_sided_10"),
+    [(2, 1.977, 1.678), (3, 2.004, 1.710), (4, 2.024, 1.733), (5, 2.040, 1.751)],
+)
+def test_boundaries_are_those_of_obrien_and_fleming(looks, two_sided_5, two_sided_10):
+    """As in table 2.3 of Jennison and Turnbull: Group Sequential Methods, 2000."""
+    for number in range(1, looks + 1):
+        look = Look.of_equal(looks, number)
+        for alpha, last in ((0.025, two_sided_5), (0.05, two_sided_10)):
+            boundary = norm.isf(look.level(alpha)) * (number / looks) ** 0.5
+            assert boundary == pytest.approx(last, abs=1e-3)
+
+
+def test_a_single_look_changes_nothing():
+    assert Look().level(0.05) == 0.05
+    assert Look().over_all(0.031) == 0.031
+
+
+@pytest.mark.parametrize("times", [(0.25, 0.5, 0.75, 1.0), UNEQUAL])
+def test_a_p_value_over_all_looks_is_how_often_a_null_comes_so_far(times):
+    """Against random walks drawn here."""
+    rng, walks = np.random.default_rng(3), 200_000
+    steps = np.diff((0.0, *times)) ** 0.5 * rng.standard_normal((walks, len(times)))
+    highest = np.cumsum(steps, axis=1).max(axis=1)
+    for number, p in ((1, 0.01), (2, 0.02), (3, 0.2), (4, 0.6)):
+        reached = norm.isf(p) * times[number - 1] ** 0.5
+        expected = np.mean(highest >= reached)
+        assert Look(times, number).over_all(p) == pytest.approx(expected, abs=4e-3)
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 4])
+def test_level_and_p_value_undo_each_other(number):
+    look = Look(UNEQUAL, number)
+    assert look.over_all(look.level(0.03)) == pytest.approx(0.03, rel=1e-6)
+
+
+def test_p_values_keep_their_order_and_their_ends():
+    look = Look.of_equal(4, 3)
+    found = [look.over_all(p) for p in (0.0, 1e-300, 1e-9, 0.01, 0.5, 0.9, 1.0)]
+    assert found == sorted(found)
+    assert (found[0], found[-1]) == (0.0, 1.0)
+
+
+def test_false_matches_over_ten_looks_are_as_rare_as_over_one():
+    """Arms lose δ: looked at ten times, they match by chance far more often than planned."""
+    rng, runs, m, margin = np.random.default_rng(5), 2000, 600, 0.05
+    looks = [Look.of_equal(10, k + 1) for k in range(10)]
+    levels = np.array([look.level(0.05) for look in looks])
+    sizes = np.array([look.time * m for look in looks]).astype(int)
+    found = []
+    for lost in np.cumsum(rng.random((runs, m)) < margin, axis=1)[:, sizes - 1]:
+        p = []
+        for count, size in zip(lost, sizes, strict=True):
+            statistic = partial(score_statistic, b=0, c=int(count), n=int(size))
+            p.append(match_p(statistic, int(count), int(size), margin))
+        found.append(p)
+    assert np.mean((np.array(found) <= 0.05).any(axis=1)) > 0.1
+    assert (
+        np.mean((np.array(found) <= levels).any(axis=1)) <= 0.05 + 3 * (0.05 * 0.95 / runs) ** 0.5
+    )
+
+
+def test_a_comparison_is_judged_over_all_looks():
+    """No flip: the score test at δ has z² = m δ/(1 − δ), and the second of four asks for 2.45."""
+    for problems, verdict in ((120, "match"), (110, "inconclusive")):
+        same = np.ones((problems, 1), dtype=bool)
+        look = Look.of_equal(4, 2)
+        alone = norm.sf((problems * 0.05 / 0.95) ** 0.5)
+        pair = compare_pair("a", same, "b", same, 0.05, look=look)
+        assert pair.verdict == verdict
+        assert pair.match_p == pytest.approx(look.over_all(alone), rel=1e-6)
+        assert (1 - pair.shown_margin) ** problems == pytest.approx(look.level(0.05))
+        assert pair.interval90.level == pytest.approx(1 - 2 * look.level(0.05))
