@@ -15,13 +15,12 @@ from evaluator.report.tables import (
     languages_table,
     problems_frame,
     sensitivity_table,
-    token_frame,
-    token_table,
     verdicts_frame,
     verdicts_table,
     write_frame,
 )
 from evaluator.report.text_table import TextTable
+from evaluator.report.token_tables import token_frame, token_table
 from evaluator.store.plan import kept_plan
 from evaluator.store.records import GenerationRecord, Key, TokenRecord, VerdictRecord, read
 from evaluator.store.run_directory import RunDirectory

@@ -1,19 +1,16 @@
 """What a run's numbers say, in plain words: one sentence a finding."""
 
 from evaluator.report.summary import RunSummary
-from evaluator.report.tables import fine_percent, p_text, percent, points, retention_text
+from evaluator.report.tables import p_text, percent, points
+from evaluator.report.token_sentences import token_sentences
 from evaluator.statistics.compare import Equivalence, PairedComparison
-from evaluator.store.records import repeats
+from evaluator.statistics.few_flips import LEVEL
 from evaluator.store.run_directory import RunFacts
-from evaluator.tokens.summary import ArmTokens, TokenLevel
-from tinylora.models.token_divergence import as_if_kept
-
-_LOST = 0.9  # a retention whose interval lies below this is called a loss
 
 
 def describe(summary: RunSummary) -> tuple[str, ...]:
     """What the comparison says, in plain words, one sentence a finding."""
-    sentences = []
+    sentences = _look_sentences(summary)
     if left_out := summary.facts.left_out:
         listed = "; ".join(f"{name} ({reason})" for name, reason in list(left_out.items())[:5])
         sentences.append(
@@ -44,10 +41,30 @@ def describe(summary: RunSummary) -> tuple[str, ...]:
         if pair.arm != summary.control and pair.arm not in summary.repeats:
             sentences.append(_pair_sentence(pair, control) + _beside_noise(pair, summary))
     sentences += _joint_sentences(summary)
-    sentences += _token_sentences(summary)
+    sentences += token_sentences(summary)
     if summary.comparisons:
         sentences.append(f"{_plan_sentence(summary)} {_sensitivity_sentence(summary)}")
     return tuple(sentences)
+
+
+def _look_sentences(summary: RunSummary) -> list[str]:
+    """How far a run of several looks has come, and what its numbers hold for."""
+    look = summary.look
+    if len(look.times) == 1:
+        return []
+    seen = len(summary.facts.problems)
+    text = f"Look {look.number} of {len(look.times)}: {seen} of {summary.planned} problems. "
+    if look.number < len(look.times):
+        text += (
+            "Every arm was decided here, so the run stopped. "
+            if summary.decided
+            else "The run is not finished. "
+        )
+    level = f"{100 * look.level(LEVEL):.2g} %"
+    return [
+        f"{text}P-values and the intervals of differences hold over all looks: at this one a test "
+        f"of 5 % has to reach {level} (O'Brien and Fleming). The other intervals are of one look."
+    ]
 
 
 def _units_sentences(summary: RunSummary) -> list[str]:
@@ -104,7 +121,9 @@ def _joint_sentences(summary: RunSummary) -> list[str]:
 def _plan_sentence(summary: RunSummary) -> str:
     margin = f"δ = {_plain(summary.comparisons[0].margin)} points"
     if summary.plan:
-        return f"{margin} was fixed before the first completion (plan {summary.plan})."
+        looks = len(summary.look.times)
+        fixed = f"{margin} was" if looks == 1 else f"{margin} and {looks} looks were"
+        return f"{fixed} fixed before the first completion (plan {summary.plan})."
     return (
         f"{margin} is not known to have been fixed before the first completion, so a match may "
         "have been chosen by its result."
@@ -255,89 +274,3 @@ def _sensitivity_sentence(summary: RunSummary) -> str:
 
 def _plain(proportion: float) -> str:
     return f"{100 * proportion:.1f}"
-
-
-def _token_sentences(summary: RunSummary) -> tuple[str, ...]:
-    level = summary.token_level
-    if level is None or not level.arms:
-        return ()
-    sentences = [_effect_sentence(level)]
-    for arm in level.arms:
-        if arm.arm not in (level.control, *repeats(level.reference)):
-            sentences.append(_arm_sentence(arm, level, summary))
-    if silent := [arm.name for arm in summary.facts.arms if not arm.logits]:
-        sentences.append(
-            f"The token level has nothing of {', '.join(silent)}: what made these texts gives no "
-            "logits."
-        )
-    if level.unfinished:
-        sentences.append(
-            f"The token level is not finished for {', '.join(level.unfinished)}: start the run "
-            "again with the same configuration."
-        )
-    return tuple(sentences)
-
-
-def _effect_sentence(level: TokenLevel) -> str:
-    what = (
-        f"Token by token, on {level.arms[0].kl.tokens} predictions in {level.texts} completions of "
-        f"{level.reference}"
-    )
-    floor = "unknown" if level.floor is None else f"{level.floor:.2g}"
-    if level.effect is None:
-        return (
-            f"{what}: without the base arm's predictions no retention can be given. Other "
-            f"arithmetic moves {level.reference} itself by a mean KL of {floor} nats (the floor)."
-        )
-    if not level.visible:
-        return (
-            f"{what}: the adapter's effect, a mean KL of {level.effect:.2g} nats, is too near the "
-            f"{floor} by which other arithmetic moves {level.reference} itself (the floor). It "
-            "cannot be seen on these tokens, so nothing can be said about its retention."
-        )
-    text = (
-        f"{what}, in float32: without the adapter the next-token distribution moves by a mean KL "
-        f"of {level.effect:.3g} nats; other arithmetic moves {level.reference} itself by {floor} "
-        "(the floor)."
-    )
-    if level.drowned:
-        text += (
-            f" The arithmetic of this run ({level.dtype}) moves it by {level.computed:.3g}, more "
-            "than the adapter does: completions and pass rates of this run show rounding rather "
-            "than the adapter."
-        )
-    return text
-
-
-def _arm_sentence(arm: ArmTokens, level: TokenLevel, summary: RunSummary) -> str:
-    if arm.repeat:
-        return f"{arm.arm} is {level.reference} again (A/A): mean KL {arm.kl.mean:.2g} nats."
-    if arm.kept is None:
-        return f"{arm.arm}'s predictions lie a mean KL of {arm.kl.mean:.3g} nats away."
-    if not arm.kept.loss_seen:
-        return (
-            f"{arm.arm} cannot be told from {level.reference} by its predictions: its mean KL of "
-            f"{arm.kl.mean:.2g} nats is what other arithmetic does to equal models. At most "
-            f"{100 * (1 - arm.kept.at_least):.2g} % of the adapter's effect is lost."
-        )
-    kept = arm.kept.retention
-    if kept < 0:
-        text = (
-            f"{arm.arm}'s predictions are farther from {level.reference} than the base's are: "
-            f"retention {retention_text(arm, level)}."
-        )
-    else:
-        between = ""
-        if arm.interval95 is not None:
-            low, high = 100 * arm.interval95.low, 100 * arm.interval95.high
-            between = f" (95 % interval {low:.2f} to {high:.2f})".replace("-", "−")
-        text = (
-            f"{arm.arm} has a retention of {fine_percent(kept)}{between} on the "
-            f"predictions, as if {fine_percent(as_if_kept(kept))} of the adapter's change "
-            "had been kept: KL grows with its square."
-        )
-    pair = summary.comparison(arm.arm)
-    most = arm.interval95.high if arm.interval95 else kept
-    if pair is not None and pair.verdict is not Equivalence.DIFFER and most < _LOST:
-        text += " The pass rates do not show this loss."
-    return text

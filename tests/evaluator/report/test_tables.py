@@ -1,5 +1,8 @@
 """A summary's numbers as text cells and as data frames."""
 
+import dataclasses
+
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -7,6 +10,7 @@ from evaluator.report.summary import summarize
 from evaluator.report.tables import (
     arms_frame,
     arms_table,
+    delta_cosine,
     groups_frame,
     sensitivity_table,
     verdicts_table,
@@ -71,3 +75,22 @@ def test_markdown_escapes_bars_and_columns_are_chosen_by_name():
     table = TextTable.of("T", [{"a": "1", "b": "x|y", "c": "3"}])
     assert table.markdown() == "## T\n\n| a | b | c |\n| --- | ---: | ---: |\n| 1 | x\\|y | 3 |\n"
     assert table.select("S", ("c", "none", "a")).rows == (("3", "1"),)
+
+
+@pytest.mark.parametrize("kept", [1.0, 0.4, 0.0])
+def test_cosine_is_that_of_the_exported_and_the_trained_delta(kept):
+    rng = np.random.default_rng(0)
+    trained = rng.standard_normal(1000)
+    exported = kept * trained + 0.3 * rng.standard_normal(1000)
+    capture = exported @ trained / (trained @ trained)
+    residual = np.linalg.norm(exported - trained) / np.linalg.norm(trained)
+    arm = dataclasses.replace(facts().arms[2], capture=capture, residual=residual)
+    expected = exported @ trained / np.linalg.norm(exported) / np.linalg.norm(trained)
+    assert delta_cosine(arm) == pytest.approx(expected, abs=1e-12)
+
+
+def test_a_delta_that_changed_nothing_has_no_cosine():
+    arm = facts().arms[2]
+    assert delta_cosine(dataclasses.replace(arm, capture=0.0, residual=1.0)) is None
+    assert delta_cosine(arm) is None  # its residual is unknown
+    assert delta_cosine(dataclasses.replace(arm, capture=1.0, residual=0.0)) == 1

@@ -10,7 +10,7 @@ import pytest
 from evaluator.report.results import write_results
 from evaluator.report.sentences import describe
 from evaluator.report.summary import summarize
-from evaluator.report.tables import token_table
+from evaluator.report.token_tables import token_table
 from evaluator.store.records import GenerationRecord, TokenRecord, append, repeats
 from evaluator.tokens.summary import retention_interval, summarize_tokens
 from tests.evaluator.report import made_up
