@@ -1,9 +1,14 @@
-"""False matches among families, samples and arms
+"""False matches among families, samples, arms and looks
 
 Every arm loses δ of the problems more than it gains, so each match is false. Problems of a family
 are lost or gained as a whole, one by one, or some families so and some so. 'Alone': share of arms
 called a match, in the worst setting. 'Any of 5': share of runs of five such arms, with draws of
 their own, in which at least one is, without and with Holm's adjustment.
+
+Below, runs are looked at while they grow by equal steps of their families: share of arms that are
+called a match at any look, as if each were the only one, and by p-values over all looks. Then the
+share of runs of five and of twenty arms, whose arms all go on to the end, in which any is at any
+look, adjusted for both.
 """
 
 from collections.abc import Iterator
@@ -14,6 +19,7 @@ import numpy as np
 from benchmarks.harness import parser, table, write_page
 from evaluator.statistics.compare import match_p
 from evaluator.statistics.families import Families
+from evaluator.statistics.looks import Look
 from evaluator.statistics.score_interval import Floats, score_of
 from evaluator.statistics.several_arms import holm
 
@@ -22,6 +28,7 @@ SIZES = {"1": (1,), "3": (3,), "10": (10,), "1 to 10": tuple(range(1, 11)),
          "four of 1, one of 10": (1, 1, 1, 1, 10)}  # fmt: skip
 MECHANISMS = {"whole families": 1.0, "mixed": 0.3, "one by one": 0.0}
 ARMS = (5, 20)
+LOOKS = (2, 4, 10)
 Generator = np.random.Generator
 
 
@@ -62,12 +69,50 @@ def rows(runs: int, rng: Generator) -> Iterator[tuple[str, ...]]:
         yield (name, str(samples), *cells, worst)
 
 
+def looked_at(runs: int, rng: Generator) -> Iterator[tuple[str, ...]]:
+    """The same in runs of several looks, in the setting in which each alone is worst."""
+    for (name, sizes), samples, looks in product(SIZES.items(), (1, 8), LOOKS):
+        families = Families(np.repeat(np.arange(FAMILIES), np.resize(sizes, FAMILIES)))
+        found = {}
+        for margin, (how, whole) in product(MARGINS, MECHANISMS.items()):
+            truth = (families, samples, margin, 0.0, whole, rng)
+            drawn = [match_p_at_looks(losses(*truth), families, margin, looks) for _ in range(runs)]
+            found[f"δ = {100 * margin:g}, {how}"] = np.array(drawn)  # [runs, 2, looks]
+        least = {setting: p.min(axis=2) for setting, p in found.items()}
+        worst = max(least, key=lambda setting: np.mean(least[setting][:, 1] <= 0.05))
+        alone, planned = least[worst].T
+        cells = [f"{100 * np.mean(p <= 0.05):.1f} %" for p in (alone, planned)]
+        for arms in ARMS:
+            groups = found[worst][: runs // arms * arms, 1].reshape(-1, arms, looks)
+            joint = [min(min(holm(list(look))) for look in group.T) for group in groups]
+            cells.append(f"{100 * np.mean(np.array(joint) <= 0.05):.1f} %")
+        yield (name, str(samples), str(looks), *cells, worst)
+
+
+def match_p_at_looks(net: Floats, families: Families, margin: float, looks: int) -> Floats:
+    """P-values of a match, float64 [2, looks]: each look taken alone, and over all looks."""
+    sizes = families.sizes
+    ends = [FAMILIES * (k + 1) // looks for k in range(looks)]
+    times = tuple(float((sizes[:end] ** 2).sum() / (sizes**2).sum()) for end in ends)
+    alone = []
+    for end in ends:
+        seen = families.number < end
+        alone.append(match_p_of(net[seen], Families(families.number[seen]), margin))
+    planned = [Look(times, k + 1).over_all(p) for k, p in enumerate(alone)]
+    return np.array([alone, planned])
+
+
 def main() -> None:
     args = parser(__doc__, "statistics/false_matches.md", rounds=2000).parse_args()
     columns = ["size of families", "samples", "alone"]
     for arms in ARMS:
         columns += [f"any of {arms}", f"any of {arms}, Holm"]
     found = table((*columns, "worst setting"), rows(args.rounds, np.random.default_rng(21)))
+    columns = ["size of families", "samples", "looks", "any look", "over all looks"]
+    columns += [f"any of {arms}, Holm" for arms in ARMS]
+    few = max(args.rounds // 4, 20)
+    grown = table((*columns, "worst setting"), looked_at(few, np.random.default_rng(22)))
+    found += f"\n## Looks\n\n{few} runs a setting.\n\n{grown}"
     write_page(args.out, __doc__, found, about=f"numpy {np.__version__}, seed 21")
 
 

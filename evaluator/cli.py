@@ -47,7 +47,7 @@ RequireInformative = Annotated[
     bool,
     typer.Option(
         "--require-informative",
-        help="Exit with 1, before a run, where its pass rates could not show a lost adapter.",
+        help="Stop before a run whose pass rates could not show a lost adapter.",
     ),
 ]
 
@@ -86,8 +86,6 @@ def run(
         from evaluator.store.environment import command_line
 
         _quiet_transformers()
-        if require_informative and not _show_effect(settings):
-            raise typer.Exit(1)
         with progress_bars() as progress:
             results = make_run(
                 settings,
@@ -95,6 +93,7 @@ def run(
                 overwrite=overwrite,
                 unsafe=unsafe,
                 progress=progress,
+                require_informative=require_informative,
             )
         if results is not None:  # a further process of a launch has none
             _show(results, settings.out)
@@ -203,12 +202,13 @@ def plan(
     correlation: Annotated[
         float, typer.Option(help="Of the differences of two samples of one problem.")
     ] = 0.0,
+    looks: Annotated[int, typer.Option(help="How often the run is looked at, see the docs.")] = 1,
 ) -> None:
     """Say how many problems a run needs, before it is made."""
     from evaluator.plan import make_plan
 
     with errors_explained():
-        made, sentences = make_plan(margin, flip_rate, power, samples, correlation)
+        made, sentences = make_plan(margin, flip_rate, power, samples, correlation, looks)
         screen.print(rich_table(made))
         for sentence in sentences:
             screen.print(f"• {sentence}")

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from evaluator.config.run_config import ArmConfig, RunConfig
 from evaluator.errors import ConfigError
 from evaluator.generation.backend import text_written
 from evaluator.generation.backend_choice import backend_of
@@ -27,6 +28,7 @@ from evaluator.generation.stage import open_model
 from evaluator.progress import Progress
 from evaluator.statistics.families import Families
 from evaluator.statistics.power import POWER, verdict_chances
+from evaluator.store.looks import planned_looks
 from evaluator.store.run_directory import RunDirectory
 from evaluator.tokens.texts import evenly
 from tinylora.models.batches import TensorSpool
@@ -34,6 +36,7 @@ from tinylora.models.token_divergence import kl_divergence
 
 PROMPTS, MOST_TOKENS = 16, 128
 _SHOWN_LENGTH = 500
+_WORTH = 8  # times as much as is written here, a run may write
 _NEAR = 0.1  # of the leads: how many give their density at 0
 
 
@@ -91,11 +94,16 @@ class Effect:
         )
 
 
+def worth_measuring(config: RunConfig, problems: int) -> bool:
+    """Whether the effect can be measured for a small part of what the run may write."""
+    most = problems * config.decoding.samples * config.decoding.max_new_tokens
+    return None not in _arms(config) and most > _WORTH * PROMPTS * MOST_TOKENS
+
+
 def measure_effect(prepared: Prepared, progress: Progress) -> Effect:
     """Compare base and restored arm on a few tokens; ConfigError where the run has not both."""
     config = prepared.config
-    arms = [arm for arm in config.arms if backend_of(arm, config).gives_logits]
-    base, reference = (next((a for a in arms if a.kind == k), None) for k in ("base", "restored"))
+    base, reference = _arms(config)
     if reference is None or base is None:
         raise ConfigError(
             "the effect of an adapter needs an arm of kind base and one restored, with models here"
@@ -126,6 +134,13 @@ def measure_effect(prepared: Prepared, progress: Progress) -> Effect:
     return _effect(prepared, torch.cat(parts, dim=1))
 
 
+def _arms(config: RunConfig) -> tuple[ArmConfig | None, ArmConfig | None]:
+    """The first base and restored arm whose model is here."""
+    arms = [arm for arm in config.arms if backend_of(arm, config).gives_logits]
+    base, restored = (next((a for a in arms if a.kind == k), None) for k in ("base", "restored"))
+    return base, restored
+
+
 def _changes(restored: Tensor, base: Tensor, temperature: float) -> Tensor:
     """Of logits [n, V] float64 [5, n]: KL, whether the first choice changes, TV, lead, shift."""
     first = (restored.argmax(dim=1) != base.argmax(dim=1)).double()
@@ -147,7 +162,8 @@ def _effect(prepared: Prepared, changes: Tensor) -> Effect:
     families = Families.named([problem.family for problem in prepared.suite.problems])
     units = families.effective * config.decoding.samples
     most = _texts_changed(rate, longest)
-    chances = verdict_chances(np.floor(units), most, most, config.equivalence.margin)
+    look = planned_looks(prepared.facts)[-1].look
+    chances = verdict_chances(np.floor(units), most, most, config.equivalence.margin, look)
     return Effect(
         tokens=changes.shape[1],
         kl=kl,

@@ -37,6 +37,10 @@ class RunDirectoryError(EvaluatorError, OSError):
     """The directory of a run is in use, belongs to another run, or has no room."""
 
 
+class UninformativeError(EvaluatorError, ValueError):
+    """A run that was to be made only if its pass rates could show that an adapter was lost."""
+
+
 class LaunchError(EvaluatorError, RuntimeError):
     """Processes of one run that lost each other."""
 

@@ -6,35 +6,48 @@ processes all check and generate, and the first one does the rest.
 
 import logging
 import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any
 
 from evaluator.config.config_file import dump_config
 from evaluator.config.run_config import RunConfig
-from evaluator.errors import RunDirectoryError
+from evaluator.effect import measure_effect, worth_measuring
+from evaluator.errors import RunDirectoryError, UninformativeError
 from evaluator.generation.prepare import Prepared, prepare
 from evaluator.generation.processes import Processes, launched_processes, resolve_device
 from evaluator.generation.stage import finish_generations, generate_share, take_up_generations
 from evaluator.judging.sandbox.sandbox import probe_sandbox
 from evaluator.judging.stage import judge_all
 from evaluator.progress import Progress
-from evaluator.report.results import Results, write_results
+from evaluator.report.results import Results, read_summary, write_results
 from evaluator.store.environment import describe_environment, other_versions
 from evaluator.store.lock import locked
+from evaluator.store.looks import PlannedLook, begun_look, planned_looks
 from evaluator.store.plan import write_plan
+from evaluator.store.records import GenerationRecord
 from evaluator.store.run_directory import RunDirectory
 from evaluator.store.snapshot import keep_sources
 from evaluator.suites.near_copies import copies_without_family
+from evaluator.suites.suite import Suite
 from evaluator.tokens.stage import measure_tokens, spool_bytes
 
 _log = logging.getLogger(__name__)
 _BYTES_PER_TOKEN = 8  # of a completion on the disk, escaped
 _BYTES_PER_TEST = 250  # of a verdict
+_NO_MORE = 0  # instead of the number of the next look
 _SPARE_BYTES = 128 * 2**20  # tables, factors, rewritten files
 
 
 def run(
-    config: RunConfig, *, command: str, overwrite: bool, unsafe: bool, progress: Progress
+    config: RunConfig,
+    *,
+    command: str,
+    overwrite: bool,
+    unsafe: bool,
+    progress: Progress,
+    require_informative: bool = False,
 ) -> Results | None:
     """Make a run, or go on with it, and write its tables; None in further processes of a launch.
 
@@ -44,6 +57,7 @@ def run(
         overwrite: Delete the records of an earlier run in the same directory.
         unsafe: Allow judging without a sandbox.
         progress: Called in the first process only.
+        require_informative: UninformativeError where pass rates could not show a lost adapter.
     """
     with launched_processes() as processes:
         if not processes.is_first:
@@ -68,27 +82,76 @@ def run(
             session = describe_environment(command, device, asdict(sandbox.info))
             _warn_of_other_versions(directory, session)
             directory.add_session({**session, "processes": processes.world})
-            take_up_generations(directory, prepared.facts)
+            begun = begun_look(
+                prepared.facts, take_up_generations(directory, prepared.facts).keys()
+            )
+            if require_informative or not directory.generations.exists():
+                _look_ahead(prepared, require_informative, progress)
             if processes.world > 1:
                 hold(True)  # shared
             processes.wait()  # the others start here
-            generate_share(directory, prepared, processes, progress)
-            processes.wait()  # and have ended here
-            generations = finish_generations(directory, prepared)
-            measure_tokens(directory, prepared, generations, progress)
-            settings = config.judge.settings(unsafe=unsafe)
-            judge_all(directory, prepared.suite, generations, settings, sandbox, progress)
+            judge = partial(
+                judge_all,
+                settings=config.judge.settings(unsafe=unsafe),
+                sandbox=sandbox,
+                progress=progress,
+            )
+            seen, generations = _look_by_look(
+                directory, prepared, begun, processes, judge, progress
+            )
+            measure_tokens(directory, seen, generations, progress)
             return write_results(directory)
 
 
+def _look_ahead(prepared: Prepared, required: bool, progress: Progress) -> None:
+    """Say before anything is written what pass rates could show of the adapter."""
+    if not required and not worth_measuring(prepared.config, len(prepared.prompts)):
+        return
+    effect = measure_effect(prepared, progress)
+    said = " ".join(effect.sentences)
+    if required and not effect.informative:
+        raise UninformativeError(f"{prepared.config.out}: {said}")
+    _log.log(logging.INFO if effect.informative else logging.WARNING, "%s", said)
+
+
+def _look_by_look(
+    directory: RunDirectory,
+    prepared: Prepared,
+    begun: PlannedLook,
+    processes: Processes,
+    judge: Callable[[RunDirectory, Suite, Sequence[GenerationRecord]], None],
+    progress: Progress,
+) -> tuple[Prepared, Sequence[GenerationRecord]]:
+    """Completions and verdicts until all is decided: the run so far, and its completions."""
+    for look in planned_looks(prepared.facts):
+        processes.agree(look.look.number)
+        generate_share(directory, prepared.only(look.new), processes, progress)
+        processes.wait()
+        if look.look.number < begun.look.number:
+            continue  # it was judged, and the run went on
+        if look.is_last:
+            processes.agree(_NO_MORE)
+        seen = prepared.only(look.problems)
+        generations = finish_generations(directory, seen)
+        judge(directory, prepared.suite, generations)
+        if not look.is_last and read_summary(directory).decided:
+            processes.agree(_NO_MORE)
+            break
+    return seen, generations
+
+
 def _help(config: RunConfig, processes: Processes) -> None:
-    """What a further process does: its share of the completions."""
+    """What a further process does: its share of the completions, look by look."""
     prepared, directory = prepare(config), RunDirectory(config.out)
     processes.wait()
     directory.join(prepared.facts)
+    looks = planned_looks(prepared.facts)
     with locked(directory.path, shared=True):
-        generate_share(directory, prepared, processes, lambda *_: None)
-        processes.wait()
+        while number := processes.agree(_NO_MORE):
+            generate_share(
+                directory, prepared.only(looks[number - 1].new), processes, lambda *_: None
+            )
+            processes.wait()
 
 
 def _warn_of_other_versions(directory: RunDirectory, session: Any) -> None:

@@ -116,17 +116,18 @@ def _state(part: Export | Cell, missing: Collection[Export] = ()) -> tuple[str, 
 
 
 def _check_directory(config: BenchConfig) -> None:
-    """Refuse a directory of something else, and another margin than the first start's."""
+    """Refuse a directory of something else, and other margins or looks than the first start's."""
     check_directory(config.out, _CONFIG, "bench")
     if not (config.out / _CONFIG).exists():
         return
-    before = load_bench(config.out / _CONFIG).equivalence.margin
-    if before != config.equivalence.margin:
-        raise RunDirectoryError(
-            f"{config.out}: field equivalence.margin was {before} when this bench began and is "
-            f"{config.equivalence.margin} now; a margin is fixed before the first run. Choose "
-            "another out, or delete this one"
-        )
+    before = load_bench(config.out / _CONFIG).equivalence.model_dump()
+    for name, now in config.equivalence.model_dump().items():
+        if before[name] != now:
+            raise RunDirectoryError(
+                f"{config.out}: field equivalence.{name} was {before[name]} when this bench began "
+                f"and is {now} now; it is fixed before the first run. Choose another out, or "
+                "delete this one"
+            )
 
 
 def _write(

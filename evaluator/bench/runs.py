@@ -21,6 +21,7 @@ from evaluator.report.results import read_summary
 from evaluator.report.summary import RunSummary
 from evaluator.run import run
 from evaluator.store.lock import locked
+from evaluator.store.looks import complete_look
 from evaluator.store.plan import maker_ids, write_plan
 from evaluator.store.records import GenerationRecord, Record, VerdictRecord, append, read, repair
 from evaluator.store.run_directory import RunDirectory, RunFacts
@@ -81,8 +82,10 @@ def _is_finished(prepared: Prepared, directory: RunDirectory) -> bool:
         return False
     facts = prepared.facts
     verdicts = read(directory.verdicts, VerdictRecord.from_row)
-    wanted = len(facts.arms) * len(facts.problems) * facts.samples
-    return len(verdicts) == wanted and not any(one.judge_failed for one in verdicts.values())
+    seen = complete_look(facts, verdicts.keys())
+    if seen is None or any(one.judge_failed for one in verdicts.values()):
+        return False
+    return seen.is_last or read_summary(directory).decided
 
 
 def _check_device(cell: Cell, prepared: Prepared) -> None:

@@ -22,6 +22,7 @@ ComputeDtype = Literal["float32", "bfloat16", "float16"]
 # Not written down where it is the default: what was made before there was a choice stays the same.
 BACKEND = Field(default="transformers", exclude_if=lambda name: name == "transformers")
 MAX_REPETITION_PENALTY = 10.0
+MOST_LOOKS = 20  # more than anybody needs, and each loads every model anew
 # Field of an arm that says where its texts come from, if not from a model here -> its backend.
 BACKEND_OF = {"completions": "completions", "endpoint": "openai"}
 
@@ -146,9 +147,14 @@ class DecodingConfig(Section):
 
 
 class EquivalenceConfig(Section):
-    """The margin δ of the equivalence test, fixed before the run; 0.02 is two points."""
+    """What the equivalence test is to show, fixed before the run.
+
+    The margin δ: 0.02 is two points. With several ``looks`` the run stops at the first one at which
+    every arm is decided; all its p-values and intervals then hold over all looks.
+    """
 
     margin: float = Field(default=0.02, gt=0.0, lt=1.0)
+    looks: int = Field(default=1, ge=1, le=MOST_LOOKS)
 
 
 class TokenLevelConfig(Section):
@@ -227,6 +233,8 @@ def deciding_fields(config: RunConfig) -> dict[str, Any]:
         "drafts": True,
         "prompt": config.prompt == PromptConfig() or {"preset"},
     }
+    if config.equivalence.looks == 1:
+        hidden["equivalence"] = {"looks"}
     if config.decoding.repetition_penalty in (None, 1.0):
         hidden["decoding"] = {"repetition_penalty"}
     fields: dict[str, Any] = json.loads(config.model_dump_json(exclude=hidden))

@@ -1,6 +1,6 @@
 """Everything a run needs, found and checked before any model is loaded."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from evaluator.config.run_config import ArmConfig, RunConfig, deciding_fields
@@ -22,6 +22,7 @@ from evaluator.generation.prompts import (
     messages_only,
     prompts_digest,
 )
+from evaluator.store.looks import planned_looks
 from evaluator.store.run_directory import ArmFacts, ProblemFacts, RunFacts
 from evaluator.suites.suite import Suite, load_suite
 from tinylora.models.chat import load_tokenizer
@@ -40,6 +41,11 @@ class Prepared:
     checkpoints: Mapping[str, Checkpoint]
     prompts: tuple[Prompt, ...]
     facts: RunFacts
+
+    def only(self, problems: Collection[str]) -> "Prepared":
+        """The same run, asking these problems."""
+        asked = tuple(prompt for prompt in self.prompts if prompt.problem in problems)
+        return replace(self, prompts=asked)
 
 
 def prepare(config: RunConfig) -> Prepared:
@@ -62,6 +68,7 @@ def prepare(config: RunConfig) -> Prepared:
         arms=tuple(_facts(arm, config, checkpoints, asked) for arm in config.arms),
         left_out=left_out,
     )
+    planned_looks(facts)  # or it says why there cannot be so many
     return Prepared(config, suite, checkpoints, prompts, facts)
 
 

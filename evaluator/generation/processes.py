@@ -37,15 +37,22 @@ class Processes:
 
     def wait(self) -> None:
         """Wait until all processes have come here; LaunchError where one ended before."""
+        self.agree(0)
+
+    def agree(self, number: int) -> int:
+        """What the first process says, once all have come here; LaunchError as above."""
         if self.world == 1:
-            return
+            return number
+        said = [number]
         try:
             PartialState().wait_for_everyone()
+            torch.distributed.broadcast_object_list(said)
         except RuntimeError as error:  # torch.distributed says so in several classes below it
             raise LaunchError(
                 f"process {self.rank} of {self.world}: another process of this run ended early; "
                 "its own message says why. What was written is kept: start the same command again"
             ) from error
+        return said[0]
 
 
 def resolve_device(name: str, local_rank: int = 0) -> torch.device:

@@ -83,7 +83,7 @@ def generate_share(
 
 
 def finish_generations(directory: RunDirectory, prepared: Prepared) -> tuple[GenerationRecord, ...]:
-    """Put the shares of all processes together, by arm, problem and sample."""
+    """Put the shares of all processes together, by arm, problem and sample; there are no others."""
     records = take_up_generations(directory, prepared.facts)
     keys = [
         (arm.name, prompt.problem, sample)

@@ -11,10 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from evaluator.errors import RecordsError
-from evaluator.statistics.compare import PairedComparison, compare_arms
+from evaluator.statistics.compare import Equivalence, PairedComparison, compare_arms
 from evaluator.statistics.families import Families
+from evaluator.statistics.looks import ONLY_LOOK, Look
 from evaluator.statistics.proportions import pass_at_k, pass_at_k_interval
 from evaluator.statistics.score_interval import Interval
+from evaluator.store.looks import complete_look, planned_looks, until
 from evaluator.store.records import Key, VerdictRecord
 from evaluator.store.run_directory import ArmFacts, ProblemFacts, RunFacts
 from evaluator.tokens.summary import TokenLevel
@@ -63,6 +65,8 @@ class RunSummary:
         unjudged: Ids of the others.
         comparisons: Each other arm against the reference; empty without a restored arm.
         repeats: Names of the A/A arms: the reference's model and artifact once more.
+        look: The last planned look that is complete; all numbers are those of its problems.
+        planned: How many problems the last look would have.
     """
 
     facts: RunFacts
@@ -76,6 +80,20 @@ class RunSummary:
     repeats: tuple[str, ...]
     token_level: TokenLevel | None = None
     plan: str | None = None
+    look: Look = ONLY_LOOK
+    planned: int = 0
+
+    @property
+    def decided(self) -> bool:
+        """Whether every arm has a verdict that more problems need not make."""
+        pairs = [pair for pair in self.comparisons if pair.arm not in self.repeats]
+        undecided = [
+            pair
+            for pair in pairs
+            if pair.verdict is Equivalence.INCONCLUSIVE
+            or (pair.verdict is Equivalence.MATCH and pair.holds_jointly is False)
+        ]
+        return bool(pairs) and not undecided
 
     def yardstick(self, pair: PairedComparison) -> PairedComparison | None:
         """The repeat that shows noise of the pair's own kind.
@@ -103,7 +121,12 @@ def summarize(
     plan: str | None = None,
 ) -> RunSummary:
     """Compute everything that tables show; RecordsError where records or problems are missing."""
-    _check_complete(facts, verdicts)
+    planned = len(facts.problems)
+    seen = complete_look(facts, verdicts.keys())
+    if seen is None:
+        raise _incomplete(facts, verdicts)
+    facts = until(facts, seen)
+    verdicts = {key: one for key, one in verdicts.items() if one.problem in seen.problems}
     failed = {record.problem for record in verdicts.values() if record.verdict == "UKE"}
     problems = tuple(p for p in facts.problems if p.id not in failed)
     if not problems:
@@ -121,7 +144,7 @@ def summarize(
         families=families,
         unjudged=tuple(p.id for p in facts.problems if p.id in failed),
         arms=arms,
-        comparisons=compare_arms(passes, reference, control, margin, families, repeats)
+        comparisons=compare_arms(passes, reference, control, margin, families, repeats, seen.look)
         if reference
         else (),
         reference=reference,
@@ -129,22 +152,22 @@ def summarize(
         repeats=repeats,
         token_level=token_level,
         plan=plan,
+        look=seen.look,
+        planned=planned,
     )
 
 
-def _check_complete(facts: RunFacts, verdicts: Mapping[Key, VerdictRecord]) -> None:
+def _incomplete(facts: RunFacts, verdicts: Mapping[Key, VerdictRecord]) -> RecordsError:
     wanted = {
         (arm.name, problem.id, sample)
         for arm in facts.arms
-        for problem in facts.problems
+        for problem in until(facts, planned_looks(facts)[0]).problems
         for sample in range(facts.samples)
     }
-    missing = len(wanted - verdicts.keys())
-    if missing:
-        raise RecordsError(
-            f"{missing} of {len(wanted)} verdicts are missing: the run is not finished. Start it "
-            "again with the same configuration; it goes on where it stopped"
-        )
+    return RecordsError(
+        f"{len(wanted - verdicts.keys())} of {len(wanted)} verdicts are missing: the run is not "
+        "finished. Start it again with the same configuration; it goes on where it stopped"
+    )
 
 
 def _summarize_arm(

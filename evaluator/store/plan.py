@@ -1,8 +1,9 @@
 """The plan of a run, written before its first completion, and what made each completion.
 
-δ, the suite and the number of samples are what a verdict depends on besides the texts. Chosen after
-the texts were seen they prove nothing. So their digest stands in every completion's record: where
-one of them is changed afterwards, in whatever file, the records no longer belong to the plan.
+δ, the suite, and the numbers of samples and looks are what a verdict depends on besides the texts.
+Chosen after the texts were seen they prove nothing. So their digest stands in every completion's
+record: where one of them is changed afterwards, in whatever file, the records no longer belong to
+the plan.
 """
 
 import hashlib
@@ -23,7 +24,7 @@ _GENERATING = ("decoding", "compute_dtype", "device", "backend")
 
 
 def plan_id(facts: RunFacts) -> str:
-    """Digest of what the verdicts depend on besides the texts: suite, samples and δ; 16 digits."""
+    """Digest of what verdicts depend on besides texts: suite, samples, δ, looks; 16 digits."""
     return _digest(_planned(facts))
 
 
@@ -85,6 +86,7 @@ def _planned(facts: RunFacts) -> dict[str, Any]:
         "prompts": facts.prompts_digest,
         "samples": facts.samples,
         "margin": float(facts.config["equivalence"]["margin"]),
+        **({"looks": facts.looks} if facts.looks > 1 else {}),
     }
 
 

@@ -118,6 +118,11 @@ class RunFacts:
         """Samples of a problem."""
         return int(self.config["decoding"]["samples"])
 
+    @property
+    def looks(self) -> int:
+        """How often the run may be looked at while it grows, the last time included."""
+        return int(self.config["equivalence"].get("looks", 1))
+
 
 class _Entry:
     """A file or folder of a run, as an attribute of its directory."""

@@ -4,7 +4,7 @@ import pytest
 
 from evaluator.config.run_config import load_config
 from evaluator.effect import measure_effect
-from evaluator.errors import ConfigError
+from evaluator.errors import ConfigError, UninformativeError
 from evaluator.generation.prepare import prepare
 from evaluator.store.records import GenerationRecord, read
 from tests.evaluator.conftest import write_artifact
@@ -63,3 +63,26 @@ def test_a_run_without_a_base_arm_is_refused(config_of, chat_base, chat_artifact
     path = config_of(arms=[{**arm, "model": str(chat_base), "load": "nf4"}])
     with pytest.raises(ConfigError, match="an arm of kind base and one restored"):
         measure_effect(prepare(load_config(path)), nothing)
+
+
+def test_a_run_says_first_that_its_pass_rates_will_show_nothing(
+    config_of, chat_base, tmp_path, caplog, monkeypatch
+):
+    artifact = write_artifact(tmp_path, 1e-6, "tiny/chat-base", 14)
+    nf4 = {"model": str(chat_base), "load": "nf4"}
+    arms = [
+        {"name": "base", "kind": "base", **nf4},
+        {"name": "restored", "kind": "restored", "artifact": str(artifact), **nf4},
+    ]
+    path = config_of(arms=arms, decoding={"max_new_tokens": 8}, token_level={"enabled": False})
+    with pytest.raises(UninformativeError, match=r"out: On \d+ tokens .* Uninformative"):
+        make(path, require_informative=True)
+    assert not (tmp_path / "out" / "generations.jsonl").exists()
+    make(path)  # a run that costs no more than looking ahead does not look
+    assert "Uninformative" not in caplog.text
+    monkeypatch.setattr("evaluator.effect.PROMPTS", 2)
+    monkeypatch.setattr("evaluator.effect.MOST_TOKENS", 2)
+    make(path)
+    assert "Uninformative" not in caplog.text  # it was begun
+    make(path, overwrite=True)
+    assert "Uninformative" in caplog.text

@@ -274,9 +274,16 @@ def test_why_an_exporter_failed_is_passed_on(config_of, copied, chat_artifact, m
         make_export(export, request_of(export))
 
 
-def test_the_margin_is_fixed_before_the_first_run(config_of, copied):
-    with pytest.raises(RunDirectoryError, match=r"margin was 0\.05 when .* is 0\.2 now"):
-        make(config_of(equivalence={"margin": 0.2}))
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"margin": 0.2}, r"margin was 0\.05 when .* is 0\.2 now"),
+        ({"margin": 0.05, "looks": 2}, "looks was 1 when .* is 2 now"),
+    ],
+)
+def test_margin_and_looks_are_fixed_before_the_first_run(config_of, copied, changed, words):
+    with pytest.raises(RunDirectoryError, match=words):
+        make(config_of(equivalence=changed))
 
 
 def test_a_run_is_not_given_up_because_a_gpu_is_out_of_sight(config_of, copied, loads):

@@ -58,6 +58,13 @@ def test_margin_changed_in_run_json_is_not_planned(begun):
     assert kept(begun) is None
 
 
+def test_looks_changed_in_run_json_are_not_planned(begun):
+    content = json.loads(begun.facts.read_text())
+    content["config"]["equivalence"]["looks"] = 4
+    begun.facts.write_text(json.dumps(content))
+    assert kept(begun) is None
+
+
 def test_margin_changed_in_run_and_plan_is_not_planned(begun, facts):
     changed = with_margin(facts, 0.2)
     begun.facts.unlink()
