@@ -135,8 +135,11 @@ def _show_report(report: ExportReport) -> None:
     _out.print(
         f"{escape(str(report.out))}: {report.format}, {fidelity.bytes / 1e6:.1f} MB; "
         f"{report.resolved or 'factors as stored in the adapter'}; factors took "
-        f"{report.seconds.get('factors', 0):.1f} s; by the weights: delta {report.verdict}"
+        f"{report.seconds.get('factors', 0):.1f} s"
+        + ("" if report.effect_measured else f"; by the weights: delta {report.verdict}")
     )
+    if report.needs:
+        _say(_out, report.needs)
     if report.choice is not None:
         _say(_out, f"chosen: {escape(report.choice.sentence)}")
     if report.retention is not None:

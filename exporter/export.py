@@ -11,7 +11,7 @@ import torch
 
 from exporter.choose.trials import Choice
 from exporter.compare.retention import Retention, measure_retention
-from exporter.documents.warnings import warnings_of
+from exporter.documents.warnings import output_residual, warnings_of
 from exporter.documents.write_documents import (
     base_files,
     digest_files,
@@ -29,6 +29,7 @@ from exporter.errors import (
 from exporter.fidelity import FidelityReport, ModuleFidelity, Verdict
 from exporter.fold.write_units import UnitMaker
 from exporter.formats.encoding import ModuleUnit
+from exporter.formats.registry import format_named
 from exporter.output.workspace import Workspace, check_replaceable, open_workspace
 from exporter.plan.plan import OutputFile
 from exporter.prepare import Prepared, prepare
@@ -69,6 +70,16 @@ class ExportReport:
     def verdict(self) -> Verdict:
         """In a word, whether the stored weights hold the delta."""
         return self.fidelity.verdict
+
+    @property
+    def needs(self) -> str:
+        """What must be there for loading the export, in a sentence; may be empty."""
+        return format_named(self.format).needs
+
+    @property
+    def effect_measured(self) -> bool:
+        """Whether texts say what became of the delta, which weights alone say less well."""
+        return output_residual(self.choice, self.retention) is not None
 
 
 def export(
@@ -125,9 +136,9 @@ def _run(job: Prepared, workspace: Workspace, progress: Callable[[Progress], Non
     size = sum((workspace.path / name).stat().st_size for name in digests)
     fidelity = FidelityReport(tuple(folds[name] for name in job.plan.targets), size)
     _require_capture(job.request, fidelity)
-    warnings = warnings_of(job, fidelity)
     headers = write_model_files(job, workspace)
     retention = _retention(job, workspace)
+    warnings = warnings_of(job, fidelity, retention)
     write_documents(job, headers, fidelity, digests, warnings, retention, workspace)
     warnings += tuple(_beyond_the_target(job, retention))
     for warning in warnings:

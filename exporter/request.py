@@ -85,7 +85,8 @@ class Goal:
 class ExportRequest:
     """One export, as asked for; each field says in its annotation what it is.
 
-    ``format`` is a name of :mod:`exporter.formats.registry`, or ``auto``: the first that reaches
+    ``format`` is a name of :mod:`exporter.formats.registry`; where none is given, the smallest that
+    keeps the delta exactly and loads from one directory. ``auto``: the first that reaches
     the goal's residual, of ``nf4``, ``nf4-embedded``, ``nf4-mixed``, ``bf16``, ``fp16``, ``fp32``.
 
     ``requantize``: ``preserve`` keeps the base's scales byte for byte and moves a code only where
@@ -105,7 +106,9 @@ class ExportRequest:
     base: Annotated[Path, Option("Base checkpoint: 16-bit or bitsandbytes 4-bit.")]
     artifact: Annotated[Path, Option("tiny_lora_v.pt, or a PEFT directory (TinyLoRA, LoRA).")]
     out: Annotated[Path, Option("Directory to make.")]
-    format: Annotated[str, Option("auto: the first within the target, 4-bit ones first.")] = "nf4"
+    format: Annotated[str, Option("auto: the first within the target, 4-bit ones first.")] = (
+        "nf4-embedded"
+    )
     requantize: Annotated[RequantizeMethod, Option("How nf4 and nf4-mixed choose codes.")] = (
         "preserve"
     )

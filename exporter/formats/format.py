@@ -46,7 +46,8 @@ class Format(ABC):
     Attributes:
         name: On the command line, in the manifest and on the model card.
         content: What is in the files, for the model card.
-        note: What one must know when loading it, for the model card (Markdown).
+        needs: What must be there for loading it, in a sentence.
+        note: What else one must know when loading it, for the model card (Markdown).
         standalone: Whether the base's weights are in it, so that it loads by itself.
         merged: Whether the delta is added to these weights.
         chooses_modules: Whether ``keep`` is chosen by measurement where the user gives none.
@@ -55,6 +56,7 @@ class Format(ABC):
 
     name: ClassVar[str]
     content: ClassVar[str]
+    needs: ClassVar[str] = ""
     note: ClassVar[str] = ""
     standalone: ClassVar[bool] = True
     merged: ClassVar[bool] = True

@@ -163,9 +163,11 @@ class Nf4Embedded(Format):
     content: ClassVar[str] = (
         "The 4-bit base, code for code, with the delta beside it as a LoRA adapter."
     )
+    needs: ClassVar[str] = (
+        "Loading it needs transformers 5.4 or newer, with peft installed: without peft, "
+        "transformers loads the base alone and says nothing."
+    )
     note: ClassVar[str] = (
-        "> **`peft` must be installed.** Without it transformers loads the base alone and says "
-        "nothing.\n"
         "> Load from a local directory: from a hub id transformers looks for another base.\n"
     )
     merged: ClassVar[bool] = False
