@@ -10,6 +10,7 @@ from exporter.base.carried_files import carried_files
 from exporter.base.checkpoint import Checkpoint, open_checkpoint
 from exporter.errors import CheckpointError, reading
 from exporter.formats.format import Format
+from exporter.formats.fused import whole_groups
 from exporter.plan.base_weights import BaseWeights, base_weights_of, refuse_merged
 from exporter.plan.plan import ExportPlan, build_plan
 from exporter.progress import Stopwatch
@@ -70,6 +71,8 @@ def read_inputs(request: ExportRequest, scratch: Path) -> Inputs:
         base.config,
         lambda model: [name for name, _ in adapted_layers(adapter, model, str(base.path))],
     )
+    layers = {*architecture.linears, *architecture.targets}
+    request = replace(request, keep=whole_groups(request.keep, layers))
     deltas = deltas_of(adapter, architecture.targets, request.options, store)
     return Inputs(request, adapter, base, architecture, weights, deltas, store, watch, digests)
 

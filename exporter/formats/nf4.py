@@ -25,6 +25,7 @@ from exporter.formats.encoding import (
     stored_change,
 )
 from exporter.formats.format import AdapterFile, Format
+from exporter.formats.fused import fused_names
 from exporter.formats.lora import LoraFile, pair_dtype
 from exporter.quantize.calibrated import calibrated
 from exporter.quantize.requantize import RequantizeMethod, preserve, recompute
@@ -118,15 +119,16 @@ class Nf4(Format):
 
     def config(self, base: Checkpoint, kept: tuple[str, ...]) -> Mapping[str, Any]:
         """The 4-bit base's own, but for modules that it had in 4 bits; the trainer's settings."""
+        skipped = {*kept, *fused_names(kept)}
         if not base.is_4bit:
-            settings = trainer_nf4().to_dict() | {"llm_int8_skip_modules": list(kept)}
+            settings = trainer_nf4().to_dict() | {"llm_int8_skip_modules": sorted(skipped)}
             own = {"quantization_config": dict(sorted(settings.items()))}
             return {**super().config(base, kept), **own}
         if not any(f"{module}.weight" in base.packed for module in kept):
             return base.config
         settings = dict(base.config["quantization_config"])
         named = settings.get("llm_int8_skip_modules") or []
-        settings["llm_int8_skip_modules"] = sorted({*named, *kept})
+        settings["llm_int8_skip_modules"] = sorted({*named, *skipped})
         return dict(base.config) | {"quantization_config": settings}
 
     def loaded_problems(self, model: Any) -> Iterator[str]:
