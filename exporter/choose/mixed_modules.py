@@ -12,7 +12,7 @@ from exporter.errors import TargetResidualError
 from exporter.formats.encoding import ModuleUnit
 from exporter.formats.fused import fused_group
 from exporter.formats.nf4 import Nf4Mixed
-from exporter.quantize.requantize import RequantizeMethod
+from exporter.quantize.method import RequantizeMethod
 
 # The prediction is of first order; what it misses is made up by aiming lower and measuring again.
 _MOST_ROUNDS = 8

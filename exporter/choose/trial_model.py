@@ -144,7 +144,7 @@ class TrialModel:
 
     def miss_of(self, stored: Mapping[str, Encoding]) -> Tensor:
         """What storing these alone does to h M, ``[tokens, hidden]``; then all are exact."""
-        self.store(dict.fromkeys(self.modules, EXACT) | stored)
+        self.store({**dict.fromkeys(self.modules, EXACT), **stored})
         miss = self._output() - self.restored_output
         self.store(dict.fromkeys(stored, EXACT))
         return miss

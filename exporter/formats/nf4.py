@@ -28,7 +28,8 @@ from exporter.formats.format import AdapterFile, Format
 from exporter.formats.fused import fused_names
 from exporter.formats.lora import LoraFile, pair_dtype
 from exporter.quantize.calibrated import calibrated
-from exporter.quantize.requantize import RequantizeMethod, preserve, recompute
+from exporter.quantize.method import RequantizeMethod
+from exporter.quantize.requantize import preserve, recompute
 from exporter.safetensors.writer import TensorSpec
 from tinylora import QuantizedWeight
 from tinylora.models.trainer_nf4 import trainer_nf4

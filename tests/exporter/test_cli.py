@@ -9,7 +9,6 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-import exporter.cli
 from exporter import export, inspect_artifact
 from exporter.cli import app
 from tinylora import save_artifact
@@ -30,7 +29,7 @@ def test_merge_reports_and_warns(base, make_artifact, tmp_path):
     result = invoke("verify", out)
     assert result.exit_code == 0
     assert "recorded: by the weights: delta lost, capture 0.0, residual 1.0" in result.stdout
-    assert "Warning, recorded: THE DELTA WAS LOST" in result.stderr
+    assert "Warning: recorded: THE DELTA WAS LOST" in result.stderr
     (out / "config.json").write_text("{}")
     result = invoke("verify", out)
     assert result.exit_code == 1 and "config.json has been changed" in result.stderr
@@ -127,7 +126,7 @@ def test_sigterm_leaves_nothing_in_tmp(talking, make_artifact, texts, tmp_path, 
 
         return export(request, progress)
 
-    monkeypatch.setattr(exporter.cli, "export", ended)
+    monkeypatch.setattr("exporter.make_export.export", ended)
     arguments = [
         "merge", "--base", talking, "--artifact", make_artifact(3e-3), "--out", tmp_path / "out",
         "--format", "nf4-mixed", "--target-residual", "0.6", "--prompts", texts(1),

@@ -10,8 +10,6 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-import torch
-
 from tinylora.errors import ModelCodeError
 
 _LOCK = Lock()
@@ -27,6 +25,7 @@ def load_model(directory: Path, **options: Any) -> Any:
 
 def load_outline(directory: Path) -> Any:
     """The model of a directory's ``config.json``, without memory for its weights."""
+    import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
     config = _from(AutoConfig, directory)
@@ -71,6 +70,8 @@ def _making_a_model() -> Iterator[None]:
     transformers meanwhile exchanges what all threads share: torch's default dtype, and methods of
     its classes. The default is float32 in here: bitsandbytes makes its code books in it.
     """
+    import torch
+
     with _LOCK:
         before = torch.get_default_dtype()
         torch.set_default_dtype(torch.float32)
