@@ -1,7 +1,6 @@
 """An export from start to end: request -> plan -> files -> measures -> documents -> directory."""
 
 import logging
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -39,6 +38,7 @@ from exporter.request import ExportRequest, check_request
 from exporter.safetensors.writer import ShardWriter, check_header
 from tinylora import ResolvedOptions
 from tinylora.errors import FactorStoreError
+from tinylora.files.scratch import scratch_directory
 from tinylora.workers import in_order, single_threaded, workers_for
 
 _log = logging.getLogger(__name__)
@@ -95,8 +95,8 @@ def export(
     check_request(request)
     check_replaceable(request.out, request.overwrite)
     progress = progress or (lambda step: None)
-    with tempfile.TemporaryDirectory(prefix="tinylora-export-") as scratch:
-        return _make(prepare(request, Path(scratch), progress), progress)
+    with scratch_directory("export") as scratch:
+        return _make(prepare(request, scratch, progress), progress)
 
 
 def _make(job: Prepared, progress: Callable[[Progress], None]) -> ExportReport:
