@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from exporter.base.architecture import Architecture, read_architecture
-from exporter.base.carried_files import carried_files
+from exporter.base.carried_files import check_side_files
 from exporter.base.checkpoint import Checkpoint, open_checkpoint
 from exporter.errors import CheckpointError, reading
 from exporter.formats.format import Format
@@ -56,7 +56,7 @@ def read_inputs(request: ExportRequest, scratch: Path) -> Inputs:
         )
     refuse_merged(adapter, base)
     with reading(base.path):
-        carried_files(base.path, frozenset())  # names that cannot be carried are said first
+        check_side_files(base.path)
     weights = base_weights_of(adapter, base, request)
     request = replace(request, fold_onto=weights.fold_onto)
     # what is decided first, or checked last, needs factors twice

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from exporter.base.carried_files import side_files
 from exporter.base.check import unused_tensors
 from exporter.choose.trials import Choice
 from exporter.compare.retention import Retention
@@ -99,6 +100,11 @@ def _about_base(export: Prepared) -> Iterator[str]:
             f"{base.path.name} holds {len(unused)} tensors that the model of its config.json does "
             f"not use: {', '.join(unused[:3])}{', ...' if unused[3:] else ''}. They are carried "
             "into the export; if they belong to the model, config.json is another one's."
+        )
+    if left_out := side_files(base.path, frozenset()).left_out:
+        yield (
+            f"Left out of the export: {', '.join(left_out[:10])}{', ...' if left_out[10:] else ''} "
+            "(weights in other files, unfinished downloads, large files of unknown kinds)."
         )
     if not any((base.path / name).exists() for name in _TOKENIZER_FILES):
         yield (

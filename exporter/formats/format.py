@@ -91,8 +91,9 @@ class Format(ABC):
         """``config.json`` of a standalone output, with ``kept`` modules in 16 bits."""
         config = dict(base.config)
         config.pop("quantization_config", None)
-        key = "torch_dtype" if "torch_dtype" in config and "dtype" not in config else "dtype"
-        config[key] = str(self.dtype or TRAINER_DTYPE).removeprefix("torch.")
+        name = str(self.dtype or TRAINER_DTYPE).removeprefix("torch.")
+        # both spellings, where a base has both: which one counts depends on transformers' release
+        config.update(dict.fromkeys({"dtype", "torch_dtype"} & config.keys() or {"dtype"}, name))
         return config
 
     def loading(self, model_id: str, trained_on: str) -> str:
