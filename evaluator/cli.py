@@ -1,37 +1,42 @@
-"""The command ``tinylora-eval``.
+"""The command ``tinylora-eval``; each command imports what it uses, as torch takes seconds.
 
-Exit codes: 0 done, 1 a part failed (of a bench, or rows of a file of completions), 2 an error
-that the message explains. Each command imports what it uses: models and statistics take seconds.
+Exit codes: :mod:`tinylora.terminal`; 1 also where a part of a bench failed, or rows of a file of
+completions were not judged.
 """
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.logging import RichHandler
 
-from evaluator.config.judge_settings import JudgeSettings
-from evaluator.console import (
-    complain,
-    err,
-    errors_explained,
-    fitting,
-    progress_bars,
-    rich_table,
-    screen,
+from evaluator.display import (
+    show_effect,
+    show_findings,
+    show_results,
+    show_text_table,
+    table_fields,
 )
-from evaluator.judging.judge_file import judge_completions
+from tinylora.terminal import (
+    Json,
+    command,
+    complain,
+    print_json,
+    progress_bars,
+    say,
+    start,
+)
 
 if TYPE_CHECKING:
     from evaluator.config.run_config import RunConfig
-    from evaluator.report.results import Results
+    from evaluator.effect import Effect
 
 app = typer.Typer(
     help="Generate, judge and compare: does an exported checkpoint still solve its problems?",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+_KEPT = "All that is finished is kept in the output directory; the same command goes on from there."
 _LISTED = 10  # rows of completions that are named when they are not judged
 
 Unsafe = Annotated[
@@ -52,15 +57,7 @@ RequireInformative = Annotated[
 ]
 
 
-@app.callback()
-def _main(
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what is done.")] = False,
-) -> None:
-    logging.basicConfig(
-        level=logging.INFO if verbose else logging.WARNING,
-        format="%(message)s",
-        handlers=[RichHandler(console=err, show_path=False)],
-    )
+app.callback()(start)
 
 
 @app.command()
@@ -74,11 +71,12 @@ def run(
         bool, typer.Option("--from-scratch", help="Let no arm take over the reference's text.")
     ] = False,
     require_informative: RequireInformative = False,
+    json_: Json = False,
 ) -> None:
     """Make a run: completions, verdicts, statistics, tables. A killed run goes on."""
-    from evaluator.config.run_config import load_config
+    with command(json_, _KEPT):
+        from evaluator.config.run_config import load_config
 
-    with errors_explained():
         settings = load_config(config)  # before what takes seconds to import
         if from_scratch:
             settings = settings.model_copy(update={"drafts": False})
@@ -96,35 +94,38 @@ def run(
                 require_informative=require_informative,
             )
         if results is not None:  # a further process of a launch has none
-            _show(results, settings.out)
+            show_results(results, settings.out, json_)
 
 
 @app.command()
 def effect(
     config: Annotated[Path, typer.Argument(help="The run's YAML file.")],
     require_informative: RequireInformative = False,
+    json_: Json = False,
 ) -> None:
     """Say, in minutes and before a run, whether it could see that the adapter was lost."""
-    from evaluator.config.run_config import load_config
+    with command(json_, "Nothing was written."):
+        from evaluator.config.run_config import load_config
 
-    with errors_explained():
         settings = load_config(config)
         _quiet_transformers()
-        informative = _show_effect(settings)
-        if require_informative and not informative:
+        found = _measured_effect(settings)
+        show_effect(found, json_)
+        if require_informative and not found.informative:
             raise typer.Exit(1)
 
 
 @app.command()
 def table(
     run_dir: Annotated[Path, typer.Argument(help="Directory of a finished run.")],
+    json_: Json = False,
 ) -> None:
     """Compute statistics and tables of a finished run again; needs no model."""
-    from evaluator.report.results import write_results
-    from evaluator.store.run_directory import RunDirectory
+    with command(json_, "The run's records are as they were; the same command makes its tables."):
+        from evaluator.report.results import write_results
+        from evaluator.store.run_directory import RunDirectory
 
-    with errors_explained():
-        _show(write_results(RunDirectory(run_dir)), run_dir)
+        show_results(write_results(RunDirectory(run_dir)), run_dir, json_)
 
 
 @app.command("import")
@@ -143,12 +144,13 @@ def import_(
     time_limit_ms: Annotated[int, typer.Option(min=1, help="Where none is given.")] = 1000,
     memory_limit_mib: Annotated[int, typer.Option(min=1, help="Where none is given.")] = 128,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a suite.")] = False,
+    json_: Json = False,
 ) -> None:
     """Make a suite of problems from elsewhere, and list what cannot be judged."""
-    from evaluator.suites.import_suite import import_suite, report_lines
-    from evaluator.suites.importers.drafts_to_problems import DefaultLimits
+    with command(json_, "Nothing was written."):
+        from evaluator.suites.import_suite import import_suite, report_lines
+        from evaluator.suites.importers.drafts_to_problems import DefaultLimits
 
-    with errors_explained():
         report = import_suite(
             source,
             out,
@@ -158,8 +160,11 @@ def import_(
             statements=statements,
             overwrite=overwrite,
         )
+        if json_:
+            print_json({"ok": True, **vars(report)})
+            return
         for line in report_lines(report):
-            screen.print(line, soft_wrap=True)
+            say(line)
 
 
 @app.command()
@@ -172,9 +177,9 @@ def prompts(
     out: Annotated[Path | None, typer.Option("--out", "-o", help="File; else the screen.")] = None,
 ) -> None:
     """Write what is asked in a run, for engines elsewhere: one line of JSON a completion."""
-    from evaluator.config.run_config import load_config
+    with command(False, "Nothing was written."):
+        from evaluator.config.run_config import load_config
 
-    with errors_explained():
         settings = load_config(config)
         from evaluator.errors import ConfigError
         from evaluator.prompts import prompt_lines
@@ -188,7 +193,7 @@ def prompts(
                 replace_file(out, b"".join(lines))
             except OSError as error:
                 raise ConfigError(f"--out {out}: cannot be written: {error}") from error
-            screen.print(f"{len(lines)} prompts: {out}", soft_wrap=True)
+            say(f"{len(lines)} prompts: {out}")
 
 
 @app.command()
@@ -203,15 +208,14 @@ def plan(
         float, typer.Option(help="Of the differences of two samples of one problem.")
     ] = 0.0,
     looks: Annotated[int, typer.Option(help="How often the run is looked at, see the docs.")] = 1,
+    json_: Json = False,
 ) -> None:
     """Say how many problems a run needs, before it is made."""
-    from evaluator.plan import make_plan
+    with command(json_, "Nothing was written."):
+        from evaluator.plan import make_plan
 
-    with errors_explained():
         made, sentences = make_plan(margin, flip_rate, power, samples, correlation, looks)
-        screen.print(rich_table(made))
-        for sentence in sentences:
-            screen.print(f"• {sentence}")
+        show_findings([made], sentences, json_)
 
 
 @app.command()
@@ -221,11 +225,12 @@ def bench(
         bool, typer.Option("--dry-run", help="List what would be made and what is there.")
     ] = False,
     unsafe: Unsafe = False,
+    json_: Json = False,
 ) -> None:
     """Export and run what is missing of artifacts × formats × suites × decodings: one table."""
-    from evaluator.bench.config import load_bench
+    with command(json_, _KEPT):
+        from evaluator.bench.config import load_bench
 
-    with errors_explained():
         settings = load_bench(config)  # before what takes seconds to import
         from evaluator.bench.bench import CANNOT, survey
         from evaluator.bench.bench import bench as make_bench
@@ -235,7 +240,7 @@ def bench(
         _quiet_transformers()
         if dry_run:
             found = survey(settings)
-            screen.print(rich_table(found))
+            show_findings([found], (), json_)
             if any(CANNOT in row for row in found.rows):
                 raise typer.Exit(1)
             return
@@ -243,9 +248,14 @@ def bench(
             results = make_bench(
                 settings, command=command_line(), unsafe=unsafe, progress=bars.one_at_a_time
             )
-        for shown in fitting(results.table, key=BENCH_KEY):
-            screen.print(rich_table(shown))
-        screen.print(f"Tables, exports and runs: {settings.out}")
+        if json_:
+            failures = dict(results.failures)
+            tables = [table_fields(results.table)]
+            fields = {"ok": not failures, "out": str(settings.out), "tables": tables}
+            print_json(fields | {"failures": failures})
+        else:
+            show_text_table(results.table, len(BENCH_KEY))
+            say(f"Tables, exports and runs: {settings.out}")
         for part, message in results.failures.items():
             complain(f"failed: {part}: {message}")
         if results.failures:
@@ -261,40 +271,51 @@ def judge(
         Path, typer.Option(help="Rows {problem, sample, completion}: JSON, also .gz, or Parquet.")
     ],
     out: Annotated[Path, typer.Option(help="Directory for judge.json and verdicts.jsonl.")],
-    standard: Annotated[str, typer.Option(help="C++ standard.")] = JudgeSettings.standard,
+    standard: Annotated[str | None, typer.Option(help="C++ standard; as in a run.")] = None,
     workers: Annotated[int | None, typer.Option(help="Programs at a time; all cores.")] = None,
     strip_freopen: Annotated[
         bool, typer.Option("--strip-freopen", help="Remove calls of freopen, as upstream does.")
     ] = False,
     testlib: Annotated[Path | None, typer.Option(help="testlib.h for special judges.")] = None,
     checker_standard: Annotated[
-        str, typer.Option(help="C++ standard of special judges.")
-    ] = JudgeSettings.checker_standard,
+        str | None, typer.Option(help="C++ standard of special judges; as in a run.")
+    ] = None,
     checker_compile_seconds: Annotated[
-        int, typer.Option(min=1, help="CPU seconds to compile a special judge.")
-    ] = JudgeSettings.checker_compile_cpu_ms // 1000,
+        int | None, typer.Option(min=1, help="CPU seconds to compile a special judge; as in a run.")
+    ] = None,
     unsafe: Unsafe = False,
+    json_: Json = False,
 ) -> None:
     """Judge a file of completions; needs no model. A killed call goes on."""
-    with errors_explained():
+    with command(json_, _KEPT):
+        from evaluator.config.judge_settings import JudgeSettings
+        from evaluator.judging.judge_file import judge_completions
+
+        given: dict[str, Any] = {
+            "standard": standard,
+            "workers": workers,
+            "testlib_path": testlib,
+            "checker_standard": checker_standard,
+            "checker_compile_cpu_ms": checker_compile_seconds and 1000 * checker_compile_seconds,
+        }
         settings = JudgeSettings(
-            standard=standard,
-            workers=workers,
             strip_freopen=strip_freopen,
-            testlib_path=testlib,
-            checker_standard=checker_standard,
-            checker_compile_cpu_ms=1000 * checker_compile_seconds,
             unsafe=unsafe,
+            **{name: value for name, value in given.items() if value is not None},
         )
         with progress_bars() as bars:
             summary = judge_completions(suite, completions, out, settings, progress=bars)
-        passed = summary.counts.get("AC", 0)
-        counts = ", ".join(f"{verdict} {count}" for verdict, count in summary.counts.items())
-        screen.print(f"{passed} of {summary.total} pass: {counts}")
-        screen.print(f"Without code: {summary.without_code}")
-        share = summary.chosen / summary.total
-        screen.print(f"One of several programs chosen: {summary.chosen} ({share:.1%})")
-        screen.print(f"Verdicts: {summary.verdicts_path}")
+        if json_:
+            not_judged = [{"where": row.where, "reason": row.reason} for row in summary.not_judged]
+            print_json({"ok": not not_judged, **vars(summary), "not_judged": not_judged})
+        else:
+            passed = summary.counts.get("AC", 0)
+            counts = ", ".join(f"{verdict} {count}" for verdict, count in summary.counts.items())
+            share = summary.chosen / summary.total
+            say(f"{passed} of {summary.total} pass: {counts}")
+            say(f"Without code: {summary.without_code}")
+            say(f"One of several programs chosen: {summary.chosen} ({share:.1%})")
+            say(f"Verdicts: {summary.verdicts_path}")
         for row in summary.not_judged[:_LISTED]:
             text = f"not judged: {completions}, {row.where}: {row.reason}"
             complain(text)
@@ -305,16 +326,13 @@ def judge(
             raise typer.Exit(1)
 
 
-def _show_effect(settings: "RunConfig") -> bool:
-    """Print how much the adapter changes; whether a run could show that it was lost."""
+def _measured_effect(settings: "RunConfig") -> "Effect":
+    """How much the adapter changes, and whether a run could show that it was lost."""
     from evaluator.effect import measure_effect
     from evaluator.generation.prepare import prepare
 
     with progress_bars() as progress:
-        found = measure_effect(prepare(settings), progress)
-    for sentence in found.sentences:
-        screen.print(f"• {sentence}")
-    return found.informative
+        return measure_effect(prepare(settings), progress)
 
 
 def _quiet_transformers() -> None:
@@ -323,12 +341,3 @@ def _quiet_transformers() -> None:
     transformers_logging.disable_progress_bar()
     # Its int8 layers say at every call that they round activations.
     logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
-
-
-def _show(results: "Results", out: Path) -> None:
-    arms, *others = results.tables
-    for text_table in (*fitting(arms), *others):
-        screen.print(rich_table(text_table))
-    for sentence in results.sentences:
-        screen.print(f"• {sentence}")
-    screen.print(f"\nTables and records: {out}")

@@ -10,9 +10,7 @@ from the closest tenth of tokens, and at least what is counted.
 """
 
 import math
-import tempfile
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -31,6 +29,7 @@ from evaluator.statistics.power import POWER, verdict_chances
 from evaluator.store.looks import planned_looks
 from evaluator.store.run_directory import RunDirectory
 from evaluator.tokens.texts import evenly
+from tinylora.files.scratch import scratch_directory
 from tinylora.models.batches import TensorSpool
 from tinylora.models.token_divergence import kl_divergence
 
@@ -108,8 +107,8 @@ def measure_effect(prepared: Prepared, progress: Progress) -> Effect:
         raise ConfigError(
             "the effect of an adapter needs an arm of kind base and one restored, with models here"
         )
-    with tempfile.TemporaryDirectory() as folder:
-        directory, spool = RunDirectory(Path(folder)), TensorSpool(Path(folder))
+    with scratch_directory("effect") as folder:
+        directory, spool = RunDirectory(folder), TensorSpool(folder)
         progress("effect", 0, 3)
         short = min(MOST_TOKENS, config.decoding.max_new_tokens)
         decoding = config.decoding.model_copy(update={"max_new_tokens": short})

@@ -16,22 +16,27 @@ folder           what it holds
 ===============  ===============================================================================
 
 ``export`` reads the inputs (``inputs``), decides and plans (``prepare``), folds into an output
-directory, and writes documents. transformers takes seconds to import, so it is imported where it
-is used.
+directory, and writes documents (``make_export``). What is public is imported when it is asked for,
+and transformers where it is used: torch and transformers take seconds.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from exporter.errors import ExportError
-from exporter.export import ExportReport, export
-from exporter.fidelity import ErrorSums, FidelityReport, ModuleFidelity
-from exporter.inspection import (
-    ArtifactInspection,
-    PeftInspection,
-    inspect_adapter,
-    inspect_artifact,
-)
-from exporter.progress import Progress
-from exporter.request import ExportRequest
-from exporter.verification import VerifyReport, verify
+
+if TYPE_CHECKING:
+    from exporter.fidelity import ErrorSums, FidelityReport, ModuleFidelity
+    from exporter.inspection import (
+        ArtifactInspection,
+        PeftInspection,
+        inspect_adapter,
+        inspect_artifact,
+    )
+    from exporter.make_export import ExportReport, export
+    from exporter.progress import Progress
+    from exporter.request import ExportRequest
+    from exporter.verification import VerifyReport, verify
 
 __all__ = [
     "ArtifactInspection",
@@ -49,3 +54,20 @@ __all__ = [
     "inspect_artifact",
     "verify",
 ]
+
+_HOMES = {
+    "fidelity": ("ErrorSums", "FidelityReport", "ModuleFidelity"),
+    "inspection": ("ArtifactInspection", "PeftInspection", "inspect_adapter", "inspect_artifact"),
+    "make_export": ("ExportReport", "export"),
+    "progress": ("Progress",),
+    "request": ("ExportRequest",),
+    "verification": ("VerifyReport", "verify"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+if not TYPE_CHECKING:  # else every misspelt name would pass the type check
+
+    def __getattr__(name: str) -> object:
+        if name not in _HOME_OF:
+            raise AttributeError(f"module 'exporter' has no attribute {name!r}")
+        return getattr(import_module(f"exporter.{_HOME_OF[name]}"), name)

@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from exporter.base.architecture import Architecture, read_architecture
-from exporter.base.carried_files import carried_files
+from exporter.base.carried_files import check_side_files
 from exporter.base.checkpoint import Checkpoint, open_checkpoint
 from exporter.errors import CheckpointError, reading
 from exporter.formats.format import Format
+from exporter.formats.fused import whole_groups
 from exporter.plan.base_weights import BaseWeights, base_weights_of, refuse_merged
 from exporter.plan.plan import ExportPlan, build_plan
 from exporter.progress import Stopwatch
@@ -55,7 +56,7 @@ def read_inputs(request: ExportRequest, scratch: Path) -> Inputs:
         )
     refuse_merged(adapter, base)
     with reading(base.path):
-        carried_files(base.path, frozenset())  # names that cannot be carried are said first
+        check_side_files(base.path)
     weights = base_weights_of(adapter, base, request)
     request = replace(request, fold_onto=weights.fold_onto)
     # what is decided first, or checked last, needs factors twice
@@ -70,6 +71,8 @@ def read_inputs(request: ExportRequest, scratch: Path) -> Inputs:
         base.config,
         lambda model: [name for name, _ in adapted_layers(adapter, model, str(base.path))],
     )
+    layers = {*architecture.linears, *architecture.targets}
+    request = replace(request, keep=whole_groups(request.keep, layers))
     deltas = deltas_of(adapter, architecture.targets, request.options, store)
     return Inputs(request, adapter, base, architecture, weights, deltas, store, watch, digests)
 

@@ -7,15 +7,15 @@ are fields of its own (:class:`exporter.formats.format.Format`).
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
-
-import torch
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from exporter.errors import RequestError
-from exporter.formats.format import Format
-from exporter.formats.registry import FORMATS, format_with
-from exporter.quantize.requantize import RequantizeMethod
+from exporter.formats.registry import FORMATS, format_named, format_with
+from exporter.quantize.method import RequantizeMethod
 from tinylora import DeltaOptions
+
+if TYPE_CHECKING:
+    from exporter.formats.format import Format
 
 FoldOnto = Literal["auto", "dequantized", "original"]
 AdapterDtype = Literal["fp32", "fp16"]
@@ -85,7 +85,8 @@ class Goal:
 class ExportRequest:
     """One export, as asked for; each field says in its annotation what it is.
 
-    ``format`` is a name of :mod:`exporter.formats.registry`, or ``auto``: the first that reaches
+    ``format`` is a name of :mod:`exporter.formats.registry`; where none is given, the smallest that
+    keeps the delta exactly and loads from one directory. ``auto``: the first that reaches
     the goal's residual, of ``nf4``, ``nf4-embedded``, ``nf4-mixed``, ``bf16``, ``fp16``, ``fp32``.
 
     ``requantize``: ``preserve`` keeps the base's scales byte for byte and moves a code only where
@@ -105,7 +106,9 @@ class ExportRequest:
     base: Annotated[Path, Option("Base checkpoint: 16-bit or bitsandbytes 4-bit.")]
     artifact: Annotated[Path, Option("tiny_lora_v.pt, or a PEFT directory (TinyLoRA, LoRA).")]
     out: Annotated[Path, Option("Directory to make.")]
-    format: Annotated[str, Option("auto: the first within the target, 4-bit ones first.")] = "nf4"
+    format: Annotated[str, Option("auto: the first within the target, 4-bit ones first.")] = (
+        "nf4-embedded"
+    )
     requantize: Annotated[RequantizeMethod, Option("How nf4 and nf4-mixed choose codes.")] = (
         "preserve"
     )
@@ -131,7 +134,7 @@ class ExportRequest:
     keep: tuple[str, ...] = ()
 
     @property
-    def layout(self) -> Format:
+    def layout(self) -> "Format":
         """The requested format, with the options that it takes; RequestError if there is none."""
         return format_with(vars(self))
 
@@ -199,6 +202,10 @@ def _path_problems(request: ExportRequest) -> Iterator[str]:
 
 
 def _device_problems(name: str) -> Iterator[str]:
+    if name == "cpu":
+        return
+    import torch
+
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -253,7 +260,7 @@ def _format_problems(request: ExportRequest) -> Iterator[str]:
     for option, harmless in _HARMLESS.items():
         value = getattr(request, option)
         if value not in harmless and not layout.takes(option):
-            takers = ", ".join(name for name, known in FORMATS.items() if known.takes(option))
+            takers = ", ".join(name for name in FORMATS if format_named(name).takes(option))
             given = option if option == "keep" else f"--{option.replace('_', '-')} {value}"
             yield f"{given} applies to {takers}, not to {layout.name}"
     if layout.adapter is not None and request.options.numerics == "trainer":

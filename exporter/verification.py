@@ -145,10 +145,11 @@ def _record(directory: Path, retention: Retention) -> None:
 def _measured(manifest: Mapping[str, Any], retention: object) -> str:
     """What was recorded of the delta, in words, and of its effect, where that is not known anew."""
     total = manifest["fidelity"]
-    shown = [f"{name} {total.get(name)}" for name in ("capture", "residual")]
-    if isinstance(retention, dict):
-        shown.append(f"retention {retention.get('retention')} on {retention.get('tokens')} tokens")
-    return f"by the weights: delta {total.get('verdict')}, {', '.join(shown)}"
+    shown = ", ".join(f"{name} {total.get(name)}" for name in ("capture", "residual"))
+    if not isinstance(retention, dict) or retention.get("retention") is None:
+        return f"by the weights: delta {total.get('verdict')}, {shown}"
+    on_texts = f"retention {retention['retention']} on {retention.get('tokens')} tokens"
+    return f"{on_texts}; of the weights: {shown}"
 
 
 def _check_arguments(

@@ -96,3 +96,13 @@ def test_maps_name_every_folder(package, page):
     path = ROOT / package / page if page.endswith(".py") else ROOT / page
     folders = [path.parent.name for path in (ROOT / package).glob("*/__init__.py")]
     assert [name for name in folders if not re.search(rf"`{name}/?`", path.read_text())] == []
+
+
+def test_one_module_loads_from_directories_of_others():
+    """The one that never runs their code and never asks a hub."""
+    for package in ALLOWED:
+        for path in (ROOT / package).rglob("*.py"):
+            if path != ROOT / "tinylora/models/pretrained.py":
+                nodes = ast.walk(ast.parse(path.read_text()))
+                called = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+                assert not called & {"from_pretrained", "from_config", "from_name"}, path

@@ -21,6 +21,10 @@ class ModelConfigError(TinyLoRAError, ValueError):
     """A checkpoint's config.json says what no model can have."""
 
 
+class ModelCodeError(TinyLoRAError, ValueError):
+    """A checkpoint that works only with Python code of its own, which is never run."""
+
+
 class OptionsError(TinyLoRAError, ValueError):
     """Options that do not apply to an adapter of this dialect."""
 

@@ -6,10 +6,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-from transformers import AutoConfig, AutoModelForCausalLM
 
 from evaluator.config.run_config import MAX_REPETITION_PENALTY, AdapterSection, ArmConfig
 from evaluator.errors import ModelError
@@ -21,6 +19,7 @@ from tinylora.files.digests import file_sha256, files_sha256
 from tinylora.files.json_text import read_object
 from tinylora.models.embedded_adapter import ADAPTER_CONFIG
 from tinylora.models.model_config import check_model_config
+from tinylora.models.pretrained import load_outline
 
 _WEIGHT_SUFFIXES = (".safetensors", ".bin")
 _DECIDING = frozenset({*_WEIGHT_SUFFIXES, ".json", ".jinja", ".model", ".txt", ".py"})
@@ -122,11 +121,7 @@ def check_adapter(arm: ArmConfig, checkpoint: Checkpoint) -> None:
         return
     where = str(checkpoint.directory)
     try:
-        config = AutoConfig.from_pretrained(where, local_files_only=True, trust_remote_code=False)
-        with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(
-                config, dtype=torch.float32, trust_remote_code=False
-            )
+        model = load_outline(checkpoint.directory)
         adapter = load_adapter(arm.artifact)
         layers = adapted_layers(adapter, model, where)
         deltas_of(adapter, [name for name, _ in layers], delta_options(arm))

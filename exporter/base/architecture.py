@@ -1,20 +1,17 @@
 """What a base's ``config.json`` says about its modules, as transformers understands it."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
-import torch
 from torch import nn
 
 from exporter.base.checkpoint import CONFIG_FILE
 from exporter.errors import CheckpointError
 from tinylora import target_names
-
-_LOCK = Lock()
+from tinylora.errors import ModelCodeError
+from tinylora.models.pretrained import load_outline
 
 
 @dataclass(frozen=True)
@@ -55,7 +52,7 @@ def read_architecture(
     from transformers.quantizers.base import HfQuantizer
     from transformers.quantizers.quantizers_utils import should_convert_module
 
-    model: Any = _meta_model(path)
+    model = _meta_model(path)
     skip = (config.get("quantization_config") or {}).get("llm_int8_skip_modules")
     names = find_targets(model)
     every = {
@@ -78,36 +75,14 @@ def read_architecture(
     )
 
 
-@contextmanager
-def making_a_model() -> Iterator[None]:
-    """To be held around every ``from_config`` and ``from_pretrained`` of a model.
-
-    transformers meanwhile exchanges what all threads share: torch's default dtype, and methods of
-    its classes. The default is float32 in here: bitsandbytes makes its code books in it.
-    """
-    with _LOCK:
-        before = torch.get_default_dtype()
-        torch.set_default_dtype(torch.float32)
-        try:
-            yield
-        finally:
-            torch.set_default_dtype(before)
-
-
-def _meta_model(path: Path) -> nn.Module:
+def _meta_model(path: Path) -> Any:
     """The model without memory for its weights."""
-    from transformers import AutoConfig, AutoModelForCausalLM
-
     try:
-        config = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
-        with making_a_model(), torch.device("meta"):
-            # no dtype: torch's default, which other threads compute with, stays what it is
-            model: nn.Module = AutoModelForCausalLM.from_config(
-                config, trust_remote_code=False, dtype=None
-            )
+        return load_outline(path)
+    except ModelCodeError as error:
+        raise CheckpointError(str(error)) from error
     except Exception as error:  # transformers raises whatever a malformed configuration leads to
         raise CheckpointError(
             f"{path / CONFIG_FILE}: transformers cannot build this ({type(error).__name__}: "
-            f"{error}); expected a causal language model that needs no code of its own"
+            f"{error}); expected a causal language model"
         ) from error
-    return model

@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
+from exporter.base.carried_files import refuse_lfs_pointer
 from exporter.errors import CheckpointError, CheckpointMissingError, reading
 from exporter.safetensors.reader import DataFile, Scratch, TensorHeader, open_data_file
 from tinylora import QuantizedWeight
@@ -114,6 +115,8 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     tensors: dict[str, TensorHeader] = {}
     for shard in shards:
         # before anything else is read: what changes from here on is noticed
+        with reading(path / shard):
+            refuse_lfs_pointer(path / shard)
         files[shard] = open_data_file(path / shard)
         for header in files[shard].headers.values():
             if header.name in tensors:
@@ -128,7 +131,14 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
                 f"{path / INDEX_FILE}: {name!r} is not in {shard}; download the base again"
             )
     parts, is_4bit = _parts(tensors), _is_4bit(path, config)
-    return Checkpoint(path, config, shards, files, tensors, parts, is_4bit)
+    opened = Checkpoint(path, config, shards, files, tensors, parts, is_4bit)
+    if opened.packed and not is_4bit:
+        raise CheckpointError(
+            f"{path / CONFIG_FILE}: has no quantization_config, and {len(opened.packed)} weights "
+            f"are stored in 4 bits ({min(opened.packed)}, ...); nothing could load them so: give "
+            "the config.json that was saved with them"
+        )
+    return opened
 
 
 def read_json(path: Path) -> dict[str, Any]:

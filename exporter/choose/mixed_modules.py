@@ -1,4 +1,4 @@
-"""The modules that ``nf4-mixed`` keeps in bfloat16."""
+"""The modules that ``nf4-mixed`` keeps in bfloat16, in the groups that engines run as one layer."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -9,8 +9,10 @@ from exporter.choose.knapsack import choose_kept
 from exporter.choose.trial_model import TrialModel, gram_matrix
 from exporter.choose.trials import Choice, Trial, Trials
 from exporter.errors import TargetResidualError
+from exporter.formats.encoding import ModuleUnit
+from exporter.formats.fused import fused_group
 from exporter.formats.nf4 import Nf4Mixed
-from exporter.quantize.requantize import RequantizeMethod
+from exporter.quantize.method import RequantizeMethod
 
 # The prediction is of first order; what it misses is made up by aiming lower and measuring again.
 _MOST_ROUNDS = 8
@@ -40,19 +42,22 @@ def smallest_mixed(
     max_bytes: int | None,
 ) -> Trial:
     """The fewest bf16 modules that reach an output residual, or the best within the bytes."""
-    units = trials.inputs.plan(Nf4Mixed(method)).folds.values()
+    plan = trials.inputs.plan(Nf4Mixed(method))
+    units, folds = plan.linears, plan.folds
+    groups = list(dict.fromkeys(fused_group(module, units) for module in folds))
 
     def misses() -> Iterator[Tensor]:
-        for unit in units:
-            yield model.miss_of(unit.module, unit.encoding)
-            trials.done("effect", unit.module)
+        for group in groups:
+            changed = {module: folds[module].encoding for module in group if module in folds}
+            yield model.miss_of(changed)
+            for module in changed:
+                trials.done("effect", module)
 
     gram = gram_matrix(misses())
-    stored = [sum(spec.max_bytes for spec in unit.outputs) for unit in units]
-    extra = [max(2 * math.prod(u.shape) - size, 1) for u, size in zip(units, stored, strict=True)]
+    extra = [max(sum(_extra_bytes(units[module]) for module in group), 1) for group in groups]
 
     def names(chosen: Sequence[int]) -> tuple[str, ...]:
-        return tuple(model.modules[index] for index in sorted(chosen))
+        return tuple(module for index in sorted(chosen) for module in groups[index])
 
     def size(chosen: Sequence[int]) -> int:
         return trials.inputs.plan(Nf4Mixed(method, names(chosen))).max_bytes
@@ -68,6 +73,11 @@ def smallest_mixed(
         tried.add(keep)
         aim *= _AIM_BELOW * target / trial.residual
     return trial
+
+
+def _extra_bytes(unit: ModuleUnit) -> int:
+    """What a module takes more in bf16 than as planned."""
+    return 2 * math.prod(unit.shape) - sum(spec.max_bytes for spec in unit.outputs)
 
 
 def _within(

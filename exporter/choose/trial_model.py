@@ -142,11 +142,11 @@ class TrialModel:
         miss = float((self._output() - self.restored_output).double().norm())
         return relative(miss, self.change)
 
-    def miss_of(self, module: str, encoding: Encoding) -> Tensor:
-        """What storing one module alone does to h M, ``[tokens, hidden]``; then all are exact."""
-        self.store(dict.fromkeys(self.modules, EXACT) | {module: encoding})
+    def miss_of(self, stored: Mapping[str, Encoding]) -> Tensor:
+        """What storing these alone does to h M, ``[tokens, hidden]``; then all are exact."""
+        self.store({**dict.fromkeys(self.modules, EXACT), **stored})
         miss = self._output() - self.restored_output
-        self.store({module: EXACT})
+        self.store(dict.fromkeys(stored, EXACT))
         return miss
 
     def _output(self) -> Tensor:

@@ -12,7 +12,7 @@ from exporter.formats.encoding import Fold
 from exporter.formats.format import Format
 from exporter.inputs import Inputs
 from exporter.plan.plan import ExportPlan
-from exporter.quantize.requantize import RequantizeMethod
+from exporter.quantize.method import RequantizeMethod
 from tinylora import LowRankDelta
 
 

@@ -9,7 +9,6 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from exporter.base.architecture import making_a_model
 from exporter.base.checkpoint import open_checkpoint
 from exporter.compare.prompts import TokenPrompt
 from exporter.errors import OutputWriteError
@@ -25,6 +24,7 @@ from tinylora import (
 from tinylora.models.batches import TensorSpool, padded
 from tinylora.models.embedded_adapter import attach_as_stored
 from tinylora.models.float32_view import in_float32
+from tinylora.models.pretrained import load_model
 from tinylora.models.trainer_nf4 import trainer_nf4
 
 _POSITIONS_AT_ONCE = 4096
@@ -32,13 +32,8 @@ _POSITIONS_AT_ONCE = 4096
 
 def load_plain(path: Path, **options: Any) -> Any:
     """The model that plain ``from_pretrained`` makes of a directory, on the CPU."""
-    from transformers import AutoModelForCausalLM
-
-    with making_a_model():
-        # transformers puts 4-bit models on a GPU where there is one, unless it is told
-        return AutoModelForCausalLM.from_pretrained(
-            path, local_files_only=True, trust_remote_code=False, device_map="cpu", **options
-        )
+    # transformers puts 4-bit models on a GPU where there is one, unless it is told
+    return load_model(path, device_map="cpu", **options)
 
 
 def load_exact(path: Path) -> Any:

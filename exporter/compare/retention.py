@@ -10,7 +10,6 @@ second, it drowns in the arithmetic of most servers.
 """
 
 import math
-import tempfile
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,6 +28,7 @@ from exporter.compare.float32_model import (
 from exporter.compare.prompts import PromptSet, TokenPrompt
 from exporter.fidelity import rounded
 from tinylora import AdaptedLinear, DeltaOptions, FactorStore
+from tinylora.files.scratch import scratch_directory
 from tinylora.models.float32_view import in_float32
 from tinylora.models.token_divergence import (
     Kept,
@@ -201,8 +201,8 @@ def measure_retention(
     One model is in memory at a time, in float32; the restored model's logits are kept on disk
     meanwhile (4 bytes a token and vocabulary entry), its factors in ``store``.
     """
-    with tempfile.TemporaryDirectory() as directory, single_threaded():
-        reference = Reference(Path(directory), prompts.prompts)
+    with scratch_directory("retention") as directory, single_threaded():
+        reference = Reference(directory, prompts.prompts)
         # the restored model is built three times, its factors are computed once
         build = partial(
             restored_model,
@@ -210,7 +210,7 @@ def measure_retention(
             artifact,
             options,
             in_4_bits=in_4_bits,
-            store=store or FactorStore(Path(directory) / "factors"),
+            store=store or FactorStore(directory / "factors"),
         )
         model, restoration = build()
         reference.keep(in_float32(model).eval())

@@ -63,6 +63,7 @@ def model_card(export: Prepared, fidelity: FidelityReport, warnings: Sequence[st
         layout.content + "\n",
         "" if choice is None else f"Chosen by measurement: {choice.sentence}.\n",
         f"## Loading\n\n```python\n{loading}```\n",
+        f"> **{layout.needs}**\n" if layout.needs else "",
         layout.note,
         _measured(fidelity),
         "".join(f"> **Warning:** {_plain(warning)}\n\n" for warning in warnings),

@@ -2,39 +2,62 @@
 
 from collections.abc import Iterator
 
+from exporter.base.carried_files import side_files
 from exporter.base.check import unused_tensors
-from exporter.fidelity import FidelityReport
+from exporter.choose.trials import Choice
+from exporter.compare.retention import Retention
+from exporter.fidelity import KEPT_RESIDUAL, LOST_RESIDUAL, FidelityReport
 from exporter.prepare import Prepared
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 
 
-def warnings_of(export: Prepared, fidelity: FidelityReport) -> tuple[str, ...]:
+def warnings_of(
+    export: Prepared, fidelity: FidelityReport, retention: Retention | None
+) -> tuple[str, ...]:
     """What the user must know of an export, in plain words."""
     doubts = (
         f"This may not be the trained delta, and no measure here can show it: {doubt}."
         for doubt in export.inputs.deltas.doubts
     )
     about_base = _about_base(export) if export.request.layout.standalone else ()
-    return (*_about_identity(export), *doubts, *about_base, *_about_fidelity(export, fidelity))
+    about_delta = _about_fidelity(export, fidelity, output_residual(export.choice, retention))
+    return (*_about_identity(export), *doubts, *about_base, *about_delta)
 
 
-def _about_fidelity(export: Prepared, fidelity: FidelityReport) -> Iterator[str]:
+def output_residual(choice: Choice | None, retention: Retention | None) -> float | None:
+    """What the export's output misses of the adapter's effect; None where no texts show it."""
+    if retention is not None and retention.kept is not None:
+        return retention.output_residual
+    if choice is not None and choice.measured_on == "output":
+        return choice.chosen.residual
+    return None
+
+
+def _about_fidelity(
+    export: Prepared, fidelity: FidelityReport, on_texts: float | None
+) -> Iterator[str]:
     """What became of a delta that did not survive."""
     name = export.request.format
     total, verdict = fidelity.total, fidelity.verdict
-    if verdict == "kept":
+    if verdict == "kept" or (on_texts is not None and on_texts <= KEPT_RESIDUAL):
         return
     if verdict == "empty":
         yield "The artifact's delta is zero: this export is the base."
         return
     assert total.capture is not None and total.residual is not None
     measured = f"capture {total.capture:.3g}, residual {total.residual:.3g}"
-    if export.request.is_calibrated:
+    if on_texts is not None and on_texts < LOST_RESIDUAL:
+        yield (
+            f"Part of the adapter's effect was lost in rounding to {name}: on the texts the logits "
+            f"miss those of the restored model by {on_texts:.3g} of it. That counts here, not the "
+            f"weights ({measured}); nf4-embedded and lora keep all of it."
+        )
+    elif export.request.is_calibrated and on_texts is None:
         yield (
             "Codes were chosen for what the model computes, not to be near the wanted weights, so "
-            f"capture and residual of the weights ({total.capture:.3g}, {total.residual:.3g}) say "
-            "little here; the retention, from --check-prompts or verify --prompts, says it."
+            f"these say little here ({measured}); the retention, from --check-prompts or "
+            "verify --prompts, says it."
         )
     elif verdict == "partly kept":
         yield (
@@ -77,6 +100,11 @@ def _about_base(export: Prepared) -> Iterator[str]:
             f"{base.path.name} holds {len(unused)} tensors that the model of its config.json does "
             f"not use: {', '.join(unused[:3])}{', ...' if unused[3:] else ''}. They are carried "
             "into the export; if they belong to the model, config.json is another one's."
+        )
+    if left_out := side_files(base.path, frozenset()).left_out:
+        yield (
+            f"Left out of the export: {', '.join(left_out[:10])}{', ...' if left_out[10:] else ''} "
+            "(weights in other files, unfinished downloads, large files of unknown kinds)."
         )
     if not any((base.path / name).exists() for name in _TOKENIZER_FILES):
         yield (

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from exporter.base.carried_files import carried_files
+from exporter.base.carried_files import side_files
 from exporter.base.checkpoint import CONFIG_FILE, INDEX_FILE
 from exporter.compare.retention import Retention
 from exporter.documents.model_card import CARD_FILE, model_card, with_retention
@@ -30,7 +30,7 @@ _OWN_FILES |= {CARD_FILE, RETENTION_FILE, "fidelity.json", "fidelity.csv"}
 
 def base_files(layout: Format, base: Path) -> Mapping[str, Path]:
     """Files of the base that the output carries along, by their name there."""
-    return carried_files(base, _OWN_FILES) if layout.standalone else {}
+    return side_files(base, _OWN_FILES).carried if layout.standalone else {}
 
 
 def write_model_files(export: Prepared, workspace: Workspace) -> list[TensorHeader]:

@@ -46,7 +46,8 @@ class Format(ABC):
     Attributes:
         name: On the command line, in the manifest and on the model card.
         content: What is in the files, for the model card.
-        note: What one must know when loading it, for the model card (Markdown).
+        needs: What must be there for loading it, in a sentence.
+        note: What else one must know when loading it, for the model card (Markdown).
         standalone: Whether the base's weights are in it, so that it loads by itself.
         merged: Whether the delta is added to these weights.
         chooses_modules: Whether ``keep`` is chosen by measurement where the user gives none.
@@ -55,6 +56,7 @@ class Format(ABC):
 
     name: ClassVar[str]
     content: ClassVar[str]
+    needs: ClassVar[str] = ""
     note: ClassVar[str] = ""
     standalone: ClassVar[bool] = True
     merged: ClassVar[bool] = True
@@ -89,8 +91,9 @@ class Format(ABC):
         """``config.json`` of a standalone output, with ``kept`` modules in 16 bits."""
         config = dict(base.config)
         config.pop("quantization_config", None)
-        key = "torch_dtype" if "torch_dtype" in config and "dtype" not in config else "dtype"
-        config[key] = str(self.dtype or TRAINER_DTYPE).removeprefix("torch.")
+        name = str(self.dtype or TRAINER_DTYPE).removeprefix("torch.")
+        # both spellings, where a base has both: which one counts depends on transformers' release
+        config.update(dict.fromkeys({"dtype", "torch_dtype"} & config.keys() or {"dtype"}, name))
         return config
 
     def loading(self, model_id: str, trained_on: str) -> str:

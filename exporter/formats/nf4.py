@@ -25,9 +25,11 @@ from exporter.formats.encoding import (
     stored_change,
 )
 from exporter.formats.format import AdapterFile, Format
+from exporter.formats.fused import fused_names
 from exporter.formats.lora import LoraFile, pair_dtype
 from exporter.quantize.calibrated import calibrated
-from exporter.quantize.requantize import RequantizeMethod, preserve, recompute
+from exporter.quantize.method import RequantizeMethod
+from exporter.quantize.requantize import preserve, recompute
 from exporter.safetensors.writer import TensorSpec
 from tinylora import QuantizedWeight
 from tinylora.models.trainer_nf4 import trainer_nf4
@@ -118,15 +120,16 @@ class Nf4(Format):
 
     def config(self, base: Checkpoint, kept: tuple[str, ...]) -> Mapping[str, Any]:
         """The 4-bit base's own, but for modules that it had in 4 bits; the trainer's settings."""
+        skipped = {*kept, *fused_names(kept)}
         if not base.is_4bit:
-            settings = trainer_nf4().to_dict() | {"llm_int8_skip_modules": list(kept)}
+            settings = trainer_nf4().to_dict() | {"llm_int8_skip_modules": sorted(skipped)}
             own = {"quantization_config": dict(sorted(settings.items()))}
             return {**super().config(base, kept), **own}
         if not any(f"{module}.weight" in base.packed for module in kept):
             return base.config
         settings = dict(base.config["quantization_config"])
         named = settings.get("llm_int8_skip_modules") or []
-        settings["llm_int8_skip_modules"] = sorted({*named, *kept})
+        settings["llm_int8_skip_modules"] = sorted({*named, *skipped})
         return dict(base.config) | {"quantization_config": settings}
 
     def loaded_problems(self, model: Any) -> Iterator[str]:
@@ -163,9 +166,11 @@ class Nf4Embedded(Format):
     content: ClassVar[str] = (
         "The 4-bit base, code for code, with the delta beside it as a LoRA adapter."
     )
+    needs: ClassVar[str] = (
+        "Loading it needs transformers 5.4 or newer, with peft installed: without peft, "
+        "transformers loads the base alone and says nothing."
+    )
     note: ClassVar[str] = (
-        "> **`peft` must be installed.** Without it transformers loads the base alone and says "
-        "nothing.\n"
         "> Load from a local directory: from a hub id transformers looks for another base.\n"
     )
     merged: ClassVar[bool] = False

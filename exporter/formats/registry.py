@@ -14,30 +14,37 @@ format                    what it is                                 keeps the d
 
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING, Any
 
 from exporter.errors import RequestError
-from exporter.formats.dense import Bf16, Fp16, Fp32
-from exporter.formats.format import Format
-from exporter.formats.lora import Lora
-from exporter.formats.nf4 import Nf4, Nf4Embedded, Nf4Mixed
-from exporter.formats.peft_tinylora import PeftTinyLora
 
-FORMATS: dict[str, type[Format]] = {
-    format_.name: format_
-    for format_ in (Nf4, Nf4Mixed, Nf4Embedded, Bf16, Fp16, Fp32, Lora, PeftTinyLora)
+if TYPE_CHECKING:
+    from exporter.formats.format import Format
+
+# By place and not by class: a command line that only shows the names does not import torch.
+FORMATS = {
+    "nf4": "exporter.formats.nf4:Nf4",
+    "nf4-mixed": "exporter.formats.nf4:Nf4Mixed",
+    "nf4-embedded": "exporter.formats.nf4:Nf4Embedded",
+    "bf16": "exporter.formats.dense:Bf16",
+    "fp16": "exporter.formats.dense:Fp16",
+    "fp32": "exporter.formats.dense:Fp32",
+    "lora": "exporter.formats.lora:Lora",
+    "peft-tinylora": "exporter.formats.peft_tinylora:PeftTinyLora",
 }
 
 
-def format_with(options: Mapping[str, Any]) -> Format:
+def format_with(options: Mapping[str, Any]) -> "Format":
     """The format that options of a request or a manifest name, with those that it takes."""
     found = format_named(options["format"])
     taken = {field.name: options.get(field.name) for field in fields(found)}
     return found(**{name: value for name, value in taken.items() if value is not None})
 
 
-def format_named(name: str) -> type[Format]:
+def format_named(name: str) -> "type[Format]":
     """The format of that name; RequestError if there is none."""
     if name not in FORMATS:
         raise RequestError(f"format {name!r} is unknown; the formats are {', '.join(FORMATS)}")
-    return FORMATS[name]
+    found: type[Format] = resolve_name(FORMATS[name])
+    return found

@@ -45,6 +45,12 @@ class ExportPlan:
         return sum(file_bytes(file.specs) for file in self.files)
 
     @property
+    def linears(self) -> dict[str, ModuleUnit]:
+        """Units of linear layers, by module."""
+        units = (unit for file in self.files for unit in file.units)
+        return {unit.module: unit for unit in units if isinstance(unit, ModuleUnit)}
+
+    @property
     def folds(self) -> dict[str, ModuleUnit]:
         """The unit that holds a target module's delta, by module, in the order of the targets."""
         units = (unit for file in self.files for unit in file.units)
@@ -64,7 +70,7 @@ def build_plan(
     """Plan an export from headers; ``max_shard_size`` None keeps the base's files.
 
     Raises:
-        PlanError: Weights and config.json do not belong together, or a module to keep is no target.
+        PlanError: Weights and config.json do not belong together, or a module to keep is none.
     """
     check_base(base, architecture)
     if not layout.takes("fold_onto"):
@@ -76,10 +82,8 @@ def build_plan(
                 f"{module}: a weight of shape {list(shape)} has no SVD cut at rank {sizes.rank}; "
                 "give the base that the artifact was trained on"
             )
-    if unknown := set(layout.kept) - set(architecture.targets):
-        raise PlanError(
-            f"{base.path}: {sorted(unknown)[0]!r} in keep is no module that the adapter changes"
-        )
+    if unknown := set(layout.kept) - {*architecture.targets, *architecture.linears}:
+        raise PlanError(f"{base.path}: {sorted(unknown)[0]!r} in keep is no linear layer of it")
     planner = _Planner(base, architecture, layout, weights)
     files: list[OutputFile] = []
     if layout.standalone:

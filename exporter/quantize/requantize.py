@@ -11,15 +11,12 @@ import json
 import math
 from dataclasses import replace
 from functools import lru_cache
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from tinylora import LowRankDelta, QuantizedWeight
 from tinylora.weights.quantized_weight import pack_codes, unpack_codes
-
-RequantizeMethod = Literal["preserve", "recompute", "calibrated"]
 
 # Elements of a piece. On the CPU its temporaries stay near the cache; a device needs large pieces.
 _PIECE = 1 << 18

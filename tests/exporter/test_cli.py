@@ -9,7 +9,6 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-import exporter.cli
 from exporter import export, inspect_artifact
 from exporter.cli import app
 from tinylora import save_artifact
@@ -21,17 +20,44 @@ def invoke(*arguments):
 
 def test_merge_reports_and_warns(base, make_artifact, tmp_path):
     artifact, out = make_artifact(3e-5), tmp_path / "out"
-    result = invoke("merge", "--base", base, "--artifact", artifact, "--out", out)
+    result = invoke(
+        "merge", "--base", base, "--artifact", artifact, "--out", out, "--format", "nf4"
+    )
     assert result.exit_code == 0, result.stderr
     assert "capture" in result.stdout and "all 14" in result.stdout
     assert "THE DELTA WAS LOST" in " ".join(result.stderr.split())
     result = invoke("verify", out)
     assert result.exit_code == 0
     assert "recorded: by the weights: delta lost, capture 0.0, residual 1.0" in result.stdout
-    assert "Warning, recorded: THE DELTA WAS LOST" in result.stderr
+    assert "Warning: recorded: THE DELTA WAS LOST" in result.stderr
     (out / "config.json").write_text("{}")
     result = invoke("verify", out)
     assert result.exit_code == 1 and "config.json has been changed" in result.stderr
+
+
+def test_a_merge_without_a_format_keeps_a_delta_of_any_size(base, make_artifact, tmp_path):
+    artifact, out = make_artifact(3e-5), tmp_path / "out"
+    inputs = ("merge", "--base", base, "--artifact", artifact, "--out", out)
+    result = invoke(*inputs, "--require-capture", "1")
+    assert result.exit_code == 0, result.stderr
+    shown = " ".join(result.stdout.split())
+    assert "delta kept" in shown and "LOST" not in result.stderr
+    assert "with peft installed" in shown  # without it: the base alone
+
+
+def test_what_is_shown_of_a_merge_agrees(talking, make_artifact, texts, tmp_path):
+    """Where texts measure the effect, no line calls the delta lost because of its weights."""
+    out = tmp_path / "out"
+    result = invoke(
+        "merge", "--base", talking, "--artifact", make_artifact(3e-2), "--out", out, "--format",
+        "auto", "--target-residual", "0.6", "--without-peft", "--prompts", texts(1),
+        "--check-prompts", texts(2),
+    )  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    shown = " ".join((result.stdout + result.stderr).split())
+    assert "output residual" in shown and "Retention" in shown
+    shown += invoke("verify", out).stdout
+    assert "by the weights: delta" not in shown and "LOST" not in shown
 
 
 def test_options_reach_the_manifest(base, artifact, tmp_path):
@@ -100,7 +126,7 @@ def test_sigterm_leaves_nothing_in_tmp(talking, make_artifact, texts, tmp_path, 
 
         return export(request, progress)
 
-    monkeypatch.setattr(exporter.cli, "export", ended)
+    monkeypatch.setattr("exporter.make_export.export", ended)
     arguments = [
         "merge", "--base", talking, "--artifact", make_artifact(3e-3), "--out", tmp_path / "out",
         "--format", "nf4-mixed", "--target-residual", "0.6", "--prompts", texts(1),

@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from tinylora.svd.factors import Method
-
 Formula = Literal["full", "diagonal", "diagonal-unscaled"]
 FormulaChoice = Literal["auto", Formula]
 Numerics = Literal["fp32", "trainer"]
@@ -47,7 +45,7 @@ class ResolvedOptions:
     formula: Formula
     formula_evidence: str
     rng: Stream
-    svd: Method
+    svd: Literal["exact", "fast"]
     numerics: Numerics
     trained_on: TrainedOn
 

@@ -11,20 +11,19 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from tinylora.errors import TokenizerError
+from tinylora.errors import ModelCodeError, TokenizerError
 from tinylora.models import render_chats
+from tinylora.models.pretrained import load_auto_tokenizer
 
 Chat = Sequence[Mapping[str, Any]]
 
 
 def load_tokenizer(directory: Path) -> Any:
     """The tokenizer of a checkpoint on the disk; a TokenizerError where it cannot be loaded."""
-    from transformers import AutoTokenizer
-
     try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            directory, local_files_only=True, trust_remote_code=False
-        )
+        tokenizer = load_auto_tokenizer(directory)
+    except ModelCodeError as error:
+        raise TokenizerError(str(error)) from error
     except Exception as error:  # transformers raises whatever a malformed file leads to
         raise TokenizerError(f"{directory}: cannot load the tokenizer: {_words(error)}") from error
     # Without its files some classes come up with an empty vocabulary and say nothing.

@@ -19,10 +19,12 @@ reference cannot be told from it::
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _POSITIONS_AT_ONCE = 64
 
@@ -38,8 +40,10 @@ class KLSummary:
     largest: float
 
 
-def kl_divergence(reference: Tensor, other: Tensor) -> Tensor:
+def kl_divergence(reference: "Tensor", other: "Tensor") -> "Tensor":
     """KL(reference‖other) in nats, float64 ``[positions]``, of logits ``[positions, vocab]``."""
+    import torch  # here only: tables of finished runs are made without it
+
     parts = []
     for one, two in zip(
         torch.split(reference, _POSITIONS_AT_ONCE),

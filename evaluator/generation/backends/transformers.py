@@ -12,11 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import (
-    AutoModelForCausalLM,
-    GenerationConfig,
-    PreTrainedModel,
-)
+from transformers import GenerationConfig, PreTrainedModel
 
 from evaluator.errors import ModelError
 from evaluator.generation.backend import (
@@ -42,6 +38,7 @@ from tinylora.models.batches import padded
 from tinylora.models.chat import load_tokenizer
 from tinylora.models.embedded_adapter import ADAPTER_CONFIG, attach_as_stored
 from tinylora.models.float32_view import in_float32
+from tinylora.models.pretrained import load_model
 from tinylora.models.trainer_nf4 import trainer_nf4
 
 _POSITIONS_AT_ONCE = 8192  # of drafts that are read, with padding
@@ -263,15 +260,13 @@ def _load(request: ModelRequest) -> PreTrainedModel:
             "alone would load. Install peft"
         )
     try:
-        model, info = AutoModelForCausalLM.from_pretrained(
+        model, info = load_model(
             directory,
             dtype=dtype,
             # Even None given here would hide the checkpoint's own quantization.
             **({"quantization_config": trainer_nf4()} if quantize else {}),
             device_map={"": str(request.device)},
             output_loading_info=True,
-            local_files_only=True,
-            trust_remote_code=False,
         )
     except Exception as error:  # transformers raises whatever a malformed file leads to
         words = f"{type(error).__name__}: {error}"[:1000]

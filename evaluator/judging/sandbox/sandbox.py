@@ -28,7 +28,6 @@ What this does NOT protect from:
 import os
 import shutil
 import subprocess
-import tempfile
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -37,6 +36,7 @@ from typing import Literal, get_args
 from evaluator.errors import SandboxError, SandboxUnavailableError
 from evaluator.judging.sandbox.command import Command, Limits, MemoryFile
 from evaluator.judging.sandbox.worker import SandboxWorker
+from tinylora.files.scratch import scratch_directory
 
 RungName = Literal["bwrap", "unshare", "unsafe"]
 
@@ -163,8 +163,8 @@ def _compile_supervisor() -> MemoryFile:
     """Compile the supervisor, statically where the static libraries are there."""
     source = Path(__file__).with_name("supervisor") / "main.cpp"
     errors = ""
-    with tempfile.TemporaryDirectory(prefix="tinylora-supervisor-") as folder:
-        target = Path(folder, "supervisor")
+    with scratch_directory("supervisor") as folder:
+        target = folder / "supervisor"
         for mode in (["-static"], []):
             argv = ["g++", "-std=c++14", "-O2", *mode, "-o", os.fspath(target), os.fspath(source)]
             done = subprocess.run(argv, capture_output=True, text=True, check=False)

@@ -1,5 +1,6 @@
 """Files of the base that go along."""
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -54,3 +55,72 @@ def test_links_are_followed_and_broken_ones_that_stay_behind_do_not_matter(
     out = run(copy, artifact, "bf16").out
     assert (out / "LICENSE").read_bytes() == (base / "LICENSE").read_bytes()
     assert not (out / "LICENSE").is_symlink()
+
+
+def test_weights_in_any_container_and_unfinished_files_are_left_out_and_listed(copy, artifact, run):
+    names = {
+        "a.onnx_data", "b.incomplete", "model.safetensors.bak", "c.ot", "d.npz", "e.distcp",
+        "f.pdparams", "g.tflite", "h.msc", "onnx/decoder.onnx", "pytorch_model.bin",
+    }  # fmt: skip
+    (copy / "onnx").mkdir()
+    for name in names:
+        (copy / name).write_bytes(b"weights")
+    (copy / "small.unknown").write_bytes(b"x")
+    with (copy / "large.unknown").open("wb") as large:
+        large.truncate((10 << 20) + 1)
+    report = run(copy, artifact, "bf16")
+    there = {p.relative_to(report.out).as_posix() for p in report.out.rglob("*") if p.is_file()}
+    assert "small.unknown" in there and not there & {*names, "large.unknown"}
+    listed = next(w for w in report.warnings if "Left out" in w)
+    assert "large.unknown" in listed and "model.safetensors.bak" in listed
+
+
+def test_a_linked_folder_is_carried_as_a_linked_file_is(copy, artifact, run, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "words.txt").write_text("a b")
+    (copy / "extra").symlink_to(tmp_path / "elsewhere")
+    (copy / "round").symlink_to(copy)  # a way that never ends
+    out = run(copy, artifact, "bf16").out
+    assert (out / "extra" / "words.txt").read_text() == "a b"
+    assert not (out / "extra").is_symlink() and not (out / "round").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "git lfs pull"),
+        ("{", "is no JSON"),
+        ("[" * 50_000 + "]" * 50_000, "is no JSON"),
+    ],
+    ids=["pointer", "broken", "nested"],
+)
+def test_a_side_file_that_would_not_load_is_refused_before_any_work(
+    content, words, copy, artifact, run, tmp_path
+):
+    (copy / "tokenizer.json").write_text(content)
+    with pytest.raises(CheckpointError, match=f"tokenizer.json: .*{words}"):
+        run(copy, artifact, "bf16")
+    assert [p.name for p in tmp_path.iterdir()] == ["b"]
+
+
+def test_weights_that_git_lfs_did_not_fetch_are_named(copy, artifact, run):
+    (copy / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\n")
+    with pytest.raises(CheckpointError, match="model.safetensors: .*git lfs pull"):
+        run(copy, artifact, "bf16")
+
+
+def test_both_spellings_of_the_dtype_follow_the_export(copy, artifact, run):
+    config = json.loads((copy / "config.json").read_text())
+    config |= {"dtype": "bfloat16", "torch_dtype": "bfloat16"}
+    (copy / "config.json").write_text(json.dumps(config))
+    written = json.loads((run(copy, artifact, "fp32").out / "config.json").read_text())
+    assert written["dtype"] == written["torch_dtype"] == "float32"
+
+
+def test_4_bit_weights_without_their_settings_are_refused(base_4bit, artifact, run, tmp_path):
+    base = shutil.copytree(base_4bit, tmp_path / "b")
+    config = json.loads((base / "config.json").read_text())
+    del config["quantization_config"]
+    (base / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match=r"config.json: has no quantization_config, and 14"):
+        run(base, artifact, "bf16")

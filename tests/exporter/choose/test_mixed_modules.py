@@ -13,6 +13,7 @@ from exporter.errors import PlanError, TargetResidualError
 from exporter.request import Goal
 from tests.exporter.conftest import SUFFIXES, tensors_of
 from tests.exporter.dense_reference import dense_logits, distance, restored_weights, weights_of
+from tests.lora_adapters import save_lora
 
 SIZE = 3e-2
 LAYERS = [f"model.layers.{i}.{suffix}" for i in range(2) for suffix in SUFFIXES]
@@ -140,6 +141,72 @@ def test_a_list_of_modules_is_taken_as_it_is(talking, make_artifact, run, tmp_pa
     with pytest.raises(PlanError, match="layers.9"):
         run(talking, make_artifact(SIZE), "nf4-mixed", name="x", keep=("model.layers.9.mlp",))
     assert not (tmp_path / "x").exists()
+
+
+def dense_layers(directory):
+    """Linear layers of an export that are stored in bf16, and its ``llm_int8_skip_modules``."""
+    tensors = tensors_of(directory)
+    dense = {n for n in LAYERS if tensors[f"{n}.weight"].dtype == torch.bfloat16}
+    config = json.loads((directory / "config.json").read_text())
+    return dense, config["quantization_config"]["llm_int8_skip_modules"]
+
+
+@pytest.mark.parametrize("target", [0.8, 0.5, 0.2])
+def test_layers_that_engines_fuse_are_kept_together_under_both_names(
+    bases, make_artifact, run, calibration, target
+):
+    """vLLM quantizes again what it does not find under the name of the fused layer."""
+    for kind, (base, skipped) in bases.items():
+        report = run(
+            base, make_artifact(SIZE), "nf4-mixed", name=kind,
+            goal=goal(calibration, target_residual=target),
+        )  # fmt: skip
+        dense, named = dense_layers(report.out)
+        assert dense - set(skipped) <= set(named)
+        kept = dense - set(skipped)
+        assert kept
+        for layer in range(2):
+            at = f"model.layers.{layer}"
+            for fused, parts in {"self_attn.qkv": "q k v", "mlp.gate_up": "gate up"}.items():
+                prefix = f"{at}.{fused.split('.')[0]}"
+                group = {f"{prefix}.{part}_proj" for part in parts.split()}
+                assert not group & kept or group <= dense
+                assert (f"{at}.{fused}_proj" in named) is bool(group & kept)
+
+
+def test_a_part_of_a_fused_layer_is_kept_with_its_other_parts(base, base_4bit, run, tmp_path):
+    """Also those that the adapter does not change."""
+    adapter, _ = save_lora(tmp_path / "lora", base, target_modules=["q_proj", "down_proj"])
+    q = LAYERS[0]
+    report = run(base_4bit, adapter, "nf4-mixed", keep=(q,))
+    dense, named = dense_layers(report.out)
+    assert dense == {q, q.replace("q_proj", "k_proj"), q.replace("q_proj", "v_proj")}
+    assert q.replace("q_proj", "qkv_proj") in named
+    plain = run(base_4bit, adapter, "fp32", name="plain").out
+    for name in dense - {q}:
+        stored, wanted = (tensors_of(d)[f"{name}.weight"] for d in (report.out, plain))
+        assert torch.equal(stored.float(), wanted.to(torch.bfloat16).float())
+    assert verify(report.out, load=True).ok
+
+
+def test_the_names_of_fused_layers_change_nothing_in_transformers(
+    talking, make_artifact, run, calibration
+):
+    out = run(
+        talking, make_artifact(SIZE), "nf4-mixed", goal=goal(calibration, target_residual=0.3)
+    ).out
+    ids = torch.arange(20).unsqueeze(0)
+    with torch.no_grad():
+        named = AutoModelForCausalLM.from_pretrained(out)(ids).logits
+        path = out / "config.json"
+        config = json.loads(path.read_text())
+        settings = config["quantization_config"]
+        before = settings["llm_int8_skip_modules"]
+        own = [name for name in before if not name.endswith(("qkv_proj", "gate_up_proj"))]
+        assert own != before
+        settings["llm_int8_skip_modules"] = own
+        path.write_text(json.dumps(config))
+        assert torch.equal(AutoModelForCausalLM.from_pretrained(out)(ids).logits, named)
 
 
 def test_a_zero_artifact_needs_no_module(talking, make_artifact, run, calibration):

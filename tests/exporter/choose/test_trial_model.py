@@ -73,9 +73,9 @@ def test_the_metric_is_that_of_the_logits(effect, talking, references, prompts):
 def test_a_miss_is_that_of_one_module_whatever_stood_in_the_others(effect):
     """As when ``auto`` has tried whole formats before it comes to single modules."""
     store_all(effect, EXACT)
-    clean = [effect.miss_of(module, Codes("preserve")) for module in effect.modules]
+    clean = [effect.miss_of({module: Codes("preserve")}) for module in effect.modules]
     store_all(effect, Codes("recompute"))
-    again = [effect.miss_of(module, Codes("preserve")) for module in effect.modules]
+    again = [effect.miss_of({module: Codes("preserve")}) for module in effect.modules]
     assert all(torch.equal(one, two) for one, two in zip(clean, again, strict=True))
     flat = torch.stack([miss.double().flatten() for miss in clean])
     torch.testing.assert_close(gram_matrix(clean), flat @ flat.T)

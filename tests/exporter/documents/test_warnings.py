@@ -7,7 +7,7 @@ import pytest
 
 from exporter import export, inspect_adapter
 from exporter.errors import CheckpointError
-from exporter.request import ExportRequest
+from exporter.request import ExportRequest, Goal
 from tinylora import DeltaOptions
 
 SIZE = 3e-3
@@ -88,12 +88,19 @@ def test_a_checkpoint_without_a_tokenizer(talking, base, artifact, run, tmp_path
     assert report.warnings == ()
 
 
-def test_texts_decide_whether_codes_are_good(talking, artifact, texts, run):
-    """Not capture and residual of the weights, by which such an export looks lost."""
-    from exporter.request import Goal
-
+def test_texts_decide_whether_the_delta_is_lost(talking, make_artifact, texts, run):
+    """Not capture and residual of the weights, by which codes chosen by texts look lost."""
+    artifact, goal = make_artifact(3e-2), Goal(prompts=texts(1))
+    calibrated = {"requantize": "calibrated"}
+    unknown = run(talking, artifact, "nf4", **calibrated, goal=goal, name="unknown")
+    assert about(unknown, "the retention") and not about(unknown, "LOST")
     goal = Goal(prompts=texts(1), check_prompts=texts(2))
-    report = run(talking, artifact, "nf4", requantize="calibrated", goal=goal)
-    assert report.retention is not None
-    assert not any("LOST" in warning for warning in report.warnings)
-    assert about(report, "the retention")
+    measured = run(talking, artifact, "nf4", **calibrated, goal=goal)
+    assert 0.1 < measured.retention.output_residual < 0.9 and measured.effect_measured
+    assert about(measured, "That counts here") and not about(measured, "LOST")
+
+
+def test_a_loss_that_texts_show_too_is_a_loss(talking, make_artifact, texts, run):
+    report = run(talking, make_artifact(3e-4), "nf4", goal=Goal(check_prompts=texts(2)))
+    assert report.retention.output_residual > 0.9
+    assert about(report, "THE DELTA WAS LOST")

@@ -21,7 +21,7 @@ class Fp64(Dense):
 
 
 def test_a_new_format_is_exported_and_verified(run, base, artifact, references, monkeypatch):
-    monkeypatch.setitem(FORMATS, Fp64.name, Fp64)
+    monkeypatch.setitem(FORMATS, Fp64.name, f"{__name__}:Fp64")
     report = run(base, artifact, "fp64")
     assert report.format == "fp64" and report.verdict == "kept"
     assert "float64 weights" in (report.out / "README.md").read_text()

@@ -30,7 +30,7 @@ def units(plan, kind):
 
 
 @pytest.mark.parametrize("source", ["base", "base_4bit"])
-@pytest.mark.parametrize("layout", FORMATS.values(), ids=list(FORMATS))
+@pytest.mark.parametrize("layout", [format_named(name) for name in FORMATS], ids=list(FORMATS))
 def test_every_tensor_once_and_sizes_bounded(source, layout, request):
     base = request.getfixturevalue(source)
     plan = plan_of(base, layout.name)

@@ -1,7 +1,6 @@
 """An export from start to end: request -> plan -> files -> measures -> documents -> directory."""
 
 import logging
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ import torch
 
 from exporter.choose.trials import Choice
 from exporter.compare.retention import Retention, measure_retention
-from exporter.documents.warnings import warnings_of
+from exporter.documents.warnings import output_residual, warnings_of
 from exporter.documents.write_documents import (
     base_files,
     digest_files,
@@ -29,6 +28,7 @@ from exporter.errors import (
 from exporter.fidelity import FidelityReport, ModuleFidelity, Verdict
 from exporter.fold.write_units import UnitMaker
 from exporter.formats.encoding import ModuleUnit
+from exporter.formats.registry import format_named
 from exporter.output.workspace import Workspace, check_replaceable, open_workspace
 from exporter.plan.plan import OutputFile
 from exporter.prepare import Prepared, prepare
@@ -38,6 +38,7 @@ from exporter.request import ExportRequest, check_request
 from exporter.safetensors.writer import ShardWriter, check_header
 from tinylora import ResolvedOptions
 from tinylora.errors import FactorStoreError
+from tinylora.files.scratch import scratch_directory
 from tinylora.workers import in_order, single_threaded, workers_for
 
 _log = logging.getLogger(__name__)
@@ -70,6 +71,16 @@ class ExportReport:
         """In a word, whether the stored weights hold the delta."""
         return self.fidelity.verdict
 
+    @property
+    def needs(self) -> str:
+        """What must be there for loading the export, in a sentence; may be empty."""
+        return format_named(self.format).needs
+
+    @property
+    def effect_measured(self) -> bool:
+        """Whether texts say what became of the delta, which weights alone say less well."""
+        return output_residual(self.choice, self.retention) is not None
+
 
 def export(
     request: ExportRequest, progress: Callable[[Progress], None] | None = None
@@ -84,8 +95,8 @@ def export(
     check_request(request)
     check_replaceable(request.out, request.overwrite)
     progress = progress or (lambda step: None)
-    with tempfile.TemporaryDirectory(prefix="tinylora-export-") as scratch:
-        return _make(prepare(request, Path(scratch), progress), progress)
+    with scratch_directory("export") as scratch:
+        return _make(prepare(request, scratch, progress), progress)
 
 
 def _make(job: Prepared, progress: Callable[[Progress], None]) -> ExportReport:
@@ -125,9 +136,9 @@ def _run(job: Prepared, workspace: Workspace, progress: Callable[[Progress], Non
     size = sum((workspace.path / name).stat().st_size for name in digests)
     fidelity = FidelityReport(tuple(folds[name] for name in job.plan.targets), size)
     _require_capture(job.request, fidelity)
-    warnings = warnings_of(job, fidelity)
     headers = write_model_files(job, workspace)
     retention = _retention(job, workspace)
+    warnings = warnings_of(job, fidelity, retention)
     write_documents(job, headers, fidelity, digests, warnings, retention, workspace)
     warnings += tuple(_beyond_the_target(job, retention))
     for warning in warnings:

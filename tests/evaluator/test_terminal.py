@@ -1,0 +1,162 @@
+"""What both command lines share: how they show, how they end, and what they import."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from rich.cells import cell_len
+from typer.testing import CliRunner
+
+import evaluator.cli
+import exporter.cli
+from tinylora import terminal
+from tinylora.terminal import err, progress_bars, screen, show_table
+
+ROOT = Path(__file__).resolve().parents[2]
+BLOCKED = """
+import sys
+
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {blocked}:
+            raise ImportError(f"{{name}} is imported")
+
+sys.meta_path.insert(0, Blocked())
+from {package}.cli import app
+app(sys.argv[1:])
+"""
+HEAVY = {"torch", "transformers", "bitsandbytes", "peft", "accelerate"}
+
+
+def call(package, *arguments, blocked=frozenset(), **environment):
+    """A command in a process of its own that cannot import what is blocked."""
+    program = BLOCKED.format(package=package, blocked=set(blocked) or "()")
+    return subprocess.run(
+        [sys.executable, "-c", program, *map(str, arguments)],
+        capture_output=True,
+        cwd=ROOT,
+        env=os.environ | environment,
+    )
+
+
+def test_judge_import_and_plan_need_no_torch(sum_suite, tmp_path):
+    completions = tmp_path / "c.jsonl"
+    completions.write_text(json.dumps({"problem": "S1", "completion": "none"}) + "\n")
+    for arguments in (
+        ("judge", "--suite", sum_suite, "--completions", completions, "--out", tmp_path / "judged"),
+        ("import", ROOT / "demo/suite/heldout/data", "--out", tmp_path / "imported"),
+        ("plan", "--margin", "0.02", "--flip-rate", "0.02"),
+    ):
+        result = call("evaluator", *arguments, blocked=HEAVY)
+        assert result.returncode == 0, result.stderr.decode()
+
+
+def test_tables_of_a_finished_run_need_no_torch(whole, tmp_path):
+    out, *_ = whole
+    result = call("evaluator", "table", out, "--json", blocked=HEAVY)
+    assert result.returncode == 0, result.stderr.decode()
+    found = json.loads(result.stdout)
+    assert found["ok"] and found["comparisons"] and Path(found["html"]).is_file()
+    assert [row["arm"] for row in found["tables"][0]["rows"]] == ["base", "restored", "dense"]
+
+
+@pytest.mark.parametrize("package", ["exporter", "evaluator"])
+def test_version_and_help_import_no_library_that_takes_seconds(package):
+    heavy = HEAVY | {"numpy", "pandas", "scipy", "pydantic", "matplotlib", "yaml"}
+    for option in ("--version", "--help"):
+        result = call(package, option, blocked=heavy)
+        assert result.returncode == 0 and result.stdout, result.stderr.decode()
+
+
+def test_inspect_needs_no_transformers():
+    result = call(
+        "exporter", "inspect", "demo/tiny_lora_v.pt", blocked=HEAVY - {"torch"} | {"pandas"}
+    )
+    assert result.returncode == 0, result.stderr.decode()
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "gbk", "utf-8"])
+def test_any_console_encoding_shows_numbers_and_signs(encoding, whole):
+    """The minus of a difference is none of GBK's characters; it once ended in a traceback."""
+    result = call("evaluator", "table", whole[0], PYTHONIOENCODING=encoding)
+    assert result.returncode == 0, result.stderr.decode()
+    text = result.stdout.decode(encoding)
+    assert "restored" in text and "?" not in text
+    plan = ("plan", "--margin", "0.02", "--flip-rate", "0.02", "--json")
+    assert json.loads(call("evaluator", *plan, PYTHONIOENCODING=encoding).stdout)["ok"]
+
+
+def test_a_minus_is_shown_as_one(capfdbinary):
+    assert "−5 δ ≥".encode("ascii", "spelled") == b"-5 delta >="
+    assert "题−".encode("gbk", "spelled").decode("gbk") == "题-"
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 200])
+def test_a_table_is_split_and_not_squeezed(width, monkeypatch, capsys):
+    monkeypatch.setattr(screen, "_width", width)
+    header = ["arm", *(f"column {n}" for n in range(12))]
+    rows = [[f"arm-{r}", *(f"{r}.{n} [−3.1, 5.2]" for n in range(12))] for r in range(3)]
+    show_table("Title", header, rows)
+    shown = capsys.readouterr().out
+    assert all(cell_len(line) <= width for line in shown.splitlines())
+    for row in rows:
+        assert all(cell in shown for cell in row)  # no cell is broken
+    assert shown.count("arm-0") == shown.count("arm-2") >= (1 if width == 200 else 3)
+
+
+def test_progress_without_a_terminal_is_lines(monkeypatch, capsys):
+    seconds = iter([0.0, 10.0, 40.0, 50.0])
+    monkeypatch.setattr(terminal.time, "monotonic", lambda: next(seconds))
+    with progress_bars() as bars:
+        for done in (0, 1, 4, 5):
+            bars("generate base", done, 5)
+    shown = capsys.readouterr().err.splitlines()
+    assert shown == [
+        "generate base: 4 of 5 after 0:40, about 0:10 left",
+        "generate base: 5 of 5 after 0:50",
+    ]
+
+
+def test_quiet_shows_results_and_no_progress(sum_suite, tmp_path, monkeypatch):
+    monkeypatch.setattr(err, "shows_progress", True)
+    completions = tmp_path / "c.jsonl"
+    completions.write_text(json.dumps({"problem": "S1", "completion": "none"}) + "\n")
+    judge = ["judge", "--suite", str(sum_suite), "--completions", str(completions), "--out"]
+    loud = CliRunner().invoke(evaluator.cli.app, [*judge, str(tmp_path / "a")])
+    quiet = CliRunner().invoke(evaluator.cli.app, ["--quiet", *judge, str(tmp_path / "b")])
+    assert loud.exit_code == quiet.exit_code == 0
+    assert "1 of 1" in loud.stderr and quiet.stderr == ""
+    assert "0 of 1 pass" in quiet.stdout
+
+
+@pytest.mark.parametrize("variable", ["NO_COLOR", "none"])
+def test_no_color_is_obeyed(variable):
+    result = call("exporter", "inspect", "no/such/file", FORCE_COLOR="1", **{variable: "1"})
+    assert result.returncode == 2
+    assert (b"\x1b[" in result.stderr) is (variable == "none")
+
+
+def test_ctrl_c_says_what_is_kept_and_leaves_no_traceback(tmp_path, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("exporter.make_export.export", interrupted)
+    monkeypatch.setattr("exporter.verification.verify", interrupted)
+    monkeypatch.setattr("evaluator.report.results.write_results", interrupted)
+    monkeypatch.setattr("evaluator.judging.judge_file.judge_completions", interrupted)
+    merge = ["merge", "--base", "b", "--artifact", "a", "--out", str(tmp_path / "mine")]
+    judge = ["judge", "--suite", "s", "--completions", "c", "--out", str(tmp_path)]
+    for app, arguments, words in (
+        (exporter.cli.app, merge, "mine.partial-export"),
+        (exporter.cli.app, ["verify", str(tmp_path)], "as it was"),
+        (evaluator.cli.app, ["table", str(tmp_path)], "the same command"),
+        (evaluator.cli.app, judge, "the same command goes on"),
+    ):
+        result = CliRunner().invoke(app, arguments)
+        assert result.exit_code == 130 and result.stdout == ""
+        assert "Interrupted." in result.stderr and words in " ".join(result.stderr.split())
+        as_json = CliRunner().invoke(app, [*arguments, "--json"])
+        assert json.loads(as_json.stdout)["error"]["kind"] == "Interrupted"

@@ -1,0 +1,47 @@
+"""Directories for what is needed meanwhile; those of killed processes go at the next start."""
+
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+_PREFIX, _SUFFIX = "tinylora-", ".locked"  # the suffix says that its owner holds a lock
+
+
+@contextmanager
+def scratch_directory(purpose: str) -> Iterator[Path]:
+    """A directory in ``TMPDIR``, removed at the end; first those go whose owners were killed."""
+    _remove_abandoned(Path(tempfile.gettempdir()))
+    path, lock = _locked_directory(f"{_PREFIX}{purpose}-")
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+        os.close(lock)
+
+
+def _locked_directory(prefix: str) -> tuple[Path, int]:
+    while True:
+        path = Path(tempfile.mkdtemp(prefix=prefix, suffix=_SUFFIX))
+        lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        with suppress(OSError):  # a file system without locks: then nobody gets one to remove it
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        if path.exists():  # else someone who tidies up was faster than the lock
+            return path, lock
+        os.close(lock)
+
+
+def _remove_abandoned(parent: Path) -> None:
+    """Remove directories of ours that no process holds."""
+    for path in parent.glob(f"{_PREFIX}*{_SUFFIX}"):
+        with suppress(OSError):  # another's, held, or gone by now
+            lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            try:
+                if os.fstat(lock).st_uid == os.geteuid():
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(path, ignore_errors=True)
+            finally:
+                os.close(lock)
