@@ -2,11 +2,11 @@
 
     python -m benchmarks.drafts [--rounds 2] [--config configs/demo.yaml]
 
-A run in float32, greedy and sampled, with and without drafts in turn. Seconds are those of the merged
-arms, loading included, medians over rounds: of the generation alone, and with the token level.
-'Dearest arm' is what the slowest of them took to generate, over the seconds of the reference. 'Taken
-over' is the share of their tokens that were read and not written. Texts have to be equal to the last
-character.
+A run in float32, greedy and sampled, with and without drafts in turn. Seconds are those of the
+merged arms, loading included, medians over rounds: of the generation alone, and with the token
+level. 'Dearest arm' is what the slowest of them took to generate, over the seconds of the
+reference. 'Taken over' is the share of their tokens that were read and not written. Texts have to
+be equal to the last character.
 """
 
 import tempfile
