@@ -18,4 +18,22 @@ folder          what it holds
 
     config ─ suites ─ generation ─ tokens ─ judging ─ statistics ─ report
                                                                bench: many runs
+
+``evaluate(config)`` does so from Python, and ``Run.open(directory)`` has the numbers as frames.
 """
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from evaluator.notebook import Run, evaluate
+
+__all__ = ["Run", "evaluate"]
+
+if not TYPE_CHECKING:  # the judge needs neither torch nor pandas, which these import
+
+    def __getattr__(name: str) -> object:
+        if name not in __all__:
+            raise AttributeError(f"module 'evaluator' has no attribute {name!r}")
+        from evaluator import notebook
+
+        return getattr(notebook, name)

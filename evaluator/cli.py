@@ -13,6 +13,7 @@ import typer
 from evaluator.display import (
     show_effect,
     show_findings,
+    show_judgement,
     show_results,
     show_text_table,
     table_fields,
@@ -37,7 +38,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 _KEPT = "All that is finished is kept in the output directory; the same command goes on from there."
-_LISTED = 10  # rows of completions that are named when they are not judged
 
 Unsafe = Annotated[
     bool,
@@ -219,6 +219,23 @@ def plan(
 
 
 @app.command()
+def schema(
+    of: Annotated[str, typer.Argument(help="run or bench: whose YAML file is described.")],
+) -> None:
+    """Print the JSON schema of a configuration, for editors that complete and check it."""
+    with command(False, "Nothing was written."):
+        from evaluator.bench.config import BenchConfig
+        from evaluator.config.config_file import Section
+        from evaluator.config.run_config import RunConfig
+        from evaluator.errors import ConfigError
+
+        kinds: dict[str, type[Section]] = {"run": RunConfig, "bench": BenchConfig}
+        if of not in kinds:
+            raise ConfigError(f"expected run or bench, found {of!r}")
+        print_json(kinds[of].model_json_schema())
+
+
+@app.command()
 def bench(
     config: Annotated[Path, typer.Argument(help="The bench's YAML file.")],
     dry_run: Annotated[
@@ -305,24 +322,8 @@ def judge(
         )
         with progress_bars() as bars:
             summary = judge_completions(suite, completions, out, settings, progress=bars)
-        if json_:
-            not_judged = [{"where": row.where, "reason": row.reason} for row in summary.not_judged]
-            print_json({"ok": not not_judged, **vars(summary), "not_judged": not_judged})
-        else:
-            passed = summary.counts.get("AC", 0)
-            counts = ", ".join(f"{verdict} {count}" for verdict, count in summary.counts.items())
-            share = summary.chosen / summary.total
-            say(f"{passed} of {summary.total} pass: {counts}")
-            say(f"Without code: {summary.without_code}")
-            say(f"One of several programs chosen: {summary.chosen} ({share:.1%})")
-            say(f"Verdicts: {summary.verdicts_path}")
-        for row in summary.not_judged[:_LISTED]:
-            text = f"not judged: {completions}, {row.where}: {row.reason}"
-            complain(text)
+        show_judgement(summary, completions, json_)
         if summary.not_judged:
-            listed = summary.verdicts_path.with_name("not_judged.jsonl")
-            text = f"not judged, in all: {len(summary.not_judged)} ({listed})"
-            complain(text)
             raise typer.Exit(1)
 
 

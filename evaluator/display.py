@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evaluator.store.run_directory import RunDirectory
-from tinylora.terminal import print_json, say, screen, show_table
+from tinylora.terminal import complain, print_json, say, screen, show_table
 
 if TYPE_CHECKING:  # a table of problems needs no torch
     from evaluator.effect import Effect
+    from evaluator.judging.judge_file import JudgeSummary
     from evaluator.report.results import Results
     from evaluator.report.text_table import TextTable
+
+_LISTED = 10  # rows of completions that are named when they are not judged
 
 
 def show_results(results: Results, out: Path, as_json: bool) -> None:
@@ -63,3 +66,23 @@ def show_effect(found: Effect, as_json: bool) -> None:
         return
     for sentence in found.sentences:
         screen.print(f"• {sentence}")
+
+
+def show_judgement(summary: JudgeSummary, completions: Path, as_json: bool) -> None:
+    """Verdicts on a file of completions, and the rows that were not judged."""
+    if as_json:
+        not_judged = [{"where": row.where, "reason": row.reason} for row in summary.not_judged]
+        print_json({"ok": not not_judged, **vars(summary), "not_judged": not_judged})
+    else:
+        passed = summary.counts.get("AC", 0)
+        counts = ", ".join(f"{verdict} {count}" for verdict, count in summary.counts.items())
+        share = summary.chosen / summary.total
+        say(f"{passed} of {summary.total} pass: {counts}")
+        say(f"Without code: {summary.without_code}")
+        say(f"One of several programs chosen: {summary.chosen} ({share:.1%})")
+        say(f"Verdicts: {summary.verdicts_path}")
+    for row in summary.not_judged[:_LISTED]:
+        complain(f"not judged: {completions}, {row.where}: {row.reason}")
+    if summary.not_judged:
+        listed = summary.verdicts_path.with_name("not_judged.jsonl")
+        complain(f"not judged, in all: {len(summary.not_judged)} ({listed})")
