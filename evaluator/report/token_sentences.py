@@ -1,7 +1,7 @@
 """What a run's token level says, in plain words: one sentence a finding."""
 
 from evaluator.report.summary import RunSummary
-from evaluator.report.tables import fine_percent
+from evaluator.report.tables import fine_percent, percent
 from evaluator.report.token_tables import retention_text
 from evaluator.statistics.compare import Equivalence
 from evaluator.store.records import repeats
@@ -90,6 +90,12 @@ def _arm_sentence(arm: ArmTokens, level: TokenLevel, summary: RunSummary) -> str
             f"{arm.arm} has a retention of {fine_percent(kept)}{between} on the "
             f"predictions, as if {fine_percent(as_if_kept(kept))} of the adapter's change "
             "had been kept: KL grows with its square."
+        )
+    if arm.shift is not None:
+        text += (
+            f" It moves the logits in the trained direction with a cosine of "
+            f"{arm.shift.cosine:.2f} (median {arm.shift.median_cosine:.2f}), "
+            f"{percent(arm.shift.same_sign)} of them the same way; by chance 50 % would."
         )
     pair = summary.comparison(arm.arm)
     most = arm.interval95.high if arm.interval95 else kept

@@ -45,7 +45,7 @@ def _token_names(summary: RunSummary, level: TokenLevel) -> Iterator[str]:
 
 def _token_row(name: str, level: TokenLevel) -> dict[str, object]:
     arm, text = level.arm(name), level.divergence(name)
-    interval, kept = (arm.interval95, arm.kept) if arm else (None, None)
+    interval, kept, shift = (arm.interval95, arm.kept, arm.shift) if arm else (None, None, None)
     return {
         "arm": name,
         "repeat": arm and arm.repeat,
@@ -62,6 +62,9 @@ def _token_row(name: str, level: TokenLevel) -> dict[str, object]:
         "as_if_kept": kept and as_if_kept(kept.retention),
         "retention_low95": interval and interval.low,
         "retention_high95": interval and interval.high,
+        "shift_cosine_mean": shift and shift.cosine,
+        "shift_cosine_p50": shift and shift.median_cosine,
+        "shift_same_sign": shift and shift.same_sign,
         "floor": level.floor,
         "visible": level.visible if arm else None,
         "identical_texts": text and text.identical,
@@ -86,6 +89,7 @@ def _token_cells(name: str, level: TokenLevel) -> dict[str, str]:
         "top-1": fine_percent(arm.top1_agreement) if arm else "",
         "retention [95 %]": retention_text(arm, level) if arm and not arm.repeat else "",
         "as if kept": _as_if_kept(arm.kept) if arm and arm.kept else "",
+        "shift cosine": f"{arm.shift.cosine:.3f}".replace("-", "−") if arm and arm.shift else "",
         "equal texts": equal,
         "first difference": first,
     }

@@ -135,11 +135,17 @@ class TokenRecord(Record):
         tokens_sha256: Digest of the text's tokens and of the compared positions.
         same: Positions at which the arm's most likely token is that of the reference.
         kl: KL(reference‖arm) of each compared position, nats, six digits.
+        shift_cosine: Of each position, the cosine between what arm and reference add to the base's
+            logits, six digits; empty for the control and the reference itself.
+        shift_signs: Share of all logits that arm and reference move the same way, mean over
+            positions; likewise.
     """
 
     tokens_sha256: str
     same: int
     kl: tuple[float, ...]
+    shift_cosine: tuple[float, ...] = ()
+    shift_signs: float | None = None
 
 
 class Repeats(NamedTuple):

@@ -1,19 +1,20 @@
 """The stage that compares predictions: the reference's texts in, ``token_level.jsonl`` out.
 
 Every model is the float32 function that its files say, whatever the run computes in. The reference
-runs first, and its logits wait on the disk; every arm then runs on the same batches. It is compared
-with itself by other arithmetic, and with itself as the run computes (``repeats``).
+runs first, then the control, and their logits wait on the disk; every arm then runs on the same
+batches. The reference is compared with itself by other arithmetic, and with itself as the run
+computes (``repeats``).
 """
 
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import Tensor
 
-from evaluator.config.run_config import RunConfig
+from evaluator.config.run_config import ArmConfig, ArmKind, RunConfig
 from evaluator.errors import ModelError
 from evaluator.generation.backend import LoadedModel
 from evaluator.generation.backend_choice import backend_of
@@ -41,13 +42,14 @@ from evaluator.tokens.texts import (
 )
 from tinylora.models.batches import TensorSpool
 from tinylora.models.chat import load_tokenizer
-from tinylora.models.token_divergence import kl_divergence
+from tinylora.models.token_divergence import kl_divergence, shift_agreement
 
 _BYTES_PER_LOGIT = 4
+_OF_BASE = "-base"  # after the name of a text's logits
 
 
 def spool_bytes(config: RunConfig, checkpoints: Mapping[str, Checkpoint]) -> int:
-    """Room on the disk for the reference's logits; ModelError where vocabularies differ."""
+    """Room on the disk for the logits that wait; ModelError where vocabularies differ."""
     reference = config.reference()
     if reference is None or not config.token_level.enabled:
         return 0
@@ -59,7 +61,8 @@ def spool_bytes(config: RunConfig, checkpoints: Mapping[str, Checkpoint]) -> int
                 f"{size}: their predictions cannot be compared. Set token_level.enabled: false, "
                 "or export again from the same base"
             )
-    return config.token_level.max_tokens * (size or 0) * _BYTES_PER_LOGIT
+    waiting = 2 if _control(config) else 1
+    return waiting * config.token_level.max_tokens * (size or 0) * _BYTES_PER_LOGIT
 
 
 def measure_tokens(
@@ -91,21 +94,27 @@ def measure_tokens(
     names = [again, folded, computed, *(arm.name for arm in others)]
     if not all(_is_done(name, texts, records) for name in names):
         with _empty(directory.spool) as spool:
-            logits = TensorSpool(spool)
-            against = _Reference(directory.token_level, texts, logits, records, progress)
+            against = _Reference(
+                directory.token_level, texts, TensorSpool(spool), records, progress
+            )
             with open_model(reference, prepared, directory, as_stored=True) as model:
                 against.keep(reference.name, model)
-                against.compare(again, model, plan_repeat(texts))
+                against.compare(again, model, batches=plan_repeat(texts))
                 model.fold()
                 against.compare(folded, model)
             if not _is_done(computed, texts, records):
                 with open_model(reference, prepared, directory) as model:
                     against.compare(computed, model)
-            for arm in others:
-                if not _is_done(arm.name, texts, records):
-                    progress(f"tokens {arm.name}", 0, len(texts))  # loading is part of it
-                    with open_model(arm, prepared, directory, as_stored=True) as model:
-                        against.compare(arm.name, model)
+            missing = [arm for arm in others if not _is_done(arm.name, texts, records)]
+            control = _control(config)
+            if missing and control:  # the others are held beside it
+                missing = [control, *(arm for arm in missing if arm is not control)]
+            for arm in missing:
+                progress(f"tokens {arm.name}", 0, len(texts))  # loading is part of it
+                with open_model(arm, prepared, directory, as_stored=True) as model:
+                    is_control = arm is control
+                    beside = control is not None and not is_control
+                    against.compare(arm.name, model, keep=is_control, beside_base=beside)
     keys = [(name, text.problem, text.sample) for name in names for text in texts]
     rewrite_sorted(directory.token_level, [records[key] for key in keys])
 
@@ -121,6 +130,7 @@ class _Reference:
     progress: Progress
 
     def keep(self, name: str, model: LoadedModel) -> None:
+        """Write the reference's own logits."""
         done = 0
         for batch in plan_text_batches(self.texts):
             self.progress(f"tokens {name}", done, len(self.texts))
@@ -130,31 +140,63 @@ class _Reference:
         self.progress(f"tokens {name}", done, done)
 
     def compare(
-        self, name: str, model: LoadedModel, batches: Sequence[TextBatch] | None = None
+        self,
+        name: str,
+        model: LoadedModel,
+        *,
+        batches: Sequence[TextBatch] | None = None,
+        keep: bool = False,
+        beside_base: bool = False,
     ) -> None:
-        """Append a model's missing records."""
+        """Append a model's missing records; ``keep`` its logits as the base's."""
         done = 0
         for batch in batches or plan_text_batches(self.texts):
             self.progress(f"tokens {name}", done, len(self.texts))
             done += len(batch)
-            if not _is_done(name, batch, self.records):
-                pairs = zip(batch, model.logits(batch), strict=True)
-                made = [_compared(name, text, self.logits, other) for text, other in pairs]
+            if keep or not _is_done(name, batch, self.records):
+                made = []
+                for text, other in zip(batch, model.logits(batch), strict=True):
+                    made.append(self._compared(name, text, other, beside_base))
+                    if keep:
+                        self.logits.keep(f"{text.file_name}{_OF_BASE}", other)
                 append(self.path, [one for one in made if one.key not in self.records])
-                self.records.update((record.key, record) for record in made)
+                self.records.update((one.key, one) for one in made if one.key not in self.records)
         self.progress(f"tokens {name}", done, done)
 
-
-def _compared(name: str, text: ScoredText, logits: TensorSpool, other: Tensor) -> TokenRecord:
-    reference = logits.load(text.file_name, other.device)
-    if reference.shape != other.shape:
-        raise ModelError(
-            f"arm {name}: predicts over {other.shape[1]} tokens, the reference over "
-            f"{reference.shape[1]}: they cannot be compared. Set token_level.enabled: false"
+    def _compared(
+        self, name: str, text: ScoredText, other: Tensor, beside_base: bool
+    ) -> TokenRecord:
+        reference = self.logits.load(text.file_name, other.device)
+        if reference.shape != other.shape:
+            raise ModelError(
+                f"arm {name}: predicts over {other.shape[1]} tokens, the reference over "
+                f"{reference.shape[1]}: they cannot be compared. Set token_level.enabled: false"
+            )
+        same = int((reference.argmax(dim=1) == other.argmax(dim=1)).sum())
+        record = TokenRecord(
+            arm=name,
+            problem=text.problem,
+            sample=text.sample,
+            tokens_sha256=text.digest,
+            same=same,
+            kl=_six_digits(kl_divergence(reference, other)),
         )
-    same = int((reference.argmax(dim=1) == other.argmax(dim=1)).sum())
-    kl = tuple(float(f"{kl:.6g}") for kl in kl_divergence(reference, other).tolist())
-    return TokenRecord(name, text.problem, text.sample, text.digest, same, kl)
+        if not beside_base:
+            return record
+        base = self.logits.load(f"{text.file_name}{_OF_BASE}", other.device)
+        cosine, signs = shift_agreement(reference, other, base)
+        (share,) = _six_digits(signs.mean().reshape(1))
+        return replace(record, shift_cosine=_six_digits(cosine), shift_signs=share)
+
+
+def _six_digits(values: Tensor) -> tuple[float, ...]:
+    return tuple(float(f"{value:.6g}") for value in values.tolist())
+
+
+def _control(config: RunConfig) -> ArmConfig | None:
+    """The first base arm, if its logits can be had."""
+    bases = [arm for arm in config.arms if arm.kind is ArmKind.BASE]
+    return bases[0] if bases and backend_of(bases[0], config).gives_logits else None
 
 
 def _is_done(name: str, texts: Sequence[ScoredText], records: Mapping[Key, TokenRecord]) -> bool:

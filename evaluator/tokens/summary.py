@@ -36,6 +36,8 @@ class ArmTokens:
             arithmetic leaves of that; None for repeats, without a base, or where the adapter's
             effect or its loss cannot be seen above the floor.
         interval95: Of the retention, by texts; None where no loss is seen, or for one text.
+        shift: How its logits move from the base's, beside the reference's; None where the effect
+            cannot be seen, and for the control and repeats.
     """
 
     arm: str
@@ -44,6 +46,20 @@ class ArmTokens:
     top1_agreement: float
     kept: Kept | None
     interval95: Interval | None
+    shift: "Shift | None" = None
+
+
+@dataclass(frozen=True)
+class Shift:
+    """How alike arm and reference move the base's logits.
+
+    Cosine of the angle between the two shifts, over positions; the share of logits that move the
+    same way, of which chance alone gives a half.
+    """
+
+    cosine: float
+    median_cosine: float
+    same_sign: float
 
 
 @dataclass(frozen=True)
@@ -177,6 +193,12 @@ def _arm(
     if base is not None and found is not None and found.loss_seen:
         sums = np.array([[sum(own[text].kl), sum(base[text].kl)] for text in own])
         interval = retention_interval(sums[:, 0], sums[:, 1])
+    shift = None
+    if found is not None and all(record.shift_cosine for record in own.values()):
+        cosines = np.array([one for record in own.values() for one in record.shift_cosine])
+        counts = [len(record.kl) for record in own.values()]
+        signs = np.average([record.shift_signs for record in own.values()], weights=counts)
+        shift = Shift(float(cosines.mean()), float(np.median(cosines)), float(signs))
     return ArmTokens(
         arm=name,
         repeat=repeat,
@@ -184,6 +206,7 @@ def _arm(
         top1_agreement=sum(record.same for record in own.values()) / kl.tokens,
         kept=found,
         interval95=interval,
+        shift=shift,
     )
 
 

@@ -55,6 +55,31 @@ def kl_divergence(reference: "Tensor", other: "Tensor") -> "Tensor":
     return torch.cat(parts)
 
 
+def shift_agreement(
+    reference: "Tensor", other: "Tensor", base: "Tensor"
+) -> "tuple[Tensor, Tensor]":
+    """How alike two models move the logits of a base, ``[positions, vocab]`` each.
+
+    Logits count up to a constant, so the mean of a position's shifts is taken off.
+
+    Returns:
+        Cosine of the two shifts of each position, 0 where one is nothing, and the share of logits
+        that move the same way; float64 ``[positions]`` each.
+    """
+    import torch
+
+    cosines, signs = [], []
+    for parts in zip(
+        *(torch.split(x, _POSITIONS_AT_ONCE) for x in (reference, other, base)), strict=True
+    ):
+        one, two, start = (part.double() for part in parts)
+        shifts = [x - start for x in (one, two)]
+        wanted, found = (shift - shift.mean(dim=1, keepdim=True) for shift in shifts)
+        cosines.append(torch.cosine_similarity(wanted, found, dim=1, eps=0))
+        signs.append((wanted.sign() == found.sign()).double().mean(dim=1))
+    return torch.cat(cosines).nan_to_num(0.0), torch.cat(signs)
+
+
 def summarize_kl(kl: Sequence[float]) -> KLSummary:
     """The numbers that stand for one or more tokens.
 

@@ -160,6 +160,40 @@ def test_divergences_are_those_of_float64_models(measured, chat_base):
         assert float(expected.mean()) > 1e-4
 
 
+def test_shifts_of_logits_are_those_of_float64_models(measured, chat_base):
+    texts = texts_of(measured.arguments)
+    checkpoints = measured.arguments[1].checkpoints
+    base = through_nf4(load_file(chat_base / "model.safetensors"))
+    delta = embedded_delta(checkpoints["embedded"].directory)
+    weights = {
+        "base": base,
+        "restored": base | {name: base[name] + change for name, change in delta.items()},
+        "nf4": weights_of(checkpoints["nf4"].directory),
+    }
+    logits = {
+        name: dense_logits(chat_base, one, [text.token_ids for text in texts])
+        for name, one in weights.items()
+    }
+    for number, text in enumerate(texts):
+        rows = {name: found[number][list(text.positions)] for name, found in logits.items()}
+        wanted, found = (rows[name] - rows["base"] for name in ("restored", "nf4"))
+        wanted, found = (x - x.mean(dim=1, keepdim=True) for x in (wanted, found))
+        expected = (wanted * found).sum(dim=1) / wanted.norm(dim=1) / found.norm(dim=1)
+        record = measured.records["nf4", text.problem, 0]
+        cosine = torch.tensor(record.shift_cosine, dtype=torch.float64)
+        torch.testing.assert_close(cosine, expected, rtol=0, atol=1e-3)
+        signs = ((wanted > 0) == (found > 0)).double().mean()
+        assert record.shift_signs == pytest.approx(float(signs), abs=3e-3)
+
+
+def test_shifts_of_exact_and_of_lost_exports(measured):
+    by_arm = {}
+    for record in measured.records.values():
+        by_arm.setdefault(record.arm, []).extend(record.shift_cosine)
+    assert min(by_arm["embedded"]) > 0.9999 and set(by_arm["lost"]) == {0.0}
+    assert by_arm["base"] == by_arm[REPEATS.again] == []
+
+
 def test_the_reference_and_its_equals_are_at_the_floor(measured):
     names = [*REPEATS, *(name for name in measured.arguments[1].checkpoints if name != "restored")]
     kl = {name: all_kl(measured.records, name) for name in names}
@@ -217,7 +251,7 @@ def test_a_file_cut_at_any_byte_is_completed_to_the_same(measured, setting, tmp_
     (spool / "0.safetensors").write_bytes(b"torn")
     measure(arguments)
     assert path.read_bytes() == before and not spool.exists()
-    assert loads == ["restored", "nf4", "lost"]
+    assert loads == ["restored", "base", "nf4", "lost"]  # the base's logits were lost too
 
 
 def test_records_of_other_tokens_are_replaced(measured, setting, tmp_path, arms):
@@ -271,7 +305,7 @@ def test_nothing_is_done_where_it_is_off_or_has_no_reference(setting, tmp_path, 
 def test_vocabularies_that_differ_are_refused_before_a_model_is_loaded(setting, tmp_path, arms):
     prepared = setting(tmp_path / "out")[1]
     config, checkpoints = prepared.config, prepared.checkpoints
-    assert spool_bytes(config, checkpoints) == MAX_TOKENS * 264 * 4
+    assert spool_bytes(config, checkpoints) == 2 * MAX_TOKENS * 264 * 4
     other = find_checkpoint(config.arms[4])
     object.__setattr__(other, "vocabulary", 265)
     with pytest.raises(ModelError, match=r"arm nf4 has vocab_size 265, arm restored has 264"):

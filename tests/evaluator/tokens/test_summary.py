@@ -47,6 +47,23 @@ def texts_of(texts):
     }
 
 
+def test_shifts_are_averaged_over_positions():
+    records = token_records()
+    for key, record in records.items():
+        if record.arm == "nf4":
+            i = int(record.problem[1:])
+            cosine = tuple(0.1 * (i % 2) for _ in record.kl)
+            records[key] = dataclasses.replace(record, shift_cosine=cosine, shift_signs=i / 20)
+    shift = summarize_tokens(facts(), records, {}).arm("nf4").shift
+    assert shift.cosine == pytest.approx(0.05) and shift.median_cosine == pytest.approx(0.05)
+    assert shift.same_sign == pytest.approx(0.475)
+    level = summarize_tokens(facts(), records, {})
+    assert "cosine of 0.05 (median 0.05), 47.5 % of them" in "".join(describe(summary_of(level)))
+    table = token_table(summary_of(level))
+    assert table.rows[-1][table.header.index("shift cosine")] == "0.050"
+    assert summarize_tokens(facts(), token_records(), {}).arm("nf4").shift is None
+
+
 def summary_of(level, run=None):
     run = run or facts()
     return summarize(run, made_up.records(run), level)
