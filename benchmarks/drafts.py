@@ -47,12 +47,13 @@ class Made:
         return self.generation + self.tokens
 
 
-def make(config: RunConfig, out: Path, temperature: float, drafts: bool) -> Made:
-    """Generate and compare tokens as a run does; nothing is judged."""
+def make(config: RunConfig, out: Path, temperature: float, drafts: bool, problems: int) -> Made:
+    """Generate and compare tokens as a run does, for the first problems; nothing is judged."""
     decoding = config.decoding.model_copy(update={"temperature": temperature})
-    factors = out.parent / "factors"
+    factors = config.factor_store or out.parent / "factors"
     changes = {"out": out, "decoding": decoding, "drafts": drafts, "factor_store": factors}
     prepared, directory = prepare(config.model_copy(update=changes)), RunDirectory(out)
+    prepared = prepared.only({prompt.problem for prompt in prepared.prompts[:problems]})
     out.mkdir(parents=True)
     directory.begin(prepared.facts, dump_config(prepared.config), overwrite=False)
     write_plan(directory, prepared.facts)
@@ -86,6 +87,7 @@ def make(config: RunConfig, out: Path, temperature: float, drafts: bool) -> Made
 def main() -> None:
     options = parser(__doc__, "bench/drafts.md", rounds=2)
     options.add_argument("--config", type=Path, default=ROOT / "configs" / "demo.yaml")
+    options.add_argument("--problems", type=int, default=10**6, help="how many, at most")
     args = options.parse_args()
     config = load_config(args.config)
     torch.set_num_threads(1)
@@ -95,7 +97,9 @@ def main() -> None:
             for temperature in (0.0, 0.8):
                 for drafts in (False, True):
                     out = Path(folder) / f"{number}-{temperature}-{drafts}"
-                    found[temperature, drafts].append(make(config, out, temperature, drafts))
+                    found[temperature, drafts].append(
+                        make(config, out, temperature, drafts, args.problems)
+                    )
     rows = []
     for (temperature, drafts), made in found.items():
         scratch = found[temperature, False]
