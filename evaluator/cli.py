@@ -4,14 +4,19 @@ Exit codes: :mod:`tinylora.terminal`; 1 also where a part of a bench failed, or 
 completions were not judged.
 """
 
-import json
 import logging
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from evaluator.show import (
+    show_effect,
+    show_findings,
+    show_results,
+    show_text_table,
+    table_fields,
+)
 from tinylora.terminal import (
     Json,
     command,
@@ -19,16 +24,12 @@ from tinylora.terminal import (
     print_json,
     progress_bars,
     say,
-    screen,
-    show_table,
     start,
 )
 
 if TYPE_CHECKING:
     from evaluator.config.run_config import RunConfig
     from evaluator.effect import Effect
-    from evaluator.report.results import Results
-    from evaluator.report.text_table import TextTable
 
 app = typer.Typer(
     help="Generate, judge and compare: does an exported checkpoint still solve its problems?",
@@ -86,7 +87,7 @@ def run(
         if require_informative:
             found = _measured_effect(settings)
             if not json_ or not found.informative:
-                _show_effect(found, json_)
+                show_effect(found, json_)
             if not found.informative:
                 raise typer.Exit(1)
         with progress_bars() as progress:
@@ -98,7 +99,7 @@ def run(
                 progress=progress,
             )
         if results is not None:  # a further process of a launch has none
-            _show(results, settings.out, json_)
+            show_results(results, settings.out, json_)
 
 
 @app.command()
@@ -114,7 +115,7 @@ def effect(
         settings = load_config(config)
         _quiet_transformers()
         found = _measured_effect(settings)
-        _show_effect(found, json_)
+        show_effect(found, json_)
         if require_informative and not found.informative:
             raise typer.Exit(1)
 
@@ -129,7 +130,7 @@ def table(
         from evaluator.report.results import write_results
         from evaluator.store.run_directory import RunDirectory
 
-        _show(write_results(RunDirectory(run_dir)), run_dir, json_)
+        show_results(write_results(RunDirectory(run_dir)), run_dir, json_)
 
 
 @app.command("import")
@@ -218,7 +219,7 @@ def plan(
         from evaluator.plan import make_plan
 
         made, sentences = make_plan(margin, flip_rate, power, samples, correlation)
-        _show_findings([made], sentences, json_)
+        show_findings([made], sentences, json_)
 
 
 @app.command()
@@ -243,7 +244,7 @@ def bench(
         _quiet_transformers()
         if dry_run:
             found = survey(settings)
-            _show_findings([found], (), json_)
+            show_findings([found], (), json_)
             if any(CANNOT in row for row in found.rows):
                 raise typer.Exit(1)
             return
@@ -253,11 +254,11 @@ def bench(
             )
         if json_:
             failures = dict(results.failures)
-            tables = [_table_fields(results.table)]
+            tables = [table_fields(results.table)]
             fields = {"ok": not failures, "out": str(settings.out), "tables": tables}
             print_json(fields | {"failures": failures})
         else:
-            _show_table(results.table, len(BENCH_KEY))
+            show_text_table(results.table, len(BENCH_KEY))
             say(f"Tables, exports and runs: {settings.out}")
         for part, message in results.failures.items():
             complain(f"failed: {part}: {message}")
@@ -338,55 +339,9 @@ def _measured_effect(settings: "RunConfig") -> "Effect":
         return measure_effect(prepare(settings), progress)
 
 
-def _show_effect(found: "Effect", as_json: bool) -> None:
-    if as_json:
-        print_json(
-            {"ok": True, **vars(found), "informative": found.informative}
-            | {"sentences": list(found.sentences)}
-        )
-        return
-    for sentence in found.sentences:
-        screen.print(f"• {sentence}")
-
-
 def _quiet_transformers() -> None:
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
     # Its int8 layers say at every call that they round activations.
     logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
-
-
-def _show(results: "Results", out: Path, as_json: bool) -> None:
-    from evaluator.store.run_directory import RunDirectory
-
-    directory = RunDirectory(out)
-    if as_json:
-        written = json.loads(directory.comparison.read_bytes())
-        tables = [_table_fields(table) for table in results.tables]
-        fields = {"ok": True, "out": str(out), "html": str(directory.page), **written}
-        print_json(fields | {"tables": tables, "sentences": list(results.sentences)})
-        return
-    _show_findings(results.tables, results.sentences, False)
-    say(f"\nTables and records: {out}")
-    say(f"The page to read: {directory.page}")
-
-
-def _show_findings(tables: "Sequence[TextTable]", sentences: Sequence[str], as_json: bool) -> None:
-    if as_json:
-        shown = [_table_fields(table) for table in tables]
-        print_json({"ok": True, "tables": shown, "sentences": list(sentences)})
-        return
-    for text_table in tables:
-        _show_table(text_table)
-    for sentence in sentences:
-        screen.print(f"• {sentence}")
-
-
-def _show_table(table: "TextTable", keys: int = 1) -> None:
-    show_table(table.title, table.header, table.rows, keys)
-
-
-def _table_fields(table: "TextTable") -> dict[str, Any]:
-    rows = [dict(zip(table.header, row, strict=True)) for row in table.rows]
-    return {"title": table.title, "rows": rows}

@@ -49,7 +49,8 @@ _FAILED = (CaptureError, RetentionError, TargetResidualError)
 def merge(json_: Json = False, **options: Any) -> None:
     """Export an artifact on its base as a checkpoint that loads by itself."""
     kept = (
-        f"Shards that were finished are kept beside --out ({options['out'].name}.partial-export); the same "
+        f"Shards that were finished are kept beside --out "
+        f"({options['out'].name}.partial-export); the same "
         "command goes on from there."
     )
     with command(json_, kept, _FAILED):

@@ -1,0 +1,64 @@
+"""What results look like, on the screen and as JSON (docs/json.md)."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tinylora.terminal import print_json, say, screen, show_table
+
+if TYPE_CHECKING:
+    from evaluator.effect import Effect
+    from evaluator.report.results import Results
+    from evaluator.report.text_table import TextTable
+
+
+def show_effect(found: "Effect", as_json: bool) -> None:
+    """How much the adapter changes, and what a run could see of it."""
+    if as_json:
+        print_json(
+            {"ok": True, **vars(found), "informative": found.informative}
+            | {"sentences": list(found.sentences)}
+        )
+        return
+    for sentence in found.sentences:
+        screen.print(f"• {sentence}")
+
+
+def show_results(results: "Results", out: Path, as_json: bool) -> None:
+    """The tables of a run, what follows from them, and where its files lie."""
+    from evaluator.store.run_directory import RunDirectory
+
+    directory = RunDirectory(out)
+    if as_json:
+        written = json.loads(directory.comparison.read_bytes())
+        tables = [table_fields(table) for table in results.tables]
+        fields = {"ok": True, "out": str(out), "html": str(directory.page), **written}
+        print_json(fields | {"tables": tables, "sentences": list(results.sentences)})
+        return
+    show_findings(results.tables, results.sentences, False)
+    say(f"\nTables and records: {out}")
+    say(f"The page to read: {directory.page}")
+
+
+def show_findings(tables: "Sequence[TextTable]", sentences: Sequence[str], as_json: bool) -> None:
+    """Tables, and what follows from them."""
+    if as_json:
+        shown = [table_fields(table) for table in tables]
+        print_json({"ok": True, "tables": shown, "sentences": list(sentences)})
+        return
+    for text_table in tables:
+        show_text_table(text_table)
+    for sentence in sentences:
+        screen.print(f"• {sentence}")
+
+
+def show_text_table(table: "TextTable", keys: int = 1) -> None:
+    """One table, whose first ``keys`` columns name a row."""
+    show_table(table.title, table.header, table.rows, keys)
+
+
+def table_fields(table: "TextTable") -> dict[str, Any]:
+    """A table as JSON has it: a row is an object of texts."""
+    rows = [dict(zip(table.header, row, strict=True)) for row in table.rows]
+    return {"title": table.title, "rows": rows}
