@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from evaluator.display import (
+from evaluator.show import (
     show_effect,
     show_findings,
     show_judgement,

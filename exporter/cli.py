@@ -13,6 +13,7 @@ import typer
 
 from exporter.errors import CaptureError, RetentionError, TargetResidualError
 from exporter.merge_options import request_of, with_merge_options
+from tinylora.models.find_model import find_model
 from tinylora.terminal import (
     Json,
     command,
@@ -48,7 +49,8 @@ _FAILED = (CaptureError, RetentionError, TargetResidualError)
 def merge(json_: Json = False, **options: Any) -> None:
     """Export an artifact on its base as a checkpoint that loads by itself."""
     kept = (
-        f"Finished shards are kept beside --out ({options['out'].name}.partial-export); the same "
+        f"Shards that were finished are kept beside --out "
+        f"({options['out'].name}.partial-export); the same "
         "command goes on from there."
     )
     with command(json_, kept, _FAILED):
@@ -87,7 +89,10 @@ def inspect(
 def verify_command(
     directory: Annotated[Path, typer.Argument(help="An export.")],
     load: Annotated[bool, typer.Option("--load", help="Load it with transformers.")] = False,
-    base: Annotated[Path | None, typer.Option(help="The base that it was made from.")] = None,
+    base: Annotated[
+        str | None,
+        typer.Option(help="The base that it was made from: a directory, or a hub's name."),
+    ] = None,
     artifact: Annotated[
         Path | None, typer.Option(help="The adapter; with --base: compare with the restored model.")
     ] = None,
@@ -109,7 +114,7 @@ def verify_command(
         report = verify(
             directory,
             load=load,
-            base=base,
+            base=None if base is None else find_model(base),
             artifact=artifact,
             prompts=prompts,
             require_retention=require_retention,

@@ -63,7 +63,7 @@ def _declared() -> Iterator[tuple[type, inspect.Parameter, Option]]:
             if option is None:
                 continue
             if option.read is not None:
-                kind = str | None
+                kind = str if field.default is MISSING else str | None
             if field.name == "format":
                 kind = Literal.__getitem__((*FORMATS, "auto"))
             flags = (f"--{field.name.replace('_', '-')}",) if option.only_on else ()

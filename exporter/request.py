@@ -13,6 +13,7 @@ from exporter.errors import RequestError
 from exporter.formats.registry import FORMATS, format_named, format_with
 from exporter.quantize.method import RequantizeMethod
 from tinylora import DeltaOptions
+from tinylora.models.find_model import find_model
 
 if TYPE_CHECKING:
     from exporter.formats.format import Format
@@ -103,7 +104,13 @@ class ExportRequest:
     stores in bf16; empty: chosen by the goal.
     """
 
-    base: Annotated[Path, Option("Base checkpoint: 16-bit or bitsandbytes 4-bit.")]
+    base: Annotated[
+        Path,
+        Option(
+            "Base, 16-bit or bitsandbytes 4-bit: a directory, or a name in a hub's cache.",
+            find_model,
+        ),
+    ]
     artifact: Annotated[Path, Option("tiny_lora_v.pt, or a PEFT directory (TinyLoRA, LoRA).")]
     out: Annotated[Path, Option("Directory to make.")]
     format: Annotated[str, Option("auto: the first within the target, 4-bit ones first.")] = (

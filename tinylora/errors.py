@@ -17,6 +17,10 @@ class TargetMismatchError(TinyLoRAError, ValueError):
     """The base model does not have the modules that the artifact was trained on."""
 
 
+class ModelNotFoundError(TinyLoRAError, FileNotFoundError):
+    """A model is neither a directory nor in the cache of a hub."""
+
+
 class ModelConfigError(TinyLoRAError, ValueError):
     """A checkpoint's config.json says what no model can have."""
 

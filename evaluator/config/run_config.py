@@ -59,8 +59,8 @@ class ArmConfig(AdapterSection):
 
     Attributes:
         kind: The first ``restored`` arm is the reference; a second one is an A/A repeat.
-        model: Checkpoint directory, or a model id of the Hugging Face hub; an arm has this or one
-            of the next two.
+        model: Checkpoint directory, or a hub's name of a model in the cache of Hugging Face or
+            ModelScope; an arm has this or one of the next two.
         completions: File of texts that were made elsewhere; docs/engines.md describes its rows.
         endpoint: Server that has the model.
         load: ``nf4`` quantizes a 16-bit checkpoint while loading, with the trainer's settings.

@@ -1,23 +1,20 @@
 """What stands on the disk for an arm: directory, digest, size, and the exporter's own numbers."""
 
-import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
-
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
 from evaluator.config.run_config import MAX_REPETITION_PENALTY, AdapterSection, ArmConfig
 from evaluator.errors import ModelError
 from evaluator.store.run_directory import ArmFacts
 from tinylora import DeltaOptions, adapted_layers, deltas_of, load_adapter
 from tinylora.adapters.dialects import files_of
-from tinylora.errors import ModelConfigError, TinyLoRAError
+from tinylora.errors import ModelConfigError, ModelNotFoundError, TinyLoRAError
 from tinylora.files.digests import file_sha256, files_sha256
 from tinylora.files.json_text import read_object
 from tinylora.models.embedded_adapter import ADAPTER_CONFIG
+from tinylora.models.find_model import find_model
 from tinylora.models.model_config import check_model_config
 from tinylora.models.pretrained import load_outline
 
@@ -143,18 +140,13 @@ def _content_digest(path: Path, inode: int, size: int, modified_ns: int) -> str:
 
 
 def _directory(arm: ArmConfig) -> Path:
-    local = Path(arm.model)
-    if local.is_dir():
-        return local
-    if local.is_absolute() or not re.fullmatch(r"[\w.-]+/[\w.-]+", arm.model):
-        raise ModelError(f"arm {arm.name}: no directory {local.absolute()}")
     try:
-        return Path(snapshot_download(arm.model))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
-        raise ModelError(
-            f"arm {arm.name}: no directory {local.absolute()}, and the Hugging Face hub gave no "
-            f"model of this name: {error}"
-        ) from error
+        found = find_model(arm.model)
+    except ModelNotFoundError as error:
+        raise ModelError(f"arm {arm.name}: {error}") from error
+    if not found.is_dir():
+        raise ModelError(f"arm {arm.name}: no directory {found.absolute()}")
+    return found
 
 
 def _decides(path: Path) -> bool:

@@ -135,7 +135,7 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     if opened.packed and not is_4bit:
         raise CheckpointError(
             f"{path / CONFIG_FILE}: has no quantization_config, and {len(opened.packed)} weights "
-            f"are stored in 4 bits ({min(opened.packed)}, ...); nothing could load them so: give "
+            f"are stored in 4 bits ({min(opened.packed)}, ...), which nothing could load so; give "
             "the config.json that was saved with them"
         )
     return opened

@@ -19,20 +19,30 @@ from tinylora.files.yaml_text import load_yaml
 CARD_FILE = "README.md"
 _ORIGIN = "## Origin\n"
 _LICENSE_KEYS = ("license", "license_name", "license_link")
+_LICENSE_ID = re.compile(r"[a-z0-9][a-z0-9.+-]*")
+_LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z]+)?|code|multilingual")
+_HUB_ID = re.compile(r"[A-Za-z0-9](?:[\w.-]{0,94}[A-Za-z0-9])?/[A-Za-z0-9][\w.-]{0,95}")
 
 
-def _license(base: Path) -> tuple[Mapping[str, str], str]:
-    """Licence fields of the front matter of a base's model card, and a sentence for people."""
+def _front_of(base: Path) -> Mapping[str, Any]:
+    """The front matter of a base's model card, which is someone else's; empty where it has none."""
     card = base / "README.md"
     text = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else ""
     front: Any = None
     if text.startswith("---\n"):
-        with suppress(YamlError):  # someone else's card; the licence is then unknown, and said so
+        with suppress(YamlError):  # the licence is then unknown, and said so
             front = load_yaml(text[4:].partition("\n---")[0].encode(), str(card), texts=True)
-    fields = front if isinstance(front, dict) else {}
-    found = {key: fields.get(key) for key in _LICENSE_KEYS}
+    return front if isinstance(front, dict) else {}
+
+
+def _license(base: Path, front: Mapping[str, Any]) -> tuple[Mapping[str, str], str]:
+    """Licence fields as the hub takes them, and a sentence for people."""
+    found = {key: front.get(key) for key in _LICENSE_KEYS}
     metadata = {key: text for key, text in found.items() if isinstance(text, str) and text}
     name = metadata.get("license_name") or metadata.get("license")
+    if not _LICENSE_ID.fullmatch(metadata.get("license", "")):  # a name of the base's own
+        own = {"license": "other", "license_name": name} if name else {"license": "unknown"}
+        metadata = {**metadata, **own}
     named = _plain(name) if name else "see the base's page"
     carried = (p.name for p in base.iterdir() if p.name.upper().startswith(("LICENSE", "LICENCE")))
     files = ", ".join(sorted(carried))
@@ -40,25 +50,40 @@ def _license(base: Path) -> tuple[Mapping[str, str], str]:
     return metadata, f"The base's licence applies: {named}{its_text}."
 
 
+def _metadata(export: Prepared, front: Mapping[str, Any]) -> dict[str, Any]:
+    """What a hub reads of a model card, beside the licence; only values that it takes."""
+    layout, model_id = export.request.layout, export.inputs.adapter.model_id
+    fields: dict[str, Any] = {}
+    # a path of the machine that trained is no name of a model
+    if model_id and _HUB_ID.fullmatch(model_id) and not Path(model_id).exists():
+        fields["base_model"] = model_id
+        fields["base_model_relation"] = "finetune" if layout.standalone else "adapter"
+    given = front.get("language")
+    languages = [given] if isinstance(given, str) else given if isinstance(given, list) else []
+    if known := [code for code in languages if isinstance(code, str) and _LANGUAGE.fullmatch(code)]:
+        fields["language"] = known
+    return fields | {
+        "library_name": "transformers" if layout.standalone else "peft",
+        "pipeline_tag": "text-generation",
+        "tags": ["tinylora", layout.name],
+    }
+
+
 def model_card(export: Prepared, fidelity: FidelityReport, warnings: Sequence[str]) -> str:
     """Text of README.md."""
     layout, provenance = export.request.layout, export.provenance
     artifact, choice = provenance["artifact"], export.choice
     with reading(export.inputs.base.path):
-        metadata, license_ = _license(export.inputs.base.path)
+        front = _front_of(export.inputs.base.path)
+        metadata, license_ = _license(export.inputs.base.path, front)
     model_id = artifact["model_id"] or "A base model"  # a PEFT adapter may name none
     kind = "LoRA" if artifact.get("dialect") == "lora" else "TinyLoRA"
     # as a Python string, whatever is in it
     quoted = json.dumps(model_id, ensure_ascii=False)
     loading = layout.loading(quoted, export.inputs.weights.trained_on)
-    front = {
-        **metadata,
-        **({"base_model": artifact["model_id"]} if artifact["model_id"] else {}),
-        "library_name": "transformers" if layout.standalone else "peft",
-        "tags": ["tinylora", layout.name],
-    }
+    head = {**metadata, **_metadata(export, front)}
     parts = [
-        f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---\n",
+        f"---\n{yaml.safe_dump(head, sort_keys=False, allow_unicode=True)}---\n",
         f"# {_plain(model_id)} with a {kind} adapter ({layout.name})\n",
         layout.content + "\n",
         "" if choice is None else f"Chosen by measurement: {choice.sentence}.\n",

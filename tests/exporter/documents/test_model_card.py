@@ -2,9 +2,12 @@
 
 import ast
 import re
+import shutil
 
 import pytest
 import yaml
+from huggingface_hub import ModelCard
+from huggingface_hub.utils import validate_repo_id
 
 
 @pytest.mark.parametrize("format", ["lora", "peft-tinylora", "nf4"])
@@ -12,7 +15,7 @@ def test_what_an_artifact_calls_its_base_is_text_in_the_card(base, make_artifact
     hostile = 'x"); __import__("os").system("id"); ("<img src=y>|[z](http://z)`'
     card = (run(base, make_artifact(3e-3, model_id=hostile), format).out / "README.md").read_text()
     _, front, text = card.split("---\n", 2)
-    assert yaml.safe_load(front)["base_model"] == hostile
+    assert "base_model" not in yaml.safe_load(front)
     code = text.split("```python\n")[1].split("```")[0]
     strings = [n.value for n in ast.walk(ast.parse(code)) if isinstance(n, ast.Constant)]
     assert (hostile in strings) == (format != "nf4")
@@ -20,3 +23,56 @@ def test_what_an_artifact_calls_its_base_is_text_in_the_card(base, make_artifact
     assert "\\<img src=y\\>\\|\\[z\\](http://z)\\`" in shown
     assert not re.search(r"(?<!\\)(<|\[z|`$)", shown)
     assert "__import__" not in shown.replace("\\_\\_import\\_\\_", "")
+
+
+def head_of(report):
+    """The card's YAML head as the hub's own library reads it."""
+    card = ModelCard((report.out / "README.md").read_text(), ignore_metadata_errors=False)
+    return card.data.to_dict()
+
+
+@pytest.mark.parametrize(
+    ("format", "relation", "library"),
+    [("nf4-embedded", "finetune", "transformers"), ("lora", "adapter", "peft")],
+)
+def test_the_head_has_what_a_hub_asks_for(base, artifact, run, tmp_path, format, relation, library):
+    copy = shutil.copytree(base, tmp_path / "b")
+    head = "---\nlicense: apache-2.0\nlanguage: [en, zh, 7, Klingon!]\n---\n"
+    (copy / "README.md").write_text(head)
+    found = head_of(run(copy, artifact, format))
+    assert found == {
+        "license": "apache-2.0",
+        "base_model": "someone/tiny-qwen",
+        "base_model_relation": relation,
+        "language": ["en", "zh"],
+        "library_name": library,
+        "pipeline_tag": "text-generation",
+        "tags": ["tinylora", format],
+    }
+    validate_repo_id(found["base_model"])
+
+
+@pytest.mark.parametrize(
+    "local", ["/data/models/Qwen2.5", "./base", "../a/b", "base", "C:\\m\\q", "{there}"]
+)
+def test_a_local_path_is_no_base_model(base, make_artifact, run, tmp_path, monkeypatch, local):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models" / "mine").mkdir(parents=True)
+    name = local.format(there="models/mine")
+    found = head_of(run(base, make_artifact(3e-3, model_id=name), "lora"))
+    assert "base_model" not in found and "base_model_relation" not in found
+
+
+@pytest.mark.parametrize(
+    ("given", "license", "name"),
+    [
+        ("license: other\nlicense_name: tongyi", "other", "tongyi"),
+        ("license: Apache License 2.0", "other", "Apache License 2.0"),
+        ("title: x", "unknown", None),
+    ],
+)
+def test_a_licence_that_no_hub_knows_is_named(base, artifact, run, tmp_path, given, license, name):
+    copy = shutil.copytree(base, tmp_path / "b")
+    (copy / "README.md").write_text(f"---\n{given}\n---\n")
+    found = head_of(run(copy, artifact, "lora"))
+    assert (found["license"], found.get("license_name")) == (license, name)

@@ -1,16 +1,13 @@
-"""What ``tinylora-eval`` shows of its results, to people and as JSON."""
-
-from __future__ import annotations
+"""What results look like, on the screen and as JSON (docs/json.md)."""
 
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evaluator.store.run_directory import RunDirectory
 from tinylora.terminal import complain, print_json, say, screen, show_table
 
-if TYPE_CHECKING:  # a table of problems needs no torch
+if TYPE_CHECKING:
     from evaluator.effect import Effect
     from evaluator.judging.judge_file import JudgeSummary
     from evaluator.report.results import Results
@@ -19,8 +16,22 @@ if TYPE_CHECKING:  # a table of problems needs no torch
 _LISTED = 10  # rows of completions that are named when they are not judged
 
 
-def show_results(results: Results, out: Path, as_json: bool) -> None:
-    """The tables of a run and what they mean, and where they lie."""
+def show_effect(found: "Effect", as_json: bool) -> None:
+    """How much the adapter changes, and what a run could see of it."""
+    if as_json:
+        print_json(
+            {"ok": True, **vars(found), "informative": found.informative}
+            | {"sentences": list(found.sentences)}
+        )
+        return
+    for sentence in found.sentences:
+        screen.print(f"• {sentence}")
+
+
+def show_results(results: "Results", out: Path, as_json: bool) -> None:
+    """The tables of a run, what follows from them, and where its files lie."""
+    from evaluator.store.run_directory import RunDirectory
+
     directory = RunDirectory(out)
     if as_json:
         written = json.loads(directory.comparison.read_bytes())
@@ -33,8 +44,8 @@ def show_results(results: Results, out: Path, as_json: bool) -> None:
     say(f"The page to read: {directory.page}")
 
 
-def show_findings(tables: Sequence[TextTable], sentences: Sequence[str], as_json: bool) -> None:
-    """Some tables and what they mean."""
+def show_findings(tables: "Sequence[TextTable]", sentences: Sequence[str], as_json: bool) -> None:
+    """Tables, and what follows from them."""
     if as_json:
         shown = [table_fields(table) for table in tables]
         print_json({"ok": True, "tables": shown, "sentences": list(sentences)})
@@ -45,30 +56,18 @@ def show_findings(tables: Sequence[TextTable], sentences: Sequence[str], as_json
         screen.print(f"• {sentence}")
 
 
-def show_text_table(table: TextTable, keys: int = 1) -> None:
-    """One table; where it is split, its first ``keys`` columns stand in every part."""
+def show_text_table(table: "TextTable", keys: int = 1) -> None:
+    """One table, whose first ``keys`` columns name a row."""
     show_table(table.title, table.header, table.rows, keys)
 
 
-def table_fields(table: TextTable) -> dict[str, Any]:
-    """A table for programs: its title, and its rows by column."""
+def table_fields(table: "TextTable") -> dict[str, Any]:
+    """A table as JSON has it: a row is an object of texts."""
     rows = [dict(zip(table.header, row, strict=True)) for row in table.rows]
     return {"title": table.title, "rows": rows}
 
 
-def show_effect(found: Effect, as_json: bool) -> None:
-    """How much an adapter changes."""
-    if as_json:
-        print_json(
-            {"ok": True, **vars(found), "informative": found.informative}
-            | {"sentences": list(found.sentences)}
-        )
-        return
-    for sentence in found.sentences:
-        screen.print(f"• {sentence}")
-
-
-def show_judgement(summary: JudgeSummary, completions: Path, as_json: bool) -> None:
+def show_judgement(summary: "JudgeSummary", completions: Path, as_json: bool) -> None:
     """Verdicts on a file of completions, and the rows that were not judged."""
     if as_json:
         not_judged = [{"where": row.where, "reason": row.reason} for row in summary.not_judged]
