@@ -9,6 +9,9 @@ _WEIGHT_SUFFIXES = frozenset(
     {".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".onnx", ".ckpt"}
 )
 
+# One of them is there where a tokenizer is.
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
+
 
 def carried_files(base: Path, own: frozenset[str]) -> Mapping[str, Path]:
     """Files of the base that go along byte for byte, by their name in the output.

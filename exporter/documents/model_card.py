@@ -51,10 +51,11 @@ def model_card(export: Prepared, fidelity: FidelityReport, warnings: Sequence[st
     # as a Python string, whatever is in it
     quoted = json.dumps(model_id, ensure_ascii=False)
     loading = layout.loading(quoted, export.inputs.weights.trained_on)
+    language = "sh" if layout.library == "gguf" else "python"
     front = {
         **metadata,
         **({"base_model": artifact["model_id"]} if artifact["model_id"] else {}),
-        "library_name": "transformers" if layout.standalone else "peft",
+        "library_name": layout.library,
         "tags": ["tinylora", layout.name],
     }
     parts = [
@@ -62,7 +63,7 @@ def model_card(export: Prepared, fidelity: FidelityReport, warnings: Sequence[st
         f"# {_plain(model_id)} with a {kind} adapter ({layout.name})\n",
         layout.content + "\n",
         "" if choice is None else f"Chosen by measurement: {choice.sentence}.\n",
-        f"## Loading\n\n```python\n{loading}```\n",
+        f"## Loading\n\n```{language}\n{loading}```\n",
         layout.note,
         _measured(fidelity),
         "".join(f"> **Warning:** {_plain(warning)}\n\n" for warning in warnings),

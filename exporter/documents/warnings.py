@@ -2,11 +2,10 @@
 
 from collections.abc import Iterator
 
+from exporter.base.carried_files import TOKENIZER_FILES
 from exporter.base.check import unused_tensors
 from exporter.fidelity import FidelityReport
 from exporter.prepare import Prepared
-
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 
 
 def warnings_of(export: Prepared, fidelity: FidelityReport) -> tuple[str, ...]:
@@ -78,9 +77,9 @@ def _about_base(export: Prepared) -> Iterator[str]:
             f"not use: {', '.join(unused[:3])}{', ...' if unused[3:] else ''}. They are carried "
             "into the export; if they belong to the model, config.json is another one's."
         )
-    if not any((base.path / name).exists() for name in _TOKENIZER_FILES):
+    if not any((base.path / name).exists() for name in TOKENIZER_FILES):
         yield (
-            f"{base.path.name} has none of {', '.join(_TOKENIZER_FILES)}: the export has no "
+            f"{base.path.name} has none of {', '.join(TOKENIZER_FILES)}: the export has no "
             "tokenizer either; copy the tokenizer's files into the base and export again."
         )
 

@@ -9,6 +9,8 @@ format                    what it is                                 keeps the d
 ``bf16 fp16 fp32``        merged, dense                              by precision
 ``lora``                  PEFT LoRA adapter alone                    exactly
 ``peft-tinylora``         PEFT TinyLoRA adapter alone                exactly
+``gguf``                  merged, dense, for llama.cpp               by precision
+``gguf-lora``             LoRA adapter alone, for llama.cpp          exactly
 ========================  =========================================  ====================
 """
 
@@ -19,14 +21,13 @@ from typing import Any
 from exporter.errors import RequestError
 from exporter.formats.dense import Bf16, Fp16, Fp32
 from exporter.formats.format import Format
+from exporter.formats.gguf import Gguf, GgufLora
 from exporter.formats.lora import Lora
 from exporter.formats.nf4 import Nf4, Nf4Embedded, Nf4Mixed
 from exporter.formats.peft_tinylora import PeftTinyLora
 
-FORMATS: dict[str, type[Format]] = {
-    format_.name: format_
-    for format_ in (Nf4, Nf4Mixed, Nf4Embedded, Bf16, Fp16, Fp32, Lora, PeftTinyLora)
-}
+_ALL = (Nf4, Nf4Mixed, Nf4Embedded, Bf16, Fp16, Fp32, Lora, PeftTinyLora, Gguf, GgufLora)
+FORMATS: dict[str, type[Format]] = {format_.name: format_ for format_ in _ALL}
 
 
 def format_with(options: Mapping[str, Any]) -> Format:
