@@ -35,7 +35,7 @@ from exporter.prepare import Prepared, prepare
 from exporter.progress import Progress, Stage, Steps
 from exporter.provenance import key_of
 from exporter.request import ExportRequest, check_request
-from exporter.safetensors.writer import ShardWriter, check_header
+from exporter.safetensors.writer import check_header
 from tinylora import ResolvedOptions
 from tinylora.errors import FactorStoreError
 from tinylora.files.scratch import scratch_directory
@@ -198,7 +198,7 @@ def _make_file(
     path, inputs, modules = workspace.path / file.name, job.inputs, list[ModuleFidelity]()
     weights = [unit.shape for unit in file.units if isinstance(unit, ModuleUnit)]
     largest = max((height * width for height, width in weights), default=0)
-    with ShardWriter(path, file.specs) as writer:
+    with file.form.writer(path, file.specs) as writer:
         maker = UnitMaker(
             base=inputs.base,
             deltas=inputs.deltas,
@@ -216,7 +216,7 @@ def _make_file(
         with inputs.watch.timed("write"):
             writer.finish()
     with inputs.watch.timed("check"):
-        check_header(path, file.specs)
+        check_header(job.request.layout.open_file(path), file.specs)
     workspace.complete(file.name, inputs.watch.timed("hash"), modules)
 
 

@@ -67,6 +67,7 @@ def _options(request: ExportRequest, resolved: ResolvedOptions | None) -> dict[s
         },
         "placement": None if placement is None else checked_placement(placement),
         "adapter_dtype": of_format("adapter_dtype"),
+        "gguf_dtype": of_format("gguf_dtype"),
         "max_shard_size": request.max_shard_size,
         "device": torch.device(request.device).type,
     }

@@ -20,12 +20,14 @@ if TYPE_CHECKING:
 
 FoldOnto = Literal["auto", "dequantized", "original"]
 AdapterDtype = Literal["fp32", "fp16"]
+GgufDtype = Literal["f32", "bf16", "f16"]
 
 # Options that a format may not take, and their values that change nothing.
 _HARMLESS: dict[str, tuple[object, ...]] = {
     "requantize": ("preserve",),
     "fold_onto": ("auto", "dequantized"),  # 4-bit weights and adapters stand on those anyway
     "adapter_dtype": ("fp32",),
+    "gguf_dtype": ("f32",),
     "keep": ((),),
 }
 
@@ -129,8 +131,11 @@ class ExportRequest:
     overwrite: Annotated[bool, Option("Replace an earlier export.")] = False
     factor_store: Annotated[Path | None, Option("Keep factors here.")] = None
     adapter_dtype: Annotated[
-        AdapterDtype, Option("Of lora and nf4-embedded; fp16 takes half the bytes.")
+        AdapterDtype, Option("Of lora, gguf-lora and nf4-embedded; fp16 takes half the bytes.")
     ] = "fp32"
+    gguf_dtype: Annotated[
+        GgufDtype, Option("Of gguf; bf16 and f16 take half the bytes and round the delta.")
+    ] = "f32"
     max_shard_size: Annotated[
         int | None, Option("Such as 4GB; default: the base's layout.", parse_size)
     ] = None
@@ -183,6 +188,7 @@ def _problems(request: ExportRequest) -> Iterator[str]:
         ("requantize", get_args(RequantizeMethod)),
         ("fold_onto", get_args(FoldOnto)),
         ("adapter_dtype", get_args(AdapterDtype)),
+        ("gguf_dtype", get_args(GgufDtype)),
     ):
         if (value := getattr(request, name)) not in allowed:
             yield f"{name} {value!r} is unknown; expected one of {', '.join(allowed)}"
@@ -275,5 +281,5 @@ def _format_problems(request: ExportRequest) -> Iterator[str]:
             f"--numerics trainer cannot be stored as {layout.name}: it rounds the product of the "
             "factors; use fp32, or a merged format"
         )
-    if request.goal.check_prompts is not None and not layout.standalone:
-        yield f"--check-prompts: a {layout.name} export does not load by itself"
+    if request.goal.check_prompts is not None and not layout.for_transformers:
+        yield f"--check-prompts: transformers does not load a {layout.name} export by itself"

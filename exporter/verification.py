@@ -14,7 +14,7 @@ from exporter.compare.retention import Retention, measure_retention
 from exporter.documents.read_manifest import read_manifest
 from exporter.documents.write_documents import RETENTION_FILE, SUMS_FILE
 from exporter.errors import CheckpointError, OutputWriteError, VerificationError
-from exporter.formats.format import AdapterFile
+from exporter.formats.format import AdapterFile, Format
 from exporter.formats.registry import format_with
 from exporter.output.workspace import MANIFEST_FILE, write_whole
 from exporter.provenance import base_digests, sums_text
@@ -25,7 +25,7 @@ from tinylora import DeltaOptions, load_adapter
 from tinylora.errors import ArtifactError, ArtifactMissingError
 
 # What transformers may read of a directory: an adapter_config.json beside it loads another model.
-_LOADED = frozenset({".safetensors", ".bin", ".json", ".jinja", ".model", ".py"})
+_LOADED = frozenset({".safetensors", ".gguf", ".bin", ".json", ".jinja", ".model", ".py"})
 _OPTIONS = ("formula", "rng", "svd", "numerics", "placement", "trained_on")
 
 
@@ -87,9 +87,9 @@ def verify(
     _check_arguments(load, base, artifact, prompts, require_retention)
     manifest = read_manifest(directory)
     layout = format_with(manifest["options"])
-    if load and not layout.standalone:
+    if load and not layout.for_transformers:
         raise VerificationError(f"{directory}: a {layout.name} export does not load by itself")
-    checks = [_check_digests(directory, manifest), *_check_tensors(directory, manifest)]
+    checks = [_check_digests(directory, manifest), *_check_tensors(directory, layout, manifest)]
     if layout.adapter is not None:
         checks.append(_check_adapter(directory, layout.adapter, manifest))
         if layout.standalone:
@@ -205,12 +205,12 @@ def _check_digests(directory: Path, manifest: Mapping[str, Any]) -> Check:
     return Check("files and digests", tuple(problems))
 
 
-def _check_tensors(directory: Path, manifest: Mapping[str, Any]) -> list[Check]:
+def _check_tensors(directory: Path, layout: Format, manifest: Mapping[str, Any]) -> list[Check]:
     checks = []
     for file, tensors in manifest["tensors"].items():
         planned = {name: (dtype, tuple(shape)) for name, (dtype, shape) in tensors.items()}
         try:
-            problems = file_problems(directory / file, planned)
+            problems = file_problems(layout.open_file(directory / file), planned)
         except CheckpointError as error:
             problems = [str(error)]
         checks.append(Check(f"tensors of {file}", tuple(problems)))

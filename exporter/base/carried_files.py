@@ -20,6 +20,9 @@ _KNOWN = re.compile(r"\.(json|jsonl|txt|md|jinja|model|tiktoken|vocab|spm|py|ya?
 _MOST_OF_UNKNOWN = 10 << 20
 LFS_POINTER = b"version https://git-lfs"
 
+# One of them is there where a tokenizer is.
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
+
 
 @dataclass(frozen=True)
 class SideFiles:

@@ -63,7 +63,7 @@ def _metadata(export: Prepared, front: Mapping[str, Any]) -> dict[str, Any]:
     if known := [code for code in languages if isinstance(code, str) and _LANGUAGE.fullmatch(code)]:
         fields["language"] = known
     return fields | {
-        "library_name": "transformers" if layout.standalone else "peft",
+        "library_name": layout.library,
         "pipeline_tag": "text-generation",
         "tags": ["tinylora", layout.name],
     }
@@ -81,13 +81,14 @@ def model_card(export: Prepared, fidelity: FidelityReport, warnings: Sequence[st
     # as a Python string, whatever is in it
     quoted = json.dumps(model_id, ensure_ascii=False)
     loading = layout.loading(quoted, export.inputs.weights.trained_on)
+    language = "sh" if layout.library == "gguf" else "python"
     head = {**metadata, **_metadata(export, front)}
     parts = [
         f"---\n{yaml.safe_dump(head, sort_keys=False, allow_unicode=True)}---\n",
         f"# {_plain(model_id)} with a {kind} adapter ({layout.name})\n",
         layout.content + "\n",
         "" if choice is None else f"Chosen by measurement: {choice.sentence}.\n",
-        f"## Loading\n\n```python\n{loading}```\n",
+        f"## Loading\n\n```{language}\n{loading}```\n",
         f"> **{layout.needs}**\n" if layout.needs else "",
         layout.note,
         _measured(fidelity),

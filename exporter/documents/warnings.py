@@ -2,14 +2,12 @@
 
 from collections.abc import Iterator
 
-from exporter.base.carried_files import side_files
+from exporter.base.carried_files import TOKENIZER_FILES, side_files
 from exporter.base.check import unused_tensors
 from exporter.choose.trials import Choice
 from exporter.compare.retention import Retention
 from exporter.fidelity import KEPT_RESIDUAL, LOST_RESIDUAL, FidelityReport
 from exporter.prepare import Prepared
-
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 
 
 def warnings_of(
@@ -106,9 +104,9 @@ def _about_base(export: Prepared) -> Iterator[str]:
             f"Left out of the export: {', '.join(left_out[:10])}{', ...' if left_out[10:] else ''} "
             "(weights in other files, unfinished downloads, large files of unknown kinds)."
         )
-    if not any((base.path / name).exists() for name in _TOKENIZER_FILES):
+    if not any((base.path / name).exists() for name in TOKENIZER_FILES):
         yield (
-            f"{base.path.name} has none of {', '.join(_TOKENIZER_FILES)}: the export has no "
+            f"{base.path.name} has none of {', '.join(TOKENIZER_FILES)}: the export has no "
             "tokenizer either; copy the tokenizer's files into the base and export again."
         )
 

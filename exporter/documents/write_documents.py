@@ -17,7 +17,7 @@ from exporter.formats.format import Format
 from exporter.output.workspace import JOURNAL_FILE, MANIFEST_FILE, Workspace
 from exporter.prepare import Prepared
 from exporter.provenance import sums_text
-from exporter.safetensors.reader import TensorHeader, file_sha256, open_data_file
+from exporter.safetensors.reader import TensorHeader, file_sha256
 from tinylora.adapters.peft_directory import CONFIG_FILE as ADAPTER_CONFIG_FILE
 from tinylora.adapters.peft_directory import WEIGHTS_FILE as ADAPTER_WEIGHTS
 
@@ -30,7 +30,7 @@ _OWN_FILES |= {CARD_FILE, RETENTION_FILE, "fidelity.json", "fidelity.csv"}
 
 def base_files(layout: Format, base: Path) -> Mapping[str, Path]:
     """Files of the base that the output carries along, by their name there."""
-    return side_files(base, _OWN_FILES).carried if layout.standalone else {}
+    return side_files(base, _OWN_FILES).carried if layout.for_transformers else {}
 
 
 def write_model_files(export: Prepared, workspace: Workspace) -> list[TensorHeader]:
@@ -40,7 +40,8 @@ def write_model_files(export: Prepared, workspace: Workspace) -> list[TensorHead
         carried = base_files(export.request.layout, base)
     for name, path in carried.items():
         workspace.copy(path, name)
-    files = [open_data_file(workspace.path / file.name) for file in export.plan.files]
+    opened = export.request.layout.open_file
+    files = [opened(workspace.path / file.name) for file in export.plan.files]
     headers = [header for file in files for header in file.headers.values()]
     _write_configs(export, headers, workspace)
     return headers
@@ -71,7 +72,7 @@ def write_documents(
 
 def _write_configs(export: Prepared, headers: Sequence[TensorHeader], workspace: Workspace) -> None:
     inputs, layout, base = export.inputs, export.request.layout, export.inputs.base
-    if layout.standalone:
+    if layout.for_transformers:
         config = layout.config(base, export.plan.kept)
         if config == base.config:
             workspace.copy(base.path / CONFIG_FILE, CONFIG_FILE)
@@ -88,7 +89,8 @@ def _write_configs(export: Prepared, headers: Sequence[TensorHeader], workspace:
             inputs.deltas.weight_tying,
             inputs.adapter.model_id,
         )
-        workspace.write_text(ADAPTER_CONFIG_FILE, json.dumps(adapter, indent=2) + "\n")
+        if adapter:
+            workspace.write_text(ADAPTER_CONFIG_FILE, json.dumps(adapter, indent=2) + "\n")
 
 
 def index_text(headers: Sequence[TensorHeader]) -> str:

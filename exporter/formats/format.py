@@ -14,6 +14,8 @@ import torch
 from exporter.base.architecture import Architecture
 from exporter.base.checkpoint import Checkpoint
 from exporter.formats.encoding import TRAINER_DTYPE, Encoding, Source, VectorUnit
+from exporter.safetensors.form import FileForm
+from exporter.safetensors.reader import DataFile, open_data_file
 from tinylora import AdapterSizes
 
 
@@ -32,7 +34,7 @@ class AdapterFile(ABC):
     def config(
         self, architecture: Architecture, sizes: AdapterSizes, weight_tying: float, model_id: str
     ) -> dict[str, Any]:
-        """``adapter_config.json``; ``weight_tying`` is what PEFT measures."""
+        """``adapter_config.json``, empty for none; ``weight_tying`` is what PEFT measures."""
 
     @abstractmethod
     def problems(self, directory: Path, targets: list[str]) -> Iterator[str]:
@@ -48,10 +50,11 @@ class Format(ABC):
         content: What is in the files, for the model card.
         needs: What must be there for loading it, in a sentence.
         note: What else one must know when loading it, for the model card (Markdown).
-        standalone: Whether the base's weights are in it, so that it loads by itself.
+        standalone: Whether the base's weights are in it.
+        library: What loads it: ``transformers``, with configuration, tokenizer and other files of
+            the base, ``peft``, or ``gguf`` for llama.cpp.
         merged: Whether the delta is added to these weights.
         chooses_modules: Whether ``keep`` is chosen by measurement where the user gives none.
-        dtype: Of the floating-point tensors that are carried over; None: as training loads them.
     """
 
     name: ClassVar[str]
@@ -59,9 +62,9 @@ class Format(ABC):
     needs: ClassVar[str] = ""
     note: ClassVar[str] = ""
     standalone: ClassVar[bool] = True
+    library: ClassVar[str] = "transformers"
     merged: ClassVar[bool] = True
     chooses_modules: ClassVar[bool] = False
-    dtype: ClassVar[torch.dtype | None] = None
 
     @classmethod
     def takes(cls, option: str) -> bool:
@@ -69,9 +72,19 @@ class Format(ABC):
         return option in {field.name for field in fields(cls)}
 
     @property
+    def dtype(self) -> torch.dtype | None:
+        """Of the floating-point tensors that are carried over; None: as training loads them."""
+        return None
+
+    @property
     def adapter(self) -> AdapterFile | None:
         """The PEFT adapter that is written, if one is."""
         return None
+
+    @property
+    def for_transformers(self) -> bool:
+        """Whether plain ``from_pretrained`` loads the directory."""
+        return self.library == "transformers"
 
     @property
     def kept(self) -> tuple[str, ...]:
@@ -82,6 +95,16 @@ class Format(ABC):
     def stands_on_4_bits(self) -> bool:
         """Whether linear layers have values that a 4-bit weight gave them."""
         return True
+
+    def file_form(
+        self, base: Checkpoint, architecture: Architecture, sizes: AdapterSizes
+    ) -> FileForm:
+        """The form of the weight files; a TinyLoRAError where it cannot hold the model."""
+        return FileForm()
+
+    def open_file(self, path: Path) -> DataFile:
+        """Read a weight file; CheckpointError if it is none."""
+        return open_data_file(path)
 
     def encoding(self, module: str, source: Source, base: Checkpoint) -> Encoding:
         """How the weight of a linear layer is stored. Only standalone formats are asked."""
@@ -97,7 +120,7 @@ class Format(ABC):
         return config
 
     def loading(self, model_id: str, trained_on: str) -> str:
-        """Python that loads the export, for the model card; ``model_id`` is a Python literal."""
+        """Python, for ``gguf`` shell, that loads it; ``model_id`` is a Python literal."""
         return (
             "from transformers import AutoModelForCausalLM\n\n"
             'model = AutoModelForCausalLM.from_pretrained("path/to/this/directory")\n'

@@ -105,6 +105,7 @@ class Lora(Format):
         "The delta alone, as a PEFT LoRA adapter; it belongs on the base as training had it."
     )
     standalone: ClassVar[bool] = False
+    library: ClassVar[str] = "peft"
     merged: ClassVar[bool] = False
 
     @property

@@ -101,6 +101,7 @@ class PeftTinyLora(Format):
         "round them to the base's dtype."
     )
     standalone: ClassVar[bool] = False
+    library: ClassVar[str] = "peft"
     merged: ClassVar[bool] = False
 
     @property

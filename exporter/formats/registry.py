@@ -9,6 +9,8 @@ format                    what it is                                 keeps the d
 ``bf16 fp16 fp32``        merged, dense                              by precision
 ``lora``                  PEFT LoRA adapter alone                    exactly
 ``peft-tinylora``         PEFT TinyLoRA adapter alone                exactly
+``gguf``                  merged, dense, for llama.cpp               by precision
+``gguf-lora``             LoRA adapter alone, for llama.cpp          exactly
 ========================  =========================================  ====================
 """
 
@@ -32,6 +34,8 @@ FORMATS = {
     "fp32": "exporter.formats.dense:Fp32",
     "lora": "exporter.formats.lora:Lora",
     "peft-tinylora": "exporter.formats.peft_tinylora:PeftTinyLora",
+    "gguf": "exporter.formats.gguf:Gguf",
+    "gguf-lora": "exporter.formats.gguf:GgufLora",
 }
 
 

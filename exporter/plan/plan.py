@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 
@@ -12,23 +13,25 @@ from exporter.errors import PlanError
 from exporter.formats.encoding import TRAINER_DTYPE, ModuleUnit, Source, TensorUnit, Unit
 from exporter.formats.format import AdapterFile, Format
 from exporter.plan.base_weights import BaseWeights
+from exporter.safetensors.form import FileForm
 from exporter.safetensors.reader import DTYPE_NAMES
-from exporter.safetensors.writer import TensorSpec, file_bytes
+from exporter.safetensors.writer import TensorSpec
 from tinylora import AdapterSizes
 from tinylora.adapters.peft_directory import WEIGHTS_FILE as ADAPTER_WEIGHTS
 
 
 @dataclass(frozen=True)
 class OutputFile:
-    """One safetensors file of the output."""
+    """One weight file of the output."""
 
     name: str
     units: tuple[Unit, ...]
+    form: FileForm
 
     @property
     def specs(self) -> tuple[TensorSpec, ...]:
         """Every tensor in it."""
-        return tuple(spec for unit in self.units for spec in unit.outputs)
+        return self.form.stored([spec for unit in self.units for spec in unit.outputs])
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class ExportPlan:
     @property
     def max_bytes(self) -> int:
         """Most bytes that the weight files can take."""
-        return sum(file_bytes(file.specs) for file in self.files)
+        return sum(file.form.max_bytes(file.specs) for file in self.files)
 
     @property
     def linears(self) -> dict[str, ModuleUnit]:
@@ -85,14 +88,17 @@ def build_plan(
     if unknown := set(layout.kept) - {*architecture.targets, *architecture.linears}:
         raise PlanError(f"{base.path}: {sorted(unknown)[0]!r} in keep is no linear layer of it")
     planner = _Planner(base, architecture, layout, weights)
+    form = layout.file_form(base, architecture, sizes)
     files: list[OutputFile] = []
     if layout.standalone:
         groups = [list(planner.units(shard)) for shard in base.shards]
-        if max_shard_size is not None:
-            groups = _regroup([unit for group in groups for unit in group], max_shard_size)
-        files += _named([group for group in groups if group])
+        if form.single or max_shard_size is not None:
+            limit = None if form.single else max_shard_size
+            groups = _regroup([unit for group in groups for unit in group], limit)
+        files += _named([group for group in groups if group], form)
     if layout.adapter is not None:
-        files.append(OutputFile(ADAPTER_WEIGHTS, tuple(planner.adapter(layout.adapter, sizes))))
+        name = Path(ADAPTER_WEIGHTS).with_suffix(form.suffix).name
+        files.append(OutputFile(name, tuple(planner.adapter(layout.adapter, sizes)), form))
     kept = tuple(sorted({*architecture.kept, *layout.kept}))
     return ExportPlan(tuple(files), architecture.targets, kept)
 
@@ -175,8 +181,10 @@ class _Planner:
         return shape[0], shape[1]
 
 
-def _regroup(units: Sequence[Unit], limit: int) -> list[list[Unit]]:
+def _regroup(units: Sequence[Unit], limit: int | None) -> list[list[Unit]]:
     """Fill shards in order, each up to ``limit`` bytes; a larger unit gets one of its own."""
+    if limit is None:
+        return [list(units)]
     groups: list[list[Unit]] = [[]]
     used = 0
     for unit in units:
@@ -189,11 +197,12 @@ def _regroup(units: Sequence[Unit], limit: int) -> list[list[Unit]]:
     return groups
 
 
-def _named(groups: Sequence[Sequence[Unit]]) -> list[OutputFile]:
+def _named(groups: Sequence[Sequence[Unit]], form: FileForm) -> list[OutputFile]:
     if len(groups) == 1:
-        return [OutputFile(SINGLE_FILE, tuple(groups[0]))]
+        name = Path(SINGLE_FILE).with_suffix(form.suffix).name
+        return [OutputFile(name, tuple(groups[0]), form)]
     total = len(groups)
     return [
-        OutputFile(f"model-{i:05d}-of-{total:05d}.safetensors", tuple(group))
+        OutputFile(f"model-{i:05d}-of-{total:05d}{form.suffix}", tuple(group), form)
         for i, group in enumerate(groups, start=1)
     ]

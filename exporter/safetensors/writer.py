@@ -24,10 +24,10 @@ from exporter.safetensors.reader import (
     DTYPE_NAMES,
     PIECE_BYTES,
     TORCH_DTYPES,
+    DataFile,
     Scratch,
     TensorHeader,
     all_finite,
-    open_data_file,
 )
 from tinylora.weights.quantized_weight import STATE_PREFIX, tensor_bytes
 
@@ -80,9 +80,7 @@ class ShardWriter:
         self._states: dict[str, Tensor] = {}
         self._turn = threading.Lock()
         self._scratch = Scratch()
-        self._data_start = _header_room(specs)
-        ends = accumulate((spec.max_bytes for spec in self._fixed), initial=self._data_start)
-        self._begin = {spec.name: end for spec, end in zip(self._fixed, ends, strict=False)}
+        self._begin = self._lay_out(specs)
         with writing(path):
             self._file = os.open(self._part, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
 
@@ -135,6 +133,20 @@ class ShardWriter:
         if self._pending:
             first = sorted(self._pending)[:3]
             raise WriterError(f"{self._path.name}: planned and never written: {first}, ...")
+        end = self._write_header()
+        with writing(self._path):
+            os.ftruncate(self._file, end)
+            self._close()
+            self._part.replace(self._path)
+
+    def _lay_out(self, specs: Sequence[TensorSpec]) -> dict[str, int]:
+        """Where in the file each tensor begins whose size is known."""
+        self._data_start = _header_room(specs)
+        ends = accumulate((spec.max_bytes for spec in self._fixed), initial=self._data_start)
+        return {spec.name: end for spec, end in zip(self._fixed, ends, strict=False)}
+
+    def _write_header(self) -> int:
+        """Write what only the end of writing tells; returns the size of the file."""
         written = list(self._fixed)
         offset = self._data_start + sum(spec.max_bytes for spec in self._fixed)
         for name in sorted(self._states):
@@ -143,10 +155,7 @@ class ShardWriter:
             offset = self._store(name, state, offset)
         header = _header(written).ljust(self._data_start - 8)
         self._put(memoryview(len(header).to_bytes(8, "little") + header), 0)
-        with writing(self._path):
-            os.ftruncate(self._file, offset)
-            self._close()
-            self._part.replace(self._path)
+        return offset
 
     def _store(self, name: str, part: Tensor, offset: int) -> int:
         """Write a part of a tensor and read it back; returns where it ends."""
@@ -210,18 +219,19 @@ def _header_room(specs: Sequence[TensorSpec]) -> int:
     return -(-room // ALIGNMENT) * ALIGNMENT if states else room
 
 
-def check_header(path: Path, specs: Sequence[TensorSpec]) -> None:
+def check_header(file: DataFile, specs: Sequence[TensorSpec]) -> None:
     """Check keys, dtypes and shapes of a file that was just written, with a WriterError."""
     planned = {spec.name: (spec.dtype, spec.shape) for spec in specs}
-    if problems := _header_problems(open_data_file(path).headers, planned):
-        raise WriterError(f"{path}: {problems[0]}; the disk or memory of this machine is at fault")
+    if problems := _header_problems(file.headers, planned):
+        raise WriterError(
+            f"{file.path}: {problems[0]}; the disk or memory of this machine is at fault"
+        )
 
 
 def file_problems(
-    path: Path, planned: Mapping[str, tuple[str, tuple[int, ...] | None]]
+    file: DataFile, planned: Mapping[str, tuple[str, tuple[int, ...] | None]]
 ) -> list[str]:
     """What is wrong with a file, in words; no shape is planned for states of any length."""
-    file = open_data_file(path)
     problems = _header_problems(file.headers, planned)
     for name in sorted(planned.keys() & file.headers):
         is_float = file.headers[name].torch_dtype.is_floating_point

@@ -29,7 +29,7 @@ TEXTS = Path("texts.jsonl")
         ({"format": "nf4", "target_residual": 0.1}, "--target-residual applies"),
         ({"format": "nf4", "max_bytes": 10}, "--max-bytes applies"),
         ({"format": "nf4", "without_peft": True}, "--without-peft applies"),
-        ({"format": "lora", "check_prompts": TEXTS}, "load by itself"),
+        ({"format": "lora", "check_prompts": TEXTS}, "transformers does not load a lora export"),
         ({"format": "nf4-mixed", "fold_onto": "original", "keep": ("a",)}, "applies to bf16"),
         *[
             ({"format": "auto", "target_residual": bad}, "above 0 and below 1")

@@ -113,8 +113,8 @@ def test_mistakes_are_named_by_their_fields(load, changes, named):
 
 
 def test_formats_and_options_are_those_of_the_exporter():
-    loadable = {name for name in FORMATS if format_named(name).standalone} | {"auto"}
-    assert set(get_args(LoadableFormat)) == loadable
+    loadable = {name for name in FORMATS if format_named(name).library == "transformers"}
+    assert set(get_args(LoadableFormat)) == loadable | {"auto"}
     known = inspect.signature(merge).parameters
     for name in BenchFormat.model_fields.keys() - {"name", "format"}:
         assert name in known, f"tinylora-export merge has no --{name}"
