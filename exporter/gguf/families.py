@@ -16,6 +16,7 @@ from torch import Tensor
 
 from exporter.base.architecture import Architecture
 from exporter.errors import PlanError, RequestError
+from tinylora.models.pretrained import load_config
 
 
 @dataclass(frozen=True)
@@ -170,10 +171,8 @@ class GgufModel:
 
 def gguf_model(path: Path) -> GgufModel:
     """The model of a base; PlanError where llama.cpp would compute something else."""
-    from transformers import AutoConfig
-
     gguf_package()
-    config = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+    config = load_config(path)
     if config.model_type not in FAMILIES:
         raise PlanError(
             f"{path}: a model of type {config.model_type!r} cannot be written as GGUF; the types "

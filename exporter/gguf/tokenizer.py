@@ -13,6 +13,7 @@ from typing import Any
 from exporter.base.carried_files import TOKENIZER_FILES
 from exporter.errors import PlanError
 from exporter.gguf.families import gguf_package
+from tinylora.models.pretrained import load_auto_tokenizer
 
 _SPACE = "\u2581"  # SentencePiece's sign for a space
 _TAIL = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -68,8 +69,6 @@ def describe_tokenizer(writer: Any, path: Path, vocabulary: int) -> None:
 
 
 def _load(path: Path) -> Any:
-    from transformers import AutoTokenizer
-
     def missing(why: str) -> PlanError:
         return PlanError(
             f"{path}: a GGUF file holds the tokenizer, and transformers loads none from here "
@@ -79,9 +78,7 @@ def _load(path: Path) -> Any:
     if not any((path / name).exists() for name in TOKENIZER_FILES):
         raise missing(f"none of {', '.join(TOKENIZER_FILES)} is there")  # it may make an empty one
     try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            path, local_files_only=True, trust_remote_code=False
-        )
+        tokenizer = load_auto_tokenizer(path)
         tokenizer.backend_tokenizer.to_str()
     except Exception as error:  # transformers raises whatever damaged files lead to
         said = " ".join(f"{type(error).__name__}: {error}".split())

@@ -23,12 +23,19 @@ def load_model(directory: Path, **options: Any) -> Any:
         return _from(AutoModelForCausalLM, directory, **options)
 
 
+def load_config(directory: Path) -> Any:
+    """What ``AutoConfig.from_pretrained`` makes of a directory."""
+    from transformers import AutoConfig
+
+    return _from(AutoConfig, directory)
+
+
 def load_outline(directory: Path) -> Any:
     """The model of a directory's ``config.json``, without memory for its weights."""
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
 
-    config = _from(AutoConfig, directory)
+    config = load_config(directory)
     with _making_a_model(), torch.device("meta"), _no_code(directory):
         # no dtype: torch's default, which other threads compute with, stays what it is
         return AutoModelForCausalLM.from_config(config, trust_remote_code=False, dtype=None)
