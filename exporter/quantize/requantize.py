@@ -34,7 +34,7 @@ def preserve(base: QuantizedWeight, delta: LowRankDelta) -> QuantizedWeight:
     """Choose codes again under the base's own scales; ``base`` itself where none moves."""
     height, width = base.shape
     size = math.gcd(width, base.blocksize)  # of strips, each of which lies in one row and one block
-    scales = base.block_absmax()
+    scales = base.block_absmax
     if size < base.blocksize:
         scales = scales.repeat_interleave(base.blocksize // size)[: base.numel // size]
     scales = scales.view(height, -1)
@@ -88,7 +88,7 @@ def recompute(base: QuantizedWeight, delta: LowRankDelta) -> QuantizedWeight:
 
 def block_values(weight: QuantizedWeight, scales: Tensor | None = None) -> Tensor:
     """The 16 values that the forward pass makes of the codes in each block, fp32 ``[n, 16]``."""
-    scales = weight.block_absmax() if scales is None else scales
+    scales = weight.block_absmax if scales is None else scales
     return (scales.unsqueeze(1) * weight.code).to(weight.dtype).float()
 
 

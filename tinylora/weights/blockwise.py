@@ -75,13 +75,14 @@ def quantize_scales(scales: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def dequantize_blocks(
-    data: Tensor, absmax: Tensor, code: Tensor, blocksize: int, out: Tensor
+    data: Tensor, absmax: Tensor, pairs: Tensor, blocksize: int, out: Tensor
 ) -> Tensor:
     """Fill ``out``, ``[n]``, with code book times absmax in float32, rounded to its dtype.
 
-    Data uint8 ``[ceil(n/2), 1]``, absmax fp32 ``[ceil(n/blocksize)]``, code fp32 ``[16]``.
+    Data uint8 ``[ceil(n/2), 1]``, absmax fp32 ``[ceil(n/blocksize)]``, and the code book as
+    :func:`pairs_of_bytes` gives it.
     """
-    pairs, data = pairs_of_bytes(code), data.reshape(-1)
+    data = data.reshape(-1)
     size = -(-min(out.numel(), _step(out)) // 2)
     codes = torch.empty(size, dtype=torch.int32, device=out.device)
     looked_up = torch.empty(size, dtype=torch.float64, device=out.device)
@@ -111,7 +112,7 @@ class _Table:
     """Codes of equal bins from -1 to 1.
 
     Attributes:
-        codes: uint8 ``[2 * _BINS + 1]``, of a bin with an edge the lower one, marked.
+        codes: uint8 ``[2 * _BINS + 1]``, of a bin that may hold an edge the lower one, marked.
         edges: fp32 ``[16]``, above which a number with a marked code gets the next.
         middle: fp32 ``[]``, the bin of 0.
     """
