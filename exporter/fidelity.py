@@ -29,9 +29,6 @@ KEPT_RESIDUAL = 0.1
 LOST_RESIDUAL = 0.9
 LOST_CAPTURE = 0.1
 
-# Of float64 products: a few such pieces stay in a core's cache.
-_ELEMENTS_AT_ONCE = 1 << 16
-
 
 @dataclass(frozen=True)
 class ErrorSums:
@@ -40,14 +37,12 @@ class ErrorSums:
     Attributes:
         delta: ⟨Δ,Δ⟩.
         cross: ⟨E,Δ⟩.
-        error: ⟨E,E⟩.
         miss: ‖E − Δ‖².
         bound: Least ‖E − Δ‖² on the base's scales; None where codes are not chosen.
     """
 
     delta: float
     cross: float
-    error: float
     miss: float
     bound: float | None = None
 
@@ -66,7 +61,7 @@ class ErrorSums:
         """Part of E orthogonal to Δ, relative to ‖Δ‖; None for Δ = 0."""
         if self.delta <= 0:
             return None
-        # ‖E − Δ‖² = ‖noise‖² + (1 − capture)²‖Δ‖², free of the cancellation in ⟨E,E⟩ − capture²
+        # ‖E − Δ‖² = ‖noise‖² + (1 − capture)²‖Δ‖², free of the cancellation in ‖E‖² − capture²
         along = (1 - self.cross / self.delta) ** 2
         return math.sqrt(max(self.miss / self.delta - along, 0.0))
 
@@ -129,7 +124,6 @@ class FidelityReport:
         return ErrorSums(
             delta=math.fsum(s.delta for s in sums),
             cross=math.fsum(s.cross for s in sums),
-            error=math.fsum(s.error for s in sums),
             miss=math.fsum(s.miss for s in sums),
             bound=math.fsum(bounds) if bounds and len(bounds) == len(sums) else None,
         )
@@ -172,34 +166,31 @@ def spectrum_of(factors: Factors | None) -> Spectrum | None:
     return Spectrum(values, cut, inner, factors.lapack)
 
 
-def sums_over(pieces: Iterable[tuple[Tensor, Tensor]], bound: float | None = None) -> ErrorSums:
-    """Sums for one module, the same for every number of threads and every division into pieces.
-
-    ``pieces`` are E and Δ of some rows at a time, each ``[rows, in]``, float32.
-    """
-    rows: list[list[float]] = [[], [], [], []]
-    room: Tensor | None = None
+def sums_over(pieces: Iterable[tuple[Tensor, Tensor]]) -> ErrorSums:
+    """Sums for one module; ``pieces`` are E and Δ of some rows at a time, each ``[rows, in]``."""
+    found: list[Tensor] = []
+    room: Tensor | None = None  # fresh memory for each piece could cost more than the sums
     for error, delta in pieces:
-        step = max(1, _ELEMENTS_AT_ONCE // delta.shape[1])
-        if room is None:  # for all pieces: fresh memory each time could cost more than the sums
-            room = delta.new_empty((4, step, delta.shape[1]), dtype=torch.float64)
-        for e, d in zip(torch.split(error, step), torch.split(delta, step), strict=True):
-            e64, d64, apart, product = room[:, : len(d)]
-            torch.sub(e64.copy_(e), d64.copy_(d), out=apart)
-            factors = ((d64, d64), (e64, d64), (e64, e64), (apart, apart))
-            for found, (one, other) in zip(rows, factors, strict=True):
-                found += torch.mul(one, other, out=product).sum(dim=1).tolist()
-    delta_sum, cross, squares, miss = (math.fsum(found) for found in rows)
-    return ErrorSums(delta_sum, cross, squares, miss, bound)
+        size = delta.numel()
+        if room is None or room.shape[1] < size:
+            room = delta.new_empty((2, size), dtype=torch.float64)
+        e64, d64 = room[:, :size]
+        e64.copy_(error.reshape(-1))
+        d64.copy_(delta.reshape(-1))
+        found += [torch.dot(d64, d64), torch.dot(e64, d64)]
+        e64 -= d64
+        found.append(torch.dot(e64, e64))
+    delta_sum, cross, miss = map(math.fsum, torch.stack(found).view(-1, 3).T.tolist())
+    return ErrorSums(delta_sum, cross, miss)
 
 
-def sums_without_change(delta: LowRankDelta, bound: bool) -> ErrorSums:
-    """Sums for a module whose stored weight is the base's, E = 0; ``bound``: no codes do better."""
-    if delta.rounding is not None:
-        norm = sums_over((torch.zeros_like(d), d) for _, d in delta.pieces()).delta
-    else:
+def sums_without_change(delta: LowRankDelta) -> ErrorSums:
+    """Sums for a module whose stored weight is the base's, E = 0."""
+    if delta.rounding is None:
         norm = delta.squared_norm()
-    return ErrorSums(norm, 0.0, 0.0, norm, norm if bound else None)
+    else:
+        norm = sums_over((torch.zeros_like(d), d) for _, d in delta.pieces()).delta
+    return ErrorSums(norm, 0.0, norm)
 
 
 def rounded(value: float | None, digits: int = 9) -> float | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import Literal
 
-Stage = Literal["hash", "read", "factors", "fold", "write", "check", "measure"]
+Stage = Literal["hash", "read", "factors", "fold", "write", "check"]
 
 
 @dataclass(frozen=True)

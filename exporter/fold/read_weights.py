@@ -42,7 +42,7 @@ def read_weight(
         for part, tensor in weight.to_tensors(name).items():
             _check_finite(tensor, part, base)
         if not _bounded_scales(weight):
-            _check_finite(weight.block_absmax(), f"{name}.absmax", base)
+            _check_finite(weight.block_absmax, f"{name}.absmax", base)
         return weight
     dense = base.read(name, scratch)
     _check_finite(dense, name, base)

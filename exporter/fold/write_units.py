@@ -36,6 +36,7 @@ class UnitMaker:
         device: Where fast factors are computed and weights are folded and measured.
         moments: For ``calibrated``: mean(x xᵀ) of a module's inputs.
         scratch: What a thread reads a weight into; it is done with it before it reads the next.
+        stored: Likewise, what it makes a dense weight in.
     """
 
     base: Checkpoint
@@ -45,6 +46,7 @@ class UnitMaker:
     watch: Stopwatch
     moments: Callable[[str], Tensor] | None
     scratch: Scratch = field(default_factory=Scratch)
+    stored: Scratch = field(default_factory=Scratch)
 
     @torch.no_grad()
     def make(self, unit: Unit) -> ModuleFidelity | None:
@@ -81,21 +83,20 @@ class UnitMaker:
             delta = checked_delta(unit.module, rebuilt.low_rank()).to(there.device)
             moment = None if self.moments is None else partial(self.moments, unit.module)
             parts = cache(partial(_parts, rebuilt, self.deltas))
-            fold = Fold(unit.module, where, there, delta, moment, parts)
+            fold = Fold(unit.module, where, there, delta, moment, parts, self.stored)
             encoded = unit.encoding.encode(fold)
         tensors = encoded.tensors
         if encoded.unchanged and isinstance(read, QuantizedWeight):
             tensors = read.to_tensors(fold.name)  # need not come back from the device
         self._write(tensors)
-        with self.watch.timed("measure"):
-            sums, codes_moved, scales_changed = unit.encoding.measure(fold, encoded)
+        assert encoded.sums is not None, "a fold is measured"
         return ModuleFidelity(
             module=unit.module,
             shape=unit.shape,
-            sums=sums,
-            codes_moved=codes_moved,
-            scales_changed=scales_changed,
-            bytes=sum(tensor.nbytes for tensor in encoded.tensors.values()),
+            sums=encoded.sums,
+            codes_moved=encoded.codes_moved,
+            scales_changed=encoded.scales_changed,
+            bytes=sum(tensor.nbytes for tensor in tensors.values()),
             spectrum=spectrum_of(rebuilt.factors),
         )
 

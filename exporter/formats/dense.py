@@ -1,5 +1,6 @@
 """``bf16``, ``fp16`` and ``fp32``: the delta merged into dense weights of one dtype."""
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor
 
 from exporter.base.checkpoint import Checkpoint
+from exporter.fidelity import sums_over
 from exporter.formats.encoding import Encoded, Encoding, Fold, Shape, Source, cast
 from exporter.formats.format import Format
 from exporter.safetensors.reader import DTYPE_NAMES
@@ -25,14 +27,23 @@ class DenseWeight(Encoding):
         return (TensorSpec(f"{module}.weight", DTYPE_NAMES[self.dtype], shape),)
 
     def encode(self, fold: Fold) -> Encoded:
-        """Add and cast, some rows at a time."""
-        dense = fold.dense
-        if fold.delta is None:
-            return Encoded({fold.name: cast(dense, self.dtype, fold.where)})
-        stored = torch.empty(dense.shape, dtype=self.dtype, device=dense.device)
-        for rows, change in fold.delta.pieces():
-            stored[rows] = cast(change.add_(dense[rows]), self.dtype, fold.where)
-        return Encoded({fold.name: stored}, dense=dense)
+        """Add, cast and measure, some rows at a time."""
+        delta = fold.delta
+        if delta is None:
+            return Encoded({fold.name: cast(fold.dense, self.dtype, fold.where)})
+        stored = fold.empty(self.dtype)
+
+        def changes() -> Iterator[tuple[Tensor, Tensor]]:
+            for rows, change in delta.pieces():
+                dense = fold.rows(rows).float()
+                total = dense + change
+                stored[rows] = total
+                yield total.copy_(stored[rows]).sub_(dense), change
+
+        sums = sums_over(changes())
+        if not math.isfinite(sums.miss):  # then this tells why
+            cast(fold.dense + delta.dense(), self.dtype, fold.where)
+        return Encoded({fold.name: stored}, sums)
 
     def decode(self, fold: Fold, tensors: Mapping[str, Tensor]) -> Tensor:
         """The weight itself."""

@@ -1,7 +1,7 @@
 """How one module is stored: encoding, decoding and measuring of its tensors; units of a file."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,15 +11,12 @@ from torch import Tensor
 from exporter.base.checkpoint import Checkpoint
 from exporter.errors import FoldError
 from exporter.fidelity import ErrorSums, sums_over
-from exporter.safetensors.reader import all_finite
+from exporter.safetensors.reader import Scratch, all_finite
 from exporter.safetensors.writer import TensorSpec
 from tinylora import LowRankDelta, QuantizedWeight, TinyLoRAParts
 from tinylora.svd.factors import weight_matrix
 
 Shape = tuple[int, int]
-# Sums, 4-bit codes moved and scales changed, of :class:`exporter.fidelity.ModuleFidelity`.
-Measures = tuple[ErrorSums, int | None, int | None]
-
 # The trainer loads 16-bit bases with dtype=bfloat16.
 TRAINER_DTYPE = torch.bfloat16
 
@@ -34,6 +31,7 @@ class Fold:
         delta: The delta to add, on the same device; None where nothing is added.
         moment: For calibrated codes: gives mean(x xᵀ) of the module's inputs, ``[in, in]``.
         parts: Gives the adapter's A, B and P of the module, and its trained vector ``[u]``.
+        scratch: Memory for a dense sum on the CPU, if it is not to be kept.
     """
 
     module: str
@@ -42,6 +40,7 @@ class Fold:
     delta: LowRankDelta | None = None
     moment: Callable[[], Tensor] | None = None
     parts: Callable[[], tuple[TinyLoRAParts, Tensor]] | None = None
+    scratch: Scratch | None = None
 
     @property
     def name(self) -> str:
@@ -51,25 +50,39 @@ class Fold:
     @property
     def dense(self) -> Tensor:
         """The weight as the forward pass sees it, ``[out, in]``, in its own dtype."""
+        return self.rows(slice(0, self.weight.shape[0]))
+
+    def rows(self, part: slice) -> Tensor:
+        """Some rows of it."""
         weight = self.weight
-        return weight.dequantize() if isinstance(weight, QuantizedWeight) else weight
+        return weight.rows(part) if isinstance(weight, QuantizedWeight) else weight[part]
+
+    def empty(self, dtype: torch.dtype) -> Tensor:
+        """Memory for the sum, ``[out, in]``."""
+        shape, device = torch.Size(self.weight.shape), self.weight.device
+        if self.scratch is None or device.type != "cpu":
+            return torch.empty(shape, dtype=dtype, device=device)
+        room = self.scratch.room(shape.numel() * dtype.itemsize)
+        return torch.from_numpy(room).view(dtype).view(shape)
 
 
 @dataclass(frozen=True, eq=False)
 class Encoded:
-    """What is stored of a module.
+    """What is stored of a module, compared with the delta that was wanted.
 
     Attributes:
         tensors: By name.
-        unchanged: Whether they are those of the weight that was given.
-        dense: That weight as the forward pass sees it, where it is at hand.
-        least_miss: Least ‖E − Δ‖² that codes on the weight's scales can have, where it was found.
+        sums: None where nothing was to be added.
+        codes_moved: 4-bit codes that differ from the weight's; None for other formats.
+        scales_changed: Likewise, block scales.
+        unchanged: Whether the tensors are those of the weight that was given.
     """
 
     tensors: Mapping[str, Tensor]
+    sums: ErrorSums | None = None
+    codes_moved: int | None = None
+    scales_changed: int | None = None
     unchanged: bool = False
-    dense: Tensor | None = None
-    least_miss: float | None = None
 
 
 class Encoding(ABC):
@@ -81,22 +94,11 @@ class Encoding(ABC):
 
     @abstractmethod
     def encode(self, fold: Fold) -> Encoded:
-        """Make these tensors; FoldError where a value is not finite, or does not fit."""
+        """Make and measure these tensors; FoldError where a value is not finite or does not fit."""
 
     @abstractmethod
     def decode(self, fold: Fold, tensors: Mapping[str, Tensor]) -> Tensor | LowRankDelta:
         """What stored tensors mean: a weight ``[out, in]``, or a change beside the base's."""
-
-    def measure(self, fold: Fold, encoded: Encoded) -> Measures:
-        """Compare what was stored, decoded, with the delta that was wanted."""
-        assert fold.delta is not None, "only a fold is measured"
-        decoded = self.decode(fold, encoded.tensors)
-        if isinstance(decoded, Tensor):
-            dense = fold.dense if encoded.dense is None else encoded.dense
-            return sums_over(stored_change(decoded, dense, fold.delta)), None, None
-        decoded = decoded.to(fold.delta.left.device)
-        both = zip(decoded.pieces(), fold.delta.pieces(), strict=True)
-        return sums_over((found, wanted) for (_, found), (_, wanted) in both), None, None
 
     def seen(self, fold: Fold) -> Tensor:
         """The weight that the forward pass would see of what is stored, float32 ``[out, in]``."""
@@ -106,12 +108,11 @@ class Encoding(ABC):
         return weight_matrix(fold.weight) + decoded.dense()
 
 
-def stored_change(
-    stored: Tensor, dense: Tensor, delta: LowRankDelta
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """E = stored − dense and Δ, some rows at a time, float32."""
-    for rows, change in delta.pieces():
-        yield stored[rows].float() - dense[rows].float(), change
+def sums_beside(found: LowRankDelta, wanted: LowRankDelta | None) -> ErrorSums:
+    """Sums for a change that is stored beside the base."""
+    assert wanted is not None, "an adapter holds target modules only"
+    both = zip(found.to(wanted.left.device).pieces(), wanted.pieces(), strict=True)
+    return sums_over((error, delta) for (_, error), (_, delta) in both)
 
 
 def cast(tensor: Tensor, dtype: torch.dtype, where: str) -> Tensor:

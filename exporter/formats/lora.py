@@ -11,7 +11,7 @@ from torch import Tensor
 
 from exporter.base.architecture import Architecture
 from exporter.base.checkpoint import Checkpoint
-from exporter.formats.encoding import Encoded, Encoding, Fold, Shape, cast
+from exporter.formats.encoding import Encoded, Encoding, Fold, Shape, cast, sums_beside
 from exporter.formats.format import AdapterFile, Format
 from exporter.safetensors.reader import DTYPE_NAMES
 from exporter.safetensors.writer import TensorSpec
@@ -43,7 +43,8 @@ class LoraPair(Encoding):
         delta = fold.delta.padded(self.rank)  # where modules differ, one of a lower rank
         pair = zip(lora_names(fold.module), lora_pair(delta, self.balanced), strict=True)
         where = f"{WEIGHTS_FILE}: tensor"
-        return Encoded({n: cast(t, self.dtype, f"{where} {n!r}") for n, t in pair})
+        tensors = {n: cast(t, self.dtype, f"{where} {n!r}") for n, t in pair}
+        return Encoded(tensors, sums_beside(self.decode(fold, tensors), fold.delta))
 
     def decode(self, fold: Fold, tensors: Mapping[str, Tensor]) -> LowRankDelta:
         """B · A."""

@@ -5,24 +5,22 @@ is quantized as the trainer did while loading it: nf4 in blocks of 64, double qu
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from exporter.base.checkpoint import Checkpoint
-from exporter.fidelity import sums_over, sums_without_change
+from exporter.fidelity import ErrorSums, sums_over, sums_without_change
 from exporter.formats.dense import DenseWeight
 from exporter.formats.encoding import (
     TRAINER_DTYPE,
     Encoded,
     Encoding,
     Fold,
-    Measures,
     Shape,
     Source,
-    stored_change,
 )
 from exporter.formats.format import AdapterFile, Format
 from exporter.formats.fused import fused_names
@@ -31,7 +29,7 @@ from exporter.quantize.calibrated import calibrated
 from exporter.quantize.method import RequantizeMethod
 from exporter.quantize.requantize import preserve, recompute
 from exporter.safetensors.writer import TensorSpec
-from tinylora import QuantizedWeight
+from tinylora import LowRankDelta, QuantizedWeight
 from tinylora.models.trainer_nf4 import trainer_nf4
 from tinylora.weights.quantized_weight import STATE_PREFIX
 
@@ -77,28 +75,40 @@ class Codes(Encoding):
         elif self.method == "calibrated":
             assert fold.moment is not None, "calibration texts were asked for with the method"
             merged = calibrated(seen, delta, fold.moment().to(seen.device))
-        least = None
-        if nearest is not seen:
-            least = sums_over(stored_change(nearest.dequantize(), seen.dequantize(), delta)).miss
-        return Encoded(merged.to_tensors(fold.name), merged is seen, least_miss=least)
+        sums = _sums(merged, seen, delta)
+        if nearest is seen:
+            bound = sums.delta
+        else:
+            bound = (sums if merged is nearest else _sums(nearest, seen, delta)).miss
+        return Encoded(
+            merged.to_tensors(fold.name),
+            replace(sums, bound=bound),
+            codes_moved=_codes_moved(merged, seen),
+            scales_changed=int(torch.count_nonzero(merged.block_absmax != seen.block_absmax)),
+            unchanged=merged is seen,
+        )
 
     def decode(self, fold: Fold, tensors: Mapping[str, Tensor]) -> Tensor:
         """The weight, dequantized."""
         return QuantizedWeight.from_tensors(fold.name, tensors).dequantize()
 
-    def measure(self, fold: Fold, encoded: Encoded) -> Measures:
-        """Also count codes and scales that differ."""
-        seen, delta, bound = fold.weight, fold.delta, encoded.least_miss
-        assert isinstance(seen, QuantizedWeight) and delta is not None
-        if encoded.unchanged:
-            return sums_without_change(delta, bound=bound is None), 0, 0
-        weight = QuantizedWeight.from_tensors(fold.name, encoded.tensors)
-        codes_moved = int((weight.codes() != seen.codes()).sum())
-        scales_changed = int((weight.block_absmax() != seen.block_absmax()).sum())
-        if bound is None:  # no code could move under the base's scales
-            bound = sums_over((torch.zeros_like(d), d) for _, d in delta.pieces()).delta
-        changes = stored_change(weight.dequantize(), seen.dequantize(), delta)
-        return sums_over(changes, bound), codes_moved, scales_changed
+
+def _sums(stored: QuantizedWeight, seen: QuantizedWeight, delta: LowRankDelta) -> ErrorSums:
+    """Sums for what a 4-bit weight holds of a delta, beside the weight that was given."""
+    if stored is seen:
+        return sums_without_change(delta)
+    return sums_over(
+        (stored.rows(rows).float() - seen.rows(rows).float(), change)
+        for rows, change in delta.pieces()
+    )
+
+
+def _codes_moved(stored: QuantizedWeight, seen: QuantizedWeight) -> int:
+    """How many codes differ."""
+    if stored is seen:
+        return 0
+    differing = stored.data.bitwise_xor(seen.data)
+    return sum(int(torch.count_nonzero(differing & nibble)) for nibble in (0xF0, 0x0F))
 
 
 @dataclass(frozen=True)

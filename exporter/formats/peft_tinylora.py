@@ -10,7 +10,7 @@ from torch import Tensor
 from exporter.base.architecture import Architecture
 from exporter.base.checkpoint import Checkpoint, read_json
 from exporter.errors import PlanError
-from exporter.formats.encoding import Encoded, Encoding, Fold, Shape, VectorUnit
+from exporter.formats.encoding import Encoded, Encoding, Fold, Shape, VectorUnit, sums_beside
 from exporter.formats.format import AdapterFile, Format
 from exporter.formats.lora import adapter_config, on_dense_base
 from exporter.safetensors.writer import TensorSpec
@@ -35,8 +35,8 @@ class TinyLoraParts(Encoding):
         """As the adapter has them."""
         assert fold.parts is not None, "the adapter gives them"
         parts, _ = fold.parts()
-        values = (parts.A, parts.B, parts.P)
-        return Encoded(dict(zip(_names(fold.module), values, strict=True)))
+        tensors = dict(zip(_names(fold.module), (parts.A, parts.B, parts.P), strict=True))
+        return Encoded(tensors, sums_beside(self.decode(fold, tensors), fold.delta))
 
     def decode(self, fold: Fold, tensors: Mapping[str, Tensor]) -> LowRankDelta:
         """B · (Σᵢ vᵢ Pᵢ) · A, with the trained vector as it is stored."""

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 
 from tinylora import LowRankDelta, QuantizedWeight
+from tinylora.weights.blockwise import likely_codes
+from tinylora.weights.code_books import code_book
 from tinylora.weights.quantized_weight import pack_codes, unpack_codes
 
 # Elements of a piece. On the CPU its temporaries stay near the cache; a device needs large pieces.
@@ -25,13 +27,14 @@ _LEAST_ROWS = 64
 # A change below this share of a distance cannot reach its midpoint. What is left to 1/2 covers the
 # roundings of the bounds, of the sum, and of the trainer's product (2⁻⁸ of it in bf16).
 _SAFE_SHARE = 0.49
+_LEAST_CODE = 0.07  # below the least code of nf4 that is not 0
 
 
 def preserve(base: QuantizedWeight, delta: LowRankDelta) -> QuantizedWeight:
     """Choose codes again under the base's own scales; ``base`` itself where none moves."""
     height, width = base.shape
     size = math.gcd(width, base.blocksize)  # of strips, each of which lies in one row and one block
-    scales = base.block_absmax()
+    scales = base.block_absmax
     if size < base.blocksize:
         scales = scales.repeat_interleave(base.blocksize // size)[: base.numel // size]
     scales = scales.view(height, -1)
@@ -85,7 +88,7 @@ def recompute(base: QuantizedWeight, delta: LowRankDelta) -> QuantizedWeight:
 
 def block_values(weight: QuantizedWeight, scales: Tensor | None = None) -> Tensor:
     """The 16 values that the forward pass makes of the codes in each block, fp32 ``[n, 16]``."""
-    scales = weight.block_absmax() if scales is None else scales
+    scales = weight.block_absmax if scales is None else scales
     return (scales.unsqueeze(1) * weight.code).to(weight.dtype).float()
 
 
@@ -98,9 +101,7 @@ def _least_steps(base: QuantizedWeight, scales: Tensor) -> Tensor:
 @lru_cache(maxsize=32)
 def _least_gap(code: tuple[float, ...], dtype: torch.dtype) -> tuple[float, float]:
     """Least distance of two values for a scale of 1, and what rounding takes from it besides."""
-    about = torch.finfo(dtype)
-    # a value is rounded by at most half an eps of itself; midpoints and sums, in float32
-    rounding = about.eps / 2 + 2 * torch.finfo(torch.float32).eps
+    about, rounding = torch.finfo(dtype), _rounding(dtype)
     one = torch.tensor(code, dtype=torch.float64)
     other = one.unsqueeze(1)
     distances = (one - other).abs() - rounding * (one.abs() + other.abs())
@@ -108,23 +109,52 @@ def _least_gap(code: tuple[float, ...], dtype: torch.dtype) -> tuple[float, floa
     return float(least), about.smallest_normal * about.eps  # where values are subnormal numbers
 
 
+def _rounding(dtype: torch.dtype) -> float:
+    """Share of a value by which it, and what is computed with it in float32, may be rounded."""
+    return torch.finfo(dtype).eps / 2 + 8 * torch.finfo(torch.float32).eps
+
+
 def _nearest(base: QuantizedWeight, scales: Tensor, codes: Tensor, change: Tensor) -> Tensor:
     """The nearest codes, uint8 ``[n, size]``, of strips of one scale each that change by ΔW."""
-    values = block_values(base, scales)
-    ordered, order = values.sort(dim=1, stable=True)
-    midpoints = ((ordered[:, :-1] + ordered[:, 1:]) / 2).view(-1)
+    about = torch.finfo(base.dtype)
+    # else values are subnormal numbers, infinite, or in the other order
+    is_plain = (scales > about.tiny / _LEAST_CODE) & (scales < about.max / 2)
+    if base.quant_type != "nf4" or not torch.equal(base.code, code_book("nf4").to(base.device)):
+        is_plain.zero_()
+    if bool(is_plain.all()):
+        return _nearest_nf4(base, scales, codes, change)
+    new, plain = codes.clone(), is_plain.nonzero().squeeze(1)
+    new[plain] = _nearest_nf4(base, scales[plain], codes[plain], change[plain])
+    other = (~is_plain).nonzero().squeeze(1)
+    new[other] = _searched(base, scales[other], codes[other], change[other])
+    return new
+
+
+def _nearest_nf4(base: QuantizedWeight, scales: Tensor, codes: Tensor, change: Tensor) -> Tensor:
+    """As :func:`_nearest`, by a table, and by the values themselves where it leaves two codes."""
+    size = codes.shape[1]
     held = base.code.index_select(0, codes.view(-1).int()).view_as(change)
     held = held.mul_(scales.unsqueeze(1)).to(base.dtype).float()
     wanted = held + change
-    # a binary search in all strips at once: how many of its 15 midpoints lie below each number
-    strip = torch.arange(len(codes), dtype=torch.int32, device=codes.device).unsqueeze(1)
-    below = (15 * strip).expand_as(codes).contiguous()
-    for step in (8, 4, 2, 1):
-        tried = midpoints[step - 1 :].index_select(0, below.view(-1)).view_as(wanted)
-        below.add_(wanted > tried, alpha=step)
-    place = below.add_(strip).view(-1)
-    found = ordered.view(-1).index_select(0, place).view_as(wanted)
-    is_nearer = found.sub_(wanted).abs_() < held.sub_(wanted).abs_()
-    new = order.to(torch.uint8).view(-1).index_select(0, place).view_as(codes)
-    # new where it is nearer, without a branch for each byte
-    return new.bitwise_xor_(codes).mul_(is_nearer.view(torch.uint8)).bitwise_xor_(codes)
+    new, unsure = likely_codes(wanted * (1 / scales).unsqueeze(1), _rounding(base.dtype))
+    lower = new.view(-1)[unsure].int()
+    scale = scales[unsure // size]
+    low, high = ((base.code[code] * scale).to(base.dtype).float() for code in (lower, lower + 1))
+    held, wanted = held.view(-1)[unsure], wanted.view(-1)[unsure]
+    is_upper = wanted > (low + high) / 2
+    is_nearer = (torch.where(is_upper, high, low) - wanted).abs() < (held - wanted).abs()
+    # what no other is nearer than is one of the two
+    new.view(-1)[unsure] = (lower + torch.where(is_nearer, is_upper, held == high)).to(torch.uint8)
+    return new
+
+
+def _searched(base: QuantizedWeight, scales: Tensor, codes: Tensor, change: Tensor) -> Tensor:
+    """As :func:`_nearest`, for any code book and scales."""
+    ordered, order = block_values(base, scales).sort(dim=1, stable=True)
+    midpoints = (ordered[:, :-1] + ordered[:, 1:]) / 2
+    held = base.code.index_select(0, codes.view(-1).int()).view_as(change)
+    held = held.mul_(scales.unsqueeze(1)).to(base.dtype).float()
+    wanted = held + change
+    place = torch.searchsorted(midpoints, wanted)
+    is_nearer = (ordered.gather(1, place) - wanted).abs() < (held - wanted).abs()
+    return torch.where(is_nearer, order.gather(1, place).to(torch.uint8), codes)

@@ -25,7 +25,7 @@ def test_quantize_and_dequantize_stay_on_the_gpu(quant_type, double_quant):
         for tensor in weight.to_tensors("w").values():
             assert tensor.device.type == "cuda" or tensor.dtype == torch.uint8
         assert weight.dequantize().device.type == "cuda"
-        assert weight.codes().device == weight.block_absmax().device == weight.data.device
+        assert weight.codes().device == weight.block_absmax.device == weight.data.device
 
 
 @pytest.mark.parametrize("shape", [(24, 400), (512, 256)])

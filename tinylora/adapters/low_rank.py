@@ -7,10 +7,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-# Pieces of a dense ΔW: small enough for a core's cache, with enough rows that BLAS multiplies a
-# piece as it would the whole (a product of very few rows takes another path and rounds otherwise).
-_PIECE_ELEMENTS = 1 << 18
-_PIECE_ROWS = 64
+# Pieces of a dense ΔW stay in a core's cache with what is made of them. They are cut from products
+# of enough rows that BLAS multiplies these as it would the whole (one of very few rows takes
+# another path and rounds otherwise).
+_PIECE_ELEMENTS = 1 << 17
+_PIECE_ELEMENTS_ON_DEVICE = 1 << 24
+_PRODUCT_ROWS = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,19 +51,23 @@ class LowRankDelta:
 
     def pieces(self) -> Iterator[tuple[slice, Tensor]]:
         """ΔW in rows: which rows, and their values, fp32; bit for bit those of :meth:`dense`."""
-        rows, columns = self.left.shape[0], self.right.shape[1]
-        count = max(1, rows // max(_PIECE_ROWS, _PIECE_ELEMENTS // columns))
+        on_cpu, rows = self.left.device.type == "cpu", self.left.shape[0]
+        elements = _PIECE_ELEMENTS if on_cpu else _PIECE_ELEMENTS_ON_DEVICE
+        step = max(1, elements // self.right.shape[1])
+        count = max(1, rows // max(_PRODUCT_ROWS, step))
         for i in range(count):
-            part = slice(rows * i // count, rows * (i + 1) // count)
-            yield part, self._rows(part)
+            start, stop = rows * i // count, rows * (i + 1) // count
+            for piece in torch.split(self._rows(slice(start, stop)), step):
+                yield slice(start, start + len(piece)), piece
+                start += len(piece)
 
     def rows(self, index: Tensor) -> Tensor:
         """ΔW of the rows ``[k]``, fp32 ``[k, in]``; bit for bit those of :meth:`dense`."""
         count = index.numel()
-        if self.left.shape[0] <= _PIECE_ROWS:
+        if self.left.shape[0] <= _PRODUCT_ROWS:
             return self.dense().index_select(0, index)
-        if count < _PIECE_ROWS:
-            spare = index.new_zeros(_PIECE_ROWS - count)
+        if count < _PRODUCT_ROWS:
+            spare = index.new_zeros(_PRODUCT_ROWS - count)
             return self._rows(torch.cat([index, spare]))[:count]
         return self._rows(index)
 

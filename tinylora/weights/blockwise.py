@@ -75,13 +75,14 @@ def quantize_scales(scales: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def dequantize_blocks(
-    data: Tensor, absmax: Tensor, code: Tensor, blocksize: int, out: Tensor
+    data: Tensor, absmax: Tensor, pairs: Tensor, blocksize: int, out: Tensor
 ) -> Tensor:
     """Fill ``out``, ``[n]``, with code book times absmax in float32, rounded to its dtype.
 
-    Data uint8 ``[ceil(n/2), 1]``, absmax fp32 ``[ceil(n/blocksize)]``, code fp32 ``[16]``.
+    Data uint8 ``[ceil(n/2), 1]``, absmax fp32 ``[ceil(n/blocksize)]``, and the code book as
+    :func:`pairs_of_bytes` gives it.
     """
-    pairs, data = pairs_of_bytes(code), data.reshape(-1)
+    data = data.reshape(-1)
     size = -(-min(out.numel(), _step(out)) // 2)
     codes = torch.empty(size, dtype=torch.int32, device=out.device)
     looked_up = torch.empty(size, dtype=torch.float64, device=out.device)
@@ -111,7 +112,7 @@ class _Table:
     """Codes of equal bins from -1 to 1.
 
     Attributes:
-        codes: uint8 ``[2 * _BINS + 1]``, of a bin with an edge the lower one, marked.
+        codes: uint8 ``[2 * _BINS + 1]``, of a bin that may hold an edge the lower one, marked.
         edges: fp32 ``[16]``, above which a number with a marked code gets the next.
         middle: fp32 ``[]``, the bin of 0.
     """
@@ -122,17 +123,34 @@ class _Table:
 
 
 @cache
-def _table() -> _Table:
-    """The table for nf4."""
+def _table(rounding: float = 0.0) -> _Table:
+    """The table for nf4, of values that are right to a share of themselves."""
     code = code_book("nf4")
     edges = (code[:-1] + code[1:]) / 2
+    moved = rounding * (code[:-1].abs() + code[1:].abs()) / 2
     middle = torch.tensor(_BINS, dtype=torch.float32)
-    # a larger number has no lower bin, so beside an edge's bin the code is certain
-    on_edge = torch.add(middle, edges, alpha=_BINS).int()
+    # a larger number has no lower bin, so beside an edge's bins the code is certain
+    first, last = (torch.add(middle, e, alpha=_BINS).int() for e in (edges - moved, edges + moved))
     bins = torch.arange(2 * _BINS + 1, dtype=torch.int32)
-    codes = torch.bucketize(bins, on_edge).to(torch.uint8)
-    codes[on_edge.long()] |= _MARK
+    codes = torch.bucketize(bins, last).to(torch.uint8)
+    codes[torch.bucketize(bins, first, right=True) > codes] |= _MARK
     return _Table(codes, torch.nn.functional.pad(edges, (0, 1), value=torch.inf), middle)
+
+
+def likely_codes(scaled: Tensor, rounding: float) -> tuple[Tensor, Tensor]:
+    """nf4 codes nearest to numbers, where the codes' values are right to a share of themselves.
+
+    ``scaled``, fp32 ``[n, m]``, is overwritten.
+
+    Returns:
+        Codes, uint8 ``[n, m]``, and the places, ``[k]``, of those to which the next may be nearer.
+    """
+    table = _table(rounding)
+    codes_of_bins = table.codes.to(scaled.device)
+    bins = scaled.clamp_(-1, 1).mul_(_BINS).add_(_BINS).int()
+    codes = codes_of_bins.index_select(0, bins.view(-1))
+    unsure = (codes & _MARK).nonzero().squeeze(1)
+    return codes.bitwise_and_(_MARK - 1).view_as(scaled), unsure
 
 
 def _is_compared() -> bool:

@@ -21,6 +21,7 @@ Dettmers et al., "QLoRA", 2023, arXiv:2305.14314.)
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
 import torch
@@ -32,6 +33,7 @@ from tinylora.errors import QuantizedWeightError
 from tinylora.weights.blockwise import (
     SCALES_A_BLOCK,
     dequantize_blocks,
+    pairs_of_bytes,
     quantize_blocks,
     quantize_scales,
 )
@@ -269,6 +271,7 @@ class QuantizedWeight:
             data[-1] |= self.data.reshape(-1)[-1] & 15
         return replace(self, data=data)
 
+    @cached_property
     def block_absmax(self) -> Tensor:
         """Absmax of each block, fp32 ``[ceil(n/blocksize)]``."""
         if self.nested is None:
@@ -279,9 +282,22 @@ class QuantizedWeight:
 
     def dequantize(self, dtype: torch.dtype | None = None) -> Tensor:
         """The weight as the forward pass sees it, ``[out, in]``; in float32 it is not rounded."""
-        out = torch.empty(self.numel, dtype=dtype or self.dtype, device=self.data.device)
-        absmax = self.block_absmax()
-        return dequantize_blocks(self.data, absmax, self.code, self.blocksize, out).view(self.shape)
+        return self.rows(slice(0, self.shape[0]), dtype)
+
+    def rows(self, part: slice, dtype: torch.dtype | None = None) -> Tensor:
+        """Some rows of :meth:`dequantize`, ``[stop - start, in]``."""
+        width, size = self.shape[1], self.blocksize
+        first, last = part.start * width // size, -(-part.stop * width // size)  # whole blocks
+        begin = first * size
+        count = min(last * size, self.numel) - begin
+        out = torch.empty(count, dtype=dtype or self.dtype, device=self.device)
+        data, absmax = self.data.reshape(-1)[begin // 2 :], self.block_absmax[first:last]
+        dequantize_blocks(data, absmax, self._pairs, size, out)
+        return out[part.start * width - begin : part.stop * width - begin].view(-1, width)
+
+    @cached_property
+    def _pairs(self) -> Tensor:
+        return pairs_of_bytes(self.code)
 
     def digest(self) -> str:
         """BLAKE3 (hex) of everything that decides the dequantized values."""

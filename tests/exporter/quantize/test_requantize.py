@@ -101,7 +101,7 @@ def check_against_search(found, weight, delta):
 def reference_codes(weight, delta):
     """Every block sorted and searched, nothing bounded or left out; ties stay."""
     size = weight.blocksize
-    values = weight.block_absmax().unsqueeze(1) * weight.code
+    values = weight.block_absmax.unsqueeze(1) * weight.code
     values = values.to(weight.dtype).float()
     codes, change = (
         nn.functional.pad(flat, (0, -flat.numel() % size)).view(-1, size)

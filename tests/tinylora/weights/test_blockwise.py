@@ -132,6 +132,6 @@ def test_an_unknown_release_of_bitsandbytes_does_the_work_itself(monkeypatch):
 def test_dequantization_is_code_book_times_absmax(dtype, shape, double_quant):
     weight = torch.randn(shape, generator=torch.Generator().manual_seed(4)).to(torch.bfloat16)
     quantized = QuantizedWeight.quantize(weight, double_quant=double_quant)
-    scales = quantized.block_absmax().repeat_interleave(64)[: weight.numel()]
+    scales = quantized.block_absmax.repeat_interleave(64)[: weight.numel()]
     plain = (quantized.code[quantized.codes().long()] * scales).view(shape)
     assert torch.equal(quantized.dequantize(dtype), plain.to(dtype))
