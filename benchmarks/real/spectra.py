@@ -1,4 +1,4 @@
-"""What the spectra of a real base leave of singular vectors: gaps, and what two LAPACKs agree on."""
+"""Spectra of a real base around the cut, and what two LAPACKs agree on there."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -69,9 +69,10 @@ def sentences(rows: Sequence[dict[str, Any]]) -> str:
             f"{(gaps < 0.001).sum()}."
         )
     energy = np.median([row["share of energy"] for row in rows])
+    widest = max(row["sine"] for row in rows)
     lines += [
         f"- The two kept directions hold {energy:.1%} of a weight's squared norm (median).",
-        f"- Directions apart by a sine above {LOST:g} (largest: {max(r['sine'] for r in rows):.2g}): "
+        f"- Directions apart by a sine above {LOST:g} (largest: {widest:.2g}): "
         f"{len(lost)} modules{': ' + ', '.join(lost) if lost else ''}.",
         f"- Relative sign of the two pairs differs in {signs} modules.",
     ]
