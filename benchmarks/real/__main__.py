@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -42,8 +43,8 @@ COLUMNS = ("way", "bytes", "retention", "output residual", "top-1", "capture", "
            "seconds", "peak MB", "note")  # fmt: skip
 TEXTS = {"train": 48, "calibration": 16, "choice": 1}
 STEPS = 12
-PRELOADED = ["benchmarks.real.ways", "benchmarks.real.train", "bitsandbytes", "peft.tuners.lora.bnb",
-             "transformers.models.llama.modeling_llama", "transformers.integrations.bitsandbytes",
+PRELOADED = ["benchmarks.real.ways", "benchmarks.real.train", "peft.tuners.lora.bnb",
+             "bitsandbytes", "transformers.models.llama.modeling_llama", "transformers.integrations.bitsandbytes",
              "transformers.models.gemma3.modeling_gemma3", "peft.tuners.lora.model"]  # fmt: skip
 
 
@@ -137,7 +138,9 @@ def retention(line: pd.Series[Any]) -> str:
     """What may be said of a way's retention."""
     if pd.isna(line["retention"]):
         return "unseen"
-    return f"{line['retention']:.4f}" if line["loss seen"] else f"≥ {line['kept at least']:.4f}"
+    if not line["loss seen"]:
+        return f"≥ {math.floor(line['kept at least'] * 1e4) / 1e4:.4f}"
+    return f"{line['retention']:.4f}" if line["retention"] > -10 else f"{line['retention']:.3g}"
 
 
 def report(model: Model, build: Path, out: Path) -> pd.DataFrame:
