@@ -7,7 +7,7 @@ EXPORT := $(BIN)/tinylora-export merge --base demo/base --artifact demo/tiny_lor
   --factor-store $(DEMO)/factors --overwrite
 CALIBRATION := --prompts demo/prompts/calibration.jsonl
 
-.PHONY: setup demo test lint type fuzz bench bench-3b gpu clean
+.PHONY: setup demo test lint type fuzz bench bench-3b real gpu clean
 
 setup: $(VENV)/.ready
 
@@ -51,7 +51,6 @@ BENCH := $(BIN)/python -m benchmarks
 bench: setup
 	OMP_NUM_THREADS=1 $(BENCH).folds
 	$(BENCH).factors
-	$(BENCH).fidelity
 	$(BENCH).judge_throughput
 	$(BENCH).coverage
 	$(BENCH).false_matches
@@ -70,6 +69,11 @@ bench-3b: setup
 	test -d build/3b/base || $(BENCH).random_base --shape qwen2.5-coder-3b --out build/3b
 	$(BENCH).export_memory --model build/3b
 	$(BENCH).export_beside_copy --model build/3b
+
+# Language models from the package registry, and the demo's, through every format; writes
+# results/real/. An hour the first time; what build/real holds already is not made again.
+real: setup
+	OMP_NUM_THREADS=1 $(BENCH).real
 
 # Checks and timings on a CUDA device; without one the checks are skipped and nothing is timed.
 gpu: setup

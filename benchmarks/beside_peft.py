@@ -20,6 +20,7 @@ import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from benchmarks.harness import Usage, median, merge, parser, table, watch, write_page
 
@@ -47,8 +48,8 @@ def run(model: Path, base: Path, rounds: int) -> dict[str, list[Usage]]:
     return found
 
 
-def with_peft(base: str, adapter: str, out: str) -> None:
-    """PEFT's side, in a process of its own."""
+def with_peft(base: str, adapter: str, out: str, in_4_bits: bool = True) -> Any:
+    """PEFT's side, in a process of its own; the merged model."""
     import torch
     from peft import PeftModel
     from safetensors.torch import save_file
@@ -56,8 +57,9 @@ def with_peft(base: str, adapter: str, out: str) -> None:
 
     from tinylora.models.trainer_nf4 import trainer_nf4
 
+    options = {"quantization_config": trainer_nf4()} if in_4_bits else {}
     model = AutoModelForCausalLM.from_pretrained(
-        base, quantization_config=trainer_nf4(), dtype=torch.bfloat16, device_map="cpu"
+        base, dtype=torch.bfloat16, device_map="cpu", **options
     )
     merged = PeftModel.from_pretrained(model, adapter).merge_and_unload()
     # transformers 5 cannot save every model that it has loaded; this is what it would write
@@ -66,6 +68,7 @@ def with_peft(base: str, adapter: str, out: str) -> None:
     state = {n: t.contiguous() for n, t in merged.state_dict().items() if n not in tied}
     save_file(state, Path(out) / "model.safetensors", metadata={"format": "pt"})
     merged.config.save_pretrained(out)
+    return merged
 
 
 def rows(found: Mapping[str, Sequence[Usage]]) -> Iterator[tuple[str, ...]]:

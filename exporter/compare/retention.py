@@ -10,7 +10,8 @@ second, it drowns in the arithmetic of most servers.
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from exporter.compare.float32_model import (
 )
 from exporter.compare.prompts import PromptSet, TokenPrompt
 from exporter.fidelity import rounded
-from tinylora import AdaptedLinear, DeltaOptions, FactorStore
+from tinylora import AdaptedLinear, DeltaOptions, FactorStore, Restoration
 from tinylora.files.scratch import scratch_directory
 from tinylora.models.float32_view import in_float32
 from tinylora.models.token_divergence import (
@@ -212,19 +213,29 @@ def measure_retention(
             in_4_bits=in_4_bits,
             store=store or FactorStore(directory / "factors"),
         )
-        model, restoration = build()
-        reference.keep(in_float32(model).eval())
-        repeat = reference.distance(model, one_by_one=True)
-        restoration.fold()
-        folded = reference.distance(model)
-        del model, restoration  # one model is in memory at a time
-        model, restoration = build()
-        restoration.remove()
-        of_base = reference.distance(in_float32(model).eval())
-        del model, restoration
-        of_export = reference.distance(load_exact(export))
-        of_half = reference.distance(_in_bfloat16(build()[0]))
-    return Retention(prompts.sha256, prompts.tokens, of_export, of_base, repeat, folded, of_half)
+        beside = beside_restored(reference, build, prompts)
+        return replace(beside, export=reference.distance(load_exact(export)))
+
+
+def beside_restored(
+    reference: "Reference", build: Callable[[], tuple[Any, Restoration]], prompts: PromptSet
+) -> Retention:
+    """Keep the logits of the restored model, and measure all that stands beside it but an export.
+
+    ``build`` makes the restored model, once for each use. The base stands for the export.
+    """
+    model, restoration = build()
+    reference.keep(in_float32(model).eval())
+    repeat = reference.distance(model, one_by_one=True)
+    restoration.fold()
+    folded = reference.distance(model)
+    del model, restoration  # one model is in memory at a time
+    model, restoration = build()
+    restoration.remove()
+    base = reference.distance(in_float32(model).eval())
+    del model, restoration
+    half = reference.distance(_in_bfloat16(build()[0]))
+    return Retention(prompts.sha256, prompts.tokens, base, base, repeat, folded, half)
 
 
 def _in_bfloat16(model: Any) -> Any:

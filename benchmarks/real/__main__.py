@@ -1,0 +1,177 @@
+"""Real models through every format
+
+    make real
+
+Each base is quantized to NF4 as in training. On it a TinyLoRA vector (u 32, rank 2) is trained by
+the likelihood of right C++ programs for statements of the demo's training suite, once as `full`
+and once as `diagonal`. The `full` one is also scaled to the size of real files (mean |v| 3e-5) and
+a power of ten on either side. Every way to ship a vector is made in a process of its own, whose
+seconds of one core and peak memory (pages of mapped files included) are told, and compared with the
+restored model on texts of the held-out suite, as `tinylora-export verify --prompts` does: on the tokens of
+the programs, in float32.
+
+Retention is 1 − KL(restored‖way)/KL(restored‖base); `≥` where the way is no farther from the
+restored model than its own float32 arithmetic puts it (the floor), `unseen` where the effect is
+not above that. Output residual is ‖y − y(restored)‖/‖y(base) − y(restored)‖ over logits; capture
+and residual are of the written weights. Bytes are of weight files, relative to nf4.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from benchmarks.harness import parser, table, write_page
+from benchmarks.real.frontier import draw
+from benchmarks.real.models import MODELS, Model, base_of
+from benchmarks.real.spectra import sentences, spectra
+from benchmarks.real.train import right_programs, scaled, train, write_texts
+from benchmarks.real.ways import Bench, kept_json, restore_once, row, ways
+from tinylora import FactorStore, load_artifact
+
+SIZES = (3e-4, 3e-5, 3e-6)
+COLUMNS = ("way", "bytes", "retention", "output residual", "top-1", "capture", "residual",
+           "seconds", "peak MB", "note")  # fmt: skip
+TEXTS = {"train": 48, "calibration": 16, "choice": 1}
+STEPS = 12
+PRELOADED = ["benchmarks.real.ways", "benchmarks.real.train", "peft.tuners.lora.bnb",
+             "bitsandbytes", "transformers.models.llama.modeling_llama",
+             "transformers.integrations.bitsandbytes",
+             "transformers.models.gemma3.modeling_gemma3", "peft.tuners.lora.model"]  # fmt: skip
+
+
+def alone(function: Any, *arguments: Any) -> Any:
+    """Call a function in a process of its own, which has only imported what it needs."""
+    context = get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def write_all_texts(folder: Path, counts: dict[str, int]) -> None:
+    """Training, calibration and held-out texts; only the last are of problems not trained on."""
+    rows = map(json.loads, Path("demo/prompts/heldout.jsonl").read_text().splitlines())
+    heldout = [(row["prompt"], row["completion"]) for row in rows]
+    for name, count in counts.items():
+        pairs = heldout if name == "heldout" else right_programs()
+        write_texts(folder / f"{name}.jsonl", pairs, count)
+
+
+def vectors(model: Model, base: Path, folder: Path) -> Iterator[tuple[str, Bench]]:
+    """Every vector of a model by its name, trained or scaled the first time."""
+    trained = {"full": folder / "full" / "tiny_lora_v.pt"}
+    if model.artifact is not None:
+        trained["full"].parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(model.artifact, trained["full"])
+    else:
+        trained["diagonal"] = folder / "diagonal" / "tiny_lora_v.pt"
+    for formula, file in trained.items():
+        if not file.is_file():
+            alone(train, base, file, formula, folder / "train.jsonl", folder / "factors", STEPS)
+        yield f"{formula}, as trained", Bench(base, file.parent, folder)
+        for size in SIZES if formula == "full" else ():
+            bench = Bench(base, folder / f"{formula}-{size:g}", folder)
+            bench.folder.mkdir(exist_ok=True)
+            scaled(file, size, bench.artifact)
+            yield f"{formula}, scaled to {size:g}", bench
+
+
+def measured(name: str, bench: Bench, all_of_them: bool) -> pd.DataFrame:
+    """All ways of one vector; what is found already is not made again."""
+    rows, kept = [], bench.folder / "rows"
+    beside = kept_json(kept / "beside.json", lambda: alone(restore_once, bench))
+    sizes: dict[str, int] = {}
+    for way, options in ways(all_of_them, sizes):
+        path = kept / f"{way.replace(' ', '-').replace(',', '')}.json"
+        found = kept_json(path, lambda: alone(row, bench, way, options, beside))  # noqa: B023
+        sizes[way] = found.get("bytes", 0)
+        rows.append({"vector": name, "way": way} | found)
+        print(name, way, found, flush=True)
+    shutil.rmtree(bench.folder / "out", ignore_errors=True)
+    shutil.rmtree(bench.folder / "logits", ignore_errors=True)
+    size = float(load_artifact(bench.artifact).global_v.float().abs().mean())
+    effect = {"mean |v|": size, "effect": beside["base"]["mean"],
+              "floor": max(beside["repeat"]["mean"], beside["folded"]["mean"]),
+              "bfloat16": beside["bfloat16"]["mean"], "tokens": beside["tokens"],
+              "base top-1": beside["base"]["top1_agreement"]}  # fmt: skip
+    return pd.DataFrame(rows).assign(**effect)
+
+
+def section(found: pd.DataFrame) -> str:
+    """One vector's heading and table."""
+    first = found.iloc[0]
+    head = (
+        f"## {first['vector']}\n\nMean |v| {first['mean |v|']:.2g}. Mean KL from the restored "
+        f"model on {first['tokens']} tokens: the base {first['effect']:.3g} nats (top-1 "
+        f"{first['base top-1']:.4f}), equal models in float32 {first['floor']:.1g} (the floor), "
+        f"the restored model in bfloat16 {first['bfloat16']:.3g}.\n"
+    )
+    nf4 = found.set_index("way")["bytes"]["nf4 preserve"]
+    lines = []
+    for _, line in found.iterrows():
+        shown = {name: number(line.get(name)) for name in COLUMNS}
+        shown["bytes"] = "" if pd.isna(line["bytes"]) else f"{line['bytes'] / nf4:.3f} ×"
+        shown["retention"] = retention(line)
+        shown["top-1"] = f"{line['top-1']:.4f}"
+        shown["seconds"] = f"{line['seconds']:.1f}"
+        shown["peak MB"] = f"{line['peak bytes'] / 1e6:.0f}"
+        lines.append(shown.values())
+    return f"{head}\n{table(COLUMNS, lines)}"
+
+
+def number(value: Any) -> str:
+    """Text as it is, a number to four digits, nothing for nothing."""
+    if isinstance(value, str):
+        return value
+    return "" if value is None or pd.isna(value) else f"{value:.4g}"
+
+
+def retention(line: pd.Series[Any]) -> str:
+    """What may be said of a way's retention."""
+    if pd.isna(line["retention"]):
+        return "unseen"
+    if not line["loss seen"]:
+        return f"≥ {math.floor(line['kept at least'] * 1e4) / 1e4:.4f}"
+    return f"{line['retention']:.4f}" if line["retention"] > -10 else f"{line['retention']:.3g}"
+
+
+def report(model: Model, build: Path, out: Path) -> pd.DataFrame:
+    """All vectors of one model, as a page and a file of numbers."""
+    folder = build / model.name
+    write_all_texts(folder, TEXTS | {"heldout": model.heldout})
+    base = base_of(model, folder)
+    stores = FactorStore(folder / "factors"), FactorStore(folder / "other-lapack")
+    parts, frames = [], []
+    for number, (name, bench) in enumerate(vectors(model, base, folder)):
+        if number == 0:
+            path = folder / "spectra.json"
+            rows = kept_json(path, lambda: alone(spectra, base, *stores))
+            parts += ["## Spectra", sentences(rows)]
+        frames.append(measured(name, bench, model.all_ways_of is None or name in model.all_ways_of))
+        parts.append(section(frames[-1]))
+    found = pd.concat(frames)
+    write_page(out / f"{model.name}.md", __doc__, f"Model: {model.name}.", *parts)
+    found.to_csv(out / f"{model.name}.csv", index=False)
+    return found
+
+
+def main() -> None:
+    options: argparse.ArgumentParser = parser(__doc__, "real")
+    options.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    options.add_argument("--build", type=Path, default=Path("build/real"))
+    args = options.parse_args()
+    frames = {name: report(MODELS[name], args.build, args.out) for name in args.models}
+    draw(frames, args.out / "frontier.svg")
+
+
+if __name__ == "__main__":
+    main()

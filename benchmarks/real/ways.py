@@ -1,0 +1,176 @@
+"""One way to ship a trained vector, made and measured in a process of its own."""
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from peft import PeftModel
+
+from benchmarks.beside_peft import with_peft
+from exporter import ExportRequest, export
+from exporter.compare.float32_model import load_base, load_exact, restored_model
+from exporter.compare.prompts import read_prompts
+from exporter.compare.retention import Divergence, Reference, Retention, beside_restored
+from exporter.request import Goal
+from tinylora import DeltaOptions, FactorStore, Restoration
+from tinylora.models.float32_view import in_float32
+from tinylora.workers import single_threaded
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A vector on its base: ``folder`` holds its file, ``texts`` those of the model."""
+
+    base: Path
+    folder: Path
+    texts: Path
+
+    @property
+    def artifact(self) -> Path:
+        return self.folder / "tiny_lora_v.pt"
+
+    @property
+    def store(self) -> Path:
+        return self.texts / "factors"
+
+    @property
+    def reference(self) -> Reference:
+        """The restored model's logits, once :func:`restore_once` has kept them."""
+        logits = self.folder / "logits"
+        logits.mkdir(exist_ok=True)
+        return Reference(logits, read_prompts(self.texts / "heldout.jsonl", self.base).prompts)
+
+    def restored(self, store: Path | None = None) -> tuple[Any, Restoration]:
+        """The restored model, with factors of the vector's own or another store."""
+        factors = FactorStore(store or self.store)
+        options = DeltaOptions(svd="exact")
+        return restored_model(self.base, self.artifact, options, store=factors)
+
+
+def restore_once(bench: Bench) -> dict[str, Any]:
+    """Keep the restored model's logits; what stands beside them, as a JSON object."""
+    prompts = read_prompts(bench.texts / "heldout.jsonl", bench.base)
+    with single_threaded():
+        return asdict(beside_restored(bench.reference, bench.restored, prompts))
+
+
+def ways(all_of_them: bool, sizes: Mapping[str, int]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every way by name, with the options of an export; ``sizes`` are bytes of ways before it.
+
+    Those that choose by texts run the model often, so not every vector has them.
+    """
+    yield "lora", {"format": "lora"}  # PEFT merges it
+    for method in ("preserve", "recompute"):
+        yield f"nf4 {method}", {"format": "nf4", "requantize": method}
+    for name in ("nf4-embedded", "bf16", "fp16", "fp32"):
+        yield name, {"format": name}
+    for name in ("PEFT merge, 4 bit", "PEFT merge, bf16"):
+        yield name, {}
+    if all_of_them:
+        yield "nf4-embedded fp16", {"format": "nf4-embedded", "adapter_dtype": "fp16"}
+        yield "restored, other LAPACK", {}
+        calibrated = {"format": "nf4", "requantize": "calibrated", "texts": "calibration"}
+        yield "nf4 calibrated", calibrated
+        nf4, bf16 = sizes["nf4 preserve"], sizes["bf16"]
+        room = nf4 + (bf16 - nf4) // 4
+        yield "nf4-mixed, a quarter", {"format": "nf4-mixed", "texts": "choice", "max_bytes": room}
+
+
+def row(bench: Bench, name: str, options: dict[str, Any], beside: dict[str, Any]) -> dict[str, Any]:
+    """Make one way and measure it beside the restored model; seconds and peak are of the making."""
+    with single_threaded():
+        start = time.process_time()
+        found, load = _made(bench, name, options)
+        found["seconds"] = time.process_time() - start
+        found["peak bytes"] = peak_memory()
+        measured = replace(retention_of(beside), export=bench.reference.distance(load()))
+    kept = measured.kept
+    return found | {
+        "retention": kept and kept.retention,
+        "kept at least": kept and kept.at_least,
+        "loss seen": kept and kept.loss_seen,
+        "output residual": measured.output_residual,
+        "mean KL": measured.export.mean,
+        "top-1": measured.export.top1_agreement,
+    }
+
+
+def _made(
+    bench: Bench, name: str, options: dict[str, Any]
+) -> tuple[dict[str, Any], Callable[[], Any]]:
+    """What is known of a way's files, and how its model is loaded in float32."""
+    out = bench.folder / "out"
+    shutil.rmtree(out, ignore_errors=True)
+    if name.startswith("restored"):
+        model = bench.restored(bench.texts / "other-lapack")[0]
+        return {}, lambda: in_float32(model).eval()
+    if name.startswith("PEFT"):
+        lora = str(bench.folder / "lora")
+        merged = with_peft(str(bench.base), lora, str(out), in_4_bits=name.endswith("4 bit"))
+        return {"bytes": weight_bytes(out)}, lambda: in_float32(merged).eval()
+    if name == "lora":
+        out = bench.folder / name
+        shutil.rmtree(out, ignore_errors=True)
+    options = dict(options)
+    texts, room = options.pop("texts", None), options.pop("max_bytes", None)
+    goal = Goal(prompts=texts and bench.texts / f"{texts}.jsonl", max_bytes=room)
+    report = export(
+        ExportRequest(
+            bench.base,
+            bench.artifact,
+            out,
+            factor_store=bench.store,
+            goal=goal,
+            options=DeltaOptions(svd="exact"),
+            **options,
+        )
+    )
+    total = report.fidelity.total
+    found: dict[str, Any] = {"bytes": weight_bytes(out)}
+    if name == "lora":
+        return found, partial(_with_adapter, bench.base, out)
+    found |= {"capture": total.capture, "residual": total.residual}
+    if report.choice is not None:
+        chosen = report.choice.chosen
+        found["note"] = (
+            f"{len(chosen.keep)} modules in bf16; output residual {chosen.residual:.3g} on the "
+            "texts of the choice"
+        )
+    return found, partial(load_exact, out)
+
+
+def _with_adapter(base: Path, adapter: Path) -> Any:
+    return PeftModel.from_pretrained(in_float32(load_base(base)), adapter).eval()
+
+
+def retention_of(beside: Mapping[str, Any]) -> Retention:
+    """What :func:`restore_once` has found."""
+    found = {k: Divergence(**v) if isinstance(v, dict) else v for k, v in beside.items()}
+    return Retention(**found)
+
+
+def weight_bytes(directory: Path) -> int:
+    """Bytes of all weight files."""
+    return sum(file.stat().st_size for file in directory.glob("*.safetensors"))
+
+
+def peak_memory() -> int:
+    """Largest resident memory of this process so far, bytes, pages of mapped files included."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+
+
+def kept_json(path: Path, make: Callable[[], Any]) -> Any:
+    """What a file holds; made and written whole where it is not there yet."""
+    if not path.is_file():
+        found = make()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_suffix(".unfinished")
+        unfinished.write_text(json.dumps(found, indent=1))
+        unfinished.replace(path)
+    return json.loads(path.read_text())

