@@ -4,11 +4,12 @@
 
 Each base is quantized to NF4 as in training. On it a TinyLoRA vector (u 32, rank 2) is trained by
 the likelihood of right C++ programs for statements of the demo's training suite, once as `full`
-and once as `diagonal`. The `full` one is also scaled to the size of real files (mean |v| 3e-5) and
-a power of ten on either side. Every way to ship a vector is made in a process of its own, whose
-seconds of one core and peak memory (pages of mapped files included) are told, and compared with the
-restored model on texts of the held-out suite, as `tinylora-export verify --prompts` does: on the tokens of
-the programs, in float32.
+and once as `diagonal`; the demo has a vector of its own. The `full` one is also scaled to the size
+of real files (mean |v| 3e-5) and a power of ten on either side. Every way to ship a vector is made
+in a process of its own (seconds of one core; peak memory, pages of mapped files included) and
+compared with the restored model on texts of the held-out suite, as `tinylora-export verify
+--prompts` does: on the tokens of the programs, in float32. `calibrated` has 16 texts, the choice of
+modules one.
 
 Retention is 1 − KL(restored‖way)/KL(restored‖base); `≥` where the way is no farther from the
 restored model than its own float32 arithmetic puts it (the floor), `unseen` where the effect is
@@ -43,10 +44,11 @@ COLUMNS = ("way", "bytes", "retention", "output residual", "top-1", "capture", "
            "seconds", "peak MB", "note")  # fmt: skip
 TEXTS = {"train": 48, "calibration": 16, "choice": 1}
 STEPS = 12
-PRELOADED = ["benchmarks.real.ways", "benchmarks.real.train", "peft.tuners.lora.bnb",
-             "bitsandbytes", "transformers.models.llama.modeling_llama",
+PRELOADED = ["benchmarks.real.ways", "benchmarks.real.train", "bitsandbytes",
+             "peft.tuners.lora.model", "peft.tuners.lora.bnb",
              "transformers.integrations.bitsandbytes",
-             "transformers.models.gemma3.modeling_gemma3", "peft.tuners.lora.model"]  # fmt: skip
+             "transformers.models.llama.modeling_llama",
+             "transformers.models.gemma3.modeling_gemma3"]  # fmt: skip
 
 
 def alone(function: Any, *arguments: Any) -> Any:

@@ -76,8 +76,8 @@ def sentences(rows: Sequence[dict[str, Any]]) -> str:
     turned = [row["turned"] for row in rows]
     lines += [
         f"- The two kept directions hold {energy:.1%} of a weight's squared norm (median).",
-        f"- A right singular vector of the one library is {max(turned):.1g} from the other's at "
-        f"most; above {LOST:g} in {sum(d > LOST for d in turned)} modules.",
+        f"- The libraries' right singular vectors are at most {max(turned):.1g} apart; "
+        f"above {LOST:g} in {sum(d > LOST for d in turned)} modules.",
         f"- The relative sign of the two pairs differs in {signs} modules.",
     ]
     return "\n".join(lines)
