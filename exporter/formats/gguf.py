@@ -43,8 +43,7 @@ class Gguf(_InLlamaCpp, Dense):
     name: ClassVar[str] = "gguf"
     content: ClassVar[str] = (
         "The delta is merged into dense weights, in one GGUF file for llama.cpp and what is built "
-        "on it. Quantizing that file rounds the delta away with the rest; `gguf-lora` beside a "
-        "quantized base keeps it."
+        "on it. Quantizing that file afterwards drowns a delta of real size in rounding."
     )
 
     @property
