@@ -56,7 +56,8 @@ def preserve(base: QuantizedWeight, delta: LowRankDelta) -> QuantizedWeight:
         scale = scales[part].view(-1)
         # under a scale of 0 all values are equal
         steps = _least_steps(base, scale.abs()).masked_fill_(scale == 0, torch.inf)
-        near = (~(change.abs().amax(dim=1) < steps)).nonzero().squeeze(1)
+        is_near = ~(change.abs().amax(dim=1) < steps)
+        near = slice(None) if bool(is_near.all()) else is_near.nonzero().squeeze(1)
         old = codes[near]
         new = _nearest(base, scale[near], old, change[near])
         if not torch.equal(new, old):
