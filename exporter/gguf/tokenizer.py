@@ -43,7 +43,9 @@ def describe_tokenizer(writer: Any, path: Path, vocabulary: int) -> None:
     content = json.loads(tokenizer.backend_tokenizer.to_str())
     model = content["model"]
     if model["type"] != "BPE":
-        raise _unknown(path, f"its kind {model['type']}")
+        raise _unknown(path, f"for its kind {model['type']}")
+    if not model["merges"]:
+        raise _unknown(path, "it has no merges")
     pieces = bool(model["byte_fallback"])
     tokens, types = _tokens(content, vocabulary, path, pieces)
     merges = [" ".join(m) if isinstance(m, list) else m for m in model["merges"]]
@@ -128,7 +130,7 @@ def _split_name(content: Mapping[str, Any], path: Path) -> str:
     normalizers = {step["type"] for step in _parts(content["normalizer"], "normalizers")}
     if steps not in _SPLITS or not normalizers <= {"NFC"}:
         found = json.dumps({k: content[k] for k in ("pre_tokenizer", "normalizer")})
-        raise _unknown(path, f"its way of splitting text ({found:.300})")
+        raise _unknown(path, f"for its way of splitting text ({found:.300})")
     return _SPLITS[steps]
 
 
@@ -159,7 +161,7 @@ def _prefixes_space(content: Mapping[str, Any], path: Path) -> bool:
             case {"type": "Split", "pattern": {"String": " "}}:  # there are none left then
                 pass
             case _:
-                raise _unknown(path, f"its way of splitting text ({json.dumps(step):.300})")
+                raise _unknown(path, f"for its way of splitting text ({json.dumps(step):.300})")
     return prefixes
 
 
@@ -172,6 +174,6 @@ def _parts(step: Mapping[str, Any] | None, key: str) -> Sequence[Mapping[str, An
 
 def _unknown(path: Path, what: str) -> PlanError:
     return PlanError(
-        f"{path}: llama.cpp has no name for the tokenizer, for {what}; known are those of Qwen, "
+        f"{path}: llama.cpp has no name for the tokenizer, {what}; known are those of Qwen, "
         "Llama 2 and 3, Gemma, SmolLM and GPT-2; use fp32 or lora and llama.cpp's own converter"
     )
