@@ -70,8 +70,8 @@ bench-3b: setup
 	$(BENCH).export_memory --model build/3b
 	$(BENCH).export_beside_copy --model build/3b
 
-# Language models from the package registry, and the demo's, through every format; writes
-# results/real/. An hour the first time; what build/real holds already is not made again.
+# Language models from the package registry through every format; writes results/real/.
+# An hour the first time; what build/real holds already is not made again.
 real: setup
 	OMP_NUM_THREADS=1 $(BENCH).real
 

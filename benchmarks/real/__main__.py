@@ -70,21 +70,22 @@ def write_all_texts(folder: Path, counts: dict[str, int]) -> None:
 
 def vectors(model: Model, base: Path, folder: Path) -> Iterator[tuple[str, Bench]]:
     """Every vector of a model by its name, trained or scaled the first time."""
-    trained = {"full": folder / "full" / "tiny_lora_v.pt"}
-    if model.artifact is not None:
-        trained["full"].parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(model.artifact, trained["full"])
-    else:
-        trained["diagonal"] = folder / "diagonal" / "tiny_lora_v.pt"
-    for formula, file in trained.items():
-        if not file.is_file():
-            alone(train, base, file, formula, folder / "train.jsonl", folder / "factors", STEPS)
-        yield f"{formula}, as trained", Bench(base, file.parent, folder)
-        for size in SIZES if formula == "full" else ():
-            bench = Bench(base, folder / f"{formula}-{size:g}", folder)
-            bench.folder.mkdir(exist_ok=True)
-            scaled(file, size, bench.artifact)
-            yield f"{formula}, scaled to {size:g}", bench
+    made = [("full, as trained", "full", None), ("diagonal, as trained", "diagonal", None)]
+    made[1:1] = [(f"full, scaled to {size:g}", f"full-{size:g}", size) for size in SIZES]
+    full = folder / "full" / "tiny_lora_v.pt"
+    for name, place, size in made[:-1] if model.artifact else made:
+        bench = Bench(base, folder / place, folder)
+        if model.vectors is not None and name not in model.vectors:
+            continue
+        bench.folder.mkdir(parents=True, exist_ok=True)
+        if size is not None:
+            scaled(full, size, bench.artifact)
+        elif model.artifact is not None:
+            shutil.copy(model.artifact, full)
+        elif not bench.artifact.is_file():
+            texts, store = folder / "train.jsonl", bench.store
+            alone(train, base, bench.artifact, place, texts, store, STEPS)
+        yield name, bench
 
 
 def measured(name: str, bench: Bench, all_of_them: bool) -> pd.DataFrame:
@@ -168,7 +169,8 @@ def report(model: Model, build: Path, out: Path) -> pd.DataFrame:
 
 def main() -> None:
     options: argparse.ArgumentParser = parser(__doc__, "real")
-    options.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    downloaded = [name for name, model in MODELS.items() if model.packages]
+    options.add_argument("--models", nargs="+", choices=MODELS, default=downloaded)
     options.add_argument("--build", type=Path, default=Path("build/real"))
     args = options.parse_args()
     frames = {name: report(MODELS[name], args.build, args.out) for name in args.models}

@@ -37,7 +37,7 @@ def draw(models: Mapping[str, pd.DataFrame], out: Path) -> None:
             for way, (marker, colour) in STYLES.items():
                 if way in by_way.index:
                     kept = by_way["retention"][way]
-                    at = (by_way["bytes"][way] / nf4, max(kept, -0.1))
+                    at = (by_way["bytes"][way] / nf4, -0.1 if pd.isna(kept) else max(kept, -0.1))
                     panel.plot(*at, marker, color=colour, label=way, linestyle="none")
             panel.set_title(f"{vector}\n(mean |v| {rows['mean |v|'].iloc[0]:.1g})", fontsize=9)
             panel.set_ylim(-0.15, 1.05)

@@ -2,7 +2,7 @@
 
 ``exact``: the trainer's routine (LAPACK ``gesdd`` on the CPU, float32, all singular values), so
 that the relative signs of the singular pairs are the trainer's. Another LAPACK or algorithm flips
-a relative sign in 5 to 10 % of matrices; that changes ΔW of ``full``, and not of ``diagonal``.
+a relative sign in 5 to 20 % of matrices; that changes ΔW of ``full``, and not of ``diagonal``.
 
 ``fast``: a block Krylov method (Musco and Musco, 2015, arXiv:1504.05477) from fixed numbers, until
 the residuals are at float32's rounding; for a flat spectrum or a small matrix, the eigenvectors of

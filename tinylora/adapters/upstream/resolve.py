@@ -60,7 +60,7 @@ def doubts(artifact: Artifact, resolved: ResolvedOptions) -> Iterator[str]:
     if resolved.svd == "fast" and resolved.formula == "full":
         yield (
             "svd fast with formula full: singular vectors may have other relative signs than in "
-            "training (5 to 10 % of weights, more where singular values lie close), and there the "
+            "training (5 to 20 % of weights, more where singular values lie close), and there the "
             "delta is another one; leave svd at auto"
         )
     if resolved.rng != (artifact.stream_hint or resolved.rng):
