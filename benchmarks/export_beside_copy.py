@@ -4,7 +4,8 @@
     python -m benchmarks.export_beside_copy --model DIR
 
 The artifact is of a real one's size, so no code of the 4-bit base can move: the export reads, asks,
-writes, reads back, compares and hashes, and what it writes are the base's own weights. Factors are
+writes, reads back, compares and hashes, and what it writes are the base's own weights; into bf16 it
+also adds, casts and measures every weight. Factors are
 stored (the fast ones, as which they are does not matter to the speed). Copy and export run in turn
 and end when the data are on the disk (fsync), each after memory was put into the same state: on a
 virtual machine the host takes back memory that lies free, and touching it again costs more than
@@ -73,13 +74,13 @@ def _memory(name: str) -> int:
     return int(found) * 1024
 
 
-def timed_export(model: Path, base: Path, out: Path) -> tuple[float, int]:
+def timed_export(model: Path, base: Path, out: Path, format_: str) -> tuple[float, int]:
     """Seconds, and codes that moved."""
     request = ExportRequest(
         base=base,
         artifact=model / "tiny_lora_v.pt",
         out=out,
-        format="nf4",
+        format=format_,
         options=DeltaOptions(svd="fast"),
         factor_store=model / "factors",
     )
@@ -90,7 +91,11 @@ def timed_export(model: Path, base: Path, out: Path) -> tuple[float, int]:
 
 
 def run_export(
-    model: Path, base: Path, out: Path, settle: Callable[[], None] = lambda: None
+    model: Path,
+    base: Path,
+    out: Path,
+    settle: Callable[[], None] = lambda: None,
+    format_: str = "nf4",
 ) -> tuple[float, int]:
     """:func:`timed_export` by a process that has imported everything before memory is settled."""
     with ProcessPoolExecutor(
@@ -98,7 +103,7 @@ def run_export(
     ) as process:
         process.submit(imported).result()
         settle()
-        return process.submit(timed_export, model, base, out).result()
+        return process.submit(timed_export, model, base, out, format_).result()
 
 
 def imported() -> None:
@@ -116,7 +121,9 @@ def run_copy(base: Path, out: Path) -> float:
     return time.perf_counter() - start
 
 
-def section(title: str, model: Path, base: Path, rounds: int, drop: bool = False) -> str:
+def section(
+    title: str, model: Path, base: Path, rounds: int, drop: bool = False, format_: str = "nf4"
+) -> str:
     """Copies and exports of a base in turn, from the disk if ``drop``; round 0 is not counted."""
     copies, exports, moved = [], [], 0
     out = model / "out"
@@ -130,7 +137,7 @@ def section(title: str, model: Path, base: Path, rounds: int, drop: bool = False
         same_state()
         copies.append(run_copy(base, out))
         shutil.rmtree(out)
-        seconds, moved = run_export(model, base, out, same_state)
+        seconds, moved = run_export(model, base, out, same_state, format_)
         exports.append(seconds)
         shutil.rmtree(out)
     size = sum(file.stat().st_size for file in base.iterdir())
@@ -167,6 +174,7 @@ def main() -> None:
         section("The same, by safetensors' writer", model, anew, args.rounds),
         section("4-bit base from the disk", model, made, args.rounds, drop=True),
         section("16-bit base, quantized on the way", model, model / "base", args.rounds),
+        section("The same, merged into bf16", model, model / "base", args.rounds, format_="bf16"),
     ]
     (model / "filler").unlink()
     write_page(args.out, __doc__, *parts)

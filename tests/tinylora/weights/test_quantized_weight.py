@@ -141,3 +141,14 @@ def test_a_weight_goes_to_a_device_as_a_whole(double):
         moved = elsewhere.to_tensors("w")[name]
         assert (moved.shape, moved.dtype) == (tensor.shape, tensor.dtype)
         assert moved.is_meta or name.startswith("w.quant_state")  # which is text
+
+
+@pytest.mark.parametrize("shape", [(7, 64), (5, 13), (9, 100), (300, 70)])
+@pytest.mark.parametrize("blocksize", [32, 64, 4096])
+def test_some_rows_are_those_of_the_whole(shape, blocksize):
+    values = torch.randn(shape, generator=torch.Generator().manual_seed(0)).bfloat16()
+    weight = QuantizedWeight.quantize(values, blocksize=blocksize)
+    whole, height = weight.dequantize(), shape[0]
+    for start, stop in ((0, 1), (1, 3), (height - 1, height), (0, height), (2, 2)):
+        found = weight.rows(slice(start, stop))
+        assert found.dtype == torch.bfloat16 and torch.equal(found, whole[start:stop])
