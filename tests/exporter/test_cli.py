@@ -75,7 +75,7 @@ def test_options_reach_the_manifest(base, artifact, tmp_path):
         "formula_evidence": "the formula option", "trained_on": "16bit",
         "rng": "cuda", "svd": "fast", "numerics": "trainer", "placement": {"": "cuda:1"},
         "calibration_prompts": None, "keep": None, "adapter_dtype": None,
-        "max_shard_size": 50_000, "device": "cpu",
+        "max_shard_size": 50_000, "device": "cpu", "gguf_dtype": None,
     }  # fmt: skip
     assert len(list(store.glob("*.safetensors"))) == 14
 
