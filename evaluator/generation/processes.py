@@ -37,22 +37,30 @@ class Processes:
 
     def wait(self) -> None:
         """Wait until all processes have come here; LaunchError where one ended before."""
-        self.agree(0)
+        if self.world == 1:
+            return
+        with self._together():
+            PartialState().wait_for_everyone()
 
     def agree(self, number: int) -> int:
-        """What the first process says, once all have come here; LaunchError as above."""
+        """What the first process says; nobody goes on before all have heard it. Errors as above."""
         if self.world == 1:
             return number
         said = [number]
-        try:
-            PartialState().wait_for_everyone()
+        with self._together():
             torch.distributed.broadcast_object_list(said)
+            PartialState().wait_for_everyone()
+        return said[0]
+
+    @contextmanager
+    def _together(self) -> Iterator[None]:
+        try:
+            yield
         except RuntimeError as error:  # torch.distributed says so in several classes below it
             raise LaunchError(
                 f"process {self.rank} of {self.world}: another process of this run ended early; "
                 "its own message says why. What was written is kept: start the same command again"
             ) from error
-        return said[0]
 
 
 def resolve_device(name: str, local_rank: int = 0) -> torch.device:
