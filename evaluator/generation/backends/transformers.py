@@ -53,21 +53,16 @@ class TransformersBackend(Backend):
     @contextmanager
     def load(self, request: ModelRequest) -> Iterator["TransformersModel"]:
         """One arm's model; see :meth:`Backend.load`. TinyLoRAError: the adapter does not fit."""
-        arm = request.arm
-        model, restoration = _load(request), None
-        if arm.artifact is not None:
-            adapter, options = load_adapter(arm.artifact), delta_options(arm)
-            restoration = restore(model, adapter, options, FactorStore(request.factors))
-        if request.as_stored:
-            _in_float32(model, request)
-        else:
-            compute_in(model, getattr(torch, request.compute_dtype))
-        model.eval()
+        gc.freeze()  # what stands already is not looked through when the model goes
+        loaded = None
         try:
-            yield TransformersModel(model, request, restoration)
+            loaded = _opened(request)
+            yield loaded
         finally:
-            del model, restoration
-            gc.collect()
+            if loaded is not None:
+                vars(loaded).clear()  # the caller's name for it outlives the with
+            gc.collect()  # a 4-bit weight and its layer hold each other
+            gc.unfreeze()
             if request.device.type == "cuda":
                 torch.cuda.empty_cache()
 
@@ -232,6 +227,19 @@ class TransformersModel(LoadedModel):
             clean_up_tokenization_spaces=False,
         )
         return Completion(text, len(tokens), "stop" if ended else "length", tokens, taken_over)
+
+
+def _opened(request: ModelRequest) -> TransformersModel:
+    model, restoration = _load(request), None
+    if request.arm.artifact is not None:
+        adapter, options = load_adapter(request.arm.artifact), delta_options(request.arm)
+        restoration = restore(model, adapter, options, FactorStore(request.factors))
+    if request.as_stored:
+        _in_float32(model, request)
+    else:
+        compute_in(model, getattr(torch, request.compute_dtype))
+    model.eval()
+    return TransformersModel(model, request, restoration)
 
 
 def _in_float32(model: PreTrainedModel, request: ModelRequest) -> None:

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import shutil
+import weakref
 
 import pytest
 import torch
@@ -53,6 +54,14 @@ def test_quantizing_while_loading_equals_the_stored_4_bit_checkpoint(chat_base, 
     loaded = logits(arm("base", chat_base, load="nf4"), tmp_path)
     stored = logits(arm("merged", four_bit), tmp_path)
     assert torch.equal(loaded, stored)
+
+
+def test_the_weights_are_gone_after_the_with(chat_base, embedded, tmp_path):
+    for config in (arm("base", chat_base, load="nf4"), arm("merged", embedded)):
+        with loaded(config, tmp_path) as model:
+            weights = [weakref.ref(weight) for weight in model.model.parameters()]
+        assert model is not None  # the name outlives the with, and holds no weight
+        assert not any(weight() is not None for weight in weights)
 
 
 def test_an_embedded_adapter_equals_the_restored_model_to_rounding(
