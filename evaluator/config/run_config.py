@@ -116,6 +116,7 @@ class DecodingConfig(Section):
 
     The repetition penalty is as transformers has it; ``from_model`` takes it from the models'
     ``generation_config.json``. None is 1, no penalty, or ``from_model`` under a prompt preset.
+    ``stop: closing_fence`` ends a text behind its first whole program in a fenced block.
     """
 
     samples: int = Field(default=1, ge=1)
@@ -124,6 +125,7 @@ class DecodingConfig(Section):
     top_k: int = Field(default=0, ge=0)
     repetition_penalty: float | Literal["from_model"] | None = None
     max_new_tokens: int = Field(default=1024, ge=1)
+    stop: Literal["closing_fence"] | None = None
     batch_size: int = Field(default=16, ge=1)
     seed: int = 0
 
@@ -216,7 +218,7 @@ def load_config(path: Path) -> RunConfig:
 
 
 def deciding_fields(config: RunConfig) -> dict[str, Any]:
-    """The fields that decide the records; prompt and penalty only where they are not the default.
+    """The fields that decide the records; some newer ones only where they are not the default.
 
     Paths are left out, as a run pins the digests of what lies there; so is the token level, whose
     records name the tokens that they belong to.
@@ -235,8 +237,9 @@ def deciding_fields(config: RunConfig) -> dict[str, Any]:
     }
     if config.equivalence.looks == 1:
         hidden["equivalence"] = {"looks"}
+    hidden["decoding"] = {"stop"} if config.decoding.stop is None else set()
     if config.decoding.repetition_penalty in (None, 1.0):
-        hidden["decoding"] = {"repetition_penalty"}
+        hidden["decoding"].add("repetition_penalty")
     fields: dict[str, Any] = json.loads(config.model_dump_json(exclude=hidden))
     for arm in fields["arms"]:
         if arm.get("backend") == config.backend:  # said twice

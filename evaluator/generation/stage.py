@@ -8,11 +8,12 @@ from contextlib import AbstractContextManager
 
 from evaluator.config.run_config import ArmConfig
 from evaluator.errors import RecordsError
-from evaluator.generation.backend import Drafts, LoadedModel, Made, ModelRequest
+from evaluator.generation.backend import Completion, Drafts, LoadedModel, Made, ModelRequest
 from evaluator.generation.backend_choice import backend_of
 from evaluator.generation.prepare import Prepared
 from evaluator.generation.processes import Processes, resolve_device
-from evaluator.generation.prompts import plan_batches
+from evaluator.generation.prompts import Row, plan_batches
+from evaluator.judging.answer_end import end_of_answer
 from evaluator.progress import Progress
 from evaluator.store.plan import check_makers, maker_ids, plan_id
 from evaluator.store.records import GenerationRecord, Key, append, read, repair, rewrite_sorted
@@ -73,6 +74,8 @@ def generate_share(
             own = drafts if arm.name in readers else None
             with open_model(arm, prepared, directory, processes.local_rank, engine=engine) as model:
                 for made in model.complete_all(share, own):
+                    if decoding.stop:
+                        made = made._replace(completions=[*map(_cut, made.batch, made.completions)])
                     new = _records(arm.name, made, arm is reference, makers[arm.name], plan)
                     append(path, [record for record in new if record.key not in records])
                     done += len(new)
@@ -163,6 +166,14 @@ def _drafts(directory: RunDirectory, reference: str) -> Drafts:
         for record in records.values()
         if record.arm == reference
     }
+
+
+def _cut(row: Row, made: Completion) -> Completion:
+    """What an engine wrote behind the answer does not count; a backend that can stops there."""
+    end = end_of_answer(made.text, row.prompt.text)
+    if end is None:
+        return made
+    return made._replace(text=made.text[:end], finish_reason="stop")
 
 
 def _records(

@@ -32,6 +32,8 @@ from evaluator.generation.load_checks import (
 )
 from evaluator.generation.noise import noise_key
 from evaluator.generation.prompts import Batch, Row
+from evaluator.generation.text_end import TextEnd
+from evaluator.store.records import FinishReason
 from tinylora import FactorStore, Restoration, load_adapter, restore
 from tinylora.errors import RestoreError
 from tinylora.models.batches import padded
@@ -92,6 +94,7 @@ class TransformersModel(LoadedModel):
                 f"arm {self._arm}: neither generation_config.json nor the tokenizer names an end "
                 "token (eos_token_id)"
             )
+        self._end = TextEnd(self.tokenizer, self.end_ids, request.decoding.stop is not None)
         own = self.tokenizer.pad_token_id
         self.pad_id = self.end_ids[0] if own is None else int(own)
 
@@ -103,18 +106,18 @@ class TransformersModel(LoadedModel):
         taken = [0] * len(batch)
         if drafts is not None:
             for row, agreed, chosen in self._read(batch, drafts):
-                begun[row] = self._to_an_end((*drafts[row][:agreed], *chosen))
+                begun[row] = self._end.cut(batch[row], (*drafts[row][:agreed], *chosen))
                 taken[row] = min(agreed, len(begun[row]))
         limit = self._decoding.max_new_tokens
-        ended = [tokens[-1:] and tokens[-1] in self.end_ids for tokens in begun]
+        ended = [*map(self._end.reached, batch, begun)]
         open_rows = [i for i, tokens in enumerate(begun) if not ended[i] and len(tokens) < limit]
         open_rows.sort(key=lambda row: len(begun[row]))  # stable
         for first in range(0, len(open_rows), self._batch_size):
             rows = open_rows[first : first + self._batch_size]
             written = self._write([batch[row] for row in rows], [begun[row] for row in rows])
             for row, tokens in zip(rows, written, strict=True):
-                begun[row] = (*begun[row], *tokens)[:limit]
-        return tuple(map(self._completion, begun, taken))
+                begun[row] = tokens[:limit]
+        return tuple(map(self._completion, batch, begun, taken))
 
     def _read(
         self, batch: Batch, drafts: Sequence[Sequence[int]]
@@ -140,7 +143,7 @@ class TransformersModel(LoadedModel):
     def _write(
         self, batch: Sequence[Row], begun: Sequence[tuple[int, ...]]
     ) -> Iterator[tuple[int, ...]]:
-        """What follows the prompts and the tokens that stand already, up to an end token."""
+        """The tokens that stand already and what follows them, up to an end."""
         prompts = [(*row.prompt.token_ids, *own) for row, own in zip(batch, begun, strict=True)]
         device = self.model.device
         ids, mask = (part.to(device) for part in padded(prompts, self.pad_id, left=True))
@@ -160,14 +163,12 @@ class TransformersModel(LoadedModel):
                 input_ids=ids,
                 attention_mask=mask,
                 logits_processor=choosing(self._arm, self._decoding, keys, offsets),
+                stopping_criteria=self._end.criteria(batch, begun, ids.shape[1]),
             )
-        for tokens in sequences[:, ids.shape[1] :].tolist():
-            yield self._to_an_end(tokens)
-
-    def _to_an_end(self, tokens: Sequence[int]) -> tuple[int, ...]:
-        """The tokens up to the first end token, which stays."""
-        ends = [i for i, token in enumerate(tokens) if token in self.end_ids]
-        return tuple(tokens[: ends[0] + 1] if ends else tokens)
+        for row, own, tokens in zip(
+            batch, begun, sequences[:, ids.shape[1] :].tolist(), strict=True
+        ):
+            yield self._end.cut(row, (*own, *tokens))
 
     def _key(self, row: Row) -> tuple[int, ...]:
         return noise_key(self._seed, row.prompt.problem, row.sample)
@@ -219,14 +220,10 @@ class TransformersModel(LoadedModel):
         if self._restoration is not None:
             self._restoration.fold()
 
-    def _completion(self, tokens: tuple[int, ...], taken_over: int) -> Completion:
-        ended = tokens[-1] in self.end_ids
-        text = self.tokenizer.decode(
-            tokens[:-1] if ended else tokens,
-            skip_special_tokens=False,
-            clean_up_tokenization_spaces=False,
-        )
-        return Completion(text, len(tokens), "stop" if ended else "length", tokens, taken_over)
+    def _completion(self, row: Row, tokens: tuple[int, ...], taken_over: int) -> Completion:
+        text = self._end.decode(tokens[:-1] if tokens[-1] in self.end_ids else tokens)
+        reason: FinishReason = "stop" if self._end.reached(row, tokens) else "length"
+        return Completion(text, len(tokens), reason, tokens, taken_over)
 
 
 def _opened(request: ModelRequest) -> TransformersModel:

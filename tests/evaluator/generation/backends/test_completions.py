@@ -195,6 +195,15 @@ def test_engines_named_in_the_file_are_in_the_report(config):
     assert "6 texts of engine: by mine." in (out / "report.md").read_text()
 
 
+def test_what_stands_behind_the_answer_is_cut_off(config):
+    fenced = [f"```cpp\n{row['completion']}\n```\n" for row in our_rows()]
+    pairs = zip(our_rows(), fenced, strict=True)
+    rows = [{**row, "completion": f"{text}It prints"} for row, text in pairs]
+    out, _ = make(config(rows, alone=True, decoding={"stop": "closing_fence"}))
+    records = map(json.loads, (out / "generations.jsonl").read_text().splitlines())
+    assert [record["text"] for record in records] == fenced
+
+
 def test_a_cut_off_text_is_recorded_as_such(config):
     out, _ = make(config([{**row, "finish_reason": "length"} for row in our_rows()], alone=True))
     rows = map(json.loads, (out / "generations.jsonl").read_text().splitlines())

@@ -1,0 +1,70 @@
+"""Where a text ends while it is written: at an end token, or with the answer."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase, StoppingCriteria, StoppingCriteriaList
+
+from evaluator.generation.prompts import Row
+from evaluator.judging.answer_end import end_of_answer
+
+
+class TextEnd:
+    """Finds the end of texts.
+
+    Attributes:
+        end_ids: The tokens that end every text.
+        with_answer: Whether the fence behind the program ends it too.
+    """
+
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, end_ids: Sequence[int], with_answer: bool
+    ) -> None:
+        self.tokenizer, self.end_ids, self.with_answer = tokenizer, end_ids, with_answer
+
+    def reached(self, row: Row, tokens: Sequence[int]) -> bool:
+        """Whether the last token ends the text."""
+        return bool(tokens) and (tokens[-1] in self.end_ids or self._answered(row, tokens, None))
+
+    def cut(self, row: Row, tokens: Sequence[int]) -> tuple[int, ...]:
+        """The tokens up to the first one that ends the text, which stays."""
+        for position, token in enumerate(tokens):
+            if token in self.end_ids or self._answered(row, tokens, position + 1):
+                return tuple(tokens[: position + 1])
+        return tuple(tokens)
+
+    def criteria(
+        self, rows: Sequence[Row], begun: Sequence[Sequence[int]], width: int
+    ) -> StoppingCriteriaList:
+        """For ``generate``, whose ids have what stands already before ``width``."""
+        return StoppingCriteriaList([_Answered(self, rows, begun, width)] * self.with_answer)
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The text of tokens, special ones and all."""
+        text: str = self.tokenizer.decode(
+            tokens, skip_special_tokens=False, clean_up_tokenization_spaces=False
+        )
+        return text
+
+    def _answered(self, row: Row, tokens: Sequence[int], length: int | None) -> bool:
+        if not self.with_answer:
+            return False
+        written = tokens[:length]
+        if "\n" not in self.decode(written[-1:]):
+            return False  # a fence counts when its line has ended
+        return end_of_answer(self.decode(written), row.prompt.text) is not None
+
+
+class _Answered(StoppingCriteria):  # type: ignore[misc]
+    def __init__(
+        self, end: TextEnd, rows: Sequence[Row], begun: Sequence[Sequence[int]], width: int
+    ) -> None:
+        self.end, self.rows, self.begun, self.width = end, rows, begun, width
+
+    def __call__(self, input_ids: Tensor, scores: Any, **_: Any) -> Tensor:
+        written = input_ids[:, self.width :].tolist()
+        texts = zip(self.rows, self.begun, written, strict=True)
+        ended = [self.end.reached(row, (*own, *tokens)) for row, own, tokens in texts]
+        return torch.tensor(ended, device=input_ids.device)
