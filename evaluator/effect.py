@@ -30,7 +30,7 @@ from evaluator.store.looks import planned_looks
 from evaluator.store.run_directory import RunDirectory
 from evaluator.tokens.texts import evenly
 from tinylora.files.scratch import scratch_directory
-from tinylora.models.batches import TensorSpool
+from tinylora.models.predictions import KeptPredictions
 from tinylora.models.token_divergence import kl_divergence
 
 PROMPTS, MOST_TOKENS = 16, 128
@@ -108,7 +108,7 @@ def measure_effect(prepared: Prepared, progress: Progress) -> Effect:
             "the effect of an adapter needs an arm of kind base and one restored, with models here"
         )
     with scratch_directory("effect") as folder:
-        directory, spool = RunDirectory(folder), TensorSpool(folder)
+        directory, kept = RunDirectory(folder), KeptPredictions(folder)
         progress("effect", 0, 3)
         short = min(MOST_TOKENS, config.decoding.max_new_tokens)
         decoding = config.decoding.model_copy(update={"max_new_tokens": short})
@@ -121,13 +121,13 @@ def measure_effect(prepared: Prepared, progress: Progress) -> Effect:
         progress("effect", 1, 3)
         with open_model(reference, prepared, directory, as_stored=True) as model:
             for number, text in enumerate(texts):
-                spool.keep(str(number), model.logits([text])[0])
+                kept.keep(str(number), model.predict([text])[0])
         progress("effect", 2, 3)
         parts = []
         with open_model(base, prepared, directory, as_stored=True) as model:
             for number, text in enumerate(texts):
-                other = model.logits([text])[0]
-                restored = spool.load(str(number), other.device)
+                other = model.predict([text])[0].logits
+                restored = kept.load(str(number), other.device)
                 parts.append(_changes(restored, other, config.decoding.temperature))
         progress("effect", 3, 3)
     return _effect(prepared, torch.cat(parts, dim=1))

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 import torch
-from torch import Tensor
 
 from evaluator.config.run_config import ArmConfig, ComputeDtype, DecodingConfig
 from evaluator.errors import ModelError
@@ -17,6 +16,7 @@ from evaluator.generation.checkpoints import Checkpoint
 from evaluator.generation.prompts import Batch, Prompt
 from evaluator.store.records import FinishReason
 from evaluator.store.run_directory import ArmFacts
+from tinylora.models.predictions import Predictions
 
 Drafts = Mapping[tuple[str, int], tuple[int, ...]]  # tokens by problem and sample
 
@@ -124,8 +124,8 @@ class LoadedModel(ABC):
                 completions = self.complete(batch, own)
             yield Made(batch, completions, time.monotonic() - start)
 
-    def logits(self, texts: Sequence[TokenText]) -> tuple[Tensor, ...]:
-        """For each text logits [positions, vocabulary]; only where the backend gives logits."""
+    def predict(self, texts: Sequence[TokenText]) -> tuple[Predictions, ...]:
+        """Predictions at each text's positions; only where the backend gives logits."""
         raise NotImplementedError
 
     def fold(self) -> None:
@@ -137,7 +137,7 @@ class Backend(ABC):
     """A way to run models.
 
     Attributes:
-        gives_logits: It has :meth:`LoadedModel.logits`, which the token level needs.
+        gives_logits: It has :meth:`LoadedModel.predict`, which the token level needs.
         reads_drafts: It takes over from a draft what a model would have written itself.
         pairs_noise: All arms draw with the numbers of ``evaluator.generation.noise``.
         restores: It can quantize while loading (``load: nf4``) and put an adapter on a base.

@@ -19,6 +19,8 @@ from tinylora.models.model_config import check_model_config
 from tinylora.models.pretrained import load_outline
 
 _WEIGHT_SUFFIXES = (".safetensors", ".bin")
+# Settings of models whose logits are more than a linear map of the last layer's output.
+_BENT_LOGITS = ("final_logit_softcapping", "logit_scale", "logits_scaling")
 _DECIDING = frozenset({*_WEIGHT_SUFFIXES, ".json", ".jinja", ".model", ".txt", ".py"})
 # What the exporter says of an export; ``verify --prompts`` may add to it at any time.
 _OF_THE_EXPORT = frozenset({"export_manifest.json", "fidelity.json", "retention.json"})
@@ -31,6 +33,7 @@ class Checkpoint:
     Attributes:
         positions: Longest context, where the configuration names one.
         vocabulary: Number of logits, likewise.
+        hidden: Number of inputs that logits are a linear map of, likewise.
         quantization: Method by which the stored weights are quantized; empty where they are not.
         four_bit: Whether that is bitsandbytes' 4 bits.
     """
@@ -39,6 +42,7 @@ class Checkpoint:
     facts: ArmFacts
     positions: int | None
     vocabulary: int | None
+    hidden: int | None
     quantization: str = ""
     four_bit: bool = False
 
@@ -90,6 +94,7 @@ def find_checkpoint(arm: ArmConfig) -> Checkpoint:
         four_bit=bool(settings.get("load_in_4bit") or settings.get("_load_in_4bit")),
         positions=_whole(config, "max_position_embeddings"),
         vocabulary=_whole(config, "vocab_size"),
+        hidden=None if any(map(config.get, _BENT_LOGITS)) else _whole(config, "hidden_size"),
     )
 
 

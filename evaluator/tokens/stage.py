@@ -1,8 +1,8 @@
 """The stage that compares predictions: the reference's texts in, ``token_level.jsonl`` out.
 
 Every model is the float32 function that its files say, whatever the run computes in. The reference
-runs first, then the control, and their logits wait on the disk; every arm then runs on the same
-batches. The reference is compared with itself by other arithmetic, and with itself as the run
+runs first, then the control, and their predictions wait on the disk; every arm then runs on the
+same batches. The reference is compared with itself by other arithmetic, and with itself as the run
 computes (``repeats``).
 """
 
@@ -40,16 +40,16 @@ from evaluator.tokens.texts import (
     plan_repeat,
     plan_text_batches,
 )
-from tinylora.models.batches import TensorSpool
 from tinylora.models.chat import load_tokenizer
+from tinylora.models.predictions import KeptPredictions
 from tinylora.models.token_divergence import kl_divergence, shift_agreement
 
-_BYTES_PER_LOGIT = 4
-_OF_BASE = "-base"  # after the name of a text's logits
+_BYTES_PER_NUMBER = 4
+_OF_BASE = "-base"  # after the name of a text
 
 
 def spool_bytes(config: RunConfig, checkpoints: Mapping[str, Checkpoint]) -> int:
-    """Room on the disk for the logits that wait; ModelError where vocabularies differ."""
+    """Room on the disk for what waits of predictions; ModelError where vocabularies differ."""
     reference = config.reference()
     if reference is None or not config.token_level.enabled:
         return 0
@@ -62,7 +62,8 @@ def spool_bytes(config: RunConfig, checkpoints: Mapping[str, Checkpoint]) -> int
                 "or export again from the same base"
             )
     waiting = 2 if _control(config) else 1
-    return waiting * config.token_level.max_tokens * (size or 0) * _BYTES_PER_LOGIT
+    numbers = checkpoints[reference.name].hidden or size or 0
+    return waiting * config.token_level.max_tokens * numbers * _BYTES_PER_NUMBER
 
 
 def measure_tokens(
@@ -95,7 +96,7 @@ def measure_tokens(
     if not all(_is_done(name, texts, records) for name in names):
         with _empty(directory.spool) as spool:
             against = _Reference(
-                directory.token_level, texts, TensorSpool(spool), records, progress
+                directory.token_level, texts, KeptPredictions(spool), records, progress
             )
             with open_model(reference, prepared, directory, as_stored=True) as model:
                 against.keep(reference.name, model)
@@ -121,21 +122,21 @@ def measure_tokens(
 
 @dataclass(frozen=True)
 class _Reference:
-    """The reference's logits on all texts, and what was found beside them."""
+    """The reference's predictions on all texts, and what was found beside them."""
 
     path: Path
     texts: Sequence[ScoredText]
-    logits: TensorSpool
+    kept: KeptPredictions
     records: dict[Key, TokenRecord]
     progress: Progress
 
     def keep(self, name: str, model: LoadedModel) -> None:
-        """Write the reference's own logits."""
+        """Write the reference's own predictions."""
         done = 0
         for batch in plan_text_batches(self.texts):
             self.progress(f"tokens {name}", done, len(self.texts))
-            for text, found in zip(batch, model.logits(batch), strict=True):
-                self.logits.keep(text.file_name, found)
+            for text, found in zip(batch, model.predict(batch), strict=True):
+                self.kept.keep(text.file_name, found)
             done += len(batch)
         self.progress(f"tokens {name}", done, done)
 
@@ -148,17 +149,17 @@ class _Reference:
         keep: bool = False,
         beside_base: bool = False,
     ) -> None:
-        """Append a model's missing records; ``keep`` its logits as the base's."""
+        """Append a model's missing records; ``keep`` its predictions as the base's."""
         done = 0
         for batch in batches or plan_text_batches(self.texts):
             self.progress(f"tokens {name}", done, len(self.texts))
             done += len(batch)
             if keep or not _is_done(name, batch, self.records):
                 made = []
-                for text, other in zip(batch, model.logits(batch), strict=True):
-                    made.append(self._compared(name, text, other, beside_base))
+                for text, other in zip(batch, model.predict(batch), strict=True):
+                    made.append(self._compared(name, text, other.logits, beside_base))
                     if keep:
-                        self.logits.keep(f"{text.file_name}{_OF_BASE}", other)
+                        self.kept.keep(f"{text.file_name}{_OF_BASE}", other)
                 append(self.path, [one for one in made if one.key not in self.records])
                 self.records.update((one.key, one) for one in made if one.key not in self.records)
         self.progress(f"tokens {name}", done, done)
@@ -166,7 +167,7 @@ class _Reference:
     def _compared(
         self, name: str, text: ScoredText, other: Tensor, beside_base: bool
     ) -> TokenRecord:
-        reference = self.logits.load(text.file_name, other.device)
+        reference = self.kept.load(text.file_name, other.device)
         if reference.shape != other.shape:
             raise ModelError(
                 f"arm {name}: predicts over {other.shape[1]} tokens, the reference over "
@@ -183,7 +184,7 @@ class _Reference:
         )
         if not beside_base:
             return record
-        base = self.logits.load(f"{text.file_name}{_OF_BASE}", other.device)
+        base = self.kept.load(f"{text.file_name}{_OF_BASE}", other.device)
         cosine, signs = shift_agreement(reference, other, base)
         (share,) = _six_digits(signs.mean().reshape(1))
         return replace(record, shift_cosine=_six_digits(cosine), shift_signs=share)

@@ -39,7 +39,7 @@ class ScoredText(TokenText):
 
     @property
     def file_name(self) -> str:
-        """Of its logits; no other text of a run has it."""
+        """Of its predictions; no other text of a run has it."""
         return hashlib.sha256(self.problem.encode()).hexdigest()
 
 

@@ -84,14 +84,6 @@ def restored_model(
 
 
 @torch.no_grad()
-def logits_of(model: Any, prompts: Sequence[TokenPrompt]) -> list[Tensor]:
-    """Logits of one batch's compared positions, for each text float32 ``[scored, vocabulary]``."""
-    ids, mask = padded([prompt.token_ids for prompt in prompts])
-    logits = model(ids, attention_mask=mask, use_cache=False).logits.float()
-    return [logits[row, p.first : len(p.token_ids)] for row, p in enumerate(prompts)]
-
-
-@torch.no_grad()
 def inputs_of(
     model: Any, layers: Mapping[str, nn.Module], prompts: Sequence[TokenPrompt]
 ) -> Mapping[str, Tensor]:

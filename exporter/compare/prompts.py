@@ -28,9 +28,9 @@ class TokenPrompt:
     first: int
 
     @property
-    def scored(self) -> int:
-        """Number of predictions that are compared."""
-        return len(self.token_ids) - self.first
+    def positions(self) -> range:
+        """The positions whose predictions are compared."""
+        return range(self.first, len(self.token_ids))
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class PromptSet:
     @property
     def tokens(self) -> int:
         """Number of predictions that are compared."""
-        return sum(prompt.scored for prompt in self.prompts)
+        return sum(len(prompt.positions) for prompt in self.prompts)
 
 
 def read_prompts(path: Path, model: Path) -> PromptSet:

@@ -23,7 +23,6 @@ from exporter.compare.float32_model import (
     KeptTensors,
     batches,
     load_exact,
-    logits_of,
     restored_model,
 )
 from exporter.compare.prompts import PromptSet, TokenPrompt
@@ -31,6 +30,7 @@ from exporter.fidelity import rounded
 from tinylora import AdaptedLinear, DeltaOptions, FactorStore, Restoration
 from tinylora.files.scratch import scratch_directory
 from tinylora.models.float32_view import in_float32
+from tinylora.models.predictions import KeptPredictions, predict
 from tinylora.models.token_divergence import (
     Kept,
     as_if_kept,
@@ -199,8 +199,8 @@ def measure_retention(
 ) -> Retention:
     """Run base, restored model and export on the same texts.
 
-    One model is in memory at a time, in float32; the restored model's logits are kept on disk
-    meanwhile (4 bytes a token and vocabulary entry), its factors in ``store``.
+    One model is in memory at a time, in float32, and the restored model's output layer; what that
+    reads is kept on disk meanwhile, its factors in ``store``.
     """
     with scratch_directory("retention") as directory, single_threaded():
         reference = Reference(directory, prompts.prompts)
@@ -220,7 +220,7 @@ def measure_retention(
 def beside_restored(
     reference: "Reference", build: Callable[[], tuple[Any, Restoration]], prompts: PromptSet
 ) -> Retention:
-    """Keep the logits of the restored model, and measure all that stands beside it but an export.
+    """Keep the restored model's predictions, and measure all that stands beside it but an export.
 
     ``build`` makes the restored model, once for each use. The base stands for the export.
     """
@@ -249,25 +249,23 @@ def _in_bfloat16(model: Any) -> Any:
 
 
 class Reference:
-    """Logits of one model, which others are compared with; one file a text in ``directory``."""
+    """Predictions of one model, which others are compared with, kept in ``directory``."""
 
     def __init__(self, directory: Path, prompts: tuple[TokenPrompt, ...]) -> None:
-        self._kept, self._prompts = KeptTensors(directory), prompts
+        self._kept, self._prompts = KeptPredictions(directory, KeptTensors), prompts
 
     def keep(self, model: Any) -> None:
         """Run the model that is compared with."""
-        number = 0
-        for batch in batches(self._prompts):
-            for logits in logits_of(model, batch):
-                self._kept.keep(str(number), logits)
-                number += 1
+        found = (one for batch in batches(self._prompts) for one in predict(model, batch))
+        for number, one in enumerate(found):
+            self._kept.keep(str(number), one)
 
     def distance(self, model: Any, one_by_one: bool = False) -> Divergence:
         """How far another model is from it; ``one_by_one``: not in the batches of :meth:`keep`."""
         kl: list[Tensor] = []
         same, squared = 0, []
         groups = [[p] for p in self._prompts] if one_by_one else batches(self._prompts)
-        others = (logits for group in groups for logits in logits_of(model, group))
+        others = (one.logits.float() for group in groups for one in predict(model, group))
         for number, other in enumerate(others):
             logits = self._kept.load(str(number))
             kl.append(kl_divergence(logits, other))

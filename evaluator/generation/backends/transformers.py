@@ -8,10 +8,9 @@ import gc
 import importlib.util
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from transformers import GenerationConfig, PreTrainedModel
 
 from evaluator.errors import ModelError
@@ -40,6 +39,7 @@ from tinylora.models.batches import padded
 from tinylora.models.chat import load_tokenizer
 from tinylora.models.embedded_adapter import ADAPTER_CONFIG, attach_as_stored
 from tinylora.models.float32_view import in_float32
+from tinylora.models.predictions import Predictions, predict
 from tinylora.models.pretrained import load_model
 from tinylora.models.trainer_nf4 import trainer_nf4
 
@@ -132,10 +132,10 @@ class TransformersModel(LoadedModel):
             count = max(1, min(_POSITIONS_AT_ONCE // width, most // longest))
             some, rows = rows[:count], rows[count:]
             texts = [text_written(batch[row].prompt.token_ids, drafts[row]) for row in some]
-            for row, logits in zip(some, self.logits(texts), strict=True):
+            for row, found in zip(some, self.predict(texts), strict=True):
                 prompt, draft = batch[row].prompt.token_ids, drafts[row]
                 key = self._key(batch[row])
-                chosen = choices(self._arm, self._decoding, key, prompt, draft, logits)
+                chosen = choices(self._arm, self._decoding, key, prompt, draft, found.logits)
                 pairs = enumerate(zip(chosen, draft, strict=True))
                 agreed = next((i for i, (own, drawn) in pairs if own != drawn), len(draft))
                 yield row, agreed, tuple(chosen[agreed : agreed + 1])
@@ -173,38 +173,22 @@ class TransformersModel(LoadedModel):
     def _key(self, row: Row) -> tuple[int, ...]:
         return noise_key(self._seed, row.prompt.problem, row.sample)
 
-    @torch.inference_mode()
-    def logits(self, texts: Sequence[TokenText]) -> tuple[Tensor, ...]:
-        """For each text logits [positions, vocabulary] in the dtype and on the device of the model.
-
-        Only wanted positions go through the output layer: those of a whole batch take gigabytes.
-        """
-        # In a causal model the padding at the end cannot change what is before it.
-        tokens = [text.token_ids for text in texts]
-        ids, mask = (part.to(self.model.device) for part in padded(tokens))
-        rows = [row for row, text in enumerate(texts) for _ in text.positions]
-        columns = [position for text in texts for position in text.positions]
-
-        def select(module: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-            states, *others = arguments  # [texts, width, hidden] to [1, wanted, hidden]
-            return states[rows, columns].unsqueeze(0), *others
-
-        handle = self._head().register_forward_pre_hook(select)
-        try:
-            logits: Tensor = self.model(ids, attention_mask=mask, use_cache=False).logits
-        finally:
-            handle.remove()
-        if logits.shape[:2] != (1, len(rows)):
-            raise ModelError(
-                f"arm {self._arm}: expected logits of shape [1, {len(rows)}, vocabulary], found "
-                f"{list(logits.shape)}; set token_level.enabled: false"
-            )
-        if not bool(torch.isfinite(logits).all()):
-            raise ModelError(
-                f"arm {self._arm}: the model's logits are not all finite; try another "
-                "compute_dtype, and check the checkpoint"
-            )
-        return torch.split(logits[0], [len(text.positions) for text in texts])
+    def predict(self, texts: Sequence[TokenText]) -> tuple[Predictions, ...]:
+        """See :meth:`LoadedModel.predict`; ModelError where logits are not what they should be."""
+        self._head()
+        found = predict(self.model, texts)
+        for text, one in zip(texts, found, strict=True):
+            if one.logits.ndim != 2 or len(one.logits) != len(text.positions):
+                raise ModelError(
+                    f"arm {self._arm}: expected logits of shape [{len(text.positions)}, "
+                    f"vocabulary], found {list(one.logits.shape)}; set token_level.enabled: false"
+                )
+            if not bool(torch.isfinite(one.logits).all()):
+                raise ModelError(
+                    f"arm {self._arm}: the model's logits are not all finite; try another "
+                    "compute_dtype, and check the checkpoint"
+                )
+        return found
 
     def _head(self) -> nn.Module:
         head: nn.Module | None = self.model.get_output_embeddings()

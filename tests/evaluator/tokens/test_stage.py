@@ -305,7 +305,7 @@ def test_nothing_is_done_where_it_is_off_or_has_no_reference(setting, tmp_path, 
 def test_vocabularies_that_differ_are_refused_before_a_model_is_loaded(setting, tmp_path, arms):
     prepared = setting(tmp_path / "out")[1]
     config, checkpoints = prepared.config, prepared.checkpoints
-    assert spool_bytes(config, checkpoints) == 2 * MAX_TOKENS * 264 * 4
+    assert spool_bytes(config, checkpoints) == 2 * MAX_TOKENS * 64 * 4  # of hidden states
     other = find_checkpoint(config.arms[4])
     object.__setattr__(other, "vocabulary", 265)
     with pytest.raises(ModelError, match=r"arm nf4 has vocab_size 265, arm restored has 264"):

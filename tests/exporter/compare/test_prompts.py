@@ -42,7 +42,7 @@ def test_each_form_of_row(talking, tmp_path, row, ids, first):
     found = read_prompts(file, talking)
     (prompt,) = found.prompts
     assert list(prompt.token_ids) == ids
-    assert prompt.first == first and prompt.scored == found.tokens == len(ids) - first
+    assert prompt.first == first and len(prompt.positions) == found.tokens == len(ids) - first
     assert found.sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
 
 
@@ -128,7 +128,7 @@ def test_a_template_that_renders_nothing_scores_no_position_before_the_first(mod
     write_tokenizer(model, "{{ '' }}")
     file = write_rows(tmp_path / "rows.jsonl", [{"prompt": "a", "completion": "bc"}])
     (prompt,) = read_prompts(file, model).prompts
-    assert prompt.first == 0 and prompt.scored == 2
+    assert prompt.first == 0 and len(prompt.positions) == 2
 
 
 @pytest.mark.parametrize(
