@@ -87,13 +87,14 @@ def _change(content: dict[str, Any], change: str) -> None:
     field, is_one, value = change.partition("=")
     *parts, last = field.split(".")
     holder: Any = content
+    new = load_yaml(value.encode("utf-8", "surrogateescape"), f"{field}=")
     try:
         for part in parts:
             holder = holder[int(part)] if isinstance(holder, list) else holder.setdefault(part, {})
         if not is_one or not isinstance(holder, dict | list):
             raise ValueError(change)
         key: Any = int(last) if isinstance(holder, list) else last
-        holder[key] = load_yaml(value.encode(), f"{field}=")
+        holder[key] = new
     except (ValueError, LookupError, AttributeError, TypeError) as error:
         raise ConfigError(
             f"{change!r:.200}: expected field=value with a field of the configuration, such as "

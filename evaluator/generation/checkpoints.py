@@ -7,6 +7,7 @@ from typing import Any
 
 from evaluator.config.run_config import MAX_REPETITION_PENALTY, AdapterSection, ArmConfig
 from evaluator.errors import ModelError
+from evaluator.store.checked import Number, checked
 from evaluator.store.run_directory import ArmFacts
 from tinylora import DeltaOptions, adapted_layers, deltas_of, load_adapter
 from tinylora.adapters.dialects import files_of
@@ -161,7 +162,7 @@ def _fidelity(path: Path) -> dict[str, float | None]:
     try:
         total = _read_object(path)["total"] if path.is_file() else {}
         found = {name: total.get(name) for name in ("capture", "residual")}
-        return {name: None if one is None else float(one) for name, one in found.items()}
+        return checked(dict[str, Number | None], found)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(
             f"{path}: expected an object with numbers total.capture and total.residual ({error!r})"

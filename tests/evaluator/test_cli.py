@@ -103,7 +103,7 @@ def test_a_change_that_cannot_be_made_is_named(change, said, cli, config):
 def test_a_limited_run_takes_the_first_problems(cli, config, tmp_path):
     assert cli("run", config, "--limit", "2").exit_code == 0
     facts = json.loads((tmp_path / "out" / "run.json").read_text())
-    assert [problem["id"] for problem in facts["problems"]] == ["S1", "S2"]
+    assert [problem["id"] for problem in facts["problems"]] == ["S0", "S1"]
     records = (tmp_path / "out" / "generations.jsonl").read_bytes()
     rows = json.loads(cli("run", config, "--limit", "2", "--dry-run", "--json").stdout)["tables"]
     assert rows[0]["rows"][0]["there"] == "2"
