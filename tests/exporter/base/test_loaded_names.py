@@ -107,11 +107,13 @@ def test_tensors_that_nothing_accounts_for_are_named(base, artifact, run, tmp_pa
 
 
 @pytest.mark.parametrize("format", ["fp32", "nf4-embedded"])
-def test_a_head_of_its_own_beside_a_tied_config_counts(format, base, artifact, run, tmp_path):
+def test_a_head_of_its_own_beside_a_tied_config_counts(
+    format, base, base_4bit, artifact, run, tmp_path
+):
     def own_head(tensors):
         tensors[HEAD] = tensors[EMBEDDING].flip(0).contiguous()
 
-    odd = edited(base, tmp_path / "tiny-qwen", own_head)
+    odd = edited(base if format == "fp32" else base_4bit, tmp_path / "tiny-qwen", own_head)
     assert json.loads((odd / "config.json").read_text())["tie_word_embeddings"]
     report = run(odd, artifact, format)
     assert any("says tie_word_embeddings: false" in warning for warning in report.warnings)
