@@ -211,8 +211,9 @@ class RunDirectory:
         before, now = _load(self.facts), json.loads(_to_json(facts))
         for either in (before, now):  # they follow from the suite, whose digest is compared
             either.pop("near_copies", None)
-        for arms in zip(before.get("arms") or (), now["arms"], strict=False):
-            _compare_by_file(*arms)
+        if isinstance(arms := before.get("arms"), list):
+            for pair in zip(arms, now["arms"], strict=False):
+                _compare_by_file(*pair)
         return _differences(before, now)
 
     def join(self, facts: RunFacts) -> None:

@@ -127,6 +127,7 @@ def read_export(path: Path) -> None:
 
 READERS = (
     Reader("run-records", write_run, read_run),
+    Reader("run-again", write_run, lambda path: RunDirectory(path).differences(FACTS)),
     Reader("export-manifest", write_export, read_export),
     Reader("texts", write_texts, lambda path: read_prompts(path / "texts.jsonl", path)),
 )
