@@ -20,15 +20,16 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	touch $@
 
 # Export the demo artifact in five ways, evaluate base, restored and the five, print the table.
+# What is there already stays: after Ctrl-C it goes on, and without build/demo it starts over.
 # One thread: a model of a million parameters gains nothing from a second one, and beside another
 # program loses much by waiting for it.
-demo: setup
-	$(EXPORT) --format nf4 --out $(DEMO)/nf4
-	$(EXPORT) --format nf4 --requantize calibrated $(CALIBRATION) --out $(DEMO)/nf4-calibrated
-	$(EXPORT) --format nf4-mixed --target-residual 0.3 $(CALIBRATION) --out $(DEMO)/nf4-mixed
-	$(EXPORT) --format nf4-embedded --out $(DEMO)/nf4-embedded
-	$(EXPORT) --format bf16 --out $(DEMO)/bf16
-	OMP_NUM_THREADS=1 $(BIN)/tinylora-eval run configs/demo.yaml --overwrite
+demo: setup $(foreach name,nf4 nf4-calibrated nf4-mixed nf4-embedded bf16,$(DEMO)/$(name)/export_manifest.json)
+	OMP_NUM_THREADS=1 $(BIN)/tinylora-eval run configs/demo.yaml
+
+$(DEMO)/nf4-calibrated/%: OPTIONS := --format nf4 --requantize calibrated $(CALIBRATION)
+$(DEMO)/nf4-mixed/%: OPTIONS := --format nf4-mixed --target-residual 0.3 $(CALIBRATION)
+$(DEMO)/%/export_manifest.json: | setup
+	$(EXPORT) $(or $(OPTIONS),--format $*) --out $(DEMO)/$*
 
 test: setup
 	$(BIN)/python -m pytest -m "not gpu and not network"

@@ -6,7 +6,7 @@ completions were not judged.
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -27,10 +27,6 @@ from tinylora.terminal import (
     say,
     start,
 )
-
-if TYPE_CHECKING:
-    from evaluator.config.run_config import RunConfig
-    from evaluator.effect import Effect
 
 app = typer.Typer(
     help="Generate, judge and compare: does an exported checkpoint still solve its problems?",
@@ -71,19 +67,32 @@ def run(
         bool, typer.Option("--from-scratch", help="Let no arm take over the reference's text.")
     ] = False,
     require_informative: RequireInformative = False,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="FIELD=VALUE instead of the file's: --set decoding.samples=4."),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Take only the first problems of the suite.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything, and say what would be made.")
+    ] = False,
     json_: Json = False,
 ) -> None:
     """Make a run: completions, verdicts, statistics, tables. A killed run goes on."""
     with command(json_, _KEPT):
         from evaluator.config.run_config import load_config
 
-        settings = load_config(config)  # before what takes seconds to import
-        if from_scratch:
-            settings = settings.model_copy(update={"drafts": False})
+        more = [*([f"limit={limit}"] if limit else ()), *(["drafts=false"] if from_scratch else ())]
+        settings = load_config(config, [*(changes or ()), *more])  # before slow imports
         from evaluator.run import run as make_run
+        from evaluator.run import survey as survey_run
         from evaluator.store.environment import command_line
 
         _quiet_transformers()
+        if dry_run:
+            show_findings([survey_run(settings)], (), json_)
+            return
         with progress_bars() as progress:
             results = make_run(
                 settings,
@@ -108,8 +117,12 @@ def effect(
         from evaluator.config.run_config import load_config
 
         settings = load_config(config)
+        from evaluator.effect import measure_effect
+        from evaluator.generation.prepare import prepare
+
         _quiet_transformers()
-        found = _measured_effect(settings)
+        with progress_bars() as progress:
+            found = measure_effect(prepare(settings), progress)
         show_effect(found, json_)
         if require_informative and not found.informative:
             raise typer.Exit(1)
@@ -325,15 +338,6 @@ def judge(
         show_judgement(summary, completions, json_)
         if summary.not_judged:
             raise typer.Exit(1)
-
-
-def _measured_effect(settings: "RunConfig") -> "Effect":
-    """How much the adapter changes, and whether a run could show that it was lost."""
-    from evaluator.effect import measure_effect
-    from evaluator.generation.prepare import prepare
-
-    with progress_bars() as progress:
-        return measure_effect(prepare(settings), progress)
 
 
 def _quiet_transformers() -> None:

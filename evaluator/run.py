@@ -6,6 +6,7 @@ processes all check and generate, and the first one does the rest.
 
 import logging
 import shutil
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from functools import partial
@@ -22,11 +23,12 @@ from evaluator.judging.sandbox.sandbox import probe_sandbox
 from evaluator.judging.stage import judge_all
 from evaluator.progress import Progress
 from evaluator.report.results import Results, read_summary, write_results
+from evaluator.report.text_table import TextTable
 from evaluator.store.environment import describe_environment, other_versions
 from evaluator.store.lock import locked
 from evaluator.store.looks import PlannedLook, begun_look, planned_looks
 from evaluator.store.plan import write_plan
-from evaluator.store.records import GenerationRecord
+from evaluator.store.records import GenerationRecord, read
 from evaluator.store.run_directory import RunDirectory
 from evaluator.store.snapshot import keep_sources
 from evaluator.suites.near_copies import copies_without_family
@@ -101,6 +103,30 @@ def run(
             )
             measure_tokens(directory, seen, generations, progress)
             return write_results(directory)
+
+
+def survey(config: RunConfig) -> TextTable:
+    """What a run would make and what is there, once all is checked. Nothing is written."""
+    directory = RunDirectory(config.out)
+    directory.check_usable(overwrite=False)
+    prepared = prepare(config)
+    directory.check_same(prepared.facts)
+    _check_disk(prepared)
+    _warn_of_left_out(prepared)
+    there = Counter(arm for arm, *_ in read(directory.generations, GenerationRecord.from_row))
+    total = len(prepared.prompts) * prepared.config.decoding.samples
+    rows = [
+        {
+            "arm": arm.name,
+            "kind": str(arm.kind),
+            "model": str(arm.model or arm.completions or (arm.endpoint and arm.endpoint.model)),
+            "completions": str(total),
+            "there": str(there[arm.name]),
+        }
+        for arm in prepared.config.arms
+    ]
+    title = f"{config.name}: {len(prepared.prompts)} problems, would be written to {config.out}"
+    return TextTable.of(title, rows)
 
 
 def _look_ahead(prepared: Prepared, required: bool, progress: Progress) -> None:

@@ -40,7 +40,9 @@ def show_results(results: "Results", out: Path, as_json: bool) -> None:
         print_json(fields | {"tables": tables, "sentences": list(results.sentences)})
         return
     show_findings(results.tables, results.sentences, False)
-    say(f"\nTables and records: {out}")
+    if sessions := directory.sessions():
+        say(f"\nSandbox: {sessions[-1]['sandbox'].get('rung')}")
+    say(f"Tables and records: {out}")
     say(f"The page to read: {directory.page}")
 
 
@@ -80,6 +82,7 @@ def show_judgement(summary: "JudgeSummary", completions: Path, as_json: bool) ->
         say(f"Without code: {summary.without_code}")
         say(f"One of several programs chosen: {summary.chosen} ({share:.1%})")
         say(f"Verdicts: {summary.verdicts_path}")
+        say(f"Sandbox: {summary.sandbox}")
     for row in summary.not_judged[:_LISTED]:
         complain(f"not judged: {completions}, {row.where}: {row.reason}")
     if summary.not_judged:

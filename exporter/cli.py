@@ -131,7 +131,8 @@ def _export_with_bar(request: "ExportRequest") -> "ExportReport":
     with _unlogged(), progress_bars() as bars:
 
         def show(step: "Progress") -> None:
-            bars("export", step.done, step.total, f"{step.stage} {step.module}")
+            part = "export" if step.stage == "fold" else "choose"
+            bars(part, step.done, step.total, f"{step.stage} {step.module}")
 
         return export(request, show)
 

@@ -19,6 +19,8 @@ from tinylora import FactorStore, ModuleDeltas, adapted_layers, deltas_of, load_
 from tinylora.adapters.adapter import Adapter
 from tinylora.adapters.peft_directory import CONFIG_FILE as ADAPTER_CONFIG_FILE
 
+_TIED = "tie_word_embeddings"
+
 
 @dataclass(frozen=True, eq=False)
 class Inputs:
@@ -70,11 +72,36 @@ def read_inputs(request: ExportRequest, scratch: Path) -> Inputs:
         base.path,
         base.config,
         lambda model: [name for name, _ in adapted_layers(adapter, model, str(base.path))],
+        base.tensors,
     )
+    base, architecture = _with_own_heads(base.renamed(architecture.renamed), architecture)
     layers = {*architecture.linears, *architecture.targets}
     request = replace(request, keep=whole_groups(request.keep, layers))
     deltas = deltas_of(adapter, architecture.targets, request.options, store)
     return Inputs(request, adapter, base, architecture, weights, deltas, store, watch, digests)
+
+
+def _with_own_heads(
+    base: Checkpoint, architecture: Architecture
+) -> tuple[Checkpoint, Architecture]:
+    """Untie what config.json ties and the files hold with other values, as transformers does."""
+    tied = architecture.tied.items()
+    both = [(alias, name) for alias, name in tied if {alias, name} <= base.tensors.keys()]
+    own = tuple(alias for alias, name in both if not base.equal(alias, name))
+    if not own:
+        return base, architecture
+    config = {**base.config, _TIED: False}
+    if isinstance(inner := config.get("text_config"), dict) and _TIED in inner:
+        config["text_config"] = {**inner, _TIED: False}
+    shapes = {alias: architecture.parameters[architecture.tied[alias]] for alias in own}
+    untied = {alias: name for alias, name in tied if alias not in own}
+    architecture = replace(
+        architecture,
+        parameters={**architecture.parameters, **shapes},
+        tied=untied,
+        own_heads=own,
+    )
+    return replace(base, config=config), architecture
 
 
 def _hash_in_background(base: Checkpoint, watch: Stopwatch) -> Future[dict[str, str]]:

@@ -12,20 +12,21 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import Annotated, Any
 
 import typer
 from rich.cells import cell_len
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
 from tinylora.errors import TinyLoRAError
 
-_CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+_CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 # For consoles that have no such characters: GBK lacks the first, ASCII all.
 _SPELLED = {"−": "-", "–": "-", "—": "-", "•": "*", "×": "x", "±": "+-", "≥": ">=", "≤": "<="}
 _SPELLED |= {"δ": "delta", "Δ": "Delta", "‖": "||", "→": "->", "…": "...", "⟨": "<", "⟩": ">"}
@@ -46,8 +47,18 @@ class PlainConsole(Console):
 
     def render_str(self, text: str, **options: Any) -> Text:
         """Called for every string that is printed, those in tables too."""
-        plain = _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
-        return super().render_str(plain, **options)
+        return super().render_str(_plain(text), **options)
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        """Called for all that is printed, also for what is rich text already, as logs are."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(_plain(segment.text), segment.style)
+
+
+def _plain(text: str) -> str:
+    return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 screen = PlainConsole()
@@ -119,7 +130,8 @@ def command(
 def print_json(fields: Mapping[str, Any]) -> None:
     """Print one JSON object on standard output, in ASCII where that has not all of Unicode."""
     is_ascii = not (getattr(sys.stdout, "encoding", None) or "utf-8").lower().startswith("utf")
-    typer.echo(json.dumps(fields, indent=2, ensure_ascii=is_ascii, allow_nan=False, default=str))
+    text = json.dumps(fields, indent=2, ensure_ascii=is_ascii, allow_nan=False, default=str)
+    typer.echo(_CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
 
 
 def say(text: str) -> None:

@@ -54,8 +54,12 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
-def read_config(path: Path, kind: type[_Section]) -> _Section:
-    """Read and check a YAML file of one kind; ConfigError names the file and each field."""
+def read_config(path: Path, kind: type[_Section], changes: Sequence[str] = ()) -> _Section:
+    """Read and check a YAML file of one kind; ConfigError names the file and each field.
+
+    ``changes`` are ``field=value`` in place of what the file says, values as YAML, as in
+    ``decoding.samples=4`` and ``arms.0.seed=7``.
+    """
     try:
         with path.open("rb") as file:
             content = load_yaml(file.read(MAX_BYTES + 1), str(path))
@@ -65,6 +69,8 @@ def read_config(path: Path, kind: type[_Section]) -> _Section:
                 f"{path}: expected a mapping with {', '.join(most)} and {last}, found "
                 f"{type(content).__name__}"
             )
+        for change in changes:
+            _change(content, change)
         return kind.model_validate(content)
     except OSError as error:
         raise ConfigError(f"{path}: cannot read the configuration: {error}") from error
@@ -75,6 +81,25 @@ def read_config(path: Path, kind: type[_Section]) -> _Section:
         more = f"; and {len(items) - 10} more" if len(items) > 10 else ""
         listed = "; ".join(_problem(item, kind) for item in items[:10])
         raise ConfigError(f"{path}: {listed}{more}") from error
+
+
+def _change(content: dict[str, Any], change: str) -> None:
+    field, is_one, value = change.partition("=")
+    *parts, last = field.split(".")
+    holder: Any = content
+    new = load_yaml(value.encode("utf-8", "surrogateescape"), f"{field}=")
+    try:
+        for part in parts:
+            holder = holder[int(part)] if isinstance(holder, list) else holder.setdefault(part, {})
+        if not is_one or not isinstance(holder, dict | list):
+            raise ValueError(change)
+        key: Any = int(last) if isinstance(holder, list) else last
+        holder[key] = new
+    except (ValueError, LookupError, AttributeError, TypeError) as error:
+        raise ConfigError(
+            f"{change!r:.200}: expected field=value with a field of the configuration, such as "
+            "decoding.samples=4 or arms.0.seed=7"
+        ) from error
 
 
 def dump_config(config: Section) -> str:

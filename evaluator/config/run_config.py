@@ -1,6 +1,7 @@
 """The run's configuration: one YAML file, checked field by field; see ``config_file``."""
 
 import json
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -176,13 +177,15 @@ class RunConfig(Section):
     """Everything that decides a run's records.
 
     ``compute_dtype`` float32 makes texts independent of the batch to the last near-tie; it does not
-    touch stored values. SVD factors are kept in ``out`` where there is no ``factor_store``. With
+    touch stored values. SVD factors are kept in ``out`` where there is no ``factor_store``.
+    ``limit`` takes only so many problems, the suite's first. With
     ``drafts`` arms read the reference's completions, and write only from the first token on that
     they choose otherwise: equal texts, up to rounding, in less time.
     """
 
     name: Title
     suite: FilePath
+    limit: int | None = Field(default=None, ge=1, exclude_if=lambda count: count is None)
     out: FilePath
     arms: Several[ArmConfig]
     prompt: PromptConfig = PromptConfig()
@@ -212,9 +215,9 @@ class RunConfig(Section):
         return self.model_copy(update={"decoding": decoding})
 
 
-def load_config(path: Path) -> RunConfig:
-    """Read and check a configuration; errors as ``config_file.read_config``."""
-    return read_config(path, RunConfig)
+def load_config(path: Path, changes: Sequence[str] = ()) -> RunConfig:
+    """Read and check a configuration; changes and errors as ``config_file.read_config``."""
+    return read_config(path, RunConfig, changes)
 
 
 def deciding_fields(config: RunConfig) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from evaluator.config.run_config import MAX_REPETITION_PENALTY, AdapterSection, ArmConfig
 from evaluator.errors import ModelError
+from evaluator.store.checked import Number, checked
 from evaluator.store.run_directory import ArmFacts
 from tinylora import DeltaOptions, adapted_layers, deltas_of, load_adapter
 from tinylora.adapters.dialects import files_of
@@ -60,6 +61,7 @@ def find_checkpoint(arm: ArmConfig) -> Checkpoint:
         )
     files = sorted(p for p in directory.iterdir() if p.is_file() and not p.name.startswith("."))
     weights = [p for p in files if p.suffix in _WEIGHT_SUFFIXES]
+    deciding = [p for p in files if _decides(p)]
     if not weights:
         raise ModelError(f"{where} has no weight file (*.safetensors)")
     artifact = list(files_of(arm.artifact)) if arm.artifact is not None else []
@@ -84,11 +86,12 @@ def find_checkpoint(arm: ArmConfig) -> Checkpoint:
         facts=ArmFacts(
             name=arm.name,
             kind=str(arm.kind),
-            digest=files_sha256([p for p in files if _decides(p)], file_digest),
+            digest=files_sha256(deciding, file_digest),
             artifact_digest=files_sha256(artifact, file_digest) if artifact else None,
             weight_bytes=sum(path.stat().st_size for path in (*weights, *artifact)),
             capture=fidelity["capture"],
             residual=fidelity["residual"],
+            files={ascii(path.name)[1:-1]: file_digest(path)[:16] for path in deciding},
         ),
         quantization="" if stored is None else method,
         four_bit=bool(settings.get("load_in_4bit") or settings.get("_load_in_4bit")),
@@ -164,7 +167,7 @@ def _fidelity(path: Path) -> dict[str, float | None]:
     try:
         total = _read_object(path)["total"] if path.is_file() else {}
         found = {name: total.get(name) for name in ("capture", "residual")}
-        return {name: None if one is None else float(one) for name, one in found.items()}
+        return checked(dict[str, Number | None], found)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(
             f"{path}: expected an object with numbers total.capture and total.residual ({error!r})"

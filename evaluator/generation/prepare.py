@@ -52,6 +52,7 @@ def prepare(config: RunConfig) -> Prepared:
     """Read and check everything but the weights."""
     check_backends(config)
     suite = load_suite(config.suite)
+    suite = replace(suite, problems=suite.problems[: config.limit])
     check_all_ask(suite.problems, str(suite.path), config.prompt)
     device = resolve_device(config.device)
     config, checkpoints = with_checkpoints(config)

@@ -22,7 +22,7 @@ from evaluator.judging.sandbox.sandbox import Sandbox, probe_sandbox
 from evaluator.judging.stage import Submission, VerdictFile, judge_into, submission, text_digest
 from evaluator.progress import Progress
 from evaluator.store.lock import locked
-from evaluator.store.records import Key, TestRecord, VerdictRecord
+from evaluator.store.records import Key, VerdictRecord
 from evaluator.suites.importers.rows import Row, read_rows
 from evaluator.suites.suite import Suite, load_suite
 from tinylora.files.json_text import read_object
@@ -50,6 +50,7 @@ class JudgeSummary:
         judged: Rows that this call judged; the others were there before.
         without_code: Rows in whose completion no code was found (counted under CE).
         chosen: Rows in whose completion one of several programs, or parts of them, was chosen.
+        sandbox: Name of the rung that programs ran on.
     """
 
     verdicts_path: Path
@@ -59,6 +60,7 @@ class JudgeSummary:
     without_code: int
     chosen: int
     not_judged: tuple[NotJudged, ...]
+    sandbox: str
 
 
 def judge_completions(
@@ -110,6 +112,7 @@ def judge_completions(
         without_code=sum(record.how == "none" for record in verdicts),
         chosen=sum(record.choice != "only" for record in verdicts),
         not_judged=not_judged,
+        sandbox=sandbox.info.rung,
     )
 
 
@@ -201,12 +204,11 @@ def _record(
         judged = "was judged for another text than the completions have now"
         raise RecordsError(f"verdicts.jsonl: {sample} {judged}; use a new folder")
     of = submissions[key]
-    fields = ("verdict", "score", "subtasks", "detail", "compile_message")
-    return VerdictRecord(
-        **{**of.own_fields, "how": row["extraction"], "choice": row.get("choice", "only")},
-        **{name: row[name] for name in fields},
-        code_sha256=of.code_sha256,
-        tests=tuple(TestRecord(**test) for test in row["tests"]),
+    fields = ("verdict", "score", "subtasks", "detail", "compile_message", "tests")
+    return VerdictRecord.from_row(
+        {**of.own_fields, "how": row["extraction"], "choice": row.get("choice", "only")}
+        | {name: row[name] for name in fields}
+        | {"code_sha256": of.code_sha256}
     )
 
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 
 from evaluator.report.latex import latex_table
 from evaluator.report.provenance import made_by_lines
-from evaluator.report.sentences import describe
+from evaluator.report.sentences import arm_lines, describe
 from evaluator.report.summary import RunSummary, summarize
 from evaluator.report.tables import (
     arms_frame,
@@ -103,5 +103,6 @@ def _write_texts(
     findings = "\n".join(f"- {sentence}" for sentence in results.sentences)
     shown = "\n".join(table.markdown() for table in results.tables)
     name = results.summary.facts.config["name"]
-    text = f"# {name}\n\n{shown}\n## What this means\n\n{findings}\n\n{made_by}"
+    arms = "".join(f"- {line}\n" for line in arm_lines(results.summary))
+    text = f"# {name}\n\n{arms}\n{shown}\n## What this means\n\n{findings}\n\n{made_by}"
     replace_file(directory.report, text.encode())

@@ -1,7 +1,7 @@
 """What a run's numbers say, in plain words: one sentence a finding."""
 
 from evaluator.report.summary import RunSummary
-from evaluator.report.tables import p_text, percent, points
+from evaluator.report.tables import arms_table, p_text, percent, points
 from evaluator.report.token_sentences import token_sentences
 from evaluator.statistics.compare import Equivalence, PairedComparison
 from evaluator.statistics.few_flips import LEVEL
@@ -45,6 +45,19 @@ def describe(summary: RunSummary) -> tuple[str, ...]:
     if summary.comparisons:
         sentences.append(f"{_plan_sentence(summary)} {_sensitivity_sentence(summary)}")
     return tuple(sentences)
+
+
+def arm_lines(summary: RunSummary) -> tuple[str, ...]:
+    """One line an arm: what it passes, and how that compares with the reference."""
+    table = arms_table(summary)
+    lines = []
+    for row in table.rows:
+        cells = dict(zip(table.header, row, strict=True))
+        text = f"{cells['arm']}: {cells['pass@1']} pass [{cells['95 % interval']}]"
+        if difference := cells["difference [95 %]"]:
+            text += f", {difference} points against {summary.reference}"
+        lines.append(f"{text}: {cells['verdict']}" if cells["verdict"] else text)
+    return tuple(lines)
 
 
 def _look_sentences(summary: RunSummary) -> list[str]:

@@ -158,14 +158,15 @@ def summarize(
 
 
 def _incomplete(facts: RunFacts, verdicts: Mapping[Key, VerdictRecord]) -> RecordsError:
-    wanted = {
-        (arm.name, problem.id, sample)
-        for arm in facts.arms
-        for problem in until(facts, planned_looks(facts)[0]).problems
-        for sample in range(facts.samples)
-    }
+    arms = {arm.name for arm in facts.arms}
+    problems = planned_looks(facts)[0].problems
+    wanted = len(arms) * len(problems) * facts.samples
+    there = sum(
+        arm in arms and problem in problems and 0 <= sample < facts.samples
+        for arm, problem, sample in verdicts
+    )
     return RecordsError(
-        f"{len(wanted - verdicts.keys())} of {len(wanted)} verdicts are missing: the run is not "
+        f"{wanted - there} of {wanted} verdicts are missing: the run is not "
         "finished. Start it again with the same configuration; it goes on where it stopped"
     )
 

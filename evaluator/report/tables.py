@@ -1,7 +1,9 @@
 """A run's numbers as tables: for people (text cells) and for programs (data frames)."""
 
 import math
+import re
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -10,6 +12,8 @@ from evaluator.report.text_table import TextTable
 from evaluator.statistics.compare import Equivalence, PairedComparison
 from evaluator.store.run_directory import ArmFacts
 from tinylora.files.whole_file import replace_file
+
+_FORMULA = re.compile(r"[=+\-@＝＋－＠\t\r\n]")
 
 
 def arms_frame(summary: RunSummary) -> pd.DataFrame:
@@ -106,10 +110,21 @@ def sensitivity_table(summary: RunSummary) -> TextTable | None:
 
 
 def write_frame(frame: pd.DataFrame, stem: Path) -> None:
-    """Write a data frame as ``stem.csv`` and ``stem.parquet``, each at once."""
+    """Write a data frame as ``stem.csv`` and ``stem.parquet``, each at once.
+
+    A text that a spreadsheet would compute has an apostrophe before it in the former.
+    """
     stem.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(stem.with_suffix(".csv"), frame.to_csv(index=False).encode())
+    shown = frame.rename(columns=_no_formula)
+    for name in shown.select_dtypes(["object", "string"]):
+        shown[name] = shown[name].map(_no_formula)
+    replace_file(stem.with_suffix(".csv"), shown.to_csv(index=False).encode())
     replace_file(stem.with_suffix(".parquet"), frame.to_parquet(index=False))
+
+
+def _no_formula(cell: Any) -> Any:
+    """A cell that begins as formulas do is made a text, as spreadsheets mark it."""
+    return f"'{cell}" if isinstance(cell, str) and _FORMULA.match(cell) else cell
 
 
 def percent(rate: float) -> str:

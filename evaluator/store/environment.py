@@ -4,6 +4,7 @@ import importlib.metadata
 import os
 import platform
 import shlex
+import subprocess
 import sys
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -23,6 +24,7 @@ def describe_environment(command: str, device: torch.device, sandbox: dict[str, 
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": command,
+        "commit": _commit(),
         "versions": {"python": platform.python_version(), **package_versions()},
         "machine": {
             "system": platform.platform(),
@@ -59,8 +61,22 @@ def package_versions() -> dict[str, str]:
 
 
 def command_line() -> str:
-    """The command as typed, quoted where the shell needs it."""
-    return shlex.join(["tinylora-eval", *sys.argv[1:]])
+    """The command as typed, quoted where the shell needs it; bytes that are no text as escapes."""
+    typed = shlex.join(["tinylora-eval", *sys.argv[1:]])
+    return typed.encode("utf-8", "backslashreplace").decode()
+
+
+def _commit() -> str | None:
+    """The commit of a source tree that this runs from, with + where files were changed."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return None
+    git = ["git", "-C", str(root), "describe", "--always", "--abbrev=12", "--dirty=+"]
+    try:
+        done = subprocess.run([*git, "--exclude=*"], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None
 
 
 def _cpu_name() -> str:

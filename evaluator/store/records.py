@@ -9,9 +9,12 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Self, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, Self, TypeVar
+
+from pydantic import Field
 
 from evaluator.errors import RecordsError
+from evaluator.store.checked import STRICT_FIELDS, Name, Number, Text, Whole, checked
 from tinylora.files.whole_file import replace_file
 
 Key = tuple[str, str, int]
@@ -25,9 +28,11 @@ class Record:
     Compared is what must be equal when the same run is made again: no times, sizes and messages.
     """
 
-    arm: str
-    problem: str
-    sample: int
+    __pydantic_config__ = STRICT_FIELDS
+
+    arm: Text
+    problem: Text
+    sample: Whole
 
     @property
     def key(self) -> Key:
@@ -35,10 +40,9 @@ class Record:
         return self.arm, self.problem, self.sample
 
     @classmethod
-    def from_row(cls, row: dict[str, Any]) -> Self:
-        """Read a line's object; an AttributeError, KeyError or TypeError where it is another."""
-        fields: dict[str, Any] = {n: tuple(x) if isinstance(x, list) else x for n, x in row.items()}
-        return cls(**fields)
+    def from_row(cls, row: object) -> Self:
+        """Read a line's object; a ValueError where it is another."""
+        return checked(cls, row)
 
 
 _Record = TypeVar("_Record", bound=Record)
@@ -61,15 +65,15 @@ class GenerationRecord(Record):
         engine: What an engine elsewhere says it is: its model, version and fingerprint.
     """
 
-    text: str
-    token_count: int
+    text: Text
+    token_count: Whole
     finish_reason: FinishReason
-    seconds: float = field(compare=False)
-    taken_over: int = field(default=0, compare=False)
-    tokens: tuple[int, ...] = field(default=(), compare=False)
-    maker: str = field(default="", compare=False)
-    plan: str = field(default="", compare=False)
-    engine: str = field(default="", compare=False)
+    seconds: Number = field(compare=False)
+    taken_over: Whole = field(default=0, compare=False)
+    tokens: tuple[Whole, ...] = field(default=(), compare=False)
+    maker: Name = field(default="", compare=False)
+    plan: Name = field(default="", compare=False)
+    engine: Name = field(default="", compare=False)
 
 
 @dataclass(frozen=True)
@@ -77,15 +81,16 @@ class TestRecord:
     """One test of one program."""
 
     __test__ = False  # not a test class, whatever pytest thinks of the name
+    __pydantic_config__ = STRICT_FIELDS
 
-    name: str
-    verdict: str
-    score: float
-    time_ms: float | None = field(default=None, compare=False)
-    memory_kib: int | None = field(default=None, compare=False)
-    exit_code: int | None = field(default=None, compare=False)
-    signal: int | None = field(default=None, compare=False)
-    detail: str = field(default="", compare=False)
+    name: Text
+    verdict: Name
+    score: Number
+    time_ms: Number | None = field(default=None, compare=False)
+    memory_kib: Whole | None = field(default=None, compare=False)
+    exit_code: Whole | None = field(default=None, compare=False)
+    signal: Whole | None = field(default=None, compare=False)
+    detail: Text = field(default="", compare=False)
 
 
 @dataclass(frozen=True)
@@ -103,26 +108,21 @@ class VerdictRecord(Record):
         choice: What told the program from others in the text; ``only`` where there were none.
     """
 
-    verdict: str
-    score: float
-    code_sha256: str | None
-    how: str
-    reason: str
-    compile_message: str = field(compare=False)
-    detail: str = field(compare=False)
-    subtasks: Mapping[str, float] = field(compare=False)
+    verdict: Name
+    score: Number
+    code_sha256: Name | None
+    how: Name
+    reason: Text
+    compile_message: Text = field(compare=False)
+    detail: Text = field(compare=False)
+    subtasks: Mapping[Text, Number] = field(compare=False)
     tests: tuple[TestRecord, ...]
-    choice: str = field(default="", compare=False)
+    choice: Name = field(default="", compare=False)
 
     @property
     def judge_failed(self) -> bool:
         """Whether the judge itself failed (UKE), on the program or on one of its tests."""
         return "UKE" in (self.verdict, *(test.verdict for test in self.tests))
-
-    @classmethod
-    def from_row(cls, row: dict[str, Any]) -> Self:
-        """The same, with its tests."""
-        return cls(**{**row, "tests": tuple(TestRecord(**test) for test in row["tests"])})
 
 
 @dataclass(frozen=True)
@@ -138,14 +138,19 @@ class TokenRecord(Record):
         shift_cosine: Of each position, the cosine between what arm and reference add to the base's
             logits, six digits; empty for the control and the reference itself.
         shift_signs: Share of all logits that arm and reference move the same way, mean over
-            positions; likewise.
+            positions; None where there are no cosines.
     """
 
-    tokens_sha256: str
-    same: int
-    kl: tuple[float, ...]
-    shift_cosine: tuple[float, ...] = ()
-    shift_signs: float | None = None
+    tokens_sha256: Name
+    same: Whole
+    kl: Annotated[tuple[Number, ...], Field(min_length=1)]
+    shift_cosine: tuple[Number, ...] = ()
+    shift_signs: Number | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what belongs to no comparison, with a ValueError."""
+        if (self.shift_signs is None) != (not self.shift_cosine):
+            raise ValueError("shift_signs and shift_cosine go together")
 
 
 class Repeats(NamedTuple):
@@ -197,7 +202,7 @@ def append(
 
 def read(
     path: Path,
-    from_row: Callable[[dict[str, Any]], _Record],
+    from_row: Callable[[Any], _Record],
     others: dict[Key, _Record] | None = None,
 ) -> dict[Key, _Record]:
     """Read all records by key, and add them to others where there are any.
@@ -216,7 +221,7 @@ def read(
                 record = from_row(json.loads(line))
             except RecordsError:
                 raise
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
                 raise RecordsError(
                     f"{path}, line {number}: not a record ({error}); delete this line and start "
                     "the run again to redo it"

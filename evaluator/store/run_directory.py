@@ -1,46 +1,65 @@
 """A run's directory: what lies where, and which run it belongs to."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeVar
+
+from pydantic import Field
 
 from evaluator.errors import RecordsError, RunDirectoryError
+from evaluator.store.checked import (
+    STRICT_FIELDS,
+    Name,
+    Number,
+    SessionFields,
+    SettingsFields,
+    Whole,
+    checked,
+)
 from tinylora.files.json_text import read_object
 from tinylora.files.whole_file import replace_file
 
 RUN_FORMAT = "tinylora-run/1"
+_Kind = TypeVar("_Kind")
 
 
 @dataclass(frozen=True)
 class ProblemFacts:
     """What tables need to know of a problem."""
 
-    id: str
-    family: str | None
-    language: str | None
+    __pydantic_config__ = STRICT_FIELDS
+
+    id: Name
+    family: Name | None
+    language: Name | None
 
 
 @dataclass(frozen=True)
 class ArmFacts:
     """What a run records of an arm.
 
-    ``digest`` is a sha256 over names and contents of all files of its checkpoint; ``weight_bytes``
-    counts the artifact too; ``capture`` and ``residual`` are those of ``fidelity.json``. An arm
+    ``digest`` is a sha256 over names and contents of the files of its checkpoint that decide what
+    it computes, ``files`` has 16 digits of each; ``weight_bytes`` counts the artifact too;
+    ``capture`` and ``residual`` are those of ``fidelity.json``. An arm
     without a checkpoint here has the digest of its file of texts, or of ``served``: what its
     endpoint says of the model. ``paired`` and ``logits`` are what its backend can do.
     """
 
-    name: str
-    kind: str
-    digest: str
-    artifact_digest: str | None
-    weight_bytes: int
-    capture: float | None
-    residual: float | None
-    served: str = ""
+    __pydantic_config__ = STRICT_FIELDS
+
+    name: Name
+    kind: Name
+    digest: Name
+    artifact_digest: Name | None
+    weight_bytes: Whole
+    capture: Number | None
+    residual: Number | None
+    served: Name = ""
     paired: bool = True
     logits: bool = True
+    files: Mapping[Name, Name] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -52,15 +71,17 @@ class RunFacts:
     copies are groups of problems of no family whose statements are nearly the same.
     """
 
+    __pydantic_config__ = STRICT_FIELDS
+
     config: dict[str, Any]
-    suite: str
-    suite_digest: str
-    prompts_digest: str
-    problems: tuple[ProblemFacts, ...]
-    arms: tuple[ArmFacts, ...]
-    left_out: dict[str, str] = field(default_factory=dict)
-    near_copies: tuple[tuple[str, ...], ...] = ()
-    format: str = RUN_FORMAT
+    suite: Name
+    suite_digest: Name
+    prompts_digest: Name
+    problems: Annotated[tuple[ProblemFacts, ...], Field(min_length=1)]
+    arms: Annotated[tuple[ArmFacts, ...], Field(min_length=1)]
+    left_out: dict[Name, Name] = field(default_factory=dict)
+    near_copies: tuple[tuple[Name, ...], ...] = ()
+    format: Name = RUN_FORMAT
 
     @property
     def reference(self) -> str | None:
@@ -179,7 +200,7 @@ class RunDirectory:
         """Start a run here, or go on with it; RunDirectoryError names what differs."""
         if overwrite:
             self._clear()
-        self._check_same(facts)
+        self.check_same(facts)
         replace_file(self.facts, _to_json(facts))  # first: it makes the directory a run's
         replace_file(self.config, config_yaml.encode())
 
@@ -190,6 +211,9 @@ class RunDirectory:
         before, now = _load(self.facts), json.loads(_to_json(facts))
         for either in (before, now):  # they follow from the suite, whose digest is compared
             either.pop("near_copies", None)
+        if isinstance(arms := before.get("arms"), list):
+            for pair in zip(arms, now["arms"], strict=False):
+                _compare_by_file(*pair)
         return _differences(before, now)
 
     def join(self, facts: RunFacts) -> None:
@@ -199,7 +223,7 @@ class RunDirectory:
                 f"{self.path}: the first process has begun the run, but its run.json cannot be "
                 "seen from here; all machines of a launch need the same out"
             )
-        self._check_same(facts)
+        self.check_same(facts)
 
     def read_facts(self) -> RunFacts:
         """Read ``run.json``; RecordsError where it is missing or damaged."""
@@ -210,13 +234,9 @@ class RunDirectory:
             raise RecordsError(
                 f"{self.facts}: expected format {RUN_FORMAT!r}, found {content.get('format')!r}"
             )
-        try:
-            problems = tuple(ProblemFacts(**row) for row in content.pop("problems"))
-            arms = tuple(ArmFacts(**row) for row in content.pop("arms"))
-            content["near_copies"] = tuple(map(tuple, content.pop("near_copies", ())))
-            return RunFacts(problems=problems, arms=arms, **content)
-        except (KeyError, TypeError) as error:
-            raise RecordsError(f"{self.facts}: a field is missing or unknown: {error}") from error
+        facts = _checked(RunFacts, content, self.facts)
+        _checked(SettingsFields, facts.config, self.facts)
+        return facts
 
     def add_session(self, environment: Any) -> None:
         """Append one session's environment to ``environment.json``."""
@@ -229,13 +249,17 @@ class RunDirectory:
         """Environments of all sessions so far."""
         if not self.environment.exists():
             return []
-        return list(_load(self.environment)["sessions"])
+        sessions = _load(self.environment).get("sessions")
+        _checked(list[SessionFields], sessions, self.environment)
+        return list(sessions or ())
 
-    def _check_same(self, facts: RunFacts) -> None:
+    def check_same(self, facts: RunFacts) -> None:
+        """Refuse another run than the one that is here; RunDirectoryError names what differs."""
         if differences := self.differences(facts):
             raise RunDirectoryError(
-                f"{self.path} holds another run: {'; '.join(differences[:5])}. Choose another "
-                "out, or give --overwrite to delete its records and start anew"
+                f"{self.path} holds another run: {'; '.join(differences[:5])}. To keep its records "
+                "choose another out, or give it what it began with; --overwrite deletes them and "
+                "starts anew"
             )
 
     def _clear(self) -> None:
@@ -265,12 +289,31 @@ def check_directory(path: Path, marker: str, what: str, hint: str = "") -> None:
 def _to_json(facts: RunFacts) -> bytes:
     optional = ("left_out", "near_copies")
     fields = {name: value for name, value in asdict(facts).items() if value or name not in optional}
-    usual = {"served": "", "paired": True, "logits": True}  # of a model in this process
+    # of a model in this process, and of runs of earlier versions
+    usual: dict[str, Any] = {"served": "", "paired": True, "logits": True, "files": {}}
     fields["arms"] = [
         {name: value for name, value in arm.items() if name not in usual or value != usual[name]}
         for arm in fields["arms"]
     ]
     return json.dumps(fields, ensure_ascii=False, indent=1).encode() + b"\n"
+
+
+def _compare_by_file(*arms: Any) -> None:
+    """Of what two runs say of an arm, leave digests of files where both have them, else of all."""
+    if all(isinstance(arm, dict) for arm in arms):
+        redundant = "digest" if all(arm.get("files") for arm in arms) else "files"
+        for arm in arms:
+            arm.pop(redundant, None)
+
+
+def _checked(kind: type[_Kind], value: object, path: Path) -> _Kind:
+    try:
+        return checked(kind, value)
+    except (ValueError, RecursionError) as error:
+        raise RecordsError(
+            f"{path}: not what a run writes ({error}); restore the file, or start the run anew "
+            "with --overwrite"
+        ) from error
 
 
 def _load(path: Path) -> dict[str, Any]:

@@ -10,16 +10,20 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
+
+from pydantic import Field
 
 from evaluator.errors import ModelError, RecordsError
+from evaluator.store.checked import Number, Text, checked
 from evaluator.store.run_directory import RunDirectory
 from evaluator.suites.problem import Problem
+from tinylora.files.json_text import read_object
 from tinylora.files.whole_file import replace_file
 
 _STATEMENT_CHARACTERS = 100_000
 _TEST_CHARACTERS = 300
-_LAYER = re.compile(r"\.(\d+)\.")
+_LAYER = re.compile(r"\.([0-9]{1,6})\.")
 
 
 class ShownProblem(NamedTuple):
@@ -28,9 +32,17 @@ class ShownProblem(NamedTuple):
     ``tests``: by name the beginnings of ``input`` and ``output``.
     """
 
-    title: str
-    statement: str
-    tests: Mapping[str, Mapping[str, str]]
+    title: Text
+    statement: Text
+    tests: Mapping[Text, Mapping[Text, Text]]
+
+
+class _ModuleResidual(NamedTuple):
+    """What the stored weights of a module miss of its delta, and the norm of the latter."""
+
+    module: str
+    residual: Annotated[Number, Field(ge=0)]
+    delta_norm: Annotated[Number, Field(gt=0)]
 
 
 class LayerResidual(NamedTuple):
@@ -58,7 +70,7 @@ def read_problems(run: RunDirectory) -> Mapping[str, ShownProblem]:
         with _damage_named(f"{path}, line {number}"):
             row = json.loads(line)
             tests = {n: {k: t[k] for k in ("input", "output")} for n, t in row["tests"].items()}
-            problems[row["id"]] = ShownProblem(row["title"], row["statement"], tests)
+            problems[row["id"]] = checked(ShownProblem, (row["title"], row["statement"], tests))
     return problems
 
 
@@ -67,7 +79,9 @@ def read_layers(run: RunDirectory) -> Mapping[str, Sequence[LayerResidual]]:
     if not run.fidelity.is_file():
         return {}
     with _damage_named(str(run.fidelity)):
-        arms = {arm: _layers(rows) for arm, rows in json.loads(run.fidelity.read_bytes()).items()}
+        modules = read_object(run.fidelity, RecordsError)
+        rows = checked(dict[str, list[_ModuleResidual]], modules)
+        arms = {arm: _layers(found) for arm, found in rows.items()}
     return {arm: layers for arm, layers in arms.items() if layers}
 
 
@@ -75,7 +89,7 @@ def read_layers(run: RunDirectory) -> Mapping[str, Sequence[LayerResidual]]:
 def _damage_named(where: str) -> Iterator[None]:
     try:
         yield
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise RecordsError(
             f"{where}: damaged ({error!r}); delete the file, the report is then made without it"
         ) from error
@@ -91,26 +105,24 @@ def _shown(problem: Problem) -> dict[str, Any]:
 def _module_residuals(path: Path) -> list[dict[str, Any]]:
     """Module, residual and norm of the delta, where the exporter wrote them and Δ is not 0."""
     try:
-        rows = json.loads(path.read_bytes())["modules"] if path.is_file() else []
-        kept: list[dict[str, Any]] = [
-            {"module": str(row["module"]), "residual": float(residual), "delta_norm": float(norm)}
-            for row in rows
-            if (residual := row["residual"]) is not None and (norm := row["delta_norm"])
-        ]
-    except (ValueError, KeyError, TypeError) as error:
+        rows = read_object(path, ModelError)["modules"] if path.is_file() else []
+        rows = [row for row in rows if row["residual"] is not None and row["delta_norm"]]
+        fields = _ModuleResidual._fields
+        kept = (checked(_ModuleResidual, tuple(row[name] for name in fields)) for row in rows)
+        return [one._asdict() for one in kept]
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(
             f"{path}: expected a list 'modules' with module, residual and delta_norm ({error!r}); "
             "export the checkpoint again, or delete the file"
         ) from error
-    return [row for row in kept if math.isfinite(row["residual"] + row["delta_norm"])]
 
 
-def _layers(rows: Sequence[Mapping[str, Any]]) -> list[LayerResidual]:
+def _layers(rows: Sequence[_ModuleResidual]) -> list[LayerResidual]:
     """Combine modules to layers: squares of the misses add up, and so do those of the deltas."""
     by_layer: dict[int, list[tuple[float, float]]] = defaultdict(list)
     for row in rows:
-        residual, norm = row["residual"], row["delta_norm"]
-        if (number := _LAYER.search(row["module"])) is not None:
+        residual, norm = row.residual, row.delta_norm
+        if (number := _LAYER.search(row.module)) is not None:
             by_layer[int(number[1])].append((residual * norm, norm))
     return [
         LayerResidual(layer, math.hypot(*misses) / math.hypot(*norms))

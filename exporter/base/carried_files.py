@@ -56,10 +56,10 @@ def side_files(base: Path, own: frozenset[str]) -> SideFiles:
         relative = path.relative_to(base)
         name = card if str(relative) == "README.md" else relative.as_posix()
         index = name.endswith((".safetensors.index.json", ".bin.index.json"))
-        if index or path.suffix == ".safetensors" or name in own:
+        if index or name in own:
             continue
         if _WEIGHTS.search(name):
-            left_out.append(name)
+            left_out.append(name if name.isprintable() else ascii(name)[1:-1])
             continue
         if not name.isprintable():  # nor are bytes that are no UTF-8
             raise CheckpointError(

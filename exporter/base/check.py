@@ -1,6 +1,7 @@
 """Whether what a base stores is what its ``config.json`` says, told from headers alone."""
 
 import re
+from collections.abc import Sequence
 
 import torch
 
@@ -22,6 +23,8 @@ def check_base(base: Checkpoint, architecture: Architecture) -> None:
             f"that was not merged ({', '.join(found[:3])}, ...), which transformers ignores; give "
             "the base without them, or merge that adapter first"
         )
+    if missing := [name for name in architecture.parameters if name not in base.tensors]:
+        raise PlanError(f"{base.path}: {_missing(base, architecture, missing)}")
     for name, shape in architecture.parameters.items():
         _check_shape(base, name, shape)
     for module in (*architecture.linears, *architecture.kept):
@@ -33,18 +36,26 @@ def check_base(base: Checkpoint, architecture: Architecture) -> None:
 def unused_tensors(base: Checkpoint, architecture: Architecture) -> tuple[str, ...]:
     """Tensors of a base that its model does not use, sorted; they are carried into an export."""
     parts = {name for prefix in base.packed for name in base.parts[prefix]}
-    others = base.tensors.keys() - architecture.parameters.keys() - {*architecture.tied} - parts
+    others = base.tensors.keys() - architecture.parameters.keys() - architecture.tied.keys() - parts
     expected = re.compile("|".join((_ROTARY_FREQUENCIES, *architecture.ignored)))
     return tuple(sorted(name for name in others if not expected.search(name)))
 
 
+def _missing(base: Checkpoint, architecture: Architecture, missing: Sequence[str]) -> str:
+    """What a base lacks, and what it has instead."""
+    shape, unused = list(architecture.parameters[missing[0]]), unused_tensors(base, architecture)
+    text = f"{len(missing)} tensors of config.json are missing, such as {missing[0]!r} {shape}; "
+    if not unused:
+        return text + "is the download complete?"
+    return (
+        f"{text}nothing in that model accounts for {len(unused)} that are there "
+        f"({', '.join(unused[:3])}{', ...' if unused[3:] else ''}); give the config.json that was "
+        "saved with them, or save the model again with transformers' save_pretrained"
+    )
+
+
 def _check_shape(base: Checkpoint, name: str, shape: tuple[int, ...]) -> None:
-    header = base.tensors.get(name)
-    if header is None:
-        raise PlanError(
-            f"{base.path}: tensor {name!r} {list(shape)} of config.json is missing; is the "
-            "download complete?"
-        )
+    header = base.tensors[name]
     expected = (-(-torch.Size(shape).numel() // 2), 1) if name in base.packed else shape
     if header.shape != expected:
         raise PlanError(

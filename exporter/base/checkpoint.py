@@ -5,11 +5,12 @@ its scales, code book and state beside it as ``X.weight.absmax``, ``X.weight.qua
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
+import torch
 from torch import Tensor
 
 from exporter.base.carried_files import refuse_lfs_pointer
@@ -24,6 +25,12 @@ from tinylora.weights.quantized_weight import STATE_PREFIX
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 CONFIG_FILE = "config.json"
+# Weights of other kinds -> what helps; the last one counts.
+_INSTEAD = {
+    (".bin", ".pt", ".gguf"): "convert it to safetensors",
+    (".safetensors",): "download the index of these shards too, or save the model anew with "
+    "transformers' save_pretrained",
+}
 
 
 @dataclass(frozen=True)
@@ -51,6 +58,23 @@ class Checkpoint:
     def chunks(self, name: str, elements: int) -> Iterator[Tensor]:
         """One tensor, flat, in pieces of at most ``elements``; see :meth:`read`."""
         return self._file_of(name).chunks(name, elements)
+
+    def renamed(self, names: Mapping[str, str]) -> Self:
+        """The same checkpoint with other names for some of its tensors."""
+        files = {}
+        for shard, file in self.files.items():
+            headers = (replace(h, name=names.get(h.name, h.name)) for h in file.headers.values())
+            files[shard] = replace(file, headers={header.name: header for header in headers})
+        tensors = {name: h for file in files.values() for name, h in file.headers.items()}
+        return replace(self, files=files, tensors=tensors, parts=_parts(tensors))
+
+    def equal(self, one: str, other: str) -> bool:
+        """Whether two tensors have the same dtype, shape and values."""
+        first, second = self.tensors[one], self.tensors[other]
+        if (first.dtype, first.shape) != (second.dtype, second.shape):
+            return False
+        chunks = (self.chunks(name, 1 << 20) for name in (one, other))
+        return all(torch.equal(*pair) for pair in zip(*chunks, strict=True))
 
     def digests(self) -> dict[str, str]:
         """SHA-256 of each weight file, hex, which has not changed since it was opened."""
@@ -122,7 +146,9 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
             if header.name in tensors:
                 other = tensors[header.name].file
                 raise CheckpointError(
-                    f"{path / shard}: tensor {header.name!r} is also in {other}; download it again"
+                    f"{path / shard}: tensor {header.name!r} is also in {other}, and it cannot be "
+                    "told which one counts; download the base again, or save it anew with "
+                    "transformers' save_pretrained"
                 )
             tensors[header.name] = header
     for name, shard in weight_map.items():
@@ -164,11 +190,11 @@ def _shards(path: Path) -> tuple[tuple[str, ...], dict[str, str]]:
     if (path / INDEX_FILE).is_file():
         weight_map = _weight_map(path / INDEX_FILE)
         return tuple(sorted(set(weight_map.values()))), weight_map
-    found = sorted(p.name for p in path.iterdir() if p.suffix in {".bin", ".pt", ".gguf"})
-    raise CheckpointMissingError(
-        f"{path}: neither {SINGLE_FILE} nor {INDEX_FILE} is there"
-        + (f" (found {', '.join(found[:4])}; convert it to safetensors)" if found else "")
-    )
+    remedy = ""
+    for suffixes, what in _INSTEAD.items():
+        if found := sorted(p.name for p in path.iterdir() if p.suffix in suffixes):
+            remedy = f" (found {', '.join(found[:4])}; {what})"
+    raise CheckpointMissingError(f"{path}: neither {SINGLE_FILE} nor {INDEX_FILE} is there{remedy}")
 
 
 def _weight_map(index: Path) -> dict[str, str]:

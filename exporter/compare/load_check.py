@@ -1,5 +1,6 @@
 """Loads an export with plain transformers, and compares its logits with the restored model's."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -7,13 +8,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from exporter.base.carried_files import TOKENIZER_FILES
 from exporter.compare.float32_model import load_exact, load_plain, restored_model
 from exporter.formats.format import Format
 from tinylora import DeltaOptions
+from tinylora.errors import TokenizerError
+from tinylora.models.chat import load_tokenizer, write_chats
 from tinylora.models.float32_view import in_float32
+from tinylora.models.pretrained import load_generation_config, load_processor
 from tinylora.workers import single_threaded
 
 _TOKENS = 64
+_CHAT = ({"role": "user", "content": "Sum two numbers."},)
+_OTHERS = {
+    "generation_config.json": load_generation_config,
+    "preprocessor_config.json": load_processor,
+    "processor_config.json": load_processor,
+}
 
 
 @dataclass(frozen=True)
@@ -34,13 +45,33 @@ def check_load(directory: Path, layout: Format) -> tuple[str, ...]:
     """What is wrong with an export that plain ``from_pretrained`` loads and runs on the CPU."""
     try:
         model = load_plain(directory)
-        problems = tuple(layout.loaded_problems(model))
+        problems = (*layout.loaded_problems(model), *_beside_the_weights(directory))
         if bool(torch.isfinite(_logits(model)).all()):
             return problems
         return (*problems, "logits are not finite")
     except Exception as error:  # there is no saying what a library raises on files that it rejects
         said = " ".join(f"{type(error).__name__}: {error}".split())
         return (f"{directory}: cannot be loaded and run ({said:.300})",)
+
+
+def _beside_the_weights(directory: Path) -> Iterator[str]:
+    """What is wrong with what is loaded beside the weights, where it is there."""
+    if any((directory / name).exists() for name in TOKENIZER_FILES):
+        try:
+            tokenizer = load_tokenizer(directory)
+            if tokenizer.chat_template:
+                answers = write_chats(tokenizer, [_CHAT])
+                yield from (str(one) for one in answers if isinstance(one, TokenizerError))
+        except TokenizerError as error:
+            yield str(error)
+    for name, load in _OTHERS.items():
+        try:
+            if (directory / name).exists():
+                load(directory)
+        except ImportError:  # of a library for images, which is no fault of the export
+            continue
+        except Exception as error:  # as above
+            yield f"{name}: cannot be loaded ({' '.join(str(error).split()):.300})"
 
 
 def compare_logits(

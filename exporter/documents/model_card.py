@@ -14,7 +14,7 @@ from exporter.errors import reading
 from exporter.fidelity import FidelityReport, rounded
 from exporter.prepare import Prepared
 from tinylora.errors import YamlError
-from tinylora.files.yaml_text import load_yaml
+from tinylora.files.yaml_text import MAX_BYTES, load_yaml
 
 CARD_FILE = "README.md"
 _ORIGIN = "## Origin\n"
@@ -26,9 +26,10 @@ _HUB_ID = re.compile(r"[A-Za-z0-9](?:[\w.-]{0,94}[A-Za-z0-9])?/[A-Za-z0-9][\w.-]
 
 def _front_of(base: Path) -> Mapping[str, Any]:
     """The front matter of a base's model card, which is someone else's; empty where it has none."""
-    card = base / "README.md"
-    text = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else ""
-    front: Any = None
+    card, text, front = base / "README.md", "", None
+    if card.is_file():
+        with card.open("rb") as file:
+            text = file.read(2 * MAX_BYTES).decode(errors="replace").replace("\r\n", "\n")
     if text.startswith("---\n"):
         with suppress(YamlError):  # the licence is then unknown, and said so
             front = load_yaml(text[4:].partition("\n---")[0].encode(), str(card), texts=True)
@@ -116,7 +117,8 @@ def with_retention(card: str, retention: Retention) -> str:
 
 def _plain(text: str) -> str:
     """Text that came from elsewhere, in one line of Markdown that shows it and does nothing."""
-    return re.sub(r"([\\`*_\[\]<>|#!&~])", r"\\\1", " ".join(text.split()))
+    line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(text.split()))
+    return re.sub(r"([\\`*_\[\]<>|#!&~])", r"\\\1", line)
 
 
 def _measured(fidelity: FidelityReport) -> str:

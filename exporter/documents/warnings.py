@@ -99,9 +99,15 @@ def _about_base(export: Prepared) -> Iterator[str]:
             f"not use: {', '.join(unused[:3])}{', ...' if unused[3:] else ''}. They are carried "
             "into the export; if they belong to the model, config.json is another one's."
         )
-    if left_out := side_files(base.path, frozenset()).left_out:
+    if own := inputs.architecture.own_heads:
         yield (
-            f"Left out of the export: {', '.join(left_out[:10])}{', ...' if left_out[10:] else ''} "
+            f"{base.path.name}: config.json ties {', '.join(own)} to the embedding, and the files "
+            "have other values for it, which count, as for transformers; the config.json of this "
+            "export says tie_word_embeddings: false."
+        )
+    if left_out := side_files(base.path, frozenset(base.shards)).left_out:
+        yield (
+            f"Left out of the export: {', '.join(left_out[:20])}{', ...' if left_out[20:] else ''} "
             "(weights in other files, unfinished downloads, large files of unknown kinds)."
         )
     if not any((base.path / name).exists() for name in TOKENIZER_FILES):

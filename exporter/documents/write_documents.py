@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from exporter.base.carried_files import side_files
-from exporter.base.checkpoint import CONFIG_FILE, INDEX_FILE
+from exporter.base.checkpoint import CONFIG_FILE, INDEX_FILE, read_json
 from exporter.compare.retention import Retention
 from exporter.documents.model_card import CARD_FILE, model_card, with_retention
 from exporter.errors import reading
@@ -74,7 +74,7 @@ def _write_configs(export: Prepared, headers: Sequence[TensorHeader], workspace:
     inputs, layout, base = export.inputs, export.request.layout, export.inputs.base
     if layout.for_transformers:
         config = layout.config(base, export.plan.kept)
-        if config == base.config:
+        if config == read_json(base.path / CONFIG_FILE):
             workspace.copy(base.path / CONFIG_FILE, CONFIG_FILE)
         else:
             text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"

@@ -1,6 +1,5 @@
 """Writes and reads GGUF files: a header by the ``gguf`` package, then tensors at fixed places."""
 
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -15,6 +14,7 @@ from exporter.gguf.families import Place, gguf_package
 from exporter.safetensors.form import FileForm
 from exporter.safetensors.reader import TORCH_DTYPES, DataFile, TensorHeader
 from exporter.safetensors.writer import ShardWriter, TensorSpec
+from tinylora.files.scratch import scratch_directory
 
 _ALIGNMENT = 32  # of tensors, the default of GGUF
 
@@ -57,8 +57,8 @@ class GgufForm(FileForm):
         for spec in stored:
             kind = gguf.GGMLQuantizationType[spec.dtype]
             writer.add_tensor_info(spec.name, spec.shape, None, spec.max_bytes, raw_dtype=kind)
-        with tempfile.TemporaryDirectory(prefix="tinylora-export-") as scratch:
-            file = Path(scratch, "header")
+        with scratch_directory("gguf") as scratch:
+            file = scratch / "header"
             writer.write_header_to_file(file)
             writer.write_kv_data_to_file()
             writer.write_ti_data_to_file()

@@ -1,8 +1,11 @@
 """The form of a weight file: safetensors, unless a format has another."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
+
+from torch import Tensor
 
 from exporter.safetensors.writer import ShardWriter, TensorSpec, file_bytes
 
@@ -29,3 +32,33 @@ class FileForm:
     def writer(self, path: Path, stored: Sequence[TensorSpec]) -> ShardWriter:
         """Write such a file."""
         return ShardWriter(path, stored)
+
+
+@dataclass(frozen=True)
+class RenamedForm(FileForm):
+    """safetensors with other names; ``names`` of weights hold for the parts of 4-bit ones too."""
+
+    names: Mapping[str, str]
+
+    def stored(self, specs: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
+        """The same under the names of files."""
+        return tuple(replace(spec, name=_renamed(spec.name, self.names)) for spec in specs)
+
+    def writer(self, path: Path, stored: Sequence[TensorSpec]) -> ShardWriter:
+        """Takes tensors by the model's names."""
+        return _RenamingWriter(path, stored, self.names)
+
+
+class _RenamingWriter(ShardWriter):
+    def __init__(self, path: Path, specs: Sequence[TensorSpec], names: Mapping[str, str]) -> None:
+        super().__init__(path, specs)
+        self._names = names
+
+    def write_rows(self, name: str, chunks: Iterable[Tensor], shape: tuple[int, ...]) -> None:
+        super().write_rows(_renamed(name, self._names), chunks, shape)
+
+
+def _renamed(name: str, names: Mapping[str, str]) -> str:
+    prefix, mark, part = name.partition(".weight.")
+    weight = f"{prefix}.weight" if mark else name
+    return f"{names.get(weight, weight)}.{part}" if mark else names.get(weight, weight)

@@ -184,7 +184,8 @@ def open_data_file(path: Path) -> DataFile:
         if dtype not in TORCH_DTYPES:
             raise CheckpointError(
                 f"{path}: tensor {name!r} has dtype {dtype}; expected one of "
-                f"{', '.join(TORCH_DTYPES)}"
+                f"{', '.join(TORCH_DTYPES)}; give the base before it was quantized (fp8, MLX), or "
+                "one that bitsandbytes stored in 4 bits"
             )
         headers[name] = TensorHeader(name, dtype, tuple(entry["shape"]), path.name, begin)
     return DataFile(path, stat.st_size, stat.st_mtime_ns, headers)

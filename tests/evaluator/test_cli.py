@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import pytest
 import yaml
@@ -34,9 +35,10 @@ def config(tmp_path, chat_base, sum_suite):
 def test_run_then_table_print_the_same_numbers(cli, config, tmp_path):
     made = cli("run", config)
     assert made.exit_code == 0, made.stderr
-    assert "tiny: 6 problems" in made.stdout
+    assert "tiny: 6 problems" in made.stdout and "Sandbox: " in made.stdout
     assert "no restored arm" in made.stdout
     assert "generate base" in made.stderr
+    assert f"The page to read: {tmp_path / 'out' / 'report.html'}" in made.stdout
     again = cli("table", tmp_path / "out")
     assert again.exit_code == 0
     assert again.stdout == made.stdout
@@ -68,6 +70,63 @@ def test_names_in_files_are_no_markup_and_no_terminal_codes(cli, config, tmp_pat
     assert "\x1b[31mzh" not in shown.stdout
 
 
+def test_a_dry_run_says_what_would_be_made_and_writes_nothing(cli, config, tmp_path):
+    changes = ("--set", "decoding.samples=2", "--set", "decoding.temperature=0.8", "--limit", "3")
+    shown = cli("run", config, "--dry-run", *changes, "--json")
+    assert shown.exit_code == 0, shown.stderr
+    (table,) = json.loads(shown.stdout)["tables"]
+    assert table["title"].startswith("tiny: 3 problems, would be written to")
+    assert [(row["arm"], row["completions"], row["there"]) for row in table["rows"]] == [
+        ("base", "6", "0")
+    ]
+    assert not (tmp_path / "out").exists()
+    assert "base" in cli("run", config, "--dry-run").stdout
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("decoding.sample=2", "field decoding.sample: there is no such field; did you mean"),
+        ("decoding.samples=many", "field decoding.samples: Input should be a valid integer"),
+        ("decoding.samples", "expected field=value"),
+        ("arms.5.seed=1", "expected field=value"),
+        ("arms.x=1", "expected field=value"),
+        ("name.x=1", "expected field=value"),
+        ("decoding=[", "decoding=, line 1, column 2: not valid YAML"),
+    ],
+)
+def test_a_change_that_cannot_be_made_is_named(change, said, cli, config):
+    result = cli("run", config, "--dry-run", "--set", change)
+    assert result.exit_code == 2 and said in " ".join(result.stderr.split())
+
+
+def test_a_limited_run_takes_the_first_problems(cli, config, tmp_path):
+    assert cli("run", config, "--limit", "2").exit_code == 0
+    facts = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert [problem["id"] for problem in facts["problems"]] == ["S0", "S1"]
+    records = (tmp_path / "out" / "generations.jsonl").read_bytes()
+    rows = json.loads(cli("run", config, "--limit", "2", "--dry-run", "--json").stdout)["tables"]
+    assert rows[0]["rows"][0]["there"] == "2"
+    whole = cli("run", config)
+    assert whole.exit_code == 2 and "choose another out" in " ".join(whole.stderr.split())
+    assert (tmp_path / "out" / "generations.jsonl").read_bytes() == records
+
+
+def test_only_what_a_model_computes_with_stops_a_run_and_is_named(cli, config, chat_base, tmp_path):
+    model = shutil.copytree(chat_base, tmp_path / "model")
+    config.write_text(config.read_text().replace(str(chat_base), str(model)))
+    assert cli("run", config).exit_code == 0
+    (model / "README.md").write_text("A note.")
+    (model / "retention.json").write_text("{}")
+    assert cli("run", config).exit_code == 0
+    settings = model / "tokenizer_config.json"
+    settings.write_text(settings.read_text() + "\n")
+    refused = cli("run", config)
+    said = " ".join(refused.stderr.split())
+    assert refused.exit_code == 2 and "arms[0].files.tokenizer_config.json was" in said
+    assert "To keep its records choose another out" in said and "digest" not in said
+
+
 def test_judge_a_file_of_completions(cli, sum_suite, tmp_path):
     completions, out = tmp_path / "completions.jsonl", tmp_path / "judged"
     rows = [
@@ -82,7 +141,7 @@ def test_judge_a_file_of_completions(cli, sum_suite, tmp_path):
     result = cli("judge", *arguments, *options)
     assert result.exit_code == 1  # some rows are not judged
     assert "1 of 3 pass: AC 1, CE 1, WA 1" in result.stdout
-    assert "Without code: 1" in result.stdout
+    assert "Without code: 1" in result.stdout and "Sandbox: " in result.stdout
     assert "line 4: problem 'P0' is not in suite 'sums'" in result.stderr
     assert "not judged, in all: 12" in result.stderr and "line 15" not in result.stderr
     settings = json.loads((out / "judge.json").read_text())["settings"]

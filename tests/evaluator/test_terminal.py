@@ -1,19 +1,23 @@
 """What both command lines share: how they show, how they end, and what they import."""
 
 import json
+import logging
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from rich.cells import cell_len
+from rich.logging import RichHandler
+from rich.table import Table
 from typer.testing import CliRunner
 
 import evaluator.cli
 import exporter.cli
 from tinylora import terminal
-from tinylora.terminal import err, progress_bars, screen, show_table
+from tinylora.terminal import err, print_json, progress_bars, screen, show_table, warn
 
 ROOT = Path(__file__).resolve().parents[2]
 BLOCKED = """
@@ -120,6 +124,32 @@ def test_progress_without_a_terminal_is_lines(monkeypatch, capsys):
     ]
 
 
+@pytest.mark.parametrize("force", [True, False])
+def test_nothing_that_is_shown_moves_the_cursor_or_is_markup(force, monkeypatch, capsys):
+    """Names of files and models reach the screen in logs, bars and tables, too."""
+    monkeypatch.setattr(err, "_force_terminal", force)
+    evil = (
+        "[bold]x[/bold] [link=file:///etc]y[/link] \x1b]0;title\x07 \x1b[2J \x9b31m \u202eb \ud800"
+    )
+    handler = RichHandler(console=err, show_path=False)
+    handler.emit(logging.makeLogRecord({"msg": evil, "levelno": 30, "levelname": "WARNING"}))
+    with progress_bars() as bars:
+        bars(f"generate {evil}", 1, 1, evil)
+    warn(evil)
+    show_table(evil, ["arm"], [[evil]])
+    err.print(Table(evil, title=evil))
+    shown = "".join(capsys.readouterr())
+    own = re.sub(r"\x1b\[(?!2J|31m)[\d;?]*[A-Za-z]", "", shown)  # colours, the bar's cursor
+    assert not re.search("[\x07\x1b\x9b\u202e\ud800]", own)
+    assert shown.count("[bold]") >= 5 and shown.count("[2J") == shown.count(r"\x1b[2J") >= 5
+
+
+def test_json_holds_no_control_characters(capsys):
+    print_json({"name": "\x9b31m\u202e\ud800\n"})
+    shown = capsys.readouterr().out
+    assert shown.isascii() and json.loads(shown) == {"name": "\x9b31m\u202e\ud800\n"}
+
+
 def test_quiet_shows_results_and_no_progress(sum_suite, tmp_path, monkeypatch):
     monkeypatch.setattr(err, "shows_progress", True)
     completions = tmp_path / "c.jsonl"
@@ -139,24 +169,45 @@ def test_no_color_is_obeyed(variable):
     assert (b"\x1b[" in result.stderr) is (variable == "none")
 
 
-def test_ctrl_c_says_what_is_kept_and_leaves_no_traceback(tmp_path, monkeypatch):
+STOPPED = {
+    "merge": ("exporter.make_export.export", "mine.partial-export"),
+    "inspect": ("exporter.inspection.inspect_adapter", "Nothing was written"),
+    "verify": ("exporter.verification.verify", "as it was"),
+    "run": ("evaluator.config.run_config.load_config", "the same command goes on"),
+    "effect": ("evaluator.config.run_config.load_config", "Nothing was written"),
+    "table": ("evaluator.report.results.write_results", "the same command"),
+    "import": ("evaluator.suites.import_suite.import_suite", "Nothing was written"),
+    "prompts": ("evaluator.config.run_config.load_config", "Nothing was written"),
+    "plan": ("evaluator.plan.make_plan", "Nothing was written"),
+    "schema": ("evaluator.config.run_config.RunConfig.model_json_schema", "Nothing was written"),
+    "bench": ("evaluator.bench.config.load_bench", "the same command goes on"),
+    "judge": ("evaluator.judging.judge_file.judge_completions", "the same command goes on"),
+}
+ARGUMENTS = {
+    "merge": ["--base", "b", "--artifact", "a", "--out", "mine"],
+    "judge": ["--suite", "s", "--completions", "c", "--out", "o"],
+    "import": ["x", "--out", "o"],
+    "plan": ["--margin", "0.02", "--flip-rate", "0.02"],
+    "schema": ["run"],
+}
+APPS = {
+    found.name or found.callback.__name__: app
+    for app in (exporter.cli.app, evaluator.cli.app)
+    for found in app.registered_commands
+}
+
+
+@pytest.mark.parametrize("name", APPS)
+def test_ctrl_c_says_what_is_kept_and_leaves_no_traceback(name, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("exporter.make_export.export", interrupted)
-    monkeypatch.setattr("exporter.verification.verify", interrupted)
-    monkeypatch.setattr("evaluator.report.results.write_results", interrupted)
-    monkeypatch.setattr("evaluator.judging.judge_file.judge_completions", interrupted)
-    merge = ["merge", "--base", "b", "--artifact", "a", "--out", str(tmp_path / "mine")]
-    judge = ["judge", "--suite", "s", "--completions", "c", "--out", str(tmp_path)]
-    for app, arguments, words in (
-        (exporter.cli.app, merge, "mine.partial-export"),
-        (exporter.cli.app, ["verify", str(tmp_path)], "as it was"),
-        (evaluator.cli.app, ["table", str(tmp_path)], "the same command"),
-        (evaluator.cli.app, judge, "the same command goes on"),
-    ):
-        result = CliRunner().invoke(app, arguments)
-        assert result.exit_code == 130 and result.stdout == ""
-        assert "Interrupted." in result.stderr and words in " ".join(result.stderr.split())
-        as_json = CliRunner().invoke(app, [*arguments, "--json"])
+    where, words = STOPPED[name]
+    monkeypatch.setattr(where, interrupted)
+    call = [name, *ARGUMENTS.get(name, ["x"])]
+    result = CliRunner().invoke(APPS[name], call)
+    assert result.exit_code == 130 and result.stdout == ""
+    assert "Interrupted." in result.stderr and words in " ".join(result.stderr.split())
+    if name not in ("prompts", "schema"):  # which print JSON anyway
+        as_json = CliRunner().invoke(APPS[name], [*call, "--json"])
         assert json.loads(as_json.stdout)["error"]["kind"] == "Interrupted"

@@ -48,6 +48,20 @@ def load_auto_tokenizer(directory: Path) -> Any:
     return _from(AutoTokenizer, directory)
 
 
+def load_generation_config(directory: Path) -> Any:
+    """What a model of the directory takes its generation settings from."""
+    from transformers import GenerationConfig
+
+    return GenerationConfig.from_pretrained(directory, local_files_only=True)
+
+
+def load_processor(directory: Path) -> Any:
+    """What ``AutoProcessor.from_pretrained`` makes of a directory."""
+    from transformers import AutoProcessor
+
+    return _from(AutoProcessor, directory)
+
+
 def _from(auto_class: Any, directory: Path, **options: Any) -> Any:
     with _no_code(directory):
         return auto_class.from_pretrained(

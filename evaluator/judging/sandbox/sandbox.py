@@ -96,6 +96,12 @@ def probe_sandbox(unsafe: bool = False, only: RungName | None = None) -> Sandbox
             return sandbox
         refused.append(f"{rung}: {reason}")
     reasons = "; ".join(refused) or "none was allowed"
+    if "setpriv: setres" in reasons:
+        raise SandboxUnavailableError(
+            f"no sandbox works here: the judge is root and may not become another user ({reasons})."
+            " Start it as an ordinary user (docker run --user 1000), or give its container the "
+            "capabilities CAP_SETUID and CAP_SETGID (docker run --cap-add SETUID --cap-add SETGID)"
+        )
     remedy = f"Install bubblewrap ({_PACKAGES}) and allow unprivileged user namespaces"
     trust = "or, if you trust every program that will be judged, pass --unsafe"
     raise SandboxUnavailableError(f"no sandbox works here ({reasons}). {remedy}, {trust}")

@@ -16,9 +16,9 @@ from evaluator.report.html.diff import PROGRAM_CHARACTERS, PROGRAM_LINES
 from evaluator.report.html.flips import FlipMatrix, flip_details, flip_matrix
 from evaluator.report.html.statement import STATEMENT_CHARACTERS
 from evaluator.report.html.text import shortened, visible
-from evaluator.report.provenance import distinct_sessions
+from evaluator.report.provenance import asked_lines, distinct_sessions
+from evaluator.report.sentences import arm_lines
 from evaluator.report.summary import RunSummary
-from evaluator.report.tables import verdict_text
 from evaluator.report.text_table import TextTable
 from evaluator.store.records import GenerationRecord, Key, VerdictRecord
 from evaluator.store.run_directory import RunDirectory
@@ -28,6 +28,25 @@ from tinylora.files.whole_file import replace_file
 DETAILS_BYTES = 12_000_000
 AGREED_ROWS = 3_000
 _MESSAGE_CHARACTERS = 2_000
+DATA = (
+    *("tables/arms.csv", "tables/groups.csv", "problems.parquet", "comparison.json"),
+    *("verdicts.jsonl", "generations.jsonl", "run.json", "environment.json"),
+)
+COLUMNS = {
+    "pass@1": "share of completions whose every test is AC; pass@k: of problems of which one of k "
+    "completions is such a one",
+    "compiles, no code": "shares of completions that gave a program that compiles, or no program",
+    "score": "mean points, 0 to 100",
+    "gained / lost": "completions that this arm passes and the reference does not, and the reverse",
+    "difference": "of pass@1 from the reference, in points",
+    "p": "how often a difference as large comes up between equal arms",
+    "verdict": "match: the 90 % interval of the difference is inside ±δ and an exact test agrees; "
+    "alone: not after the correction for several arms; uninformative: the base matches as well",
+    "capture": "share of the delta, along its own direction, that is in the weights",
+    "residual": "what is wrong or missing, relative to the delta: 0 is perfect, 1 is a lost one",
+    "cosine": "of the angle between the exported and the trained delta",
+    "δ": "the margin; without flips, at 80 %: the smallest that this run could have shown",
+}
 
 
 def write_page(
@@ -58,6 +77,10 @@ def write_page(
         agreed=matrix.agreed[:AGREED_ROWS],
         details=details,
         linked={row.number for row in flips[: len(details)]},
+        arm_lines=arm_lines(summary),
+        asked=asked_lines(summary.facts),
+        columns=COLUMNS,
+        data=DATA,
         sessions=distinct_sessions(directory.sessions()),
         bounds={
             "statement": STATEMENT_CHARACTERS,
@@ -91,7 +114,6 @@ def _templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals["verdict_text"] = verdict_text
     environment.filters["shortened"] = lambda text: shortened(text, _MESSAGE_CHARACTERS)
     return environment
 

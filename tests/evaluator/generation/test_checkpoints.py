@@ -70,6 +70,8 @@ def test_facts_of_a_checkpoint(chat_base, chat_artifact, tmp_path):
     assert after.facts.digest == before.facts.digest
     restored = find_checkpoint(arm("restored", directory, artifact=chat_artifact))
     assert restored.facts.weight_bytes == before.facts.weight_bytes + chat_artifact.stat().st_size
-    (directory / "fidelity.json").write_text("{}")
-    with pytest.raises(ModelError, match=r"fidelity\.json: expected"):
-        find_checkpoint(arm("merged", directory))
+    for odd in ("1e999", "NaN", "1" + "0" * 400, '"x"', "[]", "[" * 900 + "]" * 900):
+        for content in (f'{{"total": {{"capture": {odd}}}}}', f'{{"total": {odd}}}'):
+            (directory / "fidelity.json").write_text(content)
+            with pytest.raises(ModelError, match=r"fidelity\.json: expected"):
+                find_checkpoint(arm("merged", directory))

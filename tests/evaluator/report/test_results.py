@@ -1,11 +1,14 @@
 """The files of a finished run."""
 
 import json
+import re
+from html import unescape
 
 import pandas as pd
 import pytest
 
 from evaluator.errors import RecordsError
+from evaluator.report.html.page import COLUMNS, DATA
 from evaluator.report.results import write_results
 from evaluator.store.run_directory import RunDirectory
 from tests.evaluator.report.made_up import begun, facts
@@ -60,6 +63,31 @@ def test_every_set_of_versions_and_machines_is_named(tmp_path):
     page = (tmp_path / "report.html").read_text()
     assert 'made with <a href="#made">3 sets of versions and machines</a>' in page
     assert "<code>third</code> with torch 9.9 on c, 2 cores, cpu; sandbox: bwrap." in page
+
+
+def test_report_and_page_say_first_what_matters_and_how_it_was_made(tmp_path):
+    run = facts()
+    run.config["compute_dtype"] = "bfloat16"
+    directory = begun(tmp_path, run)
+    machine = {"cpu": "c", "cpus": 2, "device": "cpu", "gpu": None}
+    session = {"command": "x", "versions": {"torch": "9"}, "machine": machine, "sandbox": {}}
+    directory.add_session(session | {"started": "2026-01-02T03:04:05+00:00", "commit": "abc+"})
+    write_results(directory)
+    report, page = (tmp_path / "report.md").read_text(), (tmp_path / "report.html").read_text()
+    lines = report.splitlines()
+    assert lines[2].startswith("- base: 30.0 % pass [") and lines[2].endswith(": control")
+    assert lines[3].startswith("- restored: 60.0 % pass [") and lines[3].endswith(": reference")
+    points = r"- nf4: 60\.0 % pass \[.*\], 0\.0 \[.*\] points against restored: match"
+    assert re.fullmatch(points, lines[4])
+    for text in (report, page):
+        assert "samples 1, temperature 0.8, batch_size 16, seed 0; computed in bfloat16." in text
+        assert "base (base), 2222222222222222; restored (restored), 2222222222222222;" in text
+        assert "on 2026-01-02 with torch 9, commit abc+" in text
+    assert all(line[2:] in unescape(page) for line in lines[2:5])
+    there = [name for name in DATA if name not in ("generations.jsonl",)]  # which this run lacks
+    assert all(f'href="{name}"' in page and (tmp_path / name).is_file() for name in there)
+    explained = {name for names in COLUMNS for name in names.split(", ")}
+    assert {"capture", "residual", "verdict", "p", "score", "gained / lost"} <= explained
 
 
 def test_arms_may_be_called_as_columns_are(tmp_path):

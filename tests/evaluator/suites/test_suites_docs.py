@@ -1,4 +1,4 @@
-"""docs/suites.md: every command runs on the rows and files that the page shows."""
+"""The page on suites: every command runs on what it shows, in both languages the same."""
 
 import re
 import shlex
@@ -16,7 +16,10 @@ from evaluator.suites.problem import Problem, TestCase
 from evaluator.suites.suite import load_suite
 from tests.evaluator.suites.archives import make_folder, make_zip
 
-PAGE = (Path(__file__).resolve().parents[3] / "docs" / "suites.md").read_text(encoding="utf-8")
+DOCS = Path(__file__).resolve().parents[3] / "docs"
+PAGE, CHINESE = (
+    (DOCS / name).read_text(encoding="utf-8") for name in ("suites.md", "suites.zh-CN.md")
+)
 COMMANDS = [
     line
     for block in re.findall(r"^```bash\n(.*?)^```$", PAGE, re.S | re.M)
@@ -73,6 +76,13 @@ def test_every_command_runs(sources, monkeypatch):
     assert [one.limits(test) for test in one.tests] == [(1000, 131072), (2000, 262144)]
     assert suites["suites/contests"].problems[0].time_limit_ms == 2000
     assert suites["suites/one"].problems[0].memory_limit_kib == 512 * 1024
+
+
+def test_both_languages_show_the_same_blocks_and_tables():
+    pages = (PAGE, CHINESE)
+    for pattern in (r"(?s)^```.*?^```$", r"^ {4}.*$", r"^\| `([\w-]+)` \|", r"^(?:#+) "):
+        english, chinese = (re.findall(pattern, page, re.M) for page in pages)
+        assert english == chinese != []
 
 
 def test_tables_of_the_page_are_complete():

@@ -61,7 +61,9 @@ def test_weights_in_any_container_and_unfinished_files_are_left_out_and_listed(c
     names = {
         "a.onnx_data", "b.incomplete", "model.safetensors.bak", "c.ot", "d.npz", "e.distcp",
         "f.pdparams", "g.tflite", "h.msc", "onnx/decoder.onnx", "pytorch_model.bin",
+        "overlay.safetensors", "original/consolidated.00.pth", "\udcff.bak",
     }  # fmt: skip
+    (copy / "original").mkdir()
     (copy / "onnx").mkdir()
     for name in names:
         (copy / name).write_bytes(b"weights")
@@ -72,7 +74,8 @@ def test_weights_in_any_container_and_unfinished_files_are_left_out_and_listed(c
     there = {p.relative_to(report.out).as_posix() for p in report.out.rglob("*") if p.is_file()}
     assert "small.unknown" in there and not there & {*names, "large.unknown"}
     listed = next(w for w in report.warnings if "Left out" in w)
-    assert "large.unknown" in listed and "model.safetensors.bak" in listed
+    assert "overlay.safetensors" in listed and "model.safetensors.bak" in listed
+    assert "model.safetensors," not in listed and r"\udcff.bak" in listed
 
 
 def test_a_linked_folder_is_carried_as_a_linked_file_is(copy, artifact, run, tmp_path):

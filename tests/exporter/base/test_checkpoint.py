@@ -88,3 +88,28 @@ def test_a_tensor_in_two_shards(sharded):
 def test_other_quantizations(settings, match, base_4bit, tmp_path):
     with pytest.raises(CheckpointError, match=match):
         open_checkpoint(edited(base_4bit, tmp_path / "b", quantization_config=settings))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "config"),
+    [
+        (torch.float8_e4m3fn, {"quantization_config": {"quant_method": "fp8"}}),
+        (torch.float8_e4m3fn, {}),
+        (torch.uint32, {"quantization": {"group_size": 64, "bits": 4}}),
+    ],
+    ids=["fp8", "fp8 of an engine", "MLX"],
+)
+def test_weights_that_others_quantized_are_refused_with_what_helps(dtype, config, base, tmp_path):
+    def quantize(tensors):
+        name = "model.layers.0.mlp.up_proj.weight"
+        tensors[name] = tensors[name].to(dtype)
+
+    with pytest.raises(CheckpointError, match=r"up_proj.weight' has dtype .*give the base before"):
+        open_checkpoint(edited(base, tmp_path / "b", quantize, **config))
+
+
+def test_shards_without_their_index_are_named(sharded):
+    (sharded / INDEX_FILE).unlink()
+    match = r"found model-00001-of-0.*safetensors.*; download the index of these shards too"
+    with pytest.raises(CheckpointError, match=match):
+        open_checkpoint(sharded)

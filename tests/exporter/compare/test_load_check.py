@@ -1,5 +1,7 @@
 """Loading an export with plain transformers: what goes wrong is a finding, not a traceback."""
 
+import re
+
 import pytest
 
 from exporter import verify
@@ -20,7 +22,7 @@ def test_an_export_that_transformers_rejects_is_a_problem(
     changes, error, base, artifact, run, tmp_path
 ):
     out = edited(run(base, artifact, "bf16").out, tmp_path / "changed", **changes)
-    problem = " ".join(check_load(out, format_named("bf16")))
+    problem = " ".join(check_load(out, format_named("bf16")()))
     assert problem.startswith(f"{out}: cannot be loaded and run ({error}") and "\n" not in problem
 
 
@@ -35,3 +37,24 @@ def test_an_export_that_fails_when_it_runs_is_a_problem(base, artifact, run, mon
     report = verify(out, load=True)
     assert not report.ok and report.checks[-1].name == "loads with plain transformers"
     assert "size 160" in report.checks[-1].problems[0]
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "said"),
+    [
+        ("tokenizer.json", '{"version": "1.0", "model": 3}', "cannot load the tokenizer"),
+        ("chat_template.jinja", "{% for %}", "the chat template"),
+        ("chat_template.jinja", "{% for i in range(10**12) %}{% endfor %}", "the chat template"),
+        ("generation_config.json", '{"max_new_tokens": -1}', "max_new_tokens"),
+        ("generation_config.json", "{", "generation_config.json: cannot be loaded"),
+        ("processor_config.json", '{"processor_class": 3}', "processor_config.json: cannot be"),
+    ],
+)
+def test_what_is_loaded_beside_the_weights_is_loaded_too(
+    file, content, said, talking, artifact, run, tmp_path
+):
+    out = run(talking, artifact, "bf16").out
+    assert check_load(out, format_named("bf16")()) == ()
+    (out / file).write_text(content)
+    problems = check_load(out, format_named("bf16")())
+    assert len(problems) == 1 and re.search(said, problems[0]), problems

@@ -64,6 +64,35 @@ def test_a_local_path_is_no_base_model(base, make_artifact, run, tmp_path, monke
 
 
 @pytest.mark.parametrize(
+    "head",
+    [
+        "license: " + "[" * 5000 + "]" * 5000,
+        "a: &a [x, x]\n" + "b: &a [*a, *a, *a]\n" * 19 + "license: *a",
+        "license: [1, 2]",
+        "license: {a: b}\nlanguage: 2021-13-45",
+        "license: !!python/object/apply:os.getcwd []",
+        'license: "\\uD800"',
+        "x: " + "9" * 300_000,
+        "? [a]\n: b",
+        "\0",
+    ],
+    ids=["nested", "aliases", "list", "map", "python", "surrogate", "huge", "key", "NUL"],
+)
+def test_a_head_that_nobody_can_use_leaves_the_licence_unknown(head, base, artifact, run, tmp_path):
+    copy = shutil.copytree(base, tmp_path / "b")
+    (copy / "README.md").write_text(f"---\n{head}\n---\n# Tiny\n")
+    found = head_of(run(copy, artifact, "lora"))
+    assert found["license"] == "unknown" and "language" not in found
+
+
+def test_a_licence_in_control_characters_is_shown_as_text(base, artifact, run, tmp_path):
+    copy = shutil.copytree(base, tmp_path / "b")
+    (copy / "README.md").write_text('---\nlicense: "\\e[31m[x](http://y)\\a"\n---\n')
+    text = (run(copy, artifact, "lora").out / "README.md").read_text()
+    assert "\x1b" not in text and r"\\x1b\[31m\[x\](http://y)\\x07" in text
+
+
+@pytest.mark.parametrize(
     ("given", "license", "name"),
     [
         ("license: other\nlicense_name: tongyi", "other", "tongyi"),

@@ -4,11 +4,14 @@
 
 #include <climits>
 #include <cstdlib>
+#include <cstring>
 #include <initializer_list>
+#include <string>
 
 #include <dirent.h>
 #include <fcntl.h>
 #include <ftw.h>
+#include <sys/file.h>
 #include <sys/mount.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
@@ -26,7 +29,7 @@ struct Settings {
     bool on_host() const { return strcmp(rung, "unsafe") == 0; }
 };
 
-static char host_box[] = "/tmp/tinylora-judge-XXXXXX";
+static char host_box[64] = "/tmp/tinylora-judge-XXXXXX";
 
 #ifndef MOUNT_ATTR_RDONLY
 struct mount_attr { unsigned long long attr_set, attr_clr, propagation, userns_fd; };
@@ -107,11 +110,25 @@ inline void furnish_root(const Settings& settings) {
          "read-only root");
 }
 
+// The box of the rung without walls: locked, so that the next start can tell what a killed judge left
+// (tinylora/files/scratch.py).
+inline void make_host_box() {
+    need(mkdtemp(host_box) != nullptr, "mkdtemp");
+    const int lock = open(host_box, O_RDONLY | O_DIRECTORY | O_CLOEXEC);  // held as long as we live
+    need(lock >= 0 && flock(lock, LOCK_EX) == 0, "lock");
+    const std::string made = host_box;
+    strcat(host_box, ".locked");
+    need(rename(made.c_str(), host_box) == 0, "rename");
+}
+
 inline void enter(const Settings& settings) {
     if (strcmp(settings.rung, "unshare") == 0) build_root(settings);
     if (!settings.on_host()) furnish_root(settings);
     const char* box = "/box";
-    if (settings.on_host()) need((box = mkdtemp(host_box)) != nullptr, "mkdtemp");
+    if (settings.on_host()) {
+        make_host_box();
+        box = host_box;
+    }
     need(chdir(box) == 0, "chdir");
 }
 

@@ -2,9 +2,11 @@
 
 import dataclasses
 import os
+import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ import pytest
 from evaluator.errors import SandboxError
 from evaluator.judging.sandbox.command import Command, MemoryFile
 from tests.evaluator.judging.outside import LIMITS, command_line, descendants
+from tinylora.files.scratch import scratch_directory
 
 SHELL = dataclasses.replace(LIMITS, processes=256)
 TOUCH = """
@@ -114,14 +117,15 @@ def test_program_has_no_privileges(worker):
     assert status["Seccomp"] == "2"
 
 
-def test_killed_judge_ends_its_programs(rung):
-    """A judge that is killed cannot clean up; its programs must end all the same."""
+@contextmanager
+def busy_judge(rung):
+    """The process of a judge whose program sleeps."""
     nap = f"200.{os.getpid()}"
     script = f"""
 from evaluator.judging.sandbox.sandbox import probe_sandbox
 from evaluator.judging.sandbox.command import Command, Limits
 limits = Limits(60000, 60000, None, 1 << 30, 8 << 20, 1 << 20, processes=256)
-with probe_sandbox(unsafe=True, only={rung.info.rung!r}).worker() as worker:
+with probe_sandbox(unsafe=True, only={rung!r}).worker() as worker:
     worker.run(Command(("/bin/sh", "-c", "sleep {nap}")), limits)
 """
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
@@ -130,9 +134,33 @@ with probe_sandbox(unsafe=True, only={rung.info.rung!r}).worker() as worker:
         while not any(f"sleep\0{nap}" in command_line(p) for p in descendants(judge.pid)):
             assert time.monotonic() < deadline, "the command did not start"
             time.sleep(0.02)
-        family = descendants(judge.pid)
-        judge.kill()
+        yield judge
+
+
+def wait_for_the_end_of(family):
     deadline = time.monotonic() + 5
     while any(map(command_line, family)) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert not [command_line(pid) for pid in family if command_line(pid)]
+
+
+def test_killed_judge_ends_its_programs(rung):
+    """A judge that is killed cannot clean up; its programs must end all the same."""
+    with busy_judge(rung.info.rung) as judge:
+        family = descendants(judge.pid)
+        judge.kill()
+    wait_for_the_end_of(family)
+
+
+def test_what_everybody_killed_left_goes_at_the_next_start():
+    """On the rung without walls, whose folders are the host's."""
+    before = set(Path("/tmp").glob("tinylora-judge-*"))
+    with busy_judge("unsafe") as judge:
+        family = [judge.pid, *descendants(judge.pid)]
+        left = set(Path("/tmp").glob("tinylora-judge-*")) - before
+        for pid in family:
+            os.kill(pid, signal.SIGKILL)
+    wait_for_the_end_of(family[1:])
+    assert any(path.exists() for path in left)
+    with scratch_directory("next"):
+        assert not [path for path in left if path.exists()]

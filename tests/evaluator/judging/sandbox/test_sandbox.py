@@ -1,5 +1,6 @@
 """The ladder: which rung is taken, and what is said where none works."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -53,6 +54,17 @@ def test_a_judge_without_standard_streams_finds_its_sandbox():
     command = f'exec "{sys.executable}" -c "{code}" <&- >&-'
     done = subprocess.run(["sh", "-c", command], stderr=subprocess.PIPE, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a capability up")
+@pytest.mark.parametrize("capability", ["setgid", "setuid"])
+def test_root_that_may_not_become_another_user_is_told_so(capability):
+    """As in containers with dropped capabilities."""
+    code = "from evaluator.judging.sandbox.sandbox import probe_sandbox; probe_sandbox(unsafe=True)"
+    drop = ["setpriv", f"--bounding-set=-{capability}", sys.executable, "-c", code]
+    done = subprocess.run(drop, capture_output=True, text=True)
+    assert "SandboxUnavailableError: no sandbox works here: the judge is root" in done.stderr
+    assert "--cap-add SETUID --cap-add SETGID" in done.stderr
 
 
 def test_unsafe_has_to_be_asked_for():
