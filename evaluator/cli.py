@@ -5,11 +5,13 @@ completions were not judged.
 """
 
 import logging
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from evaluator.options import RequireInformative, Unsafe
 from evaluator.show import (
     show_effect,
     show_findings,
@@ -18,7 +20,9 @@ from evaluator.show import (
     show_text_table,
     table_fields,
 )
+from tinylora.models.find_model import Hub, find_model
 from tinylora.terminal import (
+    Download,
     Json,
     command,
     complain,
@@ -39,24 +43,6 @@ app = typer.Typer(
 )
 _KEPT = "All that is finished is kept in the output directory; the same command goes on from there."
 
-Unsafe = Annotated[
-    bool,
-    typer.Option(
-        "--unsafe",
-        help="Judge without isolation where no sandbox works. Programs then run with your rights.",
-    ),
-]
-
-
-RequireInformative = Annotated[
-    bool,
-    typer.Option(
-        "--require-informative",
-        help="Stop before a run whose pass rates could not show a lost adapter.",
-    ),
-]
-
-
 app.callback()(start)
 
 
@@ -71,6 +57,7 @@ def run(
         bool, typer.Option("--from-scratch", help="Let no arm take over the reference's text.")
     ] = False,
     require_informative: RequireInformative = False,
+    download: Download = None,
     json_: Json = False,
 ) -> None:
     """Make a run: completions, verdicts, statistics, tables. A killed run goes on."""
@@ -78,6 +65,7 @@ def run(
         from evaluator.config.run_config import load_config
 
         settings = load_config(config)  # before what takes seconds to import
+        _fetch((arm.model for arm in settings.arms), download)
         if from_scratch:
             settings = settings.model_copy(update={"drafts": False})
         from evaluator.run import run as make_run
@@ -101,6 +89,7 @@ def run(
 def effect(
     config: Annotated[Path, typer.Argument(help="The run's YAML file.")],
     require_informative: RequireInformative = False,
+    download: Download = None,
     json_: Json = False,
 ) -> None:
     """Say, in minutes and before a run, whether it could see that the adapter was lost."""
@@ -108,6 +97,7 @@ def effect(
         from evaluator.config.run_config import load_config
 
         settings = load_config(config)
+        _fetch((arm.model for arm in settings.arms), download)
         _quiet_transformers()
         found = _measured_effect(settings)
         show_effect(found, json_)
@@ -242,6 +232,7 @@ def bench(
         bool, typer.Option("--dry-run", help="List what would be made and what is there.")
     ] = False,
     unsafe: Unsafe = False,
+    download: Download = None,
     json_: Json = False,
 ) -> None:
     """Export and run what is missing of artifacts × formats × suites × decodings: one table."""
@@ -249,6 +240,7 @@ def bench(
         from evaluator.bench.config import load_bench
 
         settings = load_bench(config)  # before what takes seconds to import
+        _fetch((base.model for base in settings.bases), download)
         from evaluator.bench.bench import CANNOT, survey
         from evaluator.bench.bench import bench as make_bench
         from evaluator.bench.table import BENCH_KEY
@@ -334,6 +326,12 @@ def _measured_effect(settings: "RunConfig") -> "Effect":
 
     with progress_bars() as progress:
         return measure_effect(prepare(settings), progress)
+
+
+def _fetch(models: Iterable[str], hub: Hub | None) -> None:
+    """Download what arms name and no cache on this machine has."""
+    for name in models if hub else ():
+        find_model(name, hub)
 
 
 def _quiet_transformers() -> None:
