@@ -34,11 +34,11 @@ def installed(monkeypatch, **versions):
             raise PackageNotFoundError(name)
         return found
 
-    monkeypatch.setattr("tinylora.installed.version", of)
+    monkeypatch.setattr("importlib.metadata.version", of)
 
 
 def test_a_failure_beside_an_older_library_says_which_is_needed(app, monkeypatch):
-    installed(monkeypatch, transformers="4.57.6", accelerate=None, exporter=None, evaluator=None)
+    installed(monkeypatch, transformers="4.57.6", accelerate=None)
     failed = CliRunner().invoke(app, ["work"])
     text = " ".join(failed.stderr.split())
     assert failed.exit_code == 2
@@ -47,19 +47,22 @@ def test_a_failure_beside_an_older_library_says_which_is_needed(app, monkeypatch
 
 
 def test_extras_count_only_where_they_are_installed(app, monkeypatch):
-    installed(monkeypatch, peft="0.15.0", gguf=None, exporter=None, evaluator=None)
+    installed(monkeypatch, peft="0.15.0", gguf=None)
     failed = CliRunner().invoke(app, ["work", "--json"])
     assert failed.exit_code == 2 and '"UnmetRequirement"' in failed.stdout
     assert "peft>=0.19 (found 0.15.0)" in failed.stdout and "gguf" not in failed.stdout
 
 
 def test_a_failure_where_all_is_as_declared_is_shown_as_it_is(app, monkeypatch):
-    installed(monkeypatch, exporter=None, evaluator=None)
+    installed(monkeypatch)
     failed = CliRunner().invoke(app, ["work"])
     assert isinstance(failed.exception, AttributeError)
 
 
-def test_a_package_of_others_with_a_folder_of_ours_is_named_at_the_start(app, monkeypatch):
-    installed(monkeypatch, exporter="0.0.4", evaluator=None)
+def test_a_package_of_others_with_a_folder_of_ours_is_named_at_the_start(
+    app, monkeypatch, tmp_path
+):
+    (tmp_path / "exporter-0.0.4.dist-info").mkdir()
+    monkeypatch.setattr("tinylora.installed._SITE", tmp_path)
     refused = CliRunner().invoke(app, ["work"])
     assert refused.exit_code == 2 and "pip uninstall exporter" in " ".join(refused.stderr.split())
