@@ -7,7 +7,7 @@ EXPORT := $(BIN)/tinylora-export merge --base demo/base --artifact demo/tiny_lor
   --factor-store $(DEMO)/factors --overwrite
 CALIBRATION := --prompts demo/prompts/calibration.jsonl
 
-.PHONY: setup demo test lint type fuzz bench bench-3b real gpu clean
+.PHONY: setup demo test test-lowest wheel lint type fuzz bench bench-3b real gpu clean
 
 setup: $(VENV)/.ready
 
@@ -15,8 +15,8 @@ setup: $(VENV)/.ready
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt torch
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/pip install --constraint constraints.txt torch
+	$(BIN)/pip install --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
 # Export the demo artifact in five ways, evaluate base, restored and the five, print the table.
@@ -33,6 +33,18 @@ $(DEMO)/%/export_manifest.json: | setup
 
 test: setup
 	$(BIN)/python -m pytest -m "not gpu and not network"
+
+# The same with the lowest declared versions; before a release. What it found: results/versions.md.
+LOWEST ?= .lowest-venv
+test-lowest:
+	$(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/pip install --constraint constraints-lowest.txt torch
+	$(LOWEST)/bin/pip install --constraint constraints-lowest.txt --editable '.[dev]'
+	$(LOWEST)/bin/python -m pytest -m "not gpu and not network"
+
+# A wheel of this tree, installed from the index into an environment of its own, as an ordinary user.
+wheel: setup
+	$(BIN)/python -m pytest -m network tests/test_wheel.py
 
 # Many malformed inputs for everything that reads files of others; `make test` has a few of each.
 FUZZ_INPUTS ?= 10000
@@ -82,4 +94,4 @@ gpu: setup
 	if $(BIN)/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then $(BENCH).gpu; fi
 
 clean:
-	rm -rf build $(VENV)
+	rm -rf build $(VENV) $(LOWEST)

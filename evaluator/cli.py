@@ -5,11 +5,13 @@ completions were not judged.
 """
 
 import logging
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from evaluator.options import RequireInformative, Unsafe
 from evaluator.show import (
     show_effect,
     show_findings,
@@ -18,7 +20,9 @@ from evaluator.show import (
     show_text_table,
     table_fields,
 )
+from tinylora.models.find_model import Hub, find_model
 from tinylora.terminal import (
+    Download,
     Json,
     command,
     complain,
@@ -34,24 +38,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 _KEPT = "All that is finished is kept in the output directory; the same command goes on from there."
-
-Unsafe = Annotated[
-    bool,
-    typer.Option(
-        "--unsafe",
-        help="Judge without isolation where no sandbox works. Programs then run with your rights.",
-    ),
-]
-
-
-RequireInformative = Annotated[
-    bool,
-    typer.Option(
-        "--require-informative",
-        help="Stop before a run whose pass rates could not show a lost adapter.",
-    ),
-]
-
 
 app.callback()(start)
 
@@ -77,6 +63,7 @@ def run(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything, and say what would be made.")
     ] = False,
+    download: Download = None,
     json_: Json = False,
 ) -> None:
     """Make a run: completions, verdicts, statistics, tables. A killed run goes on."""
@@ -85,6 +72,7 @@ def run(
 
         more = [*([f"limit={limit}"] if limit else ()), *(["drafts=false"] if from_scratch else ())]
         settings = load_config(config, [*(changes or ()), *more])  # before slow imports
+        _fetch((arm.model for arm in settings.arms), download)
         from evaluator.run import run as make_run
         from evaluator.run import survey as survey_run
         from evaluator.store.environment import command_line
@@ -110,6 +98,7 @@ def run(
 def effect(
     config: Annotated[Path, typer.Argument(help="The run's YAML file.")],
     require_informative: RequireInformative = False,
+    download: Download = None,
     json_: Json = False,
 ) -> None:
     """Say, in minutes and before a run, whether it could see that the adapter was lost."""
@@ -117,6 +106,7 @@ def effect(
         from evaluator.config.run_config import load_config
 
         settings = load_config(config)
+        _fetch((arm.model for arm in settings.arms), download)
         from evaluator.effect import measure_effect
         from evaluator.generation.prepare import prepare
 
@@ -255,6 +245,7 @@ def bench(
         bool, typer.Option("--dry-run", help="List what would be made and what is there.")
     ] = False,
     unsafe: Unsafe = False,
+    download: Download = None,
     json_: Json = False,
 ) -> None:
     """Export and run what is missing of artifacts × formats × suites × decodings: one table."""
@@ -262,6 +253,7 @@ def bench(
         from evaluator.bench.config import load_bench
 
         settings = load_bench(config)  # before what takes seconds to import
+        _fetch((base.model for base in settings.bases), download)
         from evaluator.bench.bench import CANNOT, survey
         from evaluator.bench.bench import bench as make_bench
         from evaluator.bench.table import BENCH_KEY
@@ -338,6 +330,12 @@ def judge(
         show_judgement(summary, completions, json_)
         if summary.not_judged:
             raise typer.Exit(1)
+
+
+def _fetch(models: Iterable[str], hub: Hub | None) -> None:
+    """Download what arms name and no cache on this machine has."""
+    for name in models if hub else ():
+        find_model(name, hub)
 
 
 def _quiet_transformers() -> None:

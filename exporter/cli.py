@@ -15,6 +15,7 @@ from exporter.errors import CaptureError, RetentionError, TargetResidualError
 from exporter.merge_options import request_of, with_merge_options
 from tinylora.models.find_model import find_model
 from tinylora.terminal import (
+    Download,
     Json,
     command,
     complain,
@@ -46,7 +47,14 @@ _FAILED = (CaptureError, RetentionError, TargetResidualError)
 
 @app.command()
 @with_merge_options
-def merge(json_: Json = False, **options: Any) -> None:
+def merge(
+    push_to_hub: Annotated[
+        str | None, typer.Option(help="Then upload it to this repository of Hugging Face.")
+    ] = None,
+    download: Download = None,
+    json_: Json = False,
+    **options: Any,
+) -> None:
     """Export an artifact on its base as a checkpoint that loads by itself."""
     kept = (
         f"Shards that were finished are kept beside --out "
@@ -54,8 +62,19 @@ def merge(json_: Json = False, **options: Any) -> None:
         "command goes on from there."
     )
     with command(json_, kept, _FAILED):
+        from exporter.push_to_hub import check_push, push
+
+        if push_to_hub is not None:
+            check_push(push_to_hub)
+        options["base"] = str(find_model(options["base"], download))
         report = _export_with_bar(request_of(options))
-        print_json(_merge_fields(report)) if json_ else _show_report(report)
+        if not json_:
+            _show_report(report)
+        address = None if push_to_hub is None else push(report.out, push_to_hub)
+        if json_:
+            print_json(_merge_fields(report) | {"pushed_to": address})
+        elif address is not None:
+            say(f"uploaded to {address}")
 
 
 @app.command()
@@ -105,6 +124,7 @@ def verify_command(
     record: Annotated[
         bool, typer.Option(help="Write the retention to the export's retention.json.")
     ] = True,
+    download: Download = None,
     json_: Json = False,
 ) -> None:
     """Check an export against its manifest; exit 1 if something is wrong."""
@@ -114,7 +134,7 @@ def verify_command(
         report = verify(
             directory,
             load=load,
-            base=None if base is None else find_model(base),
+            base=None if base is None else find_model(base, download),
             artifact=artifact,
             prompts=prompts,
             require_retention=require_retention,

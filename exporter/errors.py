@@ -77,6 +77,10 @@ class TargetResidualError(ExportError, RuntimeError):
     """No allowed format, or choice of modules, keeps as much of the effect as was asked."""
 
 
+class PushError(ExportError, ConnectionError):
+    """A finished export could not be uploaded."""
+
+
 class VerificationError(ExportError, RuntimeError):
     """The directory is not an export, or cannot be checked at all."""
 

@@ -63,4 +63,5 @@ def patch():
         _kernels = torch.library.Library("bitsandbytes", "IMPL", "CPU")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that an operator is replaced
-            _kernels.impl("dequantize_4bit", by_definition, allow_override=True)
+            # the C++ side: torch before 2.8 refuses a second Python kernel
+            _kernels.m.impl("dequantize_4bit", "CPU", by_definition, False)

@@ -16,12 +16,18 @@ from random import Random
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import pytest
 import torch
 from bitsandbytes.functional import dequantize_4bit, quantize_4bit
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from tests.default_dtype import forget_tables
+
+if torch.version.cuda and not torch.cuda.is_available():
+    pytest.skip(
+        "a torch built for CUDA asks its driver, which is not there", allow_module_level=True
+    )
 
 CUDA = torch.device("cuda")
 _PLACES = 3

@@ -21,6 +21,10 @@ class ModelNotFoundError(TinyLoRAError, FileNotFoundError):
     """A model is neither a directory nor in the cache of a hub."""
 
 
+class ModelDownloadError(TinyLoRAError, ConnectionError):
+    """A model cannot be downloaded from its hub."""
+
+
 class ModelConfigError(TinyLoRAError, ValueError):
     """A checkpoint's config.json says what no model can have."""
 

@@ -8,7 +8,9 @@ import codecs
 import io
 import json
 import logging
+import os
 import re
+import shlex
 import signal
 import sys
 import time
@@ -25,6 +27,8 @@ from rich.table import Table
 from rich.text import Text
 
 from tinylora.errors import TinyLoRAError
+from tinylora.installed import strangers, unmet_requirements
+from tinylora.models.find_model import Hub
 
 _CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 # For consoles that have no such characters: GBK lacks the first, ASCII all.
@@ -34,6 +38,9 @@ _SECONDS_BETWEEN_LINES = 30
 
 Json = Annotated[
     bool, typer.Option("--json", help="For programs: one JSON object on stdout, see docs/json.md.")
+]
+Download = Annotated[
+    Hub | None, typer.Option(help="Download models from there that no cache on this machine has.")
 ]
 
 
@@ -100,11 +107,16 @@ def start(
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="spelled")
     err.shows_progress = not quiet
+    if quiet:
+        os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
     logging.basicConfig(
         level=logging.INFO if verbose else logging.ERROR if quiet else logging.WARNING,
         format="%(message)s",
         handlers=[RichHandler(console=err, show_path=False)],
     )
+    if found := strangers():
+        complain(f"Error: {found}")
+        raise typer.Exit(2)
 
 
 @contextmanager
@@ -125,6 +137,16 @@ def command(
     except TinyLoRAError as error:
         _fail(as_json, type(error).__name__, str(error))
         raise typer.Exit(1 if isinstance(error, failed) else 2) from error
+    except (typer.Exit, typer.Abort):
+        raise
+    except Exception as error:
+        if not (lacking := unmet_requirements()):
+            raise  # a bug of ours
+        found = ", ".join(f"{wanted} ({found})" for wanted, found in lacking.items())
+        remedy = " ".join(map(shlex.quote, lacking))
+        text = f"this needs {found}; pip install {remedy}. What failed: {error!r:.300}"
+        _fail(as_json, "UnmetRequirement", text)
+        raise typer.Exit(2) from error
 
 
 def print_json(fields: Mapping[str, Any]) -> None:

@@ -32,12 +32,14 @@ def tokenizer(tmp_path):
 
 
 def test_chats_are_written_as_transformers_writes_them(tokenizer):
-    chats = [ASK, [{"role": "system", "content": "S", "name": None}, *ASK]]
+    chats = [ASK, [{"role": "system", "content": "S"}, *ASK]]
+    with_null = [ASK, [{**chats[1][0], "name": None}, *ASK]]  # older transformers write it out
     for template in (TEMPLATE, "{{ messages|tojson }}{{ eos_token }}"):
         tokenizer.chat_template = template
         opened = tokenizer.apply_chat_template(chats, add_generation_prompt=True, tokenize=False)
         closed = tokenizer.apply_chat_template(chats, tokenize=False)
         assert write_chats(tokenizer, chats) == tuple(opened)
+        assert write_chats(tokenizer, with_null) == tuple(opened)
         assert write_chats(tokenizer, chats, closed=(1,)) == (opened[0], closed[1])
 
 

@@ -70,7 +70,7 @@ def test_what_is_nowhere_is_said_with_the_places_looked_at(caches, tmp_path):
         find_model(NAME)
     for place in (tmp_path / "work" / NAME, *caches, caches[1] / "models"):
         assert str(place) in str(caught.value)
-    assert f"hf download {NAME}" in str(caught.value)
+    assert "--download huggingface or modelscope" in str(caught.value)
 
 
 def test_merge_takes_a_base_from_the_cache(caches, tiny_base, tmp_path):

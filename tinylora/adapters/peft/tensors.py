@@ -34,11 +34,12 @@ class PeftConfig(AdapterConfig):
         u: Length of each trained vector.
         weight_tying: 0.0: a vector for each module, 1.0: one for all.
         projection_seed: Seed of P where P is not stored.
+        peft_version: Which PEFT wrote it; empty where it does not say.
     """
 
     without_effect: ClassVar[frozenset[str]] = frozenset(
         {"auto_mapping", "exclude_modules", "inference_mode", "init_v_bound", "init_weights"}
-        | {"layers_pattern", "layers_to_transform", "peft_version", "revision", "target_modules"}
+        | {"layers_pattern", "layers_to_transform", "revision", "target_modules"}
         | {"task_type", "tinylora_dropout"}
     )
     peft_type: Literal["TINYLORA"]
@@ -47,6 +48,7 @@ class PeftConfig(AdapterConfig):
     weight_tying: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
     projection_seed: Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)]
     save_projection: bool
+    peft_version: str | None = None
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -54,6 +56,12 @@ class PeftConfig(AdapterConfig):
             raise ValueError(
                 f"u = {self.u} with r = {self.r} makes projections of {size} numbers a module, "
                 f"expected at most {MAX_PROJECTION}"
+            )
+        if not self.save_projection and (self.peft_version or "").startswith("0.19."):
+            raise ValueError(
+                "save_projection is false, and PEFT 0.19 seeded projections with Python's hash of "
+                "the adapter's name, which is another one in every process: they are lost. Train "
+                "with PEFT 0.20 or newer, or with save_projection true"
             )
         return self
 

@@ -32,6 +32,7 @@ from tinylora.adapters.upstream.pickle_check import check_pickle
 from tinylora.errors import ArtifactError, ArtifactMissingError
 
 MAX_FILE_BYTES = 1 << 24
+_STORAGE = re.compile(r"(^|/)data/[^/]+$")
 _BASE = ("model_id", "total_replaced_layers")
 
 
@@ -115,6 +116,7 @@ def load_artifact(path: str | Path) -> Artifact:
         loaded = torch.load(BytesIO(content), map_location=remember_location, weights_only=True)
     except Exception as error:  # torch raises whatever a damaged archive leads to
         raise _damaged(path, error) from error
+    _check_storages(path, content, [storage.nbytes() for storage, _ in located])
     fields = check_types(path, loaded)
     check_values(path, fields)
     return Artifact(
@@ -170,6 +172,14 @@ def _check_archive(path: Path, content: bytes) -> None:
             f"{path}: its pickle contains {refused}, which an artifact never needs and which could "
             "run code or never end; do not load this file, ask for the original"
         )
+
+
+def _check_storages(path: Path, content: bytes, sizes: list[int]) -> None:
+    """Refuse tensors of other sizes than their bytes: torch 2.7 reads on behind these."""
+    with zipfile.ZipFile(BytesIO(content)) as archive:
+        stored = [m.file_size for m in archive.infolist() if _STORAGE.search(m.filename)]
+    if sorted(stored) != sorted(sizes):
+        raise _damaged(path, ValueError(f"tensors of {sizes} bytes, of which it has {stored}"))
 
 
 def _damaged(path: Path, error: Exception) -> ArtifactError:

@@ -34,6 +34,13 @@ def test_bad_configurations(saved, field, value, words):
         changed_adapter(directory, {field: value})
 
 
+def test_projections_that_peft_0_19_seeded_by_a_random_hash_are_refused(saved):
+    directory, _ = saved(save_projection=False)
+    with pytest.raises(ArtifactError, match="PEFT 0.19 seeded projections with Python's hash"):
+        changed_adapter(directory, {"peft_version": "0.19.1"})
+    changed_adapter(saved()[0], {"peft_version": "0.19.1"})  # stored ones are as good as any
+
+
 @pytest.mark.parametrize(
     ("key", "value", "words"),
     [
