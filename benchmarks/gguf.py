@@ -123,6 +123,8 @@ def outside(base: Path, artifact: Path, store: Path, texts: Sequence[list[int]])
 
 def quantized(model: Path, kind: str) -> Path:
     out = model.with_name(f"{model.stem}-{kind}.gguf")
+    if out.is_file():
+        return out
     settings = llama_cpp.llama_model_quantize_default_params()
     settings.ftype, settings.nthread = TYPES[kind], torch.get_num_threads()
     failed = llama_cpp.llama_model_quantize(

@@ -141,7 +141,7 @@ def split_command(
 ) -> None:
     """Part an nf4-embedded export into OUT/base and OUT/adapter, for vLLM, SGLang and others."""
     with command(json_, "Nothing was written."):
-        from exporter.split import split
+        from exporter.splitting import split
 
         parts = split(directory, out)
         if json_:

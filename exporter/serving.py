@@ -1,6 +1,6 @@
 """What the programs that serve models make of an export. docs/serving.md says the same.
 
-Read from the loaders of the versions named; ``ran`` says which of them also ran here.
+Read from the loaders of the versions named; ``ran`` says what of it also ran.
 """
 
 from collections.abc import Iterator, Mapping
@@ -27,21 +27,21 @@ class Engine:
     Attributes:
         name: As people write it.
         version: Whose loader the answers are of.
-        ran: Whether it ran for this.
+        ran: What of it ran for this.
         fuses: Whether it runs q, k, v and gate, up as one layer each.
         answers: By format.
     """
 
     name: str
     version: str
-    ran: bool
+    ran: str
     fuses: bool
     answers: Mapping[str, Answer]
 
     @property
     def about(self) -> str:
-        """Name, version, and whether it ran."""
-        return f"{self.name} {self.version}, {'run here' if self.ran else 'not run here'}"
+        """Name, version, and what ran."""
+        return f"{self.name} {self.version}, run here: {self.ran}"
 
 
 def _answers(answers: Mapping[tuple[str, ...], tuple[bool, str]]) -> Mapping[str, Answer]:
@@ -56,7 +56,7 @@ ENGINES: Mapping[str, Engine] = {
     "transformers": Engine(
         "transformers",
         "5.23.0",
-        ran=True,
+        ran="every format",
         fuses=False,
         answers=_answers(
             {
@@ -78,7 +78,7 @@ ENGINES: Mapping[str, Engine] = {
     "vllm": Engine(
         "vLLM",
         "0.32.0 with vllm-bnb-plugin 0.0.3",
-        ran=False,
+        ran="a dense base on the CPU, no other format",
         fuses=True,
         answers=_answers(
             {
@@ -107,7 +107,7 @@ ENGINES: Mapping[str, Engine] = {
     "sglang": Engine(
         "SGLang",
         "0.5.23",
-        ran=False,
+        ran="nothing",
         fuses=True,
         answers=_answers(
             {
@@ -121,8 +121,8 @@ ENGINES: Mapping[str, Engine] = {
                 ("nf4-embedded",): (
                     False,
                     "reads every .safetensors file as weights of the model and has no place for an "
-                    "adapter there. Use tinylora-export split, and serve its parts as a base and "
-                    "a LoRA",
+                    "adapter there. tinylora-export split parts the two; a LoRA on 4-bit weights "
+                    "was not looked at, so use lora on the 16-bit base",
                 ),
                 ("lora",): (
                     True,
@@ -137,7 +137,7 @@ ENGINES: Mapping[str, Engine] = {
     "llama.cpp": Engine(
         "llama.cpp",
         "of llama-cpp-python 0.3.36",
-        ran=True,
+        ran="both formats",
         fuses=False,
         answers=_answers(
             {
