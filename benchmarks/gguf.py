@@ -176,7 +176,7 @@ class Bench:
         export(request)
         return out
 
-    def section(self, size: float) -> list[str]:
+    def section(self, size: float, types: Sequence[str]) -> list[str]:
         """A sentence for one size of v, and its table."""
         artifact = self.folder / f"{size:g}.pt"
         scaled(self.artifact, size, artifact)
@@ -184,22 +184,27 @@ class Bench:
         own = in_llama_cpp(self.texts, self.plain)
         floor, effect = divergence(known.base, own), known.effect
         rows = [self.row("base, f32", self.plain, own, own, known, floor)]
-        rows += self.rows(artifact, known, own, floor)
+        rows += self.rows(artifact, types, known, own, floor)
         said = f"mean |v| {size:.1e}: KL(restored‖base) {effect:.3g}, floor {floor:.2g}."
         return [said, table(COLUMNS, rows)]
 
     def rows(
-        self, artifact: Path, known: Outside, own: list[Tensor], floor: float
+        self,
+        artifact: Path,
+        types: Sequence[str],
+        known: Outside,
+        own: list[Tensor],
+        floor: float,
     ) -> Iterator[tuple[object, ...]]:
         lora = self.exported(artifact, "gguf-lora") / "adapter_model.gguf"
-        for dtype in DTYPES:
+        for dtype in (dtype for dtype in DTYPES if dtype in types):
             file = self.exported(artifact, "gguf", gguf_dtype=dtype) / "model.gguf"
             route = in_llama_cpp(self.texts, file)
             yield self.row(f"merged, {dtype}", file, route, own, known, floor)
         route = in_llama_cpp(self.texts, self.plain, lora)
         yield self.row("base f32 + gguf-lora", self.plain, route, own, known, floor)
         merged = self.folder / f"{artifact.stem}-gguf-f32" / "model.gguf"
-        for kind in TYPES:
+        for kind in (kind for kind in TYPES if kind in types):
             file = quantized(self.plain, kind)
             own = in_llama_cpp(self.texts, file)
             yield self.row(f"base {kind}", file, own, own, known, floor)
@@ -237,6 +242,7 @@ def make_page(
     build: Path,
     out: Path,
     sizes: Sequence[float] | None = None,
+    types: Sequence[str] = (*DTYPES, *TYPES),
     tokens: int = 256,
 ) -> None:
     """Write ``gguf-NAME.md``; factors and what was measured before are taken from ``build``."""
@@ -246,7 +252,8 @@ def make_page(
         kept = build / "gguf"
         parts = [kept_json(kept / "cuts.json", bench.cuts)]
         for size in sizes or (own, REAL_SIZE):
-            parts += kept_json(kept / f"{size:.3g}.json", partial(bench.section, size))
+            path = kept / f"{'-'.join([f'{size:.3g}', str(tokens), *types])}.json"
+            parts += kept_json(path, partial(bench.section, size, types))
     count = sum(map(len, bench.texts))
     said = f"{count} tokens of {TEXTS}; llama-cpp-python {llama_cpp.__version__}."
     write_page(out / f"gguf-{name}.md", __doc__, said, *parts)
@@ -259,10 +266,13 @@ def main() -> None:
     options.add_argument("--name", required=True, help="the page is gguf-NAME.md")
     options.add_argument("--build", type=Path, help="default: build/gguf/NAME")
     options.add_argument("--sizes", type=float, nargs="+", help="mean |v|; default: own and 3e-5")
+    known = (*DTYPES, *TYPES)
+    options.add_argument("--types", nargs="+", choices=known, default=known, help="of files")
     options.add_argument("--tokens", type=int, default=256)
     args = options.parse_args()
     build = args.build or Path("build/gguf") / args.name
-    make_page(args.name, args.base, args.artifact, build, args.out, args.sizes, args.tokens)
+    given = args.sizes, args.types, args.tokens
+    make_page(args.name, args.base, args.artifact, build, args.out, *given)
 
 
 if __name__ == "__main__":
