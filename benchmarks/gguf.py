@@ -9,7 +9,7 @@ is the file.
 
 KL is mean KL(restored‖route) in nats; retention is 1 − KL(restored‖route)/KL(restored‖base). The
 floor is KL(base in transformers‖the same base, f32, in llama.cpp): what other arithmetic does to an
-equal model; `≥` says that no loss can be seen above it. A quantized base is another model than the
+equal model. A quantized base is another model than the
 one of training, so its retention is low or negative whatever becomes of the adapter. So the last
 column compares each file with the base *of the same type* in llama.cpp: ‖change − wanted change‖ /
 ‖wanted change‖ of logits, 0 where the adapter does what it did in training, 1 where nothing is left
@@ -22,6 +22,7 @@ import json
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +32,12 @@ from torch import Tensor
 from transformers import AutoTokenizer
 
 from benchmarks.harness import parser, table, write_page
+from benchmarks.real.train import scaled
+from benchmarks.real.ways import kept_json
 from exporter import ExportRequest, export
 from exporter.compare.float32_model import restored_model
 from exporter.formats.gguf import DTYPES
-from tinylora import DeltaOptions, load_artifact, save_artifact
+from tinylora import DeltaOptions, FactorStore, load_artifact
 from tinylora.models.float32_view import in_float32
 from tinylora.models.token_divergence import kept, kl_divergence
 
@@ -110,8 +113,9 @@ def in_transformers(texts: Sequence[list[int]], model: Any) -> list[Tensor]:
     return [model(torch.tensor([ids])).logits[0].float() for ids in texts]
 
 
-def outside(base: Path, artifact: Path, texts: Sequence[list[int]]) -> Outside:
-    model, restoration = restored_model(base, artifact, DeltaOptions())
+def outside(base: Path, artifact: Path, store: Path, texts: Sequence[list[int]]) -> Outside:
+    options = DeltaOptions(svd="exact")
+    model, restoration = restored_model(base, artifact, options, store=FactorStore(store))
     restored = in_transformers(texts, in_float32(model).eval())
     restoration.remove()
     return Outside(in_transformers(texts, model), restored)
@@ -119,6 +123,8 @@ def outside(base: Path, artifact: Path, texts: Sequence[list[int]]) -> Outside:
 
 def quantized(model: Path, kind: str) -> Path:
     out = model.with_name(f"{model.stem}-{kind}.gguf")
+    if out.is_file():
+        return out
     settings = llama_cpp.llama_model_quantize_default_params()
     settings.ftype, settings.nthread = TYPES[kind], torch.get_num_threads()
     failed = llama_cpp.llama_model_quantize(
@@ -128,55 +134,77 @@ def quantized(model: Path, kind: str) -> Path:
     return out
 
 
-def scaled(artifact: Path, size: float, out: Path) -> Path:
-    found = load_artifact(artifact)
-    vector = found.global_v.float()
-    same = ("rank", "seed", "model_id", "total_replaced_layers", "formula", "saved_device")
-    fields = {name: getattr(found, name) for name in same}
-    save_artifact(out, global_v=vector * (size / vector.abs().mean()), **fields)
-    return out
-
-
 class Bench:
-    """Files of one model, and what llama.cpp computes with them."""
+    """Files of one model in a folder, and what llama.cpp computes with them."""
 
-    def __init__(self, base: Path, artifact: Path, folder: Path, texts: list[list[int]]) -> None:
-        self.base, self.artifact, self.folder, self.texts = base, artifact, folder, texts
-        nothing = scaled(artifact, 0.0, folder / "nothing.pt")
-        self.plain = self.exported(nothing, "gguf") / "model.gguf"
+    def __init__(self, base: Path, artifact: Path, store: Path, folder: Path, tokens: int) -> None:
+        self.base, self.artifact, self.store, self.folder = base, artifact, store, folder
+        self.tokenizer = AutoTokenizer.from_pretrained(base)
+        lines = [json.loads(line) for line in TEXTS.read_text().splitlines()]
+        self.whole = [line["prompt"] + line["completion"] for line in lines]
+        self.texts = [self.tokenizer(text).input_ids[: tokens // 4] for text in self.whole[:4]]
+
+    @cached_property
+    def plain(self) -> Path:
+        """The base in float32."""
+        nothing = self.folder / "nothing.pt"
+        scaled(self.artifact, 0.0, nothing)
+        return self.exported(nothing, "gguf") / "model.gguf"
+
+    def cuts(self) -> str:
+        """How often llama.cpp cuts a text as transformers does."""
+        engine, texts = load(self.plain), [*self.whole, *ODD]
+        same = [
+            engine.tokenize(t.encode(), True, True) == self.tokenizer(t).input_ids for t in texts
+        ]
+        engine.close()
+        other = [text for text, equal in zip(texts, same, strict=True) if not equal]
+        shown = f"; not {other[0]!r:.60}" if other else ""
+        return f"llama.cpp cuts {sum(same)} of {len(texts)} texts as transformers{shown}."
 
     def exported(self, artifact: Path, format: str, **options: Any) -> Path:
         out = self.folder / "-".join((artifact.stem, format, *options.values()))
-        store = self.folder / "factors"
         request = ExportRequest(
-            self.base, artifact, out, format=format, factor_store=store, **options
+            self.base,
+            artifact,
+            out,
+            format=format,
+            factor_store=self.store,
+            options=DeltaOptions(svd="exact"),
+            **options,
         )
         export(request)
         return out
 
-    def page(self, size: float) -> tuple[str, str]:
-        """A table for one size of v, and a sentence above it."""
-        artifact = scaled(self.artifact, size, self.folder / f"{size:g}.pt")
-        known = outside(self.base, artifact, self.texts)
+    def section(self, size: float, types: Sequence[str]) -> list[str]:
+        """A sentence for one size of v, and its table."""
+        artifact = self.folder / f"{size:g}.pt"
+        scaled(self.artifact, size, artifact)
+        known = outside(self.base, artifact, self.store, self.texts)
         own = in_llama_cpp(self.texts, self.plain)
         floor, effect = divergence(known.base, own), known.effect
         rows = [self.row("base, f32", self.plain, own, own, known, floor)]
-        rows += self.rows(artifact, known, own, floor)
+        rows += self.rows(artifact, types, known, own, floor)
         said = f"mean |v| {size:.1e}: KL(restored‖base) {effect:.3g}, floor {floor:.2g}."
-        return said, table(COLUMNS, rows)
+        return [said, table(COLUMNS, rows)]
 
     def rows(
-        self, artifact: Path, known: Outside, own: list[Tensor], floor: float
+        self,
+        artifact: Path,
+        types: Sequence[str],
+        known: Outside,
+        own: list[Tensor],
+        floor: float,
     ) -> Iterator[tuple[object, ...]]:
         lora = self.exported(artifact, "gguf-lora") / "adapter_model.gguf"
-        for dtype in DTYPES:
+        for dtype in (dtype for dtype in DTYPES if dtype in types):
             file = self.exported(artifact, "gguf", gguf_dtype=dtype) / "model.gguf"
             route = in_llama_cpp(self.texts, file)
             yield self.row(f"merged, {dtype}", file, route, own, known, floor)
         route = in_llama_cpp(self.texts, self.plain, lora)
         yield self.row("base f32 + gguf-lora", self.plain, route, own, known, floor)
         merged = self.folder / f"{artifact.stem}-gguf-f32" / "model.gguf"
-        for kind in TYPES:
+        for kind in (kind for kind in TYPES if kind in types):
             file = quantized(self.plain, kind)
             own = in_llama_cpp(self.texts, file)
             yield self.row(f"base {kind}", file, own, own, known, floor)
@@ -207,13 +235,28 @@ class Bench:
         )
 
 
-def same_tokens(tokenizer: Any, model: Path, texts: Sequence[str]) -> str:
-    """How often llama.cpp cuts a text as transformers does."""
-    engine = load(model)
-    other = [t for t in texts if engine.tokenize(t.encode(), True, True) != tokenizer(t).input_ids]
-    engine.close()
-    shown = f"; not {other[0]!r:.60}" if other else ""
-    return f"llama.cpp cuts {len(texts) - len(other)} of {len(texts)} texts as transformers{shown}."
+def make_page(
+    name: str,
+    base: Path,
+    artifact: Path,
+    build: Path,
+    out: Path,
+    sizes: Sequence[float] | None = None,
+    types: Sequence[str] = (*DTYPES, *TYPES),
+    tokens: int = 256,
+) -> None:
+    """Write ``gguf-NAME.md``; factors and what was measured before are taken from ``build``."""
+    own = float(load_artifact(artifact).global_v.float().abs().mean())
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(base, artifact, build / "factors", Path(folder), tokens)
+        kept = build / "gguf"
+        parts = [kept_json(kept / "cuts.json", bench.cuts)]
+        for size in sizes or (own, REAL_SIZE):
+            path = kept / f"{'-'.join([f'{size:.3g}', str(tokens), *types])}.json"
+            parts += kept_json(path, partial(bench.section, size, types))
+    count = sum(map(len, bench.texts))
+    said = f"{count} tokens of {TEXTS}; llama-cpp-python {llama_cpp.__version__}."
+    write_page(out / f"gguf-{name}.md", __doc__, said, *parts)
 
 
 def main() -> None:
@@ -221,22 +264,15 @@ def main() -> None:
     options.add_argument("--base", type=Path, required=True)
     options.add_argument("--artifact", type=Path, required=True)
     options.add_argument("--name", required=True, help="the page is gguf-NAME.md")
+    options.add_argument("--build", type=Path, help="default: build/gguf/NAME")
     options.add_argument("--sizes", type=float, nargs="+", help="mean |v|; default: own and 3e-5")
+    known = (*DTYPES, *TYPES)
+    options.add_argument("--types", nargs="+", choices=known, default=known, help="of files")
     options.add_argument("--tokens", type=int, default=256)
     args = options.parse_args()
-    tokenizer = AutoTokenizer.from_pretrained(args.base)
-    lines = [json.loads(line) for line in TEXTS.read_text().splitlines()]
-    texts = [line["prompt"] + line["completion"] for line in lines]
-    cut = [tokenizer(text).input_ids[: args.tokens // 4] for text in texts[:4]]
-    own = float(load_artifact(args.artifact).global_v.float().abs().mean())
-    parts: list[str] = []
-    with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(args.base, args.artifact, Path(folder), cut)
-        parts.append(same_tokens(tokenizer, bench.plain, [*texts, *ODD]))
-        for size in args.sizes or (own, REAL_SIZE):
-            parts += bench.page(size)
-    said = f"{sum(map(len, cut))} tokens of {TEXTS}; llama-cpp-python {llama_cpp.__version__}."
-    write_page(args.out / f"gguf-{args.name}.md", __doc__, said, *parts)
+    build = args.build or Path("build/gguf") / args.name
+    given = args.sizes, args.types, args.tokens
+    make_page(args.name, args.base, args.artifact, build, args.out, *given)
 
 
 if __name__ == "__main__":

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from exporter.make_export import ExportReport, export
     from exporter.progress import Progress
     from exporter.request import ExportRequest
+    from exporter.splitting import split
     from exporter.verification import VerifyReport, verify
 
 __all__ = [
@@ -53,6 +54,7 @@ __all__ = [
     "export",
     "inspect_adapter",
     "inspect_artifact",
+    "split",
     "verify",
 ]
 
@@ -62,6 +64,7 @@ _HOMES = {
     "make_export": ("ExportReport", "export"),
     "progress": ("Progress",),
     "request": ("ExportRequest",),
+    "splitting": ("split",),
     "verification": ("VerifyReport", "verify"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -1,4 +1,4 @@
-"""``tinylora-export``: merge, inspect, verify; each imports what it uses, as torch takes seconds.
+"""``tinylora-export``: each command imports what it uses, as torch takes seconds.
 
 Exit codes: :mod:`tinylora.terminal`.
 """
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from exporter.make_export import ExportReport
     from exporter.progress import Progress
     from exporter.request import ExportRequest
+    from exporter.serving import Engine
     from exporter.verification import VerifyReport
 
 app = typer.Typer(
@@ -125,6 +126,12 @@ def verify_command(
         bool, typer.Option(help="Write the retention to the export's retention.json.")
     ] = True,
     download: Download = None,
+    serves: Annotated[
+        str | None,
+        typer.Option(
+            help="Will it serve what was trained? vllm, sglang, llama.cpp or transformers."
+        ),
+    ] = None,
     json_: Json = False,
 ) -> None:
     """Check an export against its manifest; exit 1 if something is wrong."""
@@ -139,10 +146,29 @@ def verify_command(
             prompts=prompts,
             require_retention=require_retention,
             record=record,
+            serves=serves,
         )
         print_json(_verify_fields(report)) if json_ else _show_verification(report)
         if not report.ok:
             raise typer.Exit(1)
+
+
+@app.command(name="split")
+def split_command(
+    directory: Annotated[Path, typer.Argument(help="An nf4-embedded export.")],
+    out: Annotated[Path, typer.Option(help="A new directory, for base and adapter.")],
+    json_: Json = False,
+) -> None:
+    """Part an nf4-embedded export into OUT/base and OUT/adapter, for vLLM, SGLang and others."""
+    with command(json_, "Nothing was written."):
+        from exporter.splitting import split
+
+        parts = split(directory, out)
+        if json_:
+            print_json({"ok": True, "out": str(out), "files": parts})
+            return
+        for part, files in parts.items():
+            say(f"{out / part}: {', '.join(files)}")
 
 
 def _export_with_bar(request: "ExportRequest") -> "ExportReport":
@@ -214,7 +240,19 @@ def _verify_fields(report: "VerifyReport") -> dict[str, Any]:
         "recorded": report.measured,
         "logits": report.logits and vars(report.logits),
         "retention": report.retention and report.retention.as_dict(),
+        "serves": report.engine and _serving_fields(report.engine, report.format),
         "warnings": list(report.warnings),
+    }
+
+
+def _serving_fields(engine: "Engine", format: str) -> dict[str, Any]:
+    answer = engine.answers[format]
+    return {
+        "engine": engine.name,
+        "version": engine.version,
+        "ran": engine.ran,
+        "takes": answer.serves,
+        "text": answer.text,
     }
 
 
@@ -240,6 +278,9 @@ def _show_verification(report: "VerifyReport") -> None:
         )
     if report.retention is not None:
         _show_retention(report.retention)
+    if report.engine is not None:
+        answer = report.engine.answers[report.format]
+        say(f"{report.engine.about}: {report.format} {answer.text}")
     say(f"recorded: {report.measured}")
     for warning in report.warnings:
         warn(f"recorded: {warning}")

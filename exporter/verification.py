@@ -7,11 +7,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from exporter.base.checkpoint import open_checkpoint, read_json
+from exporter.base.checkpoint import CONFIG_FILE, open_checkpoint, read_json
 from exporter.compare.load_check import LogitComparison, check_load, compare_logits
 from exporter.compare.prompts import read_prompts
 from exporter.compare.retention import Retention, measure_retention
 from exporter.documents.read_manifest import read_manifest
+from exporter.documents.warnings import LOST
 from exporter.documents.write_documents import RETENTION_FILE, SUMS_FILE
 from exporter.errors import CheckpointError, OutputWriteError, VerificationError
 from exporter.formats.format import AdapterFile, Format
@@ -21,11 +22,13 @@ from exporter.provenance import base_digests, sums_text
 from exporter.request import check_share
 from exporter.safetensors.reader import file_sha256
 from exporter.safetensors.writer import file_problems
+from exporter.serving import ENGINES, Engine, engine_named, serving_problems
 from tinylora import DeltaOptions, load_adapter
 from tinylora.errors import ArtifactError, ArtifactMissingError
 
 # What transformers may read of a directory: an adapter_config.json beside it loads another model.
 _LOADED = frozenset({".safetensors", ".gguf", ".bin", ".json", ".jinja", ".model", ".py"})
+PEFT_CHECK = "peft is installed"
 _OPTIONS = ("formula", "rng", "svd", "numerics", "placement", "trained_on")
 
 
@@ -53,6 +56,7 @@ class VerifyReport:
     warnings: tuple[str, ...]
     logits: LogitComparison | None = None
     retention: Retention | None = None
+    engine: Engine | None = None
 
     @property
     def ok(self) -> bool:
@@ -69,22 +73,25 @@ def verify(
     prompts: str | Path | None = None,
     require_retention: float | None = None,
     record: bool = True,
+    serves: str | None = None,
 ) -> VerifyReport:
     """Check an export: files, digests, tensors, adapter; on request also that it loads.
 
     ``load``: with plain transformers, in float32. ``base`` and ``artifact`` make the restored model
     to compare with, on ``prompts`` token by token (:mod:`exporter.compare.prompts`), which implies
     ``load``. ``require_retention`` is a check of its own; ``record`` writes ``retention.json``.
+    ``serves`` names an engine, which must serve what was trained (:mod:`exporter.serving`).
 
     Raises:
         VerificationError: The directory is no export at all, or the arguments do not go together.
-        RequestError: ``require_retention`` is no share.
+        RequestError: ``require_retention`` is no share, or nothing is known of the engine.
         PromptError: The texts cannot be used.
         OutputWriteError: The export cannot be written, so nothing was recorded.
     """
     directory = Path(directory)
     load = load or prompts is not None
     _check_arguments(load, base, artifact, prompts, require_retention)
+    engine = None if serves is None else engine_named(serves)
     manifest = read_manifest(directory)
     layout = format_with(manifest["options"])
     if load and not layout.for_transformers:
@@ -92,9 +99,11 @@ def verify(
     checks = [_check_digests(directory, manifest), *_check_tensors(directory, layout, manifest)]
     if layout.adapter is not None:
         checks.append(_check_adapter(directory, layout.adapter, manifest))
-        if layout.standalone:
+        if layout.standalone and engine in (None, ENGINES["transformers"]):
             problem = "peft is not installed: transformers would load the base alone"
-            checks.append(Check("peft is installed", () if find_spec("peft") else (problem,)))
+            checks.append(Check(PEFT_CHECK, () if find_spec("peft") else (problem,)))
+    if engine is not None:
+        checks.append(_check_serving(directory, engine, layout, manifest))
     logits = retention = recorded = None
     if load and all(check.ok for check in checks):
         checks.append(Check("loads with plain transformers", check_load(directory, layout)))
@@ -130,6 +139,7 @@ def verify(
         tuple(manifest["warnings"]),
         logits,
         retention,
+        engine,
     )
 
 
@@ -215,6 +225,20 @@ def _check_tensors(directory: Path, layout: Format, manifest: Mapping[str, Any])
             problems = [str(error)]
         checks.append(Check(f"tensors of {file}", tuple(problems)))
     return checks
+
+
+def _check_serving(
+    directory: Path, engine: Engine, layout: Format, manifest: Mapping[str, Any]
+) -> Check:
+    """The engine knows the format, and the delta is in it."""
+    try:
+        config = read_json(directory / CONFIG_FILE) if layout.for_transformers else {}
+        problems = list(serving_problems(engine, layout.name, config, manifest["targets"]))
+    except CheckpointError as error:
+        problems = [str(error)]
+    if any(warning.startswith(LOST) for warning in manifest["warnings"]):
+        problems.append("the delta was lost in rounding: any engine serves the base")
+    return Check(f"{engine.name} serves what was trained", tuple(problems))
 
 
 def _check_adapter(directory: Path, adapter: AdapterFile, manifest: Mapping[str, Any]) -> Check:

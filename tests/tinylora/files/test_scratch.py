@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -62,3 +63,17 @@ def test_the_next_start_removes_what_killed_processes_left(owners, tmp_path):
         names = {str(path) for path in tmp_path.iterdir()}
         assert names == {held, str(mine), str(tmp_path / "tinylora-notes")}
     assert alive.poll() is None
+
+
+def test_a_directory_that_another_start_removes_at_once_is_made_again(tmp_path, monkeypatch):
+    made, make = [], tempfile.mkdtemp
+
+    def make_and_lose_the_first(**options):
+        made.append(make(**options, dir=tmp_path))
+        if len(made) == 1:
+            Path(made[0]).rmdir()
+        return made[-1]
+
+    monkeypatch.setattr(tempfile, "mkdtemp", make_and_lose_the_first)
+    with scratch_directory("test") as path:
+        assert str(path) == made[1] and path.is_dir()
