@@ -44,7 +44,8 @@ def unused_tensors(base: Checkpoint, architecture: Architecture) -> tuple[str, .
 def _missing(base: Checkpoint, architecture: Architecture, missing: Sequence[str]) -> str:
     """What a base lacks, and what it has instead."""
     shape, unused = list(architecture.parameters[missing[0]]), unused_tensors(base, architecture)
-    text = f"{len(missing)} tensors of config.json are missing, such as {missing[0]!r} {shape}; "
+    others = f", and so are {len(missing) - 1} others" if missing[1:] else ""
+    text = f"tensor {missing[0]!r} {shape} of config.json is missing{others}; "
     if not unused:
         return text + "is the download complete?"
     return (

@@ -116,7 +116,7 @@ def test_another_run_in_the_same_directory_is_refused_or_replaces_it(
     for changes, named in (
         ({"equivalence": {"margin": 0.2}}, "config.equivalence.margin was 0.05, is 0.2"),
         ({"suite": str(other)}, "suite_digest was"),
-        ({"arms": [{**arms[0], "model": str(model)}]}, r"arms\[0\]\.digest was"),
+        ({"arms": [{**arms[0], "model": str(model)}]}, r"arms\[0\]\.files\.generation_c"),
         ({"decoding": {"max_new_tokens": 9}}, "config.decoding.max_new_tokens was 8, is 9"),
     ):
         changed = config_of(**{**small, **changes})
