@@ -38,5 +38,5 @@ def test_architecture_is_that_of_the_model(family, tied, tmp_path):
 
 def test_config_at_odds_with_itself_is_refused_in_words(base, tmp_path):
     odd = edited(base, tmp_path / "b", num_hidden_layers=1)
-    with pytest.raises(CheckpointError, match=r"(?s)transformers cannot build.*layer_types"):
+    with pytest.raises(CheckpointError, match=r"(?s)transformers cannot build.*layer.types"):
         read(odd, **open_checkpoint(odd).config)

@@ -151,7 +151,7 @@ def dense_layers(directory):
     return dense, config["quantization_config"]["llm_int8_skip_modules"]
 
 
-@pytest.mark.parametrize("target", [0.8, 0.5, 0.2])
+@pytest.mark.parametrize("target", [0.6, 0.4, 0.2])
 def test_layers_that_engines_fuse_are_kept_together_under_both_names(
     bases, make_artifact, run, calibration, target
 ):
