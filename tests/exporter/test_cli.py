@@ -129,7 +129,7 @@ def test_sigterm_leaves_nothing_in_tmp(talking, make_artifact, texts, tmp_path, 
     monkeypatch.setattr("exporter.make_export.export", ended)
     arguments = [
         "merge", "--base", talking, "--artifact", make_artifact(3e-3), "--out", tmp_path / "out",
-        "--format", "nf4-mixed", "--target-residual", "0.6", "--prompts", texts(1),
+        "--format", "nf4-mixed", "--target-residual", "0.8", "--prompts", texts(1),
     ]  # fmt: skip
     before = signal.getsignal(signal.SIGTERM)
     result = invoke(*arguments)
