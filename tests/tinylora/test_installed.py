@@ -42,7 +42,7 @@ def test_a_failure_beside_an_older_library_says_which_is_needed(app, monkeypatch
     failed = CliRunner().invoke(app, ["work"])
     text = " ".join(failed.stderr.split())
     assert failed.exit_code == 2
-    assert "transformers>=5.4 (found 4.57.6)" in text and "(not installed)" in text
+    assert "transformers>=5.7 (found 4.57.6)" in text and "(not installed)" in text
     assert "pip install" in text and "has no attribute 'new'" in text
 
 
