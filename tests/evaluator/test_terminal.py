@@ -173,6 +173,7 @@ STOPPED = {
     "merge": ("exporter.make_export.export", "mine.partial-export"),
     "inspect": ("exporter.inspection.inspect_adapter", "Nothing was written"),
     "verify": ("exporter.verification.verify", "as it was"),
+    "split": ("exporter.splitting.split", "Nothing was written"),
     "run": ("evaluator.config.run_config.load_config", "the same command goes on"),
     "effect": ("evaluator.config.run_config.load_config", "Nothing was written"),
     "table": ("evaluator.report.results.write_results", "the same command"),
@@ -189,6 +190,7 @@ ARGUMENTS = {
     "import": ["x", "--out", "o"],
     "plan": ["--margin", "0.02", "--flip-rate", "0.02"],
     "schema": ["run"],
+    "split": ["x", "--out", "o"],
 }
 APPS = {
     found.name or found.callback.__name__: app
