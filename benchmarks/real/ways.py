@@ -43,7 +43,8 @@ class Bench:
         """The restored model's logits, once :func:`restore_once` has kept them."""
         logits = self.folder / "logits"
         logits.mkdir(exist_ok=True)
-        return Reference(logits, read_prompts(self.texts / "heldout.jsonl", self.base).prompts)
+        prompts = read_prompts(self.texts / "heldout.jsonl", self.base).prompts
+        return Reference(logits, prompts, logits=True)
 
     def restored(self, store: Path | None = None) -> tuple[Any, Restoration]:
         """The restored model, with factors of the vector's own or another store."""

@@ -249,10 +249,16 @@ def _in_bfloat16(model: Any) -> Any:
 
 
 class Reference:
-    """Predictions of one model, which others are compared with, kept in ``directory``."""
+    """Predictions of one model, which others are compared with, kept in ``directory``.
 
-    def __init__(self, directory: Path, prompts: tuple[TokenPrompt, ...]) -> None:
-        self._kept, self._prompts = KeptPredictions(directory, KeptTensors), prompts
+    As ``logits`` another process may load them too.
+    """
+
+    def __init__(
+        self, directory: Path, prompts: tuple[TokenPrompt, ...], *, logits: bool = False
+    ) -> None:
+        self._kept = KeptPredictions(directory, KeptTensors, logits=logits)
+        self._prompts = prompts
 
     def keep(self, model: Any) -> None:
         """Run the model that is compared with."""

@@ -50,7 +50,7 @@ def test_extras_count_only_where_they_are_installed(app, monkeypatch):
     installed(monkeypatch, peft="0.15.0", gguf=None)
     failed = CliRunner().invoke(app, ["work", "--json"])
     assert failed.exit_code == 2 and '"UnmetRequirement"' in failed.stdout
-    assert "peft>=0.19 (found 0.15.0)" in failed.stdout and "gguf" not in failed.stdout
+    assert "peft>=0.20 (found 0.15.0)" in failed.stdout and "gguf" not in failed.stdout
 
 
 def test_a_failure_where_all_is_as_declared_is_shown_as_it_is(app, monkeypatch):

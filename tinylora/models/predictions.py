@@ -80,18 +80,21 @@ def _only(head: nn.Module, rows: list[int], columns: list[int]) -> Iterator[list
 class KeptPredictions:
     """Predictions on the disk, in an empty directory that the caller removes.
 
-    Where logits are more than a plain linear layer makes of its input, they are kept themselves.
+    Where logits are more than a plain linear layer makes of its input, they are kept themselves; so
+    are those that another process is to load (``logits``).
     """
 
-    def __init__(self, directory: Path, spool: type[TensorSpool] = TensorSpool) -> None:
-        self._spool = spool(directory)
+    def __init__(
+        self, directory: Path, spool: type[TensorSpool] = TensorSpool, *, logits: bool = False
+    ) -> None:
+        self._spool, self._logits = spool(directory), logits
         self._head_of: dict[str, nn.Module] = {}
         self._heads: list[nn.Linear] = []
 
     def keep(self, name: str, found: Predictions) -> None:
         """Write predictions under a name; a full disk is what the spool makes of it."""
-        head = self._plain(found)
-        if type(head) is not nn.Linear or found.states is None:
+        head = None if self._logits else self._plain(found)
+        if head is None or found.states is None:
             self._spool.keep(name, found.logits)
         else:
             self._head_of[name] = head
