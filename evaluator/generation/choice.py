@@ -24,19 +24,29 @@ _SCORES_AT_ONCE = 1 << 22  # 34 MB in float64; the noise takes some of that more
 
 
 def choosing(
-    arm: str, decoding: DecodingConfig, keys: Tensor, offsets: Tensor
+    arm: str,
+    decoding: DecodingConfig,
+    keys: Tensor,
+    offsets: Tensor,
+    padding: Tensor | None = None,
 ) -> LogitsProcessorList:
-    """What makes of scores those of which the largest is chosen; the penalty comes before it.
+    """What makes of scores those of which the largest is chosen.
 
     Args:
         arm: Name of the arm, for errors.
         decoding: The run's.
         keys: int64 [B, 4], of the noise of each row (``noise_key``).
         offsets: int64 [B]; with the width of the input they give the tokens written before.
+        padding: int64 [B], tokens at the left that are none of the text; None: there are none.
     """
+    processors: list[LogitsProcessor] = []
+    if isinstance(penalty := decoding.repetition_penalty, float) and penalty != 1:
+        processors.append(
+            _Penalty(penalty, torch.zeros_like(offsets) if padding is None else padding)
+        )
     if decoding.temperature == 0:
-        return LogitsProcessorList([_Temperature(arm, 1.0)])
-    processors: list[LogitsProcessor] = [_Temperature(arm, decoding.temperature)]
+        return LogitsProcessorList([*processors, _Temperature(arm, 1.0)])
+    processors.append(_Temperature(arm, decoding.temperature))
     if decoding.top_k:
         processors.append(TopKLogitsWarper(decoding.top_k))
     if decoding.top_p < 1:
@@ -72,10 +82,24 @@ def choices(
         ids = tokens.where(columns < len(prompt) + part.unsqueeze(1), tokens[0])
         keys = torch.tensor([key], device=logits.device).expand(len(part), -1)
         rules = choosing(arm, decoding, keys, part - len(tokens))
-        if decoding.repetition_penalty not in (None, 1.0):
-            rules.insert(0, RepetitionPenaltyLogitsProcessor(decoding.repetition_penalty))
         chosen += rules(ids, logits[part].float()).argmax(dim=1).tolist()
     return chosen
+
+
+class _Penalty(LogitsProcessor):  # type: ignore[misc]
+    """transformers' repetition penalty, without padding: older releases count it."""
+
+    def __init__(self, penalty: float, padding: Tensor) -> None:
+        self.rule = RepetitionPenaltyLogitsProcessor(penalty)
+        self.padding = padding.unsqueeze(1)
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        columns = torch.arange(input_ids.shape[1], device=input_ids.device)
+        # the last token is of the text, so that it stands for nothing new
+        penalized: Tensor = self.rule(
+            input_ids.where(columns >= self.padding, input_ids[:, -1:]), scores
+        )
+        return penalized
 
 
 class _Temperature(LogitsProcessor):  # type: ignore[misc]

@@ -153,8 +153,6 @@ class TransformersModel(LoadedModel):
             max_new_tokens=self._decoding.max_new_tokens - min(map(len, begun)),
             eos_token_id=self.end_ids,
             pad_token_id=self.pad_id,
-            # Comes before the processors below, and leaves padding out of what was said.
-            repetition_penalty=self._decoding.repetition_penalty,
         )
         keys = torch.tensor([self._key(row) for row in batch], device=device)
         offsets = torch.tensor([len(own) for own in begun], device=device) - ids.shape[1]
@@ -162,7 +160,9 @@ class TransformersModel(LoadedModel):
             sequences = self.model.generate(
                 input_ids=ids,
                 attention_mask=mask,
-                logits_processor=choosing(self._arm, self._decoding, keys, offsets),
+                logits_processor=choosing(
+                    self._arm, self._decoding, keys, offsets, (mask == 0).sum(dim=1)
+                ),
                 stopping_criteria=self._end.criteria(batch, begun, ids.shape[1]),
             )
         for row, own, tokens in zip(
