@@ -84,7 +84,7 @@ bench-3b: setup
 	$(BENCH).export_beside_copy --model build/3b
 
 # Language models from the package registry through every format; writes results/real/.
-# An hour the first time; what build/real holds already is not made again. Pages of llama.cpp need
+# An hour or more the first time; what build/real holds already is not made again. Pages of llama.cpp need
 # llama-cpp-python, which builds llama.cpp: pip install 'llama-cpp-python[server]' into $(VENV), or into
 # another environment, named by VENV. The recipes of docs/serving.md run last.
 real: setup
