@@ -26,14 +26,12 @@ class TextEnd:
 
     def reached(self, row: Row, tokens: Sequence[int]) -> bool:
         """Whether the last token ends the text."""
-        return bool(tokens) and (tokens[-1] in self.end_ids or self._answered(row, tokens, None))
+        return bool(tokens) and (tokens[-1] in self.end_ids or self._answered(row, tokens))
 
     def cut(self, row: Row, tokens: Sequence[int]) -> tuple[int, ...]:
         """The tokens up to the first one that ends the text, which stays."""
-        for position, token in enumerate(tokens):
-            if token in self.end_ids or self._answered(row, tokens, position + 1):
-                return tuple(tokens[: position + 1])
-        return tuple(tokens)
+        beginnings = (tokens[:length] for length in range(1, len(tokens)))
+        return tuple(next((own for own in beginnings if self.reached(row, own)), tokens))
 
     def criteria(
         self, rows: Sequence[Row], begun: Sequence[Sequence[int]], width: int
@@ -48,13 +46,10 @@ class TextEnd:
         )
         return text
 
-    def _answered(self, row: Row, tokens: Sequence[int], length: int | None) -> bool:
-        if not self.with_answer:
-            return False
-        written = tokens[:length]
-        if "\n" not in self.decode(written[-1:]):
+    def _answered(self, row: Row, tokens: Sequence[int]) -> bool:
+        if not self.with_answer or "\n" not in self.decode(tokens[-1:]):
             return False  # a fence counts when its line has ended
-        return end_of_answer(self.decode(written), row.prompt.text) is not None
+        return end_of_answer(self.decode(tokens), row.prompt.text) is not None
 
 
 class _Answered(StoppingCriteria):  # type: ignore[misc]
