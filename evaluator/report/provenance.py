@@ -12,7 +12,7 @@ from evaluator.store.run_directory import RunDirectory, RunFacts
 
 _DECODING = (
     *("samples", "temperature", "top_p", "top_k", "repetition_penalty"),
-    *("max_new_tokens", "batch_size", "seed"),
+    *("max_new_tokens", "stop", "batch_size", "seed"),
 )
 
 

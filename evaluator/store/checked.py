@@ -67,6 +67,7 @@ class _Decoding(_Part):
     top_k: int | None = None
     repetition_penalty: float | Name | None = None
     max_new_tokens: int | None = None
+    stop: Name | None = None
     seed: int
     batch_size: int | None = None
 
