@@ -164,8 +164,8 @@ class TokenLevelConfig(Section):
     """The comparison of next-token predictions on the reference's own completions.
 
     Models are compared in float32 on their stored weights, 4 bytes a weight, on the run's device or
-    on one of its own. The logits of reference and control lie on the disk meanwhile: 5 GB for 4096
-    tokens of 152 000.
+    on one of its own. What the output layer reads of reference and control lies on the disk
+    meanwhile; their logits, where they are more than that layer makes of it.
     """
 
     enabled: bool = True
