@@ -50,7 +50,13 @@ def _answers(answers: Mapping[tuple[str, ...], tuple[bool, str]]) -> Mapping[str
 
 _GGUF, _DENSE, _NF4 = ("gguf", "gguf-lora"), ("bf16", "fp16"), ("nf4", "nf4-mixed")
 _FOR_LLAMA_CPP = (False, "is a file of llama.cpp; export bf16 or lora for this one")
-_PEFT_ONLY = (False, "knows LoRA, not TinyLoRA; export lora")
+# vLLM and SGLang
+_IN_ENGINES = {
+    _DENSE: (True, "serves it in the precision of --dtype; give that of the export"),
+    ("fp32",): (True, "needs --dtype float32, else it rounds to 16 bits"),
+    ("peft-tinylora",): (False, "knows LoRA, not TinyLoRA; export lora"),
+    _GGUF: _FOR_LLAMA_CPP,
+}
 
 ENGINES: Mapping[str, Engine] = {
     "transformers": Engine(
@@ -82,8 +88,7 @@ ENGINES: Mapping[str, Engine] = {
         fuses=True,
         answers=_answers(
             {
-                _DENSE: (True, "serves it in the precision of --dtype; give that of the export"),
-                ("fp32",): (True, "needs --dtype float32, else it rounds to 16 bits"),
+                **_IN_ENGINES,
                 _NF4: (
                     True,
                     "needs bitsandbytes and, from 0.28 on, the package vllm-bnb-plugin",
@@ -99,8 +104,6 @@ ENGINES: Mapping[str, Engine] = {
                     "needs the base beside it, --enable-lora, and --dtype bfloat16 or float32; ask "
                     "for the adapter's name",
                 ),
-                ("peft-tinylora",): _PEFT_ONLY,
-                _GGUF: _FOR_LLAMA_CPP,
             }
         ),
     ),
@@ -111,8 +114,7 @@ ENGINES: Mapping[str, Engine] = {
         fuses=True,
         answers=_answers(
             {
-                _DENSE: (True, "serves it in the precision of --dtype; give that of the export"),
-                ("fp32",): (True, "needs --dtype float32, else it rounds to 16 bits"),
+                **_IN_ENGINES,
                 _NF4: (
                     True,
                     "needs bitsandbytes 0.46.1 or newer, --load-format bitsandbytes, and one GPU: "
@@ -129,8 +131,6 @@ ENGINES: Mapping[str, Engine] = {
                     "needs the base beside it, --enable-lora, and --dtype bfloat16 or float32; "
                     "name the adapter in each request",
                 ),
-                ("peft-tinylora",): _PEFT_ONLY,
-                _GGUF: _FOR_LLAMA_CPP,
             }
         ),
     ),
