@@ -36,6 +36,32 @@ def tiny_config(**changes):
     return Qwen2Config(**(settings | changes))
 
 
+def save_random_family(directory, family, dtype, **changes):
+    """Write a tiny random model of one of transformers' classes, ``Llama`` or another."""
+    import torch
+    import transformers
+
+    settings = {
+        "hidden_size": 48,
+        "intermediate_size": 80,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 16,  # 4 heads of 16 make 64, not 48: q and o are not square
+        "max_position_embeddings": 64,
+        "bos_token_id": None,
+        "pad_token_id": 0,
+    }
+    config = getattr(transformers, f"{family}Config")(**settings | changes)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        model = transformers.AutoModelForCausalLM.from_config(config)
+        for name, parameter in model.named_parameters():
+            if "norm" in name:  # ones or zeros at first, and then no test of them
+                parameter.data.add_(torch.randn(parameter.shape) * 0.1)
+    model.to(dtype).save_pretrained(directory)
+
+
 @pytest.fixture(scope="session")
 def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Directory of a bf16 Qwen2 checkpoint with 2 layers (14 target modules) and random weights."""

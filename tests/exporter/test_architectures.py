@@ -4,10 +4,9 @@ import json
 
 import pytest
 import torch
-import transformers
-from transformers import AutoModelForCausalLM
 
 from exporter import verify
+from tests.conftest import save_random_family
 
 SIZE = 0.1
 # family, dtype of the stored base, tied head
@@ -28,28 +27,9 @@ def name_of(layout):
 @pytest.fixture(scope="module", params=LAYOUTS, ids=name_of)
 def layout(request, tmp_path_factory):
     family, dtype, tied = request.param
-    config = getattr(transformers, f"{family}Config")(
-        vocab_size=251,
-        hidden_size=48,
-        intermediate_size=80,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=16,  # 4 heads of 16 make 64, not 48: q and o are not square
-        max_position_embeddings=64,
-        tie_word_embeddings=tied,
-        bos_token_id=None,
-        eos_token_id=1,
-        pad_token_id=0,
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(1)
-        model = AutoModelForCausalLM.from_config(config)
-        for name, parameter in model.named_parameters():
-            if "norm" in name:  # ones or zeros at first, and then no test of them
-                parameter.data.add_(torch.randn(parameter.shape) * 0.1)
     directory = tmp_path_factory.mktemp(family) / "tiny-qwen"
-    model.to(dtype).save_pretrained(directory)
+    settings = {"vocab_size": 251, "eos_token_id": 1, "tie_word_embeddings": tied}
+    save_random_family(directory, family, dtype, **settings)
     assert json.loads((directory / "config.json").read_text())["tie_word_embeddings"] == tied
     return directory
 
