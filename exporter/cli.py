@@ -125,6 +125,9 @@ def verify_command(
     record: Annotated[
         bool, typer.Option(help="Write the retention to the export's retention.json.")
     ] = True,
+    float64: Annotated[
+        bool, typer.Option("--float64", help="With --prompts: compute in float64, for tiny deltas.")
+    ] = False,
     download: Download = None,
     serves: Annotated[
         str | None,
@@ -146,6 +149,7 @@ def verify_command(
             prompts=prompts,
             require_retention=require_retention,
             record=record,
+            float64=float64,
             serves=serves,
         )
         print_json(_verify_fields(report)) if json_ else _show_verification(report)

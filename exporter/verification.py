@@ -73,13 +73,15 @@ def verify(
     prompts: str | Path | None = None,
     require_retention: float | None = None,
     record: bool = True,
+    float64: bool = False,
     serves: str | None = None,
 ) -> VerifyReport:
     """Check an export: files, digests, tensors, adapter; on request also that it loads.
 
     ``load``: with plain transformers, in float32. ``base`` and ``artifact`` make the restored model
     to compare with, on ``prompts`` token by token (:mod:`exporter.compare.prompts`), which implies
-    ``load``. ``require_retention`` is a check of its own; ``record`` writes ``retention.json``.
+    ``load``; in ``float64`` smaller effects show. ``require_retention`` is a check of its own;
+    ``record`` writes ``retention.json``.
     ``serves`` names an engine, which must serve what was trained (:mod:`exporter.serving`).
 
     Raises:
@@ -91,6 +93,8 @@ def verify(
     directory = Path(directory)
     load = load or prompts is not None
     _check_arguments(load, base, artifact, prompts, require_retention)
+    if float64 and prompts is None:
+        raise VerificationError("--float64 needs --prompts: texts to compare models on")
     engine = None if serves is None else engine_named(serves)
     manifest = read_manifest(directory)
     layout = format_with(manifest["options"])
@@ -119,7 +123,7 @@ def verify(
             texts = read_prompts(Path(prompts), Path(base))
             if record:
                 _check_inputs(manifest, Path(base), Path(artifact))
-            retention = measure_retention(*inputs, texts, in_4_bits=in_4_bits)
+            retention = measure_retention(*inputs, texts, in_4_bits=in_4_bits, float64=float64)
             if record:
                 _record(directory, retention)
             if require_retention is not None:

@@ -128,7 +128,7 @@ def quick(monkeypatch, tmp_path):
     monkeypatch.setattr(real, "SIZES", (3e-5,))
     few = [("lora", {"format": "lora"}), ("nf4 preserve", {"format": "nf4"}),
            ("fp32", {"format": "fp32"}), ("PEFT merge, 4 bit", {})]  # fmt: skip
-    monkeypatch.setattr(real, "ways", lambda all_of_them, sizes: few)
+    monkeypatch.setattr(real, "ways", lambda calibrated, all_of_them, sizes: few)
     demo = replace(models.MODELS["demo"], heldout=4)
     return lambda: real.report(demo, tmp_path / "build", tmp_path / "out")
 

@@ -22,6 +22,7 @@ class Model:
         base: In the repository, if not from packages; so is ``artifact``, its trained vector.
         heldout: Number of texts that models are compared on.
         all_ways_of: Vectors that are also shipped in the ways that take long; None: every one.
+            A trained vector is also stored as calibrated codes.
     """
 
     name: str

@@ -1,12 +1,12 @@
 """How much of the adapter's effect on the next token survives in an export, token by token.
 
-On the same tokens, in float32 (:mod:`tinylora.models.token_divergence`)::
+On the same tokens, in float32 or float64 (:mod:`tinylora.models.token_divergence`)::
 
     retention = 1 − mean KL(restored‖export) / mean KL(restored‖base)
 
-Two floors stand beside it, what other float32 arithmetic does to an equal model and what serving in
-half precision does. An adapter whose effect lies below the first cannot be seen at all; below the
-second, it drowns in the arithmetic of most servers.
+Two floors stand beside it, what other arithmetic of that width does to an equal model and what
+serving in half precision does. An adapter whose effect lies below the first cannot be seen at all;
+below the second, it drowns in the arithmetic of most servers.
 """
 
 import math
@@ -71,8 +71,9 @@ class Retention:
         tokens: Number of compared predictions.
         base: Of the base, without the adapter.
         repeat: Of the restored model itself, run in other batches.
-        folded: Of the restored model with its delta added to float32 weights.
+        folded: Of the restored model with its delta added to dense weights.
         bfloat16: Of the restored model computed in bfloat16.
+        arithmetic: What all but the last were computed in, float32 or float64.
     """
 
     prompts_sha256: str
@@ -82,6 +83,7 @@ class Retention:
     repeat: Divergence
     folded: Divergence
     bfloat16: Divergence
+    arithmetic: str = "float32"
 
     @property
     def floor(self) -> float:
@@ -122,7 +124,7 @@ class Retention:
             ("this export", self.export),
             ("the base, without the adapter", self.base),
             ("the restored model again, other batches", self.repeat),
-            ("the restored model, folded in float32", self.folded),
+            (f"the restored model, folded in {self.arithmetic}", self.folded),
             ("the restored model in bfloat16", self.bfloat16),
         )
 
@@ -141,8 +143,8 @@ class Retention:
         if self.kept is None:
             return (
                 f"The adapter's effect (mean KL {self.base.mean:.3g} nats a token) is too near "
-                f"what float32 arithmetic does to equal models ({self.floor:.3g}): on these texts "
-                "nothing can be said about its retention."
+                f"what {self.arithmetic} arithmetic does to equal models ({self.floor:.3g}): on "
+                f"these texts nothing can be said about its retention{self._finer}."
             )
         if self.kept.loss_seen:
             text = (
@@ -169,11 +171,17 @@ class Retention:
             )
         return text
 
+    @property
+    def _finer(self) -> str:
+        finer = self.arithmetic == "float32" and self.base.mean > 0
+        return "; verify --float64 sees smaller effects" if finer else ""
+
     def as_dict(self) -> dict[str, Any]:
         """For the manifest; floats to six digits."""
         found: dict[str, Any] = {
             "prompts_sha256": self.prompts_sha256,
             "tokens": self.tokens,
+            "arithmetic": self.arithmetic,
             "retention": rounded(self.value, 6),
             "kept_at_least": rounded(self.kept.at_least if self.kept else None, 6),
             "loss_seen": self.kept and self.kept.loss_seen,
@@ -196,11 +204,12 @@ def measure_retention(
     store: FactorStore | None = None,
     *,
     in_4_bits: bool = True,
+    float64: bool = False,
 ) -> Retention:
     """Run base, restored model and export on the same texts.
 
-    One model is in memory at a time, in float32, and the restored model's output layer; what that
-    reads is kept on disk meanwhile, its factors in ``store``.
+    One model is in memory at a time, in float32 or ``float64``, and the restored model's output
+    layer; what that reads is kept on disk meanwhile, its factors in ``store``.
     """
     with scratch_directory("retention") as directory, single_threaded():
         reference = Reference(directory, prompts.prompts)
@@ -213,38 +222,46 @@ def measure_retention(
             in_4_bits=in_4_bits,
             store=store or FactorStore(directory / "factors"),
         )
-        beside = beside_restored(reference, build, prompts)
-        return replace(beside, export=reference.distance(load_exact(export)))
+        beside = beside_restored(reference, build, prompts, float64=float64)
+        exported = computed_in(beside.arithmetic, load_exact(export))
+        return replace(beside, export=reference.distance(exported))
 
 
 def beside_restored(
-    reference: "Reference", build: Callable[[], tuple[Any, Restoration]], prompts: PromptSet
+    reference: "Reference",
+    build: Callable[[], tuple[Any, Restoration]],
+    prompts: PromptSet,
+    *,
+    float64: bool = False,
 ) -> Retention:
     """Keep the restored model's predictions, and measure all that stands beside it but an export.
 
     ``build`` makes the restored model, once for each use. The base stands for the export.
     """
+    arithmetic = "float64" if float64 else "float32"
+    view = partial(computed_in, arithmetic)
     model, restoration = build()
-    reference.keep(in_float32(model).eval())
+    reference.keep(view(model))
     repeat = reference.distance(model, one_by_one=True)
     restoration.fold()
     folded = reference.distance(model)
     del model, restoration  # one model is in memory at a time
     model, restoration = build()
     restoration.remove()
-    base = reference.distance(in_float32(model).eval())
+    base = reference.distance(view(model))
     del model, restoration
-    half = reference.distance(_in_bfloat16(build()[0]))
-    return Retention(prompts.sha256, prompts.tokens, base, base, repeat, folded, half)
+    half = reference.distance(computed_in("bfloat16", build()[0]))
+    return Retention(prompts.sha256, prompts.tokens, base, base, repeat, folded, half, arithmetic)
 
 
-def _in_bfloat16(model: Any) -> Any:
+def computed_in(arithmetic: str, model: Any) -> Any:
+    """The float32 view of a model, computed in float32, float64 or bfloat16; in place."""
     in_float32(model).eval()
     adapters = (module for module in model.modules() if isinstance(module, AdaptedLinear))
     wide = {id(factor) for module in adapters for factor in module.parameters(recurse=False)}
     for parameter in model.parameters():  # buffers and the adapter's own factors stay as wide
         if id(parameter) not in wide:
-            parameter.data = parameter.data.bfloat16()
+            parameter.data = parameter.data.to(getattr(torch, arithmetic))
     return model
 
 
@@ -271,7 +288,7 @@ class Reference:
         kl: list[Tensor] = []
         same, squared = 0, []
         groups = [[p] for p in self._prompts] if one_by_one else batches(self._prompts)
-        others = (one.logits.float() for group in groups for one in predict(model, group))
+        others = (one.logits for group in groups for one in predict(model, group))
         for number, other in enumerate(others):
             logits = self._kept.load(str(number))
             kl.append(kl_divergence(logits, other))

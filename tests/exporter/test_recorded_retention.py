@@ -40,6 +40,8 @@ def test_verify_measures_and_records(out, inputs):
     after = content(out)
     assert json.loads(after.pop("retention.json")) == report.retention.as_dict()
     assert after == before
+    command = ["verify", str(out), "--float64", *(f"--{k}={path}" for k, path in inputs.items())]
+    assert "folded in float64" in CliRunner().invoke(app, [*command, "--no-record"]).stdout
     again = verify(out)
     assert again.ok and f"retention {report.retention.as_dict()['retention']}" in again.measured
 

@@ -174,6 +174,7 @@ def test_arguments_that_do_not_go_together_are_refused(base, artifact, exported)
         ({"base": base}, "together"),
         ({"base": base, "artifact": artifact}, "--load"),
         ({"prompts": base}, "--prompts needs"),
+        ({"float64": True}, "--float64 needs --prompts"),
     ):
         with pytest.raises(VerificationError, match=match):
             verify(exported("lora"), **fields)

@@ -93,9 +93,22 @@ def test_a_zero_artifact_says_that_nothing_can_be_said(measured):
     found, _ = measured(0.0, "nf4")
     assert found.value is None and found.output_residual is None and not found.visible
     assert found.base.mean == 0 and found.base.logit_distance == 0
-    assert "nothing can be said" in found.sentence
+    assert "nothing can be said" in found.sentence and "--float64" not in found.sentence
     assert found.as_dict()["retention"] is None
     assert "nothing can be said" in found.shortfall(0.1)
+
+
+def test_float64_shows_what_float32_cannot(talking, make_artifact, prompts, tmp_path):
+    artifact, out = make_artifact(3e-7), tmp_path / "out"
+    export(ExportRequest(talking, artifact, out, format="nf4-embedded"))
+    narrow, wide = (
+        measure_retention(out, talking, artifact, OPTIONS, prompts, float64=wanted)
+        for wanted in (False, True)
+    )
+    assert narrow.kept is None or narrow.kept.at_least < 0.99
+    assert wide.kept.at_least > 0.999 and wide.floor < narrow.floor / 100
+    assert wide.base.mean == pytest.approx(narrow.base.mean, rel=0.2)
+    assert "--float64" not in wide.sentence and wide.as_dict()["arithmetic"] == "float64"
 
 
 def test_what_is_required_and_how_much_was_read(measured):
