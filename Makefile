@@ -46,8 +46,8 @@ test-lowest:
 wheel: setup
 	$(BIN)/python -m pytest -m network tests/test_wheel.py
 
-# Many malformed inputs for everything that reads files of others; `make test` has a few of each.
-FUZZ_INPUTS ?= 10000
+# A million malformed inputs for what reads files of others, in hours; `make test` has ten thousand.
+FUZZ_INPUTS ?= 40000
 READERS ?= inputs
 fuzz: setup
 	FUZZ_INPUTS=$(FUZZ_INPUTS) $(BIN)/python -m pytest tests/fuzz -k "$(READERS)"

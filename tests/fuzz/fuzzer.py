@@ -7,9 +7,9 @@ and gives its path; ``read(path)`` may return, raise an error of the project, or
 crash, more than ten seconds, more than a gigabyte. Randomness comes from the argument alone, seeded
 by the reader's name and the input's number, so that every finding can be made again::
 
-    make fuzz                                             10 000 inputs of each reader
+    make fuzz                                             40 000 inputs of each reader
     make fuzz FUZZ_INPUTS=50000 READERS=placement         more, of one
-    python tests/fuzz/fuzzer.py NAME 417 1 /tmp/again     input 417 of one; it stays in the folder
+    python -m tests.fuzz.fuzzer NAME 417 1 /tmp/again     input 417 of one; it stays in the folder
 """
 
 import copy
@@ -18,7 +18,6 @@ import json
 import resource
 import shutil
 import signal
-import subprocess
 import sys
 import time
 import traceback
@@ -26,9 +25,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+from tempfile import TemporaryDirectory
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.forked import ForkServer
+
 MAX_SECONDS = 10
 MAX_BYTES = 1 << 30  # on top of what the process had before it read the input
 _KILL_SECONDS = 20  # a reader that does not come back ends its process
@@ -36,11 +37,15 @@ _KILL_SECONDS = 20  # a reader that does not come back ends its process
 
 @dataclass(frozen=True)
 class Reader:
-    """Something that reads files of others; the name is a seed too."""
+    """Something that reads files of others; the name is a seed too.
+
+    A slow one takes a ``share`` of the inputs that others get.
+    """
 
     name: str
     write: Callable[[Random, Path], Path]
     read: Callable[[Path], object]
+    share: float = 1.0
 
 
 class Spelled(str):
@@ -179,34 +184,40 @@ def readers() -> dict[str, Reader]:
     return found
 
 
-def fuzz(name: str, count: int, folder: Path) -> dict[int, str]:
+def fuzz(server: ForkServer, name: str, count: int, folder: Path) -> dict[int, str]:
     """Give a reader its first inputs, in a process that may die; findings keep their folders."""
-    found: dict[int, str] = {}
-    number = 0
-    while number < count:
-        command = map(str, [sys.executable, __file__, name, number, count - number, folder])
-        with subprocess.Popen(list(command), stdout=subprocess.PIPE, text=True) as child:
-            for line in child.stdout:
-                if (what := json.loads(line)) is not None:
-                    found[number] = what
-                number += 1
-        if child.returncode:
-            found[number] = f"ended the process ({child.returncode})"
-            number += 1
-    return found
+    found: list[str | None] = []
+    while len(found) < count:
+        lines = folder / f"from-{len(found)}.jsonl"
+        work = {"name": name, "first": len(found), "count": count - len(found)}
+        status = server.run(work | {"folder": str(folder), "lines": str(lines)})
+        found += map(json.loads, lines.read_text().splitlines())
+        if status:
+            found.append(f"ended the process (wait status {status})")
+    return {number: what for number, what in enumerate(found) if what is not None}
 
 
-def _work(name: str, first: int, count: int, folder: Path) -> None:
-    """Do some inputs and print a line of JSON for each: null, or what was found."""
-    reader = readers()[name]
+def child(fields: dict[str, Any]) -> None:
+    """Do some inputs and write a line of JSON for each: null, or what was found.
+
+    Without fields, one input of every reader, for what libraries load on first use.
+    """
+    if not fields:
+        with TemporaryDirectory() as folder:
+            for number, reader in enumerate(readers().values()):
+                (mine := Path(folder) / str(number)).mkdir()
+                _one(reader, 0, mine)
+        return
+    reader, count, folder = readers()[fields["name"]], fields["count"], Path(fields["folder"])
     _bound_memory()
-    for number in range(first, first + count):
-        mine = folder / str(number)
-        mine.mkdir()
-        what = _one(reader, number, mine)
-        if what is None and count > 1:
-            shutil.rmtree(mine)
-        print(json.dumps(what), flush=True)
+    with Path(fields["lines"]).open("w", buffering=1) as lines:
+        for number in range(fields["first"], fields["first"] + count):
+            mine = folder / str(number)
+            mine.mkdir()
+            what = _one(reader, number, mine)
+            if what is None and count > 1:
+                shutil.rmtree(mine)
+            lines.write(json.dumps(what) + "\n")
 
 
 def _one(reader: Reader, number: int, folder: Path) -> str | None:
@@ -247,5 +258,6 @@ def _bound_memory() -> None:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(ROOT))
-    _work(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4]))
+    name, first, count, folder = sys.argv[1:]
+    work = {"name": name, "first": int(first), "count": int(count), "folder": folder}
+    child(work | {"lines": "/dev/stdout"})

@@ -9,7 +9,10 @@ from random import Random
 import torch
 from safetensors.torch import save
 
-from evaluator.report.results import write_results
+from evaluator.report.results import read_summary, write_results
+from evaluator.report.sentences import describe
+from evaluator.report.tables import arms_table, languages_table, sensitivity_table, verdicts_table
+from evaluator.report.token_tables import token_table
 from evaluator.store.records import GenerationRecord, TestRecord, TokenRecord, VerdictRecord
 from evaluator.store.run_directory import ArmFacts, ProblemFacts, RunDirectory, RunFacts
 from exporter import verify
@@ -116,8 +119,12 @@ def write_texts(random: Random, folder: Path) -> Path:
     return folder
 
 
-def read_run(path: Path) -> None:
-    write_results(RunDirectory(path))
+def read_records(path: Path) -> None:
+    summary = read_summary(RunDirectory(path))
+    for table in (arms_table, token_table, sensitivity_table, verdicts_table, languages_table):
+        if (found := table(summary)) is not None:
+            found.markdown()
+    describe(summary)
 
 
 def read_export(path: Path) -> None:
@@ -126,7 +133,8 @@ def read_export(path: Path) -> None:
 
 
 READERS = (
-    Reader("run-records", write_run, read_run),
+    Reader("run-records", write_run, read_records),
+    Reader("run-report", write_run, lambda path: write_results(RunDirectory(path)), share=0.1),
     Reader("run-again", write_run, lambda path: RunDirectory(path).differences(FACTS)),
     Reader("export-manifest", write_export, read_export),
     Reader("texts", write_texts, lambda path: read_prompts(path / "texts.jsonl", path)),
