@@ -51,7 +51,7 @@ class ModelRequest:
 
 @dataclass(frozen=True)
 class Asked:
-    """What will be asked of every arm; ``suite`` has all ids, also of problems left out."""
+    """What will be asked of every arm; ``suite`` has all ids, also of what is not asked."""
 
     prompts: tuple[Prompt, ...]
     samples: int

@@ -52,12 +52,13 @@ def prepare(config: RunConfig) -> Prepared:
     """Read and check everything but the weights."""
     check_backends(config)
     suite = load_suite(config.suite)
+    known = frozenset(suite.by_id())
     suite = replace(suite, problems=suite.problems[: config.limit])
     check_all_ask(suite.problems, str(suite.path), config.prompt)
     device = resolve_device(config.device)
     config, checkpoints = with_checkpoints(config)
     prompts, left_out = common_prompts(config, suite, checkpoints)
-    asked = Asked(prompts, config.decoding.samples, frozenset(suite.by_id()))
+    asked = Asked(prompts, config.decoding.samples, known)
     has_text = {prompt.problem for prompt in prompts}
     suite = replace(suite, problems=tuple(p for p in suite.problems if p.id in has_text))
     facts = RunFacts(

@@ -48,6 +48,18 @@ def test_prompts_are_those_that_the_run_asks(config):
         assert (row["max_new_tokens"], row["repetition_penalty"]) == (80, 1.0)
 
 
+def test_a_limit_holds_for_prompts_too_and_more_answers_do_no_harm(quick, tmp_path):
+    texts = tmp_path / "texts.jsonl"
+    arms = [{"name": "engine", "kind": "completions", "completions": str(texts)}]
+    options = {**quick, "out": tmp_path / "out", "arms": arms}
+    rows = written(write_config(tmp_path / "all.yaml", **options))
+    assert len({row["problem"] for row in rows}) == 6
+    path = write_config(tmp_path / "c.yaml", **options, limit=2)
+    assert {row["problem"] for row in written(path)} == {"S0", "S1"}
+    texts.write_text("".join(json.dumps({**row, "completion": "x"}) + "\n" for row in rows))
+    assert len(make(path)[1].summary.facts.problems) == 2
+
+
 def test_every_sample_of_every_problem_has_its_own_seed(config):
     first, again = written(config()), written(config())
     assert [row["seed"] for row in first] == [row["seed"] for row in again]
