@@ -19,8 +19,9 @@ from scipy.stats import norm
 
 from evaluator.statistics.score_interval import Floats
 
-_NODES = 400  # of the quadrature: steps of a hundredth of the run are still resolved
-_REACH = 9.0  # standard deviations below 0, from where paths are followed
+_NODES = 600  # of the quadrature, over as many standard deviations as paths are followed for
+_REACH = 9.0
+_SMALLEST_STEP = 2e-3  # of a look's information: nearer looks are as one, to 0.003 of probability
 _HIGHEST = 40.0  # a boundary that no path reaches
 
 
@@ -74,23 +75,25 @@ ONLY_LOOK = Look()
 def _boundary(times: tuple[float, ...], alpha: float) -> float:
     """The C of the module's docstring; at least that of one look, at most Bonferroni's."""
     low, high = (float(norm.isf(alpha / count)) for count in (1, len(times)))
-    return float(brentq(lambda c: _chance_of_reaching(c, times) - alpha, low, high))
+    room = 0.01  # for looks that are nearly one, where rounding decides
+    return float(brentq(lambda c: _chance_of_reaching(c, times) - alpha, low - room, high + room))
 
 
 def _chance_of_reaching(boundary: float, times: tuple[float, ...]) -> float:
     """P(max W(t) ≥ boundary) over the times of a Brownian motion W from 0."""
     if boundary >= _HIGHEST or boundary <= -_HIGHEST:
         return 0.0 if boundary > 0 else 1.0
-    low = min(boundary, 0.0) - _REACH
     nodes, weights = np.polynomial.legendre.leggauss(_NODES)
-    below: Floats = low + (nodes + 1) / 2 * (boundary - low)  # where paths go on
-    weights = weights * (boundary - low) / 2
-    at, mass = np.zeros(1), np.ones(1)  # where they are, and with what probability
+    at, mass = np.zeros(1), np.ones(1)  # where paths are, and with what probability
     reached, before = 0.0, 0.0
-    for time in times:
-        step = (time - before) ** 0.5
+    for time, after in zip(times, (*times[1:], np.inf), strict=True):
+        if after - time < _SMALLEST_STEP * after:
+            continue
+        step, low = (time - before) ** 0.5, min(boundary, 0.0) - _REACH * time**0.5
+        width = min(boundary, _REACH * time**0.5) - low
+        below: Floats = low + (nodes + 1) / 2 * width  # where they go on
         reached += float(mass @ ndtr((at - boundary) / step))
-        mass = weights * (mass @ _normal_density((below - at[:, None]) / step) / step)
+        mass = weights * width / 2 * (mass @ _normal_density((below - at[:, None]) / step) / step)
         at, before = below, time
     return min(reached, 1.0)
 

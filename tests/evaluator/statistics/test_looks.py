@@ -41,6 +41,15 @@ def test_a_p_value_over_all_looks_is_how_often_a_null_comes_so_far(times):
         assert Look(times, number).over_all(p) == pytest.approx(expected, abs=4e-3)
 
 
+def test_families_of_very_unequal_size_have_levels_too():
+    """One family of a thousand variants holds nearly all: the steps before it are tiny."""
+    for before in ([1e-6 * k for k in range(1, 20)], [0.9999 + 5e-6 * k for k in range(19)]):
+        first, last = (Look((*before, 1.0), number) for number in (1, 20))
+        assert 0 <= first.level(0.05) <= 0.05 and 0.03 - 1e-6 <= first.over_all(0.03) <= 1
+        assert 0.04 < last.level(0.05) <= 0.05 + 1e-6 and 0.03 - 1e-6 <= last.over_all(0.03) < 0.035
+        assert last.over_all(last.level(0.05)) == pytest.approx(0.05, rel=1e-4)
+
+
 @pytest.mark.parametrize("number", [1, 2, 3, 4])
 def test_level_and_p_value_undo_each_other(number):
     look = Look(UNEQUAL, number)
