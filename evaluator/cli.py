@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from evaluator.errors import ConfigError, UninformativeError
 from evaluator.options import RequireInformative, Unsafe
 from evaluator.show import (
     show_effect,
@@ -67,7 +68,7 @@ def run(
     json_: Json = False,
 ) -> None:
     """Make a run: completions, verdicts, statistics, tables. A killed run goes on."""
-    with command(json_, _KEPT):
+    with command(json_, _KEPT, (UninformativeError,)):
         from evaluator.config.run_config import load_config
 
         more = [*([f"limit={limit}"] if limit else ()), *(["drafts=false"] if from_scratch else ())]
@@ -184,7 +185,6 @@ def prompts(
         from evaluator.config.run_config import load_config
 
         settings = load_config(config)
-        from evaluator.errors import ConfigError
         from evaluator.prompts import prompt_lines
         from tinylora.files.whole_file import replace_file
 
@@ -230,7 +230,6 @@ def schema(
         from evaluator.bench.config import BenchConfig
         from evaluator.config.config_file import Section
         from evaluator.config.run_config import RunConfig
-        from evaluator.errors import ConfigError
 
         kinds: dict[str, type[Section]] = {"run": RunConfig, "bench": BenchConfig}
         if of not in kinds:

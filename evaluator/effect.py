@@ -3,10 +3,11 @@
 Base and restored model read some prompts with short completions of the base. With q the share of
 tokens at which the run's decoding chooses otherwise, a completion of L tokens changes with chance
 1 − exp(−q L), and no pass rate can differ by more than that. Sampled with common noise q is at most
-2 TV/(1 + TV), where TV = ½ Σ|p − q| is the total variation distance of the two distributions,
-averaged over tokens. Under greedy decoding a choice changes where the lead of the first token is
-smaller than what the adapter moves it by: q ≤ f E|shift| with f the density of leads near 0, taken
-from the closest tenth of tokens, and at least what is counted.
+2 TV/(1 + TV), where TV = ½ Σ|p − q| is the total variation distance of the two distributions (as
+top_p, top_k and the repetition penalty leave them), averaged over tokens. Under greedy decoding a
+choice changes where the lead of the first token is smaller than what the adapter moves it by:
+q ≤ f E|shift| with f the density of leads near 0, taken from the closest tenth of tokens, and at
+least what is counted.
 """
 
 import math
@@ -20,6 +21,7 @@ from evaluator.config.run_config import ArmConfig, RunConfig
 from evaluator.errors import ConfigError
 from evaluator.generation.backend import text_written
 from evaluator.generation.backend_choice import backend_of
+from evaluator.generation.choice import scores
 from evaluator.generation.prepare import Prepared
 from evaluator.generation.prompts import Row
 from evaluator.generation.stage import open_model
@@ -128,7 +130,13 @@ def measure_effect(prepared: Prepared, progress: Progress) -> Effect:
             for number, text in enumerate(texts):
                 other = model.predict([text])[0].logits
                 restored = kept.load(str(number), other.device)
-                parts.append(_changes(restored, other, config.decoding.temperature))
+                row = rows[number].prompt.token_ids, written[number]
+                both = (
+                    torch.cat([*scores(arm.name, config.decoding, None, *row, logits)])
+                    for arm, logits in ((reference, restored), (base, other))
+                )
+                kl = kl_divergence(restored, other)
+                parts.append(torch.cat((kl.unsqueeze(0), _changes(*both))))
         progress("effect", 3, 3)
     return _effect(prepared, torch.cat(parts, dim=1))
 
@@ -140,14 +148,14 @@ def _arms(config: RunConfig) -> tuple[ArmConfig | None, ArmConfig | None]:
     return base, restored
 
 
-def _changes(restored: Tensor, base: Tensor, temperature: float) -> Tensor:
-    """Of logits [n, V] float64 [5, n]: KL, whether the first choice changes, TV, lead, shift."""
+def _changes(restored: Tensor, base: Tensor) -> Tensor:
+    """Of scores [n, V] float64 [4, n]: whether the first choice changes, TV, lead, shift."""
     first = (restored.argmax(dim=1) != base.argmax(dim=1)).double()
-    p, q = ((x.double() / (temperature or 1.0)).softmax(dim=1) for x in (restored, base))
+    p, q = (x.softmax(dim=1) for x in (restored, base))
     two = base.topk(2, dim=1).indices  # the same tokens in both
-    lead, moved = (x.double().gather(1, two).diff(dim=1).squeeze(1) for x in (base, restored))
+    lead, moved = (x.gather(1, two).diff(dim=1).squeeze(1) for x in (base, restored))
     variation = (p - q).abs().sum(dim=1) / 2
-    return torch.stack((kl_divergence(restored, base), first, variation, -lead, moved - lead))
+    return torch.stack((first, variation, -lead, moved - lead))
 
 
 def _effect(prepared: Prepared, changes: Tensor) -> Effect:

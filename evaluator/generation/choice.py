@@ -4,7 +4,7 @@ The same rules choose while a text is written, token by token, and while a draft
 its positions at once.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -26,7 +26,7 @@ _SCORES_AT_ONCE = 1 << 22  # 34 MB in float64; the noise takes some of that more
 def choosing(
     arm: str,
     decoding: DecodingConfig,
-    keys: Tensor,
+    keys: Tensor | None,
     offsets: Tensor,
     padding: Tensor | None = None,
 ) -> LogitsProcessorList:
@@ -35,7 +35,7 @@ def choosing(
     Args:
         arm: Name of the arm, for errors.
         decoding: The run's.
-        keys: int64 [B, 4], of the noise of each row (``noise_key``).
+        keys: int64 [B, 4], of the noise of each row (``noise_key``); None: without noise.
         offsets: int64 [B]; with the width of the input they give the tokens written before.
         padding: int64 [B], tokens at the left that are none of the text; None: there are none.
     """
@@ -51,7 +51,8 @@ def choosing(
         processors.append(TopKLogitsWarper(decoding.top_k))
     if decoding.top_p < 1:
         processors.append(TopPLogitsWarper(decoding.top_p))
-    processors.append(_GumbelNoise(keys, offsets))
+    if keys is not None:
+        processors.append(_GumbelNoise(keys, offsets))
     return LogitsProcessorList(processors)
 
 
@@ -63,27 +64,43 @@ def choices(
     draft: Sequence[int],
     logits: Tensor,
 ) -> list[int]:
-    """What is chosen at each position of a draft, had it been written so far.
+    """What is chosen at each position of a draft, had it been written so far; see ``scores``."""
+    parts = scores(arm, decoding, key, prompt, draft, logits)
+    return [token for part in parts for token in part.argmax(dim=1).tolist()]
+
+
+def scores(
+    arm: str,
+    decoding: DecodingConfig,
+    key: Sequence[int] | None,
+    prompt: Sequence[int],
+    draft: Sequence[int],
+    logits: Tensor,
+) -> Iterator[Tensor]:
+    """What the decoding makes of logits at each position of a draft, had it been written so far.
 
     Args:
         arm: Name of the arm, for errors.
         decoding: The run's; its repetition penalty is a number.
-        key: Of the row's noise.
+        key: Of the row's noise; None: without noise.
         prompt: Token ids that it follows.
         draft: Token ids.
         logits: [len(draft), V] at the positions that predict them.
+
+    Yields:
+        float64 [n, V], for some positions at a time; a token that is ruled out has −inf.
     """
     tokens = torch.tensor([*prompt, *draft[:-1]], device=logits.device)
     steps = torch.arange(len(draft), device=logits.device)
-    chosen: list[int] = []
     for part in torch.split(steps, max(1, _SCORES_AT_ONCE // logits.shape[1])):
         # what stands behind a position is hidden by the first token, which is there anyway
         columns = torch.arange(len(tokens), device=logits.device)
         ids = tokens.where(columns < len(prompt) + part.unsqueeze(1), tokens[0])
-        keys = torch.tensor([key], device=logits.device).expand(len(part), -1)
+        keys = None
+        if key is not None:
+            keys = torch.tensor([key], device=logits.device).expand(len(part), -1)
         rules = choosing(arm, decoding, keys, part - len(tokens))
-        chosen += rules(ids, logits[part].float()).argmax(dim=1).tolist()
-    return chosen
+        yield rules(ids, logits[part].float())
 
 
 class _Penalty(LogitsProcessor):  # type: ignore[misc]

@@ -1,10 +1,14 @@
 """Whether a run could see an adapter, told before it is made."""
 
 import pytest
+import torch
+from typer.testing import CliRunner
 
-from evaluator.config.run_config import load_config
+from evaluator.cli import app
+from evaluator.config.run_config import DecodingConfig, load_config
 from evaluator.effect import measure_effect
 from evaluator.errors import ConfigError, UninformativeError
+from evaluator.generation.choice import scores
 from evaluator.generation.prepare import prepare
 from evaluator.store.records import GenerationRecord, read
 from tests.evaluator.conftest import write_artifact
@@ -33,9 +37,16 @@ def effect_of(config_of, chat_base, tmp_path):
     return measure
 
 
-@pytest.mark.parametrize("temperature", [0.0, 0.8])
-def test_no_more_texts_change_than_was_said(effect_of, temperature):
-    found, path = effect_of(0.02, temperature=temperature)
+@pytest.mark.parametrize(
+    "decoding",
+    [
+        {"temperature": 0.0},
+        {"temperature": 0.8},
+        {"temperature": 2.0, "top_p": 0.9, "repetition_penalty": 1.2},
+    ],
+)
+def test_no_more_texts_change_than_was_said(effect_of, decoding):
+    found, path = effect_of(0.02, **decoding)
     out, _ = make(path)
     texts = read(out / "generations.jsonl", GenerationRecord.from_row)
     pairs = [(texts["base", p, s], one) for (arm, p, s), one in texts.items() if arm == "restored"]
@@ -58,6 +69,14 @@ def test_ten_times_the_adapter_changes_ten_times_the_choices(effect_of):
         assert large.kl / small.kl == pytest.approx(100, rel=0.3)
 
 
+def test_a_nucleus_can_make_small_differences_large():
+    """Two tokens of nearly equal chance: whichever leads takes all, as the bound has to see."""
+    decoding = DecodingConfig(temperature=1.0, top_p=0.5, repetition_penalty=1.0)
+    for logits, kept in (([0.02, 0.0], [1.0, 0.0]), ([0.0, 0.02], [0.0, 1.0])):
+        (found,) = scores("arm", decoding, None, [0], [1], torch.tensor([logits]))
+        assert found.softmax(dim=1).tolist() == [kept]
+
+
 def test_a_run_without_a_base_arm_is_refused(config_of, chat_base, chat_artifact):
     arm = {"name": "r", "kind": "restored", "artifact": str(chat_artifact)}
     path = config_of(arms=[{**arm, "model": str(chat_base), "load": "nf4"}])
@@ -78,6 +97,9 @@ def test_a_run_says_first_that_its_pass_rates_will_show_nothing(
     with pytest.raises(UninformativeError, match=r"out: On \d+ tokens .* Uninformative"):
         make(path, require_informative=True)
     assert not (tmp_path / "out" / "generations.jsonl").exists()
+    assert list((tmp_path / "out" / "factors").iterdir())  # the run itself wants them
+    command = ["run", str(path), "--require-informative"]
+    assert CliRunner().invoke(app, command).exit_code == 1
     make(path)  # a run that costs no more than looking ahead does not look
     assert "Uninformative" not in caplog.text
     monkeypatch.setattr("evaluator.effect.PROMPTS", 2)
