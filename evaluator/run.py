@@ -28,7 +28,7 @@ from evaluator.store.environment import describe_environment, other_versions
 from evaluator.store.lock import locked
 from evaluator.store.looks import PlannedLook, begun_look, planned_looks
 from evaluator.store.plan import write_plan
-from evaluator.store.records import GenerationRecord, read
+from evaluator.store.records import GenerationRecord, VerdictRecord, read, repair
 from evaluator.store.run_directory import RunDirectory
 from evaluator.store.snapshot import keep_sources
 from evaluator.suites.near_copies import copies_without_family
@@ -84,11 +84,14 @@ def run(
             session = describe_environment(command, device, asdict(sandbox.info))
             _warn_of_other_versions(directory, session)
             directory.add_session({**session, "processes": processes.world})
-            begun = begun_look(
-                prepared.facts, take_up_generations(directory, prepared.facts).keys()
-            )
+            completions = take_up_generations(directory, prepared.facts)
+            repair(directory.verdicts)
+            verdicts = read(directory.verdicts, VerdictRecord.from_row)
+            begun = begun_look(prepared.facts, completions.keys(), verdicts.keys())
             if require_informative or not directory.generations.exists():
-                _look_ahead(prepared, require_informative, progress)
+                factors = config.factor_store or directory.factors  # the run wants them too
+                kept = config.model_copy(update={"factor_store": factors})
+                _look_ahead(replace(prepared, config=kept), require_informative, progress)
             if processes.world > 1:
                 hold(True)  # shared
             processes.wait()  # the others start here

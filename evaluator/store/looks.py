@@ -54,10 +54,13 @@ def planned_looks(facts: RunFacts) -> tuple[PlannedLook, ...]:
     )
 
 
-def begun_look(facts: RunFacts, records: Collection[Key]) -> PlannedLook:
-    """The last look of whose own problems a record is there; the first without any."""
-    problems = {problem for _, problem, _ in records}
-    looks = planned_looks(facts)
+def begun_look(
+    facts: RunFacts, completions: Collection[Key], verdicts: Collection[Key]
+) -> PlannedLook:
+    """The last look of whose own problems a completion is there, with all before it judged."""
+    problems = {problem for _, problem, _ in completions}
+    judged = complete_look(facts, verdicts)
+    looks = planned_looks(facts)[: 1 + (judged.look.number if judged else 0)]
     return next((one for one in reversed(looks) if one.new & problems), looks[0])
 
 
@@ -67,7 +70,7 @@ def complete_look(facts: RunFacts, records: Collection[Key]) -> PlannedLook | No
     counts = dict.fromkeys((problem.id for problem in facts.problems), 0)
     arms = {arm.name for arm in facts.arms}
     for arm, problem, sample in records:
-        if arm in arms and problem in counts and sample < facts.samples:
+        if arm in arms and problem in counts and 0 <= sample < facts.samples:
             counts[problem] += 1
     missing = {problem for problem, count in counts.items() if count < per_problem}
     looks = planned_looks(facts)
