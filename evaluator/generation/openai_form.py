@@ -66,8 +66,8 @@ def engine_of(body: Mapping[str, Any]) -> str:
     """What an answer says of who made it: the model's name and the server's fingerprint."""
     said = (body.get("model"), body.get("system_fingerprint"))
     words = (" ".join(word.split())[:200] for word in said if isinstance(word, str))
-    return ", ".join(filter(None, words))
+    return ", ".join(filter(None, words)).encode(errors="replace").decode()
 
 
 def _whole(value: Any) -> int:
-    return value if type(value) is int and value >= 0 else 0
+    return value if type(value) is int and 0 <= value < 2**63 else 0

@@ -108,6 +108,8 @@ def _text(row: Row) -> tuple[tuple[str, int], Completion]:
             "expected 'problem' (an id), 'sample' and 'token_count' (whole numbers), found "
             f"{shown(problem)}, {shown(sample)} and {shown(count)}"
         )
+    if not 0 <= count < 2**63:
+        raise ValueError(f"'token_count' is {shown(count)}, expected a number of tokens")
     if not isinstance(text, str):
         raise ValueError(f"'completion' is {shown(text)}, expected a text; make it again")
     if reason not in ("stop", "length"):

@@ -26,6 +26,7 @@ from evaluator.generation.openai_form import (
     CHAT_PATH,
     TEXT_PATH,
     chat_fields,
+    engine_of,
     read_answer,
     request_seed,
     sampling_fields,
@@ -140,7 +141,7 @@ class ServedModel(LoadedModel):
                 made = read_answer(answer)
             except ValueError as error:
                 raise PassingError(f"{row.prompt.problem}/{row.sample}: {error}") from error
-            self._check_name(str(answer.get("model")))
+            self._check_name(engine_of({"model": answer.get("model")}))
             return made._replace(engine=", ".join(filter(None, (made.engine, self._version))))
 
         return self.endpoint.persist(ask, self._check_served)
@@ -153,7 +154,7 @@ class ServedModel(LoadedModel):
     def _check_name(self, name: str) -> None:
         """Some services say only in their answers which version of a model is behind its name."""
         self._named = self._named or name
-        if not f"{self._named}, ".startswith(f"{name}, "):
+        if name and not f"{self._named}, ".startswith(f"{name}, "):
             self._refuse(name, self._named)
 
     def _refuse(self, now: str, before: str) -> None:

@@ -142,6 +142,7 @@ FIRST = our_rows()[0]
         ({**FIRST, "sample": 1}, r"sample 1 \(from 0\), but decoding.samples is 1; delete"),
         ({**FIRST, "sample": -1}, "sample -1"),
         ({**FIRST, "sample": True}, "expected 'problem'"),
+        ({**FIRST, "token_count": 2**63}, "'token_count' is 9223372036854775808, expected a n"),
         ({"problem": "S0"}, "'completion' is None, expected a text; make it again"),
         ({**FIRST, "finish_reason": "eos"}, "'finish_reason' is 'eos', expected stop or length"),
         (batch_row(FIRST, custom_id="S0"), "'custom_id' is 'S0', expected problem/sample"),

@@ -235,6 +235,22 @@ def test_answers_that_name_another_model_are_refused(server, config, tmp_path):
     assert {row["engine"] for row in records(tmp_path / "out")} == {"mine-0801, fp, version 1.2"}
 
 
+@pytest.mark.parametrize("says", [None, "a  " + "very long name " * 20])
+def test_answers_without_or_with_odd_names_go_on_after_a_restart(server, config, says):
+    server.says = says
+    server.behave = lambda number, _: 400 if number == 3 else None
+    with pytest.raises(ModelError):
+        make(config(concurrency=1))
+    server.behave = lambda *_: None
+    assert_complete(make(config(concurrency=1))[0], server)
+
+
+def test_half_characters_of_a_server_are_kept_readable(server, config):
+    server.says = "m\ud800"
+    out, _ = make(config(concurrency=1))
+    assert {row["engine"] for row in records(out)} == {"m?, fp, version 1.2"}
+
+
 def test_a_server_may_move_but_not_change_the_model_that_is_asked_for(server, config, tmp_path):
     server.behave = lambda number, _: 400 if number == 3 else None
     with pytest.raises(ModelError):
