@@ -78,9 +78,9 @@ def bench(config: BenchConfig, *, command: str, unsafe: bool, progress: Progress
 def survey(config: BenchConfig) -> TextTable:
     """What a bench would make, what is there and what cannot be made. Nothing is written."""
     exports, cells = _checked_plan(config)
-    states = {export: _state(export) for export in exports}
-    missing = [export for export, (state, _) in states.items() if state != "there"]
-    rows = [("export", export.name, *state) for export, state in states.items()]
+    states = [(export, *_state(export)) for export in exports]
+    missing = [export for export, state, _ in states if state != "there"]
+    rows = [("export", export.name, state, why) for export, state, why in states]
     rows += [("run", cell.name, *_state(cell, missing)) for cell in cells]
     return TextTable(config.name, ("part", "name", "state", "why"), tuple(rows))
 
@@ -89,7 +89,7 @@ def survey(config: BenchConfig) -> TextTable:
 def _failure_noted(failures: dict[str, str], part: str) -> Iterator[None]:
     try:
         yield
-    except TinyLoRAError as error:
+    except (TinyLoRAError, OSError) as error:
         failures[part] = str(error)
 
 
@@ -111,7 +111,7 @@ def _state(part: Export | Cell, missing: Collection[Export] = ()) -> tuple[str, 
         if waiting := [export.format.name for export in part.exports if export in missing]:
             return "to make", f"after its exports: {', '.join(waiting)}"
         return state_of(prepare(part.run_config(part.exports)))
-    except TinyLoRAError as error:
+    except (TinyLoRAError, OSError) as error:
         return CANNOT, str(error)
 
 

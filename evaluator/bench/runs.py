@@ -25,6 +25,7 @@ from evaluator.store.looks import complete_look
 from evaluator.store.plan import maker_ids, write_plan
 from evaluator.store.records import GenerationRecord, Record, VerdictRecord, append, read, repair
 from evaluator.store.run_directory import RunDirectory, RunFacts
+from evaluator.tokens.stage import has_all_arms
 
 _Record = TypeVar("_Record", bound=Record)
 _log = logging.getLogger(__name__)
@@ -84,6 +85,8 @@ def _is_finished(prepared: Prepared, directory: RunDirectory) -> bool:
     verdicts = read(directory.verdicts, VerdictRecord.from_row)
     seen = complete_look(facts, verdicts.keys())
     if seen is None or any(one.judge_failed for one in verdicts.values()):
+        return False
+    if not has_all_arms(directory, prepared.config):  # a table was made of a run that was killed
         return False
     return seen.is_last or read_summary(directory).decided
 

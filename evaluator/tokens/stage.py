@@ -7,6 +7,7 @@ computes (``repeats``).
 """
 
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -64,6 +65,17 @@ def spool_bytes(config: RunConfig, checkpoints: Mapping[str, Checkpoint]) -> int
     waiting = 2 if _control(config) else 1
     numbers = checkpoints[reference.name].hidden or size or 0
     return waiting * config.token_level.max_tokens * numbers * _BYTES_PER_NUMBER
+
+
+def has_all_arms(directory: RunDirectory, config: RunConfig) -> bool:
+    """Whether the token level is there, for every arm on as many texts, or is not wanted."""
+    reference = config.reference()
+    if reference is None or not config.token_level.enabled:
+        return True
+    able = [arm.name for arm in config.arms if backend_of(arm, config).gives_logits]
+    names = {*able, *repeats(reference.name)} - {reference.name}
+    count = Counter(arm for arm, *_ in read(directory.token_level, TokenRecord.from_row))
+    return names <= count.keys() and len({count[name] for name in names}) == 1
 
 
 def measure_tokens(

@@ -322,6 +322,29 @@ def test_a_survey_says_what_is_there_and_writes_nothing(config_of, copied, tmp_p
     assert stamps(copied).keys() == before.keys()
 
 
+def test_a_survey_takes_artifacts_with_a_placement(config_of, chat_artifact, tmp_path):
+    artifact = {"path": str(chat_artifact), "placement": {"model.layers.0.self_attn.q_proj": 0}}
+    rows = survey(config_of(artifacts={"a": artifact})).rows
+    assert [row[0] for row in rows] == ["export", "run"]
+
+
+def test_a_run_killed_before_the_token_level_is_not_finished(config_of, copied):
+    tokens = copied / RUN / "token_level.jsonl"
+    tokens.write_text("".join(tokens.read_text().splitlines(keepends=True)[:-1]))
+    assert survey(config_of()).rows[-1][2] == "begun"
+
+
+def test_a_part_that_the_system_fails_is_listed_and_the_others_go_on(
+    config_of, copied, monkeypatch
+):
+    def full(*_):
+        raise OSError(28, "No space left on device", "generations.jsonl")
+
+    monkeypatch.setattr(bench_module, "make_run", full)
+    (failure,) = make(config_of()).failures.values()
+    assert "No space left" in failure
+
+
 def test_the_command_line_prints_the_table_and_counts_failures(config_of, copied, tmp_path):
     config_of(suites=[{"name": "gone", "path": "/no/such/suite"}])
     result = CliRunner().invoke(app, ["bench", str(tmp_path / "bench.yaml")])
