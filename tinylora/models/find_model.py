@@ -24,6 +24,7 @@ Hub = Literal["huggingface", "modelscope"]
 _CLIENTS: dict[Hub, str] = {"huggingface": "huggingface_hub", "modelscope": "modelscope"}
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _INDEX = "model.safetensors.index.json"
+_WEIGHTS = (".safetensors", ".bin", ".gguf")
 # The same weights once more, in forms that are not read here.
 _NOT_READ = ["*.bin", "*.pt", "*.pth", "*.gguf", "*.onnx*", "*.h5", "*.msgpack", "original/*"]
 
@@ -92,13 +93,16 @@ def _snapshots(repository: Path) -> Iterator[Path]:
 
 
 def _is_whole(directory: Path) -> bool:
-    """Whether a model has its configuration, and every weight file that its index names."""
+    """Whether a model has its configuration, and every weight file that its index names, or any."""
     try:
         weights = read_object(directory / _INDEX, ModelNotFoundError).get("weight_map")
     except OSError:  # no index, or one that whoever reads the weights will complain of
         weights = None
-    shards = map(str, weights.values()) if isinstance(weights, dict) else ()
-    return all((directory / name).is_file() for name in ("config.json", *shards))
+    if not (directory / "config.json").is_file():
+        return False
+    if not isinstance(weights, dict):
+        return any(path.suffix in _WEIGHTS for path in directory.iterdir())
+    return all((directory / str(name)).is_file() for name in weights.values())
 
 
 def _children(directory: Path) -> list[Path]:
