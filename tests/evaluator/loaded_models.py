@@ -1,5 +1,6 @@
 """Models as the transformers backend loads them, and what they write."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,12 +16,11 @@ ANY_ARM = ArmConfig(name="base", kind="base", model="unused")
 CPU = torch.device("cpu")
 
 
-def loaded(arm, factors, dtype="float32"):
+def loaded(arm, factors, dtype="float32", **options):
     """The arm's model, inside a ``with``."""
     files = find_checkpoint(arm)
-    return BACKEND.load(
-        ModelRequest(arm, files.facts, files, DecodingConfig(), 0, dtype, CPU, factors)
-    )
+    request = ModelRequest(arm, files.facts, files, DecodingConfig(), 0, dtype, CPU, factors)
+    return BACKEND.load(replace(request, **options))
 
 
 def completions(model, tokenizer, prompts, decoding, pad_id=None, drafts=None):

@@ -60,6 +60,16 @@ class TransformersBackend(Backend):
         try:
             loaded = _opened(request)
             yield loaded
+        except torch.OutOfMemoryError as error:
+            remedy = (
+                "the token level compares models in float32, 4 bytes a weight; set "
+                "token_level.device: cpu, or token_level.enabled: false"
+                if request.as_stored
+                else "set a smaller decoding.batch_size, or batch_size of the arm"
+            )
+            raise ModelError(
+                f"arm {request.arm.name}: {request.device} has no room: {remedy}"
+            ) from error
         finally:
             if loaded is not None:
                 vars(loaded).clear()  # the caller's name for it outlives the with
@@ -216,21 +226,11 @@ def _opened(request: ModelRequest) -> TransformersModel:
         adapter, options = load_adapter(request.arm.artifact), delta_options(request.arm)
         restoration = restore(model, adapter, options, FactorStore(request.factors))
     if request.as_stored:
-        _in_float32(model, request)
+        in_float32(model)
     else:
         compute_in(model, getattr(torch, request.compute_dtype))
     model.eval()
     return TransformersModel(model, request, restoration)
-
-
-def _in_float32(model: PreTrainedModel, request: ModelRequest) -> None:
-    try:
-        in_float32(model)
-    except torch.OutOfMemoryError as error:
-        raise ModelError(
-            f"arm {request.arm.name}: the token level compares models in float32, 4 bytes a "
-            f"weight, and {request.device} has no room for that; set token_level.device: cpu"
-        ) from error
 
 
 def _load(request: ModelRequest) -> PreTrainedModel:

@@ -56,6 +56,17 @@ def test_quantizing_while_loading_equals_the_stored_4_bit_checkpoint(chat_base, 
     assert torch.equal(loaded, stored)
 
 
+@pytest.mark.parametrize(
+    ("as_stored", "remedy"), [(False, "smaller decoding.batch_size"), (True, "device: cpu")]
+)
+def test_too_little_memory_is_said_with_what_helps(chat_base, tmp_path, as_stored, remedy):
+    with (
+        pytest.raises(ModelError, match=f"arm base: cpu has no room: .*{remedy}"),
+        loaded(arm("base", chat_base), tmp_path, as_stored=as_stored),
+    ):
+        raise torch.OutOfMemoryError
+
+
 def test_the_weights_are_gone_after_the_with(chat_base, embedded, tmp_path):
     for config in (arm("base", chat_base, load="nf4"), arm("merged", embedded)):
         with loaded(config, tmp_path) as model:
