@@ -133,10 +133,16 @@ def command(
             yield
     except KeyboardInterrupt as stop:
         _fail(as_json, "Interrupted", f"Interrupted. {kept}")
-        raise typer.Exit(128 + signal.SIGINT) from stop
+        raise typer.Exit(128 + (stop.args[0] if stop.args else signal.SIGINT)) from stop
     except TinyLoRAError as error:
         _fail(as_json, type(error).__name__, str(error))
         raise typer.Exit(1 if isinstance(error, failed) else 2) from error
+    except OSError as error:
+        if error.filename is None or error.strerror is None:
+            raise
+        remedy = "make room or choose another place, and run the same command again"
+        _fail(as_json, "OSError", f"{error.filename}: {error.strerror}; {remedy}. {kept}")
+        raise typer.Exit(2) from error
     except (typer.Exit, typer.Abort):
         raise
     except Exception as error:
@@ -284,7 +290,7 @@ def _ends_by_sigterm() -> Iterator[None]:
     """A request to end unwinds the program, so that what it keeps meanwhile in /tmp is removed."""
 
     def end(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
+        raise KeyboardInterrupt(number)
 
     before: Callable[..., object] | int | None = signal.signal(signal.SIGTERM, end)
     try:

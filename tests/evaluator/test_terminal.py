@@ -213,3 +213,33 @@ def test_ctrl_c_says_what_is_kept_and_leaves_no_traceback(name, monkeypatch):
     if name not in ("prompts", "schema"):  # which print JSON anyway
         as_json = CliRunner().invoke(APPS[name], [*call, "--json"])
         assert json.loads(as_json.stdout)["error"]["kind"] == "Interrupted"
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "kind", "words"),
+    [
+        (KeyboardInterrupt(15), 143, "Interrupted", "Interrupted. "),
+        (OSError(28, "No space left", "o/v.jsonl"), 2, "OSError", "o/v.jsonl: No space left; mak"),
+    ],
+)
+def test_sigterm_and_the_disk_end_a_command_in_words_too(monkeypatch, error, code, kind, words):
+    def ended(*_, **__):
+        raise error
+
+    monkeypatch.setattr(STOPPED["judge"][0], ended)
+    call = ["judge", *ARGUMENTS["judge"], "--json"]
+    result = CliRunner().invoke(evaluator.cli.app, call)
+    assert result.exit_code == code
+    assert json.loads(result.stdout)["error"]["kind"] == kind
+    shown = " ".join(result.stderr.split())
+    assert words in shown and STOPPED["judge"][1] in shown
+
+
+def test_a_folder_that_cannot_be_made_is_named(sum_suite, tmp_path):
+    (tmp_path / "file").touch()
+    texts = tmp_path / "c.jsonl"
+    texts.write_text('{"problem": "S0", "completion": "x"}\n')
+    call = ["judge", "--suite", str(sum_suite), "--completions", str(texts)]
+    for out in (tmp_path / "file", tmp_path / "file" / "below"):
+        result = CliRunner().invoke(evaluator.cli.app, [*call, "--out", str(out)])
+        assert result.exit_code == 2 and str(out) in result.stderr.replace("\n", "")
