@@ -200,7 +200,8 @@ class RunDirectory:
         """Start a run here, or go on with it; RunDirectoryError names what differs."""
         if overwrite:
             self._clear()
-        self.check_same(facts)
+        else:
+            self.check_same(facts)
         replace_file(self.facts, _to_json(facts))  # first: it makes the directory a run's
         replace_file(self.config, config_yaml.encode())
 
@@ -265,10 +266,9 @@ class RunDirectory:
     def _clear(self) -> None:
         names = (entry.name for entry in vars(RunDirectory).values() if isinstance(entry, _Entry))
         made = (*self.tables.glob("*.*"), *self.plots.glob("*.svg"), *self.other_generations())
-        # run.json goes last: until then the directory is still known as a run's.
-        own = sorted((self.path / name for name in names), key=lambda path: path == self.facts)
-        for path in (*made, *own):
-            if path.is_file():
+        for path in (*made, *(self.path / name for name in names)):
+            # run.json stays until it is replaced: without it this would be no run's directory
+            if path.is_file() and path != self.facts:
                 path.unlink()
 
 

@@ -100,8 +100,12 @@ def test_arms_that_read_the_references_text_write_what_they_write_from_scratch(c
     assert not any(record.taken_over for record in scratch.values())
 
 
+def _killed(*_):
+    raise KeyboardInterrupt
+
+
 def test_another_run_in_the_same_directory_is_refused_or_replaces_it(
-    config_of, sum_suite, chat_base, tmp_path
+    config_of, sum_suite, chat_base, tmp_path, monkeypatch
 ):
     other = shutil.copytree(sum_suite, tmp_path / "other")
     content = (other / "problems.jsonl").read_text().replace("20\\n", "21\\n")
@@ -123,7 +127,10 @@ def test_another_run_in_the_same_directory_is_refused_or_replaces_it(
         with pytest.raises(RunDirectoryError, match=f"{named}.*--overwrite"):
             make(changed)
         assert (out / "generations.jsonl").read_bytes() == before
-    make(changed, overwrite=True)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("evaluator.store.run_directory.replace_file", _killed)
+        make(changed, overwrite=True)
+    make(changed, overwrite=True)  # it is still a run's directory
     assert (out / "notes.txt").read_text() == "mine"
     assert len(json.loads((out / "environment.json").read_text())["sessions"]) == 1
 
