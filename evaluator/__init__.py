@@ -16,7 +16,7 @@ folder          what it holds
 
 ``run`` goes through them, and ``store.run_directory`` says where the files of a run lie::
 
-    config ─ suites ─ generation ─ tokens ─ judging ─ statistics ─ report
+    config ─ suites ─ generation ─ judging ─ statistics ─ tokens ─ report
                                                                bench: many runs
 
 ``evaluate(config)`` does so from Python, and ``Run.open(directory)`` has the numbers as frames.

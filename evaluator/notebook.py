@@ -67,7 +67,7 @@ class Run:
 
     @property
     def comparison(self) -> dict[str, Any]:
-        """The statistics, as in ``comparison.json``."""
+        """Statistics by arm: the ``comparisons`` of ``comparison.json``."""
         pairs = [json.loads(json.dumps(asdict(pair))) for pair in self.summary.comparisons]
         return {pair["arm"]: pair for pair in pairs}
 
