@@ -64,7 +64,7 @@ class Completion(NamedTuple):
     Attributes:
         text: As for ``GenerationRecord``, and so the next two.
         tokens: All that were generated, the end token included; empty where they are not known.
-        taken_over: How many of them, at the beginning, are those of a draft.
+        taken_over: How many of them are those of a draft, and were read.
         engine: What an engine elsewhere says it is, likewise.
     """
 

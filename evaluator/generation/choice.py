@@ -63,9 +63,10 @@ def choices(
     prompt: Sequence[int],
     draft: Sequence[int],
     logits: Tensor,
+    written: int = 0,
 ) -> list[int]:
     """What is chosen at each position of a draft, had it been written so far; see ``scores``."""
-    parts = scores(arm, decoding, key, prompt, draft, logits)
+    parts = scores(arm, decoding, key, prompt, draft, logits, written)
     return [token for part in parts for token in part.argmax(dim=1).tolist()]
 
 
@@ -76,6 +77,7 @@ def scores(
     prompt: Sequence[int],
     draft: Sequence[int],
     logits: Tensor,
+    written: int = 0,
 ) -> Iterator[Tensor]:
     """What the decoding makes of logits at each position of a draft, had it been written so far.
 
@@ -86,6 +88,7 @@ def scores(
         prompt: Token ids that it follows.
         draft: Token ids.
         logits: [len(draft), V] at the positions that predict them.
+        written: How many of the prompt's tokens the arm itself wrote.
 
     Yields:
         float64 [n, V], for some positions at a time; a token that is ruled out has −inf.
@@ -99,7 +102,7 @@ def scores(
         keys = None
         if key is not None:
             keys = torch.tensor([key], device=logits.device).expand(len(part), -1)
-        rules = choosing(arm, decoding, keys, part - len(tokens))
+        rules = choosing(arm, decoding, keys, part + written - len(tokens))
         yield rules(ids, logits[part].float())
 
 

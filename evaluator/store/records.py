@@ -57,8 +57,7 @@ class GenerationRecord(Record):
         token_count: Generated tokens, the end token included.
         finish_reason: ``stop`` at an end token, ``length`` at the limit.
         seconds: Wall time of its batch divided by the rows of the batch.
-        taken_over: How many tokens, at the beginning, were read in the reference's completion and
-            not written anew.
+        taken_over: How many tokens were read in the reference's completion and not written anew.
         tokens: Token ids, of the reference only: the others may take them over.
         maker: Digest of model, prompt and decoding; empty in runs of earlier versions.
         plan: Digest of what the run was planned to show, likewise (``plan``).

@@ -6,7 +6,7 @@ the rounding of activations. Loads that silently give another model are refused:
 
 import gc
 import importlib.util
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -45,6 +45,7 @@ from tinylora.models.trainer_nf4 import trainer_nf4
 
 _POSITIONS_AT_ONCE = 8192  # of drafts that are read, with padding
 _LOGITS_AT_ONCE = 1 << 27  # 512 MB in float32
+_WORTH_READING = 4  # tokens of a draft: reading it again costs less than writing so many
 
 
 class TransformersBackend(Backend):
@@ -115,9 +116,7 @@ class TransformersModel(LoadedModel):
         begun: list[tuple[int, ...]] = [()] * len(batch)
         taken = [0] * len(batch)
         if drafts is not None:
-            for row, agreed, chosen in self._read(batch, drafts):
-                begun[row] = self._end.cut(batch[row], (*drafts[row][:agreed], *chosen))
-                taken[row] = min(agreed, len(begun[row]))
+            self._take_over(batch, drafts, begun, taken)
         limit = self._decoding.max_new_tokens
         ended = [*map(self._end.reached, batch, begun)]
         open_rows = [i for i, tokens in enumerate(begun) if not ended[i] and len(tokens) < limit]
@@ -129,25 +128,57 @@ class TransformersModel(LoadedModel):
                 begun[row] = tokens[:limit]
         return tuple(map(self._completion, batch, begun, taken))
 
+    def _take_over(
+        self,
+        batch: Batch,
+        drafts: Sequence[Sequence[int]],
+        begun: list[tuple[int, ...]],
+        taken: list[int],
+    ) -> None:
+        """Read drafts, and their rest again behind a token that is another, while that helps."""
+        longest = self._decoding.max_new_tokens
+        rests = {row: draft for row, draft in enumerate(drafts) if draft}
+        while rests:
+            found, rests = self._read(batch, begun, rests), {}
+            for row, agreed, chosen in found:
+                before, draft = begun[row], drafts[row]
+                begun[row] = own = self._end.cut(
+                    batch[row], (*before, *draft[len(before) : len(before) + agreed], *chosen)
+                )
+                taken[row] += min(agreed, len(own) - len(before))
+                helped = not before or len(own) - len(before) >= _WORTH_READING
+                left = min(len(draft), longest) - len(own)
+                if helped and left >= _WORTH_READING and not self._end.reached(batch[row], own):
+                    rests[row] = draft[len(own) :]
+
     def _read(
-        self, batch: Batch, drafts: Sequence[Sequence[int]]
+        self,
+        batch: Batch,
+        begun: Sequence[Sequence[int]],
+        rests: Mapping[int, Sequence[int]],
     ) -> Iterator[tuple[int, int, tuple[int, ...]]]:
-        """For each row: how much of its draft this model chooses too, and its next choice."""
-        rows = [row for row, draft in enumerate(drafts) if draft]
-        rows.sort(key=lambda row: -len(batch[row].prompt.token_ids) - len(drafts[row]))
+        """For rows: how much this model chooses too of what may follow, and its next choice."""
+        prompts = {row: (*batch[row].prompt.token_ids, *begun[row]) for row in rests}
+        rows = sorted(rests, key=lambda row: -len(prompts[row]) - len(rests[row]))
         most = _LOGITS_AT_ONCE // self._head().weight.shape[0]  # type: ignore[index]
-        longest = max(map(len, drafts))
+        longest = max(map(len, rests.values()))
         while rows:
-            width = len(batch[rows[0]].prompt.token_ids) + len(drafts[rows[0]])
+            width = len(prompts[rows[0]]) + len(rests[rows[0]])
             count = max(1, min(_POSITIONS_AT_ONCE // width, most // longest))
             some, rows = rows[:count], rows[count:]
-            texts = [text_written(batch[row].prompt.token_ids, drafts[row]) for row in some]
+            texts = [text_written(prompts[row], rests[row]) for row in some]
             for row, found in zip(some, self.predict(texts), strict=True):
-                prompt, draft = batch[row].prompt.token_ids, drafts[row]
-                key = self._key(batch[row])
-                chosen = choices(self._arm, self._decoding, key, prompt, draft, found.logits)
-                pairs = enumerate(zip(chosen, draft, strict=True))
-                agreed = next((i for i, (own, drawn) in pairs if own != drawn), len(draft))
+                chosen = choices(
+                    self._arm,
+                    self._decoding,
+                    self._key(batch[row]),
+                    prompts[row],
+                    rests[row],
+                    found.logits,
+                    written=len(begun[row]),
+                )
+                pairs = enumerate(zip(chosen, rests[row], strict=True))
+                agreed = next((i for i, (own, drawn) in pairs if own != drawn), len(rests[row]))
                 yield row, agreed, tuple(chosen[agreed : agreed + 1])
 
     def _write(
