@@ -78,8 +78,9 @@ class ExportReport:
 
     @property
     def effect_measured(self) -> bool:
-        """Whether texts say what became of the delta, which weights alone say less well."""
-        return output_residual(self.choice, self.retention) is not None
+        """Whether texts say what became of a delta, which weights alone say less well."""
+        on_texts = output_residual(self.choice, self.retention)
+        return self.verdict != "empty" and on_texts is not None
 
 
 def export(

@@ -40,10 +40,10 @@ def _about_fidelity(
     """What became of a delta that did not survive."""
     name = export.request.format
     total, verdict = fidelity.total, fidelity.verdict
-    if verdict == "kept" or (on_texts is not None and on_texts <= KEPT_RESIDUAL):
-        return
     if verdict == "empty":
         yield "The artifact's delta is zero: this export is the base."
+        return
+    if verdict == "kept" or (on_texts is not None and on_texts <= KEPT_RESIDUAL):
         return
     assert total.capture is not None and total.residual is not None
     measured = f"capture {total.capture:.3g}, residual {total.residual:.3g}"
