@@ -51,6 +51,13 @@ def test_an_export_is_served_by_those_that_know_it(run, base, artifact, format, 
     assert {engine for engine in ENGINES if verify(out, serves=engine).ok} == serving
 
 
+def test_what_no_engine_serves_is_loaded_all_the_same(run, base, artifact):
+    report = verify(run(base, artifact, "nf4-embedded").out, load=True, serves="vllm")
+    loads, serves = report.checks[-2:]
+    assert loads.name.startswith("loads") and loads.ok
+    assert serves.name.startswith("vLLM") and not serves.ok
+
+
 def test_a_mixed_export_is_kept_in_whole_groups(run, base, make_artifact):
     keep = ("model.layers.0.self_attn.q_proj",)
     out = run(base, make_artifact(0.3), "nf4-mixed", keep=keep).out
