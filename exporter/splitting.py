@@ -75,7 +75,7 @@ def _fill(folder: Path, source: Path, digests: dict[str, str]) -> None:
         with writing(copy):
             copy.parent.mkdir(parents=True, exist_ok=True)
             with suppress(OSError):  # another disk, or one without links
-                os.link(original, copy)
+                os.link(original.resolve(), copy)  # in a hub's cache it is a link itself
             if not copy.exists():
                 shutil.copyfile(original, copy)
         if file_sha256(copy) != digest:

@@ -52,6 +52,17 @@ def test_files_are_those_of_the_export_without_what_is_about_both(embedded, tmp_
         subprocess.run(["sha256sum", "--quiet", "-c", "SHA256SUMS"], cwd=folder, check=True)
 
 
+def test_parts_of_a_cache_of_links_are_files(embedded, tmp_path):
+    (blobs := tmp_path / "blobs").mkdir()
+    for file in embedded.iterdir():
+        file.rename(blobs / file.name)
+        file.symlink_to(f"../blobs/{file.name}")
+    split(embedded, tmp_path / "parts")
+    copies = [p for p in (tmp_path / "parts").rglob("*") if (blobs / p.name).exists()]
+    assert not any(copy.is_symlink() for copy in copies)
+    assert (tmp_path / "parts/base/config.json").samefile(blobs / "config.json")
+
+
 def test_where_no_links_can_be_made_files_are_copied(embedded, tmp_path, monkeypatch):
     def refuse(*_):
         raise OSError(18, "Invalid cross-device link")
