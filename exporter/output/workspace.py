@@ -81,8 +81,7 @@ class Workspace:
                 file = FinishedFile(name, file_sha256(self.path / name), tuple(modules))
             with self._journal:
                 self._finished[name] = file
-                journal = _Journal(self._key(), tuple(self._finished.values()))
-                self.write_text(JOURNAL_FILE, json.dumps(asdict(journal)))
+                self._write_journal()
 
         self._pending.append(self._background.submit(sync, self.path / name))
         self._pending.append(self._background.submit(record))
@@ -128,7 +127,12 @@ class Workspace:
             for written in (*self.path.rglob("*"), self.path):
                 sync(written)
             (self.path / JOURNAL_FILE).unlink(missing_ok=True)
-            replace_directory(self.path, self.out, _aside(self.out))
+            try:
+                replace_directory(self.path, self.out, _aside(self.out))
+            except BaseException:
+                if self.path.exists():  # the next run goes on from here
+                    self._write_journal()
+                raise
         with suppress(OSError):
             _remove(_aside(self.out))
 
@@ -141,6 +145,10 @@ class Workspace:
         """Release the lock."""
         self._background.shutdown(cancel_futures=True)
         os.close(self._lock)
+
+    def _write_journal(self) -> None:
+        journal = _Journal(self._key(), tuple(self._finished.values()))
+        self.write_text(JOURNAL_FILE, json.dumps(asdict(journal)))
 
     def _resume(self) -> dict[str, FinishedFile]:
         """Files of an earlier run of the same export; anything else is removed."""

@@ -126,8 +126,10 @@ def test_a_failed_second_rename_leaves_the_earlier_export(base, artifact, tmp_pa
         export(request)
     assert content(out) == before
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "out.partial-export"]
+    finished = journaled(tmp_path / "out.partial-export")
     monkeypatch.setattr(Path, "replace", honest)
     export(request)
+    assert finished == {p.name: p.stat().st_mtime_ns for p in out.glob("*.safetensors")}
     assert load_file(out / "model.safetensors")["model.norm.weight"].dtype == torch.float32
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
 
