@@ -37,10 +37,17 @@ from exporter.provenance import key_of
 from exporter.request import ExportRequest, check_request
 from exporter.safetensors.writer import check_header
 from tinylora import ResolvedOptions
-from tinylora.errors import FactorStoreError
+from tinylora.errors import FactorStoreError, ScratchError
 from tinylora.files.scratch import scratch_directory
 from tinylora.workers import in_order, single_threaded, workers_for
 
+_MENDED_FROM_OUTSIDE = (
+    KeyboardInterrupt,
+    OutputWriteError,
+    CheckpointUnreadableError,
+    FactorStoreError,
+    ScratchError,
+)
 _log = logging.getLogger(__name__)
 
 
@@ -107,7 +114,7 @@ def _make(job: Prepared, progress: Callable[[Progress], None]) -> ExportReport:
     try:
         report = _run(job, workspace, progress)
         workspace.publish(overwrite)
-    except (KeyboardInterrupt, OutputWriteError, CheckpointUnreadableError, FactorStoreError):
+    except _MENDED_FROM_OUTSIDE:
         raise  # what is finished stays for the next run
     except Exception:
         workspace.discard()
