@@ -51,7 +51,7 @@ class OutputExistsError(ExportError, FileExistsError):
 
 
 class OutputBusyError(ExportError, RuntimeError):
-    """Another export is writing the same output right now."""
+    """Another process is writing the same output right now."""
 
 
 class OutputWriteError(ExportError, OSError):

@@ -54,7 +54,7 @@ def test_stopped_locked_killed_and_resumed(server, base, artifact, tmp_path):
             time.sleep(0.01)
             stat.seek(0)
     try:
-        with pytest.raises(OutputBusyError, match="another export"):
+        with pytest.raises(OutputBusyError, match="another process"):
             export(ExportRequest(base, artifact, out, **fields))
     finally:
         os.kill(child, signal.SIGKILL)
