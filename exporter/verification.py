@@ -189,7 +189,7 @@ def _check_inputs(manifest: Mapping[str, Any], base: Path, artifact: Path) -> No
         ("artifact", artifact, load_adapter(artifact).describe()["sha256"], "sha256"),
     )
     for name, path, digest, field in found:
-        recorded = (manifest.get(name) or {}).get(field)
+        recorded = manifest[name].get(field)
         if digest != recorded:
             raise VerificationError(
                 f"{path}: is not the {name} that the export was made from (digest {digest}, "

@@ -165,6 +165,8 @@ def test_what_is_no_export_is_refused(base, tmp_path):
         ("tensors", {"model.safetensors": []}),
         ("tensors", {"../model.safetensors": {}}),
         ("targets", [1]),
+        ("base", "x"),
+        ("artifact", None),
     ],
 )  # fmt: skip
 def test_a_manifest_of_another_form_is_refused(field, value, embedded):
