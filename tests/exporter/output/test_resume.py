@@ -24,6 +24,8 @@ from exporter.output.workspace import open_workspace
 from exporter.request import Goal
 from tests.exporter.conftest import content
 
+DEMO = Path(__file__).resolve().parents[3] / "demo"
+
 
 class Killed(BaseException):
     """Ends an export as nothing else does that it knows of."""
@@ -92,6 +94,29 @@ def test_only_whole_shards_of_the_same_export_are_taken_over(changed, base, arti
     export(request)
     whole = export(replace(request, out=tmp_path / "whole")).out
     assert content(request.out) == content(whole)
+
+
+def test_a_gguf_file_of_an_earlier_tokenizer_is_not_taken_over(
+    make_base, artifact, tmp_path, monkeypatch
+):
+    copy = make_base(vocab_size=1536)
+    for file in (DEMO / "base").glob("*token*"):
+        shutil.copy(file, copy)
+    request = ExportRequest(copy, artifact, tmp_path / "out", format="gguf")
+
+    def killed(*_):
+        raise Killed
+
+    monkeypatch.setattr("exporter.make_export.write_model_files", killed)
+    with pytest.raises(Killed):
+        export(request)
+    monkeypatch.undo()
+    assert journaled(tmp_path / "out.partial-export")
+    settings = json.loads((copy / "tokenizer_config.json").read_text())
+    edited = json.dumps(settings | {"chat_template": "edited {{ messages }}"})
+    (copy / "tokenizer_config.json").write_text(edited)
+    export(request)
+    assert b"edited {{" in (request.out / "model.gguf").read_bytes()
 
 
 @pytest.mark.parametrize("journal", ["[]", "null", "{", '{"key": 1}', '{"key": "k", "files": [4]}'])
