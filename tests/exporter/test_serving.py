@@ -3,6 +3,8 @@
 import json
 
 import pytest
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
 from typer.testing import CliRunner
 
 from exporter import verify
@@ -35,6 +37,15 @@ def test_engines_that_fuse_layers_need_whole_groups_under_their_names():
         assert "does not have model.layers.0.self_attn.qkv_proj" in problems(engine, whole)
         assert "as one layer, and only a part" in problems(engine, TARGETS[:1])
     assert problems("transformers", TARGETS[:1]) == ""
+
+
+@pytest.mark.filterwarnings("ignore")  # of the libraries' own loading
+def test_peft_puts_no_tinylora_on_4_bits_as_is_said(run, base, base_4bit, artifact):
+    out = run(base, artifact, "peft-tinylora").out
+    with pytest.raises((TypeError, RuntimeError)):
+        PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base_4bit), out)
+    said = ENGINES["transformers"].answers
+    assert "16 or 32 bits" in said["peft-tinylora"].text and "4 bits" in said["lora"].text
 
 
 @pytest.mark.parametrize(
