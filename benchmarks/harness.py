@@ -3,11 +3,13 @@
 import argparse
 import os
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -50,6 +52,17 @@ def alternate(
             finish()
             seconds[name].append(time.perf_counter() - start)
     return seconds
+
+
+@contextmanager
+def whole_directory(out: Path) -> Iterator[Path]:
+    """A new directory to fill, which gets its name when that has ended without an error."""
+    unfinished = out.with_name(f"{out.name}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    yield unfinished
+    shutil.rmtree(out, ignore_errors=True)
+    unfinished.replace(out)
 
 
 def median(found: Iterable[object], part: str | None = None) -> float:

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from benchmarks import decode, factors, folds, generation, harness
+from benchmarks import decode, factors, folds, generation, harness, random_base
 from benchmarks.generation import Way
 from benchmarks.harness import watch
 from benchmarks.random_base import trained_like, write_model
@@ -50,6 +50,19 @@ def test_random_base_is_a_checkpoint_and_does_not_depend_on_shards(tmp_path):
     artifact = load_artifact(tmp_path / "parts" / "tiny_lora_v.pt")
     assert (artifact.u, artifact.rank, artifact.total_replaced_layers) == (32, 2, 14)
     assert float(artifact.global_v.float().abs().mean()) == pytest.approx(3e-5, rel=0.01)
+
+
+def test_a_base_that_was_not_finished_does_not_look_like_one(tmp_path, monkeypatch):
+    def fails(*_, **__):
+        raise OSError("no room")
+
+    monkeypatch.setattr(random_base, "save_file", fails)
+    with pytest.raises(OSError, match="no room"):
+        write_model(tmp_path, "tiny")
+    assert not (tmp_path / "base").exists()
+    monkeypatch.undo()
+    write_model(tmp_path, "tiny")
+    assert {p.name for p in tmp_path.iterdir()} == {"base", "tiny_lora_v.pt"}
 
 
 def test_watch_sees_the_private_memory_of_another_process():
