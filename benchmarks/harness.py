@@ -13,6 +13,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 ROOT = Path(__file__).resolve().parents[1]
 # They decide how fast the same command is, so they are told with it.
@@ -63,6 +67,15 @@ def whole_directory(out: Path) -> Iterator[Path]:
     yield unfinished
     shutil.rmtree(out, ignore_errors=True)
     unfinished.replace(out)
+
+
+def with_vector(artifact: Path, vector: "Tensor", out: Path) -> None:
+    """Write an artifact that differs from another one in its vector ``[u]`` alone."""
+    from tinylora import load_artifact, save_artifact
+
+    found = load_artifact(artifact)
+    same = ("rank", "seed", "model_id", "total_replaced_layers", "formula", "saved_device")
+    save_artifact(out, global_v=vector, **{name: getattr(found, name) for name in same})
 
 
 def median(found: Iterable[object], part: str | None = None) -> float:

@@ -2,6 +2,7 @@
 
 import sys
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 import torch
@@ -63,6 +64,16 @@ def test_a_base_that_was_not_finished_does_not_look_like_one(tmp_path, monkeypat
     monkeypatch.undo()
     write_model(tmp_path, "tiny")
     assert {p.name for p in tmp_path.iterdir()} == {"base", "tiny_lora_v.pt"}
+
+
+def test_an_artifact_with_another_vector_is_otherwise_the_same(tmp_path):
+    own, vector = load_artifact("demo/tiny_lora_v.pt"), torch.arange(32.0)
+    harness.with_vector(Path("demo/tiny_lora_v.pt"), vector, tmp_path / "v.pt")
+    other = load_artifact(tmp_path / "v.pt")
+    assert torch.equal(other.global_v, vector)
+    same = ("rank", "seed", "model_id", "total_replaced_layers", "formula", "saved_device")
+    assert all(getattr(other, name) == getattr(own, name) for name in same)
+    assert other.formula == "full"
 
 
 def test_watch_sees_the_private_memory_of_another_process():
