@@ -1,5 +1,6 @@
 """The scripts of benchmarks/: their inputs are what they say, and they measure what they name."""
 
+import shutil
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -9,10 +10,13 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
+import benchmarks.real.__main__ as real
 from benchmarks import decode, factors, folds, generation, harness, random_base
 from benchmarks.generation import Way
 from benchmarks.harness import watch
 from benchmarks.random_base import trained_like, write_model
+from benchmarks.real.models import MODELS
+from benchmarks.real.ways import Bench, restore_once, row
 from tinylora import load_artifact
 
 
@@ -74,6 +78,28 @@ def test_an_artifact_with_another_vector_is_otherwise_the_same(tmp_path):
     same = ("rank", "seed", "model_id", "total_replaced_layers", "formula", "saved_device")
     assert all(getattr(other, name) == getattr(own, name) for name in same)
     assert other.formula == "full"
+
+
+def test_a_way_added_later_is_compared_with_the_restored_model(tmp_path, monkeypatch):
+    bench, calls = Bench(tmp_path / "base", tmp_path / "full", tmp_path), []
+    bench.folder.mkdir()
+    shutil.copy("demo/tiny_lora_v.pt", bench.artifact)
+    mean = {"mean": 1.0, "top1_agreement": 1.0}
+    beside = dict.fromkeys(("base", "repeat", "folded", "bfloat16"), mean)
+
+    def alone(function, *_):
+        calls.append(function)
+        if function is restore_once:
+            (bench.folder / "logits").mkdir()
+            return beside | {"arithmetic": "float32", "tokens": 1}
+        assert (bench.folder / "logits").is_dir()
+        return {"bytes": 1}
+
+    monkeypatch.setattr(real, "alone", alone)
+    for names in (["lora"], ["lora", "bf16"]):
+        monkeypatch.setattr(real, "ways", lambda *_, names=names: [(name, {}) for name in names])
+        assert list(real.measured(MODELS["demo"], "full", bench)["way"]) == names
+    assert calls == [restore_once, row] * 2
 
 
 def test_watch_sees_the_private_memory_of_another_process():
