@@ -139,9 +139,10 @@ class ExportRequest:
     max_shard_size: Annotated[
         int | None, Option("Such as 4GB; default: the base's layout.", parse_size)
     ] = None
-    device: Annotated[str, Option("cpu, cuda or cuda:N: for fast factors, folds and measures.")] = (
-        "cpu"
-    )
+    device: Annotated[
+        str,
+        Option("cpu, cuda or cuda:N: for fast factors, folds and measures; choices use the CPU."),
+    ] = "cpu"
     goal: Goal = Goal()
     keep: tuple[str, ...] = ()
 
