@@ -90,7 +90,10 @@ class ExportRequest:
 
     ``format`` is a name of :mod:`exporter.formats.registry`; where none is given, the smallest that
     keeps the delta exactly and loads from one directory. ``auto``: the first that reaches
-    the goal's residual, of ``nf4``, ``nf4-embedded``, ``nf4-mixed``, ``bf16``, ``fp16``, ``fp32``.
+    the goal's residual, of ``nf4`` (in every way of ``requantize``), ``nf4-embedded``,
+    ``nf4-mixed`` (calibrated), ``bf16``, ``fp16``, ``fp32``: only dense ones after training on
+    16-bit weights, nothing calibrated without the goal's ``prompts``, and no ``nf4-embedded`` with
+    ``without_peft`` or the trainer's numerics.
 
     ``requantize``: ``preserve`` keeps the base's scales byte for byte and moves a code only where
     that is nearer; ``recompute`` quantizes anew, as PEFT does; ``calibrated`` chooses codes by
