@@ -24,7 +24,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from benchmarks.harness import median, merge, parser, table, watch, write_page
+from benchmarks.harness import median, merge, parser, table, watch, whole_directory, write_page
 from exporter import ExportRequest, export
 from tinylora import DeltaOptions
 
@@ -127,6 +127,8 @@ def section(
     """Copies and exports of a base in turn, from the disk if ``drop``; round 0 is not counted."""
     copies, exports, moved = [], [], 0
     out = model / "out"
+    for left in model.glob("out*"):  # by a run that was killed, which an export would go on from
+        shutil.rmtree(left)
 
     def same_state() -> None:
         settle(model, free=4 << 30)
@@ -153,11 +155,11 @@ def section(
 
 def laid_out_anew(base: Path, out: Path) -> None:
     """The same base in files of safetensors' own writer."""
-    out.mkdir()
-    for file in base.glob("*.safetensors"):
-        save_file(load_file(file), out / file.name, metadata={"format": "pt"})
-    for file in (*base.glob("*config.json"), *base.glob("*.index.json")):
-        shutil.copyfile(file, out / file.name)
+    with whole_directory(out) as folder:
+        for file in base.glob("*.safetensors"):
+            save_file(load_file(file), folder / file.name, metadata={"format": "pt"})
+        for file in (*base.glob("*config.json"), *base.glob("*.index.json")):
+            shutil.copyfile(file, folder / file.name)
 
 
 def main() -> None:

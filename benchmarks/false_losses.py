@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.harness import parser, table, write_page
+from benchmarks.harness import parser, table, with_vector, write_page
 from exporter import ExportRequest, export
 from exporter.compare.prompts import PromptSet, read_prompts
 from exporter.compare.retention import Retention, measure_retention
-from tinylora import DeltaOptions, FactorStore, load_artifact, save_artifact
+from tinylora import DeltaOptions, FactorStore, load_artifact
 
 BASE, ARTIFACT = Path("demo/base"), Path("demo/tiny_lora_v.pt")
 PROMPTS = Path("demo/prompts/heldout.jsonl")
@@ -29,13 +29,11 @@ SIZES, TEXTS = (1e-7, 1e-2), 6
 
 def measure(folder: Path, format: str, prompts: PromptSet, rng: np.random.Generator) -> Retention:
     """An adapter of random direction and size, and how much of it an export kept."""
-    own = load_artifact(ARTIFACT)
-    direction = rng.standard_normal(own.global_v.numel())
+    direction = rng.standard_normal(load_artifact(ARTIFACT).u)
     size = math.exp(rng.uniform(*np.log(SIZES)))
     v = torch.from_numpy(direction * size / np.abs(direction).mean()).float()
     artifact = folder / "tiny_lora_v.pt"
-    save_artifact(artifact, global_v=v, rank=own.rank, seed=own.seed, model_id=own.model_id,
-                  total_replaced_layers=own.total_replaced_layers, formula="full")  # fmt: skip
+    with_vector(ARTIFACT, v, artifact)
     store = folder / "factors"  # of the base, the same for every adapter
     out = folder / "out"
     export(ExportRequest(BASE, artifact, out, format=format, overwrite=True, factor_store=store))

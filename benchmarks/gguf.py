@@ -173,7 +173,8 @@ class Bench:
             options=DeltaOptions(svd="exact"),
             **options,
         )
-        export(request)
+        if not out.is_dir():
+            export(request)
         return out
 
     def section(self, size: float, types: Sequence[str]) -> list[str]:
@@ -203,13 +204,13 @@ class Bench:
             yield self.row(f"merged, {dtype}", file, route, own, known, floor)
         route = in_llama_cpp(self.texts, self.plain, lora)
         yield self.row("base f32 + gguf-lora", self.plain, route, own, known, floor)
-        merged = self.folder / f"{artifact.stem}-gguf-f32" / "model.gguf"
         for kind in (kind for kind in TYPES if kind in types):
             file = quantized(self.plain, kind)
             own = in_llama_cpp(self.texts, file)
             yield self.row(f"base {kind}", file, own, own, known, floor)
             route = in_llama_cpp(self.texts, file, lora)
             yield self.row(f"base {kind} + gguf-lora", file, route, own, known, floor)
+            merged = self.exported(artifact, "gguf", gguf_dtype="f32") / "model.gguf"
             file = quantized(merged, kind)
             route = in_llama_cpp(self.texts, file)
             yield self.row(f"merged, then {kind}", file, route, own, known, floor)

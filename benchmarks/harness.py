@@ -3,14 +3,20 @@
 import argparse
 import os
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 ROOT = Path(__file__).resolve().parents[1]
 # They decide how fast the same command is, so they are told with it.
@@ -50,6 +56,26 @@ def alternate(
             finish()
             seconds[name].append(time.perf_counter() - start)
     return seconds
+
+
+@contextmanager
+def whole_directory(out: Path) -> Iterator[Path]:
+    """A new directory to fill, which gets its name when that has ended without an error."""
+    unfinished = out.with_name(f"{out.name}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    yield unfinished
+    shutil.rmtree(out, ignore_errors=True)
+    unfinished.replace(out)
+
+
+def with_vector(artifact: Path, vector: "Tensor", out: Path) -> None:
+    """Write an artifact that differs from another one in its vector ``[u]`` alone."""
+    from tinylora import load_artifact, save_artifact
+
+    found = load_artifact(artifact)
+    same = ("rank", "seed", "model_id", "total_replaced_layers", "formula", "saved_device")
+    save_artifact(out, global_v=vector, **{name: getattr(found, name) for name in same})
 
 
 def median(found: Iterable[object], part: str | None = None) -> float:

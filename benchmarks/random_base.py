@@ -24,6 +24,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
+from benchmarks.harness import whole_directory
 from tinylora import LowRankDelta, save_artifact
 
 # Sides of the linear layers of one decoder layer of a 3B model: q, k, v, o, gate, up, down.
@@ -93,10 +94,7 @@ def write_model(
     directory: Path, shape: str, layers: int | None = None, shard_bytes: int = SHARD_BYTES
 ) -> list[str]:
     """Write base and artifact into a directory; returns the names of the target modules."""
-    base = directory / "base"
-    base.mkdir(parents=True, exist_ok=True)
     config = config_of(shape, layers)
-    config.save_pretrained(base)
     with torch.device("meta"):
         model = Qwen2ForCausalLM(config)
     shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
@@ -108,12 +106,7 @@ def write_model(
         filename_pattern="model{suffix}.safetensors",
         max_shard_size=shard_bytes,
     )
-    for file, names in split.filename_to_tensors.items():
-        shard = {name: _tensor(name, shapes[name], targets) for name in names}
-        save_file(shard, base / file, metadata={"format": "pt"})
-    if split.is_sharded:
-        index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
-        (base / "model.safetensors.index.json").write_text(json.dumps(index))
+    directory.mkdir(parents=True, exist_ok=True)
     vector = torch.randn(U_VALUE, generator=torch.Generator().manual_seed(SEED))
     save_artifact(
         directory / "tiny_lora_v.pt",
@@ -124,6 +117,14 @@ def write_model(
         total_replaced_layers=len(targets),
         formula="full",
     )
+    with whole_directory(directory / "base") as base:
+        config.save_pretrained(base)
+        for file, names in split.filename_to_tensors.items():
+            shard = {name: _tensor(name, shapes[name], targets) for name in names}
+            save_file(shard, base / file, metadata={"format": "pt"})
+        if split.is_sharded:
+            index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
+            (base / "model.safetensors.index.json").write_text(json.dumps(index))
     return targets
 
 

@@ -28,11 +28,11 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM
 
-from benchmarks.harness import parser, table, write_page
+from benchmarks.harness import parser, table, with_vector, write_page
 from exporter import ExportRequest, export
 from exporter.compare.prompts import read_prompts
 from exporter.request import Goal
-from tinylora import load_artifact, save_artifact
+from tinylora import load_artifact
 
 BASE, ARTIFACT = Path("demo/base"), Path("demo/tiny_lora_v.pt")
 TEXTS, TOKENS = 24, 400
@@ -57,17 +57,8 @@ if __name__ == "__main__":
 
 def make_exports(scratch: Path) -> None:
     """``mixed``, ``restored`` and ``base``, a restored model whose vector is zero."""
-    found = load_artifact(ARTIFACT)
     zero = scratch / "zero.pt"
-    save_artifact(
-        zero,
-        global_v=torch.zeros_like(found.global_v),
-        rank=found.rank,
-        seed=found.seed,
-        model_id=found.model_id,
-        total_replaced_layers=found.total_replaced_layers,
-        formula="full",
-    )
+    with_vector(ARTIFACT, torch.zeros_like(load_artifact(ARTIFACT).global_v), zero)
     goal = Goal(prompts=Path("demo/prompts/calibration.jsonl"), target_residual=0.3)
     export(ExportRequest(BASE, ARTIFACT, scratch / "mixed", "nf4-mixed", goal=goal))
     export(ExportRequest(BASE, ARTIFACT, scratch / "restored", "fp32"))

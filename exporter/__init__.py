@@ -28,12 +28,7 @@ from exporter.errors import ExportError
 
 if TYPE_CHECKING:
     from exporter.fidelity import ErrorSums, FidelityReport, ModuleFidelity
-    from exporter.inspection import (
-        ArtifactInspection,
-        PeftInspection,
-        inspect_adapter,
-        inspect_artifact,
-    )
+    from exporter.inspection import inspect_adapter
     from exporter.make_export import ExportReport, export
     from exporter.progress import Progress
     from exporter.request import ExportRequest
@@ -41,26 +36,23 @@ if TYPE_CHECKING:
     from exporter.verification import VerifyReport, verify
 
 __all__ = [
-    "ArtifactInspection",
     "ErrorSums",
     "ExportError",
     "ExportReport",
     "ExportRequest",
     "FidelityReport",
     "ModuleFidelity",
-    "PeftInspection",
     "Progress",
     "VerifyReport",
     "export",
     "inspect_adapter",
-    "inspect_artifact",
     "split",
     "verify",
 ]
 
 _HOMES = {
     "fidelity": ("ErrorSums", "FidelityReport", "ModuleFidelity"),
-    "inspection": ("ArtifactInspection", "PeftInspection", "inspect_adapter", "inspect_artifact"),
+    "inspection": ("inspect_adapter",),
     "make_export": ("ExportReport", "export"),
     "progress": ("Progress",),
     "request": ("ExportRequest",),

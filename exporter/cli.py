@@ -71,7 +71,11 @@ def merge(
         report = _export_with_bar(request_of(options))
         if not json_:
             _show_report(report)
-        address = None if push_to_hub is None else push(report.out, push_to_hub)
+        address = None
+        if push_to_hub is not None:
+            remedy = f"to upload it: hf upload {push_to_hub} {report.out}"
+            with command(json_, f"{report.out} is whole; {remedy}"):
+                address = push(report.out, push_to_hub)
         if json_:
             print_json(_merge_fields(report) | {"pushed_to": address})
         elif address is not None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from tinylora.errors import TinyLoRAError
 
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_AGAIN = "and run the same command again; a merge keeps its finished shards for that"
 
 
 class ExportError(TinyLoRAError):
@@ -50,7 +51,7 @@ class OutputExistsError(ExportError, FileExistsError):
 
 
 class OutputBusyError(ExportError, RuntimeError):
-    """Another export is writing the same output right now."""
+    """Another process is writing the same output right now."""
 
 
 class OutputWriteError(ExportError, OSError):
@@ -98,7 +99,7 @@ def reading(path: Path) -> Iterator[None]:
     except OSError as error:
         raise CheckpointUnreadableError(
             f"{path}: cannot be read ({error.strerror or error}); see to permissions, disk or "
-            "network, and run the same command again, finished shards are kept"
+            f"network, {_AGAIN}"
         ) from error
 
 
@@ -112,11 +113,8 @@ def writing(path: Path) -> Iterator[None]:
     except OSError as error:
         reason = error.strerror or str(error)
         if error.errno in _NO_ROOM:
-            raise DiskFullError(
-                f"{path}: no room left ({reason}); free some and run the same command again, "
-                "finished shards are kept"
-            ) from error
+            raise DiskFullError(f"{path}: no room left ({reason}); free some, {_AGAIN}") from error
         raise OutputWriteError(
-            f"{path}: cannot be written ({reason}); choose another --out, or see to the disk or "
-            "network, and run the same command again"
+            f"{path}: cannot be written ({reason}); see to permissions, disk or network, or use "
+            f"another directory, {_AGAIN}"
         ) from error

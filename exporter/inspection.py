@@ -3,11 +3,9 @@
 from pathlib import Path
 
 from exporter.plan.base_weights import trained_on
-from tinylora import DeltaOptions, load_adapter, load_artifact
+from tinylora import DeltaOptions, load_adapter
 from tinylora.adapters import dialects
 from tinylora.adapters.inspection import Inspection
-
-ArtifactInspection = PeftInspection = Inspection
 
 
 def inspect_adapter(path: str | Path) -> Inspection:
@@ -18,8 +16,3 @@ def inspect_adapter(path: str | Path) -> Inspection:
     """
     adapter = load_adapter(path)
     return dialects.inspect_adapter(adapter, trained_on(adapter, DeltaOptions()))
-
-
-def inspect_artifact(path: str | Path) -> Inspection:
-    """Read upstream's ``tiny_lora_v.pt`` and remark on it; errors as above."""
-    return dialects.inspect_adapter(load_artifact(path))

@@ -37,10 +37,17 @@ from exporter.provenance import key_of
 from exporter.request import ExportRequest, check_request
 from exporter.safetensors.writer import check_header
 from tinylora import ResolvedOptions
-from tinylora.errors import FactorStoreError
+from tinylora.errors import FactorStoreError, ScratchError
 from tinylora.files.scratch import scratch_directory
 from tinylora.workers import in_order, single_threaded, workers_for
 
+_MENDED_FROM_OUTSIDE = (
+    KeyboardInterrupt,
+    OutputWriteError,
+    CheckpointUnreadableError,
+    FactorStoreError,
+    ScratchError,
+)
 _log = logging.getLogger(__name__)
 
 
@@ -78,8 +85,9 @@ class ExportReport:
 
     @property
     def effect_measured(self) -> bool:
-        """Whether texts say what became of the delta, which weights alone say less well."""
-        return output_residual(self.choice, self.retention) is not None
+        """Whether texts say what became of a delta, which weights alone say less well."""
+        on_texts = output_residual(self.choice, self.retention)
+        return self.verdict != "empty" and on_texts is not None
 
 
 def export(
@@ -106,7 +114,7 @@ def _make(job: Prepared, progress: Callable[[Progress], None]) -> ExportReport:
     try:
         report = _run(job, workspace, progress)
         workspace.publish(overwrite)
-    except (KeyboardInterrupt, OutputWriteError, CheckpointUnreadableError, FactorStoreError):
+    except _MENDED_FROM_OUTSIDE:
         raise  # what is finished stays for the next run
     except Exception:
         workspace.discard()

@@ -8,12 +8,15 @@ from typing import Any
 
 import torch
 
+from exporter.base.carried_files import side_files
 from exporter.base.checkpoint import CONFIG_FILE, Checkpoint
+from exporter.errors import reading
 from exporter.inputs import Inputs
 from exporter.request import ExportRequest
 from exporter.safetensors.reader import file_sha256
 from tinylora import ResolvedOptions
 from tinylora.adapters.upstream.placement import checked_placement
+from tinylora.files.digests import files_sha256
 
 _LIBRARIES = ("torch", "transformers", "bitsandbytes", "safetensors")
 
@@ -25,7 +28,7 @@ def collect_provenance(inputs: Inputs) -> dict[str, Any]:
         "libraries": {name: _version(name) for name in _LIBRARIES},
         "options": _options(inputs.request, inputs.deltas.resolved)
         | {"trained_on": inputs.weights.trained_on},
-        "base": base_digests(inputs.base, inputs.digests.result()),
+        "base": base_digests(inputs.base, inputs.digests.result()) | _other_files(inputs.base),
         "artifact": inputs.adapter.describe(),
     }
 
@@ -40,6 +43,12 @@ def base_digests(base: Checkpoint, files: Mapping[str, str]) -> dict[str, Any]:
     config = file_sha256(base.path / CONFIG_FILE)
     digest = hashlib.sha256(sums_text(files).encode()).hexdigest()
     return {"digest": digest, "config": config, "files": dict(files), "is_4bit": base.is_4bit}
+
+
+def _other_files(base: Checkpoint) -> dict[str, str]:
+    """Of all that may go along, or into a GGUF file, or decide how texts are read."""
+    with reading(base.path):
+        return {"other_files": files_sha256(side_files(base.path, frozenset()).carried.values())}
 
 
 def sums_text(digests: Mapping[str, str]) -> str:

@@ -90,7 +90,10 @@ class ExportRequest:
 
     ``format`` is a name of :mod:`exporter.formats.registry`; where none is given, the smallest that
     keeps the delta exactly and loads from one directory. ``auto``: the first that reaches
-    the goal's residual, of ``nf4``, ``nf4-embedded``, ``nf4-mixed``, ``bf16``, ``fp16``, ``fp32``.
+    the goal's residual, of ``nf4`` (in every way of ``requantize``), ``nf4-embedded``,
+    ``nf4-mixed`` (calibrated), ``bf16``, ``fp16``, ``fp32``: only dense ones after training on
+    16-bit weights, nothing calibrated without the goal's ``prompts``, and no ``nf4-embedded`` with
+    ``without_peft`` or the trainer's numerics.
 
     ``requantize``: ``preserve`` keeps the base's scales byte for byte and moves a code only where
     that is nearer; ``recompute`` quantizes anew, as PEFT does; ``calibrated`` chooses codes by
@@ -139,9 +142,10 @@ class ExportRequest:
     max_shard_size: Annotated[
         int | None, Option("Such as 4GB; default: the base's layout.", parse_size)
     ] = None
-    device: Annotated[str, Option("cpu, cuda or cuda:N: for fast factors, folds and measures.")] = (
-        "cpu"
-    )
+    device: Annotated[
+        str,
+        Option("cpu, cuda or cuda:N: for fast factors, folds and measures; choices use the CPU."),
+    ] = "cpu"
     goal: Goal = Goal()
     keep: tuple[str, ...] = ()
 
@@ -244,22 +248,24 @@ def _limit_problems(request: ExportRequest) -> Iterator[str]:
 
 def _goal_problems(request: ExportRequest) -> Iterator[str]:
     goal, is_auto, name = request.goal, request.is_auto, request.format
-    mixed = not is_auto and request.layout.chooses_modules
+    mixed = request.leaves_modules_open
     if is_auto and goal.target_residual is None:
         yield "--format auto needs --target-residual, such as 0.1"
     left_alone = ("preserve", "auto", ())
     if is_auto and (request.requantize, request.fold_onto, request.keep) != left_alone:
         yield "--format auto chooses --requantize, --fold-onto and keep itself"
-    if request.leaves_modules_open and goal.prompts is None:
+    if is_auto and request.gguf_dtype != "f32":
+        yield f"--gguf-dtype {request.gguf_dtype} applies to gguf, not to auto"
+    if mixed and goal.prompts is None:
         yield f"--format {name} needs --prompts: texts on which each module's effect is measured"
-    if request.leaves_modules_open and goal.target_residual is None and goal.max_bytes is None:
+    if mixed and goal.target_residual is None and goal.max_bytes is None:
         yield f"--format {name} needs --target-residual, --max-bytes, or both"
     if request.is_calibrated and goal.prompts is None:
         yield "--requantize calibrated needs --prompts: texts to calibrate on"
     if goal.target_residual is not None and not (is_auto or mixed):
-        yield "--target-residual applies to --format auto and nf4-mixed"
+        yield "--target-residual applies to --format auto, and to nf4-mixed without keep"
     if goal.max_bytes is not None and not mixed:
-        yield "--max-bytes applies to --format nf4-mixed"
+        yield "--max-bytes applies to --format nf4-mixed without keep"
     if goal.require_retention is not None and goal.check_prompts is None:
         yield "--require-retention needs --check-prompts: texts on which the retention is measured"
     if goal.prompts is not None and not request.leaves_open:
@@ -276,6 +282,8 @@ def _format_problems(request: ExportRequest) -> Iterator[str]:
             takers = ", ".join(name for name in FORMATS if format_named(name).takes(option))
             given = option if option == "keep" else f"--{option.replace('_', '-')} {value}"
             yield f"{given} applies to {takers}, not to {layout.name}"
+    if request.max_shard_size is not None and not layout.for_transformers:
+        yield f"--max-shard-size: {layout.name} writes one file"
     if layout.adapter is not None and request.options.numerics == "trainer":
         yield (
             f"--numerics trainer cannot be stored as {layout.name}: it rounds the product of the "

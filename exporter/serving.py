@@ -73,9 +73,11 @@ ENGINES: Mapping[str, Engine] = {
                     "needs transformers 5.4 or newer, bitsandbytes and peft; without peft it loads "
                     "the base and says nothing",
                 ),
-                ("lora", "peft-tinylora"): (
+                ("lora",): (True, "needs peft, which attaches the adapter to the base in 4 bits"),
+                ("peft-tinylora",): (
                     True,
-                    "needs peft, which attaches the adapter to the base in 4 bits",
+                    "needs peft 0.19 or newer and the base in 16 or 32 bits: PEFT puts no TinyLoRA "
+                    "on 4 bits; where training had those, the result is near, not the same",
                 ),
                 _GGUF: _FOR_LLAMA_CPP,
             }

@@ -9,7 +9,7 @@ from exporter.documents.model_card import CARD_FILE
 from exporter.documents.read_manifest import read_manifest
 from exporter.documents.write_documents import MEASURE_FILES, RETENTION_FILE, SUMS_FILE
 from exporter.errors import OutputExistsError, RequestError, VerificationError, writing
-from exporter.output.workspace import MANIFEST_FILE
+from exporter.output.workspace import MANIFEST_FILE, locked_directory
 from exporter.provenance import sums_text
 from exporter.safetensors.reader import file_sha256
 from exporter.verification import PEFT_CHECK, verify
@@ -32,6 +32,7 @@ def split(directory: str | Path, out: str | Path) -> dict[str, list[str]]:
         RequestError: The export has another format, or ``out`` lies in it.
         VerificationError: The export is damaged, or a copy is not equal to its original.
         OutputExistsError: There is something at ``out``.
+        OutputBusyError: Another process is writing it.
         OutputWriteError: It cannot be written.
     """
     directory, out = Path(directory), Path(out)
@@ -55,16 +56,20 @@ def split(directory: str | Path, out: str | Path) -> dict[str, list[str]]:
         "adapter": {n: d for n, d in files.items() if n in _ADAPTER},
     }
     partial = out.with_name(f"{out.name}.partial-split")
-    with writing(out):
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
+    lock = locked_directory(partial, out)
     try:
+        with writing(partial):
+            for stale in partial.iterdir():  # of one that was killed
+                shutil.rmtree(stale)
         for part, digests in parts.items():
             _fill(partial / part, directory, digests)
         with writing(out):
             partial.rename(out)
-    finally:
+    except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
+        raise
+    finally:
+        os.close(lock)
     return {part: sorted(digests) for part, digests in parts.items()}
 
 
@@ -75,7 +80,7 @@ def _fill(folder: Path, source: Path, digests: dict[str, str]) -> None:
         with writing(copy):
             copy.parent.mkdir(parents=True, exist_ok=True)
             with suppress(OSError):  # another disk, or one without links
-                os.link(original, copy)
+                os.link(original.resolve(), copy)  # in a hub's cache it is a link itself
             if not copy.exists():
                 shutil.copyfile(original, copy)
         if file_sha256(copy) != digest:

@@ -106,8 +106,6 @@ def verify(
         if layout.standalone and engine in (None, ENGINES["transformers"]):
             problem = "peft is not installed: transformers would load the base alone"
             checks.append(Check(PEFT_CHECK, () if find_spec("peft") else (problem,)))
-    if engine is not None:
-        checks.append(_check_serving(directory, engine, layout, manifest))
     logits = retention = recorded = None
     if load and all(check.ok for check in checks):
         checks.append(Check("loads with plain transformers", check_load(directory, layout)))
@@ -129,6 +127,8 @@ def verify(
             if require_retention is not None:
                 shortfall = retention.shortfall(require_retention)
                 checks.append(Check("retention", () if shortfall is None else (shortfall,)))
+    if engine is not None:  # last: its no hinders no other check
+        checks.append(_check_serving(directory, engine, layout, manifest))
     if retention is None:  # what was measured last, by ``verify`` or else by the export itself
         file = directory / RETENTION_FILE
         try:
@@ -189,7 +189,7 @@ def _check_inputs(manifest: Mapping[str, Any], base: Path, artifact: Path) -> No
         ("artifact", artifact, load_adapter(artifact).describe()["sha256"], "sha256"),
     )
     for name, path, digest, field in found:
-        recorded = (manifest.get(name) or {}).get(field)
+        recorded = manifest[name].get(field)
         if digest != recorded:
             raise VerificationError(
                 f"{path}: is not the {name} that the export was made from (digest {digest}, "

@@ -1,17 +1,22 @@
 """The scripts of benchmarks/: their inputs are what they say, and they measure what they name."""
 
+import shutil
 import sys
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from benchmarks import decode, factors, folds, generation, harness
+import benchmarks.real.__main__ as real
+from benchmarks import decode, factors, folds, generation, harness, random_base
 from benchmarks.generation import Way
 from benchmarks.harness import watch
 from benchmarks.random_base import trained_like, write_model
+from benchmarks.real.models import MODELS
+from benchmarks.real.ways import Bench, restore_once, row
 from tinylora import load_artifact
 
 
@@ -50,6 +55,51 @@ def test_random_base_is_a_checkpoint_and_does_not_depend_on_shards(tmp_path):
     artifact = load_artifact(tmp_path / "parts" / "tiny_lora_v.pt")
     assert (artifact.u, artifact.rank, artifact.total_replaced_layers) == (32, 2, 14)
     assert float(artifact.global_v.float().abs().mean()) == pytest.approx(3e-5, rel=0.01)
+
+
+def test_a_base_that_was_not_finished_does_not_look_like_one(tmp_path, monkeypatch):
+    def fails(*_, **__):
+        raise OSError("no room")
+
+    monkeypatch.setattr(random_base, "save_file", fails)
+    with pytest.raises(OSError, match="no room"):
+        write_model(tmp_path, "tiny")
+    assert not (tmp_path / "base").exists()
+    monkeypatch.undo()
+    write_model(tmp_path, "tiny")
+    assert {p.name for p in tmp_path.iterdir()} == {"base", "tiny_lora_v.pt"}
+
+
+def test_an_artifact_with_another_vector_is_otherwise_the_same(tmp_path):
+    own, vector = load_artifact("demo/tiny_lora_v.pt"), torch.arange(32.0)
+    harness.with_vector(Path("demo/tiny_lora_v.pt"), vector, tmp_path / "v.pt")
+    other = load_artifact(tmp_path / "v.pt")
+    assert torch.equal(other.global_v, vector)
+    same = ("rank", "seed", "model_id", "total_replaced_layers", "formula", "saved_device")
+    assert all(getattr(other, name) == getattr(own, name) for name in same)
+    assert other.formula == "full"
+
+
+def test_a_way_added_later_is_compared_with_the_restored_model(tmp_path, monkeypatch):
+    bench, calls = Bench(tmp_path / "base", tmp_path / "full", tmp_path), []
+    bench.folder.mkdir()
+    shutil.copy("demo/tiny_lora_v.pt", bench.artifact)
+    mean = {"mean": 1.0, "top1_agreement": 1.0}
+    beside = dict.fromkeys(("base", "repeat", "folded", "bfloat16"), mean)
+
+    def alone(function, *_):
+        calls.append(function)
+        if function is restore_once:
+            (bench.folder / "logits").mkdir()
+            return beside | {"arithmetic": "float32", "tokens": 1}
+        assert (bench.folder / "logits").is_dir()
+        return {"bytes": 1}
+
+    monkeypatch.setattr(real, "alone", alone)
+    for names in (["lora"], ["lora", "bf16"]):
+        monkeypatch.setattr(real, "ways", lambda *_, names=names: [(name, {}) for name in names])
+        assert list(real.measured(MODELS["demo"], "full", bench)["way"]) == names
+    assert calls == [restore_once, row] * 2
 
 
 def test_watch_sees_the_private_memory_of_another_process():

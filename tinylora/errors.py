@@ -63,3 +63,7 @@ class YamlError(TinyLoRAError, ValueError):
 
 class TokenizerError(TinyLoRAError, ValueError):
     """A checkpoint's tokenizer, or its chat template, cannot be used."""
+
+
+class ScratchError(TinyLoRAError, OSError):
+    """There is no place for what is needed only meanwhile."""

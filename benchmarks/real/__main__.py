@@ -26,6 +26,7 @@ import math
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from functools import partial
 from importlib.util import find_spec
 from multiprocessing import get_context
 from pathlib import Path
@@ -93,10 +94,17 @@ def measured(model: Model, name: str, bench: Bench) -> pd.DataFrame:
     rows, kept = [], bench.folder / "rows"
     beside = kept_json(kept / "beside.json", lambda: alone(restore_once, bench))
     sizes: dict[str, int] = {}
+
+    def made(way: str, options: dict[str, Any]) -> dict[str, Any]:
+        if not (bench.folder / "logits").is_dir():  # removed when there were no more ways
+            alone(restore_once, bench)
+        found: dict[str, Any] = alone(row, bench, way, options, beside)
+        return found
+
     all_of_them = model.all_ways_of is None or name in model.all_ways_of
     for way, options in ways(all_of_them or "as trained" in name, all_of_them, sizes):
         path = kept / f"{way.replace(' ', '-').replace(',', '')}.json"
-        found = kept_json(path, lambda: alone(row, bench, way, options, beside))  # noqa: B023
+        found = kept_json(path, partial(made, way, options))
         sizes[way] = found.get("bytes", 0)
         rows.append({"vector": name, "way": way} | found)
         print(model.name, name, way, found, flush=True)

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.harness import whole_directory
+
 # A model that was never tuned on chats has no template; a statement is simply what comes before.
 _PLAIN = "{% for message in messages %}{{ message['content'] }}\n{% endfor %}"
 
@@ -87,8 +89,6 @@ def convert(gguf: Path, out: Path) -> None:
     )
     tokenizer = AutoTokenizer.from_pretrained(**source)
     tokenizer.chat_template = tokenizer.chat_template or _PLAIN
-    unfinished = out.with_name(f"{out.name}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    model.save_pretrained(unfinished)
-    tokenizer.save_pretrained(unfinished)
-    unfinished.replace(out)
+    with whole_directory(out) as folder:
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)

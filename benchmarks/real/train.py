@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.harness import with_vector
 from demo.train_adapter import problems
 from exporter.compare.float32_model import load_base
 from exporter.compare.prompts import TokenPrompt, read_prompts
@@ -77,8 +78,5 @@ def nats(model: Any, prompt: TokenPrompt) -> Tensor:
 
 def scaled(artifact: Path, size: float, out: Path) -> None:
     """Write an artifact with its vector brought to a mean |v| of ``size``."""
-    found = load_artifact(artifact)
-    vector = found.global_v.float()
-    same = ("rank", "seed", "model_id", "total_replaced_layers", "formula", "saved_device")
-    fields = {name: getattr(found, name) for name in same}
-    save_artifact(out, global_v=vector * (size / vector.abs().mean()), **fields)
+    vector = load_artifact(artifact).global_v.float()
+    with_vector(artifact, vector * (size / vector.abs().mean()), out)

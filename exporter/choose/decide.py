@@ -62,7 +62,9 @@ def decide(
     @torch.no_grad()
     def rebuild(unit: ModuleUnit) -> LowRankDelta:
         weight = partial(read_weight, unit, inputs.base, trained=True)
-        return checked_delta(unit.module, inputs.deltas.module(unit.module, weight).low_rank())
+        with inputs.watch.timed("factors"):
+            rebuilt = inputs.deltas.module(unit.module, weight)
+        return checked_delta(unit.module, rebuilt.low_rank())
 
     largest = max(unit.shape[0] * unit.shape[1] for unit in units)
     with closing(in_order(rebuild, units, workers_for(threads, largest))) as rebuilt:

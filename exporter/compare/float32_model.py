@@ -9,6 +9,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from exporter.base.architecture import read_architecture
 from exporter.base.checkpoint import open_checkpoint
 from exporter.compare.prompts import TokenPrompt
 from exporter.errors import OutputWriteError
@@ -76,6 +77,8 @@ def restored_model(
     weight_of = None
     if in_4_bits and trained == "16bit" and adapter.made_from_weights:
         opened = open_checkpoint(base)
+        names = read_architecture(base, opened.config, lambda _: (), opened.tensors).renamed
+        opened = opened.renamed(names)
 
         def weight_of(module: str) -> Tensor:
             return opened.read(f"{module}.weight").to(TRAINER_DTYPE)

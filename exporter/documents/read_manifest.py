@@ -38,6 +38,8 @@ class _Manifest(BaseModel):
     targets: list[str]
     warnings: list[str]
     fidelity: dict[str, Any]
+    base: dict[str, Any]
+    artifact: dict[str, Any]
 
 
 def read_manifest(directory: Path) -> Mapping[str, Any]:

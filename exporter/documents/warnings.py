@@ -40,10 +40,10 @@ def _about_fidelity(
     """What became of a delta that did not survive."""
     name = export.request.format
     total, verdict = fidelity.total, fidelity.verdict
-    if verdict == "kept" or (on_texts is not None and on_texts <= KEPT_RESIDUAL):
-        return
     if verdict == "empty":
         yield "The artifact's delta is zero: this export is the base."
+        return
+    if verdict == "kept" or (on_texts is not None and on_texts <= KEPT_RESIDUAL):
         return
     assert total.capture is not None and total.residual is not None
     measured = f"capture {total.capture:.3g}, residual {total.residual:.3g}"
@@ -79,7 +79,8 @@ def _about_fidelity(
 
 def _about_base(export: Prepared) -> Iterator[str]:
     """It may be another one than training had, or lack something, or have too much."""
-    inputs, on_4_bits = export.inputs, export.request.layout.stands_on_4_bits
+    inputs, layout = export.inputs, export.request.layout
+    on_4_bits = layout.stands_on_4_bits
     base, trained_on = inputs.base, inputs.weights.trained_on
     if not base.is_4bit and not on_4_bits and trained_on == "4bit":
         yield (
@@ -96,16 +97,18 @@ def _about_base(export: Prepared) -> Iterator[str]:
             "--fold-onto auto stand on the weights of training."
         )
     if unused := unused_tensors(base, inputs.architecture):
+        carried = "carried" if layout.for_transformers else "not carried"
         yield (
             f"{base.path.name} holds {len(unused)} tensors that the model of its config.json does "
-            f"not use: {', '.join(unused[:3])}{', ...' if unused[3:] else ''}. They are carried "
+            f"not use: {', '.join(unused[:3])}{', ...' if unused[3:] else ''}. They are {carried} "
             "into the export; if they belong to the model, config.json is another one's."
         )
     if own := inputs.architecture.own_heads:
+        says = "; the config.json of this export says tie_word_embeddings: false"
         yield (
             f"{base.path.name}: config.json ties {', '.join(own)} to the embedding, and the files "
-            "have other values for it, which count, as for transformers; the config.json of this "
-            "export says tie_word_embeddings: false."
+            "have other values for it, which count, as for transformers"
+            f"{says if layout.for_transformers else ''}."
         )
     if left_out := side_files(base.path, frozenset(base.shards)).left_out:
         yield (

@@ -24,7 +24,6 @@ from exporter.errors import (
     DiskFullError,
     OutputBusyError,
     OutputExistsError,
-    OutputWriteError,
     RequestError,
     reading,
     writing,
@@ -81,8 +80,7 @@ class Workspace:
                 file = FinishedFile(name, file_sha256(self.path / name), tuple(modules))
             with self._journal:
                 self._finished[name] = file
-                journal = _Journal(self._key(), tuple(self._finished.values()))
-                self.write_text(JOURNAL_FILE, json.dumps(asdict(journal)))
+                self._write_journal()
 
         self._pending.append(self._background.submit(sync, self.path / name))
         self._pending.append(self._background.submit(record))
@@ -128,7 +126,12 @@ class Workspace:
             for written in (*self.path.rglob("*"), self.path):
                 sync(written)
             (self.path / JOURNAL_FILE).unlink(missing_ok=True)
-            replace_directory(self.path, self.out, _aside(self.out))
+            try:
+                replace_directory(self.path, self.out, _aside(self.out))
+            except BaseException:
+                if self.path.exists():  # the next run goes on from here
+                    self._write_journal()
+                raise
         with suppress(OSError):
             _remove(_aside(self.out))
 
@@ -141,6 +144,10 @@ class Workspace:
         """Release the lock."""
         self._background.shutdown(cancel_futures=True)
         os.close(self._lock)
+
+    def _write_journal(self) -> None:
+        journal = _Journal(self._key(), tuple(self._finished.values()))
+        self.write_text(JOURNAL_FILE, json.dumps(asdict(journal)))
 
     def _resume(self) -> dict[str, FinishedFile]:
         """Files of an earlier run of the same export; anything else is removed."""
@@ -176,13 +183,8 @@ def open_workspace(out: Path, key: Callable[[], str], overwrite: bool) -> Worksp
     out = Path(os.path.abspath(out))  # noqa: PTH100  (resolve() would follow a symbolic link)
     check_replaceable(out, overwrite)
     path = out.with_name(f"{out.name}.partial-export")
-    with writing(path):
-        if path.is_file():
-            raise OutputExistsError(f"{path}: is a file; remove it")
-        path.mkdir(parents=True, exist_ok=True)
-        lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    lock = locked_directory(path, out)
     try:
-        _take_lock(lock, path, out)
         _recover(out)
         check_replaceable(out, overwrite)
         with writing(path):
@@ -192,18 +194,28 @@ def open_workspace(out: Path, key: Callable[[], str], overwrite: bool) -> Worksp
         raise
 
 
-def _take_lock(lock: int, path: Path, out: Path) -> None:
-    """Lock the open directory, which must still be the one at ``path``."""
+def locked_directory(path: Path, out: Path) -> int:
+    """Make a working directory for ``out``, or take over one that is there; the open lock of it.
+
+    Raises:
+        OutputBusyError: Another process has the lock.
+    """
+    with writing(path):
+        if path.is_file():
+            raise OutputExistsError(f"{path}: is a file; remove it")
+        path.mkdir(parents=True, exist_ok=True)
+        lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        with writing(path):
+        with writing(path), suppress(BlockingIOError):
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            mine = path.exists() and path.stat().st_ino == os.fstat(lock).st_ino
-    except OutputWriteError as error:
-        if not isinstance(error.__cause__, BlockingIOError):
-            raise
-        mine = False
-    if not mine:
-        raise OutputBusyError(f"{out}: another export is writing it; wait, or choose another --out")
+            if path.exists() and path.stat().st_ino == os.fstat(lock).st_ino:
+                return lock
+        raise OutputBusyError(
+            f"{out}: another process is writing it; wait, or choose another --out"
+        )
+    except BaseException:
+        os.close(lock)
+        raise
 
 
 def check_replaceable(out: Path, overwrite: bool) -> None:

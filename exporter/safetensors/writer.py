@@ -238,7 +238,7 @@ def file_problems(
         if STATE_PREFIX in name:
             try:
                 json.loads(bytes(file.read(name).tolist()))
-            except ValueError:
+            except (ValueError, TypeError, RecursionError):
                 problems.append(f"tensor {name!r} holds no JSON")
         elif is_float and not all(map(all_finite, file.chunks(name, _ELEMENTS_AT_ONCE))):
             problems.append(f"tensor {name!r} has non-finite values")

@@ -9,7 +9,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from exporter import export, inspect_artifact
+from exporter import export, inspect_adapter
 from exporter.cli import app
 from tinylora import save_artifact
 
@@ -96,7 +96,7 @@ def test_errors_go_to_stderr_with_exit_code_2(base, artifact, tmp_path):
 def test_inspect(artifact, tmp_path):
     found, _ = answer("inspect", artifact, "--json")
     assert found["rank"] == 2 and found["seed"] == 42 and found["u"] == 8
-    assert found["global_v"]["values"] == inspect_artifact(artifact).artifact.global_v.tolist()
+    assert found["global_v"]["values"] == inspect_adapter(artifact).adapter.global_v.tolist()
     odd = tmp_path / "odd.pt"
     save_artifact(
         odd, global_v=torch.zeros(4), rank=2, seed=1, model_id="a/b", total_replaced_layers=13,

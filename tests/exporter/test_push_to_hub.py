@@ -88,3 +88,17 @@ def test_a_refused_upload_leaves_the_export_and_says_how_to_go_on(
     assert refused.exit_code == 2 and "Traceback" not in text
     assert "no right to do this" in text and f"hf upload me/mine {out}" in text
     assert (out / "adapter_model.safetensors").is_file()
+
+
+def test_ctrl_c_while_uploading_says_that_the_export_is_whole(
+    hub, base, make_artifact, tmp_path, monkeypatch
+):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("huggingface_hub.HfApi.upload_folder", interrupted)
+    out = tmp_path / "out"
+    stopped = merge(base, make_artifact(1e-3), out, "--push-to-hub", "me/mine")
+    text = " ".join(stopped.stderr.split())
+    assert stopped.exit_code == 130 and "partial-export" not in text
+    assert f"Interrupted. {out} is whole" in text and f"hf upload me/mine {out}" in text

@@ -51,6 +51,7 @@ def test_directory_that_cannot_be_written(out, inputs):
     arguments = [str(out)] + [f"--{name}={path}" for name, path in inputs.items()]
     result = CliRunner().invoke(app, ["verify", *arguments])
     assert result.exit_code == 2 and "--no-record" in " ".join(result.stderr.split())
+    assert "--out" not in result.stderr
     assert not (out / "retention.json").exists()
     result = CliRunner().invoke(app, ["verify", *arguments, "--no-record"])
     assert result.exit_code == 0 and "this export" in result.stdout

@@ -18,6 +18,13 @@ TEXTS = Path("texts.jsonl")
         ({"format": "auto", "requantize": "recompute", "target_residual": 0.1}, "itself"),
         ({"format": "auto", "target_residual": 0.1, "max_bytes": 5}, "--max-bytes applies"),
         ({"format": "auto", "target_residual": 0.1, "keep": ("a",)}, "itself"),
+        ({"format": "auto", "target_residual": 0.1, "gguf_dtype": "bf16"}, "bf16 applies to gguf,"),
+        *[
+            ({"format": format, "max_shard_size": 9}, f"--max-shard-size: {format} writes one file")
+            for format in ("gguf", "lora", "gguf-lora", "peft-tinylora")
+        ],
+        ({"format": "nf4-mixed", "keep": ("a",), "max_bytes": 9}, "--max-bytes applies"),
+        ({"format": "nf4-mixed", "keep": ("a",), "target_residual": 0.1}, "residual applies"),
         ({"format": "auto", "target_residual": 0.1, "adapter_dtype": "fp8"}, "'fp8' is unknown"),
         ({"format": "nf4-mixed", "target_residual": 0.1}, "needs --prompts"),
         ({"format": "nf4-mixed", "prompts": TEXTS}, "--target-residual, --max-bytes, or both"),

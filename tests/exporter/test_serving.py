@@ -3,6 +3,8 @@
 import json
 
 import pytest
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
 from typer.testing import CliRunner
 
 from exporter import verify
@@ -37,6 +39,15 @@ def test_engines_that_fuse_layers_need_whole_groups_under_their_names():
     assert problems("transformers", TARGETS[:1]) == ""
 
 
+@pytest.mark.filterwarnings("ignore")  # of the libraries' own loading
+def test_peft_puts_no_tinylora_on_4_bits_as_is_said(run, base, base_4bit, artifact):
+    out = run(base, artifact, "peft-tinylora").out
+    with pytest.raises((TypeError, RuntimeError)):
+        PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base_4bit), out)
+    said = ENGINES["transformers"].answers
+    assert "16 or 32 bits" in said["peft-tinylora"].text and "4 bits" in said["lora"].text
+
+
 @pytest.mark.parametrize(
     ("format", "serving"),
     [
@@ -49,6 +60,13 @@ def test_engines_that_fuse_layers_need_whole_groups_under_their_names():
 def test_an_export_is_served_by_those_that_know_it(run, base, artifact, format, serving):
     out = run(base, artifact, format).out
     assert {engine for engine in ENGINES if verify(out, serves=engine).ok} == serving
+
+
+def test_what_no_engine_serves_is_loaded_all_the_same(run, base, artifact):
+    report = verify(run(base, artifact, "nf4-embedded").out, load=True, serves="vllm")
+    loads, serves = report.checks[-2:]
+    assert loads.name.startswith("loads") and loads.ok
+    assert serves.name.startswith("vLLM") and not serves.ok
 
 
 def test_a_mixed_export_is_kept_in_whole_groups(run, base, make_artifact):

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from exporter import split
 from exporter.cli import app
-from exporter.errors import OutputExistsError, RequestError, VerificationError
+from exporter.errors import OutputBusyError, OutputExistsError, RequestError, VerificationError
 from tests.exporter.conftest import TOKENS
 
 
@@ -52,6 +52,17 @@ def test_files_are_those_of_the_export_without_what_is_about_both(embedded, tmp_
         subprocess.run(["sha256sum", "--quiet", "-c", "SHA256SUMS"], cwd=folder, check=True)
 
 
+def test_parts_of_a_cache_of_links_are_files(embedded, tmp_path):
+    (blobs := tmp_path / "blobs").mkdir()
+    for file in embedded.iterdir():
+        file.rename(blobs / file.name)
+        file.symlink_to(f"../blobs/{file.name}")
+    split(embedded, tmp_path / "parts")
+    copies = [p for p in (tmp_path / "parts").rglob("*") if (blobs / p.name).exists()]
+    assert not any(copy.is_symlink() for copy in copies)
+    assert (tmp_path / "parts/base/config.json").samefile(blobs / "config.json")
+
+
 def test_where_no_links_can_be_made_files_are_copied(embedded, tmp_path, monkeypatch):
     def refuse(*_):
         raise OSError(18, "Invalid cross-device link")
@@ -68,6 +79,18 @@ def test_a_copy_that_is_not_equal_leaves_nothing(embedded, tmp_path, monkeypatch
     with pytest.raises(VerificationError, match="is not equal to .*; nothing was written"):
         split(embedded, tmp_path / "parts")
     assert [p.name for p in tmp_path.iterdir()] == ["embedded"]
+
+
+def test_of_two_at_once_into_one_place_one_is_refused(embedded, tmp_path, monkeypatch):
+    def split_again(source, target, link=os.link):
+        monkeypatch.undo()
+        with pytest.raises(OutputBusyError, match="another process"):
+            split(embedded, tmp_path / "parts")
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", split_again)
+    split(embedded, tmp_path / "parts")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["embedded", "parts"]
 
 
 def test_without_peft_an_export_can_be_parted(embedded, tmp_path, monkeypatch):

@@ -77,6 +77,21 @@ def test_other_dtypes_and_values_are_found(value, problem, copy):
     assert problem in failed(out)["tensors of model.safetensors"]
 
 
+@pytest.mark.parametrize(
+    "change_state",
+    [lambda t: t.unsqueeze(0), lambda t: torch.full([9000], ord("["), dtype=t.dtype)],
+)
+def test_states_that_are_no_json_are_found(change_state, copy):
+    out = copy("nf4")
+
+    def change_first(tensors):
+        name = min(name for name in tensors if "quant_state" in name)
+        tensors[name] = change_state(tensors[name])
+
+    change(out / "model.safetensors", change_first)
+    assert "holds no JSON" in failed(out)["tensors of model.safetensors"]
+
+
 def test_an_adapter_that_would_not_attach_is_found(embedded):
     path = embedded / "adapter_config.json"
     config = json.loads(path.read_text())
@@ -150,6 +165,8 @@ def test_what_is_no_export_is_refused(base, tmp_path):
         ("tensors", {"model.safetensors": []}),
         ("tensors", {"../model.safetensors": {}}),
         ("targets", [1]),
+        ("base", "x"),
+        ("artifact", None),
     ],
 )  # fmt: skip
 def test_a_manifest_of_another_form_is_refused(field, value, embedded):

@@ -31,11 +31,6 @@ class Inspection:
     takes: str
     remarks: tuple[str, ...]
 
-    @property
-    def artifact(self) -> Any:
-        """The adapter."""
-        return self.adapter
-
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         return {**self.facts, "remarks": list(self.remarks)}

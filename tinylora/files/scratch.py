@@ -8,14 +8,26 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from tinylora.errors import ScratchError
+
 _PREFIX, _SUFFIX = "tinylora-", ".locked"  # the suffix says that its owner holds a lock
 
 
 @contextmanager
 def scratch_directory(purpose: str) -> Iterator[Path]:
-    """A directory in ``TMPDIR``, removed at the end; first those go whose owners were killed."""
-    _remove_abandoned(Path(tempfile.gettempdir()))
-    path, lock = _locked_directory(f"{_PREFIX}{purpose}-")
+    """A directory in ``TMPDIR``, removed at the end; first those go whose owners were killed.
+
+    Raises:
+        ScratchError: It cannot be made.
+    """
+    try:
+        _remove_abandoned(Path(tempfile.gettempdir()))
+        path, lock = _locked_directory(f"{_PREFIX}{purpose}-")
+    except OSError as error:
+        raise ScratchError(
+            f"a temporary directory cannot be made ({error}); set TMPDIR to a directory with room "
+            "that can be written"
+        ) from error
     try:
         yield path
     finally:

@@ -10,8 +10,9 @@ from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
 from exporter import verify
 from exporter.errors import PlanError
+from exporter.request import Goal
 from tests.exporter.conftest import SMALL, edited
-from tinylora import target_names
+from tinylora import DeltaOptions, target_names
 
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 VISION = {"hidden_size": 32, "intermediate_size": 48}
@@ -58,6 +59,16 @@ def test_names_without_the_prefix_of_the_model(kind, base, base_4bit, artifact, 
         usual = run(whole, artifact, format, name=f"usual-{format}").out / "model.safetensors"
         assert names == load_file(usual).keys()
     assert torch.equal(*(load_file(p)[EMBEDDING] for p in (usual, tmp_path / "nf4" / usual.name)))
+
+
+def test_texts_show_the_effect_on_a_base_of_other_names(talking, artifact, texts, run, tmp_path):
+    odd = edited(talking, tmp_path / "tiny-qwen", renamed(lambda n: n.removeprefix("model.")))
+    fields = {"options": DeltaOptions(trained_on="16bit"), "goal": Goal(check_prompts=texts(1))}
+    found, usual = (
+        run(base, artifact, "nf4-embedded", name=name, **fields).retention
+        for name, base in (("odd", odd), ("usual", talking))
+    )
+    assert found == usual
 
 
 def test_a_tied_model_of_which_only_the_head_is_stored(base, artifact, run, tmp_path):

@@ -100,6 +100,12 @@ def test_texts_decide_whether_the_delta_is_lost(talking, make_artifact, texts, r
     assert about(measured, "That counts here") and not about(measured, "LOST")
 
 
+def test_a_zero_delta_is_said_with_texts_too(talking, make_artifact, texts, run):
+    goal = Goal(prompts=texts(1), target_residual=0.5)
+    report = run(talking, make_artifact(0.0), "auto", goal=goal)
+    assert about(report, "this export is the base") and not report.effect_measured
+
+
 def test_a_loss_that_texts_show_too_is_a_loss(talking, make_artifact, texts, run):
     report = run(talking, make_artifact(3e-4), "nf4", goal=Goal(check_prompts=texts(2)))
     assert report.retention.output_residual > 0.9

@@ -17,6 +17,7 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from exporter import verify
 from exporter.errors import PlanError, RequestError
+from tests.exporter.conftest import edited
 
 DEMO = Path(__file__).resolve().parents[3] / "demo"
 # what transformers calls a tensor -> what llama.cpp does
@@ -283,6 +284,18 @@ def test_a_base_without_tokenizer_is_refused(run, base, artifact):
     with pytest.raises(PlanError, match=r"none of tokenizer\.json, .* copy the tokenizer's files"):
         run(base, artifact, "gguf")
     assert run(base, artifact, "gguf-lora").verdict == "kept"  # it needs none
+
+
+def test_what_is_said_of_odd_tensors_is_true_of_a_gguf_file(run, tmp_path):
+    def change(tensors):
+        tensors["model.extra.weight"] = torch.ones(4)
+        tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"].flip(0).contiguous()
+
+    odd = edited(DEMO / "base", tmp_path / "b", change)
+    report = run(odd, DEMO / "tiny_lora_v.pt", "gguf")
+    assert "extra" not in " ".join(tensors_of(report.out / "model.gguf"))
+    unused, own_head = (w for w in report.warnings if "config.json" in w)
+    assert "not carried into" in unused and "of this export" not in own_head
 
 
 @pytest.mark.parametrize("format", ["gguf", "gguf-lora"])

@@ -24,6 +24,8 @@ from exporter.output.workspace import open_workspace
 from exporter.request import Goal
 from tests.exporter.conftest import content
 
+DEMO = Path(__file__).resolve().parents[3] / "demo"
+
 
 class Killed(BaseException):
     """Ends an export as nothing else does that it knows of."""
@@ -54,7 +56,7 @@ def test_stopped_locked_killed_and_resumed(server, base, artifact, tmp_path):
             time.sleep(0.01)
             stat.seek(0)
     try:
-        with pytest.raises(OutputBusyError, match="another export"):
+        with pytest.raises(OutputBusyError, match="another process"):
             export(ExportRequest(base, artifact, out, **fields))
     finally:
         os.kill(child, signal.SIGKILL)
@@ -94,6 +96,29 @@ def test_only_whole_shards_of_the_same_export_are_taken_over(changed, base, arti
     assert content(request.out) == content(whole)
 
 
+def test_a_gguf_file_of_an_earlier_tokenizer_is_not_taken_over(
+    make_base, artifact, tmp_path, monkeypatch
+):
+    copy = make_base(vocab_size=1536)
+    for file in (DEMO / "base").glob("*token*"):
+        shutil.copy(file, copy)
+    request = ExportRequest(copy, artifact, tmp_path / "out", format="gguf")
+
+    def killed(*_):
+        raise Killed
+
+    monkeypatch.setattr("exporter.make_export.write_model_files", killed)
+    with pytest.raises(Killed):
+        export(request)
+    monkeypatch.undo()
+    assert journaled(tmp_path / "out.partial-export")
+    settings = json.loads((copy / "tokenizer_config.json").read_text())
+    edited = json.dumps(settings | {"chat_template": "edited {{ messages }}"})
+    (copy / "tokenizer_config.json").write_text(edited)
+    export(request)
+    assert b"edited {{" in (request.out / "model.gguf").read_bytes()
+
+
 @pytest.mark.parametrize("journal", ["[]", "null", "{", '{"key": 1}', '{"key": "k", "files": [4]}'])
 def test_a_journal_of_another_form_starts_over(journal, base, artifact, tmp_path):
     partial = tmp_path / "out.partial-export"
@@ -126,8 +151,10 @@ def test_a_failed_second_rename_leaves_the_earlier_export(base, artifact, tmp_pa
         export(request)
     assert content(out) == before
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "out.partial-export"]
+    finished = journaled(tmp_path / "out.partial-export")
     monkeypatch.setattr(Path, "replace", honest)
     export(request)
+    assert finished == {p.name: p.stat().st_mtime_ns for p in out.glob("*.safetensors")}
     assert load_file(out / "model.safetensors")["model.norm.weight"].dtype == torch.float32
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tinylora.errors import ScratchError
 from tinylora.files.scratch import scratch_directory
 
 OWNER = """
@@ -63,6 +64,21 @@ def test_the_next_start_removes_what_killed_processes_left(owners, tmp_path):
         names = {str(path) for path in tmp_path.iterdir()}
         assert names == {held, str(mine), str(tmp_path / "tinylora-notes")}
     assert alive.poll() is None
+
+
+def test_a_tmpdir_that_cannot_be_used_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    with pytest.raises(ScratchError, match="No such file.*gone.*TMPDIR"), scratch_directory("x"):
+        pass
+
+
+def test_where_no_temporary_directory_is_usable_tmpdir_is_named(monkeypatch):
+    def none_found():
+        raise FileNotFoundError(2, "No usable temporary directory found in ['/tmp']")
+
+    monkeypatch.setattr(tempfile, "gettempdir", none_found)
+    with pytest.raises(ScratchError, match="No usable.*TMPDIR"), scratch_directory("x"):
+        pass
 
 
 def test_a_directory_that_another_start_removes_at_once_is_made_again(tmp_path, monkeypatch):
