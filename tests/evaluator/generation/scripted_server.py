@@ -83,17 +83,15 @@ class _Handler(BaseHTTPRequestHandler):
             script.times.append(time.monotonic())
             script.running += 1
             script.most = max(script.most, script.running)
-        try:
-            self.act(script.behave(number, body), body)
-        finally:
-            with script.lock:
-                script.running -= 1
+        self.act(script.behave(number, body), body)
 
     def act(self, action, body):
         content = json.dumps(self.script.answer(body)).encode()
         if isinstance(action, float):
             time.sleep(action)
             action = None
+        with self.script.lock:  # an answered client may ask again before this ends
+            self.script.running -= 1
         if action == "close":
             self.reply(200, content, sent=content[: len(content) // 2])
         elif action == "torn":
