@@ -8,6 +8,7 @@ from evaluator.errors import shown
 from evaluator.generation.backend import Completion
 from evaluator.generation.noise import noise_key
 from evaluator.generation.prompts import Message
+from evaluator.store.checked import LARGEST_WHOLE
 from evaluator.store.records import FinishReason
 
 CHAT_PATH = "/chat/completions"
@@ -70,4 +71,4 @@ def engine_of(body: Mapping[str, Any]) -> str:
 
 
 def _whole(value: Any) -> int:
-    return value if type(value) is int and 0 <= value < 2**63 else 0
+    return value if type(value) is int and 0 <= value <= LARGEST_WHOLE else 0

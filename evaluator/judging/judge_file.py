@@ -21,6 +21,7 @@ from evaluator.errors import CompletionsError, RecordsError, SuiteError
 from evaluator.judging.sandbox.sandbox import Sandbox, probe_sandbox
 from evaluator.judging.stage import Submission, VerdictFile, judge_into, submission, text_digest
 from evaluator.progress import Progress
+from evaluator.store.checked import LARGEST_WHOLE
 from evaluator.store.lock import locked
 from evaluator.store.records import Key, VerdictRecord
 from evaluator.suites.importers.rows import Row, read_rows
@@ -29,8 +30,6 @@ from tinylora.files.json_text import read_object
 from tinylora.files.whole_file import replace_file
 
 logger = logging.getLogger(__name__)
-
-_LARGEST_SAMPLE = 2**63 - 1  # what tables can hold
 
 
 @dataclass(frozen=True)
@@ -153,7 +152,7 @@ def _completion(row: Row) -> tuple[Key, str]:
     problem, sample, text = fields.get("problem"), fields.get("sample", 0), fields.get("completion")
     if isinstance(problem, bool) or not isinstance(problem, str | int):
         raise CompletionsError(f"'problem' is {problem!r:.80}, expected the id of a problem")
-    if isinstance(sample, bool) or not isinstance(sample, int) or abs(sample) > _LARGEST_SAMPLE:
+    if isinstance(sample, bool) or not isinstance(sample, int) or abs(sample) > LARGEST_WHOLE:
         raise CompletionsError(f"'sample' is {sample!r:.80}, expected a whole number of 64 bits")
     if not isinstance(text, str):
         found = type(text).__name__

@@ -28,7 +28,8 @@ def _encodes(text: str) -> str:
 STRICT_FIELDS = ConfigDict(extra="forbid", allow_inf_nan=False)
 Text = InstanceOf[str]  # also with halves of surrogate pairs
 Name = Annotated[str, AfterValidator(_encodes)]  # what tables and files are written with
-Whole = Annotated[int, Field(ge=-(2**63), lt=2**63)]  # what tables can hold
+LARGEST_WHOLE = 2**63 - 1  # what tables can hold
+Whole = Annotated[int, Field(ge=-LARGEST_WHOLE - 1, lt=LARGEST_WHOLE + 1)]
 Number = Annotated[float, Field(ge=-1e30, le=1e30)]  # so that sums and squares are finite
 
 

@@ -16,6 +16,7 @@ from evaluator.errors import CompletionsError, SuiteError, shown
 from evaluator.generation.backend import Asked, Backend, Completion, LoadedModel, ModelRequest
 from evaluator.generation.openai_form import read_answer
 from evaluator.generation.prompts import Batch
+from evaluator.store.checked import LARGEST_WHOLE
 from evaluator.store.run_directory import ArmFacts
 from evaluator.suites.importers.rows import Row, read_rows
 from tinylora.files.digests import file_sha256
@@ -108,7 +109,7 @@ def _text(row: Row) -> tuple[tuple[str, int], Completion]:
             "expected 'problem' (an id), 'sample' and 'token_count' (whole numbers), found "
             f"{shown(problem)}, {shown(sample)} and {shown(count)}"
         )
-    if not 0 <= count < 2**63:
+    if not 0 <= count <= LARGEST_WHOLE:
         raise ValueError(f"'token_count' is {shown(count)}, expected a number of tokens")
     if not isinstance(text, str):
         raise ValueError(f"'completion' is {shown(text)}, expected a text; make it again")
