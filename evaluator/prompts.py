@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 from evaluator.config.run_config import RunConfig
@@ -19,8 +18,7 @@ def prompt_lines(config: RunConfig, model: str | None = None) -> Iterator[bytes]
     No weights are loaded, and texts and endpoints of arms need not be there. ConfigError where a
     batch cannot say a prompt; else as ``prepare``.
     """
-    suite = load_suite(config.suite)
-    suite = replace(suite, problems=suite.problems[: config.limit])
+    suite = load_suite(config.suite).first(config.limit)
     check_all_ask(suite.problems, str(suite.path), config.prompt)
     config, checkpoints = with_checkpoints(config)
     prompts, _ = common_prompts(config, suite, checkpoints)

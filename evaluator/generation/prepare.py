@@ -53,7 +53,7 @@ def prepare(config: RunConfig) -> Prepared:
     check_backends(config)
     suite = load_suite(config.suite)
     known = frozenset(suite.by_id())
-    suite = replace(suite, problems=suite.problems[: config.limit])
+    suite = suite.first(config.limit)
     check_all_ask(suite.problems, str(suite.path), config.prompt)
     device = resolve_device(config.device)
     config, checkpoints = with_checkpoints(config)

@@ -10,7 +10,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterable, Iterator
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -72,6 +72,10 @@ class Suite:
     def by_id(self) -> dict[str, Problem]:
         """Index the problems by their ids."""
         return {problem.id: problem for problem in self.problems}
+
+    def first(self, count: int | None) -> "Suite":
+        """The same with its first problems only; None: with all."""
+        return replace(self, problems=self.problems[:count])
 
 
 def load_suite(path: str | Path) -> Suite:

@@ -72,10 +72,15 @@ def has_all_arms(directory: RunDirectory, config: RunConfig) -> bool:
     reference = config.reference()
     if reference is None or not config.token_level.enabled:
         return True
-    able = [arm.name for arm in config.arms if backend_of(arm, config).gives_logits]
-    names = {*able, *repeats(reference.name)} - {reference.name}
+    names = {*repeats(reference.name), *(arm.name for arm in _others(config))}
     count = Counter(arm for arm, *_ in read(directory.token_level, TokenRecord.from_row))
     return names <= count.keys() and len({count[name] for name in names}) == 1
+
+
+def _others(config: RunConfig) -> list[ArmConfig]:
+    """The arms that are compared with the reference."""
+    able = (arm for arm in config.arms if backend_of(arm, config).gives_logits)
+    return [arm for arm in able if arm is not config.reference()]
 
 
 def measure_tokens(
@@ -101,8 +106,7 @@ def measure_tokens(
         config.token_level.max_tokens,
     )
     records = _still_valid(directory.token_level, texts)
-    able = [arm for arm in config.arms if backend_of(arm, config).gives_logits]
-    others = [arm for arm in able if arm is not reference]
+    others = _others(config)
     again, folded, computed = repeats(reference.name)
     names = [again, folded, computed, *(arm.name for arm in others)]
     if not all(_is_done(name, texts, records) for name in names):
