@@ -184,7 +184,7 @@ def main() -> None:
     options.add_argument("--models", nargs="+", choices=MODELS, default=downloaded)
     options.add_argument("--build", type=Path, default=Path("build/real"))
     args = options.parse_args()
-    with ThreadPoolExecutor() as pool:  # two models at a time on two cores
+    with ThreadPoolExecutor(2) as pool:  # models at a time, for two cores
         made = pool.map(lambda name: report(MODELS[name], args.build, args.out), args.models)
         frames = dict(zip(args.models, made, strict=True))
     draw(frames, args.out / "frontier.svg")

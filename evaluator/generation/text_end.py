@@ -28,9 +28,12 @@ class TextEnd:
         """Whether the last token ends the text."""
         return bool(tokens) and (tokens[-1] in self.end_ids or self._answered(row, tokens))
 
-    def cut(self, row: Row, tokens: Sequence[int]) -> tuple[int, ...]:
-        """The tokens up to the first one that ends the text, which stays."""
-        beginnings = (tokens[:length] for length in range(1, len(tokens)))
+    def cut(self, row: Row, tokens: Sequence[int], known: int = 0) -> tuple[int, ...]:
+        """The tokens up to the first one that ends the text, which stays.
+
+        The first ``known`` of them do not, and are not looked at again.
+        """
+        beginnings = (tokens[:length] for length in range(known + 1, len(tokens)))
         return tuple(next((own for own in beginnings if self.reached(row, own)), tokens))
 
     def criteria(

@@ -142,9 +142,8 @@ class TransformersModel(LoadedModel):
             found, rests = self._read(batch, begun, rests), {}
             for row, agreed, chosen in found:
                 before, draft = begun[row], drafts[row]
-                begun[row] = own = self._end.cut(
-                    batch[row], (*before, *draft[len(before) : len(before) + agreed], *chosen)
-                )
+                read = (*before, *draft[len(before) : len(before) + agreed], *chosen)
+                begun[row] = own = self._end.cut(batch[row], read, len(before))
                 taken[row] += min(agreed, len(own) - len(before))
                 helped = not before or len(own) - len(before) >= _WORTH_READING
                 left = min(len(draft), longest) - len(own)
@@ -209,7 +208,7 @@ class TransformersModel(LoadedModel):
         for row, own, tokens in zip(
             batch, begun, sequences[:, ids.shape[1] :].tolist(), strict=True
         ):
-            yield self._end.cut(row, (*own, *tokens))
+            yield self._end.cut(row, (*own, *tokens), len(own))
 
     def _key(self, row: Row) -> tuple[int, ...]:
         return noise_key(self._seed, row.prompt.problem, row.sample)
