@@ -64,6 +64,7 @@ BENCH := $(BIN)/python -m benchmarks
 bench: setup
 	OMP_NUM_THREADS=1 $(BENCH).folds
 	$(BENCH).factors
+	$(BENCH).exact_svds
 	$(BENCH).judge_throughput
 	$(BENCH).coverage
 	$(BENCH).false_matches
