@@ -7,12 +7,13 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 import torch
 from accelerate import PartialState
 from accelerate.utils.environment import get_cpu_distributed_information
+from torch import Tensor
 
 from evaluator.errors import LaunchError, ModelError
 
@@ -29,6 +30,11 @@ class Processes:
     rank: int = 0
     world: int = 1
     local_rank: int = 0
+    # It lives until the connection is closed: gloo's threads let go of a tensor after the call that
+    # sent it, the last to do so waits for the interpreter, and closing waits for gloo's threads.
+    _said: Tensor = field(
+        default_factory=lambda: torch.zeros(1, dtype=torch.int64), repr=False, compare=False
+    )
 
     @property
     def is_first(self) -> bool:
@@ -46,11 +52,11 @@ class Processes:
         """What the first process says; nobody goes on before all have heard it. Errors as above."""
         if self.world == 1:
             return number
-        said = [number]
+        self._said.fill_(number)
         with self._together():
-            torch.distributed.broadcast_object_list(said)
+            torch.distributed.broadcast(self._said, src=0)
             PartialState().wait_for_everyone()
-        return said[0]
+        return int(self._said)
 
     @contextmanager
     def _together(self) -> Iterator[None]:
@@ -95,7 +101,8 @@ def launched_processes() -> Iterator[Processes]:
         return
     logger.info("waiting for the %d processes of this launch", world)
     state = PartialState(cpu=True, timeout=_PATIENCE)
+    processes = Processes(state.process_index, state.num_processes, state.local_process_index)
     try:
-        yield Processes(state.process_index, state.num_processes, state.local_process_index)
+        yield processes
     finally:
         state.destroy_process_group()
