@@ -73,6 +73,7 @@ class JudgeSettings:
             self,
             standard=self.checker_standard,
             compile_flags=self.checker_flags,
+            link_flags=("-lm",),
             compile_cpu_ms=self.checker_compile_cpu_ms,
             compile_wall_ms=6 * self.checker_compile_cpu_ms,
             compile_memory_kib=4 << 20,

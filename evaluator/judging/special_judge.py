@@ -19,7 +19,7 @@ from evaluator.judging.shared_machine import SharedMachine
 from evaluator.judging.verdicts import Decision, signal_name
 
 _NUMBER = r"([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)(?!\w|[.,]\d)"
-_POINTS = re.compile(rf"\bpoints\s+{_NUMBER}|^\s*{_NUMBER}")
+_POINTS = re.compile(rf"^\s*(?:points\s+)?{_NUMBER}")
 _PERCENT = re.compile(r"^\s*partially correct \((\d+)\)")
 
 
@@ -86,7 +86,7 @@ def _decide(report: RunReport, said: bytes) -> Decision:
     if exit_code in (1, 2, 4, 8):
         return Decision("WA", 0.0, message)
     if exit_code == 7 and (found := _POINTS.search(message)) is not None:
-        points = float(found[1] or found[2])
+        points = float(found[1])
         return _partial(points if points <= 1 else points / 100, message)
     ending = f"exit code {exit_code}" if report.reason == "exit" else f"{report.reason} limit"
     if report.reason == "exit" and report.signal is not None:

@@ -90,6 +90,8 @@ SAID = [
     (1, "said 1", "WA", 0),
     (8, "said 8", "WA", 0),
     (3, "FAIL points 1", "UKE", 0),
+    (7, "lost 3 points 80 of them late", "UKE", 0),
+    (7, "no points 1 for test 2", "UKE", 0),
 ]
 
 
@@ -110,6 +112,11 @@ def test_checker_has_its_own_standard(sandbox):
         settings = replace(settings, checker_standard="c++17")
         assert judge(sandbox, new, "x", settings=settings)[0].verdict == "AC"
     settings = JudgeSettings(compile_flags=("-DNO",), checker_flags=("-DYES",))
+    settings = replace(settings, link_flags=("-lm", "-Wl,--defsym=of_solutions=0"))
+    linked = (
+        'extern "C" void of_solutions();\nint main(int n, char**) { if (n > 9) of_solutions(); }'
+    )
+    assert judge(sandbox, linked, "x", settings=settings)[0].verdict == "UKE"
     flags = "#if defined NO || !defined YES\n#error\n#endif\nint main() {}"
     assert judge(sandbox, flags, "x", settings=settings)[0].verdict == "AC"
 
