@@ -3,15 +3,17 @@
 import logging
 import os
 import queue
+import resource
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TypeVar
 
 from evaluator.config.judge_settings import JudgeSettings
-from evaluator.errors import SandboxError
+from evaluator.errors import ConfigError, SandboxError
 from evaluator.judging.compare_output import compare_output
 from evaluator.judging.compile_cpp import compile_cpp
 from evaluator.judging.cpp_text import strip_freopen
@@ -28,6 +30,8 @@ logger = logging.getLogger(__name__)
 
 Judged = tuple[tuple[str, ...], ProgramVerdict]
 _Made = TypeVar("_Made")
+
+_FILES_OF_A_WORKER = 16  # at most 12 were seen, with a special judge
 
 
 @dataclass(frozen=True)
@@ -46,12 +50,20 @@ def judge_jobs(
     """Judge programs in parallel; yields (key, verdict) as they finish, in no fixed order.
 
     Jobs are taken as workers get free. Closing the iterator ends everything that still runs.
+    A ConfigError where not even an empty program compiles with these settings.
     """
     pool = _Pool(settings, sandbox)
     try:
+        pool.check_compiler()
         yield from pool.judge(jobs)
     finally:
         pool.close()
+
+
+def _most_workers() -> int:
+    """How many have room for their open files."""
+    free = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - len([*Path("/proc/self/fd").iterdir()])
+    return max(1, free // _FILES_OF_A_WORKER)
 
 
 class _Pool:
@@ -59,7 +71,7 @@ class _Pool:
 
     def __init__(self, settings: JudgeSettings, sandbox: Sandbox) -> None:
         self._settings = settings
-        self._size = settings.workers or len(os.sched_getaffinity(0))
+        self._size = min(settings.workers or len(os.sched_getaffinity(0)), _most_workers())
         self._machine = SharedMachine()
         self._special_judges = SpecialJudges(settings, self._machine)
         self._stop = threading.Event()
@@ -77,6 +89,19 @@ class _Pool:
         self._threads.shutdown(wait=True, cancel_futures=True)
         for worker in self._workers:
             worker.close()
+
+    def check_compiler(self) -> None:
+        """Find a wrong flag before it fails every program; the usual ones are right."""
+        names = ("standard", "compile_flags", "link_flags")
+        asked = {name: getattr(self._settings, name) for name in names}
+        if all(getattr(JudgeSettings(), name) == value for name, value in asked.items()):
+            return
+        made = compile_cpp(self._workers[0], "int main() {}\n", self._settings)
+        if made.program is None and not made.says_nothing:
+            shown = ", ".join(f"{name} {value!r}" for name, value in asked.items())
+            raise ConfigError(
+                f"judge: with {shown} not even an empty program compiles; g++ says: {made.message}"
+            )
 
     def judge(self, jobs: Iterable[JudgeJob]) -> Iterator[Judged]:
         """Keep the workers busy; yields verdicts as they are there."""

@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import os
+import resource
 import threading
 import time
 from dataclasses import replace
@@ -12,7 +13,7 @@ from signal import SIGKILL, SIGSTOP
 import pytest
 
 from evaluator.config.judge_settings import JudgeSettings
-from evaluator.errors import SandboxError
+from evaluator.errors import ConfigError, SandboxError
 from evaluator.judging.judge import JudgeJob, judge_jobs
 from evaluator.suites.problem import Problem, TestCase
 from tests.evaluator.judging.outside import ChangedSandbox, burn, signalled
@@ -80,6 +81,25 @@ def test_standard_and_online_judge(sandbox):
     problem = Problem("p", "", (TestCase("1", "", "201402 2"),))
     assert judge(sandbox, problem, code)[0].verdict == "AC"
     assert judge(sandbox, problem, code, standard="c++17")[0].verdict == "WA"
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"compile_flags": ("-02",)}, {"link_flags": ("-lnosuch",)}], ids=str
+)
+def test_flags_that_fail_every_program_are_refused(sandbox, wrong):
+    with pytest.raises(ConfigError, match=r"not even an empty program.*(-02|-lnosuch)"):
+        judge(sandbox, add_problem(), ADD, **wrong)
+
+
+def test_no_more_workers_than_open_files_allow(sandbox):
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    opened = len([*Path("/proc/self/fd").iterdir()])
+    resource.setrlimit(resource.RLIMIT_NOFILE, (opened + 60, before[1]))
+    try:
+        verdicts = judge(sandbox, add_problem(), *[ADD] * 12, workers=12)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert [verdict.verdict for verdict in verdicts] == ["AC"] * 12
 
 
 def test_freopen_runs_as_written_unless_it_is_removed(sandbox):
