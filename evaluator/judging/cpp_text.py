@@ -16,7 +16,7 @@ _NO_CODE = (
 # Not of Go, Rust, Kotlin, JavaScript and Java.
 _MAIN = (
     r"(?<!func )(?<!fn )(?<!fun )(?<!function )\bmain\s*\((?![^()]*\bString\b)[^(){};]*\)"
-    r"\s*(?:->\s*\w+\s*|noexcept\s*|try\s*)?\{"
+    r"(?>\s|//[^\n]*\n|/\*.*?\*/)*+(?:->\s*\w+\s*|noexcept\s*|try\s*)?\{"
 )
 _NO_CODE_OR_MAIN = re.compile(rf"{_NO_CODE}|(?P<main>{_MAIN})", re.DOTALL)
 _MARKS = re.compile(rf"{_NO_CODE}|(?P<main>{_MAIN})|(?P<mark>[{{}}`\n])", re.DOTALL)

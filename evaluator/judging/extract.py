@@ -15,7 +15,7 @@ first of these that tells them apart. :attr:`Extraction.choice` names it:
 * ``announced``: a later one is announced as brute force, a generator, wrong or a stub;
 * ``last``: it is the last;
 * ``joined``: it is made of parts, none of which is a program, from the first include to ``main()``;
-* ``after_reasoning``: the reasoning has another; ``in_reasoning``: only the reasoning has one;
+* ``after_reasoning``: the reasoning has another; ``in_reasoning``: nothing stands behind it;
 * ``only``: nothing had to decide.
 """
 
@@ -113,7 +113,10 @@ def extract_code(completion: str) -> Extraction:
         other = any(tag and not is_cpp_tag(tag) for tag in tags)
         return Extraction(None, "none", "other_language" if other else "no_code")
     if chosen is draft:
-        return replace(chosen.extraction, choice="in_reasoning")
+        if found is not None:
+            return replace(chosen.extraction, choice="program")
+        only = chosen.extraction.choice == "only"
+        return replace(chosen.extraction, choice="in_reasoning") if only else chosen.extraction
     extraction = chosen.extraction
     if draft is None or extraction.choice != "only" or draft.extraction.code == extraction.code:
         return extraction

@@ -153,6 +153,8 @@ THINK = f"<think>\nMaybe\n{OTHERS}\nno.\n"
             "after_reasoning",
         ),
         (f"<think>\n{FENCED}</think>\nAs above.\n", "in_reasoning"),
+        (f"<think>\n{OTHERS}No:\n{FENCED}</think>\nAs above.\n", "last"),
+        (f"<think>\n{FENCED}</think>\n```cpp\nstd::cout << a + b;\n```\n", "program"),
     ],
 )
 def test_one_of_several_is_chosen_and_the_reason_kept(text, choice):
@@ -186,7 +188,19 @@ def test_characters_within_strings_and_comments_stay():
 
 
 @pytest.mark.parametrize(
-    "piece", ["> ```cpp\n", '\\"', "//your ", "/*", "main(){}\n", "<|a|>", "#\n", "~"]
+    "piece",
+    [
+        "> ```cpp\n",
+        '\\"',
+        "//your ",
+        "/*",
+        "main(){}\n",
+        "main()/**/",
+        "main()/*",
+        "<|a|>",
+        "#\n",
+        "~",
+    ],
 )
 def test_time_grows_with_the_length_alone(piece):
     """A text that takes time in proportion to its square would need minutes here."""
