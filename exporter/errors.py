@@ -3,14 +3,12 @@
 :func:`reading` and :func:`writing` make them of the operating system's.
 """
 
-import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tinylora.errors import TinyLoRAError
+from tinylora.errors import NO_ROOM, TinyLoRAError
 
-_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _AGAIN = "and run the same command again; a merge keeps its finished shards for that"
 
 
@@ -112,7 +110,7 @@ def writing(path: Path) -> Iterator[None]:
         raise
     except OSError as error:
         reason = error.strerror or str(error)
-        if error.errno in _NO_ROOM:
+        if error.errno in NO_ROOM:
             raise DiskFullError(f"{path}: no room left ({reason}); free some, {_AGAIN}") from error
         raise OutputWriteError(
             f"{path}: cannot be written ({reason}); see to permissions, disk or network, or use "

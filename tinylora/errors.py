@@ -1,5 +1,10 @@
 """Errors of the library: each is a :class:`TinyLoRAError` and a standard type, to catch either."""
 
+import errno
+
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""What the operating system says where a file may not grow."""
+
 
 class TinyLoRAError(Exception):
     """Root of everything that this project raises on purpose."""

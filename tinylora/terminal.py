@@ -26,7 +26,7 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from tinylora.errors import TinyLoRAError
+from tinylora.errors import NO_ROOM, TinyLoRAError
 from tinylora.installed import strangers, unmet_requirements
 from tinylora.models.find_model import Hub
 
@@ -138,10 +138,12 @@ def command(
         _fail(as_json, type(error).__name__, str(error))
         raise typer.Exit(1 if isinstance(error, failed) else 2) from error
     except OSError as error:
-        if error.filename is None or error.strerror is None:
+        is_full = error.errno in NO_ROOM  # of which a write does not say the file
+        if error.strerror is None or not (error.filename or is_full):
             raise
+        where = f"{error.filename}: " if error.filename else ""
         remedy = "make room or choose another place, and run the same command again"
-        _fail(as_json, "OSError", f"{error.filename}: {error.strerror}; {remedy}. {kept}")
+        _fail(as_json, "OSError", f"{where}{error.strerror}; {remedy}. {kept}")
         raise typer.Exit(2) from error
     except (typer.Exit, typer.Abort):
         raise

@@ -220,6 +220,7 @@ def test_ctrl_c_says_what_is_kept_and_leaves_no_traceback(name, monkeypatch):
     [
         (KeyboardInterrupt(15), 143, "Interrupted", "Interrupted. "),
         (OSError(28, "No space left", "o/v.jsonl"), 2, "OSError", "o/v.jsonl: No space left; mak"),
+        (OSError(28, "No space left"), 2, "OSError", "No space left; make room"),
     ],
 )
 def test_sigterm_and_the_disk_end_a_command_in_words_too(monkeypatch, error, code, kind, words):
