@@ -69,7 +69,8 @@ def test_restored_logits_equal_pefts(saved, tiny_base, weight_tying):
     assert all(module is before[name] for name, module in base.named_modules())
     change = (wanted - plain_logits).norm()
     assert change > 1e-2
-    assert (found - wanted).norm() < 1e-5 * change
+    rounding = torch.finfo(torch.float32).eps * wanted.norm()
+    assert (found - wanted).norm() < 1e-5 * change + rounding < 1e-2 * change
 
 
 def test_restoring_on_a_4bit_base_which_peft_cannot(saved, tiny_base):
