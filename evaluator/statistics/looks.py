@@ -79,11 +79,18 @@ def _boundary(times: tuple[float, ...], alpha: float) -> float:
     return float(brentq(lambda c: _chance_of_reaching(c, times) - alpha, low - room, high + room))
 
 
+@cache
+def _quadrature() -> tuple[Floats, Floats]:
+    """Nodes and weights of Gauss and Legendre; to find them costs more than to use them."""
+    nodes, weights = np.polynomial.legendre.leggauss(_NODES)
+    return nodes, weights
+
+
 def _chance_of_reaching(boundary: float, times: tuple[float, ...]) -> float:
     """P(max W(t) ≥ boundary) over the times of a Brownian motion W from 0."""
     if boundary >= _HIGHEST or boundary <= -_HIGHEST:
         return 0.0 if boundary > 0 else 1.0
-    nodes, weights = np.polynomial.legendre.leggauss(_NODES)
+    nodes, weights = _quadrature()
     at, mass = np.zeros(1), np.ones(1)  # where paths are, and with what probability
     reached, before = 0.0, 0.0
     for time, after in zip(times, (*times[1:], np.inf), strict=True):
