@@ -24,6 +24,7 @@ from evaluator.progress import Progress
 from evaluator.store.checked import LARGEST_WHOLE
 from evaluator.store.lock import locked
 from evaluator.store.records import Key, VerdictRecord
+from evaluator.store.run_directory import check_directory
 from evaluator.suites.importers.rows import Row, read_rows
 from evaluator.suites.suite import Suite, load_suite
 from tinylora.files.json_text import read_object
@@ -82,6 +83,7 @@ def judge_completions(
 
     Raises:
         RecordsError: If the folder holds verdicts of something else.
+        RunDirectoryError: If it holds other files.
         TinyLoRAError: Another one, if anything that is needed cannot be used.
     """
     settings = settings or JudgeSettings()
@@ -89,6 +91,7 @@ def judge_completions(
     texts, not_judged = read_completions(Path(completions), suite)
     sandbox = sandbox or probe_sandbox(settings.unsafe)
     out = Path(out)
+    check_directory(out, "judge.json", "judgement")
     out.mkdir(parents=True, exist_ok=True)
     with locked(out):
         _check_manifest(out / "judge.json", suite, settings, sandbox)
@@ -109,7 +112,7 @@ def judge_completions(
         judged=judged,
         counts=dict(sorted(Counter(record.verdict for record in verdicts).items())),
         without_code=sum(record.how == "none" for record in verdicts),
-        chosen=sum(record.choice != "only" for record in verdicts),
+        chosen=sum(record.was_chosen for record in verdicts),
         not_judged=not_judged,
         sandbox=sandbox.info.rung,
     )
@@ -149,7 +152,8 @@ def _completion(row: Row) -> tuple[Key, str]:
     if row.fault:
         raise CompletionsError(row.fault)
     fields: dict[str, Any] = row.values
-    problem, sample, text = fields.get("problem"), fields.get("sample", 0), fields.get("completion")
+    problem, sample, text = fields.get("problem"), fields.get("sample"), fields.get("completion")
+    sample = 0 if sample is None else sample
     if isinstance(problem, bool) or not isinstance(problem, str | int):
         raise CompletionsError(f"'problem' is {problem!r:.80}, expected the id of a problem")
     if isinstance(sample, bool) or not isinstance(sample, int) or abs(sample) > LARGEST_WHOLE:
@@ -200,14 +204,15 @@ def _record(
     key = ("", row["problem"], row["sample"])
     if key not in texts or row["completion_sha256"] != text_digest(texts[key]):
         sample = f"sample {key[2]!r:.40} of problem {key[1]!r:.60}"
-        judged = "was judged for another text than the completions have now"
-        raise RecordsError(f"verdicts.jsonl: {sample} {judged}; use a new folder")
+        was = "was judged for another text than the completions have now"
+        raise RecordsError(f"verdicts.jsonl: {sample} {was}; use a new folder")
     of = submissions[key]
     fields = ("verdict", "score", "subtasks", "detail", "compile_message", "tests")
+    judged = row.get("code_sha256", of.code_sha256)  # rows of earlier versions have none
     return VerdictRecord.from_row(
         {**of.own_fields, "how": row["extraction"], "choice": row.get("choice", "only")}
         | {name: row[name] for name in fields}
-        | {"code_sha256": of.code_sha256}
+        | {"code_sha256": judged}
     )
 
 
@@ -215,7 +220,8 @@ def _row(record: VerdictRecord, completion: str) -> dict[str, Any]:
     fields = asdict(record)
     row = {name: fields[name] for name in ("problem", "sample", "verdict", "score", "subtasks")}
     row["extraction"] = record.how
-    row |= {name: fields[name] for name in ("choice", "detail", "compile_message", "tests")}
+    others = ("choice", "code_sha256", "detail", "compile_message", "tests")
+    row |= {name: fields[name] for name in others}
     return {**row, "completion_sha256": text_digest(completion)}
 
 

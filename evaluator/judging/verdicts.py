@@ -17,12 +17,10 @@ import signal
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
-from evaluator.store.records import TestRecord
+from evaluator.store.records import TestRecord, Verdict
 from evaluator.suites.problem import Problem
-
-Verdict = Literal["AC", "CE", "PC", "WA", "RE", "TLE", "MLE", "OLE", "UKE"]
 
 
 class Decision(NamedTuple):
@@ -44,7 +42,7 @@ class ProgramVerdict:
         detail: For CE and UKE: why.
     """
 
-    verdict: str
+    verdict: Verdict
     score: float = 0.0
     tests: tuple[TestRecord, ...] = ()
     subtasks: Mapping[int, float] = field(default_factory=dict)

@@ -17,11 +17,9 @@ from evaluator.statistics.looks import ONLY_LOOK, Look
 from evaluator.statistics.proportions import pass_at_k, pass_at_k_interval
 from evaluator.statistics.score_interval import Interval
 from evaluator.store.looks import complete_look, planned_looks, until
-from evaluator.store.records import Key, VerdictRecord
+from evaluator.store.records import VERDICTS, Key, VerdictRecord
 from evaluator.store.run_directory import ArmFacts, ProblemFacts, RunFacts
 from evaluator.tokens.summary import TokenLevel
-
-VERDICTS = ("AC", "PC", "WA", "RE", "TLE", "MLE", "OLE", "CE", "UKE")
 
 
 @dataclass(frozen=True)
@@ -196,7 +194,7 @@ def _summarize_arm(
         pass_at_interval=intervals,
         compile_rate=float(np.mean(compiled)),
         no_code_rate=float(np.mean([record.code_sha256 is None for record in records])),
-        choice_rate=float(np.mean([record.choice not in ("", "only") for record in records])),
+        choice_rate=float(np.mean([record.was_chosen for record in records])),
         mean_score=float(np.mean([record.score for record in records])),
         verdicts={name: every.get(name, 0) for name in VERDICTS},
     )

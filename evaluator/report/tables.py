@@ -7,9 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from evaluator.report.summary import VERDICTS, ArmSummary, RunSummary
+from evaluator.report.summary import ArmSummary, RunSummary
 from evaluator.report.text_table import TextTable
 from evaluator.statistics.compare import Equivalence, PairedComparison
+from evaluator.store.records import VERDICTS
 from evaluator.store.run_directory import ArmFacts
 from tinylora.files.whole_file import replace_file
 
@@ -99,7 +100,7 @@ def sensitivity_table(summary: RunSummary) -> TextTable | None:
             "arm": pair.arm,
             "flips": percent(pair.flip_rate),
             **({"flips / A/A": noise and _ratio(pair, noise) or ""} if any(yardsticks) else {}),
-            "δ": _size(pair.margin),
+            "δ": margin_text(pair.margin),
             "δ without flips": _size(pair.shown_margin),
             "δ at 80 %": _size(pair.provable_margin),
             "difference at 80 %": _size(pair.detectable_difference),
@@ -147,6 +148,16 @@ def points(difference: float) -> str:
     return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", "−")
 
 
+def margin_text(margin: float) -> str:
+    """A margin δ in percentage points, with all of its decimals.
+
+    >>> margin_text(0.02), margin_text(0.0025)
+    ('2.0', '0.25')
+    """
+    text = f"{100 * margin:.6g}"
+    return text if "." in text else f"{text}.0"
+
+
 def p_text(p_value: float) -> str:
     """A p-value, as small as it is."""
     return f"{p_value:.1e}" if p_value < 0.001 else f"{p_value:.3f}"
@@ -159,6 +170,13 @@ def verdict_text(pair: PairedComparison) -> str:
     if pair.informative is False:
         return "match (uninformative)"
     return "match (alone)" if pair.holds_jointly is False else "match"
+
+
+def shown_verdict(pair: PairedComparison, summary: RunSummary) -> str:
+    """The verdict on a candidate; an arm that shows the noise is none, and says so."""
+    if pair.arm == summary.control:
+        return "control"
+    return f"A/A: {pair.verdict}" if pair.arm in summary.repeats else verdict_text(pair)
 
 
 def _passed(arm: ArmSummary) -> str:
@@ -212,11 +230,7 @@ def _arm_cells(arm: ArmSummary, summary: RunSummary) -> dict[str, str]:
         low, high = points(pair.interval95.low), points(pair.interval95.high)
         flips = f"+{pair.gained} / −{pair.lost}"
         difference = f"{points(pair.difference)} [{low}, {high}]"
-        p_value, verdict = p_text(pair.p_value), verdict_text(pair)
-        if pair.arm == summary.control:  # no candidate
-            verdict = "control"
-        elif pair.arm in summary.repeats:  # shows the noise
-            verdict = f"A/A: {pair.verdict}"
+        p_value, verdict = p_text(pair.p_value), shown_verdict(pair, summary)
     return {
         "arm": facts.name,
         "kind": facts.kind,

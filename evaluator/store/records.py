@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Self, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, Self, TypeVar, get_args
 
 from pydantic import Field
 
@@ -19,6 +19,8 @@ from tinylora.files.whole_file import replace_file
 
 Key = tuple[str, str, int]
 FinishReason = Literal["stop", "length"]
+Verdict = Literal["AC", "PC", "WA", "RE", "TLE", "MLE", "OLE", "CE", "UKE"]
+VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ class TestRecord:
     __pydantic_config__ = STRICT_FIELDS
 
     name: Text
-    verdict: Name
+    verdict: Verdict
     score: Number
     time_ms: Number | None = field(default=None, compare=False)
     memory_kib: Whole | None = field(default=None, compare=False)
@@ -97,7 +99,7 @@ class VerdictRecord(Record):
     """What the judge says about one completion.
 
     Attributes:
-        verdict: AC CE PC WA RE TLE MLE OLE UKE of the whole program.
+        verdict: Of the whole program.
         score: 0 … 100.
         code_sha256: Digest of the extracted program; None where there was none.
         how: Rule that found the program in the text.
@@ -107,7 +109,7 @@ class VerdictRecord(Record):
         choice: What told the program from others in the text; ``only`` where there were none.
     """
 
-    verdict: Name
+    verdict: Verdict
     score: Number
     code_sha256: Name | None
     how: Name
@@ -117,6 +119,11 @@ class VerdictRecord(Record):
     subtasks: Mapping[Text, Number] = field(compare=False)
     tests: tuple[TestRecord, ...]
     choice: Name = field(default="", compare=False)
+
+    @property
+    def was_chosen(self) -> bool:
+        """Whether other programs stood in the text, or parts of one."""
+        return self.choice not in ("", "only", "in_reasoning")
 
     @property
     def judge_failed(self) -> bool:

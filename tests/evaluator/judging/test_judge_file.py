@@ -122,6 +122,31 @@ def test_other_settings_or_texts_need_another_folder(judge, sum_suite, completio
         judge(first)
 
 
+def test_a_verdict_on_another_program_of_the_same_text_is_made_again(judge, completions, tmp_path):
+    judge(completions)
+    path = tmp_path / "out" / "verdicts.jsonl"
+    first, *others = verdicts_of(tmp_path / "out")
+    other = first | {"verdict": "OLE", "code_sha256": "0" * 64}  # by another extraction
+    path.write_text("".join(json.dumps(row) + "\n" for row in (other, *others)))
+    assert judge(completions).judged == 1
+    assert stable(verdicts_of(tmp_path / "out")) == stable([first, *others])
+
+
+def test_a_folder_of_other_files_is_refused_and_left_alone(judge, completions, tmp_path):
+    (tmp_path / "run.json").write_text("{}")
+    with pytest.raises(RunDirectoryError, match=r"has no judge\.json"):
+        judge(completions, out=tmp_path)
+    assert not (tmp_path / "judge.json").exists()
+
+
+def test_verdicts_that_no_judge_gives_are_refused(judge, completions, tmp_path):
+    judge(completions)
+    path = tmp_path / "out" / "verdicts.jsonl"
+    path.write_text(path.read_text().replace('"AC"', '"great"', 1))
+    with pytest.raises(RecordsError, match=r"verdicts\.jsonl.*'AC', 'PC'"):
+        judge(completions)
+
+
 @pytest.mark.parametrize("content", ["{", "[]", '{"sandbox": 1}'])
 def test_a_damaged_description_of_a_folder_is_refused(judge, completions, tmp_path, content):
     (tmp_path / "judge.json").write_text(content)
