@@ -1,7 +1,7 @@
 """What a run's numbers say, in plain words: one sentence a finding."""
 
 from evaluator.report.summary import RunSummary
-from evaluator.report.tables import arms_table, p_text, percent, points
+from evaluator.report.tables import arms_table, margin_text, p_text, percent, points
 from evaluator.report.token_sentences import token_sentences
 from evaluator.statistics.compare import Equivalence, PairedComparison
 from evaluator.statistics.few_flips import LEVEL
@@ -20,7 +20,8 @@ def describe(summary: RunSummary) -> tuple[str, ...]:
     if summary.unjudged:
         sentences.append(
             f"The judge itself failed on {len(summary.unjudged)} problems (UKE), which are left "
-            f"out of every number: {', '.join(summary.unjudged[:5])}."
+            f"out of every number: {', '.join(summary.unjudged[:5])}"
+            f"{', …' if len(summary.unjudged) > 5 else '.'}"
         )
     if chosen := {arm.facts.name: arm.choice_rate for arm in summary.arms if arm.choice_rate}:
         shares = ", ".join(f"{name} {percent(rate)}" for name, rate in chosen.items())
@@ -132,7 +133,7 @@ def _joint_sentences(summary: RunSummary) -> list[str]:
 
 
 def _plan_sentence(summary: RunSummary) -> str:
-    margin = f"δ = {_plain(summary.comparisons[0].margin)} points"
+    margin = f"δ = {margin_text(summary.comparisons[0].margin)} points"
     if summary.plan:
         looks = len(summary.look.times)
         fixed = f"{margin} was" if looks == 1 else f"{margin} and {looks} looks were"
@@ -174,7 +175,7 @@ def _control_sentence(control: PairedComparison | None) -> str:
 def _meaning_of_a_match(control: PairedComparison, least: float) -> str:
     """How much of an effect that is surely larger than ``least`` an arm that matches has kept."""
     shown = (
-        f"A match with {control.reference} shows that less than δ = {_plain(control.margin)} "
+        f"A match with {control.reference} shows that less than δ = {margin_text(control.margin)} "
         "points of that were lost"
     )
     if 2 * control.margin < least:
@@ -205,7 +206,7 @@ def _repeat_sentence(pair: PairedComparison, facts: RunFacts) -> str:
     )
     if pair.verdict is Equivalence.MATCH:
         return floor
-    margin = _plain(pair.margin)
+    margin = margin_text(pair.margin)
     if pair.verdict is Equivalence.INCONCLUSIVE:
         return (
             f"{floor} Not even this repeat is shown to be equal within ±{margin} points: the run "
@@ -237,7 +238,7 @@ def _pair_sentence(pair: PairedComparison, control: PairedComparison | None) -> 
         f"{points(pair.interval90.low)} to {points(pair.interval90.high)}, "
         f"{pair.gained} gained and {pair.lost} lost"
     )
-    margin = _plain(pair.margin)
+    margin = margin_text(pair.margin)
     if pair.verdict is Equivalence.DIFFER:
         return f"{pair.arm} differs from {pair.reference}: {numbers}."
     if pair.verdict is Equivalence.INCONCLUSIVE:

@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 
 from evaluator.report.html.text import visible
 from evaluator.report.summary import ArmSummary, RunSummary
-from evaluator.report.tables import percent, points, size_text, verdict_text
+from evaluator.report.tables import percent, points, shown_verdict, size_text
 from evaluator.store.snapshot import LayerResidual
 
 _STYLE: Any = {
@@ -102,9 +102,9 @@ def _differences(summary: RunSummary) -> Chart:
     axes.axvspan(-margin, margin, color=_COLOURS["margin"], zorder=0)
     axes.axvline(0, color=_COLOURS["axis"], linewidth=0.8)
     for row, pair in enumerate(pairs):
-        control = pair.arm == summary.control
-        colour = _COLOURS["control" if control else str(pair.verdict)]
-        word = "control" if control else verdict_text(pair)
+        is_candidate = pair.arm != summary.control and pair.arm not in summary.repeats
+        colour = _COLOURS[str(pair.verdict) if is_candidate else "control"]
+        word = shown_verdict(pair, summary)
         value = f"{points(pair.difference)} (+{pair.gained} −{pair.lost}) {word}"
         _name(axes, row, pair.arm, value)
         for interval, width in ((pair.interval95, 1.5), (pair.interval90, 5)):
@@ -113,8 +113,8 @@ def _differences(summary: RunSummary) -> Chart:
         axes.plot(100 * pair.difference, row, "o", color=colour, markeredgecolor="white")
     note = (
         f"Points of pass rate against {reference}: thin 95 %, thick 90 % interval. An arm "
-        f"matches where its thick line lies inside the shaded ±{margin:g} points, fixed "
-        "before the run, and the exact test agrees."
+        f"matches where its thick line lies inside the shaded ±{margin:g} points, "
+        "and the exact test agrees."
     )
     return _chart(figure, "differences", f"Difference to {reference}", note)
 

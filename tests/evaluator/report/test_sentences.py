@@ -67,6 +67,7 @@ NO_CONTROL = {"restored": "restored", "nf4": "merged"}
             "uninformative",
         ),
         (facts(margin=0.11), None, ["less than δ = 11.0 points of that were lost."], MOST),
+        (facts(margin=0.0025), None, ["±0.25 points", "δ = 0.25 points"], "0.2 points"),
         (facts(margin=0.13), None, ["less than δ = 13.0 points of that were lost.", MOST], "?"),
         (
             facts(kinds={"restored": "restored", "gone": "base", "nf4": "merged"}),
@@ -90,7 +91,16 @@ NO_CONTROL = {"restored": "restored", "nf4": "merged"}
         (facts(kinds=NO_CONTROL), None, ["There is no base arm", "cannot be told"], "no restored"),
         (facts(kinds={"nf4": "merged"}), None, ["no restored arm"], "matches"),
     ],
-    ids=["effect", "half", "more", "no effect", "below the margin", "no control", "no reference"],
+    ids=[
+        "effect",
+        "half",
+        "fine",
+        "more",
+        "no effect",
+        "below the margin",
+        "no control",
+        "no reference",
+    ],
 )
 def test_sentences(run, change, said, unsaid):
     text = "\n".join(describe(summarize(run, records(run, change))))

@@ -9,7 +9,7 @@ import pytest
 
 from evaluator.report.html.charts import make_charts
 from evaluator.report.summary import summarize
-from evaluator.report.tables import percent, points
+from evaluator.report.tables import percent, points, shown_verdict
 from evaluator.store.snapshot import LayerResidual
 from evaluator.tokens.summary import ArmTokens, TokenLevel
 from tests.evaluator.report.made_up import facts, records
@@ -45,6 +45,16 @@ def summary():
 def charts(summary):
     layers = {"nf4": [LayerResidual(0, 0.5), LayerResidual(1, 0.0)]}
     return charts_of(summary, layers)
+
+
+def test_a_repeat_of_the_reference_is_no_match():
+    kinds = {"restored": "restored", "again": "restored", "base": "base", "nf4": "merged"}
+    run = facts(kinds=kinds)
+    summary = summarize(run, records(run))
+    shown = texts(charts_of(summary)["differences"])
+    verdicts = {pair.arm: shown_verdict(pair, summary) for pair in summary.comparisons}
+    assert verdicts["again"].startswith("A/A: ") and verdicts["base"] == "control"
+    assert all(any(text.endswith(f" {word}") for text in shown) for word in verdicts.values())
 
 
 def test_labels_are_the_summarys_numbers(summary, charts):
