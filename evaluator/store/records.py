@@ -234,8 +234,8 @@ def read(
                 ) from error
             if records.setdefault(record.key, record) != record:
                 raise RecordsError(
-                    f"{path}, line {number}: a second, different record of {record.key}; start the "
-                    "run anew with --overwrite"
+                    f"{path}, line {number}: a second, different record of {record.key}; delete "
+                    "the lines of both and run the same command again to redo it"
                 )
     return records
 
