@@ -58,7 +58,8 @@ def test_deltas_equal_pefts(saved, tiny_base, changes, dtype):
 @pytest.mark.parametrize("weight_tying", [0.5, 1.0])
 def test_restored_logits_equal_pefts(saved, tiny_base, weight_tying):
     directory, model = saved(weight_tying=weight_tying, save_projection=False)
-    base = plain(tiny_base)
+    # float32 logits would be rounded by as much as is looked for
+    base, model = plain(tiny_base, "float64"), model.double()
     before = dict(base.named_modules())
     with torch.no_grad():
         plain_logits, wanted = base(IDS).logits, model(IDS).logits
@@ -69,8 +70,7 @@ def test_restored_logits_equal_pefts(saved, tiny_base, weight_tying):
     assert all(module is before[name] for name, module in base.named_modules())
     change = (wanted - plain_logits).norm()
     assert change > 1e-2
-    rounding = torch.finfo(torch.float32).eps * wanted.norm()
-    assert (found - wanted).norm() < 1e-5 * change + rounding < 1e-2 * change
+    assert (found - wanted).norm() < 2e-5 * change  # factors are float32
 
 
 def test_restoring_on_a_4bit_base_which_peft_cannot(saved, tiny_base):
