@@ -113,10 +113,9 @@ def extract_code(completion: str) -> Extraction:
         other = any(tag and not is_cpp_tag(tag) for tag in tags)
         return Extraction(None, "none", "other_language" if other else "no_code")
     if chosen is draft:
-        if found is not None:
-            return replace(chosen.extraction, choice="program")
-        only = chosen.extraction.choice == "only"
-        return replace(chosen.extraction, choice="in_reasoning") if only else chosen.extraction
+        if found is None and chosen.extraction.choice != "only":
+            return chosen.extraction
+        return replace(chosen.extraction, choice="in_reasoning" if found is None else "program")
     extraction = chosen.extraction
     if draft is None or extraction.choice != "only" or draft.extraction.code == extraction.code:
         return extraction
