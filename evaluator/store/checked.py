@@ -29,7 +29,7 @@ STRICT_FIELDS = ConfigDict(extra="forbid", allow_inf_nan=False)
 Text = InstanceOf[str]  # also with halves of surrogate pairs
 Name = Annotated[str, AfterValidator(_encodes)]  # what tables and files are written with
 LARGEST_WHOLE = 2**63 - 1  # what tables can hold
-Whole = Annotated[int, Field(ge=-LARGEST_WHOLE - 1, lt=LARGEST_WHOLE + 1)]
+Whole = Annotated[int, Field(ge=-LARGEST_WHOLE - 1, le=LARGEST_WHOLE)]
 Number = Annotated[float, Field(ge=-1e30, le=1e30)]  # so that sums and squares are finite
 
 
