@@ -1,10 +1,12 @@
 """From verdict records to numbers."""
 
 import dataclasses
+from typing import get_args
 
 import pytest
 
 from evaluator.errors import RecordsError
+from evaluator.judging.verdicts import Verdict
 from evaluator.report.summary import summarize
 from tests.evaluator.report.made_up import REPEATED, facts, records
 
@@ -20,6 +22,12 @@ def test_rates_of_an_arm():
     assert restored.mean_score == pytest.approx((120 * 100 + 50 * 25) / 200)
     expected = {"AC": 120, "WA": 50, "CE": 30}
     assert {k: v for k, v in restored.verdicts.items() if v} == expected
+
+
+def test_every_verdict_has_a_column():
+    run = facts()
+    for arm in summarize(run, records(run)).arms:
+        assert sorted(arm.verdicts) == sorted(get_args(Verdict))
 
 
 def test_problem_that_the_judge_failed_on_counts_for_no_arm():
