@@ -1,7 +1,7 @@
 """What a run's numbers say, in plain words: one sentence a finding."""
 
 from evaluator.report.summary import RunSummary
-from evaluator.report.tables import arms_table, margin_text, p_text, percent, points
+from evaluator.report.tables import arms_table, margin_text, p_text, percent, plain_points, points
 from evaluator.report.token_sentences import token_sentences
 from evaluator.statistics.compare import Equivalence, PairedComparison
 from evaluator.statistics.few_flips import LEVEL
@@ -39,7 +39,7 @@ def describe(summary: RunSummary) -> tuple[str, ...]:
             sentences.append(_repeat_sentence(pair, summary.facts))
     sentences += _independent_sentences(summary)
     for pair in summary.comparisons:
-        if pair.arm != summary.control and pair.arm not in summary.repeats:
+        if summary.is_candidate(pair):
             sentences.append(_pair_sentence(pair, control) + _beside_noise(pair, summary))
     sentences += _joint_sentences(summary)
     sentences += token_sentences(summary)
@@ -182,7 +182,7 @@ def _meaning_of_a_match(control: PairedComparison, least: float) -> str:
         return f"{shown}."
     return (
         f"{shown}. It does not show that most of the effect was kept, as that may be as small as "
-        f"{_plain(least)} points."
+        f"{plain_points(least)} points."
     )
 
 
@@ -268,7 +268,7 @@ def _sensitivity_sentence(summary: RunSummary) -> str:
     units = "problems" if size.families == size.problems else "families of equal size"
     text = (
         f"{size.effective_families} {units} could have shown a δ of "
-        f"{_plain(size.shown_margin)} points at best."
+        f"{plain_points(size.shown_margin)} points at best."
     )
     compared = [pair for pair in pairs if pair.arm not in summary.repeats]
     repeats = [found for pair in compared if (found := summary.yardstick(pair)) is not None]
@@ -281,10 +281,6 @@ def _sensitivity_sentence(summary: RunSummary) -> str:
     return (
         f"{text} With as many flips as {worst.arm} has ({percent(worst.flip_rate)} of the "
         f"samples), 80 % of such runs would show equal arms to match at δ = "
-        f"{_plain(worst.provable_margin)} points, and would see a true difference of "
-        f"{_plain(worst.detectable_difference)} points."
+        f"{plain_points(worst.provable_margin)} points, and would see a true difference of "
+        f"{plain_points(worst.detectable_difference)} points."
     )
-
-
-def _plain(proportion: float) -> str:
-    return f"{100 * proportion:.1f}"

@@ -93,6 +93,10 @@ class RunSummary:
         ]
         return bool(pairs) and not undecided
 
+    def is_candidate(self, pair: PairedComparison) -> bool:
+        """Whether an arm is one to choose; control and repeats show effect and noise."""
+        return pair.arm != self.control and pair.arm not in self.repeats
+
     def yardstick(self, pair: PairedComparison) -> PairedComparison | None:
         """The repeat that shows noise of the pair's own kind.
 

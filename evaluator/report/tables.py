@@ -101,9 +101,9 @@ def sensitivity_table(summary: RunSummary) -> TextTable | None:
             "flips": percent(pair.flip_rate),
             **({"flips / A/A": noise and _ratio(pair, noise) or ""} if any(yardsticks) else {}),
             "δ": margin_text(pair.margin),
-            "δ without flips": _size(pair.shown_margin),
-            "δ at 80 %": _size(pair.provable_margin),
-            "difference at 80 %": _size(pair.detectable_difference),
+            "δ without flips": plain_points(pair.shown_margin),
+            "δ at 80 %": plain_points(pair.provable_margin),
+            "difference at 80 %": plain_points(pair.detectable_difference),
         }
         for pair, noise in zip(summary.comparisons, yardsticks, strict=True)
     ]
@@ -146,6 +146,11 @@ def points(difference: float) -> str:
     """
     text = f"{100 * difference:+.1f}"
     return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", "−")
+
+
+def plain_points(proportion: float | None) -> str:
+    """A proportion in percentage points, without a sign."""
+    return "none" if proportion is None else f"{100 * proportion:.1f}"
 
 
 def margin_text(margin: float) -> str:
@@ -275,7 +280,3 @@ def _ratio(pair: PairedComparison, floor: PairedComparison) -> str:
     if floor.flip_rate > 0:
         return f"{pair.flip_rate / floor.flip_rate:.2f}"
     return "0 / 0" if pair.flip_rate == 0 else "∞"
-
-
-def _size(proportion: float | None) -> str:
-    return "none" if proportion is None else f"{100 * proportion:.1f}"

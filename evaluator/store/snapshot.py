@@ -22,7 +22,7 @@ from tinylora.files.json_text import read_object
 from tinylora.files.whole_file import replace_file
 
 _STATEMENT_CHARACTERS = 100_000
-_TEST_CHARACTERS = 300
+TEST_CHARACTERS = 300
 _LAYER = re.compile(r"\.([0-9]{1,6})\.")
 
 
@@ -96,7 +96,7 @@ def _damage_named(where: str) -> Iterator[None]:
 
 
 def _shown(problem: Problem) -> dict[str, Any]:
-    cut = _TEST_CHARACTERS
+    cut = TEST_CHARACTERS
     tests = {t.name: {"input": t.input[:cut], "output": t.output[:cut]} for t in problem.tests}
     statement = problem.statement[:_STATEMENT_CHARACTERS]
     return {"id": problem.id, "title": problem.title, "statement": statement, "tests": tests}

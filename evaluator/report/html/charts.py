@@ -102,8 +102,7 @@ def _differences(summary: RunSummary) -> Chart:
     axes.axvspan(-margin, margin, color=_COLOURS["margin"], zorder=0)
     axes.axvline(0, color=_COLOURS["axis"], linewidth=0.8)
     for row, pair in enumerate(pairs):
-        is_candidate = pair.arm != summary.control and pair.arm not in summary.repeats
-        colour = _COLOURS[str(pair.verdict) if is_candidate else "control"]
+        colour = _COLOURS[str(pair.verdict) if summary.is_candidate(pair) else "control"]
         word = shown_verdict(pair, summary)
         value = f"{points(pair.difference)} (+{pair.gained} −{pair.lost}) {word}"
         _name(axes, row, pair.arm, value)

@@ -22,7 +22,7 @@ from evaluator.report.summary import RunSummary
 from evaluator.report.text_table import TextTable
 from evaluator.store.records import GenerationRecord, Key, VerdictRecord
 from evaluator.store.run_directory import RunDirectory
-from evaluator.store.snapshot import read_layers, read_problems
+from evaluator.store.snapshot import TEST_CHARACTERS, read_layers, read_problems
 from tinylora.files.whole_file import replace_file
 
 DETAILS_BYTES = 12_000_000
@@ -87,6 +87,7 @@ def write_page(
             "program": PROGRAM_CHARACTERS,
             "lines": PROGRAM_LINES,
             "details": DETAILS_BYTES,
+            "test": TEST_CHARACTERS,
         },
     )
     replace_file(directory.page, text.encode())
