@@ -46,9 +46,8 @@ def gumbel_noise(keys: Tensor, position: int | Tensor, vocabulary: int) -> Tenso
 def _noise(keys: Tensor, positions: Tensor, vocabulary: int) -> Tensor:
     blocks = torch.arange((vocabulary + 1) // 2, dtype=torch.int64, device=keys.device)
     column = keys.unsqueeze(1)  # [B, 1, 4]
-    zero = torch.zeros_like(column[..., 0])  # broadcasts the counter words to [B, blocks]
     words = philox4x32(
-        (blocks + zero, zero + positions.unsqueeze(1), column[..., 2], column[..., 3]),
+        (blocks, positions.unsqueeze(1), column[..., 2], column[..., 3]),
         (column[..., 0], column[..., 1]),
     )
     even, odd = _uniform(words[0], words[1]), _uniform(words[2], words[3])
