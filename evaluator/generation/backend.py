@@ -140,7 +140,8 @@ class Backend(ABC):
         gives_logits: It has :meth:`LoadedModel.predict`, which the token level needs.
         reads_drafts: It takes over from a draft what a model would have written itself.
         pairs_noise: All arms draw with the numbers of ``evaluator.generation.noise``.
-        restores: It can quantize while loading (``load: nf4``) and put an adapter on a base.
+        restores: It can put an adapter on a base.
+        quantizes: It can quantize while loading (``load: nf4``).
         source: Field of an arm that says where its model or texts are.
         by_row: What is in a batch decides no text, so that only missing rows are asked for.
     """
@@ -149,12 +150,18 @@ class Backend(ABC):
     reads_drafts: ClassVar[bool] = False
     pairs_noise: ClassVar[bool] = False
     restores: ClassVar[bool] = False
+    quantizes: ClassVar[bool] = False
     source: ClassVar[str] = "model"
     by_row: ClassVar[bool] = False
 
-    def describe(self, arm: ArmConfig, asked: Asked) -> ArmFacts:
-        """Facts of an arm without a checkpoint here; an error where it cannot be what is asked."""
-        raise NotImplementedError
+    def describe(self, arm: ArmConfig, asked: Asked, files: Checkpoint | None) -> ArmFacts:
+        """Facts of an arm; an error where it cannot be what is asked.
+
+        Without a model directory (``files`` is None) the backend itself has to know them.
+        """
+        if files is None:
+            raise NotImplementedError
+        return files.facts
 
     @abstractmethod
     def load(self, request: ModelRequest) -> AbstractContextManager[LoadedModel]:

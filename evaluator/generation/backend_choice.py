@@ -36,8 +36,9 @@ def check_backends(config: RunConfig) -> None:
             raise ConfigError(
                 f"{where} gives no logits for the token level; set token_level.enabled: false"
             )
-        if (arm.artifact is not None or arm.load != "auto") and not backend.restores:
-            raise ConfigError(
-                f"{where} cannot put an adapter on a model or quantize while loading; use backend: "
-                "transformers"
-            )
+        for asked, able, what in (
+            (arm.artifact is not None, backend.restores, "put an adapter on a model"),
+            (arm.load != "auto", backend.quantizes, "quantize while loading (load: nf4)"),
+        ):
+            if asked and not able:
+                raise ConfigError(f"{where} cannot {what}; use backend: transformers")

@@ -115,6 +115,14 @@ def own_repetition_penalty(arm: ArmConfig, checkpoint: Checkpoint) -> float:
     return float(penalty)
 
 
+def own_end_tokens(checkpoint: Checkpoint) -> int | list[int] | None:
+    """End tokens that a checkpoint's files name, as transformers finds them."""
+    generation = checkpoint.directory / "generation_config.json"
+    path = generation if generation.is_file() else checkpoint.directory / "config.json"
+    found: int | list[int] | None = _read_object(path).get("eos_token_id")
+    return found
+
+
 def delta_options(arm: ArmConfig) -> DeltaOptions:
     """How the delta of a restored arm is rebuilt."""
     return DeltaOptions(**{name: getattr(arm, name) for name in AdapterSection.model_fields})

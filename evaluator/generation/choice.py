@@ -19,6 +19,7 @@ from transformers import (
 from evaluator.config.run_config import DecodingConfig
 from evaluator.errors import ModelError
 from evaluator.generation.noise import gumbel_noise
+from tinylora.models.batches import padded
 
 _SCORES_AT_ONCE = 1 << 22  # 34 MB in float64; the noise takes some of that more
 
@@ -54,6 +55,38 @@ def choosing(
     if keys is not None:
         processors.append(_GumbelNoise(keys, offsets))
     return LogitsProcessorList(processors)
+
+
+def choose(
+    arm: str,
+    decoding: DecodingConfig,
+    keys: Sequence[Sequence[int]],
+    texts: Sequence[tuple[Sequence[int], Sequence[int]]],
+    logits: Tensor,
+) -> Tensor:
+    """The next token of some texts that an engine is writing, int64 ``[rows]``.
+
+    Args:
+        arm: Name of the arm, for errors.
+        decoding: The run's; its repetition penalty is a number.
+        keys: Of each row's noise (``noise_key``).
+        texts: Of each row the prompt's tokens, and those written behind it.
+        logits: ``[rows, vocabulary]``.
+    """
+    written = torch.tensor([len(own) for _, own in texts], device=logits.device)
+    read: list[Sequence[int]] = [()] * len(texts)
+    if decoding.repetition_penalty != 1:  # nothing else asks which tokens there are
+        read = [(*prompt, *own) for prompt, own in texts]
+    ids, mask = (part.to(logits.device) for part in padded(read, left=True))
+    rules = choosing(
+        arm,
+        decoding,
+        torch.tensor(keys, device=logits.device),
+        written - ids.shape[1],
+        (mask == 0).sum(dim=1),
+    )
+    chosen: Tensor = rules(ids, logits.float()).argmax(dim=1)
+    return chosen
 
 
 def choices(

@@ -86,8 +86,8 @@ def with_checkpoints(config: RunConfig) -> tuple[RunConfig, Mapping[str, Checkpo
 def _facts(
     arm: ArmConfig, config: RunConfig, checkpoints: Mapping[str, Checkpoint], asked: Asked
 ) -> ArmFacts:
-    backend, found = backend_of(arm, config), checkpoints.get(arm.name)
-    facts = backend.describe(arm, asked) if found is None else found.facts
+    backend = backend_of(arm, config)
+    facts = backend.describe(arm, asked, checkpoints.get(arm.name))
     return replace(facts, paired=backend.pairs_noise, logits=backend.gives_logits)
 
 

@@ -1,4 +1,4 @@
-"""Where a text ends while it is written: at an end token, or with the answer."""
+"""Where a text ends: at an end token, or with the answer; and what is recorded of it."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,8 +7,11 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase, StoppingCriteria, StoppingCriteriaList
 
+from evaluator.errors import ModelError
+from evaluator.generation.backend import Completion
 from evaluator.generation.prompts import Row
 from evaluator.judging.answer_end import end_of_answer
+from evaluator.store.records import FinishReason
 
 
 class TextEnd:
@@ -20,9 +23,21 @@ class TextEnd:
     """
 
     def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, end_ids: Sequence[int], with_answer: bool
+        self,
+        arm: str,
+        tokenizer: PreTrainedTokenizerBase,
+        configured: int | Sequence[int] | None,
+        with_answer: bool,
     ) -> None:
-        self.tokenizer, self.end_ids, self.with_answer = tokenizer, end_ids, with_answer
+        """``configured`` are end tokens of the model's files; ModelError where there is none."""
+        ends = [configured] if configured is None or isinstance(configured, int) else configured
+        self.end_ids = sorted({i for i in (*ends, tokenizer.eos_token_id) if i is not None})
+        self.tokenizer, self.with_answer = tokenizer, with_answer
+        if not self.end_ids:
+            raise ModelError(
+                f"arm {arm}: neither generation_config.json nor the tokenizer names an end token "
+                "(eos_token_id)"
+            )
 
     def reached(self, row: Row, tokens: Sequence[int]) -> bool:
         """Whether the last token ends the text."""
@@ -48,6 +63,12 @@ class TextEnd:
             tokens, skip_special_tokens=False, clean_up_tokenization_spaces=False
         )
         return text
+
+    def completion(self, row: Row, tokens: Sequence[int], taken_over: int = 0) -> Completion:
+        """What is recorded of a text that is written."""
+        text = self.decode(tokens[:-1] if tokens[-1] in self.end_ids else tokens)
+        reason: FinishReason = "stop" if self.reached(row, tokens) else "length"
+        return Completion(text, len(tokens), reason, tuple(tokens), taken_over)
 
     def _answered(self, row: Row, tokens: Sequence[int]) -> bool:
         if not self.with_answer or "\n" not in self.decode(tokens[-1:]):

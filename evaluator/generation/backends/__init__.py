@@ -5,4 +5,5 @@ BACKENDS = {
     "completions": "evaluator.generation.backends.completions",
     "openai": "evaluator.generation.backends.openai",
     "transformers": "evaluator.generation.backends.transformers",
+    "vllm": "evaluator.generation.backends.vllm",
 }

@@ -31,7 +31,7 @@ class CompletionsBackend(Backend):
     source = "completions"
     by_row = True
 
-    def describe(self, arm: ArmConfig, asked: Asked) -> ArmFacts:
+    def describe(self, arm: ArmConfig, asked: Asked, files: object) -> ArmFacts:
         """Read the file; CompletionsError where it is not one text for each prompt and sample."""
         path = _path(arm)
         texts = _read(arm, asked)

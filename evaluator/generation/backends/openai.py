@@ -41,7 +41,7 @@ class OpenAIBackend(Backend):
     source = "endpoint"
     by_row = True
 
-    def describe(self, arm: ArmConfig, asked: Asked) -> ArmFacts:
+    def describe(self, arm: ArmConfig, asked: Asked, files: object) -> ArmFacts:
         """Ask which model is served; ConfigError where it cannot be asked these prompts."""
         endpoint = _endpoint(arm)
         chat = endpoint.config.api == "chat"

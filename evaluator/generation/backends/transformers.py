@@ -32,7 +32,6 @@ from evaluator.generation.load_checks import (
 from evaluator.generation.noise import noise_key
 from evaluator.generation.prompts import Batch, Row
 from evaluator.generation.text_end import TextEnd
-from evaluator.store.records import FinishReason
 from tinylora import FactorStore, Restoration, load_adapter, restore
 from tinylora.errors import RestoreError
 from tinylora.models.batches import padded
@@ -51,7 +50,7 @@ _WORTH_READING = 4  # tokens of a draft: reading it again costs less than writin
 class TransformersBackend(Backend):
     """Models in this process, on CPU or GPU."""
 
-    gives_logits = reads_drafts = pairs_noise = restores = True
+    gives_logits = reads_drafts = pairs_noise = restores = quantizes = True
 
     @contextmanager
     def load(self, request: ModelRequest) -> Iterator["TransformersModel"]:
@@ -98,16 +97,11 @@ class TransformersModel(LoadedModel):
         self._arm, self._decoding, self._seed = request.arm.name, request.decoding, request.seed
         self._batch_size = request.arm.batch_size or request.decoding.batch_size
         configured = self.model.generation_config.eos_token_id
-        ends = configured if isinstance(configured, list) else [configured]
-        self.end_ids = sorted({i for i in (*ends, self.tokenizer.eos_token_id) if i is not None})
-        if not self.end_ids:
-            raise ModelError(
-                f"arm {self._arm}: neither generation_config.json nor the tokenizer names an end "
-                "token (eos_token_id)"
-            )
-        self._end = TextEnd(self.tokenizer, self.end_ids, request.decoding.stop is not None)
+        self._end = TextEnd(
+            self._arm, self.tokenizer, configured, request.decoding.stop is not None
+        )
         own = self.tokenizer.pad_token_id
-        self.pad_id = self.end_ids[0] if own is None else int(own)
+        self.pad_id = self._end.end_ids[0] if own is None else int(own)
 
     def complete(
         self, batch: Batch, drafts: Sequence[Sequence[int]] | None = None
@@ -126,7 +120,7 @@ class TransformersModel(LoadedModel):
             written = self._write([batch[row] for row in rows], [begun[row] for row in rows])
             for row, tokens in zip(rows, written, strict=True):
                 begun[row] = tokens[:limit]
-        return tuple(map(self._completion, batch, begun, taken))
+        return tuple(map(self._end.completion, batch, begun, taken))
 
     def _take_over(
         self,
@@ -191,7 +185,7 @@ class TransformersModel(LoadedModel):
         self.model.generation_config = GenerationConfig(
             do_sample=False,
             max_new_tokens=self._decoding.max_new_tokens - min(map(len, begun)),
-            eos_token_id=self.end_ids,
+            eos_token_id=self._end.end_ids,
             pad_token_id=self.pad_id,
         )
         keys = torch.tensor([self._key(row) for row in batch], device=device)
@@ -243,11 +237,6 @@ class TransformersModel(LoadedModel):
         """Add the delta to the weights; nothing where there is no adapter."""
         if self._restoration is not None:
             self._restoration.fold()
-
-    def _completion(self, row: Row, tokens: tuple[int, ...], taken_over: int) -> Completion:
-        text = self._end.decode(tokens[:-1] if tokens[-1] in self.end_ids else tokens)
-        reason: FinishReason = "stop" if self._end.reached(row, tokens) else "length"
-        return Completion(text, len(tokens), reason, tokens, taken_over)
 
 
 def _opened(request: ModelRequest) -> TransformersModel:
