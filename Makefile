@@ -87,10 +87,16 @@ bench-3b: setup
 # Language models from the package registry through every format; writes results/real/.
 # An hour or more the first time; what build/real holds already is not made again. Pages of llama.cpp need
 # llama-cpp-python, which builds llama.cpp: pip install 'llama-cpp-python[server]' into $(VENV), or into
-# another environment, named by VENV. The recipes of docs/serving.md run last.
+# another environment, named by VENV. Then the recipes of docs/serving.md run, and where VLLM names an
+# environment with vLLM and this project (results/real/vllm_mixed.md), the arms that vLLM runs.
 real: setup
 	OMP_NUM_THREADS=1 $(BENCH).real
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -rs tests/test_serving_docs.py
+ifdef VLLM
+	VLLM_CPU_KVCACHE_SPACE=1 VLLM_CPU_OMP_THREADS_BIND=nobind $(VLLM)/bin/python -m pytest -q -rs \
+	  tests/evaluator/generation/backends/test_vllm.py
+	$(BENCH).vllm_mixed --engine $(VLLM)/bin/python
+endif
 
 # Checks and timings on a CUDA device; without one the checks are skipped and nothing is timed.
 gpu: setup

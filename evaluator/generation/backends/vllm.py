@@ -100,9 +100,8 @@ class VllmBackend(Backend):
         try:
             engine = LLMEngine.from_engine_args(settings)
         except Exception as error:  # whatever the model's code or the device leads to
-            words = f"{type(error).__name__}: {error}"[:1000]
             raise ModelError(
-                f"{where}: vLLM cannot load {request.checkpoint.directory}: {words}"
+                f"{where}: vLLM cannot load {request.checkpoint.directory}: {_words(error)}"
             ) from error
         try:
             yield VllmModel(engine, request)
@@ -132,29 +131,38 @@ class VllmModel(LoadedModel):
     def complete(self, batch: Batch, drafts: object = None) -> Sequence[Completion]:
         """All rows of a batch together."""
         made = {
-            one.batch[0]: one.completions[0] for one in self.complete_all([(r,) for r in batch])
+            (row.prompt.problem, row.sample): completion
+            for (row,), (completion,), _ in self.complete_all([(row,) for row in batch])
         }
-        return [made[row] for row in batch]
+        return [made[row.prompt.problem, row.sample] for row in batch]
 
     def complete_all(
         self, batches: Sequence[Batch], drafts: Drafts | None = None
     ) -> Iterator[Made]:
         """Hand all rows to the engine; each is given when it is done."""
-        asked = dict(enumerate(row for batch in batches for row in batch))
-        for number, row in asked.items():
-            prompt = {"prompt_token_ids": list(row.prompt.token_ids)}
-            self._engine.add_request(
-                str(number), prompt, self._sampling(row), lora_request=self._adapter
-            )
-        since = time.monotonic()
-        while self._engine.has_unfinished_requests():
-            for answer in self._engine.step():
-                if answer.finished:
-                    row, now = asked[int(answer.request_id)], time.monotonic()
-                    tokens = self._end.cut(row, answer.outputs[0].token_ids)
-                    made = self._end.completion(row, tokens)._replace(engine=self._named)
-                    yield Made((row,), [made], now - since)
-                    since = now
+        since, rows = time.monotonic(), [row for batch in batches for row in batch]
+        for number, tokens in self._written(rows):
+            row, now = rows[number], time.monotonic()
+            made = self._end.completion(row, self._end.cut(row, tokens))
+            yield Made((row,), [made._replace(engine=self._named)], now - since)
+            since = now
+
+    def _written(self, rows: Sequence[Row]) -> Iterator[tuple[int, Sequence[int]]]:
+        """Number and tokens of each row that is done; ModelError where the engine fails."""
+        engine, adapter = self._engine, self._adapter
+        try:
+            for number, row in enumerate(rows):
+                prompt = {"prompt_token_ids": list(row.prompt.token_ids)}
+                engine.add_request(str(number), prompt, self._sampling(row), lora_request=adapter)
+            while engine.has_unfinished_requests():
+                for answer in engine.step():
+                    if answer.finished:
+                        yield int(answer.request_id), answer.outputs[0].token_ids
+        except Exception as error:  # as for loading
+            raise ModelError(
+                f"arm {self._request.arm.name}: vLLM stopped: {_words(error)}. Its own words stand "
+                "above; what is written is kept"
+            ) from error
 
     def _sampling(self, row: Row) -> SamplingParams:
         request = self._request
@@ -202,3 +210,7 @@ class PairedChoice(LogitsProcessor):  # type: ignore[misc]
             logits,
         )
         return torch.full_like(logits, -torch.inf).scatter_(1, chosen.unsqueeze(1), 0.0)
+
+
+def _words(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"[:1000]

@@ -1,9 +1,11 @@
 """The demo's models in the real vLLM beside transformers; `docs/engines.md` says how to run it."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from evaluator.config.run_config import ArmConfig, DecodingConfig
 from evaluator.errors import ConfigError, ModelError
@@ -116,11 +118,18 @@ def test_another_model_than_is_meant_is_refused(exports):
             vllm.BACKEND.describe(arm, Asked((), 1, frozenset()), find_checkpoint(arm))
 
 
+def test_logits_that_are_not_numbers_end_in_words(tmp_path, exports, prompts):
+    broken = shutil.copytree(exports("fp32"), tmp_path / "broken")
+    tensors = load_file(broken / "model.safetensors")
+    tensors["model.norm.weight"][0] = float("nan")
+    save_file(tensors, broken / "model.safetensors", {"format": "pt"})
+    arm = ArmConfig(name="fp32", kind="merged", model=str(broken))
+    with pytest.raises(ModelError, match="arm fp32: vLLM stopped"):
+        texts(vllm.BACKEND, arm, DecodingConfig(repetition_penalty=1.0), prompts)
+
+
 def test_what_vllm_cannot_load_is_said_in_words(tmp_path, exports):
-    broken = tmp_path / "broken"
-    broken.mkdir()
-    for path in exports("fp32").iterdir():
-        (broken / path.name).write_bytes(path.read_bytes())
+    broken = shutil.copytree(exports("fp32"), tmp_path / "broken")
     (broken / "model.safetensors").write_bytes(b"torn")
     arm = ArmConfig(name="fp32", kind="merged", model=str(broken))
     with pytest.raises(ModelError, match=f"arm fp32: vLLM cannot load {broken}"):
