@@ -32,4 +32,5 @@ class TextTable:
 
 
 def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+    texts = (" ".join(cell.splitlines()).replace("|", "\\|") for cell in cells)
+    return "| " + " | ".join(texts) + " |"

@@ -29,14 +29,14 @@ def tango_interval(b: int, c: int, n: int, level: float = 0.95) -> Interval:
 def score_statistic(
     difference: npt.ArrayLike, b: npt.ArrayLike, c: npt.ArrayLike, n: npt.ArrayLike
 ) -> Floats:
-    """T(λ) of the module's docstring at λ = ``difference``; arguments broadcast."""
+    """T(λ) of the module's docstring at λ = ``difference``, 0 of no pairs; arguments broadcast."""
     x, b, c, n = (np.asarray(value, dtype=np.float64) for value in (difference, b, c, n))
     spread = x * (1 - x)
     minus_b = b + c - (2 * n - b + c) * x
-    q = (np.sqrt(np.maximum(0, minus_b**2 + 8 * n * c * spread)) + minus_b) / (4 * n)
-    variance = n * (2 * q + spread)
     distance = b - c - n * x
-    # No variance: λ = 0 without a flip, λ = ±1 with nothing else, or a rounding away from them.
+    # No variance: λ = 0 without a flip, λ = ±1 with nothing else, a rounding away from them, n = 0.
     with np.errstate(divide="ignore", invalid="ignore"):
+        q = (np.sqrt(np.maximum(0, minus_b**2 + 8 * n * c * spread)) + minus_b) / (4 * n)
+        variance = n * (2 * q + spread)
         sure = np.where(distance == 0, 0.0, np.copysign(np.inf, distance))
         return np.where(variance > 0, distance / np.sqrt(variance), sure)

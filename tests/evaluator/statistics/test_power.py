@@ -63,7 +63,9 @@ def test_problems_without_flips(margin, problems):
     assert problems_needed(margin, 0.0, power=0.99) == problems
 
 
-@pytest.mark.parametrize(("margin", "flips"), [(0.02, 0.02), (0.05, 0.01), (0.05, 0.1)])
+@pytest.mark.parametrize(
+    ("margin", "flips"), [(0.02, 0.02), (0.05, 0.01), (0.05, 0.1), (0.99, 1.0)]
+)
 def test_problems_needed_is_the_number_from_which_on_it_is_enough(margin, flips):
     needed = problems_needed(margin, flips)
     chances = verdict_chances(np.arange(needed - 1, 3 * needed), flips, 0.0, margin).match
