@@ -4,79 +4,22 @@ import json
 import shutil
 import subprocess
 from dataclasses import replace
-from functools import partial
 
 import pandas as pd
 import pytest
-import yaml
 from typer.testing import CliRunner
 
 from evaluator.bench import bench as bench_module
 from evaluator.bench import exports as bench_exports
-from evaluator.bench.bench import bench, survey
-from evaluator.bench.config import load_bench
+from evaluator.bench.bench import survey
 from evaluator.bench.exports import make_export, request_of, why_not_there
 from evaluator.bench.plan import plan_exports
 from evaluator.cli import app
 from evaluator.errors import BenchError, RunDirectoryError
 from evaluator.generation import stage as generation_stage
-from tests.evaluator.conftest import write_artifact, write_sum_suite
+from tests.evaluator.bench.conftest import EMBEDDED, RUN, make
+from tests.evaluator.conftest import write_artifact
 from tests.evaluator.whole_runs import identities
-
-EMBEDDED = {"format": "nf4-embedded"}
-LOST = {"name": "lost", "format": "nf4", "requantize": "calibrated", "prompts": "/no/texts"}
-RUN = "runs/tiny/a/sums/warm"
-
-
-@pytest.fixture(scope="session")
-def write(chat_base, chat_artifact, tmp_path_factory):
-    """``write(folder, **changes)`` gives a configuration whose suite stays where it is."""
-    suite = write_sum_suite(tmp_path_factory.mktemp("problems") / "suite")
-    rows = (suite / "problems.jsonl").read_text().splitlines(keepends=True)
-    (suite / "problems.jsonl").write_text("".join(rows[:4]))
-    warm = {"name": "warm", "temperature": 0.7, "max_new_tokens": 72, "batch_size": 6}
-
-    def load(folder, artifacts=None, more_suites=(), **changes):
-        named = (artifacts or {"a": chat_artifact}).items()
-        base = {"name": "tiny", "model": str(chat_base), "load": "nf4"}
-        base["artifacts"] = [{"name": name, "path": str(path)} for name, path in named]
-        content = {
-            "name": "tiny",
-            "out": str(folder / "bench"),
-            "bases": [base],
-            "formats": [EMBEDDED],
-            "suites": [{"name": "sums", "path": str(suite)}, *more_suites],
-            "decodings": [warm],
-            "equivalence": {"margin": 0.05},
-            "judge": {"workers": 2},
-            **changes,
-        }
-        (folder / "bench.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
-        return load_bench(folder / "bench.yaml")
-
-    return load
-
-
-@pytest.fixture
-def config_of(write, tmp_path):
-    return partial(write, tmp_path)
-
-
-@pytest.fixture(scope="session")
-def whole(write, tmp_path_factory):
-    """(directory, results, progress) of a bench with a format and a suite that fail."""
-    folder, seen = tmp_path_factory.mktemp("whole"), []
-    gone = {"name": "gone", "path": "/no/such/suite"}
-    config = write(folder, formats=[EMBEDDED, LOST], more_suites=[gone])
-    return folder / "bench", make(config, lambda *event: seen.append(event)), seen
-
-
-@pytest.fixture
-def copied(whole, tmp_path):
-    """The whole bench, to be changed; without what failed it is finished."""
-    out = shutil.copytree(whole[0], tmp_path / "bench")
-    shutil.rmtree(out / "exports" / "tiny" / "a" / "lost", ignore_errors=True)
-    return out
 
 
 @pytest.fixture
@@ -111,10 +54,6 @@ def exported(monkeypatch, whole):
 
     monkeypatch.setattr(bench_module, "make_export", copy)
     return names
-
-
-def make(config, progress=lambda *_: None):
-    return bench(config, command="test", unsafe=False, progress=progress)
 
 
 def of_arm(run, arm):

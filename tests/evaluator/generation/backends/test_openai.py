@@ -16,30 +16,8 @@ import pytest
 
 from evaluator.errors import ConfigError, ModelError, RunDirectoryError
 from evaluator.generation.openai_form import request_seed
-from tests.evaluator.generation.scripted_server import ScriptedServer
-from tests.evaluator.whole_runs import make, write_config
-
-KEY = "sk-very-secret"
-
-
-@pytest.fixture
-def server():
-    server = ScriptedServer()
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def config(server, quick, tmp_path):
-    """``config(**endpoint)`` writes a run of one arm behind the server, six completions."""
-
-    def write(changes=None, **endpoint):
-        settings = {"base_url": server.url, "model": "mine", "backoff_s": 0.02, "concurrency": 2}
-        arms = [{"name": "engine", "kind": "merged", "endpoint": {**settings, **endpoint}}]
-        content = {"arms": arms, "decoding": {"max_new_tokens": 14}, **(changes or {})}
-        return write_config(tmp_path / "c.yaml", out=tmp_path / "out", **{**quick, **content})
-
-    return write
+from tests.evaluator.generation.conftest import first_time
+from tests.evaluator.whole_runs import make
 
 
 def records(out):
@@ -51,19 +29,6 @@ def assert_complete(out, server):
     assert [row["problem"] for row in records(out)] == [f"S{k}" for k in range(6)]
     seeds = sorted(request_seed(0, f"S{k}", 0) for k in range(6))
     assert sorted(server.answered) == seeds
-
-
-def first_time(action):
-    """A script: every completion gets this when it is asked for first."""
-    seen = set()
-
-    def behave(_, body):
-        if body["seed"] in seen:
-            return None
-        seen.add(body["seed"])
-        return action
-
-    return behave
 
 
 def test_texts_of_a_server_are_judged_like_others(server, config):
@@ -290,68 +255,3 @@ def test_a_text_that_ends_otherwise_is_no_completion(server, config):
     server.reason = "content_filter"
     with pytest.raises(ModelError, match="finish_reason stop or length, found 'content_filter'"):
         make(config(retries=1))
-
-
-def test_the_key_comes_from_the_environment_and_is_written_nowhere(
-    server, config, monkeypatch, caplog
-):
-    caplog.set_level("DEBUG")
-    monkeypatch.setenv("MY_KEY", KEY)
-    server.behave = first_time(503)
-    out, _ = make(config(api_key_env="MY_KEY"))
-    assert {header["Authorization"] for header in server.headers} == {f"Bearer {KEY}"}
-    for file in out.rglob("*"):
-        assert not file.is_file() or KEY.encode() not in file.read_bytes(), file
-    assert KEY not in caplog.text and "HTTP 503: no: Bearer …" in caplog.text
-
-
-def test_the_key_is_in_no_error(server, config, monkeypatch):
-    monkeypatch.setenv("MY_KEY", KEY)
-    server.behave = lambda *_: 401
-    with pytest.raises(ModelError, match="HTTP 401: no: Bearer ….*api_key_env") as caught:
-        make(config(api_key_env="MY_KEY"))
-    assert KEY not in str(caught.value)
-
-
-@pytest.mark.parametrize("value", [None, " ", "line\nbreak", "schlüssel"])
-def test_a_key_that_cannot_be_used_is_refused_without_showing_it(config, monkeypatch, value):
-    monkeypatch.delenv("MY_KEY", raising=False)
-    if value is not None:
-        monkeypatch.setenv("MY_KEY", value)
-    with pytest.raises(ConfigError, match="variable MY_KEY holds") as caught:
-        make(config(api_key_env="MY_KEY"))
-    assert "break" not in str(caught.value) and "schl" not in str(caught.value)
-
-
-def test_the_key_does_not_follow_a_redirect(server, config, monkeypatch):
-    other = ScriptedServer()
-    monkeypatch.setenv("MY_KEY", KEY)
-    server.behave = lambda *_: (307, {"Location": f"{other.url}/chat/completions"})
-    with pytest.raises(ModelError, match="HTTP 307.*base_url"):
-        make(config(api_key_env="MY_KEY"))
-    other.stop()
-    assert not other.requests
-
-
-@pytest.mark.parametrize(
-    ("endpoint", "message"),
-    [
-        ({"base_url": "http://me:pass@host/v1"}, "expected no user, password"),
-        ({"base_url": "file:///etc"}, "base_url"),
-        ({"base_url": "http:///v1"}, "expected http://HOST"),
-        ({"extra": {"seed": 1}}, "seed: set by the run itself"),
-        ({"api_key_env": "sk-123"}, "api_key_env"),
-        ({"key": "x"}, "endpoint.key: there is no such field"),
-    ],
-)
-def test_an_endpoint_that_cannot_be_used_is_refused(config, endpoint, message):
-    with pytest.raises(ConfigError, match=message):
-        make(config(**endpoint))
-
-
-def test_a_server_that_is_not_there_is_named(server, config):
-    path = config(retries=1)
-    server.stop()
-    with pytest.raises(ModelError, match=r"arm engine: http://127.0.0.1.*2 tries failed.*refused"):
-        make(path)
-    server.start()
