@@ -137,7 +137,9 @@ class Backend(ABC):
     """A way to run models.
 
     Attributes:
-        gives_logits: It has :meth:`LoadedModel.predict`, which the token level needs.
+        gives_logits: A model ``as_stored`` has :meth:`LoadedModel.predict`, which the token level
+            needs.
+        computes_logits: So has a model that computes as the run says.
         reads_drafts: It takes over from a draft what a model would have written itself.
         pairs_noise: All arms draw with the numbers of ``evaluator.generation.noise``.
         restores: It can put an adapter on a base.
@@ -147,6 +149,7 @@ class Backend(ABC):
     """
 
     gives_logits: ClassVar[bool] = False
+    computes_logits: ClassVar[bool] = False
     reads_drafts: ClassVar[bool] = False
     pairs_noise: ClassVar[bool] = False
     restores: ClassVar[bool] = False

@@ -2,8 +2,8 @@
 
 Every model is the float32 function that its files say, whatever the run computes in. The reference
 runs first, then the control, and their predictions wait on the disk; every arm then runs on the
-same batches. The reference is compared with itself by other arithmetic, and with itself as the run
-computes (``repeats``).
+same batches. The reference is compared with itself by other arithmetic and, where that can be read,
+with itself as the run computes (``repeats``).
 """
 
 import shutil
@@ -72,9 +72,15 @@ def has_all_arms(directory: RunDirectory, config: RunConfig) -> bool:
     reference = config.reference()
     if reference is None or not config.token_level.enabled:
         return True
-    names = {*repeats(reference.name), *(arm.name for arm in _others(config))}
+    names = {*_own_ways(reference, config), *(arm.name for arm in _others(config))}
     count = Counter(arm for arm, *_ in read(directory.token_level, TokenRecord.from_row))
     return names <= count.keys() and len({count[name] for name in names}) == 1
+
+
+def _own_ways(reference: ArmConfig, config: RunConfig) -> Sequence[str]:
+    """Names of the reference's repeats; the last one where its own arithmetic can be read."""
+    ways = repeats(reference.name)
+    return ways if backend_of(reference, config).computes_logits else ways[:2]
 
 
 def _others(config: RunConfig) -> list[ArmConfig]:
@@ -107,8 +113,8 @@ def measure_tokens(
     )
     records = _still_valid(directory.token_level, texts)
     others = _others(config)
-    again, folded, computed = repeats(reference.name)
-    names = [again, folded, computed, *(arm.name for arm in others)]
+    again, folded, *computed = _own_ways(reference, config)
+    names = [again, folded, *computed, *(arm.name for arm in others)]
     if not all(_is_done(name, texts, records) for name in names):
         with _empty(directory.spool) as spool:
             against = _Reference(
@@ -119,9 +125,10 @@ def measure_tokens(
                 against.compare(again, model, batches=plan_repeat(texts))
                 model.fold()
                 against.compare(folded, model)
-            if not _is_done(computed, texts, records):
-                with open_model(reference, prepared, directory) as model:
-                    against.compare(computed, model)
+            for name in computed:
+                if not _is_done(name, texts, records):
+                    with open_model(reference, prepared, directory) as model:
+                        against.compare(name, model)
             missing = [arm for arm in others if not _is_done(arm.name, texts, records)]
             control = _control(config)
             if missing and control:  # the others are held beside it

@@ -85,7 +85,8 @@ class TokenLevel:
         floor: Largest mean KL of the reference from itself by other arithmetic; None where
             nothing was compared.
         effect: Mean KL(reference‖base); None without a base arm.
-        computed: Mean KL of the reference from what the run's own arithmetic makes of it.
+        computed: Mean KL of the reference from what the run's own arithmetic makes of it; None
+            where that was not compared.
         dtype: That arithmetic.
         arms: The reference's repeats, then the other arms that were compared, in the run's order.
         unfinished: Arms that give logits, and of which records are missing.
@@ -149,7 +150,7 @@ def summarize_tokens(
     floor = max(nulls) if len(nulls) == 2 else None
     base = done.get(control) if control else None
     same = {*own_ways, *facts.same_model(reference)}
-    silent = {arm.name for arm in facts.arms if not arm.logits}
+    silent = {own_ways.computed, *(arm.name for arm in facts.arms if not arm.logits)}
     return TokenLevel(
         reference=reference,
         control=control,

@@ -50,7 +50,7 @@ _WORTH_READING = 4  # tokens of a draft: reading it again costs less than writin
 class TransformersBackend(Backend):
     """Models in this process, on CPU or GPU."""
 
-    gives_logits = reads_drafts = pairs_noise = restores = quantizes = True
+    gives_logits = computes_logits = reads_drafts = pairs_noise = restores = quantizes = True
 
     @contextmanager
     def load(self, request: ModelRequest) -> Iterator["TransformersModel"]:

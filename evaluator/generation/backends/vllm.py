@@ -2,7 +2,8 @@
 
 vLLM fills every place of its batches that becomes free, so a batch here is one row. A logits
 processor makes each choice by the rules of the transformers backend: arms stay paired, up to the
-rounding of vLLM's kernels. A LoRA is put on its base at run time.
+rounding of vLLM's kernels. A LoRA is put on its base at run time. Models ``as_stored``, which the
+token level compares, are loaded by transformers.
 """
 
 import importlib.metadata
@@ -26,6 +27,7 @@ from evaluator.generation.backend import (
     Made,
     ModelRequest,
 )
+from evaluator.generation.backends import transformers
 from evaluator.generation.checkpoints import Checkpoint, own_end_tokens
 from evaluator.generation.choice import choose
 from evaluator.generation.noise import noise_key
@@ -55,9 +57,9 @@ _RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # for which vLLM has room
 
 
 class VllmBackend(Backend):
-    """Models in vLLM; it gives no logits of whole texts."""
+    """Models in vLLM."""
 
-    pairs_noise = restores = by_row = True
+    gives_logits = pairs_noise = restores = by_row = True
 
     def describe(self, arm: ArmConfig, asked: Asked, files: Checkpoint | None) -> ArmFacts:
         """The checkpoint's facts; ConfigError where vLLM would run another model than is meant."""
@@ -78,8 +80,12 @@ class VllmBackend(Backend):
         return super().describe(arm, asked, files)
 
     @contextmanager
-    def load(self, request: ModelRequest) -> Iterator["VllmModel"]:
+    def load(self, request: ModelRequest) -> Iterator[LoadedModel]:
         """See :meth:`Backend.load`; the engine is a process of its own, and ends with it."""
+        if request.as_stored:
+            with transformers.BACKEND.load(request) as model:
+                yield model
+            return
         where, device = f"arm {request.arm.name}", request.device
         if (current_platform.device_type, 0) != (device.type, device.index or 0):
             raise ModelError(

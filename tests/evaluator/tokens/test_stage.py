@@ -12,13 +12,14 @@ from safetensors.torch import load_file, save_file
 
 from evaluator.config.run_config import RunConfig
 from evaluator.errors import ModelError
+from evaluator.generation.backends.transformers import TransformersBackend
 from evaluator.generation.checkpoints import find_checkpoint
 from evaluator.generation.prepare import Prepared
 from evaluator.generation.prompts import Prompt
 from evaluator.store.records import GenerationRecord, TokenRecord, read, repeats
 from evaluator.store.run_directory import RunDirectory
 from evaluator.tokens import stage as token_stage
-from evaluator.tokens.stage import measure_tokens, spool_bytes
+from evaluator.tokens.stage import has_all_arms, measure_tokens, spool_bytes
 from evaluator.tokens.texts import choose_texts
 from exporter import ExportRequest, export
 from tests.evaluator.conftest import program, statement, write_artifact
@@ -269,6 +270,14 @@ def test_what_a_run_computes_in_changes_only_its_own_row(measured, setting, tmp_
     for name in ("base", REPEATS.again, REPEATS.folded):
         assert torch.equal(all_kl(records, name), all_kl(measured.records, name))
     assert float(all_kl(records, REPEATS.computed).mean()) > 1e-7
+
+
+def test_arithmetic_that_cannot_be_read_has_no_row(setting, tmp_path, arms, monkeypatch):
+    monkeypatch.setattr(TransformersBackend, "computes_logits", False)
+    arguments = setting(tmp_path / "out", arms=arms[:2])
+    records = measure(arguments)
+    assert {record.arm for record in records.values()} == {"base", *REPEATS[:2]}
+    assert has_all_arms(arguments[0], arguments[1].config)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
