@@ -25,9 +25,10 @@ Drafts = Mapping[tuple[str, int], tuple[int, ...]]  # tokens by problem and samp
 class ModelRequest:
     """Which model to load, and how it will be used.
 
-    The decoding's repetition penalty is a number; ``factors`` keeps SVD factors between starts.
-    ``as_stored`` asks for the float32 function that the files say, for the token level; what the
-    arm computes in is of no account then. ``engine`` is what made the arm's earlier texts, if any.
+    The decoding's repetition penalty is a number or None; ``factors`` keeps SVD factors between
+    starts. ``as_stored`` asks for the float32 function that the files say, for the token level;
+    what the arm computes in is of no account then. ``engine`` is what made the arm's earlier texts,
+    if any. No text will be longer than ``longest`` tokens, prompt included, where that is known.
     """
 
     arm: ArmConfig
@@ -40,6 +41,7 @@ class ModelRequest:
     factors: Path
     as_stored: bool = False
     engine: str = ""
+    longest: int | None = None
 
     @property
     def checkpoint(self) -> Checkpoint:
@@ -145,7 +147,7 @@ class Backend(ABC):
         restores: It can put an adapter on a base.
         quantizes: It can quantize while loading (``load: nf4``).
         source: Field of an arm that says where its model or texts are.
-        by_row: What is in a batch decides no text, so that only missing rows are asked for.
+        by_row: It makes its own batches, if any, so that only missing rows are asked for.
     """
 
     gives_logits: ClassVar[bool] = False

@@ -17,7 +17,7 @@ from tinylora.files.json_text import read_object
 from tinylora.models.embedded_adapter import ADAPTER_CONFIG
 from tinylora.models.find_model import find_model
 from tinylora.models.model_config import check_model_config
-from tinylora.models.pretrained import load_outline
+from tinylora.models.pretrained import load_generation_config, load_outline
 
 _WEIGHT_SUFFIXES = (".safetensors", ".bin")
 # Settings of models whose logits are more than a linear map of the last layer's output.
@@ -117,9 +117,17 @@ def own_repetition_penalty(arm: ArmConfig, checkpoint: Checkpoint) -> float:
 
 def own_end_tokens(checkpoint: Checkpoint) -> int | list[int] | None:
     """End tokens that a checkpoint's files name, as transformers finds them."""
-    generation = checkpoint.directory / "generation_config.json"
-    path = generation if generation.is_file() else checkpoint.directory / "config.json"
-    found: int | list[int] | None = _read_object(path).get("eos_token_id")
+    directory = checkpoint.directory
+    try:
+        if (directory / "generation_config.json").is_file():
+            settings = load_generation_config(directory)
+        else:
+            settings = load_outline(directory).generation_config
+    except Exception as error:  # transformers raises whatever a malformed file leads to
+        raise ModelError(
+            f"{directory}: cannot read its generation settings: {error!r:.500}"
+        ) from error
+    found: int | list[int] | None = settings.eos_token_id
     return found
 
 

@@ -68,14 +68,14 @@ def choose(
 
     Args:
         arm: Name of the arm, for errors.
-        decoding: The run's; its repetition penalty is a number.
+        decoding: The run's; its repetition penalty is a number or None.
         keys: Of each row's noise (``noise_key``).
         texts: Of each row the prompt's tokens, and those written behind it.
         logits: ``[rows, vocabulary]``.
     """
     written = torch.tensor([len(own) for _, own in texts], device=logits.device)
     read: list[Sequence[int]] = [()] * len(texts)
-    if decoding.repetition_penalty != 1:  # nothing else asks which tokens there are
+    if decoding.repetition_penalty not in (None, 1):  # nothing else asks which tokens there are
         read = [(*prompt, *own) for prompt, own in texts]
     ids, mask = (part.to(logits.device) for part in padded(read, left=True))
     rules = choosing(
@@ -116,7 +116,7 @@ def scores(
 
     Args:
         arm: Name of the arm, for errors.
-        decoding: The run's; its repetition penalty is a number.
+        decoding: The run's; its repetition penalty is a number or None.
         key: Of the row's noise; None: without noise.
         prompt: Token ids that it follows.
         draft: Token ids.

@@ -133,6 +133,8 @@ def open_model(
         factors=config.factor_store or directory.factors,
         as_stored=as_stored,
         engine=engine,
+        longest=max(len(prompt.token_ids) for prompt in prepared.prompts)
+        + config.decoding.max_new_tokens,
     )
     return backend_of(arm, config).load(request)
 

@@ -61,6 +61,11 @@ def _effect_sentence(level: TokenLevel) -> str:
             "than the adapter does: completions and pass rates of this run show rounding rather "
             "than the adapter."
         )
+    if level.computed is None:
+        text += (
+            f" What the run's own arithmetic ({level.dtype}) does to it was not compared: pass "
+            "rates may show rounding rather than the adapter."
+        )
     return text
 
 

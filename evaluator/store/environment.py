@@ -14,9 +14,9 @@ from typing import Any
 import torch
 
 _PACKAGES = ["tinylora-export", "torch", "transformers", "bitsandbytes", "peft", "accelerate"]
-_PACKAGES += ["safetensors", "tokenizers", "numpy", "scipy", "pandas"]
+_PACKAGES += ["safetensors", "tokenizers", "numpy", "scipy", "pandas", "vllm", "vllm-bnb-plugin"]
 # Those that decide what a model computes, to the last bit.
-_COMPUTING = ("torch", "transformers", "bitsandbytes", "peft")
+_COMPUTING = ("torch", "transformers", "bitsandbytes", "peft", "vllm", "vllm-bnb-plugin")
 
 
 def describe_environment(command: str, device: torch.device, sandbox: dict[str, Any]) -> Any:
@@ -44,7 +44,7 @@ def other_versions(earlier: Iterable[Any], session: Any) -> tuple[str, ...]:
         f"{name} {one['versions'].get(name)}": None
         for one in earlier
         for name in _COMPUTING
-        if one["versions"].get(name) != session["versions"].get(name)
+        if one["versions"].get(name) not in (None, session["versions"].get(name))
     }
     return tuple(found)
 

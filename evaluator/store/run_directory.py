@@ -98,8 +98,8 @@ class RunFacts:
         return next(arm for arm in self.arms if arm.name == name)
 
     def same_model(self, name: str) -> tuple[str, ...]:
-        """Arms that are this arm's model once more, itself too; seed and batch size may differ."""
-        own = ("name", "seed", "batch_size")
+        """Arms that are this arm's model once more, itself too, drawn or computed otherwise."""
+        own = ("name", "seed", "batch_size", "backend")
         configured = {
             arm["name"]: {key: value for key, value in arm.items() if key not in own}
             for arm in self.config.get("arms", ())
@@ -128,11 +128,16 @@ class RunFacts:
         return bool(greedy or (self.arm(one).paired and self.arm(other).paired))
 
     def other_batches(self, one: str, other: str) -> bool:
-        """Whether two arms run in batches of different size, so that they round differently."""
-        own = {arm["name"]: arm.get("batch_size") for arm in self.config.get("arms", ())}
-        common = self.config["decoding"].get("batch_size")
-        sizes = [own.get(name) or common for name in (one, other)]
-        return bool(sizes[0] != sizes[1])
+        """Whether two arms need not run in the same batches, so that they round differently."""
+        own = {arm["name"]: arm for arm in self.config.get("arms", ())}
+        size = self.config["decoding"].get("batch_size")
+        backend = self.config.get("backend", "transformers")
+        ways = [
+            (arm.get("backend") or backend, arm.get("batch_size") or size)
+            for arm in (own.get(one, {}), own.get(other, {}))
+        ]
+        engines = {backend for backend, _ in ways} - {"transformers"}  # batches by who comes when
+        return bool(engines or ways[0] != ways[1])
 
     @property
     def samples(self) -> int:

@@ -150,6 +150,7 @@ def summarize_tokens(
     floor = max(nulls) if len(nulls) == 2 else None
     base = done.get(control) if control else None
     same = {*own_ways, *facts.same_model(reference)}
+    # the run's own arithmetic comes before all arms, or is not read
     silent = {own_ways.computed, *(arm.name for arm in facts.arms if not arm.logits)}
     return TokenLevel(
         reference=reference,

@@ -7,7 +7,10 @@ token level compares, are loaded by transformers.
 """
 
 import importlib.metadata
+import multiprocessing
 import os
+import signal
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -38,15 +41,16 @@ from tinylora import load_adapter
 from tinylora.models.chat import load_tokenizer
 from tinylora.models.embedded_adapter import ADAPTER_CONFIG
 
-# vLLM reads these when it is imported: stdout is for results, and of its two model runners only the
-# first one, which is not the default on GPUs, has this kind of logits processors.
+# vLLM reads these when it is imported: stdout is for results, the engine has a process of its own,
+# and of the two model runners only the first, not the default on GPUs, has such logits processors.
 os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
-os.environ.setdefault("VLLM_USE_V2_MODEL_RUNNER", "0")
+os.environ.update(VLLM_ENABLE_V1_MULTIPROCESSING="1", VLLM_USE_V2_MODEL_RUNNER="0")
 
 from vllm import EngineArgs, LLMEngine, SamplingParams  # noqa: E402
 from vllm.lora.request import LoRARequest  # noqa: E402
 from vllm.platforms import current_platform  # noqa: E402
+from vllm.sampling_params import RequestOutputKind  # noqa: E402
 from vllm.v1.sample.logits_processor import (  # noqa: E402
     BatchUpdate,
     LogitsProcessor,
@@ -54,6 +58,9 @@ from vllm.v1.sample.logits_processor import (  # noqa: E402
 )
 
 _RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # for which vLLM has room
+_RUN = "tinylora_run"  # key of the run's process, for PairedChoice
+_POLL_S = 0.005  # while an answer is waited for
+_ORPHAN_POLL_S = 1.0
 
 
 class VllmBackend(Backend):
@@ -96,12 +103,15 @@ class VllmBackend(Backend):
         settings = EngineArgs(
             model=str(request.checkpoint.directory),
             dtype=request.compute_dtype,
+            max_model_len=request.longest,
             max_num_seqs=request.arm.batch_size or request.decoding.batch_size,
             skip_tokenizer_init=True,  # tokens go in, tokens come out
             generation_config="vllm",  # the run's file alone says how texts are drawn
             logits_processors=[PairedChoice],
+            async_scheduling=False,  # a choice may depend on all tokens before it
             enable_lora=bool(rank),
             max_lora_rank=next(most for most in _RANKS if most >= rank),
+            additional_config={_RUN: os.getpid()},
         )
         try:
             engine = LLMEngine.from_engine_args(settings)
@@ -161,9 +171,18 @@ class VllmModel(LoadedModel):
                 prompt = {"prompt_token_ids": list(row.prompt.token_ids)}
                 engine.add_request(str(number), prompt, self._sampling(row), lora_request=adapter)
             while engine.has_unfinished_requests():
+                while engine.engine_core.outputs_queue.empty():  # it would wait for a dead engine
+                    engine.engine_core.ensure_alive()
+                    time.sleep(_POLL_S)
                 for answer in engine.step():
-                    if answer.finished:
-                        yield int(answer.request_id), answer.outputs[0].token_ids
+                    number, made = int(answer.request_id), answer.outputs[0]
+                    if self._end.reached(rows[number], made.token_ids) and not answer.finished:
+                        engine.abort_request([answer.request_id])
+                    elif not answer.finished:
+                        continue
+                    elif made.finish_reason not in ("stop", "length"):
+                        raise RuntimeError(f"a text ended by {made.finish_reason}")
+                    yield number, made.token_ids
         except Exception as error:  # as for loading
             raise ModelError(
                 f"arm {self._request.arm.name}: vLLM stopped: {_words(error)}. Its own words stand "
@@ -177,11 +196,15 @@ class VllmModel(LoadedModel):
             "decoding": request.decoding.model_dump(),
             "key": noise_key(request.seed, row.prompt.problem, row.sample),
         }
+        shown = RequestOutputKind.FINAL_ONLY
+        if request.decoding.stop is not None:  # which only this side sees
+            shown = RequestOutputKind.CUMULATIVE
         return SamplingParams(
             temperature=0,  # PairedChoice has drawn
             max_tokens=request.decoding.max_new_tokens,
             stop_token_ids=self._end.end_ids,
             detokenize=False,
+            output_kind=shown,
             extra_args=choice,
         )
 
@@ -191,6 +214,8 @@ class PairedChoice(LogitsProcessor):  # type: ignore[misc]
 
     def __init__(self, vllm_config: Any, device: torch.device, is_pin_memory: bool) -> None:
         self._rows: dict[int, tuple[dict[str, Any], list[int], list[int]]] = {}
+        run = vllm_config.additional_config[_RUN]
+        threading.Thread(target=_end_with, args=(run,), daemon=True).start()
 
     def is_argmax_invariant(self) -> bool:
         """It chooses."""
@@ -216,6 +241,24 @@ class PairedChoice(LogitsProcessor):  # type: ignore[misc]
             logits,
         )
         return torch.full_like(logits, -torch.inf).scatter_(1, chosen.unsqueeze(1), 0.0)
+
+
+def _end_with(run: int) -> None:
+    """End the engine's processes, this one too, when a run was killed: they hold the device."""
+    while _exists(run):
+        time.sleep(_ORPHAN_POLL_S)
+    parent = multiprocessing.parent_process()  # the engine, where this is a worker of it
+    if parent is not None and run != parent.pid == os.getppid():
+        os.kill(parent.pid, signal.SIGKILL)
+    os._exit(1)
+
+
+def _exists(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def _words(error: Exception) -> str:

@@ -84,12 +84,12 @@ def noisy(one):
     return dataclasses.replace(one, verdict="AC") if 120 <= i < 120 + gains else one
 
 
-def repeated(seed=1, temperature=0.8, batch_size=None, others=None):
-    """Facts with a repeat of this seed and batch size, and ``others`` as the seed of the rest."""
+def repeated(seed=1, temperature=0.8, batch_size=None, others=None, **backend):
+    """Facts with a repeat of this seed, batch size and backend; ``others``: seed of the rest."""
     run = facts(kinds=REPEATED)
     arms = [{"name": name, "seed": None if name == "restored" else others} for name in REPEATED]
     for arm in arms:
         if arm["name"] == "again":
-            arm |= {"seed": seed, "batch_size": batch_size}
+            arm |= {"seed": seed, "batch_size": batch_size, **backend}
     decoding = {**run.config["decoding"], "temperature": temperature}
     return dataclasses.replace(run, config={**run.config, "arms": arms, "decoding": decoding})

@@ -120,8 +120,12 @@ def test_a_match_that_says_nothing_is_marked_in_the_table():
         (repeated(others=2), "Noise floor of independent draws: again is restored once more (A/A)"),
         (repeated(seed=None, batch_size=3), "That is the noise floor of arms with the same noise."),
         (repeated(temperature=0.0, batch_size=3), "and 10.0 % of the samples did. That is the"),
+        (
+            repeated(seed=None, backend="vllm"),
+            "That is the noise floor of arms with the same noise.",
+        ),
     ],
-    ids=["independent", "paired", "greedy"],
+    ids=["independent", "paired", "greedy", "engine"],
 )
 def test_a_repeat_of_the_same_kind_is_the_noise_floor(run, floor):
     summary = summarize(run, records(run, noisy))
