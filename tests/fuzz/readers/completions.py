@@ -102,7 +102,7 @@ def read_beside_good(path: Path) -> None:
 
 def read_arm(path: Path) -> None:
     arm = ArmConfig.model_validate({"name": "a", "kind": "completions", "completions": path})
-    assert import_module(BACKENDS["completions"]).BACKEND.describe(arm, ASKED).digest
+    assert import_module(BACKENDS["completions"]).BACKEND.describe(arm, ASKED, None).digest
 
 
 def extract(text: str) -> None:

@@ -182,7 +182,7 @@ def test_a_missing_file_is_named(config, texts):
         ({"model": "somewhere"}, "expected one of model, completions, endpoint, found model and"),
         ({"completions": None}, "expected one of model, completions, endpoint, found none"),
         ({"artifact": "v.pt"}, "artifact belongs to arms of kind restored"),
-        ({"load": "nf4"}, "cannot put an adapter on a model or quantize"),
+        ({"load": "nf4"}, "cannot quantize while loading"),
         ({"backend": "transformers"}, "backend transformers needs the field model"),
     ],
 )

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from importlib import import_module
 from pathlib import Path
 
@@ -24,9 +25,11 @@ from exporter import ExportRequest, export
 from tinylora.models.chat import load_tokenizer
 
 pytest.importorskip("vllm", reason="vLLM has an environment of its own")
-vllm = import_module("evaluator.generation.backends.vllm")
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # of vLLM and its children
+    vllm = import_module("evaluator.generation.backends.vllm")
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # of vLLM and its children
+pytestmark = pytest.mark.filterwarnings("ignore")
 
 DEMO = Path(__file__).parents[4] / "demo"
 BASE, ARTIFACT = DEMO / "base", DEMO / "tiny_lora_v.pt"
@@ -160,7 +163,7 @@ def test_logits_that_are_not_numbers_end_in_words(tmp_path, exports, prompts):
     save_file(tensors, broken / "model.safetensors", {"format": "pt"})
     arm = ArmConfig(name="fp32", kind="merged", model=str(broken))
     with pytest.raises(ModelError, match="arm fp32: vLLM stopped"):
-        texts(vllm.BACKEND, arm, DecodingConfig(repetition_penalty=1.0), prompts)
+        texts(vllm.BACKEND, arm, DecodingConfig(max_new_tokens=20), prompts)
 
 
 def processes():
@@ -208,4 +211,4 @@ def test_what_vllm_cannot_load_is_said_in_words(tmp_path, exports):
     (broken / "model.safetensors").write_bytes(b"torn")
     arm = ArmConfig(name="fp32", kind="merged", model=str(broken))
     with pytest.raises(ModelError, match=f"arm fp32: vLLM cannot load {broken}"):
-        texts(vllm.BACKEND, arm, DecodingConfig(), demo_prompts())
+        texts(vllm.BACKEND, arm, DecodingConfig(max_new_tokens=20), demo_prompts())
