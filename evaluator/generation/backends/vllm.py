@@ -159,12 +159,15 @@ class VllmModel(LoadedModel):
         since, rows = time.monotonic(), [row for batch in batches for row in batch]
         for number, tokens in self._written(rows):
             row, now = rows[number], time.monotonic()
-            made = self._end.completion(row, self._end.cut(row, tokens))
+            made = self._end.completion(row, tokens)
             yield Made((row,), [made._replace(engine=self._named)], now - since)
             since = now
 
     def _written(self, rows: Sequence[Row]) -> Iterator[tuple[int, Sequence[int]]]:
-        """Number and tokens of each row that is done; ModelError where the engine fails."""
+        """Number and tokens, up to their end, of each row that is done.
+
+        ModelError where the engine fails.
+        """
         engine, adapter = self._engine, self._adapter
         try:
             for number, row in enumerate(rows):
