@@ -162,6 +162,6 @@ def test_what_everybody_killed_left_goes_at_the_next_start():
             with suppress(ProcessLookupError):  # it ended with the one before
                 os.kill(pid, signal.SIGKILL)
     wait_for_the_end_of(family[1:])
-    assert left  # another program that starts now may have tidied up already
+    assert any(path.exists() for path in left)
     with scratch_directory("next"):
         assert not [path for path in left if path.exists()]
