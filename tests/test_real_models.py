@@ -128,7 +128,7 @@ def test_other_factors_are_kept_and_compared(tmp_path):
 def quick(monkeypatch, tmp_path):
     """A page of the demo's base with few ways, none in a process of its own."""
     monkeypatch.setattr(real, "alone", lambda function, *arguments: function(*arguments))
-    monkeypatch.setattr(real, "SIZES", (3e-5,))
+    monkeypatch.setattr(real, "SIZES", (3e-5, 1e-7))
     few = [("lora", {"format": "lora"}), ("nf4 preserve", {"format": "nf4"}),
            ("fp32", {"format": "fp32"}), ("PEFT merge, 4 bit", {})]  # fmt: skip
     monkeypatch.setattr(real, "ways", lambda calibrated, all_of_them, sizes: few)
@@ -154,6 +154,10 @@ def test_table_says_what_each_way_keeps_and_a_second_call_changes_nothing(
     small = found.loc["full, scaled to 3e-05"]
     assert small["retention"]["nf4 preserve"] == 0 and small["capture"]["nf4 preserve"] == 0
     assert small["output residual"]["PEFT merge, 4 bit"] > 1
+    tiny = found.loc["full, scaled to 1e-07"]  # float32 cannot show it, float64 can
+    assert set(small["arithmetic"]) == {"float32"} and set(tiny["arithmetic"]) == {"float64"}
+    assert tiny["kept at least"]["lora"] > 0.999 and "in float32" in tiny["note"]["lora"]
+    assert small["note"].isna().all()
     monkeypatch.setattr(real, "alone", None)  # nothing is made again
     again = quick()
     frontier.draw({"demo": again}, drawn)

@@ -8,9 +8,10 @@ and once as `diagonal`; the demo has a vector of its own. The `full` one is also
 of real files (mean |v| 3e-5) and a power of ten on either side. Every way to ship a vector is made
 in a process of its own (seconds of one core; peak memory, pages of mapped files included) and
 compared with the restored model on texts of the held-out suite, as `tinylora-export verify
---prompts` does: on the tokens of the programs, in float32, or in float64 where float32 could not
-show 0.999 of what loses nothing. `calibrated` has 16 texts, the choice of modules one. Pages of
-llama.cpp (``gguf-NAME.md``) are made where llama-cpp-python is installed.
+--prompts` does: on the tokens of the programs, in float32; where that could not show 0.999 of what
+loses nothing, in float64, and the note says what float32 gave. `calibrated` has 16 texts, the
+choice of modules one. Pages of llama.cpp (``gguf-NAME.md``) are made where llama-cpp-python is
+installed.
 
 Retention is 1 − KL(restored‖way)/KL(restored‖base); `≥` where the way is no farther from the
 restored model than its own arithmetic puts it (the floor), `unseen` where the effect is
@@ -92,13 +93,13 @@ def vectors(model: Model, base: Path, folder: Path) -> Iterator[tuple[str, Bench
 def measured(model: Model, name: str, bench: Bench) -> pd.DataFrame:
     """All ways of one vector; what is found already is not made again."""
     rows, kept = [], bench.folder / "rows"
-    beside = kept_json(kept / "beside.json", lambda: alone(restore_once, bench))
+    known = kept_json(kept / "beside.json", lambda: alone(restore_once, bench))
     sizes: dict[str, int] = {}
 
     def made(way: str, options: dict[str, Any]) -> dict[str, Any]:
         if not (bench.folder / "logits").is_dir():  # removed when there were no more ways
             alone(restore_once, bench)
-        found: dict[str, Any] = alone(row, bench, way, options, beside)
+        found: dict[str, Any] = alone(row, bench, way, options, known)
         return found
 
     all_of_them = model.all_ways_of is None or name in model.all_ways_of
@@ -110,6 +111,7 @@ def measured(model: Model, name: str, bench: Bench) -> pd.DataFrame:
         print(model.name, name, way, found, flush=True)
     shutil.rmtree(bench.folder / "out", ignore_errors=True)
     shutil.rmtree(bench.folder / "logits", ignore_errors=True)
+    beside = known[-1]
     size = float(load_artifact(bench.artifact).global_v.float().abs().mean())
     effect = {"mean |v|": size, "effect": beside["base"]["mean"],
               "floor": max(beside["repeat"]["mean"], beside["folded"]["mean"]),

@@ -25,6 +25,7 @@ from exporter.compare.retention import (
 from exporter.request import Goal
 from tinylora import DeltaOptions, FactorStore, Restoration
 from tinylora.models.float32_view import in_float32
+from tinylora.models.token_divergence import Kept
 from tinylora.workers import single_threaded
 
 # Where float32 cannot show this much of what loses nothing, models are compared in float64.
@@ -47,11 +48,10 @@ class Bench:
     def store(self) -> Path:
         return self.texts / "factors"
 
-    @property
-    def reference(self) -> Reference:
-        """The restored model's logits, once :func:`restore_once` has kept them."""
-        logits = self.folder / "logits"
-        logits.mkdir(exist_ok=True)
+    def reference(self, arithmetic: str) -> Reference:
+        """The restored model's logits in it, once :func:`restore_once` has kept them."""
+        logits = self.folder / "logits" / arithmetic
+        logits.mkdir(parents=True, exist_ok=True)
         prompts = read_prompts(self.texts / "heldout.jsonl", self.base).prompts
         return Reference(logits, prompts, logits=True)
 
@@ -62,15 +62,19 @@ class Bench:
         return restored_model(self.base, self.artifact, options, store=factors)
 
 
-def restore_once(bench: Bench) -> dict[str, Any]:
-    """Keep the restored model's logits; what stands beside them, as a JSON object."""
+def restore_once(bench: Bench) -> list[dict[str, Any]]:
+    """Keep the restored model's logits; what stands beside them, as JSON.
+
+    In float32, and where that cannot show :data:`SHOWN`, in float64 too.
+    """
     prompts = read_prompts(bench.texts / "heldout.jsonl", bench.base)
     with single_threaded():
-        found = beside_restored(bench.reference, bench.restored, prompts)
-        lossless = replace(found, export=found.folded).kept
+        found = [beside_restored(bench.reference("float32"), bench.restored, prompts)]
+        lossless = replace(found[0], export=found[0].folded).kept
         if lossless is None or lossless.at_least < SHOWN:
-            found = beside_restored(bench.reference, bench.restored, prompts, float64=True)
-        return asdict(found)
+            finer = bench.reference("float64")
+            found.append(beside_restored(finer, bench.restored, prompts, float64=True))
+        return [asdict(one) for one in found]
 
 
 def ways(
@@ -98,17 +102,24 @@ def ways(
         yield "nf4-mixed, a quarter", {"format": "nf4-mixed", "texts": "choice", "max_bytes": room}
 
 
-def row(bench: Bench, name: str, options: dict[str, Any], beside: dict[str, Any]) -> dict[str, Any]:
-    """Make one way and measure it beside the restored model; seconds and peak are of the making."""
+def row(
+    bench: Bench, name: str, options: dict[str, Any], beside: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """Make one way and measure it beside the restored model; seconds and peak are of the making.
+
+    Figures are of the finest arithmetic; of float32 a note says what it shows.
+    """
     with single_threaded():
         start = time.process_time()
         found, load = _made(bench, name, options)
         found["seconds"] = time.process_time() - start
         found["peak bytes"] = peak_memory()
-        known = retention_of(beside)
-        model = computed_in(known.arithmetic, load())
-        measured = replace(known, export=bench.reference.distance(model))
+        model = load()
+        found_in = [_distance(bench, model, retention_of(known)) for known in beside]
+    measured = found_in[-1]
     kept = measured.kept
+    if len(found_in) > 1:
+        found["note"] = "; ".join(filter(None, (found.get("note"), _in_float32(found_in[0].kept))))
     return found | {
         "retention": kept and kept.retention,
         "kept at least": kept and kept.at_least,
@@ -117,6 +128,18 @@ def row(bench: Bench, name: str, options: dict[str, Any], beside: dict[str, Any]
         "mean KL": measured.export.mean,
         "top-1": measured.export.top1_agreement,
     }
+
+
+def _distance(bench: Bench, model: Any, known: Retention) -> Retention:
+    reference = bench.reference(known.arithmetic)
+    return replace(known, export=reference.distance(computed_in(known.arithmetic, model)))
+
+
+def _in_float32(kept: Kept | None) -> str:
+    if kept is None:
+        return "unseen in float32"
+    bound = "" if kept.loss_seen else f", at least {kept.at_least:.4f}"
+    return f"in float32 {kept.retention:.4g}{bound}"
 
 
 def _made(
