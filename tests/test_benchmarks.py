@@ -91,7 +91,7 @@ def test_a_way_added_later_is_compared_with_the_restored_model(tmp_path, monkeyp
         calls.append(function)
         if function is restore_once:
             (bench.folder / "logits").mkdir()
-            return beside | {"arithmetic": "float32", "tokens": 1}
+            return [beside | {"arithmetic": "float32", "tokens": 1}]
         assert (bench.folder / "logits").is_dir()
         return {"bytes": 1}
 
