@@ -1,6 +1,6 @@
 """Both stages of a run beside those of an earlier version of this project
 
-    python -m benchmarks.earlier --commit f532f45 [--rounds 2] [--config configs/demo.yaml]
+    python -m benchmarks.earlier --commit 28529c4 [--rounds 2] [--config configs/demo.yaml]
 
 Whole runs in float32, greedy and sampled, of both versions in turn, each in a process of its own
 and from no records. Processor seconds of the merged arms, loading included, medians over rounds: of
