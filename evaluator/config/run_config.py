@@ -18,7 +18,7 @@ from tinylora.adapters.upstream.placement import checked_placement, read_placeme
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._+-]*$"
 Name = Annotated[str, Field(pattern=_NAME, max_length=64)]
 Title = Annotated[str, Field(pattern=_NAME, max_length=260)]  # four names, of a bench's run
-Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]
+Device = Annotated[str, Field(pattern=r"^(auto|all|cpu|cuda(:\d+)?)$")]
 ComputeDtype = Literal["float32", "bfloat16", "float16"]
 # Not written down where it is the default: what was made before there was a choice stays the same.
 BACKEND = Field(default="transformers", exclude_if=lambda name: name == "transformers")
@@ -176,6 +176,7 @@ class TokenLevelConfig(Section):
 class RunConfig(Section):
     """Everything that decides a run's records.
 
+    ``device: all`` spreads each model over all GPUs, for one that is larger than each of them.
     ``compute_dtype`` float32 makes texts independent of the batch to the last near-tie; it does not
     touch stored values. SVD factors are kept in ``out`` where there is no ``factor_store``.
     ``limit`` takes only so many problems, the suite's first. With

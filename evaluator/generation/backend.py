@@ -27,8 +27,9 @@ class ModelRequest:
 
     The decoding's repetition penalty is a number or None; ``factors`` keeps SVD factors between
     starts. ``as_stored`` asks for the float32 function that the files say, for the token level;
-    what the arm computes in is of no account then. ``engine`` is what made the arm's earlier texts,
-    if any. No text will be longer than ``longest`` tokens, prompt included, where that is known.
+    what the arm computes in is of no account then. ``spread``: over all GPUs, from ``device`` on.
+    ``engine`` is what made the arm's earlier texts, if any. No text will be longer than ``longest``
+    tokens, prompt included, where that is known.
     """
 
     arm: ArmConfig
@@ -40,6 +41,7 @@ class ModelRequest:
     device: torch.device
     factors: Path
     as_stored: bool = False
+    spread: bool = False
     engine: str = ""
     longest: int | None = None
 

@@ -121,7 +121,7 @@ def open_model(
     made earlier texts of this arm.
     """
     config, files = prepared.config, prepared.checkpoints.get(arm.name)
-    device = config.token_level.device if as_stored else None
+    device = (as_stored and config.token_level.device) or config.device
     request = ModelRequest(
         arm=arm,
         facts=files.facts if files else prepared.facts.arm(arm.name),
@@ -129,7 +129,8 @@ def open_model(
         decoding=config.decoding,
         seed=config.decoding.seed if arm.seed is None else arm.seed,
         compute_dtype="float32" if as_stored else config.compute_dtype,
-        device=resolve_device(device or config.device, local_rank),
+        device=resolve_device(device, local_rank),
+        spread=device == "all",
         factors=config.factor_store or directory.factors,
         as_stored=as_stored,
         engine=engine,

@@ -115,7 +115,8 @@ class KeptPredictions:
         head = found.head
         if type(head) is not nn.Linear or found.states is None:
             return None
-        miss = (head(found.states) - found.logits).abs().max()
+        own: Tensor = head(found.states)  # of a model on several devices, on the last one
+        miss = (own.to(found.logits.device) - found.logits).abs().max()
         if not bool(miss <= _ROUNDING * found.logits.abs().max()):
             return None
         for one in self._heads:

@@ -65,7 +65,8 @@ class TransformersBackend(Backend):
                 "the token level compares models in float32, 4 bytes a weight; set "
                 "token_level.device: cpu, or token_level.enabled: false"
                 if request.as_stored
-                else "set a smaller decoding.batch_size, or batch_size of the arm"
+                else "set a smaller decoding.batch_size, or batch_size of the arm; with several "
+                "GPUs, device: all"
             )
             raise ModelError(
                 f"arm {request.arm.name}: {request.device} has no room: {remedy}"
@@ -273,7 +274,7 @@ def _load(request: ModelRequest) -> PreTrainedModel:
             dtype=dtype,
             # Even None given here would hide the checkpoint's own quantization.
             **({"quantization_config": trainer_nf4()} if quantize else {}),
-            device_map={"": str(request.device)},
+            device_map="auto" if request.spread else {"": str(request.device)},
             output_loading_info=True,
         )
     except Exception as error:  # transformers raises whatever a malformed file leads to

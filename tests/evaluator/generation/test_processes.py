@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from evaluator.errors import RecordsError, RunDirectoryError
+from evaluator.errors import ModelError, RecordsError, RunDirectoryError
 from evaluator.generation.processes import launched_processes, resolve_device
 from evaluator.store.run_directory import RunDirectory
 from tests.evaluator.report import made_up
@@ -171,3 +171,6 @@ def test_processes_of_one_machine_take_one_gpu_each(monkeypatch):
     assert devices == ["cuda:0", "cuda:1", "cuda:0"]
     named = [str(resolve_device(name, 1)) for name in ("cuda", "cuda:0", "cpu")]
     assert named == ["cuda:1", "cuda:0", "cpu"]
+    assert str(resolve_device("all")) == "cuda:0"  # where the model begins
+    with pytest.raises(ModelError, match="start one process"):
+        resolve_device("all", 1)

@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM
 
 from evaluator.config.run_config import ArmConfig
 from evaluator.errors import ModelError
+from evaluator.generation.backend import TokenText
 from evaluator.generation.checkpoints import check_adapter, find_checkpoint
 from exporter import ExportRequest, export
 from tests.evaluator.loaded_models import loaded
@@ -85,6 +86,20 @@ def test_an_embedded_adapter_equals_the_restored_model_to_rounding(
     assert effect > 0.5
     # An adapter rounded to float16, as PEFT would use it, is off by 2e-4 of the effect.
     assert (merged - restored).abs().max() < 2e-5 * effect
+
+
+@pytest.mark.parametrize("as_stored", [False, True])
+def test_a_model_spread_over_all_devices_predicts_the_same(
+    chat_base, embedded, chat_artifact, tmp_path, as_stored
+):
+    text = TokenText(tuple(IDS[0].tolist()), (2, 3, 4, 5))
+    restored = arm("restored", chat_base, load="nf4", artifact=chat_artifact)
+    for config in (restored, arm("merged", embedded), arm("merged", chat_base)):
+        found = []
+        for spread in (False, True):
+            with loaded(config, tmp_path, as_stored=as_stored, spread=spread) as model:
+                found.append(model.predict([text])[0].logits)
+        assert torch.equal(*found)
 
 
 def test_a_restored_lora_adapter(chat_base, tmp_path):
