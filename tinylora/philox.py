@@ -13,7 +13,6 @@ after rounding to bf16 a value in some thousands by one unit in the last place.
 """
 
 import math
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +21,7 @@ from torch import Tensor
 
 from tinylora.errors import ProjectionError
 
-Words = tuple[Any, Any, Any, Any]
+Words = tuple[Tensor, Tensor, Tensor, Tensor]
 
 BLOCK_THREADS = 256
 # Threads that even a small device (10 multiprocessors of 1536 threads) runs at once.
@@ -34,24 +33,29 @@ _WORD = 0xFFFFFFFF
 _ROUNDS = 10
 
 
-def philox4x32(counter: Words, key: tuple[Any, Any]) -> Words:
+def philox4x32(counter: Words, key: tuple[Tensor | int, Tensor | int]) -> Words:
     """Ten rounds of Philox4x32 on four words (the lowest first) under two, all in int64.
 
-    Tensors or arrays of numpy, whose shapes broadcast.
+    Their shapes broadcast.
     """
-    c0, c1, c2, c3 = counter
+    # In place: a CPU spends most of the time on memory.
+    words = torch.broadcast_tensors(*counter)  # type: ignore[no-untyped-call]
+    c0, c1, c2, c3 = (word.clone() for word in words)
     k0, k1 = key
     for _ in range(_ROUNDS):
-        # The low 64 bits of the signed product are those of the unsigned one.
-        product_0, product_2 = c0 * _MULTIPLIER_0, c2 * _MULTIPLIER_2
-        c0, c1, c2, c3 = (
-            (product_2 >> 32 & _WORD) ^ c1 ^ k0,
-            product_2 & _WORD,
-            (product_0 >> 32 & _WORD) ^ c3 ^ k1,
-            product_0 & _WORD,
-        )
+        # The low 64 bits of the signed product are those of the unsigned one. Of these the lower
+        # word is cut out when it is used, a round later.
+        c0 *= _MULTIPLIER_0
+        c2 *= _MULTIPLIER_2
+        c1 ^= c2 >> 32
+        c1 ^= k0
+        c1 &= _WORD
+        c3 ^= c0 >> 32
+        c3 ^= k1
+        c3 &= _WORD
+        c0, c1, c2, c3 = c1, c2, c3, c0
         k0, k1 = k0 + _WEYL_0 & _WORD, k1 + _WEYL_1 & _WORD
-    return c0, c1, c2, c3
+    return c0, c1 & _WORD, c2, c3 & _WORD
 
 
 def philox_normal(
@@ -81,11 +85,10 @@ def philox_normal(
     element = np.arange(numel, dtype=np.int64)
     thread, draw = element % threads, element // threads
     position = draw // 4 + offset // 4
-    words = philox4x32(
-        (position & _WORD, position >> 32, thread & _WORD, thread >> 32),
-        (seed & _WORD, seed >> 32 & _WORD),
-    )
-    return torch.from_numpy(_box_muller(np.stack(words, axis=-1), draw % 4))
+    counter = np.stack((position & _WORD, position >> 32, thread & _WORD, thread >> 32))
+    c0, c1, c2, c3 = torch.from_numpy(counter)
+    words = philox4x32((c0, c1, c2, c3), (seed & _WORD, seed >> 32 & _WORD))
+    return torch.from_numpy(_box_muller(torch.stack(words, dim=-1).numpy(), draw % 4))
 
 
 def offset_increment(numel: int, device_threads: int | None = None) -> int:

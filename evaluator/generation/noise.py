@@ -50,11 +50,9 @@ def _noise(keys: Tensor, positions: Tensor, vocabulary: int) -> Tensor:
         (blocks, positions.unsqueeze(1), column[..., 2], column[..., 3]),
         (column[..., 0], column[..., 1]),
     )
-    even, odd = _uniform(words[0], words[1]), _uniform(words[2], words[3])
-    uniform = torch.stack((even, odd), dim=-1).flatten(1)[:, :vocabulary]
-    return -torch.log(-torch.log(uniform))
-
-
-def _uniform(high: Tensor, low: Tensor) -> Tensor:
-    """52 of 64 random bits as float64 in the open interval (0, 1)."""
-    return ((high << 20 | low >> 12).double() + 0.5) * 2.0**-52
+    noise = torch.empty((*words[0].shape, 2), dtype=torch.float64, device=keys.device)
+    for token, (high, low) in enumerate((words[:2], words[2:])):
+        noise[..., token] = high << 20 | low >> 12
+    # 52 bits as a number in the open interval (0, 1), and that as Gumbel noise, in place
+    noise.add_(0.5).mul_(2.0**-52).log_().neg_().log_().neg_()
+    return noise.flatten(1)[:, :vocabulary]
