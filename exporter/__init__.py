@@ -6,7 +6,7 @@ folder           what it holds
 ``base``         the base checkpoint: its files, its config.json, whether the two agree
 ``safetensors``  weight files, read and written a tensor at a time
 ``gguf``         the same for llama.cpp's files: what they say of a model, its tokenizer, tensors
-``formats``      what an export format is, and each of them in a file of its own
+``formats``      what an export format is, and the formats, those of a kind in one file
 ``quantize``     4-bit codes for a weight that has a delta added to it
 ``plan``         which tensors go into which file, decided before any work is done
 ``choose``       what the user left open: the format of ``auto``, the modules of ``nf4-mixed``

@@ -1,1 +1,1 @@
-"""The formats of an export, one object in one file each; see ``format`` and ``registry``."""
+"""The formats of an export, those of a kind in one file; see ``format`` and ``registry``."""
