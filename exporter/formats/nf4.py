@@ -150,7 +150,7 @@ class Nf4(Format):
 
 @dataclass(frozen=True)
 class Nf4Mixed(Nf4):
-    """As ``nf4``, but for the modules ``keep``, which stay in bfloat16."""
+    """As ``nf4``, but for the modules ``keep``, which stay dense, in what the model computes in."""
 
     keep: tuple[str, ...] = ()
     name: ClassVar[str] = "nf4-mixed"
@@ -161,10 +161,17 @@ class Nf4Mixed(Nf4):
     chooses_modules: ClassVar[bool] = True
 
     def encoding(self, module: str, source: Source, base: Checkpoint) -> Encoding:
-        """bfloat16 where the module is kept."""
+        """Dense where the module is kept."""
         if module in self.keep:
-            return DenseWeight(TRAINER_DTYPE)
+            return DenseWeight(_dense_dtype(base))
         return super().encoding(module, source, base)
+
+
+def _dense_dtype(base: Checkpoint) -> torch.dtype:
+    """Of the layers beside those in 4 bits: another one would not meet their outputs."""
+    named = base.config.get("dtype") or base.config.get("torch_dtype")
+    found = getattr(torch, str(named).removeprefix("torch."), None) if base.is_4bit else None
+    return found if found in (torch.float16, torch.float32) else TRAINER_DTYPE
 
 
 @dataclass(frozen=True)

@@ -131,3 +131,11 @@ def test_odd_sizes_and_a_short_last_block(make_base, make_artifact, run, logits,
     merged = run(base, make_artifact(5e-2), "nf4", name="merged")
     assert sum(m.codes_moved for m in merged.fidelity.modules) > 0
     assert bool(torch.isfinite(logits(merged.out)).all())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+def test_kept_modules_are_in_the_dtype_of_the_model(make_base, make_4bit, artifact, run, dtype):
+    base = make_4bit(make_base(dtype))
+    out = run(base, artifact, "nf4-mixed", keep=("model.layers.0.mlp.down_proj",)).out
+    assert stored(out)["model.layers.0.mlp.down_proj.weight"].dtype == dtype
+    assert verify(out, load=True).ok
