@@ -112,12 +112,10 @@ class Format(ABC):
 
     def config(self, base: Checkpoint, kept: tuple[str, ...]) -> Mapping[str, Any]:
         """``config.json`` of a standalone output, with ``kept`` modules in 16 bits."""
-        config = dict(base.config)
-        config.pop("quantization_config", None)
+        config = {k: v for k, v in base.config.items() if k != "quantization_config"}
         name = str(self.dtype or TRAINER_DTYPE).removeprefix("torch.")
-        # both spellings, where a base has both: which one counts depends on transformers' release
-        config.update(dict.fromkeys({"dtype", "torch_dtype"} & config.keys() or {"dtype"}, name))
-        return config
+        config = _in_dtype(config, name)
+        return config if _DTYPE_KEYS & config.keys() else config | {"dtype": name}
 
     def loading(self, model_id: str, trained_on: str) -> str:
         """Python, for ``gguf`` shell, that loads it; ``model_id`` is a Python literal."""
@@ -129,3 +127,19 @@ class Format(ABC):
     def loaded_problems(self, model: Any) -> Iterator[str]:
         """What is wrong with the model that plain ``from_pretrained`` made of the export."""
         return iter(())
+
+
+# both spellings, where a base has both: which one counts depends on transformers' release
+_DTYPE_KEYS = frozenset({"dtype", "torch_dtype"})
+
+
+def _in_dtype(config: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """A configuration that names this dtype wherever it names one, of its parts too."""
+    return {
+        key: name
+        if key in _DTYPE_KEYS
+        else _in_dtype(value, name)
+        if key.endswith("_config") and isinstance(value, dict)
+        else value
+        for key, value in config.items()
+    }

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from exporter.compare.float32_model import load_base
-from tests.exporter.conftest import DTYPES
+from tests.exporter.conftest import DTYPES, edited
 from tinylora import DeltaOptions, load_artifact, restore
 
 SIZE = 3e-3
@@ -49,3 +49,14 @@ def test_trainer_numerics_fold_the_rounded_delta(base, artifact, run):
     weight = model.get_submodule(name).weight
     seen = dequantize_4bit(weight.data, weight.quant_state).float()
     assert torch.equal(stored[f"{name}.weight"], seen + delta)
+
+
+@pytest.mark.parametrize("format", ["fp32", "fp16"])
+def test_parts_of_the_configuration_name_the_dtype_too(base, artifact, run, tmp_path, format):
+    """A model with more than texts is loaded in what its text_config says."""
+    parts = {"vision_config": {"dtype": "bfloat16", "hidden_size": 64}, "other": {"dtype": "int8"}}
+    out = run(edited(base, tmp_path / "b", **parts), artifact, format).out
+    found = json.loads((out / "config.json").read_text())
+    dtype = str(DTYPES[format]).removeprefix("torch.")
+    assert found["dtype"] == found["vision_config"]["dtype"] == dtype
+    assert found["other"] == parts["other"] and found["vision_config"]["hidden_size"] == 64
