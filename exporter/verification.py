@@ -1,6 +1,7 @@
 """Checks a finished export against its manifest."""
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -15,6 +16,7 @@ from exporter.documents.read_manifest import read_manifest
 from exporter.documents.warnings import LOST
 from exporter.documents.write_documents import RETENTION_FILE, SUMS_FILE
 from exporter.errors import CheckpointError, OutputWriteError, VerificationError
+from exporter.fidelity import LOST_RESIDUAL
 from exporter.formats.format import AdapterFile, Format
 from exporter.formats.registry import format_with
 from exporter.output.workspace import MANIFEST_FILE, write_whole
@@ -28,6 +30,7 @@ from tinylora.errors import ArtifactError, ArtifactMissingError
 
 # What transformers may read of a directory: an adapter_config.json beside it loads another model.
 _LOADED = frozenset({".safetensors", ".gguf", ".bin", ".json", ".jinja", ".model", ".py"})
+_NO_RECORD = "verify --no-record measures and writes nothing"
 PEFT_CHECK = "peft is installed"
 _OPTIONS = ("formula", "rng", "svd", "numerics", "placement", "trained_on")
 
@@ -106,7 +109,7 @@ def verify(
         if layout.standalone and engine in (None, ENGINES["transformers"]):
             problem = "peft is not installed: transformers would load the base alone"
             checks.append(Check(PEFT_CHECK, () if find_spec("peft") else (problem,)))
-    logits = retention = recorded = None
+    logits = retention = None
     if load and all(check.ok for check in checks):
         checks.append(Check("loads with plain transformers", check_load(directory, layout)))
     if load and base is not None and artifact is not None and all(check.ok for check in checks):
@@ -119,27 +122,30 @@ def verify(
             logits = compare_logits(*inputs, in_4_bits=in_4_bits)
         else:
             texts = read_prompts(Path(prompts), Path(base))
-            if record:
+            if record:  # what would hinder that is said before the models run
                 _check_inputs(manifest, Path(base), Path(artifact))
+                _check_writable(directory)
             retention = measure_retention(*inputs, texts, in_4_bits=in_4_bits, float64=float64)
             if record:
                 _record(directory, retention)
             if require_retention is not None:
                 shortfall = retention.shortfall(require_retention)
                 checks.append(Check("retention", () if shortfall is None else (shortfall,)))
-    if engine is not None:  # last: its no hinders no other check
-        checks.append(_check_serving(directory, engine, layout, manifest))
-    if retention is None:  # what was measured last, by ``verify`` or else by the export itself
-        file = directory / RETENTION_FILE
+    # what was measured last, by ``verify`` or else by the export itself
+    recorded = retention.as_dict() if retention else manifest.get("retention")
+    file = directory / RETENTION_FILE
+    if retention is None and file.is_file():
         try:
-            recorded = read_json(file) if file.is_file() else manifest.get("retention")
+            recorded = read_json(file)
         except CheckpointError as error:
             checks.append(Check(RETENTION_FILE, (str(error),)))
+    if engine is not None:  # last: its no hinders no other check
+        checks.append(_check_serving(directory, engine, layout, manifest, recorded))
     return VerifyReport(
         directory,
         layout.name,
         tuple(checks),
-        _measured(manifest, recorded),
+        _measured(manifest, None if retention else recorded),
         tuple(manifest["warnings"]),
         logits,
         retention,
@@ -153,7 +159,12 @@ def _record(directory: Path, retention: Retention) -> None:
     try:
         write_whole(directory / RETENTION_FILE, text.encode())
     except OutputWriteError as error:
-        raise type(error)(f"{error}; verify --no-record measures and writes nothing") from error
+        raise type(error)(f"{error}; {_NO_RECORD}") from error
+
+
+def _check_writable(directory: Path) -> None:
+    if not os.access(directory, os.W_OK):
+        raise OutputWriteError(f"{directory}: may not be written to by this user; {_NO_RECORD}")
 
 
 def _measured(manifest: Mapping[str, Any], retention: object) -> str:
@@ -232,15 +243,18 @@ def _check_tensors(directory: Path, layout: Format, manifest: Mapping[str, Any])
 
 
 def _check_serving(
-    directory: Path, engine: Engine, layout: Format, manifest: Mapping[str, Any]
+    directory: Path, engine: Engine, layout: Format, manifest: Mapping[str, Any], retention: object
 ) -> Check:
-    """The engine knows the format, and the delta is in it."""
+    """The engine knows the format, and the delta is in it, as far as was measured."""
     try:
         config = read_json(directory / CONFIG_FILE) if layout.for_transformers else {}
         problems = list(serving_problems(engine, layout.name, config, manifest["targets"]))
     except CheckpointError as error:
         problems = [str(error)]
-    if any(warning.startswith(LOST) for warning in manifest["warnings"]):
+    on_texts = retention.get("output_residual") if isinstance(retention, dict) else None
+    if isinstance(on_texts, int | float) and on_texts >= LOST_RESIDUAL:
+        problems.append(f"the delta was lost: logits miss {on_texts:.3g} of its effect on texts")
+    elif any(warning.startswith(LOST) for warning in manifest["warnings"]):
         problems.append("the delta was lost in rounding: any engine serves the base")
     return Check(f"{engine.name} serves what was trained", tuple(problems))
 

@@ -43,17 +43,23 @@ def _about_fidelity(
     if verdict == "empty":
         yield "The artifact's delta is zero: this export is the base."
         return
-    if verdict == "kept" or (on_texts is not None and on_texts <= KEPT_RESIDUAL):
+    if on_texts <= KEPT_RESIDUAL if on_texts is not None else verdict == "kept":
         return
     assert total.capture is not None and total.residual is not None
     measured = f"capture {total.capture:.3g}, residual {total.residual:.3g}"
-    if on_texts is not None and on_texts < LOST_RESIDUAL:
+    if on_texts is not None and on_texts >= LOST_RESIDUAL:
+        yield (
+            f"{LOST}: on the texts the logits miss those of the restored model by {on_texts:.3g} "
+            f"of the adapter's effect, the base's by 1. That counts here, not the weights "
+            f"({measured}). Use nf4-embedded or lora, which keep the delta exactly."
+        )
+    elif on_texts is not None:
         yield (
             f"Part of the adapter's effect was lost in rounding to {name}: on the texts the logits "
             f"miss those of the restored model by {on_texts:.3g} of it. That counts here, not the "
             f"weights ({measured}); nf4-embedded and lora keep all of it."
         )
-    elif export.request.is_calibrated and on_texts is None:
+    elif export.request.is_calibrated:
         yield (
             "Codes were chosen for what the model computes, not to be near the wanted weights, so "
             f"these say little here ({measured}); the retention, from --check-prompts or "

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from exporter import ExportRequest, export, verify
 from exporter.cli import app
-from exporter.errors import VerificationError
+from exporter.errors import OutputWriteError, VerificationError
 from tests.exporter.conftest import content
 
 
@@ -71,3 +71,10 @@ def test_damaged_files_are_not_measured(out, inputs):
     before = content(out)
     report = verify(out, **inputs)
     assert not report.ok and report.retention is None and content(out) == before
+
+
+def test_an_export_of_others_is_known_before_models_run(out, inputs, monkeypatch):
+    monkeypatch.setattr("os.access", lambda path, mode: False)  # root may write everywhere
+    monkeypatch.setattr("exporter.verification.measure_retention", None)
+    with pytest.raises(OutputWriteError, match="out: may not be written to .*--no-record"):
+        verify(out, **inputs)

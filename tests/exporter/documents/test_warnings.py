@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from exporter import export, inspect_adapter
+from exporter import export, inspect_adapter, verify
 from exporter.errors import CheckpointError
 from exporter.request import ExportRequest, Goal
 from tinylora import DeltaOptions
@@ -110,3 +110,14 @@ def test_a_loss_that_texts_show_too_is_a_loss(talking, make_artifact, texts, run
     report = run(talking, make_artifact(3e-4), "nf4", goal=Goal(check_prompts=texts(2)))
     assert report.retention.output_residual > 0.9
     assert about(report, "THE DELTA WAS LOST")
+
+
+def test_an_effect_that_texts_show_lost_is_lost_though_the_weights_hold_the_delta(
+    talking, make_artifact, texts, run
+):
+    goal = Goal(check_prompts=texts(2))
+    report = run(talking, make_artifact(3e-4), "fp32", fold_onto="original", goal=goal)
+    assert report.verdict == "kept" and report.retention.output_residual > 1
+    assert about(report, "THE DELTA WAS LOST")
+    check = verify(report.out, serves="transformers").checks[-1]
+    assert "logits miss" in check.problems[0]
