@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from exporter.errors import RequestError
 from exporter.formats.registry import FORMATS, format_named, format_with
+from exporter.output.workspace import beside
 from exporter.quantize.method import RequantizeMethod
 from tinylora import DeltaOptions
 from tinylora.models.find_model import find_model
@@ -208,6 +209,9 @@ def _path_problems(request: ExportRequest) -> Iterator[str]:
     base, out = request.base.resolve(), request.out.resolve()
     if base == out or base in out.parents or out in base.parents:
         yield f"{out}: may not be, contain or lie in the base {base}; choose another --out"
+    for taken in beside(out):
+        if taken in (base, *base.parents):
+            yield f"{base}: the export itself is made at {taken}; choose another --out"
     for name, path in (  # with an earlier export that is replaced, they would be gone
         ("artifact", request.artifact),
         ("factor store", request.factor_store),

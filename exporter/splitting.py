@@ -9,7 +9,7 @@ from exporter.documents.model_card import CARD_FILE
 from exporter.documents.read_manifest import read_manifest
 from exporter.documents.write_documents import MEASURE_FILES, RETENTION_FILE, SUMS_FILE
 from exporter.errors import OutputExistsError, RequestError, VerificationError, writing
-from exporter.output.workspace import MANIFEST_FILE, locked_directory
+from exporter.output.workspace import JOURNAL_FILE, MANIFEST_FILE, locked_directory
 from exporter.provenance import sums_text
 from exporter.safetensors.reader import file_sha256
 from exporter.verification import PEFT_CHECK, verify
@@ -60,11 +60,13 @@ def split(directory: str | Path, out: str | Path) -> dict[str, list[str]]:
     try:
         with writing(partial):
             for stale in partial.iterdir():  # of one that was killed
-                shutil.rmtree(stale)
+                if stale.is_dir():
+                    shutil.rmtree(stale)
         for part, digests in parts.items():
             _fill(partial / part, directory, digests)
         with writing(out):
             partial.rename(out)
+            (out / JOURNAL_FILE).unlink()
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise

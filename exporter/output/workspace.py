@@ -8,6 +8,7 @@ renamed to ``<out>.replaced-export``, and gets its name back if the next step ne
 
 import fcntl
 import json
+import logging
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -34,6 +35,8 @@ from tinylora.files.whole_file import replace_directory, replace_file, sync
 
 MANIFEST_FILE = "export_manifest.json"
 JOURNAL_FILE = ".export-journal.json"
+_PARTIAL, _REPLACED = "partial-export", "replaced-export"
+_log = logging.getLogger(__name__)
 _SPARE_BYTES = 1 << 20
 _COPY_BYTES = 1 << 24
 
@@ -132,8 +135,11 @@ class Workspace:
                 if self.path.exists():  # the next run goes on from here
                     self._write_journal()
                 raise
-        with suppress(OSError):
-            _remove(_aside(self.out))
+        aside = _aside(self.out)
+        try:
+            _remove(aside)
+        except OSError as error:
+            _log.warning("%s: the replaced export stays (%s); remove it", aside, error.strerror)
 
     def discard(self) -> None:
         """Remove everything that was written."""
@@ -182,7 +188,7 @@ def open_workspace(out: Path, key: Callable[[], str], overwrite: bool) -> Worksp
     """
     out = Path(os.path.abspath(out))  # noqa: PTH100  (resolve() would follow a symbolic link)
     check_replaceable(out, overwrite)
-    path = out.with_name(f"{out.name}.partial-export")
+    path, _ = beside(out)
     lock = locked_directory(path, out)
     try:
         _recover(out)
@@ -199,6 +205,7 @@ def locked_directory(path: Path, out: Path) -> int:
 
     Raises:
         OutputBusyError: Another process has the lock.
+        OutputExistsError: What is there was not left by this program.
     """
     with writing(path):
         if path.is_file():
@@ -209,6 +216,7 @@ def locked_directory(path: Path, out: Path) -> int:
         with writing(path), suppress(BlockingIOError):
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if path.exists() and path.stat().st_ino == os.fstat(lock).st_ino:
+                _mark_as_ours(path)
                 return lock
         raise OutputBusyError(
             f"{out}: another process is writing it; wait, or choose another --out"
@@ -216,6 +224,17 @@ def locked_directory(path: Path, out: Path) -> int:
     except BaseException:
         os.close(lock)
         raise
+
+
+def _mark_as_ours(path: Path) -> None:
+    """Leave a journal in a working directory, which may be emptied from then on."""
+    known = [path / JOURNAL_FILE, path / MANIFEST_FILE]  # the latter alone: killed while published
+    if any(path.iterdir()) and not any(file.is_file() for file in known):
+        raise OutputExistsError(
+            f"{path}: would be emptied, and no {JOURNAL_FILE} in it says that an export left it; "
+            "move it, or choose another --out"
+        )
+    known[0].touch()
 
 
 def check_replaceable(out: Path, overwrite: bool) -> None:
@@ -253,7 +272,7 @@ def _read_some(file: BinaryIO, path: Path) -> bytes:
 def _recover(out: Path) -> None:
     """Tidy up after a replacement that was killed."""
     aside = _aside(out)
-    with writing(out):
+    with writing(aside):
         if not (aside / MANIFEST_FILE).is_file():
             return
         if out.exists():
@@ -272,5 +291,11 @@ def _remove(aside: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
 
 
+def beside(out: Path) -> tuple[Path, Path]:
+    """Where an output is made, and where the one that it replaces waits."""
+    partial, replaced = (out.with_name(f"{out.name}.{what}") for what in (_PARTIAL, _REPLACED))
+    return partial, replaced
+
+
 def _aside(out: Path) -> Path:
-    return out.with_name(f"{out.name}.replaced-export")
+    return beside(out)[1]

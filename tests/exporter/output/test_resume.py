@@ -199,3 +199,16 @@ def test_factor_store_gives_the_same_bytes_faster(base, artifact, tmp_path):
     second = export(ExportRequest(base, artifact, tmp_path / "b", factor_store=store))
     assert first.files == second.files
     assert before == {p.name: p.stat().st_mtime_ns for p in store.iterdir()}
+
+
+@pytest.mark.parametrize("suffix", ["partial-export", "replaced-export"])
+def test_what_lies_where_the_export_is_made_is_not_taken_away(suffix, base, artifact, tmp_path):
+    mine = tmp_path / f"out.{suffix}"
+    shutil.copytree(base, mine)
+    before = content(mine)
+    with pytest.raises(RequestError, match=f"the export itself is made at .*{suffix}"):
+        export(ExportRequest(mine, artifact, tmp_path / "out"))
+    if suffix == "partial-export":
+        with pytest.raises(OutputExistsError, match="would be emptied"):
+            export(ExportRequest(base, artifact, tmp_path / "out"))
+    assert content(mine) == before and not (tmp_path / "out").exists()
