@@ -58,6 +58,8 @@ def read_prompts(path: Path, model: Path) -> PromptSet:
     if not rows:
         raise PromptError(f"{path}: holds no text; give at least one")
     config = read_json(model / CONFIG_FILE)
+    if isinstance(inner := config.get("text_config"), dict):  # of a model with more than texts
+        config = inner
     found = [config.get(name) for name in ("max_position_embeddings", "vocab_size")]
     positions, vocabulary = (limit if isinstance(limit, int) else None for limit in found)
     tokenizer = load_tokenizer(model)

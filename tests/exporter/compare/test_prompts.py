@@ -133,7 +133,11 @@ def test_a_template_that_renders_nothing_scores_no_position_before_the_first(mod
 
 @pytest.mark.parametrize(
     ("change", "error", "match"),
-    [({"vocab_size": 50}, PromptError, "embeds 50"), (None, CheckpointError, "object")],
+    [
+        ({"vocab_size": 50}, PromptError, "embeds 50"),
+        ({"text_config": {"vocab_size": 40}}, PromptError, "embeds 40"),
+        (None, CheckpointError, "object"),
+    ],
 )
 def test_a_config_that_does_not_fit(model, tmp_path, change, error, match):
     config = json.loads((model / "config.json").read_text())
