@@ -127,8 +127,9 @@ def restore(
     deltas = deltas_of(artifact, [name for name, _ in modules], options, store)
     doubts = list(deltas.doubts)
     if deltas.resolved is not None and weight_of is None:
-        found = {"4bit" if hasattr(m.weight, "quant_state") else "16bit" for _, m in modules}
-        if found != {deltas.resolved.trained_on}:
+        # a 4-bit checkpoint may leave some layers in 16 bits
+        in_4_bits = any(hasattr(m.weight, "quant_state") for _, m in modules)
+        if in_4_bits != (deltas.resolved.trained_on == "4bit"):
             doubts.append(_OTHER_WEIGHTS.format(deltas.resolved.trained_on))
     for doubt in doubts:
         _log.warning("%s: %s", artifact.path, doubt)

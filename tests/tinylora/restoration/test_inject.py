@@ -26,6 +26,7 @@ from tinylora.errors import (
     RestoreError,
     TargetMismatchError,
 )
+from tinylora.models.trainer_nf4 import trainer_nf4
 from tinylora.workers import single_threaded
 
 IDS = torch.arange(2, 26).view(2, 12)
@@ -93,6 +94,16 @@ def test_doubtful_options_are_said(tiny_base, artifact, trained_on, caplog):
         assert "singular vectors are others" in caplog.text
     with restore(same(tiny_base), artifact, replace(options, svd="fast")):
         assert "tiny_lora_v.pt: svd fast with formula full" in caplog.text
+
+
+def test_layers_that_a_4bit_base_leaves_in_16_bits_are_no_doubt(tiny_base, artifact, caplog):
+    settings = trainer_nf4()
+    settings.llm_int8_skip_modules = ["model.layers.0", "lm_head"]
+    model = AutoModelForCausalLM.from_pretrained(
+        tiny_base, quantization_config=settings, dtype=torch.bfloat16
+    )
+    with restore(model, artifact):
+        assert "singular vectors" not in caplog.text
 
 
 @pytest.mark.parametrize("load", [plain, four_bit])
