@@ -73,7 +73,10 @@ ENGINES: Mapping[str, Engine] = {
                     "needs transformers 5.4 or newer, bitsandbytes and peft; without peft it loads "
                     "the base and says nothing",
                 ),
-                ("lora",): (True, "needs peft, which attaches the adapter to the base in 4 bits"),
+                ("lora",): (
+                    True,
+                    "needs peft, which attaches the adapter to the base as training had it",
+                ),
                 ("peft-tinylora",): (
                     True,
                     "needs peft 0.19 or newer and the base in 16 or 32 bits: PEFT puts no TinyLoRA "

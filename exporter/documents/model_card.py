@@ -2,13 +2,14 @@
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from exporter.base.carried_files import side_files
 from exporter.compare.retention import Retention
 from exporter.errors import reading
 from exporter.fidelity import FidelityReport, rounded
@@ -36,8 +37,8 @@ def _front_of(base: Path) -> Mapping[str, Any]:
     return front if isinstance(front, dict) else {}
 
 
-def _license(base: Path, front: Mapping[str, Any]) -> tuple[Mapping[str, str], str]:
-    """Licence fields as the hub takes them, and a sentence for people."""
+def _license(front: Mapping[str, Any], carried: Iterable[str]) -> tuple[Mapping[str, str], str]:
+    """Licence fields as the hub takes them, and a sentence for people that names its texts."""
     found = {key: front.get(key) for key in _LICENSE_KEYS}
     metadata = {key: text for key, text in found.items() if isinstance(text, str) and text}
     name = metadata.get("license_name") or metadata.get("license")
@@ -45,8 +46,8 @@ def _license(base: Path, front: Mapping[str, Any]) -> tuple[Mapping[str, str], s
         own = {"license": "other", "license_name": name} if name else {"license": "unknown"}
         metadata = {**metadata, **own}
     named = _plain(name) if name else "see the base's page"
-    carried = (p.name for p in base.iterdir() if p.name.upper().startswith(("LICENSE", "LICENCE")))
-    files = ", ".join(sorted(carried))
+    texts = (name for name in carried if name.upper().startswith(("LICENSE", "LICENCE")))
+    files = ", ".join(sorted(texts))
     its_text = f" (its text: {_plain(files)})" if files else ""
     return metadata, f"The base's licence applies: {named}{its_text}."
 
@@ -76,7 +77,9 @@ def model_card(export: Prepared, fidelity: FidelityReport, warnings: Sequence[st
     artifact, choice = provenance["artifact"], export.choice
     with reading(export.inputs.base.path):
         front = _front_of(export.inputs.base.path)
-        metadata, license_ = _license(export.inputs.base.path, front)
+        # an adapter or a file of llama.cpp has none of the base's files beside it
+        carried = layout.for_transformers and side_files(export.inputs.base.path, frozenset())
+        metadata, license_ = _license(front, carried.carried if carried else ())
     model_id = artifact["model_id"] or "A base model"  # a PEFT adapter may name none
     kind = "LoRA" if artifact.get("dialect") == "lora" else "TinyLoRA"
     # as a Python string, whatever is in it

@@ -105,3 +105,14 @@ def test_a_licence_that_no_hub_knows_is_named(base, artifact, run, tmp_path, giv
     (copy / "README.md").write_text(f"---\n{given}\n---\n")
     found = head_of(run(copy, artifact, "lora"))
     assert (found["license"], found.get("license_name")) == (license, name)
+
+
+@pytest.mark.parametrize(("format", "named"), [("nf4-embedded", True), ("lora", False)])
+def test_a_licence_text_is_named_where_the_export_has_it(
+    base, artifact, run, tmp_path, format, named
+):
+    copy = shutil.copytree(base, tmp_path / "b")
+    (copy / "LICENSE").write_text("words of the base")
+    out = run(copy, artifact, format).out
+    assert ("its text: LICENSE" in (out / "README.md").read_text()) == named
+    assert (out / "LICENSE").is_file() == named
