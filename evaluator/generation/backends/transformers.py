@@ -282,6 +282,11 @@ def _load(request: ModelRequest) -> PreTrainedModel:
         if stored and isinstance(error, ImportError):
             words = f"quantized with {stored}: a library that this needs is missing here: {words}"
         raise ModelError(f"arm {arm.name}: cannot load {directory}: {words}") from error
+    if any(parameter.is_meta for parameter in model.parameters()):
+        raise ModelError(
+            f"arm {arm.name}: {directory} is larger than all GPUs together: parts of it would wait "
+            "on the disk or in other memory; set device: cpu"
+        )
     check_complete(arm, directory, info)
     check_quantized(arm, checkpoint, model)
     try:

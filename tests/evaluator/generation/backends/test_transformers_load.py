@@ -4,6 +4,7 @@ import importlib.util
 import json
 import shutil
 import weakref
+from functools import partial
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from evaluator.generation.checkpoints import check_adapter, find_checkpoint
 from exporter import ExportRequest, export
 from tests.evaluator.loaded_models import loaded
 from tests.lora_adapters import save_lora
+from tinylora.models.pretrained import load_model
 from tinylora.models.trainer_nf4 import trainer_nf4
 
 IDS = torch.tensor([[5, 17, 80, 44, 131, 9, 3]])
@@ -100,6 +102,16 @@ def test_a_model_spread_over_all_devices_predicts_the_same(
             with loaded(config, tmp_path, as_stored=as_stored, spread=spread) as model:
                 found.append(model.predict([text])[0].logits)
         assert torch.equal(*found)
+
+
+def test_a_model_larger_than_all_devices_is_refused(chat_base, tmp_path, monkeypatch):
+    little = partial(load_model, max_memory={"cpu": "20KB"}, offload_folder=tmp_path / "disk")
+    monkeypatch.setattr("evaluator.generation.backends.transformers.load_model", little)
+    with (
+        pytest.raises(ModelError, match="arm base: .* is larger than all GPUs together"),
+        loaded(arm("base", chat_base), tmp_path, spread=True),
+    ):
+        pass
 
 
 def test_a_restored_lora_adapter(chat_base, tmp_path):
