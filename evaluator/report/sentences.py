@@ -166,9 +166,17 @@ def _control_sentence(control: PairedComparison | None) -> str:
             f"The adapter's effect on the pass rate is surely smaller than the margin: {effect}. "
             f"{meaning}the base without the adapter matches it too."
         )
+    found = (
+        f"A test sees an effect of the adapter on the pass rate that the interval does not settle: "
+        f"{effect}. "
+        if control.p_value < LEVEL
+        else f"No effect of the adapter on the pass rate was detected: {effect}. "
+    )
+    if control.verdict is Equivalence.MATCH:
+        return f"{found}{meaning}the base without the adapter is just as close."
     return (
-        f"No effect of the adapter on the pass rate was detected: {effect}. "
-        f"{meaning}the base without the adapter is just as close."
+        f"{found}{meaning}this run does not show whether the base without the adapter would match "
+        "as well."
     )
 
 
@@ -253,7 +261,10 @@ def _pair_sentence(pair: PairedComparison, control: PairedComparison | None) -> 
     elif control.verdict is Equivalence.MATCH:
         meaning = f" This match is uninformative: {control.arm} matches as well."
     else:
-        meaning = " This match is uninformative: no adapter effect was detected."
+        meaning = (
+            f" This match is uninformative: {control.arm} neither differs nor matches, so a lost "
+            "adapter might match as well."
+        )
     return f"{pair.arm} matches {pair.reference} within ±{margin} points: {numbers}.{meaning}"
 
 

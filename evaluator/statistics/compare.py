@@ -148,9 +148,7 @@ def compare_pair(
         p_value = exact_sign_flip(families.sums(net))
         statistic, estimate = score_of(means, _BOUNDS, families.sizes)
     level, half = look.level(LEVEL), look.level(LEVEL / 2)
-    interval95, interval90 = (
-        invert(statistic, estimate, _BOUNDS, 1 - 2 * one_sided) for one_sided in (half, level)
-    )
+    interval95, interval90 = (invert(statistic, estimate, _BOUNDS, tail) for tail in (half, level))
     units = families.effective
     net_flips = abs(gained - lost) * units / differences.size
     # What the width of the interval depends on; with one sample of lone problems the flip rate.

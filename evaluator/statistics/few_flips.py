@@ -37,12 +37,12 @@ def most_net_flips(problems: Floats, margin: Floats, level: float = LEVEL) -> Fl
 
 
 def shown_margin(problems: int, level: float = LEVEL) -> float:
-    """The smallest δ that m problems without any flip can show.
+    """The smallest δ that m problems without any flip can show; 1 at a look that decides nothing.
 
     >>> round(shown_margin(149), 4)
     0.0199
     """
-    return -math.expm1(math.log(level) / problems)
+    return -math.expm1(math.log(level) / problems) if level > 0 else 1.0
 
 
 def fewest_problems(margin: float, level: float = LEVEL) -> int:

@@ -23,6 +23,7 @@ _NODES = 600  # of the quadrature, over as many standard deviations as paths are
 _REACH = 9.0
 _SMALLEST_STEP = 2e-3  # of a look's information: nearer looks are as one, to 0.003 of probability
 _HIGHEST = 40.0  # a boundary that no path reaches
+_LEAST_P = float(np.nextafter(0, 1))  # what p-values of 0 may have been before rounding
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Look:
         """
         if len(self.times) == 1:
             return p
-        return _chance_of_reaching(float(norm.isf(p)) * self.time**0.5, self.times)
+        return _chance_of_reaching(float(norm.isf(max(p, _LEAST_P))) * self.time**0.5, self.times)
 
     def level(self, alpha: float) -> float:
         """The p-value at this look that is ``alpha`` over all of them, one-sided.

@@ -15,7 +15,7 @@ from scipy.stats import binom
 
 from evaluator.statistics.few_flips import LEVEL, fewest_problems, most_net_flips
 from evaluator.statistics.looks import ONLY_LOOK, Look
-from evaluator.statistics.score_interval import Floats, normal_quantile
+from evaluator.statistics.score_interval import Floats, normal_quantile, tail_quantile
 from evaluator.statistics.tango import score_statistic
 
 POWER = 0.8
@@ -24,6 +24,7 @@ _RARE = 1e-9  # tail of the number of flips that is left out at each end
 _MOST_K = 1 << 11  # numbers of flips that are looked at
 _SLACK = 3  # flips that the normal approximation may be off, else the search is longer
 _CELLS, _PASSES = 32, 5  # of a search: 32⁻⁵ of its range
+_BEYOND = 1e6  # a z that no run reaches, and finite, as it is multiplied by 0 flips
 _AT_ONCE = 3_000  # numbers of problems times spread of their flips
 
 
@@ -58,7 +59,7 @@ def verdict_chances(
     within = _most_gained_in_a_match(k, m, delta, look.level(LEVEL))
     match = binom.cdf(within, k, gain) - binom.cdf(k - within - 1, k, gain)
     # Tango's 95 % interval excludes 0 where |b − c| / √(b + c) > z.
-    z = normal_quantile(1 - 2 * look.level(LEVEL / 2))
+    z = min(tail_quantile(look.level(LEVEL / 2)), _BEYOND)
     excluding = np.maximum(within, np.floor((k + z * np.sqrt(k)) / 2))
     differ = binom.sf(excluding, k, gain) + binom.cdf(k - excluding - 1, k, gain)
     return Chances((weight * np.maximum(match, 0)).sum(axis=1), (weight * differ).sum(axis=1))
@@ -72,7 +73,7 @@ def _most_gained_in_a_match(k: Floats, m: Floats, delta: Floats, level: float) -
     """
     flips = np.minimum(k, m)
     fewest, most = np.broadcast_arrays(np.ceil(k / 2) - 1, flips)
-    z = normal_quantile(1 - 2 * level)
+    z = min(tail_quantile(level), _BEYOND)
 
     def inside(gained: Floats) -> npt.NDArray[np.bool_]:
         return score_statistic(delta, gained, flips - gained, m) < -z
@@ -145,7 +146,7 @@ def problems_needed(
     [149, 299, 598]
     """
     least = fewest_problems(margin, look.level(LEVEL)) - 1
-    z = normal_quantile(1 - 2 * look.level(LEVEL))
+    z = tail_quantile(look.level(LEVEL))
     normal = flip_rate * ((z + normal_quantile(power)) / margin) ** 2
     low = max(least, int(normal - 2 / margin))
     high = max(least, int(normal)) + int(4 / margin)

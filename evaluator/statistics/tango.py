@@ -11,7 +11,7 @@ and c by the second alone; the interval holds every λ that the score test does 
 import numpy as np
 import numpy.typing as npt
 
-from evaluator.statistics.score_interval import Floats, Interval, invert
+from evaluator.statistics.score_interval import Floats, Interval, invert, tail_of
 
 
 def tango_interval(b: int, c: int, n: int, level: float = 0.95) -> Interval:
@@ -23,7 +23,7 @@ def tango_interval(b: int, c: int, n: int, level: float = 0.95) -> Interval:
     """
     if not (b >= 0 and c >= 0 and n > 0 and b + c <= n):
         raise ValueError(f"expected b, c ≥ 0 and b + c ≤ n > 0, found b={b}, c={c}, n={n}")
-    return invert(lambda x: score_statistic(x, b, c, n), (b - c) / n, (-1.0, 1.0), level)
+    return invert(lambda x: score_statistic(x, b, c, n), (b - c) / n, (-1.0, 1.0), tail_of(level))
 
 
 def score_statistic(

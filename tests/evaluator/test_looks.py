@@ -7,6 +7,7 @@ import pytest
 from evaluator.config.run_config import load_config
 from evaluator.generation.prepare import prepare
 from evaluator.report.results import read_summary, write_results
+from evaluator.report.sentences import describe
 from evaluator.report.summary import summarize
 from evaluator.store.looks import planned_looks
 from evaluator.store.records import GenerationRecord, read
@@ -71,6 +72,26 @@ def test_several_processes_stop_at_the_same_look(run_server, quick_config, tmp_p
     pids = fork(run_server, path, 2)
     assert [run_server.wait(pid) for pid in pids] == [0, 0]
     assert identities(tmp_path / "shared") == identities(alone)
+
+
+@pytest.mark.parametrize("largest", [40, 400])
+def test_a_family_that_is_most_of_the_suite_makes_no_look_fail(largest):
+    """A look before it has so small a part of all information that it decides nothing."""
+    run, said = made_up_run(4), []
+    families = ["large"] * largest + [None] * 20
+    problems = tuple(
+        dataclasses.replace(run.problems[0], id=f"P{k}", family=name)
+        for k, name in enumerate(families)
+    )
+    run = dataclasses.replace(run, problems=problems)
+    records = made_up.records(run)
+    looks = planned_looks(run)
+    for planned in looks:
+        some = {key: one for key, one in records.items() if key[1] in planned.problems}
+        summary = summarize(run, some)
+        assert summary.look == planned.look and describe(summary)
+        said += [summary.comparison("nf4").verdict] if planned.look.time < 0.1 else []
+    assert said and set(said) == {"inconclusive"}
 
 
 def made_up_run(looks):

@@ -41,7 +41,8 @@ COLUMNS = {
     "difference": "of pass@1 from the reference, in points",
     "p": "how often a difference as large comes up between equal arms",
     "verdict": "match: the 90 % interval of the difference is inside ±δ and an exact test agrees; "
-    "alone: not after the correction for several arms; uninformative: the base matches as well",
+    "alone: not after the correction for several arms; uninformative: the base does not differ "
+    "either",
     "capture": "share of the delta, along its own direction, that is in the weights",
     "residual": "what is wrong or missing, relative to the delta: 0 is perfect, 1 is a lost one",
     "cosine": "of the angle between the exported and the trained delta",

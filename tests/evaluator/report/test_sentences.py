@@ -1,6 +1,7 @@
 """What the report says in words, from made-up records."""
 
 import dataclasses
+import re
 
 import pytest
 
@@ -42,6 +43,14 @@ def all_pass(one):
     return dataclasses.replace(one, verdict="AC")
 
 
+def few_flips(one):
+    """The base loses 8 of the reference's passes and gains 5; nf4 flips none."""
+    if one.arm != "base":
+        return one
+    i = int(one.problem[1:])
+    return dataclasses.replace(one, verdict="AC" if 8 <= i < 125 else "WA")
+
+
 MOST = "It does not show that most of the effect was kept, as that may be as small as 24.1 points."
 NO_CONTROL = {"restored": "restored", "nf4": "merged"}
 
@@ -74,9 +83,21 @@ NO_CONTROL = {"restored": "restored", "nf4": "merged"}
             all_pass,
             [
                 "No effect of the adapter on the pass rate was detected: 0.0 points",
-                "This match is uninformative",
+                "the base without the adapter is just as close.",
+                "This match is uninformative: gone matches as well.",
             ],
             "surely smaller",
+        ),
+        (
+            facts(margin=0.04),
+            few_flips,
+            [
+                "No effect of the adapter on the pass rate was detected: +1.5 points",
+                "does not show whether the base without the adapter would match as well.",
+                "nf4 matches restored",
+                "This match is uninformative: base neither differs nor matches",
+            ],
+            "just as close",
         ),
         (
             facts(margin=0.4),
@@ -97,6 +118,7 @@ NO_CONTROL = {"restored": "restored", "nf4": "merged"}
         "fine",
         "more",
         "no effect",
+        "inconclusive",
         "below the margin",
         "no control",
         "no reference",
@@ -106,6 +128,26 @@ def test_sentences(run, change, said, unsaid):
     text = "\n".join(describe(summarize(run, records(run, change))))
     assert [sentence for sentence in said if sentence not in text] == []
     assert unsaid not in text
+
+
+def test_an_effect_that_a_test_sees_and_the_interval_does_not_settle_is_not_denied():
+    """Seven lone problems are lost, and the families of the others may hide as much."""
+    run = facts()
+    problems = tuple(
+        dataclasses.replace(problem, family=None if k < 7 else f"f{k // 3}")
+        for k, problem in enumerate(run.problems)
+    )
+    run = dataclasses.replace(run, problems=problems)
+
+    def lost(one):
+        flips = one.arm == "base" and int(one.problem[1:]) < 7
+        return one if flips or one.arm == "gone" else all_pass(one)
+
+    text = "\n".join(describe(summarize(run, records(run, lost))))
+    start, end = "that the interval does not settle: +3.5 points", "would match as well."
+    (sentence,) = re.findall(f"A test sees an effect of .* {re.escape(start)} .*{end}", text)
+    assert "p = 0.016). A match with restored says nothing here: this run does not" in sentence
+    assert "No effect" not in text and "just as close" not in text
 
 
 def test_a_match_that_says_nothing_is_marked_in_the_table():

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
+from evaluator.config.run_config import MOST_LOOKS
 from evaluator.statistics.compare import compare_pair, match_p
+from evaluator.statistics.families import Families
 from evaluator.statistics.looks import Look
 from evaluator.statistics.tango import score_statistic
 
@@ -93,3 +95,38 @@ def test_a_comparison_is_judged_over_all_looks():
         assert pair.match_p == pytest.approx(look.over_all(alone), rel=1e-6)
         assert (1 - pair.shown_margin) ** problems == pytest.approx(look.level(0.05))
         assert pair.interval90.level == pytest.approx(1 - 2 * look.level(0.05))
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("looks", range(2, MOST_LOOKS + 1))
+def test_first_looks_ask_for_more_than_so_few_problems_show(looks):
+    """The level of one of many looks is nearer to 0 than 1 - 2 · level is to 1."""
+    passes = np.ones((3, 1), dtype=bool)
+    pair = compare_pair("a", ~passes, "b", passes, 0.05, look=Look.of_equal(looks, 1))
+    assert pair.verdict == "inconclusive"
+    assert pair.interval95.low == pair.interval90.low == pair.difference == -1
+    assert 0 < pair.interval90.high < pair.interval95.high <= 1
+    assert 0.7 < pair.shown_margin <= 1
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("largest", [40, 400, 4000])
+@pytest.mark.parametrize("samples", [1, 3])
+def test_a_look_before_a_family_that_holds_nearly_all_decides_nothing(largest, samples):
+    """With a family of 400 its level is 0 as a float: 5 of 160 005 parts of the variance."""
+    first = Look((5 / (5 + largest**2), 1.0), 1)
+    assert (first.level(0.05) == 0) == (largest > 40)
+    passes = np.ones((5, samples), dtype=bool)
+    for arm in (passes, ~passes):
+        # a δ and a difference that are seen in five families, if anything is
+        pair = compare_pair("a", arm, "b", passes, 0.999, Families.alone(5), first)
+        assert pair.verdict == "inconclusive"
+        assert pair.interval90.low < -0.98 and pair.interval90.high > 0.98
+        assert pair.shown_margin == pytest.approx(1)
+        assert (pair.provable_margin, pair.detectable_difference) == (None, None)
+
+
+def test_a_p_value_of_0_is_no_evidence_at_a_look_whose_level_is_0():
+    """It has been rounded down, from where such a look would ask for less still."""
+    assert Look((1e-4, 1.0), 1).over_all(0.0) > 0.05
+    assert Look((0.1, 1.0), 1).over_all(0.0) < 1e-9

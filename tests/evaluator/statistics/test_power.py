@@ -1,5 +1,6 @@
 """Chances of a verdict against enumeration and drawn runs; how many problems are needed."""
 
+import re
 from fractions import Fraction
 from math import comb
 
@@ -10,6 +11,7 @@ from typer.testing import CliRunner
 
 from benchmarks.coverage import Setting, draw
 from evaluator.cli import app
+from evaluator.config.run_config import MOST_LOOKS
 from evaluator.errors import ConfigError
 from evaluator.plan import make_plan
 from evaluator.statistics.compare import verdict_of
@@ -19,6 +21,7 @@ from evaluator.statistics.few_flips import (
     most_net_flips,
     shown_margin,
 )
+from evaluator.statistics.looks import Look
 from evaluator.statistics.power import (
     detectable_difference,
     problems_needed,
@@ -95,6 +98,17 @@ def test_margins_and_differences_undo_the_chances():
     assert provable_margin(2, 1.0) is None
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("flips", [0.0, 0.02, 1.0])
+def test_a_look_whose_level_rounds_to_0_shows_nothing(flips):
+    look = Look((1e-6, 1.0), 1)
+    chances = verdict_chances(np.array([0, 1, 5, 500]), flips, flips, 0.05, look)
+    assert chances.match.tolist() == chances.differ.tolist() == [0.0] * 4
+    assert provable_margin(5, flips, look=look) is None
+    assert detectable_difference(5, flips, 0.05, look=look) is None
+    assert shown_margin(5, look.level(0.05)) == 1
+
+
 @pytest.mark.parametrize(
     ("mechanism", "correlation", "most"),
     # Whole problems flip in the model, so it asks for more than it takes where samples flip alone.
@@ -121,6 +135,18 @@ def test_plan_of_the_command():
     assert rows[3][-1].strip() == str(needed)
     refused = CliRunner().invoke(app, ["plan", "--margin", "2", "--flip-rate", "0.02"])
     assert refused.exit_code == 2
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("looks", range(2, MOST_LOOKS + 1))
+def test_a_plan_says_what_each_look_shows(looks, monkeypatch):
+    monkeypatch.setattr("evaluator.plan._MARGINS", ())  # the table is not what is looked at
+    monkeypatch.setattr("evaluator.plan._FLIP_RATES", ())
+    _, sentences = make_plan(0.02, 0.02, looks=looks)
+    shares = re.findall(r"\d+ problems (\d+) %", sentences[-1])
+    chances = [int(share) for share in shares]
+    assert len(chances) == looks and chances == sorted(chances)
+    assert chances[0] == 0 and chances[-1] >= 80
 
 
 @pytest.mark.parametrize(
