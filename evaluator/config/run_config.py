@@ -109,6 +109,13 @@ class ArmConfig(AdapterSection):
         if self.artifact is not None and not (self.kind is ArmKind.RESTORED and here):
             found = f"this one is {self.kind}" if here else "this one has its texts from a file"
             raise ValueError(f"artifact belongs to arms of kind restored, {found}")
+        fields = AdapterSection.model_fields.items()
+        changed = [name for name, field in fields if getattr(self, name) != field.default]
+        if changed and self.artifact is None:
+            raise ValueError(
+                f"{' and '.join(changed)}: how an adapter's delta is rebuilt, and this arm has no "
+                "artifact; leave it out"
+            )
         return self
 
 

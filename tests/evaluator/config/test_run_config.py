@@ -73,6 +73,19 @@ def test_testlib_decides_by_its_content(fields, tmp_path):
             {"arms": [{"name": "a", "kind": "base", "model": "m", "artifact": "x"}]},
             "artifact belongs to arms of kind restored",
         ),
+        (
+            {"arms": [{"name": "a", "kind": "base", "model": "m", "formula": "full"}]},
+            "formula: how an adapter's delta is rebuilt, and this arm has no artifact",
+        ),
+        (
+            {
+                "arms": [
+                    {"name": "a", "kind": "merged", "model": "m", "rng": "cpu"}
+                    | {"numerics": "trainer", "placement": {"": "cpu"}}
+                ]
+            },
+            "rng and numerics and placement: how",
+        ),
         ({"arms": [{"name": "a/b", "kind": "base", "model": "m"}]}, "arms.0.name"),
         ({"arms": [{"name": "a", "kind": "base", "model": "m"}] * 2}, "found twice: a"),
         ({"decoding": {"temperature": "0.8"}}, "decoding.temperature"),
