@@ -102,6 +102,15 @@ class ArmConfig(AdapterSection):
         return self
 
     @model_validator(mode="after")
+    def _restored_here(self) -> Self:
+        if self.kind is ArmKind.RESTORED and self.endpoint is not None:
+            raise ValueError(
+                "an endpoint cannot be an arm of kind restored: serve the merged export and "
+                "compare it as kind merged, with the reference here (model and artifact)"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _artifact_where_needed(self) -> Self:
         here = self.completions is None  # else whoever made the texts had it
         if self.kind is ArmKind.RESTORED and self.artifact is None and here:
