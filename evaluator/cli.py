@@ -177,18 +177,22 @@ def prompts(
     openai: Annotated[
         bool, typer.Option("--openai", help="In the form of OpenAI's batches.")
     ] = False,
-    model: Annotated[str, typer.Option(help="Name of the model in these.")] = "model",
+    model: Annotated[
+        str | None, typer.Option(help="Name of the model in these.", show_default="model")
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="File; else the screen.")] = None,
 ) -> None:
     """Write what is asked in a run, for engines elsewhere: one line of JSON a completion."""
     with command(False, "Nothing was written."):
         from evaluator.config.run_config import load_config
 
+        if model is not None and not openai:
+            raise ConfigError("--model names the model in batches; give --openai too, or leave it")
         settings = load_config(config)
         from evaluator.prompts import prompt_lines
         from tinylora.files.whole_file import replace_file
 
-        lines = list(prompt_lines(settings, model if openai else None))
+        lines = list(prompt_lines(settings, (model or "model") if openai else None))
         if out is None:
             typer.echo(b"".join(lines), nl=False)
         else:

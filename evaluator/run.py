@@ -62,6 +62,8 @@ def run(
         require_informative: UninformativeError where pass rates could not show a lost adapter.
     """
     with launched_processes() as processes:
+        # Before anybody waits: a device that some process cannot have ends the launch here.
+        device = resolve_device(config.device, processes.local_rank)
         if not processes.is_first:
             _help(config, processes)
             return None
@@ -80,7 +82,6 @@ def run(
             write_plan(directory, prepared.facts)
             folders = {name: found.directory for name, found in prepared.checkpoints.items()}
             keep_sources(directory, prepared.suite.problems, folders)
-            device = resolve_device(config.device, processes.local_rank)
             session = describe_environment(command, device, asdict(sandbox.info))
             _warn_of_other_versions(directory, session)
             directory.add_session({**session, "processes": processes.world})

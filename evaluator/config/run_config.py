@@ -102,6 +102,15 @@ class ArmConfig(AdapterSection):
         return self
 
     @model_validator(mode="after")
+    def _restored_here(self) -> Self:
+        if self.kind is ArmKind.RESTORED and self.endpoint is not None:
+            raise ValueError(
+                "an endpoint cannot be an arm of kind restored: serve the merged export and "
+                "compare it as kind merged, with the reference here (model and artifact)"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _artifact_where_needed(self) -> Self:
         here = self.completions is None  # else whoever made the texts had it
         if self.kind is ArmKind.RESTORED and self.artifact is None and here:
@@ -109,6 +118,13 @@ class ArmConfig(AdapterSection):
         if self.artifact is not None and not (self.kind is ArmKind.RESTORED and here):
             found = f"this one is {self.kind}" if here else "this one has its texts from a file"
             raise ValueError(f"artifact belongs to arms of kind restored, {found}")
+        fields = AdapterSection.model_fields.items()
+        changed = [name for name, field in fields if getattr(self, name) != field.default]
+        if changed and self.artifact is None:
+            raise ValueError(
+                f"{' and '.join(changed)}: how an adapter's delta is rebuilt, and this arm has no "
+                "artifact; leave it out"
+            )
         return self
 
 

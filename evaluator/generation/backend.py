@@ -58,7 +58,7 @@ class Asked:
     """What will be asked of every arm; ``suite`` has all ids, also of what is not asked."""
 
     prompts: tuple[Prompt, ...]
-    samples: int
+    decoding: DecodingConfig
     suite: frozenset[str]
 
 

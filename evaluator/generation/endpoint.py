@@ -69,7 +69,9 @@ class Endpoint:
         own = [card for card in cards if card.get("id") == name]
         if not own:  # some servers take any name, or load what they are asked for
             others = ", ".join(sorted(str(card.get("id")) for card in cards)[:20])
-            return f"{name} (not listed; listed: {others or 'none'})"
+            words = self._words(f"does not list {name}; it lists {others or 'none'}")
+            _log.info("%s %s", self._where, words)
+            return f"{name} (not listed)"  # the others come and go, and are another matter
         said = [f"{field} {_plain(own[0][field])}" for field in _IDENTIFYING if own[0].get(field)]
         return f"{name} ({', '.join(said)})" if said else name
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from evaluator.config.endpoint_config import EndpointConfig
 from evaluator.config.run_config import DecodingConfig
 from evaluator.errors import shown
 from evaluator.generation.backend import Completion
@@ -36,6 +37,20 @@ def sampling_fields(decoding: DecodingConfig, seed: int, extensions: bool) -> di
         penalty = decoding.repetition_penalty or 1.0
         fields |= {"top_k": decoding.top_k or -1, "min_p": 0.0, "repetition_penalty": penalty}
     return fields
+
+
+def unsaid_fields(decoding: DecodingConfig, endpoint: EndpointConfig) -> list[str]:
+    """Fields of the decoding that change texts and that no request to the endpoint would say."""
+    if endpoint.extensions:
+        return []
+    said = endpoint.extra.keys()
+    unsaid = []
+    if decoding.top_k and "top_k" not in said:
+        unsaid.append("top_k")
+    penalized = decoding.repetition_penalty not in (None, 1.0)
+    if penalized and not {"repetition_penalty", "repeat_penalty"} & said:
+        unsaid.append("repetition_penalty")
+    return unsaid
 
 
 def chat_fields(model: str, messages: tuple[Message, ...]) -> dict[str, Any]:

@@ -58,7 +58,7 @@ def prepare(config: RunConfig) -> Prepared:
     device = resolve_device(config.device)
     config, checkpoints = with_checkpoints(config)
     prompts, left_out = common_prompts(config, suite, checkpoints)
-    asked = Asked(prompts, config.decoding.samples, known)
+    asked = Asked(prompts, config.decoding, known)
     has_text = {prompt.problem for prompt in prompts}
     suite = replace(suite, problems=tuple(p for p in suite.problems if p.id in has_text))
     facts = RunFacts(

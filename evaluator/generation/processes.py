@@ -73,21 +73,21 @@ def resolve_device(name: str, local_rank: int = 0) -> torch.device:
     """``auto`` to a GPU where there is one, else the CPU; other names as torch has them.
 
     Where no GPU is named, each process of a machine takes its own as long as there are enough.
-    ``all`` is where a model that is spread over GPUs begins.
+    ``all`` is where a model that is spread over GPUs begins; without a GPU it is the CPU.
     """
     available = torch.cuda.is_available()
-    if name == "all":
+    if name == "all" and available:
         if local_rank:
             raise ModelError(
                 "device: all spreads each model over all GPUs, and several processes of this "
                 "machine would share them; start one process, or set device: auto"
             )
-        return torch.device("cuda:0" if available else "cpu")
+        return torch.device("cuda:0")
     if name.startswith("cuda") and not available:
         raise ModelError(f"device: {name} was asked for, but torch sees no GPU here")
     if name == "cuda" or (name == "auto" and available):
         return torch.device("cuda", local_rank % torch.cuda.device_count())
-    return torch.device("cpu" if name == "auto" else name)
+    return torch.device("cpu" if name in ("auto", "all") else name)
 
 
 @contextmanager

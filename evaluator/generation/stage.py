@@ -173,7 +173,7 @@ def _drafts(directory: RunDirectory, reference: str) -> Drafts:
 
 def _cut(row: Row, made: Completion) -> Completion:
     """What an engine wrote behind the answer does not count; a backend that can stops there."""
-    end = end_of_answer(made.text, row.prompt.text)
+    end = end_of_answer(made.text, row.prompt.text, whole=True)
     if end is None:
         return made
     return made._replace(text=made.text[:end], finish_reason="stop")

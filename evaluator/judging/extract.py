@@ -33,6 +33,7 @@ from evaluator.judging.cpp_text import (
     has_include,
     has_main,
 )
+from evaluator.judging.reasoning import REASONING_END
 
 How = Literal["fence", "unfinished_fence", "include", "json", "none"]
 NoCodeReason = Literal["empty_completion", "other_language", "no_code"]
@@ -40,11 +41,6 @@ Choice = Literal[
     "only", "last", "program", "finished", "announced", "joined", "after_reasoning", "in_reasoning"
 ]
 
-_REASONING_ENDS = re.compile(
-    r"</(?:think|thinking|thought|thoughts|reasoning|analysis)>|\[/THINK\]|◁/think▷"
-    r"|<\|channel\|>final<\|message\|>|<\|end_of_thought\|>",
-    re.IGNORECASE,
-)
 _END_TOKEN = re.compile(
     r"<\|[\w-]{2,40}\|>|<｜[^\n｜<>]{2,40}｜>|</s>[ \t]*$|<(?:end_of_turn|start_of_turn|eos)>",
     re.MULTILINE,
@@ -104,7 +100,7 @@ def extract_code(completion: str) -> Extraction:
     """
     if not completion.strip():
         return Extraction(None, "none", "empty_completion")
-    *reasoning, answer = _REASONING_ENDS.split(completion)
+    *reasoning, answer = REASONING_END.split(completion)
     draft = _find("".join(reasoning))
     found = _first_program(_find(part) for part in _END_TOKEN.split(answer))
     chosen = _first_program((found, draft))

@@ -90,6 +90,13 @@ def test_openai_batches_hold_the_whole_request(config):
         }
 
 
+def test_a_model_is_named_in_batches_only(config):
+    done = CliRunner().invoke(app, ["prompts", str(config()), "--model", "mine"])
+    assert done.exit_code == 2 and "--model" in done.stderr and "give --openai" in done.stderr
+    assert not done.stdout
+    assert {row["body"]["model"] for row in written(config(), "--openai")} == {"model"}
+
+
 def test_texts_and_endpoints_need_not_be_there(quick, tmp_path):
     """Texts are made from the prompts; without a model here these have messages alone."""
     endpoint = {"base_url": "http://localhost:1/v1", "model": "m"}

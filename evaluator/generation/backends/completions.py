@@ -35,7 +35,9 @@ class CompletionsBackend(Backend):
         """Read the file; CompletionsError where it is not one text for each prompt and sample."""
         path = _path(arm)
         texts = _read(arm, asked)
-        wanted = [(p.problem, sample) for p in asked.prompts for sample in range(asked.samples)]
+        wanted = [
+            (p.problem, sample) for p in asked.prompts for sample in range(asked.decoding.samples)
+        ]
         if missing := [key for key in wanted if key not in texts]:
             first = ", ".join(f"{problem}/{sample}" for problem, sample in missing[:_LISTED])
             first += " …" if len(missing) > _LISTED else ""
@@ -81,8 +83,9 @@ def _read(arm: ArmConfig, asked: Asked | None = None) -> _Texts:
                 key, completion = _text(row)
                 if asked is not None and key[0] not in asked.suite:
                     raise ValueError(f"problem {key[0]!r:.80} is not in the suite; delete the line")
-                if asked is not None and not 0 <= key[1] < asked.samples:
-                    count = f"sample {key[1]} (from 0), but decoding.samples is {asked.samples}"
+                samples = None if asked is None else asked.decoding.samples
+                if samples is not None and not 0 <= key[1] < samples:
+                    count = f"sample {key[1]} (from 0), but decoding.samples is {samples}"
                     raise ValueError(f"{count}; delete the line or change that")
                 if key in texts:
                     twice = f"problem {key[0]!r:.80}, sample {key[1]} is there a second time"

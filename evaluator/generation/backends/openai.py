@@ -30,6 +30,7 @@ from evaluator.generation.openai_form import (
     read_answer,
     request_seed,
     sampling_fields,
+    unsaid_fields,
 )
 from evaluator.generation.prompts import Batch, Row
 from evaluator.store.run_directory import ArmFacts
@@ -54,6 +55,12 @@ class OpenAIBackend(Backend):
                 "tokenizer makes them; use api: chat"
             )
             raise ConfigError(f"arm {arm.name}: endpoint.api: {why}")
+        if unsaid := unsaid_fields(asked.decoding, endpoint.config):
+            raise ConfigError(
+                f"arm {arm.name}: endpoint.extensions: false leaves out {' and '.join(unsaid)}, "
+                "which the decoding sets; give what the server calls it in endpoint.extra, or "
+                "leave it out of the decoding"
+            )
         served = endpoint.persist(endpoint.served)
         digest = hashlib.sha256(served.encode()).hexdigest()
         return ArmFacts(arm.name, str(arm.kind), digest, None, 0, None, None, served)

@@ -22,6 +22,7 @@ GOOD = {
     "equivalence": {"margin": 0.03},
     "judge": {"standard": "c++17", "workers": 2},
 }
+ENDPOINT = {"base_url": "http://localhost:1/v1", "model": "m"}
 
 
 def write(path, **changes):
@@ -72,6 +73,27 @@ def test_testlib_decides_by_its_content(fields, tmp_path):
         (
             {"arms": [{"name": "a", "kind": "base", "model": "m", "artifact": "x"}]},
             "artifact belongs to arms of kind restored",
+        ),
+        (
+            {"arms": [{"name": "a", "kind": "base", "model": "m", "formula": "full"}]},
+            "formula: how an adapter's delta is rebuilt, and this arm has no artifact",
+        ),
+        (
+            {
+                "arms": [
+                    {"name": "a", "kind": "merged", "model": "m", "rng": "cpu"}
+                    | {"numerics": "trainer", "placement": {"": "cpu"}}
+                ]
+            },
+            "rng and numerics and placement: how",
+        ),
+        (
+            {"arms": [{"name": "a", "kind": "restored", "endpoint": ENDPOINT}]},
+            "serve the merged export and compare it as kind merged",
+        ),
+        (
+            {"arms": [{"name": "a", "kind": "restored", "endpoint": ENDPOINT, "artifact": "x"}]},
+            "serve the merged export and compare it as kind merged",
         ),
         ({"arms": [{"name": "a/b", "kind": "base", "model": "m"}]}, "arms.0.name"),
         ({"arms": [{"name": "a", "kind": "base", "model": "m"}] * 2}, "found twice: a"),

@@ -1,5 +1,7 @@
 """Endpoints that cannot be used, and their keys, which stay secret."""
 
+import json
+
 import pytest
 
 from evaluator.errors import ConfigError, ModelError
@@ -65,6 +67,20 @@ def test_the_key_does_not_follow_a_redirect(server, config, monkeypatch):
 def test_an_endpoint_that_cannot_be_used_is_refused(config, endpoint, message):
     with pytest.raises(ConfigError, match=message):
         make(config(**endpoint))
+
+
+def test_a_server_that_lists_other_models_is_taken_at_its_word(server, config, caplog):
+    caplog.set_level("INFO")
+    server.name = "first"
+    server.behave = lambda number, _: 400 if number == 3 else None
+    with pytest.raises(ModelError, match="HTTP 400"):
+        make(config(concurrency=1))
+    assert "does not list mine; it lists first" in caplog.text
+    server.name = "second"
+    server.behave = lambda *_: None
+    out, _ = make(config(concurrency=1))
+    assert json.loads((out / "run.json").read_text())["arms"][0]["served"] == "mine (not listed)"
+    assert len(server.answered) == 6
 
 
 def test_a_server_that_is_not_there_is_named(server, config):

@@ -10,14 +10,15 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import pytest
 import torch
 
+from evaluator import run as run_module
 from evaluator.errors import ModelError, RecordsError, RunDirectoryError
-from evaluator.generation.processes import launched_processes, resolve_device
+from evaluator.generation.processes import Processes, launched_processes, resolve_device
 from evaluator.store.run_directory import RunDirectory
 from tests.evaluator.report import made_up
 from tests.evaluator.whole_runs import identities, make, write_quick_config
@@ -174,3 +175,20 @@ def test_processes_of_one_machine_take_one_gpu_each(monkeypatch):
     assert str(resolve_device("all")) == "cuda:0"  # where the model begins
     with pytest.raises(ModelError, match="start one process"):
         resolve_device("all", 1)
+
+
+def test_without_a_gpu_a_spread_model_is_on_the_cpu_of_every_process(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert [str(resolve_device("all", rank)) for rank in range(2)] == ["cpu", "cpu"]
+
+
+def test_processes_that_would_share_the_gpus_of_a_spread_model_end_before_the_first_waits(
+    monkeypatch, quick_config, tmp_path
+):
+    path = quick_config(tmp_path / "out", device="all")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    second = nullcontext(Processes(rank=1, world=2, local_rank=1))
+    monkeypatch.setattr(run_module, "launched_processes", lambda: second)
+    monkeypatch.setattr(Processes, "wait", lambda self: pytest.fail("it waits for the first"))
+    with pytest.raises(ModelError, match="start one process"):
+        make(path)

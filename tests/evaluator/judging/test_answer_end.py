@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evaluator.judging.answer_end import end_of_answer
+from evaluator.judging.extract import extract_code
 
 PROGRAM = "#include <cstdio>\nint main() { return 0; }\n"
 ANSWER = f"Read both numbers:\n```cpp\n{PROGRAM}```\n"
@@ -17,6 +18,11 @@ ENDING = {
     "tildes": ("", f"~~~cpp\n{PROGRAM}~~~\n"),
     "after the reasoning": ("", f"<think>\n{ANSWER}</think>\n{ANSWER}"),
     "after reasoning that the prompt opened": ("<think>\n", f"{ANSWER}</think>\n{ANSWER}"),
+    "after reasoning in other words": ("", f"<Thinking>\n{ANSWER}</Thinking>\n{ANSWER}"),
+    "after another channel": (
+        "<|start|>assistant<|channel|>analysis<|message|>",
+        f"{ANSWER}<|end|><|start|>assistant<|channel|>final<|message|>{ANSWER}",
+    ),
 }
 OPEN = {
     "nothing": ("", ""),
@@ -41,9 +47,27 @@ def test_does_not_end_before(prompt, text):
     assert end_of_answer(text, prompt) is None
 
 
-@given(
-    st.lists(st.sampled_from(["```cpp\n", "```\n", "> ", "<think>", "</think>", PROGRAM, "a\n"]))
-)
+@pytest.mark.parametrize("end", ["</think>", "</reasoning>", "<|channel|>final<|message|>"])
+def test_a_whole_text_ends_behind_its_last_reasoning(end):
+    """The chat template may have opened it, of a prompt that nobody here knows."""
+    draft = ANSWER.replace("return 0", "return 1")
+    text = f"Let me try\n{draft}So:\n{draft}{end}\n{ANSWER}"
+    longer = f"{text}It reads\n{draft}"
+    assert end_of_answer(longer, whole=True) == len(text)
+    assert extract_code(text).code == PROGRAM
+    assert end_of_answer(f"{draft}{end}", whole=True) is None
+    assert end_of_answer(f"<think>{draft}", whole=True) is None
+
+
+@pytest.mark.parametrize(("prompt", "text"), ENDING.values(), ids=ENDING)
+def test_a_text_that_a_model_ended_is_cut_no_further(prompt, text):
+    assert end_of_answer(text, prompt, whole=True) == len(text)
+
+
+PIECES = ["```cpp\n", "```\n", "> ", "<think>", "</think>", "[THINK]", "[/THINK]", PROGRAM, "a\n"]
+
+
+@given(st.lists(st.sampled_from(PIECES)))
 def test_a_longer_text_ends_where_a_shorter_one_did(pieces):
     texts = ["".join(pieces[:n]) for n in range(len(pieces) + 1)]
     ends = [end for text in texts if (end := end_of_answer(text)) is not None]

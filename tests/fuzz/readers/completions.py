@@ -6,7 +6,7 @@ from importlib import import_module
 from pathlib import Path
 from random import Random
 
-from evaluator.config.run_config import ArmConfig
+from evaluator.config.run_config import ArmConfig, DecodingConfig
 from evaluator.generation.backend import Asked
 from evaluator.generation.backends import BACKENDS
 from evaluator.generation.prompts import Prompt
@@ -16,7 +16,7 @@ from evaluator.suites.suite import Problem, Suite, TestCase
 from tests.fuzz.fuzzer import Reader, malformed_json, mutated_bytes, mutated_value, spell
 
 SUITE = Suite("s", tuple(Problem(f"P{n}", "", (TestCase("1", "", ""),)) for n in "12"), "", Path())
-ASKED = Asked((Prompt("P1", "", ()),), 1, frozenset({"P1", "P2"}))
+ASKED = Asked((Prompt("P1", "", ()),), DecodingConfig(), frozenset({"P1", "P2"}))
 PROGRAM = '#include <cstdio>\nint main() {\n    puts("1");  // it\'s\n}\n'
 ROW = {"problem": "P1", "sample": 0, "completion": f"So:\n\n```cpp\n{PROGRAM}```\nDone.\n"}
 GOOD = json.dumps({"problem": "P2", "sample": 77, "completion": PROGRAM}).encode()

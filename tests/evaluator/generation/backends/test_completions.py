@@ -196,8 +196,9 @@ def test_engines_named_in_the_file_are_in_the_report(config):
     assert "6 texts of engine: by mine." in (out / "report.md").read_text()
 
 
-def test_what_stands_behind_the_answer_is_cut_off(config):
-    fenced = [f"```cpp\n{row['completion']}\n```\n" for row in our_rows()]
+@pytest.mark.parametrize("reasoning", ["", f"```cpp\n{program(0, '-')}\n```\n</think>\n"])
+def test_what_stands_behind_the_answer_is_cut_off(config, reasoning):
+    fenced = [f"{reasoning}```cpp\n{row['completion']}\n```\n" for row in our_rows()]
     pairs = zip(our_rows(), fenced, strict=True)
     rows = [{**row, "completion": f"{text}It prints"} for row, text in pairs]
     out, _ = make(config(rows, alone=True, decoding={"stop": "closing_fence"}))

@@ -66,6 +66,31 @@ def test_without_extensions_only_openais_fields_are_sent(server, config):
     assert not {"top_k", "min_p", "repetition_penalty"} & server.requests[0].keys()
 
 
+@pytest.mark.parametrize(
+    ("decoding", "extra"),
+    [
+        ({"top_k": 20}, {"top_k": 20}),
+        ({"repetition_penalty": 1.1}, {"repetition_penalty": 1.1}),
+        ({"repetition_penalty": 1.1}, {"repeat_penalty": 1.1}),
+    ],
+)
+def test_what_would_not_be_sent_is_refused(server, config, decoding, extra):
+    changes = {"decoding": {"max_new_tokens": 14, **decoding}}
+    (field,) = decoding
+    for more in ({}, {"min_p": 0.0}):
+        with pytest.raises(ConfigError, match=f"extensions: false leaves out {field}, .*extra"):
+            make(config(changes, extensions=False, extra=more))
+    assert not server.requests
+    make(config(changes, extensions=False, extra=extra))
+    assert extra.items() <= server.requests[0].items()
+
+
+def test_a_penalty_that_changes_nothing_needs_no_extensions(server, config):
+    decoding = {"max_new_tokens": 14, "repetition_penalty": 1.0}
+    make(config({"decoding": decoding}, extensions=False))
+    assert "repetition_penalty" not in server.requests[0]
+
+
 def test_completions_are_asked_for_with_the_tokens_of_the_other_arms(server, config, quick):
     base = {"name": "base", "kind": "base", "model": str(quick["base"])}
     endpoint = {"base_url": server.url, "model": "mine", "api": "completions"}

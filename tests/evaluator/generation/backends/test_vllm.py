@@ -64,7 +64,7 @@ def made_by(backend, arm, decoding, prompts, dtype="float32"):
     files = find_checkpoint(arm)
     request = ModelRequest(
         arm,
-        backend.describe(arm, Asked(prompts, decoding.samples, frozenset()), files),
+        backend.describe(arm, Asked(prompts, decoding, frozenset()), files),
         files,
         decoding,
         decoding.seed,
@@ -153,7 +153,9 @@ def test_another_model_than_is_meant_is_refused(exports):
     vector = ArmConfig(name="v", kind="restored", model=str(BASE), artifact=ARTIFACT)
     for arm, words in ((embedded, "embeds an adapter.*split"), (vector, "a LoRA of rank 512")):
         with pytest.raises(ConfigError, match=f"arm {arm.name}: .*{words}"):
-            vllm.BACKEND.describe(arm, Asked((), 1, frozenset()), find_checkpoint(arm))
+            vllm.BACKEND.describe(
+                arm, Asked((), DecodingConfig(), frozenset()), find_checkpoint(arm)
+            )
 
 
 def test_logits_that_are_not_numbers_end_in_words(tmp_path, exports, prompts):
