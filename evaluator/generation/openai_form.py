@@ -45,7 +45,7 @@ def unsaid_fields(decoding: DecodingConfig, endpoint: EndpointConfig) -> list[st
         return []
     said = endpoint.extra.keys()
     unsaid = []
-    if decoding.top_k and "top_k" not in said:
+    if decoding.temperature > 0 and decoding.top_k and "top_k" not in said:
         unsaid.append("top_k")
     penalized = decoding.repetition_penalty not in (None, 1.0)
     if penalized and not {"repetition_penalty", "repeat_penalty"} & said:
