@@ -173,6 +173,13 @@ _CASE_CHANGED = _any_of(
     r"(?:全部?|都|以|用|输出[^,\n]{0,8})(?<!大)[大小]写(?![或/和、均皆都不任随])",
     r"原样|注意大小写|\b(?:original|same) (?:letter )?case\b",
 )
+# what a program reads in any order, or any number, before it prints
+_ANY_INPUT = _any_of(
+    r"(?:给出任[意何]|任[意何]给出)一ONE(?:正|负|非负)?(?:[整实小]?数|自然数|字符|字母|单词|年份|日期)"
+    r"[^,\n解满使符]{0,20},(?=[请你并再]{0,2}(?:输出|打印|求|计算|判断))",
+    r"\b(?:any|arbitrary) order (?:is|are|was|were) given\b",
+    r"\bgiven in (?:an )?(?:any|arbitrary) order\b",
+)
 
 
 def asked_comparison(statement: str, tests: Iterable[TestCase]) -> Checker | Reason | None:
@@ -187,7 +194,7 @@ def asked_comparison(statement: str, tests: Iterable[TestCase]) -> Checker | Rea
     """
     sentences, numbers = plain_sentences(statement)
     pairs = list(zip_longest(sentences, sentences[1:], fillvalue=""))
-    several = any(says(sentence, _SEVERAL_RIGHT) for sentence in sentences)
+    several = any(says(_ANY_INPUT.sub("", sentence), _SEVERAL_RIGHT) for sentence in sentences)
     if several or any(says(a, _NOT_UNIQUE) and not _TIE.search(a + b) for a, b in pairs):
         return Reason("special-judge", "several outputs are right, and there is no special judge")
     caseless = _any_case(sentences) and any(re.search("[A-Za-z]", t.output) for t in tests)

@@ -154,6 +154,9 @@ The solution may be not unique. Print it.
 按任意顺序打印这些点
 输出方案，顺序任意
 答案不唯一。
+给出任意一个整数解，若无解输出 -1
+给出任意一个满足条件的整数，若没有，输出 -1
+The edges are given in any order, print them in any order.
 本题有 SPJ
 由于可能有多解，本题采用 $\\text{Special Judge}$。
 这是一道非传统题。""".splitlines()
@@ -194,7 +197,12 @@ The string has letters in upper or lower case.
 Print the answer rounded to 2 decimal places.
 Print 'error' if |b| < 0.001.
 The number has at least 2 digits.
-interspjacent""".splitlines()
+interspjacent
+给出任意一个整数 n，输出 n 的平方。
+任意给出一个正整数，请输出它的位数。
+n numbers in arbitrary order are given, print the median.
+Numbers are given in any order; print the largest.
+The edges are given in any order, print their number.""".splitlines()
 
 
 @pytest.mark.parametrize("text", LINES)
@@ -212,7 +220,7 @@ def test_a_sentence_may_stand_anywhere_in_a_long_text(text, filler):
 @pytest.mark.parametrize(
     "piece",
     ["error 1e-6 ", "输出任意", "print each ", "误差", "a.\n\n", "|a-b|max"]
-    + ["大小写均可 转换", "yes in any case convert ", "lower case to "],
+    + ["大小写均可 转换", "yes in any case convert ", "lower case to ", "给出任意一个数"],
 )
 def test_a_hostile_statement_takes_little_time(piece):
     start = time.process_time()
