@@ -139,8 +139,47 @@ _CASE_IGNORED = re.compile(
     r"|(?:不区分|忽略|无视|不考虑|不分)[^,\n]{0,4}大小写|大小写(?:不敏感|不(?:作|做)?区分|无关)"
 )
 _DIFFERENCES = ("differ", "差", "相差", "|")
-_OUTPUT = re.compile(r"print|output|answer|yes|checker|judge|verdict|输出|打印|答案|评测|校验")
-_WORDS_ALIKE = re.compile(r"match|compar|search|sort|equal|匹配|比较|查找|搜索|排序|相同|统计|出现")
+_OUTPUT = re.compile(
+    r"print|output|answer|yes|display|report|checker|judge|verdict|输出|打印|返回|答案|评测|校验"
+)
+# In doubt a word about case is about the input: judged too loosely, a program that prints what it
+# reads would pass.
+_CHOICE = re.compile(r"yes|answer|verdict|答案|\bor\b|otherwise|或|否则")  # between known outputs
+_PERMITTED = re.compile(r"大小写[^,\n]{0,4}(?:[均都皆]可|都行|随[便意])")
+_CHECKER = re.compile(r"\bcheckers?\b|评测|校验器")  # whose comparing is that of outputs
+_INPUT = re.compile(
+    r"\binputs?\b|\bgiven\b|\breads?\b|\bmade (?:up )?of\b|(?<!每组)输入|每组输入(?!,)|读入|给定"
+    r"|(?:\b(?:contain|consist|compris|compos)\w*+|包含|含有|组成|构成)"
+    r"""(?! ?(?:of )?["'“(]?(?:yes|no)(?![a-z]))"""
+)
+_COMPARED = re.compile(r"compar|sort|alphabetical|lexicograph|比较|排序|字典序")
+_WORDS_ALIKE = re.compile(
+    rf"{_COMPARED.pattern}|match|search|equal|same|identical|count|occur|frequen|distinct|different"
+    r"|palindrom|anagram|匹配|查找|搜索|相同|相等|不同|统计|出现|重复|次数|回文"
+)
+_CASE_CHANGED = _any_of(
+    r"\b(?:upper|lower)[ -]?cased? (?:\w+ ){0,4}(?:to|into|with|by|becomes?) (?:\w+ ){0,4}"
+    r"(?:upper|lower)[ -]?case",
+    r"\b(?:convert|turn|transform|translat|chang)\w*+[^\n]{0,60}\b(?:to|into|in) (?:all )?"
+    r"(?:upper|lower)[ -]?case(?! (?:or|and)\b)",
+    r"\bPRINT\b[^\n]{0,60}(?<!or )\b(?:in|to) (?:all )?(?:upper|lower)[ -]?case\b(?! (?:or|and)\b)",
+    r"\b(?:swap|toggl|invert|flip|switch|revers|chang|convert)\w*+ "
+    r"(?:(?:the|its|their|each|every|letter) ){0,3}cases?\b",
+    r"\bcases? (?:of [^\n]{0,40})?"
+    r"(?:swapped|toggled|inverted|flipped|switched|reversed|changed|converted)",
+    r"capitali[sz]|\b(?:upper|lower|swap)[ -]?cas(?:ed|ing)\b|\bswap[ -]?case",
+    r"(?:[转变换改化]|[翻反]转|互换|交换|切换)[^,\n输]{0,8}[大小]写",
+    r"大小写[^,\n]{0,6}(?:[互转变对切交]换|[翻反]转)",
+    r"(?:全部?|都|以|用|输出[^,\n]{0,8})(?<!大)[大小]写(?![或/和、均皆都不任随])",
+    r"原样|注意大小写|\b(?:original|same) (?:letter )?case\b",
+)
+# what a program reads in any order, or any number, before it prints
+_ANY_INPUT = _any_of(
+    r"(?:给出任[意何]|任[意何]给出)一ONE(?:正|负|非负)?(?:[整实小]?数|自然数|字符|字母|单词|年份|日期)"
+    r"[^,\n解满使符]{0,20},(?=[请你并再]{0,2}(?:输出|打印|求|计算|判断))",
+    r"\b(?:any|arbitrary) order (?:is|are|was|were) given\b",
+    r"\bgiven in (?:an )?(?:any|arbitrary) order\b",
+)
 
 
 def asked_comparison(statement: str, tests: Iterable[TestCase]) -> Checker | Reason | None:
@@ -155,7 +194,7 @@ def asked_comparison(statement: str, tests: Iterable[TestCase]) -> Checker | Rea
     """
     sentences, numbers = plain_sentences(statement)
     pairs = list(zip_longest(sentences, sentences[1:], fillvalue=""))
-    several = any(says(sentence, _SEVERAL_RIGHT) for sentence in sentences)
+    several = any(says(_ANY_INPUT.sub("", sentence), _SEVERAL_RIGHT) for sentence in sentences)
     if several or any(says(a, _NOT_UNIQUE) and not _TIE.search(a + b) for a, b in pairs):
         return Reason("special-judge", "several outputs are right, and there is no special judge")
     caseless = _any_case(sentences) and any(re.search("[A-Za-z]", t.output) for t in tests)
@@ -225,12 +264,21 @@ def _errors(sentences: list[str], numbers: list[float]) -> list[tuple[ErrorKind 
 
 
 def _any_case(sentences: list[str]) -> bool:
-    for before, sentence in zip(["", *sentences], sentences, strict=False):
-        if _ANY_CASE.search(sentence):
-            return True
-        if _CASE_IGNORED.search(sentence) and (
-            _OUTPUT.search(sentence)
-            or (_OUTPUT.search(before) and not _WORDS_ALIKE.search(sentence))
-        ):
-            return True
-    return False
+    """Whether letters of outputs, and not of what is read or compared, may be in any case."""
+    if any(_CASE_CHANGED.search(sentence) for sentence in sentences):
+        return False
+    return any(map(_allows_any_case, ["", *sentences], sentences))
+
+
+def _allows_any_case(before: str, sentence: str) -> bool:
+    ignored = _CASE_IGNORED.search(sentence)
+    if not (ignored or _ANY_CASE.search(sentence)):
+        return False
+    about = sentence
+    if not _OUTPUT.search(sentence):
+        about = f"{before} {sentence}"
+        goes_on = _OUTPUT.search(before) and (ignored or _CHOICE.search(before))
+        if not goes_on and not _PERMITTED.search(sentence):
+            return False
+    alike = (_WORDS_ALIKE if ignored else _COMPARED).search(about)
+    return not _INPUT.search(about) and (alike is None or bool(_CHECKER.search(sentence)))

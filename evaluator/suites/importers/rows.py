@@ -40,9 +40,10 @@ class Row:
         return SuiteError(f"{self.source}, {self.where}: {problem}")
 
     def named(self, *fields: str) -> str:
-        """The first text or whole number in these fields, or else the row's own number."""
+        """The first text or whole number, also 0, in these fields, or else the row's own number."""
         found = (self.values.get(name) for name in fields)
-        return next((str(v) for v in found if v and type(v) in (str, int)), str(self.number))
+        texts = (str(value) for value in found if type(value) in (str, int))
+        return next(filter(None, texts), str(self.number))
 
 
 def _is_saved_dataset(path: Path) -> bool:

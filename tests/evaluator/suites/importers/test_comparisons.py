@@ -75,13 +75,53 @@ You may output letters in upper or lower case.
 如果可以输出 `Yes`，否则输出 `No`。大小写不限。
 输出 `Yes` 或 `No`（不区分大小写）。
 可以输出任意大小写的 YES 和 NO。
-答案大小写不敏感。""".splitlines()
+答案大小写不敏感。
+You may print YES in any case
+输出 YES 或 NO，大小写不限
+The checker is case-insensitive
+The checker compares words ignoring case.
+如果两数相同输出 YES，否则输出 NO，大小写不限。
+Output Alice if she wins, otherwise Bob. Letters may be in any case.
+Print one line containing "YES" or "NO" in any case.
+It has uppercase and lowercase letters. Print YES or NO in any case.
+对于每组输入，输出 YES 或 NO，大小写不限
+Change a letter in each test case; print YES or NO (letters in any case).""".splitlines()
 
 
 @pytest.mark.parametrize("text", ANY_CASE)
 def test_letters_in_any_case(text):
     assert asked_comparison(text, WORDS) == Checker("caseless")
     assert asked_comparison(text, NUMBERS) is None  # no letters: lines stay lines
+
+
+CASE_COUNTS = """\
+Given a word that consists of English letters in any case, convert it to upper case.
+输入一个由大小写任意的英文字母组成的字符串，输出其全部转为大写后的结果。
+输入一行字符串，字母大小写不限。将其中小写字母转换为大写并输出。
+Case-insensitive: print the words sorted ignoring case.
+比较单词时不区分大小写，输出字典序最小的单词（原样输出）。
+A word is in any case. Print its first letters.
+Given a word with letters in any case, print it reversed.
+Print the words of the input, which are in any case.
+Print the reversed word. Letters of the word are in any case.
+输入单词，大小写均可。输出最长的单词。
+输出反转后的单词。单词中字母大小写任意。
+Print the most frequent word. Ignore case.
+统计单词，不区分大小写，输出出现最多的单词。
+You may read letters in any case. Output them in upper case.
+Swap the case of each letter. You can print each letter in any case.
+将字符串中的大小写互换。输出的字母大小写不限。
+输出 YES，大小写不限。再输出其大写形式。""".splitlines()
+CASE_COUNTS.append(
+    "The first line contains a string of letters in either case."
+    " Print it with the case of every letter swapped."
+)
+
+
+@pytest.mark.parametrize("text", CASE_COUNTS)
+def test_letters_in_any_case_that_are_not_those_of_the_output(text):
+    """Else a program passes that prints what it reads."""
+    assert asked_comparison(text, WORDS) is None
 
 
 def test_an_error_and_any_case_at_once_are_listed():
@@ -114,6 +154,9 @@ The solution may be not unique. Print it.
 按任意顺序打印这些点
 输出方案，顺序任意
 答案不唯一。
+给出任意一个整数解，若无解输出 -1
+给出任意一个满足条件的整数，若没有，输出 -1
+The edges are given in any order, print them in any order.
 本题有 SPJ
 由于可能有多解，本题采用 $\\text{Special Judge}$。
 这是一道非传统题。""".splitlines()
@@ -154,7 +197,12 @@ The string has letters in upper or lower case.
 Print the answer rounded to 2 decimal places.
 Print 'error' if |b| < 0.001.
 The number has at least 2 digits.
-interspjacent""".splitlines()
+interspjacent
+给出任意一个整数 n，输出 n 的平方。
+任意给出一个正整数，请输出它的位数。
+n numbers in arbitrary order are given, print the median.
+Numbers are given in any order; print the largest.
+The edges are given in any order, print their number.""".splitlines()
 
 
 @pytest.mark.parametrize("text", LINES)
@@ -170,7 +218,9 @@ def test_a_sentence_may_stand_anywhere_in_a_long_text(text, filler):
 
 
 @pytest.mark.parametrize(
-    "piece", ["error 1e-6 ", "输出任意", "print each ", "误差", "a.\n\n", "|a-b|max"]
+    "piece",
+    ["error 1e-6 ", "输出任意", "print each ", "误差", "a.\n\n", "|a-b|max"]
+    + ["大小写均可 转换", "yes in any case convert ", "lower case to ", "给出任意一个数"],
 )
 def test_a_hostile_statement_takes_little_time(piece):
     start = time.process_time()

@@ -33,6 +33,13 @@ def test_fields_of_the_several_sets(write_rows, read):
     assert problems["2"].statement == "d"
 
 
+@pytest.mark.parametrize("field", ["id", "problem_id", "question_id", "task_id"])
+def test_ids_begin_at_zero(write_rows, read, field):
+    row = {"input_output": PAIRS, "name": "", "id": None}
+    problems, _ = read(write_rows(*(row | {"question": f"q{k}", field: k} for k in range(3))))
+    assert {name: p.statement for name, p in problems.items()} == {"0": "q0", "1": "q1", "2": "q2"}
+
+
 CALLED = [{"input": "[1]", "output": "2", "testtype": "functional"}]
 
 
