@@ -96,6 +96,7 @@ def ways(
         yield "nf4 calibrated", by_texts
     if all_of_them:
         yield "nf4-embedded fp16", {"format": "nf4-embedded", "adapter_dtype": "fp16"}
+        yield "peft-tinylora", {"format": "peft-tinylora"}  # PEFT wants the base dequantized
         yield "restored, other LAPACK", {}
         nf4, bf16 = sizes["nf4 preserve"], sizes["bf16"]
         room = nf4 + (bf16 - nf4) // 4
@@ -174,7 +175,7 @@ def _made(
     )
     total = report.fidelity.total
     found: dict[str, Any] = {"bytes": weight_bytes(out)}
-    if name == "lora":
+    if name in ("lora", "peft-tinylora"):
         return found, partial(_with_adapter, bench.base, out)
     found |= {"capture": total.capture, "residual": total.residual}
     if report.choice is not None:
