@@ -42,7 +42,9 @@ class Row:
     def named(self, *fields: str) -> str:
         """The first text or whole number, also 0, in these fields, or else the row's own number."""
         found = (self.values.get(name) for name in fields)
-        texts = (str(value) for value in found if type(value) in (str, int))
+        # pandas writes a column of whole numbers as floats where one is missing
+        whole = (int(v) if type(v) is float and v.is_integer() else v for v in found)
+        texts = (str(value) for value in whole if type(value) in (str, int))
         return next(filter(None, texts), str(self.number))
 
 

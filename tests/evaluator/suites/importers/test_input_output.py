@@ -40,6 +40,12 @@ def test_ids_begin_at_zero(write_rows, read, field):
     assert {name: p.statement for name, p in problems.items()} == {"0": "q0", "1": "q1", "2": "q2"}
 
 
+def test_ids_that_pandas_made_floats_are_whole_numbers(write_rows, read):
+    row = {"input_output": PAIRS}
+    problems, _ = read(write_rows(*(row | {"question": f"q{k}", "id": float(k)} for k in range(2))))
+    assert {name: p.statement for name, p in problems.items()} == {"0": "q0", "1": "q1"}
+
+
 CALLED = [{"input": "[1]", "output": "2", "testtype": "functional"}]
 
 
