@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from exporter.errors import RequestError
 from exporter.formats.registry import FORMATS, format_named, format_with
-from exporter.output.workspace import beside
 from exporter.quantize.method import RequantizeMethod
 from tinylora import DeltaOptions
 from tinylora.models.find_model import find_model
@@ -206,6 +205,8 @@ def _problems(request: ExportRequest) -> Iterator[str]:
 
 
 def _path_problems(request: ExportRequest) -> Iterator[str]:
+    from exporter.output.workspace import beside  # takes a second, and --help asks for no path
+
     base, out = request.base.resolve(), request.out.resolve()
     if base == out or base in out.parents or out in base.parents:
         yield f"{out}: may not be, contain or lie in the base {base}; choose another --out"

@@ -69,14 +69,14 @@ def test_without_extensions_only_openais_fields_are_sent(server, config):
 @pytest.mark.parametrize(
     ("decoding", "extra"),
     [
-        ({"top_k": 20}, {"top_k": 20}),
+        ({"top_k": 20, "temperature": 0.8}, {"top_k": 20}),
         ({"repetition_penalty": 1.1}, {"repetition_penalty": 1.1}),
         ({"repetition_penalty": 1.1}, {"repeat_penalty": 1.1}),
     ],
 )
 def test_what_would_not_be_sent_is_refused(server, config, decoding, extra):
     changes = {"decoding": {"max_new_tokens": 14, **decoding}}
-    (field,) = decoding
+    field, *_ = decoding
     for more in ({}, {"min_p": 0.0}):
         with pytest.raises(ConfigError, match=f"extensions: false leaves out {field}, .*extra"):
             make(config(changes, extensions=False, extra=more))
@@ -86,7 +86,7 @@ def test_what_would_not_be_sent_is_refused(server, config, decoding, extra):
 
 
 def test_a_penalty_that_changes_nothing_needs_no_extensions(server, config):
-    decoding = {"max_new_tokens": 14, "repetition_penalty": 1.0}
+    decoding = {"max_new_tokens": 14, "repetition_penalty": 1.0, "top_k": 20}  # greedy
     make(config({"decoding": decoding}, extensions=False))
     assert "repetition_penalty" not in server.requests[0]
 
