@@ -9,7 +9,6 @@ from typing import Any
 
 import yaml
 
-from exporter.base.carried_files import side_files
 from exporter.compare.retention import Retention
 from exporter.errors import reading
 from exporter.fidelity import FidelityReport, rounded
@@ -71,15 +70,18 @@ def _metadata(export: Prepared, front: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def model_card(export: Prepared, fidelity: FidelityReport, warnings: Sequence[str]) -> str:
-    """Text of README.md."""
+def model_card(
+    export: Prepared,
+    fidelity: FidelityReport,
+    warnings: Sequence[str],
+    carried: Iterable[str],
+) -> str:
+    """Text of README.md; ``carried`` are files of the base that lie beside it."""
     layout, provenance = export.request.layout, export.provenance
     artifact, choice = provenance["artifact"], export.choice
     with reading(export.inputs.base.path):
         front = _front_of(export.inputs.base.path)
-        # an adapter or a file of llama.cpp has none of the base's files beside it
-        carried = layout.for_transformers and side_files(export.inputs.base.path, frozenset())
-        metadata, license_ = _license(front, carried.carried if carried else ())
+    metadata, license_ = _license(front, carried)
     model_id = artifact["model_id"] or "A base model"  # a PEFT adapter may name none
     kind = "LoRA" if artifact.get("dialect") == "lora" else "TinyLoRA"
     # as a Python string, whatever is in it

@@ -62,7 +62,9 @@ def write_documents(
     texts = json.dumps(measures, indent=2, allow_nan=False) + "\n", _csv(measures["modules"])
     for name, text in zip(MEASURE_FILES, texts, strict=True):
         workspace.write_text(name, text)
-    card = model_card(export, fidelity, warnings)
+    with reading(export.inputs.base.path):
+        carried = base_files(export.request.layout, export.inputs.base.path)
+    card = model_card(export, fidelity, warnings, carried)
     workspace.write_text(CARD_FILE, card if retention is None else with_retention(card, retention))
     others = digest_files(workspace.path, digests)
     manifest = build_manifest(export, fidelity, headers, others, warnings)

@@ -135,11 +135,10 @@ _DTYPE_KEYS = frozenset({"dtype", "torch_dtype"})
 
 def _in_dtype(config: Mapping[str, Any], name: str) -> dict[str, Any]:
     """A configuration that names this dtype wherever it names one, of its parts too."""
-    return {
-        key: name
-        if key in _DTYPE_KEYS
-        else _in_dtype(value, name)
-        if key.endswith("_config") and isinstance(value, dict)
-        else value
-        for key, value in config.items()
-    }
+    found = dict(config)
+    for key, value in config.items():
+        if key in _DTYPE_KEYS:
+            found[key] = name
+        elif key.endswith("_config") and isinstance(value, dict):
+            found[key] = _in_dtype(value, name)
+    return found
