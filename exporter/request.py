@@ -219,8 +219,9 @@ def _path_problems(request: ExportRequest) -> Iterator[str]:
         ("file of --prompts", request.goal.prompts),
         ("file of --check-prompts", request.goal.check_prompts),
     ):
-        if path is not None and out in (path.resolve(), *path.resolve().parents):
-            yield f"{out}: may not be or contain the {name} {path}; move it or change --out"
+        for taken in (out, *beside(out)):
+            if path is not None and taken in (path.resolve(), *path.resolve().parents):
+                yield f"{taken}: may not be or contain the {name} {path}; move it or change --out"
 
 
 def _device_problems(name: str) -> Iterator[str]:

@@ -35,7 +35,6 @@ from tinylora.files.whole_file import replace_directory, replace_file, sync
 
 MANIFEST_FILE = "export_manifest.json"
 JOURNAL_FILE = ".export-journal.json"
-_PARTIAL, _REPLACED = "partial-export", "replaced-export"
 _log = logging.getLogger(__name__)
 _SPARE_BYTES = 1 << 20
 _COPY_BYTES = 1 << 24
@@ -124,18 +123,18 @@ class Workspace:
 
     def publish(self, overwrite: bool) -> None:
         """Give the directory its final name, unless something else has got it meanwhile."""
+        _, aside = beside(self.out)
         check_replaceable(self.out, overwrite)
         with writing(self.out):
             for written in (*self.path.rglob("*"), self.path):
                 sync(written)
             (self.path / JOURNAL_FILE).unlink(missing_ok=True)
             try:
-                replace_directory(self.path, self.out, _aside(self.out))
+                replace_directory(self.path, self.out, aside)
             except BaseException:
                 if self.path.exists():  # the next run goes on from here
                     self._write_journal()
                 raise
-        aside = _aside(self.out)
         try:
             _remove(aside)
         except OSError as error:
@@ -271,7 +270,7 @@ def _read_some(file: BinaryIO, path: Path) -> bytes:
 
 def _recover(out: Path) -> None:
     """Tidy up after a replacement that was killed."""
-    aside = _aside(out)
+    _, aside = beside(out)
     with writing(aside):
         if not (aside / MANIFEST_FILE).is_file():
             return
@@ -293,9 +292,4 @@ def _remove(aside: Path) -> None:
 
 def beside(out: Path) -> tuple[Path, Path]:
     """Where an output is made, and where the one that it replaces waits."""
-    partial, replaced = (out.with_name(f"{out.name}.{what}") for what in (_PARTIAL, _REPLACED))
-    return partial, replaced
-
-
-def _aside(out: Path) -> Path:
-    return beside(out)[1]
+    return out.with_name(f"{out.name}.partial-export"), out.with_name(f"{out.name}.replaced-export")

@@ -159,11 +159,12 @@ def test_a_failed_second_rename_leaves_the_earlier_export(base, artifact, tmp_pa
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
 
 
+@pytest.mark.parametrize("place", ["out", "out.partial-export", "out.replaced-export"])
 @pytest.mark.parametrize("what", ["artifact", "factor_store", "prompts", "check_prompts"])
-def test_overwrite_never_takes_away_what_the_export_reads(what, base, artifact, tmp_path):
-    out, inside = tmp_path / "out", tmp_path / "out" / "inputs" / "tiny_lora_v.pt"
+def test_overwrite_never_takes_away_what_the_export_reads(what, place, base, artifact, tmp_path):
+    out, inside = tmp_path / "out", tmp_path / place / "inputs" / "tiny_lora_v.pt"
     export(ExportRequest(base, artifact, out))
-    inside.parent.mkdir()
+    inside.parent.mkdir(parents=True)
     shutil.copyfile(artifact, inside)
     fields = {"artifact": artifact}
     if what.endswith("prompts"):
