@@ -23,7 +23,7 @@ from evaluator.generation.backend import (
     text_written,
 )
 from evaluator.generation.checkpoints import delta_options
-from evaluator.generation.choice import choices, choosing
+from evaluator.generation.choice import agreement, choosing
 from evaluator.generation.load_checks import (
     check_complete,
     check_quantized,
@@ -162,7 +162,7 @@ class TransformersModel(LoadedModel):
             some, rows = rows[:count], rows[count:]
             texts = [text_written(prompts[row], rests[row]) for row in some]
             for row, found in zip(some, self.predict(texts), strict=True):
-                chosen = choices(
+                yield row, *agreement(
                     self._arm,
                     self._decoding,
                     self._key(batch[row]),
@@ -171,9 +171,6 @@ class TransformersModel(LoadedModel):
                     found.logits,
                     written=len(begun[row]),
                 )
-                pairs = enumerate(zip(chosen, rests[row], strict=True))
-                agreed = next((i for i, (own, drawn) in pairs if own != drawn), len(rests[row]))
-                yield row, agreed, tuple(chosen[agreed : agreed + 1])
 
     def _write(
         self, batch: Sequence[Row], begun: Sequence[tuple[int, ...]]

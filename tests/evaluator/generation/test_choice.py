@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from evaluator.config.run_config import DecodingConfig
-from evaluator.generation.choice import choose
+from evaluator.generation.choice import agreement, choose
 from evaluator.generation.noise import gumbel_noise, noise_key
 
 VOCABULARY = 40
@@ -48,3 +48,21 @@ def test_each_row_goes_by_its_own_text_and_noise(rules):
         logits = torch.randn(len(TEXTS), VOCABULARY, generator=generator) * 2
         chosen = choose("arm", decoding, KEYS, TEXTS, logits)
         assert chosen.tolist() == expected(logits, decoding)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.9])
+@pytest.mark.parametrize("other_at", [0, 31, 32, 69, None])
+def test_draft_is_followed_up_to_the_first_token_that_would_not_be_chosen(temperature, other_at):
+    decoding = DecodingConfig(temperature=temperature, repetition_penalty=1.0)
+    generator = torch.Generator().manual_seed(2)
+    logits = torch.randn(70, VOCABULARY, generator=generator)
+    written, own = [], []
+    for row in logits:  # as a model would write, token by token
+        text = ((1, 2), (9, *written))
+        own += choose("arm", decoding, KEYS[:1], [text], row.unsqueeze(0)).tolist()
+        written.append(own[-1])
+    draft = list(own)
+    if other_at is not None:
+        draft[other_at] = (own[other_at] + 1) % VOCABULARY
+    found = agreement("arm", decoding, KEYS[0], (1, 2, 9), draft, logits, written=1)
+    assert found == ((70, ()) if other_at is None else (other_at, (own[other_at],)))
