@@ -162,14 +162,17 @@ class TransformersModel(LoadedModel):
             some, rows = rows[:count], rows[count:]
             texts = [text_written(prompts[row], rests[row]) for row in some]
             for row, found in zip(some, self.predict(texts), strict=True):
-                yield row, *agreement(
-                    self._arm,
-                    self._decoding,
-                    self._key(batch[row]),
-                    prompts[row],
-                    rests[row],
-                    found.logits,
-                    written=len(begun[row]),
+                yield (
+                    row,
+                    *agreement(
+                        self._arm,
+                        self._decoding,
+                        self._key(batch[row]),
+                        prompts[row],
+                        rests[row],
+                        found.logits,
+                        written=len(begun[row]),
+                    ),
                 )
 
     def _write(
