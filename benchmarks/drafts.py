@@ -26,7 +26,7 @@ from evaluator.generation.processes import Processes
 from evaluator.generation.stage import finish_generations, generate_share
 from evaluator.store.plan import write_plan
 from evaluator.store.run_directory import RunDirectory
-from evaluator.tokens.stage import measure_tokens
+from evaluator.tokens.stage import measure_tokens, measured_while_writing
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,9 @@ def make(config: RunConfig, out: Path, temperature: float, drafts: bool, problem
         seconds[stage] += now - since
         stage, since = what, now
 
-    generate_share(directory, prepared, Processes(), clock)
+    processes = Processes()
+    with measured_while_writing(directory, prepared, processes, clock) as measure:
+        generate_share(directory, prepared, processes, clock, measure)
     records = finish_generations(directory, prepared)
     measure_tokens(directory, prepared, records, clock)
     clock("", 0, 0)

@@ -18,7 +18,12 @@ from evaluator.effect import measure_effect, worth_measuring
 from evaluator.errors import RunDirectoryError, UninformativeError
 from evaluator.generation.prepare import Prepared, prepare
 from evaluator.generation.processes import Processes, launched_processes, resolve_device
-from evaluator.generation.stage import finish_generations, generate_share, take_up_generations
+from evaluator.generation.stage import (
+    Meanwhile,
+    finish_generations,
+    generate_share,
+    take_up_generations,
+)
 from evaluator.judging.sandbox.sandbox import probe_sandbox
 from evaluator.judging.stage import judge_all
 from evaluator.progress import Progress
@@ -33,7 +38,7 @@ from evaluator.store.run_directory import RunDirectory
 from evaluator.store.snapshot import keep_sources
 from evaluator.suites.near_copies import copies_without_family
 from evaluator.suites.suite import Suite
-from evaluator.tokens.stage import measure_tokens, spool_bytes
+from evaluator.tokens.stage import measure_tokens, measured_while_writing, spool_bytes
 
 _log = logging.getLogger(__name__)
 _BYTES_PER_TOKEN = 8  # of a completion on the disk, escaped
@@ -102,9 +107,10 @@ def run(
                 sandbox=sandbox,
                 progress=progress,
             )
-            seen, generations = _look_by_look(
-                directory, prepared, begun, processes, judge, progress
-            )
+            with measured_while_writing(directory, prepared, processes, progress) as measure:
+                seen, generations = _look_by_look(
+                    directory, prepared, begun, processes, judge, progress, measure
+                )
             measure_tokens(directory, seen, generations, progress)
             return write_results(directory)
 
@@ -151,11 +157,12 @@ def _look_by_look(
     processes: Processes,
     judge: Callable[[RunDirectory, Suite, Sequence[GenerationRecord]], None],
     progress: Progress,
+    measure: Meanwhile | None,
 ) -> tuple[Prepared, Sequence[GenerationRecord]]:
     """Completions and verdicts until all is decided: the run so far, and its completions."""
     for look in planned_looks(prepared.facts):
         processes.agree(look.look.number)
-        generate_share(directory, prepared.only(look.new), processes, progress)
+        generate_share(directory, prepared.only(look.new), processes, progress, measure)
         processes.wait()
         if look.look.number < begun.look.number:
             continue  # it was judged, and the run went on

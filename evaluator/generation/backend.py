@@ -133,7 +133,7 @@ class LoadedModel(ABC):
         raise NotImplementedError
 
     def fold(self) -> None:
-        """Have the adapter in the dense weights from now on; only of a model ``as_stored``."""
+        """Have the adapter in dense weights from now on; only where a model computes in float32."""
         raise NotImplementedError
 
 

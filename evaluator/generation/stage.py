@@ -4,9 +4,10 @@ Every process writes its share of the missing batches into a file of its own. Th
 when a run starts and when all are done, so a run may go on with another number of processes.
 """
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 
-from evaluator.config.run_config import ArmConfig
+from evaluator.config.run_config import ArmConfig, ArmKind
 from evaluator.errors import RecordsError
 from evaluator.generation.backend import Completion, Drafts, LoadedModel, Made, ModelRequest
 from evaluator.generation.backend_choice import backend_of
@@ -20,6 +21,8 @@ from evaluator.store.records import GenerationRecord, Key, append, read, repair,
 from evaluator.store.run_directory import RunDirectory, RunFacts
 
 _BATCHES_READ = 16
+
+Meanwhile = Callable[[ArmConfig, LoadedModel], None]  # what else is done with a model in memory
 
 
 def take_up_generations(directory: RunDirectory, facts: RunFacts) -> dict[Key, GenerationRecord]:
@@ -41,9 +44,16 @@ def take_up_generations(directory: RunDirectory, facts: RunFacts) -> dict[Key, G
 
 
 def generate_share(
-    directory: RunDirectory, prepared: Prepared, processes: Processes, progress: Progress
+    directory: RunDirectory,
+    prepared: Prepared,
+    processes: Processes,
+    progress: Progress,
+    meanwhile: Meanwhile | None = None,
 ) -> None:
-    """Write this process's share of the missing completions, one model in memory at a time."""
+    """Write this process's share of the missing completions, one model in memory at a time.
+
+    The reference comes first, then bases. ``meanwhile`` is given each model that has written.
+    """
     # Written by nobody until all shares are done, apart from the first process's own records.
     records = read(directory.generations, GenerationRecord.from_row)
     processes.wait()  # nobody appends before all have read the same
@@ -54,7 +64,9 @@ def generate_share(
     reference = prepared.config.reference()
     readers = _readers(prepared)
     drafts: Drafts = {}
-    for arm in sorted(prepared.config.arms, key=lambda arm: arm is not reference):
+    for arm in sorted(
+        prepared.config.arms, key=lambda arm: (arm is not reference, arm.kind is not ArmKind.BASE)
+    ):
         size = arm.batch_size or decoding.batch_size
         if arm.name in readers:
             size *= _BATCHES_READ  # few rows of a batch are left after reading
@@ -80,6 +92,8 @@ def generate_share(
                     append(path, [record for record in new if record.key not in records])
                     done += len(new)
                     progress(f"generate {arm.name}", done, mine)
+                if meanwhile is not None:
+                    meanwhile(arm, model)
         if arm is reference and readers:
             processes.wait()  # the others have written their share of the reference
             drafts = _drafts(directory, arm.name)

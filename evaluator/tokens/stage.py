@@ -4,6 +4,9 @@ Every model is the float32 function that its files say, whatever the run compute
 runs first, then the control, and their predictions wait on the disk; every arm then runs on the
 same batches. The reference is compared with itself by other arithmetic and, where that can be read,
 with itself as the run computes (``repeats``).
+
+A run that computes in float32 has that function in memory while it writes completions: then no
+model is loaded twice (``measured_while_writing``).
 """
 
 import shutil
@@ -21,7 +24,8 @@ from evaluator.generation.backend import LoadedModel
 from evaluator.generation.backend_choice import backend_of
 from evaluator.generation.checkpoints import Checkpoint
 from evaluator.generation.prepare import Prepared
-from evaluator.generation.stage import open_model
+from evaluator.generation.processes import Processes
+from evaluator.generation.stage import Meanwhile, open_model
 from evaluator.progress import Progress
 from evaluator.store.records import (
     GenerationRecord,
@@ -103,55 +107,118 @@ def measure_tokens(
     reference = config.reference()
     if reference is None or not config.token_level.enabled:
         return
-    texts = choose_texts(
-        reference.name,
-        prepared.prompts,
-        {record.key: record for record in generations},
-        load_tokenizer(prepared.checkpoints[reference.name].directory),
-        config.decoding.max_new_tokens,
-        config.token_level.max_tokens,
-    )
+    texts = _texts(prepared, reference, {record.key: record for record in generations})
     records = _still_valid(directory.token_level, texts)
-    others = _others(config)
     again, folded, *computed = _own_ways(reference, config)
-    names = [again, folded, *computed, *(arm.name for arm in others)]
+    arms = _others(config)
+    names = [again, folded, *computed, *(arm.name for arm in arms)]
     if not all(_is_done(name, texts, records) for name in names):
         with _empty(directory.spool) as spool:
+            kept = KeptPredictions(spool)
             against = _Reference(
-                directory.token_level, texts, KeptPredictions(spool), records, progress
+                directory.token_level, texts, kept, records, progress, _control(config)
             )
             with open_model(reference, prepared, directory, as_stored=True) as model:
-                against.keep(reference.name, model)
-                against.compare(again, model, batches=plan_repeat(texts))
-                model.fold()
-                against.compare(folded, model)
+                against.begin(model, reference.name, again, folded)
             for name in computed:
                 if not _is_done(name, texts, records):
                     with open_model(reference, prepared, directory) as model:
                         against.compare(name, model)
-            missing = [arm for arm in others if not _is_done(arm.name, texts, records)]
-            control = _control(config)
-            if missing and control:  # the others are held beside it
-                missing = [control, *(arm for arm in missing if arm is not control)]
-            for arm in missing:
+            missing = [arm for arm in arms if not _is_done(arm.name, texts, records)]
+            control = against.control
+            if missing and control and control not in missing:  # the others are held beside it
+                missing.append(control)
+            for arm in sorted(missing, key=lambda arm: arm is not control):
                 progress(f"tokens {arm.name}", 0, len(texts))  # loading is part of it
                 with open_model(arm, prepared, directory, as_stored=True) as model:
-                    is_control = arm is control
-                    beside = control is not None and not is_control
-                    against.compare(arm.name, model, keep=is_control, beside_base=beside)
+                    against.compare_arm(arm, model)
     keys = [(name, text.problem, text.sample) for name in names for text in texts]
     rewrite_sorted(directory.token_level, [records[key] for key in keys])
 
 
-@dataclass(frozen=True)
+@contextmanager
+def measured_while_writing(
+    directory: RunDirectory, prepared: Prepared, processes: Processes, progress: Progress
+) -> Iterator[Meanwhile | None]:
+    """What measures each model that has just written its completions, for ``generate_share``.
+
+    It writes the records that ``measure_tokens`` would, to the last digit, which makes those that
+    are still missing. None where models are not the float32 functions of their files, or where the
+    texts are not known until the end.
+    """
+    config, reference = prepared.config, prepared.config.reference()
+    device = config.token_level.device
+    if (
+        reference is None
+        or not config.token_level.enabled
+        or config.compute_dtype != "float32"
+        or device not in (None, config.device)
+        or config.equivalence.looks > 1
+        or processes.world > 1
+        or not backend_of(reference, config).computes_logits
+    ):
+        yield None
+        return
+    begun: list[_Reference] = []
+    with _empty(directory.spool) as spool:
+
+        def measure(arm: ArmConfig, model: LoadedModel) -> None:
+            if arm is reference:
+                records = read(directory.generations, GenerationRecord.from_row)
+                texts = _texts(prepared, reference, records)
+                own = _still_valid(directory.token_level, texts)
+                kept, control = KeptPredictions(spool), _control(config)
+                against = _Reference(directory.token_level, texts, kept, own, progress, control)
+                again, folded, as_run = _own_ways(reference, config)
+                against.begin(model, reference.name, again, folded, as_run)
+                begun.append(against)
+            elif begun and backend_of(arm, config).computes_logits:
+                begun[0].compare_arm(arm, model)
+
+        yield measure
+
+
+def _texts(
+    prepared: Prepared, reference: ArmConfig, generations: Mapping[Key, GenerationRecord]
+) -> tuple[ScoredText, ...]:
+    return choose_texts(
+        reference.name,
+        prepared.prompts,
+        generations,
+        load_tokenizer(prepared.checkpoints[reference.name].directory),
+        prepared.config.decoding.max_new_tokens,
+        prepared.config.token_level.max_tokens,
+    )
+
+
+@dataclass
 class _Reference:
-    """The reference's predictions on all texts, and what was found beside them."""
+    """The reference's predictions on all texts, the control's, and what was found beside them."""
 
     path: Path
     texts: Sequence[ScoredText]
     kept: KeptPredictions
     records: dict[Key, TokenRecord]
     progress: Progress
+    control: ArmConfig | None
+    control_kept: bool = False
+
+    def begin(self, model: LoadedModel, name: str, again: str, folded: str, *as_run: str) -> None:
+        """Keep the reference's own predictions, and compare it with itself; folds its adapter."""
+        self.keep(name, model)
+        self.compare(again, model, batches=plan_repeat(self.texts))
+        for own in as_run:
+            self.compare(own, model)
+        model.fold()
+        self.compare(folded, model)
+
+    def compare_arm(self, arm: ArmConfig, model: LoadedModel) -> None:
+        """Append the records of an arm, which stand beside the control's: it has to come first."""
+        if arm is self.control:
+            self.compare(arm.name, model, keep=True)
+            self.control_kept = True
+        elif self.control is None or self.control_kept:
+            self.compare(arm.name, model, beside_base=self.control is not None)
 
     def keep(self, name: str, model: LoadedModel) -> None:
         """Write the reference's own predictions."""

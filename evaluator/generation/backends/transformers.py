@@ -235,8 +235,9 @@ class TransformersModel(LoadedModel):
         return head
 
     def fold(self) -> None:
-        """Add the delta to the weights; nothing where there is no adapter."""
+        """Add the delta to dense float32 weights; nothing where there is no adapter."""
         if self._restoration is not None:
+            in_float32(self.model)  # nothing of it changes but for 4-bit layers, which become dense
             self._restoration.fold()
 
 

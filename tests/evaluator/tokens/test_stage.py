@@ -15,11 +15,18 @@ from evaluator.errors import ModelError
 from evaluator.generation.backends.transformers import TransformersBackend
 from evaluator.generation.checkpoints import find_checkpoint
 from evaluator.generation.prepare import Prepared
+from evaluator.generation.processes import Processes
 from evaluator.generation.prompts import Prompt
-from evaluator.store.records import GenerationRecord, TokenRecord, read, repeats
+from evaluator.generation.stage import open_model
+from evaluator.store.records import GenerationRecord, TokenRecord, append, read, repeats
 from evaluator.store.run_directory import RunDirectory
 from evaluator.tokens import stage as token_stage
-from evaluator.tokens.stage import has_all_arms, measure_tokens, spool_bytes
+from evaluator.tokens.stage import (
+    has_all_arms,
+    measure_tokens,
+    measured_while_writing,
+    spool_bytes,
+)
 from evaluator.tokens.texts import choose_texts
 from exporter import ExportRequest, export
 from tests.evaluator.conftest import program, statement, write_artifact
@@ -330,3 +337,33 @@ def test_logits_that_are_not_numbers_are_refused(setting, tmp_path, arms, chat_b
     with pytest.raises(ModelError, match="arm base: the model's logits"):
         measure(arguments)
     assert not arguments[0].spool.exists()
+
+
+def write_and_measure(arguments):
+    """Every arm's model, one after the other, as while it writes; False where none is measured."""
+    directory, prepared, generations = arguments
+    append(directory.generations, generations)
+    processes, silent = Processes(), lambda *_: None
+    with measured_while_writing(directory, prepared, processes, silent) as meanwhile:
+        if meanwhile is None:
+            return False
+        for name in ("restored", "base", "again", "embedded", "nf4", "lost"):
+            arm = next(arm for arm in prepared.config.arms if arm.name == name)
+            with open_model(arm, prepared, directory) as model:
+                meanwhile(arm, model)
+    return True
+
+
+def test_models_measured_while_they_write_are_not_loaded_again(setting, measured, tmp_path):
+    arguments, seen = setting(tmp_path / "out"), []
+    assert write_and_measure(arguments)
+    assert measure(arguments, lambda *event: seen.append(event)) == measured.records
+    assert seen == []  # there was nothing left to do
+    files = [one[0].token_level.read_bytes() for one in (arguments, measured.arguments)]
+    assert files[0] == files[1]
+    assert not arguments[0].spool.exists()
+
+
+@pytest.mark.parametrize("changes", [{"compute_dtype": "bfloat16"}, {"enabled": False}])
+def test_models_that_are_not_what_is_compared_are_loaded_for_it(setting, tmp_path, changes):
+    assert not write_and_measure(setting(tmp_path / "out", **changes))
