@@ -31,8 +31,11 @@ $(DEMO)/nf4-mixed/%: OPTIONS := --format nf4-mixed --target-residual 0.3 $(CALIB
 $(DEMO)/%/export_manifest.json: | setup
 	$(EXPORT) $(or $(OPTIONS),--format $*) --out $(DEMO)/$*
 
+# Two files of tests at a time; one thread each, since two programs on two cores wait for each other.
+WORKERS ?= 2
+TESTS := -m pytest --numprocesses $(WORKERS) --dist loadfile -m "not gpu and not network"
 test: setup
-	$(BIN)/python -m pytest -m "not gpu and not network"
+	OMP_NUM_THREADS=1 $(BIN)/python $(TESTS)
 
 # The same with the lowest declared versions; before a release. What it found: results/versions.md.
 LOWEST ?= .lowest-venv
@@ -40,7 +43,7 @@ test-lowest:
 	$(PYTHON) -m venv $(LOWEST)
 	$(LOWEST)/bin/pip install --constraint constraints-lowest.txt torch
 	$(LOWEST)/bin/pip install --constraint constraints-lowest.txt --editable '.[dev]'
-	$(LOWEST)/bin/python -m pytest -m "not gpu and not network"
+	OMP_NUM_THREADS=1 $(LOWEST)/bin/python $(TESTS)
 
 # A wheel of this tree, installed from the index into an environment of its own, as an ordinary user.
 wheel: setup
