@@ -196,11 +196,15 @@ def _differences(model: GgufModel) -> Iterator[tuple[str, str]]:
     rope = model._rope()
     if rope["rope_type"] not in ("default", "linear", "yarn", "llama3"):
         yield f"rope_type {rope['rope_type']!r}", "default, linear, yarn or llama3"
-    for name in ("attention_factor", "beta_fast", "beta_slow", "mscale", "mscale_all_dim"):
-        if rope.get(name) is not None:
-            yield f"{name} {rope[name]} for rotation", "its default"
-    if rope.get("partial_rotary_factor", 1.0) != 1.0:
-        yield f"partial_rotary_factor {rope['partial_rotary_factor']}", "1"
+    window = config.rope_parameters.get("sliding_attention", {})
+    if window.get("rope_type", "default") != "default":
+        yield f"rope_type {window['rope_type']!r} for layers in a window", "default"
+    for one in (rope, window):
+        for name in ("attention_factor", "beta_fast", "beta_slow", "mscale", "mscale_all_dim"):
+            if one.get(name) is not None:
+                yield f"{name} {one[name]} for rotation", "its default"
+        if one.get("partial_rotary_factor", 1.0) != 1.0:
+            yield f"partial_rotary_factor {one['partial_rotary_factor']}", "1"
     if family.arch == "qwen2" and head_dim * config.num_attention_heads != config.hidden_size:
         yield f"head_dim {head_dim}", "hidden_size / num_attention_heads"
     if family.arch != "llama" and family.arch != "qwen2" and config.attention_bias:

@@ -240,6 +240,16 @@ def test_frequencies_of_llama3_are_scaled_as_in_transformers(run, make_family, m
             {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}},
             "rope_type 'dynamic'",
         ),
+        (
+            "Gemma3Text",
+            {
+                "rope_parameters": {
+                    "full_attention": {"rope_type": "default", "rope_theta": 1e6},
+                    "sliding_attention": {"rope_type": "linear", "rope_theta": 1e4, "factor": 8.0},
+                },
+            },
+            "rope_type 'linear' for layers in a window",
+        ),
     ],
 )
 @pytest.mark.parametrize("format", ["gguf", "gguf-lora"])
