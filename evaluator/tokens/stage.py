@@ -13,10 +13,10 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-from torch import Tensor
+import torch
 
 from evaluator.config.run_config import ArmConfig, ArmKind, RunConfig
 from evaluator.errors import ModelError
@@ -31,26 +31,21 @@ from evaluator.store.records import (
     GenerationRecord,
     Key,
     TokenRecord,
-    append,
     read,
     repair,
     repeats,
     rewrite_sorted,
 )
 from evaluator.store.run_directory import RunDirectory
+from evaluator.tokens.reference import Reference, is_done
 from evaluator.tokens.texts import (
     ScoredText,
-    TextBatch,
     choose_texts,
-    plan_repeat,
-    plan_text_batches,
 )
 from tinylora.models.chat import load_tokenizer
 from tinylora.models.predictions import KeptPredictions
-from tinylora.models.token_divergence import kl_divergence, shift_agreement
 
 _BYTES_PER_NUMBER = 4
-_OF_BASE = "-base"  # after the name of a text
 
 
 def spool_bytes(config: RunConfig, checkpoints: Mapping[str, Checkpoint]) -> int:
@@ -112,19 +107,19 @@ def measure_tokens(
     again, folded, *computed = _own_ways(reference, config)
     arms = _others(config)
     names = [again, folded, *computed, *(arm.name for arm in arms)]
-    if not all(_is_done(name, texts, records) for name in names):
+    if not all(is_done(name, texts, records) for name in names):
         with _empty(directory.spool) as spool:
             kept = KeptPredictions(spool)
-            against = _Reference(
+            against = Reference(
                 directory.token_level, texts, kept, records, progress, _control(config)
             )
             with open_model(reference, prepared, directory, as_stored=True) as model:
                 against.begin(model, reference.name, again, folded)
             for name in computed:
-                if not _is_done(name, texts, records):
+                if not is_done(name, texts, records):
                     with open_model(reference, prepared, directory) as model:
                         against.compare(name, model)
-            missing = [arm for arm in arms if not _is_done(arm.name, texts, records)]
+            missing = [arm for arm in arms if not is_done(arm.name, texts, records)]
             control = against.control
             if missing and control and control not in missing:  # the others are held beside it
                 missing.append(control)
@@ -159,23 +154,39 @@ def measured_while_writing(
     ):
         yield None
         return
-    begun: list[_Reference] = []
     with _empty(directory.spool) as spool:
+        yield _WhileWriting(directory, prepared, reference, KeptPredictions(spool), progress)
 
-        def measure(arm: ArmConfig, model: LoadedModel) -> None:
-            if arm is reference:
-                records = read(directory.generations, GenerationRecord.from_row)
-                texts = _texts(prepared, reference, records)
-                own = _still_valid(directory.token_level, texts)
-                kept, control = KeptPredictions(spool), _control(config)
-                against = _Reference(directory.token_level, texts, kept, own, progress, control)
-                again, folded, as_run = _own_ways(reference, config)
-                against.begin(model, reference.name, again, folded, as_run)
-                begun.append(against)
-            elif begun and backend_of(arm, config).computes_logits:
-                begun[0].compare_arm(arm, model)
 
-        yield measure
+@dataclass
+class _WhileWriting:
+    """Measures models as they come, the reference first, until one has no room for it."""
+
+    directory: RunDirectory
+    prepared: Prepared
+    reference: ArmConfig
+    kept: KeptPredictions
+    progress: Progress
+    against: Reference | None = None
+
+    def __call__(self, arm: ArmConfig, model: LoadedModel) -> None:
+        config = self.prepared.config
+        try:
+            if arm is self.reference:
+                self._begin(model)
+            elif self.against and backend_of(arm, config).computes_logits:
+                self.against.compare_arm(arm, model)
+        except torch.OutOfMemoryError:  # alone there is more room, and the error says what to do
+            self.against = None
+
+    def _begin(self, model: LoadedModel) -> None:
+        path, config = self.directory.token_level, self.prepared.config
+        generations = read(self.directory.generations, GenerationRecord.from_row)
+        texts = _texts(self.prepared, self.reference, generations)
+        records = _still_valid(path, texts)
+        against = Reference(path, texts, self.kept, records, self.progress, _control(config))
+        against.begin(model, self.reference.name, *_own_ways(self.reference, config))
+        self.against = against
 
 
 def _texts(
@@ -191,107 +202,10 @@ def _texts(
     )
 
 
-@dataclass
-class _Reference:
-    """The reference's predictions on all texts, the control's, and what was found beside them."""
-
-    path: Path
-    texts: Sequence[ScoredText]
-    kept: KeptPredictions
-    records: dict[Key, TokenRecord]
-    progress: Progress
-    control: ArmConfig | None
-    control_kept: bool = False
-
-    def begin(self, model: LoadedModel, name: str, again: str, folded: str, *as_run: str) -> None:
-        """Keep the reference's own predictions, and compare it with itself; folds its adapter."""
-        self.keep(name, model)
-        self.compare(again, model, batches=plan_repeat(self.texts))
-        for own in as_run:
-            self.compare(own, model)
-        model.fold()
-        self.compare(folded, model)
-
-    def compare_arm(self, arm: ArmConfig, model: LoadedModel) -> None:
-        """Append the records of an arm, which stand beside the control's: it has to come first."""
-        if arm is self.control:
-            self.compare(arm.name, model, keep=True)
-            self.control_kept = True
-        elif self.control is None or self.control_kept:
-            self.compare(arm.name, model, beside_base=self.control is not None)
-
-    def keep(self, name: str, model: LoadedModel) -> None:
-        """Write the reference's own predictions."""
-        done = 0
-        for batch in plan_text_batches(self.texts):
-            self.progress(f"tokens {name}", done, len(self.texts))
-            for text, found in zip(batch, model.predict(batch), strict=True):
-                self.kept.keep(text.file_name, found)
-            done += len(batch)
-        self.progress(f"tokens {name}", done, done)
-
-    def compare(
-        self,
-        name: str,
-        model: LoadedModel,
-        *,
-        batches: Sequence[TextBatch] | None = None,
-        keep: bool = False,
-        beside_base: bool = False,
-    ) -> None:
-        """Append a model's missing records; ``keep`` its predictions as the base's."""
-        done = 0
-        for batch in batches or plan_text_batches(self.texts):
-            self.progress(f"tokens {name}", done, len(self.texts))
-            done += len(batch)
-            if keep or not _is_done(name, batch, self.records):
-                made = []
-                for text, other in zip(batch, model.predict(batch), strict=True):
-                    made.append(self._compared(name, text, other.logits, beside_base))
-                    if keep:
-                        self.kept.keep(f"{text.file_name}{_OF_BASE}", other)
-                append(self.path, [one for one in made if one.key not in self.records])
-                self.records.update((one.key, one) for one in made if one.key not in self.records)
-        self.progress(f"tokens {name}", done, done)
-
-    def _compared(
-        self, name: str, text: ScoredText, other: Tensor, beside_base: bool
-    ) -> TokenRecord:
-        reference = self.kept.load(text.file_name, other.device)
-        if reference.shape != other.shape:
-            raise ModelError(
-                f"arm {name}: predicts over {other.shape[1]} tokens, the reference over "
-                f"{reference.shape[1]}: they cannot be compared. Set token_level.enabled: false"
-            )
-        same = int((reference.argmax(dim=1) == other.argmax(dim=1)).sum())
-        record = TokenRecord(
-            arm=name,
-            problem=text.problem,
-            sample=text.sample,
-            tokens_sha256=text.digest,
-            same=same,
-            kl=_six_digits(kl_divergence(reference, other)),
-        )
-        if not beside_base:
-            return record
-        base = self.kept.load(f"{text.file_name}{_OF_BASE}", other.device)
-        cosine, signs = shift_agreement(reference, other, base)
-        (share,) = _six_digits(signs.mean().reshape(1))
-        return replace(record, shift_cosine=_six_digits(cosine), shift_signs=share)
-
-
-def _six_digits(values: Tensor) -> tuple[float, ...]:
-    return tuple(float(f"{value:.6g}") for value in values.tolist())
-
-
 def _control(config: RunConfig) -> ArmConfig | None:
     """The first base arm, if its logits can be had."""
     bases = [arm for arm in config.arms if arm.kind is ArmKind.BASE]
     return bases[0] if bases and backend_of(bases[0], config).gives_logits else None
-
-
-def _is_done(name: str, texts: Sequence[ScoredText], records: Mapping[Key, TokenRecord]) -> bool:
-    return all((name, text.problem, text.sample) in records for text in texts)
 
 
 def _still_valid(path: Path, texts: Sequence[ScoredText]) -> dict[Key, TokenRecord]:

@@ -364,6 +364,21 @@ def test_models_measured_while_they_write_are_not_loaded_again(setting, measured
     assert not arguments[0].spool.exists()
 
 
+def test_without_room_while_a_model_writes_it_is_measured_afterwards(setting, measured, tmp_path):
+    def no_room(texts):
+        raise torch.OutOfMemoryError
+
+    arguments = setting(tmp_path / "out")
+    directory, prepared, generations = arguments
+    append(directory.generations, generations)
+    silent, full = lambda *_: None, SimpleNamespace(predict=no_room)
+    with measured_while_writing(directory, prepared, Processes(), silent) as meanwhile:
+        for name in ("restored", "base"):
+            meanwhile(next(arm for arm in prepared.config.arms if arm.name == name), full)
+    assert not directory.token_level.exists()
+    assert measure(arguments) == measured.records
+
+
 @pytest.mark.parametrize("changes", [{"compute_dtype": "bfloat16"}, {"enabled": False}])
 def test_models_that_are_not_what_is_compared_are_loaded_for_it(setting, tmp_path, changes):
     assert not write_and_measure(setting(tmp_path / "out", **changes))
