@@ -38,10 +38,7 @@ from evaluator.store.records import (
 )
 from evaluator.store.run_directory import RunDirectory
 from evaluator.tokens.reference import Reference, is_done
-from evaluator.tokens.texts import (
-    ScoredText,
-    choose_texts,
-)
+from evaluator.tokens.texts import ScoredText, choose_texts
 from tinylora.models.chat import load_tokenizer
 from tinylora.models.predictions import KeptPredictions
 

@@ -3,95 +3,30 @@
 import json
 import shutil
 from contextlib import contextmanager
-from types import SimpleNamespace
 
 import pytest
 import torch
 from bitsandbytes.functional import dequantize_4bit, quantize_4bit
 from safetensors.torch import load_file, save_file
 
-from evaluator.config.run_config import RunConfig
 from evaluator.errors import ModelError
 from evaluator.generation.backends.transformers import TransformersBackend
 from evaluator.generation.checkpoints import find_checkpoint
-from evaluator.generation.prepare import Prepared
-from evaluator.generation.processes import Processes
-from evaluator.generation.prompts import Prompt
-from evaluator.generation.stage import open_model
-from evaluator.store.records import GenerationRecord, TokenRecord, append, read, repeats
-from evaluator.store.run_directory import RunDirectory
+from evaluator.store.records import repeats
 from evaluator.tokens import stage as token_stage
 from evaluator.tokens.stage import (
     has_all_arms,
-    measure_tokens,
-    measured_while_writing,
     spool_bytes,
 )
 from evaluator.tokens.texts import choose_texts
 from exporter import ExportRequest, export
-from tests.evaluator.conftest import program, statement, write_artifact
+from tests.evaluator.conftest import write_artifact
+from tests.evaluator.tokens.conftest import MAX_TOKENS, measure
 from tests.exporter.dense_reference import dense_logits, weights_of
 from tinylora.models.chat import load_tokenizer
 from tinylora.models.token_divergence import kept
 
-MAX_TOKENS = 150
 REPEATS = repeats("restored")
-
-
-@pytest.fixture(scope="module")
-def arms(chat_base, chat_artifact, tmp_path_factory):
-    """Base, reference, an A/A arm, two exports, and the base as an export that lost all."""
-    base = {"model": str(chat_base), "load": "nf4"}
-    folder = tmp_path_factory.mktemp("exports")
-    for format in ("nf4-embedded", "nf4"):
-        export(ExportRequest(chat_base, chat_artifact, folder / format, format=format))
-    return [
-        {"name": "base", "kind": "base", **base},
-        {"name": "restored", "kind": "restored", "artifact": str(chat_artifact), **base},
-        {"name": "again", "kind": "restored", "artifact": str(chat_artifact), "seed": 5, **base},
-        {"name": "embedded", "kind": "merged", "model": str(folder / "nf4-embedded")},
-        {"name": "nf4", "kind": "merged", "model": str(folder / "nf4")},
-        {"name": "lost", "kind": "merged", "model": str(chat_base), "load": "nf4"},
-    ]
-
-
-@pytest.fixture(scope="module")
-def setting(arms, chat_base):
-    """``setting(out, arms=…, **token_level)``: the arguments of the stage but its progress."""
-    tokenizer = load_tokenizer(chat_base)
-    prompts, generations = [], []
-    for k in range(6):
-        text = f"<|user|>{statement(k)}<|assistant|>"
-        ids = tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
-        prompts.append(Prompt(f"S{k}", text, ids))
-        for name in ("base", "restored"):
-            wrote = program(k, "+" if name == "restored" else "-")
-            generations.append(
-                GenerationRecord(name, f"S{k}", 0, wrote, 0, "length" if k == 3 else "stop", 0.0)
-            )
-
-    def arguments(out, arms=arms, compute_dtype="float32", **token_level):
-        config = RunConfig.model_validate(
-            {
-                "name": "tiny",
-                "suite": "unused",
-                "out": str(out),
-                "arms": arms,
-                "compute_dtype": compute_dtype,
-                "token_level": {"max_tokens": MAX_TOKENS, **token_level},
-            }
-        )
-        checkpoints = {arm.name: find_checkpoint(arm) for arm in config.arms}
-        out.mkdir(exist_ok=True)
-        prepared = Prepared(config, None, checkpoints, tuple(prompts), None)
-        return RunDirectory(out), prepared, tuple(generations)
-
-    return arguments
-
-
-def measure(arguments, progress=lambda *_: None):
-    measure_tokens(*arguments, progress)
-    return read(arguments[0].token_level, TokenRecord.from_row)
 
 
 def texts_of(arguments):
@@ -104,14 +39,6 @@ def texts_of(arguments):
         prepared.config.decoding.max_new_tokens,
         prepared.config.token_level.max_tokens,
     )
-
-
-@pytest.fixture(scope="module")
-def measured(setting, tmp_path_factory):
-    """Arguments, records and progress of one uninterrupted stage; not to be changed."""
-    arguments, seen = setting(tmp_path_factory.mktemp("run") / "out"), []
-    records = measure(arguments, lambda *event: seen.append(event))
-    return SimpleNamespace(arguments=arguments, records=records, seen=seen)
 
 
 def all_kl(records, arm):
@@ -337,48 +264,3 @@ def test_logits_that_are_not_numbers_are_refused(setting, tmp_path, arms, chat_b
     with pytest.raises(ModelError, match="arm base: the model's logits"):
         measure(arguments)
     assert not arguments[0].spool.exists()
-
-
-def write_and_measure(arguments):
-    """Every arm's model, one after the other, as while it writes; False where none is measured."""
-    directory, prepared, generations = arguments
-    append(directory.generations, generations)
-    processes, silent = Processes(), lambda *_: None
-    with measured_while_writing(directory, prepared, processes, silent) as meanwhile:
-        if meanwhile is None:
-            return False
-        for name in ("restored", "base", "again", "embedded", "nf4", "lost"):
-            arm = next(arm for arm in prepared.config.arms if arm.name == name)
-            with open_model(arm, prepared, directory) as model:
-                meanwhile(arm, model)
-    return True
-
-
-def test_models_measured_while_they_write_are_not_loaded_again(setting, measured, tmp_path):
-    arguments, seen = setting(tmp_path / "out"), []
-    assert write_and_measure(arguments)
-    assert measure(arguments, lambda *event: seen.append(event)) == measured.records
-    assert seen == []  # there was nothing left to do
-    files = [one[0].token_level.read_bytes() for one in (arguments, measured.arguments)]
-    assert files[0] == files[1]
-    assert not arguments[0].spool.exists()
-
-
-def test_without_room_while_a_model_writes_it_is_measured_afterwards(setting, measured, tmp_path):
-    def no_room(texts):
-        raise torch.OutOfMemoryError
-
-    arguments = setting(tmp_path / "out")
-    directory, prepared, generations = arguments
-    append(directory.generations, generations)
-    silent, full = lambda *_: None, SimpleNamespace(predict=no_room)
-    with measured_while_writing(directory, prepared, Processes(), silent) as meanwhile:
-        for name in ("restored", "base"):
-            meanwhile(next(arm for arm in prepared.config.arms if arm.name == name), full)
-    assert not directory.token_level.exists()
-    assert measure(arguments) == measured.records
-
-
-@pytest.mark.parametrize("changes", [{"compute_dtype": "bfloat16"}, {"enabled": False}])
-def test_models_that_are_not_what_is_compared_are_loaded_for_it(setting, tmp_path, changes):
-    assert not write_and_measure(setting(tmp_path / "out", **changes))

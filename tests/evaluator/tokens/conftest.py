@@ -1,0 +1,87 @@
+"""A small run whose completions are there, for the token level."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from tests.evaluator.conftest import program, statement
+
+MAX_TOKENS = 150
+
+
+@pytest.fixture(scope="session")
+def arms(chat_base, chat_artifact, tmp_path_factory):
+    """Base, reference, an A/A arm, two exports, and the base as an export that lost all."""
+    from exporter import ExportRequest, export
+
+    base = {"model": str(chat_base), "load": "nf4"}
+    folder = tmp_path_factory.mktemp("exports")
+    for format in ("nf4-embedded", "nf4"):
+        export(ExportRequest(chat_base, chat_artifact, folder / format, format=format))
+    return [
+        {"name": "base", "kind": "base", **base},
+        {"name": "restored", "kind": "restored", "artifact": str(chat_artifact), **base},
+        {"name": "again", "kind": "restored", "artifact": str(chat_artifact), "seed": 5, **base},
+        {"name": "embedded", "kind": "merged", "model": str(folder / "nf4-embedded")},
+        {"name": "nf4", "kind": "merged", "model": str(folder / "nf4")},
+        {"name": "lost", "kind": "merged", "model": str(chat_base), "load": "nf4"},
+    ]
+
+
+@pytest.fixture(scope="session")
+def setting(arms, chat_base):
+    """``setting(out, arms=…, **token_level)``: the arguments of the stage but its progress."""
+    from evaluator.config.run_config import RunConfig
+    from evaluator.generation.checkpoints import find_checkpoint
+    from evaluator.generation.prepare import Prepared
+    from evaluator.generation.prompts import Prompt
+    from evaluator.store.records import GenerationRecord
+    from evaluator.store.run_directory import RunDirectory
+    from tinylora.models.chat import load_tokenizer
+
+    tokenizer = load_tokenizer(chat_base)
+    prompts, generations = [], []
+    for k in range(6):
+        text = f"<|user|>{statement(k)}<|assistant|>"
+        ids = tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
+        prompts.append(Prompt(f"S{k}", text, ids))
+        for name in ("base", "restored"):
+            wrote = program(k, "+" if name == "restored" else "-")
+            generations.append(
+                GenerationRecord(name, f"S{k}", 0, wrote, 0, "length" if k == 3 else "stop", 0.0)
+            )
+
+    def arguments(out, arms=arms, compute_dtype="float32", **token_level):
+        config = RunConfig.model_validate(
+            {
+                "name": "tiny",
+                "suite": "unused",
+                "out": str(out),
+                "arms": arms,
+                "compute_dtype": compute_dtype,
+                "token_level": {"max_tokens": MAX_TOKENS, **token_level},
+            }
+        )
+        checkpoints = {arm.name: find_checkpoint(arm) for arm in config.arms}
+        out.mkdir(exist_ok=True)
+        prepared = Prepared(config, None, checkpoints, tuple(prompts), None)
+        return RunDirectory(out), prepared, tuple(generations)
+
+    return arguments
+
+
+def measure(arguments, progress=lambda *_: None):
+    """Run the stage; its records."""
+    from evaluator.store.records import TokenRecord, read
+    from evaluator.tokens.stage import measure_tokens
+
+    measure_tokens(*arguments, progress)
+    return read(arguments[0].token_level, TokenRecord.from_row)
+
+
+@pytest.fixture(scope="session")
+def measured(setting, tmp_path_factory):
+    """Arguments, records and progress of one uninterrupted stage; not to be changed."""
+    arguments, seen = setting(tmp_path_factory.mktemp("run") / "out"), []
+    records = measure(arguments, lambda *event: seen.append(event))
+    return SimpleNamespace(arguments=arguments, records=records, seen=seen)
