@@ -99,17 +99,14 @@ def measure_tokens(
     reference = config.reference()
     if reference is None or not config.token_level.enabled:
         return
-    texts = _texts(prepared, reference, {record.key: record for record in generations})
-    records = _still_valid(directory.token_level, texts)
+    made = {record.key: record for record in generations}
+    against = _against(reference, directory, prepared, made, progress)
+    texts, records, control = against.texts, against.records, against.control
     again, folded, *computed = _own_ways(reference, config)
     arms = _others(config)
     names = [again, folded, *computed, *(arm.name for arm in arms)]
     if not all(is_done(name, texts, records) for name in names):
-        with _empty(directory.spool) as spool:
-            kept = KeptPredictions(spool)
-            against = Reference(
-                directory.token_level, texts, kept, records, progress, _control(config)
-            )
+        with _empty(directory.spool):
             with open_model(reference, prepared, directory, as_stored=True) as model:
                 against.begin(model, reference.name, again, folded)
             for name in computed:
@@ -117,7 +114,6 @@ def measure_tokens(
                     with open_model(reference, prepared, directory) as model:
                         against.compare(name, model)
             missing = [arm for arm in arms if not is_done(arm.name, texts, records)]
-            control = against.control
             if missing and control and control not in missing:  # the others are held beside it
                 missing.append(control)
             for arm in sorted(missing, key=lambda arm: arm is not control):
@@ -151,18 +147,17 @@ def measured_while_writing(
     ):
         yield None
         return
-    with _empty(directory.spool) as spool:
-        yield _WhileWriting(directory, prepared, reference, KeptPredictions(spool), progress)
+    with _empty(directory.spool):
+        yield _WhileWriting(reference, directory, prepared, progress)
 
 
 @dataclass
 class _WhileWriting:
     """Measures models as they come, the reference first, until one has no room for it."""
 
+    reference: ArmConfig
     directory: RunDirectory
     prepared: Prepared
-    reference: ArmConfig
-    kept: KeptPredictions
     progress: Progress
     against: Reference | None = None
 
@@ -177,26 +172,32 @@ class _WhileWriting:
             self.against = None
 
     def _begin(self, model: LoadedModel) -> None:
-        path, config = self.directory.token_level, self.prepared.config
-        generations = read(self.directory.generations, GenerationRecord.from_row)
-        texts = _texts(self.prepared, self.reference, generations)
-        records = _still_valid(path, texts)
-        against = Reference(path, texts, self.kept, records, self.progress, _control(config))
-        against.begin(model, self.reference.name, *_own_ways(self.reference, config))
+        made = read(self.directory.generations, GenerationRecord.from_row)
+        against = _against(self.reference, self.directory, self.prepared, made, self.progress)
+        ways = _own_ways(self.reference, self.prepared.config)
+        against.begin(model, self.reference.name, *ways)
         self.against = against
 
 
-def _texts(
-    prepared: Prepared, reference: ArmConfig, generations: Mapping[Key, GenerationRecord]
-) -> tuple[ScoredText, ...]:
-    return choose_texts(
+def _against(
+    reference: ArmConfig,
+    directory: RunDirectory,
+    prepared: Prepared,
+    generations: Mapping[Key, GenerationRecord],
+    progress: Progress,
+) -> Reference:
+    """What models are held beside: nothing is predicted yet, records of these texts stay."""
+    config, path = prepared.config, directory.token_level
+    texts = choose_texts(
         reference.name,
         prepared.prompts,
         generations,
         load_tokenizer(prepared.checkpoints[reference.name].directory),
-        prepared.config.decoding.max_new_tokens,
-        prepared.config.token_level.max_tokens,
+        config.decoding.max_new_tokens,
+        config.token_level.max_tokens,
     )
+    kept, records = KeptPredictions(directory.spool), _still_valid(path, texts)
+    return Reference(path, texts, kept, records, progress, _control(config))
 
 
 def _control(config: RunConfig) -> ArmConfig | None:
@@ -221,11 +222,11 @@ def _still_valid(path: Path, texts: Sequence[ScoredText]) -> dict[Key, TokenReco
 
 
 @contextmanager
-def _empty(path: Path) -> Iterator[Path]:
+def _empty(path: Path) -> Iterator[None]:
     """A directory that is empty now and gone afterwards; a killed run may have left one."""
     shutil.rmtree(path, ignore_errors=True)
     path.mkdir()
     try:
-        yield path
+        yield
     finally:
         shutil.rmtree(path)

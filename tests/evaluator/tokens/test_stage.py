@@ -14,10 +14,7 @@ from evaluator.generation.backends.transformers import TransformersBackend
 from evaluator.generation.checkpoints import find_checkpoint
 from evaluator.store.records import repeats
 from evaluator.tokens import stage as token_stage
-from evaluator.tokens.stage import (
-    has_all_arms,
-    spool_bytes,
-)
+from evaluator.tokens.stage import has_all_arms, spool_bytes
 from evaluator.tokens.texts import choose_texts
 from exporter import ExportRequest, export
 from tests.evaluator.conftest import write_artifact
