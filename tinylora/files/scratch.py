@@ -21,7 +21,8 @@ def scratch_directory(purpose: str) -> Iterator[Path]:
         ScratchError: It cannot be made.
     """
     try:
-        _remove_abandoned(Path(tempfile.gettempdir()))
+        for parent in {tempfile.gettempdir(), "/tmp"}:  # the sandbox's supervisor knows the latter
+            _remove_abandoned(Path(parent))
         path, lock = _locked_directory(f"{_PREFIX}{purpose}-")
     except OSError as error:
         raise ScratchError(

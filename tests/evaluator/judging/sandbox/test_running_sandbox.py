@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -152,16 +153,20 @@ def test_killed_judge_ends_its_programs(rung):
     wait_for_the_end_of(family)
 
 
-def test_what_everybody_killed_left_goes_at_the_next_start():
-    """On the rung without walls, whose folders are the host's."""
-    before = set(Path("/tmp").glob("tinylora-judge-*"))
+def test_what_everybody_killed_left_goes_at_the_next_start(tmp_path, monkeypatch):
+    """On the rung without walls, whose folders are the host's, whatever ``TMPDIR`` is."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     with busy_judge("unsafe") as judge:
-        family = [judge.pid, *descendants(judge.pid)]
-        left = set(Path("/tmp").glob("tinylora-judge-*")) - before
+        programs = descendants(judge.pid)
+        family = [judge.pid, *programs]
+        for pid in family:
+            os.kill(pid, signal.SIGSTOP)  # so that none tidies up after another
+        folders = {Path(f"/proc/{pid}/cwd").readlink() for pid in programs}
+        left = [path for path in folders if path.name.startswith("tinylora-judge-")]
+        assert left and all(path.is_dir() for path in left)
         for pid in family:
             with suppress(ProcessLookupError):  # it ended with the one before
                 os.kill(pid, signal.SIGKILL)
-    wait_for_the_end_of(family[1:])
-    assert any(path.exists() for path in left)
+    wait_for_the_end_of(programs)
     with scratch_directory("next"):
         assert not [path for path in left if path.exists()]
