@@ -30,6 +30,7 @@ from tinylora.adapters.upstream.fields import (
 from tinylora.adapters.upstream.formula import KnownFormula, known_formula
 from tinylora.adapters.upstream.pickle_check import check_pickle
 from tinylora.errors import ArtifactError, ArtifactMissingError
+from tinylora.files.whole_file import replace_file
 
 MAX_FILE_BYTES = 1 << 24
 _STORAGE = re.compile(r"(^|/)data/[^/]+$")
@@ -224,10 +225,9 @@ def save_artifact(
     Raises:
         ArtifactError: An argument that :func:`load_artifact` would refuse; nothing is written.
     """
-    vector = global_v.detach().to("cpu", torch.bfloat16).contiguous().clone()
     fields: dict[str, Any] = {
-        "global_v": vector,
-        "u_value": vector.numel(),
+        "global_v": global_v,
+        "u_value": 0,
         "rank": rank,
         "seed": seed,
         "model_id": model_id,
@@ -238,9 +238,11 @@ def save_artifact(
     if is_quantized is not None:
         fields["is_quantized"] = is_quantized
     path = Path(path)
-    check_types(path, fields | {"global_v": global_v})
+    check_types(path, fields)
+    vector = global_v.detach().to("cpu", torch.bfloat16).contiguous().clone()
+    fields |= {"global_v": vector, "u_value": vector.numel()}
     check_values(path, fields)
-    if not re.fullmatch(r"cpu|cuda(:\d+)?", saved_device):
+    if not re.fullmatch(r"cpu|cuda(:\d{1,3})?", saved_device):
         raise ArtifactError(
             f"{path}: saved_device = {saved_device!r}, expected cpu, cuda or cuda:N, whose random "
             "streams are known"
@@ -256,9 +258,11 @@ def save_artifact(
         "data/0": vector.view(torch.uint8).numpy().tobytes(),
         "version": b"3\n",
     }
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+    packed = BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as archive:
         for name, content in members.items():
             archive.writestr(zipfile.ZipInfo(f"tiny_lora_v/{name}"), content)
+    replace_file(path, packed.getvalue())
 
 
 class _StoragePickler(pickle.Pickler):

@@ -91,13 +91,15 @@ def test_the_saved_device_is_that_of_the_vector(tmp_path):
         {"global_v": torch.tensor([3.4e38])},  # above bf16's largest number
         {"saved_device": "banana"},
         {"saved_device": "cuda:x"},
+        {"saved_device": "cuda:12345"},
+        {"global_v": [1.0, 2.0]},
     ],
 )
 def test_what_cannot_be_loaded_is_not_written(tmp_path, change):
     fields = {name: GOOD[name] for name in GOOD if name != "u_value"}
     with pytest.raises(ArtifactError, match=next(iter(change))):
         save_artifact(tmp_path / "v.pt", **(fields | change))
-    assert not (tmp_path / "v.pt").exists()
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
