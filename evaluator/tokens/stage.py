@@ -153,7 +153,7 @@ def measured_while_writing(
 
 @dataclass
 class _WhileWriting:
-    """Measures models as they come, the reference first, until one has no room for it."""
+    """Measures models as they come, the reference first, until one cannot be measured."""
 
     reference: ArmConfig
     directory: RunDirectory
@@ -168,8 +168,8 @@ class _WhileWriting:
                 self._begin(model)
             elif self.against and backend_of(arm, config).computes_logits:
                 self.against.compare_arm(arm, model)
-        except torch.OutOfMemoryError:  # alone there is more room, and the error says what to do
-            self.against = None
+        except (torch.OutOfMemoryError, ModelError):
+            self.against = None  # afterwards there is more room, and all arms have written
 
     def _begin(self, model: LoadedModel) -> None:
         made = read(self.directory.generations, GenerationRecord.from_row)

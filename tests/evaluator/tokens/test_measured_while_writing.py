@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from evaluator.errors import ModelError
 from evaluator.generation.processes import Processes
 from evaluator.generation.stage import open_model
 from evaluator.store.records import append
@@ -37,17 +38,18 @@ def test_models_measured_while_they_write_are_not_loaded_again(setting, measured
     assert not arguments[0].spool.exists()
 
 
-def test_without_room_while_a_model_writes_it_is_measured_afterwards(setting, measured, tmp_path):
-    def no_room(texts):
-        raise torch.OutOfMemoryError
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError(), ModelError("logits are not finite")])
+def test_what_fails_while_a_model_writes_is_measured_afterwards(setting, measured, tmp_path, error):
+    def fail(texts):
+        raise error
 
     arguments = setting(tmp_path / "out")
     directory, prepared, generations = arguments
     append(directory.generations, generations)
-    silent, full = lambda *_: None, SimpleNamespace(predict=no_room)
+    silent, failing = lambda *_: None, SimpleNamespace(predict=fail)
     with measured_while_writing(directory, prepared, Processes(), silent) as meanwhile:
         for name in ("restored", "base"):
-            meanwhile(next(arm for arm in prepared.config.arms if arm.name == name), full)
+            meanwhile(next(arm for arm in prepared.config.arms if arm.name == name), failing)
     assert not directory.token_level.exists()
     assert measure(arguments) == measured.records
 
