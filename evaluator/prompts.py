@@ -41,7 +41,7 @@ def prompt_lines(config: RunConfig, model: str | None = None) -> Iterator[bytes]
                     temperature=decoding.temperature,
                     top_p=decoding.top_p,
                     top_k=decoding.top_k,
-                    repetition_penalty=decoding.repetition_penalty or 1.0,
+                    repetition_penalty=decoding.penalty,
                     max_new_tokens=decoding.max_new_tokens,
                 )
             else:

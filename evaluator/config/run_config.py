@@ -146,6 +146,11 @@ class DecodingConfig(Section):
     batch_size: int = Field(default=16, ge=1)
     seed: int = 0
 
+    @property
+    def penalty(self) -> float:
+        """The repetition penalty as a number: 1, which changes nothing, where none is given."""
+        return self.repetition_penalty if isinstance(self.repetition_penalty, float) else 1.0
+
     @field_validator("repetition_penalty", mode="plain")
     @classmethod
     def _is_a_penalty(cls, value: Any) -> Any:

@@ -41,10 +41,9 @@ def choosing(
         padding: int64 [B], tokens at the left that are none of the text; None: there are none.
     """
     processors: list[LogitsProcessor] = []
-    if isinstance(penalty := decoding.repetition_penalty, float) and penalty != 1:
-        processors.append(
-            _Penalty(penalty, torch.zeros_like(offsets) if padding is None else padding)
-        )
+    if decoding.penalty != 1:
+        none = torch.zeros_like(offsets)
+        processors.append(_Penalty(decoding.penalty, none if padding is None else padding))
     if decoding.temperature == 0:
         return LogitsProcessorList([*processors, _Temperature(arm, 1.0)])
     processors.append(_Temperature(arm, decoding.temperature))
@@ -75,7 +74,7 @@ def choose(
     """
     written = torch.tensor([len(own) for _, own in texts], device=logits.device)
     read: list[Sequence[int]] = [()] * len(texts)
-    if decoding.repetition_penalty not in (None, 1):  # nothing else asks which tokens there are
+    if decoding.penalty != 1:  # nothing else asks which tokens there are
         read = [(*prompt, *own) for prompt, own in texts]
     ids, mask = (part.to(logits.device) for part in padded(read, left=True))
     rules = choosing(

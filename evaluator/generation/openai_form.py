@@ -34,8 +34,8 @@ def sampling_fields(decoding: DecodingConfig, seed: int, extensions: bool) -> di
         "seed": seed,
     }
     if extensions:
-        penalty = decoding.repetition_penalty or 1.0
-        fields |= {"top_k": decoding.top_k or -1, "min_p": 0.0, "repetition_penalty": penalty}
+        fields |= {"top_k": decoding.top_k or -1, "min_p": 0.0}
+        fields |= {"repetition_penalty": decoding.penalty}
     return fields
 
 
@@ -47,8 +47,7 @@ def unsaid_fields(decoding: DecodingConfig, endpoint: EndpointConfig) -> list[st
     unsaid = []
     if decoding.temperature > 0 and decoding.top_k and "top_k" not in said:
         unsaid.append("top_k")
-    penalized = decoding.repetition_penalty not in (None, 1.0)
-    if penalized and not {"repetition_penalty", "repeat_penalty"} & said:
+    if decoding.penalty != 1 and not {"repetition_penalty", "repeat_penalty"} & said:
         unsaid.append("repetition_penalty")
     return unsaid
 
