@@ -226,7 +226,7 @@ def _one(reader: Reader, number: int, folder: Path) -> str | None:
 
     path = reader.write(Random(f"{reader.name}/{number}"), folder)
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
-    before, start = _memory("VmRSS"), time.perf_counter()
+    before, start = _memory("VmRSS"), time.process_time()
     what = None
     signal.setitimer(signal.ITIMER_REAL, _KILL_SECONDS)  # its default is to end the process
     try:
@@ -239,7 +239,7 @@ def _one(reader: Reader, number: int, folder: Path) -> str | None:
         what = f"{type(error).__name__}: {error!s:.300} ({places})"
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
-    seconds, grown = time.perf_counter() - start, _memory("VmHWM") - before
+    seconds, grown = time.process_time() - start, _memory("VmHWM") - before
     if seconds > MAX_SECONDS or grown > MAX_BYTES:
         what = f"{seconds:.1f} s, {grown >> 20} MiB; {what}"
     return what

@@ -47,7 +47,7 @@ def test_a_malformed_file_is_an_error_with_its_place(content, place, problem):
 
 
 def test_the_largest_file_takes_seconds():
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(YamlError):
         load_yaml(b"[" + b"1," * (MAX_BYTES // 2 - 1) + b"]", "f")
-    assert time.perf_counter() - start < 10
+    assert time.process_time() - start < 10
