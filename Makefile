@@ -72,7 +72,6 @@ bench: setup
 	$(BENCH).coverage
 	$(BENCH).false_matches
 	$(BENCH).false_losses
-	$(BENCH).generation
 	$(BENCH).drafts
 	$(BENCH).export_memory
 	test -d build/036/base || $(BENCH).random_base --shape 0.36b --out build/036

@@ -11,8 +11,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 import benchmarks.real.__main__ as real
-from benchmarks import decode, exact_svds, factors, folds, generation, harness, random_base
-from benchmarks.generation import Way
+from benchmarks import decode, exact_svds, factors, folds, harness, random_base
 from benchmarks.harness import watch
 from benchmarks.random_base import trained_like, write_model
 from benchmarks.real.models import MODELS
@@ -137,14 +136,3 @@ def test_exact_svds_are_timed_beside_the_bare_routine(tmp_path):
 def test_folds_are_timed_beside_a_copy():
     copy, *_, theirs = folds.rows((64, 128), rounds=1)
     assert copy[-1] == "1" and theirs[1].endswith("as PEFT") and float(theirs[-1]) > 1
-
-
-@pytest.mark.slow
-def test_processes_share_the_completions_of_one(tmp_path):
-    way = Way(processes=2, batch_size=2)
-    generation.write_share(generation.write_config(tmp_path, way, prompts=4, max_new_tokens=6))
-    one = generation.read_run(tmp_path / "out", whole=60.0)
-    two = generation.start(way, prompts=4, max_new_tokens=6)
-    assert len(one.texts) == 4 and all(one.texts.values())
-    assert two.texts == one.texts
-    assert 0 < two.batches < two.whole
