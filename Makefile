@@ -67,7 +67,6 @@ BENCH := $(BIN)/python -m benchmarks
 bench: setup
 	OMP_NUM_THREADS=1 $(BENCH).folds
 	$(BENCH).factors
-	$(BENCH).exact_svds
 	$(BENCH).judge_throughput
 	$(BENCH).coverage
 	$(BENCH).false_matches

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 import benchmarks.real.__main__ as real
-from benchmarks import decode, exact_svds, factors, folds, harness, random_base
+from benchmarks import decode, factors, folds, harness, random_base
 from benchmarks.harness import watch
 from benchmarks.random_base import trained_like, write_model
 from benchmarks.real.models import MODELS
@@ -125,12 +125,6 @@ def test_factors_are_compared_with_float64():
             assert found.values < 2e-6 and found.angle < 1e-5 and found.gap > 0.1
     tilted = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 0.75]])
     assert factors.sine(tilted, torch.eye(3).double()[:, :2]) == pytest.approx(0.6)
-
-
-def test_exact_svds_are_timed_beside_the_bare_routine(tmp_path):
-    *bare, ours = exact_svds.rows(tmp_path, "tiny", layers=1, rounds=1)
-    assert max(float(way[-1]) for way in bare) == 1 and ours[0] == "adapter put on the model"
-    assert float(ours[-1]) > 0 and float(ours[1]) >= float(ours[2])
 
 
 def test_folds_are_timed_beside_a_copy():
