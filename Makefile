@@ -83,7 +83,6 @@ bench: setup
 bench-3b: setup
 	test -d build/3b/base || $(BENCH).random_base --shape qwen2.5-coder-3b --out build/3b
 	$(BENCH).export_memory --model build/3b
-	$(BENCH).export_beside_copy --model build/3b
 
 # Language models from the package registry through every format; writes results/real/.
 # An hour or more the first time; what build/real holds already is not made again. Pages of llama.cpp need
