@@ -79,7 +79,7 @@ bench: setup
 	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 $(BENCH).decode \
 	  --model build/036 --out results/bench/decode_avx2.md
 
-# The same at the real size: 20 GB of disk, and SVDs of a quarter of an hour to an hour the first time.
+# The same at the real size: 13 GB of disk, and SVDs of a quarter of an hour to an hour the first time.
 bench-3b: setup
 	test -d build/3b/base || $(BENCH).random_base --shape qwen2.5-coder-3b --out build/3b
 	$(BENCH).export_memory --model build/3b
@@ -95,7 +95,6 @@ real: setup
 ifdef VLLM
 	VLLM_CPU_KVCACHE_SPACE=1 VLLM_CPU_OMP_THREADS_BIND=nobind $(VLLM)/bin/python -m pytest -q -rs \
 	  tests/evaluator/generation/backends/test_vllm.py
-	$(BENCH).vllm_mixed --engine $(VLLM)/bin/python
 endif
 
 # Checks and timings on a CUDA device; without one the checks are skipped and nothing is timed.
