@@ -100,7 +100,8 @@ endif
 # Checks and timings on a CUDA device; without one the checks are skipped and nothing is timed.
 gpu: setup
 	$(BIN)/python -m pytest -m gpu tests/gpu
-	if $(BIN)/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then $(BENCH).gpu; fi
+	if $(BIN)/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then \
+	  $(BENCH).folds --out results/gpu/folds.md && $(BENCH).factors --out results/gpu/factors.md; fi
 
 clean:
 	rm -rf build $(VENV) $(LOWEST)

@@ -27,13 +27,6 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 from benchmarks.harness import whole_directory
 from tinylora import LowRankDelta, save_artifact
 
-# Sides of the linear layers of one decoder layer of a 3B model: q, k, v, o, gate, up, down.
-LAYER_3B = (
-    ((2048, 2048), (256, 2048), (256, 2048), (2048, 2048))
-    + ((11008, 2048), (11008, 2048), (2048, 11008))
-)  # fmt: skip
-LAYERS_3B = 36
-
 
 def trained_like(shape: tuple[int, int], seed: int = 0, device: str = "cpu") -> Tensor:
     """Noise with a few leading directions, as trained weights have; bf16 ``[out, in]``."""
