@@ -82,7 +82,7 @@ bench: setup
 # The same at the real size: 13 GB of disk, and SVDs of a quarter of an hour to an hour the first time.
 bench-3b: setup
 	test -d build/3b/base || $(BENCH).random_base --shape qwen2.5-coder-3b --out build/3b
-	$(BENCH).export_memory --model build/3b
+	$(BENCH).export_memory --model build/3b --rounds 1
 
 # Language models from the package registry through every format; writes results/real/.
 # An hour or more the first time; what build/real holds already is not made again. Pages of llama.cpp need

@@ -165,6 +165,21 @@ def watch(command: Sequence[str], threads: int = THREADS) -> Usage:
     return Usage(seconds, private, resident)
 
 
+def usage_table(found: Mapping[str, Sequence[Usage]], one: str) -> str:
+    """Medians of several commands, also over those of one of them."""
+    parts = ("seconds", "private", "resident")
+    middle = {name: [median(us, part) for part in parts] for name, us in found.items()}
+    rows = [
+        (name, f"{seconds:.2f}", f"{private / 1e6:.0f}", f"{resident / 1e6:.0f}",
+         *(f"{a / b:.3f}" for a, b in zip(middle[name], middle[one], strict=True)),
+         " ".join(f"{usage.seconds:.2f}" for usage in found[name]))
+        for name, (seconds, private, resident) in middle.items()
+    ]  # fmt: skip
+    columns = ("command", "s", "private MB", "resident MB", f"s / {one}", "private", "resident",
+               "all s")  # fmt: skip
+    return table(columns, rows)
+
+
 def merge(model: Path, base: Path, out: Path, *options: str) -> list[str]:
     """``tinylora-export merge`` of a model of benchmarks.random_base, with factors stored."""
     paths = ("--base", base, "--artifact", model / "tiny_lora_v.pt", "--out", out)

@@ -38,9 +38,10 @@ def test_page_names_its_command_and_machine(tmp_path, monkeypatch):
     assert lines == "| way | \\|v\\| |\n| --- | ---: |\n| ours | 1.5 |\n| theirs |  |\n"
 
 
-def test_random_base_is_a_checkpoint_and_does_not_depend_on_shards(tmp_path):
-    targets = write_model(tmp_path / "parts", "tiny", shard_bytes=200_000)
+def test_random_base_is_a_checkpoint_and_does_not_depend_on_shards(tmp_path, monkeypatch):
     write_model(tmp_path / "whole", "tiny")
+    monkeypatch.setattr(random_base, "SHARD_BYTES", 200_000)
+    targets = write_model(tmp_path / "parts", "tiny")
     assert len(targets) == 14
     assert len(list((tmp_path / "parts" / "base").glob("*.safetensors"))) > 1
     tensors, whole = (tensors_of(tmp_path / name / "base") for name in ("parts", "whole"))
