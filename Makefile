@@ -66,7 +66,6 @@ type: setup
 BENCH := $(BIN)/python -m benchmarks
 bench: setup
 	OMP_NUM_THREADS=1 $(BENCH).folds
-	$(BENCH).factors
 	$(BENCH).judge_throughput
 	$(BENCH).coverage
 	$(BENCH).false_matches
@@ -101,7 +100,7 @@ endif
 gpu: setup
 	$(BIN)/python -m pytest -m gpu tests/gpu
 	if $(BIN)/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then \
-	  $(BENCH).folds --out results/gpu/folds.md && $(BENCH).factors --out results/gpu/factors.md; fi
+	  $(BENCH).folds --out results/gpu/folds.md; fi
 
 clean:
 	rm -rf build $(VENV) $(LOWEST)

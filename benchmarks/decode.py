@@ -3,7 +3,7 @@
     python -m benchmarks.random_base --shape 0.36b --out DIR
     python -m benchmarks.decode --model DIR
 
-Greedy, two tokens from a KV cache of 16, batch 1 and 16, on the base in float32 and in 4 bits as the
+Two tokens from a KV cache of 16, batch 1 and 16, on the base in float32 and in 4 bits as the
 trainer loads it (float32 arithmetic; bitsandbytes' layers dequantize the weight in every forward).
 The arms share one model and its base layers; only what lies around these is exchanged. Upstream's
 arm is the formula as it stands, ΔW = U diag(S) R Vh as a dense matrix in every forward of every

@@ -11,9 +11,9 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 import benchmarks.real.__main__ as real
-from benchmarks import decode, factors, folds, harness, random_base
+from benchmarks import decode, folds, harness, random_base
 from benchmarks.harness import watch
-from benchmarks.random_base import trained_like, write_model
+from benchmarks.random_base import write_model
 from benchmarks.real.models import MODELS
 from benchmarks.real.ways import Bench, restore_once, row
 from tinylora import load_artifact
@@ -118,12 +118,6 @@ def test_all_arms_of_the_decoding_carry_the_adapter_but_the_base(tmp_path):
             assert low <= float(apart) <= high and float(rate) > 0, (batch, arm)
 
 
-def test_factors_are_timed_beside_the_trainers():
-    exact, fast = factors.rows("small", trained_like((160, 320)), rounds=1)
-    assert exact[1].endswith("as the trainer") and exact[-1] == "1.0 ×"
-    assert fast[0] == exact[0] == "160×320, small"
-
-
 def test_folds_are_timed_beside_a_copy():
-    copy, *_, theirs = folds.rows((64, 128), rounds=1)
+    copy, *_, theirs, _ = folds.rows((64, 128), rounds=1)
     assert copy[-1] == "1" and theirs[1].endswith("as PEFT") and float(theirs[-1]) > 1
