@@ -74,7 +74,7 @@ bench: setup
 	test -d build/036/base || $(BENCH).random_base --shape 0.36b --out build/036
 	$(BENCH).beside_peft --model build/036
 
-# The same at the real size: 13 GB of disk, and SVDs of a quarter of an hour to an hour the first time.
+# The same at the real size: 13 GB of disk, and SVDs of a quarter of an hour to an hour.
 bench-3b: setup
 	test -d build/3b/base || $(BENCH).random_base --shape qwen2.5-coder-3b --out build/3b
 	$(BENCH).export_memory --model build/3b --rounds 1

@@ -21,7 +21,6 @@ from torch import Tensor
 from tinylora import load_artifact, save_artifact
 
 ROOT = Path(__file__).resolve().parents[1]
-THREADS = os.cpu_count() or 1
 _SECONDS_BETWEEN_SAMPLES = 0.02
 
 
@@ -119,13 +118,13 @@ class Usage:
     resident: int
 
 
-def watch(command: Sequence[str], threads: int = THREADS) -> Usage:
-    """Run a command from the repository's root with so many threads and wait for it.
+def watch(command: Sequence[str]) -> Usage:
+    """Run a command from the repository's root, with a thread a core, and wait for it.
 
     Raises:
         subprocess.CalledProcessError: It failed; its output is on stderr.
     """
-    environment = os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(ROOT)}
+    environment = os.environ | {"OMP_NUM_THREADS": str(os.cpu_count()), "PYTHONPATH": str(ROOT)}
     private = resident = 0
     start = time.perf_counter()
     with subprocess.Popen(command, env=environment, cwd=ROOT, stdout=sys.stderr) as process:

@@ -104,6 +104,6 @@ def test_a_way_added_later_is_compared_with_the_restored_model(tmp_path, monkeyp
 
 def test_watch_sees_the_private_memory_of_another_process():
     holding = "x = bytearray(b'1') * 200_000_000; import time; time.sleep(0.3)"
-    usage = watch([sys.executable, "-c", holding], threads=1)
+    usage = watch([sys.executable, "-c", holding])
     assert 200e6 < usage.private < 260e6
     assert usage.resident >= usage.private and usage.seconds > 0.3
