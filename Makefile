@@ -65,6 +65,7 @@ type: setup
 # Both sides of every comparison in one run; writes results/. Half an hour on a quiet machine.
 BENCH := $(BIN)/python -m benchmarks
 bench: setup
+	OMP_NUM_THREADS=1 $(BENCH).folds
 	$(BENCH).judge_throughput
 	$(BENCH).coverage
 	$(BENCH).false_matches
@@ -73,6 +74,9 @@ bench: setup
 	$(BENCH).export_memory
 	test -d build/036/base || $(BENCH).random_base --shape 0.36b --out build/036
 	$(BENCH).beside_peft --model build/036
+	$(BENCH).decode --model build/036
+	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 $(BENCH).decode \
+	  --model build/036 --out results/bench/decode_avx2.md
 
 # The same at the real size: 13 GB of disk, and SVDs of a quarter of an hour to an hour.
 bench-3b: setup
@@ -92,12 +96,11 @@ ifdef VLLM
 	  tests/evaluator/generation/backends/test_vllm.py
 endif
 
-# Checks and exports on a CUDA device; without one the checks are skipped and nothing is timed.
+# Checks and timings on a CUDA device; without one the checks are skipped and nothing is timed.
 gpu: setup
 	$(BIN)/python -m pytest -m gpu tests/gpu
 	if $(BIN)/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then \
-	  $(BENCH).random_base --shape 0.36b --out build/gpu && \
-	  $(BENCH).export_memory --model build/gpu --device cuda --out results/gpu; fi
+	  $(BENCH).folds --out results/gpu/folds.md; fi
 
 clean:
 	rm -rf build $(VENV) $(LOWEST)

@@ -65,9 +65,7 @@ def with_peft(base: str, adapter: str, out: str, in_4_bits: bool = True) -> Any:
 
 
 def main() -> None:
-    options = parser(__doc__, "scale/beside_peft.md")
-    options.add_argument("--model", type=Path, required=True, help="made by benchmarks.random_base")
-    args = options.parse_args()
+    args = parser(__doc__, "scale/beside_peft.md", needs_model=True).parse_args()
     model = args.model.resolve()
     for name, format_ in (("lora", "lora"), ("base-4bit", "nf4")):  # no code of that base moves
         if not (model / name).is_dir():

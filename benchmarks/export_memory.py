@@ -22,15 +22,14 @@ LAYERS = (4, 16, 64)
 WAYS = {"nf4, SVDs": "nf4", "nf4": "nf4", "bf16": "bf16"}
 
 
-def measure(model: Path, rounds: int, device: str = "cpu") -> dict[str, list[Usage]]:
+def measure(model: Path, rounds: int) -> dict[str, list[Usage]]:
     """What every export of a base took; the first of a round computes the factors."""
     found: dict[str, list[Usage]] = {way: [] for way in WAYS}
     out = model / "out"
     for _ in range(rounds):
         shutil.rmtree(model / "factors", ignore_errors=True)
         for way, format_ in WAYS.items():
-            options = ("--format", format_, "--device", device)
-            found[way].append(watch(merge(model, model / "base", out, *options)))
+            found[way].append(watch(merge(model, model / "base", out, "--format", format_)))
             shutil.rmtree(out)
     return found
 
@@ -49,10 +48,9 @@ def by_layers(rounds: int, shape: str = "narrow") -> dict[str, dict[str, list[Us
 def main() -> None:
     options = parser(__doc__, "scale")
     options.add_argument("--model", type=Path, help="made by benchmarks.random_base")
-    options.add_argument("--device", default="cpu", help="of the exports of this model")
     args = options.parse_args()
     if args.model is not None:
-        found = measure(args.model.resolve(), args.rounds, args.device)
+        found = measure(args.model.resolve(), args.rounds)
         write_page(args.out / "export_memory.md", __doc__, usage_table(found, "nf4"))
         return
     parts = []

@@ -3,7 +3,6 @@
 import argparse
 import os
 import platform
-import re
 import shutil
 import statistics
 import subprocess
@@ -21,27 +20,40 @@ from torch import Tensor
 from tinylora import load_artifact, save_artifact
 
 ROOT = Path(__file__).resolve().parents[1]
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+# They decide how fast the same command is, so they are told with it.
+_SETTINGS = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "OMP_NUM_THREADS")
 _SECONDS_BETWEEN_SAMPLES = 0.02
 
 
-def parser(description: str | None, page: str, rounds: int = 3) -> argparse.ArgumentParser:
+def parser(
+    description: str | None, page: str, rounds: int = 3, needs_model: bool = False
+) -> argparse.ArgumentParser:
     """The options that all have; ``page`` is where the results go if nothing else is said."""
     raw = argparse.RawDescriptionHelpFormatter
     found = argparse.ArgumentParser(description=description, formatter_class=raw)
     found.add_argument("--out", type=Path, default=Path("results") / page)
     found.add_argument("--rounds", type=int, default=rounds)
+    if needs_model:
+        made = "made by benchmarks.random_base"
+        found.add_argument("--model", type=Path, required=True, help=made)
     return found
 
 
-def alternate(ways: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+def alternate(
+    ways: Mapping[str, Callable[[], object]], rounds: int, warm_up: bool = True
+) -> dict[str, list[float]]:
     """Seconds of each way, once a round in turn, so that a drift of the machine hits all alike."""
+    finish = torch.cuda.synchronize if DEVICE == "cuda" else lambda: None
     seconds: dict[str, list[float]] = {way: [] for way in ways}
-    for way in ways.values():
+    for way in ways.values() if warm_up else ():
         way()
     for _ in range(rounds):
         for name, way in ways.items():
+            finish()
             start = time.perf_counter()
             way()
+            finish()
             seconds[name].append(time.perf_counter() - start)
     return seconds
 
@@ -88,8 +100,8 @@ def write_page(out: Path, text: str | None, *parts: str, about: str | None = Non
     """
     title, _, rest = (text or "").partition("\n")
     spec = sys.modules["__main__"].__spec__
-    threads = [f"OMP_NUM_THREADS={n}" for n in [os.environ.get("OMP_NUM_THREADS")] if n]
-    command = " ".join([*threads, "python -m", spec.name if spec else "?", *sys.argv[1:]])
+    settings = [f"{name}={os.environ[name]}" for name in _SETTINGS if name in os.environ]
+    command = " ".join([*settings, "python -m", spec.name if spec else "?", *sys.argv[1:]])
     made = f"`{command}` on {about or machine()}."
     page = "\n\n".join([f"# {title}", made, *(part.strip("\n") for part in (rest, *parts))]) + "\n"
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -99,14 +111,24 @@ def write_page(out: Path, text: str | None, *parts: str, about: str | None = Non
 
 def machine() -> str:
     """Processor, cores and versions."""
-    model = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
-    processor = model[1] if model else platform.machine()
-    parts = [f"{processor} ({torch.backends.cpu.get_cpu_capability()})"]
-    if torch.cuda.is_available():
-        parts += [torch.cuda.get_device_name(), f"CUDA {torch.version.cuda}"]
-    parts += [f"{torch.get_num_threads()} threads", f"Python {platform.python_version()}"]
     packages = ("torch", "transformers", "bitsandbytes", "peft")
+    parts = [processor(), f"{torch.get_num_threads()} threads"]
+    if DEVICE == "cuda":
+        parts += [torch.cuda.get_device_name(), f"CUDA {torch.version.cuda}"]
+    parts += [f"Python {platform.python_version()}"]
     return ", ".join(parts + [f"{name} {version(name)}" for name in packages])
+
+
+def processor() -> str:
+    """Name of the processor, and what decides how fast it computes."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    pairs = (line.partition(":") for line in lines)
+    facts = {name.strip(): value.strip() for name, _, value in pairs}
+    name = facts.get("model name") or platform.processor() or platform.machine()
+    has_bf16 = {"avx512_bf16", "amx_bf16", "bf16"} & set(facts.get("flags", "").split())
+    held = "ONEDNN_MAX_CPU_ISA" in os.environ  # to AVX2 in the Makefile, which has none
+    bf16 = "with" if has_bf16 and not held else "without"
+    return f"{name} ({torch.backends.cpu.get_cpu_capability()}, {bf16} bfloat16 arithmetic)"
 
 
 @dataclass(frozen=True)

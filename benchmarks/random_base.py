@@ -14,6 +14,7 @@ import argparse
 import hashlib
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -23,14 +24,33 @@ from torch import Tensor, nn
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from benchmarks.harness import whole_directory
-from tinylora import save_artifact
+from tinylora import LowRankDelta, save_artifact
 
-STD, SPIKES, SHARD_BYTES = 0.02, 8, 1 << 28
+
+def trained_like(shape: tuple[int, int], seed: int = 0, device: str = "cpu") -> Tensor:
+    """Noise with a few leading directions, as trained weights have; bf16 ``[out, in]``."""
+    generator = torch.Generator(device).manual_seed(seed)
+    left, right = (torch.randn(side, 4, generator=generator, device=device) for side in shape)
+    spikes = left * torch.tensor([3.0, 2.0, 1.2, 0.7], device=device) @ right.T
+    noise = torch.randn(shape, generator=generator, device=device)
+    return ((noise + spikes) * 0.02).to(torch.bfloat16)
+
+
+def delta_of_size(shape: tuple[int, int], size: float, device: str = "cpu") -> LowRankDelta:
+    """A delta of rank 2 whose entries are about ``size``, with float32 numerics."""
+    generator = torch.Generator(device).manual_seed(1)
+    left, right = (torch.randn(side, 2, generator=generator, device=device) for side in shape)
+    return LowRankDelta(left * (size / 2**0.5), right.T.contiguous())
+
+
+STD = 0.02
+SPIKES = 8
 U_VALUE, RANK, SEED = 32, 2, 42
 MEAN_ABS_V = 3e-5  # as in artifacts of real trainings
+SHARD_BYTES = 1 << 28
 
 # hidden, layers, heads, key/value heads, intermediate
-_SIDES = {
+_SIDES: Mapping[str, tuple[int, int, int, int, int]] = {
     # Qwen2.5-Coder-3B-Instruct: 252 target modules, 2.77e9 parameters in them, 3.09e9 in all
     "qwen2.5-coder-3b": (2048, 36, 16, 2, 11008),
     # Qwen2.5-0.5B: 168 target modules, 0.358e9 parameters in them, 0.494e9 with the embedding
@@ -78,10 +98,15 @@ def write_model(directory: Path, shape: str, layers: int | None = None) -> list[
     )
     directory.mkdir(parents=True, exist_ok=True)
     vector = torch.randn(U_VALUE, generator=torch.Generator().manual_seed(SEED))
-    vector *= MEAN_ABS_V / vector.abs().mean()
-    about = {"model_id": f"random/{shape}", "total_replaced_layers": len(targets)}
-    artifact = directory / "tiny_lora_v.pt"
-    save_artifact(artifact, global_v=vector, rank=RANK, seed=SEED, formula="full", **about)
+    save_artifact(
+        directory / "tiny_lora_v.pt",
+        global_v=vector * (MEAN_ABS_V / vector.abs().mean()),
+        rank=RANK,
+        seed=SEED,
+        model_id=f"random/{shape}",
+        total_replaced_layers=len(targets),
+        formula="full",
+    )
     with whole_directory(directory / "base") as base:
         config.save_pretrained(base)
         for file, names in split.filename_to_tensors.items():

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 import benchmarks.real.__main__ as real
-from benchmarks import harness, random_base
+from benchmarks import decode, folds, harness, random_base
 from benchmarks.harness import watch
 from benchmarks.random_base import write_model
 from benchmarks.real.models import MODELS
@@ -107,3 +107,17 @@ def test_watch_sees_the_private_memory_of_another_process():
     usage = watch([sys.executable, "-c", holding])
     assert 200e6 < usage.private < 260e6
     assert usage.resident >= usage.private and usage.seconds > 0.3
+
+
+def test_all_arms_of_the_decoding_carry_the_adapter_but_the_base(tmp_path):
+    write_model(tmp_path, "tiny")
+    bound = {decode.BASE: (5e-5, 1e-2), decode.BF16: (1e-7, 1e-5)}
+    for four_bit in (False, True):
+        for _, batch, arm, rate, *_, apart in decode.rows(tmp_path, four_bit, rounds=1):
+            low, high = bound.get(arm, (0.0, 2e-6))
+            assert low <= float(apart) <= high and float(rate) > 0, (batch, arm)
+
+
+def test_folds_are_timed_beside_a_copy():
+    copy, *_, theirs, _ = folds.rows((64, 128), rounds=1)
+    assert copy[-1] == "1" and theirs[1].endswith("as PEFT") and float(theirs[-1]) > 1

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.gpu.weights import trained_like
+from benchmarks.random_base import trained_like
 from tinylora import QuantizedWeight
 from tinylora.weights.code_books import dynamic_code_book
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from tests.gpu.weights import trained_like
+from benchmarks.random_base import trained_like
 from tinylora import AdapterDeltas, QuantizedWeight, fast_factors, load_artifact, restore
 from tinylora.adapters.upstream.deltas import ArtifactModuleDelta
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from benchmarks.random_base import delta_of_size, trained_like
 from exporter.quantize.requantize import preserve
-from tests.gpu.weights import delta_of_size, trained_like
 from tinylora import LowRankDelta, QuantizedWeight
 
 SHAPES = [(256, 512), (70, 192), (256, 512), (66, 96), (5, 13), (256, 512)]
