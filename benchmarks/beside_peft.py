@@ -6,27 +6,20 @@
 Each side is a process of its own, in turn, watched from outside, with the same number of threads.
 
 PEFT: load the base in 4 bits (nf4, double quantization), attach the LoRA, ``merge_and_unload``,
-save. The LoRA is this project's ``lora`` export of the artifact, so
-both sides add the same delta. Ours: ``tinylora-export merge --format nf4``, with factors stored,
-and with ``--requantize recompute``, which does the arithmetic that PEFT does; it also measures each
-module, reopens and hashes what it wrote, and hashes the base. Both are also given a base that is
-4-bit already.
+save. The LoRA is this project's ``lora`` export of the artifact, so both sides add the same delta.
+Ours: ``tinylora-export merge --format nf4``, with factors stored, and with ``--requantize
+recompute``, which does the arithmetic that PEFT does; it also measures each module, reopens and
+hashes what it wrote, and hashes the base. Both are also given a base that is 4-bit already.
 
-Memory is the largest of all rounds; private: ``RssAnon``, resident: with pages of mapped files.
+Peaks of memory; private: ``RssAnon``, resident: with pages of mapped files.
 """
 
-import os
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness import Usage, median, merge, parser, table, watch, write_page
-
-THREADS = os.cpu_count() or 1
-COLUMNS = ("side", "median s", "private MB", "resident MB", "time of PEFT's", "private",
-           "resident", "all s")  # fmt: skip
+from benchmarks.harness import Usage, merge, parser, usage_table, watch, write_page
 
 
 def run(model: Path, base: Path, rounds: int) -> dict[str, list[Usage]]:
@@ -43,7 +36,7 @@ def run(model: Path, base: Path, rounds: int) -> dict[str, list[Usage]]:
     for _ in range(rounds):
         for name, command in sides.items():
             shutil.rmtree(out, ignore_errors=True)
-            found[name].append(watch(command, THREADS))
+            found[name].append(watch(command))
     shutil.rmtree(out)
     return found
 
@@ -71,29 +64,15 @@ def with_peft(base: str, adapter: str, out: str, in_4_bits: bool = True) -> Any:
     return merged
 
 
-def rows(found: Mapping[str, Sequence[Usage]]) -> Iterator[tuple[str, ...]]:
-    """Each side, and what it takes of what PEFT takes."""
-    taken = {
-        name: [median(us, "seconds"), max(u.private for u in us), max(u.resident for u in us)]
-        for name, us in found.items()
-    }
-    for name, (seconds, *sizes) in taken.items():
-        ratios = (a / b for a, b in zip(taken[name], taken["PEFT"], strict=True))
-        yield (name, f"{seconds:.2f}", *(f"{size / 1e6:.0f}" for size in sizes),
-               *(f"{ratio:.2f}" for ratio in ratios),
-               " ".join(f"{usage.seconds:.2f}" for usage in found[name]))  # fmt: skip
-
-
 def main() -> None:
     args = parser(__doc__, "scale/beside_peft.md", needs_model=True).parse_args()
     model = args.model.resolve()
     for name, format_ in (("lora", "lora"), ("base-4bit", "nf4")):  # no code of that base moves
         if not (model / name).is_dir():
-            watch(merge(model, model / "base", model / name, "--format", format_), THREADS)
+            watch(merge(model, model / "base", model / name, "--format", format_))
     parts = []
     for title, base in (("16-bit base", "base"), ("4-bit base", "base-4bit")):
-        found = run(model, model / base, args.rounds)
-        parts += [f"## {title}", table(COLUMNS, rows(found))]
+        parts += [f"## {title}", usage_table(run(model, model / base, args.rounds), "PEFT")]
     write_page(args.out, __doc__, *parts)
 
 

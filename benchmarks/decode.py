@@ -1,9 +1,9 @@
 """Decoding with a restored adapter
 
     python -m benchmarks.random_base --shape 0.36b --out DIR
-    python -m benchmarks.decode --model DIR [--tokens 2]
+    python -m benchmarks.decode --model DIR
 
-Greedy, from a KV cache of 16 tokens, batch 1 and 16, on the base in float32 and in 4 bits as the
+Two tokens from a KV cache of 16, batch 1 and 16, on the base in float32 and in 4 bits as the
 trainer loads it (float32 arithmetic; bitsandbytes' layers dequantize the weight in every forward).
 The arms share one model and its base layers; only what lies around these is exchanged. Upstream's
 arm is the formula as it stands, ΔW = U diag(S) R Vh as a dense matrix in every forward of every
@@ -13,9 +13,9 @@ ONEDNN_MAX_CPU_ISA=AVX2`` it computes as one without AVX-512. The last column: l
 a logit to ours, after the prompts.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -28,14 +28,14 @@ from tinylora.models.trainer_nf4 import trainer_nf4
 
 BASE, OURS = "base alone (limit)", "ours, rank-r"
 BF16, FLOAT32 = "upstream's way, ΔW in bf16", "upstream's way, ΔW in float32"
-BATCHES, PROMPT_TOKENS = (1, 16), 16
+BATCHES, PROMPT_TOKENS, TOKENS = (1, 16), 16, 2
 COLUMNS = ("base", "batch", "arm", "tokens/s", "of the base's", "ours / this", "logits apart")
 
 
 class DenseDeltaLinear(nn.Module):
     """Upstream's forward: ΔW is formed, then multiplied with the input."""
 
-    def __init__(self, wrapper: TinyLoRALinear, vector: Tensor, dtype: torch.dtype) -> None:
+    def __init__(self, dtype: torch.dtype, vector: Tensor, wrapper: TinyLoRALinear) -> None:
         super().__init__()
         self.base_layer = wrapper.base_layer
         self.dtype = dtype
@@ -50,16 +50,16 @@ class DenseDeltaLinear(nn.Module):
 
 
 class Decoder:
-    """One arm on one batch: calling it writes ``tokens`` more tokens after the prompts.
+    """One arm on one batch: calling it writes some more tokens after the prompts.
 
     Attributes:
         logits: After the prompts, ``[batch, vocabulary]``.
     """
 
     def __init__(
-        self, model: PreTrainedModel, modules: Mapping[str, nn.Module], prompts: Tensor, tokens: int
+        self, model: PreTrainedModel, modules: Mapping[str, nn.Module], prompts: Tensor
     ) -> None:
-        self._model, self._modules, self._tokens = model, modules, tokens
+        self._model, self._modules = model, modules
         self._length = prompts.shape[1]
         self._cache = DynamicCache(config=model.config)
         self._place()
@@ -69,7 +69,7 @@ class Decoder:
         self._place()
         self._cache.crop(self._length - self._cache.get_seq_length())  # how many to remove, as < 0
         logits = self.logits
-        for _ in range(self._tokens):
+        for _ in range(TOKENS):
             logits = self._step(logits.argmax(dim=-1, keepdim=True))
 
     def _place(self) -> None:
@@ -77,23 +77,15 @@ class Decoder:
             self._model.set_submodule(name, module)
 
     def _step(self, ids: Tensor) -> Tensor:
-        found = self._model(
-            input_ids=ids, past_key_values=self._cache, use_cache=True, logits_to_keep=1
-        )
-        return found.logits[:, -1]
+        options = {"past_key_values": self._cache, "use_cache": True, "logits_to_keep": 1}
+        logits: Tensor = self._model(input_ids=ids, **options).logits
+        return logits[:, -1]
 
 
-class Speed(NamedTuple):
-    """Median tokens/s of an arm, and the largest difference of a logit to ours."""
-
-    rate: float
-    apart: float
-
-
-def speeds(
-    directory: Path, four_bit: bool, tokens: int, rounds: int
-) -> Iterator[tuple[int, dict[str, Speed]]]:
-    """All arms on one base, by size of the batch."""
+def arms_of(
+    directory: Path, four_bit: bool
+) -> tuple[PreTrainedModel, dict[str, dict[str, nn.Module]]]:
+    """A base with the adapter, and by arm the modules that lie in place of the wrapped ones."""
     options = {"quantization_config": trainer_nf4()} if four_bit else {}
     base = directory / "base"
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16, **options).eval()
@@ -102,41 +94,41 @@ def speeds(
     store = FactorStore(directory / "factors")
     restored = restore(model, artifact, DeltaOptions(svd="fast"), store)
     compute_in(model, torch.float32)
-    wrappers = {name: model.get_submodule(name) for name in restored.wrapped}
     vector = restored.global_params.global_v
-    arms = {BASE: {name: module.base_layer for name, module in wrappers.items()}, OURS: wrappers}
-    for arm, dtype in ((BF16, torch.bfloat16), (FLOAT32, torch.float32)):
-        arms[arm] = {name: DenseDeltaLinear(w, vector, dtype) for name, w in wrappers.items()}
+    forms: dict[str, Callable[[TinyLoRALinear], nn.Module]] = {
+        BASE: lambda wrapper: wrapper.base_layer,
+        OURS: lambda wrapper: wrapper,
+        BF16: partial(DenseDeltaLinear, torch.bfloat16, vector),
+        FLOAT32: partial(DenseDeltaLinear, torch.float32, vector),
+    }
+    wrappers = {name: model.get_submodule(name) for name in restored.wrapped}
+    return model, {
+        arm: {name: form(wrapper) for name, wrapper in wrappers.items()}
+        for arm, form in forms.items()
+    }
+
+
+@torch.inference_mode()
+def rows(directory: Path, four_bit: bool, rounds: int) -> Iterator[tuple[object, ...]]:
+    """All arms on one base, for each size of the batch."""
+    model, arms = arms_of(directory, four_bit)
     generator = torch.Generator().manual_seed(0)
     for batch in BATCHES:
         sides = (batch, PROMPT_TOKENS)
         prompts = torch.randint(3, model.config.vocab_size, sides, generator=generator)
-        decoders = {arm: Decoder(model, kept, prompts, tokens) for arm, kept in arms.items()}
-        ours = decoders[OURS].logits
-        apart = {arm: (one.logits - ours).abs().max().item() for arm, one in decoders.items()}
-        times = alternate(decoders, rounds).items()
-        yield batch, {arm: Speed(batch * tokens / median(s), apart[arm]) for arm, s in times}
-
-
-def rows(stored: str, batch: int, found: Mapping[str, Speed]) -> Iterator[tuple[object, ...]]:
-    """The lines of one base and size of batch."""
-    for arm, speed in found.items():
-        of_base, gain = speed.rate / found[BASE].rate, found[OURS].rate / speed.rate
-        yield (stored, batch, arm, f"{speed.rate:.3g}", f"{of_base:.3f}", f"{gain:.2f}",
-               f"{speed.apart:.1e}")  # fmt: skip
+        decoders = {arm: Decoder(model, kept, prompts) for arm, kept in arms.items()}
+        seconds = {arm: median(s) for arm, s in alternate(decoders, rounds).items()}
+        for arm, took in seconds.items():
+            apart = (decoders[arm].logits - decoders[OURS].logits).abs().max()
+            yield ("nf4" if four_bit else "float32", batch, arm, f"{batch * TOKENS / took:.3g}",
+                   f"{seconds[BASE] / took:.3f}", f"{took / seconds[OURS]:.2f}",
+                   f"{apart:.1e}")  # fmt: skip
 
 
 def main() -> None:
-    options = parser(__doc__, "bench/decode.md", rounds=7, needs_model=True)
-    options.add_argument("--tokens", type=int, default=2)
-    args = options.parse_args()
-    with torch.inference_mode():
-        found = [
-            ("nf4" if four_bit else "float32", *speed)
-            for four_bit in (False, True)
-            for speed in speeds(args.model, four_bit, args.tokens, args.rounds)
-        ]
-    write_page(args.out, __doc__, table(COLUMNS, [row for one in found for row in rows(*one)]))
+    args = parser(__doc__, "bench/decode.md", rounds=7, needs_model=True).parse_args()
+    found = [row for four_bit in (False, True) for row in rows(args.model, four_bit, args.rounds)]
+    write_page(args.out, __doc__, table(COLUMNS, found))
 
 
 if __name__ == "__main__":

@@ -13,8 +13,9 @@ import tempfile
 import time
 from collections import Counter, defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -28,23 +29,18 @@ from evaluator.store.plan import write_plan
 from evaluator.store.run_directory import RunDirectory
 from evaluator.tokens.stage import measure_tokens, measured_while_writing
 
+COLUMNS = ("temperature", "way", "generation s", "of scratch", "with token level s", "of scratch",
+           "dearest arm", "taken over", "different texts")  # fmt: skip
 
-@dataclass(frozen=True)
-class Made:
-    """Seconds of the merged arms in both stages, their texts, and what share was taken over.
 
-    ``dearest`` is the slowest merged arm's generation over the reference's.
-    """
+class Made(NamedTuple):
+    """Seconds of the merged arms, of generation and of both stages, and what the columns say."""
 
     generation: float
-    tokens: float
-    texts: Mapping[object, str]
-    taken_over: float
+    both: float
     dearest: float
-
-    @property
-    def both(self) -> float:
-        return self.generation + self.tokens
+    taken_over: float
+    texts: Mapping[object, str]
 
 
 def make(config: RunConfig, out: Path, temperature: float, drafts: bool, problems: int) -> Made:
@@ -73,17 +69,18 @@ def make(config: RunConfig, out: Path, temperature: float, drafts: bool, problem
     measure_tokens(directory, prepared, records, clock)
     clock("", 0, 0)
     merged = [arm.name for arm in config.arms if arm.kind == "merged"]
-    own = [record for record in records if record.arm in merged]
-    taken = sum(record.taken_over for record in own) / sum(record.token_count for record in own)
-    generation, tokens = (
-        sum(seconds[f"{what} {name}"] for name in merged) for what in ("generate", "tokens")
-    )
     reference = config.reference()
     assert reference is not None, "drafts are those of a restored arm"
-    dearest = max(seconds[f"generate {name}"] for name in merged)
-    dearest /= seconds[f"generate {reference.name}"]
-    texts = {record.key: record.text for record in records}
-    return Made(generation, tokens, texts, taken, dearest)
+    own = [record for record in records if record.arm in merged]
+    taken = sum(record.taken_over for record in own) / sum(record.token_count for record in own)
+    writing = [seconds[f"generate {name}"] for name in merged]
+    return Made(
+        generation=sum(writing),
+        both=sum(writing) + sum(seconds[f"tokens {name}"] for name in merged),
+        dearest=max(writing) / seconds[f"generate {reference.name}"],
+        taken_over=taken,
+        texts={record.key: record.text for record in records},
+    )
 
 
 def main() -> None:
@@ -95,13 +92,9 @@ def main() -> None:
     torch.set_num_threads(1)
     found: defaultdict[tuple[float, bool], list[Made]] = defaultdict(list)
     with tempfile.TemporaryDirectory() as folder:
-        for number in range(args.rounds):
-            for temperature in (0.0, 0.8):
-                for drafts in (False, True):
-                    out = Path(folder) / f"{number}-{temperature}-{drafts}"
-                    found[temperature, drafts].append(
-                        make(config, out, temperature, drafts, args.problems)
-                    )
+        for number, *way in product(range(args.rounds), (0.0, 0.8), (False, True)):
+            out = Path(folder) / "-".join(map(str, (number, *way)))
+            found[tuple(way)].append(make(config, out, *way, args.problems))
     rows = []
     for (temperature, drafts), made in found.items():
         scratch = found[temperature, False]
@@ -113,9 +106,7 @@ def main() -> None:
             f"{both:.1f}", f"{both / median(scratch, 'both'):.2f}",
             f"{median(made, 'dearest'):.2f}", f"{100 * made[0].taken_over:.1f} %", differing,
         ))  # fmt: skip
-    columns = ("temperature", "way", "generation s", "of scratch", "with token level s",
-               "of scratch", "dearest arm", "taken over", "different texts")  # fmt: skip
-    write_page(args.out, __doc__, table(columns, rows))
+    write_page(args.out, __doc__, table(COLUMNS, rows))
 
 
 if __name__ == "__main__":

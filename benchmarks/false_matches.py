@@ -12,7 +12,7 @@ share of runs of five and of twenty arms, whose arms all go on to the end, in wh
 look, adjusted for both.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import product
 
 import numpy as np
@@ -22,7 +22,6 @@ from evaluator.statistics.compare import match_p
 from evaluator.statistics.families import Families
 from evaluator.statistics.looks import Look
 from evaluator.statistics.score_interval import Floats, score_of
-from evaluator.statistics.several_arms import holm
 
 FAMILIES, MARGINS, GAINS = 200, (0.03, 0.06), (0.0, 0.02)
 SIZES = {"1": (1,), "3": (3,), "10": (10,), "1 to 10": tuple(range(1, 11)),
@@ -53,56 +52,6 @@ def match_p_of(net: Floats, families: Families, margin: float) -> float:
     return match_p(statistic, net_flips, families.effective, margin)
 
 
-def rows(runs: int, rng: Generator) -> Iterator[tuple[str, ...]]:
-    """The worst setting of each kind of family and number of samples."""
-    for (name, sizes), samples in product(SIZES.items(), (1, 8)):
-        families = Families(np.repeat(np.arange(FAMILIES), np.resize(sizes, FAMILIES)))
-        found = {}
-        for margin, gain, (how, whole) in product(MARGINS, GAINS, MECHANISMS.items()):
-            truth = (families, samples, margin + gain, gain, whole, rng)
-            p = np.array([match_p_of(losses(*truth), families, margin) for _ in range(runs)])
-            found[f"δ = {100 * margin:g}, gains {100 * gain:g} %, {how}"] = p, truth, margin
-        worst = max(found, key=lambda setting: np.mean(found[setting][0] <= 0.05))
-        _, truth, margin = found[worst]
-        p = np.array([match_p_of(losses(*truth), families, margin) for _ in range(AGAIN * runs)])
-        cells = [f"{100 * np.mean(p <= 0.05):.1f} %"]
-        for arms in ARMS:
-            groups = p[: len(p) // arms * arms].reshape(-1, arms)
-            joint = [min(holm(list(group))) for group in groups]
-            for least in (groups.min(axis=1), np.array(joint)):
-                cells.append(f"{100 * np.mean(least <= 0.05):.1f} %")
-        yield (name, str(samples), *cells, worst)
-
-
-def looked_at(runs: int, rng: Generator) -> Iterator[tuple[str, ...]]:
-    """The same in runs of several looks, in the setting in which each alone is worst."""
-    for (name, sizes), samples, looks in product(SIZES.items(), (1, 8), LOOKS):
-        families = Families(np.repeat(np.arange(FAMILIES), np.resize(sizes, FAMILIES)))
-        ends = [FAMILIES * (k + 1) // looks for k in range(looks)]
-        squares = np.cumsum(families.sizes**2)
-        times = tuple(float(squares[end - 1] / squares[-1]) for end in ends)
-        found = {}
-        for margin, (how, whole) in product(MARGINS, MECHANISMS.items()):
-            truth = (families, samples, margin, 0.0, whole, rng)
-            found[f"δ = {100 * margin:g}, {how}"] = (
-                looks_at(runs, truth, margin, ends),
-                truth,
-                margin,
-            )
-        # p over all looks is at most α where p is at most the look's level for α
-        level = {
-            alpha: np.array([Look(times, k + 1).level(alpha) for k in range(looks)])
-            for alpha in (0.05, *(0.05 / arms for arms in ARMS))  # Holm's first step
-        }
-        worst = max(found, key=lambda where: (found[where][0] <= level[0.05]).any(axis=1).mean())
-        p = looks_at(AGAIN * runs, *found[worst][1:], ends)
-        rates = [(p <= 0.05).any(axis=1), (p <= level[0.05]).any(axis=1)]
-        for arms in ARMS:
-            any_look = (p <= level[0.05 / arms]).any(axis=1)
-            rates.append(any_look[: len(p) // arms * arms].reshape(-1, arms).any(axis=1))
-        yield (name, str(samples), str(looks), *(f"{100 * np.mean(r):.1f} %" for r in rates), worst)
-
-
 def looks_at(runs: int, truth: Truth, margin: float, ends: list[int]) -> Floats:
     """P-values [runs, looks] of a match after so many families, as if each look were the only."""
     families = truth[0]
@@ -112,16 +61,58 @@ def looks_at(runs: int, truth: Truth, margin: float, ends: list[int]) -> Floats:
     return np.array([[match_p_of(net[one], some, margin) for one, some in looks] for net in drawn])
 
 
+def measured(
+    runs: int, numbers_of_looks: Sequence[int], gains: Sequence[float], rng: Generator
+) -> Iterator[tuple[list[str], str, Floats, dict[float, Floats]]]:
+    """Each kind of family and number of samples and looks, and the setting with most matches.
+
+    With it come p-values drawn anew there, ``[runs, looks]``, and each look's level for some α:
+    p over all looks is at most α where p is at most that.
+    """
+    for (name, sizes), samples, looks in product(SIZES.items(), (1, 8), numbers_of_looks):
+        families = Families(np.repeat(np.arange(FAMILIES), np.resize(sizes, FAMILIES)))
+        ends = [FAMILIES * (k + 1) // looks for k in range(looks)]
+        squares = np.cumsum(families.sizes**2)
+        times = tuple(float(squares[end - 1] / squares[-1]) for end in ends)
+        levels = {
+            alpha: np.array([Look(times, k + 1).level(alpha) for k in range(looks)])
+            for alpha in (0.05, *(0.05 / arms for arms in ARMS))  # Holm's first step
+        }
+        found = {}
+        for margin, gain, (how, whole) in product(MARGINS, gains, MECHANISMS.items()):
+            truth = (families, samples, margin + gain, gain, whole, rng)
+            p = looks_at(runs, truth, margin, ends)
+            where = f"δ = {100 * margin:g}, gains {100 * gain:g} %, {how}"
+            found[where] = (p <= levels[0.05]).any(axis=1).mean(), truth, margin
+        worst = max(found, key=lambda where: found[where][0])
+        p = looks_at(AGAIN * runs, *found[worst][1:], ends)
+        yield [name, str(samples), str(looks)], worst, p, levels
+
+
+def share(p: Floats, level: float | Floats, arms: int = 1) -> str:
+    """The share of runs of so many arms in which any is called a match at any look."""
+    matches = (p <= level).any(axis=1)
+    groups = matches[: len(matches) // arms * arms].reshape(-1, arms)
+    return f"{100 * groups.any(axis=1).mean():.1f} %"
+
+
 def main() -> None:
     args = parser(__doc__, "statistics/false_matches.md", rounds=2000).parse_args()
     columns = ["size of families", "samples", "alone"]
     for arms in ARMS:
         columns += [f"any of {arms}", f"any of {arms}, Holm"]
-    found = table((*columns, "worst setting"), rows(args.rounds, np.random.default_rng(21)))
+    rows = []
+    for kind, worst, p, _ in measured(args.rounds, (1,), GAINS, np.random.default_rng(21)):
+        both = (share(p, level, n) for n in ARMS for level in (0.05, 0.05 / n))
+        rows.append((*kind[:2], share(p, 0.05), *both, worst))
+    found = table((*columns, "worst setting"), rows)
+    few, rows = max(args.rounds // 4, 20), []
+    for kind, worst, p, levels in measured(few, LOOKS, (0.0,), np.random.default_rng(22)):
+        all_looks = (share(p, levels[0.05 / n], n) for n in (1, *ARMS))
+        rows.append((*kind, share(p, 0.05), *all_looks, worst))
     columns = ["size of families", "samples", "looks", "any look", "over all looks"]
     columns += [f"any of {arms}, Holm" for arms in ARMS]
-    few = max(args.rounds // 4, 20)
-    grown = table((*columns, "worst setting"), looked_at(few, np.random.default_rng(22)))
+    grown = table((*columns, "worst setting"), rows)
     found += f"\n## Looks\n\n{few} runs a setting, {AGAIN * few} in the worst.\n\n{grown}"
     write_page(args.out, __doc__, found, about=f"numpy {np.__version__}, seed 21")
 

@@ -2,8 +2,9 @@
 
     python -m benchmarks.folds
 
-Beside a copy of the same bytes and beside bitsandbytes. GB/s are those of the packed bytes. Each
-call gets a weight whose scales are not yet decoded.
+Beside a copy of the same bytes and beside bitsandbytes, on the GPU where there is one; and the fast
+factors of the weight. GB/s are those of the packed bytes. Each fold gets a weight whose scales are
+not yet decoded.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,10 +13,10 @@ from dataclasses import replace
 import torch
 from bitsandbytes.functional import dequantize_4bit, quantize_4bit
 
-from benchmarks.harness import alternate, median, parser, table, write_page
+from benchmarks.harness import DEVICE, alternate, median, parser, table, write_page
 from benchmarks.random_base import delta_of_size, trained_like
 from exporter.quantize.requantize import preserve, recompute
-from tinylora import QuantizedWeight
+from tinylora import QuantizedWeight, fast_factors
 
 # About 1e-6 is a real artifact's; the others reach a few blocks, more, and all.
 SIZES = (1e-6, 4e-4, 3e-3, 2e-2)
@@ -24,14 +25,14 @@ COLUMNS = ("weight", "way", "median s", "best s", "GB/s", "× the copy")
 
 def ways_of(shape: tuple[int, int]) -> tuple[int, dict[str, Callable[[], object]]]:
     """The packed bytes of a weight; the copy, each size of delta, and the way of PEFT."""
-    weight = trained_like(shape)
+    weight = trained_like(shape, device=DEVICE)
     base = QuantizedWeight.quantize(weight)
     spare = torch.empty_like(base.data)
     ways: dict[str, Callable[[], object]] = {
         "copy of the packed bytes (limit)": lambda: spare.copy_(base.data)
     }
     for size in SIZES:
-        delta = delta_of_size(shape, size)
+        delta = delta_of_size(shape, size, DEVICE)
         moved = (preserve(base, delta).codes() != base.codes()).float().mean()
         name = f"preserve, delta {size:.0e}: {100 * moved:.2g} % of the codes move"
         ways[name] = lambda delta=delta: preserve(replace(base), delta)
@@ -44,6 +45,7 @@ def ways_of(shape: tuple[int, int]) -> tuple[int, dict[str, Callable[[], object]
     ours = "recompute (our quantization, bitsandbytes' bits)"
     ways[ours] = lambda: recompute(replace(base), delta)
     ways["dequantize, add, quantize with bitsandbytes, as PEFT"] = peft
+    ways["fast factors of the dequantized weight"] = lambda: fast_factors(base.dequantize(), 2)
     return base.data.nbytes, ways
 
 

@@ -21,14 +21,14 @@ import gc
 import json
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import llama_cpp
 import torch
 from torch import Tensor
+from torch.linalg import vector_norm
 from transformers import AutoTokenizer
 
 from benchmarks.harness import parser, table, write_page
@@ -43,42 +43,18 @@ from tinylora.models.token_divergence import kept, kl_divergence
 
 TYPES = {"Q8_0": 7, "Q4_K_M": 15, "Q4_0": 2}  # llama.h, enum llama_ftype
 REAL_SIZE = 3e-5  # mean |v| of published files
-TEXTS = Path("demo/prompts/heldout.jsonl")
+TEXTS, TOKENS = Path("demo/prompts/heldout.jsonl"), 256
 COLUMNS = ("route", "MB", "KL", "retention", "top-1", "change missed")
 ODD = ("  a\n\n\tb", "你好，世界 1234567", "I'll don't 'RE", "x==y&&z||!w  // 🚀 é", "<|im_end|>")
+EXACT = DeltaOptions(svd="exact")
 
 
-@dataclass(frozen=True)
-class Outside:
-    """What transformers computes, one float32 ``[tokens, vocabulary]`` for each text."""
+class Route(NamedTuple):
+    """A file, and perhaps an adapter, that llama.cpp loads."""
 
-    base: Sequence[Tensor]
-    restored: Sequence[Tensor]
-
-    @property
-    def effect(self) -> float:
-        return divergence(self.restored, self.base)
-
-
-def divergence(reference: Sequence[Tensor], other: Sequence[Tensor]) -> float:
-    parts = [kl_divergence(r, o).double() for r, o in zip(reference, other, strict=True)]
-    return float(torch.cat(parts).mean())
-
-
-def same_choice(reference: Sequence[Tensor], other: Sequence[Tensor]) -> float:
-    pairs = zip(reference, other, strict=True)
-    return float(torch.cat([r.argmax(-1) == o.argmax(-1) for r, o in pairs]).double().mean())
-
-
-def change_missed(outside: Outside, own: Sequence[Tensor], route: Sequence[Tensor]) -> float:
-    missed = wanted = 0.0
-    for before, after, base, restored in zip(
-        own, route, outside.base, outside.restored, strict=True
-    ):
-        right, found = restored - base, after - before
-        missed += float((found - right).double().square().sum())
-        wanted += float(right.double().square().sum())
-    return (missed / wanted) ** 0.5
+    name: str
+    model: Path
+    lora: Path | None = None
 
 
 def load(model: Path, lora: Path | None = None) -> Any:
@@ -96,7 +72,8 @@ def load(model: Path, lora: Path | None = None) -> Any:
     )
 
 
-def in_llama_cpp(texts: Sequence[list[int]], model: Path, lora: Path | None = None) -> list[Tensor]:
+def in_llama_cpp(texts: Sequence[list[int]], model: Path, lora: Path | None = None) -> Tensor:
+    """Logits of all texts, float32 ``[tokens, vocabulary]``."""
     engine, logits = load(model, lora), []
     for ids in texts:
         engine.reset()
@@ -105,44 +82,39 @@ def in_llama_cpp(texts: Sequence[list[int]], model: Path, lora: Path | None = No
     engine.close()
     del engine
     gc.collect()
-    return logits
+    return torch.cat(logits)
 
 
 @torch.no_grad()
-def in_transformers(texts: Sequence[list[int]], model: Any) -> list[Tensor]:
-    return [model(torch.tensor([ids])).logits[0].float() for ids in texts]
+def in_transformers(texts: Sequence[list[int]], model: Any) -> Tensor:
+    """The same of transformers."""
+    return torch.cat([model(torch.tensor([ids])).logits[0].float() for ids in texts])
 
 
-def outside(base: Path, artifact: Path, store: Path, texts: Sequence[list[int]]) -> Outside:
-    options = DeltaOptions(svd="exact")
-    model, restoration = restored_model(base, artifact, options, store=FactorStore(store))
-    restored = in_transformers(texts, in_float32(model).eval())
-    restoration.remove()
-    return Outside(in_transformers(texts, model), restored)
+def divergence(reference: Tensor, other: Tensor) -> float:
+    return float(kl_divergence(reference, other).double().mean())
 
 
 def quantized(model: Path, kind: str) -> Path:
     out = model.with_name(f"{model.stem}-{kind}.gguf")
-    if out.is_file():
-        return out
-    settings = llama_cpp.llama_model_quantize_default_params()
-    settings.ftype, settings.nthread = TYPES[kind], torch.get_num_threads()
-    failed = llama_cpp.llama_model_quantize(
-        str(model).encode(), str(out).encode(), ctypes.byref(settings)
-    )
-    assert not failed, out
+    if not out.is_file():
+        settings = llama_cpp.llama_model_quantize_default_params()
+        settings.ftype, settings.nthread = TYPES[kind], torch.get_num_threads()
+        names = str(model).encode(), str(out).encode()
+        failed = llama_cpp.llama_model_quantize(*names, ctypes.byref(settings))
+        assert not failed, out
     return out
 
 
 class Bench:
     """Files of one model in a folder, and what llama.cpp computes with them."""
 
-    def __init__(self, base: Path, artifact: Path, store: Path, folder: Path, tokens: int) -> None:
+    def __init__(self, base: Path, artifact: Path, store: Path, folder: Path) -> None:
         self.base, self.artifact, self.store, self.folder = base, artifact, store, folder
         self.tokenizer = AutoTokenizer.from_pretrained(base)
         lines = [json.loads(line) for line in TEXTS.read_text().splitlines()]
         self.whole = [line["prompt"] + line["completion"] for line in lines]
-        self.texts = [self.tokenizer(text).input_ids[: tokens // 4] for text in self.whole[:4]]
+        self.texts = [self.tokenizer(text).input_ids[: TOKENS // 4] for text in self.whole[:4]]
 
     @cached_property
     def plain(self) -> Path:
@@ -154,107 +126,84 @@ class Bench:
     def cuts(self) -> str:
         """How often llama.cpp cuts a text as transformers does."""
         engine, texts = load(self.plain), [*self.whole, *ODD]
-        same = [
-            engine.tokenize(t.encode(), True, True) == self.tokenizer(t).input_ids for t in texts
+        other = [
+            text
+            for text in texts
+            if engine.tokenize(text.encode(), True, True) != self.tokenizer(text).input_ids
         ]
         engine.close()
-        other = [text for text, equal in zip(texts, same, strict=True) if not equal]
         shown = f"; not {other[0]!r:.60}" if other else ""
-        return f"llama.cpp cuts {sum(same)} of {len(texts)} texts as transformers{shown}."
+        same = len(texts) - len(other)
+        return f"llama.cpp cuts {same} of {len(texts)} texts as transformers{shown}."
 
     def exported(self, artifact: Path, format: str, **options: Any) -> Path:
         out = self.folder / "-".join((artifact.stem, format, *options.values()))
         request = ExportRequest(
-            self.base,
-            artifact,
-            out,
-            format=format,
-            factor_store=self.store,
-            options=DeltaOptions(svd="exact"),
-            **options,
+            self.base, artifact, out, format, factor_store=self.store, options=EXACT, **options
         )
         if not out.is_dir():
             export(request)
         return out
 
-    def section(self, size: float, types: Sequence[str]) -> list[str]:
+    def routes(self, artifact: Path) -> Iterator[tuple[Path, list[Route]]]:
+        """Every route of an artifact, with the base of the same type."""
+        lora = self.exported(artifact, "gguf-lora") / "adapter_model.gguf"
+        merged = {
+            dtype: self.exported(artifact, "gguf", gguf_dtype=dtype) / "model.gguf"
+            for dtype in DTYPES
+        }
+        dense = [Route(f"merged, {dtype}", file) for dtype, file in merged.items()]
+        with_lora = Route("base f32 + gguf-lora", self.plain, lora)
+        yield self.plain, [Route("base, f32", self.plain), *dense, with_lora]
+        for kind in TYPES:
+            base = quantized(self.plain, kind)
+            yield (
+                base,
+                [
+                    Route(f"base {kind}", base),
+                    Route(f"base {kind} + gguf-lora", base, lora),
+                    Route(f"merged, then {kind}", quantized(merged["f32"], kind)),
+                ],
+            )
+
+    def section(self, size: float) -> list[str]:
         """A sentence for one size of v, and its table."""
         artifact = self.folder / f"{size:g}.pt"
         scaled(self.artifact, size, artifact)
-        known = outside(self.base, artifact, self.store, self.texts)
-        own = in_llama_cpp(self.texts, self.plain)
-        floor, effect = divergence(known.base, own), known.effect
-        rows = [self.row("base, f32", self.plain, own, own, known, floor)]
-        rows += self.rows(artifact, types, known, own, floor)
+        store = FactorStore(self.store)
+        model, restoration = restored_model(self.base, artifact, EXACT, store=store)
+        restored = in_transformers(self.texts, in_float32(model).eval())
+        restoration.remove()
+        base = in_transformers(self.texts, model)
+        wanted, effect = restored - base, divergence(restored, base)
+        floor = divergence(base, in_llama_cpp(self.texts, self.plain))
+        rows = []
+        for own_file, routes in self.routes(artifact):
+            own = in_llama_cpp(self.texts, own_file)
+            for route in routes:
+                found = in_llama_cpp(self.texts, route.model, route.lora)
+                apart = divergence(restored, found)
+                share = kept(apart, effect, floor)
+                same = (found.argmax(-1) == restored.argmax(-1)).double().mean()
+                missed = vector_norm(found - own - wanted, dtype=torch.float64)
+                missed /= vector_norm(wanted, dtype=torch.float64)
+                rows.append((
+                    route.name, f"{route.model.stat().st_size / 1e6:.1f}", f"{apart:.2e}",
+                    "too small to see" if share is None else f"{share.retention:.4f}",
+                    f"{same:.3f}", f"{missed:.2g}",
+                ))  # fmt: skip
         said = f"mean |v| {size:.1e}: KL(restored‖base) {effect:.3g}, floor {floor:.2g}."
         return [said, table(COLUMNS, rows)]
 
-    def rows(
-        self,
-        artifact: Path,
-        types: Sequence[str],
-        known: Outside,
-        own: list[Tensor],
-        floor: float,
-    ) -> Iterator[tuple[object, ...]]:
-        lora = self.exported(artifact, "gguf-lora") / "adapter_model.gguf"
-        for dtype in (dtype for dtype in DTYPES if dtype in types):
-            file = self.exported(artifact, "gguf", gguf_dtype=dtype) / "model.gguf"
-            route = in_llama_cpp(self.texts, file)
-            yield self.row(f"merged, {dtype}", file, route, own, known, floor)
-        route = in_llama_cpp(self.texts, self.plain, lora)
-        yield self.row("base f32 + gguf-lora", self.plain, route, own, known, floor)
-        for kind in (kind for kind in TYPES if kind in types):
-            file = quantized(self.plain, kind)
-            own = in_llama_cpp(self.texts, file)
-            yield self.row(f"base {kind}", file, own, own, known, floor)
-            route = in_llama_cpp(self.texts, file, lora)
-            yield self.row(f"base {kind} + gguf-lora", file, route, own, known, floor)
-            merged = self.exported(artifact, "gguf", gguf_dtype="f32") / "model.gguf"
-            file = quantized(merged, kind)
-            route = in_llama_cpp(self.texts, file)
-            yield self.row(f"merged, then {kind}", file, route, own, known, floor)
 
-    def row(
-        self,
-        name: str,
-        file: Path,
-        route: list[Tensor],
-        own: list[Tensor],
-        known: Outside,
-        floor: float,
-    ) -> tuple[object, ...]:
-        found = divergence(known.restored, route)
-        share = kept(found, known.effect, floor)
-        return (
-            name,
-            f"{file.stat().st_size / 1e6:.1f}",
-            f"{found:.2e}",
-            "too small to see" if share is None else f"{share.retention:.4f}",
-            f"{same_choice(known.restored, route):.3f}",
-            f"{change_missed(known, own, route):.2g}",
-        )
-
-
-def make_page(
-    name: str,
-    base: Path,
-    artifact: Path,
-    build: Path,
-    out: Path,
-    sizes: Sequence[float] | None = None,
-    types: Sequence[str] = (*DTYPES, *TYPES),
-    tokens: int = 256,
-) -> None:
+def make_page(name: str, base: Path, artifact: Path, build: Path, out: Path) -> None:
     """Write ``gguf-NAME.md``; factors and what was measured before are taken from ``build``."""
     own = float(load_artifact(artifact).global_v.float().abs().mean())
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(base, artifact, build / "factors", Path(folder), tokens)
-        kept = build / "gguf"
-        parts = [kept_json(kept / "cuts.json", bench.cuts)]
-        for size in sizes or (own, REAL_SIZE):
-            path = kept / f"{'-'.join([f'{size:.3g}', str(tokens), *types])}.json"
-            parts += kept_json(path, partial(bench.section, size, types))
+        bench, found = Bench(base, artifact, build / "factors", Path(folder)), build / "gguf"
+        parts = [kept_json(found / "cuts.json", bench.cuts)]
+        for size in (own, REAL_SIZE):
+            parts += kept_json(found / f"{size:.3g}.json", partial(bench.section, size))
     count = sum(map(len, bench.texts))
     said = f"{count} tokens of {TEXTS}; llama-cpp-python {llama_cpp.__version__}."
     write_page(out / f"gguf-{name}.md", __doc__, said, *parts)
@@ -265,15 +214,8 @@ def main() -> None:
     options.add_argument("--base", type=Path, required=True)
     options.add_argument("--artifact", type=Path, required=True)
     options.add_argument("--name", required=True, help="the page is gguf-NAME.md")
-    options.add_argument("--build", type=Path, help="default: build/gguf/NAME")
-    options.add_argument("--sizes", type=float, nargs="+", help="mean |v|; default: own and 3e-5")
-    known = (*DTYPES, *TYPES)
-    options.add_argument("--types", nargs="+", choices=known, default=known, help="of files")
-    options.add_argument("--tokens", type=int, default=256)
     args = options.parse_args()
-    build = args.build or Path("build/gguf") / args.name
-    given = args.sizes, args.types, args.tokens
-    make_page(args.name, args.base, args.artifact, build, args.out, *given)
+    make_page(args.name, args.base, args.artifact, Path("build/gguf") / args.name, args.out)
 
 
 if __name__ == "__main__":

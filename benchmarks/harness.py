@@ -13,12 +13,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from torch import Tensor
+import torch
+from torch import Tensor
+
+from tinylora import load_artifact, save_artifact
 
 ROOT = Path(__file__).resolve().parents[1]
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 # They decide how fast the same command is, so they are told with it.
 _SETTINGS = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "OMP_NUM_THREADS")
 _SECONDS_BETWEEN_SAMPLES = 0.02
@@ -42,9 +44,7 @@ def alternate(
     ways: Mapping[str, Callable[[], object]], rounds: int, warm_up: bool = True
 ) -> dict[str, list[float]]:
     """Seconds of each way, once a round in turn, so that a drift of the machine hits all alike."""
-    import torch
-
-    finish = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
+    finish = torch.cuda.synchronize if DEVICE == "cuda" else lambda: None
     seconds: dict[str, list[float]] = {way: [] for way in ways}
     for way in ways.values() if warm_up else ():
         way()
@@ -69,10 +69,8 @@ def whole_directory(out: Path) -> Iterator[Path]:
     unfinished.replace(out)
 
 
-def with_vector(artifact: Path, vector: "Tensor", out: Path) -> None:
+def with_vector(artifact: Path, vector: Tensor, out: Path) -> None:
     """Write an artifact that differs from another one in its vector ``[u]`` alone."""
-    from tinylora import load_artifact, save_artifact
-
     found = load_artifact(artifact)
     same = ("rank", "seed", "model_id", "total_replaced_layers", "formula", "saved_device")
     save_artifact(out, global_v=vector, **{name: getattr(found, name) for name in same})
@@ -113,27 +111,23 @@ def write_page(out: Path, text: str | None, *parts: str, about: str | None = Non
 
 def machine() -> str:
     """Processor, cores and versions."""
-    import torch
-
     packages = ("torch", "transformers", "bitsandbytes", "peft")
     parts = [processor(), f"{torch.get_num_threads()} threads"]
+    if DEVICE == "cuda":
+        parts += [torch.cuda.get_device_name(), f"CUDA {torch.version.cuda}"]
     parts += [f"Python {platform.python_version()}"]
     return ", ".join(parts + [f"{name} {version(name)}" for name in packages])
 
 
 def processor() -> str:
     """Name of the processor, and what decides how fast it computes."""
-    import torch
-
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     pairs = (line.partition(":") for line in lines)
     facts = {name.strip(): value.strip() for name, _, value in pairs}
     name = facts.get("model name") or platform.processor() or platform.machine()
     has_bf16 = {"avx512_bf16", "amx_bf16", "bf16"} & set(facts.get("flags", "").split())
-    bf16 = "with" if has_bf16 else "without"
-    held = os.environ.get("ONEDNN_MAX_CPU_ISA")  # below avx512_core_bf16 there is none
-    if has_bf16 and held is not None:
-        bf16 = f"oneDNN held to {held}, so without the processor's"
+    held = "ONEDNN_MAX_CPU_ISA" in os.environ  # to AVX2 in the Makefile, which has none
+    bf16 = "with" if has_bf16 and not held else "without"
     return f"{name} ({torch.backends.cpu.get_cpu_capability()}, {bf16} bfloat16 arithmetic)"
 
 
@@ -146,13 +140,13 @@ class Usage:
     resident: int
 
 
-def watch(command: Sequence[str], threads: int) -> Usage:
-    """Run a command from the repository's root with so many threads and wait for it.
+def watch(command: Sequence[str]) -> Usage:
+    """Run a command from the repository's root, with a thread a core, and wait for it.
 
     Raises:
         subprocess.CalledProcessError: It failed; its output is on stderr.
     """
-    environment = os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(ROOT)}
+    environment = os.environ | {"OMP_NUM_THREADS": str(os.cpu_count()), "PYTHONPATH": str(ROOT)}
     private = resident = 0
     start = time.perf_counter()
     with subprocess.Popen(command, env=environment, cwd=ROOT, stdout=sys.stderr) as process:
@@ -168,6 +162,21 @@ def watch(command: Sequence[str], threads: int) -> Usage:
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, list(command))
     return Usage(seconds, private, resident)
+
+
+def usage_table(found: Mapping[str, Sequence[Usage]], one: str) -> str:
+    """Medians of several commands, also over those of one of them."""
+    parts = ("seconds", "private", "resident")
+    middle = {name: [median(us, part) for part in parts] for name, us in found.items()}
+    rows = [
+        (name, f"{seconds:.2f}", f"{private / 1e6:.0f}", f"{resident / 1e6:.0f}",
+         *(f"{a / b:.3f}" for a, b in zip(middle[name], middle[one], strict=True)),
+         " ".join(f"{usage.seconds:.2f}" for usage in found[name]))
+        for name, (seconds, private, resident) in middle.items()
+    ]  # fmt: skip
+    columns = ("command", "s", "private MB", "resident MB", f"s / {one}", "private", "resident",
+               "all s")  # fmt: skip
+    return table(columns, rows)
 
 
 def merge(model: Path, base: Path, out: Path, *options: str) -> list[str]:

@@ -53,11 +53,11 @@ def compiled(folder: Path) -> Path:
 
 def run(folder: Path, program: Path, steps: int) -> tuple[float, str]:
     """Run once; gives the CPU seconds and the output."""
-    name = folder / f"t{next(numbers)}"
-    name.write_text(f"{steps}\n")
-    out = name.with_suffix(".out")
+    given = folder / f"t{next(numbers)}"
+    given.write_text(f"{steps}\n")
+    out = given.with_suffix(".out")
     actions = [
-        (os.POSIX_SPAWN_OPEN, 0, str(name), os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_OPEN, 0, str(given), os.O_RDONLY, 0),
         (os.POSIX_SPAWN_OPEN, 1, str(out), os.O_WRONLY | os.O_CREAT, 0o600),
     ]
     # a session of its own, as the judge's programs have: a scheduler that shares the
@@ -65,10 +65,7 @@ def run(folder: Path, program: Path, steps: int) -> tuple[float, str]:
     pid = os.posix_spawn(program, [program], {}, file_actions=actions, setsid=True)
     _, status, usage = os.wait4(pid, 0)
     assert status == 0, status
-    text = out.read_text()
-    name.unlink()
-    out.unlink()
-    return usage.ru_utime + usage.ru_stime, text
+    return usage.ru_utime + usage.ru_stime, out.read_text()
 
 
 def bare(folder: Path, programs: int, tests: int, steps: int) -> None:
@@ -89,20 +86,18 @@ def judged(sandbox: Sandbox, problem: Problem, programs: int) -> None:
     assert all(verdict.passed for _, verdict in judge_jobs(jobs, SETTINGS, sandbox))
 
 
-def rows(each: int, tests: int, rungs: dict[str, Sandbox], rounds: int) -> Iterator[tuple]:
-    """The lines of so many programs a core with so many tests each."""
-    programs = each * WORKERS
-    with tempfile.TemporaryDirectory() as name:
-        folder, steps = Path(name), 20_000_000
-        program = compiled(folder)
-        steps = int(steps * MS / 1000 / min(run(folder, program, steps)[0] for _ in range(5)))
-        answer = run(folder, program, steps)[1]
-        cases = tuple(TestCase(str(n), f"{steps}\n", answer) for n in range(tests))
-        problem = Problem("p", "", cases)
-        ways = {
-            f"judge, {rung}": partial(judged, box, problem, programs) for rung, box in rungs.items()
-        }
-        found = alternate({"bare": partial(bare, folder, programs, tests, steps), **ways}, rounds)
+def rows(
+    folder: Path, programs: int, tests: int, rungs: dict[str, Sandbox], rounds: int
+) -> Iterator[tuple[str, ...]]:
+    """The lines of so many programs with so many tests each."""
+    steps, program = 20_000_000, compiled(folder)
+    steps = int(steps * MS / 1000 / min(run(folder, program, steps)[0] for _ in range(5)))
+    answer = run(folder, program, steps)[1]
+    cases = tuple(TestCase(str(n), f"{steps}\n", answer) for n in range(tests))
+    ways = {"bare": partial(bare, folder, programs, tests, steps)}
+    for rung, box in rungs.items():
+        ways[f"judge, {rung}"] = partial(judged, box, Problem("p", "", cases), programs)
+    found = alternate(ways, rounds)
     runs, alone = programs * tests, median(found["bare"])
     for way, seconds in found.items():
         took = median(seconds)
@@ -117,7 +112,9 @@ def main() -> None:
     for rung in ("bwrap", "unshare"):
         with suppress(SandboxUnavailableError):
             rungs[rung] = probe_sandbox(only=rung)
-    lines = [row for task in ((1, 40), (2, 10)) for row in rows(*task, rungs, args.rounds)]
+    with tempfile.TemporaryDirectory() as name:
+        tasks = ((WORKERS, 40), (2 * WORKERS, 10))
+        lines = [row for task in tasks for row in rows(Path(name), *task, rungs, args.rounds)]
     facts = [f"{name}: {rung.info.tool}; {rung.info.compiler}" for name, rung in rungs.items()]
     about = f"{WORKERS} at a time. {'; '.join(facts)}."
     write_page(args.out, __doc__, about, table(COLUMNS, lines))

@@ -3,8 +3,7 @@
     python -m benchmarks.random_base --shape qwen2.5-coder-3b --out DIR
 
 writes ``DIR/base`` (config.json and sharded bf16 safetensors, no tokenizer) and
-``DIR/tiny_lora_v.pt``. One shard is in memory at a time, and each tensor has a seed of its own, so
-the bytes do not depend on the shards.
+``DIR/tiny_lora_v.pt``. One shard is in memory at a time, and each tensor has a seed of its own.
 
 Weights are normal numbers of size 0.02. The singular values of such a matrix have no gaps, and a
 trained weight's have; so each linear weight also gets a random rank-8 part whose singular values
@@ -27,13 +26,6 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 from benchmarks.harness import whole_directory
 from tinylora import LowRankDelta, save_artifact
 
-# Sides of the linear layers of one decoder layer of a 3B model: q, k, v, o, gate, up, down.
-LAYER_3B = (
-    ((2048, 2048), (256, 2048), (256, 2048), (2048, 2048))
-    + ((11008, 2048), (11008, 2048), (2048, 11008))
-)  # fmt: skip
-LAYERS_3B = 36
-
 
 def trained_like(shape: tuple[int, int], seed: int = 0, device: str = "cpu") -> Tensor:
     """Noise with a few leading directions, as trained weights have; bf16 ``[out, in]``."""
@@ -55,7 +47,7 @@ STD = 0.02
 SPIKES = 8
 U_VALUE, RANK, SEED = 32, 2, 42
 MEAN_ABS_V = 3e-5  # as in artifacts of real trainings
-SHARD_BYTES = 2_000_000_000
+SHARD_BYTES = 1 << 28
 
 # hidden, layers, heads, key/value heads, intermediate
 _SIDES: Mapping[str, tuple[int, int, int, int, int]] = {
@@ -90,9 +82,7 @@ def config_of(shape: str, layers: int | None = None) -> Qwen2Config:
     )
 
 
-def write_model(
-    directory: Path, shape: str, layers: int | None = None, shard_bytes: int = SHARD_BYTES
-) -> list[str]:
+def write_model(directory: Path, shape: str, layers: int | None = None) -> list[str]:
     """Write base and artifact into a directory; returns the names of the target modules."""
     config = config_of(shape, layers)
     with torch.device("meta"):
@@ -104,7 +94,7 @@ def write_model(
         shapes,
         get_storage_size=lambda sides: 2 * sides.numel(),
         filename_pattern="model{suffix}.safetensors",
-        max_shard_size=shard_bytes,
+        max_shard_size=SHARD_BYTES,
     )
     directory.mkdir(parents=True, exist_ok=True)
     vector = torch.randn(U_VALUE, generator=torch.Generator().manual_seed(SEED))

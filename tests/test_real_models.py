@@ -92,7 +92,7 @@ def test_gguf_in_parts_of_wheels_becomes_the_same_bf16_checkpoint(tmp_path, temp
 
 
 def test_training_lowers_the_likelihood_loss_and_writes_an_artifact(tmp_path, capsys):
-    train.write_texts(tmp_path / "t.jsonl", train.right_programs(), 6)
+    train.write_texts(tmp_path / "t.jsonl", 6)
     out = tmp_path / "v" / "tiny_lora_v.pt"
     train.train(BASE, out, "full", tmp_path / "t.jsonl", tmp_path / "factors", steps=8)
     losses = [

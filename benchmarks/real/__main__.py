@@ -21,8 +21,6 @@ and residual are of the written weights. Bytes are of weight files, relative to 
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
 import shutil
 from collections.abc import Iterator
@@ -39,7 +37,7 @@ from benchmarks.harness import parser, table, write_page
 from benchmarks.real.frontier import draw
 from benchmarks.real.models import MODELS, Model, base_of
 from benchmarks.real.spectra import sentences, spectra
-from benchmarks.real.train import right_programs, scaled, train, write_texts
+from benchmarks.real.train import scaled, train, write_texts
 from benchmarks.real.ways import Bench, kept_json, restore_once, row, ways
 from tinylora import FactorStore, load_artifact
 
@@ -61,15 +59,6 @@ def alone(function: Any, *arguments: Any) -> Any:
     context.set_forkserver_preload(PRELOADED)
     with ProcessPoolExecutor(1, mp_context=context) as pool:
         return pool.submit(function, *arguments).result()
-
-
-def write_all_texts(folder: Path, counts: dict[str, int]) -> None:
-    """Training, calibration and held-out texts; only the last are of problems not trained on."""
-    rows = map(json.loads, Path("demo/prompts/heldout.jsonl").read_text().splitlines())
-    heldout = [(row["prompt"], row["completion"]) for row in rows]
-    for name, count in counts.items():
-        pairs = heldout if name == "heldout" else right_programs()
-        write_texts(folder / f"{name}.jsonl", pairs, count)
 
 
 def vectors(model: Model, base: Path, folder: Path) -> Iterator[tuple[str, Bench]]:
@@ -113,12 +102,12 @@ def measured(model: Model, name: str, bench: Bench) -> pd.DataFrame:
     shutil.rmtree(bench.folder / "logits", ignore_errors=True)
     beside = known[-1]
     size = float(load_artifact(bench.artifact).global_v.float().abs().mean())
-    effect = {"mean |v|": size, "effect": beside["base"]["mean"],
-              "floor": max(beside["repeat"]["mean"], beside["folded"]["mean"]),
-              "arithmetic": beside["arithmetic"],
-              "bfloat16": beside["bfloat16"]["mean"], "tokens": beside["tokens"],
-              "base top-1": beside["base"]["top1_agreement"]}  # fmt: skip
-    return pd.DataFrame(rows).assign(**effect)
+    mean = {name: beside[name]["mean"] for name in ("base", "repeat", "folded", "bfloat16")}
+    return pd.DataFrame(rows).assign(**{
+        "mean |v|": size, "effect": mean["base"], "floor": max(mean["repeat"], mean["folded"]),
+        "arithmetic": beside["arithmetic"], "bfloat16": mean["bfloat16"],
+        "tokens": beside["tokens"], "base top-1": beside["base"]["top1_agreement"],
+    })  # fmt: skip
 
 
 def section(found: pd.DataFrame) -> str:
@@ -134,21 +123,22 @@ def section(found: pd.DataFrame) -> str:
     nf4 = found.set_index("way")["bytes"]["nf4 preserve"]
     lines = []
     for _, line in found.iterrows():
-        shown = {name: number(line.get(name)) for name in COLUMNS}
-        shown["bytes"] = "" if pd.isna(line["bytes"]) else f"{line['bytes'] / nf4:.3f} ×"
-        shown["retention"] = retention(line)
-        shown["top-1"] = f"{line['top-1']:.4f}"
-        shown["seconds"] = f"{line['seconds']:.1f}"
-        shown["peak MB"] = f"{line['peak bytes'] / 1e6:.0f}"
-        lines.append(shown.values())
+        own = {
+            "bytes": "" if pd.isna(line["bytes"]) else f"{line['bytes'] / nf4:.3f} ×",
+            "retention": retention(line),
+            "top-1": f"{line['top-1']:.4f}",
+            "seconds": f"{line['seconds']:.1f}",
+            "peak MB": f"{line['peak bytes'] / 1e6:.0f}",
+        }
+        lines.append([own.get(name, number(line.get(name))) for name in COLUMNS])
     return f"{head}\n{table(COLUMNS, lines)}"
 
 
 def number(value: Any) -> str:
     """Text as it is, a number to four digits, nothing for nothing."""
-    if isinstance(value, str):
-        return value
-    return "" if value is None or pd.isna(value) else f"{value:.4g}"
+    if pd.isna(value):
+        return ""
+    return value if isinstance(value, str) else f"{value:.4g}"
 
 
 def retention(line: pd.Series[Any]) -> str:
@@ -163,7 +153,8 @@ def retention(line: pd.Series[Any]) -> str:
 def report(model: Model, build: Path, out: Path) -> pd.DataFrame:
     """All vectors of one model, as a page and a file of numbers."""
     folder = build / model.name
-    write_all_texts(folder, TEXTS | {"heldout": model.heldout})
+    for name, count in (TEXTS | {"heldout": model.heldout}).items():
+        write_texts(folder / f"{name}.jsonl", count, heldout=name == "heldout")
     base = base_of(model, folder)
     stores = FactorStore(folder / "factors"), FactorStore(folder / "other-lapack")
     parts, frames = [], []
@@ -181,7 +172,7 @@ def report(model: Model, build: Path, out: Path) -> pd.DataFrame:
 
 
 def main() -> None:
-    options: argparse.ArgumentParser = parser(__doc__, "real")
+    options = parser(__doc__, "real")
     downloaded = [name for name, model in MODELS.items() if model.packages]
     options.add_argument("--models", nargs="+", choices=MODELS, default=downloaded)
     options.add_argument("--build", type=Path, default=Path("build/real"))

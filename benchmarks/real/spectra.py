@@ -44,16 +44,14 @@ def spectra(base: Path, store: FactorStore, other: FactorStore) -> list[dict[str
                 other.put(digest, theirs)
             one, two = (normalize(factors.Vh.double()) for factors in (ours, theirs))
             signs = (one * two).sum(1, keepdim=True).sign()
-            found.append(
-                {
-                    "module": name,
-                    "gap at cut": ours.gap_at_cut,
-                    "inner gap": ours.smallest_inner_gap,
-                    "share of energy": float(ours.S.square().sum() / W.square().sum()),
-                    "turned": float((one - signs * two).norm(dim=1).max()),
-                    "sign differs": bool((signs != signs[0]).any()),
-                }
-            )
+            found.append({
+                "module": name,
+                "gap at cut": ours.gap_at_cut,
+                "inner gap": ours.smallest_inner_gap,
+                "share of energy": float(ours.S.square().sum() / W.square().sum()),
+                "turned": float((one - signs * two).norm(dim=1).max()),
+                "sign differs": bool((signs != signs[0]).any()),
+            })  # fmt: skip
     return found
 
 

@@ -1,7 +1,6 @@
 """Texts of the demo's suites, and a TinyLoRA vector trained on them on a 4-bit base."""
 
 import json
-from collections.abc import Iterable
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -27,17 +26,20 @@ U, RANK, SEED = 32, 2, 42
 RATE, TEXTS_A_STEP = 1e-3, 2
 
 
-def write_texts(path: Path, pairs: Iterable[tuple[str, str]], count: int) -> None:
-    """Write the shortest of (statement, program) pairs as prompts with completions."""
+def write_texts(path: Path, count: int, heldout: bool = False) -> None:
+    """Write the shortest statements of a suite of the demo, each with a program that solves it.
+
+    Of the training suite, or of the one whose problems are not trained on.
+    """
+    if heldout:
+        lines = map(json.loads, Path("demo/prompts/heldout.jsonl").read_text().splitlines())
+        pairs = [(line["prompt"], line["completion"]) for line in lines]
+    else:
+        pairs = [(statement, program) for statement, program, _ in problems()]
     chosen = sorted(pairs, key=lambda pair: (len("".join(pair)), pair))[:count]
     rows = ({"prompt": statement, "completion": program} for statement, program in chosen)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-
-
-def right_programs() -> list[tuple[str, str]]:
-    """Statements of the demo's training suite, each with a program that solves it."""
-    return [(statement, program) for statement, program, _ in problems()]
 
 
 def train(base: Path, out: Path, formula: Formula, texts: Path, store: Path, steps: int) -> None:

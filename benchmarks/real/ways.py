@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from resource import RUSAGE_SELF, getrusage
 from typing import Any
 
 from peft import PeftModel
@@ -28,6 +29,7 @@ from tinylora.models.float32_view import in_float32
 from tinylora.models.token_divergence import Kept
 from tinylora.workers import single_threaded
 
+EXACT = DeltaOptions(svd="exact")
 # Where float32 cannot show this much of what loses nothing, models are compared in float64.
 SHOWN = 0.999
 
@@ -58,8 +60,7 @@ class Bench:
     def restored(self, store: Path | None = None) -> tuple[Any, Restoration]:
         """The restored model, with factors of the vector's own or another store."""
         factors = FactorStore(store or self.store)
-        options = DeltaOptions(svd="exact")
-        return restored_model(self.base, self.artifact, options, store=factors)
+        return restored_model(self.base, self.artifact, EXACT, store=factors)
 
 
 def restore_once(bench: Bench) -> list[dict[str, Any]]:
@@ -114,13 +115,12 @@ def row(
         start = time.process_time()
         found, load = _made(bench, name, options)
         found["seconds"] = time.process_time() - start
-        found["peak bytes"] = peak_memory()
+        found["peak bytes"] = getrusage(RUSAGE_SELF).ru_maxrss * 1024
         model = load()
-        found_in = [_distance(bench, model, retention_of(known)) for known in beside]
-    measured = found_in[-1]
+        *coarse, measured = [_beside(bench, model, known) for known in beside]
+    if coarse:
+        found["note"] = "; ".join(filter(None, (found.get("note"), _in_float32(coarse[0].kept))))
     kept = measured.kept
-    if len(found_in) > 1:
-        found["note"] = "; ".join(filter(None, (found.get("note"), _in_float32(found_in[0].kept))))
     return found | {
         "retention": kept and kept.retention,
         "kept at least": kept and kept.at_least,
@@ -131,9 +131,13 @@ def row(
     }
 
 
-def _distance(bench: Bench, model: Any, known: Retention) -> Retention:
-    reference = bench.reference(known.arithmetic)
-    return replace(known, export=reference.distance(computed_in(known.arithmetic, model)))
+def _beside(bench: Bench, model: Any, known: dict[str, Any]) -> Retention:
+    """A model beside what :func:`restore_once` has found."""
+    found = {k: Divergence(**v) if isinstance(v, dict) else v for k, v in known.items()}
+    restored = Retention(**found)
+    reference = bench.reference(restored.arithmetic)
+    own = reference.distance(computed_in(restored.arithmetic, model))
+    return replace(restored, export=own)
 
 
 def _in_float32(kept: Kept | None) -> str:
@@ -147,36 +151,27 @@ def _made(
     bench: Bench, name: str, options: dict[str, Any]
 ) -> tuple[dict[str, Any], Callable[[], Any]]:
     """What is known of a way's files, and how its model is loaded in float32."""
-    out = bench.folder / "out"
-    shutil.rmtree(out, ignore_errors=True)
     if name.startswith("restored"):
         model = bench.restored(bench.texts / "other-lapack")[0]
         return {}, lambda: in_float32(model).eval()
+    lora = bench.folder / "lora"  # PEFT merges it
+    out = lora if name == "lora" else bench.folder / "out"
+    shutil.rmtree(out, ignore_errors=True)
     if name.startswith("PEFT"):
-        lora = str(bench.folder / "lora")
-        merged = with_peft(str(bench.base), lora, str(out), in_4_bits=name.endswith("4 bit"))
+        paths = map(str, (bench.base, lora, out))
+        merged = with_peft(*paths, in_4_bits=name.endswith("4 bit"))
         return {"bytes": weight_bytes(out)}, lambda: in_float32(merged).eval()
-    if name == "lora":
-        out = bench.folder / name
-        shutil.rmtree(out, ignore_errors=True)
     options = dict(options)
     texts, room = options.pop("texts", None), options.pop("max_bytes", None)
     goal = Goal(prompts=texts and bench.texts / f"{texts}.jsonl", max_bytes=room)
-    report = export(
-        ExportRequest(
-            bench.base,
-            bench.artifact,
-            out,
-            factor_store=bench.store,
-            goal=goal,
-            options=DeltaOptions(svd="exact"),
-            **options,
-        )
-    )
-    total = report.fidelity.total
+    shared = {"factor_store": bench.store, "goal": goal, "options": EXACT}
+    report = export(ExportRequest(bench.base, bench.artifact, out, **shared, **options))
     found: dict[str, Any] = {"bytes": weight_bytes(out)}
     if name in ("lora", "peft-tinylora"):
-        return found, partial(_with_adapter, bench.base, out)
+        return found, lambda: PeftModel.from_pretrained(
+            in_float32(load_base(bench.base)), out
+        ).eval()
+    total = report.fidelity.total
     found |= {"capture": total.capture, "residual": total.residual}
     if report.choice is not None:
         chosen = report.choice.chosen
@@ -187,25 +182,9 @@ def _made(
     return found, partial(load_exact, out)
 
 
-def _with_adapter(base: Path, adapter: Path) -> Any:
-    return PeftModel.from_pretrained(in_float32(load_base(base)), adapter).eval()
-
-
-def retention_of(beside: Mapping[str, Any]) -> Retention:
-    """What :func:`restore_once` has found."""
-    found = {k: Divergence(**v) if isinstance(v, dict) else v for k, v in beside.items()}
-    return Retention(**found)
-
-
 def weight_bytes(directory: Path) -> int:
     """Bytes of all weight files."""
     return sum(file.stat().st_size for file in directory.glob("*.safetensors"))
-
-
-def peak_memory() -> int:
-    """Largest resident memory of this process so far, bytes, pages of mapped files included."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
 
 
 def kept_json(path: Path, make: Callable[[], Any]) -> Any:

@@ -1,9 +1,9 @@
-"""The emulated stream against the device's own `torch.randn`; see `benchmarks.gpu`."""
+"""The emulated stream against the device's own `torch.randn`."""
 
 import pytest
 import torch
 
-from benchmarks.gpu import (
+from tests.gpu.device_stream import (
     DEVICE_ERROR,
     GOLDEN,
     SEEDS,

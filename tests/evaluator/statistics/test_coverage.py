@@ -1,6 +1,6 @@
 """The promises of docs/statistics.md, by enumeration and by drawing runs.
 
-benchmarks/coverage.py holds the settings, the truths and the rivals; its longer report stands in
+benchmarks/coverage.py holds the settings and the truths; its longer report stands in
 results/statistics/coverage.md.
 """
 
@@ -10,12 +10,9 @@ import pytest
 from benchmarks.coverage import (
     MECHANISMS,
     Setting,
-    draw,
+    draw_rates,
     edge_settings,
     enumerate_tango,
-    net_flips,
-    rates,
-    score,
     settings,
 )
 
@@ -59,10 +56,8 @@ RUNS = 6000
 @pytest.mark.parametrize("mechanism", MECHANISMS)
 def test_clusters_keep_the_level(mechanism):
     rng = np.random.default_rng(12)
-    weights = np.full(RUNS, 1 / RUNS)
     for problems, flips, difference in ((100, 0.1, 0.1), (200, 0.02, 0.02), (300, 0.05, 0.025)):
         setting = Setting(problems, flips, difference, 4, mechanism)
-        data = draw(setting, RUNS, rng)
-        found = rates(score(*data), difference, weights, net_flips(*data), problems)
+        found = draw_rates(setting, RUNS, rng)
         assert found.false_match <= 0.06 + 2.5 * (0.06 / RUNS) ** 0.5, setting
         assert found.coverage >= 0.86, setting

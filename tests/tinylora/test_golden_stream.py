@@ -1,26 +1,9 @@
-"""What of the GPU's benchmark and golden vectors can be known without a GPU."""
-
-import sys
+"""What of the golden vectors of a GPU's stream can be known without a GPU."""
 
 import pytest
 import torch
 
-from benchmarks import gpu
-
-
-def test_it_runs_on_the_cpu(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(sys, "argv", ["gpu", "--quick", "--out", str(tmp_path)])
-    gpu.main()
-    assert {path.name for path in tmp_path.iterdir()} == {"folds.md", "factors.md"}
-    folds = (tmp_path / "folds.md").read_text()
-    moved = [line.split("|")[2].strip() for line in folds.splitlines() if "fold, delta" in line]
-    assert moved[0] == "0 %" and float(moved[-1].removesuffix(" %")) > 1
-    assert "All 10 modules: " in (tmp_path / "factors.md").read_text()
-    monkeypatch.setattr(sys, "argv", ["gpu", "--out", str(tmp_path)])
-    with pytest.raises(SystemExit):
-        gpu.main()
-    assert "no CUDA device" in capsys.readouterr().err
+from tests.gpu import device_stream as gpu
 
 
 def emulated(shape, seed):
