@@ -8,7 +8,7 @@ of the file, and the header is given room for the longest that it could become.
 import json
 import os
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
@@ -69,9 +69,14 @@ class ShardWriter:
     and compared. A context manager: leaving it without :meth:`finish` removes the temporary file.
     """
 
-    def __init__(self, path: Path, specs: Sequence[TensorSpec]) -> None:
-        """Make the temporary file, for all of ``specs``."""
-        self._path = path
+    def __init__(
+        self,
+        path: Path,
+        specs: Sequence[TensorSpec],
+        renamed: Callable[[str], str] = lambda name: name,
+    ) -> None:
+        """Make the temporary file, for all of ``specs``, whose names ``renamed`` gives."""
+        self._path, self._renamed = path, renamed
         self._part = path.with_name(path.name + PART_SUFFIX)
         self._pending = {spec.name: spec for spec in specs}
         if len(self._pending) != len(specs):
@@ -108,6 +113,7 @@ class ShardWriter:
 
     def write_rows(self, name: str, chunks: Iterable[Tensor], shape: tuple[int, ...]) -> None:
         """Write one tensor of ``shape`` from finite pieces of its leading dimension, in order."""
+        name = self._renamed(name)
         spec = self._pending.pop(name, None)
         if spec is None:
             raise WriterError(f"{self._path.name}: {name!r} was not planned, or is written twice")
