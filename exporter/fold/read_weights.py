@@ -41,8 +41,7 @@ def read_weight(
         weight = base.read_4bit(unit.module, unit.shape, scratch)
         for part, tensor in weight.to_tensors(name).items():
             _check_finite(tensor, part, base)
-        if not _bounded_scales(weight):
-            _check_finite(weight.block_absmax, f"{name}.absmax", base)
+        _check_finite(weight.block_absmax, f"{name}.absmax", base)
         return weight
     dense = base.read(name, scratch)
     _check_finite(dense, name, base)
@@ -79,12 +78,3 @@ def _check_finite(tensor: Tensor, name: str, base: Checkpoint) -> None:
         raise FoldError(
             f"{place_of(name, base)} has non-finite values; the base is damaged, download it again"
         )
-
-
-def _bounded_scales(weight: QuantizedWeight) -> bool:
-    """Whether the parts of a weight's scales alone show that all of these are finite."""
-    nested = weight.nested
-    if nested is None:
-        return False
-    code, groups = float(nested.code.abs().max()), float(nested.absmax.abs().max())
-    return code * groups + abs(nested.offset) < torch.finfo(torch.float32).max

@@ -85,10 +85,7 @@ class UnitMaker:
             parts = cache(partial(_parts, rebuilt, self.deltas))
             fold = Fold(unit.module, where, there, delta, moment, parts, self.stored)
             encoded = unit.encoding.encode(fold)
-        tensors = encoded.tensors
-        if encoded.unchanged and isinstance(read, QuantizedWeight):
-            tensors = read.to_tensors(fold.name)  # need not come back from the device
-        self._write(tensors)
+        self._write(encoded.tensors)
         assert encoded.sums is not None, "a fold is measured"
         return ModuleFidelity(
             module=unit.module,
@@ -96,7 +93,7 @@ class UnitMaker:
             sums=encoded.sums,
             codes_moved=encoded.codes_moved,
             scales_changed=encoded.scales_changed,
-            bytes=sum(tensor.nbytes for tensor in tensors.values()),
+            bytes=sum(tensor.nbytes for tensor in encoded.tensors.values()),
             spectrum=spectrum_of(rebuilt.factors),
         )
 

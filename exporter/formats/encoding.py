@@ -75,14 +75,12 @@ class Encoded:
         sums: None where nothing was to be added.
         codes_moved: 4-bit codes that differ from the weight's; None for other formats.
         scales_changed: Likewise, block scales.
-        unchanged: Whether the tensors are those of the weight that was given.
     """
 
     tensors: Mapping[str, Tensor]
     sums: ErrorSums | None = None
     codes_moved: int | None = None
     scales_changed: int | None = None
-    unchanged: bool = False
 
 
 class Encoding(ABC):
