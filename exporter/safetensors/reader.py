@@ -41,7 +41,6 @@ DTYPE_NAMES: Mapping[torch.dtype, str] = {dtype: name for name, dtype in TORCH_D
 PIECE_BYTES = 1 << 20
 # Of memory and of places in files: between unlike ones the kernel copies at half the speed.
 ALIGNMENT = 64
-_ELEMENTS_AT_ONCE = 1 << 18
 
 
 def all_finite(tensor: Tensor) -> bool:
@@ -54,10 +53,7 @@ def all_finite(tensor: Tensor) -> bool:
         return True
     # the extremes of numbers with a NaN among them are NaN, and are found much faster than the
     # truth of each number alone
-    return all(
-        bool(torch.isfinite(torch.stack(torch.aminmax(piece))).all())
-        for piece in torch.split(tensor.reshape(-1), _ELEMENTS_AT_ONCE)
-    )
+    return bool(torch.isfinite(torch.stack(torch.aminmax(tensor))).all())
 
 
 class Scratch(threading.local):
