@@ -15,7 +15,7 @@ from torch import Tensor
 
 from exporter.base.carried_files import refuse_lfs_pointer
 from exporter.errors import CheckpointError, CheckpointMissingError, reading
-from exporter.safetensors.reader import DataFile, Scratch, TensorHeader, open_data_file
+from exporter.safetensors.reader import DataFile, TensorHeader, open_data_file
 from tinylora import QuantizedWeight
 from tinylora.errors import QuantizedWeightError
 from tinylora.files.json_text import read_object
@@ -62,9 +62,9 @@ class Checkpoint:
                 parts.setdefault(f"{prefix}.weight", []).append(name)
         return {prefix: tuple(found) for prefix, found in parts.items()}
 
-    def read(self, name: str, scratch: Scratch | None = None) -> Tensor:
-        """One tensor, on the CPU, in memory of its own or in that of ``scratch``."""
-        return self._file_of(name).read(name, scratch)
+    def read(self, name: str) -> Tensor:
+        """One tensor, on the CPU."""
+        return self._file_of(name).read(name)
 
     def chunks(self, name: str, elements: int) -> Iterator[Tensor]:
         """One tensor, flat, in pieces of at most ``elements``; see :meth:`read`."""
@@ -90,17 +90,15 @@ class Checkpoint:
         """SHA-256 of each weight file, hex, which has not changed since it was opened."""
         return {name: file.sha256() for name, file in self.files.items()}
 
-    def read_4bit(
-        self, module: str, shape: tuple[int, int], scratch: Scratch | None = None
-    ) -> QuantizedWeight:
-        """The 4-bit weight of a linear layer, as stored; its codes may lie in ``scratch``.
+    def read_4bit(self, module: str, shape: tuple[int, int]) -> QuantizedWeight:
+        """The 4-bit weight of a linear layer, as stored.
 
         Raises:
             CheckpointError: Its tensors do not make one weight, or one of another ``(out, in)``.
         """
-        codes, *others = self.names_4bit(module)
-        file = self._file_of(codes).path
-        tensors = {codes: self.read(codes, scratch)} | {name: self.read(name) for name in others}
+        names = self.names_4bit(module)
+        codes, file = names[0], self._file_of(names[0]).path
+        tensors = {name: self.read(name) for name in names}
         try:
             weight = QuantizedWeight.from_tensors(codes, tensors)
         except QuantizedWeightError as error:

@@ -11,7 +11,7 @@ from torch import Tensor
 from exporter.base.checkpoint import Checkpoint
 from exporter.errors import FoldError
 from exporter.fidelity import ErrorSums, sums_over
-from exporter.safetensors.reader import Scratch, all_finite
+from exporter.safetensors.reader import all_finite
 from exporter.safetensors.writer import TensorSpec
 from tinylora import LowRankDelta, QuantizedWeight, TinyLoRAParts
 from tinylora.svd.factors import weight_matrix
@@ -31,7 +31,6 @@ class Fold:
         delta: The delta to add, on the same device; None where nothing is added.
         moment: For calibrated codes: gives mean(x xᵀ) of the module's inputs, ``[in, in]``.
         parts: Gives the adapter's A, B and P of the module, and its trained vector ``[u]``.
-        scratch: Memory for a dense sum on the CPU, if it is not to be kept.
     """
 
     module: str
@@ -40,7 +39,6 @@ class Fold:
     delta: LowRankDelta | None = None
     moment: Callable[[], Tensor] | None = None
     parts: Callable[[], tuple[TinyLoRAParts, Tensor]] | None = None
-    scratch: Scratch | None = None
 
     @property
     def name(self) -> str:
@@ -56,14 +54,6 @@ class Fold:
         """Some rows of it."""
         weight = self.weight
         return weight.rows(part) if isinstance(weight, QuantizedWeight) else weight[part]
-
-    def empty(self, dtype: torch.dtype) -> Tensor:
-        """Memory for the sum, ``[out, in]``."""
-        shape, device = torch.Size(self.weight.shape), self.weight.device
-        if self.scratch is None or device.type != "cpu":
-            return torch.empty(shape, dtype=dtype, device=device)
-        room = self.scratch.room(shape.numel() * dtype.itemsize)
-        return torch.from_numpy(room).view(dtype).view(shape)
 
 
 @dataclass(frozen=True, eq=False)
