@@ -169,17 +169,10 @@ def spectrum_of(factors: Factors | None) -> Spectrum | None:
 def sums_over(pieces: Iterable[tuple[Tensor, Tensor]]) -> ErrorSums:
     """Sums for one module; ``pieces`` are E and Δ of some rows at a time, each ``[rows, in]``."""
     found: list[Tensor] = []
-    room: Tensor | None = None  # fresh memory for each piece could cost more than the sums
     for error, delta in pieces:
-        size = delta.numel()
-        if room is None or room.shape[1] < size:
-            room = delta.new_empty((2, size), dtype=torch.float64)
-        e64, d64 = room[:, :size]
-        e64.copy_(error.reshape(-1))
-        d64.copy_(delta.reshape(-1))
-        found += [torch.dot(d64, d64), torch.dot(e64, d64)]
-        e64 -= d64
-        found.append(torch.dot(e64, e64))
+        e64, d64 = error.reshape(-1).double(), delta.reshape(-1).double()
+        missed = e64 - d64
+        found += [torch.dot(d64, d64), torch.dot(e64, d64), torch.dot(missed, missed)]
     delta_sum, cross, miss = map(math.fsum, torch.stack(found).view(-1, 3).T.tolist())
     return ErrorSums(delta_sum, cross, miss)
 

@@ -133,7 +133,7 @@ def _run(job: Prepared, workspace: Workspace, progress: Callable[[Progress], Non
     with single_threaded() as threads:
         for file in job.plan.files:
             _make_file(job, file, workspace, steps, threads)
-    finished = workspace.completed()
+    finished = workspace.finished
     digests = {file.name: finished[file.name].sha256 for file in job.plan.files}
     folds = {module.module: module for file in finished.values() for module in file.modules}
     if missing := [name for name in job.plan.targets if name not in folds]:
@@ -198,7 +198,7 @@ def _make_file(
     job: Prepared, file: OutputFile, workspace: Workspace, steps: Steps, threads: int
 ) -> None:
     """Write one file and measure it, or take it over from a run that was killed."""
-    earlier = workspace.finished(file.name)
+    earlier = workspace.finished.get(file.name)
     if earlier is not None:
         for module in earlier.modules:
             steps.step("fold", module.module)
@@ -225,7 +225,8 @@ def _make_file(
             writer.finish()
     with inputs.watch.timed("check"):
         check_header(job.request.layout.open_file(path), file.specs)
-    workspace.complete(file.name, inputs.watch.timed("hash"), modules)
+    with inputs.watch.timed("hash"):
+        workspace.complete(file.name, modules)
 
 
 def _require_capture(request: ExportRequest, fidelity: FidelityReport) -> None:

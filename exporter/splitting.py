@@ -9,7 +9,7 @@ from exporter.documents.model_card import CARD_FILE
 from exporter.documents.read_manifest import read_manifest
 from exporter.documents.write_documents import MEASURE_FILES, RETENTION_FILE, SUMS_FILE
 from exporter.errors import OutputExistsError, RequestError, VerificationError, writing
-from exporter.output.workspace import JOURNAL_FILE, MANIFEST_FILE, locked_directory
+from exporter.output.workspace import MANIFEST_FILE, open_workspace
 from exporter.provenance import sums_text
 from exporter.safetensors.reader import file_sha256
 from exporter.verification import PEFT_CHECK, verify
@@ -55,23 +55,16 @@ def split(directory: str | Path, out: str | Path) -> dict[str, list[str]]:
         "base": {n: d for n, d in files.items() if n not in _ADAPTER | _OF_THE_WHOLE},
         "adapter": {n: d for n, d in files.items() if n in _ADAPTER},
     }
-    partial = out.with_name(f"{out.name}.partial-split")
-    lock = locked_directory(partial, out)
+    workspace = open_workspace(out, lambda: "split", overwrite=False)
     try:
-        with writing(partial):
-            for stale in partial.iterdir():  # of one that was killed
-                if stale.is_dir():
-                    shutil.rmtree(stale)
         for part, digests in parts.items():
-            _fill(partial / part, directory, digests)
-        with writing(out):
-            partial.rename(out)
-            (out / JOURNAL_FILE).unlink()
+            _fill(workspace.path / part, directory, digests)
+        workspace.publish(overwrite=False)
     except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
+        workspace.discard()
         raise
     finally:
-        os.close(lock)
+        workspace.close()
     return {part: sorted(digests) for part, digests in parts.items()}
 
 

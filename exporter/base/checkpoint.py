@@ -4,7 +4,7 @@ Weights are 16/32-bit floating point, or bitsandbytes 4-bit: ``X.weight`` a pack
 its scales, code book and state beside it as ``X.weight.absmax``, ``X.weight.quant_map``, ....
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from exporter.base.carried_files import refuse_lfs_pointer
 from exporter.errors import CheckpointError, CheckpointMissingError, reading
-from exporter.safetensors.reader import DataFile, Scratch, TensorHeader, open_data_file
+from exporter.safetensors.reader import DataFile, TensorHeader, open_data_file
 from tinylora import QuantizedWeight
 from tinylora.errors import QuantizedWeightError
 from tinylora.files.json_text import read_object
@@ -38,22 +38,33 @@ class Checkpoint:
     """A base checkpoint on disk; holds headers, never weights.
 
     Attributes:
-        shards: Its weight files, in the order of their names.
-        parts: For each packed 4-bit weight, the names of its scales, code books and state.
+        files: Its weight files, in the order of their names.
         is_4bit: Whether its linear layers are stored as bitsandbytes 4-bit weights.
     """
 
     path: Path
     config: Mapping[str, Any]
-    shards: tuple[str, ...]
     files: Mapping[str, DataFile]
-    tensors: Mapping[str, TensorHeader]
-    parts: Mapping[str, tuple[str, ...]]
     is_4bit: bool
 
-    def read(self, name: str, scratch: Scratch | None = None) -> Tensor:
-        """One tensor, on the CPU, in memory of its own or in that of ``scratch``."""
-        return self._file_of(name).read(name, scratch)
+    @cached_property
+    def tensors(self) -> Mapping[str, TensorHeader]:
+        """The headers of all files, by name."""
+        return {name: h for file in self.files.values() for name, h in file.headers.items()}
+
+    @cached_property
+    def parts(self) -> Mapping[str, tuple[str, ...]]:
+        """For each packed 4-bit weight, the names of its scales, code books and state, sorted."""
+        parts: dict[str, list[str]] = {}
+        for name in sorted(self.tensors):  # of the form X.weight.absmax
+            prefix, mark, _ = name.partition(".weight.")
+            if mark:
+                parts.setdefault(f"{prefix}.weight", []).append(name)
+        return {prefix: tuple(found) for prefix, found in parts.items()}
+
+    def read(self, name: str) -> Tensor:
+        """One tensor, on the CPU."""
+        return self._file_of(name).read(name)
 
     def chunks(self, name: str, elements: int) -> Iterator[Tensor]:
         """One tensor, flat, in pieces of at most ``elements``; see :meth:`read`."""
@@ -65,8 +76,7 @@ class Checkpoint:
         for shard, file in self.files.items():
             headers = (replace(h, name=names.get(h.name, h.name)) for h in file.headers.values())
             files[shard] = replace(file, headers={header.name: header for header in headers})
-        tensors = {name: h for file in files.values() for name, h in file.headers.items()}
-        return replace(self, files=files, tensors=tensors, parts=_parts(tensors))
+        return replace(self, files=files)
 
     def equal(self, one: str, other: str) -> bool:
         """Whether two tensors have the same dtype, shape and values."""
@@ -78,19 +88,17 @@ class Checkpoint:
 
     def digests(self) -> dict[str, str]:
         """SHA-256 of each weight file, hex, which has not changed since it was opened."""
-        return {name: self.files[name].sha256() for name in self.shards}
+        return {name: file.sha256() for name, file in self.files.items()}
 
-    def read_4bit(
-        self, module: str, shape: tuple[int, int], scratch: Scratch | None = None
-    ) -> QuantizedWeight:
-        """The 4-bit weight of a linear layer, as stored; its codes may lie in ``scratch``.
+    def read_4bit(self, module: str, shape: tuple[int, int]) -> QuantizedWeight:
+        """The 4-bit weight of a linear layer, as stored.
 
         Raises:
             CheckpointError: Its tensors do not make one weight, or one of another ``(out, in)``.
         """
-        codes, *others = self.names_4bit(module)
-        file = self._file_of(codes).path
-        tensors = {codes: self.read(codes, scratch)} | {name: self.read(name) for name in others}
+        names = self.names_4bit(module)
+        codes, file = names[0], self._file_of(names[0]).path
+        tensors = {name: self.read(name) for name in names}
         try:
             weight = QuantizedWeight.from_tensors(codes, tensors)
         except QuantizedWeightError as error:
@@ -156,9 +164,8 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
             raise CheckpointError(
                 f"{path / INDEX_FILE}: {name!r} is not in {shard}; download the base again"
             )
-    parts, is_4bit = _parts(tensors), _is_4bit(path, config)
-    opened = Checkpoint(path, config, shards, files, tensors, parts, is_4bit)
-    if opened.packed and not is_4bit:
+    opened = Checkpoint(path, config, files, _is_4bit(path, config))
+    if opened.packed and not opened.is_4bit:
         raise CheckpointError(
             f"{path / CONFIG_FILE}: has no quantization_config, and {len(opened.packed)} weights "
             f"are stored in 4 bits ({min(opened.packed)}, ...), which nothing could load so; give "
@@ -171,16 +178,6 @@ def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file, or a CheckpointError."""
     with reading(path):
         return read_object(path, CheckpointError)
-
-
-def _parts(names: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """Names of the form ``X.weight.absmax``, sorted, under the ``X.weight`` that they belong to."""
-    parts: dict[str, list[str]] = {}
-    for name in sorted(names):
-        prefix, mark, _ = name.partition(".weight.")
-        if mark:
-            parts.setdefault(f"{prefix}.weight", []).append(name)
-    return {prefix: tuple(found) for prefix, found in parts.items()}
 
 
 def _shards(path: Path) -> tuple[tuple[str, ...], dict[str, str]]:

@@ -19,7 +19,6 @@ from torch import Tensor, nn
 
 from exporter.base.checkpoint import Checkpoint
 from exporter.compare.float32_model import (
-    KeptTensors,
     batches,
     head_inputs,
     inputs_of,
@@ -31,6 +30,7 @@ from exporter.fold.read_weights import place_of, read_weight
 from exporter.formats.dense import DenseWeight
 from exporter.formats.encoding import Encoding, Fold, ModuleUnit
 from tinylora import LowRankDelta
+from tinylora.models.batches import TensorSpool
 from tinylora.models.float32_view import in_float32
 from tinylora.svd.factors import weight_matrix
 
@@ -49,7 +49,7 @@ class Activations:
     """
 
     def __init__(self, directory: Path) -> None:
-        self._kept = KeptTensors(directory)
+        self._kept = TensorSpool(directory)
         self._source: dict[str, int] = {}
 
     def record(self, model: Any, modules: Sequence[str], prompts: Sequence[TokenPrompt]) -> None:

@@ -6,13 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from exporter.base.architecture import read_architecture
 from exporter.base.checkpoint import open_checkpoint
 from exporter.compare.prompts import TokenPrompt
-from exporter.errors import OutputWriteError
 from exporter.formats.encoding import TRAINER_DTYPE
 from exporter.plan.base_weights import trained_on
 from tinylora import (
@@ -22,7 +20,7 @@ from tinylora import (
     load_adapter,
     restore,
 )
-from tinylora.models.batches import TensorSpool, padded
+from tinylora.models.batches import padded
 from tinylora.models.embedded_adapter import attach_as_stored
 from tinylora.models.float32_view import in_float32
 from tinylora.models.pretrained import load_model
@@ -131,17 +129,3 @@ def batches(prompts: Sequence[TokenPrompt]) -> Iterator[list[TokenPrompt]]:
         batch.append(prompt)
     if batch:
         yield batch
-
-
-class KeptTensors(TensorSpool):
-    """Tensors that wait on disk; errors say what to do about a full one."""
-
-    def keep(self, name: str, tensor: Tensor) -> None:
-        """Write a tensor to a file of its own; OutputWriteError where there is no room."""
-        try:
-            super().keep(name, tensor)
-        except (SafetensorError, OSError) as error:
-            raise OutputWriteError(
-                f"{self.directory}: an intermediate result cannot be kept ({error}); make room, or "
-                "set TMPDIR to another directory, and run the same command again"
-            ) from error

@@ -20,7 +20,6 @@ import torch
 from torch import Tensor
 
 from exporter.compare.float32_model import (
-    KeptTensors,
     batches,
     load_exact,
     restored_model,
@@ -274,7 +273,7 @@ class Reference:
     def __init__(
         self, directory: Path, prompts: tuple[TokenPrompt, ...], *, logits: bool = False
     ) -> None:
-        self._kept = KeptPredictions(directory, KeptTensors, logits=logits)
+        self._kept = KeptPredictions(directory, logits=logits)
         self._prompts = prompts
 
     def keep(self, model: Any) -> None:

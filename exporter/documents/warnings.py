@@ -116,7 +116,7 @@ def _about_base(export: Prepared) -> Iterator[str]:
             "have other values for it, which count, as for transformers"
             f"{says if layout.for_transformers else ''}."
         )
-    if left_out := side_files(base.path, frozenset(base.shards)).left_out:
+    if left_out := side_files(base.path, frozenset(base.files)).left_out:
         yield (
             f"Left out of the export: {', '.join(left_out[:20])}{', ...' if left_out[20:] else ''} "
             "(weights in other files, unfinished downloads, large files of unknown kinds)."

@@ -8,7 +8,7 @@ from torch import Tensor
 from exporter.base.checkpoint import Checkpoint
 from exporter.errors import FoldError
 from exporter.formats.encoding import TRAINER_DTYPE, ModuleUnit, TensorUnit, cast
-from exporter.safetensors.reader import Scratch, all_finite
+from exporter.safetensors.reader import all_finite
 from tinylora import LowRankDelta, QuantizedWeight
 
 _ELEMENTS_AT_ONCE = 1 << 20
@@ -28,7 +28,7 @@ def tensor_chunks(unit: TensorUnit, base: Checkpoint) -> Iterator[Tensor]:
 
 
 def read_weight(
-    unit: ModuleUnit, base: Checkpoint, scratch: Scratch | None = None, *, trained: bool = False
+    unit: ModuleUnit, base: Checkpoint, *, trained: bool = False
 ) -> QuantizedWeight | Tensor:
     """The weight that a layer's output stands on, or that training had: 4-bit, or ``[out, in]``.
 
@@ -38,13 +38,12 @@ def read_weight(
     """
     name, source = f"{unit.module}.weight", unit.trained if trained else unit.source
     if source == "4bit":
-        weight = base.read_4bit(unit.module, unit.shape, scratch)
+        weight = base.read_4bit(unit.module, unit.shape)
         for part, tensor in weight.to_tensors(name).items():
             _check_finite(tensor, part, base)
-        if not _bounded_scales(weight):
-            _check_finite(weight.block_absmax, f"{name}.absmax", base)
+        _check_finite(weight.block_absmax, f"{name}.absmax", base)
         return weight
-    dense = base.read(name, scratch)
+    dense = base.read(name)
     _check_finite(dense, name, base)
     if not (base.is_4bit or (unit.as_stored and not trained)):
         dense = cast(dense, TRAINER_DTYPE, place_of(name, base))
@@ -79,12 +78,3 @@ def _check_finite(tensor: Tensor, name: str, base: Checkpoint) -> None:
         raise FoldError(
             f"{place_of(name, base)} has non-finite values; the base is damaged, download it again"
         )
-
-
-def _bounded_scales(weight: QuantizedWeight) -> bool:
-    """Whether the parts of a weight's scales alone show that all of these are finite."""
-    nested = weight.nested
-    if nested is None:
-        return False
-    code, groups = float(nested.code.abs().max()), float(nested.absmax.abs().max())
-    return code * groups + abs(nested.offset) < torch.finfo(torch.float32).max

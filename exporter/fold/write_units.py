@@ -7,7 +7,7 @@ writes. A tensor that is carried over passes in pieces.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache, partial
 
 import torch
@@ -23,7 +23,6 @@ from exporter.fold.read_weights import (
 )
 from exporter.formats.encoding import Fold, ModuleUnit, TensorUnit, Unit, VectorUnit
 from exporter.progress import Stopwatch
-from exporter.safetensors.reader import Scratch
 from exporter.safetensors.writer import ShardWriter
 from tinylora import ModuleDelta, ModuleDeltas, QuantizedWeight, TinyLoRAParts
 
@@ -35,8 +34,6 @@ class UnitMaker:
     Attributes:
         device: Where fast factors are computed and weights are folded and measured.
         moments: For ``calibrated``: mean(x xᵀ) of a module's inputs.
-        scratch: What a thread reads a weight into; it is done with it before it reads the next.
-        stored: Likewise, what it makes a dense weight in.
     """
 
     base: Checkpoint
@@ -45,8 +42,6 @@ class UnitMaker:
     device: torch.device
     watch: Stopwatch
     moments: Callable[[str], Tensor] | None
-    scratch: Scratch = field(default_factory=Scratch)
-    stored: Scratch = field(default_factory=Scratch)
 
     @torch.no_grad()
     def make(self, unit: Unit) -> ModuleFidelity | None:
@@ -71,7 +66,7 @@ class UnitMaker:
 
     def _make_module(self, unit: ModuleUnit) -> ModuleFidelity | None:
         with self.watch.timed("read"):
-            read = read_weight(unit, self.base, self.scratch)
+            read = read_weight(unit, self.base)
         where = place_of(f"{unit.module}.weight", self.base)
         if not unit.fold:
             self._write(unit.encoding.encode(Fold(unit.module, where, read)).tensors)
@@ -83,12 +78,9 @@ class UnitMaker:
             delta = checked_delta(unit.module, rebuilt.low_rank()).to(there.device)
             moment = None if self.moments is None else partial(self.moments, unit.module)
             parts = cache(partial(_parts, rebuilt, self.deltas))
-            fold = Fold(unit.module, where, there, delta, moment, parts, self.stored)
+            fold = Fold(unit.module, where, there, delta, moment, parts)
             encoded = unit.encoding.encode(fold)
-        tensors = encoded.tensors
-        if encoded.unchanged and isinstance(read, QuantizedWeight):
-            tensors = read.to_tensors(fold.name)  # need not come back from the device
-        self._write(tensors)
+        self._write(encoded.tensors)
         assert encoded.sums is not None, "a fold is measured"
         return ModuleFidelity(
             module=unit.module,
@@ -96,7 +88,7 @@ class UnitMaker:
             sums=encoded.sums,
             codes_moved=encoded.codes_moved,
             scales_changed=encoded.scales_changed,
-            bytes=sum(tensor.nbytes for tensor in tensors.values()),
+            bytes=sum(tensor.nbytes for tensor in encoded.tensors.values()),
             spectrum=spectrum_of(rebuilt.factors),
         )
 

@@ -31,7 +31,8 @@ class DenseWeight(Encoding):
         delta = fold.delta
         if delta is None:
             return Encoded({fold.name: cast(fold.dense, self.dtype, fold.where)})
-        stored = fold.empty(self.dtype)
+        shape, device = fold.weight.shape, fold.weight.device
+        stored = torch.empty(shape, dtype=self.dtype, device=device)
 
         def changes() -> Iterator[tuple[Tensor, Tensor]]:
             for rows, change in delta.pieces():

@@ -11,7 +11,7 @@ from torch import Tensor
 from exporter.base.checkpoint import Checkpoint
 from exporter.errors import FoldError
 from exporter.fidelity import ErrorSums, sums_over
-from exporter.safetensors.reader import Scratch, all_finite
+from exporter.safetensors.reader import all_finite
 from exporter.safetensors.writer import TensorSpec
 from tinylora import LowRankDelta, QuantizedWeight, TinyLoRAParts
 from tinylora.svd.factors import weight_matrix
@@ -31,7 +31,6 @@ class Fold:
         delta: The delta to add, on the same device; None where nothing is added.
         moment: For calibrated codes: gives mean(x xᵀ) of the module's inputs, ``[in, in]``.
         parts: Gives the adapter's A, B and P of the module, and its trained vector ``[u]``.
-        scratch: Memory for a dense sum on the CPU, if it is not to be kept.
     """
 
     module: str
@@ -40,7 +39,6 @@ class Fold:
     delta: LowRankDelta | None = None
     moment: Callable[[], Tensor] | None = None
     parts: Callable[[], tuple[TinyLoRAParts, Tensor]] | None = None
-    scratch: Scratch | None = None
 
     @property
     def name(self) -> str:
@@ -57,14 +55,6 @@ class Fold:
         weight = self.weight
         return weight.rows(part) if isinstance(weight, QuantizedWeight) else weight[part]
 
-    def empty(self, dtype: torch.dtype) -> Tensor:
-        """Memory for the sum, ``[out, in]``."""
-        shape, device = torch.Size(self.weight.shape), self.weight.device
-        if self.scratch is None or device.type != "cpu":
-            return torch.empty(shape, dtype=dtype, device=device)
-        room = self.scratch.room(shape.numel() * dtype.itemsize)
-        return torch.from_numpy(room).view(dtype).view(shape)
-
 
 @dataclass(frozen=True, eq=False)
 class Encoded:
@@ -75,14 +65,12 @@ class Encoded:
         sums: None where nothing was to be added.
         codes_moved: 4-bit codes that differ from the weight's; None for other formats.
         scales_changed: Likewise, block scales.
-        unchanged: Whether the tensors are those of the weight that was given.
     """
 
     tensors: Mapping[str, Tensor]
     sums: ErrorSums | None = None
     codes_moved: int | None = None
     scales_changed: int | None = None
-    unchanged: bool = False
 
 
 class Encoding(ABC):

@@ -68,7 +68,7 @@ class Codes(Encoding):
         seen, delta = fold.weight, fold.delta
         assert isinstance(seen, QuantizedWeight), "4-bit outputs come from 4-bit weights"
         if delta is None:
-            return Encoded(seen.to_tensors(fold.name), unchanged=True)
+            return Encoded(seen.to_tensors(fold.name))
         nearest = merged = preserve(seen, delta)
         if self.method == "recompute":
             merged = recompute(seen, delta)
@@ -85,7 +85,6 @@ class Codes(Encoding):
             replace(sums, bound=bound),
             codes_moved=_codes_moved(merged, seen),
             scales_changed=int(torch.count_nonzero(merged.block_absmax != seen.block_absmax)),
-            unchanged=merged is seen,
         )
 
     def decode(self, fold: Fold, tensors: Mapping[str, Tensor]) -> Tensor:

@@ -105,7 +105,7 @@ class _GgufWriter(ShardWriter):
         if place is None:
             return
         if place.change is not None or len(shape) == 1:
-            whole = torch.cat([chunk.flatten().clone() for chunk in chunks]).view(shape)
+            whole = torch.cat([chunk.flatten() for chunk in chunks]).view(shape)
             changed = whole if place.change is None else place.change(whole)
             chunks = [changed.float() if len(shape) == 1 else changed]
         super().write_rows(place.name, chunks, shape)

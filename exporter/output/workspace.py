@@ -11,12 +11,10 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from threading import Lock
 from typing import BinaryIO
 
 from pydantic import TypeAdapter, ValidationError
@@ -56,43 +54,24 @@ class _Journal:
 
 
 class Workspace:
-    """The locked working directory of one export; use :func:`open_workspace`."""
+    """The locked working directory of one export; use :func:`open_workspace`.
+
+    Attributes:
+        finished: Records of complete files, those of an earlier run of the same export too.
+    """
 
     def __init__(self, out: Path, path: Path, lock: int, key: Callable[[], str]) -> None:
         self.out = out
         self.path = path
         self._lock = lock
         self._key = key
-        self._background = ThreadPoolExecutor(2)
-        self._pending: list[Future[None]] = []
-        self._journal = Lock()
-        self._finished = self._resume()
+        self.finished = self._resume()
 
-    def finished(self, name: str) -> FinishedFile | None:
-        """The record of a file that an earlier run of the same export completed."""
-        return self._finished.get(name)
-
-    def complete(
-        self, name: str, timed: AbstractContextManager[None], modules: Sequence[ModuleFidelity]
-    ) -> None:
-        """Record a complete file, hashed in ``timed``, and sync it, while others are written."""
-
-        def record() -> None:
-            with timed:
-                file = FinishedFile(name, file_sha256(self.path / name), tuple(modules))
-            with self._journal:
-                self._finished[name] = file
-                self._write_journal()
-
-        self._pending.append(self._background.submit(sync, self.path / name))
-        self._pending.append(self._background.submit(record))
-
-    def completed(self) -> Mapping[str, FinishedFile]:
-        """Wait for all complete files; their records by name."""
-        with writing(self.out):
-            for work in self._pending:
-                work.result()
-        return self._finished
+    def complete(self, name: str, modules: Sequence[ModuleFidelity]) -> None:
+        """Hash and record a complete file."""
+        digest = file_sha256(self.path / name)
+        self.finished[name] = FinishedFile(name, digest, tuple(modules))
+        self._write_journal()
 
     def write_text(self, name: str, text: str) -> None:
         """Write a small file so that it is there whole or not at all."""
@@ -111,7 +90,7 @@ class Workspace:
 
     def check_room(self, wanted: int) -> None:
         """Refuse to start an export that the disk cannot hold, with a DiskFullError."""
-        done = sum((self.path / name).stat().st_size for name in self._finished)
+        done = sum((self.path / name).stat().st_size for name in self.finished)
         wanted += _SPARE_BYTES - done
         with writing(self.out):
             free = shutil.disk_usage(self.path).free
@@ -142,16 +121,14 @@ class Workspace:
 
     def discard(self) -> None:
         """Remove everything that was written."""
-        self._background.shutdown(cancel_futures=True)
         shutil.rmtree(self.path, ignore_errors=True)
 
     def close(self) -> None:
         """Release the lock."""
-        self._background.shutdown(cancel_futures=True)
         os.close(self._lock)
 
     def _write_journal(self) -> None:
-        journal = _Journal(self._key(), tuple(self._finished.values()))
+        journal = _Journal(self._key(), tuple(self.finished.values()))
         self.write_text(JOURNAL_FILE, json.dumps(asdict(journal)))
 
     def _resume(self) -> dict[str, FinishedFile]:
@@ -188,7 +165,7 @@ def open_workspace(out: Path, key: Callable[[], str], overwrite: bool) -> Worksp
     out = Path(os.path.abspath(out))  # noqa: PTH100  (resolve() would follow a symbolic link)
     check_replaceable(out, overwrite)
     path, _ = beside(out)
-    lock = locked_directory(path, out)
+    lock = _locked_directory(path, out)
     try:
         _recover(out)
         check_replaceable(out, overwrite)
@@ -199,7 +176,7 @@ def open_workspace(out: Path, key: Callable[[], str], overwrite: bool) -> Worksp
         raise
 
 
-def locked_directory(path: Path, out: Path) -> int:
+def _locked_directory(path: Path, out: Path) -> int:
     """Make a working directory for ``out``, or take over one that is there; the open lock of it.
 
     Raises:

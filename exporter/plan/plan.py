@@ -91,7 +91,7 @@ def build_plan(
     form = layout.file_form(base, architecture, sizes)
     files: list[OutputFile] = []
     if layout.standalone:
-        groups = [list(planner.units(shard)) for shard in base.shards]
+        groups = [list(planner.units(shard)) for shard in base.files]
         if form.single or max_shard_size is not None:
             limit = None if form.single else max_shard_size
             groups = _regroup([unit for group in groups for unit in group], limit)

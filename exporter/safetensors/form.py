@@ -1,11 +1,9 @@
 """The form of a weight file: safetensors, unless a format has another."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
-
-from torch import Tensor
 
 from exporter.safetensors.writer import ShardWriter, TensorSpec, file_bytes
 
@@ -21,17 +19,21 @@ class FileForm:
     suffix: ClassVar[str] = ".safetensors"
     single: ClassVar[bool] = False
 
+    def renamed(self, name: str) -> str:
+        """The name in the file of a tensor, named as in a checkpoint."""
+        return name
+
     def stored(self, specs: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
         """What the file will hold where these tensors, named as in a checkpoint, are given."""
-        return tuple(specs)
+        return tuple(replace(spec, name=self.renamed(spec.name)) for spec in specs)
 
     def max_bytes(self, stored: Sequence[TensorSpec]) -> int:
         """Most bytes that a file of these tensors can take."""
         return file_bytes(stored)
 
     def writer(self, path: Path, stored: Sequence[TensorSpec]) -> ShardWriter:
-        """Write such a file."""
-        return ShardWriter(path, stored)
+        """Write such a file, of tensors named as in a checkpoint."""
+        return ShardWriter(path, stored, self.renamed)
 
 
 @dataclass(frozen=True)
@@ -40,25 +42,8 @@ class RenamedForm(FileForm):
 
     names: Mapping[str, str]
 
-    def stored(self, specs: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
-        """The same under the names of files."""
-        return tuple(replace(spec, name=_renamed(spec.name, self.names)) for spec in specs)
-
-    def writer(self, path: Path, stored: Sequence[TensorSpec]) -> ShardWriter:
-        """Takes tensors by the model's names."""
-        return _RenamingWriter(path, stored, self.names)
-
-
-class _RenamingWriter(ShardWriter):
-    def __init__(self, path: Path, specs: Sequence[TensorSpec], names: Mapping[str, str]) -> None:
-        super().__init__(path, specs)
-        self._names = names
-
-    def write_rows(self, name: str, chunks: Iterable[Tensor], shape: tuple[int, ...]) -> None:
-        super().write_rows(_renamed(name, self._names), chunks, shape)
-
-
-def _renamed(name: str, names: Mapping[str, str]) -> str:
-    prefix, mark, part = name.partition(".weight.")
-    weight = f"{prefix}.weight" if mark else name
-    return f"{names.get(weight, weight)}.{part}" if mark else names.get(weight, weight)
+    def renamed(self, name: str) -> str:
+        """The name that files of the family have."""
+        prefix, mark, part = name.partition(".weight.")
+        weight = f"{prefix}.weight" if mark else name
+        return self.names.get(weight, weight) + (f".{part}" if mark else "")

@@ -6,20 +6,18 @@ Not through a memory map: when a mapped file is cut short, the kernel ends the p
 
 import json
 import os
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from exporter.errors import CheckpointError, CheckpointUnreadableError, reading
 from tinylora.files import digests
+from tinylora.weights.quantized_weight import tensor_bytes
 
 # safetensors' dtype names, in the order in which its own writer lays tensors out (widest first).
 TORCH_DTYPES: Mapping[str, torch.dtype] = {
@@ -36,13 +34,6 @@ TORCH_DTYPES: Mapping[str, torch.dtype] = {
 }
 DTYPE_NAMES: Mapping[torch.dtype, str] = {dtype: name for name, dtype in TORCH_DTYPES.items()}
 
-# Of what is read to be hashed or compared: it stays in a core's cache, and is not smaller, as after
-# each piece a thread waits its turn.
-PIECE_BYTES = 1 << 20
-# Of memory and of places in files: between unlike ones the kernel copies at half the speed.
-ALIGNMENT = 64
-_ELEMENTS_AT_ONCE = 1 << 18
-
 
 def all_finite(tensor: Tensor) -> bool:
     """Whether a tensor holds neither NaN nor an infinity; integers never do.
@@ -54,25 +45,7 @@ def all_finite(tensor: Tensor) -> bool:
         return True
     # the extremes of numbers with a NaN among them are NaN, and are found much faster than the
     # truth of each number alone
-    return all(
-        bool(torch.isfinite(torch.stack(torch.aminmax(piece))).all())
-        for piece in torch.split(tensor.reshape(-1), _ELEMENTS_AT_ONCE)
-    )
-
-
-class Scratch(threading.local):
-    """Memory that each thread reads into again and again; new memory costs more than reading."""
-
-    def __init__(self) -> None:
-        self._buffer = np.empty(0, dtype=np.uint8)
-
-    def room(self, size: int) -> npt.NDArray[np.uint8]:
-        """The thread's bytes; what was read into them before is gone."""
-        if self._buffer.size < size:
-            # numpy asks the kernel for huge pages, torch does not
-            buffer = np.empty(size + ALIGNMENT, dtype=np.uint8)
-            self._buffer = buffer[-buffer.ctypes.data % ALIGNMENT :]
-        return self._buffer[:size]
+    return bool(torch.isfinite(torch.stack(torch.aminmax(tensor))).all())
 
 
 @dataclass(frozen=True)
@@ -105,21 +78,21 @@ class DataFile:
     modified_ns: int
     headers: Mapping[str, TensorHeader]
 
-    def read(self, name: str, scratch: Scratch | None = None) -> Tensor:
-        """One whole tensor, on the CPU, in memory of its own or in that of ``scratch``."""
+    def read(self, name: str) -> Tensor:
+        """One whole tensor, on the CPU."""
         header = self.headers[name]
         end = header.begin + header.nbytes
         with self._opened() as file:
-            found = self._bytes(file, header.begin, end, scratch or Scratch())
+            found = self._bytes(file, header.begin, end)
         return found.view(header.torch_dtype).view(header.shape)
 
     def chunks(self, name: str, elements: int) -> Iterator[Tensor]:
-        """One tensor, flat, in pieces of at most ``elements``, each gone when the next is taken."""
-        header, scratch = self.headers[name], Scratch()
+        """One tensor, flat, in pieces of at most ``elements``."""
+        header = self.headers[name]
         end, step = header.begin + header.nbytes, elements * header.torch_dtype.itemsize
         with self._opened() as file:  # kept open, as the kernel reads ahead for a descriptor
             for start in range(header.begin, end, step):
-                piece = self._bytes(file, start, min(start + step, end), scratch)
+                piece = self._bytes(file, start, min(start + step, end))
                 yield piece.view(header.torch_dtype)
 
     def sha256(self) -> str:
@@ -128,9 +101,9 @@ class DataFile:
         with self._opened():
             return digest
 
-    def _bytes(self, descriptor: int, begin: int, end: int, scratch: Scratch) -> Tensor:
-        buffer = scratch.room(end - begin)
-        room = memoryview(buffer)  # type: ignore[arg-type]  # an ndarray is a buffer
+    def _bytes(self, descriptor: int, begin: int, end: int) -> Tensor:
+        found = torch.empty(end - begin, dtype=torch.uint8)
+        room = tensor_bytes(found)
         while room:
             with reading(self.path):
                 count = os.preadv(descriptor, [room], end - len(room))
@@ -138,7 +111,7 @@ class DataFile:
             if count == 0:  # and has grown back
                 raise self._changed("ends early")
             room = room[count:]
-        return torch.from_numpy(buffer)
+        return found
 
     @contextmanager
     def _opened(self) -> Iterator[int]:

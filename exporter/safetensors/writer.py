@@ -8,7 +8,7 @@ of the file, and the header is given room for the longest that it could become.
 import json
 import os
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
@@ -20,12 +20,9 @@ from torch import Tensor
 
 from exporter.errors import WriterError, reading, writing
 from exporter.safetensors.reader import (
-    ALIGNMENT,
     DTYPE_NAMES,
-    PIECE_BYTES,
     TORCH_DTYPES,
     DataFile,
-    Scratch,
     TensorHeader,
     all_finite,
 )
@@ -33,10 +30,14 @@ from tinylora.weights.quantized_weight import STATE_PREFIX, tensor_bytes
 
 PART_SUFFIX = ".part"
 MAX_STATE_BYTES = 1024
+ALIGNMENT = 64  # as of memory: between unlike places the kernel copies at half the speed
 # Writes end at multiples of this in the file: the kernel makes its cache pages as large as a write,
 # and to find room for large ones can take it several times as long as to fill them. Between small
 # ones the interpreter's threads wait for each other.
 _WRITE_BYTES = 1 << 20
+# Of what is read back: it stays in a core's cache, and is not smaller, as after each piece a thread
+# waits its turn.
+PIECE_BYTES = 1 << 20
 _ELEMENTS_AT_ONCE = 1 << 20
 _WIDEST_FIRST = {name: place for place, name in enumerate(TORCH_DTYPES)}
 
@@ -69,9 +70,14 @@ class ShardWriter:
     and compared. A context manager: leaving it without :meth:`finish` removes the temporary file.
     """
 
-    def __init__(self, path: Path, specs: Sequence[TensorSpec]) -> None:
-        """Make the temporary file, for all of ``specs``."""
-        self._path = path
+    def __init__(
+        self,
+        path: Path,
+        specs: Sequence[TensorSpec],
+        renamed: Callable[[str], str] = lambda name: name,
+    ) -> None:
+        """Make the temporary file, for all of ``specs``, whose names ``renamed`` gives."""
+        self._path, self._renamed = path, renamed
         self._part = path.with_name(path.name + PART_SUFFIX)
         self._pending = {spec.name: spec for spec in specs}
         if len(self._pending) != len(specs):
@@ -79,7 +85,6 @@ class ShardWriter:
         self._fixed = sorted((s for s in specs if s.shape is not None), key=_place)
         self._states: dict[str, Tensor] = {}
         self._turn = threading.Lock()
-        self._scratch = Scratch()
         self._begin = self._lay_out(specs)
         with writing(path):
             self._file = os.open(self._part, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
@@ -108,6 +113,7 @@ class ShardWriter:
 
     def write_rows(self, name: str, chunks: Iterable[Tensor], shape: tuple[int, ...]) -> None:
         """Write one tensor of ``shape`` from finite pieces of its leading dimension, in order."""
+        name = self._renamed(name)
         spec = self._pending.pop(name, None)
         if spec is None:
             raise WriterError(f"{self._path.name}: {name!r} was not planned, or is written twice")
@@ -116,7 +122,7 @@ class ShardWriter:
                 f"{self._path.name}: {name!r} has shape {shape}, planned {spec.shape}"
             )
         if spec.shape is None:
-            self._states[name] = torch.cat([chunk.flatten().clone() for chunk in chunks])
+            self._states[name] = torch.cat([chunk.flatten() for chunk in chunks])
             return
         begin = offset = self._begin[name]
         for chunk in chunks:
@@ -177,7 +183,7 @@ class ShardWriter:
         with reading(self._part):
             for start in range(0, len(content), PIECE_BYTES):
                 part = content[start : start + PIECE_BYTES]
-                found, at = self._scratch.room(len(part)), offset + start
+                found, at = np.empty(len(part), dtype=np.uint8), offset + start
                 room = memoryview(found)  # type: ignore[arg-type]  # an ndarray is a buffer
                 while room and (count := os.preadv(self._file, [room], at)):
                     room, at = room[count:], at + count

@@ -26,7 +26,7 @@ from exporter.errors import (
 )
 from exporter.request import Goal
 from tests.exporter.conftest import content
-from tinylora.errors import FactorStoreError
+from tinylora.errors import FactorStoreError, ScratchError
 
 SHARD = 15_000
 
@@ -139,7 +139,7 @@ def test_a_full_temporary_directory_keeps_the_finished_shards(
             keep(reference, model)
 
     monkeypatch.setattr(Reference, "keep", limited)
-    with pytest.raises(OutputWriteError, match=r"intermediate result.*File too large.*TMPDIR") as e:
+    with pytest.raises(ScratchError, match=r"intermediate result.*File too large.*TMPDIR") as e:
         export(request)
     monkeypatch.undo()
     assert tempfile.gettempdir() in str(e.value)

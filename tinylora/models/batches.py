@@ -4,8 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+
+from tinylora.errors import ScratchError
 
 
 def padded(
@@ -32,8 +35,14 @@ class TensorSpool:
         self.directory = directory
 
     def keep(self, name: str, tensor: Tensor) -> None:
-        """Write a tensor; a full disk is a ``SafetensorError`` or ``OSError``."""
-        save_file({"tensor": tensor.contiguous()}, self._file(name))
+        """Write a tensor; a ScratchError where there is no room."""
+        try:
+            save_file({"tensor": tensor.contiguous()}, self._file(name))
+        except (SafetensorError, OSError) as error:
+            raise ScratchError(
+                f"{self.directory}: an intermediate result cannot be kept ({error}); make room, or "
+                "set TMPDIR to another directory, and run the same command again"
+            ) from error
 
     def load(self, name: str, device: torch.device | str = "cpu") -> Tensor:
         """Read a tensor."""

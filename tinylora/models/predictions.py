@@ -84,15 +84,13 @@ class KeptPredictions:
     are those that another process is to load (``logits``).
     """
 
-    def __init__(
-        self, directory: Path, spool: type[TensorSpool] = TensorSpool, *, logits: bool = False
-    ) -> None:
-        self._spool, self._logits = spool(directory), logits
+    def __init__(self, directory: Path, *, logits: bool = False) -> None:
+        self._spool, self._logits = TensorSpool(directory), logits
         self._head_of: dict[str, nn.Module] = {}
         self._heads: list[nn.Linear] = []
 
     def keep(self, name: str, found: Predictions) -> None:
-        """Write predictions under a name; a full disk is what the spool makes of it."""
+        """Write predictions under a name; a ScratchError where there is no room."""
         head = None if self._logits else self._plain(found)
         if head is None or found.states is None:
             self._spool.keep(name, found.logits)

@@ -9,7 +9,6 @@ torch's compiler and takes seconds.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
 
@@ -18,13 +17,11 @@ from torch import Tensor
 
 from tinylora.weights.code_books import QuantType, code_book, dynamic_code_book
 
-# A multiple of every block size. Between two steps a thread waits for the interpreter while others
-# have it, so pieces are as large as the cache allows.
-_ELEMENTS_AT_ONCE = 1 << 19
+# A multiple of every block size. On the CPU a piece stays in the cache with what is made of it.
+_ELEMENTS_AT_ONCE = 1 << 18
 _ELEMENTS_AT_ONCE_ON_DEVICE = 1 << 25
 _BINS = 1 << 14  # between 0 and 1
 _MARK, _MARKS = 0x80, -0x7F7F7F7F7F7F7F80  # in the code of a bin with an edge; in eight of them
-_FEW = 64  # as a part of all numbers: groups of eight in which one has to be compared
 _LEAST_ABSMAX = 1e-38
 SCALES_A_BLOCK = 256
 _STEPS = 65535  # in which bitsandbytes' CPU kernel counts a scale between -1 and 1
@@ -42,13 +39,10 @@ def quantize_blocks(weight: Tensor, quant_type: QuantType, blocksize: int) -> tu
     numel = flat.numel()
     packed = torch.empty((-(-numel // 2), 1), dtype=torch.uint8, device=flat.device)
     absmax = torch.empty(-(-numel // blocksize), dtype=torch.float32, device=flat.device)
-    room = None
-    if quant_type == "nf4" and flat.device.type == "cpu" and _is_compared():
-        room = _Room(min(numel, _step(flat)), blocksize)
+    by_table = quant_type == "nf4" and flat.device.type == "cpu" and _is_compared()
     for start, piece in _pieces(flat):
-        if room is not None:
-            scaled, scales = _scaled(piece, blocksize, room)
-            codes = _codes(scaled, _table(), room)[: -(-piece.numel() // 2)].unsqueeze(1)
+        if by_table:
+            codes, scales = _quantize_nf4(piece, blocksize)
         else:
             from bitsandbytes.functional import quantize_4bit
 
@@ -83,15 +77,10 @@ def dequantize_blocks(
     :func:`pairs_of_bytes` gives it.
     """
     data = data.reshape(-1)
-    size = -(-min(out.numel(), _step(out)) // 2)
-    codes = torch.empty(size, dtype=torch.int32, device=out.device)
-    looked_up = torch.empty(size, dtype=torch.float64, device=out.device)
     for start, piece in _pieces(out):
         count = piece.numel()
-        size = -(-count // 2)
-        codes[:size] = data[start // 2 : start // 2 + size]
-        torch.index_select(pairs, 0, codes[:size], out=looked_up[:size])
-        values = looked_up.view(torch.float32)[:count]
+        codes = data[start // 2 : -(-(start + count) // 2)].int()
+        values = pairs.index_select(0, codes).view(torch.float32)[:count]
         scales = absmax[start // blocksize : -(-(start + count) // blocksize)]
         if count % blocksize == 0:
             values.view(-1, blocksize).mul_(scales.unsqueeze(1))
@@ -107,48 +96,42 @@ def pairs_of_bytes(values: Tensor) -> Tensor:
     return pairs.view(torch.float64).view(-1)
 
 
-@dataclass(frozen=True, eq=False)
-class _Table:
-    """Codes of equal bins from -1 to 1.
-
-    Attributes:
-        codes: uint8 ``[2 * _BINS + 1]``, of a bin that may hold an edge the lower one, marked.
-        edges: fp32 ``[16]``, above which a number with a marked code gets the next.
-        middle: fp32 ``[]``, the bin of 0.
-    """
-
-    codes: Tensor
-    edges: Tensor
-    middle: Tensor
-
-
 @cache
-def _table(rounding: float = 0.0) -> _Table:
-    """The table for nf4, of values that are right to a share of themselves."""
+def _table(rounding: float = 0.0) -> Tensor:
+    """nf4 codes of equal bins from -1 to 1, of values that are right to a share of themselves.
+
+    uint8 ``[2 * _BINS + 1]``; of a bin that may hold an edge the lower code, marked.
+    """
     code = code_book("nf4")
-    edges = (code[:-1] + code[1:]) / 2
-    moved = rounding * (code[:-1].abs() + code[1:].abs()) / 2
-    middle = torch.tensor(_BINS, dtype=torch.float32)
+    edges, moved = _edges()[:-1], rounding * (code[:-1].abs() + code[1:].abs()) / 2
     # a larger number has no lower bin, so beside an edge's bins the code is certain
-    first, last = (torch.add(middle, e, alpha=_BINS).int() for e in (edges - moved, edges + moved))
+    first, last = _bins(edges - moved), _bins(edges + moved)
     bins = torch.arange(2 * _BINS + 1, dtype=torch.int32)
     codes = torch.bucketize(bins, last).to(torch.uint8)
     codes[torch.bucketize(bins, first, right=True) > codes] |= _MARK
-    return _Table(codes, torch.nn.functional.pad(edges, (0, 1), value=torch.inf), middle)
+    return codes
+
+
+def _edges() -> Tensor:
+    """fp32 ``[16]``, above which a number gets not this code of nf4 but a later one."""
+    code = code_book("nf4")
+    return torch.nn.functional.pad((code[:-1] + code[1:]) / 2, (0, 1), value=torch.inf)
+
+
+def _bins(scaled: Tensor) -> Tensor:
+    return torch.add(torch.tensor(_BINS), scaled, alpha=_BINS).int()
 
 
 def likely_codes(scaled: Tensor, rounding: float) -> tuple[Tensor, Tensor]:
     """nf4 codes nearest to numbers, where the codes' values are right to a share of themselves.
 
-    ``scaled``, fp32 ``[n, m]``, is overwritten.
+    ``scaled`` is fp32 ``[n, m]``.
 
     Returns:
         Codes, uint8 ``[n, m]``, and the places, ``[k]``, of those to which the next may be nearer.
     """
-    table = _table(rounding)
-    codes_of_bins = table.codes.to(scaled.device)
-    bins = scaled.clamp_(-1, 1).mul_(_BINS).add_(_BINS).int()
-    codes = codes_of_bins.index_select(0, bins.view(-1))
+    bins = _bins(scaled.clamp(-1, 1)).view(-1)
+    codes = _table(rounding).to(scaled.device).index_select(0, bins)
     unsure = (codes & _MARK).nonzero().squeeze(1)
     return codes.bitwise_and_(_MARK - 1).view_as(scaled), unsure
 
@@ -157,54 +140,27 @@ def _is_compared() -> bool:
     return version("bitsandbytes").startswith(_COMPARED_RELEASES)
 
 
-class _Room:
-    """Memory for one piece after another: fresh memory each time would cost more than the work."""
-
-    def __init__(self, elements: int, blocksize: int) -> None:
-        size = -(-elements // blocksize) * blocksize
-        self.scaled = torch.empty(size, dtype=torch.float32)
-        self.spare = torch.empty_like(self.scaled)
-        self.bins = torch.empty(size, dtype=torch.int32)
-        self.codes = torch.empty(size, dtype=torch.uint8)
-
-
-def _scaled(piece: Tensor, blocksize: int, room: _Room) -> tuple[Tensor, Tensor]:
-    """A piece divided by its scales, and these; zeros make its last block whole."""
+def _quantize_nf4(piece: Tensor, blocksize: int) -> tuple[Tensor, Tensor]:
+    """Codes, uint8 ``[ceil(n/2), 1]``, and scales of a piece; zeros make its last block whole."""
     count = piece.numel()
-    size = -(-count // blocksize) * blocksize
-    scaled, spare = room.scaled[:size], room.spare[:size]
-    scaled[:count] = piece
-    scaled[count:] = 0
+    scaled = torch.empty(-(-count // blocksize) * blocksize, dtype=torch.float32)
+    scaled[:count], scaled[count:] = piece, 0
     blocks = scaled.view(-1, blocksize)
-    absmax = torch.abs(blocks, out=spare.view(-1, blocksize)).amax(dim=1)
+    absmax = blocks.abs().amax(dim=1)
     divisors = absmax.clamp(min=_LEAST_ABSMAX)
     last = blocks[-1] / divisors[-1]
     blocks *= (1.0 / divisors).unsqueeze(1)
-    if count < size:  # bitsandbytes treats a block that is not whole a little differently
+    if count % blocksize:  # bitsandbytes treats a block that is not whole a little differently
         blocks[-1], absmax[-1] = last, divisors[-1]
-    return scaled, absmax
-
-
-def _codes(scaled: Tensor, table: _Table, room: _Room) -> Tensor:
-    """Codes of numbers between -1 and 1, two a byte, uint8 ``[n/2]``."""
-    size = scaled.numel()
-    spare, bins, codes = room.spare[:size], room.bins[:size], room.codes[:size]
-    bins.copy_(torch.add(table.middle, scaled, alpha=_BINS, out=spare))
-    torch.index_select(table.codes, 0, bins, out=codes)
-    _settle_marked(codes, scaled, table.edges)
-    pairs, shifted = codes.view(torch.int16), bins.view(torch.int16)[: size // 2]
-    torch.bitwise_left_shift(pairs, 4, out=shifted)
-    return pairs.bitwise_right_shift_(8).bitwise_or_(shifted).to(torch.uint8)
-
-
-def _settle_marked(codes: Tensor, scaled: Tensor, edges: Tensor) -> None:
-    """Compare the numbers in bins with an edge; they are looked for eight at a time."""
+    codes = _table().index_select(0, _bins(scaled))
+    # the few numbers in bins with an edge are compared with it, and are looked for eight at a time
     groups = codes.view(torch.int64).bitwise_and(_MARKS).nonzero()
-    places: Tensor | slice = slice(None)  # all, unless they are few as in any trained weight
-    if len(groups) < codes.numel() // _FEW:
-        places = (groups * 8 + torch.arange(8)).view(-1)
+    places = (groups * 8 + torch.arange(8)).view(-1)
     lower = codes[places] & (_MARK - 1)
-    codes[places] = lower + (scaled[places] > edges[lower.int()])
+    codes[places] = lower + (scaled[places] > _edges()[lower.int()])
+    pairs = codes.view(torch.int16)
+    packed = (pairs << 4 | pairs >> 8).to(torch.uint8)
+    return packed[: -(-count // 2)].unsqueeze(1), absmax
 
 
 def _by_steps(scales: Tensor) -> tuple[Tensor, Tensor]:

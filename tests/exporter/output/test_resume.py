@@ -126,7 +126,7 @@ def test_a_journal_of_another_form_starts_over(journal, base, artifact, tmp_path
     (partial / ".export-journal.json").write_text(journal)
     (partial / "model.safetensors").write_text("of what?")
     workspace = open_workspace(tmp_path / "out", lambda: "k", overwrite=False)
-    assert workspace.finished("model.safetensors") is None
+    assert "model.safetensors" not in workspace.finished
     assert not (partial / "model.safetensors").exists()
     workspace.close()
     assert export(ExportRequest(base, artifact, tmp_path / "out")).out.is_dir()

@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save
 
 from exporter.errors import WriterError
-from exporter.safetensors.reader import DTYPE_NAMES, PIECE_BYTES
+from exporter.safetensors.reader import DTYPE_NAMES
 from exporter.safetensors.writer import (
     MAX_STATE_BYTES,
+    PIECE_BYTES,
     ShardWriter,
     TensorSpec,
     file_bytes,
