@@ -176,7 +176,7 @@ def quick_config(quick, tmp_path):
     """``quick_config(out, **changes)`` writes the configuration of a quick run."""
     from tests.evaluator.whole_runs import write_quick_config
 
-    return lambda out, **changes: write_quick_config(tmp_path, out=out, **quick, **changes)
+    return lambda out, **changes: write_quick_config(tmp_path, out=out, **{**quick, **changes})
 
 
 @pytest.fixture(scope="session")
