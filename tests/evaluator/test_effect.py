@@ -12,7 +12,7 @@ from evaluator.generation.choice import scores
 from evaluator.generation.prepare import prepare
 from evaluator.store.records import GenerationRecord, read
 from tests.evaluator.conftest import write_artifact
-from tests.evaluator.whole_runs import make
+from tests.evaluator.whole_runs import make, two_arms
 
 
 @pytest.fixture
@@ -21,12 +21,7 @@ def config(config_of, chat_base, tmp_path):
 
     def write(size, **changes):
         artifact = write_artifact(tmp_path, size, "tiny/chat-base", 14)
-        nf4 = {"model": str(chat_base), "load": "nf4"}
-        arms = [
-            {"name": "base", "kind": "base", **nf4},
-            {"name": "restored", "kind": "restored", "artifact": str(artifact), **nf4},
-        ]
-        return config_of(arms=arms, **changes)
+        return config_of(arms=two_arms(chat_base, artifact, load="nf4"), **changes)
 
     return write
 
@@ -75,8 +70,7 @@ def test_a_nucleus_can_make_small_differences_large():
 
 
 def test_a_run_without_a_base_arm_is_refused(config_of, chat_base, chat_artifact):
-    arm = {"name": "r", "kind": "restored", "artifact": str(chat_artifact)}
-    path = config_of(arms=[{**arm, "model": str(chat_base), "load": "nf4"}])
+    path = config_of(arms=two_arms(chat_base, chat_artifact, load="nf4")[1:])
     with pytest.raises(ConfigError, match="an arm of kind base and one restored"):
         measure_effect(prepare(load_config(path)), lambda *_: None)
 

@@ -10,7 +10,7 @@ from evaluator.cli import app
 from evaluator.config.run_config import load_config
 from evaluator.generation.prepare import prepare
 from tests.evaluator.conftest import statement
-from tests.evaluator.whole_runs import make, write_config
+from tests.evaluator.whole_runs import make, two_arms, write_config
 
 SAMPLED = {"temperature": 0.7, "samples": 2, "max_new_tokens": 80}
 
@@ -18,12 +18,7 @@ SAMPLED = {"temperature": 0.7, "samples": 2, "max_new_tokens": 80}
 @pytest.fixture
 def config(quick, tmp_path):
     """``config(**changes)`` writes a run of two samples a problem."""
-    model = {"model": str(quick["base"])}
-    artifact = str(quick["artifact"])
-    arms = [
-        {"name": "base", "kind": "base", **model},
-        {"name": "restored", "kind": "restored", "artifact": artifact, **model},
-    ]
+    arms = two_arms(quick["base"], quick["artifact"])
     named = {**quick, "out": tmp_path / "out", "arms": arms, "decoding": SAMPLED}
     return lambda **changes: write_config(tmp_path / "c.yaml", **{**named, **changes})
 
@@ -75,22 +70,14 @@ def test_every_sample_of_every_problem_has_its_own_seed(config):
 
 def test_openai_batches_hold_the_whole_request(config):
     plain, rows = written(config()), written(config(), "--openai", "--model", "mine")
+    decoding = {"temperature": 0.7, "top_p": 1.0, "top_k": -1, "min_p": 0.0, "max_tokens": 80}
     for row, same in zip(rows, plain, strict=True):
+        own = {"model": "mine", "messages": same["messages"], "seed": same["seed"]}
         assert row == {
             "custom_id": f"{same['problem']}/{same['sample']}",
             "method": "POST",
             "url": "/v1/chat/completions",
-            "body": {
-                "model": "mine",
-                "messages": same["messages"],
-                "temperature": 0.7,
-                "top_p": 1.0,
-                "top_k": -1,
-                "min_p": 0.0,
-                "repetition_penalty": 1.0,
-                "max_tokens": 80,
-                "seed": same["seed"],
-            },
+            "body": {**own, **decoding, "repetition_penalty": 1.0},
         }
 
 

@@ -1,4 +1,4 @@
-"""Whole runs on a tiny model: records, resuming after any kill, refusals."""
+"""Whole runs on a tiny model: records, going on, refusals."""
 
 import json
 import shutil
@@ -13,7 +13,7 @@ from evaluator.generation import prepare as prepare_module
 from evaluator.store.records import GenerationRecord, VerdictRecord, read, repeats
 from evaluator.store.run_directory import RunDirectory
 from tests.evaluator.conftest import write_artifact, write_sum_suite
-from tests.evaluator.whole_runs import RECORDS, cut, identities, make
+from tests.evaluator.whole_runs import RECORDS, identities, make, merged
 
 
 def test_a_run_from_configuration_to_tables(whole):
@@ -43,27 +43,6 @@ def test_a_run_from_configuration_to_tables(whole):
     for record in read(out / "verdicts.jsonl", VerdictRecord.from_row).values():
         program = by_program.setdefault((record.problem, record.code_sha256), record)
         assert (program.verdict, program.tests) == (record.verdict, record.tests)
-
-
-@pytest.mark.parametrize("shares", [(0.6, 0.0), (1.0, 0.4)])
-def test_records_cut_at_any_byte_are_completed_to_the_same(config_of, whole, tmp_path, shares):
-    out = cut(shutil.copytree(whole[0], tmp_path / "out"), shares)
-    make(config_of())
-    assert identities(out) == identities(whole[0])
-
-
-@pytest.mark.parametrize(
-    "changes", [{"code_sha256": "0" * 64, "verdict": "RE"}, {"verdict": "UKE", "tests": []}]
-)
-def test_verdicts_on_another_program_or_of_a_judge_that_failed_are_made_again(
-    config_of, whole, tmp_path, changes
-):
-    out = shutil.copytree(whole[0], tmp_path / "out")
-    rows = [json.loads(line) for line in (out / RECORDS[1]).read_text().splitlines()]
-    rows[0] |= {"score": 7.0, **changes}
-    (out / RECORDS[1]).write_text("".join(json.dumps(row) + "\n" for row in rows))
-    make(config_of())
-    assert identities(out) == identities(whole[0])
 
 
 def test_an_a_a_repeat_has_its_own_noise(quick, quick_config, tmp_path):
@@ -171,7 +150,7 @@ def test_everything_is_checked_before_a_model_is_loaded(first, quick, tmp_path, 
     restored = {"name": "mine", "kind": "restored", "model": str(quick["base"])}
     for arms, changes, error, words in (
         ((), {"suite": str(tmp_path / "no-suite")}, SuiteError, "no such suite"),
-        (({"name": "x", "kind": "merged", "model": "/no/model"},), {}, ModelError, "no directory"),
+        ((merged("x", "/no/model"),), {}, ModelError, "no directory"),
         ((), {"device": "cuda:7"}, ModelError, "no GPU"),
         (({**restored, "artifact": str(cut_off)},), {}, ModelError, "arm mine: .*not a torch.save"),
         (({**restored, "artifact": str(other)},), {}, ModelError, "arm mine: .*252"),
@@ -207,7 +186,7 @@ def test_arms_that_read_other_prompts_are_refused(first, quick, tmp_path):
     other = shutil.copytree(quick["base"], tmp_path / "other")
     (other / "chat_template.jinja").write_text("{{ messages[0]['content'] }} now: <|assistant|>")
     with pytest.raises(ModelError, match="other reads another prompt than arm base for 6 problems"):
-        make(first({"name": "other", "kind": "merged", "model": str(other)}))
+        make(first(merged("other", other)))
 
 
 def test_a_run_asks_as_a_preset_does_and_penalizes_as_the_model_says(
@@ -236,12 +215,11 @@ def test_a_run_asks_as_a_preset_does_and_penalizes_as_the_model_says(
 
 def test_models_whose_penalties_differ_need_a_number(first, quick, tmp_path):
     other = shutil.copytree(quick["base"], tmp_path / "other")
-    arm = {"name": "other", "kind": "merged", "model": str(other)}
     for penalty, words in ((1.2, "differ .base has 1, other has 1.2"), ("x", "is 'x', expected")):
         settings = json.dumps({"eos_token_id": 1, "repetition_penalty": penalty})
         (other / "generation_config.json").write_text(settings)
         with pytest.raises(ModelError, match=words):
-            make(first(arm, decoding={"repetition_penalty": "from_model"}))
+            make(first(merged("other", other), decoding={"repetition_penalty": "from_model"}))
 
 
 def test_a_problem_that_cannot_be_asked_is_listed_and_the_others_run(first, sum_suite, caplog):
@@ -256,10 +234,10 @@ def test_a_problem_that_cannot_be_asked_is_listed_and_the_others_run(first, sum_
     assert list(RunDirectory(out).read_facts().left_out) == ["S2"]
 
 
-@pytest.mark.parametrize("overwrite", [False, True])
-def test_a_directory_of_something_else_is_left_alone(first, tmp_path, overwrite):
+def test_a_directory_of_something_else_is_left_alone(first, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.txt").write_text("years of work")
-    with pytest.raises(RunDirectoryError, match="not a run's directory"):
-        make(first(), overwrite=overwrite)
+    for overwrite in (False, True):
+        with pytest.raises(RunDirectoryError, match="not a run's directory"):
+            make(first(), overwrite=overwrite)
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["thesis.txt"]

@@ -13,18 +13,25 @@ run_module.probe_sandbox = functools.cache(run_module.probe_sandbox)
 RECORDS = ("generations.jsonl", "verdicts.jsonl")
 
 
+def two_arms(base, artifact, **fields):
+    """The base, and the base with the adapter at run time."""
+    fields["model"] = str(base)
+    restored = {"name": "restored", "kind": "restored", "artifact": str(artifact), **fields}
+    return [{"name": "base", "kind": "base", **fields}, restored]
+
+
+def merged(name, model, **fields):
+    """The arm of an export."""
+    return {"name": name, "kind": "merged", "model": str(model), **fields}
+
+
 def write_config(path, base, artifact, suite, out, **changes):
     """Write a configuration of three arms with two samples a problem; returns ``path``."""
-    nf4 = {"model": str(base), "load": "nf4"}
     content = {
         "name": "tiny",
         "suite": str(suite),
         "out": str(out),
-        "arms": [
-            {"name": "base", "kind": "base", **nf4},
-            {"name": "restored", "kind": "restored", "artifact": str(artifact), **nf4},
-            {"name": "dense", "kind": "merged", "model": str(base)},
-        ],
+        "arms": [*two_arms(base, artifact, load="nf4"), merged("dense", base)],
         "decoding": {"samples": 2, "temperature": 0.7, "max_new_tokens": 80, "batch_size": 5},
         "equivalence": {"margin": 0.05},
         "judge": {"workers": 2},
@@ -40,11 +47,7 @@ def write_quick_config(folder, *, base, artifact, out, **options):
     A run of it is short enough to be killed and started again many times: 24 completions in 12
     batches.
     """
-    model = {"model": str(base), "load": "nf4"}
-    arms = [
-        {"name": "base", "kind": "base", **model},
-        {"name": "restored", "kind": "restored", "artifact": str(artifact), **model},
-    ]
+    arms = two_arms(base, artifact, load="nf4")
     decoding = {"samples": 2, "temperature": 1.0, "max_new_tokens": 14, "batch_size": 2}
     decoding |= options.pop("decoding", {})
     options = {"base": base, "artifact": artifact, "arms": arms, "decoding": decoding, **options}
