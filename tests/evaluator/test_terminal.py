@@ -64,15 +64,6 @@ def test_judge_import_and_plan_need_no_torch(judge, tmp_path):
         assert result.returncode == 0, result.stderr.decode()
 
 
-def test_tables_of_a_finished_run_need_no_torch(whole, tmp_path):
-    out, *_ = whole
-    result = call("evaluator", "table", out, "--json", blocked=HEAVY)
-    assert result.returncode == 0, result.stderr.decode()
-    found = json.loads(result.stdout)
-    assert found["ok"] and found["comparisons"] and Path(found["html"]).is_file()
-    assert [row["arm"] for row in found["tables"][0]["rows"]] == ["base", "restored", "dense"]
-
-
 @pytest.mark.parametrize("package", ["exporter", "evaluator"])
 def test_version_and_help_import_no_library_that_takes_seconds(package):
     heavy = HEAVY | {"numpy", "pandas", "scipy", "pydantic", "matplotlib", "yaml"}
@@ -88,12 +79,16 @@ def test_inspect_needs_no_transformers():
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "gbk"])
-def test_any_console_encoding_shows_numbers_and_signs(encoding, whole):
+def test_tables_need_no_torch_and_no_console_encoding(encoding, whole):
     """The minus of a difference is none of GBK's characters; it once ended in a traceback."""
-    result = call("evaluator", "table", whole[0], PYTHONIOENCODING=encoding)
+    options = {"blocked": HEAVY, "PYTHONIOENCODING": encoding}
+    result = call("evaluator", "table", whole[0], **options)
     assert result.returncode == 0, result.stderr.decode()
     text = result.stdout.decode(encoding)
     assert "restored" in text and "?" not in text
+    found = json.loads(call("evaluator", "table", whole[0], "--json", **options).stdout)
+    assert found["ok"] and found["comparisons"] and Path(found["html"]).is_file()
+    assert [row["arm"] for row in found["tables"][0]["rows"]] == ["base", "restored", "dense"]
 
 
 def test_a_minus_is_shown_as_one():
