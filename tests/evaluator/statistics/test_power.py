@@ -137,7 +137,7 @@ def test_plan_of_the_command():
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("looks", range(2, MOST_LOOKS + 1))
+@pytest.mark.parametrize("looks", [2, 3, 7, MOST_LOOKS])
 def test_a_plan_says_what_each_look_shows(looks, monkeypatch):
     monkeypatch.setattr("evaluator.plan._MARGINS", ())  # the table is not what is looked at
     monkeypatch.setattr("evaluator.plan._FLIP_RATES", ())
