@@ -13,7 +13,7 @@ from evaluator.generation import prepare as prepare_module
 from evaluator.store.records import GenerationRecord, VerdictRecord, read, repeats
 from evaluator.store.run_directory import RunDirectory
 from tests.evaluator.conftest import write_artifact, write_sum_suite
-from tests.evaluator.whole_runs import RECORDS, identities, make, merged
+from tests.evaluator.whole_runs import RECORDS, identities, make, merged, two_arms
 
 
 def test_a_run_from_configuration_to_tables(whole):
@@ -55,10 +55,16 @@ def test_an_a_a_repeat_has_its_own_noise(quick, quick_config, tmp_path):
     assert texts["base"] == texts["same"] != texts["again"]
 
 
-def test_arms_that_read_the_references_text_write_what_they_write_from_scratch(config_of, whole):
-    out, _ = make(config_of(drafts=False))
-    scratch = read(out / "generations.jsonl", GenerationRecord.from_row)
-    drafted = read(whole[0] / "generations.jsonl", GenerationRecord.from_row)
+def test_arms_that_read_the_references_text_write_what_they_write_from_scratch(
+    quick, quick_config, tmp_path
+):
+    arms = [*two_arms(quick["base"], quick["artifact"], load="nf4"), merged("dense", quick["base"])]
+
+    def completions(drafts):
+        out, _ = make(quick_config(tmp_path / str(drafts), arms=arms, drafts=drafts))
+        return read(out / RECORDS[0], GenerationRecord.from_row)
+
+    drafted, scratch = completions(True), completions(False)
     assert drafted == scratch
     for arm, reads in (("base", True), ("restored", False), ("dense", True)):
         own = [record for record in drafted.values() if record.arm == arm]

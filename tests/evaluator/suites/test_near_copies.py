@@ -38,14 +38,11 @@ def test_groups_are_those_of_all_pairs():
             statements.append(" ".join(rng.sample(words, changed) + text[changed:]))
     rng.shuffle(statements)
 
-    def runs(text):
-        return {text[k : k + 5] for k in range(len(text) - 4)}
-
+    runs = [{text[k : k + 5] for k in range(len(text) - 4)} for text in statements]
     expected = {
         (a, b)
         for a, b in combinations(range(len(statements)), 2)
-        if len(runs(statements[a]) & runs(statements[b]))
-        >= 0.7 * len(runs(statements[a]) | runs(statements[b]))
+        if len(runs[a] & runs[b]) >= 0.7 * len(runs[a] | runs[b])
     }
     assert set(near_copies(tuple(statements))) == expected
     assert len(expected) == 40

@@ -99,7 +99,7 @@ def test_quantized_checkpoints_are_arms_of_a_run(quantized, config_of, chat_base
     for quantize in (int8, compressed_int8):
         directory, _ = quantized(quantize)
         arms.append(merged(quantize.__name__, directory))
-    out, results = make(config_of(arms=arms))
+    out, results = make(config_of(arms=arms, decoding={"max_new_tokens": 80, "batch_size": 6}))
     made = read(out / "generations.jsonl", GenerationRecord.from_row).values()
     for name in ("int8", "compressed_int8"):
         own = [record for record in made if record.arm == name]
