@@ -36,7 +36,7 @@ def refusal(path, memory=1 << 24):
         ("x/../../a1.in", "escape"),
         ("data/a1.in", "flat"),
         ("../../a/", "escape"),
-        ("a1\0/../x", r"entry 'a1\x00/../x' would escape"),
+        ("a1\0/x", r"entry 'a1\x00/x' would escape"),
     ],
 )
 def test_paths_that_leave_the_archive(tmp_path, name, words):
