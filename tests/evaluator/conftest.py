@@ -23,19 +23,11 @@ def tiny_tokenizer():
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     special = ["<|pad|>", "<|end|>", "<|user|>", "<|assistant|>"]
-    trainer = trainers.BpeTrainer(
-        vocab_size=260,
-        special_tokens=special,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
+    options = {"initial_alphabet": pre_tokenizers.ByteLevel.alphabet(), "show_progress": False}
+    trainer = trainers.BpeTrainer(vocab_size=260, special_tokens=special, **options)
     tokenizer.train_from_iterator([], trainer)
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        pad_token="<|pad|>",
-        eos_token="<|end|>",
-        chat_template=TEMPLATE,
-    )
+    options = {"pad_token": "<|pad|>", "eos_token": "<|end|>", "chat_template": TEMPLATE}
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **options)
 
 
 def statement(k: int) -> str:
@@ -74,6 +66,13 @@ def _teach(model, tokenizer) -> None:
         optimizer.step()
 
 
+def small_config(tokenizer, **changes):
+    """Of a model that speaks with this tokenizer."""
+    sizes = {"hidden_size": 64, "intermediate_size": 128, "max_position_embeddings": 512}
+    ends = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+    return tiny_config(**sizes, **ends, **changes)
+
+
 @pytest.fixture(scope="session")
 def chat_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Directory of a bf16 Qwen2 checkpoint that writes right and wrong programs."""
@@ -82,14 +81,7 @@ def chat_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     directory = tmp_path_factory.mktemp("chat-base")
     tokenizer = tiny_tokenizer()
-    config = tiny_config(
-        hidden_size=64,
-        intermediate_size=128,
-        vocab_size=264,
-        max_position_embeddings=512,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
+    config = small_config(tokenizer, vocab_size=264)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = Qwen2ForCausalLM(config)
@@ -132,9 +124,7 @@ def sum_suite(tmp_path: Path) -> Path:
 def write_sum_suite(folder: Path) -> Path:
     """The suite of the fixture ``sum_suite``."""
     folder.mkdir()
-    (folder / "suite.json").write_text(
-        json.dumps({"format": "tinylora-suite/1", "name": "sums"}), encoding="utf-8"
-    )
+    (folder / "suite.json").write_text('{"format": "tinylora-suite/1", "name": "sums"}')
     rows = [
         {
             "id": f"S{k}",
@@ -176,7 +166,7 @@ def quick_config(quick, tmp_path):
     """``quick_config(out, **changes)`` writes the configuration of a quick run."""
     from tests.evaluator.whole_runs import write_quick_config
 
-    return lambda out, **changes: write_quick_config(tmp_path, out=out, **quick, **changes)
+    return lambda out, **changes: write_quick_config(tmp_path, out=out, **{**quick, **changes})
 
 
 @pytest.fixture(scope="session")

@@ -9,32 +9,23 @@ choice among several next pieces to the prompt, the weights and the noise.
 import torch
 from transformers import Qwen2ForCausalLM
 
-from tests.conftest import tiny_config
+from tests.evaluator.conftest import small_config
 
 HEAD = ("#include<cstdio>", "\nint main(){", "int a;", 'scanf("%d",', "&a);", 'printf("%d",', "a")
 SIGNS, NUMBERS, TAIL = ("+", "-"), tuple("0123"), (");", "}")
-HIDDEN = 64
 
 
 def write_quick_base(directory, tokenizer):
     """A bf16 Qwen2 checkpoint; ``tokenizer`` gets the pieces of programs as tokens."""
     pieces = [piece for piece in (*HEAD, *TAIL) if len(piece) > 1]
     tokenizer.add_tokens(pieces)
-    config = tiny_config(
-        hidden_size=HIDDEN,
-        intermediate_size=128,
-        num_hidden_layers=1,
-        vocab_size=288,
-        max_position_embeddings=512,
-        tie_word_embeddings=False,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
+    changes = {"num_hidden_layers": 1, "vocab_size": 288, "tie_word_embeddings": False}
+    config = small_config(tokenizer, **changes)
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)
         model = Qwen2ForCausalLM(config)
-        embeddings = torch.linalg.qr(torch.randn(HIDDEN, HIDDEN))[0]
-        head = torch.zeros(config.vocab_size, HIDDEN)
+        embeddings = torch.linalg.qr(torch.randn(config.hidden_size, config.hidden_size))[0]
+        head = torch.zeros(config.vocab_size, config.hidden_size)
         chain = [("<|assistant|>",), *((piece,) for piece in HEAD), SIGNS, NUMBERS]
         chain += [*((piece,) for piece in TAIL), ("<|end|>",)]
         names = [name for names in chain for name in names]

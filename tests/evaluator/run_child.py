@@ -1,6 +1,5 @@
 """One run or bench, as ``tests/fork_server.py`` has it made by a process of its own."""
 
-import functools
 import os
 import signal
 from pathlib import Path
@@ -13,9 +12,6 @@ from evaluator.generation import stage as generation_stage
 from evaluator.judging import stage as judging_stage
 from evaluator.store.records import append
 from tests.evaluator.whole_runs import lines_of
-
-# The real one, but its program is compiled once for all runs of the server.
-run_module.probe_sandbox = functools.cache(run_module.probe_sandbox)
 
 
 def child(fields):

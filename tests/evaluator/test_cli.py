@@ -1,5 +1,4 @@
 import json
-import shutil
 
 import pytest
 import yaml
@@ -44,30 +43,11 @@ def test_run_then_table_print_the_same_numbers(cli, config, tmp_path):
     assert again.stdout == made.stdout
 
 
-def test_errors_go_to_stderr_with_exit_code_2(cli, config, tmp_path):
+def test_errors_go_to_stderr_with_exit_code_2(cli, tmp_path):
     for arguments in (("run", tmp_path / "none.yaml"), ("table", tmp_path)):
         result = cli(*arguments)
-        assert result.exit_code == 2
-        assert result.stdout == ""
-        assert str(tmp_path) in result.stderr
-        assert "Traceback" not in result.stderr
-    config.write_text(config.read_text().replace("max_new_tokens", "max_tokens"))
-    result = cli("run", config)
-    assert result.exit_code == 2
-    assert "field decoding.max_tokens" in result.stderr
-
-
-def test_names_in_files_are_no_markup_and_no_terminal_codes(cli, config, tmp_path):
-    assert cli("run", config).exit_code == 0
-    facts = tmp_path / "out" / "run.json"
-    content = json.loads(facts.read_text())
-    for problem, language in zip(content["problems"], ("[/x]", "\x1b[31mzh\x07") * 3, strict=True):
-        problem["language"] = language
-    facts.write_text(json.dumps(content))
-    shown = cli("table", tmp_path / "out")
-    assert shown.exit_code == 0, shown.stderr
-    assert "[/x]" in shown.stdout and r"\x1b[31mzh\x07" in shown.stdout
-    assert "\x1b[31mzh" not in shown.stdout
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert str(tmp_path) in result.stderr and "Traceback" not in result.stderr
 
 
 def test_a_dry_run_says_what_would_be_made_and_writes_nothing(cli, config, tmp_path):
@@ -76,11 +56,9 @@ def test_a_dry_run_says_what_would_be_made_and_writes_nothing(cli, config, tmp_p
     assert shown.exit_code == 0, shown.stderr
     (table,) = json.loads(shown.stdout)["tables"]
     assert table["title"].startswith("tiny: 3 problems, would be written to")
-    assert [(row["arm"], row["completions"], row["there"]) for row in table["rows"]] == [
-        ("base", "6", "0")
-    ]
+    (row,) = table["rows"]
+    assert (row["arm"], row["completions"], row["there"]) == ("base", "6", "0")
     assert not (tmp_path / "out").exists()
-    assert "base" in cli("run", config, "--dry-run").stdout
 
 
 @pytest.mark.parametrize(
@@ -110,21 +88,6 @@ def test_a_limited_run_takes_the_first_problems(cli, config, tmp_path):
     whole = cli("run", config)
     assert whole.exit_code == 2 and "choose another out" in " ".join(whole.stderr.split())
     assert (tmp_path / "out" / "generations.jsonl").read_bytes() == records
-
-
-def test_only_what_a_model_computes_with_stops_a_run_and_is_named(cli, config, chat_base, tmp_path):
-    model = shutil.copytree(chat_base, tmp_path / "model")
-    config.write_text(config.read_text().replace(str(chat_base), str(model)))
-    assert cli("run", config).exit_code == 0
-    (model / "README.md").write_text("A note.")
-    (model / "retention.json").write_text("{}")
-    assert cli("run", config).exit_code == 0
-    settings = model / "tokenizer_config.json"
-    settings.write_text(settings.read_text() + "\n")
-    refused = cli("run", config)
-    said = " ".join(refused.stderr.split())
-    assert refused.exit_code == 2 and "arms[0].files.tokenizer_config.json was" in said
-    assert "To keep its records choose another out" in said and "digest" not in said
 
 
 def test_judge_a_file_of_completions(cli, sum_suite, tmp_path):

@@ -12,38 +12,35 @@ from evaluator.generation.choice import scores
 from evaluator.generation.prepare import prepare
 from evaluator.store.records import GenerationRecord, read
 from tests.evaluator.conftest import write_artifact
-from tests.evaluator.whole_runs import make
-
-
-def nothing(*_):
-    pass
+from tests.evaluator.whole_runs import make, two_arms
 
 
 @pytest.fixture
-def effect_of(config_of, chat_base, tmp_path):
-    """``effect_of(size, **decoding)`` of an adapter whose vector is at most so large."""
+def config(config_of, chat_base, tmp_path):
+    """``config(size, **changes)``: a run with an adapter whose vector is at most so large."""
+
+    def write(size, **changes):
+        artifact = write_artifact(tmp_path, size, "tiny/chat-base", 14)
+        return config_of(arms=two_arms(chat_base, artifact, load="nf4"), **changes)
+
+    return write
+
+
+@pytest.fixture
+def effect_of(config):
+    """``effect_of(size, **decoding)`` of such an adapter."""
 
     def measure(size, **decoding):
-        artifact = write_artifact(tmp_path, size, "tiny/chat-base", 14)
-        nf4 = {"model": str(chat_base), "load": "nf4"}
-        arms = [
-            {"name": "base", "kind": "base", **nf4},
-            {"name": "restored", "kind": "restored", "artifact": str(artifact), **nf4},
-        ]
-        settings = {"max_new_tokens": 48, "temperature": 0.0, **decoding}
-        path = config_of(arms=arms, decoding=settings)
-        return measure_effect(prepare(load_config(path)), nothing), path
+        path = config(size, decoding={"max_new_tokens": 48, "temperature": 0.0, **decoding})
+        return measure_effect(prepare(load_config(path)), lambda *_: None), path
 
     return measure
 
 
 @pytest.mark.parametrize(
     "decoding",
-    [
-        {"temperature": 0.0},
-        {"temperature": 0.8},
-        {"temperature": 2.0, "top_p": 0.9, "repetition_penalty": 1.2},
-    ],
+    [{"temperature": 0.0}, {"temperature": 2.0, "top_p": 0.9, "repetition_penalty": 1.2}],
+    ids=["greedy", "sampled by all rules"],
 )
 def test_no_more_texts_change_than_was_said(effect_of, decoding):
     found, path = effect_of(0.02, **decoding)
@@ -56,17 +53,12 @@ def test_no_more_texts_change_than_was_said(effect_of, decoding):
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.8])
-def test_an_adapter_of_nothing_cannot_be_seen(effect_of, temperature):
-    found, _ = effect_of(0.0, temperature=temperature)
-    assert found.kl == found.changed == found.rate == found.seen == 0 and found.tokens > 50
-    assert not found.informative and "Uninformative" in found.sentences[-1]
-
-
-def test_ten_times_the_adapter_changes_ten_times_the_choices(effect_of):
-    for temperature in (0.0, 0.8):
-        small, large = (effect_of(size, temperature=temperature)[0] for size in (1e-4, 1e-3))
-        assert large.rate / small.rate == pytest.approx(10, rel=0.3)
-        assert large.kl / small.kl == pytest.approx(100, rel=0.3)
+def test_choices_change_in_proportion_to_the_adapter(effect_of, temperature):
+    none, small, large = (effect_of(s, temperature=temperature)[0] for s in (0.0, 1e-4, 1e-3))
+    assert none.kl == none.changed == none.rate == none.seen == 0 and none.tokens > 50
+    assert not none.informative and "Uninformative" in none.sentences[-1]
+    assert large.rate / small.rate == pytest.approx(10, rel=0.3)
+    assert large.kl / small.kl == pytest.approx(100, rel=0.3)
 
 
 def test_a_nucleus_can_make_small_differences_large():
@@ -78,22 +70,15 @@ def test_a_nucleus_can_make_small_differences_large():
 
 
 def test_a_run_without_a_base_arm_is_refused(config_of, chat_base, chat_artifact):
-    arm = {"name": "r", "kind": "restored", "artifact": str(chat_artifact)}
-    path = config_of(arms=[{**arm, "model": str(chat_base), "load": "nf4"}])
+    path = config_of(arms=two_arms(chat_base, chat_artifact, load="nf4")[1:])
     with pytest.raises(ConfigError, match="an arm of kind base and one restored"):
-        measure_effect(prepare(load_config(path)), nothing)
+        measure_effect(prepare(load_config(path)), lambda *_: None)
 
 
 def test_a_run_says_first_that_its_pass_rates_will_show_nothing(
-    config_of, chat_base, tmp_path, caplog, monkeypatch
+    config, tmp_path, caplog, monkeypatch
 ):
-    artifact = write_artifact(tmp_path, 1e-6, "tiny/chat-base", 14)
-    nf4 = {"model": str(chat_base), "load": "nf4"}
-    arms = [
-        {"name": "base", "kind": "base", **nf4},
-        {"name": "restored", "kind": "restored", "artifact": str(artifact), **nf4},
-    ]
-    path = config_of(arms=arms, decoding={"max_new_tokens": 8}, token_level={"enabled": False})
+    path = config(1e-6, decoding={"max_new_tokens": 8}, token_level={"enabled": False})
     with pytest.raises(UninformativeError, match=r"out: On \d+ tokens .* Uninformative"):
         make(path, require_informative=True)
     assert not (tmp_path / "out" / "generations.jsonl").exists()
@@ -101,7 +86,6 @@ def test_a_run_says_first_that_its_pass_rates_will_show_nothing(
     command = ["run", str(path), "--require-informative"]
     assert CliRunner().invoke(app, command).exit_code == 1
     make(path)  # a run that costs no more than looking ahead does not look
-    assert "Uninformative" not in caplog.text
     monkeypatch.setattr("evaluator.effect.PROMPTS", 2)
     monkeypatch.setattr("evaluator.effect.MOST_TOKENS", 2)
     make(path)

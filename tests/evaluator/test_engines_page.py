@@ -45,10 +45,8 @@ def test_both_forms_of_rows_are_read(quick, tmp_path):
     rows += [batch.replace("P1001", f"S{k}") for k in range(3, 6)]
     texts.write_text("\n".join(rows) + "\n")
     arms = [{"name": "file", "kind": "completions", "completions": str(texts)}]
-    path = write_config(
-        tmp_path / "c.yaml", **quick, out=tmp_path / "out", arms=arms, decoding={"samples": 1}
-    )
-    out, _ = make(path)
+    options = {**quick, "out": tmp_path / "out", "arms": arms, "decoding": {"samples": 1}}
+    out, _ = make(write_config(tmp_path / "c.yaml", **options))
     made = [json.loads(line) for line in (out / "generations.jsonl").read_text().splitlines()]
     assert [row["finish_reason"] for row in made] == ["stop"] * 3 + ["length"] * 3
     assert [row["token_count"] for row in made] == [120] * 3 + [0] * 3

@@ -1,34 +1,23 @@
 """Runs that are looked at while they grow."""
 
 import dataclasses
+import shutil
 
 import pytest
 
 from evaluator.config.run_config import load_config
 from evaluator.generation.prepare import prepare
-from evaluator.report.results import read_summary, write_results
+from evaluator.report.results import read_summary
 from evaluator.report.sentences import describe
 from evaluator.report.summary import summarize
 from evaluator.store.looks import planned_looks
 from evaluator.store.records import GenerationRecord, read
 from evaluator.store.run_directory import RunDirectory
 from tests.evaluator.report import made_up
-from tests.evaluator.test_run import RECORDS
-from tests.evaluator.whole_runs import identities, make
+from tests.evaluator.whole_runs import RECORDS, cut, identities, make, write_quick_config
 
 WIDE = {"margin": 0.9, "looks": 3}  # so wide that few families show a match
 NARROW = {"margin": 0.05, "looks": 3}  # so narrow that none do
-
-
-def problems_of(out):
-    records = read(out / "generations.jsonl", GenerationRecord.from_row)
-    return {problem for _, problem, _ in records}
-
-
-def cut(out, shares):
-    for name, share in zip(RECORDS, shares, strict=True):
-        content = (out / name).read_bytes()
-        (out / name).write_bytes(content[: int(share * len(content))])
 
 
 def test_a_run_stops_at_the_look_that_decides_every_arm(quick_config, tmp_path):
@@ -37,7 +26,8 @@ def test_a_run_stops_at_the_look_that_decides_every_arm(quick_config, tmp_path):
     out, results = make(path)
     reached = results.summary.look
     assert reached.number < 3 and results.summary.decided
-    assert problems_of(out) == looks[reached.number - 1].problems
+    asked = {problem for _, problem, _ in read(out / RECORDS[0], GenerationRecord.from_row)}
+    assert asked == looks[reached.number - 1].problems
     assert f"Look {reached.number} of 3" in results.sentences[0]
     assert "so the run stopped" in results.sentences[0]
     assert any("and 3 looks were fixed before the first" in one for one in results.sentences)
@@ -47,21 +37,26 @@ def test_a_run_stops_at_the_look_that_decides_every_arm(quick_config, tmp_path):
     assert read_summary(RunDirectory(out)).look == reached
 
 
-def test_an_undecided_run_goes_on_to_the_last_look(quick_config, tmp_path):
-    """To the same texts and verdicts as a run of one look: batches differ, float32 does not."""
-    out, results = make(quick_config(tmp_path / "looked", equivalence=NARROW))
+@pytest.fixture(scope="module")
+def narrow(quick, tmp_path_factory):
+    """The directory of a run that no look decides; not to be changed."""
+    folder = tmp_path_factory.mktemp("narrow")
+    out, results = make(write_quick_config(folder, out=folder / "out", equivalence=NARROW, **quick))
     assert results.summary.look.number == 3
+    return out
+
+
+def test_an_undecided_run_goes_on_to_the_last_look(narrow, quick_config, tmp_path):
+    """To the same texts and verdicts as a run of one look: batches differ, float32 does not."""
     whole, _ = make(quick_config(tmp_path / "whole", equivalence={"margin": 0.05}))
-    assert identities(out) == identities(whole)
+    assert identities(narrow) == identities(whole)
 
 
 @pytest.mark.parametrize("shares", [(0.2, 0.0), (0.7, 0.3), (1.0, 0.6)])
-def test_a_run_of_several_looks_goes_on_after_a_kill(quick_config, tmp_path, shares):
-    out, _ = make(quick_config(tmp_path / "out", equivalence=NARROW))
-    before = identities(out)
-    cut(out, shares)
+def test_a_run_of_several_looks_goes_on_after_a_kill(narrow, quick_config, tmp_path, shares):
+    out = cut(shutil.copytree(narrow, tmp_path / "out"), shares)
     make(quick_config(out, equivalence=NARROW))
-    assert identities(out) == before
+    assert identities(out) == identities(narrow)
 
 
 def test_several_processes_stop_at_the_same_look(run_server, quick_config, tmp_path):
@@ -74,21 +69,15 @@ def test_several_processes_stop_at_the_same_look(run_server, quick_config, tmp_p
     assert identities(tmp_path / "shared") == identities(alone)
 
 
-@pytest.mark.parametrize("largest", [40, 400])
-def test_a_family_that_is_most_of_the_suite_makes_no_look_fail(largest):
+def test_a_family_that_is_most_of_the_suite_makes_no_look_fail():
     """A look before it has so small a part of all information that it decides nothing."""
     run, said = made_up_run(4), []
-    families = ["large"] * largest + [None] * 20
-    problems = tuple(
-        dataclasses.replace(run.problems[0], id=f"P{k}", family=name)
-        for k, name in enumerate(families)
-    )
+    families = enumerate(["large"] * 400 + [None] * 20)
+    one = run.problems[0]
+    problems = tuple(dataclasses.replace(one, id=f"P{k}", family=name) for k, name in families)
     run = dataclasses.replace(run, problems=problems)
-    records = made_up.records(run)
-    looks = planned_looks(run)
-    for planned in looks:
-        some = {key: one for key, one in records.items() if key[1] in planned.problems}
-        summary = summarize(run, some)
+    for planned in planned_looks(run):
+        summary = summarize(run, seen_by(planned, run))
         assert summary.look == planned.look and describe(summary)
         said += [summary.comparison("nf4").verdict] if planned.look.time < 0.1 else []
     assert said and set(said) == {"inconclusive"}
@@ -100,41 +89,29 @@ def made_up_run(looks):
     return dataclasses.replace(run, config={**run.config, "equivalence": equivalence})
 
 
+def seen_by(planned, run):
+    """The records of the problems that a look has seen."""
+    return {key: one for key, one in made_up.records(run).items() if key[1] in planned.problems}
+
+
 def test_an_unfinished_look_is_in_no_number():
     run = made_up_run(2)
-    records = made_up.records(run)
-    first = planned_looks(run)[0].problems
-    extra = next(key for key in records if key[1] not in first)
-    some = {key: one for key, one in records.items() if key[1] in first or key == extra}
-    summary = summarize(run, some)
-    assert {problem.id for problem in summary.problems} == first
+    first, records = planned_looks(run)[0], made_up.records(run)
+    extra = next(key for key in records if key[1] not in first.problems)
+    summary = summarize(run, {**seen_by(first, run), extra: records[extra]})
+    assert {problem.id for problem in summary.problems} == first.problems
     assert (summary.look.number, summary.planned) == (1, made_up.PROBLEMS)
+    assert "Look 1 of 2: 100 of 200 problems" in describe(summary)[0]
 
 
 def test_looking_asks_for_more_at_each_look():
     """Nothing flips in 100 of 200 problems: a match at δ = 10 points, whose p-value is dearer."""
     run = made_up_run(2)
-    first = planned_looks(run)[0].problems
-    some = {key: one for key, one in made_up.records(run).items() if key[1] in first}
-    found = summarize(run, some).comparison("nf4")
-    short = dataclasses.replace(
-        run,
-        config={**run.config, "equivalence": {"margin": 0.1}},
-        problems=tuple(p for p in run.problems if p.id in first),
-    )
-    alone = summarize(short, some).comparison("nf4")
+    first = planned_looks(run)[0]
+    found = summarize(run, seen_by(first, run)).comparison("nf4")
+    config = {**run.config, "equivalence": {"margin": 0.1}}
+    problems = tuple(problem for problem in run.problems if problem.id in first.problems)
+    short = dataclasses.replace(run, config=config, problems=problems)
+    alone = summarize(short, seen_by(first, run)).comparison("nf4")
     assert found.verdict == alone.verdict == "match"
-    assert found.match_p > alone.match_p
-    assert found.interval90.low < alone.interval90.low
-
-
-def test_a_table_of_a_run_that_was_stopped_by_hand_says_so(tmp_path):
-    run = made_up_run(4)
-    (tmp_path / "run").mkdir()
-    directory = made_up.begun(tmp_path / "run", run)
-    first = planned_looks(run)[0].problems
-    lines = directory.verdicts.read_bytes().splitlines(keepends=True)
-    keys = made_up.records(run)
-    kept = [line for line, key in zip(lines, keys, strict=True) if key[1] in first]
-    directory.verdicts.write_bytes(b"".join(kept))
-    assert "Look 1 of 4: 50 of 200 problems" in write_results(directory).sentences[0]
+    assert found.match_p > alone.match_p and found.interval90.low < alone.interval90.low

@@ -49,7 +49,6 @@ def test_an_unfinished_run_does_not_open(whole, tmp_path):
 
 def test_the_package_imports_nothing_before_it_is_used():
     code = "import sys, evaluator; print(any(m in sys.modules for m in ('torch', 'pandas')))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
-    assert done.stdout == "False\n"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "False\n"
     with pytest.raises(AttributeError, match="has no attribute 'Runs'"):
         _ = evaluator.Runs

@@ -10,7 +10,7 @@ from evaluator.cli import app
 from evaluator.config.run_config import load_config
 from evaluator.generation.prepare import prepare
 from tests.evaluator.conftest import statement
-from tests.evaluator.whole_runs import make, write_config
+from tests.evaluator.whole_runs import make, two_arms, write_config
 
 SAMPLED = {"temperature": 0.7, "samples": 2, "max_new_tokens": 80}
 
@@ -18,12 +18,7 @@ SAMPLED = {"temperature": 0.7, "samples": 2, "max_new_tokens": 80}
 @pytest.fixture
 def config(quick, tmp_path):
     """``config(**changes)`` writes a run of two samples a problem."""
-    model = {"model": str(quick["base"])}
-    artifact = str(quick["artifact"])
-    arms = [
-        {"name": "base", "kind": "base", **model},
-        {"name": "restored", "kind": "restored", "artifact": artifact, **model},
-    ]
+    arms = two_arms(quick["base"], quick["artifact"])
     named = {**quick, "out": tmp_path / "out", "arms": arms, "decoding": SAMPLED}
     return lambda **changes: write_config(tmp_path / "c.yaml", **{**named, **changes})
 
@@ -38,9 +33,8 @@ def test_prompts_are_those_that_the_run_asks(config):
     path = config()
     rows = written(path)
     asked = {prompt.problem: prompt.text for prompt in prepare(load_config(path)).prompts}
-    assert [(row["problem"], row["sample"]) for row in rows] == [
-        (f"S{k}", i) for k in range(6) for i in (0, 1)
-    ]
+    keys = [(f"S{k}", i) for k in range(6) for i in (0, 1)]
+    assert [(row["problem"], row["sample"]) for row in rows] == keys
     for row in rows:
         assert row["text"] == asked[row["problem"]]
         assert row["messages"] == [{"role": "user", "content": statement(int(row["problem"][1]))}]
@@ -48,13 +42,18 @@ def test_prompts_are_those_that_the_run_asks(config):
         assert (row["max_new_tokens"], row["repetition_penalty"]) == (80, 1.0)
 
 
-def test_a_limit_holds_for_prompts_too_and_more_answers_do_no_harm(quick, tmp_path):
+@pytest.fixture
+def engine(tmp_path):
+    """The arm of a file of texts, and this file."""
     texts = tmp_path / "texts.jsonl"
-    arms = [{"name": "engine", "kind": "completions", "completions": str(texts)}]
-    options = {**quick, "out": tmp_path / "out", "arms": arms}
-    rows = written(write_config(tmp_path / "all.yaml", **options))
+    return {"name": "engine", "kind": "completions", "completions": str(texts)}, texts
+
+
+def test_a_limit_holds_for_prompts_too_and_more_answers_do_no_harm(config, engine):
+    arm, texts = engine
+    rows = written(config(arms=[arm]))
     assert len({row["problem"] for row in rows}) == 6
-    path = write_config(tmp_path / "c.yaml", **options, limit=2)
+    path = config(arms=[arm], limit=2)
     assert {row["problem"] for row in written(path)} == {"S0", "S1"}
     texts.write_text("".join(json.dumps({**row, "completion": "x"}) + "\n" for row in rows))
     assert len(make(path)[1].summary.facts.problems) == 2
@@ -71,42 +70,29 @@ def test_every_sample_of_every_problem_has_its_own_seed(config):
 
 def test_openai_batches_hold_the_whole_request(config):
     plain, rows = written(config()), written(config(), "--openai", "--model", "mine")
+    decoding = {"temperature": 0.7, "top_p": 1.0, "top_k": -1, "min_p": 0.0, "max_tokens": 80}
     for row, same in zip(rows, plain, strict=True):
+        own = {"model": "mine", "messages": same["messages"], "seed": same["seed"]}
         assert row == {
             "custom_id": f"{same['problem']}/{same['sample']}",
             "method": "POST",
             "url": "/v1/chat/completions",
-            "body": {
-                "model": "mine",
-                "messages": same["messages"],
-                "temperature": 0.7,
-                "top_p": 1.0,
-                "top_k": -1,
-                "min_p": 0.0,
-                "repetition_penalty": 1.0,
-                "max_tokens": 80,
-                "seed": same["seed"],
-            },
+            "body": {**own, **decoding, "repetition_penalty": 1.0},
         }
 
 
 def test_a_model_is_named_in_batches_only(config):
     done = CliRunner().invoke(app, ["prompts", str(config()), "--model", "mine"])
-    assert done.exit_code == 2 and "--model" in done.stderr and "give --openai" in done.stderr
-    assert not done.stdout
-    assert {row["body"]["model"] for row in written(config(), "--openai")} == {"model"}
+    assert done.exit_code == 2 and not done.stdout
+    assert "--model" in done.stderr and "give --openai" in done.stderr
 
 
-def test_texts_and_endpoints_need_not_be_there(quick, tmp_path):
+def test_texts_and_endpoints_need_not_be_there(config, engine, tmp_path):
     """Texts are made from the prompts; without a model here these have messages alone."""
     endpoint = {"base_url": "http://localhost:1/v1", "model": "m"}
-    arms = [
-        {"name": "file", "kind": "completions", "completions": str(tmp_path / "none.jsonl")},
-        {"name": "served", "kind": "base", "endpoint": endpoint},
-    ]
+    arms = [engine[0], {"name": "served", "kind": "base", "endpoint": endpoint}]
     prompt = {"system": "Write C++.", "template": "Solve:\n{statement}"}
-    named = {**quick, "out": tmp_path / "out", "arms": arms, "prompt": prompt}
-    rows = written(write_config(tmp_path / "c.yaml", **named))
+    rows = written(config(arms=arms, prompt=prompt))
     assert len(rows) == 12 and all(row["text"] is None for row in rows)
     assert rows[2]["messages"] == [
         {"role": "system", "content": "Write C++."},
@@ -115,24 +101,23 @@ def test_texts_and_endpoints_need_not_be_there(quick, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_prompts_answered_by_any_engine_make_an_arm(quick, tmp_path):
-    texts, prompts = tmp_path / "texts.jsonl", tmp_path / "prompts.jsonl"
-    arms = [{"name": "engine", "kind": "completions", "completions": str(texts)}]
-    path = write_config(tmp_path / "c.yaml", **quick, out=tmp_path / "out", arms=arms)
+def test_prompts_answered_by_any_engine_make_an_arm(config, engine, tmp_path):
+    (arm, texts), prompts = engine, tmp_path / "prompts.jsonl"
+    path = config(arms=[arm])
     done = CliRunner().invoke(app, ["prompts", str(path), "--openai", "-o", str(prompts)])
     assert done.exit_code == 0 and f"12 prompts: {prompts}" in done.stdout
-    answered = []
-    for line in prompts.read_text().splitlines():
-        name = json.loads(line)["custom_id"]
-        choice = {"message": {"content": "no idea"}, "finish_reason": "stop"}
-        answered.append({"custom_id": name, "response": {"body": {"choices": [choice]}}})
+    rows = [json.loads(line) for line in prompts.read_text().splitlines()]
+    assert {row["body"]["model"] for row in rows} == {"model"}
+    choice = {"message": {"content": "no idea"}, "finish_reason": "stop"}
+    body = {"response": {"body": {"choices": [choice]}}}
+    answered = [{"custom_id": row["custom_id"], **body} for row in rows]
     texts.write_text("".join(json.dumps(row) + "\n" for row in answered))
     _, results = make(path)
     assert results.summary.arms[0].pass_rate == 0
     assert any("There is no restored arm" in one for one in results.sentences)
 
 
-def test_a_template_that_adds_a_system_message_has_no_batch_without_it(quick, tmp_path):
+def test_a_template_that_adds_a_system_message_has_no_batch_without_it(config, quick, tmp_path):
     model = shutil.copytree(quick["base"], tmp_path / "model")
     (model / "chat_template.jinja").write_text(
         "{% if messages[0].role != 'system' %}<s>Be nice.</s>{% endif %}{% for m in messages %}"
@@ -141,8 +126,7 @@ def test_a_template_that_adds_a_system_message_has_no_batch_without_it(quick, tm
         "{% if add_generation_prompt %}<|assistant|>{% endif %}"
     )
     arms = [{"name": "base", "kind": "base", "model": str(model)}]
-    named = {**quick, "out": tmp_path / "out", "arms": arms, "prompt": {"system": "none"}}
-    path = write_config(tmp_path / "c.yaml", **named)
+    path = config(arms=arms, prompt={"system": "none"})
     rows = written(path)
     assert all(row["messages"] is None and "Be nice" not in row["text"] for row in rows)
     done = CliRunner().invoke(app, ["prompts", str(path), "--openai"])

@@ -46,25 +46,22 @@ def call(package, *arguments, blocked=frozenset(), **environment):
     )
 
 
-def test_judge_import_and_plan_need_no_torch(sum_suite, tmp_path):
+@pytest.fixture
+def judge(sum_suite, tmp_path):
+    """Arguments of a command that judges one text, but its ``--out``."""
     completions = tmp_path / "c.jsonl"
-    completions.write_text(json.dumps({"problem": "S1", "completion": "none"}) + "\n")
+    completions.write_text('{"problem": "S1", "completion": "none"}\n')
+    return ["judge", "--suite", str(sum_suite), "--completions", str(completions)]
+
+
+def test_judge_import_and_plan_need_no_torch(judge, tmp_path):
     for arguments in (
-        ("judge", "--suite", sum_suite, "--completions", completions, "--out", tmp_path / "judged"),
+        (*judge, "--out", tmp_path / "judged"),
         ("import", ROOT / "demo/suite/heldout/data", "--out", tmp_path / "imported"),
         ("plan", "--margin", "0.02", "--flip-rate", "0.02"),
     ):
         result = call("evaluator", *arguments, blocked=HEAVY)
         assert result.returncode == 0, result.stderr.decode()
-
-
-def test_tables_of_a_finished_run_need_no_torch(whole, tmp_path):
-    out, *_ = whole
-    result = call("evaluator", "table", out, "--json", blocked=HEAVY)
-    assert result.returncode == 0, result.stderr.decode()
-    found = json.loads(result.stdout)
-    assert found["ok"] and found["comparisons"] and Path(found["html"]).is_file()
-    assert [row["arm"] for row in found["tables"][0]["rows"]] == ["base", "restored", "dense"]
 
 
 @pytest.mark.parametrize("package", ["exporter", "evaluator"])
@@ -76,38 +73,38 @@ def test_version_and_help_import_no_library_that_takes_seconds(package):
 
 
 def test_inspect_needs_no_transformers():
-    result = call(
-        "exporter", "inspect", "demo/tiny_lora_v.pt", blocked=HEAVY - {"torch"} | {"pandas"}
-    )
+    blocked = HEAVY - {"torch"} | {"pandas"}
+    result = call("exporter", "inspect", "demo/tiny_lora_v.pt", blocked=blocked)
     assert result.returncode == 0, result.stderr.decode()
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "gbk", "utf-8"])
-def test_any_console_encoding_shows_numbers_and_signs(encoding, whole):
+@pytest.mark.parametrize("encoding", ["ascii", "gbk"])
+def test_tables_need_no_torch_and_no_console_encoding(encoding, whole):
     """The minus of a difference is none of GBK's characters; it once ended in a traceback."""
-    result = call("evaluator", "table", whole[0], PYTHONIOENCODING=encoding)
+    options = {"blocked": HEAVY, "PYTHONIOENCODING": encoding}
+    result = call("evaluator", "table", whole[0], **options)
     assert result.returncode == 0, result.stderr.decode()
     text = result.stdout.decode(encoding)
     assert "restored" in text and "?" not in text
-    plan = ("plan", "--margin", "0.02", "--flip-rate", "0.02", "--json")
-    assert json.loads(call("evaluator", *plan, PYTHONIOENCODING=encoding).stdout)["ok"]
+    found = json.loads(call("evaluator", "table", whole[0], "--json", **options).stdout)
+    assert found["ok"] and found["comparisons"] and Path(found["html"]).is_file()
+    assert [row["arm"] for row in found["tables"][0]["rows"]] == ["base", "restored", "dense"]
 
 
-def test_a_minus_is_shown_as_one(capfdbinary):
+def test_a_minus_is_shown_as_one():
     assert "−5 δ ≥".encode("ascii", "spelled") == b"-5 delta >="
     assert "题−".encode("gbk", "spelled").decode("gbk") == "题-"
 
 
-@pytest.mark.parametrize("width", [40, 60, 80, 200])
+@pytest.mark.parametrize("width", [40, 80, 200])
 def test_a_table_is_split_and_not_squeezed(width, monkeypatch, capsys):
     monkeypatch.setattr(screen, "_width", width)
     header = ["arm", *(f"column {n}" for n in range(12))]
-    rows = [[f"arm-{r}", *(f"{r}.{n} [−3.1, 5.2]" for n in range(12))] for r in range(3)]
+    rows = [[f"arm-{r}", *(f"{r}.{n} [−3.1, 5.2]" for n in range(12))] for r in range(3)]
     show_table("Title", header, rows)
     shown = capsys.readouterr().out
     assert all(cell_len(line) <= width for line in shown.splitlines())
-    for row in rows:
-        assert all(cell in shown for cell in row)  # no cell is broken
+    assert all(cell in shown for row in rows for cell in row)  # no cell is broken
     assert shown.count("arm-0") == shown.count("arm-2") >= (1 if width == 200 else 3)
 
 
@@ -150,13 +147,10 @@ def test_json_holds_no_control_characters(capsys):
     assert shown.isascii() and json.loads(shown) == {"name": "\x9b31m\u202e\ud800\n"}
 
 
-def test_quiet_shows_results_and_no_progress(sum_suite, tmp_path, monkeypatch):
+def test_quiet_shows_results_and_no_progress(judge, tmp_path, monkeypatch):
     monkeypatch.setattr(err, "shows_progress", True)
-    completions = tmp_path / "c.jsonl"
-    completions.write_text(json.dumps({"problem": "S1", "completion": "none"}) + "\n")
-    judge = ["judge", "--suite", str(sum_suite), "--completions", str(completions), "--out"]
-    loud = CliRunner().invoke(evaluator.cli.app, [*judge, str(tmp_path / "a")])
-    quiet = CliRunner().invoke(evaluator.cli.app, ["--quiet", *judge, str(tmp_path / "b")])
+    loud = CliRunner().invoke(evaluator.cli.app, [*judge, "--out", str(tmp_path / "a")])
+    quiet = CliRunner().invoke(evaluator.cli.app, ["--quiet", *judge, "--out", str(tmp_path / "b")])
     assert loud.exit_code == quiet.exit_code == 0
     assert "1 of 1" in loud.stderr and quiet.stderr == ""
     assert "0 of 1 pass" in quiet.stdout
@@ -236,11 +230,8 @@ def test_sigterm_and_the_disk_end_a_command_in_words_too(monkeypatch, error, cod
     assert words in shown and STOPPED["judge"][1] in shown
 
 
-def test_a_folder_that_cannot_be_made_is_named(sum_suite, tmp_path):
+def test_a_folder_that_cannot_be_made_is_named(judge, tmp_path):
     (tmp_path / "file").touch()
-    texts = tmp_path / "c.jsonl"
-    texts.write_text('{"problem": "S0", "completion": "x"}\n')
-    call = ["judge", "--suite", str(sum_suite), "--completions", str(texts)]
     for out in (tmp_path / "file", tmp_path / "file" / "below"):
-        result = CliRunner().invoke(evaluator.cli.app, [*call, "--out", str(out)])
+        result = CliRunner().invoke(evaluator.cli.app, [*judge, "--out", str(out)])
         assert result.exit_code == 2 and str(out) in result.stderr.replace("\n", "")

@@ -31,17 +31,10 @@ def write(chat_base, chat_artifact, tmp_path_factory):
         named = (artifacts or {"a": chat_artifact}).items()
         base = {"name": "tiny", "model": str(chat_base), "load": "nf4"}
         base["artifacts"] = [{"name": name, "path": str(path)} for name, path in named]
-        content = {
-            "name": "tiny",
-            "out": str(folder / "bench"),
-            "bases": [base],
-            "formats": [EMBEDDED],
-            "suites": [{"name": "sums", "path": str(suite)}, *more_suites],
-            "decodings": [warm],
-            "equivalence": {"margin": 0.05},
-            "judge": {"workers": 2},
-            **changes,
-        }
+        content = {"name": "tiny", "out": str(folder / "bench"), "bases": [base]}
+        content["suites"] = [{"name": "sums", "path": str(suite)}, *more_suites]
+        content |= {"formats": [EMBEDDED], "decodings": [warm], "judge": {"workers": 2}}
+        content |= {"equivalence": {"margin": 0.05}, **changes}
         (folder / "bench.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
         return load_bench(folder / "bench.yaml")
 

@@ -158,17 +158,6 @@ def test_an_artifact_costs_its_own_arms_only(
         assert {session["command"] for session in sessions} == {"before", "test"}
 
 
-def test_completions_of_another_prompt_or_penalty_are_not_taken(config_of, copied, loads):
-    (decoding,) = config_of().model_dump(mode="json")["decodings"]
-    for changes in (
-        {"prompt": {"template": "{statement}!"}},
-        {"decodings": [decoding | {"max_new_tokens": 8, "repetition_penalty": 1.2}]},
-    ):
-        loads.clear()
-        assert make(config_of(token_level={"enabled": False}, **changes)).failures == {}
-        assert loads == ["restored", "base", "nf4-embedded"]
-
-
 def test_a_damaged_export_or_one_with_another_option_is_made_again(config_of, copied):
     (export,) = plan_exports(config_of())
     request = request_of(export)
@@ -213,16 +202,13 @@ def test_why_an_exporter_failed_is_passed_on(config_of, copied, chat_artifact, m
         make_export(export, request_of(export))
 
 
-@pytest.mark.parametrize(
-    ("changed", "words"),
-    [
+def test_margin_and_looks_are_fixed_before_the_first_run(config_of, copied):
+    for changed, words in (
         ({"margin": 0.2}, r"margin was 0\.05 when .* is 0\.2 now"),
         ({"margin": 0.05, "looks": 2}, "looks was 1 when .* is 2 now"),
-    ],
-)
-def test_margin_and_looks_are_fixed_before_the_first_run(config_of, copied, changed, words):
-    with pytest.raises(RunDirectoryError, match=words):
-        make(config_of(equivalence=changed))
+    ):
+        with pytest.raises(RunDirectoryError, match=words):
+            make(config_of(equivalence=changed))
 
 
 def test_a_run_is_not_given_up_because_a_gpu_is_out_of_sight(config_of, copied, loads):
@@ -242,40 +228,30 @@ def _change(path, change):
     path.write_text(json.dumps(content))
 
 
-def test_a_survey_says_what_is_there_and_writes_nothing(config_of, copied, tmp_path):
+def test_a_survey_says_what_is_there_and_writes_nothing(config_of, copied, chat_artifact):
     before = stamps(copied)
-    formats = [EMBEDDED, {"format": "bf16"}]
-    rows = survey(config_of(formats=formats)).rows
-    assert rows == (
+    assert survey(config_of(formats=[EMBEDDED, {"format": "bf16"}])).rows == (
         ("export", "tiny/a/nf4-embedded", "there", ""),
         ("export", "tiny/a/bf16", "to make", "missing"),
         ("run", "tiny/a/sums/warm", "to make", "after its exports: bf16"),
     )
     assert survey(config_of()).rows[-1][:3] == ("run", "tiny/a/sums/warm", "finished")
-    (copied / RUN / "verdicts.jsonl").write_text("")
-    assert survey(config_of()).rows[-1][2] == "begun"
+    for name, lines in (("token_level.jsonl", -1), ("verdicts.jsonl", 0)):  # killed before that
+        whole = (copied / RUN / name).read_text().splitlines(keepends=True)
+        (copied / RUN / name).write_text("".join(whole[:lines]))
+        assert survey(config_of()).rows[-1][2] == "begun"
+        (copied / RUN / name).write_text("".join(whole))
     other = [{"name": "warm", "temperature": 0.9, "max_new_tokens": 72, "batch_size": 6}]
     _, run = survey(config_of(decodings=other)).rows
     assert run[2] == "outdated"
     assert "config.decoding.temperature was 0.7, is 0.9" in run[3]
-    assert stamps(copied).keys() == before.keys()
-
-
-def test_a_survey_takes_artifacts_with_a_placement(config_of, chat_artifact, tmp_path):
     artifact = {"path": str(chat_artifact), "placement": {"model.layers.0.self_attn.q_proj": 0}}
     rows = survey(config_of(artifacts={"a": artifact})).rows
     assert [row[0] for row in rows] == ["export", "run"]
+    assert stamps(copied).keys() == before.keys()
 
 
-def test_a_run_killed_before_the_token_level_is_not_finished(config_of, copied):
-    tokens = copied / RUN / "token_level.jsonl"
-    tokens.write_text("".join(tokens.read_text().splitlines(keepends=True)[:-1]))
-    assert survey(config_of()).rows[-1][2] == "begun"
-
-
-def test_a_part_that_the_system_fails_is_listed_and_the_others_go_on(
-    config_of, copied, monkeypatch
-):
+def test_a_part_that_the_system_fails_is_listed(config_of, copied, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device", "generations.jsonl")
 
@@ -285,17 +261,16 @@ def test_a_part_that_the_system_fails_is_listed_and_the_others_go_on(
 
 
 def test_the_command_line_prints_the_table_and_counts_failures(config_of, copied, tmp_path):
+    def call(*options):
+        return CliRunner().invoke(app, ["bench", str(tmp_path / "bench.yaml"), *options])
+
     config_of(suites=[{"name": "gone", "path": "/no/such/suite"}])
-    result = CliRunner().invoke(app, ["bench", str(tmp_path / "bench.yaml")])
-    assert result.exit_code == 1
-    assert "failed" in result.stdout
+    result, dry = call(), call("--dry-run")
+    assert result.exit_code == dry.exit_code == 1 and "failed" in result.stdout
     assert "run tiny/a/gone/warm: /no/such/suite" in result.stderr.replace("\n", "")
-    dry = CliRunner().invoke(app, ["bench", str(tmp_path / "bench.yaml"), "--dry-run"])
-    assert dry.exit_code == 1
     assert "tiny/a/gone/warm" in dry.stdout and "cannot be made" in dry.stdout
     config_of()
-    dry = CliRunner().invoke(app, ["bench", str(tmp_path / "bench.yaml"), "--dry-run"])
-    assert dry.exit_code == 0
+    assert call("--dry-run").exit_code == 0
 
 
 def test_several_processes_are_refused(config_of, monkeypatch):

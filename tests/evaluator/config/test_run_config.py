@@ -22,6 +22,7 @@ GOOD = {
     "equivalence": {"margin": 0.03},
     "judge": {"standard": "c++17", "workers": 2},
 }
+ADAPTER = {"rng": "cpu", "numerics": "trainer", "placement": {"": "cpu"}, "formula": "full"}
 ENDPOINT = {"base_url": "http://localhost:1/v1", "model": "m"}
 
 
@@ -56,47 +57,24 @@ def test_testlib_decides_by_its_content(fields, tmp_path):
     assert one == with_testlib("b.h", "// one") != with_testlib("a.h", "// two")
 
 
+def arm(**fields):
+    """A change: one arm alone, with these fields."""
+    return {"arms": [{"name": "a", "kind": "base", "model": "m", **fields}]}
+
+
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
         ({"colour": 1}, "field colour: there is no such field; known are arms, backend, comp"),
-        (
-            {"decoding": {"temprature": 0.8}},
-            "no such field; did you mean temperature?",
-        ),
-        (
-            {"arms": [{"name": "a", "kind": "base", "modle": "m"}]},
-            "field arms.0.modle: there is no such field; did",
-        ),
-        ({"arms": [{"name": "a", "kind": "bas", "model": "m"}]}, "arms.0.kind"),
-        ({"arms": [{"name": "a", "kind": "restored", "model": "m"}]}, "needs the field artifact"),
-        (
-            {"arms": [{"name": "a", "kind": "base", "model": "m", "artifact": "x"}]},
-            "artifact belongs to arms of kind restored",
-        ),
-        (
-            {"arms": [{"name": "a", "kind": "base", "model": "m", "formula": "full"}]},
-            "formula: how an adapter's delta is rebuilt, and this arm has no artifact",
-        ),
-        (
-            {
-                "arms": [
-                    {"name": "a", "kind": "merged", "model": "m", "rng": "cpu"}
-                    | {"numerics": "trainer", "placement": {"": "cpu"}}
-                ]
-            },
-            "rng and numerics and placement: how",
-        ),
-        (
-            {"arms": [{"name": "a", "kind": "restored", "endpoint": ENDPOINT}]},
-            "serve the merged export and compare it as kind merged",
-        ),
-        (
-            {"arms": [{"name": "a", "kind": "restored", "endpoint": ENDPOINT, "artifact": "x"}]},
-            "serve the merged export and compare it as kind merged",
-        ),
-        ({"arms": [{"name": "a/b", "kind": "base", "model": "m"}]}, "arms.0.name"),
-        ({"arms": [{"name": "a", "kind": "base", "model": "m"}] * 2}, "found twice: a"),
+        ({"decoding": {"temprature": 0.8}}, "no such field; did you mean temperature?"),
+        (arm(modle="m"), "field arms.0.modle: there is no such field; did"),
+        (arm(kind="bas"), "arms.0.kind"),
+        (arm(kind="restored"), "needs the field artifact"),
+        (arm(artifact="x"), "artifact belongs to arms of kind restored"),
+        (arm(**ADAPTER), "formula and rng and numerics and placement: how an adapter's delta is"),
+        (arm(kind="restored", model="", endpoint=ENDPOINT), "serve the merged export and comp"),
+        (arm(name="a/b"), "arms.0.name"),
+        ({"arms": arm()["arms"] * 2}, "found twice: a"),
         ({"decoding": {"temperature": "0.8"}}, "decoding.temperature"),
         ({"decoding": {"repetition_penalty": 0}}, "decoding.repetition_penalty: Value error, exp"),
         ({"decoding": {"repetition_penalty": "model"}}, "or from_model, found 'model'"),
@@ -109,7 +87,6 @@ def test_testlib_decides_by_its_content(fields, tmp_path):
         ({"decoding": {"samples": 3}}, "greedy decoding writes one text"),
         ({"device": "tpu"}, "device"),
         ({"judge": {"standard": "c++77"}}, "allowed are c"),
-        ({"judge": {"wall_multiple": float("nan")}}, "judge.wall_multiple"),
     ],
 )
 def test_errors_name_file_and_field(tmp_path, changes, named):

@@ -52,12 +52,8 @@ class ScriptedServer:
         text = program(int(found[1]), "+") if (found := re.search(r"a \+ (\d)", asked)) else "?"
         said = {"message": {"role": "assistant", "content": text}}
         choice = {**(said if "messages" in body else {"text": text}), "finish_reason": self.reason}
-        return {
-            "model": self.says,
-            "system_fingerprint": "fp",
-            "choices": [choice],
-            "usage": {"completion_tokens": 14},
-        }
+        named = {"model": self.says, "system_fingerprint": "fp"}
+        return {**named, "choices": [choice], "usage": {"completion_tokens": 14}}
 
 
 class _Handler(BaseHTTPRequestHandler):

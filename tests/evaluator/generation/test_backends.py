@@ -12,7 +12,7 @@ from evaluator.errors import ConfigError
 from evaluator.generation.backends import BACKENDS
 from evaluator.generation.prepare import prepare
 from tests.evaluator.conftest import program
-from tests.evaluator.whole_runs import make, write_config
+from tests.evaluator.whole_runs import make, merged, two_arms, write_config
 
 TABLE = "tests.evaluator.generation.table_backend"
 
@@ -24,17 +24,9 @@ def config(quick, tmp_path, monkeypatch):
     model = shutil.copytree(quick["base"], tmp_path / "table")
     texts = {f"S{k}": program(k, "+" if k < 4 else "-") for k in range(6)}
     (model / "table.json").write_text(json.dumps(texts))
-    base = {"model": str(quick["base"])}
-    artifact = str(quick["artifact"])
-    arms = [
-        {"name": "restored", "kind": "restored", "artifact": artifact, **base},
-        {"name": "table", "kind": "merged", "model": str(model), "backend": "table"},
-    ]
-    content = {
-        "arms": arms,
-        "decoding": {"max_new_tokens": 14},
-        "token_level": {"enabled": False},
-    }
+    _, restored = two_arms(quick["base"], quick["artifact"])
+    content = {"arms": [restored, merged("table", model, backend="table")]}
+    content |= {"decoding": {"max_new_tokens": 14}, "token_level": {"enabled": False}}
 
     def write(**changes):
         path = tmp_path / "config.yaml"
@@ -53,8 +45,7 @@ def test_a_backend_of_one_file_makes_an_arm_of_a_run(config):
 
 
 def test_the_run_names_a_backend_for_all_arms(config, quick):
-    arms = [{"name": "a", "kind": "merged", "model": str(quick["base"])}]
-    prepared = prepare(load_config(config(arms=arms, backend="table")))
+    prepared = prepare(load_config(config(arms=[merged("a", quick["base"])], backend="table")))
     assert prepared.facts.config["backend"] == "table"
 
 

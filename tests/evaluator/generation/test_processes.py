@@ -175,9 +175,6 @@ def test_processes_of_one_machine_take_one_gpu_each(monkeypatch):
     assert str(resolve_device("all")) == "cuda:0"  # where the model begins
     with pytest.raises(ModelError, match="start one process"):
         resolve_device("all", 1)
-
-
-def test_without_a_gpu_a_spread_model_is_on_the_cpu_of_every_process(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert [str(resolve_device("all", rank)) for rank in range(2)] == ["cpu", "cpu"]
 

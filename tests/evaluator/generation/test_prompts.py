@@ -73,24 +73,21 @@ def test_none_asks_as_if_the_template_had_no_system_message(kind):
     assert asked(KINDS[kind], system="none").text == start + USER
 
 
-@pytest.mark.parametrize(
-    ("asking", "said"),
-    [({}, "I am Q."), ({"system": "Write C++."}, "Write C++."), ({"system": ""}, "")],
-)
-def test_the_templates_own_system_message_stands_until_another_is_given(asking, said):
-    assert asked(KINDS["has a default"], **asking).text == f"<|bos|><s>{said}</s>{USER}"
+def test_the_templates_own_system_message_stands_until_another_is_given():
+    for asking, said in (
+        ({}, "I am Q."),
+        ({"system": "Write C++."}, "Write C++."),
+        ({"system": ""}, ""),
+    ):
+        assert asked(KINDS["has a default"], **asking).text == f"<|bos|><s>{said}</s>{USER}"
 
 
-def test_a_template_that_takes_no_system_message_is_named():
+def test_a_system_message_that_a_template_cannot_take_or_leave_is_refused():
     with pytest.raises(ModelError, match="arm x: no problem .*'P1'.*no system role"):
         asked(KINDS["refuses it"], system="s")
-
-
-def test_a_system_message_that_cannot_be_told_from_the_rest_is_refused():
     mixed = "{% if messages[0].role != 'system' %}<u>As Q: {{ messages[0].content }}{% else %}"
-    template = mixed + EACH + "{% endif %}" + ANSWER
     with pytest.raises(ModelError, match="cannot be told from the rest"):
-        asked(template, system="none")
+        asked(mixed + EACH + "{% endif %}" + ANSWER, system="none")
 
 
 def test_a_template_stands_around_the_statement_and_takes_no_ready_made_prompt():
@@ -111,22 +108,18 @@ def test_another_way_of_asking_is_another_digest():
 def test_the_luogu_preset_asks_what_upstream_asks_of_its_rows(tmp_path):
     """Upstream sends a row's text without its first three sentences."""
     rows = (SHARED / "data/luogu/failed_extraction.jsonl").read_text().splitlines()
-    removed = (
-        "你将得到一个编程竞赛题目。请逐步推理解决方案，然后用C或C++提供完整的实现。"
-        "请勿包含任何调试信息或额外输出。"
-    )
-    prompts = {json.loads(row)["prompt"] for row in rows}
-    cases = [{"input": "1", "output": "1"}]
-    source = tmp_path / "rows.jsonl"
-    lines = [json.dumps({"prompt": prompt, "test_cases": cases}) + "\n" for prompt in prompts]
-    source.write_text("".join(lines))
+    removed = "你将得到一个编程竞赛题目。请逐步推理解决方案，然后用C或C++提供完整的实现。"
+    removed += "请勿包含任何调试信息或额外输出。"
+    prompts, source = {json.loads(row)["prompt"] for row in rows}, tmp_path / "rows.jsonl"
+    cases = {"test_cases": [{"input": "1", "output": "1"}]}
+    source.write_text("".join(json.dumps({"prompt": p, **cases}) + "\n" for p in prompts))
     asking = PromptConfig(preset="upstream-luogu")
     problems = load_suite(source).problems
     made = {asking.user_message(problem.statement, problem.prompt) for problem in problems}
     assert made and made <= {prompt.replace(removed, "") for prompt in prompts} - prompts
 
 
-def test_a_problem_that_is_no_text_is_left_out_with_the_reason():
+def test_a_problem_that_is_no_text_or_that_the_template_refuses_is_left_out_with_the_reason():
     broken = [
         dataclasses.replace(ASKED, id="P2", statement="half \ud83d of a pair"),
         dataclasses.replace(ASKED, id="P\udc80"),
@@ -138,9 +131,6 @@ def test_a_problem_that_is_no_text_is_left_out_with_the_reason():
     assert good.problem == "P1"
     assert left_out.keys() == {problem.id for problem in broken}
     assert "its statement is no valid Unicode: character 6 is half of a pair" in left_out["P2"]
-
-
-def test_a_problem_that_the_chat_template_refuses_is_left_out():
     choosy = "{% if '!' in messages[0].content %}{{ raise_exception('rude') }}{% endif %}"
     rude = dataclasses.replace(ASKED, id="P2", statement="Print a!")
     (good,), left_out = build_prompts([ASKED, rude], tokenizer_with(choosy + EACH + ANSWER), "base")

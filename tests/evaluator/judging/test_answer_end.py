@@ -38,7 +38,7 @@ OPEN = {
 
 @pytest.mark.parametrize(("prompt", "text"), ENDING.values(), ids=ENDING)
 def test_ends_with_the_fence_behind_the_program(prompt, text):
-    assert end_of_answer(text, prompt) == len(text)
+    assert end_of_answer(text, prompt) == end_of_answer(text, prompt, whole=True) == len(text)
     assert end_of_answer(f"{text}It reads\n```cpp\n{PROGRAM}```\n", prompt) == len(text)
 
 
@@ -57,11 +57,6 @@ def test_a_whole_text_ends_behind_its_last_reasoning(end):
     assert extract_code(text).code == PROGRAM
     assert end_of_answer(f"{draft}{end}", whole=True) is None
     assert end_of_answer(f"<think>{draft}", whole=True) is None
-
-
-@pytest.mark.parametrize(("prompt", "text"), ENDING.values(), ids=ENDING)
-def test_a_text_that_a_model_ended_is_cut_no_further(prompt, text):
-    assert end_of_answer(text, prompt, whole=True) == len(text)
 
 
 PIECES = ["```cpp\n", "```\n", "> ", "<think>", "</think>", "[THINK]", "[/THINK]", PROGRAM, "a\n"]

@@ -82,12 +82,7 @@ def test_rules_for_any_text(a, b):
         (EXACT, b"1 2\n4\n", b"1 2\n3\n", "byte 5: expected '3\\n', found '4\\n'"),
         (TOKENS, b"1 2\n4\n", b"1 2\n3\n", "token 3: expected '3', found '4'"),
         (FLOAT, b"1 2\n4\n", b"1 2\n3\n", "token 3: expected '3', found '4'"),
-        (
-            FLOAT,
-            b"1.00 2.0",
-            b"1.0 2.0 3.0",
-            "token 3: expected '3.0', found the end of the output",
-        ),
+        (FLOAT, b"1 2", b"1.0 2 3.0", "token 3: expected '3.0', found the end of the output"),
         (FLOAT, b"1.00 2.0 3", b"1.0 2.0", "token 3: expected no more tokens, found '3'"),
         (LINES, b"1\n", b"1\n2\n", "line 2: expected '2', found the end of the output"),
         (LINES, b"1\n2\n", b"1\n", "line 2: expected no more lines, found '2'"),

@@ -64,23 +64,22 @@ def test_a_line_whose_writer_was_killed_is_said_to_be_torn(read):
     assert "torn" not in bad.reason
 
 
-def test_a_file_without_any_good_row_is_an_error_that_names_the_first(read):
-    with pytest.raises(CompletionsError, match=r"c\.jsonl, line 1: .*\(and 1 more\)"):
-        read(b"x\nx\n")
-
-
-@pytest.mark.parametrize("content", [b"", b"\n\n", b"[]"])
-def test_a_file_without_rows_is_an_error(read, content):
-    with pytest.raises(CompletionsError, match="no completions in it"):
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(b"x\nx\n", r"c\.json, line 1: .*\(and 1 more\)")]
+    + [(content, "no completions in it") for content in (b"", b"\n\n", b"[]")],
+)
+def test_a_file_without_any_good_row_is_an_error_that_names_the_first(read, content, words):
+    with pytest.raises(CompletionsError, match=words):
         read(content, "c.json")
 
 
 def test_a_problem_that_the_suite_left_out_is_named_with_its_reason(tmp_path):
-    cases = [{"input": "1 2", "output": "3"}]
-    rows = [{"prompt": "# P1 x", "test_cases": cases}, {"prompt": "# P2 x", "test_cases": []}]
-    suite = tmp_path / "rl.jsonl"
+    cases = {"P1": [{"input": "1 2", "output": "3"}], "P2": []}
+    suite, path = tmp_path / "rl.jsonl", tmp_path / "c.jsonl"
+    rows = [{"prompt": f"# {name} x", "test_cases": some} for name, some in cases.items()]
     suite.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    path = tmp_path / "c.jsonl"
-    path.write_text('{"problem": "P1", "completion": ""}\n{"problem": "P2", "completion": ""}\n')
+    texts = [{"problem": name, "completion": ""} for name in cases]
+    path.write_text("".join(json.dumps(row) + "\n" for row in texts))
     _, [row] = read_completions(path, load_suite(suite))
     assert "'P2' is not in" in row.reason and "left out, line 2: no tests" in row.reason

@@ -171,36 +171,20 @@ def test_parts_of_a_program_are_joined():
     assert found.code.split() == " ".join(parts).split()
 
 
-def test_what_is_cut_off_is_kept_to_its_end():
+def test_what_belongs_to_the_program_stays():
+    head = "// 解法\n#define N 105\n\n#pragma GCC optimize(2)\n"
+    assert extract_code(f"Well:\n\n{head}{PROGRAM}").code == head + PROGRAM
+    code = '#include <a>\nint main() { puts("\u00a0\u200b&lt;"); }  // \u3000\n'
+    assert extract_code(f"```cpp\n{code}```").code == code
     half = PROGRAM[: PROGRAM.index("b;\n    std::cout")]
     for text in (f"```cpp\n{half}", half, f"> ok\n\n```cpp\n{half}<|endoftext|>"):
         assert extract_code(text).code == half
 
 
-def test_directives_before_the_includes_belong_to_the_program():
-    head = "// 解法\n#define N 105\n\n#pragma GCC optimize(2)\n"
-    assert extract_code(f"Well:\n\n{head}{PROGRAM}").code == head + PROGRAM
-
-
-def test_characters_within_strings_and_comments_stay():
-    code = '#include <a>\nint main() { puts("\u00a0\u200b&lt;"); }  // \u3000\n'
-    assert extract_code(f"```cpp\n{code}```").code == code
-
-
 @pytest.mark.parametrize(
     "piece",
-    [
-        "> ```cpp\n",
-        '\\"',
-        "//your ",
-        "/*",
-        "main(){}\n",
-        "main()/**/",
-        "main()/*",
-        "<|a|>",
-        "#\n",
-        "~",
-    ],
+    ["> ```cpp\n", '\\"', "//your ", "/*", "main(){}\n", "main()/**/", "main()/*", "<|a|>"]
+    + ["#\n", "~"],
 )
 def test_time_grows_with_the_length_alone(piece):
     """A text that takes time in proportion to its square would need minutes here."""

@@ -54,9 +54,18 @@ def completions(tmp_path):
     return completions_of(tmp_path / "c.jsonl", rows)
 
 
-def test_rows(judge, sum_suite, completions, tmp_path, sandbox):
+def test_every_row_is_judged_by_one_judge_at_a_time(
+    judge, sum_suite, completions, tmp_path, sandbox
+):
     seen = []
-    summary = judge(completions, progress=lambda *x: seen.append(x))
+
+    def progress(*event):
+        seen.append(event)
+        if len(seen) == 1:
+            with pytest.raises(RunDirectoryError, match="another process is writing"):
+                judge(completions)
+
+    summary = judge(completions, progress=progress)
     rows = verdicts_of(tmp_path / "out")
     keys = [*((f"S{k}", s) for k in range(6) for s in (1, 0)), ("S0", 5)]
     assert [(r["problem"], r["sample"]) for r in rows] == keys
@@ -71,72 +80,81 @@ def test_rows(judge, sum_suite, completions, tmp_path, sandbox):
     assert manifest["sandbox"]["rung"] == sandbox.info.rung
 
 
-def test_torn_rows_and_uke_are_judged_again(judge, completions, tmp_path):
+def test_torn_rows_and_those_that_do_not_hold_are_judged_again(judge, completions, tmp_path):
     judge(completions)
     path = tmp_path / "out" / "verdicts.jsonl"
-    lines = path.read_text().splitlines(keepends=True)
-    uke = json.dumps(json.loads(lines[1]) | {"verdict": "UKE"}) + "\n"
-    row = json.loads(lines[2])
-    row["tests"][1]["verdict"] = "UKE"  # a row may be WA and have one all the same
-    path.write_text("".join([lines[0], uke, json.dumps(row), "\n", *lines[3:8], lines[8][:40]]))
-    assert judge(completions).judged == 7
-    assert stable(verdicts_of(tmp_path / "out")) == stable(json.loads(line) for line in lines)
+    before = path.read_text().splitlines(keepends=True)
+    rows = [json.loads(line) for line in before]
+    rows[0] |= {"verdict": "OLE", "code_sha256": "0" * 64}  # by another extraction
+    rows[1] |= {"verdict": "UKE"}
+    rows[2]["tests"][1]["verdict"] = "UKE"  # a row may be WA and have one all the same
+    changed = "".join(json.dumps(row) + "\n" for row in rows[:3])
+    path.write_text("".join([changed, *before[3:8], before[8][:40]]))
+    assert judge(completions).judged == 8
+    assert stable(verdicts_of(tmp_path / "out")) == stable(json.loads(line) for line in before)
 
 
 def test_kill_and_resume(judge, sum_suite, completions, tmp_path):
     """Killed after some rows, over and over; the rows are those of a run in one go."""
     judge(completions, out=tmp_path / "whole")
-    out = tmp_path / "out"
+    out, path = tmp_path / "out", tmp_path / "out" / "verdicts.jsonl"
     script = "import sys\nfrom evaluator.judging.judge_file import judge_completions as judge\n"
     script += "judge(*sys.argv[1:])\n"
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     argv = [sys.executable, "-c", script, str(sum_suite), str(completions), str(out)]
+
+    def there():
+        return path.read_bytes().count(b"\n") if path.exists() else 0
+
     for wanted in (2, 6):
         with subprocess.Popen(argv, env=env) as process:
-            while process.poll() is None and size_of(out) < wanted:
+            while process.poll() is None and there() < wanted:
                 time.sleep(0.005)
             process.send_signal(signal.SIGKILL)
-    partial = size_of(out)
+    partial = there()
     assert partial >= 6
     assert judge(completions).judged == 13 - partial
     assert stable(verdicts_of(out)) == stable(verdicts_of(tmp_path / "whole"))
 
 
-def size_of(folder):
-    path = folder / "verdicts.jsonl"
-    return path.read_bytes().count(b"\n") if path.exists() else 0
-
-
 def test_other_settings_or_texts_need_another_folder(judge, sum_suite, completions, tmp_path):
-    judge(completions)
-    with pytest.raises(RecordsError, match="another settings"):
-        judge(completions, JudgeSettings(standard="c++17"))
-    judge(completions, JudgeSettings(workers=1))
+    here, there = tmp_path / "testlib.h", tmp_path / "moved.h"
+    for path in (here, there):  # it counts by its content
+        path.write_text("// one\n")
+        settings = JudgeSettings(testlib_path=path)
+        judge(completions, settings)
+    judge(completions, replace(settings, workers=1))
+    there.write_text("// two\n")
+    for changed in (settings, JudgeSettings(), JudgeSettings(testlib_path=here, standard="c++17")):
+        with pytest.raises(RecordsError, match="another settings"):
+            judge(completions, changed)
     other = completions_of(tmp_path / "d.jsonl", [("S0", 0, "changed")])
     with pytest.raises(RecordsError, match="'S0' was judged for another text.*use a new folder"):
-        judge(other)
+        judge(other, JudgeSettings(testlib_path=here))
     lines = (sum_suite / "problems.jsonl").read_text().splitlines(keepends=True)
     (sum_suite / "problems.jsonl").write_text("".join(lines[:-1]))
-    first = completions_of(tmp_path / "e.jsonl", [("S0", 0, "x")])
     with pytest.raises(RecordsError, match="another suite_digest"):
-        judge(first)
+        judge(other, JudgeSettings(testlib_path=here))
 
 
-def test_a_verdict_on_another_program_of_the_same_text_is_made_again(judge, completions, tmp_path):
-    judge(completions)
-    path = tmp_path / "out" / "verdicts.jsonl"
-    first, *others = verdicts_of(tmp_path / "out")
-    other = first | {"verdict": "OLE", "code_sha256": "0" * 64}  # by another extraction
-    path.write_text("".join(json.dumps(row) + "\n" for row in (other, *others)))
-    assert judge(completions).judged == 1
-    assert stable(verdicts_of(tmp_path / "out")) == stable([first, *others])
-
-
-def test_a_folder_of_other_files_is_refused_and_left_alone(judge, completions, tmp_path):
-    (tmp_path / "run.json").write_text("{}")
-    with pytest.raises(RunDirectoryError, match=r"has no judge\.json"):
-        judge(completions, out=tmp_path)
-    assert not (tmp_path / "judge.json").exists()
+@pytest.mark.parametrize(
+    ("name", "content", "error", "words"),
+    [
+        ("run.json", "{}", RunDirectoryError, r"has no judge\.json"),
+        ("judge.json", "{", RecordsError, "judge.json"),
+        ("judge.json", "[]", RecordsError, "judge.json"),
+        ("judge.json", '{"sandbox": 1}', RecordsError, "judge.json"),
+    ],
+)
+def test_a_folder_of_other_or_damaged_files_is_refused_and_left_alone(
+    judge, completions, tmp_path, name, content, error, words
+):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / name).write_text(content)
+    with pytest.raises(error, match=words):
+        judge(completions, out=folder)
+    assert (folder / name).read_text() == content and not (folder / "verdicts.jsonl").exists()
 
 
 def test_verdicts_that_no_judge_gives_are_refused(judge, completions, tmp_path):
@@ -145,25 +163,6 @@ def test_verdicts_that_no_judge_gives_are_refused(judge, completions, tmp_path):
     path.write_text(path.read_text().replace('"AC"', '"great"', 1))
     with pytest.raises(RecordsError, match=r"verdicts\.jsonl.*'AC', 'PC'"):
         judge(completions)
-
-
-@pytest.mark.parametrize("content", ["{", "[]", '{"sandbox": 1}'])
-def test_a_damaged_description_of_a_folder_is_refused(judge, completions, tmp_path, content):
-    (tmp_path / "judge.json").write_text(content)
-    with pytest.raises(RecordsError, match=r"judge\.json"):
-        judge(completions, out=tmp_path)
-
-
-def test_testlib_counts_by_its_content(judge, completions, tmp_path):
-    here, there = tmp_path / "testlib.h", tmp_path / "moved.h"
-    for path in (here, there):
-        path.write_text("// one\n")
-        settings = JudgeSettings(testlib_path=path)
-        judge(completions, settings)
-    there.write_text("// two\n")
-    for changed in (settings, JudgeSettings()):
-        with pytest.raises(RecordsError, match="another settings"):
-            judge(completions, changed)
 
 
 def test_unsafe_counts_where_it_takes_another_rung(judge, completions, sandbox, caplog):
@@ -178,15 +177,6 @@ def test_unsafe_counts_where_it_takes_another_rung(judge, completions, sandbox, 
     open_to_all = replace(sandbox, info=replace(sandbox.info, rung="unsafe"))
     with pytest.raises(RecordsError, match="now it is unsafe; use a new folder"):
         judge(completions, allowed, open_to_all)
-
-
-def test_two_judges_do_not_share_a_folder(judge, completions):
-    def second(_, done, total):
-        if done == 0:
-            with pytest.raises(RunDirectoryError, match="another process is writing"):
-                judge(completions)
-
-    judge(completions, progress=second)
 
 
 def test_rows_that_cannot_be_judged_are_listed_and_the_others_judged(judge, tmp_path):

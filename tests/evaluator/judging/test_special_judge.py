@@ -22,7 +22,9 @@ def judge(sandbox, checker, *outputs, settings=None, program=PRINT, **limits):
 
 
 def test_the_checker_gets_input_output_and_answer(sandbox):
+    """After the program exited as it should, and with its own ``freopen`` whatever is removed."""
     checker = """
+    #include <cstdio>
     #include <fstream>
     #include <string>
     std::string all(const char* f) {
@@ -30,10 +32,15 @@ def test_the_checker_gets_input_output_and_answer(sandbox):
         return {std::istreambuf_iterator<char>(s), {}};
     }
     int main(int argc, char** argv) {
+        freopen(argv[2], "r", stdin);
         return !(argc == 4 && all(argv[1]) == "in 7\\n" && all(argv[2]) == "mine\\n" &&
-                 all(argv[3]) == "answer 7\\n");
+                 all(argv[3]) == "answer 7\\n" && getchar() == 'm');
     }"""
-    assert [v.verdict for v in judge(sandbox, checker, "mine", "yours")] == ["AC", "WA"]
+    settings = JudgeSettings(strip_freopen=True)
+    found = judge(sandbox, checker, "mine", "yours", settings=settings)
+    assert [v.verdict for v in found] == ["AC", "WA"]
+    exits = '#include <cstdio>\nint main() {{ puts("{}"); return 1; }}'
+    assert judge(sandbox, checker, "mine", program=exits)[0].verdict == "RE"
 
 
 @pytest.mark.parametrize(
@@ -101,24 +108,23 @@ def test_what_testlib_prints_is_read_as_it_means(sandbox):
     assert found == [(verdict, score) for _, _, verdict, score in SAID]
 
 
-def test_checker_has_its_own_standard(sandbox):
+def test_checker_has_its_own_standard_and_flags(sandbox):
     """Names that C++17 took, and features that it brought."""
     old = "#include <vector>\nusing namespace std;\nint size;\nint main() { return size; }"
     new = "#include <optional>\nint main() { return std::optional<int>(0).value(); }"
-    for standard in ("c++98", "c++20"):
-        settings = JudgeSettings(standard=standard)
-        assert judge(sandbox, old, "x", settings=settings)[0].verdict == "AC"
-        assert judge(sandbox, new, "x", settings=settings)[0].verdict == "UKE"
-        settings = replace(settings, checker_standard="c++17")
-        assert judge(sandbox, new, "x", settings=settings)[0].verdict == "AC"
-    settings = JudgeSettings(compile_flags=("-DNO",), checker_flags=("-DYES",))
-    settings = replace(settings, link_flags=("-lm", "-Wl,--defsym=of_solutions=0"))
-    linked = (
-        'extern "C" void of_solutions();\nint main(int n, char**) { if (n > 9) of_solutions(); }'
-    )
-    assert judge(sandbox, linked, "x", settings=settings)[0].verdict == "UKE"
     flags = "#if defined NO || !defined YES\n#error\n#endif\nint main() {}"
-    assert judge(sandbox, flags, "x", settings=settings)[0].verdict == "AC"
+    unlinked = 'extern "C" void no();\nint main(int n, char**) { if (n > 9) no(); }'
+    own = {"compile_flags": ("-DNO",), "checker_flags": ("-DYES",)}
+    own["link_flags"] = ("-lm", "-Wl,--defsym=no=0")
+    for checker, fields, verdict in (
+        *((old, {"standard": standard}, "AC") for standard in ("c++98", "c++20")),
+        *((new, {"standard": standard}, "UKE") for standard in ("c++98", "c++20")),
+        (new, {"standard": "c++98", "checker_standard": "c++17"}, "AC"),
+        (flags, own, "AC"),
+        (unlinked, own, "UKE"),
+    ):
+        settings = JudgeSettings(**fields)
+        assert judge(sandbox, checker, "x", settings=settings)[0].verdict == verdict, fields
 
 
 def test_testlib_is_put_beside_the_checker(sandbox, tmp_path):
@@ -161,20 +167,3 @@ def test_check_has_its_own_limits(sandbox):
     assert judge(sandbox, checker, "x", **tight)[0].verdict == "AC"
     [verdict] = judge(sandbox, checker, "x", settings=JudgeSettings(checker_cpu_ms=50), **tight)
     assert verdict.verdict == "UKE" and "the checker failed (cpu limit)" in verdict.detail
-
-
-def test_wrong_exit_is_found_before_the_checker_is_asked(sandbox):
-    [verdict] = judge(sandbox, "int main() {}", "x", program="int main() {{ return 1; }}")
-    assert verdict.verdict == "RE"
-
-
-def test_freopen_is_removed_from_programs_alone(sandbox):
-    checker = """
-    #include <cstdio>
-    int main(int, char** argv) {
-        int code;
-        freopen(argv[2], "r", stdin);
-        return scanf("%d", &code) == 1 ? code : 3;
-    }"""
-    settings = JudgeSettings(strip_freopen=True)
-    assert judge(sandbox, checker, "0", settings=settings)[0].verdict == "AC"

@@ -10,22 +10,19 @@ KINDS = {"base": "base", "restored": "restored", "nf4": "merged", "gone": "merge
 
 
 def facts(samples=1, kinds=KINDS, margin=0.05):
+    decoding = {"samples": samples, "temperature": 0.8, "seed": 0, "batch_size": 16}
+    problems = (ProblemFacts(f"P{i}", f"f{i}", "zh" if i % 2 else "en") for i in range(PROBLEMS))
+    arms = (
+        ArmFacts(name, kind, "2" * 64, None, 1_500_000, 0.5 if name == "nf4" else None, None)
+        for name, kind in kinds.items()
+    )
     return RunFacts(
-        config={
-            "name": "demo",
-            "equivalence": {"margin": margin},
-            "decoding": {"samples": samples, "temperature": 0.8, "seed": 0, "batch_size": 16},
-        },
+        config={"name": "demo", "equivalence": {"margin": margin}, "decoding": decoding},
         suite="made up",
         suite_digest="0" * 64,
         prompts_digest="1" * 64,
-        problems=tuple(
-            ProblemFacts(f"P{i}", f"f{i}", "zh" if i % 2 else "en") for i in range(PROBLEMS)
-        ),
-        arms=tuple(
-            ArmFacts(name, kind, "2" * 64, None, 1_500_000, 0.5 if name == "nf4" else None, None)
-            for name, kind in kinds.items()
-        ),
+        problems=tuple(problems),
+        arms=tuple(arms),
     )
 
 

@@ -38,10 +38,8 @@ def test_table_in_booktabs_form():
 
 
 def test_chinese_is_kept_and_announced():
-    table = TextTable("结果", ("arm",), (("题目",),))
-    text = latex_table(table, "arms", "")
-    assert "题目" in text
-    assert "xeCJK" in text
+    text = latex_table(TextTable("结果", ("arm",), (("题目",),)), "arms", "")
+    assert "题目" in text and "xeCJK" in text
     assert "xeCJK" not in latex_table(HOSTILE, "arms", "")
 
 

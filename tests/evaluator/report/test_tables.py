@@ -62,11 +62,8 @@ def test_groups_add_up():
 )
 def test_flips_beside_those_of_a_repeat(run):
     table = sensitivity_table(summarize(run, records(run, noisy)))
-    assert [row[table.header.index("flips / A/A")] for row in table.rows] == [
-        "1.00",
-        "3.00",
-        "0.15",
-    ]
+    beside = table.header.index("flips / A/A")
+    assert [row[beside] for row in table.rows] == ["1.00", "3.00", "0.15"]
     arms = arms_table(summarize(run, records(run, noisy)))
     assert arms.rows[1][arms.header.index("verdict")] == "A/A: match"
 

@@ -53,16 +53,6 @@ def test_pass_rate_interval_is_as_wide_as_families_are_few():
     assert narrow.high - narrow.low < 0.5 * (grouped.high - grouped.low)
 
 
-def test_a_match_and_its_p_value_agree():
-    rng = np.random.default_rng(5)
-    for _ in range(60):
-        families = Families(np.sort(rng.integers(0, 150, 400)))
-        reference = rng.random((400, 2)) < 0.7
-        arm = reference ^ (rng.random((400, 2)) < rng.choice([0.001, 0.01, 0.03]))
-        pair = compare_pair("a", arm, "b", reference, 0.04, Families.named(families.number))
-        assert (pair.verdict is Equivalence.MATCH) == (pair.match_p <= 0.05)
-
-
 def test_matches_hold_jointly_only_after_holm():
     """One p-value of 3 % is a match; beside three others like it, it is none that holds jointly."""
     reference = np.ones((120, 1), dtype=bool)

@@ -25,11 +25,17 @@ def facts():
 @pytest.fixture
 def begun(tmp_path, facts):
     """A run with its plan and one completion."""
-    directory = RunDirectory(tmp_path / "run")
+    directory = begin(tmp_path / "run", facts)
+    append(directory.generations, [completion(facts)])
+    return directory
+
+
+def begin(folder, facts):
+    """A run with its plan."""
+    directory = RunDirectory(folder)
     directory.path.mkdir()
     directory.begin(facts, "name: made\n", overwrite=False)
     write_plan(directory, facts)
-    append(directory.generations, [completion(facts)])
     return directory
 
 
@@ -51,40 +57,27 @@ def test_plan_holds_margin_suite_samples_and_arms(begun, facts):
     assert plan["time"].endswith("+00:00")
 
 
-def test_margin_changed_in_run_json_is_not_planned(begun):
+@pytest.mark.parametrize("change", [{"margin": 0.2}, {"looks": 4}])
+def test_margin_and_looks_changed_in_run_json_are_not_planned(begun, change):
     content = json.loads(begun.facts.read_text())
-    content["config"]["equivalence"]["margin"] = 0.2
+    content["config"]["equivalence"] |= change
     begun.facts.write_text(json.dumps(content))
     assert kept(begun) is None
 
 
-def test_looks_changed_in_run_json_are_not_planned(begun):
-    content = json.loads(begun.facts.read_text())
-    content["config"]["equivalence"]["looks"] = 4
-    begun.facts.write_text(json.dumps(content))
-    assert kept(begun) is None
-
-
-def test_margin_changed_in_run_and_plan_is_not_planned(begun, facts):
+def test_margin_changed_in_run_and_plan_is_not_planned(begun, facts, tmp_path):
     changed = with_margin(facts, 0.2)
     begun.facts.unlink()
     begun.plan.unlink()
     begun.begin(changed, "name: made\n", overwrite=False)
     write_plan(begun, changed)
     assert not begun.plan.exists()  # a completion was there before it
-    others = RunDirectory(begun.path / "elsewhere")
-    others.path.mkdir()
-    write_plan(others, changed)
-    others.plan.rename(begun.plan)
+    begin(tmp_path / "other", changed).plan.rename(begun.plan)
     assert kept(begun) is None
 
 
 def test_completions_in_a_new_out_with_another_margin_are_not_planned(begun, facts, tmp_path):
-    changed = with_margin(facts, 0.2)
-    other = RunDirectory(tmp_path / "other")
-    other.path.mkdir()
-    other.begin(changed, "name: made\n", overwrite=False)
-    write_plan(other, changed)
+    other = begin(tmp_path / "other", with_margin(facts, 0.2))
     other.generations.write_bytes(begun.generations.read_bytes())
     assert kept(other) is None
 
@@ -121,10 +114,14 @@ def test_texts_of_another_model_under_the_name_of_an_arm_are_refused(begun, fact
         check_makers(begun, facts, {foreign.key: foreign})
 
 
-def test_an_arm_of_another_name_has_the_same_maker(facts):
+def test_an_arm_has_the_same_maker_under_another_name_and_another_one_for_other_texts(facts):
     renamed = json.loads(json.dumps(facts.config).replace('"base"', '"plain"'))
     arms = tuple(replace(arm, name="plain") if arm.name == "base" else arm for arm in facts.arms)
     other = replace(facts, config=renamed, arms=arms)
     assert maker_ids(other)["plain"] == maker_ids(facts)["base"]
-    warmer = {**facts.config, "decoding": {**facts.config["decoding"], "temperature": 0.7}}
-    assert maker_ids(replace(facts, config=warmer))["base"] != maker_ids(facts)["base"]
+    changes = [{"prompts_digest": "9" * 64}]
+    for change in ({"temperature": 0.7}, {"repetition_penalty": 1.2}, {"seed": 5}):
+        decoding = {**facts.config["decoding"], **change}
+        changes.append({"config": {**facts.config, "decoding": decoding}})
+    for change in changes:
+        assert maker_ids(replace(facts, **change))["base"] != maker_ids(facts)["base"]

@@ -26,11 +26,6 @@ def refusal(path, memory=1 << 24):
         tracemalloc.stop()
 
 
-@pytest.mark.parametrize("make", [make_zip, make_folder])
-def test_plain_files_come_back(tmp_path, make):
-    assert read_data_files(make(tmp_path / "d", FILES)) == dict(sorted(FILES.items()))
-
-
 @pytest.mark.parametrize(
     ("name", "words"),
     [
@@ -41,16 +36,18 @@ def test_plain_files_come_back(tmp_path, make):
         ("x/../../a1.in", "escape"),
         ("data/a1.in", "flat"),
         ("../../a/", "escape"),
+        ("a1\0/x", r"entry 'a1\x00/x' would escape"),
     ],
 )
 def test_paths_that_leave_the_archive(tmp_path, name, words):
     before = sorted(tmp_path.parent.rglob("*"))
-    path = make_zip(tmp_path / "d.zip", FILES | {name: b"x"})
+    path = make_zip(tmp_path / "d.zip", FILES | {name.replace("\0", "#"): b"x"})
+    path.write_bytes(path.read_bytes().replace(b"a1#/", b"a1\0/"))
     assert words in refusal(path)
     assert sorted(tmp_path.parent.rglob("*")) == sorted([*before, path])
 
 
-def test_links(tmp_path):
+def test_links_and_pipes(tmp_path):
     info = zipfile.ZipInfo("a3.in")
     info.external_attr = 0o120777 << 16
     with zipfile.ZipFile(tmp_path / "d.zip", "w") as archive:
@@ -60,6 +57,9 @@ def test_links(tmp_path):
     folder = make_folder(tmp_path / "f", FILES)
     (folder / "a3.in").symlink_to("/etc/passwd")
     assert "symbolic link" in refusal(folder)
+    (folder / "a3.in").unlink()
+    os.mkfifo(folder / "a3.in")
+    assert "'a3.in' is a special file" in refusal(folder)
 
 
 @pytest.mark.parametrize("name", ["b.zip", "b.tar.gz", "B.RAR", "b.in.7z"])
@@ -67,18 +67,6 @@ def test_links(tmp_path):
 def test_archives_inside(tmp_path, make, name):
     refused = refusal(make(tmp_path / "d", FILES | {name: b"PK"}))
     assert f"'{name}' is an archive inside" in refused
-
-
-def test_a_pipe_is_not_waited_for(tmp_path):
-    folder = make_folder(tmp_path / "f", FILES)
-    os.mkfifo(folder / "a3.in")
-    assert "'a3.in' is a special file" in refusal(folder)
-
-
-def test_a_nul_in_a_name(tmp_path):
-    path = make_zip(tmp_path / "d.zip", {"a1.in": b"1", "a1#/../x": b"2"})
-    path.write_bytes(path.read_bytes().replace(b"a1#/", b"a1\0/"))
-    assert r"entry 'a1\x00/../x' would escape" in refusal(path)
 
 
 @pytest.mark.parametrize("make", [make_zip, make_folder])
@@ -122,8 +110,7 @@ def test_a_hundred_thousand_entries_are_not_even_listed(tmp_path, zip64):
     path = tmp_path / "d.zip"
     path.write_bytes(table + middle + end_record(table))
     assert zipfile.is_zipfile(path)
-    words = "zip64" if zip64 else "table of contents has 5500000"
-    assert words in refusal(path, 1 << 20)
+    assert ("zip64" if zip64 else "contents has 5500000") in refusal(path, 1 << 20)
 
 
 def test_entries_that_share_their_bytes(tmp_path):

@@ -27,15 +27,15 @@ def test_a_limit_without_a_unit_is_one_that_is_usual(read, value, found, assumed
     assert read(value) == (found, assumed)
 
 
+def test_a_form_may_say_the_unit():
+    assert milliseconds("1000", "ms") == (1000, "") and kibibytes(65_536, "kib") == (65_536, "")
+    assert milliseconds("2s", "ms") == (2000, "")
+
+
 @pytest.mark.parametrize("value", [None, "", 0, "None", {"seconds": 0, "nanos": 0}, {}])
 def test_no_limit(value):
     assert milliseconds(value) is None
     assert isinstance(value, dict) or kibibytes(value) is None
-
-
-def test_a_form_may_say_the_unit():
-    assert milliseconds("1000", "ms") == (1000, "") and kibibytes(65_536, "kib") == (65_536, "")
-    assert milliseconds("2s", "ms") == (2000, "")
 
 
 @pytest.mark.parametrize(

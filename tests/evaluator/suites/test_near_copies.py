@@ -5,8 +5,6 @@ import random
 from itertools import combinations
 from pathlib import Path
 
-import pytest
-
 from evaluator.suites.near_copies import copies_without_family, near_copies
 from evaluator.suites.problem import Problem, TestCase
 
@@ -22,12 +20,9 @@ def test_other_numbers_spaces_and_case_make_no_other_problem():
     assert near_copies(tuple(statements)) == ((0, 2),)
 
 
-@pytest.mark.parametrize("statements", [[], [""], ["a"], ["Sum two numbers.", "输出两个数的和。"]])
-def test_few_or_short_statements_are_no_copies(statements):
-    assert near_copies(tuple(statements)) == ()
-
-
-def test_empty_statements_are_one_group():
+def test_few_or_short_statements_are_no_copies_and_empty_ones_are_one_group():
+    for statements in ((), ("",), ("a",), ("Sum two numbers.", "输出两个数的和。")):
+        assert near_copies(statements) == ()
     assert near_copies(("", "a problem of its own", "")) == ((0, 2),)
 
 
@@ -43,14 +38,11 @@ def test_groups_are_those_of_all_pairs():
             statements.append(" ".join(rng.sample(words, changed) + text[changed:]))
     rng.shuffle(statements)
 
-    def runs(text):
-        return {text[k : k + 5] for k in range(len(text) - 4)}
-
+    runs = [{text[k : k + 5] for k in range(len(text) - 4)} for text in statements]
     expected = {
         (a, b)
         for a, b in combinations(range(len(statements)), 2)
-        if len(runs(statements[a]) & runs(statements[b]))
-        >= 0.7 * len(runs(statements[a]) | runs(statements[b]))
+        if len(runs[a] & runs[b]) >= 0.7 * len(runs[a] | runs[b])
     }
     assert set(near_copies(tuple(statements))) == expected
     assert len(expected) == 40

@@ -20,18 +20,14 @@ def write_suite(folder: Path, *rows, manifest=None) -> Path:
     return folder
 
 
-def test_own_form_keeps_every_byte(tmp_path):
+def test_own_form_keeps_every_byte_and_nulls_count_as_absent(tmp_path):
     suite = load_suite(write_suite(tmp_path / "s", ROW))
     assert suite.name == "mine"
     assert suite.problems[0].tests == (TestCase("1", "1\n", "  2 \r\n"),)
     assert suite.problems[0].limits(suite.problems[0].tests[0]) == (1000, 131072)
-
-
-def test_nulls_count_as_absent(tmp_path):
     tests = [ROW["tests"][0] | {"subtask": None, "score": None}]
     row = ROW | {"title": None, "checker": None, "archive": None, "tests": tests}
-    plain = load_suite(write_suite(tmp_path / "t", ROW))
-    assert load_suite(write_suite(tmp_path / "s", row)).problems == plain.problems
+    assert load_suite(write_suite(tmp_path / "s", row)).problems == suite.problems
 
 
 def test_digests_stay_what_they_were(tmp_path):
@@ -48,6 +44,7 @@ def test_digests_stay_what_they_were(tmp_path):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
+        ({"id": "first"}, "'first' stands already in line 1"),
         ({"tests": []}, "no tests"),
         ({"tests": None}, "'tests' or 'archive'"),
         ({"archive": "x.zip"}, "'tests' or 'archive'"),
@@ -75,29 +72,19 @@ def test_bad_problems_are_named(tmp_path, change, words):
         load_suite(write_suite(tmp_path / "s", ROW | {"id": "first"}, ROW | change))
 
 
-def test_doubled_ids_are_refused(tmp_path):
-    with pytest.raises(SuiteError, match="line 2.*'a' stands already in line 1"):
-        load_suite(write_suite(tmp_path / "s", ROW, ROW))
-
-
-@pytest.mark.parametrize(
-    ("manifest", "words"),
-    [
+def test_bad_manifests_and_missing_and_torn_files(tmp_path):
+    for manifest, words in (
         ({"format": "other/1", "name": "x"}, "other/1"),
         ({"format": "tinylora-suite/1"}, "name"),
         ({"format": "tinylora-suite/1", "name": "x", "digest": 5}, "digest"),
-    ],
-)
-def test_bad_manifests(tmp_path, manifest, words):
-    with pytest.raises(SuiteError, match=words):
-        load_suite(write_suite(tmp_path / "s", ROW, manifest=manifest))
-
-
-def test_missing_and_torn_files(tmp_path):
+    ):
+        with pytest.raises(SuiteError, match=words):
+            load_suite(write_suite(tmp_path / "m", ROW, manifest=manifest))
     with pytest.raises(SuiteError, match="no such suite"):
         load_suite(tmp_path / "nowhere")
+    (tmp_path / "e").mkdir()
     with pytest.raises(SuiteError, match="it is empty, or of no form"):
-        load_suite(tmp_path)
+        load_suite(tmp_path / "e")
     folder = write_suite(tmp_path / "s", ROW)
     with (folder / "problems.jsonl").open("a") as stream:
         stream.write('{"id": "b", "stat')

@@ -20,11 +20,7 @@ DOCS = Path(__file__).resolve().parents[3] / "docs"
 PAGE, CHINESE = (
     (DOCS / name).read_text(encoding="utf-8") for name in ("suites.md", "suites.zh-CN.md")
 )
-COMMANDS = [
-    line
-    for block in re.findall(r"^```bash\n(.*?)^```$", PAGE, re.S | re.M)
-    for line in block.splitlines()
-]
+COMMANDS = "".join(re.findall(r"^```bash\n(.*?)^```$", PAGE, re.S | re.M)).splitlines()
 ROWS = re.findall(r"^```json\n(.*?)^```$", PAGE, re.S | re.M)
 FILES = ("rl_data.jsonl", "dpo.jsonl", "code_contests.jsonl", "apps.jsonl")
 DATA = {"a1.in": "1 2\n", "a1.out": "3\n", "a2.in": "4 5\n", "a2.ans": "9\n"}
@@ -36,10 +32,8 @@ def sources(tmp_path):
     datasets = pytest.importorskip("datasets")
     for name, row in zip(FILES, ROWS, strict=True):
         (tmp_path / name).write_text(row, encoding="utf-8")
-    saved = datasets.Dataset.from_list(
-        [{"prompt": load_suite(tmp_path / "dpo.jsonl").problems[0].statement}]
-    )
-    saved.save_to_disk(str(tmp_path / "saved_dataset"))
+    row = {"prompt": load_suite(tmp_path / "dpo.jsonl").problems[0].statement}
+    datasets.Dataset.from_list([row]).save_to_disk(str(tmp_path / "saved_dataset"))
     (config,) = re.findall(r"^```yaml\n(.*?)^```$", PAGE, re.S | re.M)
     (tmp_path / "data").mkdir()
     make_zip(tmp_path / "data" / "P1001.zip", DATA | {"config.yml": config})

@@ -13,19 +13,15 @@ MAX_TOKENS = 150
 def arms(chat_base, chat_artifact, tmp_path_factory):
     """Base, reference, an A/A arm, two exports, and the base as an export that lost all."""
     from exporter import ExportRequest, export
+    from tests.evaluator.whole_runs import merged, two_arms
 
-    base = {"model": str(chat_base), "load": "nf4"}
     folder = tmp_path_factory.mktemp("exports")
     for format in ("nf4-embedded", "nf4"):
         export(ExportRequest(chat_base, chat_artifact, folder / format, format=format))
-    return [
-        {"name": "base", "kind": "base", **base},
-        {"name": "restored", "kind": "restored", "artifact": str(chat_artifact), **base},
-        {"name": "again", "kind": "restored", "artifact": str(chat_artifact), "seed": 5, **base},
-        {"name": "embedded", "kind": "merged", "model": str(folder / "nf4-embedded")},
-        {"name": "nf4", "kind": "merged", "model": str(folder / "nf4")},
-        {"name": "lost", "kind": "merged", "model": str(chat_base), "load": "nf4"},
-    ]
+    base, restored = two_arms(chat_base, chat_artifact, load="nf4")
+    exports = [merged("embedded", folder / "nf4-embedded"), merged("nf4", folder / "nf4")]
+    lost = merged("lost", chat_base, load="nf4")
+    return [base, restored, restored | {"name": "again", "seed": 5}, *exports, lost]
 
 
 @pytest.fixture(scope="session")
@@ -52,16 +48,9 @@ def setting(arms, chat_base):
             )
 
     def arguments(out, arms=arms, compute_dtype="float32", **token_level):
-        config = RunConfig.model_validate(
-            {
-                "name": "tiny",
-                "suite": "unused",
-                "out": str(out),
-                "arms": arms,
-                "compute_dtype": compute_dtype,
-                "token_level": {"max_tokens": MAX_TOKENS, **token_level},
-            }
-        )
+        content = {"name": "tiny", "suite": "unused", "out": str(out), "arms": arms}
+        content["token_level"] = {"max_tokens": MAX_TOKENS, **token_level}
+        config = RunConfig.model_validate({**content, "compute_dtype": compute_dtype})
         checkpoints = {arm.name: find_checkpoint(arm) for arm in config.arms}
         out.mkdir(exist_ok=True)
         prepared = Prepared(config, None, checkpoints, tuple(prompts), None)

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from contextlib import contextmanager
 
 import pytest
 import torch
@@ -19,6 +18,7 @@ from evaluator.tokens.texts import choose_texts
 from exporter import ExportRequest, export
 from tests.evaluator.conftest import write_artifact
 from tests.evaluator.tokens.conftest import MAX_TOKENS, measure
+from tests.evaluator.whole_runs import merged, two_arms
 from tests.exporter.dense_reference import dense_logits, weights_of
 from tinylora.models.chat import load_tokenizer
 from tinylora.models.token_divergence import kept
@@ -68,22 +68,27 @@ def embedded_delta(directory):
     }
 
 
-def test_divergences_are_those_of_float64_models(measured, chat_base):
+@pytest.fixture(scope="module")
+def logits(measured, chat_base):
+    """By arm, a float64 model's logits at the compared positions of each text."""
     texts = texts_of(measured.arguments)
-    ids = [text.token_ids for text in texts]
     checkpoints = measured.arguments[1].checkpoints
     base = through_nf4(load_file(chat_base / "model.safetensors"))
     delta = embedded_delta(checkpoints["embedded"].directory)
     assert len(delta) == 14
+    restored = base | {name: base[name] + change for name, change in delta.items()}
     nf4 = weights_of(checkpoints["nf4"].directory)
+    made = {}
+    for name, weights in (("base", base), ("restored", restored), ("nf4", nf4)):
+        found = dense_logits(chat_base, weights, [text.token_ids for text in texts])
+        made[name] = [one[list(t.positions)] for one, t in zip(found, texts, strict=True)]
+    return made
 
-    def logits(weights):
-        found = dense_logits(chat_base, weights, ids)
-        return torch.cat([one[list(t.positions)] for one, t in zip(found, texts, strict=True)])
 
-    p = logits(base | {name: base[name] + change for name, change in delta.items()}).softmax(dim=1)
-    for arm, weights in (("base", base), ("nf4", nf4)):
-        q = logits(weights).softmax(dim=1)
+def test_divergences_are_those_of_float64_models(measured, logits):
+    p = torch.cat(logits["restored"]).softmax(dim=1)
+    for arm in ("base", "nf4"):
+        q = torch.cat(logits[arm]).softmax(dim=1)
         expected = (p * (p / q).log()).sum(dim=1)
         found = all_kl(measured.records, arm)
         torch.testing.assert_close(found.double(), expected, rtol=1e-3, atol=1e-9)
@@ -92,38 +97,16 @@ def test_divergences_are_those_of_float64_models(measured, chat_base):
         assert float(expected.mean()) > 1e-4
 
 
-def test_shifts_of_logits_are_those_of_float64_models(measured, chat_base):
-    texts = texts_of(measured.arguments)
-    checkpoints = measured.arguments[1].checkpoints
-    base = through_nf4(load_file(chat_base / "model.safetensors"))
-    delta = embedded_delta(checkpoints["embedded"].directory)
-    weights = {
-        "base": base,
-        "restored": base | {name: base[name] + change for name, change in delta.items()},
-        "nf4": weights_of(checkpoints["nf4"].directory),
-    }
-    logits = {
-        name: dense_logits(chat_base, one, [text.token_ids for text in texts])
-        for name, one in weights.items()
-    }
-    for number, text in enumerate(texts):
-        rows = {name: found[number][list(text.positions)] for name, found in logits.items()}
-        wanted, found = (rows[name] - rows["base"] for name in ("restored", "nf4"))
-        wanted, found = (x - x.mean(dim=1, keepdim=True) for x in (wanted, found))
+def test_shifts_of_logits_are_those_of_float64_models(measured, logits):
+    for number, text in enumerate(texts_of(measured.arguments)):
+        rows = [logits[name][number] - logits["base"][number] for name in ("restored", "nf4")]
+        wanted, found = (x - x.mean(dim=1, keepdim=True) for x in rows)
         expected = (wanted * found).sum(dim=1) / wanted.norm(dim=1) / found.norm(dim=1)
         record = measured.records["nf4", text.problem, 0]
         cosine = torch.tensor(record.shift_cosine, dtype=torch.float64)
         torch.testing.assert_close(cosine, expected, rtol=0, atol=1e-3)
         signs = ((wanted > 0) == (found > 0)).double().mean()
         assert record.shift_signs == pytest.approx(float(signs), abs=3e-3)
-
-
-def test_shifts_of_exact_and_of_lost_exports(measured):
-    by_arm = {}
-    for record in measured.records.values():
-        by_arm.setdefault(record.arm, []).extend(record.shift_cosine)
-    assert min(by_arm["embedded"]) > 0.9999 and set(by_arm["lost"]) == {0.0}
-    assert by_arm["base"] == by_arm[REPEATS.again] == []
 
 
 def test_the_reference_and_its_equals_are_at_the_floor(measured):
@@ -138,6 +121,11 @@ def test_the_reference_and_its_equals_are_at_the_floor(measured):
     assert torch.equal(kl["lost"], kl["base"])  # so its retention is exactly 0
     exact = {r.same == len(r.kl) for r in measured.records.values() if r.arm == "embedded"}
     assert exact == {True}
+    shifts = {name: [] for name in names}
+    for record in measured.records.values():
+        shifts[record.arm].extend(record.shift_cosine)
+    assert min(shifts["embedded"]) > 0.9999 and set(shifts["lost"]) == {0.0}
+    assert shifts["base"] == shifts[REPEATS.again] == []
 
 
 def test_records_are_in_order_and_the_bars_end(measured):
@@ -158,24 +146,17 @@ def loads(monkeypatch):
     """Names of the arms whose models are loaded."""
     seen, load = [], token_stage.open_model
 
-    @contextmanager
     def counted(arm, *arguments, **options):
         seen.append(arm.name)
-        with load(arm, *arguments, **options) as model:
-            yield model
+        return load(arm, *arguments, **options)
 
     monkeypatch.setattr(token_stage, "open_model", counted)
     return seen
 
 
-def copied(measured, setting, tmp_path, **token_level):
-    shutil.copytree(measured.arguments[0].path, tmp_path / "out")
-    return setting(tmp_path / "out", **token_level)
-
-
 def test_a_file_cut_at_any_byte_is_completed_to_the_same(measured, setting, tmp_path, loads):
     """All that a SIGKILL can leave: a file cut anywhere, and any part of the reference's logits."""
-    arguments = copied(measured, setting, tmp_path)
+    arguments = setting(shutil.copytree(measured.arguments[0].path, tmp_path / "out"))
     path, spool = arguments[0].token_level, arguments[0].spool
     before = path.read_bytes()
     path.write_bytes(before[: int(0.8 * len(before))])
@@ -187,7 +168,8 @@ def test_a_file_cut_at_any_byte_is_completed_to_the_same(measured, setting, tmp_
 
 
 def test_records_of_other_tokens_are_replaced(measured, setting, tmp_path, arms):
-    arguments = copied(measured, setting, tmp_path, max_tokens=40, arms=arms[:2])
+    out = shutil.copytree(measured.arguments[0].path, tmp_path / "out")
+    arguments = setting(out, max_tokens=40, arms=arms[:2])
     records = measure(arguments)
     assert len(all_kl(records, "base")) == len(all_kl(records, REPEATS.again)) == 40
     assert {record.arm for record in records.values()} == {"base", *REPEATS}
@@ -211,21 +193,16 @@ def test_arithmetic_that_cannot_be_read_has_no_row(setting, tmp_path, arms, monk
     assert has_all_arms(arguments[0], arguments[1].config)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_of_a_small_adapter_no_exact_export_is_lossy(setting, chat_base, tmp_path, dtype):
-    """A vector of the size of real files, in a run that computes in this dtype."""
+def test_of_a_small_adapter_no_exact_export_is_lossy(setting, chat_base, tmp_path):
+    """A vector of the size of real files."""
     artifact = write_artifact(tmp_path, 1e-4, "tiny/chat-base", 14)
-    base = {"model": str(chat_base), "load": "nf4"}
-    arms = [
-        {"name": "base", "kind": "base", **base},
-        {"name": "restored", "kind": "restored", "artifact": str(artifact), **base},
-        {"name": "lora", "kind": "restored", "artifact": str(tmp_path / "lora"), **base},
-    ]
+    arms = two_arms(chat_base, artifact, load="nf4")
+    arms.append({**arms[1], "name": "lora", "artifact": str(tmp_path / "lora")})
     for format in ("nf4-embedded", "fp32", "nf4", "lora"):
         export(ExportRequest(chat_base, artifact, tmp_path / format, format=format))
         if format != "lora":
-            arms.append({"name": format, "kind": "merged", "model": str(tmp_path / format)})
-    records = measure(setting(tmp_path / "out", arms=arms, compute_dtype=dtype))
+            arms.append(merged(format, tmp_path / format))
+    records = measure(setting(tmp_path / "out", arms=arms))
     mean = {r.arm: float(all_kl(records, r.arm).mean()) for r in records.values()}
     floor = max(mean[REPEATS.again], mean[REPEATS.folded])
     found = {name: kept(mean[name], mean["base"], floor) for name in mean}

@@ -52,9 +52,14 @@ def test_every_prediction_of_the_completion_and_of_its_end_is_compared():
     assert stopped.positions[0] == FIRST - 1
 
 
-def test_texts_without_a_prediction_and_tokens_beyond_the_limit_are_left_out():
+def test_texts_without_a_prediction_and_tokens_beyond_limits_are_left_out(monkeypatch):
     (only,) = chosen([("", "length"), ("abcdef", "length")], max_new_tokens=4)
     assert only.problem == "P1" and len(only.positions) == 4
+    monkeypatch.setattr(token_texts, "MOST_TEXTS", 3)
+    monkeypatch.setattr(token_texts, "MOST_OF_A_TEXT", 5)
+    texts = chosen([("x" * 49, "stop")] * 9)
+    assert [text.problem for text in texts] == ["P1", "P4", "P7"]
+    assert {text.positions for text in texts} == {tuple(FIRST - 1 + i for i in range(5, 50, 10))}
 
 
 @given(st.lists(st.integers(0, 60), min_size=1, max_size=12), st.integers(1, 200))
@@ -67,14 +72,6 @@ def test_the_limit_is_kept_and_spread_over_all_texts(lengths, most):
         assert abs(len(text.positions) - share) < 1 + 1e-9
         assert text.positions == tuple(sorted(set(text.positions)))
         assert len(text.token_ids) == text.positions[-1] + 1
-
-
-def test_many_problems_and_long_texts_are_thinned_out(monkeypatch):
-    monkeypatch.setattr(token_texts, "MOST_TEXTS", 3)
-    monkeypatch.setattr(token_texts, "MOST_OF_A_TEXT", 5)
-    texts = chosen([("x" * 49, "stop")] * 9)
-    assert [text.problem for text in texts] == ["P1", "P4", "P7"]
-    assert {text.positions for text in texts} == {tuple(FIRST - 1 + i for i in range(5, 50, 10))}
 
 
 @pytest.mark.parametrize("plan", [plan_text_batches, plan_repeat])

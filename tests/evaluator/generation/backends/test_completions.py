@@ -11,7 +11,7 @@ from evaluator.effect import measure_effect
 from evaluator.errors import CompletionsError, ConfigError, RunDirectoryError
 from evaluator.generation.prepare import prepare
 from tests.evaluator.conftest import program
-from tests.evaluator.whole_runs import make, write_config
+from tests.evaluator.whole_runs import make, two_arms, write_config
 
 RIGHT = {"S0", "S1", "S2", "S3"}
 
@@ -48,13 +48,9 @@ def config(quick, texts, tmp_path):
     def write(rows, arm=None, name="out", alone=False, **changes):
         lines = (row if isinstance(row, str) else json.dumps(row) for row in rows)
         texts.write_text("".join(f"{line}\n" for line in lines))
-        model = {"model": str(quick["base"])}
-        arms = [
-            {"name": "base", "kind": "base", **model},
-            {"name": "restored", "kind": "restored", "artifact": str(quick["artifact"]), **model},
-            {"name": "engine", "kind": "completions", "completions": str(texts), **(arm or {})},
-        ]
-        arms = arms[2:] if alone else arms
+        engine = {"name": "engine", "kind": "completions", "completions": str(texts)}
+        others = [] if alone else two_arms(quick["base"], quick["artifact"])
+        arms = [*others, engine | (arm or {})]
         content = {"arms": arms, "decoding": {"max_new_tokens": 14}, **changes}
         return write_config(tmp_path / "c.yaml", out=tmp_path / name, **{**quick, **content})
 
@@ -64,14 +60,23 @@ def config(quick, texts, tmp_path):
 SAMPLED = {"samples": 2, "temperature": 1.0, "max_new_tokens": 14}
 
 
-@pytest.mark.parametrize("form", [lambda row: row, batch_row])
+def cut_off(row):
+    return {**row, "finish_reason": "length"}
+
+
+@pytest.mark.parametrize("form", [cut_off, batch_row])
 def test_texts_of_a_file_are_judged_and_compared(config, form):
     out, results = make(config([form(row) for row in reversed(our_rows())]))
     arm = next(arm for arm in results.summary.arms if arm.facts.name == "engine")
     assert arm.pass_rate == pytest.approx(4 / 6)
-    assert arm.facts.kind == "completions"
+    assert arm.facts.kind == "completions" and not arm.facts.paired
     assert results.summary.comparison("engine").reference == "restored"
     assert (out / "report.html").is_file()
+    rows = map(json.loads, (out / "generations.jsonl").read_text().splitlines())
+    reasons = {row["finish_reason"] for row in rows if row["arm"] == "engine"}
+    assert reasons == {"length" if form is cut_off else "stop"}
+    named = "6 texts of engine: by mine." in (out / "report.md").read_text()
+    assert named is (form is batch_row)
 
 
 def test_the_token_level_leaves_greedy_texts_out_and_they_count_as_paired(config):
@@ -83,31 +88,6 @@ def test_the_token_level_leaves_greedy_texts_out_and_they_count_as_paired(config
 
     assert results.summary.facts.same_noise("engine", "restored")
     assert not any("drawn independently" in one for one in results.sentences)
-
-
-def test_sampled_texts_are_beside_an_independent_repeat_only(config, quick):
-    again = {"kind": "restored", "artifact": str(quick["artifact"]), "model": str(quick["base"])}
-    path = config(our_rows(2), decoding=SAMPLED, token_level={"enabled": False})
-    _, alone = make(path)
-    assert any(
-        "engine: drawn independently of restored" in one and "second restored arm" in one
-        for one in alone.sentences
-    )
-    content = [*read_arms(path), {"name": "jitter", "batch_size": 1, **again}]
-    path = config(our_rows(2), decoding=SAMPLED, arms=content, name="two")
-    _, jitter = make(path)
-    assert jitter.summary.yardstick(jitter.summary.comparison("engine")) is None
-    assert jitter.summary.yardstick(jitter.summary.comparison("base")).arm == "jitter"
-    content += [{"name": "redraw", "seed": 5, **again}]
-    _, redraw = make(config(our_rows(2), decoding=SAMPLED, arms=content, name="three"))
-    assert redraw.summary.yardstick(redraw.summary.comparison("engine")).arm == "redraw"
-    assert redraw.summary.yardstick(redraw.summary.comparison("base")).arm == "jitter"
-    assert not redraw.summary.token_level.divergence("engine").same_noise
-    assert any("drawn independently" in one for one in redraw.sentences)
-
-
-def read_arms(path):
-    return yaml.safe_load(path.read_text())["arms"]
 
 
 def test_the_reference_may_be_a_file_too(config, texts):
@@ -161,16 +141,13 @@ def test_a_bad_line_is_named_with_its_remedy(config, texts, tmp_path, row, messa
     assert not (tmp_path / "out").exists()
 
 
-def test_a_part_of_the_texts_is_refused_with_the_count_and_first_ids(config, texts):
+def test_missing_texts_are_refused_with_the_count_and_first_ids(config, texts):
     some = [row for row in our_rows(2) if (row["problem"], row["sample"]) != ("S1", 0)][:-2]
+    path = config(some, alone=True, decoding=SAMPLED)
     with pytest.raises(CompletionsError) as caught:
-        make(config(some, alone=True, decoding=SAMPLED))
+        make(path)
     assert f"{texts}: 3 of 12 texts are missing" in str(caught.value)
     assert ": S1/0, S5/0, S5/1. Make them" in str(caught.value)
-
-
-def test_a_missing_file_is_named(config, texts):
-    path = config(our_rows(), alone=True)
     texts.unlink()
     with pytest.raises(CompletionsError, match=f"arm engine: {texts}: cannot be read"):
         make(path)
@@ -181,7 +158,6 @@ def test_a_missing_file_is_named(config, texts):
     [
         ({"model": "somewhere"}, "expected one of model, completions, endpoint, found model and"),
         ({"completions": None}, "expected one of model, completions, endpoint, found none"),
-        ({"artifact": "v.pt"}, "artifact belongs to arms of kind restored"),
         ({"load": "nf4"}, "cannot quantize while loading"),
         ({"backend": "transformers"}, "backend transformers needs the field model"),
     ],
@@ -189,11 +165,6 @@ def test_a_missing_file_is_named(config, texts):
 def test_what_does_not_go_with_a_file_of_texts_is_refused(config, arm, message):
     with pytest.raises(ConfigError, match=message):
         make(config(our_rows(), arm=arm, alone=True))
-
-
-def test_engines_named_in_the_file_are_in_the_report(config):
-    out, _ = make(config([batch_row(row) for row in our_rows()], alone=True))
-    assert "6 texts of engine: by mine." in (out / "report.md").read_text()
 
 
 @pytest.mark.parametrize("reasoning", ["", f"```cpp\n{program(0, '-')}\n```\n</think>\n"])
@@ -206,14 +177,8 @@ def test_what_stands_behind_the_answer_is_cut_off(config, reasoning):
     assert [record["text"] for record in records] == fenced
 
 
-def test_a_cut_off_text_is_recorded_as_such(config):
-    out, _ = make(config([{**row, "finish_reason": "length"} for row in our_rows()], alone=True))
-    rows = map(json.loads, (out / "generations.jsonl").read_text().splitlines())
-    assert {row["finish_reason"] for row in rows if row["arm"] == "engine"} == {"length"}
-
-
 def test_the_effect_of_an_adapter_is_not_looked_for_in_texts(config, texts):
-    arms = read_arms(config(our_rows()))
+    arms = yaml.safe_load(config(our_rows()).read_text())["arms"]
     arms[0] = {"name": "base", "kind": "base", "completions": str(texts)}
     with pytest.raises(ConfigError, match="kind base and one restored, with models here"):
         measure_effect(prepare(load_config(config(our_rows(), arms=arms))), lambda *_: None)

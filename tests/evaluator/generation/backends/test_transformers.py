@@ -103,28 +103,21 @@ def test_a_draft_changes_no_token_of_a_completion(model, tokenizer, prompts, rul
         assert taken in (None, completion.taken_over)
 
 
-def test_greedy_is_the_argmax(model, tokenizer, prompts):
-    made = complete(model, tokenizer, prompts[:2], temperature=0.0)
+def test_greedy_is_the_argmax_and_what_rules_leave_of_one_token(model, tokenizer, prompts):
+    greedy = complete(model, tokenizer, prompts[:4], temperature=0.0)
     ids = torch.tensor([prompts[0].token_ids])
     out = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=24)
     expected = tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=False)
-    assert made["P0", 0].text == expected.split("<|end|>")[0]
+    assert greedy["P0", 0].text == expected.split("<|end|>")[0]
+    for settings in ({"top_k": 1}, {"top_p": 1e-6}):
+        made = complete(model, tokenizer, prompts[:4], **settings)
+        assert [r.text for r in made.values()] == [r.text for r in greedy.values()]
 
 
 def test_the_checkpoints_own_generation_config_adds_nothing(model, tokenizer, prompts):
     plain = complete(model, tokenizer, prompts[:3])
-    model.generation_config.repetition_penalty = 5.0
-    model.generation_config.top_k = 1
-    model.generation_config.do_sample = True
-    changed = complete(model, tokenizer, prompts[:3])
-    assert plain == changed
-
-
-def test_top_p_and_top_k_rule_tokens_out(model, tokenizer, prompts):
-    greedy = complete(model, tokenizer, prompts[:4], temperature=0.0)
-    for settings in ({"top_k": 1}, {"top_p": 1e-6}):
-        made = complete(model, tokenizer, prompts[:4], **settings)
-        assert [r.text for r in made.values()] == [r.text for r in greedy.values()]
+    model.generation_config.update(repetition_penalty=5.0, top_k=1, do_sample=True)
+    assert complete(model, tokenizer, prompts[:3]) == plain
 
 
 def test_logits_that_are_not_numbers(chat_base, tokenizer, prompts):

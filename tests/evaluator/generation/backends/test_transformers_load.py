@@ -107,11 +107,8 @@ def test_a_model_spread_over_all_devices_predicts_the_same(
 def test_a_model_larger_than_all_devices_is_refused(chat_base, tmp_path, monkeypatch):
     little = partial(load_model, max_memory={"cpu": "20KB"}, offload_folder=tmp_path / "disk")
     monkeypatch.setattr("evaluator.generation.backends.transformers.load_model", little)
-    with (
-        pytest.raises(ModelError, match="arm base: .* is larger than all GPUs together"),
-        loaded(arm("base", chat_base), tmp_path, spread=True),
-    ):
-        pass
+    with pytest.raises(ModelError, match="arm base: .* is larger than all GPUs together"):
+        loaded(arm("base", chat_base), tmp_path, spread=True).__enter__()
 
 
 def test_a_restored_lora_adapter(chat_base, tmp_path):
@@ -190,11 +187,12 @@ def test_missing_tensors_and_unmerged_adapters_are_refused(chat_base, tmp_path, 
         logits(arm("merged", directory), tmp_path)
 
 
-def test_an_embedded_adapter_without_peft_is_refused(embedded, tmp_path, monkeypatch):
+def test_an_embedded_adapter_is_refused_without_peft_and_of_a_base(embedded, tmp_path, monkeypatch):
+    with pytest.raises(ModelError, match="embeds an adapter"):
+        find_checkpoint(arm("base", embedded))
     find = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name: None if name == "peft" else find(name)
-    )
+    without = lambda name: None if name == "peft" else find(name)  # noqa: E731
+    monkeypatch.setattr(importlib.util, "find_spec", without)
     with pytest.raises(ModelError, match="peft is not installed"):
         logits(arm("merged", embedded), tmp_path)
 
@@ -208,11 +206,6 @@ def test_adapter_tensors_that_attach_to_nothing_are_refused(embedded, tmp_path, 
     save_file(tensors, directory / "adapter_model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ModelError, match=message):
         logits(arm("merged", directory), tmp_path)
-
-
-def test_a_base_arm_with_an_adapter_is_refused(embedded):
-    with pytest.raises(ModelError, match="embeds an adapter"):
-        find_checkpoint(arm("base", embedded))
 
 
 @pytest.mark.parametrize(

@@ -12,19 +12,16 @@ from evaluator.config.run_config import ArmConfig
 from evaluator.errors import ModelError
 from evaluator.store.records import GenerationRecord, read
 from tests.evaluator.loaded_models import loaded
-from tests.evaluator.whole_runs import make
+from tests.evaluator.whole_runs import make, merged
 
 IDS = torch.tensor([[5, 17, 80, 44, 131, 9, 3]])
 
 
 def int8(base, directory):
     """LLM.int8 of bitsandbytes; returns the values that its codes stand for, by name."""
-    model = AutoModelForCausalLM.from_pretrained(
-        base,
-        quantization_config=BitsAndBytesConfig(load_in_8bit=True),
-        dtype=torch.bfloat16,
-        device_map={"": "cpu"},
-    )
+    settings = {"quantization_config": BitsAndBytesConfig(load_in_8bit=True)}
+    settings |= {"dtype": torch.bfloat16, "device_map": {"": "cpu"}}
+    model = AutoModelForCausalLM.from_pretrained(base, **settings)
     model.save_pretrained(directory)
     return {
         f"{name}.weight": module.weight.data.float() * module.weight.SCB[:, None] / 127
@@ -98,12 +95,11 @@ def test_a_quantized_checkpoint_computes_with_its_own_values(
 
 
 def test_quantized_checkpoints_are_arms_of_a_run(quantized, config_of, chat_base):
-    base = {"model": str(chat_base)}
-    arms = [{"name": "base", "kind": "base", **base}]
+    arms = [{"name": "base", "kind": "base", "model": str(chat_base)}]
     for quantize in (int8, compressed_int8):
         directory, _ = quantized(quantize)
-        arms.append({"name": quantize.__name__, "kind": "merged", "model": str(directory)})
-    out, results = make(config_of(arms=arms))
+        arms.append(merged(quantize.__name__, directory))
+    out, results = make(config_of(arms=arms, decoding={"max_new_tokens": 80, "batch_size": 6}))
     made = read(out / "generations.jsonl", GenerationRecord.from_row).values()
     for name in ("int8", "compressed_int8"):
         own = [record for record in made if record.arm == name]
@@ -111,29 +107,18 @@ def test_quantized_checkpoints_are_arms_of_a_run(quantized, config_of, chat_base
     assert len(results.summary.arms) == 3
 
 
-@pytest.mark.parametrize(
-    ("settings", "words"),
-    [
-        ({"quant_method": "homemade"}, "homemade"),
-        (
-            {"quant_method": "gptq", "bits": 4, "group_size": 128},
-            "quantized with gptq: a library that this needs",
-        ),
-    ],
-    ids=["unknown to transformers", "without its library"],
-)
-def test_a_quantization_that_cannot_be_loaded_is_refused(chat_base, tmp_path, settings, words):
-    directory = shutil.copytree(chat_base, tmp_path / "copy")
-    config = json.loads((directory / "config.json").read_text())
-    (directory / "config.json").write_text(json.dumps(config | {"quantization_config": settings}))
-    with pytest.raises(ModelError, match=words), loaded(arm(directory), tmp_path):
-        pass
+def refused(directory, words, **more):
+    with pytest.raises(ModelError, match=words):
+        loaded(arm(directory, **more), directory).__enter__()
 
 
-def test_an_int8_checkpoint_is_not_quantized_again(quantized, tmp_path):
-    directory, _ = quantized(int8)
-    with (
-        pytest.raises(ModelError, match=r"quantized already \(bitsandbytes\)"),
-        loaded(arm(directory, load="nf4"), tmp_path),
+def test_quantizations_that_cannot_be_loaded_are_refused(quantized, chat_base, tmp_path):
+    copy = shutil.copytree(chat_base, tmp_path / "copy")
+    config = json.loads((copy / "config.json").read_text())
+    for settings, words in (
+        ({"quant_method": "homemade"}, "homemade"),  # unknown to transformers
+        ({"quant_method": "gptq", "bits": 4, "group_size": 128}, "with gptq: a library that this"),
     ):
-        pass
+        (copy / "config.json").write_text(json.dumps({**config, "quantization_config": settings}))
+        refused(copy, words)
+    refused(quantized(int8)[0], r"quantized already \(bitsandbytes\)", load="nf4")

@@ -19,14 +19,7 @@ from evaluator.errors import SandboxUnavailableError
 from evaluator.judging.judge import JudgeJob, judge_jobs
 from evaluator.judging.sandbox.sandbox import Sandbox, probe_sandbox
 from evaluator.suites.problem import Problem, TestCase
-from tests.evaluator.judging.hostile.attack import (
-    ANSWER_FILE,
-    IPC_KEY,
-    MARK,
-    PORT,
-    Attack,
-    main,
-)
+from tests.evaluator.judging.hostile.attack import ANSWER_FILE, IPC_KEY, MARK, PORT, Attack, main
 from tests.evaluator.judging.hostile.compile_time import COMPILE_TIME
 from tests.evaluator.judging.hostile.run_time import RUN_TIME
 

@@ -3,14 +3,7 @@
 from pathlib import Path
 from signal import SIGABRT, SIGKILL, SIGSEGV, SIGXFSZ
 
-from tests.evaluator.judging.hostile.attack import (
-    ANSWER_FILE,
-    IPC_KEY,
-    MARK,
-    PORT,
-    Attack,
-    main,
-)
+from tests.evaluator.judging.hostile.attack import ANSWER_FILE, IPC_KEY, MARK, PORT, Attack, main
 
 KILLED = (SIGKILL,)
 HOST = "/etc/shadow /etc/passwd /home /root /sys /var /run /tmp /dev/sda /dev/vda /dev/kmsg"
@@ -158,10 +151,7 @@ MEMORY = (
 
 OUTPUT = (
     Attack(
-        "stdout_flood",
-        main('for (;;) puts("flood flood flood flood flood");'),
-        "OLE",
-        (SIGXFSZ,),
+        "stdout_flood", main('for (;;) puts("flood flood flood flood flood");'), "OLE", (SIGXFSZ,)
     ),
     Attack(
         "stdout_flood_ignoring_the_signal",

@@ -66,13 +66,10 @@ int main() {
     assert (report.exit_code, report.stdout) == (0, b"")
 
 
-def test_failed_exec_of_a_system_command_is_sandbox_error(worker):
+def test_failed_exec_is_the_error_of_the_sandbox_or_of_a_program(worker):
     with pytest.raises(SandboxError, match="exec"):
         worker.run(Command(("/no/such/program",)), SHELL)
     assert shell(worker, "true").exit_code == 0
-
-
-def test_failed_exec_of_a_program_is_its_runtime_error(worker):
     program = MemoryFile.of(b"neither ELF nor a script")
     report = worker.run(Command(("p",), program=program), LIMITS)
     assert (report.exit_code, report.stderr) == (127, b"cannot be started: Exec format error\n")

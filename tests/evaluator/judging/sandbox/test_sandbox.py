@@ -41,6 +41,8 @@ def test_without_any_rung_the_way_out_is_named(only_tools):
     with pytest.raises(SandboxUnavailableError, match="(?s)bubblewrap.*--unsafe"):
         probe_sandbox()
     assert probe_sandbox(unsafe=True).info.rung == "unsafe"
+    with pytest.raises(SandboxUnavailableError):
+        probe_sandbox(only="unsafe")  # which has to be asked for
 
 
 def test_without_a_compiler_the_package_is_named(monkeypatch, tmp_path):
@@ -65,8 +67,3 @@ def test_root_that_may_not_become_another_user_is_told_so(capability):
     done = subprocess.run(drop, capture_output=True, text=True)
     assert "SandboxUnavailableError: no sandbox works here: the judge is root" in done.stderr
     assert "--cap-add SETUID --cap-add SETGID" in done.stderr
-
-
-def test_unsafe_has_to_be_asked_for():
-    with pytest.raises(SandboxUnavailableError):
-        probe_sandbox(only="unsafe")

@@ -12,7 +12,7 @@ from evaluator.report.summary import summarize
 from evaluator.report.tables import percent, points, shown_verdict
 from evaluator.store.snapshot import LayerResidual
 from evaluator.tokens.summary import ArmTokens, TokenLevel
-from tests.evaluator.report.made_up import facts, records
+from tests.evaluator.report.made_up import REPEATED, facts, records
 from tinylora.models.token_divergence import Kept, KLSummary
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -48,8 +48,7 @@ def charts(summary):
 
 
 def test_a_repeat_of_the_reference_is_no_match():
-    kinds = {"restored": "restored", "again": "restored", "base": "base", "nf4": "merged"}
-    run = facts(kinds=kinds)
+    run = facts(kinds=REPEATED)
     summary = summarize(run, records(run))
     shown = texts(charts_of(summary)["differences"])
     verdicts = {pair.arm: shown_verdict(pair, summary) for pair in summary.comparisons}

@@ -44,11 +44,7 @@ SILENT = {"public_tests": {"input": ["1"], "output": [""]}, "generated_tests": {
         ({"input_file": "a.in"}, "file-io", "a.in"),
         ({"public_tests": None, "generated_tests": {}}, "no-tests", ""),
         ({"description": "Print any of them."}, "special-judge", ""),
-        (
-            {"public_tests": {"input": ["1"], "output": [""]}, "generated_tests": {}},
-            "no-output",
-            "",
-        ),
+        (SILENT, "no-output", ""),
         ({"description": None}, "unreadable", "'description'"),
         ({"public_tests": {"input": ["1"], "output": []}}, "unreadable", "equally long"),
         ({"public_tests": {"input": "1", "output": "1"}}, "unreadable", "'public_tests'"),

@@ -15,11 +15,9 @@ from evaluator.suites.importers.screening import (
 @pytest.mark.parametrize(
     ("kind", "texts"),
     [
-        (
-            "interactive",
-            ["这是一道交互题。", "spj 与交互库", "你需要实现下面的函数：", "请实现以下函数"],
-        ),
-        ("interactive", ["你需要实现 $4$ 个函数：`f`", "不是交互题。……这里有交互库"]),
+        ("interactive", ["这是一道交互题。", "spj 与交互库", "请实现以下函数"]),
+        ("interactive", ["你需要实现下面的函数：", "不是交互题。……这里有交互库"]),
+        ("interactive", ["你需要实现 $4$ 个函数：`f`"]),
         ("interactive", ["This is an interactive problem.", "the interactor answers"]),
         ("answer-only", ["本题为提交答案题", "一道答案提交题", "命名为 gamex.out"]),
         ("answer-only", ["分别命名为 `1.txt` ~ `8.txt`", "This is an output-only task."]),
