@@ -20,7 +20,7 @@ from evaluator.generation.prepare import Prepared, prepare
 from evaluator.generation.processes import Processes, launched_processes, resolve_device
 from evaluator.generation.stage import (
     Meanwhile,
-    finish_generations,
+    all_generations,
     generate_share,
     take_up_generations,
 )
@@ -33,7 +33,7 @@ from evaluator.store.environment import describe_environment, other_versions
 from evaluator.store.lock import locked
 from evaluator.store.looks import PlannedLook, begun_look, planned_looks
 from evaluator.store.plan import write_plan
-from evaluator.store.records import GenerationRecord, VerdictRecord, read, repair
+from evaluator.store.records import GenerationRecord, VerdictRecord, read, repair, rewrite_sorted
 from evaluator.store.run_directory import RunDirectory
 from evaluator.store.snapshot import keep_sources
 from evaluator.suites.near_copies import copies_without_family
@@ -169,11 +169,12 @@ def _look_by_look(
         if look.is_last:
             processes.agree(_NO_MORE)
         seen = prepared.only(look.problems)
-        generations = finish_generations(directory, seen)
+        generations = all_generations(directory, seen)
         judge(directory, prepared.suite, generations)
         if not look.is_last and read_summary(directory).decided:
             processes.agree(_NO_MORE)
             break
+    rewrite_sorted(directory.generations, generations)  # without what no look has seen
     return seen, generations
 
 

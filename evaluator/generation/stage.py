@@ -99,8 +99,11 @@ def generate_share(
             drafts = _drafts(directory, arm.name)
 
 
-def finish_generations(directory: RunDirectory, prepared: Prepared) -> tuple[GenerationRecord, ...]:
-    """Put the shares of all processes together, by arm, problem and sample; there are no others."""
+def all_generations(directory: RunDirectory, prepared: Prepared) -> tuple[GenerationRecord, ...]:
+    """What all processes have written for these prompts, by arm, problem and sample.
+
+    Completions of other problems stay in the file: a later look may want them.
+    """
     records = take_up_generations(directory, prepared.facts)
     keys = [
         (arm.name, prompt.problem, sample)
@@ -115,9 +118,7 @@ def finish_generations(directory: RunDirectory, prepared: Prepared) -> tuple[Gen
             f"processes are done, the first is {missing[0]}; check that all machines see the same "
             "out, and start the run again"
         )
-    ordered = tuple(records[key] for key in keys)
-    rewrite_sorted(directory.generations, ordered)
-    return ordered
+    return tuple(records[key] for key in keys)
 
 
 def open_model(

@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 
 from evaluator.config.run_config import load_config
+from evaluator.generation import stage as generation_stage
 from evaluator.generation.prepare import prepare
 from evaluator.report.results import read_summary, write_results
 from evaluator.report.sentences import describe
@@ -62,6 +63,30 @@ def test_a_run_of_several_looks_goes_on_after_a_kill(quick_config, tmp_path, sha
     cut(out, shares)
     make(quick_config(out, equivalence=NARROW))
     assert identities(out) == before
+
+
+def test_a_lost_verdict_of_an_early_look_costs_no_completion(quick_config, tmp_path, monkeypatch):
+    path, loaded = quick_config(tmp_path / "out", equivalence=NARROW), []
+    out, _ = make(path)
+    before = identities(out)
+    first = planned_looks(prepare(load_config(path)).facts)[0].problems
+    lost = next(one for one in before[1] if one.problem in first)
+    lines = zip((out / "verdicts.jsonl").read_bytes().splitlines(True), before[1], strict=True)
+    (out / "verdicts.jsonl").write_bytes(b"".join(line for line, one in lines if one != lost))
+    monkeypatch.setattr(generation_stage, "open_model", lambda arm, *_, **__: loaded.append(arm))
+    make(path)
+    assert identities(out) == before and not loaded
+
+
+def test_completions_that_no_look_has_seen_go_when_a_run_stops(quick_config, tmp_path):
+    whole, _ = make(quick_config(tmp_path / "whole", equivalence=NARROW))
+    path = quick_config(tmp_path / "out", equivalence=WIDE)
+    out, results = make(path)
+    (out / "verdicts.jsonl").unlink()
+    (out / "generations.jsonl").write_bytes((whole / "generations.jsonl").read_bytes())
+    make(path)
+    looks = planned_looks(prepare(load_config(path)).facts)
+    assert problems_of(out) == looks[results.summary.look.number - 1].problems
 
 
 def test_several_processes_stop_at_the_same_look(run_server, quick_config, tmp_path):
