@@ -82,7 +82,7 @@ class Endpoint:
         except (PassingError, ModelError):
             return ""
         version = found.get("version") if isinstance(found, dict) else None
-        return f"version {version:.100}" if isinstance(version, str) else ""
+        return f"version {_plain(version):.100}" if isinstance(version, str) else ""
 
     def persist(
         self, ask: Callable[[], _Answer], before_again: Callable[[], object] = lambda: None
@@ -172,7 +172,8 @@ def _key(config: EndpointConfig, arm: str) -> str:
 
 
 def _plain(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+    text = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+    return text.encode(errors="replace").decode()  # halves of characters cannot be written down
 
 
 def _body(error: HTTPError) -> str:

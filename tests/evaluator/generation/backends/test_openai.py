@@ -236,9 +236,11 @@ def test_answers_without_or_with_odd_names_go_on_after_a_restart(server, config,
 
 
 def test_half_characters_of_a_server_are_kept_readable(server, config):
-    server.says = "m\ud800"
+    server.says, server.root, server.version = "m\ud800", "/a\udfff", "1.\ud83d"
     out, _ = make(config(concurrency=1))
-    assert {row["engine"] for row in records(out)} == {"m?, fp, version 1.2"}
+    assert {row["engine"] for row in records(out)} == {"m?, fp, version 1.?"}
+    facts = json.loads((out / "run.json").read_text())["arms"][0]
+    assert facts["served"] == "mine (root /a?, owned_by test)"
 
 
 def test_a_server_may_move_but_not_change_the_model_that_is_asked_for(server, config, tmp_path):
