@@ -141,7 +141,7 @@ def survey(config: RunConfig) -> TextTable:
 
 def _look_ahead(prepared: Prepared, required: bool, progress: Progress) -> None:
     """Say before anything is written what pass rates could show of the adapter."""
-    if not required and not worth_measuring(prepared.config, len(prepared.prompts)):
+    if not required and not worth_measuring(prepared):
         return
     effect = measure_effect(prepared, progress)
     said = " ".join(effect.sentences)

@@ -1,7 +1,10 @@
 """Whether a run could see an adapter, told before it is made."""
 
+import shutil
+
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 from typer.testing import CliRunner
 
 from evaluator.cli import app
@@ -82,6 +85,27 @@ def test_a_run_without_a_base_arm_is_refused(config_of, chat_base, chat_artifact
     path = config_of(arms=[{**arm, "model": str(chat_base), "load": "nf4"}])
     with pytest.raises(ConfigError, match="an arm of kind base and one restored"):
         measure_effect(prepare(load_config(path)), nothing)
+
+
+def test_arms_of_other_vocabularies_are_not_compared(
+    config_of, chat_base, chat_artifact, tmp_path, monkeypatch
+):
+    """A run that leaves the token level out for that reason goes on all the same."""
+    wide = shutil.copytree(chat_base, tmp_path / "wide")
+    model = AutoModelForCausalLM.from_pretrained(wide)
+    model.resize_token_embeddings(272)
+    model.save_pretrained(wide)
+    nf4 = {"model": str(chat_base), "load": "nf4"}
+    arms = [
+        {"name": "base", "kind": "base", "model": str(wide), "load": "nf4"},
+        {"name": "restored", "kind": "restored", "artifact": str(chat_artifact), **nf4},
+    ]
+    path = config_of(arms=arms, decoding={"max_new_tokens": 8}, token_level={"enabled": False})
+    monkeypatch.setattr("evaluator.effect.MOST_TOKENS", 0)
+    with pytest.raises(ConfigError, match="base and restored have vocab_size 272 and 264"):
+        make(path, require_informative=True)
+    _, results = make(path)
+    assert [arm.facts.name for arm in results.summary.arms] == ["base", "restored"]
 
 
 def test_a_run_says_first_that_its_pass_rates_will_show_nothing(
