@@ -22,6 +22,7 @@ from evaluator.generation.stage import (
     Meanwhile,
     all_generations,
     generate_share,
+    generations_so_far,
     take_up_generations,
 )
 from evaluator.judging.sandbox.sandbox import probe_sandbox
@@ -123,7 +124,7 @@ def survey(config: RunConfig) -> TextTable:
     directory.check_same(prepared.facts)
     _check_disk(prepared)
     _warn_of_left_out(prepared)
-    there = Counter(arm for arm, *_ in read(directory.generations, GenerationRecord.from_row))
+    there = Counter(arm for arm, *_ in generations_so_far(directory))
     total = len(prepared.prompts) * prepared.config.decoding.samples
     rows = [
         {

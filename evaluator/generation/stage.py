@@ -25,6 +25,14 @@ _BATCHES_READ = 16
 Meanwhile = Callable[[ArmConfig, LoadedModel], None]  # what else is done with a model in memory
 
 
+def generations_so_far(directory: RunDirectory) -> dict[Key, GenerationRecord]:
+    """The completions of all processes; nothing is written."""
+    records: dict[Key, GenerationRecord] = {}
+    for path in (directory.generations, *directory.other_generations()):
+        read(path, GenerationRecord.from_row, records)
+    return records
+
+
 def take_up_generations(directory: RunDirectory, facts: RunFacts) -> dict[Key, GenerationRecord]:
     """Put the completions of all processes into ``generations.jsonl``; nobody may be writing.
 
@@ -176,12 +184,9 @@ def _readers(prepared: Prepared) -> frozenset[str]:
 
 def _drafts(directory: RunDirectory, reference: str) -> Drafts:
     """The reference's tokens by problem and sample, those of other processes too."""
-    records: dict[Key, GenerationRecord] = {}
-    for path in (directory.generations, *directory.other_generations()):
-        read(path, GenerationRecord.from_row, records)
     return {
         (record.problem, record.sample): record.tokens
-        for record in records.values()
+        for record in generations_so_far(directory).values()
         if record.arm == reference
     }
 
