@@ -30,6 +30,7 @@ from evaluator.statistics.families import Families
 from evaluator.statistics.power import POWER, verdict_chances
 from evaluator.store.looks import planned_looks
 from evaluator.store.run_directory import RunDirectory
+from evaluator.tokens.reference import Spool
 from evaluator.tokens.texts import evenly
 from tinylora.files.scratch import scratch_directory
 from tinylora.models.predictions import KeptPredictions
@@ -117,7 +118,7 @@ def measure_effect(prepared: Prepared, progress: Progress) -> Effect:
             "their predictions cannot be compared. Give both the same model"
         )
     with scratch_directory("effect") as folder:
-        directory, kept = RunDirectory(folder), KeptPredictions(folder)
+        directory, kept = RunDirectory(folder), KeptPredictions(folder, Spool)
         progress("effect", 0, 3)
         short = min(MOST_TOKENS, config.decoding.max_new_tokens)
         decoding = config.decoding.model_copy(update={"max_new_tokens": short})

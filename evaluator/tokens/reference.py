@@ -4,18 +4,34 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from safetensors import SafetensorError
 from torch import Tensor
 
 from evaluator.config.run_config import ArmConfig
-from evaluator.errors import ModelError
+from evaluator.errors import ModelError, RunDirectoryError
 from evaluator.generation.backend import LoadedModel
 from evaluator.progress import Progress
 from evaluator.store.records import Key, TokenRecord, append
 from evaluator.tokens.texts import ScoredText, TextBatch, plan_repeat, plan_text_batches
+from tinylora.models.batches import TensorSpool
 from tinylora.models.predictions import KeptPredictions
 from tinylora.models.token_divergence import kl_divergence, shift_agreement
 
 _OF_BASE = "-base"  # after the name of a text
+
+
+class Spool(TensorSpool):
+    """Predictions that wait on the disk; errors say what to do about a full one."""
+
+    def keep(self, name: str, tensor: Tensor) -> None:
+        """Write a tensor to a file of its own; RunDirectoryError where there is no room."""
+        try:
+            super().keep(name, tensor)
+        except (SafetensorError, OSError) as error:
+            raise RunDirectoryError(
+                f"{self.directory}: predictions cannot wait here ({error}); make room there, and "
+                "start the same command again"
+            ) from error
 
 
 @dataclass

@@ -37,7 +37,7 @@ from evaluator.store.records import (
     rewrite_sorted,
 )
 from evaluator.store.run_directory import RunDirectory
-from evaluator.tokens.reference import Reference, is_done
+from evaluator.tokens.reference import Reference, Spool, is_done
 from evaluator.tokens.texts import ScoredText, choose_texts
 from tinylora.models.chat import load_tokenizer
 from tinylora.models.predictions import KeptPredictions
@@ -196,7 +196,7 @@ def _against(
         config.decoding.max_new_tokens,
         config.token_level.max_tokens,
     )
-    kept, records = KeptPredictions(directory.spool), _still_valid(path, texts)
+    kept, records = KeptPredictions(directory.spool, Spool), _still_valid(path, texts)
     return Reference(path, texts, kept, records, progress, _control(config))
 
 
