@@ -95,7 +95,7 @@ def run(
             repair(directory.verdicts)
             verdicts = read(directory.verdicts, VerdictRecord.from_row)
             begun = begun_look(prepared.facts, completions.keys(), verdicts.keys())
-            if require_informative or not directory.generations.exists():
+            if require_informative or not completions:
                 factors = config.factor_store or directory.factors  # the run wants them too
                 kept = config.model_copy(update={"factor_store": factors})
                 _look_ahead(replace(prepared, config=kept), require_informative, progress)

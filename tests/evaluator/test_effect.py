@@ -132,3 +132,7 @@ def test_a_run_says_first_that_its_pass_rates_will_show_nothing(
     assert "Uninformative" not in caplog.text  # it was begun
     make(path, overwrite=True)
     assert "Uninformative" in caplog.text
+    caplog.clear()
+    (tmp_path / "out" / "generations.jsonl").write_bytes(b"")  # a bench that found nothing to take
+    make(path)
+    assert "Uninformative" in caplog.text
