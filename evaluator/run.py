@@ -91,6 +91,7 @@ def run(
             session = describe_environment(command, device, asdict(sandbox.info))
             _warn_of_other_versions(directory, session)
             directory.add_session({**session, "processes": processes.world})
+            shutil.rmtree(directory.spool, ignore_errors=True)  # a killed run may have left it
             completions = take_up_generations(directory, prepared.facts)
             repair(directory.verdicts)
             verdicts = read(directory.verdicts, VerdictRecord.from_row)

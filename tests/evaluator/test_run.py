@@ -62,6 +62,16 @@ def test_records_cut_at_any_byte_are_completed_to_the_same(
     assert identities(out) == identities(whole[0])
 
 
+def test_predictions_that_a_killed_run_left_on_the_disk_go(quick_config, tmp_path):
+    """Gigabytes, also where they are not wanted any more."""
+    spool = tmp_path / "out" / "token_level.tmp"
+    spool.mkdir(parents=True)
+    (spool / "one.safetensors").write_bytes(b"...")
+    (tmp_path / "out" / "run.json").touch()
+    out, _ = make(quick_config(tmp_path / "out", token_level={"enabled": False}), overwrite=True)
+    assert not spool.exists() and (out / "report.md").exists()
+
+
 @pytest.mark.parametrize(
     "changes", [{"code_sha256": "0" * 64, "verdict": "RE"}, {"verdict": "UKE", "tests": []}]
 )
