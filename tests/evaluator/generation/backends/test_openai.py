@@ -111,7 +111,7 @@ def test_tokens_need_a_tokenizer(config):
         make(config(api="completions"))
 
 
-@pytest.mark.parametrize("action", [429, 500, 502, 503, 504, "close", "torn"])
+@pytest.mark.parametrize("action", [429, 500, 502, 503, 504, 524, 529, "close", "torn"])
 def test_passing_failures_are_tried_again(server, config, action):
     server.behave = first_time(action)
     out, _ = make(config())
@@ -137,6 +137,17 @@ def test_retry_after_is_honoured(server, config, late):
     server.behave = lambda number, _: (429, {"Retry-After": late()}) if number == 0 else None
     make(config(concurrency=1))
     assert server.times[1] - server.times[0] >= 0.9
+
+
+@pytest.mark.parametrize("past", [lambda: "0", lambda: email.utils.formatdate(time.time() - 60)])
+def test_a_server_that_asks_for_no_wait_is_given_time_all_the_same(server, config, past):
+    def behave(*_):
+        busy = time.monotonic() < server.times[0] + 0.5
+        return (429, {"Retry-After": past()}) if busy else None
+
+    server.behave = behave
+    out, _ = make(config())
+    assert_complete(out, server)
 
 
 def test_a_wait_of_hours_is_refused(server, config):
