@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from evaluator.cli import app
 from evaluator.config.run_config import DecodingConfig, load_config
 from evaluator.effect import measure_effect
-from evaluator.errors import ConfigError, UninformativeError
+from evaluator.errors import ConfigError, ModelError, UninformativeError
 from evaluator.generation.choice import scores
 from evaluator.generation.prepare import prepare
 from evaluator.store.records import GenerationRecord, read
@@ -136,3 +136,19 @@ def test_a_run_says_first_that_its_pass_rates_will_show_nothing(
     (tmp_path / "out" / "generations.jsonl").write_bytes(b"")  # a bench that found nothing to take
     make(path)
     assert "Uninformative" in caplog.text
+
+
+def test_a_run_goes_on_where_looking_ahead_has_no_room(quick_config, tmp_path, monkeypatch, caplog):
+    """In float32, which the run itself may not need."""
+
+    def full(*_):
+        raise ModelError("arm restored: cuda has no room")
+
+    path = quick_config(tmp_path / "out", token_level={"enabled": False})
+    monkeypatch.setattr("evaluator.effect.MOST_TOKENS", 0)
+    monkeypatch.setattr("evaluator.run.measure_effect", full)
+    with pytest.raises(ModelError, match="no room"):
+        make(path, require_informative=True)
+    _, results = make(path)
+    assert len(results.summary.arms) == 2
+    assert "could show was not measured: arm restored: cuda has no room" in caplog.text
