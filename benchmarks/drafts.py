@@ -24,7 +24,7 @@ from evaluator.config.config_file import dump_config
 from evaluator.config.run_config import RunConfig, load_config
 from evaluator.generation.prepare import prepare
 from evaluator.generation.processes import Processes
-from evaluator.generation.stage import finish_generations, generate_share
+from evaluator.generation.stage import all_generations, generate_share
 from evaluator.store.plan import write_plan
 from evaluator.store.run_directory import RunDirectory
 from evaluator.tokens.stage import measure_tokens, measured_while_writing
@@ -65,7 +65,7 @@ def make(config: RunConfig, out: Path, temperature: float, drafts: bool, problem
     processes = Processes()
     with measured_while_writing(directory, prepared, processes, clock) as measure:
         generate_share(directory, prepared, processes, clock, measure)
-    records = finish_generations(directory, prepared)
+    records = all_generations(directory, prepared)
     measure_tokens(directory, prepared, records, clock)
     clock("", 0, 0)
     merged = [arm.name for arm in config.arms if arm.kind == "merged"]

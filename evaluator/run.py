@@ -20,8 +20,9 @@ from evaluator.generation.prepare import Prepared, prepare
 from evaluator.generation.processes import Processes, launched_processes, resolve_device
 from evaluator.generation.stage import (
     Meanwhile,
-    finish_generations,
+    all_generations,
     generate_share,
+    generations_so_far,
     take_up_generations,
 )
 from evaluator.judging.sandbox.sandbox import probe_sandbox
@@ -33,12 +34,13 @@ from evaluator.store.environment import describe_environment, other_versions
 from evaluator.store.lock import locked
 from evaluator.store.looks import PlannedLook, begun_look, planned_looks
 from evaluator.store.plan import write_plan
-from evaluator.store.records import GenerationRecord, VerdictRecord, read, repair
+from evaluator.store.records import GenerationRecord, VerdictRecord, read, repair, rewrite_sorted
 from evaluator.store.run_directory import RunDirectory
 from evaluator.store.snapshot import keep_sources
 from evaluator.suites.near_copies import copies_without_family
 from evaluator.suites.suite import Suite
 from evaluator.tokens.stage import measure_tokens, measured_while_writing, spool_bytes
+from tinylora.errors import TinyLoRAError
 
 _log = logging.getLogger(__name__)
 _BYTES_PER_TOKEN = 8  # of a completion on the disk, escaped
@@ -90,11 +92,12 @@ def run(
             session = describe_environment(command, device, asdict(sandbox.info))
             _warn_of_other_versions(directory, session)
             directory.add_session({**session, "processes": processes.world})
+            shutil.rmtree(directory.spool, ignore_errors=True)  # a killed run may have left it
             completions = take_up_generations(directory, prepared.facts)
             repair(directory.verdicts)
             verdicts = read(directory.verdicts, VerdictRecord.from_row)
             begun = begun_look(prepared.facts, completions.keys(), verdicts.keys())
-            if require_informative or not directory.generations.exists():
+            if require_informative or not completions:
                 factors = config.factor_store or directory.factors  # the run wants them too
                 kept = config.model_copy(update={"factor_store": factors})
                 _look_ahead(replace(prepared, config=kept), require_informative, progress)
@@ -123,7 +126,7 @@ def survey(config: RunConfig) -> TextTable:
     directory.check_same(prepared.facts)
     _check_disk(prepared)
     _warn_of_left_out(prepared)
-    there = Counter(arm for arm, *_ in read(directory.generations, GenerationRecord.from_row))
+    there = Counter(arm for arm, *_ in generations_so_far(directory))
     total = len(prepared.prompts) * prepared.config.decoding.samples
     rows = [
         {
@@ -141,9 +144,15 @@ def survey(config: RunConfig) -> TextTable:
 
 def _look_ahead(prepared: Prepared, required: bool, progress: Progress) -> None:
     """Say before anything is written what pass rates could show of the adapter."""
-    if not required and not worth_measuring(prepared.config, len(prepared.prompts)):
+    if not required and not worth_measuring(prepared):
         return
-    effect = measure_effect(prepared, progress)
+    try:
+        effect = measure_effect(prepared, progress)
+    except TinyLoRAError as error:  # no room for float32, no logits; what else is wrong comes again
+        if required:
+            raise
+        _log.warning("What pass rates could show was not measured: %s", error)
+        return
     said = " ".join(effect.sentences)
     if required and not effect.informative:
         raise UninformativeError(f"{prepared.config.out}: {said}")
@@ -169,11 +178,12 @@ def _look_by_look(
         if look.is_last:
             processes.agree(_NO_MORE)
         seen = prepared.only(look.problems)
-        generations = finish_generations(directory, seen)
+        generations = all_generations(directory, seen)
         judge(directory, prepared.suite, generations)
         if not look.is_last and read_summary(directory).decided:
             processes.agree(_NO_MORE)
             break
+    rewrite_sorted(directory.generations, generations)  # without what no look has seen
     return seen, generations
 
 

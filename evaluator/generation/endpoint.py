@@ -22,7 +22,7 @@ from evaluator.errors import ConfigError, ModelError
 
 _log = logging.getLogger(__name__)
 
-_PASSING = (408, 429, 500, 502, 503, 504)
+_PASSING, _NOT_PASSING = (408, 425, 429), (501, 505)  # of other errors, those of the server pass
 _LONGEST_BACKOFF_S, _LONGEST_WAIT_S = 60.0, 3600.0
 _MOST_BYTES = 64 << 20  # of an answer
 _SHORT_TIMEOUT_S = 10.0  # of what a server answers at once
@@ -82,15 +82,16 @@ class Endpoint:
         except (PassingError, ModelError):
             return ""
         version = found.get("version") if isinstance(found, dict) else None
-        return f"version {version:.100}" if isinstance(version, str) else ""
+        return f"version {_plain(version):.100}" if isinstance(version, str) else ""
 
     def persist(
         self, ask: Callable[[], _Answer], before_again: Callable[[], object] = lambda: None
     ) -> _Answer:
         """What ``ask`` returns, tried again after each PassingError, with longer and longer waits.
 
-        Waits are random between half and all of the backoff, or what Retry-After says; ModelError
-        when no try is left.
+        Waits are random between half and all of the backoff, and at least what Retry-After says:
+        0, or a time that is over on this machine's clock, is no wait. ModelError when no try is
+        left.
         """
         for tries in range(self.config.retries + 1):
             try:
@@ -125,7 +126,7 @@ class Endpoint:
         except HTTPError as error:
             with error:
                 said = self._words(f"{path}: HTTP {error.code}: {_body(error)}")
-            if error.code in _PASSING:
+            if error.code in _PASSING or (error.code >= 500 and error.code not in _NOT_PASSING):
                 raise PassingError(said, _retry_after(error)) from None
             kind = _NotThereError if error.code in (404, 405) else ModelError
             raise kind(f"{self._where}{said}. {_remedy(error.code)}") from None
@@ -134,9 +135,8 @@ class Endpoint:
             raise PassingError(said) from None
 
     def _wait(self, backoff_s: float, error: PassingError) -> None:
-        wait = error.wait_s
-        if wait is None:
-            wait = min(backoff_s, _LONGEST_BACKOFF_S) * self._random.uniform(0.5, 1)
+        backoff = min(backoff_s, _LONGEST_BACKOFF_S) * self._random.uniform(0.5, 1)
+        wait = max(backoff, error.wait_s or 0.0)
         if wait > _LONGEST_WAIT_S:
             raise ModelError(
                 f"{self._where}: asks to come back in {wait:.0f} s ({error}). What came before is "
@@ -172,7 +172,8 @@ def _key(config: EndpointConfig, arm: str) -> str:
 
 
 def _plain(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+    text = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+    return text.encode(errors="replace").decode()  # halves of characters cannot be written down
 
 
 def _body(error: HTTPError) -> str:

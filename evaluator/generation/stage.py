@@ -25,6 +25,14 @@ _BATCHES_READ = 16
 Meanwhile = Callable[[ArmConfig, LoadedModel], None]  # what else is done with a model in memory
 
 
+def generations_so_far(directory: RunDirectory) -> dict[Key, GenerationRecord]:
+    """The completions of all processes; nothing is written."""
+    records: dict[Key, GenerationRecord] = {}
+    for path in (directory.generations, *directory.other_generations()):
+        read(path, GenerationRecord.from_row, records)
+    return records
+
+
 def take_up_generations(directory: RunDirectory, facts: RunFacts) -> dict[Key, GenerationRecord]:
     """Put the completions of all processes into ``generations.jsonl``; nobody may be writing.
 
@@ -99,8 +107,11 @@ def generate_share(
             drafts = _drafts(directory, arm.name)
 
 
-def finish_generations(directory: RunDirectory, prepared: Prepared) -> tuple[GenerationRecord, ...]:
-    """Put the shares of all processes together, by arm, problem and sample; there are no others."""
+def all_generations(directory: RunDirectory, prepared: Prepared) -> tuple[GenerationRecord, ...]:
+    """What all processes have written for these prompts, by arm, problem and sample.
+
+    Completions of other problems stay in the file: a later look may want them.
+    """
     records = take_up_generations(directory, prepared.facts)
     keys = [
         (arm.name, prompt.problem, sample)
@@ -115,9 +126,7 @@ def finish_generations(directory: RunDirectory, prepared: Prepared) -> tuple[Gen
             f"processes are done, the first is {missing[0]}; check that all machines see the same "
             "out, and start the run again"
         )
-    ordered = tuple(records[key] for key in keys)
-    rewrite_sorted(directory.generations, ordered)
-    return ordered
+    return tuple(records[key] for key in keys)
 
 
 def open_model(
@@ -175,12 +184,9 @@ def _readers(prepared: Prepared) -> frozenset[str]:
 
 def _drafts(directory: RunDirectory, reference: str) -> Drafts:
     """The reference's tokens by problem and sample, those of other processes too."""
-    records: dict[Key, GenerationRecord] = {}
-    for path in (directory.generations, *directory.other_generations()):
-        read(path, GenerationRecord.from_row, records)
     return {
         (record.problem, record.sample): record.tokens
-        for record in records.values()
+        for record in generations_so_far(directory).values()
         if record.arm == reference
     }
 

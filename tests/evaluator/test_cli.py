@@ -78,6 +78,16 @@ def test_a_change_that_cannot_be_made_is_named(change, said, cli, config):
     assert result.exit_code == 2 and said in " ".join(result.stderr.split())
 
 
+def test_a_dry_run_counts_what_every_process_of_a_killed_launch_wrote(cli, config, tmp_path):
+    assert cli("run", config).exit_code == 0
+    out = tmp_path / "out"
+    rows = (out / "generations.jsonl").read_bytes().splitlines(keepends=True)
+    (out / "generations.jsonl").write_bytes(b"".join(rows[:3]))
+    (out / "generations.rank-0001.jsonl").write_bytes(b"".join(rows[2:5]) + b'{"torn')
+    shown = json.loads(cli("run", config, "--dry-run", "--json").stdout)["tables"]
+    assert shown[0]["rows"][0]["there"] == "5"
+
+
 def test_a_limited_run_takes_the_first_problems(cli, config, tmp_path):
     assert cli("run", config, "--limit", "2").exit_code == 0
     facts = json.loads((tmp_path / "out" / "run.json").read_text())

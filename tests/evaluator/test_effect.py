@@ -1,13 +1,16 @@
 """Whether a run could see an adapter, told before it is made."""
 
+import shutil
+
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 from typer.testing import CliRunner
 
 from evaluator.cli import app
 from evaluator.config.run_config import DecodingConfig, load_config
 from evaluator.effect import measure_effect
-from evaluator.errors import ConfigError, UninformativeError
+from evaluator.errors import ConfigError, ModelError, UninformativeError
 from evaluator.generation.choice import scores
 from evaluator.generation.prepare import prepare
 from evaluator.store.records import GenerationRecord, read
@@ -75,6 +78,27 @@ def test_a_run_without_a_base_arm_is_refused(config_of, chat_base, chat_artifact
         measure_effect(prepare(load_config(path)), lambda *_: None)
 
 
+def test_arms_of_other_vocabularies_are_not_compared(
+    config_of, chat_base, chat_artifact, tmp_path, monkeypatch
+):
+    """A run that leaves the token level out for that reason goes on all the same."""
+    wide = shutil.copytree(chat_base, tmp_path / "wide")
+    model = AutoModelForCausalLM.from_pretrained(wide)
+    model.resize_token_embeddings(272)
+    model.save_pretrained(wide)
+    nf4 = {"model": str(chat_base), "load": "nf4"}
+    arms = [
+        {"name": "base", "kind": "base", "model": str(wide), "load": "nf4"},
+        {"name": "restored", "kind": "restored", "artifact": str(chat_artifact), **nf4},
+    ]
+    path = config_of(arms=arms, decoding={"max_new_tokens": 8}, token_level={"enabled": False})
+    monkeypatch.setattr("evaluator.effect.MOST_TOKENS", 0)
+    with pytest.raises(ConfigError, match="base and restored have vocab_size 272 and 264"):
+        make(path, require_informative=True)
+    _, results = make(path)
+    assert [arm.facts.name for arm in results.summary.arms] == ["base", "restored"]
+
+
 def test_a_run_says_first_that_its_pass_rates_will_show_nothing(
     config, tmp_path, caplog, monkeypatch
 ):
@@ -92,3 +116,23 @@ def test_a_run_says_first_that_its_pass_rates_will_show_nothing(
     assert "Uninformative" not in caplog.text  # it was begun
     make(path, overwrite=True)
     assert "Uninformative" in caplog.text
+    caplog.clear()
+    (tmp_path / "out" / "generations.jsonl").write_bytes(b"")  # a bench that found nothing to take
+    make(path)
+    assert "Uninformative" in caplog.text
+
+
+def test_a_run_goes_on_where_looking_ahead_has_no_room(quick_config, tmp_path, monkeypatch, caplog):
+    """In float32, which the run itself may not need."""
+
+    def full(*_):
+        raise ModelError("arm restored: cuda has no room")
+
+    path = quick_config(tmp_path / "out", token_level={"enabled": False})
+    monkeypatch.setattr("evaluator.effect.MOST_TOKENS", 0)
+    monkeypatch.setattr("evaluator.run.measure_effect", full)
+    with pytest.raises(ModelError, match="no room"):
+        make(path, require_informative=True)
+    _, results = make(path)
+    assert len(results.summary.arms) == 2
+    assert "could show was not measured: arm restored: cuda has no room" in caplog.text

@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 from evaluator.config.run_config import load_config
+from evaluator.generation import stage as generation_stage
 from evaluator.generation.prepare import prepare
 from evaluator.report.results import read_summary
 from evaluator.report.sentences import describe
@@ -20,14 +21,21 @@ WIDE = {"margin": 0.9, "looks": 3}  # so wide that few families show a match
 NARROW = {"margin": 0.05, "looks": 3}  # so narrow that none do
 
 
+def problems_of(out):
+    return {problem for _, problem, _ in read(out / RECORDS[0], GenerationRecord.from_row)}
+
+
+def look_of(path, results):
+    """The planned look at which a run ended."""
+    return planned_looks(prepare(load_config(path)).facts)[results.summary.look.number - 1]
+
+
 def test_a_run_stops_at_the_look_that_decides_every_arm(quick_config, tmp_path):
     path = quick_config(tmp_path / "out", equivalence=WIDE)
-    looks = planned_looks(prepare(load_config(path)).facts)
     out, results = make(path)
     reached = results.summary.look
     assert reached.number < 3 and results.summary.decided
-    asked = {problem for _, problem, _ in read(out / RECORDS[0], GenerationRecord.from_row)}
-    assert asked == looks[reached.number - 1].problems
+    assert problems_of(out) == look_of(path, results).problems
     assert f"Look {reached.number} of 3" in results.sentences[0]
     assert "so the run stopped" in results.sentences[0]
     assert any("and 3 looks were fixed before the first" in one for one in results.sentences)
@@ -57,6 +65,29 @@ def test_a_run_of_several_looks_goes_on_after_a_kill(narrow, quick_config, tmp_p
     out = cut(shutil.copytree(narrow, tmp_path / "out"), shares)
     make(quick_config(out, equivalence=NARROW))
     assert identities(out) == identities(narrow)
+
+
+def test_a_lost_verdict_of_an_early_look_costs_no_completion(
+    narrow, quick_config, tmp_path, monkeypatch
+):
+    out, loaded = shutil.copytree(narrow, tmp_path / "out"), []
+    path, (_, verdicts) = quick_config(out, equivalence=NARROW), identities(narrow)
+    first = planned_looks(prepare(load_config(path)).facts)[0].problems
+    lost = next(one for one in verdicts if one.problem in first)
+    lines = zip((out / RECORDS[1]).read_bytes().splitlines(True), verdicts, strict=True)
+    (out / RECORDS[1]).write_bytes(b"".join(line for line, one in lines if one != lost))
+    monkeypatch.setattr(generation_stage, "open_model", lambda arm, *_, **__: loaded.append(arm))
+    make(path)
+    assert identities(out) == identities(narrow) and not loaded
+
+
+def test_completions_that_no_look_has_seen_go_when_a_run_stops(narrow, quick_config, tmp_path):
+    path = quick_config(tmp_path / "out", equivalence=WIDE)
+    out, results = make(path)
+    (out / RECORDS[1]).unlink()
+    shutil.copy(narrow / RECORDS[0], out)
+    make(path)
+    assert problems_of(out) == look_of(path, results).problems
 
 
 def test_several_processes_stop_at_the_same_look(run_server, quick_config, tmp_path):

@@ -40,8 +40,8 @@ class TensorSpool:
             save_file({"tensor": tensor.contiguous()}, self._file(name))
         except (SafetensorError, OSError) as error:
             raise ScratchError(
-                f"{self.directory}: an intermediate result cannot be kept ({error}); make room, or "
-                "set TMPDIR to another directory, and run the same command again"
+                f"{self.directory}: an intermediate result cannot be kept ({error}); make room "
+                "there (TMPDIR moves temporary directories), and run the same command again"
             ) from error
 
     def load(self, name: str, device: torch.device | str = "cpu") -> Tensor:

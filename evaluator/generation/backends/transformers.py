@@ -8,6 +8,7 @@ import gc
 import importlib.util
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import takewhile
 
 import torch
 from torch import nn
@@ -132,6 +133,8 @@ class TransformersModel(LoadedModel):
     ) -> None:
         """Read drafts, and their rest again behind a token that is another, while that helps."""
         longest = self._decoding.max_new_tokens
+        known = self.model.get_input_embeddings().weight.shape[0]  # another model may have more
+        drafts = [tuple(takewhile(lambda token: token < known, draft)) for draft in drafts]
         rests = {row: draft for row, draft in enumerate(drafts) if draft}
         while rests:
             found, rests = self._read(batch, begun, rests), {}

@@ -20,6 +20,7 @@ class ScriptedServer:
 
     def __init__(self):
         self.name, self.root, self.says, self.reason = "mine", "/models/a", "mine", "stop"
+        self.version = "1.2"
         self.behave = lambda number, body: None
         self.requests, self.answered, self.headers, self.paths = [], [], [], []
         self.times, self.running, self.most, self.port = [], 0, 0, 0
@@ -63,9 +64,8 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self):
-        content = {"/v1/models": self.script.models(), "/version": {"version": "1.2"}}.get(
-            self.path
-        )
+        version = {"version": self.script.version}
+        content = {"/v1/models": self.script.models(), "/version": version}.get(self.path)
         self.reply(404 if content is None else 200, json.dumps(content).encode())
 
     def do_POST(self):

@@ -20,6 +20,8 @@ from tests.evaluator.conftest import write_artifact
 from tests.evaluator.tokens.conftest import MAX_TOKENS, measure
 from tests.evaluator.whole_runs import merged, two_arms
 from tests.exporter.dense_reference import dense_logits, weights_of
+from tests.exporter.test_failing_files import file_limit
+from tinylora.errors import ScratchError
 from tinylora.models.chat import load_tokenizer
 from tinylora.models.token_divergence import kept
 
@@ -227,6 +229,16 @@ def test_vocabularies_that_differ_are_refused_before_a_model_is_loaded(setting, 
     object.__setattr__(other, "vocabulary", 265)
     with pytest.raises(ModelError, match=r"arm nf4 has vocab_size 265, arm restored has 264"):
         spool_bytes(config, {**checkpoints, "nf4": other})
+
+
+def test_a_full_disk_is_named_and_the_stage_goes_on_when_there_is_room(setting, measured, tmp_path):
+    arguments = setting(tmp_path / "out")
+    directory = arguments[0]
+    shutil.copytree(measured.arguments[0].factors, directory.factors)
+    with file_limit(3000), pytest.raises(ScratchError, match=r"tmp: .*File too large.*room"):
+        measure(arguments)
+    assert not directory.spool.exists()
+    assert measure(arguments) == measured.records
 
 
 def test_logits_that_are_not_numbers_are_refused(setting, tmp_path, arms, chat_base):

@@ -99,7 +99,7 @@ def test_completions_are_asked_for_with_the_tokens_of_the_other_arms(server, con
     assert "messages" not in server.requests[0]
 
 
-@pytest.mark.parametrize("action", [429, 500, 502, 503, 504, "close", "torn"])
+@pytest.mark.parametrize("action", [429, 500, 502, 503, 504, 524, 529, "close", "torn"])
 def test_passing_failures_are_tried_again(server, config, action):
     server.behave = first_time(action)
     out, _ = make(config())
@@ -119,6 +119,17 @@ def test_retry_after_is_honoured(server, config, late):
     server.behave = lambda number, _: (429, {"Retry-After": late()}) if number == 0 else None
     make(config(concurrency=1))
     assert server.times[1] - server.times[0] >= 0.9
+
+
+@pytest.mark.parametrize("past", [lambda: "0", lambda: email.utils.formatdate(time.time() - 60)])
+def test_a_server_that_asks_for_no_wait_is_given_time_all_the_same(server, config, past):
+    def behave(*_):
+        busy = time.monotonic() < server.times[0] + 0.5
+        return (429, {"Retry-After": past()}) if busy else None
+
+    server.behave = behave
+    out, _ = make(config())
+    assert_complete(out, server)
 
 
 def test_a_wait_of_hours_is_refused(server, config):
@@ -214,6 +225,14 @@ def test_answers_without_or_with_odd_names_go_on_after_a_restart(server, config,
     out, _ = make(config(concurrency=1))
     assert_complete(out, server)
     assert all(row["engine"].startswith(engine) for row in records(out))
+
+
+def test_half_characters_of_a_server_are_kept_readable(server, config):
+    server.says, server.root, server.version = "m\ud800", "/a\udfff", "1.\ud83d"
+    out, _ = make(config(concurrency=1))
+    assert {row["engine"] for row in records(out)} == {"m?, fp, version 1.?"}
+    facts = json.loads((out / "run.json").read_text())["arms"][0]
+    assert facts["served"] == "mine (root /a?, owned_by test)"
 
 
 def test_a_server_may_move_but_not_change_the_model_that_is_asked_for(server, config, tmp_path):

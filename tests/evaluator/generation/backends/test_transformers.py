@@ -103,6 +103,16 @@ def test_a_draft_changes_no_token_of_a_completion(model, tokenizer, prompts, rul
         assert taken in (None, completion.taken_over)
 
 
+def test_a_draft_may_have_tokens_that_the_model_does_not_know(model, tokenizer, prompts):
+    """As the reference's may, where its vocabulary is larger."""
+    decoding = DecodingConfig(temperature=1.0, max_new_tokens=30, seed=4)
+    expected = completions(model, tokenizer, prompts[:4], decoding)
+    drafts = {key: (*one.tokens[:9], 264, *one.tokens[10:]) for key, one in expected.items()}
+    made = completions(model, tokenizer, prompts[:4], decoding, drafts=drafts)
+    assert [one[:4] for one in made.values()] == [one[:4] for one in expected.values()]
+    assert {one.taken_over for one in made.values()} == {9}
+
+
 def test_greedy_is_the_argmax_and_what_rules_leave_of_one_token(model, tokenizer, prompts):
     greedy = complete(model, tokenizer, prompts[:4], temperature=0.0)
     ids = torch.tensor([prompts[0].token_ids])
