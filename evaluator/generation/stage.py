@@ -38,11 +38,10 @@ def take_up_generations(directory: RunDirectory, facts: RunFacts) -> dict[Key, G
 
     RecordsError where one was made by another model or other settings.
     """
-    records: dict[Key, GenerationRecord] = {}
     others = directory.other_generations()
     for path in (directory.generations, *others):
         repair(path)
-        read(path, GenerationRecord.from_row, records)
+    records = generations_so_far(directory)
     check_makers(directory, facts, records)
     if others:  # a kill in between leaves equal records twice
         rewrite_sorted(directory.generations, records.values())
