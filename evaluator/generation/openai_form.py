@@ -34,8 +34,8 @@ def sampling_fields(decoding: DecodingConfig, seed: int, extensions: bool) -> di
         "seed": seed,
     }
     if extensions:
-        fields |= {"top_k": decoding.top_k or -1, "min_p": 0.0}
-        fields |= {"repetition_penalty": decoding.penalty}
+        penalty = decoding.penalty
+        fields |= {"top_k": decoding.top_k or -1, "min_p": 0.0, "repetition_penalty": penalty}
     return fields
 
 
