@@ -40,13 +40,11 @@ def parser(
     return found
 
 
-def alternate(
-    ways: Mapping[str, Callable[[], object]], rounds: int, warm_up: bool = True
-) -> dict[str, list[float]]:
+def alternate(ways: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
     """Seconds of each way, once a round in turn, so that a drift of the machine hits all alike."""
     finish = torch.cuda.synchronize if DEVICE == "cuda" else lambda: None
     seconds: dict[str, list[float]] = {way: [] for way in ways}
-    for way in ways.values() if warm_up else ():
+    for way in ways.values():
         way()
     for _ in range(rounds):
         for name, way in ways.items():
