@@ -137,9 +137,10 @@ def measure_effect(prepared: Prepared, progress: Progress) -> Effect:
             for number, text in enumerate(texts):
                 other = model.predict([text])[0].logits
                 restored = kept.load(str(number), other.device)
-                row = rows[number].prompt.token_ids, written[number]
+                prompt, own = rows[number].prompt.token_ids, written[number]
+                behind = [(prompt, own[:place]) for place in range(len(own))]
                 both = (
-                    torch.cat([*scores(arm.name, config.decoding, None, *row, logits)])
+                    scores(arm.name, config.decoding, None, behind, logits)
                     for arm, logits in ((reference, restored), (base, other))
                 )
                 kl = kl_divergence(restored, other)

@@ -4,7 +4,7 @@ The same rules choose while a text is written, token by token, and while a draft
 its positions at once.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -21,7 +21,10 @@ from evaluator.errors import ModelError
 from evaluator.generation.noise import gumbel_noise
 from tinylora.models.batches import padded
 
-_POSITIONS_AT_ONCE = 32  # 39 MB of scores over 152 000 tokens; the noise takes some of that more
+Text = tuple[Sequence[int], Sequence[int]]  # tokens of the prompt, and those written behind it
+
+_POSITIONS_AT_ONCE = 8  # of a draft: what stands behind another choice is in vain
+_VALUES_AT_ONCE = 5_000_000  # 40 MB of scores, and some times that while noise is made
 
 
 def choosing(
@@ -60,90 +63,99 @@ def choose(
     arm: str,
     decoding: DecodingConfig,
     keys: Sequence[Sequence[int]],
-    texts: Sequence[tuple[Sequence[int], Sequence[int]]],
+    texts: Sequence[Text],
     logits: Tensor,
 ) -> Tensor:
-    """The next token of some texts that an engine is writing, int64 ``[rows]``.
-
-    Args:
-        arm: Name of the arm, for errors.
-        decoding: The run's; its repetition penalty is a number or None.
-        keys: Of each row's noise (``noise_key``).
-        texts: Of each row the prompt's tokens, and those written behind it.
-        logits: ``[rows, vocabulary]``.
-    """
-    written = torch.tensor([len(own) for _, own in texts], device=logits.device)
-    read: list[Sequence[int]] = [()] * len(texts)
-    if decoding.penalty != 1:  # nothing else asks which tokens there are
-        read = [(*prompt, *own) for prompt, own in texts]
-    ids, mask = (part.to(logits.device) for part in padded(read, left=True))
-    rules = choosing(
-        arm,
-        decoding,
-        torch.tensor(keys, device=logits.device),
-        written - ids.shape[1],
-        (mask == 0).sum(dim=1),
-    )
-    chosen: Tensor = rules(ids, logits.float()).argmax(dim=1)
-    return chosen
+    """The next token of some texts, int64 ``[rows]``; the arguments are those of ``scores``."""
+    return scores(arm, decoding, keys, texts, logits).argmax(dim=1)
 
 
 def agreement(
     arm: str,
     decoding: DecodingConfig,
-    key: Sequence[int],
-    prompt: Sequence[int],
-    draft: Sequence[int],
-    logits: Tensor,
-    written: int = 0,
-) -> tuple[int, tuple[int, ...]]:
-    """How many tokens of a draft are chosen, and what is chosen in place of the next, if any.
+    keys: Sequence[Sequence[int]],
+    texts: Sequence[Text],
+    drafts: Sequence[Sequence[int]],
+    logits: Sequence[Tensor],
+) -> list[tuple[int, tuple[int, ...]]]:
+    """Of each draft how many tokens are chosen, and what is chosen in place of the next, if any.
 
-    The arguments are those of ``scores``.
+    Args:
+        arm: Name of the arm, for errors.
+        decoding: The run's; its repetition penalty is a number or None.
+        keys: Of each text's noise (``noise_key``).
+        texts: What stands already of each text.
+        drafts: Of each text the token ids that may follow.
+        logits: Of each text ``[len(draft), vocabulary]``, which predict them.
     """
-    agreed = 0
-    for part in scores(arm, decoding, key, prompt, draft, logits, written):
-        for token in part.argmax(dim=1).tolist():
-            if token != draft[agreed]:
-                return agreed, (token,)
-            agreed += 1
-    return agreed, ()
+    agreed = [0] * len(drafts)
+    other: list[tuple[int, ...]] = [()] * len(drafts)
+    rows = [row for row, draft in enumerate(drafts) if draft]
+    at_once = max(1, _VALUES_AT_ONCE // (_POSITIONS_AT_ONCE * logits[0].shape[1]))
+    while rows:
+        some, rows = rows[:at_once], rows[at_once:]
+        places = {
+            row: range(agreed[row], min(agreed[row] + _POSITIONS_AT_ONCE, len(drafts[row])))
+            for row in some
+        }
+        chosen = choose(
+            arm,
+            decoding,
+            [keys[row] for row in some for _ in places[row]],
+            [_behind(texts[row], drafts[row][:place]) for row in some for place in places[row]],
+            torch.cat([logits[row][own.start : own.stop] for row, own in places.items()]),
+        )
+        sizes = [len(own) for own in places.values()]
+        for row, tokens in zip(some, torch.split(chosen.cpu(), sizes), strict=True):
+            for token in tokens.tolist():
+                if token != drafts[row][agreed[row]]:
+                    other[row] = (token,)
+                    break
+                agreed[row] += 1
+            if not other[row] and agreed[row] < len(drafts[row]):
+                rows.append(row)
+    return list(zip(agreed, other, strict=True))
 
 
 def scores(
     arm: str,
     decoding: DecodingConfig,
-    key: Sequence[int] | None,
-    prompt: Sequence[int],
-    draft: Sequence[int],
+    keys: Sequence[Sequence[int]] | None,
+    texts: Sequence[Text],
     logits: Tensor,
-    written: int = 0,
-) -> Iterator[Tensor]:
-    """What the decoding makes of logits at each position of a draft, had it been written so far.
+) -> Tensor:
+    """What the decoding makes of logits behind some texts, float64 ``[rows, vocabulary]``.
 
     Args:
         arm: Name of the arm, for errors.
         decoding: The run's; its repetition penalty is a number or None.
-        key: Of the row's noise; None: without noise.
-        prompt: Token ids that it follows.
-        draft: Token ids.
-        logits: [len(draft), V] at the positions that predict them.
-        written: How many of the prompt's tokens the arm itself wrote.
+        keys: Of each row's noise (``noise_key``); None: without noise.
+        texts: Of each row.
+        logits: ``[rows, vocabulary]``.
 
-    Yields:
-        float64 [n, V], for some positions at a time; a token that is ruled out has −inf.
+    Returns:
+        The largest is chosen; a token that is ruled out has −inf.
     """
-    tokens = torch.tensor([*prompt, *draft[:-1]], device=logits.device)
-    steps = torch.arange(len(draft), device=logits.device)
-    for part in torch.split(steps, _POSITIONS_AT_ONCE):
-        # what stands behind a position is hidden by the first token, which is there anyway
-        columns = torch.arange(len(tokens), device=logits.device)
-        ids = tokens.where(columns < len(prompt) + part.unsqueeze(1), tokens[0])
-        keys = None
-        if key is not None:
-            keys = torch.tensor([key], device=logits.device).expand(len(part), -1)
-        rules = choosing(arm, decoding, keys, part + written - len(tokens))
-        yield rules(ids, logits[part].float())
+    device = logits.device
+    written = torch.tensor([len(own) for _, own in texts], device=device)
+    ids = mask = torch.empty((len(texts), 0), dtype=torch.long, device=device)
+    if decoding.penalty != 1:  # nothing else asks which tokens there are
+        read = [(*prompt, *own) for prompt, own in texts]
+        ids, mask = (part.to(device) for part in padded(read, left=True))
+    rules = choosing(
+        arm,
+        decoding,
+        None if keys is None else torch.tensor(keys, device=device),
+        written - ids.shape[1],
+        (mask == 0).sum(dim=1),
+    )
+    found: Tensor = rules(ids, logits.float())
+    return found
+
+
+def _behind(text: Text, more: Sequence[int]) -> Text:
+    prompt, written = text
+    return prompt, (*written, *more)
 
 
 class _Penalty(LogitsProcessor):  # type: ignore[misc]

@@ -68,7 +68,7 @@ def test_a_nucleus_can_make_small_differences_large():
     """Two tokens of nearly equal chance: whichever leads takes all, as the bound has to see."""
     decoding = DecodingConfig(temperature=1.0, top_p=0.5, repetition_penalty=1.0)
     for logits, kept in (([0.02, 0.0], [1.0, 0.0]), ([0.0, 0.02], [0.0, 1.0])):
-        (found,) = scores("arm", decoding, None, [0], [1], torch.tensor([logits]))
+        found = scores("arm", decoding, None, [((0,), ())], torch.tensor([logits]))
         assert found.softmax(dim=1).tolist() == [kept]
 
 

@@ -164,19 +164,15 @@ class TransformersModel(LoadedModel):
             count = max(1, min(_POSITIONS_AT_ONCE // width, most // longest))
             some, rows = rows[:count], rows[count:]
             texts = [text_written(prompts[row], rests[row]) for row in some]
-            for row, found in zip(some, self.predict(texts), strict=True):
-                yield (
-                    row,
-                    *agreement(
-                        self._arm,
-                        self._decoding,
-                        self._key(batch[row]),
-                        prompts[row],
-                        rests[row],
-                        found.logits,
-                        written=len(begun[row]),
-                    ),
-                )
+            found = agreement(
+                self._arm,
+                self._decoding,
+                [self._key(batch[row]) for row in some],
+                [(batch[row].prompt.token_ids, begun[row]) for row in some],
+                [rests[row] for row in some],
+                [one.logits for one in self.predict(texts)],
+            )
+            yield from ((row, *one) for row, one in zip(some, found, strict=True))
 
     def _write(
         self, batch: Sequence[Row], begun: Sequence[tuple[int, ...]]

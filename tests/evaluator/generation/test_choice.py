@@ -64,5 +64,7 @@ def test_draft_is_followed_up_to_the_first_token_that_would_not_be_chosen(temper
     draft = list(own)
     if other_at is not None:
         draft[other_at] = (own[other_at] + 1) % VOCABULARY
-    found = agreement("arm", decoding, KEYS[0], (1, 2, 9), draft, logits, written=1)
-    assert found == ((70, ()) if other_at is None else (other_at, (own[other_at],)))
+    texts, drafts = [((1, 2), (9,))] * 3, [own[:40], draft, own]
+    found = agreement("arm", decoding, KEYS[:1] * 3, texts, drafts, [logits[:40], logits, logits])
+    read = (70, ()) if other_at is None else (other_at, (own[other_at],))
+    assert found == [(40, ()), read, (70, ())]
