@@ -25,7 +25,9 @@ def loaded(arm, factors, dtype="float32", **options):
 
 def completions(model, tokenizer, prompts, decoding, pad_id=None, drafts=None):
     """(problem, sample) -> completion, of a model that a test brings along."""
-    files = SimpleNamespace(directory=Path(tokenizer.name_or_path))
+    files = SimpleNamespace(
+        directory=Path(tokenizer.name_or_path), positions=model.config.max_position_embeddings
+    )
     unused = Path("unused")
     request = ModelRequest(ANY_ARM, None, files, decoding, decoding.seed, "float32", CPU, unused)
     generator = TransformersModel(model, request)

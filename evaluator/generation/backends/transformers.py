@@ -97,6 +97,7 @@ class TransformersModel(LoadedModel):
         self._restoration = restoration
         self.tokenizer = load_tokenizer(request.checkpoint.directory)
         self._arm, self._decoding, self._seed = request.arm.name, request.decoding, request.seed
+        self._positions = request.checkpoint.positions
         self._batch_size = request.arm.batch_size or request.decoding.batch_size
         configured = self.model.generation_config.eos_token_id
         self._end = TextEnd(
@@ -117,11 +118,13 @@ class TransformersModel(LoadedModel):
         ended = [*map(self._end.reached, batch, begun)]
         open_rows = [i for i, tokens in enumerate(begun) if not ended[i] and len(tokens) < limit]
         open_rows.sort(key=lambda row: len(begun[row]))  # stable
-        for first in range(0, len(open_rows), self._batch_size):
-            rows = open_rows[first : first + self._batch_size]
+        while open_rows:
+            rows, open_rows = open_rows[: self._batch_size], open_rows[self._batch_size :]
             written = self._write([batch[row] for row in rows], [begun[row] for row in rows])
             for row, tokens in zip(rows, written, strict=True):
                 begun[row] = tokens[:limit]
+                if len(tokens) < limit and not self._end.reached(batch[row], tokens):
+                    open_rows.append(row)  # another row had come to the model's last position
         return tuple(map(self._end.completion, batch, begun, taken))
 
     def _take_over(
@@ -181,10 +184,13 @@ class TransformersModel(LoadedModel):
         prompts = [(*row.prompt.token_ids, *own) for row, own in zip(batch, begun, strict=True)]
         device = self.model.device
         ids, mask = (part.to(device) for part in padded(prompts, self.pad_id, left=True))
+        longest = self._decoding.max_new_tokens - min(map(len, begun))
+        if self._positions is not None:
+            longest = min(longest, self._positions - ids.shape[1])
         # The model's own generation_config must not add anything to what the run's file says.
         self.model.generation_config = GenerationConfig(
             do_sample=False,
-            max_new_tokens=self._decoding.max_new_tokens - min(map(len, begun)),
+            max_new_tokens=longest,
             eos_token_id=self._end.end_ids,
             pad_token_id=self.pad_id,
         )

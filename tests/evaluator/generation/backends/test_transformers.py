@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, OPTConfig, OPTForCausalLM
 
 from evaluator.config.run_config import DecodingConfig
 from evaluator.errors import ModelError
@@ -111,6 +111,24 @@ def test_a_draft_may_have_tokens_that_the_model_does_not_know(model, tokenizer, 
     made = completions(model, tokenizer, prompts[:4], decoding, drafts=drafts)
     assert [one[:4] for one in made.values()] == [one[:4] for one in expected.values()]
     assert {one.taken_over for one in made.values()} == {9}
+
+
+def test_rows_begun_by_drafts_stay_within_a_models_last_position(tokenizer, prompts):
+    """OPT has a table of positions: behind its end there is nothing to look up."""
+    some, limit = prompts[:4], 20
+    end = max(len(prompt.token_ids) for prompt in some) + limit
+    sizes = {"hidden_size": 16, "word_embed_proj_dim": 16, "ffn_dim": 16, "num_attention_heads": 2}
+    sizes |= {"num_hidden_layers": 1, "vocab_size": 264, "max_position_embeddings": end}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        model = OPTForCausalLM(OPTConfig(**sizes)).eval()
+    decoding = DecodingConfig(temperature=1.0, max_new_tokens=limit, seed=4)
+    expected = completions(model, tokenizer, some, decoding)
+    drafts = {
+        key: one.tokens[: number * limit // 3] for number, (key, one) in enumerate(expected.items())
+    }
+    made = completions(model, tokenizer, some, decoding, drafts=drafts)
+    assert [one[:4] for one in made.values()] == [one[:4] for one in expected.values()]
 
 
 def test_greedy_is_the_argmax_and_what_rules_leave_of_one_token(model, tokenizer, prompts):
