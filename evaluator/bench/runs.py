@@ -109,9 +109,9 @@ def _check_device(cell: Cell, prepared: Prepared) -> None:
 def _set_aside(cell: Cell) -> None:
     """Move an outdated run away; what is still right of it is taken over from there."""
     earlier = cell.bench.out / "earlier" / cell.name
-    shutil.rmtree(earlier, ignore_errors=True)
-    earlier.parent.mkdir(parents=True, exist_ok=True)
     with locked(cell.out):
+        shutil.rmtree(earlier, ignore_errors=True)
+        earlier.parent.mkdir(parents=True, exist_ok=True)
         cell.out.rename(earlier)
 
 

@@ -17,6 +17,7 @@ from evaluator.bench.plan import plan_exports
 from evaluator.cli import app
 from evaluator.errors import BenchError, RunDirectoryError
 from evaluator.generation import stage as generation_stage
+from evaluator.store.lock import locked
 from tests.evaluator.bench.conftest import EMBEDDED, RUN, make
 from tests.evaluator.conftest import write_artifact
 from tests.evaluator.whole_runs import identities
@@ -156,6 +157,18 @@ def test_an_artifact_costs_its_own_arms_only(
     for run in (copied / RUN, copied / "runs/tiny/b/sums/warm"):
         sessions = json.loads((run / "environment.json").read_text())["sessions"]
         assert {session["command"] for session in sessions} == {"before", "test"}
+
+
+def test_an_outdated_run_that_somebody_writes_stays_with_what_went_before(config_of, copied):
+    earlier = copied / "earlier/tiny/a/sums/warm/run.json"
+    earlier.parent.mkdir(parents=True)
+    earlier.write_text("{}")
+    before = identities(copied / RUN)
+    with locked(copied / RUN):
+        failures = make(config_of(prompt={"template": "Add. {statement}"})).failures
+    assert ["another process is writing" in text for text in failures.values()] == [True]
+    assert identities(copied / RUN) == before
+    assert earlier.exists()
 
 
 def test_a_damaged_export_or_one_with_another_option_is_made_again(config_of, copied):
