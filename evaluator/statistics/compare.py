@@ -189,9 +189,8 @@ def holm(p_values: Sequence[float]) -> list[float]:
     given = np.array(p_values, dtype=np.float64)
     order = given.argsort()
     times = np.arange(len(given), 0, -1)
-    adjusted = np.empty_like(given)
-    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(times * given[order]))
-    return adjusted.tolist()
+    adjusted = np.minimum(1.0, np.maximum.accumulate(times * given[order]))
+    return [float(adjusted[rank]) for rank in order.argsort()]
 
 
 def compare_arms(

@@ -22,7 +22,6 @@ POWER = 0.8
 
 _RARE = 1e-9  # tail of the number of flips that is left out at each end
 _MOST_K = 1 << 11  # numbers of flips that are looked at
-_SLACK = 3  # flips that the normal approximation may be off, else the search is longer
 _CELLS, _PASSES = 32, 5  # of a search: 32⁻⁵ of its range
 _BEYOND = 1e6  # a z that no run reaches, and finite, as it is multiplied by 0 flips
 _AT_ONCE = 3_000  # numbers of problems times spread of their flips
@@ -59,7 +58,7 @@ def verdict_chances(
     within = _most_gained_in_a_match(k, m, delta, look.level(LEVEL))
     match = binom.cdf(within, k, gain) - binom.cdf(k - within - 1, k, gain)
     # Tango's 95 % interval excludes 0 where |b − c| / √(b + c) > z.
-    z = min(norm.isf(look.level(LEVEL / 2)), _BEYOND)
+    z = min(float(norm.isf(look.level(LEVEL / 2))), _BEYOND)
     excluding = np.maximum(within, np.floor((k + z * np.sqrt(k)) / 2))
     differ = binom.sf(excluding, k, gain) + binom.cdf(k - excluding - 1, k, gain)
     return Chances((weight * np.maximum(match, 0)).sum(axis=1), (weight * differ).sum(axis=1))
@@ -68,20 +67,16 @@ def verdict_chances(
 def _most_gained_in_a_match(k: Floats, m: Floats, delta: Floats, level: float) -> Floats:
     """Of k flips, how many may be gained (or lost) in a match; fewer than k / 2 where none may.
 
-    T(δ) rises with the gained ones, so halving finds the last below −z; a normal approximation
-    says near where. The exact test on net flips may allow fewer.
+    T(δ) rises with the gained ones, so halving finds the last below −z. The exact test on net flips
+    may allow fewer.
     """
     flips = np.minimum(k, m)
-    fewest, most = np.broadcast_arrays(np.ceil(k / 2) - 1, flips)
-    z = min(norm.isf(level), _BEYOND)
+    low, high = np.broadcast_arrays(np.ceil(k / 2) - 1, flips)
+    z = min(float(norm.isf(level)), _BEYOND)
 
     def inside(gained: Floats) -> npt.NDArray[np.bool_]:
         return score_statistic(delta, gained, flips - gained, m) < -z
 
-    near = np.ceil((k + m * delta - z * np.sqrt(np.maximum(k, m * delta))) / 2)
-    low, high = np.clip(near - _SLACK, fewest, most), np.clip(near + _SLACK, fewest, most)
-    low = np.where((low > fewest) & ~inside(low), fewest, low)
-    high = np.where((high < most) & inside(high + 1), most, high)
     while np.any(low < high):
         middle = np.ceil((low + high) / 2)
         holds = inside(middle)
@@ -144,7 +139,7 @@ def problems_needed(
     [149, 299, 598]
     """
     least = fewest_problems(margin, look.level(LEVEL)) - 1
-    z = norm.isf(look.level(LEVEL)) + norm.isf((1 - power) / 2)
+    z = float(norm.isf(look.level(LEVEL)) + norm.isf((1 - power) / 2))
     normal = flip_rate * (z / margin) ** 2
     low = max(least, int(normal - 2 / margin))
     high = max(least, int(normal)) + int(4 / margin)
