@@ -5,7 +5,7 @@ A problem on which the judge itself failed (UKE), in any arm, is left out of eve
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,7 @@ from evaluator.statistics.families import Families
 from evaluator.statistics.looks import ONLY_LOOK, Look
 from evaluator.statistics.proportions import pass_at_k, pass_at_k_interval
 from evaluator.statistics.score_interval import Interval
-from evaluator.store.looks import complete_look, planned_looks, until
+from evaluator.store.looks import complete_look, planned_looks
 from evaluator.store.records import VERDICTS, Key, VerdictRecord
 from evaluator.store.run_directory import ArmFacts, ProblemFacts, RunFacts
 from evaluator.tokens.summary import TokenLevel
@@ -127,7 +127,7 @@ def summarize(
     seen = complete_look(facts, verdicts.keys())
     if seen is None:
         raise _incomplete(facts, verdicts)
-    facts = until(facts, seen)
+    facts = replace(facts, problems=tuple(p for p in facts.problems if p.id in seen.problems))
     verdicts = {key: one for key, one in verdicts.items() if one.problem in seen.problems}
     failed = {record.problem for record in verdicts.values() if record.verdict == "UKE"}
     problems = tuple(p for p in facts.problems if p.id not in failed)

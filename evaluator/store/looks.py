@@ -6,7 +6,8 @@ concerned, and chosen by nobody. So what is seen first is a fair sample of the r
 
 import hashlib
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from itertools import pairwise
 
 from evaluator.errors import ConfigError
 from evaluator.statistics.looks import Look
@@ -40,17 +41,14 @@ def planned_looks(facts: RunFacts) -> tuple[PlannedLook, ...]:
             f"equivalence.looks: {looks} looks need as many problems (or families of variants), "
             f"the suite has {count}"
         )
-    if looks == 1:
-        everything = frozenset(problem.id for problem in facts.problems)
-        return (PlannedLook(Look(), everything, everything),)
     order = sorted(families, key=lambda key: _digest(facts.suite_digest, *key))
     ends = [round(count * (k + 1) / looks) for k in range(looks)]
     squares = [sum(len(families[key]) ** 2 for key in order[:end]) for end in ends]
     times = tuple(square / squares[-1] for square in squares)  # a family counts as one unit
     seen = [frozenset(p for key in order[:end] for p in families[key]) for end in ends]
     return tuple(
-        PlannedLook(Look(times, k + 1), seen[k], seen[k] - seen[k - 1] if k else seen[k])
-        for k in range(looks)
+        PlannedLook(Look(times, number), after, after - before)
+        for number, (before, after) in enumerate(pairwise([frozenset(), *seen]), start=1)
     )
 
 
@@ -75,11 +73,6 @@ def complete_look(facts: RunFacts, records: Collection[Key]) -> PlannedLook | No
     missing = {problem for problem, count in counts.items() if count < per_problem}
     looks = planned_looks(facts)
     return next((one for one in reversed(looks) if not one.problems & missing), None)
-
-
-def until(facts: RunFacts, look: PlannedLook) -> RunFacts:
-    """The run as far as this look."""
-    return replace(facts, problems=tuple(p for p in facts.problems if p.id in look.problems))
 
 
 def _digest(*parts: str) -> bytes:
