@@ -73,15 +73,11 @@ def _most_gained_in_a_match(k: Floats, m: Floats, delta: Floats, level: float) -
     flips = np.minimum(k, m)
     low, high = np.broadcast_arrays(np.ceil(k / 2) - 1, flips)
     z = min(float(norm.isf(level)), _BEYOND)
-
-    def inside(gained: Floats) -> npt.NDArray[np.bool_]:
-        return score_statistic(delta, gained, flips - gained, m) < -z
-
     while np.any(low < high):
         middle = np.ceil((low + high) / 2)
-        holds = inside(middle)
+        holds = score_statistic(delta, middle, flips - middle, m) < -z
         low, high = np.where(holds, middle, low), np.where(holds, high, middle - 1)
-    return np.minimum(low, np.floor((flips + most_net_flips(m, delta, level)) / 2))
+    return np.asarray(np.minimum(low, np.floor((flips + most_net_flips(m, delta, level)) / 2)))
 
 
 def provable_margin(problems: int, flip_rate: float, look: Look = ONLY_LOOK) -> float | None:
