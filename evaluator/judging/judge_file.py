@@ -109,8 +109,7 @@ def judge_completions(
 def read_completions(path: Path, suite: Suite) -> tuple[dict[Key, str], tuple[NotJudged, ...]]:
     """Read a file; a CompletionsError if it cannot be read, or no row of it can be judged.
 
-    Returns:
-        (arm, problem, sample) -> text, in the file's order, the arm being empty; the other rows.
+    Gives (arm, problem, sample) -> text, in the file's order, the arm being empty; the other rows.
     """
     known = suite.by_id().keys()
     texts: dict[Key, str] = {}

@@ -45,13 +45,10 @@ def read_source(
     limits: DefaultLimits | None = None,
     statements: Statements | None = None,
 ) -> Iterator[Problem | Skipped | Note]:
-    """Read what a source holds, one problem in memory at a time.
+    """Read what a file or directory holds, one problem in memory at a time.
 
-    Args:
-        path: File or directory.
-        form: One of :func:`forms`; None means that it is detected.
-        limits: Of problems that bring none.
-        statements: Problem id -> statement, for test data.
+    ``form`` is one of :func:`forms`, or detected; ``limits`` are of problems that bring none;
+    ``statements``, by problem id, go with test data.
     """
     form = form or detect_form(path)
     if form == LUOGU_DATA:
