@@ -70,9 +70,9 @@ def import_suite(
     """Read a source, a file or directory of one of ``importers``' forms, and write it as a suite.
 
     The form is detected and the name the source's own, unless given; ``limits`` are of problems
-    that bring none; ``statements``, a file or folder, go with test data. Only ``overwrite`` replaces
-    a suite. SuiteError if the source cannot be used, or holds no problem that can be judged,
-    SuiteOutputError if the suite cannot be written to ``out``.
+    that bring none; ``statements``, a file or folder, go with test data. Only with ``overwrite`` is
+    a suite replaced. SuiteError if the source cannot be used, or holds no problem that can be
+    judged, SuiteOutputError if the suite cannot be written to ``out``.
     """
     _check_target(source, out, overwrite)
     form, limits = form or detect_form(source), limits or DefaultLimits()
