@@ -16,7 +16,7 @@ from evaluator.statistics.families import Families
 from evaluator.statistics.looks import ONLY_LOOK, Look
 from evaluator.statistics.proportions import pass_at_k, pass_at_k_interval
 from evaluator.statistics.score_interval import Interval
-from evaluator.store.looks import complete_look, planned_looks
+from evaluator.store.looks import complete_look, planned_looks, records_by_problem
 from evaluator.store.records import VERDICTS, Key, VerdictRecord
 from evaluator.store.run_directory import ArmFacts, ProblemFacts, RunFacts
 from evaluator.tokens.summary import TokenLevel
@@ -160,13 +160,10 @@ def summarize(
 
 
 def _incomplete(facts: RunFacts, verdicts: Mapping[Key, VerdictRecord]) -> RecordsError:
-    arms = {arm.name for arm in facts.arms}
     problems = planned_looks(facts)[0].problems
-    wanted = len(arms) * len(problems) * facts.samples
-    there = sum(
-        arm in arms and problem in problems and 0 <= sample < facts.samples
-        for arm, problem, sample in verdicts
-    )
+    wanted = len(facts.arms) * len(problems) * facts.samples
+    counts = records_by_problem(facts, verdicts)
+    there = sum(counts[problem] for problem in problems)
     return RecordsError(
         f"{wanted - there} of {wanted} verdicts are missing: the run is not "
         "finished. Start it again with the same configuration; it goes on where it stopped"

@@ -5,7 +5,8 @@ concerned, and chosen by nobody. So what is seen first is a fair sample of the r
 """
 
 import hashlib
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -64,15 +65,16 @@ def begun_look(
 
 def complete_look(facts: RunFacts, records: Collection[Key]) -> PlannedLook | None:
     """The last look of all whose problems, arms and samples the records are there, if any."""
-    per_problem = len(facts.arms) * facts.samples
-    counts = dict.fromkeys((problem.id for problem in facts.problems), 0)
-    arms = {arm.name for arm in facts.arms}
-    for arm, problem, sample in records:
-        if arm in arms and problem in counts and 0 <= sample < facts.samples:
-            counts[problem] += 1
-    missing = {problem for problem, count in counts.items() if count < per_problem}
+    there, wanted = records_by_problem(facts, records), len(facts.arms) * facts.samples
+    missing = {problem.id for problem in facts.problems if there[problem.id] < wanted}
     looks = planned_looks(facts)
     return next((one for one in reversed(looks) if not one.problems & missing), None)
+
+
+def records_by_problem(facts: RunFacts, records: Iterable[Key]) -> Counter[str]:
+    """How many of the records are of arms and samples of the run."""
+    arms, samples = {arm.name for arm in facts.arms}, range(facts.samples)
+    return Counter(problem for arm, problem, n in records if arm in arms and n in samples)
 
 
 def _digest(*parts: str) -> bytes:
