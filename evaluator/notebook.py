@@ -24,12 +24,7 @@ from tinylora.terminal import progress_bars
 
 @dataclass(frozen=True)
 class Run:
-    """A run that lies in a directory; nothing in it is changed.
-
-    Attributes:
-        directory: Where its files are.
-        summary: All its numbers.
-    """
+    """A run that lies in a directory, with all its numbers; nothing in it is changed."""
 
     directory: RunDirectory
     summary: RunSummary

@@ -16,11 +16,7 @@ from evaluator.statistics.score_interval import Floats
 
 @dataclass(frozen=True, eq=False)
 class Families:
-    """The families of m problems, u in all.
-
-    Attributes:
-        number: int [m], which family each problem belongs to, 0 … u − 1.
-    """
+    """The families of m problems, u in all; ``number``, int [m], has that of each, 0 … u − 1."""
 
     number: npt.NDArray[np.int64]
 

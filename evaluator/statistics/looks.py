@@ -29,11 +29,9 @@ _LEAST_P = float(np.nextafter(0, 1))  # what p-values of 0 may have been before 
 
 @dataclass(frozen=True)
 class Look:
-    """One of the planned looks at a run; by default the only one.
+    """One of the planned looks at a run, by its ``number`` from 1; by default the only one.
 
-    Attributes:
-        times: Share of all information at each look, growing to 1.
-        number: Which of them this is, from 1.
+    ``times`` are the shares of all information at each look, growing to 1.
     """
 
     times: tuple[float, ...] = (1.0,)
