@@ -11,14 +11,14 @@ from itertools import product
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import binom
+from scipy.stats import binom, norm
 
 from benchmarks.harness import parser, table, write_page
 from evaluator.statistics.few_flips import LEVEL, chance_of_so_few, fewest_problems
-from evaluator.statistics.score_interval import Floats, mean_statistic, normal_quantile
+from evaluator.statistics.score_interval import Floats, mean_statistic
 from evaluator.statistics.tango import score_statistic
 
-Z = normal_quantile(0.90)
+Z = float(norm.isf(0.05))
 BOUNDS = (-1.0, 1.0)
 
 # Chosen before any of them was run.

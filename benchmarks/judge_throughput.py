@@ -83,7 +83,7 @@ def bare(folder: Path, programs: int, tests: int, steps: int) -> None:
 def judged(sandbox: Sandbox, problem: Problem, programs: int) -> None:
     """Judge as many programs, of which no two are equal."""
     jobs = [JudgeJob((str(n),), problem, f"{SOURCE}// {next(numbers)}\n") for n in range(programs)]
-    assert all(verdict.passed for _, verdict in judge_jobs(jobs, SETTINGS, sandbox))
+    assert all(verdict.verdict == "AC" for _, verdict in judge_jobs(jobs, SETTINGS, sandbox))
 
 
 def rows(

@@ -12,21 +12,12 @@ from typing import Annotated, Any
 import typer
 
 from evaluator.errors import ConfigError, UninformativeError
-from evaluator.options import RequireInformative, Unsafe
-from evaluator.show import (
-    show_effect,
-    show_findings,
-    show_judgement,
-    show_results,
-    show_text_table,
-    table_fields,
-)
+from evaluator.show import show_bench, show_effect, show_findings, show_judgement, show_results
 from tinylora.models.find_model import Hub, find_model
 from tinylora.terminal import (
     Download,
     Json,
     command,
-    complain,
     print_json,
     progress_bars,
     say,
@@ -38,6 +29,20 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+Unsafe = Annotated[
+    bool,
+    typer.Option(
+        "--unsafe",
+        help="Judge without isolation where no sandbox works. Programs then run with your rights.",
+    ),
+]
+RequireInformative = Annotated[
+    bool,
+    typer.Option(
+        "--require-informative",
+        help="Stop before a run whose pass rates could not show a lost adapter.",
+    ),
+]
 _KEPT = "All that is finished is kept in the output directory; the same command goes on from there."
 
 app.callback()(start)
@@ -259,7 +264,6 @@ def bench(
         _fetch((base.model for base in settings.bases), download)
         from evaluator.bench.bench import CANNOT, survey
         from evaluator.bench.bench import bench as make_bench
-        from evaluator.bench.table import BENCH_KEY
         from evaluator.store.environment import command_line
 
         _quiet_transformers()
@@ -273,16 +277,7 @@ def bench(
             results = make_bench(
                 settings, command=command_line(), unsafe=unsafe, progress=bars.one_at_a_time
             )
-        if json_:
-            failures = dict(results.failures)
-            tables = [table_fields(results.table)]
-            fields = {"ok": not failures, "out": str(settings.out), "tables": tables}
-            print_json(fields | {"failures": failures})
-        else:
-            show_text_table(results.table, len(BENCH_KEY))
-            say(f"Tables, exports and runs: {settings.out}")
-        for part, message in results.failures.items():
-            complain(f"failed: {part}: {message}")
+        show_bench(results, settings.out, json_)
         if results.failures:
             raise typer.Exit(1)
 

@@ -69,20 +69,17 @@ class Effect:
         """Whether the run may see the adapter's effect in pass rates at all."""
         return self.seen >= POWER
 
-    def texts_changed(self, length: int) -> float:
-        """Share of completions of so many tokens that change anywhere."""
-        return _texts_changed(self.rate, length)
-
     @property
     def sentences(self) -> tuple[str, ...]:
         """What follows, in plain words."""
-        most = self.texts_changed(self.longest)
+        shown, longest = (
+            100 * texts_changed(self.rate, length) for length in (_SHOWN_LENGTH, self.longest)
+        )
         found = (
             f"On {self.tokens} tokens the adapter changes predictions by a mean KL of "
             f"{self.kl:.3g} nats, and the most likely token at {100 * self.changed:.3g} %.",
-            f"At most {100 * self.texts_changed(_SHOWN_LENGTH):.3g} % of completions of "
-            f"{_SHOWN_LENGTH} tokens would change, {100 * most:.3g} % of this run's longest "
-            f"({self.longest} tokens).",
+            f"At most {shown:.3g} % of completions of {_SHOWN_LENGTH} tokens would change, "
+            f"{longest:.3g} % of this run's longest ({self.longest} tokens).",
         )
         if self.informative:
             return (*found, "A comparison of pass rates may see that; a match can mean something.")
@@ -183,7 +180,7 @@ def _effect(prepared: Prepared, changes: Tensor) -> Effect:
     longest = config.decoding.max_new_tokens
     families = Families.named([problem.family for problem in prepared.suite.problems])
     units = families.effective * config.decoding.samples
-    most = _texts_changed(rate, longest)
+    most = texts_changed(rate, longest)
     look = planned_looks(prepared.facts)[-1].look
     chances = verdict_chances(np.floor(units), most, most, config.equivalence.margin, look)
     return Effect(
@@ -197,5 +194,6 @@ def _effect(prepared: Prepared, changes: Tensor) -> Effect:
     )
 
 
-def _texts_changed(rate: float, length: int) -> float:
+def texts_changed(rate: float, length: int) -> float:
+    """Share of completions of so many tokens that change anywhere."""
     return -math.expm1(-rate * length)

@@ -24,12 +24,7 @@ from tinylora.terminal import progress_bars
 
 @dataclass(frozen=True)
 class Run:
-    """A run that lies in a directory; nothing in it is changed.
-
-    Attributes:
-        directory: Where its files are.
-        summary: All its numbers.
-    """
+    """A run that lies in a directory, with all its numbers; nothing in it is changed."""
 
     directory: RunDirectory
     summary: RunSummary
@@ -82,10 +77,7 @@ def evaluate(
 ) -> Run:
     """Make a run, or go on with it, and open it; progress is shown, in notebooks too.
 
-    Args:
-        config: A run's YAML file, or its content.
-        overwrite: Delete the records of an earlier run in the same directory.
-        unsafe: Allow judging without a sandbox.
+    ``config`` is a run's YAML file, or its content; the rest is as for ``evaluator.run.run``.
     """
     settings = config if isinstance(config, RunConfig) else load_config(Path(config))
     with progress_bars() as progress:

@@ -60,13 +60,9 @@ def run(
 ) -> Results | None:
     """Make a run, or go on with it, and write its tables; None in further processes of a launch.
 
-    Args:
-        config: What to run.
-        command: The command line, for the record.
-        overwrite: Delete the records of an earlier run in the same directory.
-        unsafe: Allow judging without a sandbox.
-        progress: Called in the first process only.
-        require_informative: UninformativeError where pass rates could not show a lost adapter.
+    ``command`` is for the record. ``overwrite`` deletes an earlier run's records, ``unsafe`` allows
+    judging without a sandbox, and with ``require_informative`` it is an UninformativeError where
+    pass rates could not show a lost adapter. Only the first process reports progress.
     """
     with launched_processes() as processes:
         # Before anybody waits: a device that some process cannot have ends the launch here.

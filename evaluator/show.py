@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from tinylora.terminal import complain, print_json, say, screen, show_table
 
 if TYPE_CHECKING:
+    from evaluator.bench.bench import BenchResults
     from evaluator.effect import Effect
     from evaluator.judging.judge_file import JudgeSummary
     from evaluator.report.results import Results
@@ -35,7 +36,7 @@ def show_results(results: "Results", out: Path, as_json: bool) -> None:
     directory = RunDirectory(out)
     if as_json:
         written = json.loads(directory.comparison.read_bytes())
-        tables = [table_fields(table) for table in results.tables]
+        tables = [_fields(table) for table in results.tables]
         fields = {"ok": True, "out": str(out), "html": str(directory.page), **written}
         print_json(fields | {"tables": tables, "sentences": list(results.sentences)})
         return
@@ -49,24 +50,28 @@ def show_results(results: "Results", out: Path, as_json: bool) -> None:
 def show_findings(tables: "Sequence[TextTable]", sentences: Sequence[str], as_json: bool) -> None:
     """Tables, and what follows from them."""
     if as_json:
-        shown = [table_fields(table) for table in tables]
+        shown = [_fields(table) for table in tables]
         print_json({"ok": True, "tables": shown, "sentences": list(sentences)})
         return
-    for text_table in tables:
-        show_text_table(text_table)
+    for table in tables:
+        show_table(table.title, table.header, table.rows)
     for sentence in sentences:
         screen.print(f"• {sentence}")
 
 
-def show_text_table(table: "TextTable", keys: int = 1) -> None:
-    """One table, whose first ``keys`` columns name a row."""
-    show_table(table.title, table.header, table.rows, keys)
+def show_bench(results: "BenchResults", out: Path, as_json: bool) -> None:
+    """The table of a bench, and what of it could not be made."""
+    from evaluator.bench.table import BENCH_KEY
 
-
-def table_fields(table: "TextTable") -> dict[str, Any]:
-    """A table as JSON has it: a row is an object of texts."""
-    rows = [dict(zip(table.header, row, strict=True)) for row in table.rows]
-    return {"title": table.title, "rows": rows}
+    table, failures = results.table, dict(results.failures)
+    if as_json:
+        fields = {"ok": not failures, "out": str(out), "tables": [_fields(table)]}
+        print_json(fields | {"failures": failures})
+    else:
+        show_table(table.title, table.header, table.rows, len(BENCH_KEY))
+        say(f"Tables, exports and runs: {out}")
+    for part, message in failures.items():
+        complain(f"failed: {part}: {message}")
 
 
 def show_judgement(summary: "JudgeSummary", completions: Path, as_json: bool) -> None:
@@ -88,3 +93,9 @@ def show_judgement(summary: "JudgeSummary", completions: Path, as_json: bool) ->
     if summary.not_judged:
         listed = summary.verdicts_path.with_name("not_judged.jsonl")
         complain(f"not judged, in all: {len(summary.not_judged)} ({listed})")
+
+
+def _fields(table: "TextTable") -> dict[str, Any]:
+    """A table as JSON has it: a row is an object of texts."""
+    rows = [dict(zip(table.header, row, strict=True)) for row in table.rows]
+    return {"title": table.title, "rows": rows}

@@ -14,7 +14,7 @@ from evaluator.bench.plan import Cell, Export
 from evaluator.report.summary import RunSummary
 from evaluator.report.tables import arms_frame, arms_table
 from evaluator.report.text_table import TextTable
-from evaluator.statistics.several_arms import holm
+from evaluator.statistics.compare import holm
 
 _PLACE = ("base", "artifact", "suite", "decoding")
 BENCH_KEY = (*_PLACE, "arm")  # columns that name a row

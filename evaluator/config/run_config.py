@@ -99,10 +99,6 @@ class ArmConfig(AdapterSection):
             )
         if self.kind is ArmKind.COMPLETIONS and self.completions is None:
             raise ValueError("an arm of kind completions needs the field completions")
-        return self
-
-    @model_validator(mode="after")
-    def _restored_here(self) -> Self:
         if self.kind is ArmKind.RESTORED and self.endpoint is not None:
             raise ValueError(
                 "an endpoint cannot be an arm of kind restored: serve the merged export and "
@@ -230,11 +226,6 @@ class RunConfig(Section):
         """Whether the repetition penalty is the models' own."""
         penalty = self.decoding.repetition_penalty
         return penalty == "from_model" or (penalty is None and self.prompt.preset is not None)
-
-    def with_penalty(self, value: float) -> Self:
-        """The same run with its repetition penalty as a number."""
-        decoding = self.decoding.model_copy(update={"repetition_penalty": value})
-        return self.model_copy(update={"decoding": decoding})
 
 
 def load_config(path: Path, changes: Sequence[str] = ()) -> RunConfig:

@@ -22,6 +22,7 @@ from tinylora.models.pretrained import load_generation_config, load_outline
 _WEIGHT_SUFFIXES = (".safetensors", ".bin")
 # Settings of models whose logits are more than a linear map of the last layer's output.
 _BENT_LOGITS = ("final_logit_softcapping", "logit_scale", "logits_scaling")
+# Of files that may change what a model computes.
 _DECIDING = frozenset({*_WEIGHT_SUFFIXES, ".json", ".jinja", ".model", ".txt", ".py"})
 # What the exporter says of an export; ``verify --prompts`` may add to it at any time.
 _OF_THE_EXPORT = frozenset({"export_manifest.json", "fidelity.json", "retention.json"})
@@ -61,7 +62,7 @@ def find_checkpoint(arm: ArmConfig) -> Checkpoint:
         )
     files = sorted(p for p in directory.iterdir() if p.is_file() and not p.name.startswith("."))
     weights = [p for p in files if p.suffix in _WEIGHT_SUFFIXES]
-    deciding = [p for p in files if _decides(p)]
+    deciding = [p for p in files if p.suffix in _DECIDING and p.name not in _OF_THE_EXPORT]
     if not weights:
         raise ModelError(f"{where} has no weight file (*.safetensors)")
     artifact = list(files_of(arm.artifact)) if arm.artifact is not None else []
@@ -171,11 +172,6 @@ def _directory(arm: ArmConfig) -> Path:
     if not found.is_dir():
         raise ModelError(f"arm {arm.name}: no directory {found.absolute()}")
     return found
-
-
-def _decides(path: Path) -> bool:
-    """Whether a file of a checkpoint may change what its model computes."""
-    return path.suffix in _DECIDING and path.name not in _OF_THE_EXPORT
 
 
 def _fidelity(path: Path) -> dict[str, float | None]:

@@ -108,7 +108,8 @@ def _with_penalty(config: RunConfig, checkpoints: Mapping[str, Checkpoint]) -> R
             "decoding.repetition_penalty: the models' own, of generation_config.json, differ "
             f"({found}), and one run has one penalty; give a number"
         )
-    return config.with_penalty(own[here[0].name])
+    penalty = {"repetition_penalty": own[here[0].name]}
+    return config.model_copy(update={"decoding": config.decoding.model_copy(update=penalty)})
 
 
 def common_prompts(

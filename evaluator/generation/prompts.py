@@ -48,11 +48,8 @@ def messages_only(
 ) -> tuple[tuple[Prompt, ...], dict[str, str]]:
     """The same as :func:`build_prompts` where there is no tokenizer: messages, and no text."""
     left_out = {p.id: reason for p in problems if (reason := p.why_no_text())}
-    usable = [problem for problem in problems if problem.id not in left_out]
-    chats = [_chat(asking, problem) for problem in usable]
-    return tuple(
-        Prompt(p.id, "", (), chat) for p, chat in zip(usable, chats, strict=True)
-    ), left_out
+    asked = (problem for problem in problems if problem.id not in left_out)
+    return tuple(Prompt(p.id, "", (), _chat(asking, p)) for p in asked), left_out
 
 
 def build_prompts(

@@ -15,12 +15,7 @@ from evaluator.store.records import FinishReason
 
 
 class TextEnd:
-    """Finds the end of texts.
-
-    Attributes:
-        end_ids: The tokens that end every text.
-        with_answer: Whether the fence behind the program ends it too.
-    """
+    """Finds the end of texts: ``end_ids``, or ``with_answer`` the fence behind the program."""
 
     def __init__(
         self,

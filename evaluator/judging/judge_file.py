@@ -64,33 +64,21 @@ class JudgeSummary:
 
 
 def judge_completions(
-    suite: Suite | str | Path,
-    completions: str | Path,
-    out: str | Path,
-    settings: JudgeSettings | None = None,
+    suite_path: Path,
+    completions: Path,
+    out: Path,
+    settings: JudgeSettings,
     sandbox: Sandbox | None = None,
     progress: Progress = lambda *_: None,
 ) -> JudgeSummary:
-    """Judge every completion of a file.
+    """Judge every completion of a file on a suite, or on what could be imported as one.
 
-    Args:
-        suite: A suite, or the path of one, or of any source that could be imported as one.
-        completions: File of rows.
-        out: The output folder; made where it is missing.
-        settings: None means the defaults.
-        sandbox: None probes for one.
-        progress: Called at the start and after every row.
-
-    Raises:
-        RecordsError: If the folder holds verdicts of something else.
-        RunDirectoryError: If it holds other files.
-        TinyLoRAError: Another one, if anything that is needed cannot be used.
+    RecordsError where the folder ``out`` holds verdicts of something else, RunDirectoryError where
+    it holds other files, another TinyLoRAError where anything that is needed cannot be used.
     """
-    settings = settings or JudgeSettings()
-    suite = suite if isinstance(suite, Suite) else load_suite(suite)
-    texts, not_judged = read_completions(Path(completions), suite)
+    suite = load_suite(suite_path)
+    texts, not_judged = read_completions(completions, suite)
     sandbox = sandbox or probe_sandbox(settings.unsafe)
-    out = Path(out)
     check_directory(out, "judge.json", "judgement")
     out.mkdir(parents=True, exist_ok=True)
     with locked(out):
@@ -121,8 +109,7 @@ def judge_completions(
 def read_completions(path: Path, suite: Suite) -> tuple[dict[Key, str], tuple[NotJudged, ...]]:
     """Read a file; a CompletionsError if it cannot be read, or no row of it can be judged.
 
-    Returns:
-        (arm, problem, sample) -> text, in the file's order, the arm being empty; the other rows.
+    Gives (arm, problem, sample) -> text, in the file's order, the arm being empty; the other rows.
     """
     known = suite.by_id().keys()
     texts: dict[Key, str] = {}

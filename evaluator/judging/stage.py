@@ -97,8 +97,7 @@ def judge_into(
 ) -> tuple[list[VerdictRecord], int]:
     """Judge what has no usable verdict in a file; the file is then in the order given.
 
-    Returns:
-        The verdicts in the order of the submissions, and how many of them were made now.
+    Gives the verdicts in the order of the submissions, and how many of them were made now.
     """
     verdicts = _usable_verdicts(file, {s.key: s.code_sha256 for s in submissions})
     before = len(verdicts)

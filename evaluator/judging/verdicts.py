@@ -49,11 +49,6 @@ class ProgramVerdict:
     compile_message: str = ""
     detail: str = ""
 
-    @property
-    def passed(self) -> bool:
-        """Whether all tests are AC."""
-        return self.verdict == "AC"
-
 
 def signal_name(number: int) -> str:
     """Name a signal for people: ``SIGSEGV (segmentation fault)``."""

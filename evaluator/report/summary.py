@@ -5,7 +5,7 @@ A problem on which the judge itself failed (UKE), in any arm, is left out of eve
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,7 @@ from evaluator.statistics.families import Families
 from evaluator.statistics.looks import ONLY_LOOK, Look
 from evaluator.statistics.proportions import pass_at_k, pass_at_k_interval
 from evaluator.statistics.score_interval import Interval
-from evaluator.store.looks import complete_look, planned_looks, until
+from evaluator.store.looks import complete_look, planned_looks, records_by_problem
 from evaluator.store.records import VERDICTS, Key, VerdictRecord
 from evaluator.store.run_directory import ArmFacts, ProblemFacts, RunFacts
 from evaluator.tokens.summary import TokenLevel
@@ -127,7 +127,7 @@ def summarize(
     seen = complete_look(facts, verdicts.keys())
     if seen is None:
         raise _incomplete(facts, verdicts)
-    facts = until(facts, seen)
+    facts = replace(facts, problems=tuple(p for p in facts.problems if p.id in seen.problems))
     verdicts = {key: one for key, one in verdicts.items() if one.problem in seen.problems}
     failed = {record.problem for record in verdicts.values() if record.verdict == "UKE"}
     problems = tuple(p for p in facts.problems if p.id not in failed)
@@ -160,13 +160,10 @@ def summarize(
 
 
 def _incomplete(facts: RunFacts, verdicts: Mapping[Key, VerdictRecord]) -> RecordsError:
-    arms = {arm.name for arm in facts.arms}
     problems = planned_looks(facts)[0].problems
-    wanted = len(arms) * len(problems) * facts.samples
-    there = sum(
-        arm in arms and problem in problems and 0 <= sample < facts.samples
-        for arm, problem, sample in verdicts
-    )
+    wanted = len(facts.arms) * len(problems) * facts.samples
+    counts = records_by_problem(facts, verdicts)
+    there = sum(counts[problem] for problem in problems)
     return RecordsError(
         f"{wanted - there} of {wanted} verdicts are missing: the run is not "
         "finished. Start it again with the same configuration; it goes on where it stopped"

@@ -168,20 +168,17 @@ def p_text(p_value: float) -> str:
     return f"{p_value:.1e}" if p_value < 0.001 else f"{p_value:.3f}"
 
 
-def verdict_text(pair: PairedComparison) -> str:
-    """The verdict with what must never be read without it."""
+def shown_verdict(pair: PairedComparison, summary: RunSummary) -> str:
+    """The verdict with what must never be read without it; control and repeats have none."""
+    if pair.arm == summary.control:
+        return "control"
+    if pair.arm in summary.repeats:
+        return f"A/A: {pair.verdict}"
     if pair.verdict is not Equivalence.MATCH:
         return str(pair.verdict)
     if pair.informative is False:
         return "match (uninformative)"
     return "match (alone)" if pair.holds_jointly is False else "match"
-
-
-def shown_verdict(pair: PairedComparison, summary: RunSummary) -> str:
-    """The verdict on a candidate; an arm that shows the noise is none, and says so."""
-    if pair.arm == summary.control:
-        return "control"
-    return f"A/A: {pair.verdict}" if pair.arm in summary.repeats else verdict_text(pair)
 
 
 def _passed(arm: ArmSummary) -> str:

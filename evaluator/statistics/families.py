@@ -16,11 +16,7 @@ from evaluator.statistics.score_interval import Floats
 
 @dataclass(frozen=True, eq=False)
 class Families:
-    """The families of m problems, u in all.
-
-    Attributes:
-        number: int [m], which family each problem belongs to, 0 … u − 1.
-    """
+    """The families of m problems, u in all; ``number``, int [m], has that of each, 0 … u − 1."""
 
     number: npt.NDArray[np.int64]
 
@@ -52,13 +48,9 @@ class Families:
         return int(sizes.sum() ** 2 / (sizes**2).sum() + 1e-9)
 
     def means(self, values: Floats) -> Floats:
-        """Mean of each family, float64 [u].
-
-        Args:
-            values: float64 [m], one a problem.
-        """
+        """Mean of each family, float64 [u], of values float64 [m], one a problem."""
         return np.bincount(self.number, weights=values) / self.sizes
 
     def sums(self, values: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """Sum of each family, int64 [u]."""
+        """Sum of each family, int64 [u], of values int64 [m]."""
         return np.rint(np.bincount(self.number, weights=values)).astype(np.int64)

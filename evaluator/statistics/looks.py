@@ -21,6 +21,7 @@ from evaluator.statistics.score_interval import Floats
 
 _NODES = 600  # of the quadrature, over as many standard deviations as paths are followed for
 _REACH = 9.0
+_quadrature = cache(np.polynomial.legendre.leggauss)  # whose points cost more to find than to use
 _SMALLEST_STEP = 2e-3  # of a look's information: nearer looks are as one, to 0.003 of probability
 _HIGHEST = 40.0  # a boundary that no path reaches
 _LEAST_P = float(np.nextafter(0, 1))  # what p-values of 0 may have been before rounding
@@ -28,11 +29,9 @@ _LEAST_P = float(np.nextafter(0, 1))  # what p-values of 0 may have been before 
 
 @dataclass(frozen=True)
 class Look:
-    """One of the planned looks at a run; by default the only one.
+    """One of the planned looks at a run, by its ``number`` from 1; by default the only one.
 
-    Attributes:
-        times: Share of all information at each look, growing to 1.
-        number: Which of them this is, from 1.
+    ``times`` are the shares of all information at each look, growing to 1.
     """
 
     times: tuple[float, ...] = (1.0,)
@@ -80,18 +79,11 @@ def _boundary(times: tuple[float, ...], alpha: float) -> float:
     return float(brentq(lambda c: _chance_of_reaching(c, times) - alpha, low - room, high + room))
 
 
-@cache
-def _quadrature() -> tuple[Floats, Floats]:
-    """Nodes and weights of Gauss and Legendre; to find them costs more than to use them."""
-    nodes, weights = np.polynomial.legendre.leggauss(_NODES)
-    return nodes, weights
-
-
 def _chance_of_reaching(boundary: float, times: tuple[float, ...]) -> float:
     """P(max W(t) ≥ boundary) over the times of a Brownian motion W from 0."""
     if boundary >= _HIGHEST or boundary <= -_HIGHEST:
         return 0.0 if boundary > 0 else 1.0
-    nodes, weights = _quadrature()
+    nodes, weights = _quadrature(_NODES)
     at, mass = np.zeros(1), np.ones(1)  # where paths are, and with what probability
     reached, before = 0.0, 0.0
     for time, after in zip(times, (*times[1:], np.inf), strict=True):

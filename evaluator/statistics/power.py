@@ -11,18 +11,17 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import binom
+from scipy.stats import binom, norm
 
 from evaluator.statistics.few_flips import LEVEL, fewest_problems, most_net_flips
 from evaluator.statistics.looks import ONLY_LOOK, Look
-from evaluator.statistics.score_interval import Floats, normal_quantile, tail_quantile
+from evaluator.statistics.score_interval import Floats
 from evaluator.statistics.tango import score_statistic
 
 POWER = 0.8
 
 _RARE = 1e-9  # tail of the number of flips that is left out at each end
 _MOST_K = 1 << 11  # numbers of flips that are looked at
-_SLACK = 3  # flips that the normal approximation may be off, else the search is longer
 _CELLS, _PASSES = 32, 5  # of a search: 32⁻⁵ of its range
 _BEYOND = 1e6  # a z that no run reaches, and finite, as it is multiplied by 0 flips
 _AT_ONCE = 3_000  # numbers of problems times spread of their flips
@@ -59,7 +58,7 @@ def verdict_chances(
     within = _most_gained_in_a_match(k, m, delta, look.level(LEVEL))
     match = binom.cdf(within, k, gain) - binom.cdf(k - within - 1, k, gain)
     # Tango's 95 % interval excludes 0 where |b − c| / √(b + c) > z.
-    z = min(tail_quantile(look.level(LEVEL / 2)), _BEYOND)
+    z = min(float(norm.isf(look.level(LEVEL / 2))), _BEYOND)
     excluding = np.maximum(within, np.floor((k + z * np.sqrt(k)) / 2))
     differ = binom.sf(excluding, k, gain) + binom.cdf(k - excluding - 1, k, gain)
     return Chances((weight * np.maximum(match, 0)).sum(axis=1), (weight * differ).sum(axis=1))
@@ -68,36 +67,26 @@ def verdict_chances(
 def _most_gained_in_a_match(k: Floats, m: Floats, delta: Floats, level: float) -> Floats:
     """Of k flips, how many may be gained (or lost) in a match; fewer than k / 2 where none may.
 
-    T(δ) rises with the gained ones, so halving finds the last below −z; a normal approximation
-    says near where. The exact test on net flips may allow fewer.
+    T(δ) rises with the gained ones, so halving finds the last below −z. The exact test on net flips
+    may allow fewer.
     """
     flips = np.minimum(k, m)
-    fewest, most = np.broadcast_arrays(np.ceil(k / 2) - 1, flips)
-    z = min(tail_quantile(level), _BEYOND)
-
-    def inside(gained: Floats) -> npt.NDArray[np.bool_]:
-        return score_statistic(delta, gained, flips - gained, m) < -z
-
-    near = np.ceil((k + m * delta - z * np.sqrt(np.maximum(k, m * delta))) / 2)
-    low, high = np.clip(near - _SLACK, fewest, most), np.clip(near + _SLACK, fewest, most)
-    low = np.where((low > fewest) & ~inside(low), fewest, low)
-    high = np.where((high < most) & inside(high + 1), most, high)
+    low, high = np.broadcast_arrays(np.ceil(k / 2) - 1, flips)
+    z = min(float(norm.isf(level)), _BEYOND)
     while np.any(low < high):
         middle = np.ceil((low + high) / 2)
-        holds = inside(middle)
+        holds = score_statistic(delta, middle, flips - middle, m) < -z
         low, high = np.where(holds, middle, low), np.where(holds, high, middle - 1)
-    return np.minimum(low, np.floor((flips + most_net_flips(m, delta, level)) / 2))
+    return np.asarray(np.minimum(low, np.floor((flips + most_net_flips(m, delta, level)) / 2)))
 
 
-def provable_margin(
-    problems: int, flip_rate: float, power: float = POWER, look: Look = ONLY_LOOK
-) -> float | None:
-    """The smallest δ at which equal arms are called a match with the chance ``power``, or None.
+def provable_margin(problems: int, flip_rate: float, look: Look = ONLY_LOOK) -> float | None:
+    """The smallest δ at which equal arms are called a match with the chance ``POWER``, or None.
 
     >>> round(provable_margin(149, 0.0), 4), round(provable_margin(1000, 0.02), 4)
     (0.0199, 0.0138)
     """
-    return _least(lambda x: verdict_chances(problems, flip_rate, 0.0, x, look).match >= power)
+    return _least(lambda x: verdict_chances(problems, flip_rate, 0.0, x, look).match >= POWER)
 
 
 def detectable_difference(
@@ -146,8 +135,8 @@ def problems_needed(
     [149, 299, 598]
     """
     least = fewest_problems(margin, look.level(LEVEL)) - 1
-    z = tail_quantile(look.level(LEVEL))
-    normal = flip_rate * ((z + normal_quantile(power)) / margin) ** 2
+    z = float(norm.isf(look.level(LEVEL)) + norm.isf((1 - power) / 2))
+    normal = flip_rate * (z / margin) ** 2
     low = max(least, int(normal - 2 / margin))
     high = max(least, int(normal)) + int(4 / margin)
     looked_at = int(np.clip(_AT_ONCE / (1 + np.sqrt(flip_rate * high)), _CELLS, 16 * _CELLS))

@@ -23,13 +23,11 @@ def pass_at_k(passes: Passes, k: int) -> float:
     return math.fsum(problem_pass_at_k(passes, k)) / len(passes)
 
 
-def pass_at_k_interval(
-    passes: Passes, k: int, level: float = 0.95, families: Families | None = None
-) -> Interval:
-    """Score interval of pass@k over families; with one sample of lone problems it is Wilson's."""
+def pass_at_k_interval(passes: Passes, k: int, families: Families | None = None) -> Interval:
+    """95 % score interval of pass@k over families; of one sample of lone problems Wilson's."""
     families = families or Families.alone(len(passes))
     estimates = families.means(problem_pass_at_k(passes, k))
-    return mean_interval(estimates, (0.0, 1.0), level, families.sizes)
+    return mean_interval(estimates, (0.0, 1.0), sizes=families.sizes)
 
 
 def problem_pass_at_k(passes: Passes, k: int) -> Floats:

@@ -42,26 +42,6 @@ class Interval:
     level: float
 
 
-def normal_quantile(level: float) -> float:
-    """The z whose two-sided confidence is ``level``, in (0, 1)."""
-    return tail_quantile(tail_of(level))
-
-
-def tail_of(level: float) -> float:
-    """The chance beyond each end of an interval whose confidence is ``level``, in (0, 1)."""
-    if not 0 < level < 1:
-        raise ValueError(f"expected a level between 0 and 1, found {level}")
-    return (1 - level) / 2
-
-
-def tail_quantile(tail: float) -> float:
-    """The z that chance exceeds with ``tail``; infinite for 0, where a look decides nothing.
-
-    Early looks have tails so small that 1 − 2 · tail rounds to 1.
-    """
-    return float(norm.isf(tail))
-
-
 def invert(
     statistic: Callable[[Floats], Floats],
     estimate: float,
@@ -70,9 +50,10 @@ def invert(
 ) -> Interval:
     """The interval of all λ within the bounds with |T(λ)| ≤ z, which is exceeded with ``tail``.
 
-    ``statistic`` maps float [r] values of λ to T; it falls with λ and is 0 at the estimate.
+    ``statistic`` maps float [r] values of λ to T; it falls with λ and is 0 at the estimate. z is
+    infinite for the tail 0, of a look that decides nothing.
     """
-    z = tail_quantile(tail)
+    z = norm.isf(tail)
     low = _last_inside(lambda x: statistic(x) <= z, estimate, bounds[0])
     high = _last_inside(lambda x: statistic(x) >= -z, estimate, bounds[1])
     return Interval(low, high, 1 - 2 * tail)
@@ -105,7 +86,7 @@ def mean_interval(
     if values.size == 0 or not (bounds[0] <= values.min() and values.max() <= bounds[1]):
         raise ValueError(f"expected at least one value, all within {bounds}, found {values}")
     statistic, estimate = score_of(values, bounds, sizes)
-    return invert(statistic, estimate, bounds, tail_of(level))
+    return invert(statistic, estimate, bounds, (1 - level) / 2)
 
 
 def score_of(

@@ -11,19 +11,7 @@ and c by the second alone; the interval holds every λ that the score test does 
 import numpy as np
 import numpy.typing as npt
 
-from evaluator.statistics.score_interval import Floats, Interval, invert, tail_of
-
-
-def tango_interval(b: int, c: int, n: int, level: float = 0.95) -> Interval:
-    """Score interval of P(first alone) − P(second alone), with b and c of n pairs.
-
-    >>> interval = tango_interval(1, 7, 21)
-    >>> round(interval.low, 3), round(interval.high, 3)
-    (-0.517, -0.026)
-    """
-    if not (b >= 0 and c >= 0 and n > 0 and b + c <= n):
-        raise ValueError(f"expected b, c ≥ 0 and b + c ≤ n > 0, found b={b}, c={c}, n={n}")
-    return invert(lambda x: score_statistic(x, b, c, n), (b - c) / n, (-1.0, 1.0), tail_of(level))
+from evaluator.statistics.score_interval import Floats
 
 
 def score_statistic(

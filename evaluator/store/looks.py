@@ -5,8 +5,10 @@ concerned, and chosen by nobody. So what is seen first is a fair sample of the r
 """
 
 import hashlib
-from collections.abc import Collection
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from itertools import pairwise
 
 from evaluator.errors import ConfigError
 from evaluator.statistics.looks import Look
@@ -40,17 +42,14 @@ def planned_looks(facts: RunFacts) -> tuple[PlannedLook, ...]:
             f"equivalence.looks: {looks} looks need as many problems (or families of variants), "
             f"the suite has {count}"
         )
-    if looks == 1:
-        everything = frozenset(problem.id for problem in facts.problems)
-        return (PlannedLook(Look(), everything, everything),)
     order = sorted(families, key=lambda key: _digest(facts.suite_digest, *key))
     ends = [round(count * (k + 1) / looks) for k in range(looks)]
     squares = [sum(len(families[key]) ** 2 for key in order[:end]) for end in ends]
     times = tuple(square / squares[-1] for square in squares)  # a family counts as one unit
     seen = [frozenset(p for key in order[:end] for p in families[key]) for end in ends]
     return tuple(
-        PlannedLook(Look(times, k + 1), seen[k], seen[k] - seen[k - 1] if k else seen[k])
-        for k in range(looks)
+        PlannedLook(Look(times, number), after, after - before)
+        for number, (before, after) in enumerate(pairwise([frozenset(), *seen]), start=1)
     )
 
 
@@ -66,20 +65,16 @@ def begun_look(
 
 def complete_look(facts: RunFacts, records: Collection[Key]) -> PlannedLook | None:
     """The last look of all whose problems, arms and samples the records are there, if any."""
-    per_problem = len(facts.arms) * facts.samples
-    counts = dict.fromkeys((problem.id for problem in facts.problems), 0)
-    arms = {arm.name for arm in facts.arms}
-    for arm, problem, sample in records:
-        if arm in arms and problem in counts and 0 <= sample < facts.samples:
-            counts[problem] += 1
-    missing = {problem for problem, count in counts.items() if count < per_problem}
+    there, wanted = records_by_problem(facts, records), len(facts.arms) * facts.samples
+    missing = {problem.id for problem in facts.problems if there[problem.id] < wanted}
     looks = planned_looks(facts)
     return next((one for one in reversed(looks) if not one.problems & missing), None)
 
 
-def until(facts: RunFacts, look: PlannedLook) -> RunFacts:
-    """The run as far as this look."""
-    return replace(facts, problems=tuple(p for p in facts.problems if p.id in look.problems))
+def records_by_problem(facts: RunFacts, records: Iterable[Key]) -> Counter[str]:
+    """How many of the records are of arms and samples of the run."""
+    arms, samples = {arm.name for arm in facts.arms}, range(facts.samples)
+    return Counter(problem for arm, problem, n in records if arm in arms and n in samples)
 
 
 def _digest(*parts: str) -> bytes:

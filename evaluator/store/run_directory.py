@@ -97,16 +97,18 @@ class RunFacts:
         """The facts of an arm."""
         return next(arm for arm in self.arms if arm.name == name)
 
+    def _settings(self, name: str) -> dict[str, Any]:
+        """An arm's part of the configuration; of runs of earlier versions empty."""
+        arms = self.config.get("arms", ())
+        return next((arm for arm in arms if arm["name"] == name), {})
+
     def same_model(self, name: str) -> tuple[str, ...]:
         """Arms that are this arm's model once more, itself too, drawn or computed otherwise."""
         own = ("name", "seed", "batch_size", "backend")
-        configured = {
-            arm["name"]: {key: value for key, value in arm.items() if key not in own}
-            for arm in self.config.get("arms", ())
-        }
 
         def identity(arm: ArmFacts) -> tuple[object, ...]:
-            return arm.kind, arm.digest, arm.artifact_digest, configured.get(arm.name)
+            settings = {k: v for k, v in self._settings(arm.name).items() if k not in own}
+            return arm.kind, arm.digest, arm.artifact_digest, settings
 
         wanted = [identity(arm) for arm in self.arms if arm.name == name]
         return tuple(arm.name for arm in self.arms if identity(arm) in wanted)
@@ -116,11 +118,9 @@ class RunFacts:
         decoding = self.config["decoding"]
         if decoding["temperature"] == 0:  # greedy decoding draws nothing
             return True
-        own = {arm["name"]: arm.get("seed") for arm in self.config.get("arms", ())}
-        if not self.paired(one, other):
-            return False
-        seeds = [decoding["seed"] if own.get(name) is None else own[name] for name in (one, other)]
-        return bool(seeds[0] == seeds[1])
+        own = [self._settings(name).get("seed") for name in (one, other)]
+        seeds = {decoding["seed"] if seed is None else seed for seed in own}
+        return self.paired(one, other) and len(seeds) == 1
 
     def paired(self, one: str, other: str) -> bool:
         """Whether the run sets the random numbers of two arms, so that it can make them equal."""
@@ -129,12 +129,11 @@ class RunFacts:
 
     def other_batches(self, one: str, other: str) -> bool:
         """Whether two arms need not run in the same batches, so that they round differently."""
-        own = {arm["name"]: arm for arm in self.config.get("arms", ())}
         size = self.config["decoding"].get("batch_size")
         backend = self.config.get("backend", "transformers")
         ways = [
             (arm.get("backend") or backend, arm.get("batch_size") or size)
-            for arm in (own.get(one, {}), own.get(other, {}))
+            for arm in (self._settings(one), self._settings(other))
         ]
         engines = {backend for backend, _ in ways} - {"transformers"}  # batches by who comes when
         return bool(engines or ways[0] != ways[1])

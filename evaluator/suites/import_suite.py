@@ -67,20 +67,12 @@ def import_suite(
     statements: Path | None = None,
     overwrite: bool = False,
 ) -> ImportReport:
-    """Read a source and write it as a suite.
+    """Read a source, a file or directory of one of ``importers``' forms, and write it as a suite.
 
-    Args:
-        source: File or directory of one of the forms of ``evaluator.suites.importers``.
-        out: The suite's directory. It must not exist, unless a suite may be overwritten.
-        form: None means that it is detected.
-        name: Of the suite; None means the source's own.
-        limits: Of problems whose source gives none.
-        statements: File or folder of statements, for test data that brings none.
-        overwrite: Whether an existing suite may be replaced.
-
-    Raises:
-        SuiteError: If the source cannot be used, or holds no problem that can be judged.
-        SuiteOutputError: If the suite cannot be written there.
+    The form is detected and the name the source's own, unless given; ``limits`` are of problems
+    that bring none; ``statements``, a file or folder, go with test data. Only with ``overwrite`` is
+    a suite replaced. SuiteError if the source cannot be used, or holds no problem that can be
+    judged, SuiteOutputError if the suite cannot be written to ``out``.
     """
     _check_target(source, out, overwrite)
     form, limits = form or detect_form(source), limits or DefaultLimits()

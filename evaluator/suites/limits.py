@@ -44,17 +44,10 @@ _MEMORY = _Kind("memory limit", _BYTES, _USUAL_SIZES, "KiB", 1024, 4 << 10, 8 <<
 
 
 def milliseconds(value: Any, unit: str = "") -> Limit | None:
-    """Read a time limit: ``"2.0 seconds"``, a number, ``{"seconds": 2, "nanos": 0}``.
+    """Read a time limit in ms: ``"2.0 seconds"``, a number, ``{"seconds": 2, "nanos": 0}``.
 
-    Args:
-        value: As it was found.
-        unit: Of a number without one, where the source's form says it.
-
-    Returns:
-        Milliseconds, or None where there is no limit (null, empty or 0).
-
-    Raises:
-        ValueError: If it is none of these, or no time that a contest has.
+    ``unit`` is that of a number without one, where the source's form says it. None where there is
+    no limit (null, empty or 0); ValueError if it is none of these, or no time that a contest has.
     """
     if isinstance(value, dict):
         parts = [value.get(key) or 0 for key in ("seconds", "nanos")]

@@ -24,8 +24,6 @@ from tinylora.files.json_text import read_object
 
 logger = logging.getLogger(__name__)
 
-__all__ = ["Checker", "Note", "Problem", "Skipped", "Suite", "TestCase", "load_suite"]
-
 SUITE_FORMAT = "tinylora-suite/1"
 
 _Part = TypeVar("_Part", Problem, TestCase, Checker)

@@ -10,7 +10,8 @@ from demo.families import FAMILIES, Family
 from demo.make_suite import accepts
 from demo.programs import compiled, output_of
 from demo.split import heldout_variants, only_heldout, train_variants
-from evaluator.suites.suite import Problem, Suite, load_suite
+from evaluator.suites.problem import Problem
+from evaluator.suites.suite import Suite, load_suite
 
 SUITES = Path(__file__).resolve().parents[2] / "demo" / "suite"
 BY_KEY = {family.key: family for family in FAMILIES}

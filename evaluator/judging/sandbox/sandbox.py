@@ -74,14 +74,10 @@ class Sandbox:
 
 
 def probe_sandbox(unsafe: bool = False, only: RungName | None = None) -> Sandbox:
-    """Find the best rung that works here, by running a command on it.
+    """Find the best rung that works here, or see to one alone, by running a command on it.
 
-    Args:
-        unsafe: Allow the rung without isolation where no other works.
-        only: Try this rung alone (``unsafe`` still has to be allowed).
-
-    Raises:
-        SandboxUnavailableError: If there is no compiler or no allowed rung works.
+    The rung ``unsafe`` is tried last, and only where it is allowed. SandboxUnavailableError where
+    there is no compiler, or no allowed rung works.
     """
     if shutil.which("g++") is None:
         raise SandboxUnavailableError(f"g++ is not installed; {_PACKAGES}")

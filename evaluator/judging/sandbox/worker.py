@@ -27,13 +27,10 @@ _SPARE_BYTES = 1 << 20  # so that the files of the next test fit too where they 
 
 
 class _RunningSandbox:
-    """One sandbox, started at once and ready when its first command is run.
+    """One sandbox, started at once by a command line and ready when its first command is run.
 
-    Args:
-        argv: The command line that starts the supervisor behind the walls.
-        supervisor: By its descriptor part of the command line.
-        program: The program that alone may run here, or None for a command of the system.
-        limits: Of the first command; the size of the private folder and ``contest`` stay.
+    The ``program`` alone may run here; None stands for a command of the system. Of the first
+    command's limits the size of the private folder and ``contest`` stay.
     """
 
     def __init__(

@@ -183,10 +183,9 @@ _ANY_INPUT = _any_of(
 
 
 def asked_comparison(statement: str, tests: Iterable[TestCase]) -> Checker | Reason | None:
-    """Say how outputs must be compared as far as a statement tells.
+    """How outputs must be compared as far as a statement tells; None for the usual way.
 
-    Returns:
-        The comparison, or why none of this project's can be right, or None for the usual one.
+    A reason says why no comparison of this project can be right.
 
     Example:
         >>> asked_comparison("输出答案，绝对误差不超过 $10^{-4}$。", [])

@@ -112,9 +112,8 @@ class Importer:
 def read_heading(prompt: str) -> tuple[str | None, dict[str, Any]]:
     """Split what a model is given at its statement's heading, ``# P1002 [NOIP 2002] ...``.
 
-    Returns:
-        The id, or None where there is no such heading; fields of a draft: the statement from its
-        heading on, or all of it; the title; the whole prompt where more stands before the heading.
+    Gives the id, None without such a heading, and fields of a draft: the statement from its heading
+    on, or all of it; the title; the whole prompt where more stands before the heading.
     """
     match = _HEADING.search(prompt)
     if match is None:

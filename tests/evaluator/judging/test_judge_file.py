@@ -41,7 +41,7 @@ def stable(rows):
 def judge(sum_suite, sandbox, tmp_path):
     """Judge a file of completions on the suite of sums, into a folder."""
 
-    def call(path, settings=None, box=sandbox, out=tmp_path / "out", **options):
+    def call(path, settings=JudgeSettings(), box=sandbox, out=tmp_path / "out", **options):  # noqa: B008
         return judge_completions(sum_suite, path, out, settings, box, **options)
 
     return call
@@ -98,10 +98,9 @@ def test_kill_and_resume(judge, sum_suite, completions, tmp_path):
     """Killed after some rows, over and over; the rows are those of a run in one go."""
     judge(completions, out=tmp_path / "whole")
     out, path = tmp_path / "out", tmp_path / "out" / "verdicts.jsonl"
-    script = "import sys\nfrom evaluator.judging.judge_file import judge_completions as judge\n"
-    script += "judge(*sys.argv[1:])\n"
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    argv = [sys.executable, "-c", script, str(sum_suite), str(completions), str(out)]
+    argv = [sys.executable, "-m", "evaluator", "judge", "--suite", str(sum_suite)]
+    argv += ["--completions", str(completions), "--out", str(out)]
 
     def there():
         return path.read_bytes().count(b"\n") if path.exists() else 0

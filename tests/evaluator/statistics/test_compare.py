@@ -13,7 +13,7 @@ from evaluator.statistics.compare import (
     verdict_of,
 )
 from evaluator.statistics.score_interval import Interval
-from evaluator.statistics.tango import tango_interval
+from tests.evaluator.statistics.tango_interval import tango_interval
 
 
 def arm(passed, total):

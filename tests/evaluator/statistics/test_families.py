@@ -10,7 +10,7 @@ from evaluator.statistics.few_flips import chance_of_so_few
 from evaluator.statistics.mcnemar import exact_mcnemar
 from evaluator.statistics.proportions import pass_at_k_interval
 from evaluator.statistics.score_interval import score_of
-from evaluator.statistics.tango import tango_interval
+from tests.evaluator.statistics.tango_interval import tango_interval
 
 
 def lost_in(families, which):

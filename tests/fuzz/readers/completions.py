@@ -12,7 +12,8 @@ from evaluator.generation.backends import BACKENDS
 from evaluator.generation.prompts import Prompt
 from evaluator.judging.extract import extract_code
 from evaluator.judging.judge_file import read_completions
-from evaluator.suites.suite import Problem, Suite, TestCase
+from evaluator.suites.problem import Problem, TestCase
+from evaluator.suites.suite import Suite
 from tests.fuzz.fuzzer import Reader, malformed_json, mutated_bytes, mutated_value, spell
 
 SUITE = Suite("s", tuple(Problem(f"P{n}", "", (TestCase("1", "", ""),)) for n in "12"), "", Path())
