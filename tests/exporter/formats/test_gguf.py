@@ -321,8 +321,3 @@ def test_another_scale_is_found(demo):
     reader.data.flush()
     wrong = {check.name: check.problems for check in verify(out).checks}
     assert any("another scale than 1" in problem for problem in wrong["adapter would attach"])
-
-
-def test_a_dtype_belongs_to_gguf(run, base, artifact):
-    with pytest.raises(RequestError, match="--gguf-dtype f16 applies to gguf, not to bf16"):
-        run(base, artifact, "bf16", gguf_dtype="f16")
