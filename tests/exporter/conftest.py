@@ -47,6 +47,14 @@ def tensors_of(directory: Path) -> dict[str, Tensor]:
     return tensors
 
 
+def same_tensors(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
+    """The same names with the same dtypes and bits."""
+    assert found.keys() == wanted.keys()
+    for name, tensor in wanted.items():
+        assert found[name].dtype == tensor.dtype, name
+        assert torch.equal(found[name].view(torch.uint8), tensor.view(torch.uint8)), name
+
+
 def edited(base: Path, directory: Path, change=None, **config) -> Path:
     """A copy of a checkpoint, its tensors and fields of its config changed."""
     shutil.copytree(base, directory)
@@ -100,6 +108,12 @@ def make_base(tmp_path_factory) -> Callable[..., Path]:
 @pytest.fixture(scope="session")
 def base(make_base) -> Path:
     return make_base()
+
+
+@pytest.fixture
+def copy(base, tmp_path) -> Path:
+    """A copy of the base, to be spoilt."""
+    return shutil.copytree(base, tmp_path / "tiny-qwen")
 
 
 @pytest.fixture(scope="session")

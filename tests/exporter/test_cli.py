@@ -18,11 +18,19 @@ def invoke(*arguments):
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
+def merge(base, artifact, out, *options):
+    return invoke("merge", "--base", base, "--artifact", artifact, "--out", out, *options)
+
+
+def answer(*arguments):
+    """What a command prints with ``--json``, and its exit code."""
+    result = invoke(*arguments, "--json")
+    return json.loads(result.stdout), result.exit_code
+
+
 def test_merge_reports_and_warns(base, make_artifact, tmp_path):
-    artifact, out = make_artifact(3e-5), tmp_path / "out"
-    result = invoke(
-        "merge", "--base", base, "--artifact", artifact, "--out", out, "--format", "nf4"
-    )
+    out = tmp_path / "out"
+    result = merge(base, make_artifact(3e-5), out, "--format", "nf4")
     assert result.exit_code == 0, result.stderr
     assert "capture" in result.stdout and "all 14" in result.stdout
     assert "THE DELTA WAS LOST" in " ".join(result.stderr.split())
@@ -36,9 +44,7 @@ def test_merge_reports_and_warns(base, make_artifact, tmp_path):
 
 
 def test_a_merge_without_a_format_keeps_a_delta_of_any_size(base, make_artifact, tmp_path):
-    artifact, out = make_artifact(3e-5), tmp_path / "out"
-    inputs = ("merge", "--base", base, "--artifact", artifact, "--out", out)
-    result = invoke(*inputs, "--require-capture", "1")
+    result = merge(base, make_artifact(3e-5), tmp_path / "out", "--require-capture", "1")
     assert result.exit_code == 0, result.stderr
     shown = " ".join(result.stdout.split())
     assert "delta kept" in shown and "LOST" not in result.stderr
@@ -48,10 +54,9 @@ def test_a_merge_without_a_format_keeps_a_delta_of_any_size(base, make_artifact,
 def test_what_is_shown_of_a_merge_agrees(talking, make_artifact, texts, tmp_path):
     """Where texts measure the effect, no line calls the delta lost because of its weights."""
     out = tmp_path / "out"
-    result = invoke(
-        "merge", "--base", talking, "--artifact", make_artifact(3e-2), "--out", out, "--format",
-        "auto", "--target-residual", "0.6", "--without-peft", "--prompts", texts(1),
-        "--check-prompts", texts(2),
+    result = merge(
+        talking, make_artifact(3e-2), out, "--format", "auto", "--target-residual", "0.6",
+        "--without-peft", "--prompts", texts(1), "--check-prompts", texts(2),
     )  # fmt: skip
     assert result.exit_code == 0, result.stderr
     shown = " ".join((result.stdout + result.stderr).split())
@@ -62,11 +67,11 @@ def test_what_is_shown_of_a_merge_agrees(talking, make_artifact, texts, tmp_path
 
 def test_options_reach_the_manifest(base, artifact, tmp_path):
     out, store = tmp_path / "out", tmp_path / "store"
-    result = invoke(
-        "merge", "--base", base, "--artifact", artifact, "--out", out, "--format", "nf4",
-        "--requantize", "recompute", "--formula", "diagonal", "--rng", "cuda", "--svd", "fast",
-        "--numerics", "trainer", "--factor-store", store, "--max-shard-size", "50KB",
-        "--device", "cpu", "--placement", '{"": 1}', "--trained-on", "16bit",
+    result = merge(
+        base, artifact, out, "--format", "nf4", "--requantize", "recompute", "--formula",
+        "diagonal", "--rng", "cuda", "--svd", "fast", "--numerics", "trainer", "--factor-store",
+        store, "--max-shard-size", "50KB", "--device", "cpu", "--placement", '{"": 1}',
+        "--trained-on", "16bit",
     )  # fmt: skip
     assert result.exit_code == 0, result.stderr
     options = json.loads((out / "export_manifest.json").read_text())["options"]
@@ -81,20 +86,18 @@ def test_options_reach_the_manifest(base, artifact, tmp_path):
 
 
 def test_errors_go_to_stderr_with_exit_code_2(base, artifact, tmp_path):
-    nowhere = tmp_path / "nowhere"
-    result = invoke("merge", "--base", nowhere, "--artifact", artifact, "--out", tmp_path / "o")
-    assert result.exit_code == 2 and "nowhere" in result.stderr and not result.stdout
-    result = invoke("inspect", tmp_path / "none.pt")
-    assert result.exit_code == 2 and "none.pt" in result.stderr
-    result = invoke("verify", tmp_path)
-    assert result.exit_code == 2 and "no export" in result.stderr
-    result = invoke("merge", "--base", base, "--artifact", artifact, "--out", tmp_path / "o",
-                    "--max-shard-size", "much")  # fmt: skip
-    assert result.exit_code == 2 and "much" in result.stderr
+    out = tmp_path / "out"
+    for result, words in (
+        (merge(tmp_path / "nowhere", artifact, out), "nowhere"),
+        (merge(base, artifact, out, "--max-shard-size", "much"), "much"),
+        (invoke("inspect", tmp_path / "none.pt"), "none.pt"),
+        (invoke("verify", tmp_path), "no export"),
+    ):
+        assert result.exit_code == 2 and words in result.stderr and not result.stdout
 
 
 def test_inspect(artifact, tmp_path):
-    found, _ = answer("inspect", artifact, "--json")
+    found, _ = answer("inspect", artifact)
     assert found["rank"] == 2 and found["seed"] == 42 and found["u"] == 8
     assert found["global_v"]["values"] == inspect_adapter(artifact).adapter.global_v.tolist()
     odd = tmp_path / "odd.pt"
@@ -102,7 +105,7 @@ def test_inspect(artifact, tmp_path):
         odd, global_v=torch.zeros(4), rank=2, seed=1, model_id="a/b", total_replaced_layers=13,
         is_quantized=False, saved_device="cuda:1",
     )  # fmt: skip
-    found, _ = answer("inspect", odd, "--json")
+    found, _ = answer("inspect", odd)
     assert (found["formula"], found["trained_on"]) == ("diagonal", "16bit")
     assert "is_quantized" in found["formula_evidence"]
     shown = invoke("inspect", odd)
@@ -128,25 +131,25 @@ def test_sigterm_leaves_nothing_in_tmp(talking, make_artifact, texts, tmp_path, 
 
     monkeypatch.setattr("exporter.make_export.export", ended)
     arguments = [
-        "merge", "--base", talking, "--artifact", make_artifact(3e-3), "--out", tmp_path / "out",
-        "--format", "nf4-mixed", "--target-residual", "0.8", "--prompts", texts(1),
+        talking, make_artifact(3e-3), tmp_path / "out", "--format", "nf4-mixed",
+        "--target-residual", "0.8", "--prompts", texts(1),
     ]  # fmt: skip
     before = signal.getsignal(signal.SIGTERM)
-    result = invoke(*arguments)
+    result = merge(*arguments)
     assert result.exit_code == 143, result.output
     assert signal.getsignal(signal.SIGTERM) is before
     assert seen and not list(scratch.iterdir())
     assert not (tmp_path / "out").exists()
     monkeypatch.undo()
-    assert invoke(*arguments).exit_code == 0
+    assert merge(*arguments).exit_code == 0
 
 
 def test_merge_with_goals(talking, make_artifact, texts, tmp_path):
     artifact, out = make_artifact(3e-2), tmp_path / "out"
-    common = ["merge", "--base", talking, "--artifact", artifact, "--out", out]
-    result = invoke(
-        *common, "--format", "nf4-mixed", "--requantize", "calibrated", "--prompts", texts(1),
-        "--check-prompts", texts(2), "--target-residual", "0.3", "--max-bytes", "1MB",
+    result = merge(
+        talking, artifact, out, "--format", "nf4-mixed", "--requantize", "calibrated",
+        "--prompts", texts(1), "--check-prompts", texts(2), "--target-residual", "0.3",
+        "--max-bytes", "1MB",
     )  # fmt: skip
     assert result.exit_code == 0, result.stderr
     assert "chosen: nf4-mixed (calibrated)" in result.stdout and "this export" in result.stdout
@@ -162,16 +165,14 @@ def test_merge_with_goals(talking, make_artifact, texts, tmp_path):
 
 
 def test_a_required_retention(talking, make_artifact, texts, tmp_path):
-    out = tmp_path / "out"
-    inputs = ["--base", str(talking), "--artifact", str(make_artifact(3e-3))]
-    merge = ["merge", *inputs, "--out", str(out), "--format", "bf16"]
-    merge += ["--check-prompts", str(texts(1))]
-    result = invoke(*merge, "--require-retention", "1")
+    artifact, out = make_artifact(3e-3), tmp_path / "out"
+    asked = [talking, artifact, out, "--format", "bf16", "--check-prompts", texts(1)]
+    result = merge(*asked, "--require-retention", "1")
     assert result.exit_code == 1
     assert "1 is required; nothing was written" in " ".join(result.stderr.split())
     assert not list(tmp_path.iterdir())
-    assert invoke(*merge, "--require-retention", "0.5").exit_code == 0
-    again = ["verify", str(out), *inputs, "--prompts", str(texts(1))]
+    assert merge(*asked, "--require-retention", "0.5").exit_code == 0
+    again = ["verify", out, "--base", talking, "--artifact", artifact, "--prompts", texts(1)]
     kept = invoke(*again, "--require-retention", "0.5")
     assert kept.exit_code == 0 and "ok   retention" in kept.stdout
     gone = invoke(*again, "--require-retention", "1")
@@ -181,35 +182,29 @@ def test_a_required_retention(talking, make_artifact, texts, tmp_path):
     assert result.exit_code == 2 and "--prompts" in result.stderr
 
 
-def answer(*arguments):
-    """What a command prints with ``--json``, and its exit code."""
-    result = invoke(*arguments)
-    return json.loads(result.stdout), result.exit_code
-
-
 def test_merge_inspect_and_verify_print_one_json_object(base, artifact, tmp_path):
     out = tmp_path / "out"
-    merge = ("merge", "--json", "--base", base, "--artifact", artifact)
-    made, code = answer(*merge, "--out", out, "--format", "bf16")
+    inputs = ("--base", base, "--artifact", artifact)
+    made, code = answer("merge", *inputs, "--out", out, "--format", "bf16")
     assert (code, made["ok"], made["format"], made["out"]) == (0, True, "bf16", str(out))
     manifest = json.loads((out / "export_manifest.json").read_text())
     assert manifest["files"].items() <= made["files"].items()
     fidelity = json.loads((out / "fidelity.json").read_text())
     assert made["fidelity"] == fidelity["total"]
-    found, code = answer("verify", out, "--json")
+    found, code = answer("verify", out)
     assert (code, found["ok"], found["checks"][0]["problems"]) == (0, True, [])
     (out / "config.json").write_text("{}")
-    found, code = answer("verify", out, "--json")
+    found, code = answer("verify", out)
     assert (code, found["ok"]) == (1, False)
     assert any("config.json has been changed" in p for c in found["checks"] for p in c["problems"])
-    found, code = answer("inspect", artifact, "--json")
+    found, code = answer("inspect", artifact)
     assert code == 0 and "remarks" in found
 
 
 def test_an_error_is_an_object_too(base, artifact, tmp_path):
-    merge = ("merge", "--json", "--base", base, "--artifact", artifact, "--out", tmp_path / "o")
-    found, code = answer(*merge, "--format", "nf4", "--require-capture", "1")
+    asked = ("merge", "--base", base, "--artifact", artifact, "--out", tmp_path / "out")
+    found, code = answer(*asked, "--format", "nf4", "--require-capture", "1")
     assert (code, found["ok"], found["error"]["kind"]) == (1, False, "CaptureError")
     assert list(tmp_path.iterdir()) == []
-    found, code = answer("inspect", tmp_path / "none.pt", "--json")
+    found, code = answer("inspect", tmp_path / "none.pt")
     assert code == 2 and "none.pt" in found["error"]["message"]

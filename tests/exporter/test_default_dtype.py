@@ -1,7 +1,6 @@
 """Exports have the same bytes under any default dtype, and beside another export."""
 
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 
 import pytest
 import torch
@@ -14,19 +13,21 @@ from tinylora import DeltaOptions
 
 @pytest.fixture
 def contents(talking, make_artifact, texts, tmp_path):
-    """``contents(name)``: the files of an export that calibrates and chooses, by name."""
+    """``contents(name)``: digests of an export that calibrates and chooses, and its residual."""
     artifact, prompts = make_artifact(3e-2), texts(1)
-
-    def make(name, **fields):
-        request = ExportRequest(talking, artifact, tmp_path / name, **fields)
-        report = export(request)
-        return {
-            file: digest for file, digest in report.files.items() if file.endswith(".safetensors")
-        } | {"residual": report.fidelity.total.residual}
-
-    mixed = {"format": "nf4-mixed", "requantize": "calibrated"}
+    fields = {
+        "format": "nf4-mixed",
+        "requantize": "calibrated",
+        "options": DeltaOptions(svd="fast"),
+    }
     goal = Goal(prompts=prompts, check_prompts=prompts, target_residual=0.3)
-    return partial(make, **mixed, goal=goal, options=DeltaOptions(svd="fast"))
+
+    def make(name):
+        report = export(ExportRequest(talking, artifact, tmp_path / name, goal=goal, **fields))
+        weights = {name: report.files[name] for name in report.files if "safetensors" in name}
+        return weights, report.fidelity.total.residual
+
+    return make
 
 
 def test_an_export_is_the_same_under_another_default_dtype(contents):

@@ -31,13 +31,6 @@ from tinylora.errors import FactorStoreError, ScratchError
 SHARD = 15_000
 
 
-@pytest.fixture
-def copy(base, tmp_path):
-    directory = tmp_path / "inputs" / "tiny-qwen"
-    shutil.copytree(base, directory)
-    return directory
-
-
 @contextmanager
 def file_limit(size):
     """In here no file may grow beyond so many bytes; those that pytest itself writes neither."""

@@ -35,13 +35,14 @@ def test_a_base_is_downloaded_once_without_weights_that_are_not_read(
 ):
     hub.files = {file.name: file.read_bytes() for file in base.iterdir()}
     hub.files["pytorch_model.bin"] = b"the same once more"
-    artifact = make_artifact(1e-3)
+    artifact = make_artifact(1e-3, model_id="some/base")
     made = merge("some/base", artifact, tmp_path / "out", "--download", "huggingface")
     assert made.exit_code == 0, made.output
     assert any(path.endswith("model.safetensors") for path in hub.asked)
     assert not any(path.endswith(".bin") for path in hub.asked)
     before = len(hub.asked)
-    assert merge("Some/Base", artifact, tmp_path / "again").exit_code == 0  # from the cache
+    again = merge("Some/Base", artifact, tmp_path / "again")  # from the cache
+    assert again.exit_code == 0 and "was trained on" not in " ".join(again.stderr.split())
     assert len(hub.asked) == before
 
 

@@ -30,6 +30,11 @@ def out(exported, tmp_path):
     return tmp_path / "out"
 
 
+def command(out, inputs, *more):
+    arguments = [f"--{name}={path}" for name, path in inputs.items()]
+    return CliRunner().invoke(app, ["verify", str(out), *arguments, *more])
+
+
 def test_verify_measures_and_records(out, inputs):
     before = content(out)
     report = verify(out, **inputs, record=False)
@@ -40,20 +45,18 @@ def test_verify_measures_and_records(out, inputs):
     after = content(out)
     assert json.loads(after.pop("retention.json")) == report.retention.as_dict()
     assert after == before
-    command = ["verify", str(out), "--float64", *(f"--{k}={path}" for k, path in inputs.items())]
-    assert "folded in float64" in CliRunner().invoke(app, [*command, "--no-record"]).stdout
+    assert "folded in float64" in command(out, inputs, "--float64", "--no-record").stdout
     again = verify(out)
     assert again.ok and f"retention {report.retention.as_dict()['retention']}" in again.measured
 
 
 def test_directory_that_cannot_be_written(out, inputs):
     (out / "retention.json.part").mkdir()  # root may write everywhere, but not into this
-    arguments = [str(out)] + [f"--{name}={path}" for name, path in inputs.items()]
-    result = CliRunner().invoke(app, ["verify", *arguments])
+    result = command(out, inputs)
     assert result.exit_code == 2 and "--no-record" in " ".join(result.stderr.split())
     assert "--out" not in result.stderr
     assert not (out / "retention.json").exists()
-    result = CliRunner().invoke(app, ["verify", *arguments, "--no-record"])
+    result = command(out, inputs, "--no-record")
     assert result.exit_code == 0 and "this export" in result.stdout
 
 

@@ -19,6 +19,7 @@ TEXTS = Path("texts.jsonl")
         ({"format": "auto", "target_residual": 0.1, "max_bytes": 5}, "--max-bytes applies"),
         ({"format": "auto", "target_residual": 0.1, "keep": ("a",)}, "itself"),
         ({"format": "auto", "target_residual": 0.1, "gguf_dtype": "bf16"}, "bf16 applies to gguf,"),
+        ({"format": "bf16", "gguf_dtype": "f16"}, "--gguf-dtype f16 applies to gguf, not to bf16"),
         *[
             ({"format": format, "max_shard_size": 9}, f"--max-shard-size: {format} writes one file")
             for format in ("gguf", "lora", "gguf-lora", "peft-tinylora")

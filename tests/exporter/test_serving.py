@@ -92,7 +92,8 @@ def test_a_lost_delta_is_served_by_none(run, base, make_artifact):
 def test_an_engine_does_not_need_the_peft_of_transformers(run, base, artifact, monkeypatch):
     out = run(base, artifact, "nf4-embedded").out
     monkeypatch.setattr("exporter.verification.find_spec", lambda name: None)
-    assert "peft is installed" in [check.name for check in verify(out).checks if not check.ok]
+    (missing,) = [check for check in verify(out).checks if not check.ok]
+    assert missing.name == "peft is installed" and "base alone" in missing.problems[0]
     wrong = [check.name for check in verify(out, serves="vllm").checks if not check.ok]
     assert wrong == ["vLLM serves what was trained"]
 

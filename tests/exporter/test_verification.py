@@ -1,13 +1,12 @@
 import json
 import shutil
-from importlib.util import find_spec
 from itertools import product
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from exporter import ExportRequest, export, verification, verify
+from exporter import ExportRequest, export, verify
 from exporter.errors import VerificationError
 
 
@@ -131,13 +130,6 @@ CONFIGS = (b"[]", b'{"target_modules": 5}', b'{"target_modules": [5]}')
 def test_a_file_of_another_form_is_a_problem(format, file, content, check, words, copy):
     (out := copy(format)).joinpath(file).write_bytes(content)
     assert words in failed(out)[check]
-
-
-def test_missing_peft_is_found(exported, monkeypatch):
-    monkeypatch.setattr(
-        verification, "find_spec", lambda name: None if name == "peft" else find_spec(name)
-    )
-    assert "base alone" in failed(exported("nf4-embedded"))["peft is installed"]
 
 
 def test_what_is_no_export_is_refused(base, tmp_path):

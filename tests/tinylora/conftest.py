@@ -22,16 +22,25 @@ def four_bit(directory):
     )
 
 
-def same_tensors(ours, data, state):
-    """Ours, once they are those of bitsandbytes."""
+def as_bitsandbytes(weight, quant_type="nf4", blocksize=64, double_quant=True):
+    """A weight in 4 bits, once every tensor is that of bitsandbytes; and its values by theirs."""
     import torch
+    from bitsandbytes.functional import dequantize_4bit, quantize_4bit
 
+    from tinylora import QuantizedWeight
+
+    ours = QuantizedWeight.quantize(
+        weight, quant_type=quant_type, blocksize=blocksize, double_quant=double_quant
+    )
+    data, state = quantize_4bit(
+        weight, blocksize=blocksize, quant_type=quant_type, compress_statistics=double_quant
+    )
     theirs = {"w": data} | {f"w.{k}": v for k, v in state.as_dict(packed=True).items()}
     stored = ours.to_tensors("w")
     assert stored.keys() == theirs.keys()
     for name, tensor in theirs.items():
         assert stored[name].dtype == tensor.dtype and torch.equal(stored[name], tensor), name
-    return stored
+    return ours, dequantize_4bit(data, state)
 
 
 def save_vector(file, u=32, **changes):

@@ -10,11 +10,6 @@ import pytest
 from exporter.errors import CheckpointError, CheckpointMissingError
 
 
-@pytest.fixture
-def copy(base, tmp_path):
-    return shutil.copytree(base, tmp_path / "b")
-
-
 def test_a_base_that_has_a_base_readme_loses_neither(base, copy, artifact, run):
     (copy / "BASE_README.md").write_text("# Of the base's base\n")
     out = run(copy, artifact, "bf16").out
@@ -39,22 +34,26 @@ def test_a_link_to_nothing_is_named(name, copy, artifact, tmp_path, run):
     link.symlink_to("../../blobs/abc")
     with pytest.raises(CheckpointMissingError, match=rf"{name}: is a link to \.\./\.\./blobs/abc"):
         run(copy, artifact, "bf16")
-    assert [p.name for p in tmp_path.iterdir()] == ["b"]
+    assert [p.name for p in tmp_path.iterdir()] == ["tiny-qwen"]
 
 
-@pytest.mark.parametrize("broken", ["pytorch_model.bin", ".cache/lock"])
 def test_links_are_followed_and_broken_ones_that_stay_behind_do_not_matter(
-    broken, base, copy, artifact, tmp_path, run
+    base, copy, artifact, tmp_path, run
 ):
     shutil.copytree(copy, tmp_path / "blobs")
     for file in ("LICENSE", "config.json", "model.safetensors"):
         (copy / file).unlink()
         (copy / file).symlink_to(tmp_path / "blobs" / file)
-    (copy / broken).parent.mkdir(exist_ok=True)
-    (copy / broken).symlink_to("../nothing")
+    (copy / "folder").symlink_to(tmp_path / "blobs")
+    (copy / "round").symlink_to(copy)  # a way that never ends
+    (copy / ".cache").mkdir()
+    for broken in ("pytorch_model.bin", ".cache/lock"):
+        (copy / broken).symlink_to("../nothing")
     out = run(copy, artifact, "bf16").out
-    assert (out / "LICENSE").read_bytes() == (base / "LICENSE").read_bytes()
-    assert not (out / "LICENSE").is_symlink()
+    for name in ("LICENSE", "folder/LICENSE"):
+        assert (out / name).read_bytes() == (base / "LICENSE").read_bytes()
+    assert not any(path.is_symlink() for path in out.rglob("*"))
+    assert not (out / "round").exists()
 
 
 def test_weights_in_any_container_and_unfinished_files_are_left_out_and_listed(copy, artifact, run):
@@ -78,46 +77,26 @@ def test_weights_in_any_container_and_unfinished_files_are_left_out_and_listed(c
     assert "model.safetensors," not in listed and r"\udcff.bak" in listed
 
 
-def test_a_linked_folder_is_carried_as_a_linked_file_is(copy, artifact, run, tmp_path):
-    (tmp_path / "elsewhere").mkdir()
-    (tmp_path / "elsewhere" / "words.txt").write_text("a b")
-    (copy / "extra").symlink_to(tmp_path / "elsewhere")
-    (copy / "round").symlink_to(copy)  # a way that never ends
-    out = run(copy, artifact, "bf16").out
-    assert (out / "extra" / "words.txt").read_text() == "a b"
-    assert not (out / "extra").is_symlink() and not (out / "round").exists()
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("name", "content", "words"),
     [
-        ("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "git lfs pull"),
-        ("{", "is no JSON"),
-        ("[" * 50_000 + "]" * 50_000, "is no JSON"),
+        ("tokenizer.json", POINTER, "git lfs pull"),
+        ("model.safetensors", POINTER, "git lfs pull"),
+        ("tokenizer.json", "{", "is no JSON"),
+        ("tokenizer.json", "[" * 50_000 + "]" * 50_000, "is no JSON"),
     ],
-    ids=["pointer", "broken", "nested"],
+    ids=["pointer", "pointer to weights", "broken", "nested"],
 )
-def test_a_side_file_that_would_not_load_is_refused_before_any_work(
-    content, words, copy, artifact, run, tmp_path
+def test_a_file_that_would_not_load_is_refused_before_any_work(
+    name, content, words, copy, artifact, run, tmp_path
 ):
-    (copy / "tokenizer.json").write_text(content)
-    with pytest.raises(CheckpointError, match=f"tokenizer.json: .*{words}"):
+    (copy / name).write_text(content)
+    with pytest.raises(CheckpointError, match=f"{name}: .*{words}"):
         run(copy, artifact, "bf16")
-    assert [p.name for p in tmp_path.iterdir()] == ["b"]
-
-
-def test_weights_that_git_lfs_did_not_fetch_are_named(copy, artifact, run):
-    (copy / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\n")
-    with pytest.raises(CheckpointError, match="model.safetensors: .*git lfs pull"):
-        run(copy, artifact, "bf16")
-
-
-def test_both_spellings_of_the_dtype_follow_the_export(copy, artifact, run):
-    config = json.loads((copy / "config.json").read_text())
-    config |= {"dtype": "bfloat16", "torch_dtype": "bfloat16"}
-    (copy / "config.json").write_text(json.dumps(config))
-    written = json.loads((run(copy, artifact, "fp32").out / "config.json").read_text())
-    assert written["dtype"] == written["torch_dtype"] == "float32"
+    assert [p.name for p in tmp_path.iterdir()] == ["tiny-qwen"]
 
 
 def test_4_bit_weights_without_their_settings_are_refused(base_4bit, artifact, run, tmp_path):

@@ -11,7 +11,7 @@ from exporter import verify
 from exporter.compare.prompts import read_prompts
 from exporter.errors import PlanError, TargetResidualError
 from exporter.request import Goal
-from tests.exporter.conftest import SUFFIXES, tensors_of
+from tests.exporter.conftest import SUFFIXES, same_tensors, tensors_of
 from tests.exporter.dense_reference import dense_logits, distance, restored_weights, weights_of
 from tests.lora_adapters import save_lora
 
@@ -46,8 +46,15 @@ def weight_bytes(directory):
     return sum(file.stat().st_size for file in directory.glob("*.safetensors"))
 
 
-def goal(prompts, **fields):
-    return Goal(prompts=prompts, **fields)
+@pytest.fixture
+def mixed(talking, make_artifact, run, calibration):
+    """``mixed(base, **fields)``: an export whose modules are chosen by the calibration texts."""
+
+    def call(base=talking, target_residual=None, max_bytes=None, **fields):
+        goal = Goal(calibration, target_residual=target_residual, max_bytes=max_bytes)
+        return run(base, make_artifact(SIZE), "nf4-mixed", goal=goal, **fields)
+
+    return call
 
 
 @pytest.fixture(scope="module")
@@ -58,13 +65,10 @@ def bases(talking, make_4bit):
 
 @pytest.mark.parametrize(("kind", "method"), [("16-bit", "calibrated"), ("4-bit", "preserve")])
 def test_loads_plainly_with_the_chosen_modules_in_bf16(
-    bases, make_artifact, run, calibration, kind, method
+    bases, mixed, make_artifact, run, calibration, kind, method
 ):
     base, skipped = bases[kind]
-    artifact = make_artifact(SIZE)
-    report = run(
-        base, artifact, "nf4-mixed", requantize=method, goal=goal(calibration, target_residual=0.3)
-    )
+    report = mixed(base, requantize=method, target_residual=0.3)
     keep = set(report.choice.chosen.keep)
     assert 0 < len(keep) < 14 and report.format == "nf4-mixed"
     model = AutoModelForCausalLM.from_pretrained(report.out)
@@ -77,13 +81,17 @@ def test_loads_plainly_with_the_chosen_modules_in_bf16(
     with torch.no_grad():
         assert bool(torch.isfinite(model(torch.arange(9).unsqueeze(0)).logits).all())
     # every other module is, byte for byte, that of an nf4 export
-    fields = {"goal": goal(calibration)} if method == "calibrated" else {}
-    plain = tensors_of(run(base, artifact, "nf4", requantize=method, name="plain", **fields).out)
-    mixed = tensors_of(report.out)
-    of_kept = {n for n in plain if n.startswith(tuple(f"{module}.weight" for module in keep))}
-    assert mixed.keys() == plain.keys() - of_kept | {f"{module}.weight" for module in keep}
-    for name in mixed.keys() - of_kept:
-        assert torch.equal(mixed[name], plain[name]), name
+    goal = Goal(calibration if method == "calibrated" else None)
+    fields = {"requantize": method, "goal": goal, "name": "plain"}
+    plain = tensors_of(run(base, make_artifact(SIZE), "nf4", **fields).out)
+    found = tensors_of(report.out)
+    weights = {f"{module}.weight" for module in keep}
+    of_kept = {name for name in plain if name.startswith(tuple(weights))}
+    assert weights < found.keys()
+    same_tensors(
+        {name: found[name] for name in found.keys() - weights},
+        {name: plain[name] for name in plain.keys() - of_kept},
+    )
     assert verify(report.out, load=True).ok
     manifest = json.loads((report.out / "export_manifest.json").read_text())
     assert set(manifest["kept_16bit"]) == keep | set(skipped) | {"lm_head"}
@@ -94,30 +102,24 @@ def test_loads_plainly_with_the_chosen_modules_in_bf16(
 @pytest.mark.parametrize(
     ("method", "target"), [("preserve", 0.1), ("recompute", 0.5), ("calibrated", 0.2)]
 )
-def test_the_target_is_met_by_the_files(
-    talking, make_artifact, run, calibration, residual_of, method, target
-):
-    report = run(
-        talking, make_artifact(SIZE), "nf4-mixed", requantize=method,
-        goal=goal(calibration, target_residual=target),
-    )  # fmt: skip
+def test_the_target_is_met_by_the_files(mixed, residual_of, method, target):
+    report = mixed(requantize=method, target_residual=target)
     found = residual_of(report.out)
     assert found <= target * (1 + 1e-3)
     assert found == pytest.approx(report.choice.chosen.residual, rel=1e-2)
     assert weight_bytes(report.out) <= report.choice.chosen.bytes
 
 
-def test_the_bytes_are_never_exceeded(talking, make_artifact, run, calibration, residual_of):
+def test_the_bytes_are_never_exceeded(talking, make_artifact, run, mixed, residual_of):
     artifact, fields = make_artifact(SIZE), {"max_shard_size": 20_000}
-    small = weight_bytes(run(talking, artifact, "nf4", name="small", **fields).out)
-    large = weight_bytes(run(talking, artifact, "bf16", name="large", **fields).out)
+    small, large = (
+        weight_bytes(run(talking, artifact, format, name=format, **fields).out)
+        for format in ("nf4", "bf16")
+    )
     residuals = []
     for share in (0.2, 0.7):
         budget = int(small + share * (large - small))
-        report = run(
-            talking, artifact, "nf4-mixed", name=f"{share}",
-            goal=goal(calibration, max_bytes=budget), **fields,
-        )  # fmt: skip
+        report = mixed(max_bytes=budget, name=f"{share}", **fields)
         assert small < weight_bytes(report.out) <= budget
         residuals.append(residual_of(report.out))
     assert residuals[1] < residuals[0] < 1
@@ -126,11 +128,9 @@ def test_the_bytes_are_never_exceeded(talking, make_artifact, run, calibration, 
 @pytest.mark.parametrize(
     "fields", [{"target_residual": 1e-4}, {"target_residual": 0.05, "max_bytes": 130_000}]
 )
-def test_what_cannot_be_reached_is_said_and_leaves_nothing(
-    talking, make_artifact, run, calibration, tmp_path, fields
-):
+def test_what_cannot_be_reached_is_said_and_leaves_nothing(mixed, tmp_path, fields):
     with pytest.raises(TargetResidualError):
-        run(talking, make_artifact(SIZE), "nf4-mixed", goal=goal(calibration, **fields))
+        mixed(**fields)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -152,16 +152,10 @@ def dense_layers(directory):
 
 
 @pytest.mark.parametrize("target", [0.6, 0.4, 0.2])
-def test_layers_that_engines_fuse_are_kept_together_under_both_names(
-    bases, make_artifact, run, calibration, target
-):
+def test_layers_that_engines_fuse_are_kept_together_under_both_names(bases, mixed, target):
     """vLLM quantizes again what it does not find under the name of the fused layer."""
     for kind, (base, skipped) in bases.items():
-        report = run(
-            base, make_artifact(SIZE), "nf4-mixed", name=kind,
-            goal=goal(calibration, target_residual=target),
-        )  # fmt: skip
-        dense, named = dense_layers(report.out)
+        dense, named = dense_layers(mixed(base, name=kind, target_residual=target).out)
         assert dense - set(skipped) <= set(named)
         kept = dense - set(skipped)
         assert kept
@@ -189,12 +183,8 @@ def test_a_part_of_a_fused_layer_is_kept_with_its_other_parts(base, base_4bit, r
     assert verify(report.out, load=True).ok
 
 
-def test_the_names_of_fused_layers_change_nothing_in_transformers(
-    talking, make_artifact, run, calibration
-):
-    out = run(
-        talking, make_artifact(SIZE), "nf4-mixed", goal=goal(calibration, target_residual=0.3)
-    ).out
+def test_the_names_of_fused_layers_change_nothing_in_transformers(mixed):
+    out = mixed(target_residual=0.3).out
     ids = torch.arange(20).unsqueeze(0)
     with torch.no_grad():
         named = AutoModelForCausalLM.from_pretrained(out)(ids).logits
@@ -210,10 +200,10 @@ def test_the_names_of_fused_layers_change_nothing_in_transformers(
 
 
 def test_a_zero_artifact_needs_no_module(talking, make_artifact, run, calibration):
-    artifact = make_artifact(0.0)
-    mixed = run(talking, artifact, "nf4-mixed", goal=goal(calibration, target_residual=0.1))
+    artifact, goal = make_artifact(0.0), Goal(calibration, target_residual=0.1)
+    mixed = run(talking, artifact, "nf4-mixed", goal=goal)
     assert mixed.choice.chosen.keep == () and mixed.choice.chosen.residual == 0
-    auto = run(talking, artifact, "auto", name="auto", goal=goal(calibration, target_residual=0.1))
+    auto = run(talking, artifact, "auto", name="auto", goal=goal)
     assert auto.format == "nf4" and auto.choice.chosen.requantize == "preserve"
     blind = run(talking, artifact, "auto", name="blind", goal=Goal(target_residual=0.1))
     assert blind.format == "nf4" and blind.choice.measured_on == "weights"

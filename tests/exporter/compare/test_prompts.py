@@ -115,7 +115,6 @@ def test_no_or_broken_template(model, tmp_path):
     chat = write_rows(tmp_path / "chat.jsonl", [{"prompt": "a"}])
     text = write_rows(tmp_path / "text.jsonl", [{"text": "a"}])
     for template, match in ((None, "no chat template"), ("{% for %}", "does not take")):
-        shutil.rmtree(model / "chat_template.jinja", ignore_errors=True)
         (model / "chat_template.jinja").unlink(missing_ok=True)
         write_tokenizer(model, template)
         with pytest.raises(PromptError, match=match) as caught:

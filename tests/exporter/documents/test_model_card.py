@@ -2,7 +2,6 @@
 
 import ast
 import re
-import shutil
 
 import pytest
 import yaml
@@ -25,21 +24,28 @@ def test_what_an_artifact_calls_its_base_is_text_in_the_card(base, make_artifact
     assert "__import__" not in shown.replace("\\_\\_import\\_\\_", "")
 
 
-def head_of(report):
+def head_of(card):
     """The card's YAML head as the hub's own library reads it."""
-    card = ModelCard((report.out / "README.md").read_text(), ignore_metadata_errors=False)
-    return card.data.to_dict()
+    return ModelCard(card, ignore_metadata_errors=False).data.to_dict()
+
+
+@pytest.fixture
+def card(copy, artifact, run):
+    """``card(head, format)``: that of an export of a base whose own card has a head."""
+
+    def make(head, format="lora"):
+        (copy / "README.md").write_text(f"---\n{head}\n---\n# Tiny\n")
+        return (run(copy, artifact, format).out / "README.md").read_text()
+
+    return make
 
 
 @pytest.mark.parametrize(
     ("format", "relation", "library"),
     [("nf4-embedded", "finetune", "transformers"), ("lora", "adapter", "peft")],
 )
-def test_the_head_has_what_a_hub_asks_for(base, artifact, run, tmp_path, format, relation, library):
-    copy = shutil.copytree(base, tmp_path / "b")
-    head = "---\nlicense: apache-2.0\nlanguage: [en, zh, 7, Klingon!]\n---\n"
-    (copy / "README.md").write_text(head)
-    found = head_of(run(copy, artifact, format))
+def test_the_head_has_what_a_hub_asks_for(card, format, relation, library):
+    found = head_of(card("license: apache-2.0\nlanguage: [en, zh, 7, Klingon!]", format))
     assert found == {
         "license": "apache-2.0",
         "base_model": "someone/tiny-qwen",
@@ -59,7 +65,8 @@ def test_a_local_path_is_no_base_model(base, make_artifact, run, tmp_path, monke
     monkeypatch.chdir(tmp_path)
     (tmp_path / "models" / "mine").mkdir(parents=True)
     name = local.format(there="models/mine")
-    found = head_of(run(base, make_artifact(3e-3, model_id=name), "lora"))
+    out = run(base, make_artifact(3e-3, model_id=name), "lora").out
+    found = head_of((out / "README.md").read_text())
     assert "base_model" not in found and "base_model_relation" not in found
 
 
@@ -78,17 +85,13 @@ def test_a_local_path_is_no_base_model(base, make_artifact, run, tmp_path, monke
     ],
     ids=["nested", "aliases", "list", "map", "python", "surrogate", "huge", "key", "NUL"],
 )
-def test_a_head_that_nobody_can_use_leaves_the_licence_unknown(head, base, artifact, run, tmp_path):
-    copy = shutil.copytree(base, tmp_path / "b")
-    (copy / "README.md").write_text(f"---\n{head}\n---\n# Tiny\n")
-    found = head_of(run(copy, artifact, "lora"))
+def test_a_head_that_nobody_can_use_leaves_the_licence_unknown(head, card):
+    found = head_of(card(head))
     assert found["license"] == "unknown" and "language" not in found
 
 
-def test_a_licence_in_control_characters_is_shown_as_text(base, artifact, run, tmp_path):
-    copy = shutil.copytree(base, tmp_path / "b")
-    (copy / "README.md").write_text('---\nlicense: "\\e[31m[x](http://y)\\a"\n---\n')
-    text = (run(copy, artifact, "lora").out / "README.md").read_text()
+def test_a_licence_in_control_characters_is_shown_as_text(card):
+    text = card(r'license: "\e[31m[x](http://y)\a"')
     assert "\x1b" not in text and r"\\x1b\[31m\[x\](http://y)\\x07" in text
 
 
@@ -100,19 +103,13 @@ def test_a_licence_in_control_characters_is_shown_as_text(base, artifact, run, t
         ("title: x", "unknown", None),
     ],
 )
-def test_a_licence_that_no_hub_knows_is_named(base, artifact, run, tmp_path, given, license, name):
-    copy = shutil.copytree(base, tmp_path / "b")
-    (copy / "README.md").write_text(f"---\n{given}\n---\n")
-    found = head_of(run(copy, artifact, "lora"))
+def test_a_licence_that_no_hub_knows_is_named(card, given, license, name):
+    found = head_of(card(given))
     assert (found["license"], found.get("license_name")) == (license, name)
 
 
 @pytest.mark.parametrize(("format", "named"), [("nf4-embedded", True), ("lora", False)])
-def test_a_licence_text_is_named_where_the_export_has_it(
-    base, artifact, run, tmp_path, format, named
-):
-    copy = shutil.copytree(base, tmp_path / "b")
-    (copy / "LICENSE").write_text("words of the base")
-    out = run(copy, artifact, format).out
+def test_a_licence_text_is_named_where_the_export_has_it(base, artifact, run, format, named):
+    out = run(base, artifact, format).out
     assert ("its text: LICENSE" in (out / "README.md").read_text()) == named
     assert (out / "LICENSE").is_file() == named

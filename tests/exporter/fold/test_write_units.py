@@ -5,7 +5,6 @@ in float64. The base has the 252 modules of a real one.
 """
 
 import math
-import shutil
 
 import pytest
 import torch
@@ -41,15 +40,16 @@ def weights(deep_base):
     }
 
 
-def projections(formula, draws):
-    """P of each module in plain Python; ``draws``: which draw of its device's stream it was."""
-    numel = U * RANK**2 if formula == "full" else U * RANK
+def assert_trained(report, weights, formula, tolerance, draws=None, vector=VECTOR, seed=SEED):
+    """Each delta is the trainer's; ``draws``: which draw of its device's stream each P was."""
+    found = lora_deltas(report.out)
+    shape = (len(vector), RANK, RANK) if formula == "full" else (len(vector), RANK)
     scale = math.sqrt(RANK) if formula == "diagonal" else 1.0
-    shape = (U, RANK, RANK) if formula == "full" else (U, RANK)
-    for draw in draws:
-        bits = plain_projections.projection(SEED, draw, numel, scale)
+    for name, draw in zip(NAMES, draws or range(len(NAMES)), strict=True):
+        bits = plain_projections.projection(seed, draw, math.prod(shape), scale)
         values = torch.tensor([plain_projections.bf16_value(b) for b in bits], dtype=torch.float64)
-        yield values.view(shape)
+        wanted = reference_delta(weights[name], values.view(shape), vector)
+        assert (found[name] - wanted).norm() <= tolerance * wanted.norm(), name
 
 
 @pytest.fixture(scope="module")
@@ -95,12 +95,8 @@ def test_a_lora_holds_the_trained_delta(
 ):
     report = exported("lora", DeltaOptions(svd=svd, **options), **fields)
     assert (report.resolved.formula, report.resolved.trained_on) == (formula, trained_on)
-    found = lora_deltas(report.out)
-    first_of_gpu_1 = 7 * 20 if split else len(NAMES)
-    draws = [i if i < first_of_gpu_1 else i - first_of_gpu_1 for i in range(len(NAMES))]
-    for name, P in zip(NAMES, projections(formula, draws), strict=True):
-        wanted = reference_delta(weights[trained_on][name], P, VECTOR)
-        assert (found[name] - wanted).norm() <= tolerance * wanted.norm(), name
+    draws = [*range(7 * 20), *range(7 * (LAYERS - 20))] if split else None
+    assert_trained(report, weights[trained_on], formula, tolerance, draws)
 
 
 @pytest.mark.parametrize("format", ["nf4", "nf4-embedded", "bf16", "lora", "peft-tinylora"])
@@ -115,19 +111,14 @@ def test_nothing_is_written_where_no_formula_is_known(upstream, deep_base, tmp_p
     [("luogu/tiny_lora_v.pt", "full", 42), ("upstream/tiny_lora_v.seed212.pt", "diagonal", 212)],
 )
 def test_a_published_artifact_holds_its_trainers_delta(
-    exported, weights, shared_data, file, formula, seed, monkeypatch
+    exported, weights, shared_data, file, formula, seed
 ):
     artifact = shared_data.parent / file
     if not artifact.is_file():
         pytest.skip(f"{file} is not here")
     vector = torch.load(artifact, map_location="cpu", weights_only=True)["global_v"]
-    monkeypatch.setattr(f"{__name__}.U", 32)
-    monkeypatch.setattr(f"{__name__}.SEED", seed)
-    found = lora_deltas(exported("lora", DeltaOptions(svd="exact"), artifact).out)
-    drawn = projections(formula, range(len(NAMES)))
-    for name, P in zip(NAMES, drawn, strict=True):
-        wanted = reference_delta(weights["4bit"][name], P, vector)
-        assert (found[name] - wanted).norm() <= 1e-5 * wanted.norm(), name
+    report = exported("lora", DeltaOptions(svd="exact"), artifact)
+    assert_trained(report, weights["4bit"], formula, 1e-5, vector=vector, seed=seed)
 
 
 @pytest.mark.parametrize(("format", "eps"), [("fp32", 0), ("bf16", 2**-8)])
@@ -154,15 +145,12 @@ def test_a_dense_export_of_16bit_training_is_the_restored_model(
 def test_16bit_training_on_4bit_formats_keeps_the_trained_delta(exported, weights):
     report = exported("nf4-embedded", is_quantized=False)
     assert any("went through 4 bits" in warning for warning in report.warnings)
-    found = lora_deltas(report.out)
-    for name, P in zip(NAMES, projections("diagonal", range(len(NAMES))), strict=True):
-        wanted = reference_delta(weights["16bit"][name], P, VECTOR)
-        assert (found[name] - wanted).norm() <= 2**-8 * wanted.norm(), name
+    assert_trained(report, weights["16bit"], "diagonal", 2**-8)
 
 
 def test_16bit_training_needs_the_16bit_base(base_4bit, make_artifact, run, tmp_path):
     with pytest.raises(PlanError, match="give the 16-bit base"):
         run(base_4bit, make_artifact(3e-3, is_quantized=False), "fp32")
-    shutil.rmtree(tmp_path / "out", ignore_errors=True)
-    run(base_4bit, make_artifact(3e-3, is_quantized=False), "nf4",
-        options=DeltaOptions(trained_on="4bit"))  # fmt: skip
+    assert not (tmp_path / "out").exists()
+    options = DeltaOptions(trained_on="4bit")
+    run(base_4bit, make_artifact(3e-3, is_quantized=False), "nf4", options=options)

@@ -52,11 +52,12 @@ def test_trainer_numerics_fold_the_rounded_delta(base, artifact, run):
 
 
 @pytest.mark.parametrize("format", ["fp32", "fp16"])
-def test_parts_of_the_configuration_name_the_dtype_too(base, artifact, run, tmp_path, format):
+def test_every_name_of_the_dtype_follows_the_export(base, artifact, run, tmp_path, format):
     """A model with more than texts is loaded in what its text_config says."""
     parts = {"vision_config": {"dtype": "bfloat16", "hidden_size": 64}, "other": {"dtype": "int8"}}
-    out = run(edited(base, tmp_path / "b", **parts), artifact, format).out
+    spellings = {"dtype": "bfloat16", "torch_dtype": "bfloat16"}
+    out = run(edited(base, tmp_path / "b", **parts, **spellings), artifact, format).out
     found = json.loads((out / "config.json").read_text())
     dtype = str(DTYPES[format]).removeprefix("torch.")
-    assert found["dtype"] == found["vision_config"]["dtype"] == dtype
+    assert found["dtype"] == found["torch_dtype"] == found["vision_config"]["dtype"] == dtype
     assert found["other"] == parts["other"] and found["vision_config"]["hidden_size"] == 64

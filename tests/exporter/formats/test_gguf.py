@@ -4,7 +4,6 @@ import json
 import re
 import shutil
 import sys
-from pathlib import Path
 
 import gguf
 import pytest
@@ -17,9 +16,9 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from exporter import verify
 from exporter.errors import PlanError, RequestError
-from tests.exporter.conftest import edited
+from tests.exporter.conftest import edited, same_tensors
+from tests.exporter.formats.conftest import DEMO
 
-DEMO = Path(__file__).resolve().parents[3] / "demo"
 # what transformers calls a tensor -> what llama.cpp does
 NAMES = {
     "model.embed_tokens": "token_embd",
@@ -97,29 +96,26 @@ def demo(run):
 def test_tensors_are_those_of_the_dense_export(demo, dtype, dense):
     stored = tensors_of(demo("gguf", gguf_dtype=dtype) / "model.gguf")
     expected = load_file(demo(dense, name="dense") / "model.safetensors")
-    assert stored.keys() == {llama_name(name) for name in expected}
-    for name, tensor in expected.items():
-        wanted = tensor.float() if tensor.dim() == 1 else tensor
-        assert stored[llama_name(name)].dtype == wanted.dtype
-        assert torch.equal(stored[llama_name(name)], wanted), name
+    vectors_in_f32 = {n: t.float() if t.dim() == 1 else t for n, t in expected.items()}
+    same_tensors(stored, {llama_name(name): t for name, t in vectors_in_f32.items()})
 
 
 def test_settings_are_those_of_the_config(demo):
     found = settings_of(demo("gguf") / "model.gguf")
-    assert found["general.architecture"] == "qwen2" and found["general.type"] == "model"
-    assert found["general.file_type"] == 0
     config = json.loads((DEMO / "base" / "config.json").read_text())
-    for name, field in (
-        ("context_length", "max_position_embeddings"),
-        ("embedding_length", "hidden_size"),
-        ("block_count", "num_hidden_layers"),
-        ("feed_forward_length", "intermediate_size"),
-        ("attention.head_count", "num_attention_heads"),
-        ("attention.head_count_kv", "num_key_value_heads"),
-    ):
-        assert found[f"qwen2.{name}"] == config[field], name
-    assert found["qwen2.rope.freq_base"] == 10000.0
-    assert found["qwen2.attention.layer_norm_rms_epsilon"] == pytest.approx(1e-6)
+    assert found == found | {
+        "general.architecture": "qwen2",
+        "general.type": "model",
+        "general.file_type": 0,
+        "qwen2.context_length": config["max_position_embeddings"],
+        "qwen2.embedding_length": config["hidden_size"],
+        "qwen2.block_count": config["num_hidden_layers"],
+        "qwen2.feed_forward_length": config["intermediate_size"],
+        "qwen2.attention.head_count": config["num_attention_heads"],
+        "qwen2.attention.head_count_kv": config["num_key_value_heads"],
+        "qwen2.rope.freq_base": 10000.0,
+        "qwen2.attention.layer_norm_rms_epsilon": pytest.approx(1e-6),
+    }
 
 
 def test_the_tokenizer_section_is_the_tokenizer(demo):
@@ -128,17 +124,19 @@ def test_the_tokenizer_section_is_the_tokenizer(demo):
     tokens = dict(content["model"]["vocab"])
     tokens |= {token["content"]: token["id"] for token in content["added_tokens"]}
     assert {text: number for number, text in enumerate(found["tokenizer.ggml.tokens"])} == tokens
-    assert (found["tokenizer.ggml.model"], found["tokenizer.ggml.pre"]) == ("gpt2", "qwen2")
     merges = [m if isinstance(m, str) else " ".join(m) for m in content["model"]["merges"]]
-    assert found["tokenizer.ggml.merges"] == merges
+    assert found == found | {
+        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.pre": "qwen2",
+        "tokenizer.ggml.merges": merges,
+        "tokenizer.ggml.eos_token_id": 2,
+        "tokenizer.ggml.add_bos_token": False,
+        "tokenizer.chat_template": (DEMO / "base" / "chat_template.jinja").read_text(),
+    }
     kinds = found["tokenizer.ggml.token_type"]
     for token in content["added_tokens"]:
         assert kinds[token["id"]] == (3 if token["special"] else 4)  # control, user-defined
     assert kinds.count(1) == len(tokens) - len(content["added_tokens"])
-    assert found["tokenizer.ggml.eos_token_id"] == 2
-    assert found["tokenizer.ggml.add_bos_token"] is False
-    template = (DEMO / "base" / "chat_template.jinja").read_text()
-    assert found["tokenizer.chat_template"] == template
 
 
 def test_pieces_are_merged_in_the_order_of_their_scores(run, make_family, make_artifact):
@@ -146,10 +144,8 @@ def test_pieces_are_merged_in_the_order_of_their_scores(run, make_family, make_a
     tokens, merges = write_pieces(base, 1536)
     out = run(base, make_artifact(0.1), "gguf").out
     found = settings_of(out / "model.gguf")
-    assert (found["tokenizer.ggml.model"], found["tokenizer.ggml.add_space_prefix"]) == (
-        "llama",
-        True,
-    )
+    assert found["tokenizer.ggml.model"] == "llama"
+    assert found["tokenizer.ggml.add_space_prefix"] is True
     assert found["tokenizer.ggml.tokens"][: len(tokens)] == tokens
     assert found["tokenizer.ggml.tokens"][len(tokens)] == f"[PAD{len(tokens)}]"
     scores = dict(zip(tokens, found["tokenizer.ggml.scores"], strict=False))
@@ -195,18 +191,14 @@ def test_a_pair_is_what_a_merge_adds(run, llama, make_artifact):
 
 def test_the_lora_is_the_lora_export(demo):
     found = demo("gguf-lora") / "adapter_model.gguf"
-    pairs, expected = (
-        tensors_of(found),
-        load_file(demo("lora", name="lora") / "adapter_model.safetensors"),
-    )
-    for name, tensor in expected.items():
+    wanted = {}
+    for name, tensor in load_file(demo("lora", name="lora") / "adapter_model.safetensors").items():
         module, _, part = name.removeprefix("base_model.model.").rpartition(".lora_")
-        stored = pairs[f"{llama_name(f'{module}.weight')}.lora_{part[0].lower()}"]
-        assert torch.equal(stored, tensor), name
+        wanted[f"{llama_name(f'{module}.weight')}.lora_{part[0].lower()}"] = tensor
+    same_tensors(tensors_of(found), wanted)
     said = settings_of(found)
     assert said["general.type"] == "adapter" and said["adapter.type"] == "lora"
     assert said["adapter.lora.alpha"] == 2.0  # the rank, so that nothing is scaled
-    assert len(pairs) == len(expected)
 
 
 def test_frequencies_of_llama3_are_scaled_as_in_transformers(run, make_family, make_artifact):
@@ -261,17 +253,6 @@ def test_what_llama_cpp_would_compute_otherwise_is_refused(
     assert list(tmp_path.iterdir()) == []
 
 
-def edited_tokenizer(base, target, edit):
-    shutil.copytree(base, target)
-    content = json.loads((target / "tokenizer.json").read_text())
-    edit(content)
-    (target / "tokenizer.json").write_text(json.dumps(content))
-    (target / "tokenizer_config.json").write_text(
-        '{"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<|im_end|>"}'
-    )
-    return target
-
-
 @pytest.mark.parametrize(
     ("edit", "words"),
     [
@@ -284,8 +265,14 @@ def edited_tokenizer(base, target, edit):
         ),
     ],
 )
-def test_a_tokenizer_that_llama_cpp_does_not_have_is_refused(run, tmp_path_factory, edit, words):
-    base = edited_tokenizer(DEMO / "base", tmp_path_factory.mktemp("b") / "qwen2-mini", edit)
+def test_a_tokenizer_that_llama_cpp_does_not_have_is_refused(run, tmp_path, edit, words):
+    base = shutil.copytree(DEMO / "base", tmp_path / "qwen2-mini")
+    content = json.loads((base / "tokenizer.json").read_text())
+    edit(content)
+    (base / "tokenizer.json").write_text(json.dumps(content))
+    (base / "tokenizer_config.json").write_text(
+        '{"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<|im_end|>"}'
+    )
     with pytest.raises(PlanError, match=words):
         run(base, DEMO / "tiny_lora_v.pt", "gguf")
 
@@ -334,8 +321,3 @@ def test_another_scale_is_found(demo):
     reader.data.flush()
     wrong = {check.name: check.problems for check in verify(out).checks}
     assert any("another scale than 1" in problem for problem in wrong["adapter would attach"])
-
-
-def test_a_dtype_belongs_to_gguf(run, base, artifact):
-    with pytest.raises(RequestError, match="--gguf-dtype f16 applies to gguf, not to bf16"):
-        run(base, artifact, "bf16", gguf_dtype="f16")

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from exporter import verify
+from tests.exporter.conftest import same_tensors
 from tests.exporter.dense_reference import packed_in, weights_of
 
 SIZE = 0.1
@@ -85,13 +86,6 @@ def test_single_and_double_quantization_in_one_base(base, make_4bit, make_artifa
         assert torch.equal(dequantize_4bit(weight.data, weight.quant_state).double(), value)
 
 
-def same_tensors(a, b):
-    assert a.keys() == b.keys()
-    for name in a:
-        assert a[name].dtype == b[name].dtype
-        assert torch.equal(a[name].view(torch.uint8), b[name].view(torch.uint8)), name
-
-
 @pytest.mark.parametrize("source", ["base", "base_4bit"])
 @pytest.mark.parametrize(("format", "size"), [("nf4", 0.0), ("nf4-embedded", 3e-3)])
 def test_a_zero_delta_or_one_beside_it_leaves_the_quantized_base_byte_for_byte(
@@ -102,14 +96,6 @@ def test_a_zero_delta_or_one_beside_it_leaves_the_quantized_base_byte_for_byte(
     same_tensors(stored(report.out), stored(base_4bit))
     if source == "base_4bit":
         assert (report.out / "config.json").read_bytes() == (base_4bit / "config.json").read_bytes()
-
-
-def test_a_zero_delta_has_no_measures(base, make_artifact, run):
-    report = run(base, make_artifact(0.0), "nf4")
-    assert report.verdict == "empty"
-    assert report.fidelity.total.capture is None
-    total = json.loads((report.out / "fidelity.json").read_text())["total"]
-    assert total["capture"] is None and total["residual"] is None and total["codes_moved"] == 0
 
 
 def test_recompute_changes_scales(base_4bit, make_artifact, run):

@@ -23,8 +23,7 @@ from exporter.errors import (
 from exporter.output.workspace import open_workspace
 from exporter.request import Goal
 from tests.exporter.conftest import content
-
-DEMO = Path(__file__).resolve().parents[3] / "demo"
+from tests.exporter.formats.conftest import DEMO
 
 
 class Killed(BaseException):

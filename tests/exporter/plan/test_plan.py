@@ -1,4 +1,4 @@
-"""Which tensors go where."""
+"""What cannot be planned."""
 
 from dataclasses import replace
 
@@ -7,8 +7,7 @@ import pytest
 from exporter.base.architecture import read_architecture
 from exporter.base.checkpoint import open_checkpoint
 from exporter.errors import PlanError
-from exporter.formats.encoding import ModuleUnit, TensorUnit
-from exporter.formats.registry import FORMATS, format_named
+from exporter.formats.nf4 import Nf4
 from exporter.plan.base_weights import BaseWeights
 from exporter.plan.plan import build_plan
 from tests.exporter.conftest import edited
@@ -17,32 +16,10 @@ from tinylora import AdapterSizes
 SIZES = AdapterSizes(rank=2, u=8, groups=1, capped=False)
 
 
-def plan_of(base, format="nf4", sizes=SIZES):
+def plan_of(base, sizes=SIZES):
     checkpoint = open_checkpoint(base)
     architecture = read_architecture(checkpoint.path, checkpoint.config)
-    layout = format_named(format)()
-    return build_plan(checkpoint, architecture, layout, sizes=sizes, weights=BaseWeights())
-
-
-def units(plan, kind):
-    return [unit for file in plan.files for unit in file.units if isinstance(unit, kind)]
-
-
-@pytest.mark.parametrize("source", ["base", "base_4bit"])
-# of gguf, which needs a tokenizer: formats/test_gguf.py
-@pytest.mark.parametrize("layout", [format_named(name) for name in FORMATS if name != "gguf"])
-def test_every_tensor_once_and_sizes_bounded(source, layout, request):
-    base = request.getfixturevalue(source)
-    plan = plan_of(base, layout.name)
-    names = [spec.name for file in plan.files for spec in file.specs]
-    assert len(names) == len(set(names))
-    folds = [unit.module for unit in units(plan, ModuleUnit) if unit.fold]
-    assert sorted(folds) == sorted(plan.targets)
-    assert tuple(plan.folds) == plan.targets
-    assert plan.max_bytes == sum(file.form.max_bytes(file.specs) for file in plan.files)
-    if layout().dtype is not None and layout().for_transformers:
-        carried = {unit.name for unit in units(plan, TensorUnit)}
-        assert carried | {f"{u.module}.weight" for u in units(plan, ModuleUnit)} == set(names)
+    return build_plan(checkpoint, architecture, Nf4(), sizes=sizes, weights=BaseWeights())
 
 
 def test_a_rank_above_the_smallest_weight(base):

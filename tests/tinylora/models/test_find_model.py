@@ -1,10 +1,8 @@
 """Models by the names that hubs give them, found on this machine."""
 
-import shutil
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
 from tinylora.errors import ModelNotFoundError
 from tinylora.models.find_model import find_model
@@ -74,24 +72,3 @@ def test_what_is_nowhere_is_said_with_the_places_looked_at(caches, tmp_path):
         assert str(place) in str(caught.value)
     assert "--download huggingface or modelscope" in str(caught.value)
 
-
-def test_merge_takes_a_base_from_the_cache(caches, tiny_base, tmp_path):
-    import torch
-
-    from exporter.cli import app
-    from tinylora import save_artifact
-
-    blobs = shutil.copytree(tiny_base, tmp_path / "blobs")
-    place = snapshot(caches[0], "a", "Tiny/Base")
-    place.mkdir(parents=True)
-    for blob in blobs.iterdir():  # as the cache has it: links
-        (place / blob.name).symlink_to(blob)
-    artifact = tmp_path / "v.pt"
-    fields = {"rank": 2, "seed": 7, "model_id": "tiny/base", "total_replaced_layers": 14}
-    save_artifact(artifact, global_v=torch.ones(8), formula="full", **fields)
-    merge = ["merge", "--base", "tiny/base", "--artifact", str(artifact), "--format", "lora"]
-    made = CliRunner().invoke(app, [*merge, "--out", str(tmp_path / "out")])
-    assert made.exit_code == 0, made.stderr
-    assert "nothing in the base's name" not in made.stderr
-    gone = CliRunner().invoke(app, [*merge[:2], "tiny/other", *merge[3:], "--out", "x"])
-    assert gone.exit_code == 2 and str(caches[0]) in " ".join(gone.stderr.split())

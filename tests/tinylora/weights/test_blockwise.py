@@ -2,31 +2,16 @@
 
 import pytest
 import torch
-from bitsandbytes.functional import (
-    create_dynamic_map,
-    get_4bit_type,
-    quantize_4bit,
-    quantize_blockwise,
-)
+from bitsandbytes.functional import create_dynamic_map, get_4bit_type, quantize_blockwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.tinylora.conftest import same_tensors
+from tests.tinylora.conftest import as_bitsandbytes
 from tinylora import QuantizedWeight
 from tinylora.weights import blockwise
 from tinylora.weights.code_books import code_book, dynamic_code_book
 
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)
-
-
-def same_as_bitsandbytes(weight, quant_type="nf4", blocksize=64, double_quant=True):
-    ours = QuantizedWeight.quantize(
-        weight, quant_type=quant_type, blocksize=blocksize, double_quant=double_quant
-    )
-    data, state = quantize_4bit(
-        weight, blocksize=blocksize, quant_type=quant_type, compress_statistics=double_quant
-    )
-    same_tensors(ours, data, state)
 
 
 def test_the_code_books_are_those_of_bitsandbytes():
@@ -76,7 +61,7 @@ def test_scales_at_and_beside_every_edge_have_the_same_codes():
 @pytest.mark.parametrize("blocksize", [32, 64, 4096])
 def test_same_bits_as_bitsandbytes(dtype, shape, blocksize):
     weight = torch.randn(shape, generator=torch.Generator().manual_seed(1)) * 0.02
-    same_as_bitsandbytes(weight.to(dtype), blocksize=blocksize)
+    as_bitsandbytes(weight.to(dtype), blocksize=blocksize)
 
 
 @given(
@@ -91,7 +76,7 @@ def test_same_bits_for_any_size_of_numbers(seed, exponent, zeros, size):
     weight = torch.randn(size, generator=generator).clamp(-3, 3) * 10**-spread
     weight *= torch.rand(size, generator=generator) >= zeros
     weight = (weight.double() * 10.0**exponent).float()
-    same_as_bitsandbytes(weight.view(1, -1), double_quant=False)
+    as_bitsandbytes(weight.view(1, -1), double_quant=False)
 
 
 def test_every_bf16_value_under_every_bf16_scale_of_a_binade():
@@ -102,7 +87,7 @@ def test_every_bf16_value_under_every_bf16_scale_of_a_binade():
     weight = weight.minimum(steps.view(-1, 1)).maximum(-steps.view(-1, 1))
     weight = torch.nn.functional.pad(weight, (0, 4096 - weight.shape[1]))
     weight[:, -1] = steps
-    same_as_bitsandbytes(weight.to(torch.bfloat16), blocksize=4096, double_quant=False)
+    as_bitsandbytes(weight.to(torch.bfloat16), blocksize=4096, double_quant=False)
 
 
 @pytest.mark.parametrize("part", [0.001, 0.9])
@@ -116,14 +101,14 @@ def test_few_or_nearly_all_numbers_beside_rounding_edges(part):
     there = torch.rand((4096, 64), generator=generator) < part
     weight = torch.where(there, beside, weight)
     weight[:, 0] = 1
-    same_as_bitsandbytes(weight)
+    as_bitsandbytes(weight)
 
 
 def test_an_unknown_release_of_bitsandbytes_does_the_work_itself(monkeypatch):
     weight = torch.randn(64, 64, generator=torch.Generator().manual_seed(5))
     monkeypatch.setattr(blockwise, "version", lambda package: "9.9")
     monkeypatch.setattr(blockwise, "_table", None)
-    same_as_bitsandbytes(weight)
+    as_bitsandbytes(weight)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -4,21 +4,24 @@ import json
 
 import pytest
 import torch
-from bitsandbytes.functional import dequantize_4bit, quantize_4bit
-from hypothesis import given
-from hypothesis import strategies as st
 
-from tests.tinylora.conftest import same_tensors
+from tests.tinylora.conftest import as_bitsandbytes
 from tinylora import QuantizedWeight
 from tinylora.errors import QuantizedWeightError
-from tinylora.weights.quantized_weight import pack_codes, unpack_codes
 
 SHAPES = [(64, 64), (192, 100), (33, 7), (1, 1), (128, 520)]
+STATE = "w.quant_state.bitsandbytes__nf4"
 
 
-def weight(shape, dtype=torch.bfloat16, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    return (torch.randn(shape, generator=generator) * 0.02).to(dtype)
+def weight(shape):
+    generator = torch.Generator().manual_seed(0)
+    return (torch.randn(shape, generator=generator) * 0.02).bfloat16()
+
+
+@pytest.fixture
+def tensors():
+    """What a checkpoint holds of the weight ``w``."""
+    return QuantizedWeight.quantize(weight((64, 64))).to_tensors("w")
 
 
 def read_by_the_format(tensors, name):
@@ -50,55 +53,34 @@ def read_by_the_format(tensors, name):
 def test_quantized_as_bitsandbytes_and_read_as_described(
     shape, quant_type, double_quant, blocksize
 ):
-    W = weight(shape)
-    ours = QuantizedWeight.quantize(
-        W, quant_type=quant_type, blocksize=blocksize, double_quant=double_quant
-    )
-    data, state = quantize_4bit(
-        W, blocksize=blocksize, compress_statistics=double_quant, quant_type=quant_type
-    )
-    stored = same_tensors(ours, data, state)
-    assert torch.equal(ours.dequantize(), dequantize_4bit(data, state))
-    reference = read_by_the_format(stored, "w")
+    ours, values = as_bitsandbytes(weight(shape), quant_type, blocksize, double_quant)
+    assert torch.equal(ours.dequantize(), values)
+    reference = read_by_the_format(ours.to_tensors("w"), "w")
     assert torch.allclose(ours.dequantize(torch.float32).double(), reference, rtol=3e-7, atol=1e-9)
 
 
-@given(st.lists(st.integers(0, 15), min_size=1, max_size=300))
-def test_packing_is_undone_by_unpacking(codes):
-    flat = torch.tensor(codes, dtype=torch.uint8)
-    packed = pack_codes(flat)
-    assert packed.shape == (-(-len(codes) // 2), 1)
-    assert torch.equal(unpack_codes(packed, len(codes)), flat)
-
-
-def test_the_digest_follows_the_values_and_not_the_spelling_of_the_state():
-    quantized = QuantizedWeight.quantize(weight((64, 64)))
-    tensors = quantized.to_tensors("w")
-    key = "w.quant_state.bitsandbytes__nf4"
-    state = json.loads(bytes(tensors[key].tolist()))
-    respelled = json.dumps(state, indent=2).encode()
-    tensors[key] = torch.tensor(list(respelled), dtype=torch.uint8)
-    assert QuantizedWeight.from_tensors("w", tensors).digest() == quantized.digest()
+def test_the_digest_follows_the_values_and_not_the_spelling_of_the_state(tensors):
+    digest = QuantizedWeight.from_tensors("w", tensors).digest()
+    respelled = json.dumps(json.loads(bytes(tensors[STATE].tolist())), indent=2).encode()
+    tensors[STATE] = torch.tensor(list(respelled), dtype=torch.uint8)
+    assert QuantizedWeight.from_tensors("w", tensors).digest() == digest
     for name in ("w", "w.absmax"):
-        changed = dict(tensors)
-        changed[name] = changed[name].clone()
+        changed = tensors | {name: tensors[name].clone()}
         changed[name].view(-1)[0] ^= 1
-        assert QuantizedWeight.from_tensors("w", changed).digest() != quantized.digest()
+        assert QuantizedWeight.from_tensors("w", changed).digest() != digest
 
 
 @pytest.mark.parametrize(
     "missing", ["w.absmax", "w.quant_map", "w.nested_absmax", "w.nested_quant_map", "w.quant_state"]
 )
-def test_a_missing_companion_is_named(missing):
-    tensors = QuantizedWeight.quantize(weight((64, 64))).to_tensors("w")
+def test_a_missing_companion_is_named(missing, tensors):
     kept = {k: v for k, v in tensors.items() if not k.startswith(missing)}
     with pytest.raises(QuantizedWeightError, match=missing):
         QuantizedWeight.from_tensors("w", kept)
 
 
 @pytest.mark.parametrize("key", ["w", "w.absmax", "w.nested_absmax"])
-def test_a_companion_of_the_wrong_size_is_named(key):
-    tensors = QuantizedWeight.quantize(weight((64, 64))).to_tensors("w")
+def test_a_companion_of_the_wrong_size_is_named(key, tensors):
     tensors[key] = tensors[key][:-1]
     with pytest.raises(QuantizedWeightError, match=f"{key}:"):
         QuantizedWeight.from_tensors("w", tensors)
@@ -120,15 +102,13 @@ def test_a_companion_of_the_wrong_size_is_named(key):
     ],
     ids=str,
 )
-def test_a_damaged_state_is_named(change):
-    tensors = QuantizedWeight.quantize(weight((64, 64))).to_tensors("w")
-    key = "w.quant_state.bitsandbytes__nf4"
+def test_a_damaged_state_is_named(change, tensors):
     if isinstance(change, dict):
-        state = json.loads(bytes(tensors[key].tolist())) | change
+        state = json.loads(bytes(tensors[STATE].tolist())) | change
         change = json.dumps({name: value for name, value in state.items() if value is not ...})
     raw = torch.tensor(list(change.encode())).byte() if isinstance(change, str) else change
     with pytest.raises(QuantizedWeightError, match="w: quantization state"):
-        QuantizedWeight.from_tensors("w", tensors | {key: raw})
+        QuantizedWeight.from_tensors("w", tensors | {STATE: raw})
 
 
 @pytest.mark.parametrize("double", [True, False])

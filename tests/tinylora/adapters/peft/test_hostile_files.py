@@ -1,5 +1,7 @@
 """PEFT adapters that are damaged, hostile or of another kind: each has its own clear error."""
 
+from functools import partial
+
 import pytest
 import torch
 
@@ -9,6 +11,12 @@ from tinylora.errors import ArtifactError, ArtifactMissingError
 
 A_KEY = "base_model.model.model.layers.0.self_attn.q_proj.tinylora_A"
 P_KEY, V_KEY = A_KEY[:-1] + "P", "base_model.tinylora_v.1"
+
+
+@pytest.fixture
+def adapter(saved):
+    """Reads PEFT's adapter, changed."""
+    return partial(changed_adapter, saved()[0])
 
 
 @pytest.mark.parametrize(
@@ -28,10 +36,9 @@ P_KEY, V_KEY = A_KEY[:-1] + "P", "base_model.tinylora_v.1"
         ("base_model_name_or_path", 3, "base_model_name_or_path"),
     ],
 )
-def test_bad_configurations(saved, field, value, words):
-    directory, _ = saved()
+def test_bad_configurations(adapter, field, value, words):
     with pytest.raises(ArtifactError, match=words):
-        changed_adapter(directory, {field: value})
+        adapter({field: value})
 
 
 def test_projections_that_peft_0_19_seeded_by_a_random_hash_are_refused(saved):
@@ -54,10 +61,9 @@ def test_projections_that_peft_0_19_seeded_by_a_random_hash_are_refused(saved):
         ("base_model.model.lm_head.weight", torch.zeros(2), "no part of"),
     ],
 )
-def test_bad_tensors(saved, key, value, words):
-    directory, _ = saved()
+def test_bad_tensors(adapter, key, value, words):
     with pytest.raises(ArtifactError, match=words):
-        changed_adapter(directory, tensors={key: value})
+        adapter(tensors={key: value})
 
 
 def test_files_that_are_not_read(saved):

@@ -51,19 +51,23 @@ def test_a_file_of_torch_save_loads(tmp_path):
     rank=st.integers(1, 64),
     seed=st.integers(0, 2**64 - 1),
     device=st.sampled_from(["cuda:0", "cuda:3", "cpu"]),
+    formula=st.sampled_from(["full", "diagonal", "diagonal-unscaled"]),
 )
-def test_round_trip(tmp_path_factory, values, rank, seed, device):
+def test_round_trip(tmp_path_factory, values, rank, seed, device, formula):
     path = tmp_path_factory.mktemp("artifact") / "v.pt"
     vector = torch.tensor(values).to(torch.bfloat16)
     fields = {"global_v": vector, "rank": rank, "seed": seed, "saved_device": device}
+    fields |= {"formula": formula}
     content = save_vector(path, **fields).read_bytes()
     assert save_vector(path, **fields).read_bytes() == content
     artifact = load_artifact(path)
     assert torch.equal(artifact.global_v, vector)
     assert (artifact.rank, artifact.seed, artifact.saved_device) == (rank, seed, device)
-    assert artifact.stream_hint == device.split(":")[0]
+    assert artifact.stream_hint == device.split(":")[0] and artifact.extra_keys == ()
+    assert artifact.known_formula.formula == artifact.describe()["formula"] == formula
+    # whoever reads it as the trainers do finds their keys
     loaded = torch.load(path, weights_only=True, map_location="cpu")
-    assert torch.equal(loaded["global_v"], vector)
+    assert torch.equal(loaded["global_v"], vector) and loaded["u_value"] == len(values)
 
 
 def test_the_saved_device_is_that_of_the_vector(tmp_path):

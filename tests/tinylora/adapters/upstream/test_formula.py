@@ -1,10 +1,7 @@
 """What a file proves about its formula, and nothing else."""
 
 import pytest
-import torch
 
-from tests.tinylora.conftest import save_vector
-from tinylora import load_artifact
 from tinylora.adapters.upstream.formula import known_formula
 
 UNPUBLISHED = "0" * 64
@@ -27,13 +24,3 @@ def test_a_formula_is_known_from_a_key_or_a_published_file(stored, is_quantized,
     known = known_formula(stored, is_quantized, sha256)
     assert (known and known.formula) == expected
     assert known is None or known.evidence
-
-
-@pytest.mark.parametrize("formula", ["full", "diagonal", "diagonal-unscaled"])
-def test_a_saved_formula_is_read_back(tmp_path, formula):
-    file = tmp_path / "v.pt"
-    artifact = load_artifact(save_vector(file, u=4, formula=formula))
-    assert artifact.known_formula.formula == artifact.describe()["formula"] == formula
-    assert artifact.extra_keys == ()
-    # whoever reads it as the trainers do finds their keys
-    assert torch.load(file, map_location="cpu", weights_only=True)["u_value"] == 4
