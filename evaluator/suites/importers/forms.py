@@ -1,15 +1,15 @@
 """The forms that can be imported: which one a source has, and what it holds.
 
-A form of rows is the ``IMPORTER`` of a file of its own, named in ``_FILES``; Luogu test data is the
-one form that is no rows.
+A form of rows is an ``Importer`` in a file of its own and a line in ``IMPORTERS``; Luogu test data
+is the one form that is no rows.
 """
 
 from collections.abc import Iterator
+from importlib import import_module
 from itertools import islice
 from pathlib import Path
 
 from evaluator.errors import SuiteError, shown
-from evaluator.suites.importers import code_contests, input_output, statements, upstream
 from evaluator.suites.importers.draft import (
     Draft,
     Importer,
@@ -23,9 +23,17 @@ from evaluator.suites.importers.luogu_archives import Statements, drafts_of_arch
 from evaluator.suites.importers.rows import ID_FIELDS, Row, holds_rows, read_rows
 from evaluator.suites.problem import Problem
 
-# Where the fields of a row fit several, the first is taken.
-_FILES = (upstream, code_contests, input_output, statements)
-IMPORTERS: dict[str, Importer] = {file.IMPORTER.name: file.IMPORTER for file in _FILES}
+# One line for each file; where the fields of a row fit several, the first is taken.
+_FILES = (
+    "upstream",
+    "code_contests",
+    "input_output",
+    "statements",
+)
+IMPORTERS: dict[str, Importer] = {
+    importer.name: importer
+    for importer in (import_module(f"{__package__}.{file}").IMPORTER for file in _FILES)
+}
 LUOGU_DATA = "luogu-data"
 _ROWS_LOOKED_AT = 20  # for the form of most of them
 

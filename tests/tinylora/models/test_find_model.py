@@ -71,4 +71,3 @@ def test_what_is_nowhere_is_said_with_the_places_looked_at(caches, tmp_path):
     for place in (tmp_path / "work" / NAME, *caches, caches[1] / "models"):
         assert str(place) in str(caught.value)
     assert "--download huggingface or modelscope" in str(caught.value)
-
