@@ -32,7 +32,7 @@ def choosing(
     decoding: DecodingConfig,
     keys: Tensor | None,
     offsets: Tensor,
-    padding: Tensor | None = None,
+    padding: Tensor,
 ) -> LogitsProcessorList:
     """What makes of scores those of which the largest is chosen.
 
@@ -41,12 +41,11 @@ def choosing(
         decoding: The run's.
         keys: int64 [B, 4], of the noise of each row (``noise_key``); None: without noise.
         offsets: int64 [B]; with the width of the input they give the tokens written before.
-        padding: int64 [B], tokens at the left that are none of the text; None: there are none.
+        padding: int64 [B], how many tokens at the left are none of the text.
     """
     processors: list[LogitsProcessor] = []
     if decoding.penalty != 1:
-        none = torch.zeros_like(offsets)
-        processors.append(_Penalty(decoding.penalty, none if padding is None else padding))
+        processors.append(_Penalty(decoding.penalty, padding))
     if decoding.temperature == 0:
         return LogitsProcessorList([*processors, _Temperature(arm, 1.0)])
     processors.append(_Temperature(arm, decoding.temperature))
