@@ -290,7 +290,7 @@ def _format_problems(request: ExportRequest) -> Iterator[str]:
             yield f"{given} applies to {takers}, not to {layout.name}"
     if request.max_shard_size is not None and not layout.for_transformers:
         yield f"--max-shard-size: {layout.name} writes one file"
-    if layout.adapter is not None and request.options.numerics == "trainer":
+    if not layout.merged and request.options.numerics == "trainer":
         yield (
             f"--numerics trainer cannot be stored as {layout.name}: it rounds the product of the "
             "factors; use fp32, or a merged format"

@@ -17,7 +17,7 @@ from exporter.documents.warnings import LOST
 from exporter.documents.write_documents import RETENTION_FILE, SUMS_FILE
 from exporter.errors import CheckpointError, OutputWriteError, VerificationError
 from exporter.fidelity import LOST_RESIDUAL
-from exporter.formats.format import AdapterFile, Format
+from exporter.formats.format import AdapterFormat, Format
 from exporter.formats.registry import format_with
 from exporter.output.workspace import MANIFEST_FILE, write_whole
 from exporter.provenance import base_digests, sums_text
@@ -104,8 +104,8 @@ def verify(
     if load and not layout.for_transformers:
         raise VerificationError(f"{directory}: a {layout.name} export does not load by itself")
     checks = [_check_digests(directory, manifest), *_check_tensors(directory, layout, manifest)]
-    if layout.adapter is not None:
-        checks.append(_check_adapter(directory, layout.adapter, manifest))
+    if isinstance(layout, AdapterFormat):
+        checks.append(_check_adapter(directory, layout, manifest))
         if layout.standalone and engine in (None, ENGINES["transformers"]):
             problem = "peft is not installed: transformers would load the base alone"
             checks.append(Check(PEFT_CHECK, () if find_spec("peft") else (problem,)))
@@ -259,10 +259,10 @@ def _check_serving(
     return Check(f"{engine.name} serves what was trained", tuple(problems))
 
 
-def _check_adapter(directory: Path, adapter: AdapterFile, manifest: Mapping[str, Any]) -> Check:
+def _check_adapter(directory: Path, layout: AdapterFormat, manifest: Mapping[str, Any]) -> Check:
     """The adapter names every target and is whole, so PEFT would attach it."""
     try:
-        problems = tuple(adapter.problems(directory, manifest["targets"]))
+        problems = tuple(layout.adapter_problems(directory, manifest["targets"]))
     except (ArtifactError, ArtifactMissingError, CheckpointError) as error:
         problems = (f"cannot be read: {error}",)
     return Check("adapter would attach", problems)

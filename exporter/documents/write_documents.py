@@ -13,7 +13,7 @@ from exporter.compare.retention import Retention
 from exporter.documents.model_card import CARD_FILE, model_card, with_retention
 from exporter.errors import reading
 from exporter.fidelity import FidelityReport
-from exporter.formats.format import Format
+from exporter.formats.format import AdapterFormat, Format
 from exporter.output.workspace import JOURNAL_FILE, MANIFEST_FILE, Workspace
 from exporter.prepare import Prepared
 from exporter.provenance import sums_text
@@ -86,8 +86,8 @@ def _write_configs(export: Prepared, headers: Sequence[TensorHeader], workspace:
         weights = [header for header in headers if header.file != ADAPTER_WEIGHTS]
         if len({header.file for header in weights}) > 1:
             workspace.write_text(INDEX_FILE, index_text(weights))
-    if layout.adapter is not None:
-        adapter = layout.adapter.config(
+    if isinstance(layout, AdapterFormat):
+        adapter = layout.adapter_config(
             inputs.architecture,
             inputs.adapter.sizes,
             inputs.deltas.weight_tying,

@@ -19,28 +19,6 @@ from exporter.safetensors.reader import DataFile, open_data_file
 from tinylora import AdapterSizes
 
 
-class AdapterFile(ABC):
-    """The PEFT adapter that a format writes, alone or beside the base."""
-
-    @abstractmethod
-    def encoding(self, sizes: AdapterSizes) -> Encoding:
-        """How a target module's part of it is stored."""
-
-    def vectors(self, sizes: AdapterSizes) -> Iterator[VectorUnit]:
-        """Trained vectors in it."""
-        return iter(())
-
-    @abstractmethod
-    def config(
-        self, architecture: Architecture, sizes: AdapterSizes, weight_tying: float, model_id: str
-    ) -> dict[str, Any]:
-        """``adapter_config.json``, empty for none; ``weight_tying`` is what PEFT measures."""
-
-    @abstractmethod
-    def problems(self, directory: Path, targets: list[str]) -> Iterator[str]:
-        """Why PEFT would not attach the adapter of a finished export to all its targets."""
-
-
 @dataclass(frozen=True)
 class Format(ABC):
     """A format. The fields of a subclass are the options of an export that it takes.
@@ -53,7 +31,7 @@ class Format(ABC):
         standalone: Whether the base's weights are in it.
         library: What loads it: ``transformers``, with configuration, tokenizer and other files of
             the base, ``peft``, or ``gguf`` for llama.cpp.
-        merged: Whether the delta is added to these weights.
+        merged: Whether the delta is added to these weights, else it is an :class:`AdapterFormat`.
         chooses_modules: Whether ``keep`` is chosen by measurement where the user gives none.
     """
 
@@ -74,11 +52,6 @@ class Format(ABC):
     @property
     def dtype(self) -> torch.dtype | None:
         """Of the floating-point tensors that are carried over; None: as training loads them."""
-        return None
-
-    @property
-    def adapter(self) -> AdapterFile | None:
-        """The PEFT adapter that is written, if one is."""
         return None
 
     @property
@@ -127,6 +100,30 @@ class Format(ABC):
     def loaded_problems(self, model: Any) -> Iterator[str]:
         """What is wrong with the model that plain ``from_pretrained`` made of the export."""
         return iter(())
+
+
+class AdapterFormat(Format):
+    """A format with the delta in an adapter, alone or beside the base."""
+
+    merged: ClassVar[bool] = False
+
+    @abstractmethod
+    def adapter_encoding(self, sizes: AdapterSizes) -> Encoding:
+        """How a target module's part of it is stored."""
+
+    def vectors(self, sizes: AdapterSizes) -> Iterator[VectorUnit]:
+        """Trained vectors in it."""
+        return iter(())
+
+    @abstractmethod
+    def adapter_config(
+        self, architecture: Architecture, sizes: AdapterSizes, weight_tying: float, model_id: str
+    ) -> dict[str, Any]:
+        """``adapter_config.json``, empty for none; ``weight_tying`` is what PEFT measures."""
+
+    @abstractmethod
+    def adapter_problems(self, directory: Path, targets: list[str]) -> Iterator[str]:
+        """Why PEFT would not attach the adapter of a finished export to all its targets."""
 
 
 # both spellings, where a base has both: which one counts depends on transformers' release

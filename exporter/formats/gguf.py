@@ -10,8 +10,8 @@ import torch
 from exporter.base.architecture import Architecture
 from exporter.base.checkpoint import Checkpoint
 from exporter.formats.dense import Dense
-from exporter.formats.format import AdapterFile, Format
-from exporter.formats.lora import LoraFile, lora_names, pair_dtype
+from exporter.formats.format import Format
+from exporter.formats.lora import LoraFormat, lora_names
 from exporter.gguf.families import gguf_model, gguf_package
 from exporter.gguf.file import GgufForm, open_gguf
 from exporter.gguf.tokenizer import describe_tokenizer
@@ -71,17 +71,35 @@ class Gguf(_InLlamaCpp, Dense):
         return "llama-server -m model.gguf\n"
 
 
-@dataclass(frozen=True)
-class GgufLoraFile(LoraFile):
-    """A LoRA of scale 1 in a GGUF file, which has its configuration in it."""
+class GgufLora(_InLlamaCpp, LoraFormat):
+    """A LoRA for a base in llama.cpp, which may be quantized there."""
 
-    def config(
+    name: ClassVar[str] = "gguf-lora"
+    content: ClassVar[str] = (
+        "The delta alone, as a LoRA in a GGUF file. llama.cpp adds it to any GGUF of the base, "
+        "which may be quantized; the delta itself is not rounded then."
+    )
+    standalone: ClassVar[bool] = False
+
+    def file_form(
+        self, base: Checkpoint, architecture: Architecture, sizes: AdapterSizes
+    ) -> FileForm:
+        """One file of pairs."""
+        gguf, model = gguf_package(), gguf_model(base.path)
+        writer = gguf.GGUFWriter(None, model.family.arch)
+        writer.add_type(gguf.GGUFType.ADAPTER)
+        writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
+        writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, float(sizes.rank))
+        pairs = ((module, *lora_names(module)) for module in architecture.targets)
+        return GgufForm(writer, model.lora_places(pairs), {})
+
+    def adapter_config(
         self, architecture: Architecture, sizes: AdapterSizes, weight_tying: float, model_id: str
     ) -> dict[str, Any]:
-        """None."""
+        """None: it is in the file."""
         return {}
 
-    def problems(self, directory: Path, targets: list[str]) -> Iterator[str]:
+    def adapter_problems(self, directory: Path, targets: list[str]) -> Iterator[str]:
         """Another scale, or a pair that is not whole."""
         reader, file = gguf_package().GGUFReader, open_gguf(directory / ADAPTER_FILE)
         alpha = reader(file.path).get_field(gguf_package().Keys.Adapter.LORA_ALPHA)
@@ -95,37 +113,6 @@ class GgufLoraFile(LoraFile):
                 yield f"{file.path}: {name} has no lora_b of rank {rank}"
             if alpha is None or alpha.contents() != rank:
                 yield f"{file.path}: {name} has another scale than 1"
-
-
-@dataclass(frozen=True)
-class GgufLora(_InLlamaCpp):
-    """A LoRA for a base in llama.cpp, which may be quantized there; ``fp32`` or ``fp16``."""
-
-    adapter_dtype: str = "fp32"
-    name: ClassVar[str] = "gguf-lora"
-    content: ClassVar[str] = (
-        "The delta alone, as a LoRA in a GGUF file. llama.cpp adds it to any GGUF of the base, "
-        "which may be quantized; the delta itself is not rounded then."
-    )
-    standalone: ClassVar[bool] = False
-    merged: ClassVar[bool] = False
-
-    @property
-    def adapter(self) -> AdapterFile:
-        """The pair of every target module."""
-        return GgufLoraFile(pair_dtype(self.adapter_dtype), beside_base=False)
-
-    def file_form(
-        self, base: Checkpoint, architecture: Architecture, sizes: AdapterSizes
-    ) -> FileForm:
-        """One file of pairs."""
-        gguf, model = gguf_package(), gguf_model(base.path)
-        writer = gguf.GGUFWriter(None, model.family.arch)
-        writer.add_type(gguf.GGUFType.ADAPTER)
-        writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
-        writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, float(sizes.rank))
-        pairs = ((module, *lora_names(module)) for module in architecture.targets)
-        return GgufForm(writer, model.lora_places(pairs), {})
 
     def loading(self, model_id: str, trained_on: str) -> str:
         """With llama.cpp's server."""

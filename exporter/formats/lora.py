@@ -12,7 +12,7 @@ from torch import Tensor
 from exporter.base.architecture import Architecture
 from exporter.base.checkpoint import Checkpoint
 from exporter.formats.encoding import Encoded, Encoding, Fold, Shape, cast, sums_beside
-from exporter.formats.format import AdapterFile, Format
+from exporter.formats.format import AdapterFormat
 from exporter.safetensors.reader import DTYPE_NAMES
 from exporter.safetensors.writer import TensorSpec
 from tinylora import AdapterSizes, LowRankDelta
@@ -53,23 +53,17 @@ class LoraPair(Encoding):
 
 
 @dataclass(frozen=True)
-class LoraFile(AdapterFile):
-    """A LoRA of scale 1.
+class LoraFormat(AdapterFormat):
+    """Has the delta in a LoRA of scale 1, whose pairs are ``fp32`` or ``fp16``."""
 
-    Attributes:
-        dtype: Of all factors.
-        beside_base: Whether the base lies in the same directory. It is not named then, so that
-            nothing can fetch another one instead.
-    """
+    adapter_dtype: str = "fp32"
 
-    dtype: torch.dtype
-    beside_base: bool
-
-    def encoding(self, sizes: AdapterSizes) -> Encoding:
+    def adapter_encoding(self, sizes: AdapterSizes) -> Encoding:
         """A pair, balanced where it ends in half precision, on disk or when it is loaded."""
-        return LoraPair(sizes.rank, self.dtype, self.beside_base or self.dtype != torch.float32)
+        dtype = torch.float16 if self.adapter_dtype == "fp16" else torch.float32
+        return LoraPair(sizes.rank, dtype, self.standalone or dtype == torch.float16)
 
-    def config(
+    def adapter_config(
         self, architecture: Architecture, sizes: AdapterSizes, weight_tying: float, model_id: str
     ) -> dict[str, Any]:
         """``lora_alpha`` is the rank: scale 1."""
@@ -81,10 +75,11 @@ class LoraFile(AdapterFile):
             "use_dora": False,
             "use_rslora": False,
         }
-        named = None if self.beside_base else model_id
-        return adapter_config("LORA", architecture, sizes.rank, named, own)
+        # a base beside it is not named, so that nothing can fetch another one instead
+        named = None if self.standalone else model_id
+        return peft_config("LORA", architecture, sizes.rank, named, own)
 
-    def problems(self, directory: Path, targets: list[str]) -> Iterator[str]:
+    def adapter_problems(self, directory: Path, targets: list[str]) -> Iterator[str]:
         """Another scale, or a target without its pair."""
         adapter = load_lora_adapter(directory)
         if not isinstance(adapter.config.target_modules, list):  # PEFT takes names of its own then
@@ -96,23 +91,15 @@ class LoraFile(AdapterFile):
                 yield f"{module} has another scale than 1"
 
 
-@dataclass(frozen=True)
-class Lora(Format):
-    """A LoRA adapter; its pair is ``fp32`` or ``fp16``."""
+class Lora(LoraFormat):
+    """A LoRA adapter."""
 
-    adapter_dtype: str = "fp32"
     name: ClassVar[str] = "lora"
     content: ClassVar[str] = (
         "The delta alone, as a PEFT LoRA adapter; it belongs on the base as training had it."
     )
     standalone: ClassVar[bool] = False
     library: ClassVar[str] = "peft"
-    merged: ClassVar[bool] = False
-
-    @property
-    def adapter(self) -> AdapterFile:
-        """The pair of every target module."""
-        return LoraFile(pair_dtype(self.adapter_dtype), beside_base=False)
 
     def loading(self, model_id: str, trained_on: str) -> str:
         """On the base as training had it."""
@@ -152,12 +139,7 @@ def lora_pair(delta: LowRankDelta, balanced: bool) -> tuple[Tensor, Tensor]:
     return delta.right / scale, delta.left * scale
 
 
-def pair_dtype(name: str) -> torch.dtype:
-    """Dtype of a LoRA pair, by the option's word."""
-    return torch.float16 if name == "fp16" else torch.float32
-
-
-def adapter_config(
+def peft_config(
     kind: str, architecture: Architecture, rank: int, model_id: str | None, own: dict[str, Any]
 ) -> dict[str, Any]:
     """``adapter_config.json`` of a kind of adapter, which has fields of its own."""

@@ -22,9 +22,9 @@ from exporter.formats.encoding import (
     Shape,
     Source,
 )
-from exporter.formats.format import AdapterFile, Format
+from exporter.formats.format import Format
 from exporter.formats.fused import fused_names
-from exporter.formats.lora import LoraFile, pair_dtype
+from exporter.formats.lora import LoraFormat
 from exporter.quantize.calibrated import calibrated
 from exporter.quantize.method import RequantizeMethod
 from exporter.quantize.requantize import preserve, recompute
@@ -173,11 +173,9 @@ def _dense_dtype(base: Checkpoint) -> torch.dtype:
     return found if found in (torch.float16, torch.float32) else TRAINER_DTYPE
 
 
-@dataclass(frozen=True)
-class Nf4Embedded(Format):
-    """Keeps the delta, and needs ``peft`` to load; the LoRA pair is ``fp32`` or ``fp16``."""
+class Nf4Embedded(LoraFormat):
+    """Keeps the delta, and needs ``peft`` to load."""
 
-    adapter_dtype: str = "fp32"
     name: ClassVar[str] = "nf4-embedded"
     content: ClassVar[str] = (
         "The 4-bit base, code for code, with the delta beside it as a LoRA adapter."
@@ -189,12 +187,6 @@ class Nf4Embedded(Format):
     note: ClassVar[str] = (
         "> Load from a local directory: from a hub id transformers looks for another base.\n"
     )
-    merged: ClassVar[bool] = False
-
-    @property
-    def adapter(self) -> AdapterFile:
-        """The LoRA beside the base."""
-        return LoraFile(pair_dtype(self.adapter_dtype), beside_base=True)
 
     def encoding(self, module: str, source: Source, base: Checkpoint) -> Encoding:
         """The base's weights."""

@@ -11,8 +11,8 @@ from exporter.base.architecture import Architecture
 from exporter.base.checkpoint import Checkpoint, read_json
 from exporter.errors import PlanError
 from exporter.formats.encoding import Encoded, Encoding, Fold, Shape, VectorUnit, sums_beside
-from exporter.formats.format import AdapterFile, Format
-from exporter.formats.lora import adapter_config, on_dense_base
+from exporter.formats.format import AdapterFormat
+from exporter.formats.lora import on_dense_base, peft_config
 from exporter.safetensors.writer import TensorSpec
 from tinylora import AdapterSizes, LowRankDelta, TinyLoRAParts, load_peft_adapter
 from tinylora.adapters.peft_directory import CONFIG_FILE
@@ -46,10 +46,20 @@ class TinyLoraParts(Encoding):
         return TinyLoRAParts(a, b, p, 0).low_rank(vector)
 
 
-class TinyLoraFile(AdapterFile):
-    """A TinyLoRA that stores its projections."""
+class PeftTinyLora(AdapterFormat):
+    """A TinyLoRA adapter that stores its projections."""
 
-    def encoding(self, sizes: AdapterSizes) -> Encoding:
+    name: ClassVar[str] = "peft-tinylora"
+    content: ClassVar[str] = (
+        "The adapter alone, as a PEFT TinyLoRA adapter (PEFT 0.19 or later) with all its parts "
+        "stored. PEFT cannot put TinyLoRA on a 4-bit base: load the base in 16 or 32 bits. The "
+        "parts stay float32 on a 16-bit base too; with `autocast_adapter_dtype=False` PEFT would "
+        "round them to the base's dtype."
+    )
+    standalone: ClassVar[bool] = False
+    library: ClassVar[str] = "peft"
+
+    def adapter_encoding(self, sizes: AdapterSizes) -> Encoding:
         """A, B and P."""
         if not sizes.u:
             raise PlanError(
@@ -64,7 +74,7 @@ class TinyLoraFile(AdapterFile):
             name = f"base_model.tinylora_v.{group}"
             yield VectorUnit(group, (TensorSpec(name, "F32", (sizes.u,)),))
 
-    def config(
+    def adapter_config(
         self, architecture: Architecture, sizes: AdapterSizes, weight_tying: float, model_id: str
     ) -> dict[str, Any]:
         """With ``save_projection``."""
@@ -77,9 +87,9 @@ class TinyLoraFile(AdapterFile):
             "u": sizes.u,
             "weight_tying": weight_tying,
         }
-        return adapter_config("TINYLORA", architecture, sizes.rank, model_id, own)
+        return peft_config("TINYLORA", architecture, sizes.rank, model_id, own)
 
-    def problems(self, directory: Path, targets: list[str]) -> Iterator[str]:
+    def adapter_problems(self, directory: Path, targets: list[str]) -> Iterator[str]:
         """A target without its parts, or that is not named."""
         adapter = load_peft_adapter(directory)
         patterns = read_json(directory / CONFIG_FILE).get("target_modules")
@@ -87,27 +97,6 @@ class TinyLoraFile(AdapterFile):
         for module in targets:
             if module not in adapter.shapes or not f".{module}".endswith(named):
                 yield f"{module} is not among the adapter's modules"
-
-
-@dataclass(frozen=True)
-class PeftTinyLora(Format):
-    """A TinyLoRA adapter."""
-
-    name: ClassVar[str] = "peft-tinylora"
-    content: ClassVar[str] = (
-        "The adapter alone, as a PEFT TinyLoRA adapter (PEFT 0.19 or later) with all its parts "
-        "stored. PEFT cannot put TinyLoRA on a 4-bit base: load the base in 16 or 32 bits. The "
-        "parts stay float32 on a 16-bit base too; with `autocast_adapter_dtype=False` PEFT would "
-        "round them to the base's dtype."
-    )
-    standalone: ClassVar[bool] = False
-    library: ClassVar[str] = "peft"
-    merged: ClassVar[bool] = False
-
-    @property
-    def adapter(self) -> AdapterFile:
-        """All parts of every target module, and the vectors."""
-        return TinyLoraFile()
 
     def loading(self, model_id: str, trained_on: str) -> str:
         """On a 16-bit base: PEFT takes no other."""

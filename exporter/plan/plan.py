@@ -11,7 +11,7 @@ from exporter.base.check import check_base
 from exporter.base.checkpoint import SINGLE_FILE, Checkpoint
 from exporter.errors import PlanError
 from exporter.formats.encoding import TRAINER_DTYPE, ModuleUnit, Source, TensorUnit, Unit
-from exporter.formats.format import AdapterFile, Format
+from exporter.formats.format import AdapterFormat, Format
 from exporter.plan.base_weights import BaseWeights
 from exporter.safetensors.form import FileForm
 from exporter.safetensors.reader import DTYPE_NAMES
@@ -96,9 +96,9 @@ def build_plan(
             limit = None if form.single else max_shard_size
             groups = _regroup([unit for group in groups for unit in group], limit)
         files += _named([group for group in groups if group], form)
-    if layout.adapter is not None:
+    if isinstance(layout, AdapterFormat):
         name = Path(ADAPTER_WEIGHTS).with_suffix(form.suffix).name
-        files.append(OutputFile(name, tuple(planner.adapter(layout.adapter, sizes)), form))
+        files.append(OutputFile(name, tuple(planner.adapter(layout, sizes)), form))
     kept = tuple(sorted({*architecture.kept, *layout.kept}))
     return ExportPlan(tuple(files), architecture.targets, kept)
 
@@ -124,14 +124,14 @@ class _Planner:
             else:
                 yield self._tensor(name)
 
-    def adapter(self, file: AdapterFile, sizes: AdapterSizes) -> Iterator[Unit]:
+    def adapter(self, layout: AdapterFormat, sizes: AdapterSizes) -> Iterator[Unit]:
         """Units of the adapter file."""
-        encoding = file.encoding(sizes)
+        encoding = layout.adapter_encoding(sizes)
         for module in self.architecture.targets:
             shape, trained = self._shape(module), self._trained(module)
             outputs = encoding.specs(module, shape, self.base)
             yield ModuleUnit(module, shape, trained, trained, False, True, encoding, outputs)
-        yield from file.vectors(sizes)
+        yield from layout.vectors(sizes)
 
     def _linear(self, module: str) -> ModuleUnit:
         shape = self._shape(module)
