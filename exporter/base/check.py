@@ -35,7 +35,7 @@ def check_base(base: Checkpoint, architecture: Architecture) -> None:
 
 def unused_tensors(base: Checkpoint, architecture: Architecture) -> tuple[str, ...]:
     """Tensors of a base that its model does not use, sorted; they are carried into an export."""
-    parts = {name for prefix in base.packed for name in base.parts[prefix]}
+    parts = {name for parts in base.packed.values() for name in parts}
     others = base.tensors.keys() - architecture.parameters.keys() - architecture.tied.keys() - parts
     expected = re.compile("|".join((_ROTARY_FREQUENCIES, *architecture.ignored)))
     return tuple(sorted(name for name in others if not expected.search(name)))

@@ -53,14 +53,18 @@ class Checkpoint:
         return {name: h for file in self.files.values() for name, h in file.headers.items()}
 
     @cached_property
-    def parts(self) -> Mapping[str, tuple[str, ...]]:
-        """For each packed 4-bit weight, the names of its scales, code books and state, sorted."""
+    def packed(self) -> Mapping[str, tuple[str, ...]]:
+        """For each weight in 4 bits, the names of its scales, code books and state, sorted."""
         parts: dict[str, list[str]] = {}
         for name in sorted(self.tensors):  # of the form X.weight.absmax
             prefix, mark, _ = name.partition(".weight.")
             if mark:
                 parts.setdefault(f"{prefix}.weight", []).append(name)
-        return {prefix: tuple(found) for prefix, found in parts.items()}
+        return {
+            weight: tuple(found)
+            for weight, found in parts.items()
+            if any(STATE_PREFIX in part for part in found)
+        }
 
     def read(self, name: str) -> Tensor:
         """One tensor, on the CPU."""
@@ -96,9 +100,9 @@ class Checkpoint:
         Raises:
             CheckpointError: Its tensors do not make one weight, or one of another ``(out, in)``.
         """
-        names = self.names_4bit(module)
-        codes, file = names[0], self._file_of(names[0]).path
-        tensors = {name: self.read(name) for name in names}
+        codes = f"{module}.weight"
+        file = self._file_of(codes).path
+        tensors = {name: self.read(name) for name in (codes, *self.packed[codes])}
         try:
             weight = QuantizedWeight.from_tensors(codes, tensors)
         except QuantizedWeightError as error:
@@ -109,18 +113,6 @@ class Checkpoint:
                 f"config.json asks for {list(shape)}; give the files of one model"
             )
         return weight
-
-    def names_4bit(self, module: str) -> tuple[str, ...]:
-        """Names of the tensors of one 4-bit weight, the packed codes first."""
-        prefix = f"{module}.weight"
-        return (prefix, *self.parts.get(prefix, ()))
-
-    @cached_property
-    def packed(self) -> frozenset[str]:
-        """Names of the weights that are stored in 4 bits."""
-        return frozenset(
-            prefix for prefix, parts in self.parts.items() if any(STATE_PREFIX in p for p in parts)
-        )
 
     def _file_of(self, name: str) -> DataFile:
         if name not in self.tensors:

@@ -47,7 +47,7 @@ class Codes(Encoding):
         """As the base has them; as loading in 4 bits makes them of a 16-bit base."""
         name = f"{module}.weight"
         if name in base.packed:
-            headers = [base.tensors[part] for part in base.names_4bit(module)]
+            headers = [base.tensors[part] for part in (name, *base.packed[name])]
             return tuple(
                 TensorSpec(h.name, h.dtype, None if STATE_PREFIX in h.name else h.shape)
                 for h in headers

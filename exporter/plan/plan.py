@@ -114,10 +114,10 @@ class _Planner:
         """Units whose (packed) weight lies in a shard of the base."""
         linear = set(self.architecture.linears) | set(self.architecture.targets)
         linear |= {prefix.removesuffix(".weight") for prefix in self.base.packed}
-        companions = {name for prefix in self.base.packed for name in self.base.parts[prefix]}
-        for name, header in self.base.tensors.items():
+        companions = {part for parts in self.base.packed.values() for part in parts}
+        for name in self.base.files[shard].headers:
             module = name.removesuffix(".weight")
-            if header.file != shard or name in companions:
+            if name in companions:
                 continue
             if name.endswith(".weight") and module in linear:
                 yield self._linear(module)
@@ -157,8 +157,6 @@ class _Planner:
             if self.layout.dtype is not None:
                 casts.append(self.layout.dtype)
         dtype = casts[-1] if casts else header.torch_dtype
-        if all(cast == header.torch_dtype for cast in casts):
-            casts = []
         spec = TensorSpec(name, DTYPE_NAMES[dtype], header.shape)
         return TensorUnit(name, header.shape, tuple(casts), (spec,))
 
