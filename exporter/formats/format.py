@@ -14,8 +14,8 @@ import torch
 from exporter.base.architecture import Architecture
 from exporter.base.checkpoint import Checkpoint
 from exporter.formats.encoding import TRAINER_DTYPE, Encoding, Source, VectorUnit
-from exporter.safetensors.form import FileForm, RenamedForm
 from exporter.safetensors.reader import DataFile, open_data_file
+from exporter.safetensors.writer import FileForm
 from tinylora import AdapterSizes
 
 
@@ -73,7 +73,7 @@ class Format(ABC):
         self, base: Checkpoint, architecture: Architecture, sizes: AdapterSizes
     ) -> FileForm:
         """The form of the weight files; a TinyLoRAError where it cannot hold the model."""
-        return RenamedForm(architecture.in_files) if architecture.in_files else FileForm()
+        return FileForm(architecture.in_files)
 
     def open_file(self, path: Path) -> DataFile:
         """Read a weight file; CheckpointError if it is none."""

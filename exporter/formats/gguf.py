@@ -15,8 +15,8 @@ from exporter.formats.lora import LoraFormat, lora_names
 from exporter.gguf.families import gguf_model, gguf_package
 from exporter.gguf.file import GgufForm, open_gguf
 from exporter.gguf.tokenizer import describe_tokenizer
-from exporter.safetensors.form import FileForm
 from exporter.safetensors.reader import DataFile
+from exporter.safetensors.writer import FileForm
 from tinylora import AdapterSizes
 from tinylora.adapters.peft_directory import WEIGHTS_FILE
 

@@ -11,9 +11,8 @@ from torch import Tensor
 
 from exporter.errors import CheckpointError, reading
 from exporter.gguf.families import Place, gguf_package
-from exporter.safetensors.form import FileForm
 from exporter.safetensors.reader import TORCH_DTYPES, DataFile, TensorHeader
-from exporter.safetensors.writer import ShardWriter, TensorSpec
+from exporter.safetensors.writer import FileForm, ShardWriter, TensorSpec
 from tinylora.files.scratch import scratch_directory
 
 _ALIGNMENT = 32  # of tensors, the default of GGUF

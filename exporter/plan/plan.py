@@ -13,9 +13,8 @@ from exporter.errors import PlanError
 from exporter.formats.encoding import TRAINER_DTYPE, ModuleUnit, Source, TensorUnit, Unit
 from exporter.formats.format import AdapterFormat, Format
 from exporter.plan.base_weights import BaseWeights
-from exporter.safetensors.form import FileForm
 from exporter.safetensors.reader import DTYPE_NAMES
-from exporter.safetensors.writer import TensorSpec
+from exporter.safetensors.writer import FileForm, TensorSpec
 from tinylora import AdapterSizes
 from tinylora.adapters.peft_directory import WEIGHTS_FILE as ADAPTER_WEIGHTS
 

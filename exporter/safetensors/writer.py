@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 import torch
@@ -58,9 +58,37 @@ class TensorSpec:
         return torch.Size(self.shape).numel() * TORCH_DTYPES[self.dtype].itemsize
 
 
-def file_bytes(specs: Sequence[TensorSpec]) -> int:
-    """Most bytes that a file of these tensors can take."""
-    return _header_room(specs) + sum(spec.max_bytes for spec in specs)
+class FileForm:
+    """How tensors lie in a file; this one is safetensors.
+
+    Attributes:
+        suffix: Of the file's name.
+        single: Whether all weights go into one file.
+    """
+
+    suffix: ClassVar[str] = ".safetensors"
+    single: ClassVar[bool] = False
+
+    def __init__(self, names: Mapping[str, str]) -> None:
+        """``names`` of weights in a checkpoint -> in the file, where they differ."""
+        self._names = names
+
+    def stored(self, specs: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
+        """What the file will hold where these tensors, named as in a checkpoint, are given."""
+        return tuple(replace(spec, name=self._renamed(spec.name)) for spec in specs)
+
+    def max_bytes(self, stored: Sequence[TensorSpec]) -> int:
+        """Most bytes that a file of these tensors can take."""
+        return _header_room(stored) + sum(spec.max_bytes for spec in stored)
+
+    def writer(self, path: Path, stored: Sequence[TensorSpec]) -> "ShardWriter":
+        """Write such a file, of tensors named as in a checkpoint."""
+        return ShardWriter(path, stored, self._renamed)
+
+    def _renamed(self, name: str) -> str:
+        prefix, mark, part = name.partition(".weight.")  # a part goes with its 4-bit weight
+        weight = f"{prefix}.weight" if mark else name
+        return self._names.get(weight, weight) + (f".{part}" if mark else "")
 
 
 class ShardWriter:
@@ -146,15 +174,15 @@ class ShardWriter:
             self._part.replace(self._path)
 
     def _lay_out(self, specs: Sequence[TensorSpec]) -> dict[str, int]:
-        """Where in the file each tensor begins whose size is known."""
+        """Where in the file each tensor begins whose size is known, and the last one ends."""
         self._data_start = _header_room(specs)
-        ends = accumulate((spec.max_bytes for spec in self._fixed), initial=self._data_start)
-        return {spec.name: end for spec, end in zip(self._fixed, ends, strict=False)}
+        sizes = (spec.max_bytes for spec in self._fixed)
+        *begins, self._end = accumulate(sizes, initial=self._data_start)
+        return {spec.name: begin for spec, begin in zip(self._fixed, begins, strict=True)}
 
     def _write_header(self) -> int:
         """Write what only the end of writing tells; returns the size of the file."""
-        written = list(self._fixed)
-        offset = self._data_start + sum(spec.max_bytes for spec in self._fixed)
+        written, offset = list(self._fixed), self._end
         for name in sorted(self._states):
             state = self._states[name]
             written.append(TensorSpec(name, "U8", (state.numel(),)))
@@ -182,12 +210,9 @@ class ShardWriter:
         """Compare the file with what was written to it, before that leaves the cache."""
         with reading(self._part):
             for start in range(0, len(content), PIECE_BYTES):
-                part = content[start : start + PIECE_BYTES]
-                found, at = np.empty(len(part), dtype=np.uint8), offset + start
-                room = memoryview(found)  # type: ignore[arg-type]  # an ndarray is a buffer
-                while room and (count := os.preadv(self._file, [room], at)):
-                    room, at = room[count:], at + count
-                if room or not np.array_equal(found, np.frombuffer(part, np.uint8)):
+                wanted = np.frombuffer(content[start : start + PIECE_BYTES], np.uint8)
+                found = os.pread(self._file, len(wanted), offset + start)
+                if not np.array_equal(np.frombuffer(found, np.uint8), wanted):
                     raise WriterError(
                         f"{self._part}: tensor {name!r} is not what was written; see to disk and "
                         "memory, or to another program that writes to the file"

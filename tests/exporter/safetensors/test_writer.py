@@ -11,9 +11,9 @@ from exporter.safetensors.reader import DTYPE_NAMES
 from exporter.safetensors.writer import (
     MAX_STATE_BYTES,
     PIECE_BYTES,
+    FileForm,
     ShardWriter,
     TensorSpec,
-    file_bytes,
 )
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.uint8, torch.int64, torch.bool)
@@ -46,7 +46,7 @@ def test_bytes_are_those_of_safetensors_own_writer(tmp_path_factory, described):
     path = tmp_path_factory.mktemp("w") / "a.safetensors"
     write(path, tensors)
     assert path.read_bytes() == save(tensors, metadata={"format": "pt"})
-    assert path.stat().st_size <= file_bytes(specs_of(tensors))
+    assert path.stat().st_size <= FileForm({}).max_bytes(specs_of(tensors))
 
 
 LONG = 2 * PIECE_BYTES + 37
@@ -77,16 +77,15 @@ def test_a_byte_that_the_file_does_not_keep_is_seen(tmp_path, monkeypatch, place
 
 @pytest.mark.parametrize("pieces_kept", [0, 1])
 def test_a_file_cut_short_meanwhile_is_seen(tmp_path, monkeypatch, pieces_kept):
-    """Also where what was read before is what is missing."""
-    honest = os.preadv
+    honest = os.pread
     reads = iter(range(9))
 
-    def short(file, room, offset):
+    def short(file, size, offset):
         if next(reads) == pieces_kept:
             os.ftruncate(file, offset + 3)
-        return honest(file, room, offset)
+        return honest(file, size, offset)
 
-    monkeypatch.setattr(os, "preadv", short)
+    monkeypatch.setattr(os, "pread", short)
     with (
         ShardWriter(tmp_path / "f", [TensorSpec("a", "U8", (2 * PIECE_BYTES,))]) as writer,
         pytest.raises(WriterError, match="is not what was written"),
