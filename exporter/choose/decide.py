@@ -86,7 +86,7 @@ def decide(
         request = replace(request, format=found.format, requantize=method, keep=found.keep)
     moments = None
     if model is not None and request.is_calibrated:
-        moments = model.activations.second_moment
+        moments = model.second_moment
     return request, choice, moments
 
 

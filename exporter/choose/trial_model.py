@@ -18,12 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from exporter.base.checkpoint import Checkpoint
-from exporter.compare.float32_model import (
-    batches,
-    head_inputs,
-    inputs_of,
-    load_base,
-)
+from exporter.compare.float32_model import batches, head_inputs, inputs_of, load_base
 from exporter.compare.prompts import TokenPrompt
 from exporter.errors import RequestError
 from exporter.fold.read_weights import place_of, read_weight
@@ -32,7 +27,6 @@ from exporter.formats.encoding import Encoding, Fold, ModuleUnit
 from tinylora import LowRankDelta
 from tinylora.models.batches import TensorSpool
 from tinylora.models.float32_view import in_float32
-from tinylora.svd.factors import weight_matrix
 
 EXACT = DenseWeight(torch.float32)
 """How a module is stored that has all of its delta."""
@@ -41,46 +35,12 @@ _ROWS_AT_ONCE = 1 << 14
 _SKETCH = 1 << 19
 
 
-class Activations:
-    """What target modules are fed on calibration texts, kept on disk, 4 bytes a number.
-
-    An error E in a weight moves the module's output by E x, whose mean square over the texts is
-    tr(E C Eᵀ) with C = mean(x xᵀ). Modules that read the same tensor (q, k and v) share one file.
-    """
-
-    def __init__(self, directory: Path) -> None:
-        self._kept = TensorSpool(directory)
-        self._source: dict[str, int] = {}
-
-    def record(self, model: Any, modules: Sequence[str], prompts: Sequence[TokenPrompt]) -> None:
-        """Run a model and keep what its modules are fed, every position of every text."""
-        layers = {name: model.get_submodule(name) for name in modules}
-        for number, batch in enumerate(batches(prompts)):
-            inputs = inputs_of(model, layers, batch)
-            distinct = {id(tensor): tensor for tensor in inputs.values()}
-            places = {key: place for place, key in enumerate(distinct)}
-            self._source = {name: places[id(tensor)] for name, tensor in inputs.items()}
-            for key, tensor in distinct.items():
-                x = torch.cat([tensor[i, : len(p.token_ids)] for i, p in enumerate(batch)])
-                self._kept.keep(f"{places[key]}-{number}", x.float())
-
-    def second_moment(self, module: str) -> Tensor:
-        """Second moment C = mean(x xᵀ), float32 ``[in, in]``."""
-        total, count = torch.zeros(()), 0
-        # in a fixed order, because float sums depend on it
-        for file in sorted(self._kept.directory.glob(f"{self._source[module]}-*.safetensors")):
-            x = self._kept.load(file.stem)
-            total = total.addmm_(x.T, x) if count else x.T @ x
-            count += x.shape[0]
-        return total / count
-
-
 class TrialModel:
     """A base in float32 whose target modules can be given the weights that a format would store.
 
     Attributes:
-        activations: Inputs of the target modules in the restored model, kept in ``scratch``.
-        base_output: h M of the base, float32 ``[tokens, hidden]``; beside it the restored model's.
+        modules: Their names.
+        change: ‖y(base) − y(restored)‖, how much the adapter changes at all.
     """
 
     def __init__(
@@ -91,6 +51,7 @@ class TrialModel:
         prompts: Sequence[TokenPrompt],
         scratch: Path,
     ) -> None:
+        """Load the base, and keep in ``scratch`` what its modules are fed in the restored model."""
         self._base = base
         self._units = {unit.module: unit for unit in units}
         self._deltas = deltas
@@ -99,8 +60,7 @@ class TrialModel:
         model = load_base(base.path, quantized, all(unit.as_stored for unit in units))
         self._model: Any = in_float32(model).eval()
         self.modules = tuple(self._units)
-        self._held: dict[str, Encoding | None] = {}
-        self.activations = Activations(scratch)
+        self._held: dict[str, Encoding] = {}
         head: nn.Linear = self._model.get_output_embeddings()
         adapted = [name for name in self.modules if self._model.get_submodule(name) is head]
         if adapted:
@@ -109,48 +69,72 @@ class TrialModel:
                 "measures with; name a format, or leave the texts out"
             )
         self._metric: Tensor = _square_root_of_gram(head.weight)
-        self.base_output = self._output()
+        of_base = self._output()
         self.store(dict.fromkeys(self.modules, EXACT))
-        self.restored_output = self._output()
-        self.activations.record(self._model, self.modules, self._prompts)
+        self._restored = self._output()
+        self.change = float((of_base - self._restored).double().norm())
+        self._inputs = TensorSpool(scratch)
+        self._source = self._keep_inputs()
 
-    @property
-    def change(self) -> float:
-        """‖y(base) − y(restored)‖, how much the adapter changes at all."""
-        return float((self.base_output - self.restored_output).double().norm())
+    def second_moment(self, module: str) -> Tensor:
+        """C = mean(x xᵀ) of what a module is fed in the restored model, float32 ``[in, in]``.
 
-    def store(self, choice: Mapping[str, Encoding | None]) -> None:
-        """Give modules the weights that they would be stored with; None: the base's."""
+        An error E in its weight moves its output by E x, whose mean square over the texts is
+        tr(E C Eᵀ).
+        """
+        total, count = torch.zeros(()), 0
+        # in a fixed order, because float sums depend on it
+        for file in sorted(self._inputs.directory.glob(f"{self._source[module]}-*.safetensors")):
+            x = self._inputs.load(file.stem)
+            total = total.addmm_(x.T, x) if count else x.T @ x
+            count += x.shape[0]
+        return total / count
+
+    def store(self, choice: Mapping[str, Encoding]) -> None:
+        """Give modules the weights that they would be stored with."""
         for module, encoding in choice.items():
-            if module in self._held and self._held[module] == encoding:
+            if self._held.get(module) == encoding:
                 continue
             seen = read_weight(self._units[module], self._base)
-            moment = partial(self.activations.second_moment, module)
+            moment = partial(self.second_moment, module)
             where = place_of(f"{module}.weight", self._base)
             fold = Fold(module, where, seen, self._deltas[module], moment)
-            weight = weight_matrix(fold.weight) if encoding is None else encoding.seen(fold)
-            self.put(module, weight)
+            self._model.get_submodule(module).weight.data = encoding.seen(fold)
             self._held[module] = encoding
-
-    def put(self, module: str, weight: Tensor) -> None:
-        """Give a module any weight, float32 ``[out, in]``."""
-        self._model.get_submodule(module).weight.data = weight
-        self._held.pop(module, None)
 
     def residual(self) -> float:
         """Output residual of the model as it stands."""
-        miss = float((self._output() - self.restored_output).double().norm())
+        miss = float((self._output() - self._restored).double().norm())
         return relative(miss, self.change)
 
     def miss_of(self, stored: Mapping[str, Encoding]) -> Tensor:
         """What storing these alone does to h M, ``[tokens, hidden]``; then all are exact."""
         self.store({**dict.fromkeys(self.modules, EXACT), **stored})
-        miss = self._output() - self.restored_output
+        miss = self._output() - self._restored
         self.store(dict.fromkeys(stored, EXACT))
         return miss
 
     def _output(self) -> Tensor:
+        """The model's h M, float32 ``[tokens, hidden]``."""
         return head_inputs(self._model, self._prompts) @ self._metric
+
+    def _keep_inputs(self) -> dict[str, int]:
+        """Keep what the modules are fed, every position of every text, 4 bytes a number.
+
+        The result says which tensor each reads: modules that read the same one (q, k and v) share
+        its files.
+        """
+        layers = {name: self._model.get_submodule(name) for name in self.modules}
+        source: dict[str, int] = {}
+        for number, batch in enumerate(batches(self._prompts)):
+            inputs = inputs_of(self._model, layers, batch)
+            distinct = {id(tensor): tensor for tensor in inputs.values()}
+            places = {key: place for place, key in enumerate(distinct)}
+            source = {name: places[id(tensor)] for name, tensor in inputs.items()}
+            for key, tensor in distinct.items():
+                x = torch.cat([tensor[i, : len(p.token_ids)] for i, p in enumerate(batch)])
+                self._inputs.keep(f"{places[key]}-{number}", x.float())
+        return source
 
 
 def relative(miss: float, change: float) -> float:
