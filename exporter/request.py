@@ -172,7 +172,7 @@ class ExportRequest:
     @property
     def leaves_modules_open(self) -> bool:
         """Whether the modules to keep in 16 bits are to be chosen."""
-        return not self.is_auto and self.layout.chooses_modules and not self.keep
+        return not self.is_auto and self.layout.takes("keep") and not self.keep
 
 
 def check_request(request: ExportRequest) -> None:

@@ -23,7 +23,7 @@ from exporter.output.workspace import MANIFEST_FILE, write_whole
 from exporter.provenance import base_digests, sums_text
 from exporter.request import check_share
 from exporter.safetensors.reader import file_sha256
-from exporter.safetensors.writer import file_problems
+from exporter.safetensors.writer import TensorSpec, file_problems
 from exporter.serving import ENGINES, Engine, engine_named, serving_problems
 from tinylora import DeltaOptions, load_adapter
 from tinylora.errors import ArtifactError, ArtifactMissingError
@@ -233,7 +233,7 @@ def _check_digests(directory: Path, manifest: Mapping[str, Any]) -> Check:
 def _check_tensors(directory: Path, layout: Format, manifest: Mapping[str, Any]) -> list[Check]:
     checks = []
     for file, tensors in manifest["tensors"].items():
-        planned = {name: (dtype, tuple(shape)) for name, (dtype, shape) in tensors.items()}
+        planned = [TensorSpec(n, dtype, tuple(shape)) for n, (dtype, shape) in tensors.items()]
         try:
             problems = file_problems(layout.open_file(directory / file), planned)
         except CheckpointError as error:

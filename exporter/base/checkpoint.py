@@ -70,9 +70,9 @@ class Checkpoint:
         """One tensor, on the CPU."""
         return self._file_of(name).read(name)
 
-    def chunks(self, name: str, elements: int) -> Iterator[Tensor]:
-        """One tensor, flat, in pieces of at most ``elements``; see :meth:`read`."""
-        return self._file_of(name).chunks(name, elements)
+    def chunks(self, name: str) -> Iterator[Tensor]:
+        """One tensor, flat, in pieces of bounded size; see :meth:`read`."""
+        return self._file_of(name).chunks(name)
 
     def renamed(self, names: Mapping[str, str]) -> Self:
         """The same checkpoint with other names for some of its tensors."""
@@ -87,7 +87,7 @@ class Checkpoint:
         first, second = self.tensors[one], self.tensors[other]
         if (first.dtype, first.shape) != (second.dtype, second.shape):
             return False
-        chunks = (self.chunks(name, 1 << 20) for name in (one, other))
+        chunks = (self.chunks(name) for name in (one, other))
         return all(torch.equal(*pair) for pair in zip(*chunks, strict=True))
 
     def digests(self) -> dict[str, str]:

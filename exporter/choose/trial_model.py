@@ -56,8 +56,8 @@ class TrialModel:
         self._units = {unit.module: unit for unit in units}
         self._deltas = deltas
         self._prompts = tuple(prompts)
-        quantized = any(unit.source != "dense" for unit in units)
-        model = load_base(base.path, quantized, all(unit.as_stored for unit in units))
+        sources = {unit.source for unit in units}
+        model = load_base(base.path, "quantize" in sources, "as stored" in sources)
         self._model: Any = in_float32(model).eval()
         self.modules = tuple(self._units)
         self._held: dict[str, Encoding] = {}

@@ -11,8 +11,6 @@ from exporter.formats.encoding import TRAINER_DTYPE, ModuleUnit, TensorUnit, cas
 from exporter.safetensors.reader import all_finite
 from tinylora import LowRankDelta, QuantizedWeight
 
-_ELEMENTS_AT_ONCE = 1 << 20
-
 
 def tensor_chunks(unit: TensorUnit, base: Checkpoint) -> Iterator[Tensor]:
     """A carried tensor in pieces of bounded size, cast and checked.
@@ -20,7 +18,7 @@ def tensor_chunks(unit: TensorUnit, base: Checkpoint) -> Iterator[Tensor]:
     Raises:
         FoldError: It is not finite, or does not fit the output dtype.
     """
-    for chunk in base.chunks(unit.name, _ELEMENTS_AT_ONCE):
+    for chunk in base.chunks(unit.name):
         _check_finite(chunk, unit.name, base)
         for dtype in unit.casts:
             chunk = cast(chunk, dtype, place_of(unit.name, base))
@@ -45,7 +43,7 @@ def read_weight(
         return weight
     dense = base.read(name)
     _check_finite(dense, name, base)
-    if not (base.is_4bit or (unit.as_stored and not trained)):
+    if not (base.is_4bit or source == "as stored"):
         dense = cast(dense, TRAINER_DTYPE, place_of(name, base))
     return QuantizedWeight.quantize(dense) if source == "quantize" else dense
 

@@ -94,7 +94,7 @@ class UnitMaker:
 
     def _rebuilt(self, unit: ModuleUnit, there: QuantizedWeight | Tensor) -> ModuleDelta:
         """The delta, of the weight that was read if training had that one, else of training's."""
-        if unit.source == unit.trained and not unit.as_stored:
+        if unit.source == unit.trained:
             return self.deltas.module(unit.module, lambda: there)
         return self.deltas.module(
             unit.module, lambda: read_weight(unit, self.base, trained=True).to(self.device)

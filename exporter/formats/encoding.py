@@ -120,8 +120,9 @@ def cast(tensor: Tensor, dtype: torch.dtype, where: str) -> Tensor:
     return result
 
 
-# Weights as the base stores them in 4 bits; 16-bit, quantized on the way; 16-bit and left so.
-Source = Literal["4bit", "quantize", "dense"]
+# Weights as the base stores them in 4 bits; of 16 bits, brought to bfloat16 and quantized on the
+# way, or to bfloat16 alone; of 16 bits as they are in the file.
+Source = Literal["4bit", "quantize", "dense", "as stored"]
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,6 @@ class ModuleUnit:
         shape: ``(out, in)`` of its weight.
         source: Which weight the output stands on.
         trained: Likewise, which weight training had.
-        as_stored: Whether a 16-bit weight is added to as the file has it, and not in bfloat16.
         fold: Whether the delta is in it.
     """
 
@@ -150,7 +150,6 @@ class ModuleUnit:
     shape: tuple[int, int]
     source: Source
     trained: Source
-    as_stored: bool
     fold: bool
     encoding: Encoding
     outputs: tuple[TensorSpec, ...]

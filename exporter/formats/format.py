@@ -32,7 +32,6 @@ class Format(ABC):
         library: What loads it: ``transformers``, with configuration, tokenizer and other files of
             the base, ``peft``, or ``gguf`` for llama.cpp.
         merged: Whether the delta is added to these weights, else it is an :class:`AdapterFormat`.
-        chooses_modules: Whether ``keep`` is chosen by measurement where the user gives none.
     """
 
     name: ClassVar[str]
@@ -42,7 +41,6 @@ class Format(ABC):
     standalone: ClassVar[bool] = True
     library: ClassVar[str] = "transformers"
     merged: ClassVar[bool] = True
-    chooses_modules: ClassVar[bool] = False
 
     @classmethod
     def takes(cls, option: str) -> bool:

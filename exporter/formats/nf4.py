@@ -157,7 +157,6 @@ class Nf4Mixed(Nf4):
         "The delta is merged; the modules that carry most of its effect are stored in bfloat16, "
         "the others in 4 bits (bitsandbytes)."
     )
-    chooses_modules: ClassVar[bool] = True
 
     def encoding(self, module: str, source: Source, base: Checkpoint) -> Encoding:
         """Dense where the module is kept."""

@@ -129,19 +129,20 @@ class _Planner:
         for module in self.architecture.targets:
             shape, trained = self._shape(module), self._trained(module)
             outputs = encoding.specs(module, shape, self.base)
-            yield ModuleUnit(module, shape, trained, trained, False, True, encoding, outputs)
+            yield ModuleUnit(module, shape, trained, trained, True, encoding, outputs)
         yield from layout.vectors(sizes)
 
     def _linear(self, module: str) -> ModuleUnit:
         shape = self._shape(module)
         source = self._stored(module, in_4_bits=self.weights.fold_onto == "dequantized")
+        if self.weights.as_stored:
+            source = "as stored"
         encoding = self.layout.encoding(module, source, self.base)
         return ModuleUnit(
             module=module,
             shape=shape,
             source=source,
             trained=self._trained(module),
-            as_stored=self.weights.as_stored,
             fold=self.layout.merged and module in self.architecture.targets,
             encoding=encoding,
             outputs=encoding.specs(module, shape, self.base),

@@ -33,6 +33,7 @@ TORCH_DTYPES: Mapping[str, torch.dtype] = {
     "BOOL": torch.bool,
 }
 DTYPE_NAMES: Mapping[torch.dtype, str] = {dtype: name for name, dtype in TORCH_DTYPES.items()}
+_PIECE = 1 << 20  # elements
 
 
 def all_finite(tensor: Tensor) -> bool:
@@ -86,10 +87,10 @@ class DataFile:
             found = self._bytes(file, header.begin, end)
         return found.view(header.torch_dtype).view(header.shape)
 
-    def chunks(self, name: str, elements: int) -> Iterator[Tensor]:
-        """One tensor, flat, in pieces of at most ``elements``."""
+    def chunks(self, name: str) -> Iterator[Tensor]:
+        """One tensor, flat, in pieces of bounded size."""
         header = self.headers[name]
-        end, step = header.begin + header.nbytes, elements * header.torch_dtype.itemsize
+        end, step = header.begin + header.nbytes, _PIECE * header.torch_dtype.itemsize
         with self._opened() as file:  # kept open, as the kernel reads ahead for a descriptor
             for start in range(header.begin, end, step):
                 piece = self._bytes(file, start, min(start + step, end))

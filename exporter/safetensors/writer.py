@@ -23,7 +23,6 @@ from exporter.safetensors.reader import (
     DTYPE_NAMES,
     TORCH_DTYPES,
     DataFile,
-    TensorHeader,
     all_finite,
 )
 from tinylora.weights.quantized_weight import STATE_PREFIX, tensor_bytes
@@ -38,7 +37,6 @@ _WRITE_BYTES = 1 << 20
 # Of what is read back: it stays in a core's cache, and is not smaller, as after each piece a thread
 # waits its turn.
 PIECE_BYTES = 1 << 20
-_ELEMENTS_AT_ONCE = 1 << 20
 _WIDEST_FIRST = {name: place for place, name in enumerate(TORCH_DTYPES)}
 
 
@@ -252,39 +250,34 @@ def _header_room(specs: Sequence[TensorSpec]) -> int:
 
 def check_header(file: DataFile, specs: Sequence[TensorSpec]) -> None:
     """Check keys, dtypes and shapes of a file that was just written, with a WriterError."""
-    planned = {spec.name: (spec.dtype, spec.shape) for spec in specs}
-    if problems := _header_problems(file.headers, planned):
+    if problems := _header_problems(file, specs):
         raise WriterError(
             f"{file.path}: {problems[0]}; the disk or memory of this machine is at fault"
         )
 
 
-def file_problems(
-    file: DataFile, planned: Mapping[str, tuple[str, tuple[int, ...] | None]]
-) -> list[str]:
-    """What is wrong with a file, in words; no shape is planned for states of any length."""
-    problems = _header_problems(file.headers, planned)
-    for name in sorted(planned.keys() & file.headers):
+def file_problems(file: DataFile, specs: Sequence[TensorSpec]) -> list[str]:
+    """What is wrong with a file, in words."""
+    problems = _header_problems(file, specs)
+    for name in sorted({spec.name for spec in specs} & file.headers.keys()):
         is_float = file.headers[name].torch_dtype.is_floating_point
         if STATE_PREFIX in name:
             try:
                 json.loads(bytes(file.read(name).tolist()))
             except (ValueError, TypeError, RecursionError):
                 problems.append(f"tensor {name!r} holds no JSON")
-        elif is_float and not all(map(all_finite, file.chunks(name, _ELEMENTS_AT_ONCE))):
+        elif is_float and not all(map(all_finite, file.chunks(name))):
             problems.append(f"tensor {name!r} has non-finite values")
     return problems
 
 
-def _header_problems(
-    headers: Mapping[str, TensorHeader], planned: Mapping[str, tuple[str, tuple[int, ...] | None]]
-) -> list[str]:
+def _header_problems(file: DataFile, specs: Sequence[TensorSpec]) -> list[str]:
+    headers, planned = file.headers, {spec.name: spec for spec in specs}
     problems = [f"tensor {name!r} is missing" for name in planned.keys() - headers.keys()]
     problems += [f"tensor {name!r} was not planned" for name in headers.keys() - planned.keys()]
     for name in planned.keys() & headers.keys():
-        dtype, shape = planned[name]
-        header = headers[name]
-        if header.dtype != dtype or (shape is not None and header.shape != tuple(shape)):
+        spec, header = planned[name], headers[name]
+        if header.dtype != spec.dtype or spec.shape not in (None, header.shape):
             found = f"{header.dtype} {list(header.shape)}"
-            problems.append(f"tensor {name!r} is {found}, expected {dtype} {shape}")
+            problems.append(f"tensor {name!r} is {found}, expected {spec.dtype} {spec.shape}")
     return sorted(problems)
