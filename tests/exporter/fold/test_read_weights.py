@@ -8,8 +8,7 @@ from bitsandbytes.functional import quantize_4bit
 from safetensors.torch import load_file
 
 from tests.exporter.conftest import tensors_of
-
-SIZE = 3e-3
+from tests.lora_adapters import pefts_deltas, save_lora
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
@@ -25,3 +24,13 @@ def test_other_dtypes_pass_through_bf16_as_in_training(dtype, make_base, make_ar
     norm = "model.norm.weight"
     assert torch.equal(stored[norm], source[norm].bfloat16())
     assert json.loads((out / "config.json").read_text())["dtype"] == "bfloat16"
+
+
+def test_a_lora_is_added_to_weights_as_they_are_stored(make_base, run, tmp_path):
+    """A float32 base does not pass through bfloat16 then."""
+    base = make_base(torch.float32)
+    adapter, model = save_lora(tmp_path / "lora", base)
+    stored, deltas = tensors_of(run(base, adapter, "fp32").out), pefts_deltas(model)
+    for name, weight in load_file(base / "model.safetensors").items():
+        wanted = weight + deltas.get(name.removesuffix(".weight"), 0)
+        torch.testing.assert_close(stored[name].double(), wanted.double(), rtol=0, atol=1e-6)
