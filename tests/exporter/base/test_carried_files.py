@@ -1,6 +1,5 @@
 """Files of the base that go along."""
 
-import json
 import os
 import shutil
 from pathlib import Path
@@ -97,12 +96,3 @@ def test_a_file_that_would_not_load_is_refused_before_any_work(
     with pytest.raises(CheckpointError, match=f"{name}: .*{words}"):
         run(copy, artifact, "bf16")
     assert [p.name for p in tmp_path.iterdir()] == ["tiny-qwen"]
-
-
-def test_4_bit_weights_without_their_settings_are_refused(base_4bit, artifact, run, tmp_path):
-    base = shutil.copytree(base_4bit, tmp_path / "b")
-    config = json.loads((base / "config.json").read_text())
-    del config["quantization_config"]
-    (base / "config.json").write_text(json.dumps(config))
-    with pytest.raises(CheckpointError, match=r"config.json: has no quantization_config, and 14"):
-        run(base, artifact, "bf16")

@@ -83,6 +83,7 @@ def test_a_tensor_in_two_shards(sharded):
     [
         ({"load_in_4bit": True, "bnb_4bit_quant_storage": "bfloat16"}, "bnb_4bit_quant_storage"),
         ({"load_in_8bit": True, "quant_method": "bitsandbytes"}, "not supported"),
+        (None, "config.json: has no quantization_config, and 14"),
     ],
 )
 def test_other_quantizations(settings, match, base_4bit, tmp_path):
