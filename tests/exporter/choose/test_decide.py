@@ -1,7 +1,6 @@
 """What is decided before anything is written: the first format that reaches the target."""
 
 import json
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +10,6 @@ from safetensors.torch import load_file, save_file
 from exporter import ExportRequest, export, verify
 from exporter.errors import PromptError, TargetResidualError
 from exporter.request import Goal
-from tinylora.adapters.upstream import deltas
 
 
 @pytest.mark.parametrize(
@@ -74,18 +72,6 @@ def test_auto_without_texts_goes_by_the_weights(talking, make_artifact, run):
     assert report.choice.chosen.residual == pytest.approx(report.fidelity.total.residual, rel=1e-5)
     nf4 = run(talking, make_artifact(3e-2), "nf4", name="nf4")
     assert report.choice.trials[0].residual == pytest.approx(nf4.fidelity.total.residual, rel=1e-5)
-
-
-def test_seconds_of_a_choice_count_its_factors(base, make_artifact, run, monkeypatch):
-    calls, pause, find = [], 0.05, deltas.factors_of
-
-    def slow(*arguments):
-        calls.append(time.sleep(pause))
-        return find(*arguments)
-
-    monkeypatch.setattr(deltas, "factors_of", slow)
-    report = run(base, make_artifact(0.5), "auto", goal=Goal(target_residual=0.9))
-    assert len(calls) == 2 * 14 and report.seconds["factors"] >= pause * len(calls)
 
 
 def test_auto_says_where_even_fp32_is_too_coarse(base, make_artifact, run, tmp_path):
