@@ -6,8 +6,6 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from exporter.choose.trials import Choice
 from exporter.compare.retention import Retention, measure_retention
 from exporter.documents.warnings import output_residual, warnings_of
@@ -207,14 +205,7 @@ def _make_file(
     weights = [unit.shape for unit in file.units if isinstance(unit, ModuleUnit)]
     largest = max((height * width for height, width in weights), default=0)
     with file.form.writer(path, file.specs) as writer:
-        maker = UnitMaker(
-            base=inputs.base,
-            deltas=inputs.deltas,
-            writer=writer,
-            device=torch.device(job.request.device),
-            watch=inputs.watch,
-            moments=job.moments,
-        )
+        maker = UnitMaker(inputs, writer, job.moments)
         making = in_order(maker.make, file.units, workers_for(threads, largest))
         with closing(making):  # whatever happens, no thread writes when the file is closed
             for made in making:

@@ -13,16 +13,10 @@ from functools import cache, partial
 import torch
 from torch import Tensor
 
-from exporter.base.checkpoint import Checkpoint
 from exporter.fidelity import ModuleFidelity, spectrum_of
-from exporter.fold.read_weights import (
-    checked_delta,
-    place_of,
-    read_weight,
-    tensor_chunks,
-)
+from exporter.fold.read_weights import checked_delta, place_of, read_weight, tensor_chunks
 from exporter.formats.encoding import Fold, ModuleUnit, TensorUnit, Unit, VectorUnit
-from exporter.progress import Stopwatch
+from exporter.inputs import Inputs
 from exporter.safetensors.writer import ShardWriter
 from tinylora import ModuleDelta, ModuleDeltas, QuantizedWeight, TinyLoRAParts
 
@@ -32,15 +26,11 @@ class UnitMaker:
     """Makes units, from several threads if need be.
 
     Attributes:
-        device: Where fast factors are computed and weights are folded and measured.
         moments: For ``calibrated``: mean(x xᵀ) of a module's inputs.
     """
 
-    base: Checkpoint
-    deltas: ModuleDeltas
+    inputs: Inputs
     writer: ShardWriter
-    device: torch.device
-    watch: Stopwatch
     moments: Callable[[str], Tensor] | None
 
     @torch.no_grad()
@@ -52,32 +42,42 @@ class UnitMaker:
             FactorizationError: An SVD failed.
             OutputWriteError: There is no room, or it cannot be written.
         """
+        base, watch = self.inputs.base, self.inputs.watch
         match unit:
             case TensorUnit():
-                with self.watch.timed("write"):
-                    self.writer.write_rows(unit.name, tensor_chunks(unit, self.base), unit.shape)
+                with watch.timed("write"):
+                    self.writer.write_rows(unit.name, tensor_chunks(unit, base), unit.shape)
                 return None
             case VectorUnit():
-                vector = self.deltas.vectors[unit.group].float()
+                vector = self.inputs.deltas.vectors[unit.group].float()
                 self._write({unit.outputs[0].name: vector})
                 return None
             case ModuleUnit():
                 return self._make_module(unit)
 
     def _make_module(self, unit: ModuleUnit) -> ModuleFidelity | None:
-        with self.watch.timed("read"):
-            read = read_weight(unit, self.base)
-        where = place_of(f"{unit.module}.weight", self.base)
+        base, watch, deltas = self.inputs.base, self.inputs.watch, self.inputs.deltas
+        with watch.timed("read"):
+            read = read_weight(unit, base)
+        where = place_of(f"{unit.module}.weight", base)
         if not unit.fold:
             self._write(unit.encoding.encode(Fold(unit.module, where, read)).tensors)
             return None
-        there = read.to(self.device)
-        with self.watch.timed("factors"):
-            rebuilt = self._rebuilt(unit, there)
-        with self.watch.timed("fold"):
-            delta = checked_delta(unit.module, rebuilt.low_rank()).to(there.device)
+        # where fast factors are computed and weights are folded and measured
+        device = torch.device(self.inputs.request.device)
+        there = read.to(device)
+
+        def trained() -> QuantizedWeight | Tensor:
+            if unit.source == unit.trained:
+                return there
+            return read_weight(unit, base, trained=True).to(device)
+
+        with watch.timed("factors"):
+            rebuilt = deltas.module(unit.module, trained)
+        with watch.timed("fold"):
+            delta = checked_delta(unit.module, rebuilt.low_rank()).to(device)
             moment = None if self.moments is None else partial(self.moments, unit.module)
-            parts = cache(partial(_parts, rebuilt, self.deltas))
+            parts = cache(partial(_parts, rebuilt, deltas))
             fold = Fold(unit.module, where, there, delta, moment, parts)
             encoded = unit.encoding.encode(fold)
         self._write(encoded.tensors)
@@ -92,16 +92,8 @@ class UnitMaker:
             spectrum=spectrum_of(rebuilt.factors),
         )
 
-    def _rebuilt(self, unit: ModuleUnit, there: QuantizedWeight | Tensor) -> ModuleDelta:
-        """The delta, of the weight that was read if training had that one, else of training's."""
-        if unit.source == unit.trained:
-            return self.deltas.module(unit.module, lambda: there)
-        return self.deltas.module(
-            unit.module, lambda: read_weight(unit, self.base, trained=True).to(self.device)
-        )
-
     def _write(self, tensors: Mapping[str, Tensor]) -> None:
-        with self.watch.timed("write"):
+        with self.inputs.watch.timed("write"):
             for name, tensor in tensors.items():
                 self.writer.write(name, tensor)
 
