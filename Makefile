@@ -72,7 +72,7 @@ bench: setup
 	$(BENCH).false_losses
 	$(BENCH).drafts
 	$(BENCH).export_memory
-	test -d build/036/base || $(BENCH).random_base --shape 0.36b --out build/036
+	test -f build/036/tiny_lora_v.pt || $(BENCH).random_base --shape 0.36b --out build/036
 	$(BENCH).beside_peft --model build/036
 	$(BENCH).decode --model build/036
 	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 $(BENCH).decode \
@@ -80,7 +80,7 @@ bench: setup
 
 # The same at the real size: 13 GB of disk, and SVDs of a quarter of an hour to an hour.
 bench-3b: setup
-	test -d build/3b/base || $(BENCH).random_base --shape qwen2.5-coder-3b --out build/3b
+	test -f build/3b/tiny_lora_v.pt || $(BENCH).random_base --shape qwen2.5-coder-3b --out build/3b
 	$(BENCH).export_memory --model build/3b --rounds 1
 
 # Language models from the package registry through every format; writes results/real/.

@@ -17,7 +17,6 @@ Peaks of memory; private: ``RssAnon``, resident: with pages of mapped files.
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
 
 from benchmarks.harness import Usage, merge, parser, usage_table, watch, write_page
 
@@ -25,12 +24,11 @@ from benchmarks.harness import Usage, merge, parser, usage_table, watch, write_p
 def run(model: Path, base: Path, rounds: int) -> dict[str, list[Usage]]:
     """All sides on one base, once a round, in turn; outputs are removed."""
     out = model / "out"
-    call = "import sys; from benchmarks.beside_peft import with_peft; with_peft(*sys.argv[1:])"
-    peft = [sys.executable, "-c", call, *map(str, (base, model / "lora", out))]
+    nf4 = merge(model / "tiny_lora_v.pt", base, out, "--format", "nf4")
     sides = {
-        "ours": merge(model, base, out, "--format", "nf4"),
-        "ours, recompute": merge(model, base, out, "--format", "nf4", "--requantize", "recompute"),
-        "PEFT": peft,
+        "ours": nf4,
+        "ours, recompute": [*nf4, "--requantize", "recompute"],
+        "PEFT": peft_merge(base, model / "lora", out),
     }
     found: dict[str, list[Usage]] = {name: [] for name in sides}
     for _ in range(rounds):
@@ -41,8 +39,14 @@ def run(model: Path, base: Path, rounds: int) -> dict[str, list[Usage]]:
     return found
 
 
-def with_peft(base: str, adapter: str, out: str, in_4_bits: bool = True) -> Any:
-    """PEFT's side, in a process of its own; the merged model."""
+def peft_merge(base: Path, adapter: Path, out: Path, bits: int = 4) -> list[str]:
+    """PEFT's side, as a command."""
+    call = "import sys; from benchmarks.beside_peft import with_peft; with_peft(*sys.argv[1:])"
+    return [sys.executable, "-c", call, *map(str, (base, adapter, out, bits))]
+
+
+def with_peft(base: str, adapter: str, out: str, bits: str) -> None:
+    """PEFT's side, in a process of its own."""
     import torch
     from peft import PeftModel
     from safetensors.torch import save_file
@@ -50,7 +54,7 @@ def with_peft(base: str, adapter: str, out: str, in_4_bits: bool = True) -> Any:
 
     from tinylora.models.trainer_nf4 import trainer_nf4
 
-    options = {"quantization_config": trainer_nf4()} if in_4_bits else {}
+    options = {"quantization_config": trainer_nf4()} if bits == "4" else {}
     model = AutoModelForCausalLM.from_pretrained(
         base, dtype=torch.bfloat16, device_map="cpu", **options
     )
@@ -61,15 +65,15 @@ def with_peft(base: str, adapter: str, out: str, in_4_bits: bool = True) -> Any:
     state = {n: t.contiguous() for n, t in merged.state_dict().items() if n not in tied}
     save_file(state, Path(out) / "model.safetensors", metadata={"format": "pt"})
     merged.config.save_pretrained(out)
-    return merged
 
 
 def main() -> None:
     args = parser(__doc__, "scale/beside_peft.md", needs_model=True).parse_args()
     model = args.model.resolve()
+    artifact = model / "tiny_lora_v.pt"
     for name, format_ in (("lora", "lora"), ("base-4bit", "nf4")):  # no code of that base moves
         if not (model / name).is_dir():
-            watch(merge(model, model / "base", model / name, "--format", format_))
+            watch(merge(artifact, model / "base", model / name, "--format", format_))
     parts = []
     for title, base in (("16-bit base", "base"), ("4-bit base", "base-4bit")):
         parts += [f"## {title}", usage_table(run(model, model / base, args.rounds), "PEFT")]

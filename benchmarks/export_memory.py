@@ -25,21 +25,21 @@ WAYS = {"nf4, SVDs": "nf4", "nf4": "nf4", "bf16": "bf16"}
 def measure(model: Path, rounds: int) -> dict[str, list[Usage]]:
     """What every export of a base took; the first of a round computes the factors."""
     found: dict[str, list[Usage]] = {way: [] for way in WAYS}
-    out = model / "out"
+    artifact, base, out = model / "tiny_lora_v.pt", model / "base", model / "out"
     for _ in range(rounds):
         shutil.rmtree(model / "factors", ignore_errors=True)
         for way, format_ in WAYS.items():
-            found[way].append(watch(merge(model, model / "base", out, "--format", format_)))
+            found[way].append(watch(merge(artifact, base, out, "--format", format_)))
             shutil.rmtree(out)
     return found
 
 
-def by_layers(rounds: int, shape: str = "narrow") -> dict[str, dict[str, list[Usage]]]:
+def by_layers(rounds: int) -> dict[str, dict[str, list[Usage]]]:
     """The same of bases of several depths: by way, and then by number of layers."""
     found: dict[str, dict[str, list[Usage]]] = {way: {} for way in WAYS}
     for layers in LAYERS:
         with tempfile.TemporaryDirectory(prefix="export-layers-") as folder:
-            write_model(Path(folder), shape, layers)
+            write_model(Path(folder), "narrow", layers)
             for way, usages in measure(Path(folder), rounds).items():
                 found[way][f"{layers} layers"] = usages
     return found

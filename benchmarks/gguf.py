@@ -19,11 +19,10 @@ of it, and more where there is noise instead.
 import ctypes
 import gc
 import json
-import tempfile
 from collections.abc import Iterator, Sequence
-from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import llama_cpp
 import torch
@@ -31,9 +30,8 @@ from torch import Tensor
 from torch.linalg import vector_norm
 from transformers import AutoTokenizer
 
-from benchmarks.harness import parser, table, write_page
+from benchmarks.harness import kept_json, parser, table, write_page
 from benchmarks.real.train import scaled
-from benchmarks.real.ways import kept_json
 from exporter import ExportRequest, export
 from exporter.compare.float32_model import restored_model
 from exporter.formats.gguf import DTYPES
@@ -47,14 +45,6 @@ TEXTS, TOKENS = Path("demo/prompts/heldout.jsonl"), 256
 COLUMNS = ("route", "MB", "KL", "retention", "top-1", "change missed")
 ODD = ("  a\n\n\tb", "你好，世界 1234567", "I'll don't 'RE", "x==y&&z||!w  // 🚀 é", "<|im_end|>")
 EXACT = DeltaOptions(svd="exact")
-
-
-class Route(NamedTuple):
-    """A file, and perhaps an adapter, that llama.cpp loads."""
-
-    name: str
-    model: Path
-    lora: Path | None = None
 
 
 def load(model: Path, lora: Path | None = None) -> Any:
@@ -109,19 +99,33 @@ def quantized(model: Path, kind: str) -> Path:
 class Bench:
     """Files of one model in a folder, and what llama.cpp computes with them."""
 
-    def __init__(self, base: Path, artifact: Path, store: Path, folder: Path) -> None:
-        self.base, self.artifact, self.store, self.folder = base, artifact, store, folder
+    def __init__(self, base: Path, trained: Path, store: Path, folder: Path) -> None:
+        self.base, self.trained, self.store, self.folder = base, trained, store, folder
         self.tokenizer = AutoTokenizer.from_pretrained(base)
         lines = [json.loads(line) for line in TEXTS.read_text().splitlines()]
         self.whole = [line["prompt"] + line["completion"] for line in lines]
         self.texts = [self.tokenizer(text).input_ids[: TOKENS // 4] for text in self.whole[:4]]
+        self.plain = self.exported(self.of_size(0.0), "gguf") / "model.gguf"  # base in float32
 
-    @cached_property
-    def plain(self) -> Path:
-        """The base in float32."""
-        nothing = self.folder / "nothing.pt"
-        scaled(self.artifact, 0.0, nothing)
-        return self.exported(nothing, "gguf") / "model.gguf"
+    def of_size(self, size: float) -> Path:
+        """The trained artifact, brought to a mean |v|."""
+        artifact = self.folder / f"{size:g}.pt"
+        scaled(self.trained, size, artifact)
+        return artifact
+
+    def exported(self, artifact: Path, format: str, **options: Any) -> Path:
+        out = self.folder / "-".join((artifact.stem, format, *options.values()))
+        request = ExportRequest(
+            self.base, artifact, out, format, factor_store=self.store, options=EXACT, **options
+        )
+        return export(request).out
+
+    def page(self) -> list[str]:
+        """A sentence about tokens; a sentence and a table for the trained size and the real one."""
+        trained = float(load_artifact(self.trained).global_v.float().abs().mean())
+        count = sum(map(len, self.texts))
+        about = f"{count} tokens of {TEXTS}; llama-cpp-python {llama_cpp.__version__}."
+        return [about, self.cuts(), *self.section(trained), *self.section(REAL_SIZE)]
 
     def cuts(self) -> str:
         """How often llama.cpp cuts a text as transformers does."""
@@ -136,41 +140,23 @@ class Bench:
         same = len(texts) - len(other)
         return f"llama.cpp cuts {same} of {len(texts)} texts as transformers{shown}."
 
-    def exported(self, artifact: Path, format: str, **options: Any) -> Path:
-        out = self.folder / "-".join((artifact.stem, format, *options.values()))
-        request = ExportRequest(
-            self.base, artifact, out, format, factor_store=self.store, options=EXACT, **options
-        )
-        if not out.is_dir():
-            export(request)
-        return out
-
-    def routes(self, artifact: Path) -> Iterator[tuple[Path, list[Route]]]:
-        """Every route of an artifact, with the base of the same type."""
+    def routes(self, artifact: Path) -> Iterator[tuple[str, Path, Path | None]]:
+        """Name, file and adapter of every route; the routes of each type begin with its base."""
         lora = self.exported(artifact, "gguf-lora") / "adapter_model.gguf"
-        merged = {
-            dtype: self.exported(artifact, "gguf", gguf_dtype=dtype) / "model.gguf"
-            for dtype in DTYPES
-        }
-        dense = [Route(f"merged, {dtype}", file) for dtype, file in merged.items()]
-        with_lora = Route("base f32 + gguf-lora", self.plain, lora)
-        yield self.plain, [Route("base, f32", self.plain), *dense, with_lora]
+        merged = {d: self.exported(artifact, "gguf", gguf_dtype=d) / "model.gguf" for d in DTYPES}
+        yield "base, f32", self.plain, None
+        for dtype, file in merged.items():
+            yield f"merged, {dtype}", file, None
+        yield "base f32 + gguf-lora", self.plain, lora
         for kind in TYPES:
             base = quantized(self.plain, kind)
-            yield (
-                base,
-                [
-                    Route(f"base {kind}", base),
-                    Route(f"base {kind} + gguf-lora", base, lora),
-                    Route(f"merged, then {kind}", quantized(merged["f32"], kind)),
-                ],
-            )
+            yield f"base {kind}", base, None
+            yield f"base {kind} + gguf-lora", base, lora
+            yield f"merged, then {kind}", quantized(merged["f32"], kind), None
 
     def section(self, size: float) -> list[str]:
         """A sentence for one size of v, and its table."""
-        artifact = self.folder / f"{size:g}.pt"
-        scaled(self.artifact, size, artifact)
-        store = FactorStore(self.store)
+        artifact, store = self.of_size(size), FactorStore(self.store)
         model, restoration = restored_model(self.base, artifact, EXACT, store=store)
         restored = in_transformers(self.texts, in_float32(model).eval())
         restoration.remove()
@@ -178,35 +164,32 @@ class Bench:
         wanted, effect = restored - base, divergence(restored, base)
         floor = divergence(base, in_llama_cpp(self.texts, self.plain))
         rows = []
-        for own_file, routes in self.routes(artifact):
-            own = in_llama_cpp(self.texts, own_file)
-            for route in routes:
-                found = in_llama_cpp(self.texts, route.model, route.lora)
-                apart = divergence(restored, found)
-                share = kept(apart, effect, floor)
-                same = (found.argmax(-1) == restored.argmax(-1)).double().mean()
-                missed = vector_norm(found - own - wanted, dtype=torch.float64)
-                missed /= vector_norm(wanted, dtype=torch.float64)
-                rows.append((
-                    route.name, f"{route.model.stat().st_size / 1e6:.1f}", f"{apart:.2e}",
-                    "too small to see" if share is None else f"{share.retention:.4f}",
-                    f"{same:.3f}", f"{missed:.2g}",
-                ))  # fmt: skip
+        for name, file, lora in self.routes(artifact):
+            found = in_llama_cpp(self.texts, file, lora)
+            if name.startswith("base") and lora is None:
+                own = found
+            apart = divergence(restored, found)
+            share = kept(apart, effect, floor)
+            same = (found.argmax(-1) == restored.argmax(-1)).double().mean()
+            missed = vector_norm(found - own - wanted, dtype=torch.float64)
+            missed /= vector_norm(wanted, dtype=torch.float64)
+            rows.append((
+                name, f"{file.stat().st_size / 1e6:.1f}", f"{apart:.2e}",
+                "too small to see" if share is None else f"{share.retention:.4f}",
+                f"{same:.3f}", f"{missed:.2g}",
+            ))  # fmt: skip
         said = f"mean |v| {size:.1e}: KL(restored‖base) {effect:.3g}, floor {floor:.2g}."
         return [said, table(COLUMNS, rows)]
 
 
 def make_page(name: str, base: Path, artifact: Path, build: Path, out: Path) -> None:
     """Write ``gguf-NAME.md``; factors and what was measured before are taken from ``build``."""
-    own = float(load_artifact(artifact).global_v.float().abs().mean())
-    with tempfile.TemporaryDirectory() as folder:
-        bench, found = Bench(base, artifact, build / "factors", Path(folder)), build / "gguf"
-        parts = [kept_json(found / "cuts.json", bench.cuts)]
-        for size in (own, REAL_SIZE):
-            parts += kept_json(found / f"{size:.3g}.json", partial(bench.section, size))
-    count = sum(map(len, bench.texts))
-    said = f"{count} tokens of {TEXTS}; llama-cpp-python {llama_cpp.__version__}."
-    write_page(out / f"gguf-{name}.md", __doc__, said, *parts)
+
+    def measured() -> list[str]:
+        with TemporaryDirectory() as folder:
+            return Bench(base, artifact, build / "factors", Path(folder)).page()
+
+    write_page(out / f"gguf-{name}.md", __doc__, *kept_json(build / "gguf.json", measured))
 
 
 def main() -> None:

@@ -1,18 +1,18 @@
 """What all benchmarks do: time rivals in turn, watch commands from outside, write a page."""
 
 import argparse
+import json
 import os
 import platform
-import shutil
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -56,15 +56,15 @@ def alternate(ways: Mapping[str, Callable[[], object]], rounds: int) -> dict[str
     return seconds
 
 
-@contextmanager
-def whole_directory(out: Path) -> Iterator[Path]:
-    """A new directory to fill, which gets its name when that has ended without an error."""
-    unfinished = out.with_name(f"{out.name}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    yield unfinished
-    shutil.rmtree(out, ignore_errors=True)
-    unfinished.replace(out)
+def kept_json(path: Path, make: Callable[[], Any]) -> Any:
+    """What a file holds; made and written whole where it is not there yet."""
+    if not path.is_file():
+        found = make()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_suffix(".unfinished")
+        unfinished.write_text(json.dumps(found, indent=1))
+        unfinished.replace(path)
+    return json.loads(path.read_text())
 
 
 def with_vector(artifact: Path, vector: Tensor, out: Path) -> None:
@@ -138,13 +138,14 @@ class Usage:
     resident: int
 
 
-def watch(command: Sequence[str]) -> Usage:
-    """Run a command from the repository's root, with a thread a core, and wait for it.
+def watch(command: Sequence[str], threads: int | None = None) -> Usage:
+    """Run a command from the repository's root, by default with a thread a core; wait for it.
 
     Raises:
         subprocess.CalledProcessError: It failed; its output is on stderr.
     """
-    environment = os.environ | {"OMP_NUM_THREADS": str(os.cpu_count()), "PYTHONPATH": str(ROOT)}
+    threads = threads or os.cpu_count()
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(ROOT)}
     private = resident = 0
     start = time.perf_counter()
     with subprocess.Popen(command, env=environment, cwd=ROOT, stdout=sys.stderr) as process:
@@ -177,8 +178,8 @@ def usage_table(found: Mapping[str, Sequence[Usage]], one: str) -> str:
     return table(columns, rows)
 
 
-def merge(model: Path, base: Path, out: Path, *options: str) -> list[str]:
-    """``tinylora-export merge`` of a model of benchmarks.random_base, with factors stored."""
-    paths = ("--base", base, "--artifact", model / "tiny_lora_v.pt", "--out", out)
-    store = ("--factor-store", model / "factors", "--overwrite")
-    return [sys.executable, "-m", "exporter", "merge", *map(str, paths + store), *options]
+def merge(artifact: Path, base: Path, out: Path, *options: str) -> list[str]:
+    """``tinylora-export merge`` with factors stored beside the artifact."""
+    store = artifact.with_name("factors")
+    paths = ("--base", base, "--artifact", artifact, "--factor-store", store, "--out", out)
+    return [sys.executable, "-m", "exporter", "merge", *map(str, paths), "--overwrite", *options]

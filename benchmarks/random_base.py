@@ -2,8 +2,8 @@
 
     python -m benchmarks.random_base --shape qwen2.5-coder-3b --out DIR
 
-writes ``DIR/base`` (config.json and sharded bf16 safetensors, no tokenizer) and
-``DIR/tiny_lora_v.pt``. One shard is in memory at a time, and each tensor has a seed of its own.
+writes ``DIR/base`` (config.json and sharded bf16 safetensors, no tokenizer) and, when that is
+whole, ``DIR/tiny_lora_v.pt``. Each tensor has a seed of its own.
 
 Weights are normal numbers of size 0.02. The singular values of such a matrix have no gaps, and a
 trained weight's have; so each linear weight also gets a random rank-8 part whose singular values
@@ -12,18 +12,14 @@ fall by a fifth each from four times the largest of the noise.
 
 import argparse
 import hashlib
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from huggingface_hub.serialization import split_state_dict_into_shards_factory
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from benchmarks.harness import whole_directory
 from tinylora import LowRankDelta, save_artifact
 
 
@@ -84,19 +80,14 @@ def config_of(shape: str, layers: int | None = None) -> Qwen2Config:
 
 def write_model(directory: Path, shape: str, layers: int | None = None) -> list[str]:
     """Write base and artifact into a directory; returns the names of the target modules."""
-    config = config_of(shape, layers)
     with torch.device("meta"):
-        model = Qwen2ForCausalLM(config)
-    shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
+        model = Qwen2ForCausalLM(config_of(shape, layers))
     targets = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
     targets.remove("lm_head")
-    split = split_state_dict_into_shards_factory(
-        shapes,
-        get_storage_size=lambda sides: 2 * sides.numel(),
-        filename_pattern="model{suffix}.safetensors",
-        max_shard_size=SHARD_BYTES,
-    )
-    directory.mkdir(parents=True, exist_ok=True)
+    weights = {n: _tensor(n, p.shape, targets) for n, p in model.named_parameters()}
+    model.load_state_dict(weights, strict=False, assign=True)
+    model.tie_weights()
+    model.save_pretrained(directory / "base", max_shard_size=SHARD_BYTES)
     vector = torch.randn(U_VALUE, generator=torch.Generator().manual_seed(SEED))
     save_artifact(
         directory / "tiny_lora_v.pt",
@@ -107,14 +98,6 @@ def write_model(directory: Path, shape: str, layers: int | None = None) -> list[
         total_replaced_layers=len(targets),
         formula="full",
     )
-    with whole_directory(directory / "base") as base:
-        config.save_pretrained(base)
-        for file, names in split.filename_to_tensors.items():
-            shard = {name: _tensor(name, shapes[name], targets) for name in names}
-            save_file(shard, base / file, metadata={"format": "pt"})
-        if split.is_sharded:
-            index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
-            (base / "model.safetensors.index.json").write_text(json.dumps(index))
     return targets
 
 

@@ -1,29 +1,17 @@
 """The scripts of benchmarks/: their inputs are what they say, and they measure what they name."""
 
-import shutil
 import sys
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-import benchmarks.real.__main__ as real
-from benchmarks import decode, folds, harness, random_base
+from benchmarks import decode, folds, harness
 from benchmarks.harness import watch
 from benchmarks.random_base import write_model
-from benchmarks.real.models import MODELS
-from benchmarks.real.ways import Bench, restore_once, row
 from tinylora import load_artifact
-
-
-def tensors_of(directory):
-    tensors = {}
-    for file in directory.glob("*.safetensors"):
-        tensors |= load_file(file)
-    return tensors
 
 
 def test_page_names_its_command_and_machine(tmp_path, monkeypatch):
@@ -38,36 +26,17 @@ def test_page_names_its_command_and_machine(tmp_path, monkeypatch):
     assert lines == "| way | \\|v\\| |\n| --- | ---: |\n| ours | 1.5 |\n| theirs |  |\n"
 
 
-def test_random_base_is_a_checkpoint_and_does_not_depend_on_shards(tmp_path, monkeypatch):
-    write_model(tmp_path / "whole", "tiny")
-    monkeypatch.setattr(random_base, "SHARD_BYTES", 200_000)
-    targets = write_model(tmp_path / "parts", "tiny")
-    assert len(targets) == 14
-    assert len(list((tmp_path / "parts" / "base").glob("*.safetensors"))) > 1
-    tensors, whole = (tensors_of(tmp_path / name / "base") for name in ("parts", "whole"))
-    assert tensors.keys() == whole.keys()
-    assert all(torch.equal(tensor, whole[name]) for name, tensor in tensors.items())
+def test_random_base_is_a_checkpoint_with_a_matching_artifact(tmp_path):
+    assert len(write_model(tmp_path, "tiny")) == 14
     model, info = AutoModelForCausalLM.from_pretrained(
-        tmp_path / "parts" / "base", dtype="auto", output_loading_info=True
+        tmp_path / "base", dtype="auto", output_loading_info=True
     )
     assert not info["missing_keys"] and not info["unexpected_keys"]
+    assert model.dtype == torch.bfloat16
     assert model(torch.arange(5).unsqueeze(0)).logits.isfinite().all()
-    artifact = load_artifact(tmp_path / "parts" / "tiny_lora_v.pt")
+    artifact = load_artifact(tmp_path / "tiny_lora_v.pt")
     assert (artifact.u, artifact.rank, artifact.total_replaced_layers) == (32, 2, 14)
     assert float(artifact.global_v.float().abs().mean()) == pytest.approx(3e-5, rel=0.01)
-
-
-def test_a_base_that_was_not_finished_does_not_look_like_one(tmp_path, monkeypatch):
-    def fails(*_, **__):
-        raise OSError("no room")
-
-    monkeypatch.setattr(random_base, "save_file", fails)
-    with pytest.raises(OSError, match="no room"):
-        write_model(tmp_path, "tiny")
-    assert not (tmp_path / "base").exists()
-    monkeypatch.undo()
-    write_model(tmp_path, "tiny")
-    assert {p.name for p in tmp_path.iterdir()} == {"base", "tiny_lora_v.pt"}
 
 
 def test_an_artifact_with_another_vector_is_otherwise_the_same(tmp_path):
@@ -78,28 +47,6 @@ def test_an_artifact_with_another_vector_is_otherwise_the_same(tmp_path):
     same = ("rank", "seed", "model_id", "total_replaced_layers", "formula", "saved_device")
     assert all(getattr(other, name) == getattr(own, name) for name in same)
     assert other.formula == "full"
-
-
-def test_a_way_added_later_is_compared_with_the_restored_model(tmp_path, monkeypatch):
-    bench, calls = Bench(tmp_path / "base", tmp_path / "full", tmp_path), []
-    bench.folder.mkdir()
-    shutil.copy("demo/tiny_lora_v.pt", bench.artifact)
-    mean = {"mean": 1.0, "top1_agreement": 1.0}
-    beside = dict.fromkeys(("base", "repeat", "folded", "bfloat16"), mean)
-
-    def alone(function, *_):
-        calls.append(function)
-        if function is restore_once:
-            (bench.folder / "logits").mkdir()
-            return [beside | {"arithmetic": "float32", "tokens": 1}]
-        assert (bench.folder / "logits").is_dir()
-        return {"bytes": 1}
-
-    monkeypatch.setattr(real, "alone", alone)
-    for names in (["lora"], ["lora", "bf16"]):
-        monkeypatch.setattr(real, "ways", lambda *_, names=names: [(name, {}) for name in names])
-        assert list(real.measured(MODELS["demo"], "full", bench)["way"]) == names
-    assert calls == [restore_once, row] * 2
 
 
 def test_watch_sees_the_private_memory_of_another_process():

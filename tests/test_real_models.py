@@ -2,7 +2,6 @@
 
 import json
 import zipfile
-from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -11,6 +10,7 @@ import torch
 import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from benchmarks.harness import kept_json
 from benchmarks.real import __main__ as real
 from benchmarks.real import frontier, models, spectra, train, ways
 from exporter.compare.float32_model import load_base
@@ -126,42 +126,48 @@ def test_other_factors_are_kept_and_compared(tmp_path):
 
 @pytest.fixture
 def quick(monkeypatch, tmp_path):
-    """A page of the demo's base with few ways, none in a process of its own."""
-    monkeypatch.setattr(real, "alone", lambda function, *arguments: function(*arguments))
-    monkeypatch.setattr(real, "SIZES", (3e-5, 1e-7))
-    few = [("lora", {"format": "lora"}), ("nf4 preserve", {"format": "nf4"}),
-           ("fp32", {"format": "fp32"}), ("PEFT merge, 4 bit", {})]  # fmt: skip
-    monkeypatch.setattr(real, "ways", lambda calibrated, all_of_them, sizes: few)
-    demo = replace(models.MODELS["demo"], heldout=4)
-    return lambda: real.report(demo, tmp_path / "build", tmp_path / "out")
+    """``quick()``: what is found of the demo's base and vector with few ways."""
+    few = [("lora", ["--format", "lora"]), ("nf4 preserve", ["--format", "nf4"]),
+           ("fp32", ["--format", "fp32"]), ("PEFT merge, 4 bit", []),
+           (ways.OTHER_LAPACK, [])]  # fmt: skip
+    monkeypatch.setattr(ways, "SIZES", (3e-5, 1e-7))
+    monkeypatch.setattr(ways, "ways", lambda *_: few)
+    folder = tmp_path / "demo"
+    folder.mkdir()
+    (folder / "base").symlink_to(BASE)
+    for name in ("full", "diagonal"):  # trained already
+        (folder / f"{name}.pt").symlink_to(DEMO / "tiny_lora_v.pt")
+    return lambda: ways.measured_model("demo", folder)
 
 
-@pytest.mark.filterwarnings("ignore:Merge lora module:UserWarning")
 def test_table_says_what_each_way_keeps_and_a_second_call_changes_nothing(
     quick, tmp_path, monkeypatch
 ):
-    found = quick().set_index(["vector", "way"])
-    page, drawn = (tmp_path / "out" / "demo.md").read_text(), tmp_path / "frontier.svg"
-    frontier.draw({"demo": found.reset_index()}, drawn)
-    picture = drawn.read_bytes()
+    spectra_rows, rows = quick()
+    found = pd.DataFrame(rows)
+    assert len(spectra_rows) == 28
+    by_way = found.set_index(["vector", "way"])
     for vector in ("full, as trained", "full, scaled to 3e-05"):
-        of = found.loc[vector]
-        assert f"## {vector}" in page
+        of = by_way.loc[vector]
         assert of["retention"]["fp32"] > 0.999 and of["retention"]["lora"] > 0.999
         assert of["output residual"]["lora"] < 0.01
-        assert (of["peak bytes"] > 1e8).all() and (of["seconds"] > 0).all()
+        made = of.drop(ways.OTHER_LAPACK)
+        assert (made["peak bytes"] > 1e8).all() and (made["seconds"] > 0).all()
         assert of["bytes"]["lora"] < of["bytes"]["nf4 preserve"] < of["bytes"]["fp32"]
-    small = found.loc["full, scaled to 3e-05"]
+    small = by_way.loc["full, scaled to 3e-05"]
     assert small["retention"]["nf4 preserve"] == 0 and small["capture"]["nf4 preserve"] == 0
     assert small["output residual"]["PEFT merge, 4 bit"] > 1
-    tiny = found.loc["full, scaled to 1e-07"]  # float32 cannot show it, float64 can
+    tiny = by_way.loc["full, scaled to 1e-07"]  # float32 cannot show it, float64 can
     assert set(small["arithmetic"]) == {"float32"} and set(tiny["arithmetic"]) == {"float64"}
     assert tiny["kept at least"]["lora"] > 0.999 and "in float32" in tiny["note"]["lora"]
-    assert small["note"].isna().all()
-    monkeypatch.setattr(real, "alone", None)  # nothing is made again
-    again = quick()
-    frontier.draw({"demo": again}, drawn)
-    assert (tmp_path / "out" / "demo.md").read_text() == page and drawn.read_bytes() == picture
+    assert set(small["note"]) == {""}
+    text = real.section(found[found["vector"] == "full, scaled to 3e-05"])
+    assert text.startswith("## full, scaled to 3e-05\n") and "| nf4 preserve | 1.000 × |" in text
+    frontier.draw({"demo": found}, tmp_path / "one.svg")
+    monkeypatch.setattr(ways, "shipped", None)  # nothing is made again
+    assert quick() == (spectra_rows, rows)
+    frontier.draw({"demo": found}, tmp_path / "two.svg")
+    assert (tmp_path / "one.svg").read_bytes() == (tmp_path / "two.svg").read_bytes()
 
 
 def test_unseen_effects_and_unseen_losses_are_shown_as_such():
@@ -174,6 +180,5 @@ def test_unseen_effects_and_unseen_losses_are_shown_as_such():
 
 
 def test_json_is_made_once(tmp_path):
-    made = [ways.kept_json(tmp_path / "x.json", lambda: {"a": 1.5}) for _ in range(2)]
-    assert made == [{"a": 1.5}] * 2
-    assert ways.kept_json(tmp_path / "x.json", lambda: 1 / 0) == {"a": 1.5}
+    assert kept_json(tmp_path / "x.json", lambda: {"a": 1.5}) == {"a": 1.5}
+    assert kept_json(tmp_path / "x.json", lambda: 1 / 0) == {"a": 1.5}

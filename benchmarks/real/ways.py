@@ -1,198 +1,185 @@
-"""One way to ship a trained vector, made and measured in a process of its own."""
+"""Every way to ship the vectors of a model, each made by a command, and what it keeps."""
 
 import json
 import shutil
-import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from resource import RUSAGE_SELF, getrusage
+from resource import RUSAGE_CHILDREN, getrusage
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from peft import PeftModel
 
-from benchmarks.beside_peft import with_peft
-from exporter import ExportRequest, export
+from benchmarks.beside_peft import peft_merge
+from benchmarks.harness import kept_json, merge, watch
+from benchmarks.real.models import base_of
+from benchmarks.real.spectra import spectra
+from benchmarks.real.train import scaled, train, write_texts
 from exporter.compare.float32_model import load_base, load_exact, restored_model
 from exporter.compare.prompts import read_prompts
-from exporter.compare.retention import (
-    Divergence,
-    Reference,
-    Retention,
-    beside_restored,
-    computed_in,
-)
-from exporter.request import Goal
-from tinylora import DeltaOptions, FactorStore, Restoration
+from exporter.compare.retention import Reference, Retention, beside_restored, computed_in
+from tinylora import DeltaOptions, FactorStore, load_artifact
 from tinylora.models.float32_view import in_float32
-from tinylora.models.token_divergence import Kept
 from tinylora.workers import single_threaded
 
+TEXTS = {"train": 48, "calibration": 16, "choice": 1, "heldout": 4}
+SIZES = (3e-4, 3e-5, 3e-6)
+STEPS = 12
 EXACT = DeltaOptions(svd="exact")
+OTHER_LAPACK = "restored, other LAPACK"
 # Where float32 cannot show this much of what loses nothing, models are compared in float64.
 SHOWN = 0.999
 
 
-@dataclass(frozen=True)
-class Bench:
-    """A vector on its base: ``folder`` holds its file, ``texts`` those of the model."""
+def measured_model(model: str, folder: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The spectra of a model's base, and a row for each way of each vector.
 
-    base: Path
-    folder: Path
-    texts: Path
-
-    @property
-    def artifact(self) -> Path:
-        return self.folder / "tiny_lora_v.pt"
-
-    @property
-    def store(self) -> Path:
-        return self.texts / "factors"
-
-    def reference(self, arithmetic: str) -> Reference:
-        """The restored model's logits in it, once :func:`restore_once` has kept them."""
-        logits = self.folder / "logits" / arithmetic
-        logits.mkdir(parents=True, exist_ok=True)
-        prompts = read_prompts(self.texts / "heldout.jsonl", self.base).prompts
-        return Reference(logits, prompts, logits=True)
-
-    def restored(self, store: Path | None = None) -> tuple[Any, Restoration]:
-        """The restored model, with factors of the vector's own or another store."""
-        factors = FactorStore(store or self.store)
-        return restored_model(self.base, self.artifact, EXACT, store=factors)
-
-
-def restore_once(bench: Bench) -> list[dict[str, Any]]:
-    """Keep the restored model's logits; what stands beside them, as JSON.
-
-    In float32, and where that cannot show :data:`SHOWN`, in float64 too.
+    What is in ``folder`` already is not made again.
     """
-    prompts = read_prompts(bench.texts / "heldout.jsonl", bench.base)
-    with single_threaded():
-        found = [beside_restored(bench.reference("float32"), bench.restored, prompts)]
-        lossless = replace(found[0], export=found[0].folded).kept
-        if lossless is None or lossless.at_least < SHOWN:
-            finer = bench.reference("float64")
-            found.append(beside_restored(finer, bench.restored, prompts, float64=True))
-        return [asdict(one) for one in found]
+    for name, count in TEXTS.items():
+        write_texts(folder / f"{name}.jsonl", count, heldout=name == "heldout")
+    base = base_of(model, folder)
+    stores = FactorStore(folder / "factors"), FactorStore(folder / "other-lapack")
+    known = kept_json(folder / "spectra.json", partial(spectra, base, *stores))
+    rows = []
+    for vector, artifact in vectors(base, folder):
+        kept = folder / f"{artifact.stem}.json"
+        rows += kept_json(kept, partial(measured, folder, base, vector, artifact))
+    return known, rows
 
 
-def ways(
-    calibrated: bool, all_of_them: bool, sizes: Mapping[str, int]
-) -> Iterator[tuple[str, dict[str, Any]]]:
+def vectors(base: Path, folder: Path) -> Iterator[tuple[str, Path]]:
+    """Every vector of a model by its name, trained or scaled the first time."""
+    full, diagonal = folder / "full.pt", folder / "diagonal.pt"
+    for out in (full, diagonal):
+        if not out.is_file():
+            train(base, out, out.stem, folder / "train.jsonl", folder / "factors", STEPS)
+    yield "full, as trained", full
+    for size in SIZES:
+        small = folder / f"full-{size:g}.pt"
+        scaled(full, size, small)
+        yield f"full, scaled to {size:g}", small
+    yield "diagonal, as trained", diagonal
+
+
+def ways(vector: str, folder: Path, sizes: dict[str, int]) -> Iterator[tuple[str, list[str]]]:
     """Every way by name, with the options of an export; ``sizes`` are bytes of ways before it.
 
     Those that choose by texts run the model often, so not every vector has them.
     """
-    yield "lora", {"format": "lora"}  # PEFT merges it
+    yield "lora", ["--format", "lora"]  # PEFT merges it
     for method in ("preserve", "recompute"):
-        yield f"nf4 {method}", {"format": "nf4", "requantize": method}
+        yield f"nf4 {method}", ["--format", "nf4", "--requantize", method]
     for name in ("nf4-embedded", "bf16", "fp16", "fp32"):
-        yield name, {"format": name}
-    for name in ("PEFT merge, 4 bit", "PEFT merge, bf16"):
-        yield name, {}
-    if calibrated:
-        by_texts = {"format": "nf4", "requantize": "calibrated", "texts": "calibration"}
-        yield "nf4 calibrated", by_texts
-    if all_of_them:
-        yield "nf4-embedded fp16", {"format": "nf4-embedded", "adapter_dtype": "fp16"}
-        yield "peft-tinylora", {"format": "peft-tinylora"}  # PEFT wants the base dequantized
-        yield "restored, other LAPACK", {}
-        nf4, bf16 = sizes["nf4 preserve"], sizes["bf16"]
-        room = nf4 + (bf16 - nf4) // 4
-        yield "nf4-mixed, a quarter", {"format": "nf4-mixed", "texts": "choice", "max_bytes": room}
+        yield name, ["--format", name]
+    yield "PEFT merge, 4 bit", []
+    yield "PEFT merge, bf16", []
+    if "as trained" in vector:
+        by_texts = ["--prompts", str(folder / "calibration.jsonl")]
+        yield "nf4 calibrated", ["--format", "nf4", "--requantize", "calibrated", *by_texts]
+    if vector == "full, as trained":
+        yield "nf4-embedded fp16", ["--format", "nf4-embedded", "--adapter-dtype", "fp16"]
+        yield "peft-tinylora", ["--format", "peft-tinylora"]  # PEFT wants the base dequantized
+        yield OTHER_LAPACK, []
+        room = sizes["nf4 preserve"] + (sizes["bf16"] - sizes["nf4 preserve"]) // 4
+        one_text = ["--prompts", str(folder / "choice.jsonl"), "--max-bytes", str(room)]
+        yield "nf4-mixed, a quarter", ["--format", "nf4-mixed", *one_text]
 
 
-def row(
-    bench: Bench, name: str, options: dict[str, Any], beside: list[dict[str, Any]]
-) -> dict[str, Any]:
-    """Make one way and measure it beside the restored model; seconds and peak are of the making.
+def measured(folder: Path, base: Path, vector: str, artifact: Path) -> list[dict[str, Any]]:
+    """Make every way of a vector and compare it with the restored model, one row each."""
+    prompts = read_prompts(folder / "heldout.jsonl", base)
+    store = FactorStore(folder / "factors")
+    build = partial(restored_model, base, artifact, EXACT, store=store)
+    beside, rows, sizes = [], [], {}
+    with single_threaded(), TemporaryDirectory(dir=folder) as scratch:
+        for arithmetic in ("float32", "float64"):
+            (kept := Path(scratch) / arithmetic).mkdir()
+            reference = Reference(kept, prompts.prompts)
+            wide = arithmetic == "float64"
+            found = beside_restored(reference, build, prompts, float64=wide)
+            beside.append((reference, found))
+            lossless = replace(found, export=found.folded).kept
+            if lossless is not None and lossless.at_least >= SHOWN:
+                break
+        about = {
+            "mean |v|": float(load_artifact(artifact).global_v.float().abs().mean()),
+            "effect": found.base.mean,
+            "floor": found.floor,
+            "arithmetic": found.arithmetic,
+            "bfloat16": found.bfloat16.mean,
+            "tokens": found.tokens,
+            "base top-1": found.base.top1_agreement,
+        }
+        for way, options in ways(vector, folder, sizes):
+            known, model = shipped(folder, base, artifact, way, options)
+            sizes[way] = known.get("bytes", 0)
+            row = {"vector": vector, "way": way} | known | compared(model, beside)
+            row["note"] = "; ".join(filter(None, (known.get("note"), row["note"])))
+            rows.append(row | about)
+            print(folder.name, row, flush=True)
+    shutil.rmtree(folder / "out", ignore_errors=True)
+    return rows
 
-    Figures are of the finest arithmetic; of float32 a note says what it shows.
-    """
-    with single_threaded():
-        start = time.process_time()
-        found, load = _made(bench, name, options)
-        found["seconds"] = time.process_time() - start
-        found["peak bytes"] = getrusage(RUSAGE_SELF).ru_maxrss * 1024
-        model = load()
-        *coarse, measured = [_beside(bench, model, known) for known in beside]
-    if coarse:
-        found["note"] = "; ".join(filter(None, (found.get("note"), _in_float32(coarse[0].kept))))
-    kept = measured.kept
-    return found | {
+
+def compared(model: Any, beside: list[tuple[Reference, Retention]]) -> dict[str, Any]:
+    """A model beside the restored one, in the finest arithmetic; a note says what float32 shows."""
+    *coarse, found = (
+        replace(known, export=reference.distance(computed_in(known.arithmetic, model)))
+        for reference, known in beside
+    )
+    kept = found.kept
+    return {
         "retention": kept and kept.retention,
         "kept at least": kept and kept.at_least,
         "loss seen": kept and kept.loss_seen,
-        "output residual": measured.output_residual,
-        "mean KL": measured.export.mean,
-        "top-1": measured.export.top1_agreement,
+        "output residual": found.output_residual,
+        "mean KL": found.export.mean,
+        "top-1": found.export.top1_agreement,
+        "note": _in_float32(coarse[0]) if coarse else "",
     }
 
 
-def _beside(bench: Bench, model: Any, known: dict[str, Any]) -> Retention:
-    """A model beside what :func:`restore_once` has found."""
-    found = {k: Divergence(**v) if isinstance(v, dict) else v for k, v in known.items()}
-    restored = Retention(**found)
-    reference = bench.reference(restored.arithmetic)
-    own = reference.distance(computed_in(restored.arithmetic, model))
-    return replace(restored, export=own)
-
-
-def _in_float32(kept: Kept | None) -> str:
-    if kept is None:
+def _in_float32(found: Retention) -> str:
+    if found.kept is None:
         return "unseen in float32"
-    bound = "" if kept.loss_seen else f", at least {kept.at_least:.4f}"
-    return f"in float32 {kept.retention:.4g}{bound}"
+    bound = "" if found.kept.loss_seen else f", at least {found.kept.at_least:.4f}"
+    return f"in float32 {found.kept.retention:.4g}{bound}"
 
 
-def _made(
-    bench: Bench, name: str, options: dict[str, Any]
-) -> tuple[dict[str, Any], Callable[[], Any]]:
-    """What is known of a way's files, and how its model is loaded in float32."""
-    if name.startswith("restored"):
-        model = bench.restored(bench.texts / "other-lapack")[0]
-        return {}, lambda: in_float32(model).eval()
-    lora = bench.folder / "lora"  # PEFT merges it
-    out = lora if name == "lora" else bench.folder / "out"
+def shipped(
+    folder: Path, base: Path, artifact: Path, way: str, options: list[str]
+) -> tuple[dict[str, Any], Any]:
+    """Make a way; what is known of its files and its making, and its model in float32."""
+    if way == OTHER_LAPACK:
+        store = FactorStore(folder / "other-lapack")
+        return {}, in_float32(restored_model(base, artifact, EXACT, store=store)[0]).eval()
+    lora = folder / "lora"  # PEFT merges it
+    out = lora if way == "lora" else folder / "out"
     shutil.rmtree(out, ignore_errors=True)
-    if name.startswith("PEFT"):
-        paths = map(str, (bench.base, lora, out))
-        merged = with_peft(*paths, in_4_bits=name.endswith("4 bit"))
-        return {"bytes": weight_bytes(out)}, lambda: in_float32(merged).eval()
-    options = dict(options)
-    texts, room = options.pop("texts", None), options.pop("max_bytes", None)
-    goal = Goal(prompts=texts and bench.texts / f"{texts}.jsonl", max_bytes=room)
-    shared = {"factor_store": bench.store, "goal": goal, "options": EXACT}
-    report = export(ExportRequest(bench.base, bench.artifact, out, **shared, **options))
-    found: dict[str, Any] = {"bytes": weight_bytes(out)}
-    if name in ("lora", "peft-tinylora"):
-        return found, lambda: PeftModel.from_pretrained(
-            in_float32(load_base(bench.base)), out
-        ).eval()
-    total = report.fidelity.total
-    found |= {"capture": total.capture, "residual": total.residual}
-    if report.choice is not None:
-        chosen = report.choice.chosen
-        found["note"] = (
-            f"{len(chosen.keep)} modules in bf16; output residual {chosen.residual:.3g} on the "
-            "texts of the choice"
-        )
-    return found, partial(load_exact, out)
-
-
-def weight_bytes(directory: Path) -> int:
-    """Bytes of all weight files."""
-    return sum(file.stat().st_size for file in directory.glob("*.safetensors"))
-
-
-def kept_json(path: Path, make: Callable[[], Any]) -> Any:
-    """What a file holds; made and written whole where it is not there yet."""
-    if not path.is_file():
-        found = make()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_suffix(".unfinished")
-        unfinished.write_text(json.dumps(found, indent=1))
-        unfinished.replace(path)
-    return json.loads(path.read_text())
+    if options:
+        command = merge(artifact, base, out, "--svd", "exact", *options)
+    else:
+        command = peft_merge(base, lora, out, bits=4 if way.endswith("4 bit") else 16)
+    before = getrusage(RUSAGE_CHILDREN)
+    peak = watch(command, threads=1).resident
+    after = getrusage(RUSAGE_CHILDREN)
+    found: dict[str, Any] = {
+        "bytes": sum(file.stat().st_size for file in out.glob("*.safetensors")),
+        "seconds": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
+        "peak bytes": peak,
+    }
+    if way in ("lora", "peft-tinylora"):
+        return found, PeftModel.from_pretrained(in_float32(load_base(base)), out).eval()
+    if options:
+        manifest = json.loads((out / "export_manifest.json").read_text())
+        found |= {name: manifest["fidelity"][name] for name in ("capture", "residual")}
+        if choice := manifest.get("choice"):
+            chosen = choice["trials"][-1]
+            found["note"] = (
+                f"{len(chosen['keep'])} modules in bf16; output residual "
+                f"{chosen['residual']:.3g} on the texts of the choice"
+            )
+    return found, load_exact(out)
