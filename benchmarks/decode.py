@@ -49,43 +49,39 @@ class DenseDeltaLinear(nn.Module):
         return base + (x.to(self.dtype) @ delta.T).to(base.dtype)
 
 
-class Decoder:
-    """One arm on one batch: calling it writes some more tokens after the prompts.
+def decoder(
+    model: PreTrainedModel, modules: Mapping[str, nn.Module], prompts: Tensor
+) -> tuple[Callable[[], None], Tensor]:
+    """One arm on one batch: what writes some more tokens after the prompts, and the first logits.
 
-    Attributes:
-        logits: After the prompts, ``[batch, vocabulary]``.
+    The logits, ``[batch, vocabulary]``, are those after the prompts.
     """
+    cache = DynamicCache(config=model.config)
 
-    def __init__(
-        self, model: PreTrainedModel, modules: Mapping[str, nn.Module], prompts: Tensor
-    ) -> None:
-        self._model, self._modules = model, modules
-        self._length = prompts.shape[1]
-        self._cache = DynamicCache(config=model.config)
-        self._place()
-        self.logits = self._step(prompts)
+    def place() -> None:
+        for name, module in modules.items():
+            model.set_submodule(name, module)
 
-    def __call__(self) -> None:
-        self._place()
-        self._cache.crop(self._length - self._cache.get_seq_length())  # how many to remove, as < 0
-        logits = self.logits
-        for _ in range(TOKENS):
-            logits = self._step(logits.argmax(dim=-1, keepdim=True))
-
-    def _place(self) -> None:
-        for name, module in self._modules.items():
-            self._model.set_submodule(name, module)
-
-    def _step(self, ids: Tensor) -> Tensor:
-        options = {"past_key_values": self._cache, "use_cache": True, "logits_to_keep": 1}
-        logits: Tensor = self._model(input_ids=ids, **options).logits
+    def step(ids: Tensor) -> Tensor:
+        options = {"past_key_values": cache, "use_cache": True, "logits_to_keep": 1}
+        logits: Tensor = model(input_ids=ids, **options).logits
         return logits[:, -1]
 
+    def decode() -> None:
+        place()
+        cache.crop(prompts.shape[1] - cache.get_seq_length())  # how many to remove, as < 0
+        logits = first
+        for _ in range(TOKENS):
+            logits = step(logits.argmax(dim=-1, keepdim=True))
 
-def arms_of(
-    directory: Path, four_bit: bool
-) -> tuple[PreTrainedModel, dict[str, dict[str, nn.Module]]]:
-    """A base with the adapter, and by arm the modules that lie in place of the wrapped ones."""
+    place()
+    first = step(prompts)
+    return decode, first
+
+
+@torch.inference_mode()
+def rows(directory: Path, four_bit: bool, rounds: int) -> Iterator[tuple[object, ...]]:
+    """All arms on one base, for each size of the batch."""
     options = {"quantization_config": trainer_nf4()} if four_bit else {}
     base = directory / "base"
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16, **options).eval()
@@ -102,24 +98,16 @@ def arms_of(
         FLOAT32: partial(DenseDeltaLinear, torch.float32, vector),
     }
     wrappers = {name: model.get_submodule(name) for name in restored.wrapped}
-    return model, {
-        arm: {name: form(wrapper) for name, wrapper in wrappers.items()}
-        for arm, form in forms.items()
-    }
-
-
-@torch.inference_mode()
-def rows(directory: Path, four_bit: bool, rounds: int) -> Iterator[tuple[object, ...]]:
-    """All arms on one base, for each size of the batch."""
-    model, arms = arms_of(directory, four_bit)
+    arms = {arm: {n: form(w) for n, w in wrappers.items()} for arm, form in forms.items()}
     generator = torch.Generator().manual_seed(0)
     for batch in BATCHES:
         sides = (batch, PROMPT_TOKENS)
         prompts = torch.randint(3, model.config.vocab_size, sides, generator=generator)
-        decoders = {arm: Decoder(model, kept, prompts) for arm, kept in arms.items()}
-        seconds = {arm: median(s) for arm, s in alternate(decoders, rounds).items()}
+        decoders = {arm: decoder(model, modules, prompts) for arm, modules in arms.items()}
+        timed = alternate({arm: decode for arm, (decode, _) in decoders.items()}, rounds)
+        seconds = {arm: median(s) for arm, s in timed.items()}
         for arm, took in seconds.items():
-            apart = (decoders[arm].logits - decoders[OURS].logits).abs().max()
+            apart = (decoders[arm][1] - decoders[OURS][1]).abs().max()
             yield ("nf4" if four_bit else "float32", batch, arm, f"{batch * TOKENS / took:.3g}",
                    f"{seconds[BASE] / took:.3f}", f"{took / seconds[OURS]:.2f}",
                    f"{apart:.1e}")  # fmt: skip
