@@ -24,14 +24,11 @@ def draw(models: Mapping[str, pd.DataFrame], out: Path) -> None:
     import matplotlib
     from matplotlib.figure import Figure
 
-    columns = max(found["vector"].nunique() for found in models.values())
+    columns = next(iter(models.values()))["vector"].nunique()  # the same of every model
     figure = Figure(figsize=(3.0 * columns, 2.6 * len(models) + 0.8), layout="constrained")
     panels = figure.subplots(len(models), columns, squeeze=False, sharey=True)
     for line, (model, found) in zip(panels, models.items(), strict=True):
-        vectors = list(found.groupby("vector", sort=False))
-        for panel in line[len(vectors) :]:
-            panel.set_visible(False)
-        for panel, (vector, rows) in zip(line, vectors, strict=False):
+        for panel, (vector, rows) in zip(line, found.groupby("vector", sort=False), strict=True):
             by_way = rows.set_index("way")
             nf4 = by_way["bytes"]["nf4 preserve"]
             for way, (marker, colour) in STYLES.items():
@@ -45,7 +42,7 @@ def draw(models: Mapping[str, pd.DataFrame], out: Path) -> None:
         line[0].set_ylabel(f"{model}\nretention")
     for panel in panels[-1]:
         panel.set_xlabel("bytes, relative to nf4")
-    names = dict(zip(*reversed(panels[0][0].get_legend_handles_labels()), strict=True))
-    figure.legend(names.values(), names.keys(), loc="outside lower center", ncols=5, fontsize=8)
+    names = panels[0][0].get_legend_handles_labels()
+    figure.legend(*names, loc="outside lower center", ncols=5, fontsize=8)
     with matplotlib.rc_context({"svg.hashsalt": "frontier", "svg.fonttype": "none"}):
         figure.savefig(out, metadata={"Date": None})

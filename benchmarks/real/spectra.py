@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import pandas as pd
 import scipy
 import torch
 from torch import Tensor
@@ -38,10 +38,8 @@ def spectra(base: Path, store: FactorStore, other: FactorStore) -> list[dict[str
             weight = readable_weight(name, module)
             W, digest = weight_matrix(weight), weight_digest(weight)
             ours = factors_of(weight, RANK, "exact", store)
-            theirs = other.get(digest, RANK, "exact", (W.shape[0], W.shape[1]))
-            if theirs is None:
-                theirs = other_lapack(W, RANK)
-                other.put(digest, theirs)
+            theirs = other_lapack(W, RANK)
+            other.put(digest, theirs)
             one, two = (normalize(factors.Vh.double()) for factors in (ours, theirs))
             signs = (one * two).sum(1, keepdim=True).sign()
             found.append({
@@ -57,25 +55,23 @@ def spectra(base: Path, store: FactorStore, other: FactorStore) -> list[dict[str
 
 def sentences(rows: Sequence[dict[str, Any]]) -> str:
     """The rows of all modules, in words."""
-    signs = sum(row["sign differs"] for row in rows)
+    found = pd.DataFrame(rows)
     lines = [
-        f"{len(rows)} modules, rank {RANK}, exact SVD of the NF4 base in float32, by torch's "
+        f"{len(found)} modules, rank {RANK}, exact SVD of the NF4 base in float32, by torch's "
         f"LAPACK and by SciPy's.\n"
     ]
     for name, meaning in (("gap at cut", "(σ₂ − σ₃)/σ₂"), ("inner gap", "(σ₁ − σ₂)/σ₁")):
-        gaps = np.array([row[name] for row in rows])
-        low, middle = np.quantile(gaps, (0.1, 0.5))
+        gaps = found[name]
         lines.append(
-            f"- {name} {meaning}: least {gaps.min():.2g}, 10 % below {low:.2g}, median "
-            f"{middle:.2g}; below 0.01 in {(gaps < 0.01).sum()} modules, below 0.001 in "
-            f"{(gaps < 0.001).sum()}."
+            f"- {name} {meaning}: least {gaps.min():.2g}, 10 % below {gaps.quantile(0.1):.2g}, "
+            f"median {gaps.median():.2g}; below 0.01 in {(gaps < 0.01).sum()} modules, below "
+            f"0.001 in {(gaps < 0.001).sum()}."
         )
-    energy = np.median([row["share of energy"] for row in rows])
-    turned = [row["turned"] for row in rows]
+    energy, turned = found["share of energy"].median(), found["turned"]
     lines += [
         f"- The two kept directions hold {energy:.1%} of a weight's squared norm (median).",
-        f"- The libraries' right singular vectors are at most {max(turned):.1g} apart; "
-        f"above {LOST:g} in {sum(d > LOST for d in turned)} modules.",
-        f"- The relative sign of the two pairs differs in {signs} modules.",
+        f"- The libraries' right singular vectors are at most {turned.max():.1g} apart; "
+        f"above {LOST:g} in {(turned > LOST).sum()} modules.",
+        f"- The relative sign of the two pairs differs in {found['sign differs'].sum()} modules.",
     ]
     return "\n".join(lines)

@@ -32,14 +32,14 @@ def write_texts(path: Path, count: int, heldout: bool = False) -> None:
     Of the training suite, or of the one whose problems are not trained on.
     """
     if heldout:
-        lines = map(json.loads, Path("demo/prompts/heldout.jsonl").read_text().splitlines())
-        pairs = [(line["prompt"], line["completion"]) for line in lines]
+        lines = Path("demo/prompts/heldout.jsonl").read_text().splitlines()
+        rows = [json.loads(line) for line in lines]
     else:
-        pairs = [(statement, program) for statement, program, _ in problems()]
-    chosen = sorted(pairs, key=lambda pair: (len("".join(pair)), pair))[:count]
-    rows = ({"prompt": statement, "completion": program} for statement, program in chosen)
+        rows = [{"prompt": asked, "completion": program} for asked, program, _ in problems()]
+    rows.sort(key=lambda row: (len(row["prompt"] + row["completion"]), row["prompt"]))
+    lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows[:count]]
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    path.write_text("".join(lines))
 
 
 def train(base: Path, out: Path, formula: Formula, texts: Path, store: Path, steps: int) -> None:
