@@ -265,15 +265,10 @@ def computed_in(arithmetic: str, model: Any) -> Any:
 
 
 class Reference:
-    """Predictions of one model, which others are compared with, kept in ``directory``.
+    """Predictions of one model, which others are compared with, kept in ``directory``."""
 
-    As ``logits`` another process may load them too.
-    """
-
-    def __init__(
-        self, directory: Path, prompts: tuple[TokenPrompt, ...], *, logits: bool = False
-    ) -> None:
-        self._kept = KeptPredictions(directory, logits=logits)
+    def __init__(self, directory: Path, prompts: tuple[TokenPrompt, ...]) -> None:
+        self._kept = KeptPredictions(directory)
         self._prompts = prompts
 
     def keep(self, model: Any) -> None:

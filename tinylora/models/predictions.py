@@ -80,18 +80,17 @@ def _only(head: nn.Module, rows: list[int], columns: list[int]) -> Iterator[list
 class KeptPredictions:
     """Predictions on the disk, in an empty directory that the caller removes.
 
-    Where logits are more than a plain linear layer makes of its input, they are kept themselves; so
-    are those that another process is to load (``logits``).
+    Where logits are more than a plain linear layer makes of its input, they are kept themselves.
     """
 
-    def __init__(self, directory: Path, *, logits: bool = False) -> None:
-        self._spool, self._logits = TensorSpool(directory), logits
+    def __init__(self, directory: Path) -> None:
+        self._spool = TensorSpool(directory)
         self._head_of: dict[str, nn.Module] = {}
         self._heads: list[nn.Linear] = []
 
     def keep(self, name: str, found: Predictions) -> None:
         """Write predictions under a name; a ScratchError where there is no room."""
-        head = None if self._logits else self._plain(found)
+        head = self._plain(found)
         if head is None or found.states is None:
             self._spool.keep(name, found.logits)
         else:

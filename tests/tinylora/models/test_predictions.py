@@ -85,12 +85,6 @@ def test_what_waits_makes_the_same_logits(make, width, tmp_path):
     assert 4 * numbers <= size < 4 * numbers + 500 * len(TEXTS)
 
 
-def test_another_process_loads_what_is_kept_as_logits(tmp_path):
-    (found,) = predict(plain(), TEXTS[:1])
-    KeptPredictions(tmp_path, logits=True).keep("one", found)
-    assert torch.equal(KeptPredictions(tmp_path).load("one"), found.logits)
-
-
 def test_models_with_equal_output_layers_hold_one(tmp_path):
     kept = KeptPredictions(tmp_path)
     heads = []
