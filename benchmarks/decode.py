@@ -16,12 +16,13 @@ a logit to ours, after the prompts.
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
+from statistics import median
 
 import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, DynamicCache, PreTrainedModel
 
-from benchmarks.harness import alternate, median, parser, table, write_page
+from benchmarks.harness import alternate, parser, table, write_page
 from evaluator.generation.load_checks import compute_in
 from tinylora import DeltaOptions, FactorStore, TinyLoRALinear, load_artifact, restore
 from tinylora.models.trainer_nf4 import trainer_nf4

@@ -11,21 +11,21 @@ be equal to the last character.
 
 import tempfile
 import time
-from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections import Counter
 from itertools import product
 from pathlib import Path
-from typing import NamedTuple
 
+import pandas as pd
 import torch
 
-from benchmarks.harness import ROOT, median, parser, table, write_page
+from benchmarks.harness import ROOT, parser, table, write_page
 from evaluator.config.config_file import dump_config
 from evaluator.config.run_config import RunConfig, load_config
 from evaluator.generation.prepare import prepare
 from evaluator.generation.processes import Processes
 from evaluator.generation.stage import all_generations, generate_share
 from evaluator.store.plan import write_plan
+from evaluator.store.records import Key
 from evaluator.store.run_directory import RunDirectory
 from evaluator.tokens.stage import measure_tokens, measured_while_writing
 
@@ -33,17 +33,9 @@ COLUMNS = ("temperature", "way", "generation s", "of scratch", "with token level
            "dearest arm", "taken over", "different texts")  # fmt: skip
 
 
-class Made(NamedTuple):
-    """Seconds of the merged arms, of generation and of both stages, and what the columns say."""
-
-    generation: float
-    both: float
-    dearest: float
-    taken_over: float
-    texts: Mapping[object, str]
-
-
-def make(config: RunConfig, out: Path, temperature: float, drafts: bool, problems: int) -> Made:
+def make(
+    config: RunConfig, out: Path, temperature: float, drafts: bool, problems: int
+) -> tuple[dict[str, float], dict[Key, str]]:
     """Generate and compare tokens as a run does, for the first problems; nothing is judged."""
     decoding = config.decoding.model_copy(update={"temperature": temperature})
     factors = config.factor_store or out.parent / "factors"
@@ -72,15 +64,14 @@ def make(config: RunConfig, out: Path, temperature: float, drafts: bool, problem
     reference = config.reference()
     assert reference is not None, "drafts are those of a restored arm"
     own = [record for record in records if record.arm in merged]
-    taken = sum(record.taken_over for record in own) / sum(record.token_count for record in own)
     writing = [seconds[f"generate {name}"] for name in merged]
-    return Made(
-        generation=sum(writing),
-        both=sum(writing) + sum(seconds[f"tokens {name}"] for name in merged),
-        dearest=max(writing) / seconds[f"generate {reference.name}"],
-        taken_over=taken,
-        texts={record.key: record.text for record in records},
-    )
+    numbers = {
+        "generation": sum(writing),
+        "both": sum(writing) + sum(seconds[f"tokens {name}"] for name in merged),
+        "dearest": max(writing) / seconds[f"generate {reference.name}"],
+        "taken over": sum(one.taken_over for one in own) / sum(one.token_count for one in own),
+    }
+    return numbers, {record.key: record.text for record in records}
 
 
 def main() -> None:
@@ -90,21 +81,24 @@ def main() -> None:
     args = options.parse_args()
     config = load_config(args.config)
     torch.set_num_threads(1)
-    found: defaultdict[tuple[float, bool], list[Made]] = defaultdict(list)
+    runs, scratch = [], {}
     with tempfile.TemporaryDirectory() as folder:
         for number, *way in product(range(args.rounds), (0.0, 0.8), (False, True)):
             out = Path(folder) / "-".join(map(str, (number, *way)))
-            found[tuple(way)].append(make(config, out, *way, args.problems))
+            numbers, texts = make(config, out, *way, args.problems)
+            first = scratch.setdefault(way[0], texts)
+            differing = sum(texts[key] != text for key, text in first.items())
+            runs.append({"temperature": way[0], "drafts": way[1], "differing": differing} | numbers)
+    ways = pd.DataFrame(runs).groupby(["temperature", "drafts"])
+    middle, differing = ways.median(), ways["differing"].max()
     rows = []
-    for (temperature, drafts), made in found.items():
-        scratch = found[temperature, False]
-        differing = sum(made[0].texts[key] != text for key, text in scratch[0].texts.items())
-        generation, both = median(made, "generation"), median(made, "both")
+    for (temperature, drafts), line in middle.iterrows():
+        alone = middle.loc[(temperature, False)]
         rows.append((
             f"{temperature:g}", "drafts" if drafts else "from scratch",
-            f"{generation:.1f}", f"{generation / median(scratch, 'generation'):.2f}",
-            f"{both:.1f}", f"{both / median(scratch, 'both'):.2f}",
-            f"{median(made, 'dearest'):.2f}", f"{100 * made[0].taken_over:.1f} %", differing,
+            f"{line['generation']:.1f}", f"{line['generation'] / alone['generation']:.2f}",
+            f"{line['both']:.1f}", f"{line['both'] / alone['both']:.2f}", f"{line['dearest']:.2f}",
+            f"{100 * line['taken over']:.1f} %", differing[temperature, drafts],
         ))  # fmt: skip
     write_page(args.out, __doc__, table(COLUMNS, rows))
 

@@ -34,17 +34,6 @@ def measure(model: Path, rounds: int) -> dict[str, list[Usage]]:
     return found
 
 
-def by_layers(rounds: int) -> dict[str, dict[str, list[Usage]]]:
-    """The same of bases of several depths: by way, and then by number of layers."""
-    found: dict[str, dict[str, list[Usage]]] = {way: {} for way in WAYS}
-    for layers in LAYERS:
-        with tempfile.TemporaryDirectory(prefix="export-layers-") as folder:
-            write_model(Path(folder), "narrow", layers)
-            for way, usages in measure(Path(folder), rounds).items():
-                found[way][f"{layers} layers"] = usages
-    return found
-
-
 def main() -> None:
     options = parser(__doc__, "scale")
     options.add_argument("--model", type=Path, help="made by benchmarks.random_base")
@@ -53,9 +42,15 @@ def main() -> None:
         found = measure(args.model.resolve(), args.rounds)
         write_page(args.out / "export_memory.md", __doc__, usage_table(found, "nf4"))
         return
+    depths = {}
+    for layers in LAYERS:
+        with tempfile.TemporaryDirectory(prefix="export-layers-") as folder:
+            write_model(Path(folder), "narrow", layers)
+            depths[f"{layers} layers"] = measure(Path(folder), args.rounds)
     parts = []
-    for way, depths in by_layers(args.rounds).items():
-        parts += [f"## {way}", usage_table(depths, f"{LAYERS[0]} layers")]
+    for way in WAYS:
+        usages = {depth: found[way] for depth, found in depths.items()}
+        parts += [f"## {way}", usage_table(usages, f"{LAYERS[0]} layers")]
     write_page(args.out / "export_layers.md", __doc__, *parts)
 
 

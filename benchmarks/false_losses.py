@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.harness import parser, table, with_vector, write_page
+from benchmarks.harness import parser, scaled, table, write_page
 from exporter import ExportRequest, export
 from exporter.compare.prompts import PromptSet, read_prompts
 from exporter.compare.retention import Retention, measure_retention
@@ -31,9 +31,8 @@ def measure(folder: Path, format: str, prompts: PromptSet, rng: np.random.Genera
     """An adapter of random direction and size, and how much of it an export kept."""
     direction = rng.standard_normal(load_artifact(ARTIFACT).u)
     size = math.exp(rng.uniform(*np.log(SIZES)))
-    v = torch.from_numpy(direction * size / np.abs(direction).mean()).float()
     artifact = folder / "tiny_lora_v.pt"
-    with_vector(ARTIFACT, v, artifact)
+    scaled(ARTIFACT, size, artifact, torch.from_numpy(direction).float())
     store = folder / "factors"  # of the base, the same for every adapter
     out = folder / "out"
     export(ExportRequest(BASE, artifact, out, format=format, overwrite=True, factor_store=store))

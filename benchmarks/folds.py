@@ -9,11 +9,12 @@ not yet decoded.
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from statistics import median
 
 import torch
 from bitsandbytes.functional import dequantize_4bit, quantize_4bit
 
-from benchmarks.harness import DEVICE, alternate, median, parser, table, write_page
+from benchmarks.harness import DEVICE, alternate, parser, table, write_page
 from benchmarks.random_base import delta_of_size, trained_like
 from exporter.quantize.requantize import preserve, recompute
 from tinylora import QuantizedWeight, fast_factors

@@ -30,8 +30,7 @@ from torch import Tensor
 from torch.linalg import vector_norm
 from transformers import AutoTokenizer
 
-from benchmarks.harness import kept_json, parser, table, write_page
-from benchmarks.real.train import scaled
+from benchmarks.harness import kept_json, parser, scaled, table, write_page
 from exporter import ExportRequest, export
 from exporter.compare.float32_model import restored_model
 from exporter.formats.gguf import DTYPES

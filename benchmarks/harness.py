@@ -4,14 +4,14 @@ import argparse
 import json
 import os
 import platform
-import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from importlib.metadata import version
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -67,16 +67,13 @@ def kept_json(path: Path, make: Callable[[], Any]) -> Any:
     return json.loads(path.read_text())
 
 
-def with_vector(artifact: Path, vector: Tensor, out: Path) -> None:
-    """Write an artifact that differs from another one in its vector ``[u]`` alone."""
+def scaled(artifact: Path, size: float, out: Path, direction: Tensor | None = None) -> None:
+    """Write an artifact with its vector, or one in another direction, at a mean |v| of ``size``."""
     found = load_artifact(artifact)
+    vector = found.global_v.float() if direction is None else direction
+    vector = vector * (size / vector.abs().mean())
     same = ("rank", "seed", "model_id", "total_replaced_layers", "formula", "saved_device")
     save_artifact(out, global_v=vector, **{name: getattr(found, name) for name in same})
-
-
-def median(found: Iterable[object], part: str | None = None) -> float:
-    """Of numbers, or of an attribute of objects."""
-    return statistics.median(x if part is None else getattr(x, part) for x in found)
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -165,8 +162,10 @@ def watch(command: Sequence[str], threads: int | None = None) -> Usage:
 
 def usage_table(found: Mapping[str, Sequence[Usage]], one: str) -> str:
     """Medians of several commands, also over those of one of them."""
-    parts = ("seconds", "private", "resident")
-    middle = {name: [median(us, part) for part in parts] for name, us in found.items()}
+    middle = {
+        name: [median(part) for part in zip(*map(astuple, usages), strict=True)]
+        for name, usages in found.items()
+    }
     rows = [
         (name, f"{seconds:.2f}", f"{private / 1e6:.0f}", f"{resident / 1e6:.0f}",
          *(f"{a / b:.3f}" for a, b in zip(middle[name], middle[one], strict=True)),

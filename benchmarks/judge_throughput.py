@@ -17,8 +17,9 @@ from contextlib import suppress
 from functools import partial
 from itertools import count
 from pathlib import Path
+from statistics import median
 
-from benchmarks.harness import alternate, median, parser, table, write_page
+from benchmarks.harness import alternate, parser, table, write_page
 from evaluator.config.judge_settings import JudgeSettings
 from evaluator.errors import SandboxUnavailableError
 from evaluator.judging.judge import JudgeJob, judge_jobs

@@ -56,11 +56,14 @@ _SIDES: Mapping[str, tuple[int, int, int, int, int]] = {
 }
 
 
-def config_of(shape: str, layers: int | None = None) -> Qwen2Config:
-    """The published configuration of Qwen2.5-Coder-Instruct with the sides of a shape."""
+def write_model(directory: Path, shape: str, layers: int | None = None) -> list[str]:
+    """Write base and artifact into a directory; returns the names of the target modules.
+
+    The configuration is the published one of Qwen2.5-Coder-Instruct with the sides of a shape.
+    """
     hidden, usual_layers, heads, kv_heads, intermediate = _SIDES[shape]
     vocabulary, bos = (512, 1) if shape in ("tiny", "narrow") else (151936, 151643)
-    return Qwen2Config(
+    config = Qwen2Config(
         architectures=["Qwen2ForCausalLM"],
         vocab_size=vocabulary,
         hidden_size=hidden,
@@ -76,12 +79,8 @@ def config_of(shape: str, layers: int | None = None) -> Qwen2Config:
         eos_token_id=bos + (1 if vocabulary == 512 else 2),
         dtype="bfloat16",
     )
-
-
-def write_model(directory: Path, shape: str, layers: int | None = None) -> list[str]:
-    """Write base and artifact into a directory; returns the names of the target modules."""
     with torch.device("meta"):
-        model = Qwen2ForCausalLM(config_of(shape, layers))
+        model = Qwen2ForCausalLM(config)
     targets = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
     targets.remove("lm_head")
     weights = {n: _tensor(n, p.shape, targets) for n, p in model.named_parameters()}

@@ -39,14 +39,18 @@ def test_random_base_is_a_checkpoint_with_a_matching_artifact(tmp_path):
     assert float(artifact.global_v.float().abs().mean()) == pytest.approx(3e-5, rel=0.01)
 
 
-def test_an_artifact_with_another_vector_is_otherwise_the_same(tmp_path):
-    own, vector = load_artifact("demo/tiny_lora_v.pt"), torch.arange(32.0)
-    harness.with_vector(Path("demo/tiny_lora_v.pt"), vector, tmp_path / "v.pt")
+def test_a_scaled_artifact_is_otherwise_the_same(tmp_path):
+    own, direction = load_artifact("demo/tiny_lora_v.pt"), torch.arange(32.0)
+    harness.scaled(Path("demo/tiny_lora_v.pt"), 15.5, tmp_path / "v.pt", direction)
     other = load_artifact(tmp_path / "v.pt")
-    assert torch.equal(other.global_v, vector)
+    assert torch.equal(other.global_v, direction)
     same = ("rank", "seed", "model_id", "total_replaced_layers", "formula", "saved_device")
     assert all(getattr(other, name) == getattr(own, name) for name in same)
     assert other.formula == "full"
+    harness.scaled(tmp_path / "v.pt", 3e-5, tmp_path / "small.pt")
+    small = load_artifact(tmp_path / "small.pt").global_v.float()
+    assert float(small.abs().mean()) == pytest.approx(3e-5, rel=0.01)
+    assert float(torch.nn.functional.cosine_similarity(small, direction, dim=0)) > 0.9999
 
 
 def test_watch_sees_the_private_memory_of_another_process():

@@ -102,11 +102,6 @@ def test_training_lowers_the_likelihood_loss_and_writes_an_artifact(tmp_path, ca
     artifact = load_artifact(out)
     assert (artifact.u, artifact.rank, artifact.formula) == (32, 2, "full")
     assert artifact.total_replaced_layers == 28 and artifact.global_v.abs().min() > 0
-    train.scaled(out, 3e-5, tmp_path / "small.pt")
-    small = load_artifact(tmp_path / "small.pt").global_v.float()
-    assert float(small.abs().mean()) == pytest.approx(3e-5, rel=0.01)
-    cosine = torch.nn.functional.cosine_similarity(small, artifact.global_v.float(), dim=0)
-    assert float(cosine) > 0.9999
 
 
 def test_other_factors_are_kept_and_compared(tmp_path):

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.harness import with_vector
 from demo.train_adapter import problems
 from exporter.compare.float32_model import load_base
 from exporter.compare.prompts import TokenPrompt, read_prompts
@@ -16,7 +15,6 @@ from tinylora import (
     FactorStore,
     TinyLoRAGlobalParams,
     apply_tiny_lora,
-    load_artifact,
     save_artifact,
 )
 from tinylora.adapters.options import Formula
@@ -76,9 +74,3 @@ def nats(model: Any, prompt: TokenPrompt) -> Tensor:
     ids = torch.tensor(prompt.token_ids)
     logits = model(ids.unsqueeze(0), use_cache=False).logits[0, prompt.first : -1]
     return torch.nn.functional.cross_entropy(logits, ids[prompt.first + 1 :], reduction="none")
-
-
-def scaled(artifact: Path, size: float, out: Path) -> None:
-    """Write an artifact with its vector brought to a mean |v| of ``size``."""
-    vector = load_artifact(artifact).global_v.float()
-    with_vector(artifact, vector * (size / vector.abs().mean()), out)

@@ -13,10 +13,10 @@ from typing import Any
 from peft import PeftModel
 
 from benchmarks.beside_peft import peft_merge
-from benchmarks.harness import kept_json, merge, watch
+from benchmarks.harness import kept_json, merge, scaled, watch
 from benchmarks.real.models import base_of
 from benchmarks.real.spectra import spectra
-from benchmarks.real.train import scaled, train, write_texts
+from benchmarks.real.train import train, write_texts
 from exporter.compare.float32_model import load_base, load_exact, restored_model
 from exporter.compare.prompts import read_prompts
 from exporter.compare.retention import Reference, Retention, beside_restored, computed_in
