@@ -34,7 +34,7 @@ from evaluator.store.environment import describe_environment, other_versions
 from evaluator.store.lock import locked
 from evaluator.store.looks import PlannedLook, begun_look, planned_looks
 from evaluator.store.plan import write_plan
-from evaluator.store.records import GenerationRecord, VerdictRecord, read, repair, rewrite_sorted
+from evaluator.store.records import GenerationRecord, VerdictRecord, read, rewrite_sorted
 from evaluator.store.run_directory import RunDirectory
 from evaluator.store.snapshot import keep_sources
 from evaluator.suites.near_copies import copies_without_family
@@ -90,7 +90,6 @@ def run(
             directory.add_session({**session, "processes": processes.world})
             shutil.rmtree(directory.spool, ignore_errors=True)  # a killed run may have left it
             completions = take_up_generations(directory, prepared.facts)
-            repair(directory.verdicts)
             verdicts = read(directory.verdicts, VerdictRecord.from_row)
             begun = begun_look(prepared.facts, completions.keys(), verdicts.keys())
             if require_informative or not completions:

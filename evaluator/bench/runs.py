@@ -23,7 +23,7 @@ from evaluator.run import run
 from evaluator.store.lock import locked
 from evaluator.store.looks import complete_look
 from evaluator.store.plan import maker_ids, write_plan
-from evaluator.store.records import GenerationRecord, Record, VerdictRecord, append, read, repair
+from evaluator.store.records import GenerationRecord, Record, VerdictRecord, append, read
 from evaluator.store.run_directory import RunDirectory, RunFacts
 from evaluator.tokens.stage import has_all_arms
 
@@ -117,8 +117,6 @@ def _set_aside(cell: Cell) -> None:
 
 def _take_over(directory: RunDirectory, facts: RunFacts, others: Iterable[RunDirectory]) -> None:
     """Append to a run the records that it lacks and other, readable, runs have."""
-    repair(directory.generations)
-    repair(directory.verdicts)
     for other in others:
         try:
             _take_from(directory, facts, other)

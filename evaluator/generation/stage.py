@@ -17,7 +17,7 @@ from evaluator.generation.prompts import Row, plan_batches
 from evaluator.judging.answer_end import end_of_answer
 from evaluator.progress import Progress
 from evaluator.store.plan import check_makers, maker_ids, plan_id
-from evaluator.store.records import GenerationRecord, Key, append, read, repair, rewrite_sorted
+from evaluator.store.records import GenerationRecord, Key, append, read, rewrite_sorted
 from evaluator.store.run_directory import RunDirectory, RunFacts
 
 _BATCHES_READ = 16
@@ -39,8 +39,6 @@ def take_up_generations(directory: RunDirectory, facts: RunFacts) -> dict[Key, G
     RecordsError where one was made by another model or other settings.
     """
     others = directory.other_generations()
-    for path in (directory.generations, *others):
-        repair(path)
     records = generations_so_far(directory)
     check_makers(directory, facts, records)
     if others:  # a kill in between leaves equal records twice

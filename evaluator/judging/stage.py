@@ -23,7 +23,6 @@ from evaluator.store.records import (
     append,
     read,
     record_line,
-    repair,
     rewrite_sorted,
 )
 from evaluator.store.run_directory import RunDirectory
@@ -135,7 +134,6 @@ def _usable_verdicts(
     file: VerdictFile, programs: Mapping[Key, str | None]
 ) -> dict[Key, VerdictRecord]:
     """Verdicts of earlier starts on these very programs, without those of a judge that failed."""
-    repair(file.path)
     verdicts = read(file.path, file.from_row)
     usable = {
         key: record

@@ -1,7 +1,7 @@
 """Records of a run: one JSON object a line, appended as they are made.
 
-A killed process can leave a torn last line: it is cut off when the file is opened again. A finished
-run sorts its files, so that they do not depend on kills, batches or processes.
+A killed process can leave a torn last line: it is not read, and is cut off before others are
+appended. A finished run sorts its files, so that they do not depend on kills, batches or processes.
 """
 
 import json
@@ -176,18 +176,6 @@ def repeats(reference: str) -> Repeats:
     return Repeats(*(f"{reference} ({how})" for how in ("again", "folded", "as run")))
 
 
-def repair(path: Path) -> None:
-    """Cut a torn last line off."""
-    if not path.exists():
-        return
-    content = path.read_bytes()
-    whole = content.rfind(b"\n") + 1
-    if whole < len(content):
-        with path.open("r+b") as file:
-            file.truncate(whole)
-            os.fsync(file.fileno())
-
-
 def record_line(record: Record) -> bytes:
     """A record as its fields, in one line."""
     text = json.dumps(asdict(record), ensure_ascii=False)
@@ -198,10 +186,14 @@ def record_line(record: Record) -> bytes:
 def append(
     path: Path, records: Sequence[_Record], line: Callable[[_Record], bytes] = record_line
 ) -> None:
-    """Append records and wait until they are on the disk."""
-    lines = b"".join(map(line, records))
-    with path.open("ab") as file:
-        file.write(lines)
+    """Append records, in place of a torn last line, and wait until they are on the disk."""
+    with path.open("a+b") as file:
+        if file.tell():
+            file.seek(-1, os.SEEK_END)
+            if file.read() != b"\n":
+                file.seek(0)
+                file.truncate(file.read().rfind(b"\n") + 1)
+        file.write(b"".join(map(line, records)))
         file.flush()
         os.fsync(file.fileno())
 

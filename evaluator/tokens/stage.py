@@ -32,7 +32,6 @@ from evaluator.store.records import (
     Key,
     TokenRecord,
     read,
-    repair,
     repeats,
     rewrite_sorted,
 )
@@ -208,7 +207,6 @@ def _control(config: RunConfig) -> ArmConfig | None:
 
 def _still_valid(path: Path, texts: Sequence[ScoredText]) -> dict[Key, TokenRecord]:
     """The records of these very tokens; others are of an earlier configuration, and go."""
-    repair(path)
     records = read(path, TokenRecord.from_row)
     digests = {(text.problem, text.sample): text.digest for text in texts}
     valid = {
