@@ -12,6 +12,7 @@ from typing import Annotated, Any, TypeVar, get_args
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from evaluator.checked import fault
 from evaluator.errors import ConfigError
 from tinylora.errors import YamlError
 from tinylora.files.yaml_text import MAX_BYTES, load_yaml
@@ -115,9 +116,7 @@ def _problem(item: Any, kind: type[Section]) -> str:
         close = get_close_matches(str(where[-1]), known, n=1)
         meant = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
         return f"field {field}: there is no such field; {meant}"
-    found = item["input"]
-    is_scalar = found is None or isinstance(found, str | int | float | bool | Path)
-    return f"field {field}: {item['msg']}" + (f", found {found!r:.100}" if is_scalar else "")
+    return f"field {field}: {fault(item)}"
 
 
 def _section(kind: type[Section], where: Sequence[str | int]) -> type[Section]:

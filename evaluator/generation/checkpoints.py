@@ -5,9 +5,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from evaluator.checked import Number, checked
 from evaluator.config.run_config import MAX_REPETITION_PENALTY, AdapterSection, ArmConfig
 from evaluator.errors import ModelError
-from evaluator.store.checked import Number, checked
 from evaluator.store.run_directory import ArmFacts
 from tinylora import DeltaOptions, adapted_layers, deltas_of, load_adapter
 from tinylora.adapters.dialects import files_of

@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
+from evaluator.checked import LARGEST_WHOLE
 from evaluator.config.endpoint_config import EndpointConfig
 from evaluator.config.run_config import DecodingConfig
 from evaluator.errors import shown
 from evaluator.generation.backend import Completion
 from evaluator.generation.noise import noise_key
 from evaluator.generation.prompts import Message
-from evaluator.store.checked import LARGEST_WHOLE
 from evaluator.store.records import FinishReason
 
 CHAT_PATH = "/chat/completions"

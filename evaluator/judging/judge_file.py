@@ -16,12 +16,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from evaluator.checked import LARGEST_WHOLE
 from evaluator.config.judge_settings import JudgeSettings
 from evaluator.errors import CompletionsError, RecordsError, SuiteError
 from evaluator.judging.sandbox.sandbox import Sandbox, probe_sandbox
 from evaluator.judging.stage import Submission, VerdictFile, judge_into, submission, text_digest
 from evaluator.progress import Progress
-from evaluator.store.checked import LARGEST_WHOLE
 from evaluator.store.lock import locked
 from evaluator.store.records import Key, VerdictRecord
 from evaluator.store.run_directory import check_directory

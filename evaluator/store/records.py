@@ -13,8 +13,8 @@ from typing import Annotated, Any, Literal, NamedTuple, Self, TypeVar, get_args
 
 from pydantic import Field
 
+from evaluator.checked import STRICT_FIELDS, Name, Number, Text, Whole, checked
 from evaluator.errors import RecordsError
-from evaluator.store.checked import STRICT_FIELDS, Name, Number, Text, Whole, checked
 from tinylora.files.whole_file import replace_file
 
 Key = tuple[str, str, int]

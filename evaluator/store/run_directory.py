@@ -8,16 +8,9 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import Field
 
+from evaluator.checked import STRICT_FIELDS, Name, Number, Whole, checked
 from evaluator.errors import RecordsError, RunDirectoryError
-from evaluator.store.checked import (
-    STRICT_FIELDS,
-    Name,
-    Number,
-    SessionFields,
-    SettingsFields,
-    Whole,
-    checked,
-)
+from evaluator.store.fields import SessionFields, SettingsFields
 from tinylora.files.json_text import read_object
 from tinylora.files.whole_file import replace_file
 

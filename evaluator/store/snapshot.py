@@ -14,8 +14,8 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import Field
 
+from evaluator.checked import Number, Text, checked
 from evaluator.errors import ModelError, RecordsError
-from evaluator.store.checked import Number, Text, checked
 from evaluator.store.run_directory import RunDirectory
 from evaluator.suites.problem import Problem
 from tinylora.files.json_text import read_object

@@ -10,11 +10,11 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterable, Iterator
-from dataclasses import MISSING, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any
 
+from evaluator.checked import checked
 from evaluator.errors import SuiteError, shown
 from evaluator.suites.importers.draft import Note, Skipped
 from evaluator.suites.importers.forms import read_source
@@ -25,28 +25,6 @@ from tinylora.files.json_text import read_object
 logger = logging.getLogger(__name__)
 
 SUITE_FORMAT = "tinylora-suite/1"
-
-_Part = TypeVar("_Part", Problem, TestCase, Checker)
-
-_PARTS = (Problem, TestCase, Checker)
-_DEFAULTS = {kind: {field.name: field.default for field in fields(kind)} for kind in _PARTS}
-_IN_JSON = {float: (int, float), tuple[TestCase, ...]: (list,), Checker: (dict,)}
-
-
-def _types_in_json(hint: Any) -> tuple[type, ...]:
-    """The types that a field with this annotation has in JSON, where nulls are left out."""
-    if get_origin(hint) is Literal:
-        return (str,)
-    if get_origin(hint) is UnionType or get_origin(hint) is Union:
-        return next(_types_in_json(part) for part in get_args(hint) if part is not NoneType)
-    return _IN_JSON.get(hint, (hint,))
-
-
-_TYPES: dict[type, dict[str, tuple[type, ...]]] = {
-    kind: {name: _types_in_json(hint) for name, hint in get_type_hints(kind).items()}
-    for kind in _PARTS
-}
-_TYPES[Problem]["archive"] = (str,)
 
 
 @dataclass(frozen=True)
@@ -154,8 +132,8 @@ def problem_line(problem: Problem) -> bytes:
 
 def _without_defaults(part: Problem | TestCase | Checker) -> dict[str, Any]:
     """Fields of a part that differ from their defaults, not descending into them."""
-    defaults = _DEFAULTS[type(part)]
-    return {name: value for name, value in vars(part).items() if value != defaults[name]}
+    found = {field.name: (getattr(part, field.name), field.default) for field in fields(part)}
+    return {name: value for name, (value, default) in found.items() if value != default}
 
 
 def read_manifest(folder: Path) -> tuple[str, str | None]:
@@ -204,65 +182,41 @@ def read_problems(folder: Path) -> Iterator[Problem]:
 
 
 def _problem(folder: Path, where: str, row: Any) -> Problem:
-    values = _checked(where, row, Problem)
-    archive = values.pop("archive", None)
-    if "checker" in values:
-        values["checker"] = _build(f"{where}, checker", Checker, values["checker"])
-    if (archive is None) == ("tests" not in values):
-        raise SuiteError(f"{where}: expected either 'tests' or 'archive'")
-    if archive is None:
-        values["tests"] = tuple(
-            _build(f"{where}, test {number}", TestCase, test, name=str(number))
-            for number, test in enumerate(values["tests"], start=1)
-        )
-    else:
+    if not isinstance(row, dict):
+        raise SuiteError(f"{where}: expected an object, found {type(row).__name__}")
+    values = _given(row)
+    if ("archive" in values) == ("tests" in values):
+        raise SuiteError(f"{where}: expected either 'tests' or 'archive', found {shown([*values])}")
+    if "archive" in values:
+        archive = values.pop("archive")
         data = load_luogu_data(_inside(folder, where, archive))
         if other := data.interactor or data.foreign_checker:
             raise SuiteError(f"{where}: {archive!r} brings {other}, which cannot be used here")
         values["tests"] = data.tests
-        if data.checker is not None:
-            values["checker"] = data.checker
-    return _made(where, Problem, values)
-
-
-def _build(where: str, kind: type[_Part], row: Any, **defaults: Any) -> _Part:
-    return _made(where, kind, {**defaults, **_checked(where, row, kind, frozenset(defaults))})
-
-
-def _made(where: str, kind: type[_Part], values: dict[str, Any]) -> _Part:
+        values |= {"checker": data.checker} if data.checker else {}
+    elif isinstance(tests := values["tests"], list):
+        values["tests"] = [_given(test, name=str(n)) for n, test in enumerate(tests, start=1)]
+    if "checker" in values:
+        values["checker"] = _given(values["checker"])
     try:
-        return kind(**values)
-    except SuiteError as error:
+        return checked(Problem, values)
+    except ValueError as error:
         raise SuiteError(f"{where}: {error}") from error
 
 
-def _checked(
-    where: str, row: Any, kind: type, given: frozenset[str] = frozenset({"tests"})
-) -> dict[str, Any]:
-    """Check names and types of an object's fields; nulls and ``given`` ones may be missing."""
-    if not isinstance(row, dict):
-        raise SuiteError(f"{where}: expected an object, found {type(row).__name__}")
-    found: dict[str, Any] = {k: v for k, v in row.items() if v is not None}
-    types = _TYPES[kind]
-    if unknown := sorted(found.keys() - types):
-        raise SuiteError(f"{where}: unknown fields {shown(unknown)}, allowed are {sorted(types)}")
-    needed = {f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING}
-    if missing := sorted(needed - found.keys() - given):
-        raise SuiteError(f"{where}: missing fields {missing}")
-    for key, value in found.items():
-        wanted = types[key]
-        if not isinstance(value, wanted) or (isinstance(value, bool) and bool not in wanted):
-            names = " or ".join(kind.__name__ for kind in wanted)
-            raise SuiteError(f"{where}: field {key!r} is {shown(value)}, expected {names}")
-    return found
+def _given(part: Any, **defaults: str) -> Any:
+    """What an object has; nulls count as absent."""
+    if not isinstance(part, dict):
+        return part
+    return defaults | {name: value for name, value in part.items() if value is not None}
 
 
-def _inside(folder: Path, where: str, name: str) -> Path:
+def _inside(folder: Path, where: str, name: Any) -> Path:
     """Resolve an archive's path and hold it inside the suite's folder."""
     try:
-        path = (folder / name).resolve()
-    except (OSError, ValueError, RuntimeError) as error:  # a loop of links, a NUL
-        raise SuiteError(f"{where}: archive {name!r:.60} is no path ({error})") from error
+        path: Path = (folder / name).resolve()
+    except (OSError, ValueError, RuntimeError, TypeError) as error:  # a loop of links, a NUL
+        raise SuiteError(f"{where}: archive {shown(name)} is no path ({error})") from error
     if not path.is_relative_to(folder.resolve()):
         raise SuiteError(f"{where}: archive {name!r} lies outside of the suite's folder")
     return path

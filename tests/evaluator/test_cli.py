@@ -65,7 +65,7 @@ def test_a_dry_run_says_what_would_be_made_and_writes_nothing(cli, config, tmp_p
     ("change", "said"),
     [
         ("decoding.sample=2", "field decoding.sample: there is no such field; did you mean"),
-        ("decoding.samples=many", "field decoding.samples: Input should be a valid integer"),
+        ("decoding.samples=many", "field decoding.samples: expected a valid integer"),
         ("decoding.samples", "expected field=value"),
         ("arms.5.seed=1", "expected field=value"),
         ("arms.x=1", "expected field=value"),

@@ -11,12 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from evaluator.checked import LARGEST_WHOLE
 from evaluator.config.run_config import ArmConfig
 from evaluator.errors import CompletionsError, SuiteError, shown
 from evaluator.generation.backend import Asked, Backend, Completion, LoadedModel, ModelRequest
 from evaluator.generation.openai_form import read_answer
 from evaluator.generation.prompts import Batch
-from evaluator.store.checked import LARGEST_WHOLE
 from evaluator.store.run_directory import ArmFacts
 from evaluator.suites.importers.rows import Row, read_rows
 from tinylora.files.digests import file_sha256
