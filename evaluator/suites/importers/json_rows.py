@@ -7,8 +7,7 @@ import re
 import zlib
 from collections.abc import Iterator
 from functools import partial
-from io import BufferedIOBase
-from itertools import chain
+from io import BufferedReader
 from typing import Any
 
 MAX_BYTES = 256 << 20  # of a line or of a whole array
@@ -30,23 +29,16 @@ class Fault(str):
 _TOO_LONG = Fault(f"more than {MAX_BYTES} bytes; expected one JSON object a line")
 
 
-def json_rows(stream: BufferedIOBase, lines: bool, most: float = math.inf) -> Iterator[Place]:
-    """Yield JSON lines (or so the name says), or the items of an array; reads ``most`` bytes."""
+def json_rows(
+    stream: "BufferedReader[Any]", lines: bool, most: float = math.inf
+) -> Iterator[Place]:
+    """Yield JSON lines, or unless ``lines`` the items of an array; unpacks ``most`` bytes."""
     number = 0
     try:
-        first = stream.readline(MAX_BYTES + 1)
-        second = b""
-        if first.removeprefix(_MARK).lstrip().startswith(b"["):
-            second = stream.readline(MAX_BYTES + 1)
-            # an array in spite of the name, or rows that begin with a bracket
-            opened = first.removeprefix(_MARK).strip().replace(b" ", b"") in (b"[", b"[{")
-            goes_on = first.strip().endswith(b",") or second.strip()[:1] in (b"", b",", b"]")
-            if not lines or opened or goes_on:
-                rest = max(0, MAX_BYTES + 1 - len(first) - len(second))
-                yield from _array_items(first + second + stream.read(rest))
-                return
-        more = iter(partial(stream.readline, MAX_BYTES + 1), b"")
-        for number, line in enumerate(chain(filter(None, (first, second)), more), start=1):
+        if not lines and stream.peek().removeprefix(_MARK).lstrip().startswith(b"["):
+            yield from _array_items(stream.read(MAX_BYTES + 1))
+            return
+        for number, line in enumerate(iter(partial(stream.readline, MAX_BYTES + 1), b""), start=1):
             most -= len(line) + _LINE_COST
             if most < 0:
                 yield "line", number, Fault("the packed file unpacks to far more than itself")

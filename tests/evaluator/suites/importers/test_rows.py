@@ -37,13 +37,12 @@ A, B = map(json.dumps, GOOD)
 @pytest.mark.parametrize(
     "text",
     [f"[{A},{B}]", f"\ufeff[\n {A},\n {B}\n]\n", json.dumps(GOOD, indent=2), f"[{A}\n,{B}]"]
-    + [f" [ {A} , {B} ] "],
+    + [f" \n [ {A} , {B} ] "],
 )
-@pytest.mark.parametrize("name", ["rows.json", "rows.jsonl"])
-def test_an_array_has_the_same_rows_as_lines(write, read, text, name):
-    problems, skipped = read(write(name, text))
+def test_an_array_has_the_same_rows_as_lines(write, read, text):
+    problems, skipped = read(write("rows.json", text))
     assert list(problems) == ["P1", "P2"] and not skipped
-    assert problems["P2"].source == f"{name}, item 2"
+    assert problems["P2"].source == "rows.json, item 2"
 
 
 @pytest.mark.parametrize(
