@@ -41,7 +41,7 @@ def checked(kind: type[_Kind], value: object) -> _Kind:
 
 def fault(item: Any) -> str:
     """What one item of a ValidationError says, with the value where it is a single one."""
-    if item["type"] == "unexpected_keyword_argument":
+    if item["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         return "there is no such field"
     found = item["input"]
     is_single = found is None or isinstance(found, str | int | float | bool | Path)

@@ -6,12 +6,15 @@ under any of its usual names. ``config.yml`` maps an input or output file to ``t
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from evaluator.checked import checked
 from evaluator.errors import ArchiveError, shown
 from evaluator.suites.data_files import decode_statement, is_left_behind, read_data_files
 from evaluator.suites.limits import Limit, kibibytes, milliseconds
@@ -30,13 +33,29 @@ _OTHER_PROGRAMS = ("", ".py", ".pas", ".java", ".class", ".jar", ".exe", ".js", 
 _INTERACTOR = re.compile(
     r"(?:interactive_lib|interactor|interactive|interlib|grader)\.(?:cpp|cc|cxx|c|h|hpp|py|pas|java)"
 )
-_CONFIG_KEYS = {"timeLimit", "memoryLimit", "score", "subtaskId", "isPretest"}
 _ABSENT = ("", "~", "null")
-_LOOKS = {
-    "score": (r"\d{1,9}(?:\.\d{1,9})?", "a number"),
-    "subtaskId": (r"-?\d{1,9}", "a whole number"),
-    "isPretest": ("true|false", "true or false"),
-}
+
+
+def _some(limit: Limit | None) -> int:
+    if limit is None:
+        raise ValueError("a limit of nothing")
+    return limit.value
+
+
+_Time = Annotated[int | None, BeforeValidator(lambda text: _some(milliseconds(text, "ms")))]
+_Memory = Annotated[int | None, BeforeValidator(lambda text: _some(kibibytes(text, "kib")))]
+
+
+class _Settings(BaseModel):
+    """What ``config.yml`` may say of a test, in texts."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    score: float = Field(default=1.0, ge=0)
+    subtask: int | None = Field(default=None, alias="subtaskId")
+    time_limit_ms: _Time = Field(default=None, alias="timeLimit")
+    memory_limit_kib: _Memory = Field(default=None, alias="memoryLimit")
+    pretest: bool = Field(default=False, alias="isPretest")
 
 
 @dataclass(frozen=True)
@@ -67,11 +86,13 @@ def load_luogu_data(path: Path) -> LuoguData:
     config = {} if config_name is None else _read_config(path, config_name, meant, pairs)
     tests = []
     for stem in sorted(pairs, key=_natural):
-        inp, out = (meant[name] for name in pairs[stem])
+        inp, out = (to_text(meant[name]) for name in pairs[stem])
         try:
-            tests.append(_test_case(stem, inp, out, config.get(stem, {})))
+            settings = checked(_Settings, config.get(stem, {}))
         except ValueError as error:
             raise ArchiveError(f"{path}: {config_name}, {stem!r:.60}: {error}") from error
+        name = stem.encode("utf-8", "backslashreplace").decode()
+        tests.append(TestCase(name, inp, out, **dict(settings)))
     checker_name, checker, statement = _checker_name(path, meant), None, None
     if checker_name is not None:
         checker = Checker(kind="special", source=to_text(meant[checker_name]))
@@ -164,42 +185,12 @@ def _read_config(
         if stem is None:
             expected = "expected the name of an input or output"
             raise ArchiveError(f"{path}: {name} names {shown(key)}, which is no test; {expected}")
-        if not isinstance(value, dict) or not value.keys() <= _CONFIG_KEYS:
-            expected = f"expected a mapping with keys among {sorted(_CONFIG_KEYS)}"
-            raise ArchiveError(f"{path}: {name}, {shown(key)}: {expected}, found {shown(value)}")
+        if not isinstance(value, dict):
+            found = f"expected a mapping, found {shown(value)}"
+            raise ArchiveError(f"{path}: {name}, {shown(key)}: {found}")
+        value = {setting: text for setting, text in value.items() if text not in _ABSENT}
         config.setdefault(stem, {}).update(value)
     return config
-
-
-def _test_case(stem: str, inp: bytes, out: bytes, settings: Mapping[str, Any]) -> TestCase:
-    """Build one test of its settings; a ValueError says which of them is wrong."""
-    settings = {key: value for key, value in settings.items() if value not in _ABSENT}
-    found = {
-        key: value.lower() if isinstance(value, str) else "" for key, value in settings.items()
-    }
-    for key, (pattern, expected) in _LOOKS.items():
-        if key in found and not re.fullmatch(pattern, found[key]):
-            raise ValueError(f"{key} is {shown(settings[key])}, expected {expected}")
-    return TestCase(
-        name=stem.encode("utf-8", "backslashreplace").decode(),
-        input=to_text(inp),
-        output=to_text(out),
-        score=float(found.get("score", 1)),
-        subtask=int(found["subtaskId"]) if "subtaskId" in found else None,
-        time_limit_ms=_limit(milliseconds, settings.get("timeLimit"), "ms"),
-        memory_limit_kib=_limit(kibibytes, settings.get("memoryLimit"), "kib"),
-        pretest=found.get("isPretest") == "true",
-    )
-
-
-def _limit(read: Callable[[Any, str], Limit | None], value: Any, unit: str) -> int | None:
-    """Read a limit; a limit of nothing is none."""
-    if value is None:
-        return None
-    limit = read(value, unit)
-    if limit is None:
-        raise ValueError(f"a limit of {shown(value)}")
-    return limit.value
 
 
 def _natural(stem: str) -> tuple[tuple[int, int, str], ...]:
