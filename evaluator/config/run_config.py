@@ -86,7 +86,7 @@ class ArmConfig(AdapterSection):
     def _backend_of_its_source(cls, content: Any) -> Any:
         if isinstance(content, dict):
             for field, backend in BACKEND_OF.items():
-                if field in content:
+                if content.get(field) is not None:
                     return {"backend": backend, **content}
         return content
 

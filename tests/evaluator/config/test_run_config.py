@@ -43,6 +43,7 @@ def test_paths_workers_and_token_level_do_not_decide_records_and_the_margin_does
     assert fields() == fields(out="elsewhere", suite="moved", arms=moved, judge=judge)
     assert fields() == fields(token_level={"enabled": False, "max_tokens": 7})
     assert fields() == fields(arms=[{**arm, "backend": "transformers"} for arm in moved])
+    assert fields() == fields(arms=[{**arm, "endpoint": None} for arm in moved])
     assert fields() != fields(arms=[{**moved[0], "load": "auto"}, *moved[1:]])
     assert fields() != fields(equivalence={"margin": 0.05})
     assert fields() != fields(judge={"standard": "c++14"})
