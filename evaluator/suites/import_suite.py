@@ -162,7 +162,7 @@ def _write(
                 first += [item][: _REASONS_SHOWN - len(first)]
                 reason = item.reason
             if len(report.examples) < _EXAMPLES:
-                report.examples.append(_line(item.where, item.kind, reason))
+                report.examples.append(f"  {item.where}: {item.kind}: {reason:.300}")
             row = json.dumps(asdict(item), ensure_ascii=False).encode("utf-8", "backslashreplace")
             streams[1 + isinstance(item, Note)].write(row + b"\n")
         for stream in streams:
@@ -189,9 +189,3 @@ def _write_manifest(
         "notes": dict(report.notes.most_common()),
     }
     replace_file(path, json.dumps(content, ensure_ascii=False, indent=2).encode() + b"\n")
-
-
-def _line(where: str, kind: str, reason: str) -> str:
-    """One line for a terminal, whatever characters the source has."""
-    text = f"  {where}: {kind}: {reason:.300}"
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -1,7 +1,6 @@
 """An import as a whole: what is written, what it says, and that it is there whole or not at all."""
 
 import json
-import os
 
 import pytest
 
@@ -72,15 +71,6 @@ def test_what_was_assumed_is_listed(write_rows, tmp_path):
     assert "To know: assumed 3" in lines and "Skipped: unreadable 1" in lines
     assert any(line.startswith(f"  line 3: unreadable: {path}, line 3: ") for line in lines)
     assert load_suite(path).notes and load_suite(path).digest == report.digest
-
-
-def test_a_report_can_be_shown_whatever_the_source_has(tmp_path):
-    folder = tmp_path / "P1"
-    folder.mkdir()
-    for name in (b"1.in", b"1.out", b"\x1b[31m", b"\xff\n"):
-        (folder / os.fsdecode(name)).write_text("1")
-    lines = list(report_lines(import_suite(folder, tmp_path / "s")))
-    assert "  P1: unused: \\x1b[31m" in lines and "  P1: unused: \\udcff\\n" in lines
 
 
 def test_an_existing_target_stays_as_it_is(source, tmp_path, write_rows, monkeypatch):

@@ -58,4 +58,5 @@ def test_samples_that_are_no_tests():
     assert why_no_test("1", "2") is None
     assert why_no_test("", "2") is None  # a program may read nothing
     pairs = {"answer-only": ("（无）\n", "1"), "elided": ("1", "..."), "no-output": ("1", " ")}
+    pairs["prose"] = ("1", "很多")
     assert {kind: why_no_test(*pair).kind for kind, pair in pairs.items()} == {k: k for k in pairs}

@@ -37,22 +37,6 @@ def test_doubles_and_changed_rows(write_rows, read):
     assert double.reason == "the same as line 1"
 
 
-@pytest.mark.parametrize(
-    ("bad", "kind", "reason"),
-    [
-        (row(cases=[]), "no-tests", "no tests"),
-        (row(cases=[("无", "1")]), "answer-only", "input is '无'"),
-        (row(cases=[("1", "1 2\n...\n")]), "elided", "output"),
-        (row(cases=[("1", "很多")]), "prose", "description"),
-    ],
-)
-def test_what_cannot_be_judged_is_listed(write_rows, read, bad, kind, reason):
-    problems, [skipped] = read(write_rows(bad, row("# P1 x")))
-    assert list(problems) == ["P1"]
-    assert (skipped.where, skipped.id, skipped.test) == ("line 1", "P1002", None)
-    assert skipped.kind == kind and reason in skipped.reason
-
-
 def test_what_can_be_judged_of_a_problem_is_kept(write_rows, read):
     cases = [("1", "..."), ("2", "..#\n...\n"), ("3", "4")]
     problems, [skipped] = read(write_rows(row(cases=cases, body="这不是交互题")))
