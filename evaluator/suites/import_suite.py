@@ -29,7 +29,6 @@ from evaluator.suites.suite import (
 )
 from tinylora.files.whole_file import replace_directory, replace_file
 
-MAX_SUITE_BYTES = 8 << 30
 _REASONS_SHOWN = 3
 _EXAMPLES = 10
 
@@ -145,10 +144,6 @@ def _write(
         for item in items:
             if isinstance(item, Problem):
                 streams[0].write(problem_line(item))
-                if streams[0].tell() > MAX_SUITE_BYTES:
-                    raise SuiteError(
-                        f"{source}: makes a suite of more than {MAX_SUITE_BYTES} bytes"
-                    )
                 digest.update(digest_line(item))
                 report.problems += 1
                 report.tests += len(item.tests)

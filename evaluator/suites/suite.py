@@ -35,7 +35,6 @@ class Suite:
         problems: In the file's order; ids are unique; never empty.
         digest: SHA-256 (hex) of the content.
         skipped: What the source holds and cannot be judged, with reasons.
-        notes: What was assumed about a source that is read as it is, and files that were not used.
     """
 
     name: str
@@ -43,7 +42,6 @@ class Suite:
     digest: str
     path: Path
     skipped: tuple[Skipped, ...] = ()
-    notes: tuple[Note, ...] = ()
 
     def by_id(self) -> dict[str, Problem]:
         """Index the problems by their ids."""
@@ -78,12 +76,12 @@ def _read_as_it_is(path: Path) -> Suite:
     skipped = tuple(item for item in found if isinstance(item, Skipped))
     if not problems:
         raise no_problems(path, skipped)
-    notes = tuple(item for item in found if isinstance(item, Note))
+    notes = [item for item in found if isinstance(item, Note)]
     if skipped or notes:
         first = f"{skipped[0].where}: {skipped[0].reason}" if skipped else notes[0].detail
         counts = f"{len(skipped)} problems or tests left out, {len(notes)} things to know"
         logger.warning("%s: %s (%s); an import lists them all", path, counts, first)
-    return Suite(path.stem, problems, _digest(problems), path, skipped, notes)
+    return Suite(path.stem, problems, _digest(problems), path, skipped)
 
 
 def no_problems(path: Path, skipped: Iterable[Skipped]) -> SuiteError:
