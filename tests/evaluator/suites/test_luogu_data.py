@@ -9,6 +9,7 @@ from tests.evaluator.suites.archives import FILES, make_folder, make_zip
 
 CONFIG = """
 a1.in: {timeLimit: 500, memoryLimit: 65536, score: 30, subtaskId: 1, isPretest: true}
+a1.out: {timeLimit: ~, score: ''}
 a2.out: {timeLimit: 2000, score: 30, subtaskId: 1}
 a10.in: {score: 40, subtaskId: 2}
 """
