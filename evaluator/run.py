@@ -28,13 +28,14 @@ from evaluator.generation.stage import (
 from evaluator.judging.sandbox.sandbox import probe_sandbox
 from evaluator.judging.stage import judge_all
 from evaluator.progress import Progress
-from evaluator.report.results import Results, read_summary, write_results
+from evaluator.report.results import Results, write_results
+from evaluator.report.summary import summarize
 from evaluator.report.text_table import TextTable
 from evaluator.store.environment import describe_environment, other_versions
 from evaluator.store.lock import locked
-from evaluator.store.looks import PlannedLook, begun_look, planned_looks
+from evaluator.store.looks import planned_looks
 from evaluator.store.plan import write_plan
-from evaluator.store.records import GenerationRecord, VerdictRecord, read, rewrite_sorted
+from evaluator.store.records import GenerationRecord, VerdictRecord, rewrite_sorted
 from evaluator.store.run_directory import RunDirectory
 from evaluator.store.snapshot import keep_sources
 from evaluator.suites.near_copies import copies_without_family
@@ -90,8 +91,6 @@ def run(
             directory.add_session({**session, "processes": processes.world})
             shutil.rmtree(directory.spool, ignore_errors=True)  # a killed run may have left it
             completions = take_up_generations(directory, prepared.facts)
-            verdicts = read(directory.verdicts, VerdictRecord.from_row)
-            begun = begun_look(prepared.facts, completions.keys(), verdicts.keys())
             if require_informative or not completions:
                 factors = config.factor_store or directory.factors  # the run wants them too
                 kept = config.model_copy(update={"factor_store": factors})
@@ -107,7 +106,7 @@ def run(
             )
             with measured_while_writing(directory, prepared, processes, progress) as measure:
                 seen, generations = _look_by_look(
-                    directory, prepared, begun, processes, judge, progress, measure
+                    directory, prepared, processes, judge, progress, measure
                 )
             measure_tokens(directory, seen, generations, progress)
             return write_results(directory)
@@ -157,28 +156,29 @@ def _look_ahead(prepared: Prepared, required: bool, progress: Progress) -> None:
 def _look_by_look(
     directory: RunDirectory,
     prepared: Prepared,
-    begun: PlannedLook,
     processes: Processes,
-    judge: Callable[[RunDirectory, Suite, Sequence[GenerationRecord]], None],
+    judge: Callable[[RunDirectory, Suite, Sequence[GenerationRecord]], list[VerdictRecord]],
     progress: Progress,
     measure: Meanwhile | None,
 ) -> tuple[Prepared, Sequence[GenerationRecord]]:
-    """Completions and verdicts until all is decided: the run so far, and its completions."""
+    """Completions and verdicts until all is decided: the run so far, and its completions.
+
+    A run that goes on takes every look again, by the records that are there.
+    """
     for look in planned_looks(prepared.facts):
         processes.agree(look.look.number)
         generate_share(directory, prepared.only(look.new), processes, progress, measure)
         processes.wait()
-        if look.look.number < begun.look.number:
-            continue  # it was judged, and the run went on
         if look.is_last:
             processes.agree(_NO_MORE)
         seen = prepared.only(look.problems)
         generations = all_generations(directory, seen)
-        judge(directory, prepared.suite, generations)
-        if not look.is_last and read_summary(directory).decided:
+        verdicts = {one.key: one for one in judge(directory, prepared.suite, generations)}
+        if not look.is_last and summarize(prepared.facts, verdicts).decided:
             processes.agree(_NO_MORE)
             break
     rewrite_sorted(directory.generations, generations)  # without what no look has seen
+    rewrite_sorted(directory.verdicts, verdicts.values())
     return seen, generations
 
 

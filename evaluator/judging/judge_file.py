@@ -23,7 +23,7 @@ from evaluator.judging.sandbox.sandbox import Sandbox, probe_sandbox
 from evaluator.judging.stage import Submission, VerdictFile, judge_into, submission, text_digest
 from evaluator.progress import Progress
 from evaluator.store.lock import locked
-from evaluator.store.records import Key, VerdictRecord
+from evaluator.store.records import Key, VerdictRecord, rewrite_sorted
 from evaluator.store.run_directory import check_directory
 from evaluator.suites.importers.rows import Row, read_rows
 from evaluator.suites.suite import Suite, load_suite
@@ -94,6 +94,7 @@ def judge_completions(
         )
         of_all = [*submissions.values()]
         verdicts, judged = judge_into(file, of_all, suite, settings, sandbox, progress)
+        rewrite_sorted(file.path, verdicts, file.line)
     return JudgeSummary(
         verdicts_path=file.path,
         total=len(verdicts),

@@ -71,10 +71,11 @@ def judge_all(
     settings: JudgeSettings,
     sandbox: Sandbox,
     progress: Progress,
-) -> None:
-    """Judge the completions that have no verdict on their program yet, or a UKE."""
+) -> list[VerdictRecord]:
+    """Judge the completions that have no verdict on their program yet, or a UKE; all verdicts."""
     submissions = [submission(record.key, record.text) for record in generations]
-    judge_into(VerdictFile(directory.verdicts), submissions, suite, settings, sandbox, progress)
+    file = VerdictFile(directory.verdicts)
+    return judge_into(file, submissions, suite, settings, sandbox, progress)[0]
 
 
 @dataclass(frozen=True)
@@ -94,11 +95,12 @@ def judge_into(
     sandbox: Sandbox,
     progress: Progress,
 ) -> tuple[list[VerdictRecord], int]:
-    """Judge what has no usable verdict in a file; the file is then in the order given.
+    """Judge what has no usable verdict in a file, and append it.
 
     Gives the verdicts in the order of the submissions, and how many of them were made now.
     """
-    verdicts = _usable_verdicts(file, {s.key: s.code_sha256 for s in submissions})
+    usable = _usable_verdicts(file, {s.key: s.code_sha256 for s in submissions})
+    verdicts = {one.key: usable[one.key] for one in submissions if one.key in usable}
     before = len(verdicts)
     judged = {one.program: verdicts[one.key] for one in submissions if one.key in verdicts}
     waiting: dict[_Program, list[Submission]] = {}
@@ -125,9 +127,7 @@ def judge_into(
             points = {str(name): got for name, got in verdict.subtasks.items()}
             fields = {**vars(verdict), **first.own_fields, "subtasks": points}
             keep(VerdictRecord(code_sha256=first.code_sha256, **fields), waiting[program])
-    ordered = [verdicts[one.key] for one in submissions]
-    rewrite_sorted(file.path, ordered, file.line)
-    return ordered, len(verdicts) - before
+    return [verdicts[one.key] for one in submissions], len(verdicts) - before
 
 
 def _usable_verdicts(

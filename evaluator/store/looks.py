@@ -53,16 +53,6 @@ def planned_looks(facts: RunFacts) -> tuple[PlannedLook, ...]:
     )
 
 
-def begun_look(
-    facts: RunFacts, completions: Collection[Key], verdicts: Collection[Key]
-) -> PlannedLook:
-    """The last look of whose own problems a completion is there, with all before it judged."""
-    problems = {problem for _, problem, _ in completions}
-    judged = complete_look(facts, verdicts)
-    looks = planned_looks(facts)[: 1 + (judged.look.number if judged else 0)]
-    return next((one for one in reversed(looks) if one.new & problems), looks[0])
-
-
 def complete_look(facts: RunFacts, records: Collection[Key]) -> PlannedLook | None:
     """The last look of all whose problems, arms and samples the records are there, if any."""
     there, wanted = records_by_problem(facts, records), len(facts.arms) * facts.samples

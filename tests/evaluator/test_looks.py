@@ -8,6 +8,7 @@ import pytest
 from evaluator.config.run_config import load_config
 from evaluator.generation import stage as generation_stage
 from evaluator.generation.prepare import prepare
+from evaluator.judging import stage as judging_stage
 from evaluator.report.results import read_summary
 from evaluator.report.sentences import describe
 from evaluator.report.summary import summarize
@@ -67,24 +68,37 @@ def test_a_run_of_several_looks_goes_on_after_a_kill(narrow, quick_config, tmp_p
     assert identities(out) == identities(narrow)
 
 
-def test_a_lost_verdict_of_an_early_look_costs_no_completion(
+def test_a_lost_verdict_of_an_early_look_costs_only_itself(
     narrow, quick_config, tmp_path, monkeypatch
 ):
-    out, loaded = shutil.copytree(narrow, tmp_path / "out"), []
+    out, made = shutil.copytree(narrow, tmp_path / "out"), []
     path, (_, verdicts) = quick_config(out, equivalence=NARROW), identities(narrow)
     first = planned_looks(prepare(load_config(path)).facts)[0].problems
-    lost = next(one for one in verdicts if one.problem in first)
+    lost = next((one.problem, one.code_sha256) for one in verdicts if one.problem in first)
     lines = zip((out / RECORDS[1]).read_bytes().splitlines(True), verdicts, strict=True)
-    (out / RECORDS[1]).write_bytes(b"".join(line for line, one in lines if one != lost))
-    monkeypatch.setattr(generation_stage, "open_model", lambda arm, *_, **__: loaded.append(arm))
+    kept = (line for line, one in lines if (one.problem, one.code_sha256) != lost)
+    (out / RECORDS[1]).write_bytes(b"".join(kept))
+    judge = judging_stage.judge_jobs
+
+    def seen(jobs, *settings):
+        made.extend(job.key for job in jobs)
+        return judge(jobs, *settings)
+
+    monkeypatch.setattr(judging_stage, "judge_jobs", seen)
+    monkeypatch.setattr(generation_stage, "open_model", lambda arm, *_, **__: made.append(arm))
     make(path)
-    assert identities(out) == identities(narrow) and not loaded
+    assert identities(out) == identities(narrow) and made == [lost]
 
 
-def test_completions_that_no_look_has_seen_go_when_a_run_stops(narrow, quick_config, tmp_path):
+@pytest.mark.parametrize("judged", [True, False])
+def test_completions_that_no_look_has_seen_go_when_a_run_stops(
+    narrow, quick_config, tmp_path, judged
+):
+    """As they are there where a bench takes an arm's completions from another run."""
     path = quick_config(tmp_path / "out", equivalence=WIDE)
     out, results = make(path)
-    (out / RECORDS[1]).unlink()
+    if not judged:
+        (out / RECORDS[1]).unlink()
     shutil.copy(narrow / RECORDS[0], out)
     make(path)
     assert problems_of(out) == look_of(path, results).problems

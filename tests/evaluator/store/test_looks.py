@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from evaluator.errors import ConfigError
-from evaluator.store.looks import begun_look, complete_look, planned_looks
+from evaluator.store.looks import complete_look, planned_looks
 from evaluator.store.run_directory import ProblemFacts
 from tests.evaluator.report import made_up
 
@@ -61,12 +61,8 @@ def test_how_far_a_run_has_come():
     records = made_up.records(run)
     keys = [key for key in records if key[1] in first.problems]
     assert complete_look(run, keys[1:]) is None
-    assert complete_look(run, keys) == begun_look(run, keys, ()) == first
+    assert complete_look(run, keys) == first
     assert complete_look(run, [(arm, problem, -1) for arm, problem, _ in records]) is None
     keys.append(next(key for key in records if key[1] in second.new))
     assert complete_look(run, keys) == first
-    assert begun_look(run, keys, keys) == second
-    assert complete_look(run, records) == begun_look(run, records, records) == last
-    # completions that were taken from another run are no look
-    assert begun_look(run, records, ()) == begun_look(run, (), ()) == first
-    assert begun_look(run, records, keys) == second
+    assert complete_look(run, records) == last
