@@ -27,7 +27,7 @@ from evaluator.generation.stage import all_generations, generate_share
 from evaluator.store.plan import write_plan
 from evaluator.store.records import Key
 from evaluator.store.run_directory import RunDirectory
-from evaluator.tokens.stage import measure_tokens, measured_while_writing
+from evaluator.tokens.stage import token_stage
 
 COLUMNS = ("temperature", "way", "generation s", "of scratch", "with token level s", "of scratch",
            "dearest arm", "taken over", "different texts")  # fmt: skip
@@ -55,10 +55,10 @@ def make(
         stage, since = what, now
 
     processes = Processes()
-    with measured_while_writing(directory, prepared, processes, clock) as measure:
-        generate_share(directory, prepared, processes, clock, measure)
-    records = all_generations(directory, prepared)
-    measure_tokens(directory, prepared, records, clock)
+    with token_stage(directory, prepared, clock) as tokens:
+        generate_share(directory, prepared, processes, clock, tokens.while_writing(processes))
+        records = all_generations(directory, prepared)
+        tokens.finish(prepared, records)
     clock("", 0, 0)
     merged = [arm.name for arm in config.arms if arm.kind == "merged"]
     reference = config.reference()

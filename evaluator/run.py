@@ -40,7 +40,7 @@ from evaluator.store.run_directory import RunDirectory
 from evaluator.store.snapshot import keep_sources
 from evaluator.suites.near_copies import copies_without_family
 from evaluator.suites.suite import Suite
-from evaluator.tokens.stage import measure_tokens, measured_while_writing, spool_bytes
+from evaluator.tokens.stage import spool_bytes, token_stage
 from tinylora.errors import TinyLoRAError
 
 _log = logging.getLogger(__name__)
@@ -89,7 +89,6 @@ def run(
             session = describe_environment(command, device, asdict(sandbox.info))
             _warn_of_other_versions(directory, session)
             directory.add_session({**session, "processes": processes.world})
-            shutil.rmtree(directory.spool, ignore_errors=True)  # a killed run may have left it
             completions = take_up_generations(directory, prepared.facts)
             if require_informative or not completions:
                 factors = config.factor_store or directory.factors  # the run wants them too
@@ -104,11 +103,11 @@ def run(
                 sandbox=sandbox,
                 progress=progress,
             )
-            with measured_while_writing(directory, prepared, processes, progress) as measure:
-                seen, generations = _look_by_look(
-                    directory, prepared, processes, judge, progress, measure
+            with token_stage(directory, prepared, progress) as tokens:
+                measure = tokens.while_writing(processes)
+                tokens.finish(
+                    *_look_by_look(directory, prepared, processes, judge, progress, measure)
                 )
-            measure_tokens(directory, seen, generations, progress)
             return write_results(directory)
 
 

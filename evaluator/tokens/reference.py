@@ -22,6 +22,7 @@ _OF_BASE = "-base"  # after the name of a text
 class Reference:
     """The reference's predictions on all texts, the control's, and what was found beside them."""
 
+    name: str
     path: Path
     texts: Sequence[ScoredText]
     kept: KeptPredictions
@@ -30,9 +31,15 @@ class Reference:
     control: ArmConfig | None
     control_kept: bool = False
 
-    def begin(self, model: LoadedModel, name: str, again: str, folded: str, *as_run: str) -> None:
+    def begin(self, model: LoadedModel, again: str, folded: str, *as_run: str) -> None:
         """Keep the reference's own predictions, and compare it with itself; folds its adapter."""
-        self.keep(name, model)
+        done = 0
+        for batch in plan_text_batches(self.texts):
+            self.progress(f"tokens {self.name}", done, len(self.texts))
+            for text, found in zip(batch, model.predict(batch), strict=True):
+                self.kept.keep(text.file_name, found)
+            done += len(batch)
+        self.progress(f"tokens {self.name}", done, done)
         self.compare(again, model, batches=plan_repeat(self.texts))
         for own in as_run:
             self.compare(own, model)
@@ -46,16 +53,6 @@ class Reference:
             self.control_kept = True
         elif self.control is None or self.control_kept:
             self.compare(arm.name, model, beside_base=self.control is not None)
-
-    def keep(self, name: str, model: LoadedModel) -> None:
-        """Write the reference's own predictions."""
-        done = 0
-        for batch in plan_text_batches(self.texts):
-            self.progress(f"tokens {name}", done, len(self.texts))
-            for text, found in zip(batch, model.predict(batch), strict=True):
-                self.kept.keep(text.file_name, found)
-            done += len(batch)
-        self.progress(f"tokens {name}", done, done)
 
     def compare(
         self,

@@ -6,7 +6,7 @@ same batches. The reference is compared with itself by other arithmetic and, whe
 with itself as the run computes (``repeats``).
 
 A run that computes in float32 has that function in memory while it writes completions: then no
-model is loaded twice (``measured_while_writing``).
+model is loaded twice.
 """
 
 import shutil
@@ -84,119 +84,112 @@ def _others(config: RunConfig) -> list[ArmConfig]:
     return [arm for arm in able if arm is not config.reference()]
 
 
-def measure_tokens(
-    directory: RunDirectory,
-    prepared: Prepared,
-    generations: Sequence[GenerationRecord],
-    progress: Progress,
-) -> None:
-    """Write the records that are missing, arm by arm, one model in memory at a time.
-
-    Without a restored arm, or where it is switched off, nothing is done.
-    """
-    config = prepared.config
-    reference = config.reference()
-    if reference is None or not config.token_level.enabled:
-        return
-    made = {record.key: record for record in generations}
-    against = _against(reference, directory, prepared, made, progress)
-    texts, records, control = against.texts, against.records, against.control
-    again, folded, *computed = _own_ways(reference, config)
-    arms = _others(config)
-    names = [again, folded, *computed, *(arm.name for arm in arms)]
-    if not all(is_done(name, texts, records) for name in names):
-        with _empty(directory.spool):
-            with open_model(reference, prepared, directory, as_stored=True) as model:
-                against.begin(model, reference.name, again, folded)
-            for name in computed:
-                if not is_done(name, texts, records):
-                    with open_model(reference, prepared, directory) as model:
-                        against.compare(name, model)
-            missing = [arm for arm in arms if not is_done(arm.name, texts, records)]
-            if missing and control and control not in missing:  # the others are held beside it
-                missing.append(control)
-            for arm in sorted(missing, key=lambda arm: arm is not control):
-                progress(f"tokens {arm.name}", 0, len(texts))  # loading is part of it
-                with open_model(arm, prepared, directory, as_stored=True) as model:
-                    against.compare_arm(arm, model)
-    keys = [(name, text.problem, text.sample) for name in names for text in texts]
-    rewrite_sorted(directory.token_level, [records[key] for key in keys])
-
-
 @contextmanager
-def measured_while_writing(
-    directory: RunDirectory, prepared: Prepared, processes: Processes, progress: Progress
-) -> Iterator[Meanwhile | None]:
-    """What measures each model that has just written its completions, for ``generate_share``.
-
-    It writes the records that ``measure_tokens`` would, to the last digit, which makes those that
-    are still missing. None where models are not the float32 functions of their files, or where the
-    texts are not known until the end.
-    """
-    config, reference = prepared.config, prepared.config.reference()
-    device = config.token_level.device
-    if (
-        reference is None
-        or not config.token_level.enabled
-        or config.compute_dtype != "float32"
-        or device not in (None, config.device)
-        or config.equivalence.looks > 1
-        or processes.world > 1
-        or not backend_of(reference, config).computes_logits
-    ):
-        yield None
-        return
-    with _empty(directory.spool):
-        yield _WhileWriting(reference, directory, prepared, progress)
+def token_stage(
+    directory: RunDirectory, prepared: Prepared, progress: Progress
+) -> Iterator["TokenStage"]:
+    """The stage of a run; what waits on the disk goes with it, also what a killed run left."""
+    shutil.rmtree(directory.spool, ignore_errors=True)
+    directory.spool.mkdir()
+    try:
+        yield TokenStage(directory, prepared, progress)
+    finally:
+        shutil.rmtree(directory.spool)
 
 
 @dataclass
-class _WhileWriting:
-    """Measures models as they come, the reference first, until one cannot be measured."""
+class TokenStage:
+    """Models are measured while they write, as far as that can be, and the others loaded for it."""
 
-    reference: ArmConfig
     directory: RunDirectory
     prepared: Prepared
     progress: Progress
-    against: Reference | None = None
+    against: Reference | None = None  # once the reference was measured
 
-    def __call__(self, arm: ArmConfig, model: LoadedModel) -> None:
+    def while_writing(self, processes: Processes) -> Meanwhile | None:
+        """What measures each model that has just written its completions, for ``generate_share``.
+
+        It writes the records that ``finish`` would, to the last digit. None where models are not
+        the float32 functions of their files, or where the texts are not known until the end.
+        """
+        config, reference = self.prepared.config, self.prepared.config.reference()
+        can = (
+            reference is not None
+            and config.token_level.enabled
+            and config.compute_dtype == "float32"
+            and config.token_level.device in (None, config.device)
+            and config.equivalence.looks == 1
+            and processes.world == 1
+            and backend_of(reference, config).computes_logits
+        )
+        return self._measure if can else None
+
+    def _measure(self, arm: ArmConfig, model: LoadedModel) -> None:
         config = self.prepared.config
         try:
-            if arm is self.reference:
-                self._begin(model)
+            if arm is config.reference():
+                made = read(self.directory.generations, GenerationRecord.from_row)
+                against = self._against(arm, self.prepared, made)
+                against.begin(model, *_own_ways(arm, config))
+                self.against = against
             elif self.against and backend_of(arm, config).computes_logits:
                 self.against.compare_arm(arm, model)
         except (torch.OutOfMemoryError, ModelError):
             self.against = None  # afterwards there is more room, and all arms have written
 
-    def _begin(self, model: LoadedModel) -> None:
-        made = read(self.directory.generations, GenerationRecord.from_row)
-        against = _against(self.reference, self.directory, self.prepared, made, self.progress)
-        ways = _own_ways(self.reference, self.prepared.config)
-        against.begin(model, self.reference.name, *ways)
-        self.against = against
+    def finish(self, prepared: Prepared, generations: Sequence[GenerationRecord]) -> None:
+        """Write the records that are missing, arm by arm, one model in memory at a time.
 
+        Without a restored arm, or where it is switched off, nothing is done.
+        """
+        config, directory = prepared.config, self.directory
+        reference = config.reference()
+        if reference is None or not config.token_level.enabled:
+            return
+        made = {record.key: record for record in generations}
+        against = self.against or self._against(reference, prepared, made)
+        texts, records, control = against.texts, against.records, against.control
+        again, folded, *computed = _own_ways(reference, config)
+        arms = _others(config)
+        names = [again, folded, *computed, *(arm.name for arm in arms)]
+        if not all(is_done(name, texts, records) for name in names):
+            if self.against is None:
+                with open_model(reference, prepared, directory, as_stored=True) as model:
+                    against.begin(model, again, folded)
+            for name in computed:
+                if not is_done(name, texts, records):
+                    with open_model(reference, prepared, directory) as model:
+                        against.compare(name, model)
+            missing = [arm for arm in arms if not is_done(arm.name, texts, records)]
+            if missing and control and not against.control_kept and control not in missing:
+                missing.append(control)  # the others are held beside it
+            for arm in sorted(missing, key=lambda arm: arm is not control):
+                self.progress(f"tokens {arm.name}", 0, len(texts))  # loading is part of it
+                with open_model(arm, prepared, directory, as_stored=True) as model:
+                    against.compare_arm(arm, model)
+        keys = [(name, text.problem, text.sample) for name in names for text in texts]
+        rewrite_sorted(directory.token_level, [records[key] for key in keys])
 
-def _against(
-    reference: ArmConfig,
-    directory: RunDirectory,
-    prepared: Prepared,
-    generations: Mapping[Key, GenerationRecord],
-    progress: Progress,
-) -> Reference:
-    """What models are held beside: nothing is predicted yet, records of these texts stay."""
-    config, path = prepared.config, directory.token_level
-    texts = choose_texts(
-        reference.name,
-        prepared.prompts,
-        generations,
-        load_tokenizer(prepared.checkpoints[reference.name].directory),
-        config.decoding.max_new_tokens,
-        config.token_level.max_tokens,
-    )
-    kept, records = KeptPredictions(directory.spool), _still_valid(path, texts)
-    return Reference(path, texts, kept, records, progress, _control(config))
+    def _against(
+        self,
+        reference: ArmConfig,
+        prepared: Prepared,
+        generations: Mapping[Key, GenerationRecord],
+    ) -> Reference:
+        """What models are held beside: nothing is predicted yet, records of these texts stay."""
+        config, path = prepared.config, self.directory.token_level
+        texts = choose_texts(
+            reference.name,
+            prepared.prompts,
+            generations,
+            load_tokenizer(prepared.checkpoints[reference.name].directory),
+            config.decoding.max_new_tokens,
+            config.token_level.max_tokens,
+        )
+        kept, records = KeptPredictions(self.directory.spool), _still_valid(path, texts)
+        return Reference(
+            reference.name, path, texts, kept, records, self.progress, _control(config)
+        )
 
 
 def _control(config: RunConfig) -> ArmConfig | None:
@@ -217,14 +210,3 @@ def _still_valid(path: Path, texts: Sequence[ScoredText]) -> dict[Key, TokenReco
     if len(valid) < len(records):
         rewrite_sorted(path, valid.values())
     return valid
-
-
-@contextmanager
-def _empty(path: Path) -> Iterator[None]:
-    """A directory that is empty now and gone afterwards; a killed run may have left one."""
-    shutil.rmtree(path, ignore_errors=True)
-    path.mkdir()
-    try:
-        yield
-    finally:
-        shutil.rmtree(path)

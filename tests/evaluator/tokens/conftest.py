@@ -59,13 +59,24 @@ def setting(arms, chat_base):
     return arguments
 
 
-def measure(arguments, progress=lambda *_: None):
-    """Run the stage; its records."""
-    from evaluator.store.records import TokenRecord, read
-    from evaluator.tokens.stage import measure_tokens
+def measure(arguments, progress=lambda *_: None, written=()):
+    """Run the stage; its records. Models of ``written`` arms write completions before it."""
+    from evaluator.generation.processes import Processes
+    from evaluator.generation.stage import open_model
+    from evaluator.store.records import TokenRecord, append, read
+    from evaluator.tokens.stage import token_stage
 
-    measure_tokens(*arguments, progress)
-    return read(arguments[0].token_level, TokenRecord.from_row)
+    directory, prepared, generations = arguments
+    arms = {arm.name: arm for arm in prepared.config.arms}
+    with token_stage(directory, prepared, progress) as stage:
+        if written:
+            append(directory.generations, generations)
+            meanwhile = stage.while_writing(Processes())
+            for name in written:
+                with open_model(arms[name], prepared, directory) as model:
+                    meanwhile(arms[name], model)
+        stage.finish(prepared, generations)
+    return read(directory.token_level, TokenRecord.from_row)
 
 
 @pytest.fixture(scope="session")

@@ -9,11 +9,12 @@ from bitsandbytes.functional import dequantize_4bit, quantize_4bit
 from safetensors.torch import load_file, save_file
 
 from evaluator.errors import ModelError
-from evaluator.generation.backends.transformers import TransformersBackend
+from evaluator.generation.backends.transformers import TransformersBackend, TransformersModel
 from evaluator.generation.checkpoints import find_checkpoint
+from evaluator.generation.processes import Processes
 from evaluator.store.records import repeats
-from evaluator.tokens import stage as token_stage
-from evaluator.tokens.stage import has_all_arms, spool_bytes
+from evaluator.tokens import stage as stage_module
+from evaluator.tokens.stage import has_all_arms, spool_bytes, token_stage
 from evaluator.tokens.texts import choose_texts
 from exporter import ExportRequest, export
 from tests.evaluator.conftest import write_artifact
@@ -146,13 +147,13 @@ def test_records_are_in_order_and_the_bars_end(measured):
 @pytest.fixture
 def loads(monkeypatch):
     """Names of the arms whose models are loaded."""
-    seen, load = [], token_stage.open_model
+    seen, load = [], stage_module.open_model
 
     def counted(arm, *arguments, **options):
         seen.append(arm.name)
         return load(arm, *arguments, **options)
 
-    monkeypatch.setattr(token_stage, "open_model", counted)
+    monkeypatch.setattr(stage_module, "open_model", counted)
     return seen
 
 
@@ -211,6 +212,48 @@ def test_of_a_small_adapter_no_exact_export_is_lossy(setting, chat_base, tmp_pat
     assert not any(found[name].loss_seen for name in ("lora", "nf4-embedded", "fp32"))
     assert min(found[name].at_least for name in ("lora", "nf4-embedded", "fp32")) > 0.9
     assert found["nf4"].loss_seen and found["nf4"].retention < 0.1
+
+
+@pytest.mark.parametrize(
+    ("written", "loaded"),
+    [
+        (("restored", "base", "again", "embedded", "nf4", "lost"), []),
+        (("restored",), ["base", "again", "embedded", "nf4", "lost"]),  # of a run that goes on
+        (("restored", "base", "nf4"), ["again", "embedded", "lost"]),
+        (("base", "nf4"), ["restored", "restored", "base", "again", "embedded", "nf4", "lost"]),
+    ],
+)
+def test_models_measured_while_they_write_are_not_loaded_again(
+    setting, measured, tmp_path, loads, written, loaded
+):
+    arguments = setting(tmp_path / "out")
+    assert measure(arguments, written=written) == measured.records
+    assert loads == loaded
+    files = [one[0].token_level.read_bytes() for one in (arguments, measured.arguments)]
+    assert files[0] == files[1] and not arguments[0].spool.exists()
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError(), ModelError("logits are not finite")])
+def test_what_fails_while_a_model_writes_is_measured_afterwards(
+    setting, measured, tmp_path, loads, error, monkeypatch
+):
+    failures, predict = [error], TransformersModel.predict
+
+    def failing_once(*arguments):
+        if failures:
+            raise failures.pop()
+        return predict(*arguments)
+
+    monkeypatch.setattr(TransformersModel, "predict", failing_once)
+    records = measure(setting(tmp_path / "out"), written=("restored", "base"))
+    assert records == measured.records and "restored" in loads
+
+
+@pytest.mark.parametrize("changes", [{"compute_dtype": "bfloat16"}, {"enabled": False}])
+def test_models_that_are_not_what_is_compared_are_loaded_for_it(setting, tmp_path, changes):
+    directory, prepared, _ = setting(tmp_path / "out", **changes)
+    with token_stage(directory, prepared, lambda *_: None) as stage:
+        assert stage.while_writing(Processes()) is None
 
 
 def test_nothing_is_done_where_it_is_off_or_has_no_reference(setting, tmp_path, arms, loads):
