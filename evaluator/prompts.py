@@ -6,7 +6,7 @@ from typing import Any
 
 from evaluator.config.run_config import RunConfig
 from evaluator.errors import ConfigError
-from evaluator.generation.openai_form import CHAT_PATH, chat_fields, request_seed, sampling_fields
+from evaluator.generation.openai_form import PATHS, request_body, request_seed
 from evaluator.generation.prepare import common_prompts, with_checkpoints
 from evaluator.generation.prompts import check_all_ask
 from evaluator.suites.suite import load_suite
@@ -45,12 +45,11 @@ def prompt_lines(config: RunConfig, model: str | None = None) -> Iterator[bytes]
                     max_new_tokens=decoding.max_new_tokens,
                 )
             else:
-                asked = chat_fields(model, prompt.messages)
                 yield _line(
                     custom_id=f"{prompt.problem}/{sample}",
                     method="POST",
-                    url=f"/v1{CHAT_PATH}",
-                    body={**asked, **sampling_fields(decoding, seed, extensions=True)},
+                    url=f"/v1{PATHS['chat']}",
+                    body=request_body(model, prompt, decoding, seed),
                 )
 
 

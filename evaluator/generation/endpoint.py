@@ -3,14 +3,13 @@
 The key comes from the environment and stands in nothing but the header of a request.
 """
 
-import email.utils
 import http.client
 import json
 import logging
 import os
 import random
+import re
 import threading
-import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 from urllib.error import HTTPError
@@ -29,13 +28,15 @@ _SHORT_TIMEOUT_S = 10.0  # of what a server answers at once
 # Of an entry of /models, what tells one model from another; the rest is made anew at every start.
 _IDENTIFYING = ("root", "parent", "owned_by", "meta")
 
+_SECONDS = re.compile(r"\d+$", re.ASCII)
+
 _Answer = TypeVar("_Answer")
 
 
 class PassingError(Exception):
     """A request failed in a way that may pass; ``wait_s`` is what the server asks for."""
 
-    def __init__(self, reason: str, wait_s: float | None = None) -> None:
+    def __init__(self, reason: str, wait_s: float = 0.0) -> None:
         super().__init__(reason)
         self.wait_s = wait_s
 
@@ -64,16 +65,12 @@ class Endpoint:
             found = self.send("/models")
         except _NotThereError:
             found = None
-        listed = found.get("data") if isinstance(found, dict) else None
-        cards = [card for card in listed or () if isinstance(card, dict)]
-        own = [card for card in cards if card.get("id") == name]
-        if not own:  # some servers take any name, or load what they are asked for
-            others = ", ".join(sorted(str(card.get("id")) for card in cards)[:20])
-            words = self._words(f"does not list {name}; it lists {others or 'none'}")
-            _log.info("%s %s", self._where, words)
-            return f"{name} (not listed)"  # the others come and go, and are another matter
-        said = [f"{field} {_plain(own[0][field])}" for field in _IDENTIFYING if own[0].get(field)]
-        return f"{name} ({', '.join(said)})" if said else name
+        cards = found.get("data") if isinstance(found, dict) else None
+        for card in cards if isinstance(cards, list) else ():
+            if isinstance(card, dict) and card.get("id") == name:
+                said = [f"{key} {_plain(card[key])}" for key in _IDENTIFYING if card.get(key)]
+                return f"{name} ({', '.join(said)})" if said else name
+        return f"{name} (not listed)"  # some servers take any name, or load what they are asked for
 
     def version(self) -> str:
         """Version of the server, where it has ``/version``; else empty."""
@@ -89,9 +86,8 @@ class Endpoint:
     ) -> _Answer:
         """What ``ask`` returns, tried again after each PassingError, with longer and longer waits.
 
-        Waits are random between half and all of the backoff, and at least what Retry-After says:
-        0, or a time that is over on this machine's clock, is no wait. ModelError when no try is
-        left.
+        Waits are random between half and all of the backoff, and at least the seconds that
+        Retry-After says. ModelError when no try is left.
         """
         for tries in range(self.config.retries + 1):
             try:
@@ -127,7 +123,8 @@ class Endpoint:
             with error:
                 said = self._words(f"{path}: HTTP {error.code}: {_body(error)}")
             if error.code in _PASSING or (error.code >= 500 and error.code not in _NOT_PASSING):
-                raise PassingError(said, _retry_after(error)) from None
+                wait = error.headers.get("Retry-After", "").strip()
+                raise PassingError(said, float(wait[:10]) if _SECONDS.match(wait) else 0) from None
             kind = _NotThereError if error.code in (404, 405) else ModelError
             raise kind(f"{self._where}{said}. {_remedy(error.code)}") from None
         except (OSError, http.client.HTTPException, ValueError, RecursionError) as error:
@@ -136,7 +133,7 @@ class Endpoint:
 
     def _wait(self, backoff_s: float, error: PassingError) -> None:
         backoff = min(backoff_s, _LONGEST_BACKOFF_S) * self._random.uniform(0.5, 1)
-        wait = max(backoff, error.wait_s or 0.0)
+        wait = max(backoff, error.wait_s)
         if wait > _LONGEST_WAIT_S:
             raise ModelError(
                 f"{self._where}: asks to come back in {wait:.0f} s ({error}). What came before is "
@@ -181,17 +178,6 @@ def _body(error: HTTPError) -> str:
         return error.read(4000).decode(errors="replace")
     except (OSError, http.client.HTTPException):
         return ""
-
-
-def _retry_after(error: HTTPError) -> float | None:
-    """Seconds, or the seconds until a date."""
-    said = error.headers.get("Retry-After", "").strip()
-    if said.isascii() and said.isdigit():
-        return float(said[:10])
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(said).timestamp() - time.time())
-    except (ValueError, TypeError, OverflowError):
-        return None
 
 
 def _remedy(code: int) -> str:

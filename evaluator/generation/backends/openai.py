@@ -11,7 +11,8 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from evaluator.config.run_config import ArmConfig
+from evaluator.config.endpoint_config import EndpointConfig
+from evaluator.config.run_config import ArmConfig, DecodingConfig
 from evaluator.errors import ConfigError, ModelError
 from evaluator.generation.backend import (
     Asked,
@@ -23,14 +24,11 @@ from evaluator.generation.backend import (
 )
 from evaluator.generation.endpoint import Endpoint, PassingError
 from evaluator.generation.openai_form import (
-    CHAT_PATH,
-    TEXT_PATH,
-    chat_fields,
+    PATHS,
     engine_of,
     read_answer,
+    request_body,
     request_seed,
-    sampling_fields,
-    unsaid_fields,
 )
 from evaluator.generation.prompts import Batch, Row
 from evaluator.store.run_directory import ArmFacts
@@ -55,7 +53,7 @@ class OpenAIBackend(Backend):
                 "tokenizer makes them; use api: chat"
             )
             raise ConfigError(f"arm {arm.name}: endpoint.api: {why}")
-        if unsaid := unsaid_fields(asked.decoding, endpoint.config):
+        if unsaid := _unsaid(asked.decoding, endpoint.config):
             raise ConfigError(
                 f"arm {arm.name}: endpoint.extensions: false leaves out {' and '.join(unsaid)}, "
                 "which the decoding sets; give what the server calls it in endpoint.extra, or "
@@ -131,24 +129,23 @@ class ServedModel(LoadedModel):
 
     def _complete(self, row: Row) -> Completion:
         config, request = self.endpoint.config, self._request
-        seed = request_seed(request.seed, row.prompt.problem, row.sample)
-        fields = {
-            **chat_fields(config.model, row.prompt.messages),
-            **sampling_fields(request.decoding, seed, config.extensions),
-            **config.extra,
-        }
-        path = CHAT_PATH
-        if config.api == "completions":
-            del fields["messages"]
-            path, fields["prompt"] = TEXT_PATH, list(row.prompt.token_ids)
+        problem, sample = row.prompt.problem, row.sample
+        seed = request_seed(request.seed, problem, sample)
+        body = request_body(
+            config.model, row.prompt, request.decoding, seed, config.api, config.extensions
+        )
 
         def ask() -> Completion:
-            answer = self.endpoint.send(path, fields)
+            answer = self.endpoint.send(PATHS[config.api], {**body, **config.extra})
             try:
                 made = read_answer(answer)
             except ValueError as error:
-                raise PassingError(f"{row.prompt.problem}/{row.sample}: {error}") from error
-            self._check_name(engine_of({"model": answer.get("model")}))
+                raise PassingError(f"{problem}/{sample}: {error}") from error
+            # Some services say only here which version of a model is behind its name.
+            if name := engine_of(answer, "model"):
+                self._named = self._named or name
+                if not f"{self._named}, ".startswith(f"{name}, "):
+                    self._refuse(name, self._named)
             return made._replace(engine=", ".join(filter(None, (made.engine, self._version))))
 
         return self.endpoint.persist(ask, self._check_served)
@@ -157,12 +154,6 @@ class ServedModel(LoadedModel):
         served, known = self.endpoint.served(), self._request.facts.served
         if served != known:
             self._refuse(served, known)
-
-    def _check_name(self, name: str) -> None:
-        """Some services say only in their answers which version of a model is behind its name."""
-        self._named = self._named or name
-        if name and not f"{self._named}, ".startswith(f"{name}, "):
-            self._refuse(name, self._named)
 
     def _refuse(self, now: str, before: str) -> None:
         raise ModelError(
@@ -175,3 +166,15 @@ class ServedModel(LoadedModel):
 def _endpoint(arm: ArmConfig) -> Endpoint:
     assert arm.endpoint is not None  # it is the backend's source, which is checked
     return Endpoint(arm.endpoint, arm.name)
+
+
+def _unsaid(decoding: DecodingConfig, endpoint: EndpointConfig) -> list[str]:
+    """Fields of the decoding that change texts and that no request to the endpoint would say."""
+    if endpoint.extensions:
+        return []
+    said, unsaid = endpoint.extra.keys(), []
+    if decoding.temperature > 0 and decoding.top_k and "top_k" not in said:
+        unsaid.append("top_k")
+    if decoding.penalty != 1 and not {"repetition_penalty", "repeat_penalty"} & said:
+        unsaid.append("repetition_penalty")
+    return unsaid

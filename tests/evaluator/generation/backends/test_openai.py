@@ -3,7 +3,6 @@
 The server is a stand-in, ``scripted_server``; the requests go through real sockets.
 """
 
-import email.utils
 import json
 import threading
 import time
@@ -114,18 +113,17 @@ def test_an_answer_that_is_too_late_is_asked_for_again(server, config):
     assert len(server.requests) == 12
 
 
-@pytest.mark.parametrize("late", [lambda: "1", lambda: email.utils.formatdate(time.time() + 2)])
-def test_retry_after_is_honoured(server, config, late):
-    server.behave = lambda number, _: (429, {"Retry-After": late()}) if number == 0 else None
+def test_retry_after_is_honoured(server, config):
+    server.behave = lambda number, _: (429, {"Retry-After": "1"}) if number == 0 else None
     make(config(concurrency=1))
     assert server.times[1] - server.times[0] >= 0.9
 
 
-@pytest.mark.parametrize("past", [lambda: "0", lambda: email.utils.formatdate(time.time() - 60)])
-def test_a_server_that_asks_for_no_wait_is_given_time_all_the_same(server, config, past):
+@pytest.mark.parametrize("said", ["0", "Fri, 01 May 2026 12:00:00 GMT", "-1", "²"])
+def test_a_server_that_asks_for_no_wait_is_given_time_all_the_same(server, config, said):
     def behave(*_):
         busy = time.monotonic() < server.times[0] + 0.5
-        return (429, {"Retry-After": past()}) if busy else None
+        return (429, {"Retry-After": said}) if busy else None
 
     server.behave = behave
     out, _ = make(config())
