@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from evaluator.bench.config import BenchConfig, load_bench
-from evaluator.bench.exports import make_export, request_of, why_not_there
+from evaluator.bench.exports import inputs_of, make_export, why_not_there
 from evaluator.bench.plan import Cell, Export, plan_exports, plan_runs
 from evaluator.bench.runs import make_run, state_of
 from evaluator.bench.table import CellResult, bench_frame, bench_table
@@ -56,10 +56,8 @@ def bench(config: BenchConfig, *, command: str, unsafe: bool, progress: Progress
         for done, export in enumerate(exports):
             progress("exports", done, len(exports))
             with _failure_noted(failures, f"export {export.name}"):
-                request = request_of(export)
-                if why_not_there(export, request):
-                    progress(f"export {export.name}", 0, 1)
-                    make_export(export, request)
+                progress(f"export {export.name}", 0, 1)
+                make_export(export)
         progress("exports", len(exports), len(exports))
         for done, cell in enumerate(cells):
             progress("runs", done, len(cells))
@@ -106,7 +104,7 @@ def _checked_plan(config: BenchConfig) -> tuple[Sequence[Export], Sequence[Cell]
 def _state(part: Export | Cell, missing: Collection[Export] = ()) -> tuple[str, str]:
     try:
         if isinstance(part, Export):
-            reason = why_not_there(part, request_of(part))
+            reason = why_not_there(part, inputs_of(part))
             return ("to make" if reason else "there"), reason
         if waiting := [export.format.name for export in part.exports if export in missing]:
             return "to make", f"after its exports: {', '.join(waiting)}"

@@ -9,28 +9,23 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from evaluator.bench.plan import Export, restored_arm
 from evaluator.errors import BenchError
 from evaluator.generation.checkpoints import check_adapter, file_digest, find_checkpoint
 from tinylora.files.json_text import read_object
 from tinylora.files.whole_file import replace_file
+from tinylora.models.find_model import find_model
 
 _EXPORTER = (sys.executable, "-m", "exporter")
 _MANIFEST = "export_manifest.json"
 
 
-class Request(NamedTuple):
-    """Directory of the base, and what decides an export: digests and options."""
-
-    base: Path
-    inputs: dict[str, Any]
-
-
-def request_of(export: Export) -> Request:
-    """Find the inputs of an export and digest them."""
+def inputs_of(export: Export) -> dict[str, Any]:
+    """What decides an export: digests of base, artifact and texts, and options."""
     arm = restored_arm(export.base, export.artifact)
     found = find_checkpoint(arm)
     check_adapter(arm, found)
@@ -42,17 +37,17 @@ def request_of(export: Export) -> Request:
         texts[field] = path and file_digest(path)
     options = {name: value for name, value in _options(export).items() if name not in texts}
     digests = {"base": found.facts.digest, "artifact": found.facts.artifact_digest, **texts}
-    return Request(found.directory, {**digests, "options": options})
+    return {**digests, "options": options}
 
 
-def why_not_there(export: Export, request: Request) -> str:
+def why_not_there(export: Export, inputs: Mapping[str, Any]) -> str:
     """Why the export has to be made; empty where it is complete and made from these inputs."""
     if not export.out.exists():
         return "missing"
     earlier = _read(export.request)
     if earlier is None:
         return "made from inputs that are not known"
-    changed = [name for name, value in request.inputs.items() if earlier.get(name) != value]
+    changed = [name for name, value in inputs.items() if earlier.get(name) != value]
     if changed:
         return f"changed: {', '.join(changed)}"
     manifest = _read(export.out / _MANIFEST)
@@ -66,25 +61,29 @@ def why_not_there(export: Export, request: Request) -> str:
     return f"damaged: {', '.join(damaged[:3])}" if damaged else ""
 
 
-def make_export(export: Export, request: Request) -> None:
-    """Run the exporter; BenchError where it fails or an input changed while it worked."""
+def make_export(export: Export) -> None:
+    """Run the exporter, unless the export is there.
+
+    BenchError where it fails or an input changed while it worked.
+    """
+    inputs = inputs_of(export)
     for path in (export.request, export.log, export.out):
         path.parent.mkdir(parents=True, exist_ok=True)
     with export.lock.open("w") as lock:
         # Held by the exporter too: one that outlives its bench is waited for by the next.
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not why_not_there(export, request):
-            return  # an exporter of a killed bench has finished it
+        if not why_not_there(export, inputs):
+            return
         if (export.out / _MANIFEST).is_file():
             # moved first: what is left of a removal that was killed must not look like an output
             old = export.lock.with_name(".replaced")
             shutil.rmtree(old, ignore_errors=True)
             export.out.rename(old)
             shutil.rmtree(old)
-        replace_file(export.request, json.dumps(request.inputs, indent=1).encode() + b"\n")
+        replace_file(export.request, json.dumps(inputs, indent=1).encode() + b"\n")
         with export.log.open("wb") as log:
             done = subprocess.run(
-                _command(export, request),
+                _command(export),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -100,7 +99,7 @@ def make_export(export: Export, request: Request) -> None:
             f"export {export.name}: the exporter ended with {done.returncode}: {why} (its log: "
             f"{export.log})"
         )
-    if reason := why_not_there(export, request_of(export)):
+    if reason := why_not_there(export, inputs_of(export)):
         raise BenchError(f"export {export.name}: not usable after it was made: {reason}")
 
 
@@ -118,8 +117,8 @@ def _options(export: Export) -> dict[str, Any]:
     }
 
 
-def _command(export: Export, request: Request) -> list[str]:
-    command = [*_EXPORTER, "merge", "--json", "--base", str(request.base)]
+def _command(export: Export) -> list[str]:
+    command = [*_EXPORTER, "merge", "--json", "--base", str(find_model(export.base.model))]
     command += ["--artifact", str(export.artifact.path), "--out", str(export.out)]
     command += ["--factor-store", str(export.factors)]
     for name, value in _options(export).items():

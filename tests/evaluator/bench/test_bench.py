@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from evaluator.bench import bench as bench_module
 from evaluator.bench import exports as bench_exports
 from evaluator.bench.bench import survey
-from evaluator.bench.exports import make_export, request_of, why_not_there
+from evaluator.bench.exports import inputs_of, make_export, why_not_there
 from evaluator.bench.plan import plan_exports
 from evaluator.cli import app
 from evaluator.errors import BenchError, RunDirectoryError
@@ -43,15 +43,18 @@ def exported(monkeypatch, whole):
     names = []
     first_inputs = json.loads((whole[0] / "requests/tiny/a/nf4-embedded.json").read_text())
 
-    def copy(export, request):
+    def copy(export):
+        inputs = inputs_of(export)
+        if not why_not_there(export, inputs):
+            return
         names.append(export.name)
         shutil.rmtree(export.out, ignore_errors=True)
         shutil.copytree(whole[0] / "exports/tiny/a/nf4-embedded", export.out)
         # other inputs would give other files
-        if request.inputs != first_inputs:
-            (export.out / "made.txt").write_text(json.dumps(request.inputs))
+        if inputs != first_inputs:
+            (export.out / "made.txt").write_text(json.dumps(inputs))
         export.request.parent.mkdir(parents=True, exist_ok=True)
-        export.request.write_text(json.dumps(request.inputs))
+        export.request.write_text(json.dumps(inputs))
 
     monkeypatch.setattr(bench_module, "make_export", copy)
     return names
@@ -173,46 +176,46 @@ def test_an_outdated_run_that_somebody_writes_stays_with_what_went_before(config
 
 def test_a_damaged_export_or_one_with_another_option_is_made_again(config_of, copied):
     (export,) = plan_exports(config_of())
-    request = request_of(export)
+    inputs = inputs_of(export)
     for file in ("model.safetensors", "fidelity.json", "export_manifest.json"):
-        assert why_not_there(export, request) == ""
+        assert why_not_there(export, inputs) == ""
         content = (export.out / file).read_bytes()
         (export.out / file).write_bytes(content[:-9] + b"#########")
-        assert file in why_not_there(export, request)
+        assert file in why_not_there(export, inputs)
         (export.out / file).unlink()
-        assert file in why_not_there(export, request)
+        assert file in why_not_there(export, inputs)
         (export.out / file).write_bytes(content)
     (export,) = plan_exports(config_of(formats=[{**EMBEDDED, "adapter_dtype": "fp16"}]))
-    assert why_not_there(export, request_of(export)) == "changed: options"
+    assert why_not_there(export, inputs_of(export)) == "changed: options"
     export.request.unlink()
-    assert "not known" in why_not_there(export, request_of(export))
+    assert "not known" in why_not_there(export, inputs_of(export))
 
 
 def test_an_exporter_that_outlived_its_bench_is_waited_for(config_of, copied, monkeypatch):
     monkeypatch.setattr(bench_exports.subprocess, "run", None)  # nothing else may be started
     (export,) = plan_exports(config_of())
-    request = request_of(export)
+    inputs = inputs_of(export)
     kept = export.out.rename(copied / "kept")
     lock = str(copied / "exports/.lock")
     script = f"echo held; sleep 0.5; mv '{kept}' '{export.out}'"
     command = ["flock", lock, "sh", "-c", script]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as exporter:
         exporter.stdout.readline()
-        assert why_not_there(export, request) == "missing"
-        make_export(export, request)
-    assert why_not_there(export, request) == ""
+        assert why_not_there(export, inputs) == "missing"
+        make_export(export)
+    assert why_not_there(export, inputs) == ""
 
 
 def test_why_an_exporter_failed_is_passed_on(config_of, copied, chat_artifact, monkeypatch):
     formats = [{"format": "bf16", "require_capture": 1.5}]
     (export,) = plan_exports(config_of(formats=formats))
     with pytest.raises(BenchError) as caught:
-        make_export(export, request_of(export))
+        make_export(export)
     words = "tiny/a/bf16: the exporter ended with 2: --require-capture 1.5: expected a share"
     assert words in str(caught.value) and str(export.log) in str(caught.value)
     monkeypatch.setattr(bench_exports, "_EXPORTER", ("true",))
     with pytest.raises(BenchError, match="not usable after it was made: missing"):
-        make_export(export, request_of(export))
+        make_export(export)
 
 
 def test_margin_and_looks_are_fixed_before_the_first_run(config_of, copied):
