@@ -4,7 +4,6 @@ Each writes its share of the completions into a file of its own; the first one d
 """
 
 import logging
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -98,13 +97,6 @@ def launched_processes() -> Iterator[Processes]:
     """
     world = get_cpu_distributed_information().world_size
     if world == 1:
-        # accelerate sets the address only for several, and then leaves their start to mpirun.
-        if os.environ.get("ACCELERATE_USE_CPU") == "True" and "MASTER_ADDR" in os.environ:
-            logger.warning(
-                "this run has one process: accelerate launch --cpu starts several only under MPI. "
-                "Use torchrun --nproc-per-node N or accelerate launch --multi_gpu, also without a "
-                "GPU"
-            )
         yield Processes()
         return
     logger.info("waiting for the %d processes of this launch", world)

@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import logging
 import os
 import shutil
 import signal
@@ -18,7 +17,7 @@ import torch
 
 from evaluator import run as run_module
 from evaluator.errors import ModelError, RecordsError, RunDirectoryError
-from evaluator.generation.processes import Processes, launched_processes, resolve_device
+from evaluator.generation.processes import Processes, resolve_device
 from evaluator.store.run_directory import RunDirectory
 from tests.evaluator.report import made_up
 from tests.evaluator.whole_runs import identities, make, write_quick_config
@@ -151,18 +150,6 @@ def test_a_process_joins_only_the_same_run(tmp_path):
     facts.config["decoding"]["seed"] = 1
     with pytest.raises(RunDirectoryError, match="seed was 0, is 1"):
         run.join(facts)
-
-
-def test_a_launch_that_started_one_process_for_several_says_so(monkeypatch, caplog):
-    with launched_processes() as alone:
-        assert (alone.rank, alone.world, alone.is_first) == (0, 1, True)
-        alone.wait()
-    assert not caplog.records
-    monkeypatch.setenv("ACCELERATE_USE_CPU", "True")  # what accelerate launch --cpu sets,
-    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")  # the latter with --num_processes 2 only
-    with caplog.at_level(logging.WARNING), launched_processes() as alone:
-        assert alone.world == 1
-    assert "torchrun --nproc-per-node" in caplog.text
 
 
 def test_processes_of_one_machine_take_one_gpu_each(monkeypatch):
