@@ -20,7 +20,7 @@ from torch import Tensor
 from evaluator.config.run_config import ArmConfig, RunConfig
 from evaluator.errors import ConfigError
 from evaluator.generation.backend import text_written
-from evaluator.generation.backend_choice import backend_of
+from evaluator.generation.backends import backend_of
 from evaluator.generation.choice import scores
 from evaluator.generation.prepare import Prepared
 from evaluator.generation.prompts import Row

@@ -15,7 +15,7 @@ from evaluator.bench.runs import make_run, state_of
 from evaluator.bench.table import CellResult, bench_frame, bench_table
 from evaluator.config.config_file import dump_config
 from evaluator.errors import BenchError, RunDirectoryError
-from evaluator.generation.backend_choice import check_backends
+from evaluator.generation.backends import check_backends
 from evaluator.generation.prepare import prepare
 from evaluator.judging.sandbox.sandbox import probe_sandbox
 from evaluator.progress import Progress

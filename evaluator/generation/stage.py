@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from evaluator.config.run_config import ArmConfig, ArmKind
 from evaluator.errors import RecordsError
 from evaluator.generation.backend import Completion, Drafts, LoadedModel, Made, ModelRequest
-from evaluator.generation.backend_choice import backend_of
+from evaluator.generation.backends import backend_of
 from evaluator.generation.prepare import Prepared
 from evaluator.generation.processes import Processes, resolve_device
 from evaluator.generation.prompts import Row, plan_batches

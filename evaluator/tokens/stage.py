@@ -21,7 +21,7 @@ import torch
 from evaluator.config.run_config import ArmConfig, ArmKind, RunConfig
 from evaluator.errors import ModelError
 from evaluator.generation.backend import LoadedModel
-from evaluator.generation.backend_choice import backend_of
+from evaluator.generation.backends import backend_of
 from evaluator.generation.checkpoints import Checkpoint
 from evaluator.generation.prepare import Prepared
 from evaluator.generation.processes import Processes
