@@ -15,7 +15,7 @@ from typing import Any
 
 from evaluator.bench.plan import Export, restored_arm
 from evaluator.errors import BenchError
-from evaluator.generation.checkpoints import check_adapter, file_digest, find_checkpoint
+from evaluator.generation.checkpoints import file_digest, find_checkpoint
 from tinylora.files.json_text import read_object
 from tinylora.files.whole_file import replace_file
 from tinylora.models.find_model import find_model
@@ -26,9 +26,7 @@ _MANIFEST = "export_manifest.json"
 
 def inputs_of(export: Export) -> dict[str, Any]:
     """What decides an export: digests of base, artifact and texts, and options."""
-    arm = restored_arm(export.base, export.artifact)
-    found = find_checkpoint(arm)
-    check_adapter(arm, found)
+    facts = find_checkpoint(restored_arm(export.base, export.artifact)).facts
     texts = {}
     for field in ("prompts", "check_prompts"):
         path: Path | None = getattr(export.format, field)
@@ -36,7 +34,7 @@ def inputs_of(export: Export) -> dict[str, Any]:
             raise BenchError(f"formats.{export.format.name}.{field}: no file {path}")
         texts[field] = path and file_digest(path)
     options = {name: value for name, value in _options(export).items() if name not in texts}
-    digests = {"base": found.facts.digest, "artifact": found.facts.artifact_digest, **texts}
+    digests = {"base": facts.digest, "artifact": facts.artifact_digest, **texts}
     return {**digests, "options": options}
 
 

@@ -50,7 +50,7 @@ class Checkpoint:
 
 
 def find_checkpoint(arm: ArmConfig) -> Checkpoint:
-    """Resolve an arm's model to a local directory and read its facts."""
+    """Resolve an arm's model to a local directory, read its facts, and check its artifact."""
     directory = _directory(arm)
     where = f"arm {arm.name}: {directory}"
     if not (directory / "config.json").is_file():
@@ -82,6 +82,8 @@ def find_checkpoint(arm: ArmConfig) -> Checkpoint:
             f"{where} is quantized already ({method}), and load: nf4 quantizes a 16-bit "
             "checkpoint; use load: auto"
         )
+    if arm.artifact is not None:
+        _check_adapter(arm, arm.artifact, directory)
     return Checkpoint(
         directory=directory,
         facts=ArmFacts(
@@ -137,22 +139,6 @@ def delta_options(arm: ArmConfig) -> DeltaOptions:
     return DeltaOptions(**{name: getattr(arm, name) for name in AdapterSection.model_fields})
 
 
-def check_adapter(arm: ArmConfig, checkpoint: Checkpoint) -> None:
-    """Check, without any weights, that an arm's artifact is sound, complete and fits its base."""
-    if arm.artifact is None:
-        return
-    where = str(checkpoint.directory)
-    try:
-        model = load_outline(checkpoint.directory)
-        adapter = load_adapter(arm.artifact)
-        layers = adapted_layers(adapter, model, where)
-        deltas_of(adapter, [name for name, _ in layers], delta_options(arm))
-    except TinyLoRAError as error:
-        raise ModelError(f"arm {arm.name}: {error}") from error
-    except Exception as error:  # transformers raises whatever a malformed file leads to
-        raise ModelError(f"arm {arm.name}: cannot build {where}: {error!r:.500}") from error
-
-
 def file_digest(path: Path) -> str:
     """Hex SHA-256 of a file, kept while it is not touched: the runs of a bench share gigabytes."""
     now = path.stat()
@@ -172,6 +158,19 @@ def _directory(arm: ArmConfig) -> Path:
     if not found.is_dir():
         raise ModelError(f"arm {arm.name}: no directory {found.absolute()}")
     return found
+
+
+def _check_adapter(arm: ArmConfig, artifact: Path, directory: Path) -> None:
+    """Check, without any weights, that an arm's artifact is sound, complete and fits its base."""
+    try:
+        model = load_outline(directory)
+        adapter = load_adapter(artifact)
+        layers = adapted_layers(adapter, model, str(directory))
+        deltas_of(adapter, [name for name, _ in layers], delta_options(arm))
+    except TinyLoRAError as error:
+        raise ModelError(f"arm {arm.name}: {error}") from error
+    except Exception as error:  # transformers raises whatever a malformed file leads to
+        raise ModelError(f"arm {arm.name}: cannot build {directory}: {error!r:.500}") from error
 
 
 def _fidelity(path: Path) -> dict[str, float | None]:

@@ -6,10 +6,9 @@ from dataclasses import dataclass, replace
 from evaluator.config.run_config import ArmConfig, RunConfig, deciding_fields
 from evaluator.errors import ModelError
 from evaluator.generation.backend import Asked
-from evaluator.generation.backend_choice import backend_of, check_backends
+from evaluator.generation.backends import backend_of, check_backends
 from evaluator.generation.checkpoints import (
     Checkpoint,
-    check_adapter,
     find_checkpoint,
     own_repetition_penalty,
 )
@@ -19,7 +18,6 @@ from evaluator.generation.prompts import (
     build_prompts,
     check_all_ask,
     check_prompts_fit,
-    messages_only,
     prompts_digest,
 )
 from evaluator.store.looks import planned_looks
@@ -77,9 +75,6 @@ def prepare(config: RunConfig) -> Prepared:
 def with_checkpoints(config: RunConfig) -> tuple[RunConfig, Mapping[str, Checkpoint]]:
     """The models that are here, by arm, and the configuration with their repetition penalty."""
     checkpoints = {arm.name: find_checkpoint(arm) for arm in config.arms if arm.model}
-    for arm in config.arms:
-        if arm.name in checkpoints:
-            check_adapter(arm, checkpoints[arm.name])
     return _with_penalty(config, checkpoints), checkpoints
 
 
@@ -120,7 +115,7 @@ def common_prompts(
     left_out: dict[str, str] = {}
     here = [arm for arm in config.arms if arm.name in checkpoints]
     if not here:
-        own, left_out = messages_only(suite.problems, config.prompt)
+        own, left_out = build_prompts(suite.problems, None, "", config.prompt)
         prompts = {prompt.problem: prompt for prompt in own}
     for arm in here:
         where, checkpoint = f"arm {arm.name}", checkpoints[arm.name]

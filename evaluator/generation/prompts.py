@@ -43,15 +43,6 @@ class Row(NamedTuple):
 Batch = tuple[Row, ...]
 
 
-def messages_only(
-    problems: Sequence[Problem], asking: PromptConfig
-) -> tuple[tuple[Prompt, ...], dict[str, str]]:
-    """The same as :func:`build_prompts` where there is no tokenizer: messages, and no text."""
-    left_out = {p.id: reason for p in problems if (reason := p.why_no_text())}
-    asked = (problem for problem in problems if problem.id not in left_out)
-    return tuple(Prompt(p.id, "", (), _chat(asking, p)) for p in asked), left_out
-
-
 def build_prompts(
     problems: Sequence[Problem],
     tokenizer: Any,
@@ -61,13 +52,16 @@ def build_prompts(
     """Ask each problem as configured, inside the chat template.
 
     Returns prompts in the order of the problems, and for each other problem why it has none;
-    ModelError where no problem can be asked.
+    without a tokenizer they have messages alone. ModelError where no problem can be asked.
     """
     left_out = {p.id: reason for p in problems if (reason := p.why_no_text())}
     usable = [problem for problem in problems if problem.id not in left_out]
+    chats = [_chat(asking, problem) for problem in usable]
+    if tokenizer is None:
+        pairs = zip(usable, chats, strict=True)
+        return tuple(Prompt(problem.id, "", (), chat) for problem, chat in pairs), left_out
     prompts: list[Prompt] = []
     try:
-        chats = [_chat(asking, problem) for problem in usable]
         texts: Sequence[str | TokenizerError]
         texts = plain = write_chats(tokenizer, chats)
         if asking.system == NO_SYSTEM:
