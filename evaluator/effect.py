@@ -96,8 +96,7 @@ def worth_measuring(prepared: Prepared) -> bool:
     """Whether the effect can be measured for a small part of what the run may write."""
     decoding = prepared.config.decoding
     most = len(prepared.prompts) * decoding.samples * decoding.max_new_tokens
-    able = None not in _arms(prepared.config) and len(_vocabularies(prepared)) < 2
-    return able and most > _WORTH * PROMPTS * MOST_TOKENS
+    return None not in _arms(prepared.config) and most > _WORTH * PROMPTS * MOST_TOKENS
 
 
 def measure_effect(prepared: Prepared, progress: Progress) -> Effect:
@@ -108,7 +107,8 @@ def measure_effect(prepared: Prepared, progress: Progress) -> Effect:
         raise ConfigError(
             "the effect of an adapter needs an arm of kind base and one restored, with models here"
         )
-    if len(sizes := _vocabularies(prepared)) > 1:
+    sizes = [prepared.checkpoints[arm.name].vocabulary for arm in (base, reference)]
+    if None not in sizes and sizes[0] != sizes[1]:
         raise ConfigError(
             f"arms {base.name} and {reference.name} have vocab_size {sizes[0]} and {sizes[1]}: "
             "their predictions cannot be compared. Give both the same model"
@@ -151,13 +151,6 @@ def _arms(config: RunConfig) -> tuple[ArmConfig | None, ArmConfig | None]:
     arms = [arm for arm in config.arms if backend_of(arm, config).gives_logits]
     base, restored = (next((a for a in arms if a.kind == k), None) for k in ("base", "restored"))
     return base, restored
-
-
-def _vocabularies(prepared: Prepared) -> tuple[int, ...]:
-    """The different sizes of their vocabularies, as far as they are known."""
-    arms = [arm for arm in _arms(prepared.config) if arm is not None]
-    sizes = [prepared.checkpoints[arm.name].vocabulary for arm in arms]
-    return tuple(dict.fromkeys(size for size in sizes if size is not None))
 
 
 def _changes(restored: Tensor, base: Tensor) -> Tensor:

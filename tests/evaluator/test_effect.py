@@ -3,15 +3,13 @@
 import shutil
 
 import pytest
-import torch
 from transformers import AutoModelForCausalLM
 from typer.testing import CliRunner
 
 from evaluator.cli import app
-from evaluator.config.run_config import DecodingConfig, load_config
+from evaluator.config.run_config import load_config
 from evaluator.effect import measure_effect, texts_changed
 from evaluator.errors import ConfigError, ModelError, UninformativeError
-from evaluator.generation.choice import scores
 from evaluator.generation.prepare import prepare
 from evaluator.store.records import GenerationRecord, read
 from tests.evaluator.conftest import write_artifact
@@ -62,20 +60,6 @@ def test_choices_change_in_proportion_to_the_adapter(effect_of, temperature):
     assert not none.informative and "Uninformative" in none.sentences[-1]
     assert large.rate / small.rate == pytest.approx(10, rel=0.3)
     assert large.kl / small.kl == pytest.approx(100, rel=0.3)
-
-
-def test_a_nucleus_can_make_small_differences_large():
-    """Two tokens of nearly equal chance: whichever leads takes all, as the bound has to see."""
-    decoding = DecodingConfig(temperature=1.0, top_p=0.5, repetition_penalty=1.0)
-    for logits, kept in (([0.02, 0.0], [1.0, 0.0]), ([0.0, 0.02], [0.0, 1.0])):
-        found = scores("arm", decoding, None, [((0,), ())], torch.tensor([logits]))
-        assert found.softmax(dim=1).tolist() == [kept]
-
-
-def test_a_run_without_a_base_arm_is_refused(config_of, chat_base, chat_artifact):
-    path = config_of(arms=two_arms(chat_base, chat_artifact, load="nf4")[1:])
-    with pytest.raises(ConfigError, match="an arm of kind base and one restored"):
-        measure_effect(prepare(load_config(path)), lambda *_: None)
 
 
 def test_arms_of_other_vocabularies_are_not_compared(
