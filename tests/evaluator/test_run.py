@@ -45,16 +45,6 @@ def test_a_run_from_configuration_to_tables(whole):
         assert (program.verdict, program.tests) == (record.verdict, record.tests)
 
 
-def test_predictions_that_a_killed_run_left_on_the_disk_go(quick_config, tmp_path):
-    """Gigabytes, also where they are not wanted any more."""
-    spool = tmp_path / "out" / "token_level.tmp"
-    spool.mkdir(parents=True)
-    (spool / "one.safetensors").write_bytes(b"...")
-    (tmp_path / "out" / "run.json").touch()
-    out, _ = make(quick_config(tmp_path / "out", token_level={"enabled": False}), overwrite=True)
-    assert not spool.exists() and (out / "report.md").exists()
-
-
 def test_an_a_a_repeat_has_its_own_noise(quick, quick_config, tmp_path):
     base = {"kind": "base", "model": str(quick["base"])}
     arms = [{"name": "base", **base}, {"name": "again", "seed": 99, **base}]

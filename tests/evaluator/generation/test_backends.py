@@ -7,10 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from evaluator.config.run_config import load_config
 from evaluator.errors import ConfigError
 from evaluator.generation.backends import BACKENDS
-from evaluator.generation.prepare import prepare
 from tests.evaluator.conftest import program
 from tests.evaluator.whole_runs import make, merged, two_arms, write_config
 
@@ -42,11 +40,6 @@ def test_a_backend_of_one_file_makes_an_arm_of_a_run(config):
     assert (out / "report.html").is_file()
     arms = json.loads((out / "run.json").read_text())["config"]["arms"]
     assert [arm.get("backend") for arm in arms] == [None, "table"]
-
-
-def test_the_run_names_a_backend_for_all_arms(config, quick):
-    prepared = prepare(load_config(config(arms=[merged("a", quick["base"])], backend="table")))
-    assert prepared.facts.config["backend"] == "table"
 
 
 @pytest.mark.parametrize(

@@ -259,8 +259,10 @@ def test_models_that_are_not_what_is_compared_are_loaded_for_it(setting, tmp_pat
 def test_nothing_is_done_where_it_is_off_or_has_no_reference(setting, tmp_path, arms, loads):
     off, alone = setting(tmp_path / "a", enabled=False), setting(tmp_path / "b", arms=arms[:1])
     for arguments in (off, alone):
+        arguments[0].spool.mkdir()  # of a killed run: gigabytes
         measure(arguments)
         assert not arguments[0].token_level.exists() and loads == []
+        assert not arguments[0].spool.exists()
         assert spool_bytes(arguments[1].config, arguments[1].checkpoints) == 0
 
 

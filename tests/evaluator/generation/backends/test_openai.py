@@ -215,7 +215,7 @@ def test_answers_that_name_another_model_are_refused(server, config, tmp_path):
     [(None, "fp"), ("a  " + "very long name " * 20, "a very long name"), ("m\ud800", "m?, fp")],
 )
 def test_answers_without_or_with_odd_names_go_on_after_a_restart(server, config, says, engine):
-    server.says = says
+    server.says, server.root, server.version = says, "/a\udfff", "1.\ud83d"
     server.behave = lambda number, _: 400 if number == 3 else None
     with pytest.raises(ModelError):
         make(config(concurrency=1))
@@ -223,12 +223,7 @@ def test_answers_without_or_with_odd_names_go_on_after_a_restart(server, config,
     out, _ = make(config(concurrency=1))
     assert_complete(out, server)
     assert all(row["engine"].startswith(engine) for row in records(out))
-
-
-def test_half_characters_of_a_server_are_kept_readable(server, config):
-    server.says, server.root, server.version = "m\ud800", "/a\udfff", "1.\ud83d"
-    out, _ = make(config(concurrency=1))
-    assert {row["engine"] for row in records(out)} == {"m?, fp, version 1.?"}
+    assert all(row["engine"].endswith("version 1.?") for row in records(out))
     facts = json.loads((out / "run.json").read_text())["arms"][0]
     assert facts["served"] == "mine (root /a?, owned_by test)"
 
