@@ -27,6 +27,7 @@ class Fault(str):
 
 
 _TOO_LONG = Fault(f"more than {MAX_BYTES} bytes; expected one JSON object a line")
+_ARRAY = Fault("an array where a line should be an object; name a file of one array .json")
 
 
 def json_rows(
@@ -56,6 +57,8 @@ def json_rows(
 
 def _parse(line: bytes, torn: bool) -> Any:
     """Read one value of JSON; a byte order mark may stand before it."""
+    if line.removeprefix(_MARK).lstrip().startswith(b"["):
+        return _ARRAY
     hint = "; the line is torn: was its writer killed?" if torn else ""
     try:
         return json.loads(line.decode("utf-8-sig"))

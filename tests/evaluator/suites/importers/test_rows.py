@@ -45,6 +45,12 @@ def test_an_array_has_the_same_rows_as_lines(write, read, text):
     assert problems["P2"].source == "rows.json, item 2"
 
 
+@pytest.mark.parametrize("text", ["[\n", f"[{A}]\n"])
+def test_an_array_among_lines_says_how_its_file_is_named(write, text):
+    first, second = rows.read_rows(write("rows.jsonl", text + A))
+    assert "name a file of one array .json" in first.fault and second.values == GOOD[0]
+
+
 @pytest.mark.parametrize(
     ("bad", "words"),
     [
