@@ -68,7 +68,9 @@ def with_peft(base: str, adapter: str, out: str, bits: str) -> None:
 
 
 def main() -> None:
-    args = parser(__doc__, "scale/beside_peft.md", needs_model=True).parse_args()
+    options = parser(__doc__, "scale/beside_peft.md")
+    options.add_argument("--model", type=Path, required=True, help="made by benchmarks.random_base")
+    args = options.parse_args()
     model = args.model.resolve()
     artifact = model / "tiny_lora_v.pt"
     for name, format_ in (("lora", "lora"), ("base-4bit", "nf4")):  # no code of that base moves

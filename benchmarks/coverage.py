@@ -19,7 +19,6 @@ from evaluator.statistics.score_interval import Floats, mean_statistic
 from evaluator.statistics.tango import score_statistic
 
 Z = float(norm.isf(0.05))
-BOUNDS = (-1.0, 1.0)
 
 # Chosen before any of them was run.
 FLIP_RATES = (0.01, 0.02, 0.05, 0.1, 0.2)
@@ -61,17 +60,9 @@ def rates(
     """Coverage and false matches, over runs of these weights and net flips, in problems."""
     at_truth = statistic(difference)
     covered = float(weights[np.abs(at_truth) <= Z].sum())
-    if difference == 0:
-        return Rates(covered, 0.0, 0.0)
     inside = (at_truth < -Z) & (statistic(-difference) > Z)
     matched = inside & (chance_of_so_few(np.abs(net_flips), problems, difference) <= LEVEL)
     return Rates(covered, float(weights[inside].sum()), float(weights[matched].sum()))
-
-
-def settings() -> Iterator[Setting]:
-    """Of one sample."""
-    for flips, m, leaning in product(FLIP_RATES, PROBLEMS, LEANINGS):
-        yield Setting(m, flips, leaning * flips)
 
 
 def enumerate_tango(setting: Setting) -> Rates:
@@ -139,7 +130,7 @@ def draw_rates(setting: Setting, runs: int, rng: np.random.Generator) -> Rates:
     net_flips = np.rint(counts @ (setting.samples * values)) / setting.samples  # in problems
 
     def statistic(x: float) -> Floats:
-        return mean_statistic(np.array([x]), values, counts, BOUNDS)
+        return mean_statistic(np.array([x]), values, counts, (-1.0, 1.0))
 
     weights = np.full(runs, 1 / runs)
     return rates(statistic, setting.difference, weights, net_flips, setting.problems)

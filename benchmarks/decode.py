@@ -102,8 +102,8 @@ def rows(directory: Path, four_bit: bool, rounds: int) -> Iterator[tuple[object,
     arms = {arm: {n: form(w) for n, w in wrappers.items()} for arm, form in forms.items()}
     generator = torch.Generator().manual_seed(0)
     for batch in BATCHES:
-        sides = (batch, PROMPT_TOKENS)
-        prompts = torch.randint(3, model.config.vocab_size, sides, generator=generator)
+        size = (batch, PROMPT_TOKENS)
+        prompts = torch.randint(3, model.config.vocab_size, size, generator=generator)
         decoders = {arm: decoder(model, modules, prompts) for arm, modules in arms.items()}
         timed = alternate({arm: decode for arm, (decode, _) in decoders.items()}, rounds)
         seconds = {arm: median(s) for arm, s in timed.items()}
@@ -115,7 +115,9 @@ def rows(directory: Path, four_bit: bool, rounds: int) -> Iterator[tuple[object,
 
 
 def main() -> None:
-    args = parser(__doc__, "bench/decode.md", rounds=7, needs_model=True).parse_args()
+    options = parser(__doc__, "bench/decode.md", rounds=7)
+    options.add_argument("--model", type=Path, required=True, help="made by benchmarks.random_base")
+    args = options.parse_args()
     found = [row for four_bit in (False, True) for row in rows(args.model, four_bit, args.rounds)]
     write_page(args.out, __doc__, table(COLUMNS, found))
 

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from itertools import product
 
 import numpy as np
+from numpy.random import Generator
 
 from benchmarks.harness import parser, table, write_page
 from evaluator.statistics.compare import match_p
@@ -30,7 +31,6 @@ MECHANISMS = {"whole families": 1.0, "mixed": 0.3, "one by one": 0.0}
 ARMS = (5, 20)
 LOOKS = (2, 4, 10)
 AGAIN = 8  # times as many runs in the worst setting
-Generator = np.random.Generator
 Truth = tuple[Families, int, float, float, float, Generator]  # arguments of losses
 
 

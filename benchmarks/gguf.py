@@ -122,8 +122,8 @@ class Bench:
     def page(self) -> list[str]:
         """A sentence about tokens; a sentence and a table for the trained size and the real one."""
         trained = float(load_artifact(self.trained).global_v.float().abs().mean())
-        count = sum(map(len, self.texts))
-        about = f"{count} tokens of {TEXTS}; llama-cpp-python {llama_cpp.__version__}."
+        count, version = sum(map(len, self.texts)), llama_cpp.__version__
+        about = f"{count} tokens of {TEXTS}; llama-cpp-python {version}."
         return [about, self.cuts(), *self.section(trained), *self.section(REAL_SIZE)]
 
     def cuts(self) -> str:

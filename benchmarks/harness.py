@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import time
@@ -26,17 +27,12 @@ _SETTINGS = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "OMP_NUM_THREADS")
 _SECONDS_BETWEEN_SAMPLES = 0.02
 
 
-def parser(
-    description: str | None, page: str, rounds: int = 3, needs_model: bool = False
-) -> argparse.ArgumentParser:
+def parser(description: str | None, page: str, rounds: int = 3) -> argparse.ArgumentParser:
     """The options that all have; ``page`` is where the results go if nothing else is said."""
     raw = argparse.RawDescriptionHelpFormatter
     found = argparse.ArgumentParser(description=description, formatter_class=raw)
     found.add_argument("--out", type=Path, default=Path("results") / page)
     found.add_argument("--rounds", type=int, default=rounds)
-    if needs_model:
-        made = "made by benchmarks.random_base"
-        found.add_argument("--model", type=Path, required=True, help=made)
     return found
 
 
@@ -85,13 +81,9 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def write_page(out: Path, text: str | None, *parts: str, about: str | None = None) -> None:
-    """Write and print a page: the command that makes it, the machine, and the parts.
+    """Write and print a page: the command that makes it, on what (or the machine), and the parts.
 
-    Args:
-        out: The file.
-        text: A script's docstring; its first line is the page's title, the rest says what was done.
-        parts: Further paragraphs and tables.
-        about: What it ran on, if not :func:`machine`.
+    ``text`` is a script's docstring: its first line is the title, the rest says what was done.
     """
     title, _, rest = (text or "").partition("\n")
     spec = sys.modules["__main__"].__spec__
@@ -116,12 +108,11 @@ def machine() -> str:
 
 def processor() -> str:
     """Name of the processor, and what decides how fast it computes."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    pairs = (line.partition(":") for line in lines)
-    facts = {name.strip(): value.strip() for name, _, value in pairs}
-    name = facts.get("model name") or platform.processor() or platform.machine()
-    has_bf16 = {"avx512_bf16", "amx_bf16", "bf16"} & set(facts.get("flags", "").split())
+    facts = Path("/proc/cpuinfo").read_text()
+    named = re.search(r"^model name\s*: (.+)", facts, re.MULTILINE)
+    has_bf16 = re.search(r"\b(avx512_bf16|amx_bf16|bf16)\b", facts)
     held = "ONEDNN_MAX_CPU_ISA" in os.environ  # to AVX2 in the Makefile, which has none
+    name = named[1] if named else platform.machine()
     bf16 = "with" if has_bf16 and not held else "without"
     return f"{name} ({torch.backends.cpu.get_cpu_capability()}, {bf16} bfloat16 arithmetic)"
 
@@ -148,11 +139,10 @@ def watch(command: Sequence[str], threads: int | None = None) -> Usage:
     with subprocess.Popen(command, env=environment, cwd=ROOT, stdout=sys.stderr) as process:
         status = Path(f"/proc/{process.pid}/status")
         while process.poll() is None:
-            lines = status.read_text().splitlines()
-            found = {name: rest.split() for name, _, rest in (x.partition(":") for x in lines)}
-            if "VmHWM" in found:  # a process that has ended and was not yet waited for has none
-                private = max(private, int(found["RssAnon"][0]) * 1024)
-                resident = max(resident, int(found["VmHWM"][0]) * 1024)
+            # a process that has ended and was not yet waited for has none of them
+            found = dict(re.findall(r"(RssAnon|VmHWM):\s+(\d+) kB", status.read_text()))
+            private = max(private, int(found.get("RssAnon", 0)) * 1024)
+            resident = max(resident, int(found.get("VmHWM", 0)) * 1024)
             time.sleep(_SECONDS_BETWEEN_SAMPLES)
         seconds = time.perf_counter() - start
     if process.returncode:

@@ -13,7 +13,6 @@ fall by a fifth each from four times the largest of the noise.
 import argparse
 import hashlib
 import math
-from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -43,10 +42,9 @@ STD = 0.02
 SPIKES = 8
 U_VALUE, RANK, SEED = 32, 2, 42
 MEAN_ABS_V = 3e-5  # as in artifacts of real trainings
-SHARD_BYTES = 1 << 28
 
 # hidden, layers, heads, key/value heads, intermediate
-_SIDES: Mapping[str, tuple[int, int, int, int, int]] = {
+_SIDES = {
     # Qwen2.5-Coder-3B-Instruct: 252 target modules, 2.77e9 parameters in them, 3.09e9 in all
     "qwen2.5-coder-3b": (2048, 36, 16, 2, 11008),
     # Qwen2.5-0.5B: 168 target modules, 0.358e9 parameters in them, 0.494e9 with the embedding
@@ -56,27 +54,25 @@ _SIDES: Mapping[str, tuple[int, int, int, int, int]] = {
 }
 
 
-def write_model(directory: Path, shape: str, layers: int | None = None) -> list[str]:
-    """Write base and artifact into a directory; returns the names of the target modules.
+def write_model(directory: Path, shape: str, layers: int | None = None) -> None:
+    """Write base and artifact into a directory.
 
     The configuration is the published one of Qwen2.5-Coder-Instruct with the sides of a shape.
     """
     hidden, usual_layers, heads, kv_heads, intermediate = _SIDES[shape]
-    vocabulary, bos = (512, 1) if shape in ("tiny", "narrow") else (151936, 151643)
+    tiny = shape in ("tiny", "narrow")
+    vocabulary, bos, eos = (512, 1, 2) if tiny else (151936, 151643, 151645)
     config = Qwen2Config(
-        architectures=["Qwen2ForCausalLM"],
         vocab_size=vocabulary,
         hidden_size=hidden,
         intermediate_size=intermediate,
         num_hidden_layers=layers or usual_layers,
         num_attention_heads=heads,
         num_key_value_heads=kv_heads,
-        max_position_embeddings=32768,
-        rms_norm_eps=1e-6,
         rope_parameters={"rope_type": "default", "rope_theta": 1e6},
         tie_word_embeddings=True,
         bos_token_id=bos,
-        eos_token_id=bos + (1 if vocabulary == 512 else 2),
+        eos_token_id=eos,
         dtype="bfloat16",
     )
     with torch.device("meta"):
@@ -86,7 +82,7 @@ def write_model(directory: Path, shape: str, layers: int | None = None) -> list[
     weights = {n: _tensor(n, p.shape, targets) for n, p in model.named_parameters()}
     model.load_state_dict(weights, strict=False, assign=True)
     model.tie_weights()
-    model.save_pretrained(directory / "base", max_shard_size=SHARD_BYTES)
+    model.save_pretrained(directory / "base", max_shard_size=1 << 28)
     vector = torch.randn(U_VALUE, generator=torch.Generator().manual_seed(SEED))
     save_artifact(
         directory / "tiny_lora_v.pt",
@@ -97,7 +93,6 @@ def write_model(directory: Path, shape: str, layers: int | None = None) -> list[
         total_replaced_layers=len(targets),
         formula="full",
     )
-    return targets
 
 
 def _tensor(name: str, shape: torch.Size, targets: list[str]) -> Tensor:
@@ -121,8 +116,7 @@ def main() -> None:
     parser.add_argument("--shape", choices=_SIDES, required=True)
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
-    targets = write_model(args.out, args.shape)
-    print(f"{args.out}: {len(targets)} target modules")
+    write_model(args.out, args.shape)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ def test_page_names_its_command_and_machine(tmp_path, monkeypatch):
 
 
 def test_random_base_is_a_checkpoint_with_a_matching_artifact(tmp_path):
-    assert len(write_model(tmp_path, "tiny")) == 14
+    write_model(tmp_path, "tiny")
     model, info = AutoModelForCausalLM.from_pretrained(
         tmp_path / "base", dtype="auto", output_loading_info=True
     )

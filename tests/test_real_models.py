@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from benchmarks.harness import kept_json
 from benchmarks.real import __main__ as real
-from benchmarks.real import frontier, models, spectra, train, ways
+from benchmarks.real import models, spectra, train, ways
 from exporter.compare.float32_model import load_base
 from tinylora import FactorStore, load_artifact, target_modules
 from tinylora.restoration.inject import readable_weight
@@ -92,9 +92,9 @@ def test_gguf_in_parts_of_wheels_becomes_the_same_bf16_checkpoint(tmp_path, temp
 
 
 def test_training_lowers_the_likelihood_loss_and_writes_an_artifact(tmp_path, capsys):
-    train.write_texts(tmp_path / "t.jsonl", 6)
-    out = tmp_path / "v" / "tiny_lora_v.pt"
-    train.train(BASE, out, "full", tmp_path / "t.jsonl", tmp_path / "factors", steps=8)
+    train.write_texts(tmp_path)
+    out = tmp_path / "v.pt"
+    train.train(BASE, out, "full", tmp_path / "train.jsonl", tmp_path / "factors", steps=8)
     losses = [
         float(line.split(": ")[1].split()[0]) for line in capsys.readouterr().out.splitlines()
     ]
@@ -158,10 +158,10 @@ def test_table_says_what_each_way_keeps_and_a_second_call_changes_nothing(
     assert set(small["note"]) == {""}
     text = real.section(found[found["vector"] == "full, scaled to 3e-05"])
     assert text.startswith("## full, scaled to 3e-05\n") and "| nf4 preserve | 1.000 × |" in text
-    frontier.draw({"demo": found}, tmp_path / "one.svg")
+    real.draw({"demo": found}, tmp_path / "one.svg")
     monkeypatch.setattr(ways, "shipped", None)  # nothing is made again
     assert quick() == (spectra_rows, rows)
-    frontier.draw({"demo": found}, tmp_path / "two.svg")
+    real.draw({"demo": found}, tmp_path / "two.svg")
     assert (tmp_path / "one.svg").read_bytes() == (tmp_path / "two.svg").read_bytes()
 
 

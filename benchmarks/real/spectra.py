@@ -18,8 +18,7 @@ from tinylora.svd.factor_store import factors_of
 from tinylora.svd.factors import SPECTRUM_MARGIN, weight_digest, weight_matrix
 from tinylora.workers import single_threaded
 
-LOST = 1e-3
-"""Distance of two decompositions' unit vectors above which they are not the same direction."""
+LOST = 1e-3  # distance of unit vectors above which they are not the same direction
 
 
 def other_lapack(W: Tensor, rank: int) -> Factors:

@@ -22,22 +22,23 @@ from tinylora.models.float32_view import in_float32
 
 U, RANK, SEED = 32, 2, 42
 RATE, TEXTS_A_STEP = 1e-3, 2
+TEXTS = {"train": 48, "calibration": 16, "choice": 1, "heldout": 4}
 
 
-def write_texts(path: Path, count: int, heldout: bool = False) -> None:
-    """Write the shortest statements of a suite of the demo, each with a program that solves it.
+def write_texts(folder: Path) -> None:
+    """Write the shortest statements of the demo's suites, each with a program that solves it.
 
-    Of the training suite, or of the one whose problems are not trained on.
+    Those of ``heldout.jsonl`` are not trained on.
     """
-    if heldout:
-        lines = Path("demo/prompts/heldout.jsonl").read_text().splitlines()
-        rows = [json.loads(line) for line in lines]
-    else:
-        rows = [{"prompt": asked, "completion": program} for asked, program, _ in problems()]
-    rows.sort(key=lambda row: (len(row["prompt"] + row["completion"]), row["prompt"]))
-    lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows[:count]]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(lines))
+    lines = Path("demo/prompts/heldout.jsonl").read_text().splitlines()
+    heldout = [json.loads(line) for line in lines]
+    training = [{"prompt": asked, "completion": program} for asked, program, _ in problems()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, count in TEXTS.items():
+        rows = heldout if name == "heldout" else training
+        rows.sort(key=lambda row: (len(row["prompt"] + row["completion"]), row["prompt"]))
+        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows[:count])
+        (folder / f"{name}.jsonl").write_text(text)
 
 
 def train(base: Path, out: Path, formula: Formula, texts: Path, store: Path, steps: int) -> None:
@@ -62,10 +63,9 @@ def train(base: Path, out: Path, formula: Formula, texts: Path, store: Path, ste
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-        size = vector.detach().abs().mean()
+        size = vector.abs().mean()
         print(f"{formula}, step {step + 1}: {loss:.3f} nats a token, mean |v| {size:.2e}")
     about = {"model_id": base.parent.name, "formula": formula, "total_replaced_layers": replaced}
-    out.parent.mkdir(parents=True, exist_ok=True)
     save_artifact(out, global_v=vector, rank=RANK, seed=SEED, **about)
 
 

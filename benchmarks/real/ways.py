@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from resource import RUSAGE_CHILDREN, getrusage
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -24,7 +23,6 @@ from tinylora import DeltaOptions, FactorStore, load_artifact
 from tinylora.models.float32_view import in_float32
 from tinylora.workers import single_threaded
 
-TEXTS = {"train": 48, "calibration": 16, "choice": 1, "heldout": 4}
 SIZES = (3e-4, 3e-5, 3e-6)
 STEPS = 12
 EXACT = DeltaOptions(svd="exact")
@@ -38,8 +36,7 @@ def measured_model(model: str, folder: Path) -> tuple[list[dict[str, Any]], list
 
     What is in ``folder`` already is not made again.
     """
-    for name, count in TEXTS.items():
-        write_texts(folder / f"{name}.jsonl", count, heldout=name == "heldout")
+    write_texts(folder)
     base = base_of(model, folder)
     stores = FactorStore(folder / "factors"), FactorStore(folder / "other-lapack")
     known = kept_json(folder / "spectra.json", partial(spectra, base, *stores))
@@ -91,15 +88,13 @@ def ways(vector: str, folder: Path, sizes: dict[str, int]) -> Iterator[tuple[str
 def measured(folder: Path, base: Path, vector: str, artifact: Path) -> list[dict[str, Any]]:
     """Make every way of a vector and compare it with the restored model, one row each."""
     prompts = read_prompts(folder / "heldout.jsonl", base)
-    store = FactorStore(folder / "factors")
-    build = partial(restored_model, base, artifact, EXACT, store=store)
+    build = partial(restored_model, base, artifact, EXACT, store=FactorStore(folder / "factors"))
     beside, rows, sizes = [], [], {}
     with single_threaded(), TemporaryDirectory(dir=folder) as scratch:
         for arithmetic in ("float32", "float64"):
             (kept := Path(scratch) / arithmetic).mkdir()
             reference = Reference(kept, prompts.prompts)
-            wide = arithmetic == "float64"
-            found = beside_restored(reference, build, prompts, float64=wide)
+            found = beside_restored(reference, build, prompts, float64=arithmetic == "float64")
             beside.append((reference, found))
             lossless = replace(found, export=found.folded).kept
             if lossless is not None and lossless.at_least >= SHOWN:
@@ -163,13 +158,11 @@ def shipped(
         command = merge(artifact, base, out, "--svd", "exact", *options)
     else:
         command = peft_merge(base, lora, out, bits=4 if way.endswith("4 bit") else 16)
-    before = getrusage(RUSAGE_CHILDREN)
-    peak = watch(command, threads=1).resident
-    after = getrusage(RUSAGE_CHILDREN)
+    usage = watch(command, threads=1)
     found: dict[str, Any] = {
         "bytes": sum(file.stat().st_size for file in out.glob("*.safetensors")),
-        "seconds": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
-        "peak bytes": peak,
+        "seconds": usage.seconds,
+        "peak bytes": usage.resident,
     }
     if way in ("lora", "peft-tinylora"):
         return found, PeftModel.from_pretrained(in_float32(load_base(base)), out).eval()
