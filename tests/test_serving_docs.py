@@ -21,10 +21,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from benchmarks.harness import scaled
 from exporter import ExportRequest, export
 from exporter.formats import registry
 from exporter.serving import ENGINES
-from tinylora import load_artifact, save_artifact
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs" / "serving.md").read_text()
@@ -56,10 +56,7 @@ def folder(tmp_path_factory) -> Path:
     """A directory with the demo's base, and its artifact exported in every format."""
     folder = tmp_path_factory.mktemp("serving")
     (folder / "base").symlink_to(ROOT / "demo" / "base")
-    artifact = load_artifact(ROOT / "demo" / "tiny_lora_v.pt")
-    same = ("rank", "seed", "model_id", "total_replaced_layers", "formula", "saved_device")
-    fields = {name: getattr(artifact, name) for name in same}
-    save_artifact(folder / "nothing.pt", global_v=artifact.global_v * 0, **fields)
+    scaled(ROOT / "demo" / "tiny_lora_v.pt", 0.0, folder / "nothing.pt")
     wanted = [(name, ROOT / "demo" / "tiny_lora_v.pt", f"exports/{name}") for name in FORMATS]
     for name, file, out in [*wanted, ("gguf", folder / "nothing.pt", "plain")]:
         request = ExportRequest(
