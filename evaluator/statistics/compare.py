@@ -8,8 +8,8 @@
 
 Where the control does not ``differ`` from the reference, every match is *uninformative*.
 
-The interval is Tango's; with several samples of a problem, or families of problems, it is the same
-score interval with the family as the unit (``score_interval``).
+Test and interval (``mcnemar``, ``score_interval``) have the family as the unit. With one sample of
+problems of no family they are McNemar's exact test and Tango's interval.
 
 Each comparison may be a false match in about 5 % of runs, so among many arms some will be: matches
 whose Holm adjusted p-value over all compared arms is at most 5 % hold jointly. Where a run is
@@ -22,7 +22,6 @@ same order and the same noise per sample in each arm.
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from functools import partial
 
 import numpy as np
 from scipy.stats import norm
@@ -30,11 +29,10 @@ from scipy.stats import norm
 from evaluator.statistics.families import Families
 from evaluator.statistics.few_flips import LEVEL, chance_of_so_few, shown_margin
 from evaluator.statistics.looks import ONLY_LOOK, Look
-from evaluator.statistics.mcnemar import exact_mcnemar, exact_sign_flip
+from evaluator.statistics.mcnemar import exact_sign_flip
 from evaluator.statistics.power import detectable_difference, provable_margin
 from evaluator.statistics.proportions import Passes
 from evaluator.statistics.score_interval import Floats, Interval, invert, score_of
-from evaluator.statistics.tango import score_statistic
 
 _BOUNDS = (-1.0, 1.0)
 
@@ -58,7 +56,7 @@ class PairedComparison:
         lost: Samples that only the reference passed.
         difference: Pass rate of the arm minus that of the reference.
         flip_rate: Share of the samples that flipped, either way.
-        p_value: Exact McNemar test; with n > 1 or families the sign-flip test over families.
+        p_value: Sign-flip test over families; with n = 1 and lone problems McNemar's exact test.
         match_p: Of the hypothesis that the arms differ by δ or more; a match where it is small.
         shown_margin: Smallest δ that so many families could have shown, without any flip.
         provable_margin: Smallest δ that such a run shows with a chance of 80 % where the arms are
@@ -139,13 +137,8 @@ def compare_pair(
     gained, lost = int((differences > 0).sum()), int((differences < 0).sum())
     net = differences.sum(axis=1, dtype=np.int64)
     means = families.means(net / samples)
-    statistic: Callable[[Floats], Floats]
-    if samples == 1 and len(means) == problems:
-        p_value, estimate = exact_mcnemar(gained, lost), (gained - lost) / problems
-        statistic = partial(score_statistic, b=gained, c=lost, n=problems)
-    else:
-        p_value = exact_sign_flip(families.sums(net))
-        statistic, estimate = score_of(means, _BOUNDS, families.sizes)
+    p_value = exact_sign_flip(families.sums(net))
+    statistic, estimate = score_of(means, _BOUNDS, families.sizes)
     level, half = look.level(LEVEL), look.level(LEVEL / 2)
     interval95, interval90 = (invert(statistic, estimate, _BOUNDS, tail) for tail in (half, level))
     units = families.effective

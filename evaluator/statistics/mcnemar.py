@@ -1,4 +1,4 @@
-"""Exact tests of "neither arm is better" on paired verdicts.
+"""The exact test of "neither arm is better" on paired verdicts.
 
 McNemar (1947): of the pairs that differ each is a fair coin. With several samples or families the
 sign of a family's whole sum of differences is one: the sign-flip test, with one sample McNemar's.
@@ -6,20 +6,9 @@ sign of a family's whole sum of differences is one: the sign-flip test, with one
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import binom, binomtest, norm
+from scipy.stats import binom, norm
 
 _MOST_EXACT = 20_000
-
-
-def exact_mcnemar(gained: int, lost: int) -> float:
-    """Two-sided p-value of the exact McNemar test; 1 where no pair differs.
-
-    >>> exact_mcnemar(6, 0)
-    0.03125
-    """
-    if gained + lost == 0:
-        return 1.0
-    return float(binomtest(gained, gained + lost, 0.5).pvalue)
 
 
 def exact_sign_flip(differences: npt.NDArray[np.int64]) -> float:

@@ -7,7 +7,6 @@ from scipy.stats import norm
 from evaluator.statistics.compare import Equivalence, compare_arms, compare_pair
 from evaluator.statistics.families import Families
 from evaluator.statistics.few_flips import chance_of_so_few
-from evaluator.statistics.mcnemar import exact_mcnemar
 from evaluator.statistics.proportions import pass_at_k_interval
 from evaluator.statistics.score_interval import score_of
 from tests.evaluator.statistics.tango_interval import tango_interval
@@ -33,7 +32,7 @@ def test_a_family_of_copies_counts_as_one_problem():
     arm, reference = lost_in(families, range(4))
     pair = compare_pair("a", arm, "b", reference, 0.05, families)
     assert (pair.problems, pair.families, pair.lost) == (600, 200, 12)
-    assert pair.p_value == exact_mcnemar(0, 4)
+    assert pair.p_value == 0.125  # McNemar's, of 4 lost
     for found, level in ((pair.interval90, 0.9), (pair.interval95, 0.95)):
         known = tango_interval(0, 4, 200, level)
         assert (found.low, found.high) == pytest.approx((known.low, known.high), abs=1e-9)
