@@ -17,7 +17,6 @@ from tinylora.errors import YamlError
 from tinylora.files.yaml_text import MAX_BYTES, load_yaml
 
 CARD_FILE = "README.md"
-_ORIGIN = "## Origin\n"
 _LICENSE_KEYS = ("license", "license_name", "license_link")
 _LICENSE_ID = re.compile(r"[a-z0-9][a-z0-9.+-]*")
 _LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z]+)?|code|multilingual")
@@ -75,6 +74,7 @@ def model_card(
     fidelity: FidelityReport,
     warnings: Sequence[str],
     carried: Iterable[str],
+    retention: Retention | None,
 ) -> str:
     """Text of README.md; ``carried`` are files of the base that lie beside it."""
     layout, provenance = export.request.layout, export.provenance
@@ -99,24 +99,23 @@ def model_card(
         layout.note,
         _measured(fidelity),
         "".join(f"> **Warning:** {_plain(warning)}\n\n" for warning in warnings),
+        "" if retention is None else _retention(retention),
         _origin(provenance),
         f"## Licence\n\n{license_}\n",
     ]
     return "\n".join(part for part in parts if part)
 
 
-def with_retention(card: str, retention: Retention) -> str:
-    """A text of :func:`model_card` with a section on retention."""
-    before, _, origin = card.partition(_ORIGIN)
+def _retention(found: Retention) -> str:
     rows = "".join(
         f"| {name} | {d.mean:.3g} | {d.p99:.3g} | {d.largest:.3g} | {d.top1_agreement:.2%} |\n"
-        for name, d in retention.rows
+        for name, d in found.rows
     )
     return (
-        f"{before}## Retention\n\n{retention.sentence} Retention is 1 − KL(restored‖export)/"
+        f"## Retention\n\n{found.sentence} Retention is 1 − KL(restored‖export)/"
         "KL(restored‖base), computed in float32 on the same tokens.\n\n"
         "| model | mean KL (nats) | 99 % | largest | same first choice |\n"
-        f"| --- | --- | --- | --- | --- |\n{rows}\n{_ORIGIN}{origin}"
+        f"| --- | --- | --- | --- | --- |\n{rows}"
     )
 
 
@@ -150,7 +149,7 @@ def _origin(provenance: Mapping[str, Any]) -> str:
         f"| {name} | {value} |\n" for name, value in options.items() if value is not None
     )
     return (
-        f"{_ORIGIN}\n| option | value |\n| --- | --- |\n"
+        "## Origin\n\n| option | value |\n| --- | --- |\n"
         f"{rows}| artifact sha256 | {provenance['artifact']['sha256']} |\n"
         f"| base digest | {base['digest']} |\n\n"
         "`export_manifest.json` has versions, every tensor and every digest; "

@@ -22,7 +22,8 @@ def warnings_of(
     )
     about_base = _about_base(export) if export.request.layout.standalone else ()
     about_delta = _about_fidelity(export, fidelity, output_residual(export.choice, retention))
-    return (*_about_identity(export), *doubts, *about_base, *about_delta)
+    about_goal = _about_goal(export.request.goal.target_residual, retention)
+    return (*_about_identity(export), *doubts, *about_base, *about_delta, *about_goal)
 
 
 def output_residual(choice: Choice | None, retention: Retention | None) -> float | None:
@@ -80,6 +81,15 @@ def _about_fidelity(
             f"{LOST}: it is smaller than the steps of {name} ({measured}). "
             f"{rounding} Equal scores of this export and the base would prove nothing. Use "
             "nf4-embedded or lora, which keep the delta exactly, or fp32."
+        )
+
+
+def _about_goal(target: float | None, retention: Retention | None) -> Iterator[str]:
+    found = None if retention is None else retention.output_residual
+    if target is not None and found is not None and found > target:
+        yield (
+            f"On the texts of --check-prompts the output residual is {found:.3g}, above the target "
+            f"{target:g} that the choice reached on its own texts; aim lower, or calibrate on more."
         )
 
 

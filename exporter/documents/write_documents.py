@@ -3,21 +3,21 @@
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from exporter.base.carried_files import side_files
 from exporter.base.checkpoint import CONFIG_FILE, INDEX_FILE, read_json
 from exporter.compare.retention import Retention
-from exporter.documents.model_card import CARD_FILE, model_card, with_retention
+from exporter.documents.model_card import CARD_FILE, model_card
 from exporter.errors import reading
 from exporter.fidelity import FidelityReport
 from exporter.formats.format import AdapterFormat, Format
-from exporter.output.workspace import JOURNAL_FILE, MANIFEST_FILE, Workspace
+from exporter.output.workspace import MANIFEST_FILE, Workspace
 from exporter.prepare import Prepared
 from exporter.provenance import sums_text
-from exporter.safetensors.reader import TensorHeader, file_sha256
+from exporter.safetensors.reader import TensorHeader
 from tinylora.adapters.peft_directory import CONFIG_FILE as ADAPTER_CONFIG_FILE
 from tinylora.adapters.peft_directory import WEIGHTS_FILE as ADAPTER_WEIGHTS
 
@@ -31,14 +31,14 @@ _OWN_FILES |= {CARD_FILE, RETENTION_FILE, *MEASURE_FILES}
 
 def base_files(layout: Format, base: Path) -> Mapping[str, Path]:
     """Files of the base that the output carries along, by their name there."""
-    return side_files(base, _OWN_FILES).carried if layout.for_transformers else {}
-
-
-def write_model_files(export: Prepared, workspace: Workspace) -> list[TensorHeader]:
-    """Write what loading needs beside the weights, and return the headers of all weight files."""
-    base = export.inputs.base.path
     with reading(base):
-        carried = base_files(export.request.layout, base)
+        return side_files(base, _OWN_FILES).carried if layout.for_transformers else {}
+
+
+def write_model_files(
+    export: Prepared, carried: Mapping[str, Path], workspace: Workspace
+) -> list[TensorHeader]:
+    """Write what loading needs beside the weights, and return the headers of all weight files."""
     for name, path in carried.items():
         workspace.copy(path, name)
     opened = export.request.layout.open_file
@@ -50,28 +50,25 @@ def write_model_files(export: Prepared, workspace: Workspace) -> list[TensorHead
 
 def write_documents(
     export: Prepared,
+    carried: Iterable[str],
     headers: Sequence[TensorHeader],
     fidelity: FidelityReport,
-    digests: Mapping[str, str],
     warnings: Sequence[str],
     retention: Retention | None,
     workspace: Workspace,
 ) -> None:
-    """Write measures, model card, manifest and digests; some digests are known already."""
+    """Write measures, model card, manifest and digests."""
     measures = fidelity.as_dict()
     texts = json.dumps(measures, indent=2, allow_nan=False) + "\n", _csv(measures["modules"])
     for name, text in zip(MEASURE_FILES, texts, strict=True):
         workspace.write_text(name, text)
-    with reading(export.inputs.base.path):
-        carried = base_files(export.request.layout, export.inputs.base.path)
-    card = model_card(export, fidelity, warnings, carried)
-    workspace.write_text(CARD_FILE, card if retention is None else with_retention(card, retention))
-    others = digest_files(workspace.path, digests)
-    manifest = build_manifest(export, fidelity, headers, others, warnings)
+    card = model_card(export, fidelity, warnings, carried, retention)
+    workspace.write_text(CARD_FILE, card)
+    manifest = _manifest(export, fidelity, headers, workspace.digests(), warnings)
     if retention is not None:
         manifest["retention"] = retention.as_dict()
     workspace.write_text(MANIFEST_FILE, json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
-    workspace.write_text(SUMS_FILE, sums_text(digest_files(workspace.path, digests)))
+    workspace.write_text(SUMS_FILE, sums_text(workspace.digests()))
 
 
 def _write_configs(export: Prepared, headers: Sequence[TensorHeader], workspace: Workspace) -> None:
@@ -117,7 +114,7 @@ def _csv(rows: Sequence[Mapping[str, object]]) -> str:
     return text.getvalue()
 
 
-def build_manifest(
+def _manifest(
     export: Prepared,
     fidelity: FidelityReport,
     headers: Sequence[TensorHeader],
@@ -141,13 +138,3 @@ def build_manifest(
         "files": dict(sorted(digests.items())),
         "tensors": tensors,
     }
-
-
-def digest_files(directory: Path, known: Mapping[str, str]) -> dict[str, str]:
-    """SHA-256 of every visible file below a directory, by relative name; some are known already."""
-    names = [
-        path.relative_to(directory).as_posix()
-        for path in sorted(directory.rglob("*"))
-        if path.is_file() and path.name != JOURNAL_FILE
-    ]
-    return {name: known.get(name) or file_sha256(directory / name) for name in names}

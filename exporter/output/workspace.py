@@ -88,6 +88,16 @@ class Workspace:
                 while content := _read_some(original, source):
                     copy.write(content)
 
+    def digests(self) -> dict[str, str]:
+        """SHA-256 of every file but the journal, by its name below the directory."""
+        known = {file.name: file.sha256 for file in self.finished.values()}
+        names = [
+            path.relative_to(self.path).as_posix()
+            for path in sorted(self.path.rglob("*"))
+            if path.is_file() and path.name != JOURNAL_FILE
+        ]
+        return {name: known.get(name) or file_sha256(self.path / name) for name in names}
+
     def check_room(self, wanted: int) -> None:
         """Refuse to start an export that the disk cannot hold, with a DiskFullError."""
         done = sum((self.path / name).stat().st_size for name in self.finished)

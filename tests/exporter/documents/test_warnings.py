@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 from exporter import export, inspect_adapter, verify
+from exporter.compare.retention import Divergence, Retention
 from exporter.errors import CheckpointError
 from exporter.request import ExportRequest, Goal
 from tinylora import DeltaOptions
@@ -121,3 +122,11 @@ def test_an_effect_that_texts_show_lost_is_lost_though_the_weights_hold_the_delt
     assert about(report, "THE DELTA WAS LOST")
     check = verify(report.out, serves="transformers").checks[-1]
     assert "logits miss" in check.problems[0]
+
+
+def test_a_target_that_other_texts_miss_is_said(talking, artifact, texts, run, monkeypatch):
+    far, near = (Divergence(x, x, x, 0.5, x) for x in (1.0, 0.0))
+    lost = Retention("digest", 10, far, far, near, near, near)
+    monkeypatch.setattr("exporter.make_export.measure_retention", lambda *_, **__: lost)
+    goal = Goal(check_prompts=texts(2), target_residual=0.5)
+    assert about(run(talking, artifact, "auto", goal=goal), "is 1, above the target 0.5 ")
