@@ -4,16 +4,18 @@ import os
 import shutil
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
 
 from exporter.documents.model_card import CARD_FILE
 from exporter.documents.read_manifest import read_manifest
 from exporter.documents.write_documents import MEASURE_FILES, RETENTION_FILE, SUMS_FILE
 from exporter.errors import OutputExistsError, RequestError, VerificationError, writing
-from exporter.output.workspace import MANIFEST_FILE, open_workspace
+from exporter.output.workspace import MANIFEST_FILE, write_whole
 from exporter.provenance import sums_text
 from exporter.safetensors.reader import file_sha256
 from exporter.verification import PEFT_CHECK, verify
 from tinylora.adapters.peft_directory import CONFIG_FILE, WEIGHTS_FILE
+from tinylora.files.whole_file import sync
 
 _ADAPTER = frozenset({CONFIG_FILE, WEIGHTS_FILE})
 # They are about both together.
@@ -32,8 +34,7 @@ def split(directory: str | Path, out: str | Path) -> dict[str, list[str]]:
         RequestError: The export has another format, or ``out`` lies in it.
         VerificationError: The export is damaged, or a copy is not equal to its original.
         OutputExistsError: There is something at ``out``.
-        OutputBusyError: Another process is writing it.
-        OutputWriteError: It cannot be written.
+        OutputWriteError: It cannot be written, or something else got its name meanwhile.
     """
     directory, out = Path(directory), Path(out)
     manifest = read_manifest(directory)
@@ -55,16 +56,12 @@ def split(directory: str | Path, out: str | Path) -> dict[str, list[str]]:
         "base": {n: d for n, d in files.items() if n not in _ADAPTER | _OF_THE_WHOLE},
         "adapter": {n: d for n, d in files.items() if n in _ADAPTER},
     }
-    workspace = open_workspace(out, lambda: "split", overwrite=False)
-    try:
-        for part, digests in parts.items():
-            _fill(workspace.path / part, directory, digests)
-        workspace.publish(overwrite=False)
-    except BaseException:
-        workspace.discard()
-        raise
-    finally:
-        workspace.close()
+    with writing(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=out.parent, prefix=f"{out.name}.") as scratch:
+            for part, digests in parts.items():
+                _fill(Path(scratch, "parts", part), directory, digests)
+            Path(scratch, "parts").rename(out)
     return {part: sorted(digests) for part, digests in parts.items()}
 
 
@@ -78,7 +75,7 @@ def _fill(folder: Path, source: Path, digests: dict[str, str]) -> None:
                 os.link(original.resolve(), copy)  # in a hub's cache it is a link itself
             if not copy.exists():
                 shutil.copyfile(original, copy)
+                sync(copy)
         if file_sha256(copy) != digest:
             raise VerificationError(f"{copy}: is not equal to {original}; nothing was written")
-    with writing(folder):
-        (folder / SUMS_FILE).write_text(sums_text(digests))
+    write_whole(folder / SUMS_FILE, sums_text(digests).encode())

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from exporter import split
 from exporter.cli import app
-from exporter.errors import OutputBusyError, OutputExistsError, RequestError, VerificationError
+from exporter.errors import OutputExistsError, OutputWriteError, RequestError, VerificationError
 from tests.exporter.conftest import TOKENS
 
 
@@ -84,13 +84,22 @@ def test_a_copy_that_is_not_equal_leaves_nothing(embedded, tmp_path, monkeypatch
 def test_of_two_at_once_into_one_place_one_is_refused(embedded, tmp_path, monkeypatch):
     def split_again(source, target, link=os.link):
         monkeypatch.undo()
-        with pytest.raises(OutputBusyError, match="another process"):
-            split(embedded, tmp_path / "parts")
+        split(embedded, tmp_path / "parts")
         link(source, target)
 
     monkeypatch.setattr(os, "link", split_again)
-    split(embedded, tmp_path / "parts")
+    with pytest.raises(OutputWriteError, match="parts: cannot be written"):
+        split(embedded, tmp_path / "parts")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["embedded", "parts"]
+    assert (tmp_path / "parts/adapter/SHA256SUMS").is_file()
+
+
+def test_shards_that_a_killed_merge_left_there_stay(embedded, tmp_path):
+    (tmp_path / "parts.partial-export").mkdir()
+    (shard := tmp_path / "parts.partial-export/model.safetensors").write_text("finished")
+    (tmp_path / "parts.partial-export/.export-journal.json").touch()
+    split(embedded, tmp_path / "parts")
+    assert shard.read_text() == "finished"
 
 
 def test_without_peft_an_export_can_be_parted(embedded, tmp_path, monkeypatch):
