@@ -19,12 +19,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from exporter.compare.float32_model import (
-    batches,
-    load_exact,
-    restored_model,
-)
+from exporter.compare.float32_model import batches, load_exact, restored_model
 from exporter.compare.prompts import PromptSet, TokenPrompt
+from exporter.errors import FoldError
 from exporter.fidelity import rounded
 from tinylora import AdaptedLinear, DeltaOptions, FactorStore, Restoration
 from tinylora.files.scratch import scratch_directory
@@ -278,7 +275,11 @@ class Reference:
             self._kept.keep(str(number), one)
 
     def distance(self, model: Any, one_by_one: bool = False) -> Divergence:
-        """How far another model is from it; ``one_by_one``: not in the batches of :meth:`keep`."""
+        """How far another model is from it; ``one_by_one``: not in the batches of :meth:`keep`.
+
+        Raises:
+            FoldError: The logits of one of them are not finite.
+        """
         kl: list[Tensor] = []
         same, squared = 0, []
         groups = [[p] for p in self._prompts] if one_by_one else batches(self._prompts)
@@ -289,6 +290,11 @@ class Reference:
             same += int((logits.argmax(dim=1) == other.argmax(dim=1)).sum())
             squared.append(float((logits - other).double().square().sum()))
         total = summarize_kl(torch.cat(kl).tolist())
+        if not math.isfinite(total.mean):
+            raise FoldError(
+                "on the texts the logits are not finite: base or adapter has numbers that are too "
+                "large to compute with; is the file damaged?"
+            )
         return Divergence(
             mean=total.mean,
             p99=total.p99,

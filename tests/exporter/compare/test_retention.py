@@ -8,6 +8,7 @@ import torch
 from exporter import ExportRequest, export
 from exporter.compare.prompts import read_prompts
 from exporter.compare.retention import measure_retention
+from exporter.errors import FoldError
 from tests.exporter.dense_reference import dense_logits, distance, restored_weights, weights_of
 from tinylora import DeltaOptions
 
@@ -96,6 +97,12 @@ def test_a_zero_artifact_says_that_nothing_can_be_said(measured):
     assert "nothing can be said" in found.sentence and "--float64" not in found.sentence
     assert found.as_dict()["retention"] is None
     assert "nothing can be said" in found.shortfall(0.1)
+
+
+def test_logits_that_overflow_are_refused(measured):
+    """No JSON has a number for them, and no comparison a meaning."""
+    with pytest.raises(FoldError, match="logits are not finite"):
+        measured(1e25, "nf4-embedded")
 
 
 def test_float64_shows_what_float32_cannot(talking, make_artifact, prompts, tmp_path):
