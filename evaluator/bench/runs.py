@@ -131,13 +131,10 @@ def _take_from(directory: RunDirectory, facts: RunFacts, other: RunDirectory) ->
     pairs = [(name, theirs[maker]) for name, maker in mine if maker in theirs]
     read_completion, read_verdict = GenerationRecord.from_row, VerdictRecord.from_row
     completions = _lacking(directory.generations, other.generations, read_completion, pairs)
-    verdicts = []
-    if (facts.suite_digest, facts.config["judge"]) == (
-        others.suite_digest,
-        others.config.get("judge"),
-    ):
-        verdicts = _lacking(directory.verdicts, other.verdicts, read_verdict, pairs)
-        verdicts = [verdict for verdict in verdicts if not verdict.judge_failed]
+    judged = [(run.suite_digest, run.config.get("judge")) for run in (facts, others)]
+    same = pairs if judged[0] == judged[1] else ()
+    verdicts = _lacking(directory.verdicts, other.verdicts, read_verdict, same)
+    verdicts = [verdict for verdict in verdicts if not verdict.judge_failed]
     if completions or verdicts:  # before the records: the report names what made them
         known = directory.sessions()
         for session in other.sessions():

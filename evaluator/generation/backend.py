@@ -11,7 +11,6 @@ from typing import ClassVar, NamedTuple
 import torch
 
 from evaluator.config.run_config import ArmConfig, ComputeDtype, DecodingConfig
-from evaluator.errors import ModelError
 from evaluator.generation.checkpoints import Checkpoint
 from evaluator.generation.prompts import Batch, Prompt
 from evaluator.store.records import FinishReason
@@ -47,9 +46,8 @@ class ModelRequest:
 
     @property
     def checkpoint(self) -> Checkpoint:
-        """The checkpoint's files; ModelError where the arm has none here."""
-        if self.files is None:
-            raise ModelError(f"arm {self.arm.name} has no model here; give it the field model")
+        """The checkpoint's files, of an arm that has a model here."""
+        assert self.files is not None  # it is the backend's source, which is checked
         return self.files
 
 
