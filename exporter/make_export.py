@@ -10,13 +10,7 @@ from exporter.choose.trials import Choice
 from exporter.compare.retention import Retention, measure_retention
 from exporter.documents.warnings import output_residual, warnings_of
 from exporter.documents.write_documents import base_files, write_documents, write_model_files
-from exporter.errors import (
-    CaptureError,
-    CheckpointUnreadableError,
-    OutputWriteError,
-    RetentionError,
-    reading,
-)
+from exporter.errors import CaptureError, RetentionError, reading
 from exporter.fidelity import FidelityReport, ModuleFidelity, Verdict
 from exporter.fold.write_units import UnitMaker
 from exporter.formats.encoding import ModuleUnit
@@ -29,17 +23,9 @@ from exporter.provenance import key_of
 from exporter.request import ExportRequest, check_request
 from exporter.safetensors.writer import check_header
 from tinylora import ResolvedOptions
-from tinylora.errors import FactorStoreError, ScratchError
 from tinylora.files.scratch import scratch_directory
 from tinylora.workers import in_order, single_threaded, workers_for
 
-# A mended disk, network or permission is all that the next run needs.
-_MENDED_FROM_OUTSIDE = (
-    OutputWriteError,
-    CheckpointUnreadableError,
-    FactorStoreError,
-    ScratchError,
-)
 _log = logging.getLogger(__name__)
 
 
@@ -96,24 +82,11 @@ def export(
     check_replaceable(request.out, request.overwrite)
     progress = progress or (lambda step: None)
     with scratch_directory("export") as scratch:
-        return _make(prepare(request, scratch, progress), progress)
-
-
-def _make(job: Prepared, progress: Callable[[Progress], None]) -> ExportReport:
-    """Make the output in a workspace and publish it."""
-    overwrite = job.request.overwrite
-    workspace = open_workspace(job.request.out, lambda: key_of(job.provenance), overwrite)
-    try:
-        report = _run(job, workspace, progress)
-        workspace.publish(overwrite)
-    except _MENDED_FROM_OUTSIDE:
-        raise  # what is finished stays for the next run
-    except Exception:
-        workspace.discard()
-        raise
-    finally:
-        workspace.close()
-    return report
+        job, overwrite = prepare(request, scratch, progress), request.overwrite
+        with open_workspace(request.out, lambda: key_of(job.provenance), overwrite) as workspace:
+            report = _run(job, workspace, progress)
+            workspace.publish(overwrite)
+            return report
 
 
 def _run(job: Prepared, workspace: Workspace, progress: Callable[[Progress], None]) -> ExportReport:

@@ -11,8 +11,8 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -20,19 +20,29 @@ from typing import BinaryIO
 from pydantic import TypeAdapter, ValidationError
 
 from exporter.errors import (
+    CheckpointUnreadableError,
     DiskFullError,
     OutputBusyError,
     OutputExistsError,
+    OutputWriteError,
     RequestError,
     reading,
     writing,
 )
 from exporter.fidelity import ModuleFidelity
 from exporter.safetensors.reader import file_sha256
+from tinylora.errors import FactorStoreError, ScratchError
 from tinylora.files.whole_file import replace_directory, replace_file, sync
 
 MANIFEST_FILE = "export_manifest.json"
 JOURNAL_FILE = ".export-journal.json"
+# A mended disk, network or permission is all that the next run needs.
+_MENDED_FROM_OUTSIDE = (
+    OutputWriteError,
+    CheckpointUnreadableError,
+    FactorStoreError,
+    ScratchError,
+)
 _log = logging.getLogger(__name__)
 _SPARE_BYTES = 1 << 20
 _COPY_BYTES = 1 << 24
@@ -60,10 +70,9 @@ class Workspace:
         finished: Records of complete files, those of an earlier run of the same export too.
     """
 
-    def __init__(self, out: Path, path: Path, lock: int, key: Callable[[], str]) -> None:
+    def __init__(self, out: Path, path: Path, key: Callable[[], str]) -> None:
         self.out = out
         self.path = path
-        self._lock = lock
         self._key = key
         self.finished = self._resume()
 
@@ -129,14 +138,6 @@ class Workspace:
         except OSError as error:
             _log.warning("%s: the replaced export stays (%s); remove it", aside, error.strerror)
 
-    def discard(self) -> None:
-        """Remove everything that was written."""
-        shutil.rmtree(self.path, ignore_errors=True)
-
-    def close(self) -> None:
-        """Release the lock."""
-        os.close(self._lock)
-
     def _write_journal(self) -> None:
         journal = _Journal(self._key(), tuple(self.finished.values()))
         self.write_text(JOURNAL_FILE, json.dumps(asdict(journal)))
@@ -162,54 +163,53 @@ def write_whole(path: Path, content: bytes) -> None:
         replace_file(path, content)
 
 
-def open_workspace(out: Path, key: Callable[[], str], overwrite: bool) -> Workspace:
-    """Make or resume the working directory of an export and lock it.
+@contextmanager
+def open_workspace(out: Path, key: Callable[[], str], overwrite: bool) -> Iterator[Workspace]:
+    """Make or resume the working directory of an export, and hold its lock in here.
 
     ``key`` gives the digest of everything that decides the output's bytes, late, as it may still be
-    in the making; files of an earlier run are kept only under the same key.
+    in the making; files of an earlier run are kept only under the same key. After an error that
+    the next run may not have, the directory stays for it.
 
     Raises:
-        OutputExistsError: The output is there and may not be replaced.
+        OutputExistsError: The output, or something at the working directory, may not be replaced.
         OutputBusyError: Another export has the lock.
     """
     out = Path(os.path.abspath(out))  # noqa: PTH100  (resolve() would follow a symbolic link)
     check_replaceable(out, overwrite)
     path, _ = beside(out)
-    lock = _locked_directory(path, out)
-    try:
-        _recover(out)
-        check_replaceable(out, overwrite)
-        with writing(path):
-            return Workspace(out, path, lock, key)
-    except BaseException:
-        os.close(lock)
-        raise
-
-
-def _locked_directory(path: Path, out: Path) -> int:
-    """Make a working directory for ``out``, or take over one that is there; the open lock of it.
-
-    Raises:
-        OutputBusyError: Another process has the lock.
-        OutputExistsError: What is there was not left by this program.
-    """
     with writing(path):
         if path.is_file():
             raise OutputExistsError(f"{path}: is a file; remove it")
         path.mkdir(parents=True, exist_ok=True)
         lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        with writing(path), suppress(BlockingIOError):
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if path.exists() and path.stat().st_ino == os.fstat(lock).st_ino:
-                _mark_as_ours(path)
-                return lock
-        raise OutputBusyError(
-            f"{out}: another process is writing it; wait, or choose another --out"
-        )
-    except BaseException:
+        with writing(path):
+            if not _takes_lock(lock, path):
+                raise OutputBusyError(
+                    f"{out}: another process is writing it; wait, or choose another --out"
+                )
+            _mark_as_ours(path)
+            _recover(out)
+            check_replaceable(out, overwrite)
+            workspace = Workspace(out, path, key)
+        try:
+            yield workspace
+        except _MENDED_FROM_OUTSIDE:
+            raise
+        except Exception:
+            shutil.rmtree(path, ignore_errors=True)
+            raise
+    finally:
         os.close(lock)
-        raise
+
+
+def _takes_lock(lock: int, path: Path) -> bool:
+    """Lock a directory, unless someone has it or has given it its final name meanwhile."""
+    with suppress(BlockingIOError):
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return path.exists() and path.stat().st_ino == os.fstat(lock).st_ino
+    return False
 
 
 def _mark_as_ours(path: Path) -> None:

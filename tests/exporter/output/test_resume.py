@@ -124,10 +124,9 @@ def test_a_journal_of_another_form_starts_over(journal, base, artifact, tmp_path
     partial.mkdir()
     (partial / ".export-journal.json").write_text(journal)
     (partial / "model.safetensors").write_text("of what?")
-    workspace = open_workspace(tmp_path / "out", lambda: "k", overwrite=False)
-    assert "model.safetensors" not in workspace.finished
-    assert not (partial / "model.safetensors").exists()
-    workspace.close()
+    with open_workspace(tmp_path / "out", lambda: "k", overwrite=False) as workspace:
+        assert "model.safetensors" not in workspace.finished
+        assert not (partial / "model.safetensors").exists()
     assert export(ExportRequest(base, artifact, tmp_path / "out")).out.is_dir()
 
 
