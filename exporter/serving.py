@@ -5,7 +5,7 @@ Read from the loaders of the versions named; ``ran`` says what of it also ran.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
+from functools import partial
 from typing import Any
 
 from exporter.errors import RequestError
@@ -14,10 +14,10 @@ from exporter.formats.fused import fused_group, fused_names
 
 @dataclass(frozen=True)
 class Answer:
-    """Whether a program serves what was trained, and what it needs for that, or does instead."""
+    """What a program needs to serve what was trained, or does instead where it does not."""
 
-    serves: bool
     text: str
+    serves: bool = True
 
 
 @dataclass(frozen=True)
@@ -28,15 +28,15 @@ class Engine:
         name: As people write it.
         version: Whose loader the answers are of.
         ran: What of it ran for this.
-        fuses: Whether it runs q, k, v and gate, up as one layer each.
         answers: By format.
+        fuses: Whether it runs q, k, v and gate, up as one layer each.
     """
 
     name: str
     version: str
     ran: str
-    fuses: bool
     answers: Mapping[str, Answer]
+    fuses: bool = False
 
     @property
     def about(self) -> str:
@@ -44,118 +44,83 @@ class Engine:
         return f"{self.name} {self.version}, run here: {self.ran}"
 
 
-def _answers(answers: Mapping[tuple[str, ...], tuple[bool, str]]) -> Mapping[str, Answer]:
-    return MappingProxyType({name: Answer(*a) for names, a in answers.items() for name in names})
-
-
-_GGUF, _DENSE, _NF4 = ("gguf", "gguf-lora"), ("bf16", "fp16"), ("nf4", "nf4-mixed")
-_FOR_LLAMA_CPP = (False, "is a file of llama.cpp; export bf16 or lora for this one")
+_refuses = partial(Answer, serves=False)
+_FOR_LLAMA_CPP = _refuses("is a file of llama.cpp; export bf16 or lora for this one")
+_TRANSFORMERS = {
+    **dict.fromkeys(("bf16", "fp16", "fp32"), Answer('loads with dtype="auto"')),
+    **dict.fromkeys(("nf4", "nf4-mixed"), Answer("needs bitsandbytes 0.46.1 or newer")),
+    "nf4-embedded": Answer(
+        "needs transformers 5.4 or newer, bitsandbytes and peft; without peft it loads the base "
+        "and says nothing"
+    ),
+    "lora": Answer("needs peft, which attaches the adapter to the base as training had it"),
+    "peft-tinylora": Answer(
+        "needs peft 0.19 or newer and the base in 16 or 32 bits: PEFT puts no TinyLoRA on 4 bits; "
+        "where training had those, the result is near, not the same"
+    ),
+    **dict.fromkeys(("gguf", "gguf-lora"), _FOR_LLAMA_CPP),
+}
 # vLLM and SGLang
 _IN_ENGINES = {
-    _DENSE: (True, "serves it in the precision of --dtype; give that of the export"),
-    ("fp32",): (True, "needs --dtype float32, else it rounds to 16 bits"),
-    ("peft-tinylora",): (False, "knows LoRA, not TinyLoRA; export lora"),
-    _GGUF: _FOR_LLAMA_CPP,
+    **dict.fromkeys(
+        ("bf16", "fp16"),
+        Answer("serves it in the precision of --dtype; give that of the export"),
+    ),
+    "fp32": Answer("needs --dtype float32, else it rounds to 16 bits"),
+    "peft-tinylora": _refuses("knows LoRA, not TinyLoRA; export lora"),
+    **dict.fromkeys(("gguf", "gguf-lora"), _FOR_LLAMA_CPP),
 }
-
-ENGINES: Mapping[str, Engine] = {
-    "transformers": Engine(
-        "transformers",
-        "5.23.0",
-        ran="every format",
-        fuses=False,
-        answers=_answers(
-            {
-                ("bf16", "fp16", "fp32"): (True, 'loads with dtype="auto"'),
-                _NF4: (True, "needs bitsandbytes 0.46.1 or newer"),
-                ("nf4-embedded",): (
-                    True,
-                    "needs transformers 5.4 or newer, bitsandbytes and peft; without peft it loads "
-                    "the base and says nothing",
-                ),
-                ("lora",): (
-                    True,
-                    "needs peft, which attaches the adapter to the base as training had it",
-                ),
-                ("peft-tinylora",): (
-                    True,
-                    "needs peft 0.19 or newer and the base in 16 or 32 bits: PEFT puts no TinyLoRA "
-                    "on 4 bits; where training had those, the result is near, not the same",
-                ),
-                _GGUF: _FOR_LLAMA_CPP,
-            }
+_LORA_IN_ENGINES = "needs the base beside it, --enable-lora, and --dtype bfloat16 or float32; "
+_VLLM = {
+    **_IN_ENGINES,
+    **dict.fromkeys(
+        ("nf4", "nf4-mixed"),
+        Answer("needs bitsandbytes and, from 0.28 on, the package vllm-bnb-plugin"),
+    ),
+    "nf4-embedded": _refuses(
+        "reads adapter_model.safetensors as weights of the model and stops; where the weights have "
+        "an index it serves the base and says nothing. Use tinylora-export split, and serve its "
+        "parts as a base and a LoRA"
+    ),
+    "lora": Answer(f"{_LORA_IN_ENGINES}ask for the adapter's name"),
+}
+_SGLANG = {
+    **_IN_ENGINES,
+    **dict.fromkeys(
+        ("nf4", "nf4-mixed"),
+        Answer(
+            "needs bitsandbytes 0.46.1 or newer, --load-format bitsandbytes, and one GPU: such "
+            "weights cannot be divided over several"
         ),
     ),
+    "nf4-embedded": _refuses(
+        "reads every .safetensors file as weights of the model and has no place for an adapter "
+        "there. tinylora-export split parts the two; a LoRA on 4-bit weights was not looked at, so "
+        "use lora on the 16-bit base"
+    ),
+    "lora": Answer(f"{_LORA_IN_ENGINES}name the adapter in each request"),
+}
+_LLAMA_CPP = {
+    "gguf": Answer("serves it as it is; quantized afterwards, it loses the delta"),
+    "gguf-lora": Answer("needs a GGUF of the base beside it; f32 keeps the delta"),
+    **dict.fromkeys(
+        ("bf16", "fp16", "fp32", "nf4", "nf4-mixed", "nf4-embedded"),
+        _refuses("reads GGUF files only; export gguf"),
+    ),
+    **dict.fromkeys(("lora", "peft-tinylora"), _refuses("reads GGUF files only; export gguf-lora")),
+}
+
+ENGINES = {
+    "transformers": Engine("transformers", "5.23.0", "every format", _TRANSFORMERS),
     "vllm": Engine(
         "vLLM",
         "0.32.0 with vllm-bnb-plugin 0.0.3",
-        ran="a dense base and nf4-mixed on the CPU",
+        "a dense base and nf4-mixed on the CPU",
+        _VLLM,
         fuses=True,
-        answers=_answers(
-            {
-                **_IN_ENGINES,
-                _NF4: (
-                    True,
-                    "needs bitsandbytes and, from 0.28 on, the package vllm-bnb-plugin",
-                ),
-                ("nf4-embedded",): (
-                    False,
-                    "reads adapter_model.safetensors as weights of the model and stops; where the "
-                    "weights have an index it serves the base and says nothing. Use "
-                    "tinylora-export split, and serve its parts as a base and a LoRA",
-                ),
-                ("lora",): (
-                    True,
-                    "needs the base beside it, --enable-lora, and --dtype bfloat16 or float32; ask "
-                    "for the adapter's name",
-                ),
-            }
-        ),
     ),
-    "sglang": Engine(
-        "SGLang",
-        "0.5.23",
-        ran="nothing",
-        fuses=True,
-        answers=_answers(
-            {
-                **_IN_ENGINES,
-                _NF4: (
-                    True,
-                    "needs bitsandbytes 0.46.1 or newer, --load-format bitsandbytes, and one GPU: "
-                    "such weights cannot be divided over several",
-                ),
-                ("nf4-embedded",): (
-                    False,
-                    "reads every .safetensors file as weights of the model and has no place for an "
-                    "adapter there. tinylora-export split parts the two; a LoRA on 4-bit weights "
-                    "was not looked at, so use lora on the 16-bit base",
-                ),
-                ("lora",): (
-                    True,
-                    "needs the base beside it, --enable-lora, and --dtype bfloat16 or float32; "
-                    "name the adapter in each request",
-                ),
-            }
-        ),
-    ),
-    "llama.cpp": Engine(
-        "llama.cpp",
-        "of llama-cpp-python 0.3.36",
-        ran="both formats",
-        fuses=False,
-        answers=_answers(
-            {
-                ("gguf",): (True, "serves it as it is; quantized afterwards, it loses the delta"),
-                ("gguf-lora",): (True, "needs a GGUF of the base beside it; f32 keeps the delta"),
-                ("bf16", "fp16", "fp32", *_NF4, "nf4-embedded"): (
-                    False,
-                    "reads GGUF files only; export gguf",
-                ),
-                ("lora", "peft-tinylora"): (False, "reads GGUF files only; export gguf-lora"),
-            }
-        ),
-    ),
+    "sglang": Engine("SGLang", "0.5.23", "nothing", _SGLANG, fuses=True),
+    "llama.cpp": Engine("llama.cpp", "of llama-cpp-python 0.3.36", "both formats", _LLAMA_CPP),
 }
 
 
