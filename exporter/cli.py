@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from exporter.errors import CaptureError, RetentionError, TargetResidualError
+from exporter.formats.registry import format_named
 from exporter.merge_options import request_of, with_merge_options
 from tinylora.models.find_model import find_model
 from tinylora.terminal import (
@@ -211,8 +212,8 @@ def _show_report(report: "ExportReport") -> None:
         f"{report.resolved or 'factors as stored in the adapter'}; factors took "
         f"{report.seconds.get('factors', 0):.1f} s{outcome}"
     )
-    if report.needs:
-        say(report.needs)
+    if needs := format_named(report.format).needs:
+        say(needs)
     if report.choice is not None:
         say(f"chosen: {report.choice.sentence}")
     if report.retention is not None:

@@ -14,7 +14,6 @@ from exporter.errors import CaptureError, RetentionError, reading
 from exporter.fidelity import FidelityReport, ModuleFidelity, Verdict
 from exporter.fold.write_units import UnitMaker
 from exporter.formats.encoding import ModuleUnit
-from exporter.formats.registry import format_named
 from exporter.output.workspace import Workspace, check_replaceable, open_workspace
 from exporter.plan.plan import OutputFile
 from exporter.prepare import Prepared, prepare
@@ -55,11 +54,6 @@ class ExportReport:
     def verdict(self) -> Verdict:
         """In a word, whether the stored weights hold the delta."""
         return self.fidelity.verdict
-
-    @property
-    def needs(self) -> str:
-        """What must be there for loading the export, in a sentence; may be empty."""
-        return format_named(self.format).needs
 
     @property
     def effect_measured(self) -> bool:

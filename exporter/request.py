@@ -13,7 +13,6 @@ from exporter.errors import RequestError
 from exporter.formats.registry import FORMATS, format_named, format_with
 from exporter.quantize.method import RequantizeMethod
 from tinylora import DeltaOptions
-from tinylora.models.find_model import find_model
 
 if TYPE_CHECKING:
     from exporter.formats.format import Format
@@ -113,7 +112,7 @@ class ExportRequest:
         Path,
         Option(
             "Base, 16-bit or bitsandbytes 4-bit: a directory, or a name in a hub's cache.",
-            find_model,
+            Path,
         ),
     ]
     artifact: Annotated[Path, Option("tiny_lora_v.pt, or a PEFT directory (TinyLoRA, LoRA).")]
