@@ -8,7 +8,7 @@ else. A new dialect is a folder with a :class:`Dialect`, and a line in
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 from torch import Tensor, nn
 
@@ -129,46 +129,26 @@ class ModuleDeltas(Protocol):
         """
 
 
-AnyAdapter = TypeVar("AnyAdapter")
+@dataclass(frozen=True)
+class Dialect:
+    """One form of adapter files, and what is made of them.
 
+    Attributes:
+        kind: Type of its adapters, an :class:`Adapter`.
+        reads: Whether what is at a path is of this dialect; an ArtifactError if it is of none.
+        load: Reads and checks an adapter; nothing in it is run. An ArtifactMissingError or
+            ArtifactError says why it cannot.
+        layers: See :func:`tinylora.adapters.dialects.adapted_layers`.
+        deltas: See :func:`tinylora.adapters.dialects.deltas_of`.
+        inspect: What is in an adapter whose base had such weights, and what about it looks odd.
+    """
 
-class Dialect(Protocol[AnyAdapter]):
-    """One form of adapter files, and what is made of them."""
-
-    @property
-    def kind(self) -> type[AnyAdapter]:
-        """Type of its adapters, an :class:`Adapter`."""
-
-    def files(self, path: Path) -> tuple[Path, ...] | None:
-        """The files of an adapter at a path, told by names alone; None: none of this dialect."""
-
-    def reads(self, path: Path) -> bool:
-        """Whether what is at a path is of this dialect; an ArtifactError if it is of none."""
-
-    def load(self, path: Path) -> AnyAdapter:
-        """Read and check an adapter; nothing in it is run.
-
-        Raises:
-            ArtifactMissingError: A file is not there.
-            ArtifactError: It cannot be used.
-        """
-
-    def layers(
-        self, adapter: AnyAdapter, model: nn.Module, where: str
-    ) -> list[tuple[str, nn.Module]]:
-        """See :func:`tinylora.adapters.dialects.adapted_layers`."""
-
-    def deltas(
-        self,
-        adapter: AnyAdapter,
-        names: Sequence[str],
-        options: DeltaOptions | None,
-        store: FactorStore | None,
-    ) -> ModuleDeltas:
-        """See :func:`tinylora.adapters.dialects.deltas_of`."""
-
-    def inspect(self, adapter: AnyAdapter, trained_on: TrainedOn) -> Inspection:
-        """What is in an adapter whose base had such weights, and what about it looks odd."""
+    kind: type[Any]
+    reads: Callable[[Path], bool]
+    load: Callable[[Path], Any]
+    layers: Callable[[Any, nn.Module, str], list[tuple[str, nn.Module]]]
+    deltas: Callable[[Any, Sequence[str], DeltaOptions | None, FactorStore | None], ModuleDeltas]
+    inspect: Callable[[Any, TrainedOn], Inspection]
 
 
 def position(names: tuple[str, ...], name: str) -> int:

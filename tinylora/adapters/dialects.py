@@ -11,21 +11,20 @@ LoRA                    a directory                                   A and B
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
 from tinylora.adapters.adapter import Adapter, Dialect, ModuleDeltas
 from tinylora.adapters.inspection import Inspection
-from tinylora.adapters.lora.deltas import LoraDialect
+from tinylora.adapters.lora.deltas import LORA
 from tinylora.adapters.options import DeltaOptions, TrainedOn
-from tinylora.adapters.peft.deltas import PeftTinyLoRADialect
-from tinylora.adapters.peft_directory import CONFIG_FILE, method_of
-from tinylora.adapters.upstream.dialect import UpstreamDialect
+from tinylora.adapters.peft.deltas import PEFT_TINYLORA
+from tinylora.adapters.peft_directory import CONFIG_FILE, adapter_files, method_of
+from tinylora.adapters.upstream.dialect import UPSTREAM, artifact_file
 from tinylora.errors import ArtifactError, ArtifactMissingError
 from tinylora.svd.factor_store import FactorStore
 
-DIALECTS: tuple[Dialect[Any], ...] = (UpstreamDialect(), PeftTinyLoRADialect(), LoraDialect())
+DIALECTS: tuple[Dialect, ...] = (UPSTREAM, PEFT_TINYLORA, LORA)
 
 
 def load_adapter(path: str | Path) -> Adapter:
@@ -54,8 +53,8 @@ def load_adapter(path: str | Path) -> Adapter:
 def files_of(path: str | Path) -> tuple[Path, ...]:
     """The files that an adapter at a path consists of, whether they are there or not."""
     path = Path(path)
-    found = (dialect.files(path) for dialect in DIALECTS)
-    return next((files for files in found if files is not None), (path,))
+    artifact = artifact_file(path)
+    return adapter_files(path) if artifact is None else (artifact,)
 
 
 def adapted_layers(adapter: Adapter, model: nn.Module, where: str) -> list[tuple[str, nn.Module]]:
@@ -89,5 +88,5 @@ def inspect_adapter(adapter: Adapter, trained_on: TrainedOn | None = None) -> In
     return _dialect_of(adapter).inspect(adapter, trained_on or adapter.trained_on)
 
 
-def _dialect_of(adapter: Adapter) -> Dialect[Any]:
+def _dialect_of(adapter: Adapter) -> Dialect:
     return next(dialect for dialect in DIALECTS if isinstance(adapter, dialect.kind))

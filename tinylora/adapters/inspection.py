@@ -21,15 +21,15 @@ class Inspection:
         adapter: The adapter.
         facts: What its files say, for JSON.
         numbers: Key of the trained numbers' summary among the facts.
-        takes: What an export takes by itself where options are left open, in words.
         remarks: What looks odd or needs a decision, in plain words.
+        takes: What an export takes by itself where options are left open, in words.
     """
 
     adapter: Any
     facts: Mapping[str, Any]
     numbers: str
-    takes: str
     remarks: tuple[str, ...]
+    takes: str = "factors as stored in the adapter"
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""

@@ -1,21 +1,14 @@
 """What the dialects of PEFT share: adapters that store their factors and name their modules."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from tinylora.adapters.adapter import ModuleDeltas
 from tinylora.adapters.options import DeltaOptions, TrainedOn
-from tinylora.adapters.peft_directory import (
-    PREFIX,
-    adapter_files,
-    base_name,
-    method_of,
-    open_weights,
-)
+from tinylora.adapters.peft_directory import PREFIX, base_name, open_weights
 from tinylora.errors import OptionsError, TargetMismatchError
 from tinylora.svd.factor_store import FactorStore
 
@@ -50,44 +43,21 @@ class StoredAdapter:
 
 
 class StoredDeltas:
-    """Part of a :class:`tinylora.adapters.adapter.ModuleDeltas`: there is nothing to decide."""
+    """Part of a :class:`tinylora.adapters.adapter.ModuleDeltas`: there is nothing to decide.
 
-    vectors: Tensor
-    weight_tying: float
-    resolved: None = None
-
-    def __init__(self, adapter: Any, names: Sequence[str]) -> None:
-        self.adapter, self.names = adapter, tuple(names)
-        self.doubts: tuple[str, ...] = ()
-
-
-class PeftDialect:
-    """Part of a :class:`tinylora.adapters.adapter.Dialect`.
-
-    Attributes:
-        method: PEFT's name of the method.
-        made: Class of the deltas that an adapter stores.
+    An OptionsError for options of upstream's dialect.
     """
 
-    method: ClassVar[str]
-    made: ClassVar[type[Any]]
+    resolved: None = None
+    doubts: tuple[str, ...] = ()
 
-    def files(self, path: Path) -> tuple[Path, ...] | None:
-        """Configuration and weights of a directory."""
-        return adapter_files(path) if path.is_dir() else None
-
-    def reads(self, path: Path) -> bool:
-        """Whether the configuration says so."""
-        return method_of(path) == self.method
-
-    def deltas(
+    def __init__(
         self,
-        adapter: StoredAdapter,
+        adapter: Any,
         names: Sequence[str],
-        options: DeltaOptions | None,
-        store: FactorStore | None,
-    ) -> ModuleDeltas:
-        """Those that are stored; an OptionsError for options of upstream's dialect."""
+        options: DeltaOptions | None = None,
+        store: FactorStore | None = None,
+    ) -> None:
         default = DeltaOptions()
         for name in ("formula", "rng", "svd", "numerics", "placement"):
             value = getattr(options or default, name)
@@ -96,52 +66,51 @@ class PeftDialect:
                     f"{adapter.path}: {name} {value!r} does not apply to a PEFT adapter, which "
                     "stores its own factors; leave it out"
                 )
-        deltas: ModuleDeltas = self.made(adapter, names)
-        return deltas
-
-    def layers(
-        self, adapter: StoredAdapter, model: nn.Module, where: str
-    ) -> list[tuple[str, nn.Module]]:
-        """The layers that the file names, in the base's order.
-
-        Raises:
-            TargetMismatchError: A module is missing, of another shape, no linear layer, or shares
-                its weight with another module.
-        """
-        found = {name: layer for name, layer in model.named_modules() if name in adapter.shapes}
-        tied, trained_on = _tied(model), adapter.model_id or "it names none"
-        for name, (out, into, _) in adapter.shapes.items():
-            layer = found.get(name)
-            if layer is None:
-                problem = f"has no module {name}, which"
-                remedy = f"changes; give the base that it was trained on ({trained_on})"
-            # Linear4bit derives from nn.Linear; Embedding and Conv1D do not
-            elif not isinstance(layer, nn.Linear):
-                problem = f"{name} is a {type(layer).__name__}, no linear layer;"
-                remedy = "must be merged with PEFT"
-            elif (layer.out_features, layer.in_features) != (out, into):
-                problem = f"{name} is {layer.out_features} x {layer.in_features}, but"
-                remedy = f"has a delta of {out} x {into}; give the base that it was trained on"
-            elif f"{name}.weight" in tied:
-                problem = f"the weight of {name} is tied to another module's, which"
-                remedy = "would change too, so it cannot be used on this base"
-            else:
-                continue
-            raise TargetMismatchError(f"{where}: {problem} {adapter.path} {remedy}")
-        return list(found.items())
+        self.adapter, self.names = adapter, tuple(names)
+        self.vectors: Tensor = adapter.vectors
+        self.weight_tying: float = adapter.weight_tying
 
 
-def about_base(adapter: StoredAdapter) -> list[str]:
-    """A remark where an adapter names no base."""
-    words = "names no base model: nothing can warn of a wrong one but the shapes"
-    return [] if adapter.config.base else [words]
+def named_layers(
+    adapter: StoredAdapter, model: nn.Module, where: str
+) -> list[tuple[str, nn.Module]]:
+    """The layers that the file names, in the base's order.
+
+    Raises:
+        TargetMismatchError: A module is missing, of another shape, no linear layer, or shares
+            its weight with another module.
+    """
+    found = {name: layer for name, layer in model.named_modules() if name in adapter.shapes}
+    tied, trained_on = _tied(model), adapter.model_id or "it names none"
+    for name, (out, into, _) in adapter.shapes.items():
+        layer = found.get(name)
+        if layer is None:
+            problem = f"has no module {name}, which"
+            remedy = f"changes; give the base that it was trained on ({trained_on})"
+        # Linear4bit derives from nn.Linear; Embedding and Conv1D do not
+        elif not isinstance(layer, nn.Linear):
+            problem = f"{name} is a {type(layer).__name__}, no linear layer;"
+            remedy = "must be merged with PEFT"
+        elif (layer.out_features, layer.in_features) != (out, into):
+            problem = f"{name} is {layer.out_features} x {layer.in_features}, but"
+            remedy = f"has a delta of {out} x {into}; give the base that it was trained on"
+        elif f"{name}.weight" in tied:
+            problem = f"the weight of {name} is tied to another module's, which"
+            remedy = "would change too, so it cannot be used on this base"
+        else:
+            continue
+        raise TargetMismatchError(f"{where}: {problem} {adapter.path} {remedy}")
+    return list(found.items())
 
 
-def about_weights(trained_on: TrainedOn, if_16bit: str) -> str:
-    """A remark on what the base's weights were in training."""
+def about_training(adapter: StoredAdapter, trained_on: TrainedOn, if_16bit: str) -> Iterator[str]:
+    """Remarks on the base of training, and on what its weights were."""
+    if not adapter.config.base:
+        yield "names no base model: nothing can warn of a wrong one but the shapes"
     if trained_on == "16bit":
-        return f"{if_16bit}, say --trained-on 4bit"
-    return "made by an export from an adapter that was trained on the base in 4 bits"
+        yield f"{if_16bit}, say --trained-on 4bit"
+    else:
+        yield "made by an export from an adapter that was trained on the base in 4 bits"
 
 
 def _tied(model: nn.Module) -> set[str]:

@@ -13,6 +13,7 @@ from exporter import ExportRequest, export, inspect_adapter, verify
 from tests.tinylora.conftest import plain
 from tinylora import AdapterSizes, LowRankDelta, load_adapter, restore
 from tinylora.adapters import dialects
+from tinylora.adapters.adapter import Dialect
 from tinylora.adapters.inspection import Inspection
 from tinylora.adapters.lora.deltas import LoraLinear
 
@@ -56,31 +57,23 @@ class Rank1Deltas:
         return LoraLinear(layer, params, self.low_rank())
 
 
-class Rank1Dialect:
-    kind = Rank1
+def load(path):
+    return Rank1(path, json.loads(path.read_text()), sha256(path.read_bytes()).hexdigest())
 
-    def files(self, path):
-        return (path,) if path.suffix == ".rank1" else None
 
-    def reads(self, path):
-        return self.files(path) is not None
-
-    def load(self, path):
-        return Rank1(path, json.loads(path.read_text()), sha256(path.read_bytes()).hexdigest())
-
-    def layers(self, adapter, model, where):
-        return [(MODULE, model.get_submodule(MODULE))]
-
-    def deltas(self, adapter, names, options, store):
-        return Rank1Deltas(adapter.value, tuple(names))
-
-    def inspect(self, adapter, trained_on):
-        return Inspection(adapter, adapter.describe(), "value", "nothing", ("tiny",))
+RANK_1 = Dialect(
+    kind=Rank1,
+    reads=lambda path: path.suffix == ".rank1",
+    load=load,
+    layers=lambda adapter, model, where: [(MODULE, model.get_submodule(MODULE))],
+    deltas=lambda adapter, names, options, store: Rank1Deltas(adapter.value, tuple(names)),
+    inspect=lambda a, trained_on: Inspection(a, a.describe(), "value", ("tiny",)),
+)
 
 
 @pytest.fixture
 def adapter(tmp_path, monkeypatch):
-    monkeypatch.setattr(dialects, "DIALECTS", (Rank1Dialect(), *dialects.DIALECTS))
+    monkeypatch.setattr(dialects, "DIALECTS", (RANK_1, *dialects.DIALECTS))
     path = tmp_path / "some.rank1"
     path.write_text("0.125")
     return path

@@ -8,21 +8,19 @@ import torch
 from torch import Tensor, nn
 
 from tinylora.adapters.adapted_linear import AdaptedLinear, TinyLoRAGlobalParams
-from tinylora.adapters.adapter import position
+from tinylora.adapters.adapter import Dialect, position
 from tinylora.adapters.inspection import Inspection, about_modules
 from tinylora.adapters.lora.adapter import LEAVES, LoraAdapter, load_lora_adapter
 from tinylora.adapters.low_rank import LowRankDelta, TinyLoRAParts
 from tinylora.adapters.options import TrainedOn
-from tinylora.adapters.peft_dialect import PeftDialect, StoredDeltas, about_base, about_weights
+from tinylora.adapters.peft_dialect import StoredDeltas, about_training, named_layers
+from tinylora.adapters.peft_directory import method_of
 from tinylora.errors import OptionsError
 from tinylora.weights.quantized_weight import QuantizedWeight
 
 
 class LoraDeltas(StoredDeltas):
     """The deltas of an adapter on its modules, named in the order of the base."""
-
-    weight_tying = 0.0
-    vectors = torch.zeros(1, 0)  # none is shared
 
     def module(
         self, name: str, weight: Callable[[], QuantizedWeight | Tensor] | None = None
@@ -78,34 +76,27 @@ class LoraLinear(AdaptedLinear):
         return self.B.float(), self.A.float()
 
 
-class LoraDialect(PeftDialect):
-    """See :class:`tinylora.adapters.adapter.Dialect`."""
-
-    kind, method, load, made = LoraAdapter, "LORA", staticmethod(load_lora_adapter), LoraDeltas
-
-    def inspect(self, adapter: LoraAdapter, trained_on: TrainedOn) -> Inspection:
-        """Ranks, scales and the sizes of the deltas."""
-        deltas = (LoraModuleDelta(adapter, name).low_rank() for name in adapter.shapes)
-        norms = torch.tensor([math.sqrt(delta.squared_norm()) for delta in deltas])
-        described = adapter.describe()
-        facts = {
-            "directory": adapter.path.name,
-            "sha256": adapter.sha256,
-            "dialect": "PEFT LoRA",
-            "base_model_name_or_path": adapter.config.base,
-            **{name: described[name] for name in ("modules", "ranks", "scales", "use_rslora")},
-            "delta_norms": {
-                "dtype": "float32",
-                "norm": float(norms.norm()),
-                "smallest": float(norms.min()),
-                "largest": float(norms.max()),
-                "zeros": int((norms == 0).sum()),
-            },
-        }
-        remarks = tuple(_remarks(adapter, trained_on, norms.tolist()))
-        return Inspection(
-            adapter, facts, "delta_norms", "factors as stored in the adapter", remarks
-        )
+def _inspect(adapter: LoraAdapter, trained_on: TrainedOn) -> Inspection:
+    """Ranks, scales and the sizes of the deltas."""
+    deltas = (LoraModuleDelta(adapter, name).low_rank() for name in adapter.shapes)
+    norms = torch.tensor([math.sqrt(delta.squared_norm()) for delta in deltas])
+    described = adapter.describe()
+    facts = {
+        "directory": adapter.path.name,
+        "sha256": adapter.sha256,
+        "dialect": "PEFT LoRA",
+        "base_model_name_or_path": adapter.config.base,
+        **{name: described[name] for name in ("modules", "ranks", "scales", "use_rslora")},
+        "delta_norms": {
+            "dtype": "float32",
+            "norm": float(norms.norm()),
+            "smallest": float(norms.min()),
+            "largest": float(norms.max()),
+            "zeros": int((norms == 0).sum()),
+        },
+    }
+    remarks = tuple(_remarks(adapter, trained_on, norms.tolist()))
+    return Inspection(adapter, facts, "delta_norms", remarks)
 
 
 def _remarks(adapter: LoraAdapter, trained_on: TrainedOn, norms: list[float]) -> Iterator[str]:
@@ -114,9 +105,18 @@ def _remarks(adapter: LoraAdapter, trained_on: TrainedOn, norms: list[float]) ->
         yield "every delta is zero: nothing was trained, the adapter changes nothing"
     elif zeros := norms.count(0.0):
         yield f"the delta of {zeros} of {len(norms)} modules is zero"
-    yield from about_base(adapter)
     if_16bit = (
         "taken as trained on 16-bit weights, to which dense exports add it; if the base was in "
         "4 bits (QLoRA)"
     )
-    yield about_weights(trained_on, if_16bit)
+    yield from about_training(adapter, trained_on, if_16bit)
+
+
+LORA = Dialect(
+    kind=LoraAdapter,
+    reads=lambda path: method_of(path) == "LORA",
+    load=load_lora_adapter,
+    layers=named_layers,
+    deltas=LoraDeltas,
+    inspect=_inspect,
+)

@@ -7,34 +7,25 @@ the dtype of the layer that is being trained. That dtype is not in the file, but
 having it are, so a P drawn here is rounded in the same way.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from tinylora.adapters.adapted_linear import AdaptedLinear, TinyLoRAGlobalParams
-from tinylora.adapters.adapter import position
+from tinylora.adapters.adapter import Dialect, position
 from tinylora.adapters.inspection import Inspection, about_modules, about_vector, vector_summary
 from tinylora.adapters.low_rank import LowRankDelta, TinyLoRAParts
 from tinylora.adapters.options import TrainedOn
-from tinylora.adapters.peft.adapter import PeftAdapter, load_peft_adapter
-from tinylora.adapters.peft.tensors import LEAVES, group_of
-from tinylora.adapters.peft_dialect import PeftDialect, StoredDeltas, about_base, about_weights
+from tinylora.adapters.peft.adapter import LEAVES, PeftAdapter, group_of, load_peft_adapter
+from tinylora.adapters.peft_dialect import StoredDeltas, about_training, named_layers
+from tinylora.adapters.peft_directory import method_of
 from tinylora.weights.quantized_weight import QuantizedWeight
 
 
 class PeftDeltas(StoredDeltas):
-    """The deltas of an adapter on its modules, named in the order of the base.
-
-    Attributes:
-        vectors: The trained vectors, ``[groups, u]``.
-    """
-
-    def __init__(self, adapter: PeftAdapter, names: Sequence[str]) -> None:
-        super().__init__(adapter, names)
-        self.vectors = adapter.vectors
-        self.weight_tying = adapter.config.weight_tying
+    """The deltas of an adapter on its modules, named in the order of the base."""
 
     def module(
         self, name: str, weight: Callable[[], QuantizedWeight | Tensor] | None = None
@@ -110,38 +101,41 @@ def _training_dtype(A: Tensor) -> torch.dtype:
     return torch.float32
 
 
-class PeftTinyLoRADialect(PeftDialect):
-    """See :class:`tinylora.adapters.adapter.Dialect`."""
-
-    kind, method, load, made = PeftAdapter, "TINYLORA", staticmethod(load_peft_adapter), PeftDeltas
-
-    def inspect(self, adapter: PeftAdapter, trained_on: TrainedOn) -> Inspection:
-        """The vectors, and how they are shared."""
-        config = adapter.config
-        facts = {
-            "directory": adapter.path.name,
-            "sha256": adapter.sha256,
-            "dialect": "PEFT TinyLoRA",
-            "base_model_name_or_path": config.base,
-            "modules": len(adapter.shapes),
-            "rank": config.r,
-            "u": config.u,
-            "vectors": adapter.vectors.shape[0],
-            "weight_tying": config.weight_tying,
-            "projection": "stored" if config.save_projection else f"seed {config.projection_seed}",
-            "v": vector_summary(adapter.vectors),
-        }
-        remarks = [about_modules(adapter.shapes), *about_vector(adapter.vectors, "v")]
-        remarks += about_base(adapter)
-        if not config.save_projection:
-            remarks.append(
-                "the projections are drawn again from the seed, numbered by the base's module "
-                "order; --format peft-tinylora stores them"
-            )
-        if_16bit = (
-            "PEFT trains TinyLoRA on 16-bit weights, and dense exports add it to those; if the "
-            "base was in 4 bits all the same"
+def _inspect(adapter: PeftAdapter, trained_on: TrainedOn) -> Inspection:
+    """The vectors, and how they are shared."""
+    config = adapter.config
+    facts = {
+        "directory": adapter.path.name,
+        "sha256": adapter.sha256,
+        "dialect": "PEFT TinyLoRA",
+        "base_model_name_or_path": config.base,
+        "modules": len(adapter.shapes),
+        "rank": config.r,
+        "u": config.u,
+        "vectors": adapter.vectors.shape[0],
+        "weight_tying": config.weight_tying,
+        "projection": "stored" if config.save_projection else f"seed {config.projection_seed}",
+        "v": vector_summary(adapter.vectors),
+    }
+    remarks = [about_modules(adapter.shapes), *about_vector(adapter.vectors, "v")]
+    if not config.save_projection:
+        remarks.append(
+            "the projections are drawn again from the seed, numbered by the base's module "
+            "order; --format peft-tinylora stores them"
         )
-        remarks.append(about_weights(trained_on, if_16bit))
-        takes = "factors as stored in the adapter"
-        return Inspection(adapter, facts, "v", takes, tuple(remarks))
+    if_16bit = (
+        "PEFT trains TinyLoRA on 16-bit weights, and dense exports add it to those; if the "
+        "base was in 4 bits all the same"
+    )
+    remarks += about_training(adapter, trained_on, if_16bit)
+    return Inspection(adapter, facts, "v", tuple(remarks))
+
+
+PEFT_TINYLORA = Dialect(
+    kind=PeftAdapter,
+    reads=lambda path: method_of(path) == "TINYLORA",
+    load=load_peft_adapter,
+    layers=named_layers,
+    deltas=PeftDeltas,
+    inspect=_inspect,
+)

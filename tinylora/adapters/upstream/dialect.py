@@ -1,11 +1,12 @@
 """Upstream's dialect: the file that its trainers write, one vector and the seed of projections."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from tinylora.adapters.adapter import Dialect
 from tinylora.adapters.inspection import Inspection, about_vector, vector_summary
 from tinylora.adapters.options import DeltaOptions, TrainedOn
 from tinylora.adapters.peft_directory import CONFIG_FILE
@@ -15,85 +16,60 @@ from tinylora.adapters.upstream.formula import HOW_TO_TELL
 from tinylora.adapters.upstream.resolve import resolve_options
 from tinylora.adapters.upstream.targets import TARGET_SUFFIXES, target_modules
 from tinylora.errors import ArtifactMissingError, TargetMismatchError
-from tinylora.svd.factor_store import FactorStore
 
 # What the trainers leave in their output directory.
 _NAMES = ("tiny_lora_v.pt", "best_tiny_lora_v.pt")
 _MODULES_PER_LAYER = 7
 
 
-class UpstreamDialect:
-    """See :class:`tinylora.adapters.adapter.Dialect`."""
+def artifact_file(path: Path) -> Path | None:
+    """The artifact, also where its directory is given; None for any other directory."""
+    if not path.is_dir():
+        return path
+    if (path / CONFIG_FILE).exists():
+        return None
+    found = [path / name for name in _NAMES if (path / name).is_file()]
+    if len(found) > 1:
+        raise ArtifactMissingError(
+            f"{path}: holds {' and '.join(file.name for file in found)}; name the file that "
+            "you mean (the best one is of an earlier step than the last)"
+        )
+    return found[0] if found else None
 
-    kind = Artifact
 
-    def files(self, path: Path) -> tuple[Path, ...] | None:
-        """The artifact, also where its directory is given."""
-        if not path.is_dir():
-            return (path,)
-        if (path / CONFIG_FILE).exists():
-            return None
-        found = tuple(path / name for name in _NAMES if (path / name).is_file())
-        if len(found) > 1:
-            raise ArtifactMissingError(
-                f"{path}: holds {' and '.join(file.name for file in found)}; name the file that "
-                "you mean (the best one is of an earlier step than the last)"
-            )
-        return found or None
+def _layers(adapter: Artifact, model: nn.Module, where: str) -> list[tuple[str, nn.Module]]:
+    """All linear layers of certain names, in the order of the random stream."""
+    layers = target_modules(model)
+    if len(layers) != adapter.total_replaced_layers:
+        raise TargetMismatchError(
+            f"{where}: has {len(layers) or 'no'} target modules (nn.Linear or Linear4bit "
+            f"layers, not Conv1D, named {', '.join(TARGET_SUFFIXES)}), but {adapter.path} was "
+            f"trained on {adapter.total_replaced_layers} of {adapter.model_id}; give the base "
+            "that it was trained on"
+        )
+    return layers
 
-    def reads(self, path: Path) -> bool:
-        """Whether there is an artifact, or no directory."""
-        return self.files(path) is not None
 
-    def load(self, path: Path) -> Artifact:
-        """Read an artifact, or the one in a directory."""
-        (file,) = self.files(path) or (path,)
-        return load_artifact(file)
-
-    def layers(
-        self, adapter: Artifact, model: nn.Module, where: str
-    ) -> list[tuple[str, nn.Module]]:
-        """All linear layers of certain names, in the order of the random stream."""
-        layers = target_modules(model)
-        if len(layers) != adapter.total_replaced_layers:
-            raise TargetMismatchError(
-                f"{where}: has {len(layers) or 'no'} target modules (nn.Linear or Linear4bit "
-                f"layers, not Conv1D, named {', '.join(TARGET_SUFFIXES)}), but {adapter.path} was "
-                f"trained on {adapter.total_replaced_layers} of {adapter.model_id}; give the base "
-                "that it was trained on"
-            )
-        return layers
-
-    def deltas(
-        self,
-        adapter: Artifact,
-        names: Sequence[str],
-        options: DeltaOptions | None,
-        store: FactorStore | None,
-    ) -> AdapterDeltas:
-        """Deltas that are made from the weights' singular vectors."""
-        return AdapterDeltas(adapter, names, options, store)
-
-    def inspect(self, adapter: Artifact, trained_on: TrainedOn) -> Inspection:
-        """The vector, and what the file tells of formula, random stream and base."""
-        known = adapter.known_formula
-        facts = {
-            "file": adapter.path.name,
-            "sha256": adapter.sha256,
-            "model_id": adapter.model_id,
-            "total_replaced_layers": adapter.total_replaced_layers,
-            "rank": adapter.rank,
-            "u": adapter.u,
-            "seed": adapter.seed,
-            "is_quantized": adapter.is_quantized,
-            "saved_device": adapter.saved_device,
-            "formula": known and known.formula,
-            "formula_evidence": known and known.evidence,
-            "trained_on": adapter.trained_on,
-            "rng_hint": adapter.stream_hint,
-            "global_v": vector_summary(adapter.global_v),
-        }
-        return Inspection(adapter, facts, "global_v", _takes(adapter), tuple(_remarks(adapter)))
+def _inspect(adapter: Artifact, trained_on: TrainedOn) -> Inspection:
+    """The vector, and what the file tells of formula, random stream and base."""
+    known = adapter.known_formula
+    facts = {
+        "file": adapter.path.name,
+        "sha256": adapter.sha256,
+        "model_id": adapter.model_id,
+        "total_replaced_layers": adapter.total_replaced_layers,
+        "rank": adapter.rank,
+        "u": adapter.u,
+        "seed": adapter.seed,
+        "is_quantized": adapter.is_quantized,
+        "saved_device": adapter.saved_device,
+        "formula": known and known.formula,
+        "formula_evidence": known and known.evidence,
+        "trained_on": adapter.trained_on,
+        "rng_hint": adapter.stream_hint,
+        "global_v": vector_summary(adapter.global_v),
+    }
+    return Inspection(adapter, facts, "global_v", tuple(_remarks(adapter)), _takes(adapter))
 
 
 def _takes(artifact: Artifact) -> str:
@@ -125,3 +101,13 @@ def _remarks(artifact: Artifact) -> Iterator[str]:
         )
     if artifact.extra_keys:
         yield f"unknown keys, ignored: {', '.join(artifact.extra_keys)}"
+
+
+UPSTREAM = Dialect(
+    kind=Artifact,
+    reads=lambda path: artifact_file(path) is not None,
+    load=lambda path: load_artifact(artifact_file(path) or path),
+    layers=_layers,
+    deltas=AdapterDeltas,
+    inspect=_inspect,
+)
