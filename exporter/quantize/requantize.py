@@ -81,7 +81,7 @@ def recompute(base: QuantizedWeight, delta: LowRankDelta) -> QuantizedWeight:
         merged,
         quant_type=base.quant_type,
         blocksize=base.blocksize,
-        double_quant=base.nested is not None,
+        double_quant=base.nested_absmax is not None,
     )
     state = json.loads(fresh.state) | {"dtype": str(base.dtype).removeprefix("torch.")}
     return replace(fresh, dtype=base.dtype, state=json.dumps(state).encode())

@@ -37,10 +37,10 @@ def test_scales_differ_only_next_to_a_rounding_edge(record_property):
     record_property("scales that differ", int(differs.sum()))
     assert differs.float().mean() < 0.01
     # the means are summed in another order
-    assert theirs.nested.offset == pytest.approx(ours.nested.offset, rel=1e-6)
-    assert torch.allclose(theirs.nested.absmax.cpu(), ours.nested.absmax, rtol=1e-5)
-    scales = QuantizedWeight.quantize(weight, double_quant=False).absmax - ours.nested.offset
-    unit = scales / ours.nested.absmax.repeat_interleave(256)[: scales.numel()]
+    assert theirs.nested_offset == pytest.approx(ours.nested_offset, rel=1e-6)
+    assert torch.allclose(theirs.nested_absmax.cpu(), ours.nested_absmax, rtol=1e-5)
+    scales = QuantizedWeight.quantize(weight, double_quant=False).absmax - ours.nested_offset
+    unit = scales / ours.nested_absmax.repeat_interleave(256)[: scales.numel()]
     book = dynamic_code_book()
     low, high = torch.minimum(codes, device_codes), torch.maximum(codes, device_codes)
     assert int((high - low).max()) <= 1

@@ -40,6 +40,13 @@ from tinylora.weights.blockwise import (
 from tinylora.weights.code_books import QuantType, code_book
 
 STATE_PREFIX = ".quant_state.bitsandbytes__"
+_SUFFIXES = {
+    "data": "",
+    "absmax": ".absmax",
+    "code": ".quant_map",
+    "nested_absmax": ".nested_absmax",
+    "nested_code": ".nested_quant_map",
+}
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 
 _Count = Annotated[int, Field(gt=0)]
@@ -77,36 +84,22 @@ def parse_state(name: str, raw: bytes) -> QuantState:
 
 
 @dataclass(frozen=True, eq=False)
-class NestedAbsmax:
-    """Statistics of the quantized absmax ("double quantization").
-
-    Attributes:
-        absmax: fp32 ``[ceil(blocks/blocksize)]``.
-        code: fp32 ``[256]``, the code book of the absmax bytes.
-        offset: Mean that was subtracted before quantizing.
-        blocksize: Absmax values a block, 256.
-    """
-
-    absmax: Tensor
-    code: Tensor
-    offset: float
-    blocksize: int
-
-
-@dataclass(frozen=True, eq=False)
 class QuantizedWeight:
     """A 4-bit weight; see the module's text for the format.
 
     Attributes:
         data: uint8 ``[ceil(n/2), 1]``, two codes a byte.
-        absmax: uint8 (with ``nested``) or fp32, ``[ceil(n/blocksize)]``.
+        absmax: fp32 ``[ceil(n/blocksize)]``, or uint8 codes of them ("double quantization").
         code: fp32 ``[16]``, ascending for nf4.
         blocksize: Elements that share one absmax.
         quant_type: ``nf4`` or ``fp4``.
         dtype: What the forward pass rounds the values to.
         shape: ``(out, in)``.
-        nested: Statistics of the absmax, or None for single quantization.
         state: The JSON bytes as stored, kept so that rewriting changes nothing.
+        nested_absmax: fp32 ``[ceil(blocks/nested_blocksize)]`` of quantized absmax, else None.
+        nested_code: fp32 ``[256]``, the code book of their bytes.
+        nested_blocksize: Absmax values that share one of ``nested_absmax``.
+        nested_offset: Mean that was subtracted before quantizing them.
     """
 
     data: Tensor
@@ -116,8 +109,11 @@ class QuantizedWeight:
     quant_type: QuantType
     dtype: torch.dtype
     shape: tuple[int, int]
-    nested: NestedAbsmax | None
     state: bytes
+    nested_absmax: Tensor | None = None
+    nested_code: Tensor | None = None
+    nested_blocksize: int = SCALES_A_BLOCK
+    nested_offset: float = 0.0
 
     @property
     def numel(self) -> int:
@@ -133,12 +129,13 @@ class QuantizedWeight:
         """The weight on a device; itself if that is where it is."""
         if device == self.device:
             return self
-        nested = self.nested
-        if nested is not None:
-            absmax, code = nested.absmax.to(device), nested.code.to(device)
-            nested = replace(nested, absmax=absmax, code=code)
-        data, absmax, code = (t.to(device) for t in (self.data, self.absmax, self.code))
-        return replace(self, data=data, absmax=absmax, code=code, nested=nested)
+        moved: dict[str, Any] = {name: part.to(device) for name, part in self._parts().items()}
+        return replace(self, **moved)
+
+    def _parts(self) -> dict[str, Tensor]:
+        """The tensors that it has, by attribute."""
+        parts = {name: getattr(self, name) for name in _SUFFIXES}
+        return {name: part for name, part in parts.items() if part is not None}
 
     @classmethod
     def from_tensors(cls, prefix: str, tensors: Mapping[str, Tensor]) -> "QuantizedWeight":
@@ -155,33 +152,37 @@ class QuantizedWeight:
         # whatever dtype it has; a wrong one ends as bytes that are no state
         raw = bytes(tensors[state_keys[0]].cpu().view(-1).view(torch.uint8).tolist())
         state = parse_state(prefix, raw)
-
-        def tensor(suffix: str) -> Tensor:
-            if prefix + suffix not in tensors:
-                raise QuantizedWeightError(f"{prefix + suffix} is missing; the shard is incomplete")
-            return tensors[prefix + suffix]
-
-        nested = None
-        if state.nested_blocksize is not None:
-            nested = NestedAbsmax(
-                absmax=tensor(".nested_absmax"),
-                code=tensor(".nested_quant_map"),
-                offset=state.nested_offset,
-                blocksize=state.nested_blocksize,
-            )
-        weight = cls(
-            data=tensor(""),
-            absmax=tensor(".absmax"),
-            code=tensor(".quant_map"),
+        numel = state.shape[0] * state.shape[1]
+        blocks, nested = -(-numel // state.blocksize), state.nested_blocksize
+        expected = {
+            "data": (torch.uint8, -(-numel // 2)),
+            "absmax": (torch.uint8 if nested else torch.float32, blocks),
+            "code": (torch.float32, 16),
+        }
+        if nested:
+            expected["nested_absmax"] = (torch.float32, -(-blocks // nested))
+            expected["nested_code"] = (torch.float32, 256)
+        parts = {}
+        for part, (dtype, size) in expected.items():
+            name = prefix + _SUFFIXES[part]
+            if name not in tensors:
+                raise QuantizedWeightError(f"{name} is missing; the shard is incomplete")
+            parts[part] = found = tensors[name]
+            if found.dtype != dtype or found.numel() != size:
+                raise QuantizedWeightError(
+                    f"{name}: {found.dtype} with {found.numel()} elements, expected {dtype} with "
+                    f"{size} for a weight of shape {list(state.shape)}"
+                )
+        return cls(
+            **parts,
             blocksize=state.blocksize,
             quant_type=state.quant_type,
             dtype=DTYPES[state.dtype],
             shape=state.shape,
-            nested=nested,
             state=raw,
+            nested_blocksize=nested or SCALES_A_BLOCK,
+            nested_offset=state.nested_offset,
         )
-        weight._check(prefix)
-        return weight
 
     @classmethod
     def from_module(cls, module: nn.Module, name: str = "weight") -> "QuantizedWeight":
@@ -224,15 +225,15 @@ class QuantizedWeight:
             "dtype": str(weight.dtype).removeprefix("torch."),
             "shape": list(weight.shape),
         }
-        nested = None
+        nested_absmax, nested_code, offset = None, None, 0.0
         if double_quant:
             mean = absmax.mean()
-            absmax, nested_absmax, code = quantize_scales(absmax - mean)
-            nested = NestedAbsmax(nested_absmax, code, mean.item(), SCALES_A_BLOCK)
+            absmax, nested_absmax, nested_code = quantize_scales(absmax - mean)
+            offset = mean.item()
             state |= {
-                "nested_blocksize": nested.blocksize,
+                "nested_blocksize": SCALES_A_BLOCK,
                 "nested_dtype": "float32",
-                "nested_offset": nested.offset,
+                "nested_offset": offset,
             }
         return cls(
             data=data,
@@ -242,23 +243,17 @@ class QuantizedWeight:
             quant_type=quant_type,
             dtype=weight.dtype,
             shape=(weight.shape[0], weight.shape[1]),
-            nested=nested,
             state=json.dumps(state).encode(),
+            nested_absmax=nested_absmax,
+            nested_code=nested_code,
+            nested_offset=offset,
         )
 
     def to_tensors(self, prefix: str) -> dict[str, Tensor]:
         """The tensors of a checkpoint, with the keys and bytes that bitsandbytes writes."""
-        tensors = {
-            prefix: self.data,
-            f"{prefix}.absmax": self.absmax,
-            f"{prefix}.quant_map": self.code,
-        }
-        if self.nested is not None:
-            tensors[f"{prefix}.nested_absmax"] = self.nested.absmax
-            tensors[f"{prefix}.nested_quant_map"] = self.nested.code
+        tensors = {prefix + _SUFFIXES[name]: part for name, part in self._parts().items()}
         state = torch.frombuffer(bytearray(self.state), dtype=torch.uint8)
-        tensors[f"{prefix}{STATE_PREFIX}{self.quant_type}"] = state
-        return tensors
+        return tensors | {f"{prefix}{STATE_PREFIX}{self.quant_type}": state}
 
     def codes(self) -> Tensor:
         """Codes 0 … 15 in row-major order, uint8 ``[n]``."""
@@ -274,11 +269,11 @@ class QuantizedWeight:
     @cached_property
     def block_absmax(self) -> Tensor:
         """Absmax of each block, fp32 ``[ceil(n/blocksize)]``."""
-        if self.nested is None:
+        if self.nested_absmax is None or self.nested_code is None:
             return self.absmax.float()
-        scales = self.nested.absmax.repeat_interleave(self.nested.blocksize)[: self.absmax.numel()]
-        looked_up = self.nested.code.index_select(0, self.absmax.int())
-        return looked_up.mul_(scales).add_(self.nested.offset)
+        scales = self.nested_absmax.repeat_interleave(self.nested_blocksize)[: self.absmax.numel()]
+        looked_up = self.nested_code.index_select(0, self.absmax.int())
+        return looked_up.mul_(scales).add_(self.nested_offset)
 
     def dequantize(self, dtype: torch.dtype | None = None) -> Tensor:
         """The weight as the forward pass sees it, ``[out, in]``; in float32 it is not rounded."""
@@ -306,27 +301,10 @@ class QuantizedWeight:
             if not name.startswith(STATE_PREFIX):
                 digest.update(name.encode() + blake3(tensor_bytes(tensor)).digest())
         meaning: list[object] = [self.quant_type, self.blocksize, str(self.dtype), list(self.shape)]
-        meaning += [self.nested.offset, self.nested.blocksize] if self.nested else []
+        if self.nested_absmax is not None:
+            meaning += [self.nested_offset, self.nested_blocksize]
         digest.update(json.dumps(meaning).encode())
         return digest.hexdigest()
-
-    def _check(self, name: str) -> None:
-        blocks = -(-self.numel // self.blocksize)
-        expected: dict[str, tuple[Tensor, torch.dtype, int]] = {
-            "": (self.data, torch.uint8, -(-self.numel // 2)),
-            ".absmax": (self.absmax, torch.uint8 if self.nested else torch.float32, blocks),
-            ".quant_map": (self.code, torch.float32, 16),
-        }
-        if self.nested:
-            groups = -(-blocks // self.nested.blocksize)
-            expected[".nested_absmax"] = (self.nested.absmax, torch.float32, groups)
-            expected[".nested_quant_map"] = (self.nested.code, torch.float32, 256)
-        for suffix, (tensor, dtype, numel) in expected.items():
-            if tensor.dtype != dtype or tensor.numel() != numel:
-                raise QuantizedWeightError(
-                    f"{name + suffix}: {tensor.dtype} with {tensor.numel()} elements, expected "
-                    f"{dtype} with {numel} for a weight of shape {list(self.shape)}"
-                )
 
 
 def pack_codes(codes: Tensor) -> Tensor:

@@ -70,9 +70,9 @@ def weights(draw, shape=None):
     if kind == "negative" and not nested:
         return replace(weight, absmax=-weight.absmax)
     if kind in ("negative", "turned") and nested:  # the least byte is no longer the least scale
-        stats = weight.nested
-        changes = {"absmax": -stats.absmax} if kind == "negative" else {"code": stats.code.flip(0)}
-        return replace(weight, nested=replace(stats, **changes))
+        if kind == "negative":
+            return replace(weight, nested_absmax=-weight.nested_absmax)
+        return replace(weight, nested_code=weight.nested_code.flip(0))
     if kind == "merged":  # five codes of one value, two that differ by less than bf16 holds
         code = weight.code.clone()
         code[2:6], code[9] = code[7], code[8] * (1 + 1e-4)
