@@ -1,6 +1,6 @@
 """Whether the packages of this environment are those that this one declares."""
 
-from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 _OWN = "tinylora-export"
@@ -19,36 +19,17 @@ def strangers() -> str:
     )
 
 
-def unmet_requirements() -> dict[str, str]:
-    """Declared requirements that are not met, and in words what was found.
+def outdated() -> dict[str, str]:
+    """Declared requirements, those of extras too, of which another version is here -> that one."""
+    from importlib.metadata import PackageNotFoundError, requires, version
 
-    Those of extras count where the package is installed.
-    """
-    from importlib.metadata import PackageNotFoundError, requires
-
-    try:
-        return dict(_unmet(requires(_OWN) or []))
-    except PackageNotFoundError:  # run from a source tree
-        return {}
-
-
-def _unmet(declared: list[str]) -> Iterator[tuple[str, str]]:
     from packaging.requirements import Requirement
 
-    for requirement in map(Requirement, declared):
-        found = _version(requirement.name)
-        wanted = f"{requirement.name}{requirement.specifier}"
-        of_extra = requirement.marker is not None and not requirement.marker.evaluate({"extra": ""})
-        if found is None and not of_extra:
-            yield wanted, "not installed"
-        elif found and not requirement.specifier.contains(found, prereleases=True):
-            yield wanted, f"found {found}"
-
-
-def _version(name: str) -> str | None:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
+    found = {}
+    with suppress(PackageNotFoundError):  # run from a source tree
+        for requirement in map(Requirement, requires(_OWN) or []):
+            with suppress(PackageNotFoundError):  # of an extra
+                here = version(requirement.name)
+                if not requirement.specifier.contains(here, prereleases=True):
+                    found[f"{requirement.name}{requirement.specifier}"] = here
+    return found

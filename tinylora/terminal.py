@@ -24,10 +24,9 @@ from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.table import Table
-from rich.text import Text
 
 from tinylora.errors import NO_ROOM, TinyLoRAError
-from tinylora.installed import strangers, unmet_requirements
+from tinylora.installed import outdated, strangers
 from tinylora.models.find_model import Hub
 
 _CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -52,20 +51,13 @@ class PlainConsole(Console):
     def __init__(self, *, stderr: bool = False) -> None:
         super().__init__(stderr=stderr, markup=False, highlight=False, emoji=False)
 
-    def render_str(self, text: str, **options: Any) -> Text:
-        """Called for every string that is printed, those in tables too."""
-        return super().render_str(_plain(text), **options)
-
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
     ) -> Iterable[Segment]:
-        """Called for all that is printed, also for what is rich text already, as logs are."""
+        """Called for all that is printed: strings, cells of tables, and rich text, as logs are."""
         for segment in super().render(renderable, options):
-            yield segment if segment.control else Segment(_plain(segment.text), segment.style)
-
-
-def _plain(text: str) -> str:
-    return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
+            text = _CONTROL.sub(lambda found: ascii(found[0])[1:-1], segment.text)
+            yield segment if segment.control else Segment(text, segment.style)
 
 
 screen = PlainConsole()
@@ -148,9 +140,9 @@ def command(
     except (typer.Exit, typer.Abort):
         raise
     except Exception as error:
-        if not (lacking := unmet_requirements()):
+        if not (lacking := outdated()):
             raise  # a bug of ours
-        found = ", ".join(f"{wanted} ({found})" for wanted, found in lacking.items())
+        found = ", ".join(f"{wanted} (found {here})" for wanted, here in lacking.items())
         remedy = " ".join(map(shlex.quote, lacking))
         text = f"this needs {found}; pip install {remedy}. What failed: {error!r:.300}"
         _fail(as_json, "UnmetRequirement", text)
