@@ -52,7 +52,7 @@ def with_peft(base: str, adapter: str, out: str, bits: str) -> None:
     from safetensors.torch import save_file
     from transformers import AutoModelForCausalLM
 
-    from tinylora.models.trainer_nf4 import trainer_nf4
+    from tinylora.models.pretrained import trainer_nf4
 
     options = {"quantization_config": trainer_nf4()} if bits == "4" else {}
     model = AutoModelForCausalLM.from_pretrained(

@@ -25,7 +25,7 @@ from transformers import AutoModelForCausalLM, DynamicCache, PreTrainedModel
 from benchmarks.harness import alternate, parser, table, write_page
 from evaluator.generation.load_checks import compute_in
 from tinylora import DeltaOptions, FactorStore, TinyLoRALinear, load_artifact, restore
-from tinylora.models.trainer_nf4 import trainer_nf4
+from tinylora.models.pretrained import trainer_nf4
 
 BASE, OURS = "base alone (limit)", "ours, rank-r"
 BF16, FLOAT32 = "upstream's way, ΔW in bf16", "upstream's way, ΔW in float32"

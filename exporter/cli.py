@@ -308,7 +308,7 @@ def _show_retention(found: "Retention") -> None:
 @contextmanager
 def _unlogged() -> Iterator[None]:
     """The report's warnings are shown with it; without this they would also be logged."""
-    loggers = [logging.getLogger(name) for name in ("exporter", "tinylora.restoration.inject")]
+    loggers = [logging.getLogger(name) for name in ("exporter", "tinylora.restoration")]
     before = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)

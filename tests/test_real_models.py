@@ -15,7 +15,7 @@ from benchmarks.real import __main__ as real
 from benchmarks.real import models, spectra, train, ways
 from exporter.compare.float32_model import load_base
 from tinylora import FactorStore, load_artifact, target_modules
-from tinylora.restoration.inject import readable_weight
+from tinylora.restoration import readable_weight
 from tinylora.svd.factors import weight_digest, weight_matrix
 
 DEMO = Path(__file__).resolve().parents[1] / "demo"

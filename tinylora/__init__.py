@@ -5,15 +5,15 @@ folder          what it holds
 ==============  ================================================================================
 ``adapters``    adapters and their deltas: ``dialects`` (what is called), ``adapter`` (what a
                 dialect is), ``upstream`` (tiny_lora_v.pt), ``peft`` (PEFT's TinyLoRA), ``lora``
-``restoration`` the restored model: a base with an adapter at run time
 ``svd``         singular factors of frozen weights, and the directory that keeps them
 ``weights``     4-bit weights as bitsandbytes stores them
 ``models``      checkpoints of others: config.json, chat templates, batches, divergence of tokens
 ``files``       JSON and YAML of others, whole-file writes, digests
 ==============  ================================================================================
 
-``philox`` is the random stream of CUDA, ``workers`` runs modules on several threads, ``errors`` has
-every error. From files to numbers::
+``restoration`` is the restored model, a base with an adapter at run time, ``philox`` the random
+stream of CUDA; ``workers`` runs modules on several threads, ``errors`` has every error. From files
+to numbers::
 
     tiny_lora_v.pt ─ upstream.artifact ─┐
     model ─ upstream.targets ───────────┼─ projection (philox) ─┐
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from tinylora.adapters.upstream.projection import draw_projections
     from tinylora.adapters.upstream.targets import target_modules, target_names
     from tinylora.philox import philox_normal
-    from tinylora.restoration.inject import Restoration, apply_tiny_lora, restore
+    from tinylora.restoration import Restoration, apply_tiny_lora, restore
     from tinylora.svd.factor_store import FactorStore
     from tinylora.svd.factors import Factors, exact_factors, fast_factors
     from tinylora.weights.quantized_weight import QuantizedWeight
@@ -97,7 +97,7 @@ _HOMES = {
     "adapters.upstream.projection": ("draw_projections",),
     "adapters.upstream.targets": ("target_modules", "target_names"),
     "philox": ("philox_normal",),
-    "restoration.inject": ("Restoration", "apply_tiny_lora", "restore"),
+    "restoration": ("Restoration", "apply_tiny_lora", "restore"),
     "svd.factor_store": ("FactorStore",),
     "svd.factors": ("Factors", "exact_factors", "fast_factors"),
     "weights.quantized_weight": ("QuantizedWeight",),

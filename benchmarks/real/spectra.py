@@ -13,7 +13,7 @@ from torch.nn.functional import normalize
 from benchmarks.real.train import RANK
 from exporter.compare.float32_model import load_base
 from tinylora import Factors, FactorStore, target_modules
-from tinylora.restoration.inject import readable_weight
+from tinylora.restoration import readable_weight
 from tinylora.svd.factor_store import factors_of
 from tinylora.svd.factors import SPECTRUM_MARGIN, weight_digest, weight_matrix
 from tinylora.workers import single_threaded

@@ -16,9 +16,8 @@ from evaluator.config.run_config import ArmConfig
 from evaluator.errors import ModelError
 from evaluator.generation.checkpoints import Checkpoint
 from tinylora import AdaptedLinear, TinyLoRAGlobalParams
-from tinylora.models.embedded_adapter import ADAPTER_CONFIG
+from tinylora.models.embedded_adapter import ADAPTER_CONFIG, adapter_tensors
 from tinylora.models.float32_view import holds_codes
-from tinylora.models.unmerged import adapter_tensors
 
 _log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from exporter.base.architecture import Architecture
 from exporter.base.checkpoint import Checkpoint
 from exporter.errors import PlanError
 from exporter.safetensors.reader import TensorHeader
-from tinylora.models.unmerged import adapter_tensors
+from tinylora.models.embedded_adapter import adapter_tensors
 
 # Computed by every model itself; older checkpoints store them.
 _ROTARY_FREQUENCIES = r"rotary_emb\.inv_freq$"

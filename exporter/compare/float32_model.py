@@ -23,8 +23,7 @@ from tinylora import (
 from tinylora.models.batches import padded
 from tinylora.models.embedded_adapter import attach_as_stored
 from tinylora.models.float32_view import in_float32
-from tinylora.models.pretrained import load_model
-from tinylora.models.trainer_nf4 import trainer_nf4
+from tinylora.models.pretrained import load_model, trainer_nf4
 
 _POSITIONS_AT_ONCE = 4096
 

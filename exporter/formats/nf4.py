@@ -30,7 +30,7 @@ from exporter.quantize.method import RequantizeMethod
 from exporter.quantize.requantize import preserve, recompute
 from exporter.safetensors.writer import TensorSpec
 from tinylora import LowRankDelta, QuantizedWeight
-from tinylora.models.trainer_nf4 import trainer_nf4
+from tinylora.models.pretrained import trainer_nf4
 from tinylora.weights.quantized_weight import STATE_PREFIX
 
 BLOCK_SIZE = 64

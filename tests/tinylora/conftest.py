@@ -15,7 +15,7 @@ def four_bit(directory):
     """The base as the trainer loads it."""
     from transformers import AutoModelForCausalLM
 
-    from tinylora.models.trainer_nf4 import trainer_nf4
+    from tinylora.models.pretrained import trainer_nf4
 
     return AutoModelForCausalLM.from_pretrained(
         directory, dtype="bfloat16", quantization_config=trainer_nf4()

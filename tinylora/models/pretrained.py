@@ -23,6 +23,19 @@ def load_model(directory: Path, **options: Any) -> Any:
         return _from(AutoModelForCausalLM, directory, **options)
 
 
+def trainer_nf4() -> Any:
+    """Upstream's ``BitsAndBytesConfig``: nf4 in blocks of 64, double quantization, on loading."""
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.float16,
+    )
+
+
 def load_config(directory: Path) -> Any:
     """What ``AutoConfig.from_pretrained`` makes of a directory."""
     from transformers import AutoConfig

@@ -183,10 +183,7 @@ def _codes_of_steps() -> Tensor:
 
 def _pieces(flat: Tensor) -> Iterator[tuple[int, Tensor]]:
     """Where each piece begins, and the piece."""
-    step = _step(flat)
+    on_cpu = flat.device.type == "cpu"
+    step = _ELEMENTS_AT_ONCE if on_cpu else _ELEMENTS_AT_ONCE_ON_DEVICE
     for start in range(0, flat.numel(), step):
         yield start, flat[start : start + step]
-
-
-def _step(tensor: Tensor) -> int:
-    return _ELEMENTS_AT_ONCE if tensor.device.type == "cpu" else _ELEMENTS_AT_ONCE_ON_DEVICE

@@ -40,8 +40,7 @@ from tinylora.models.chat import load_tokenizer
 from tinylora.models.embedded_adapter import ADAPTER_CONFIG, attach_as_stored
 from tinylora.models.float32_view import in_float32
 from tinylora.models.predictions import Predictions, predict
-from tinylora.models.pretrained import load_model
-from tinylora.models.trainer_nf4 import trainer_nf4
+from tinylora.models.pretrained import load_model, trainer_nf4
 
 _POSITIONS_AT_ONCE = 8192  # of drafts that are read, with padding
 _LOGITS_AT_ONCE = 1 << 27  # 512 MB in float32

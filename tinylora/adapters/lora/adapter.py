@@ -20,11 +20,11 @@ from pydantic import AfterValidator, Field
 from torch import Tensor
 
 from tinylora.adapters.adapter import AdapterSizes
-from tinylora.adapters.peft_dialect import StoredAdapter
 from tinylora.adapters.peft_directory import (
     CONFIG_FILE,
     PREFIX,
     AdapterConfig,
+    StoredAdapter,
     Weights,
     adapter_files,
     open_weights,

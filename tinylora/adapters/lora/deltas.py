@@ -13,8 +13,12 @@ from tinylora.adapters.inspection import Inspection, about_modules
 from tinylora.adapters.lora.adapter import LEAVES, LoraAdapter, load_lora_adapter
 from tinylora.adapters.low_rank import LowRankDelta, TinyLoRAParts
 from tinylora.adapters.options import TrainedOn
-from tinylora.adapters.peft_dialect import StoredDeltas, about_training, named_layers
-from tinylora.adapters.peft_directory import method_of
+from tinylora.adapters.peft_directory import (
+    StoredDeltas,
+    about_training,
+    method_of,
+    named_layers,
+)
 from tinylora.errors import OptionsError
 from tinylora.weights.quantized_weight import QuantizedWeight
 

@@ -22,11 +22,11 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from tinylora.adapters.adapter import MAX_PROJECTION, MAX_RANK, MAX_U, AdapterSizes
-from tinylora.adapters.peft_dialect import StoredAdapter
 from tinylora.adapters.peft_directory import (
     CONFIG_FILE,
     PREFIX,
     AdapterConfig,
+    StoredAdapter,
     Weights,
     adapter_files,
     open_weights,

@@ -19,8 +19,12 @@ from tinylora.adapters.inspection import Inspection, about_modules, about_vector
 from tinylora.adapters.low_rank import LowRankDelta, TinyLoRAParts
 from tinylora.adapters.options import TrainedOn
 from tinylora.adapters.peft.adapter import LEAVES, PeftAdapter, group_of, load_peft_adapter
-from tinylora.adapters.peft_dialect import StoredDeltas, about_training, named_layers
-from tinylora.adapters.peft_directory import method_of
+from tinylora.adapters.peft_directory import (
+    StoredDeltas,
+    about_training,
+    method_of,
+    named_layers,
+)
 from tinylora.weights.quantized_weight import QuantizedWeight
 
 

@@ -7,8 +7,6 @@ q k v o gate up down). Models that keep several projections in one weight (``qkv
 vectors than the projections that an artifact was trained on, and nothing would show it.
 """
 
-from collections.abc import Iterator
-
 from torch import nn
 
 from tinylora.errors import TargetMismatchError
@@ -23,7 +21,12 @@ def target_modules(model: nn.Module) -> list[tuple[str, nn.Module]]:
     ``nn.Linear``, bitsandbytes' ``Linear4bit`` included, on any device. A TargetMismatchError where
     several projections share one weight.
     """
-    found = list(_walk(model, ""))
+    # Linear4bit derives from nn.Linear, so this is upstream's test of both types
+    found: list[tuple[str, nn.Module]] = [
+        (name, module)
+        for name, module in model.named_modules(remove_duplicate=False)
+        if isinstance(module, nn.Linear) and name.endswith(TARGET_SUFFIXES)
+    ]
     kind = type(model).__name__
     for name, _ in found:
         if name.endswith(_FUSED_SUFFIXES):
@@ -44,13 +47,3 @@ def target_modules(model: nn.Module) -> list[tuple[str, nn.Module]]:
 def target_names(model: nn.Module) -> list[str]:
     """Qualified names of :func:`target_modules`; errors as there."""
     return [name for name, _ in target_modules(model)]
-
-
-def _walk(parent: nn.Module, prefix: str) -> Iterator[tuple[str, nn.Module]]:
-    for child_name, child in parent.named_children():
-        name = prefix + child_name
-        # Linear4bit derives from nn.Linear, so this is upstream's test of both types
-        if isinstance(child, nn.Linear) and child_name.endswith(TARGET_SUFFIXES):
-            yield name, child
-        else:
-            yield from _walk(child, name + ".")

@@ -20,8 +20,7 @@ from evaluator.generation.checkpoints import find_checkpoint
 from exporter import ExportRequest, export
 from tests.evaluator.loaded_models import loaded
 from tests.lora_adapters import save_lora
-from tinylora.models.pretrained import load_model
-from tinylora.models.trainer_nf4 import trainer_nf4
+from tinylora.models.pretrained import load_model, trainer_nf4
 
 IDS = torch.tensor([[5, 17, 80, 44, 131, 9, 3]])
 

@@ -26,7 +26,7 @@ from tinylora.errors import (
     RestoreError,
     TargetMismatchError,
 )
-from tinylora.models.trainer_nf4 import trainer_nf4
+from tinylora.models.pretrained import trainer_nf4
 from tinylora.workers import single_threaded
 
 IDS = torch.arange(2, 26).view(2, 12)

@@ -1,1 +1,0 @@
-"""The restored model: a base with the adapter at run time."""
