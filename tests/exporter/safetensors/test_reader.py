@@ -5,11 +5,13 @@ import os
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from exporter.errors import CheckpointUnreadableError
 from exporter.safetensors import reader
-from exporter.safetensors.reader import open_data_file
+from exporter.safetensors.reader import all_finite, open_data_file
 
 LONG = 4096
 
@@ -52,3 +54,16 @@ def test_pieces_are_those_of_the_file_and_a_change_between_them_is_an_error(path
     os.utime(path, ns=(0, file.modified_ns + 1))
     with pytest.raises(CheckpointUnreadableError, match="written to"):
         next(pieces)
+
+
+@given(
+    dtype=st.sampled_from([torch.float32, torch.bfloat16, torch.float16, torch.float64]),
+    bad=st.sampled_from([float("nan"), float("inf"), -float("inf")]),
+    size=st.sampled_from([1, 5, 1 << 18, (1 << 18) + 1, 600_000]),
+    share=st.floats(0, 1, exclude_max=True),
+)
+def test_one_bad_number_is_found_wherever_it_is(dtype, bad, size, share):
+    tensor = torch.linspace(-3, 3, size).to(dtype)
+    assert all_finite(tensor)
+    tensor[int(share * size)] = bad
+    assert not all_finite(tensor)

@@ -69,13 +69,16 @@ class Code:
         (b"\x80\x02K\x01)R.", "a call of something that is no function"),
         (b"\x80\x02X\x01\x00\x00\x00aK\x01K\x02s.", "items that are put into a text"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "pickle",
 )
 def test_what_an_artifact_never_needs_is_refused(content, words):
     assert words in check_pickle(content)
 
 
 @pytest.mark.parametrize(
-    "damaged", [b"", b"\x80", b"\x80\x02t.", b"\x80\x02h\x07.", b"\x80\x02}(s."]
+    "damaged",
+    [b"", b"\x80", b"\x80\x02t.", b"\x80\x02h\x07.", b"\x80\x02}(s."],
+    ids=["empty", "cut", "no mark", "no memo", "a mark for a value"],
 )
 def test_damage_is_no_answer(damaged):
     with pytest.raises((ValueError, LookupError)):

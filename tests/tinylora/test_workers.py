@@ -1,44 +1,10 @@
-"""What keeps memory bounded changes no bit: pieces of rows and of files, workers."""
-
 import threading
 import time
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
-from exporter.safetensors.reader import all_finite
-from tinylora import LowRankDelta
 from tinylora.workers import in_order, single_threaded
-
-
-@pytest.mark.parametrize("shape", [(11008, 2048), (130, 70000), (3, 5)])
-@pytest.mark.parametrize("rounding", [None, torch.bfloat16])
-def test_pieces_are_the_dense_delta_bit_for_bit(shape, rounding):
-    generator = torch.Generator().manual_seed(0)
-    left, right = (torch.randn(side, 2, generator=generator) * 1e-3 for side in shape)
-    delta = LowRankDelta(left, right.T.contiguous(), rounding)
-    dense, covered = delta.dense(), 0
-    for rows, piece in delta.pieces():
-        assert rows.start == covered
-        assert torch.equal(piece, dense[rows])
-        assert piece.numel() <= max(2 << 18, 128 * shape[1])
-        covered = rows.stop
-    assert covered == shape[0]
-
-
-@given(
-    dtype=st.sampled_from([torch.float32, torch.bfloat16, torch.float16, torch.float64]),
-    bad=st.sampled_from([float("nan"), float("inf"), -float("inf")]),
-    size=st.sampled_from([1, 5, 1 << 18, (1 << 18) + 1, 600_000]),
-    share=st.floats(0, 1, exclude_max=True),
-)
-def test_one_bad_number_is_found_wherever_it_is(dtype, bad, size, share):
-    tensor = torch.linspace(-3, 3, size).to(dtype)
-    assert all_finite(tensor)
-    tensor[int(share * size)] = bad
-    assert not all_finite(tensor)
 
 
 def test_closing_waits_for_what_is_in_work():
