@@ -136,6 +136,7 @@ class Dialect:
     Attributes:
         kind: Type of its adapters, an :class:`Adapter`.
         reads: Whether what is at a path is of this dialect; an ArtifactError if it is of none.
+        files: The files of an adapter at a path that it reads, told by names alone.
         load: Reads and checks an adapter; nothing in it is run. An ArtifactMissingError or
             ArtifactError says why it cannot.
         layers: See :func:`tinylora.adapters.dialects.adapted_layers`.
@@ -145,6 +146,7 @@ class Dialect:
 
     kind: type[Any]
     reads: Callable[[Path], bool]
+    files: Callable[[Path], tuple[Path, ...]]
     load: Callable[[Path], Any]
     layers: Callable[[Any, nn.Module, str], list[tuple[str, nn.Module]]]
     deltas: Callable[[Any, Sequence[str], DeltaOptions | None, FactorStore | None], ModuleDeltas]

@@ -20,7 +20,7 @@ from tinylora.adapters.lora.deltas import LORA
 from tinylora.adapters.options import DeltaOptions, TrainedOn
 from tinylora.adapters.peft.deltas import PEFT_TINYLORA
 from tinylora.adapters.peft_directory import CONFIG_FILE, adapter_files, method_of
-from tinylora.adapters.upstream.dialect import UPSTREAM, artifact_file
+from tinylora.adapters.upstream.dialect import UPSTREAM
 from tinylora.errors import ArtifactError, ArtifactMissingError
 from tinylora.svd.factor_store import FactorStore
 
@@ -53,8 +53,8 @@ def load_adapter(path: str | Path) -> Adapter:
 def files_of(path: str | Path) -> tuple[Path, ...]:
     """The files that an adapter at a path consists of, whether they are there or not."""
     path = Path(path)
-    artifact = artifact_file(path)
-    return adapter_files(path) if artifact is None else (artifact,)
+    found = (dialect.files(path) for dialect in DIALECTS if dialect.reads(path))
+    return next(found, adapter_files(path))
 
 
 def adapted_layers(adapter: Adapter, model: nn.Module, where: str) -> list[tuple[str, nn.Module]]:

@@ -64,6 +64,7 @@ def load(path):
 RANK_1 = Dialect(
     kind=Rank1,
     reads=lambda path: path.suffix == ".rank1",
+    files=lambda path: (path, path.with_suffix(".notes")),
     load=load,
     layers=lambda adapter, model, where: [(MODULE, model.get_submodule(MODULE))],
     deltas=lambda adapter, names, options, store: Rank1Deltas(adapter.value, tuple(names)),
@@ -85,7 +86,7 @@ def test_a_throwaway_dialect_is_restored(tiny_base, adapter):
     with torch.no_grad(), restore(base, load_adapter(adapter)):
         assert (base(IDS).logits - wanted(IDS).logits).abs().max() < 1e-4
     assert inspect_adapter(adapter).remarks == ("tiny",)
-    assert dialects.files_of(adapter) == (adapter,)
+    assert dialects.files_of(adapter) == (adapter, adapter.with_suffix(".notes"))
 
 
 def test_a_throwaway_dialect_is_merged(tiny_base, adapter, tmp_path):

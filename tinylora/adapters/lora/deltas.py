@@ -16,6 +16,7 @@ from tinylora.adapters.options import TrainedOn
 from tinylora.adapters.peft_directory import (
     StoredDeltas,
     about_training,
+    adapter_files,
     method_of,
     named_layers,
 )
@@ -119,6 +120,7 @@ def _remarks(adapter: LoraAdapter, trained_on: TrainedOn, norms: list[float]) ->
 LORA = Dialect(
     kind=LoraAdapter,
     reads=lambda path: method_of(path) == "LORA",
+    files=adapter_files,
     load=load_lora_adapter,
     layers=named_layers,
     deltas=LoraDeltas,

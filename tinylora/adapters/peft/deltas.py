@@ -22,6 +22,7 @@ from tinylora.adapters.peft.adapter import LEAVES, PeftAdapter, group_of, load_p
 from tinylora.adapters.peft_directory import (
     StoredDeltas,
     about_training,
+    adapter_files,
     method_of,
     named_layers,
 )
@@ -138,6 +139,7 @@ def _inspect(adapter: PeftAdapter, trained_on: TrainedOn) -> Inspection:
 PEFT_TINYLORA = Dialect(
     kind=PeftAdapter,
     reads=lambda path: method_of(path) == "TINYLORA",
+    files=adapter_files,
     load=load_peft_adapter,
     layers=named_layers,
     deltas=PeftDeltas,

@@ -106,6 +106,7 @@ def _remarks(artifact: Artifact) -> Iterator[str]:
 UPSTREAM = Dialect(
     kind=Artifact,
     reads=lambda path: artifact_file(path) is not None,
+    files=lambda path: (artifact_file(path) or path,),
     load=lambda path: load_artifact(artifact_file(path) or path),
     layers=_layers,
     deltas=AdapterDeltas,
