@@ -1,5 +1,7 @@
 """What a run's numbers say, in plain words: one sentence a finding."""
 
+from collections.abc import Sequence
+
 from evaluator.report.summary import RunSummary
 from evaluator.report.tables import arms_table, margin_text, p_text, percent, plain_points, points
 from evaluator.report.token_sentences import token_sentences
@@ -10,38 +12,17 @@ from evaluator.store.run_directory import RunFacts
 
 def describe(summary: RunSummary) -> tuple[str, ...]:
     """What the comparison says, in plain words, one sentence a finding."""
-    sentences = _look_sentences(summary)
-    if left_out := summary.facts.left_out:
-        listed = "; ".join(f"{name} ({reason})" for name, reason in list(left_out.items())[:5])
-        sentences.append(
-            f"{len(left_out)} problems of the suite cannot be asked and are in no number: {listed}"
-            f"{' …' if len(left_out) > 5 else '.'}"
-        )
-    if summary.unjudged:
-        sentences.append(
-            f"The judge itself failed on {len(summary.unjudged)} problems (UKE), which are left "
-            f"out of every number: {', '.join(summary.unjudged[:5])}"
-            f"{', …' if len(summary.unjudged) > 5 else '.'}"
-        )
-    if chosen := {arm.facts.name: arm.choice_rate for arm in summary.arms if arm.choice_rate}:
-        shares = ", ".join(f"{name} {percent(rate)}" for name, rate in chosen.items())
-        sentences.append(
-            "Some completions hold several programs, or parts of them, of which a rule chose one "
-            f"(choice in verdicts.jsonl names it): {shares}."
-        )
-    sentences += _units_sentences(summary)
+    sentences = [*_look_sentences(summary), *_problem_sentences(summary)]
     if summary.reference is None:
         return (*sentences, "There is no restored arm, so no arm was compared with it.")
     control = summary.comparison(summary.control) if summary.control else None
+    repeats = [pair for pair in summary.comparisons if pair.arm in summary.repeats]
+    candidates = [pair for pair in summary.comparisons if summary.is_candidate(pair)]
     sentences.append(_control_sentence(control))
-    for pair in summary.comparisons:
-        if pair.arm in summary.repeats:
-            sentences.append(_repeat_sentence(pair, summary.facts))
+    sentences += [_repeat_sentence(pair, summary.facts) for pair in repeats]
     sentences += _independent_sentences(summary)
-    for pair in summary.comparisons:
-        if summary.is_candidate(pair):
-            sentences.append(_pair_sentence(pair, control) + _beside_noise(pair, summary))
-    sentences += _joint_sentences(summary)
+    sentences += [_pair_sentence(pair, control) for pair in candidates]
+    sentences += _joint_sentences(candidates)
     sentences += token_sentences(summary)
     if summary.comparisons:
         sentences.append(f"{_plan_sentence(summary)} {_sensitivity_sentence(summary)}")
@@ -81,23 +62,44 @@ def _look_sentences(summary: RunSummary) -> list[str]:
     ]
 
 
-def _units_sentences(summary: RunSummary) -> list[str]:
-    """What counts as one independent problem, and what should perhaps not."""
+def _problem_sentences(summary: RunSummary) -> list[str]:
+    """What is in no number, what was chosen, and what counts as one independent problem."""
     sentences = []
-    count = len(summary.problems)
-    if (families := len(summary.families.sizes)) < count:
+    if left_out := summary.facts.left_out:
+        listed = _some([f"{name} ({reason})" for name, reason in left_out.items()])
+        sentences.append(
+            f"{len(left_out)} problems of the suite cannot be asked and are in no number: {listed}."
+        )
+    if unjudged := summary.unjudged:
+        sentences.append(
+            f"The judge itself failed on {len(unjudged)} problems (UKE), which are left out of "
+            f"every number: {_some(unjudged)}."
+        )
+    if chosen := {arm.facts.name: arm.choice_rate for arm in summary.arms if arm.choice_rate}:
+        shares = ", ".join(f"{name} {percent(rate)}" for name, rate in chosen.items())
+        sentences.append(
+            "Some completions hold several programs, or parts of them, of which a rule chose one "
+            f"(choice in verdicts.jsonl names it): {shares}."
+        )
+    count, families = len(summary.problems), len(summary.families.sizes)
+    if families < count:
         sentences.append(
             f"The {count} problems form {families} families of variants. The family is the "
             "unit of every interval and test, as its problems pass or fail together."
         )
     if groups := summary.facts.near_copies:
-        listed = "; ".join(", ".join(group[:3]) for group in groups[:3])
+        listed = _some([", ".join(group[:3]) for group in groups])
         sentences.append(
             f"{sum(map(len, groups))} problems of no family are near copies of one another "
-            f"({listed}{' …' if len(groups) > 3 else ''}) and are counted as independent, which "
-            "makes the intervals too narrow: give them a family in the suite."
+            f"({listed}) and are counted as independent, which makes the intervals too narrow: "
+            "give them a family in the suite."
         )
     return sentences
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first few of a list that may be long."""
+    return "; ".join(names[:5]) + (" …" if len(names) > 5 else "")
 
 
 def _independent_sentences(summary: RunSummary) -> list[str]:
@@ -114,22 +116,19 @@ def _independent_sentences(summary: RunSummary) -> list[str]:
     return [text]
 
 
-def _joint_sentences(summary: RunSummary) -> list[str]:
+def _joint_sentences(candidates: Sequence[PairedComparison]) -> list[str]:
     """Which matches stand among several arms."""
-    compared = [pair for pair in summary.comparisons if pair.holds_jointly is not None]
-    matches = [pair for pair in compared if pair.verdict is Equivalence.MATCH]
-    if len(compared) < 2 or not matches:
+    matches = [pair for pair in candidates if pair.verdict is Equivalence.MATCH]
+    if len(candidates) < 2 or not matches:
         return []
-    jointly = [pair.arm for pair in matches if pair.holds_jointly]
-    alone = [pair.arm for pair in matches if not pair.holds_jointly]
-    text = (
-        f"{len(compared)} arms were compared, and each match alone is false in up to 5 % of runs. "
-        "So that any false match among them is as rare, p-values are adjusted (Holm): "
-    )
-    if not alone:
-        return [f"{text}every match holds jointly."]
-    kept = f"the matches of {', '.join(jointly)} hold" if jointly else "no match holds"
-    return [f"{text}{kept} jointly; {', '.join(alone)} only taken alone."]
+    jointly = ", ".join(pair.arm for pair in matches if pair.holds_jointly)
+    alone = ", ".join(pair.arm for pair in matches if not pair.holds_jointly)
+    return [
+        f"{len(candidates)} arms were compared, and each match alone is false in up to 5 % of "
+        "runs. So that any false match among them is as rare, p-values are adjusted (Holm): "
+        + (f"the matches of {jointly} hold jointly" if jointly else "no match holds jointly")
+        + (f"; {alone} only taken alone." if alone else ".")
+    ]
 
 
 def _plan_sentence(summary: RunSummary) -> str:
@@ -151,47 +150,25 @@ def _control_sentence(control: PairedComparison | None) -> str:
         )
     # The comparison is control − reference; the adapter's effect is its negative.
     low, high = -control.interval95.high, -control.interval95.low
-    effect = (
-        f"{points(-control.difference)} points (95 % interval {points(low)} to {points(high)}, "
-        f"p = {p_text(control.p_value)})"
+    text = (
+        f"The adapter changes the pass rate by {points(-control.difference)} points (95 % interval "
+        f"{points(low)} to {points(high)}, p = {p_text(control.p_value)}). A match with "
+        f"{control.reference} "
     )
-    if control.verdict is Equivalence.DIFFER:
+    if control.verdict is not Equivalence.DIFFER:
+        matches = control.verdict is Equivalence.MATCH
         return (
-            f"The adapter changes the pass rate by {effect}. "
-            f"{_meaning_of_a_match(control, min(abs(low), abs(high)))}"
+            f"{text}says nothing here: the base without the adapter "
+            f"{'matches it too' if matches else 'neither differs from it nor matches it'}."
         )
-    meaning = f"A match with {control.reference} says nothing here: "
-    if low > 0 or high < 0:  # yet the verdict is a match
-        return (
-            f"The adapter's effect on the pass rate is surely smaller than the margin: {effect}. "
-            f"{meaning}the base without the adapter matches it too."
+    text += f"shows that less than δ = {margin_text(control.margin)} points of that were lost."
+    least = min(abs(low), abs(high))
+    if 2 * control.margin >= least:
+        text += (
+            " It does not show that most of the effect was kept, as that may be as small as "
+            f"{plain_points(least)} points."
         )
-    found = (
-        f"A test sees an effect of the adapter on the pass rate that the interval does not settle: "
-        f"{effect}. "
-        if control.p_value < LEVEL
-        else f"No effect of the adapter on the pass rate was detected: {effect}. "
-    )
-    if control.verdict is Equivalence.MATCH:
-        return f"{found}{meaning}the base without the adapter is just as close."
-    return (
-        f"{found}{meaning}this run does not show whether the base without the adapter would match "
-        "as well."
-    )
-
-
-def _meaning_of_a_match(control: PairedComparison, least: float) -> str:
-    """How much of an effect that is surely larger than ``least`` an arm that matches has kept."""
-    shown = (
-        f"A match with {control.reference} shows that less than δ = {margin_text(control.margin)} "
-        "points of that were lost"
-    )
-    if 2 * control.margin < least:
-        return f"{shown}."
-    return (
-        f"{shown}. It does not show that most of the effect was kept, as that may be as small as "
-        f"{plain_points(least)} points."
-    )
+    return text
 
 
 def _repeat_sentence(pair: PairedComparison, facts: RunFacts) -> str:
@@ -214,29 +191,9 @@ def _repeat_sentence(pair: PairedComparison, facts: RunFacts) -> str:
     )
     if pair.verdict is Equivalence.MATCH:
         return floor
-    margin = margin_text(pair.margin)
-    if pair.verdict is Equivalence.INCONCLUSIVE:
-        return (
-            f"{floor} Not even this repeat is shown to be equal within ±{margin} points: the run "
-            "is too small, or its draws are not paired."
-        )
     return (
-        f"{floor} A repeat that differs happens by chance in 5 % of runs; otherwise something "
-        "besides the model has changed between the two."
-    )
-
-
-def _beside_noise(pair: PairedComparison, summary: RunSummary) -> str:
-    """How an arm's distance from the reference compares with the reference's from itself."""
-    noise = summary.yardstick(pair)
-    if noise is None:
-        return ""
-    within = noise.interval95.low <= pair.difference <= noise.interval95.high
-    return (
-        f" It flips {percent(pair.flip_rate)} of the samples where the A/A repeat {noise.arm} "
-        f"flips {percent(noise.flip_rate)}, and its difference "
-        f"lies {'within' if within else 'outside'} "
-        "the repeat's 95 % interval."
+        f"{floor} Not even this repeat is shown to be equal within ±{margin_text(pair.margin)} "
+        "points: the run is too small, or something besides the model has changed."
     )
 
 
@@ -244,28 +201,20 @@ def _pair_sentence(pair: PairedComparison, control: PairedComparison | None) -> 
     numbers = (
         f"difference {points(pair.difference)} points, 90 % interval "
         f"{points(pair.interval90.low)} to {points(pair.interval90.high)}, "
-        f"{pair.gained} gained and {pair.lost} lost"
+        f"{pair.gained} gained and {pair.lost} lost."
     )
     margin = margin_text(pair.margin)
     if pair.verdict is Equivalence.DIFFER:
-        return f"{pair.arm} differs from {pair.reference}: {numbers}."
+        return f"{pair.arm} differs from {pair.reference}: {numbers}"
     if pair.verdict is Equivalence.INCONCLUSIVE:
         return (
-            f"{pair.arm} against {pair.reference} is inconclusive at ±{margin} points: {numbers}. "
+            f"{pair.arm} against {pair.reference} is inconclusive at ±{margin} points: {numbers} "
             "More problems or samples would be needed."
         )
+    text = f"{pair.arm} matches {pair.reference} within ±{margin} points: {numbers}"
     if control is None:
-        meaning = " Without a base arm it cannot be told whether this match means anything."
-    elif pair.informative:
-        meaning = ""
-    elif control.verdict is Equivalence.MATCH:
-        meaning = f" This match is uninformative: {control.arm} matches as well."
-    else:
-        meaning = (
-            f" This match is uninformative: {control.arm} neither differs nor matches, so a lost "
-            "adapter might match as well."
-        )
-    return f"{pair.arm} matches {pair.reference} within ±{margin} points: {numbers}.{meaning}"
+        return f"{text} Without a base arm it cannot be told whether this match means anything."
+    return text if pair.informative else f"{text} This match is uninformative."
 
 
 def _sensitivity_sentence(summary: RunSummary) -> str:
@@ -284,10 +233,8 @@ def _sensitivity_sentence(summary: RunSummary) -> str:
     compared = [pair for pair in pairs if pair.arm not in summary.repeats]
     repeats = [found for pair in compared if (found := summary.yardstick(pair)) is not None]
     alike = [pair for pair in compared if pair.verdict is not Equivalence.DIFFER]
-    if not (noise := repeats or alike):
-        return text
-    worst = max(noise, key=lambda pair: pair.flip_rate)
-    if worst.provable_margin is None or worst.detectable_difference is None:
+    worst = max(repeats or alike, key=lambda pair: pair.flip_rate, default=None)
+    if not worst or worst.provable_margin is None or worst.detectable_difference is None:
         return text
     return (
         f"{text} With as many flips as {worst.arm} has ({percent(worst.flip_rate)} of the "

@@ -3,12 +3,9 @@
 from evaluator.report.summary import RunSummary
 from evaluator.report.tables import fine_percent, percent
 from evaluator.report.token_tables import retention_text
-from evaluator.statistics.compare import Equivalence
 from evaluator.store.records import repeats
 from evaluator.tokens.summary import ArmTokens, TokenLevel
 from tinylora.models.token_divergence import as_if_kept
-
-_LOST = 0.9  # a retention whose interval lies below this is called a loss
 
 
 def token_sentences(summary: RunSummary) -> tuple[str, ...]:
@@ -16,10 +13,8 @@ def token_sentences(summary: RunSummary) -> tuple[str, ...]:
     level = summary.token_level
     if level is None or not level.arms:
         return ()
-    sentences = [_effect_sentence(level)]
-    for arm in level.arms:
-        if arm.arm not in (level.control, *repeats(level.reference)):
-            sentences.append(_arm_sentence(arm, level, summary))
+    shown = (a for a in level.arms if a.arm not in (level.control, *repeats(level.reference)))
+    sentences = [_effect_sentence(level), *(_arm_sentence(arm, level) for arm in shown)]
     if silent := [arm.name for arm in summary.facts.arms if not arm.logits]:
         sentences.append(
             f"The token level has nothing of {', '.join(silent)}: what made these texts gives no "
@@ -69,7 +64,7 @@ def _effect_sentence(level: TokenLevel) -> str:
     return text
 
 
-def _arm_sentence(arm: ArmTokens, level: TokenLevel, summary: RunSummary) -> str:
+def _arm_sentence(arm: ArmTokens, level: TokenLevel) -> str:
     if arm.repeat:
         return f"{arm.arm} is {level.reference} again (A/A): mean KL {arm.kl.mean:.2g} nats."
     if arm.kept is None:
@@ -102,8 +97,4 @@ def _arm_sentence(arm: ArmTokens, level: TokenLevel, summary: RunSummary) -> str
             f"{arm.shift.cosine:.2f} (median {arm.shift.median_cosine:.2f}), "
             f"{percent(arm.shift.same_sign)} of them the same way; by chance 50 % would."
         )
-    pair = summary.comparison(arm.arm)
-    most = arm.interval95.high if arm.interval95 else kept
-    if pair is not None and pair.verdict is not Equivalence.DIFFER and most < _LOST:
-        text += " The pass rates do not show this loss."
     return text

@@ -1,7 +1,6 @@
 """What the report says in words, from made-up records."""
 
 import dataclasses
-import re
 
 import pytest
 
@@ -58,7 +57,7 @@ NO_CONTROL = {"restored": "restored", "nf4": "merged"}
                 "δ = 5.0 points is not known to have been fixed before the first completion",
                 "200 problems could have shown a δ of 1.5 points",
                 "2 arms were compared",  # the control is not chosen among
-                "p-values are adjusted (Holm): every match holds jointly.",
+                "p-values are adjusted (Holm): the matches of nf4 hold jointly.",
                 # base and gone differ: their flips are no noise, and nf4 is what is left
                 "With as many flips as nf4 has",
             ],
@@ -71,32 +70,31 @@ NO_CONTROL = {"restored": "restored", "nf4": "merged"}
             facts(kinds={"restored": "restored", "gone": "base", "nf4": "merged"}),
             all_pass,
             [
-                "No effect of the adapter on the pass rate was detected: 0.0 points",
-                "the base without the adapter is just as close.",
-                "This match is uninformative: gone matches as well.",
+                "The adapter changes the pass rate by 0.0 points",
+                "A match with restored says nothing here: the base without the adapter matches it",
+                "This match is uninformative.",
             ],
-            "surely smaller",
+            "neither differs",
         ),
         (
             facts(margin=0.04),
             few_flips,
             [
-                "No effect of the adapter on the pass rate was detected: +1.5 points",
-                "does not show whether the base without the adapter would match as well.",
+                "The adapter changes the pass rate by +1.5 points",
+                "the base without the adapter neither differs from it nor matches it.",
                 "nf4 matches restored",
-                "This match is uninformative: base neither differs nor matches",
             ],
-            "just as close",
+            "matches it too",
         ),
         (
             facts(margin=0.4),
             None,
             [
-                "effect on the pass rate is surely smaller than the margin: +30.0 points",
+                "The adapter changes the pass rate by +30.0 points",
                 "nf4 matches restored",
-                "This match is uninformative: base matches as well.",
+                "the base without the adapter matches it too.",
             ],
-            "no adapter effect was detected",
+            "of that were lost",
         ),
         (facts(kinds=NO_CONTROL), None, ["There is no base arm", "cannot be told"], "no restored"),
         (facts(kinds={"nf4": "merged"}), None, ["no restored arm"], "matches"),
@@ -111,26 +109,6 @@ def test_sentences(run, change, said, unsaid):
     assert unsaid not in text
     marked = "match (uninformative)" in arms_table(summary).markdown()
     assert marked is ("This match is uninformative" in text)
-
-
-def test_an_effect_that_a_test_sees_and_the_interval_does_not_settle_is_not_denied():
-    """Seven lone problems are lost, and the families of the others may hide as much."""
-    run = facts()
-    problems = tuple(
-        dataclasses.replace(problem, family=None if k < 7 else f"f{k // 3}")
-        for k, problem in enumerate(run.problems)
-    )
-    run = dataclasses.replace(run, problems=problems)
-
-    def lost(one):
-        flips = one.arm == "base" and int(one.problem[1:]) < 7
-        return one if flips or one.arm == "gone" else all_pass(one)
-
-    text = "\n".join(describe(summarize(run, records(run, lost))))
-    start, end = "that the interval does not settle: +3.5 points", "would match as well."
-    (sentence,) = re.findall(f"A test sees an effect of .* {re.escape(start)} .*{end}", text)
-    assert "p = 0.016). A match with restored says nothing here: this run does not" in sentence
-    assert "No effect" not in text and "just as close" not in text
 
 
 @pytest.mark.parametrize(
@@ -148,8 +126,6 @@ def test_a_repeat_of_the_same_kind_is_the_noise_floor(run, floor):
     assert summary.repeats == ("again",)
     text = "\n".join(describe(summary))
     assert floor in text
-    assert "It flips 1.5 % of the samples where the A/A repeat again flips 10.0 %" in text
-    assert "within the repeat's 95 % interval" in text
     assert "With as many flips as again has (10.0 % of the samples)" in text
     assert "again matches" not in text
 
@@ -170,7 +146,6 @@ def test_repeat_in_equal_batches_with_the_references_noise_is_no_floor(run):
     text = "\n".join(describe(summary))
     assert "again is restored once more with the same noise (A/A)" in text
     assert "so this is no noise floor" in text
-    assert "where the A/A repeat" not in text
     assert "With as many flips as nf4 has (1.5 % of the samples)" in text
     assert sensitivity_table(summary).header[1:3] == ("flips", "δ")
 
@@ -180,7 +155,6 @@ def test_flips_of_paired_arms_are_not_held_against_independent_draws():
     summary = summarize(run, records(run, noisy))
     text = "\n".join(describe(summary))
     assert "Noise floor of independent draws: again" in text
-    assert "where the A/A repeat" not in text
     assert "With as many flips as nf4 has (1.5 % of the samples)" in text
     assert [row[2] for row in sensitivity_table(summary).rows] == ["1.00", "", ""]
 

@@ -34,7 +34,7 @@ def test_problem_that_the_judge_failed_on_counts_for_no_arm():
 
     summary = summarize(run, records(run, fail))
     assert summary.unjudged == ("P0", "P199")
-    said = "failed on 2 problems (UKE), which are left out of every number: P0, P199"
+    said = "failed on 2 problems (UKE), which are left out of every number: P0; P199"
     assert said in describe(summary)[0]
     assert {arm.passes.shape for arm in summary.arms} == {(198, 1)}
     assert summary.arms[1].pass_rate == pytest.approx(119 / 198)

@@ -146,7 +146,7 @@ def test_a_run_whose_arithmetic_hides_the_adapter_says_so():
                 "moves by a mean KL of 15 nats",
                 "nf4 has a retention of 30.00 % (95 % interval 30.00 to 30.00) on the",
                 "as if 16.33 % of the adapter's change had been kept",  # 1 − √0.7
-                "its square. The pass rates do not show this loss.",
+                "its square.",
                 "again is restored again (A/A)",
             ],
         ),
