@@ -42,8 +42,6 @@ _STYLE: Any = {
 _SERIES = ("#6b7480", "#0b5cad", "#c8501e", "#08805f", "#8a3ea8", "#a27100", "#0a7f99", "#b0305c")
 _COLOURS = {
     **{"match": "#167a3f", "differ": "#b42318", "inconclusive": "#8a6100", "control": "#6b7480"},
-    **{"AC": "#257a4b", "PC": "#3a7790", "WA": "#c2453a", "RE": "#a85714", "TLE": "#976500"},
-    **{"MLE": "#7c6226", "OLE": "#92537c", "CE": "#6b5fa5", "UKE": "#6a717a"},
     **{"axis": "#5d6672", "reference": "#0b5cad", "margin": "#cfe6d6"},
 }
 _WIDTH, _ROW, _PLOT, _LINE = 5.0, 0.46, 2.4, 0.2  # inches
@@ -72,11 +70,11 @@ def make_charts(
         charts = [_pass_rates(summary)]
         if summary.comparisons:
             charts.append(_differences(summary))
-        charts.append(_verdict_counts(summary))
         if any(layers.get(arm.facts.name) for arm in summary.arms):
             charts.append(_residual_by_layer(summary, layers))
-        if kept := _kept(summary):
-            charts.append(_size_against_kept(summary, *kept))
+        measured = summary.token_level.arms if summary.token_level is not None else ()
+        if retention := {arm.arm: arm.kept.retention for arm in measured if arm.kept is not None}:
+            charts.append(_size_against_retention(summary, retention))
     return tuple(charts)
 
 
@@ -118,28 +116,6 @@ def _differences(summary: RunSummary) -> Chart:
     return _chart(figure, "differences", f"Difference to {reference}", note)
 
 
-def _verdict_counts(summary: RunSummary) -> Chart:
-    figure, axes = _rows(len(summary.arms), ticks="{x:g} %")
-    axes.set_xlim(0, 100)
-    for row, arm in enumerate(summary.arms):
-        total, start = sum(arm.verdicts.values()), 0.0
-        _name(axes, row, arm.facts.name, "")
-        for name, count in arm.verdicts.items():
-            share = 100 * count / total
-            colour = _COLOURS[name]
-            axes.barh(row, share, left=start, height=0.42, color=colour, edgecolor="white")
-            if share >= 9:  # room for the letters
-                text = f"{name} {count}" if share >= 22 else name
-                place = start + share / 2, row
-                axes.text(*place, text, color="white", ha="center", va="center", fontsize=8)
-            start += share
-    note = (
-        "All completions. AC passes all tests, WA wrong answer, RE ended by a signal or exit "
-        "code, CE no program that compiles, TLE / MLE / OLE over a limit of time, memory or output."
-    )
-    return _chart(figure, "verdicts", "Verdicts", note)
-
-
 def _residual_by_layer(summary: RunSummary, layers: Mapping[str, Sequence[LayerResidual]]) -> Chart:
     """What the stored weights of each layer miss of the delta, on a logarithmic axis."""
     shown = [(n, arm) for n, arm in enumerate(summary.arms) if layers.get(arm.facts.name)]
@@ -172,21 +148,10 @@ def _residual_by_layer(summary: RunSummary, layers: Mapping[str, Sequence[LayerR
     return _chart(figure, "residual_by_layer", "Residual by layer", note)
 
 
-def _kept(summary: RunSummary) -> tuple[str, Mapping[str, float]] | None:
-    """What an arm kept: retention of the effect, or without it capture of the delta."""
-    arms = summary.token_level.arms if summary.token_level is not None else ()
-    retention = {a.arm: a.kept.retention for a in arms if a.kept is not None}
-    if retention:
-        return "retention", retention
-    every = [arm.facts for arm in summary.arms]
-    capture = {facts.name: facts.capture for facts in every if facts.capture is not None}
-    return ("capture", capture) if capture else None
-
-
-def _size_against_kept(summary: RunSummary, what: str, kept: Mapping[str, float]) -> Chart:
-    figure, axes = _plot(len(kept))
+def _size_against_retention(summary: RunSummary, retention: Mapping[str, float]) -> Chart:
+    figure, axes = _plot(len(retention))
     for number, arm in enumerate(summary.arms):
-        if (value := kept.get(arm.facts.name)) is None:
+        if (value := retention.get(arm.facts.name)) is None:
             continue
         size = arm.facts.weight_bytes
         label = _label(arm, f"{value:.3f} at {size_text(size)}")
@@ -199,13 +164,11 @@ def _size_against_kept(summary: RunSummary, what: str, kept: Mapping[str, float]
     axes.locator_params(axis="x", nbins=5)
     axes.xaxis.set_major_formatter(lambda x, _: size_text(round(x)) if x else "0")
     figure.legend(loc="outside upper left", frameon=False)
-    meaning = {
-        "retention": "1 − KL(reference‖arm) / KL(reference‖base) on the same tokens",
-        "capture": "share of the delta that the stored weights hold; this run has no token-level "
-        "retention",
-    }
-    note = f"Size of the weight files against {what}: {meaning[what]}. 1 is all of it."
-    return _chart(figure, "size", f"Size against {what}", note)
+    note = (
+        "Size of the weight files against retention: 1 − KL(reference‖arm) / KL(reference‖base) on "
+        "the same tokens. 1 is all of it."
+    )
+    return _chart(figure, "size", "Size against retention", note)
 
 
 def _rows(count: int, ticks: str) -> tuple[Figure, Axes]:
@@ -225,8 +188,7 @@ def _name(axes: Axes, row: int, name: str, value: str) -> None:
     background = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
     where: Any = {"transform": axes.get_yaxis_transform(), "va": "center", "bbox": background}
     axes.text(0, row - 0.48, _short(name), weight="bold", **where)
-    if value:
-        axes.text(1, row - 0.48, value, ha="right", **where)
+    axes.text(1, row - 0.48, value, ha="right", **where)
 
 
 def _plot(arms: int) -> tuple[Figure, Axes]:
@@ -257,12 +219,9 @@ def _chart(figure: Figure, name: str, title: str, note: str) -> Chart:
     assert root is not None
     for key, value in (("role", "img"), ("aria-label", visible(title)), ("class", "chart")):
         root.setAttribute(key, value)
-    for element in (
-        root,
-        *root.getElementsByTagName("*"),
-    ):  # names that no other chart of the page has
+    for element in (root, *root.getElementsByTagName("*")):
         for attribute in ("id", "xlink:href", "clip-path"):
-            if value := element.getAttribute(attribute):
+            if value := element.getAttribute(attribute):  # made one that no other chart has
                 prefixed = f"{name}-{value}" if attribute == "id" else value
                 element.setAttribute(attribute, prefixed.replace("#", f"#{name}-"))
     return Chart(name, title, note, Markup(root.toxml()))  # noqa: S704 - escaped by minidom

@@ -62,9 +62,9 @@ def test_tables_sentences_and_charts_are_those_of_the_results(made, page):
         assert table == [list(own.header), *map(list, own.rows)]
     for sentence in made[1].sentences:
         assert sentence in page.texts[""]
-    text, names = made[0].page.read_text(), ("pass_rates", "differences", "verdicts")
+    text, names = made[0].page.read_text(), ("pass_rates", "differences", "residual_by_layer")
     plots = {path.name: path.read_text() for path in made[0].plots.iterdir()}
-    assert plots.keys() == {f"{name}.svg" for name in (*names, "residual_by_layer", "size")}
+    assert plots.keys() == {f"{name}.svg" for name in names}
     assert all(svg in text and ElementTree.fromstring(svg) is not None for svg in plots.values())
 
 
