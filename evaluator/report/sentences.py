@@ -150,18 +150,21 @@ def _control_sentence(control: PairedComparison | None) -> str:
         )
     # The comparison is control − reference; the adapter's effect is its negative.
     low, high = -control.interval95.high, -control.interval95.low
-    text = (
-        f"The adapter changes the pass rate by {points(-control.difference)} points (95 % interval "
-        f"{points(low)} to {points(high)}, p = {p_text(control.p_value)}). A match with "
-        f"{control.reference} "
+    effect = (
+        f"{points(-control.difference)} points (95 % interval {points(low)} to {points(high)}, "
+        f"p = {p_text(control.p_value)})"
     )
     if control.verdict is not Equivalence.DIFFER:
         matches = control.verdict is Equivalence.MATCH
         return (
-            f"{text}says nothing here: the base without the adapter "
+            f"The adapter's effect on the pass rate was measured as {effect}. A match with "
+            f"{control.reference} says nothing here: the base without the adapter "
             f"{'matches it too' if matches else 'neither differs from it nor matches it'}."
         )
-    text += f"shows that less than δ = {margin_text(control.margin)} points of that were lost."
+    text = (
+        f"The adapter changes the pass rate by {effect}. A match with {control.reference} shows "
+        f"that less than δ = {margin_text(control.margin)} points of that were lost."
+    )
     least = min(abs(low), abs(high))
     if 2 * control.margin >= least:
         text += (

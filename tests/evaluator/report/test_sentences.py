@@ -70,7 +70,7 @@ NO_CONTROL = {"restored": "restored", "nf4": "merged"}
             facts(kinds={"restored": "restored", "gone": "base", "nf4": "merged"}),
             all_pass,
             [
-                "The adapter changes the pass rate by 0.0 points",
+                "effect on the pass rate was measured as 0.0 points",
                 "A match with restored says nothing here: the base without the adapter matches it",
                 "This match is uninformative.",
             ],
@@ -80,7 +80,7 @@ NO_CONTROL = {"restored": "restored", "nf4": "merged"}
             facts(margin=0.04),
             few_flips,
             [
-                "The adapter changes the pass rate by +1.5 points",
+                "effect on the pass rate was measured as +1.5 points",
                 "the base without the adapter neither differs from it nor matches it.",
                 "nf4 matches restored",
             ],
@@ -90,7 +90,7 @@ NO_CONTROL = {"restored": "restored", "nf4": "merged"}
             facts(margin=0.4),
             None,
             [
-                "The adapter changes the pass rate by +30.0 points",
+                "effect on the pass rate was measured as +30.0 points",
                 "nf4 matches restored",
                 "the base without the adapter matches it too.",
             ],
