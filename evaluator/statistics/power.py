@@ -6,6 +6,7 @@ is the true difference. The verdict follows from the numbers of flips and gains 
 ψ(1 + (n − 1)ρ) / n where differences of samples correlate by ρ within a problem.
 """
 
+from bisect import bisect_left
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -22,7 +23,7 @@ POWER = 0.8
 
 _RARE = 1e-9  # tail of the number of flips that is left out at each end
 _MOST_K = 1 << 11  # numbers of flips that are looked at
-_CELLS, _PASSES = 32, 5  # of a search: 32⁻⁵ of its range
+_STEPS = 1 << 25  # of margins and differences
 _BEYOND = 1e6  # a z that no run reaches, and finite, as it is multiplied by 0 flips
 _AT_ONCE = 3_000  # numbers of problems times spread of their flips
 
@@ -86,7 +87,7 @@ def provable_margin(problems: int, flip_rate: float, look: Look = ONLY_LOOK) -> 
     >>> round(provable_margin(149, 0.0), 4), round(provable_margin(1000, 0.02), 4)
     (0.0199, 0.0138)
     """
-    return _least(lambda x: verdict_chances(problems, flip_rate, 0.0, x, look).match >= POWER)
+    return _least(lambda x: verdict_chances(problems, flip_rate, 0.0, x, look).match[0] >= POWER)
 
 
 def detectable_difference(
@@ -97,27 +98,18 @@ def detectable_difference(
     A difference of more than the flip rate makes as many flips as it needs, all one way.
     """
 
-    def seen(difference: Floats) -> npt.NDArray[np.bool_]:
-        flips = np.maximum(flip_rate, difference)
-        return verdict_chances(problems, flips, difference, margin, look).differ >= power
+    def is_seen(difference: float) -> bool:
+        flips = max(flip_rate, difference)
+        return bool(verdict_chances(problems, flips, difference, margin, look).differ[0] >= power)
 
-    return _least(seen)
+    return _least(is_seen)
 
 
-def _least(holds: Callable[[Floats], npt.NDArray[np.bool_]]) -> float | None:
-    """The least x in (0, 1) from which on the condition holds, or None."""
-    low, high = 0.0, 1.0
-    for _ in range(_PASSES):
-        grid = np.linspace(low, high, _CELLS + 1)[1:]
-        if high == 1.0:
-            grid = grid[:-1]  # T is not defined at 1
-        failing = np.flatnonzero(~holds(grid))
-        if failing.size:
-            low = float(grid[failing[-1]])
-        if low == grid[-1]:
-            return None if high == 1.0 else high
-        high = float(grid[failing[-1] + 1]) if failing.size else float(grid[0])
-    return high
+def _least(holds: Callable[[float], bool]) -> float | None:
+    """The least x in (0, 1) from which on the condition holds, on a fine grid, or None."""
+    steps = range(1, _STEPS)  # at 1 T is not defined
+    found = bisect_left(steps, True, key=lambda step: holds(step / _STEPS))
+    return steps[found] / _STEPS if found < len(steps) else None
 
 
 def problems_needed(
@@ -139,7 +131,7 @@ def problems_needed(
     normal = flip_rate * (z / margin) ** 2
     low = max(least, int(normal - 2 / margin))
     high = max(least, int(normal)) + int(4 / margin)
-    looked_at = int(np.clip(_AT_ONCE / (1 + np.sqrt(flip_rate * high)), _CELLS, 16 * _CELLS))
+    looked_at = int(np.clip(_AT_ONCE / (1 + np.sqrt(flip_rate * high)), 32, 512))
     while True:
         step = max(1, (high - low) // looked_at)
         tried = np.arange(low, high + step, step)
