@@ -62,7 +62,7 @@ def read_inputs(request: ExportRequest, scratch: Path) -> Inputs:
     weights = base_weights_of(adapter, base, request)
     request = replace(request, fold_onto=weights.fold_onto)
     # what is decided first, or checked last, needs factors twice
-    twice = request.leaves_open or request.goal.check_prompts is not None
+    twice = request.leaves_open or request.check_prompts is not None
     kept_in = request.factor_store or (scratch / "factors" if twice else None)
     store, watch = None if kept_in is None else FactorStore(kept_in), Stopwatch()
     if store is not None:

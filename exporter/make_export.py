@@ -132,7 +132,7 @@ def _retention(job: Prepared, workspace: Workspace) -> Retention | None:
         job.inputs.store,
         in_4_bits=job.request.layout.stands_on_4_bits,
     )
-    wanted = job.request.goal.require_retention
+    wanted = job.request.require_retention
     if wanted is not None and (shortfall := found.shortfall(wanted)) is not None:
         raise RetentionError(f"{job.request.out}: {shortfall}; nothing was written")
     return found

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 import typer
 
 from exporter.formats.registry import FORMATS
-from exporter.request import ExportRequest, Goal, Option
+from exporter.request import ExportRequest, Option
 from tinylora import DeltaOptions
 from tinylora.adapters.upstream.placement import read_placement
 
@@ -39,22 +39,18 @@ def with_merge_options(command: Callable[..., None]) -> Callable[..., None]:
 
 def request_of(given: Mapping[str, Any]) -> ExportRequest:
     """The request that options of the command line make."""
-    values: dict[type, dict[str, Any]] = {ExportRequest: {}, Goal: {}, DeltaOptions: {}}
+    values: dict[type, dict[str, Any]] = {ExportRequest: {}, DeltaOptions: {}}
     for owner, parameter, option in _declared():
         value = given[parameter.name]
         if option.read is not None and value is not None:
             value = option.read(value)
         values[owner][parameter.name] = value
-    return ExportRequest(
-        **values[ExportRequest],
-        options=DeltaOptions(**values[DeltaOptions]),
-        goal=Goal(**values[Goal]),
-    )
+    return ExportRequest(**values[ExportRequest], options=DeltaOptions(**values[DeltaOptions]))
 
 
 def _declared() -> Iterator[tuple[type, inspect.Parameter, Option]]:
     """Every option: the class whose field it is, and what typer is told of it."""
-    for owner in (ExportRequest, Goal, DeltaOptions):
+    for owner in (ExportRequest, DeltaOptions):
         hints = get_type_hints(owner, include_extras=True)
         for field in fields(owner):
             kind, option = hints[field.name], _DELTA_OPTIONS.get(field.name)

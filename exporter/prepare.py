@@ -46,7 +46,7 @@ def prepare(
     # used late; what is wrong with them is said first
     prompts, check_prompts = (
         None if texts is None else read_prompts(texts, inputs.base.path)
-        for texts in (request.goal.prompts, request.goal.check_prompts)
+        for texts in (request.prompts, request.check_prompts)
     )
     steps = Steps(progress, 2 * len(inputs.architecture.targets))
     with single_threaded() as threads:

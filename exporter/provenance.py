@@ -63,7 +63,7 @@ def _options(request: ExportRequest, resolved: ResolvedOptions | None) -> dict[s
 
     placement, texts = request.options.placement, None
     if request.is_calibrated:  # these decide codes; other choices stand in the options themselves
-        texts = request.goal.prompts
+        texts = request.prompts
     return {
         "format": request.format,
         "requantize": of_format("requantize"),

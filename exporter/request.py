@@ -60,43 +60,19 @@ class Option:
 
 
 @dataclass(frozen=True)
-class Goal:
-    """What a choice of the exporter is aimed at, and how the export is checked."""
-
-    prompts: Annotated[
-        Path | None, Option("Calibration texts: for nf4-mixed, auto, calibrated.")
-    ] = None
-    check_prompts: Annotated[Path | None, Option("Other texts, to measure the retention on.")] = (
-        None
-    )
-    require_retention: Annotated[
-        float | None, Option("Fail (exit 1) if less of the effect is kept on --check-prompts.")
-    ] = None
-    target_residual: Annotated[
-        float | None, Option("For nf4-mixed and auto; 0: restored, 1: the base.")
-    ] = None
-    max_bytes: Annotated[
-        int | None, Option("For nf4-mixed: most bytes of weights, such as 2.5GB.", parse_size)
-    ] = None
-    without_peft: Annotated[
-        bool, Option("For auto: only what loads without peft.", only_on=True)
-    ] = False
-
-
-@dataclass(frozen=True)
 class ExportRequest:
     """One export, as asked for; each field says in its annotation what it is.
 
     ``format`` is a name of :mod:`exporter.formats.registry`; where none is given, the smallest that
     keeps the delta exactly and loads from one directory. ``auto``: the first that reaches
-    the goal's residual, of ``nf4`` (in every way of ``requantize``), ``nf4-embedded``,
+    ``target_residual``, of ``nf4`` (in every way of ``requantize``), ``nf4-embedded``,
     ``nf4-mixed`` (calibrated), ``bf16``, ``fp16``, ``fp32``: only dense ones after training on
-    16-bit weights, nothing calibrated without the goal's ``prompts``, and no ``nf4-embedded`` with
+    16-bit weights, nothing calibrated without ``prompts``, and no ``nf4-embedded`` with
     ``without_peft`` or the trainer's numerics.
 
     ``requantize``: ``preserve`` keeps the base's scales byte for byte and moves a code only where
     that is nearer; ``recompute`` quantizes anew, as PEFT does; ``calibrated`` chooses codes by
-    their effect on the goal's texts.
+    their effect on ``prompts``.
 
     ``fold_onto``: the ``dequantized`` 4-bit weights or the ``original`` 16-bit ones.
 
@@ -105,7 +81,7 @@ class ExportRequest:
 
     ``device``: sums are rounded otherwise on another one, so a few codes on an edge may fall the
     other way. ``options`` say how the delta is rebuilt. ``keep`` are the modules that ``nf4-mixed``
-    stores in bf16; empty: chosen by the goal.
+    stores in bf16; empty: chosen.
     """
 
     base: Annotated[
@@ -145,7 +121,24 @@ class ExportRequest:
         str,
         Option("cpu, cuda or cuda:N: for fast factors, folds and measures; choices use the CPU."),
     ] = "cpu"
-    goal: Goal = Goal()
+    prompts: Annotated[
+        Path | None, Option("Calibration texts: for nf4-mixed, auto, calibrated.")
+    ] = None
+    check_prompts: Annotated[Path | None, Option("Other texts, to measure the retention on.")] = (
+        None
+    )
+    require_retention: Annotated[
+        float | None, Option("Fail (exit 1) if less of the effect is kept on --check-prompts.")
+    ] = None
+    target_residual: Annotated[
+        float | None, Option("For nf4-mixed and auto; 0: restored, 1: the base.")
+    ] = None
+    max_bytes: Annotated[
+        int | None, Option("For nf4-mixed: most bytes of weights, such as 2.5GB.", parse_size)
+    ] = None
+    without_peft: Annotated[
+        bool, Option("For auto: only what loads without peft.", only_on=True)
+    ] = False
     keep: tuple[str, ...] = ()
 
     @property
@@ -215,8 +208,8 @@ def _path_problems(request: ExportRequest) -> Iterator[str]:
     for name, path in (  # with an earlier export that is replaced, they would be gone
         ("artifact", request.artifact),
         ("factor store", request.factor_store),
-        ("file of --prompts", request.goal.prompts),
-        ("file of --check-prompts", request.goal.check_prompts),
+        ("file of --prompts", request.prompts),
+        ("file of --check-prompts", request.check_prompts),
     ):
         for taken in (out, *beside(out)):
             if path is not None and taken in (path.resolve(), *path.resolve().parents):
@@ -240,42 +233,41 @@ def _device_problems(name: str) -> Iterator[str]:
 
 
 def _limit_problems(request: ExportRequest) -> Iterator[str]:
-    goal = request.goal
     check_share("--require-capture", request.require_capture)
-    check_share("--require-retention", goal.require_retention)
-    if goal.target_residual is not None and not 0 < goal.target_residual < 1:
-        yield f"--target-residual {goal.target_residual}: expected a number above 0 and below 1"
-    sizes = {"--max-shard-size": request.max_shard_size, "--max-bytes": goal.max_bytes}
+    check_share("--require-retention", request.require_retention)
+    if request.target_residual is not None and not 0 < request.target_residual < 1:
+        yield f"--target-residual {request.target_residual}: expected a number above 0 and below 1"
+    sizes = {"--max-shard-size": request.max_shard_size, "--max-bytes": request.max_bytes}
     for name, size in sizes.items():
         if size is not None and size < 1:
             yield f"{name} {size}: expected at least 1 byte"
 
 
 def _goal_problems(request: ExportRequest) -> Iterator[str]:
-    goal, is_auto, name = request.goal, request.is_auto, request.format
+    is_auto, name = request.is_auto, request.format
     mixed = request.leaves_modules_open
-    if is_auto and goal.target_residual is None:
+    if is_auto and request.target_residual is None:
         yield "--format auto needs --target-residual, such as 0.1"
     left_alone = ("preserve", "auto", ())
     if is_auto and (request.requantize, request.fold_onto, request.keep) != left_alone:
         yield "--format auto chooses --requantize, --fold-onto and keep itself"
     if is_auto and request.gguf_dtype != "f32":
         yield f"--gguf-dtype {request.gguf_dtype} applies to gguf, not to auto"
-    if mixed and goal.prompts is None:
+    if mixed and request.prompts is None:
         yield f"--format {name} needs --prompts: texts on which each module's effect is measured"
-    if mixed and goal.target_residual is None and goal.max_bytes is None:
+    if mixed and request.target_residual is None and request.max_bytes is None:
         yield f"--format {name} needs --target-residual, --max-bytes, or both"
-    if request.is_calibrated and goal.prompts is None:
+    if request.is_calibrated and request.prompts is None:
         yield "--requantize calibrated needs --prompts: texts to calibrate on"
-    if goal.target_residual is not None and not (is_auto or mixed):
+    if request.target_residual is not None and not (is_auto or mixed):
         yield "--target-residual applies to --format auto, and to nf4-mixed without keep"
-    if goal.max_bytes is not None and not mixed:
+    if request.max_bytes is not None and not mixed:
         yield "--max-bytes applies to --format nf4-mixed without keep"
-    if goal.require_retention is not None and goal.check_prompts is None:
+    if request.require_retention is not None and request.check_prompts is None:
         yield "--require-retention needs --check-prompts: texts on which the retention is measured"
-    if goal.prompts is not None and not request.leaves_open:
+    if request.prompts is not None and not request.leaves_open:
         yield "--prompts has no use here; it goes with nf4-mixed, auto and --requantize calibrated"
-    if goal.without_peft and not is_auto:
+    if request.without_peft and not is_auto:
         yield "--without-peft applies to --format auto"
 
 
@@ -294,5 +286,5 @@ def _format_problems(request: ExportRequest) -> Iterator[str]:
             f"--numerics trainer cannot be stored as {layout.name}: it rounds the product of the "
             "factors; use fp32, or a merged format"
         )
-    if request.goal.check_prompts is not None and not layout.for_transformers:
+    if request.check_prompts is not None and not layout.for_transformers:
         yield f"--check-prompts: transformers does not load a {layout.name} export by itself"

@@ -43,7 +43,7 @@ def decide(
     The results are a concrete request, what was chosen if there was something to choose, and for
     ``calibrated`` mean(x xᵀ) of a module's inputs.
 
-    ``texts`` are those of the goal's ``prompts``; ``scratch`` is an empty directory for what lasts
+    ``texts`` are those of ``prompts``; ``scratch`` is an empty directory for what lasts
     as long as the export; ``done`` gets ``factors`` or ``effect`` and a module's name after each.
     """
     request = inputs.request
@@ -52,7 +52,7 @@ def decide(
     # where training had 16 bits, auto goes among dense formats only
     first = Fp32() if inputs.weights.trained_on == "16bit" else Nf4()
     plan = inputs.plan(first if request.is_auto else request.layout)
-    if (room := request.goal.max_bytes) is not None and room < plan.max_bytes:
+    if (room := request.max_bytes) is not None and room < plan.max_bytes:
         raise TargetResidualError(
             f"--max-bytes {room}: the model in nf4 alone may take up to {plan.max_bytes} bytes"
         )
@@ -92,7 +92,7 @@ def decide(
 
 def _choose_format(trials: Trials) -> Choice:
     """The format of ``auto``: the first that reaches the target."""
-    target = trials.inputs.request.goal.target_residual
+    target = trials.inputs.request.target_residual
     assert target is not None, "checked with the request"
     tried: list[Trial] = []
     for trial in _candidates(trials, target):
@@ -115,7 +115,7 @@ def _candidates(trials: Trials, target: float) -> Iterator[Trial]:
         if trials.model is not None:
             yield trials.trial(Nf4("calibrated"))
         # the trainer's roundings happen to a product of which an adapter holds the factors
-        if not (request.goal.without_peft or request.options.numerics == "trainer"):
+        if not (request.without_peft or request.options.numerics == "trainer"):
             yield trials.trial(Nf4Embedded(request.adapter_dtype))
         if trials.model is not None:
             yield smallest_mixed(trials, trials.model, "calibrated", target, None)

@@ -21,12 +21,12 @@ _AIM_BELOW = 0.97
 
 def choose_modules(trials: Trials) -> Choice:
     """Choose the modules that a request for ``nf4-mixed`` leaves open."""
-    request, goal, model = trials.inputs.request, trials.inputs.request.goal, trials.model
+    request, model = trials.inputs.request, trials.model
     assert model is not None, "checked with the request"
-    target = goal.target_residual
-    trial = smallest_mixed(trials, model, request.requantize, target or 0.0, goal.max_bytes)
+    target = request.target_residual
+    trial = smallest_mixed(trials, model, request.requantize, target or 0.0, request.max_bytes)
     if target is not None and trial.residual > target:
-        budget = "" if goal.max_bytes is None else f" within {goal.max_bytes} bytes"
+        budget = "" if request.max_bytes is None else f" within {request.max_bytes} bytes"
         raise TargetResidualError(
             f"nf4-mixed does not reach an output residual of {target:g}{budget}; the best is "
             f"{trial.residual:.4g} in {trial.bytes} bytes; ask for less, or use nf4-embedded"

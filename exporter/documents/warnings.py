@@ -22,7 +22,7 @@ def warnings_of(
     )
     about_base = _about_base(export) if export.request.layout.standalone else ()
     about_delta = _about_fidelity(export, fidelity, output_residual(export.choice, retention))
-    about_goal = _about_goal(export.request.goal.target_residual, retention)
+    about_goal = _about_goal(export.request.target_residual, retention)
     return (*_about_identity(export), *doubts, *about_base, *about_delta, *about_goal)
 
 

@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from exporter import ExportRequest, export
-from exporter.request import Goal
 from tests.default_dtype import default_dtype
 from tinylora import DeltaOptions
 
@@ -19,11 +18,13 @@ def contents(talking, make_artifact, texts, tmp_path):
         "format": "nf4-mixed",
         "requantize": "calibrated",
         "options": DeltaOptions(svd="fast"),
+        "prompts": prompts,
+        "check_prompts": prompts,
+        "target_residual": 0.3,
     }
-    goal = Goal(prompts=prompts, check_prompts=prompts, target_residual=0.3)
 
     def make(name):
-        report = export(ExportRequest(talking, artifact, tmp_path / name, goal=goal, **fields))
+        report = export(ExportRequest(talking, artifact, tmp_path / name, **fields))
         weights = {name: report.files[name] for name in report.files if "safetensors" in name}
         return weights, report.fidelity.total.residual
 

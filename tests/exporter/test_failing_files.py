@@ -24,7 +24,6 @@ from exporter.errors import (
     DiskFullError,
     OutputWriteError,
 )
-from exporter.request import Goal
 from tests.exporter.conftest import content
 from tinylora.errors import FactorStoreError, ScratchError
 
@@ -121,8 +120,7 @@ def test_a_full_temporary_directory_keeps_the_finished_shards(
     talking, artifact, texts, tmp_path, monkeypatch
 ):
     """The export is whole but for its retention when the logits have no room."""
-    goal = Goal(check_prompts=texts(1))
-    request = ExportRequest(talking, artifact, tmp_path / "out", goal=goal)
+    request = ExportRequest(talking, artifact, tmp_path / "out", check_prompts=texts(1))
     partial = tmp_path / "out.partial-export"
 
     keep = Reference.keep

@@ -8,7 +8,6 @@ from peft import PeftModel
 
 from exporter import inspect_adapter, verify
 from exporter.errors import FoldError, PlanError, RequestError
-from exporter.request import Goal
 from tests.exporter.conftest import TOKENS
 from tests.exporter.talking import VOCABULARY, write_tokenizer
 from tests.lora_adapters import PATTERNS, save_lora
@@ -59,18 +58,17 @@ def test_qlora_is_said_by_an_option(base, lora, run):
 @pytest.mark.parametrize("format", ["nf4", "lora", "auto"])
 def test_factors_whose_product_overflows_are_refused(base, run, tmp_path, format):
     adapter, _ = save_lora(tmp_path / "adapter", base, size=1e44)
-    goal = Goal(target_residual=0.5) if format == "auto" else Goal()
+    goal = {"target_residual": 0.5} if format == "auto" else {}
     with pytest.raises(FoldError, match="does not fit float32.*file is damaged"):
-        run(base, adapter, format, goal=goal)
+        run(base, adapter, format, **goal)
 
 
 def test_a_choice_by_texts_needs_an_untouched_head(make_base, texts, run, tmp_path):
     base = make_base(tie_word_embeddings=False, vocab_size=VOCABULARY)
     write_tokenizer(base)
     adapter, _ = save_lora(tmp_path / "adapter", base, target_modules=["lm_head"])
-    goal = Goal(prompts=texts(1), target_residual=0.1)
     with pytest.raises(RequestError, match="lm_head: the adapter changes the output layer"):
-        run(base, adapter, "auto", goal=goal)
+        run(base, adapter, "auto", prompts=texts(1), target_residual=0.1)
 
 
 def test_a_lora_is_no_tinylora(base, lora, run, tmp_path):

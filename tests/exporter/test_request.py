@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from exporter.errors import RequestError
-from exporter.request import ExportRequest, Goal, check_request, parse_size
+from exporter.request import ExportRequest, check_request, parse_size
 from tinylora import DeltaOptions
 
 TEXTS = Path("texts.jsonl")
@@ -59,9 +59,7 @@ TEXTS = Path("texts.jsonl")
     ],
 )
 def test_contradictions_are_refused(fields, match):
-    goal = {name: fields[name] for name in fields if name in Goal.__dataclass_fields__}
-    rest = {name: value for name, value in fields.items() if name not in goal}
-    request = ExportRequest(Path("base"), Path("a.pt"), Path("out"), goal=Goal(**goal), **rest)
+    request = ExportRequest(Path("base"), Path("a.pt"), Path("out"), **fields)
     with pytest.raises(RequestError, match=match):
         check_request(request)
 

@@ -12,7 +12,6 @@ from exporter import verify
 from exporter.base.architecture import read_architecture
 from exporter.base.checkpoint import open_checkpoint
 from exporter.errors import CheckpointError, PlanError
-from exporter.request import Goal
 from tests.exporter.conftest import SMALL, edited
 from tinylora import DeltaOptions, target_names
 
@@ -96,7 +95,7 @@ def test_names_without_the_prefix_of_the_model(kind, base, base_4bit, artifact, 
 
 def test_texts_show_the_effect_on_a_base_of_other_names(talking, artifact, texts, run, tmp_path):
     odd = edited(talking, tmp_path / "tiny-qwen", renamed(lambda n: n.removeprefix("model.")))
-    fields = {"options": DeltaOptions(trained_on="16bit"), "goal": Goal(check_prompts=texts(1))}
+    fields = {"options": DeltaOptions(trained_on="16bit"), "check_prompts": texts(1)}
     found, usual = (
         run(base, artifact, "nf4-embedded", name=name, **fields).retention
         for name, base in (("odd", odd), ("usual", talking))

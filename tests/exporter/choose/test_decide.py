@@ -1,7 +1,6 @@
 """What is decided before anything is written: the first format that reaches the target."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +8,6 @@ from safetensors.torch import load_file, save_file
 
 from exporter import ExportRequest, export, verify
 from exporter.errors import PromptError, TargetResidualError
-from exporter.request import Goal
 
 
 @pytest.mark.parametrize(
@@ -23,8 +21,8 @@ from exporter.request import Goal
 def test_what_cannot_be_is_said_before_anything_is_computed(
     talking, artifact, texts, tmp_path, changes, error, words
 ):
-    goal = replace(Goal(prompts=texts(1), target_residual=0.5), **changes)
-    request = ExportRequest(talking, artifact, tmp_path / "out", format="nf4-mixed", goal=goal)
+    fields = {"format": "nf4-mixed", "prompts": texts(1), "target_residual": 0.5} | changes
+    request = ExportRequest(talking, artifact, tmp_path / "out", **fields)
     steps = []
     with pytest.raises(error, match=words):
         export(request, steps.append)
@@ -43,8 +41,8 @@ def test_what_cannot_be_is_said_before_anything_is_computed(
 def test_auto_takes_the_first_that_meets_the_target(
     talking, make_artifact, run, texts, size, target, without_peft, format
 ):
-    goal = Goal(prompts=texts(1), target_residual=target, without_peft=without_peft)
-    report = run(talking, make_artifact(size), "auto", goal=goal)
+    goal = {"prompts": texts(1), "target_residual": target, "without_peft": without_peft}
+    report = run(talking, make_artifact(size), "auto", **goal)
     assert report.format == report.choice.chosen.format == format
     assert report.choice.chosen.residual <= target
     trials = report.choice.trials
@@ -64,8 +62,7 @@ def test_auto_takes_the_first_that_meets_the_target(
 
 
 def test_auto_without_texts_goes_by_the_weights(talking, make_artifact, run):
-    goal = Goal(target_residual=0.5, without_peft=True)
-    report = run(talking, make_artifact(3e-2), "auto", goal=goal)
+    report = run(talking, make_artifact(3e-2), "auto", target_residual=0.5, without_peft=True)
     assert report.choice.measured_on == "weights" and report.format == "bf16"
     assert [t.format for t in report.choice.trials] == ["nf4", "nf4", "bf16"]
     # what was predicted is what the finished files' own measures say
@@ -75,9 +72,8 @@ def test_auto_without_texts_goes_by_the_weights(talking, make_artifact, run):
 
 
 def test_auto_says_where_even_fp32_is_too_coarse(base, make_artifact, run, tmp_path):
-    goal = Goal(target_residual=1e-5, without_peft=True)
     with pytest.raises(TargetResidualError, match=r"the best is fp32 with 0\.0.*nf4-embedded"):
-        run(base, make_artifact(3e-5), "auto", goal=goal)
+        run(base, make_artifact(3e-5), "auto", target_residual=1e-5, without_peft=True)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -86,8 +82,7 @@ def test_a_trial_too_large_for_fp16_is_no_number_that_json_lacks(make_base, make
     tensors = load_file(base / "model.safetensors")
     tensors["model.layers.0.mlp.up_proj.weight"] *= 1e7
     save_file(tensors, base / "model.safetensors", metadata={"format": "pt"})
-    goal = Goal(target_residual=1e-3, without_peft=True)
-    report = run(base, make_artifact(3e-3), "auto", goal=goal)
+    report = run(base, make_artifact(3e-3), "auto", target_residual=1e-3, without_peft=True)
     assert report.format == "fp32"
     text = (report.out / "export_manifest.json").read_text()
     assert "Infinity" not in text and "NaN" not in text

@@ -10,7 +10,6 @@ from transformers import AutoModelForCausalLM
 from exporter import verify
 from exporter.compare.prompts import read_prompts
 from exporter.errors import PlanError, TargetResidualError
-from exporter.request import Goal
 from tests.exporter.conftest import SUFFIXES, same_tensors, tensors_of
 from tests.exporter.dense_reference import dense_logits, distance, restored_weights, weights_of
 from tests.lora_adapters import save_lora
@@ -51,8 +50,9 @@ def mixed(talking, make_artifact, run, calibration):
     """``mixed(base, **fields)``: an export whose modules are chosen by the calibration texts."""
 
     def call(base=talking, target_residual=None, max_bytes=None, **fields):
-        goal = Goal(calibration, target_residual=target_residual, max_bytes=max_bytes)
-        return run(base, make_artifact(SIZE), "nf4-mixed", goal=goal, **fields)
+        goal = {"target_residual": target_residual, "max_bytes": max_bytes}
+        artifact = make_artifact(SIZE)
+        return run(base, artifact, "nf4-mixed", prompts=calibration, **goal, **fields)
 
     return call
 
@@ -81,8 +81,8 @@ def test_loads_plainly_with_the_chosen_modules_in_bf16(
     with torch.no_grad():
         assert bool(torch.isfinite(model(torch.arange(9).unsqueeze(0)).logits).all())
     # every other module is, byte for byte, that of an nf4 export
-    goal = Goal(calibration if method == "calibrated" else None)
-    fields = {"requantize": method, "goal": goal, "name": "plain"}
+    prompts = calibration if method == "calibrated" else None
+    fields = {"requantize": method, "prompts": prompts, "name": "plain"}
     plain = tensors_of(run(base, make_artifact(SIZE), "nf4", **fields).out)
     found = tensors_of(report.out)
     weights = {f"{module}.weight" for module in keep}
@@ -200,10 +200,10 @@ def test_the_names_of_fused_layers_change_nothing_in_transformers(mixed):
 
 
 def test_a_zero_artifact_needs_no_module(talking, make_artifact, run, calibration):
-    artifact, goal = make_artifact(0.0), Goal(calibration, target_residual=0.1)
-    mixed = run(talking, artifact, "nf4-mixed", goal=goal)
+    artifact, goal = make_artifact(0.0), {"prompts": calibration, "target_residual": 0.1}
+    mixed = run(talking, artifact, "nf4-mixed", **goal)
     assert mixed.choice.chosen.keep == () and mixed.choice.chosen.residual == 0
-    auto = run(talking, artifact, "auto", name="auto", goal=goal)
+    auto = run(talking, artifact, "auto", name="auto", **goal)
     assert auto.format == "nf4" and auto.choice.chosen.requantize == "preserve"
-    blind = run(talking, artifact, "auto", name="blind", goal=Goal(target_residual=0.1))
+    blind = run(talking, artifact, "auto", name="blind", target_residual=0.1)
     assert blind.format == "nf4" and blind.choice.measured_on == "weights"

@@ -8,7 +8,7 @@ import pytest
 from exporter import export, inspect_adapter, verify
 from exporter.compare.retention import Divergence, Retention
 from exporter.errors import CheckpointError
-from exporter.request import ExportRequest, Goal
+from exporter.request import ExportRequest
 from tinylora import DeltaOptions
 
 SIZE = 3e-3
@@ -91,24 +91,21 @@ def test_a_checkpoint_without_a_tokenizer(talking, base, artifact, run, tmp_path
 
 def test_texts_decide_whether_the_delta_is_lost(talking, make_artifact, texts, run):
     """Not capture and residual of the weights, by which codes chosen by texts look lost."""
-    artifact, goal = make_artifact(3e-2), Goal(prompts=texts(1))
-    calibrated = {"requantize": "calibrated"}
-    unknown = run(talking, artifact, "nf4", **calibrated, goal=goal, name="unknown")
+    artifact, calibrated = make_artifact(3e-2), {"requantize": "calibrated", "prompts": texts(1)}
+    unknown = run(talking, artifact, "nf4", **calibrated, name="unknown")
     assert about(unknown, "the retention") and not about(unknown, "LOST")
-    goal = Goal(prompts=texts(1), check_prompts=texts(2))
-    measured = run(talking, artifact, "nf4", **calibrated, goal=goal)
+    measured = run(talking, artifact, "nf4", **calibrated, check_prompts=texts(2))
     assert 0.1 < measured.retention.output_residual < 0.9 and measured.effect_measured
     assert about(measured, "That counts here") and not about(measured, "LOST")
 
 
 def test_a_zero_delta_is_said_with_texts_too(talking, make_artifact, texts, run):
-    goal = Goal(prompts=texts(1), target_residual=0.5)
-    report = run(talking, make_artifact(0.0), "auto", goal=goal)
+    report = run(talking, make_artifact(0.0), "auto", prompts=texts(1), target_residual=0.5)
     assert about(report, "this export is the base") and not report.effect_measured
 
 
 def test_a_loss_that_texts_show_too_is_a_loss(talking, make_artifact, texts, run):
-    report = run(talking, make_artifact(3e-4), "nf4", goal=Goal(check_prompts=texts(2)))
+    report = run(talking, make_artifact(3e-4), "nf4", check_prompts=texts(2))
     assert report.retention.output_residual > 0.9
     assert about(report, "THE DELTA WAS LOST")
 
@@ -116,8 +113,8 @@ def test_a_loss_that_texts_show_too_is_a_loss(talking, make_artifact, texts, run
 def test_an_effect_that_texts_show_lost_is_lost_though_the_weights_hold_the_delta(
     talking, make_artifact, texts, run
 ):
-    goal = Goal(check_prompts=texts(2))
-    report = run(talking, make_artifact(3e-4), "fp32", fold_onto="original", goal=goal)
+    fields = {"fold_onto": "original", "check_prompts": texts(2)}
+    report = run(talking, make_artifact(3e-4), "fp32", **fields)
     assert report.verdict == "kept" and report.retention.output_residual > 1
     assert about(report, "THE DELTA WAS LOST")
     check = verify(report.out, serves="transformers").checks[-1]
@@ -128,5 +125,5 @@ def test_a_target_that_other_texts_miss_is_said(talking, artifact, texts, run, m
     far, near = (Divergence(x, x, x, 0.5, x) for x in (1.0, 0.0))
     lost = Retention("digest", 10, far, far, near, near, near)
     monkeypatch.setattr("exporter.make_export.measure_retention", lambda *_, **__: lost)
-    goal = Goal(check_prompts=texts(2), target_residual=0.5)
-    assert about(run(talking, artifact, "auto", goal=goal), "is 1, above the target 0.5 ")
+    report = run(talking, artifact, "auto", check_prompts=texts(2), target_residual=0.5)
+    assert about(report, "is 1, above the target 0.5 ")

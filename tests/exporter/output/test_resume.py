@@ -21,7 +21,6 @@ from exporter.errors import (
     RequestError,
 )
 from exporter.output.workspace import open_workspace
-from exporter.request import Goal
 from tests.exporter.conftest import content
 from tests.exporter.formats.conftest import DEMO
 
@@ -164,11 +163,7 @@ def test_overwrite_never_takes_away_what_the_export_reads(what, place, base, art
     export(ExportRequest(base, artifact, out))
     inside.parent.mkdir(parents=True)
     shutil.copyfile(artifact, inside)
-    fields = {"artifact": artifact}
-    if what.endswith("prompts"):
-        fields["goal"] = Goal(**{what: inside})
-    else:
-        fields[what] = inside
+    fields = {"artifact": artifact} | {what: inside}
     with pytest.raises(RequestError, match=f"contain the .*{inside}; move"):
         export(ExportRequest(base, out=out, overwrite=True, **fields))
     assert inside.read_bytes() == artifact.read_bytes()
