@@ -36,8 +36,6 @@ def problem_pass_at_k(passes: Passes, k: int) -> Floats:
     Chen et al.: "Evaluating large language models trained on code" (2021), equation 1.
     """
     samples = passes.shape[1]
-    if not 1 <= k <= samples:
-        raise ValueError(f"pass@k needs 1 ≤ k ≤ {samples} samples, found k={k}")
     draws = math.comb(samples, k)
     by_count = [1 - math.comb(samples - c, k) / draws for c in range(samples + 1)]
     estimates: Floats = np.array(by_count, dtype=np.float64)[passes.sum(axis=1)]

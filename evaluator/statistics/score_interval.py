@@ -83,8 +83,6 @@ def mean_interval(
     >>> round(interval.low, 4), round(interval.high, 4)
     (0.4902, 0.9433)
     """
-    if values.size == 0 or not (bounds[0] <= values.min() and values.max() <= bounds[1]):
-        raise ValueError(f"expected at least one value, all within {bounds}, found {values}")
     statistic, estimate = score_of(values, bounds, sizes)
     return invert(statistic, estimate, bounds, (1 - level) / 2)
 
