@@ -7,7 +7,7 @@ from transformers import Qwen2ForCausalLM
 
 from tests.conftest import tiny_config
 from tests.fake_gpu import CUDA, fake_gpu, on_gpu
-from tinylora import DeltaOptions, LowRankDelta, QuantizedWeight, fast_factors, restore
+from tinylora import DeltaOptions, QuantizedWeight, fast_factors, restore
 
 
 def test_a_tensor_left_on_the_cpu_is_found():
@@ -34,14 +34,6 @@ def test_fast_factors_come_back_from_the_gpu(shape):
         factors = fast_factors(on_gpu(*shape), 2)
     assert factors.U.shape == (shape[0], 2) and factors.Vh.shape == (2, shape[1])
     assert {t.device.type for t in (factors.U, factors.S, factors.Vh)} == {"cpu"}
-
-
-def test_pieces_and_rows_of_a_delta_stay_on_the_gpu():
-    with fake_gpu():
-        delta = LowRankDelta(on_gpu(300, 2), on_gpu(2, 200))
-        pieces = [delta.dense(), *(piece for _, piece in delta.pieces())]
-        pieces += [delta.rows(torch.arange(n, device=CUDA)) for n in (3, 100)]
-        assert {piece.device.type for piece in pieces} == {"cuda"}
 
 
 @pytest.mark.parametrize("formula", ["full", "diagonal"])

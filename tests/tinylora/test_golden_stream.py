@@ -6,21 +6,6 @@ import torch
 from tests.gpu import device_stream as gpu
 
 
-def emulated(shape, seed):
-    return gpu.emulated_draws(shape, seed).to(torch.bfloat16)
-
-
-def test_recorded_vectors_come_back(tmp_path, monkeypatch):
-    monkeypatch.setattr(gpu, "DRAWS", 3)
-    monkeypatch.setattr(gpu, "RECORDED_DRAWS", (0, 1, 2))
-    path = tmp_path / "golden.json"
-    gpu.record(path, emulated, "emulation")
-    found = list(gpu.golden(path))
-    assert len(found) == 24
-    for shape, seed, draw, values in found:
-        assert torch.equal(values, emulated(shape, seed)[draw])
-
-
 def test_only_values_on_a_rounding_border_are_explained():
     exact = gpu.emulated_draws((32, 2), 42)
     drawn = exact.to(torch.bfloat16)

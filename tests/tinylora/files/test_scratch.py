@@ -72,15 +72,6 @@ def test_a_tmpdir_that_cannot_be_used_is_named(tmp_path, monkeypatch):
         pass
 
 
-def test_where_no_temporary_directory_is_usable_tmpdir_is_named(monkeypatch):
-    def none_found():
-        raise FileNotFoundError(2, "No usable temporary directory found in ['/tmp']")
-
-    monkeypatch.setattr(tempfile, "gettempdir", none_found)
-    with pytest.raises(ScratchError, match="No usable.*TMPDIR"), scratch_directory("x"):
-        pass
-
-
 def test_a_directory_that_another_start_removes_at_once_is_made_again(tmp_path, monkeypatch):
     made, make = [], tempfile.mkdtemp
 
