@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from evaluator.report.html.text import shortened, visible
 
-PROGRAM_CHARACTERS = 8_000
-PROGRAM_LINES = 250
+_PROGRAM_CHARACTERS = 8_000
+_PROGRAM_LINES = 250
 
 
 class CodeLine(NamedTuple):
@@ -53,7 +53,7 @@ def diff_programs(left: str | None, right: str | None) -> Iterator[DiffRow]:
 def _lines(program: str | None) -> list[str]:
     if program is None:
         return []
-    shown = visible(shortened(program, PROGRAM_CHARACTERS, PROGRAM_LINES))
+    shown = visible(shortened(program, _PROGRAM_CHARACTERS, _PROGRAM_LINES))
     return shown.rstrip("\n").split("\n")
 
 

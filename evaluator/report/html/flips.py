@@ -18,7 +18,7 @@ from evaluator.store.snapshot import ShownProblem
 
 
 class Cell(NamedTuple):
-    """One arm on one problem: the verdict, or passed samples of all, and a hint for the pointer.
+    """One arm on one problem: the verdict, or passed samples of all.
 
     ``flip`` is ``gained``, ``lost``, ``both`` or empty; ``css`` a verdict's class, or ``mixed``.
     """
@@ -26,7 +26,6 @@ class Cell(NamedTuple):
     text: str
     css: str
     flip: str
-    hint: str
 
 
 class FlipRow(NamedTuple):
@@ -67,7 +66,7 @@ def flip_matrix(
     for number, problem in enumerate(summary.problems):
         title = problems[problem.id].title if problem.id in problems else ""
         records = {arm: [verdicts[arm, problem.id, s] for s in range(samples)] for arm in names}
-        cells = tuple(_cell(arm, records[arm], records[against]) for arm in names)
+        cells = tuple(_cell(records[arm], records[against]) for arm in names)
         disagreeing = {arm for arm, cell in zip(names, cells, strict=True) if cell.flip}
         others = disagreeing - {summary.control}
         group = "flipped" if others else "control" if disagreeing else "agreed"
@@ -94,17 +93,15 @@ def flip_details(
         }
 
 
-def _cell(arm: str, own: Sequence[VerdictRecord], reference: Sequence[VerdictRecord]) -> Cell:
+def _cell(own: Sequence[VerdictRecord], reference: Sequence[VerdictRecord]) -> Cell:
     passed = [record.verdict == "AC" for record in own]
     wanted = [record.verdict == "AC" for record in reference]
     gained = any(a > b for a, b in zip(passed, wanted, strict=True))
     lost = any(a < b for a, b in zip(passed, wanted, strict=True))
     flip = "both" if gained and lost else "gained" if gained else "lost" if lost else ""
     text = own[0].verdict if len(own) == 1 else f"{sum(passed)}/{len(own)}"
-    verdicts = " ".join(record.verdict for record in own[:16])
     alike = len({record.verdict for record in own}) == 1
-    hint = f"{arm}: {verdicts}{f', {flip}' if flip else ''}"
-    return Cell(text, f"v{own[0].verdict}" if alike else "mixed", flip, hint)
+    return Cell(text, f"v{own[0].verdict}" if alike else "mixed", flip)
 
 
 def _pairs(

@@ -12,9 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from evaluator.report.html.charts import make_charts
-from evaluator.report.html.diff import PROGRAM_CHARACTERS, PROGRAM_LINES
 from evaluator.report.html.flips import FlipMatrix, flip_details, flip_matrix
-from evaluator.report.html.statement import STATEMENT_CHARACTERS
 from evaluator.report.html.text import shortened, visible
 from evaluator.report.provenance import asked_lines, distinct_sessions
 from evaluator.report.sentences import arm_lines
@@ -22,7 +20,7 @@ from evaluator.report.summary import RunSummary
 from evaluator.report.text_table import TextTable
 from evaluator.store.records import GenerationRecord, Key, VerdictRecord
 from evaluator.store.run_directory import RunDirectory
-from evaluator.store.snapshot import TEST_CHARACTERS, read_layers, read_problems
+from evaluator.store.snapshot import read_layers, read_problems
 from tinylora.files.whole_file import replace_file
 
 DETAILS_BYTES = 12_000_000
@@ -83,13 +81,6 @@ def write_page(
         columns=COLUMNS,
         data=DATA,
         sessions=distinct_sessions(directory.sessions()),
-        bounds={
-            "statement": STATEMENT_CHARACTERS,
-            "program": PROGRAM_CHARACTERS,
-            "lines": PROGRAM_LINES,
-            "details": DETAILS_BYTES,
-            "test": TEST_CHARACTERS,
-        },
     )
     replace_file(directory.page, text.encode())
 

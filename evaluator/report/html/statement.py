@@ -18,7 +18,7 @@ from markupsafe import Markup
 
 from evaluator.report.html.text import shortened, visible
 
-STATEMENT_CHARACTERS = 8_000
+_STATEMENT_CHARACTERS = 8_000
 _MATH_CHARACTERS = 500
 _MAX_NESTING = 12
 _ATTRIBUTES = frozenset(
@@ -38,7 +38,7 @@ def statement_html(statement: str) -> Markup:
         >>> statement_html("<b> $n$")
         Markup('<p>&lt;b&gt; <math display="inline"><mrow><mi>n</mi></mrow></math></p>\n')
     """
-    text = visible(shortened(statement, STATEMENT_CHARACTERS))
+    text = visible(shortened(statement, _STATEMENT_CHARACTERS))
     tokens = _markdown().parse(text)
     for token in tokens:
         if token.type in ("heading_open", "heading_close"):
