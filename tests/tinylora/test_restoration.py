@@ -136,6 +136,19 @@ def test_gradients_reach_the_shared_vector_alone(tiny_base, artifact, numerics):
     assert torch.equal(evaluated, model(IDS).logits.detach())
 
 
+@pytest.mark.parametrize("numerics", ["fp32", "trainer"])
+def test_a_restored_model_can_be_cast(tiny_base, artifact, numerics):
+    model = plain(tiny_base)
+    restored = restore(model, artifact, DeltaOptions(numerics=numerics))
+    layer = model.get_submodule(restored.wrapped[0])
+    with torch.no_grad():
+        delta = layer.delta()
+        for dtype in (torch.float64, torch.bfloat16):
+            model.to(dtype)
+            assert torch.equal(layer.delta(), delta)
+            assert model(IDS).logits.dtype == dtype
+
+
 PUBLISHED_SNIPPET = """
 sd = torch.load(ARTIFACT, map_location="cpu", weights_only=True)
 from tinylora import TinyLoRAGlobalParams, apply_tiny_lora

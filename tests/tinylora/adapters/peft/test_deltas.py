@@ -81,6 +81,13 @@ def test_restoring_on_a_4bit_base_which_peft_cannot(saved, tiny_base):
         assert (base.get_submodule(name).delta() - wanted).norm() <= 1e-6 * wanted.norm()
 
 
+def test_a_restored_model_can_be_cast(saved, tiny_base):
+    base = plain(tiny_base)
+    restore(base, load_adapter(saved()[0]))
+    logits = base(IDS).logits
+    assert (base.double()(IDS).logits - logits).norm() <= 1e-5 * logits.norm()
+
+
 def test_gradients_reach_each_modules_own_vector(saved, tiny_base):
     directory, model = saved(weight_tying=0.5)
     base = plain(tiny_base).requires_grad_(False)
