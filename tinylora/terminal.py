@@ -15,7 +15,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from types import FrameType
 from typing import Annotated, Any
 
@@ -245,22 +245,16 @@ class Bars:
         self._lines[stage] = (began, last)
 
 
-@contextmanager
-def progress_bars() -> Iterator[Bars]:
+def progress_bars() -> closing[Bars]:
     """Progress on standard error, inside the ``with``."""
-    bars = Bars()
-    try:
-        yield bars
-    finally:
-        bars.close()
+    return closing(Bars())
 
 
 def _progress_bars() -> Any:
     from rich import progress
 
-    text = progress.TextColumn("{task.description}", markup=False)
     return progress.Progress(
-        text,
+        progress.TextColumn("{task.description}", markup=False),
         progress.BarColumn(),
         progress.MofNCompleteColumn(),
         progress.TimeElapsedColumn(),
