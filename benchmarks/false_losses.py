@@ -17,7 +17,6 @@ import torch
 
 from benchmarks.harness import parser, scaled, table, write_page
 from exporter import ExportRequest, export
-from exporter.request import Goal
 from tinylora import load_artifact
 
 BASE, ARTIFACT = Path("demo/base"), Path("demo/tiny_lora_v.pt")
@@ -35,8 +34,8 @@ def said(folder: Path, format: str, texts: list[str], rng: np.random.Generator) 
     chosen = rng.choice(len(texts), TEXTS, replace=False)
     some.write_text("\n".join(texts[i] for i in chosen))
     where = {"out": folder / "out", "factor_store": folder / "factors", "overwrite": True}
-    goal = Goal(check_prompts=some)
-    kept = export(ExportRequest(BASE, artifact, format=format, goal=goal, **where)).retention.kept
+    request = ExportRequest(BASE, artifact, format=format, check_prompts=some, **where)
+    kept = export(request).retention.kept
     if kept is None:
         return "cannot be seen"
     return "loss" if kept.loss_seen else "no loss, within a bound"
