@@ -32,6 +32,11 @@ from tinylora.files.whole_file import replace_file
 
 logger = logging.getLogger(__name__)
 
+_COLUMNS = (
+    *("problem", "sample", "verdict", "score", "subtasks", "extraction", "choice", "code_sha256"),
+    *("detail", "compile_message", "tests", "completion_sha256"),
+)
+
 
 @dataclass(frozen=True)
 class NotJudged:
@@ -194,23 +199,15 @@ def _record(
         sample = f"sample {key[2]!r:.40} of problem {key[1]!r:.60}"
         was = "was judged for another text than the completions have now"
         raise RecordsError(f"verdicts.jsonl: {sample} {was}; use a new folder")
-    of = submissions[key]
-    fields = ("verdict", "score", "subtasks", "detail", "compile_message", "tests")
-    judged = row.get("code_sha256", of.code_sha256)  # rows of earlier versions have none
-    return VerdictRecord.from_row(
-        {**of.own_fields, "how": row["extraction"], "choice": row.get("choice", "only")}
-        | {name: row[name] for name in fields}
-        | {"code_sha256": judged}
-    )
+    fields = {name: row[name] for name in _COLUMNS[2:-1]}
+    fields["how"] = fields.pop("extraction")
+    return VerdictRecord.from_row({**submissions[key].own_fields, **fields})
 
 
 def _row(record: VerdictRecord, completion: str) -> dict[str, Any]:
-    fields = asdict(record)
-    row = {name: fields[name] for name in ("problem", "sample", "verdict", "score", "subtasks")}
-    row["extraction"] = record.how
-    others = ("choice", "code_sha256", "detail", "compile_message", "tests")
-    row |= {name: fields[name] for name in others}
-    return {**row, "completion_sha256": text_digest(completion)}
+    fields = asdict(record) | {"extraction": record.how}
+    fields["completion_sha256"] = text_digest(completion)
+    return {name: fields[name] for name in _COLUMNS}
 
 
 def _line(row: Mapping[str, Any]) -> bytes:
