@@ -39,7 +39,7 @@ def test_texts_are_read_in_their_order(read):
 
 BAD = {
     b"nonsense": "not JSON",
-    b"[]": "expected a JSON object, found list",
+    b"[]": "an array where a line",
     b'{"problem": "S0", "sample": ' + b"9" * 50 + b', "completion": ""}': "of 64 bits",
     b'{"problem": "P9", "completion": ""}': "'P9' is not in suite 'sums' (6 problems, such as S0",
     b'{"completion": ""}': "'problem' is None",

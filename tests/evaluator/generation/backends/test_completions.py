@@ -116,7 +116,7 @@ FIRST = our_rows()[0]
     ("row", "message"),
     [
         ('{"problem": "S0", "comp', BROKEN),
-        ([1], "expected a JSON object, found list"),
+        ([1], "an array where a line"),
         (FIRST, "problem 'S0', sample 0 is there a second time; keep one"),
         ({**FIRST, "problem": "S9"}, "problem 'S9' is not in the suite; delete the line"),
         ({**FIRST, "sample": 1}, r"sample 1 \(from 0\), but decoding.samples is 1; delete"),

@@ -48,8 +48,8 @@ def test_what_can_be_judged_of_a_problem_is_kept(write_rows, read):
     ("bad", "words"),
     [
         (b'{"prompt": "x", "test_cases": [', "not JSON"),
-        (b"[1]", "expected a JSON object, found list"),
-        (b"[" * 100_000, "not JSON"),
+        (b"[1]", "an array where a line"),
+        (b"[" * 100_000, "an array where a line"),
         (b'{"prompt": "\xff"}', "not UTF-8"),
         (b'{"x": ' + b"9" * 5000 + b"}", "not JSON .*digits"),
         (b'{"colour": 1}', "'prompt'"),
