@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -103,9 +103,13 @@ def verify(
     layout = format_with(manifest["options"])
     if load and not layout.for_transformers:
         raise VerificationError(f"{directory}: a {layout.name} export does not load by itself")
-    checks = [_check_digests(directory, manifest), *_check_tensors(directory, layout, manifest)]
+    checks = [_check_digests(directory, manifest)]
+    for file, tensors in manifest["tensors"].items():
+        problems = _tensor_problems(directory / file, layout, tensors)
+        checks.append(_check(f"tensors of {file}", problems))
     if isinstance(layout, AdapterFormat):
-        checks.append(_check_adapter(directory, layout, manifest))
+        problems = layout.adapter_problems(directory, manifest["targets"])
+        checks.append(_check("adapter would attach", problems))
         if layout.standalone and engine in (None, ENGINES["transformers"]):
             problem = "peft is not installed: transformers would load the base alone"
             checks.append(Check(PEFT_CHECK, () if find_spec("peft") else (problem,)))
@@ -140,7 +144,8 @@ def verify(
         except CheckpointError as error:
             checks.append(Check(RETENTION_FILE, (str(error),)))
     if engine is not None:  # last: its no hinders no other check
-        checks.append(_check_serving(directory, engine, layout, manifest, recorded))
+        problems = _serving_problems(directory, engine, layout, manifest, recorded)
+        checks.append(_check(f"{engine.name} serves what was trained", problems))
     return VerifyReport(
         directory,
         layout.name,
@@ -230,39 +235,27 @@ def _check_digests(directory: Path, manifest: Mapping[str, Any]) -> Check:
     return Check("files and digests", tuple(problems))
 
 
-def _check_tensors(directory: Path, layout: Format, manifest: Mapping[str, Any]) -> list[Check]:
-    checks = []
-    for file, tensors in manifest["tensors"].items():
-        planned = [TensorSpec(n, dtype, tuple(shape)) for n, (dtype, shape) in tensors.items()]
-        try:
-            problems = file_problems(layout.open_file(directory / file), planned)
-        except CheckpointError as error:
-            problems = [str(error)]
-        checks.append(Check(f"tensors of {file}", tuple(problems)))
-    return checks
-
-
-def _check_serving(
-    directory: Path, engine: Engine, layout: Format, manifest: Mapping[str, Any], retention: object
-) -> Check:
-    """The engine knows the format, and the delta is in it, as far as was measured."""
+def _check(name: str, problems: Iterator[str]) -> Check:
+    """What a search finds; a file that it cannot read is a problem too."""
     try:
-        config = read_json(directory / CONFIG_FILE) if layout.for_transformers else {}
-        problems = list(serving_problems(engine, layout.name, config, manifest["targets"]))
-    except CheckpointError as error:
-        problems = [str(error)]
+        return Check(name, tuple(problems))
+    except (ArtifactError, ArtifactMissingError, CheckpointError) as error:
+        return Check(name, (f"cannot be read: {error}",))
+
+
+def _tensor_problems(file: Path, layout: Format, recorded: Mapping[str, Any]) -> Iterator[str]:
+    planned = [TensorSpec(name, dtype, tuple(shape)) for name, (dtype, shape) in recorded.items()]
+    yield from file_problems(layout.open_file(file), planned)
+
+
+def _serving_problems(
+    directory: Path, engine: Engine, layout: Format, manifest: Mapping[str, Any], retention: object
+) -> Iterator[str]:
+    """The engine does not know the format, or the delta is not in it, as far as was measured."""
     on_texts = retention.get("output_residual") if isinstance(retention, dict) else None
     if isinstance(on_texts, int | float) and on_texts >= LOST_RESIDUAL:
-        problems.append(f"the delta was lost: logits miss {on_texts:.3g} of its effect on texts")
+        yield f"the delta was lost: logits miss {on_texts:.3g} of its effect on texts"
     elif any(warning.startswith(LOST) for warning in manifest["warnings"]):
-        problems.append("the delta was lost in rounding: any engine serves the base")
-    return Check(f"{engine.name} serves what was trained", tuple(problems))
-
-
-def _check_adapter(directory: Path, layout: AdapterFormat, manifest: Mapping[str, Any]) -> Check:
-    """The adapter names every target and is whole, so PEFT would attach it."""
-    try:
-        problems = tuple(layout.adapter_problems(directory, manifest["targets"]))
-    except (ArtifactError, ArtifactMissingError, CheckpointError) as error:
-        problems = (f"cannot be read: {error}",)
-    return Check("adapter would attach", problems)
+        yield "the delta was lost in rounding: any engine serves the base"
+    config = read_json(directory / CONFIG_FILE) if layout.for_transformers else {}
+    yield from serving_problems(engine, layout.name, config, manifest["targets"])
