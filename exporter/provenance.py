@@ -23,12 +23,17 @@ _LIBRARIES = ("torch", "transformers", "bitsandbytes", "safetensors")
 
 def collect_provenance(inputs: Inputs) -> dict[str, Any]:
     """What decides the output's bytes, for the manifest; waits for the digests of the base."""
+    with reading(inputs.base.path):
+        carried = side_files(inputs.base.path, frozenset()).carried
+        others = files_sha256(carried.values())
     return {
         "tool": {"name": "tinylora-export", "version": _version("tinylora-export")},
         "libraries": {name: _version(name) for name in _LIBRARIES},
         "options": _options(inputs.request, inputs.deltas.resolved)
         | {"trained_on": inputs.weights.trained_on},
-        "base": base_digests(inputs.base, inputs.digests.result()) | _other_files(inputs.base),
+        "base": base_digests(inputs.base, inputs.digests.result())
+        # all that may go along, or into a GGUF file, or decide how texts are read
+        | {"other_files": others},
         "artifact": inputs.adapter.describe(),
     }
 
@@ -43,12 +48,6 @@ def base_digests(base: Checkpoint, files: Mapping[str, str]) -> dict[str, Any]:
     config = file_sha256(base.path / CONFIG_FILE)
     digest = hashlib.sha256(sums_text(files).encode()).hexdigest()
     return {"digest": digest, "config": config, "files": dict(files), "is_4bit": base.is_4bit}
-
-
-def _other_files(base: Checkpoint) -> dict[str, str]:
-    """Of all that may go along, or into a GGUF file, or decide how texts are read."""
-    with reading(base.path):
-        return {"other_files": files_sha256(side_files(base.path, frozenset()).carried.values())}
 
 
 def sums_text(digests: Mapping[str, str]) -> str:

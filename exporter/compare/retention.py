@@ -137,10 +137,12 @@ class Retention:
     def sentence(self) -> str:
         """What follows, in plain words."""
         if self.kept is None:
+            finer = self.arithmetic == "float32" and self.base.mean > 0
             return (
                 f"The adapter's effect (mean KL {self.base.mean:.3g} nats a token) is too near "
                 f"what {self.arithmetic} arithmetic does to equal models ({self.floor:.3g}): on "
-                f"these texts nothing can be said about its retention{self._finer}."
+                "these texts nothing can be said about its retention"
+                f"{'; verify --float64 sees smaller effects' if finer else ''}."
             )
         if self.kept.loss_seen:
             text = (
@@ -166,11 +168,6 @@ class Retention:
                 f"computing in bfloat16 does ({self.bfloat16.mean:.3g})."
             )
         return text
-
-    @property
-    def _finer(self) -> str:
-        finer = self.arithmetic == "float32" and self.base.mean > 0
-        return "; verify --float64 sees smaller effects" if finer else ""
 
     def as_dict(self) -> dict[str, Any]:
         """For the manifest; floats to six digits."""
