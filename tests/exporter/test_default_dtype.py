@@ -10,10 +10,10 @@ from tests.default_dtype import default_dtype
 from tinylora import DeltaOptions
 
 
-@pytest.fixture
-def contents(talking, make_artifact, texts, tmp_path):
+@pytest.fixture(scope="module")
+def contents(talking, make_artifact, texts, tmp_path_factory):
     """``contents(name)``: digests of an export that calibrates and chooses, and its residual."""
-    artifact, prompts = make_artifact(3e-2), texts(1)
+    artifact, prompts, folder = make_artifact(3e-2), texts(1), tmp_path_factory.mktemp("same")
     fields = {
         "format": "nf4-mixed",
         "requantize": "calibrated",
@@ -24,23 +24,25 @@ def contents(talking, make_artifact, texts, tmp_path):
     }
 
     def make(name):
-        report = export(ExportRequest(talking, artifact, tmp_path / name, **fields))
+        report = export(ExportRequest(talking, artifact, folder / name, **fields))
         weights = {name: report.files[name] for name in report.files if "safetensors" in name}
         return weights, report.fidelity.total.residual
 
     return make
 
 
-def test_an_export_is_the_same_under_another_default_dtype(contents):
-    with default_dtype(torch.float32):
-        expected = contents("expected")
+@pytest.fixture(scope="module")
+def expected(contents):
+    return contents("expected")
+
+
+def test_an_export_is_the_same_under_another_default_dtype(contents, expected):
     with default_dtype(torch.bfloat16):
         assert contents("found") == expected
         assert torch.get_default_dtype() == torch.bfloat16
 
 
-def test_two_exports_at_once(contents):
-    expected = contents("alone")
+def test_two_exports_at_once(contents, expected):
     with ThreadPoolExecutor(2) as pool:
         assert list(pool.map(contents, ["one", "other"])) == [expected, expected]
     assert torch.get_default_dtype() == torch.float32

@@ -184,6 +184,7 @@ def test_arguments_that_do_not_go_together_are_refused(base, artifact, exported)
         ({"base": base, "artifact": artifact}, "--load"),
         ({"prompts": base}, "--prompts needs"),
         ({"float64": True}, "--float64 needs --prompts"),
+        ({"require_retention": 1}, "--require-retention needs --prompts"),
     ):
         with pytest.raises(VerificationError, match=match):
             verify(exported("lora"), **fields)
