@@ -13,13 +13,7 @@ from exporter.base.checkpoint import open_checkpoint
 from exporter.compare.prompts import TokenPrompt
 from exporter.formats.encoding import TRAINER_DTYPE
 from exporter.plan.base_weights import trained_on
-from tinylora import (
-    DeltaOptions,
-    FactorStore,
-    Restoration,
-    load_adapter,
-    restore,
-)
+from tinylora import DeltaOptions, FactorStore, Restoration, load_adapter, restore
 from tinylora.models.batches import padded
 from tinylora.models.embedded_adapter import attach_as_stored
 from tinylora.models.float32_view import in_float32
