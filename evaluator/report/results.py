@@ -1,7 +1,7 @@
 """The written result of a run, from its records alone: tables, page, and what they mean."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from evaluator.report.latex import latex_table
@@ -52,8 +52,10 @@ def write_results(directory: RunDirectory) -> Results:
     shown = {name: table for name, table in tables.items() if table is not None}
     results = Results(summary, tuple(shown.values()), describe(summary))
     _write_frames(directory, summary)
-    write_page(directory, summary, verdicts, generations, results.tables, results.sentences)
     made_by = made_by_lines(directory, generations.values())
+    write_page(
+        directory, summary, verdicts, generations, results.tables, results.sentences, made_by
+    )
     _write_texts(directory, results, shown, made_by)  # last: report.md says that a run is done
     return results
 
@@ -94,8 +96,12 @@ def _write_frames(directory: RunDirectory, summary: RunSummary) -> None:
 
 
 def _write_texts(
-    directory: RunDirectory, results: Results, tables: Mapping[str, TextTable], made_by: str
+    directory: RunDirectory,
+    results: Results,
+    tables: Mapping[str, TextTable],
+    made: Sequence[str],
 ) -> None:
+    made_by = "  \n".join(made) + "\n"
     for name, table in tables.items():
         stem = directory.tables / name
         replace_file(stem.with_suffix(".md"), f"{table.markdown()}\n{made_by}".encode())

@@ -14,7 +14,6 @@ from markupsafe import Markup
 from evaluator.report.html.charts import make_charts
 from evaluator.report.html.flips import FlipMatrix, flip_details, flip_matrix
 from evaluator.report.html.text import shortened, visible
-from evaluator.report.provenance import asked_lines, distinct_sessions
 from evaluator.report.sentences import arm_lines
 from evaluator.report.summary import RunSummary
 from evaluator.report.text_table import TextTable
@@ -41,6 +40,8 @@ COLUMNS = {
     "verdict": "match: the 90 % interval of the difference is inside ±δ and an exact test agrees; "
     "alone: not after the correction for several arms; uninformative: the base does not differ "
     "either",
+    "AC": "passes all tests; WA wrong answer, PC partial points, RE ended by signal or exit code, "
+    "CE no program that compiles, TLE, MLE, OLE over a limit of time, memory or output",
     "capture": "share of the delta, along its own direction, that is in the weights",
     "residual": "what is wrong or missing, relative to the delta: 0 is perfect, 1 is a lost one",
     "cosine": "of the angle between the exported and the trained delta",
@@ -55,6 +56,7 @@ def write_page(
     generations: Mapping[Key, GenerationRecord],
     tables: Sequence[TextTable],
     sentences: Sequence[str],
+    made_by: Sequence[str],
 ) -> None:
     """Write ``report.html`` and ``plots/*.svg`` of a finished run."""
     charts = make_charts(summary, read_layers(directory))
@@ -77,10 +79,9 @@ def write_page(
         details=details,
         linked={row.number for row in flips[: len(details)]},
         arm_lines=arm_lines(summary),
-        asked=asked_lines(summary.facts),
         columns=COLUMNS,
         data=DATA,
-        sessions=distinct_sessions(directory.sessions()),
+        made_by=made_by,
     )
     replace_file(directory.page, text.encode())
 
