@@ -83,8 +83,8 @@ def _pass_rates(summary: RunSummary) -> Chart:
     for row, arm in enumerate(summary.arms):
         low, rate, high = (100 * x for x in (arm.interval.low, arm.pass_rate, arm.interval.high))
         _name(axes, row, arm.facts.name, f"{percent(arm.pass_rate)} [{low:.1f} – {high:.1f}]")
-        axes.plot([low, high], [row, row], color=_colour(row), linewidth=2, gid=f"interval{row}")
-        axes.plot(rate, row, "o", color=_colour(row), gid=f"rate{row}")
+        axes.plot([low, high], [row, row], color=_colour(row), linewidth=2)
+        axes.plot(rate, row, "o", color=_colour(row))
         if arm.facts.name == summary.reference:
             axes.axvline(rate, color=_COLOURS["reference"], linestyle="dashed", linewidth=0.8)
     note = "Share of completions that pass all tests, with 95 % interval."
@@ -156,7 +156,7 @@ def _size_against_retention(summary: RunSummary, retention: Mapping[str, float])
         size = arm.facts.weight_bytes
         label = _label(arm, f"{value:.3f} at {size_text(size)}")
         style: Any = {"marker": "os"[number % 2], "color": _colour(number), "linestyle": "none"}
-        axes.plot(size, max(value, _LOWEST), label=label, gid=f"kept{number}", **style)
+        axes.plot(size, max(value, _LOWEST), label=label, **style)
     axes.axhline(1, color=_COLOURS["axis"], linewidth=0.8)
     axes.set_xlim(0, 1.08 * max(arm.facts.weight_bytes for arm in summary.arms))
     low, high = axes.get_ylim()

@@ -26,10 +26,6 @@ def test_boundaries_are_those_of_obrien_and_fleming(looks, two_sided_5, two_side
             assert boundary == pytest.approx(last, abs=1e-3)
 
 
-def test_a_single_look_changes_nothing():
-    assert (Look().level(0.05), Look().over_all(0.031)) == (0.05, 0.031)
-
-
 @pytest.mark.parametrize("times", [(0.25, 0.5, 0.75, 1.0), UNEQUAL])
 def test_a_p_value_over_all_looks_is_how_often_a_null_comes_so_far(times):
     """Against random walks drawn here."""

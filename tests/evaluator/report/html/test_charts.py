@@ -1,4 +1,4 @@
-"""Charts: their words, where their marks stand, and what a hostile name can do to them."""
+"""Charts: their words, and what a hostile name can do to them."""
 
 import re
 import warnings
@@ -25,14 +25,6 @@ def charts_of(summary, layers=None):
 
 def texts(chart):
     return [element.text for element in ElementTree.fromstring(chart.svg).iter(f"{SVG}text")]
-
-
-def mark(chart, identity):
-    """The x and y of every point of a mark."""
-    group = next(e for e in ElementTree.fromstring(chart.svg).iter() if e.get("id") == identity)
-    used = [(float(e.get("x")), float(e.get("y"))) for e in group.iter() if e.tag == f"{SVG}use"]
-    path = next(group.iter(f"{SVG}path")).get("d")
-    return used or [tuple(map(float, p)) for p in re.findall(r"[ML] ([\d.-]+) ([\d.-]+)", path)]
 
 
 def with_retention(summary, **kept):
@@ -74,29 +66,6 @@ def test_labels_are_the_summarys_numbers(summary, charts):
         assert any(text.startswith(start) for text in texts(charts["differences"]))
     legend = [text for text in texts(charts["size"]) if " at " in text]
     assert legend == ["nf4  -7.000 at 1.50 MB", "gone  0.900 at 1.50 MB"]
-
-
-def test_marks_stand_where_their_values_are(summary, charts):
-    chart = charts["pass_rates"]
-    ends = {}
-    for group in ElementTree.fromstring(chart.svg).iter(f"{SVG}g"):
-        if "-xtick_" in group.get("id", ""):
-            value = float(next(group.iter(f"{SVG}text")).text.rstrip(" %")) / 100
-            ends[value] = float(next(group.iter(f"{SVG}use")).get("x"))
-    (v0, x0), (v1, x1) = min(ends.items()), max(ends.items())
-    place = lambda value: x0 + (value - v0) / (v1 - v0) * (x1 - x0)  # noqa: E731
-    for row, arm in enumerate(summary.arms):
-        ((x, _),) = mark(chart, f"pass_rates-rate{row}")
-        (low, _), (high, _) = mark(chart, f"pass_rates-interval{row}")
-        expected = [place(v) for v in (arm.pass_rate, arm.interval.low, arm.interval.high)]
-        assert [x, low, high] == pytest.approx(expected, abs=0.05)
-
-
-def test_a_retention_far_below_0_is_drawn_at_the_foot(charts):
-    chart = charts["size"]
-    ((_, lost),), ((_, kept),) = mark(chart, "size-kept2"), mark(chart, "size-kept3")
-    height = float(ElementTree.fromstring(chart.svg).get("height").rstrip("pt"))
-    assert kept < lost < height  # y grows downwards
 
 
 @pytest.mark.parametrize(
