@@ -88,13 +88,10 @@ def test_the_saved_device_is_that_of_the_vector(tmp_path):
 @pytest.mark.parametrize(
     "change",
     [
-        {"global_v": torch.ones(2, 3)},
         {"global_v": torch.arange(3)},
         {"rank": 0},
-        {"global_v": torch.tensor([float("nan")])},
         {"global_v": torch.tensor([3.4e38])},  # above bf16's largest number
         {"saved_device": "banana"},
-        {"saved_device": "cuda:x"},
         {"saved_device": "cuda:12345"},
         {"global_v": [1.0, 2.0]},
     ],

@@ -32,8 +32,6 @@ def adapter(saved):
         ("weight_tying", 1.0, r"tinylora_v\.1' belongs to no module"),
         ("projection_seed", 2**64, "projection_seed"),
         ("save_projection", False, "tinylora_P' is there"),
-        ("fan_in_fan_out", True, "fan_in_fan_out"),
-        ("base_model_name_or_path", 3, "base_model_name_or_path"),
     ],
 )
 def test_bad_configurations(adapter, field, value, words):
