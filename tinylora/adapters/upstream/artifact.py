@@ -34,7 +34,6 @@ from tinylora.files.whole_file import replace_file
 
 MAX_FILE_BYTES = 1 << 24
 _STORAGE = re.compile(r"(^|/)data/[^/]+$")
-_BASE = ("model_id", "total_replaced_layers")
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,9 +90,9 @@ class Artifact:
 
     def describe(self) -> dict[str, Any]:
         """What decides its delta, for a manifest."""
-        plain = ("u", "rank", "seed", *_BASE, "is_quantized", "formula", "saved_device")
+        plain = ("u", "rank", "seed", "model_id", "total_replaced_layers", "is_quantized")
         vector = {"sha256": self.sha256, "global_v": self.global_v.double().tolist()}
-        return vector | {name: getattr(self, name) for name in plain}
+        return vector | {name: getattr(self, name) for name in (*plain, "formula", "saved_device")}
 
 
 def load_artifact(path: str | Path) -> Artifact:
@@ -106,7 +105,7 @@ def load_artifact(path: str | Path) -> Artifact:
     """
     path = Path(path)
     content = _read_bounded(path)
-    _check_archive(path, content)
+    stored = _stored_sizes(path, content)
     located: list[tuple[Any, str]] = []
 
     def remember_location(storage: Any, location: str) -> Any:
@@ -117,7 +116,9 @@ def load_artifact(path: str | Path) -> Artifact:
         loaded = torch.load(BytesIO(content), map_location=remember_location, weights_only=True)
     except Exception as error:  # torch raises whatever a damaged archive leads to
         raise _damaged(path, error) from error
-    _check_storages(path, content, [storage.nbytes() for storage, _ in located])
+    sizes = [storage.nbytes() for storage, _ in located]
+    if sorted(stored) != sorted(sizes):  # torch 2.7 reads on behind such tensors
+        raise _damaged(path, ValueError(f"tensors of {sizes} bytes, of which it has {stored}"))
     fields = check_types(path, loaded)
     check_values(path, fields)
     return Artifact(
@@ -151,13 +152,17 @@ def _read_bounded(path: Path) -> bytes:
         ) from error
 
 
-def _check_archive(path: Path, content: bytes) -> None:
-    """Bound what a zip unpacks to, and refuse all but plain data, without unpickling."""
+def _stored_sizes(path: Path, content: bytes) -> list[int]:
+    """Bytes of each tensor's storage in a zip that holds plain data alone, told without unpickling.
+
+    An ArtifactError for any other file, and one that unpacks to too much.
+    """
     if (words := words_about_file(path.name, content)) is not None:
         raise ArtifactError(f"{path}: {words}")
     try:
         with zipfile.ZipFile(BytesIO(content)) as archive:
-            unpacked = sum(member.file_size for member in archive.infolist())
+            members = archive.infolist()
+            unpacked = sum(member.file_size for member in members)
             names = [n for n in archive.namelist() if n == "data.pkl" or n.endswith("/data.pkl")]
             usable = unpacked <= MAX_FILE_BYTES and len(names) == 1
             refused = check_pickle(archive.read(names[0])) if usable else None
@@ -173,14 +178,7 @@ def _check_archive(path: Path, content: bytes) -> None:
             f"{path}: its pickle contains {refused}, which an artifact never needs and which could "
             "run code or never end; do not load this file, ask for the original"
         )
-
-
-def _check_storages(path: Path, content: bytes, sizes: list[int]) -> None:
-    """Refuse tensors of other sizes than their bytes: torch 2.7 reads on behind these."""
-    with zipfile.ZipFile(BytesIO(content)) as archive:
-        stored = [m.file_size for m in archive.infolist() if _STORAGE.search(m.filename)]
-    if sorted(stored) != sorted(sizes):
-        raise _damaged(path, ValueError(f"tensors of {sizes} bytes, of which it has {stored}"))
+    return [member.file_size for member in members if _STORAGE.search(member.filename)]
 
 
 def _damaged(path: Path, error: Exception) -> ArtifactError:
