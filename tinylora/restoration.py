@@ -199,6 +199,12 @@ def _wrap(
     weight_of: Callable[[str], Tensor] | None = None,
 ) -> Restoration:
     """Rebuild the deltas, some SVDs at a time, each with the bits that an export has."""
+    for name, module in modules:
+        if module.weight.is_meta:
+            raise RestoreError(
+                f"{name}: its weight is on the meta device, not in memory; load the model without "
+                "offloading"
+            )
 
     @torch.no_grad()
     def rebuild(target: tuple[str, nn.Module]) -> ModuleDelta:
@@ -226,15 +232,15 @@ def _wrap(
 def readable_weight(name: str, module: nn.Module) -> QuantizedWeight | Tensor:
     """The frozen weight of ``nn.Linear`` or ``Linear4bit``.
 
-    A RestoreError where it is on the ``meta`` device (offloaded) or in 8 bit.
+    A RestoreError where it is in 8 bit.
     """
     weight: Any = module.weight
     if hasattr(weight, "quant_state"):
         return QuantizedWeight.from_module(module, name)
-    if weight.is_meta or not weight.is_floating_point():
+    if not weight.is_floating_point():
         raise RestoreError(
-            f"{name}: weight of dtype {weight.dtype} on device {weight.device}; expected a "
-            "floating-point or bitsandbytes 4-bit weight in memory (no offloading, no 8 bit)"
+            f"{name}: weight of dtype {weight.dtype}, expected a floating-point or bitsandbytes "
+            "4-bit weight (no 8 bit)"
         )
     return weight.detach()  # type: ignore[no-any-return]
 

@@ -17,6 +17,7 @@ from tinylora import (
 )
 from tinylora.errors import (
     OptionsError,
+    RestoreError,
     TargetMismatchError,
 )
 
@@ -115,6 +116,8 @@ def test_other_bases_are_refused(saved, tiny_base):
     base.model.layers = base.model.layers[:1]
     with pytest.raises(TargetMismatchError, match=r"no module model\.layers\.1"):
         restore(base, adapter)
+    with pytest.raises(RestoreError, match="q_proj: its weight is on the meta device"):
+        restore(plain(tiny_base).to("meta"), adapter)
 
 
 @pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`:UserWarning")  # from peft
