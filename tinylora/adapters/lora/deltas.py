@@ -20,7 +20,7 @@ from tinylora.adapters.peft_directory import (
     method_of,
     named_layers,
 )
-from tinylora.errors import OptionsError
+from tinylora.errors import ArtifactError, OptionsError
 from tinylora.weights.quantized_weight import QuantizedWeight
 
 
@@ -43,11 +43,18 @@ class LoraModuleDelta:
     factors: None = None
 
     def low_rank(self) -> LowRankDelta:
-        """ΔW = (scale · B) · A, of the module's own rank; an ArtifactError if the file has gone."""
+        """ΔW = (scale · B) · A, of the module's own rank.
+
+        An ArtifactError if the file has gone, or scale · B is too large for fp32.
+        """
         a, b = self.adapter.read(self.name, LEAVES)
-        return LowRankDelta(
-            (b.double() * self.adapter.config.scale_of(self.name)).float(), a.float()
-        )
+        left = (b.double() * self.adapter.config.scale_of(self.name)).float()
+        if not bool(torch.isfinite(left).all()):
+            raise ArtifactError(
+                f"{self.adapter.path}: {self.name}: its scale times lora_B is too large for "
+                "float32; training diverged or the files are damaged"
+            )
+        return LowRankDelta(left, a.float())
 
     def parts(self) -> TinyLoRAParts:
         """A LoRA has none of TinyLoRA's parts."""
@@ -84,7 +91,8 @@ class LoraLinear(AdaptedLinear):
 def _inspect(adapter: LoraAdapter, trained_on: TrainedOn) -> Inspection:
     """Ranks, scales and the sizes of the deltas."""
     deltas = (LoraModuleDelta(adapter, name).low_rank() for name in adapter.shapes)
-    norms = torch.tensor([math.sqrt(delta.squared_norm()) for delta in deltas])
+    roots = [math.sqrt(delta.squared_norm()) for delta in deltas]
+    norms = torch.tensor(roots, dtype=torch.float64)
     described = adapter.describe()
     facts = {
         "directory": adapter.path.name,

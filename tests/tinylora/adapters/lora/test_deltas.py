@@ -1,13 +1,16 @@
 """LoRA adapters, against those that PEFT makes and its own deltas."""
 
+import json
+
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from tests.lora_adapters import PATTERNS, pefts_deltas, save_lora
-from tests.tinylora.conftest import plain
+from tests.tinylora.conftest import changed_adapter, plain
 from tinylora import adapted_layers, deltas_of, load_adapter, restore
 from tinylora.adapters.dialects import files_of, inspect_adapter
-from tinylora.errors import OptionsError
+from tinylora.errors import ArtifactError, OptionsError
 
 IDS = torch.arange(2, 26).view(2, 12)
 REGEX = r"model\.layers\.1\.self_attn\.(q|v)_proj"
@@ -74,6 +77,19 @@ def test_inspection_shows_ranks_scales_and_remarks(tiny_base, tmp_path):
         "adapter_config.json",
         "adapter_model.safetensors",
     }
+
+
+@pytest.mark.parametrize(("size", "is_usable"), [(1e30, True), (3e38, False)])
+def test_huge_numbers_are_shown_or_refused(tiny_base, tmp_path, size, is_usable):
+    directory, _ = save_lora(tmp_path / "lora", tiny_base)
+    tensors = load_file(directory / "adapter_model.safetensors")
+    huge = {name: torch.full_like(tensor, size) for name, tensor in tensors.items()}
+    adapter = changed_adapter(directory, tensors=huge)
+    if is_usable:
+        json.dumps(inspect_adapter(adapter).as_dict(), allow_nan=False)
+    else:
+        with pytest.raises(ArtifactError, match="lora_B is too large"):
+            inspect_adapter(adapter)
 
 
 def test_a_lora_has_no_parts_of_a_tinylora(tiny_base, tmp_path):
