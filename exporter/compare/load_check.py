@@ -1,7 +1,8 @@
 """Loads an export with plain transformers, and compares its logits with the restored model's."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,15 @@ from tinylora import DeltaOptions
 from tinylora.errors import TokenizerError
 from tinylora.models.chat import load_tokenizer, write_chats
 from tinylora.models.float32_view import in_float32
-from tinylora.models.pretrained import load_generation_config, load_processor
+from tinylora.models.pretrained import load_auto, load_generation_config
 from tinylora.workers import single_threaded
 
 _TOKENS = 64
 _CHAT = ({"role": "user", "content": "Sum two numbers."},)
-_OTHERS = {
+_OTHERS: Mapping[str, Callable[[Path], Any]] = {
     "generation_config.json": load_generation_config,
-    "preprocessor_config.json": load_processor,
-    "processor_config.json": load_processor,
+    "preprocessor_config.json": partial(load_auto, "AutoProcessor"),
+    "processor_config.json": partial(load_auto, "AutoProcessor"),
 }
 
 

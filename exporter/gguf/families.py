@@ -16,7 +16,7 @@ from torch import Tensor
 
 from exporter.base.architecture import Architecture
 from exporter.errors import PlanError, RequestError
-from tinylora.models.pretrained import load_config
+from tinylora.models.pretrained import load_auto
 
 
 @dataclass(frozen=True)
@@ -172,7 +172,7 @@ class GgufModel:
 def gguf_model(path: Path) -> GgufModel:
     """The model of a base; PlanError where llama.cpp would compute something else."""
     gguf_package()
-    config = load_config(path)
+    config = load_auto("AutoConfig", path)
     if config.model_type not in FAMILIES:
         raise PlanError(
             f"{path}: a model of type {config.model_type!r} cannot be written as GGUF; the types "

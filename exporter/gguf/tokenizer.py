@@ -13,7 +13,7 @@ from typing import Any
 from exporter.base.carried_files import TOKENIZER_FILES
 from exporter.errors import PlanError
 from exporter.gguf.families import gguf_package
-from tinylora.models.pretrained import load_auto_tokenizer
+from tinylora.models.pretrained import load_auto
 
 _SPACE = "\u2581"  # SentencePiece's sign for a space
 _TAIL = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -80,7 +80,7 @@ def _load(path: Path) -> Any:
     if not any((path / name).exists() for name in TOKENIZER_FILES):
         raise missing(f"none of {', '.join(TOKENIZER_FILES)} is there")  # it may make an empty one
     try:
-        tokenizer = load_auto_tokenizer(path)
+        tokenizer = load_auto("AutoTokenizer", path)
         tokenizer.backend_tokenizer.to_str()
     except Exception as error:  # transformers raises whatever damaged files lead to
         said = " ".join(f"{type(error).__name__}: {error}".split())

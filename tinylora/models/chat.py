@@ -13,7 +13,7 @@ from typing import Any
 
 from tinylora.errors import ModelCodeError, TokenizerError
 from tinylora.models import render_chats
-from tinylora.models.pretrained import load_auto_tokenizer
+from tinylora.models.pretrained import load_auto
 
 Chat = Sequence[Mapping[str, Any]]
 
@@ -21,7 +21,7 @@ Chat = Sequence[Mapping[str, Any]]
 def load_tokenizer(directory: Path) -> Any:
     """The tokenizer of a checkpoint on the disk; a TokenizerError where it cannot be loaded."""
     try:
-        tokenizer = load_auto_tokenizer(directory)
+        tokenizer = load_auto("AutoTokenizer", directory)
     except ModelCodeError as error:
         raise TokenizerError(str(error)) from error
     except Exception as error:  # transformers raises whatever a malformed file leads to

@@ -15,12 +15,20 @@ from tinylora.errors import ModelCodeError
 _LOCK = Lock()
 
 
-def load_model(directory: Path, **options: Any) -> Any:
-    """What ``AutoModelForCausalLM.from_pretrained`` makes of a directory, with its options."""
-    from transformers import AutoModelForCausalLM
+def load_auto(kind: str, directory: Path, **options: Any) -> Any:
+    """What one of transformers' classes, such as ``AutoTokenizer``, makes of a directory."""
+    import transformers
 
+    with _no_code(directory):
+        return getattr(transformers, kind).from_pretrained(
+            directory, local_files_only=True, trust_remote_code=False, **options
+        )
+
+
+def load_model(directory: Path, **options: Any) -> Any:
+    """What ``AutoModelForCausalLM`` makes of a directory, with options of ``from_pretrained``."""
     with _making_a_model():
-        return _from(AutoModelForCausalLM, directory, **options)
+        return load_auto("AutoModelForCausalLM", directory, **options)
 
 
 def trainer_nf4() -> Any:
@@ -36,29 +44,15 @@ def trainer_nf4() -> Any:
     )
 
 
-def load_config(directory: Path) -> Any:
-    """What ``AutoConfig.from_pretrained`` makes of a directory."""
-    from transformers import AutoConfig
-
-    return _from(AutoConfig, directory)
-
-
 def load_outline(directory: Path) -> Any:
     """The model of a directory's ``config.json``, without memory for its weights."""
     import torch
     from transformers import AutoModelForCausalLM
 
-    config = load_config(directory)
+    config = load_auto("AutoConfig", directory)
     with _making_a_model(), torch.device("meta"), _no_code(directory):
         # no dtype: torch's default, which other threads compute with, stays what it is
         return AutoModelForCausalLM.from_config(config, trust_remote_code=False, dtype=None)
-
-
-def load_auto_tokenizer(directory: Path) -> Any:
-    """What ``AutoTokenizer.from_pretrained`` makes of a directory."""
-    from transformers import AutoTokenizer
-
-    return _from(AutoTokenizer, directory)
 
 
 def load_generation_config(directory: Path) -> Any:
@@ -66,20 +60,6 @@ def load_generation_config(directory: Path) -> Any:
     from transformers import GenerationConfig
 
     return GenerationConfig.from_pretrained(directory, local_files_only=True)
-
-
-def load_processor(directory: Path) -> Any:
-    """What ``AutoProcessor.from_pretrained`` makes of a directory."""
-    from transformers import AutoProcessor
-
-    return _from(AutoProcessor, directory)
-
-
-def _from(auto_class: Any, directory: Path, **options: Any) -> Any:
-    with _no_code(directory):
-        return auto_class.from_pretrained(
-            directory, local_files_only=True, trust_remote_code=False, **options
-        )
 
 
 @contextmanager
