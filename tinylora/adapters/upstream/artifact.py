@@ -106,9 +106,9 @@ def load_artifact(path: str | Path) -> Artifact:
     path = Path(path)
     content = _read_bounded(path)
     stored = _stored_sizes(path, content)
-    located: list[tuple[Any, str]] = []
+    located: list[tuple[Any, Any]] = []
 
-    def remember_location(storage: Any, location: str) -> Any:
+    def remember_location(storage: Any, location: Any) -> Any:
         located.append((storage, location))
         return storage
 
@@ -189,11 +189,11 @@ def _damaged(path: Path, error: Exception) -> ArtifactError:
     )
 
 
-def _location(path: Path, vector: Tensor, located: Sequence[tuple[Any, str]]) -> str:
+def _location(path: Path, vector: Tensor, located: Sequence[tuple[Any, Any]]) -> str:
     """Where a vector was saved from; other tensors of the file may have been anywhere else."""
     own = vector.untyped_storage().data_ptr()
     found = next((where for storage, where in located if storage.data_ptr() == own), "cpu")
-    if not re.fullmatch(r"[a-z_]{1,32}(:\d{1,4})?", found):
+    if not (isinstance(found, str) and re.fullmatch(r"[a-z_]{1,32}(:\d{1,4})?", found)):
         raise ArtifactError(
             f"{path}: global_v was saved from device {ascii(found):.100}, expected one that torch "
             "has, such as cuda:0"

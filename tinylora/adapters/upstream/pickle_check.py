@@ -2,11 +2,11 @@
 
 Its opcodes are carried out on kinds of values in place of values. So code is refused, and whatever
 would make a later reader hang or fail oddly: keys that expand (a tuple of tuples of the same tuple,
-whose hash takes forever), changed attributes of a dict, storages without a device.
+whose hash takes forever), changed attributes of a dict.
 """
 
 import pickletools
-from typing import Any, NamedTuple
+from typing import Any
 
 # Names that torch.save uses for tensors and the parameters that hold them.
 _SAFE_GLOBALS = frozenset(
@@ -24,14 +24,6 @@ _PUSHES = {
     **dict.fromkeys(("EMPTY_DICT", "EMPTY_LIST"), "container"),
     "EMPTY_TUPLE": "tuple",
 }
-_STORAGE_PARTS = ("text", "storage type", "text", "text", "number")
-
-
-class _Value(NamedTuple):
-    """Kind of a value, and the kinds of a tuple's own items."""
-
-    kind: str
-    items: tuple[str, ...] = ()
 
 
 def check_pickle(pickled: bytes) -> str | None:
@@ -52,8 +44,8 @@ class _Machine:
     """What pickle's own machine would hold, in kinds."""
 
     def __init__(self) -> None:
-        self.stack: list[_Value | None] = []  # None: a mark
-        self.memo: dict[Any, _Value] = {}
+        self.stack: list[str | None] = []  # None: a mark
+        self.memo: dict[Any, str] = {}
 
     def carry_out(self, name: str, argument: Any) -> str | None:
         """One opcode; what is wrong with it, or None."""
@@ -72,32 +64,31 @@ class _Machine:
                 if argument not in _SAFE_GLOBALS:
                     return repr(argument)
                 by_name = "storage type" if argument.endswith("Storage") else "function"
-                self.push("dict type" if argument.startswith("collections") else by_name)
+                self.stack.append("dict type" if argument.startswith("collections") else by_name)
             case "TUPLE" | "TUPLE1" | "TUPLE2" | "TUPLE3":
-                items = self.last(int(name[5:]) if name[5:] else None)
-                self.push("tuple", tuple(item.kind for item in items))
+                self.last(int(name[5:]) if name[5:] else None)
+                self.stack.append("tuple")
             case "SETITEM" | "APPEND":
                 return self.fill(self.last(2 if name == "SETITEM" else 1), name)
             case "SETITEMS" | "APPENDS":
                 return self.fill(self.last(None), name)
             case "REDUCE":
                 function, arguments = self.last(2)
-                if function.kind not in ("function", "dict type") or arguments.kind != "tuple":
+                if function not in ("function", "dict type") or arguments != "tuple":
                     return "a call of something that is no function"
-                self.push("container" if function.kind == "dict type" else "tensor")
+                self.stack.append("container" if function == "dict type" else "tensor")
             case "BINPERSID":
-                if self.last(1)[0].items != _STORAGE_PARTS:
-                    return "a storage that is not described as torch.save does it"
-                self.push("storage")
+                self.last(1)
+                self.stack.append("storage")
             case _ if name in _PUSHES:
-                self.push(_PUSHES[name])
+                self.stack.append(_PUSHES[name])
             case _:
                 return repr(name)
         return None
 
-    def last(self, count: int | None) -> list[_Value]:
+    def last(self, count: int | None) -> list[str]:
         """Take so many values, or all since the last mark and the mark."""
-        found: list[_Value] = []
+        found: list[str] = []
         while len(found) != count:
             value = self.stack.pop()
             if value is None and count is not None:
@@ -107,16 +98,11 @@ class _Machine:
             found.append(value)
         return found[::-1]
 
-    def push(self, kind: str, items: tuple[str, ...] = ()) -> None:
-        """Add a value."""
-        self.stack.append(_Value(kind, items))
-
-    def fill(self, items: list[_Value], name: str) -> str | None:
+    def fill(self, items: list[str], name: str) -> str | None:
         """Put items into a dict or a list."""
         for key in items[::2] if name.startswith("SETITEM") else []:
-            if key.kind not in ("text", "number"):
-                return f"a key that is a {key.kind}, expected a string"
-        (container,) = self.last(1)
-        self.stack.append(container)
-        filled = container.kind
+            if key not in ("text", "number"):
+                return f"a key that is a {key}, expected a string"
+        (filled,) = self.last(1)
+        self.stack.append(filled)
         return None if filled == "container" else f"items that are put into a {filled}"

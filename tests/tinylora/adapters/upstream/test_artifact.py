@@ -85,6 +85,13 @@ def test_the_saved_device_is_that_of_the_vector(tmp_path):
     assert torch.equal(artifact.global_v, GOOD["global_v"])
 
 
+@pytest.mark.parametrize("device", ["cuda:x", "\x1b[2J", None, 7])
+def test_a_saved_device_that_is_none_is_refused(tmp_path, monkeypatch, device):
+    monkeypatch.setattr(torch.serialization, "location_tag", lambda storage: device)
+    with pytest.raises(ArtifactError, match="expected one that torch has|damaged"):
+        load_artifact(saved(tmp_path / "v.pt"))
+
+
 @pytest.mark.parametrize(
     "change",
     [

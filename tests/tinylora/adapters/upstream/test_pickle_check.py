@@ -65,7 +65,6 @@ class Code:
         (pickle.dumps(Code(), protocol=4), "STACK_GLOBAL"),
         (pickle.dumps({1, 2}, protocol=2), "set"),
         (pickle.dumps(list(range(200_000)), protocol=2), "more than 100000 steps"),
-        (b"\x80\x02(K\x01K\x02K\x03K\x04K\x05tQ.", "a storage that is not described"),
         (b"\x80\x02K\x01)R.", "a call of something that is no function"),
         (b"\x80\x02X\x01\x00\x00\x00aK\x01K\x02s.", "items that are put into a text"),
     ],
