@@ -22,6 +22,7 @@ from tinylora.adapters.upstream.deltas import AdapterDeltas
 from tinylora.adapters.upstream.formula import HOW_TO_TELL
 from tinylora.adapters.upstream.targets import target_modules
 from tinylora.errors import OptionsError, RestoreError
+from tinylora.models.float32_view import holds_codes
 from tinylora.svd.factor_store import FactorStore
 from tinylora.weights.quantized_weight import QuantizedWeight
 from tinylora.workers import in_order, single_threaded, workers_for
@@ -77,14 +78,14 @@ class Restoration:
         """Add each delta to its dense base weight, and take the wrappers off.
 
         The model is the same function, up to the rounding of its weights' dtype. A RestoreError
-        for 4-bit layers, or where :meth:`remove` has one.
+        for layers that hold codes, or where :meth:`remove` has one.
         """
         wrappers = self._wrappers
         for name, wrapper in wrappers.items():
-            if hasattr(wrapper.weight, "quant_state"):
+            if hasattr(wrapper.weight, "quant_state") or holds_codes(wrapper.base_layer):
                 raise RestoreError(
-                    f"module {name}: a delta cannot be added to 4-bit codes; fold it into dense "
-                    "weights, or export the model with tinylora-export merge"
+                    f"module {name}: a delta cannot be added to codes (4 bit, 8 bit, fp8); fold it "
+                    "into dense weights, or export the model with tinylora-export merge"
                 )
         self.remove()
         for wrapper in wrappers.values():

@@ -53,12 +53,16 @@ def test_restored_and_folded_logits_equal_a_dense_float64_model(tiny_base, artif
     assert not any(isinstance(module, TinyLoRALinear) for module in model.modules())
 
 
-def test_a_delta_is_not_folded_into_4bit_codes(tiny_base, artifact):
-    model = four_bit(tiny_base)
+@pytest.mark.parametrize("dtype", [None, torch.int8, torch.float8_e4m3fn])
+def test_a_delta_is_not_folded_into_codes(tiny_base, artifact, dtype):
+    model = plain(tiny_base) if dtype else four_bit(tiny_base)
     restoration = restore(model, artifact)
-    with pytest.raises(RestoreError, match="cannot be added to 4-bit codes"):
+    layer = model.get_submodule(restoration.wrapped[-1])
+    if dtype:
+        layer.base_layer.weight = nn.Parameter(layer.weight.to(dtype), requires_grad=False)
+    with pytest.raises(RestoreError, match="cannot be added to codes"):
         restoration.fold()
-    assert isinstance(model.get_submodule(restoration.wrapped[0]), TinyLoRALinear)
+    assert model.get_submodule(restoration.wrapped[-1]) is layer
 
 
 def test_a_4bit_base_is_restored_on_its_dequantized_weights(tiny_base, artifact):
