@@ -1,6 +1,5 @@
 """bitsandbytes' CUDA kernels against what this package makes and reads on the CPU."""
 
-import bitsandbytes
 import pytest
 import torch
 
@@ -8,6 +7,7 @@ from benchmarks.random_base import trained_like
 from tinylora import QuantizedWeight
 from tinylora.weights.code_books import dynamic_code_book
 
+bitsandbytes = pytest.importorskip("bitsandbytes")  # a borrowed device may lack it
 DTYPES = [torch.bfloat16, torch.float16, torch.float32]
 CUDA = torch.device("cuda")
 # The CPU kernel counts a scale between -1 and 1 in so many steps before it takes the nearest code.

@@ -9,6 +9,8 @@ from safetensors.torch import load_file
 from exporter import ExportRequest, export
 from tinylora import DeltaOptions, QuantizedWeight
 
+pytest.importorskip("bitsandbytes")
+
 
 @pytest.fixture
 def made(tiny_base, write_artifact, tmp_path):

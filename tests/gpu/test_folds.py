@@ -31,6 +31,11 @@ def grid_delta(shape, size, rounding=None):
     return LowRankDelta(left * scale, right, rounding)
 
 
+@pytest.fixture(autouse=True)
+def needs_bitsandbytes():
+    pytest.importorskip("bitsandbytes")
+
+
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("quant_type", ["nf4", "fp4"])
