@@ -6,6 +6,17 @@ import torch
 from tests.gpu import device_stream as gpu
 
 
+def test_recorded_vectors_come_back(tmp_path, monkeypatch):
+    monkeypatch.setattr(gpu, "DRAWS", 3)
+    monkeypatch.setattr(gpu, "RECORDED_DRAWS", (0, 1, 2))
+    path = tmp_path / "golden.json"
+    gpu.record(path, lambda *draw: gpu.emulated_draws(*draw).to(torch.bfloat16), "emulation")
+    found = list(gpu.golden(path))
+    assert len(found) == 24
+    for shape, seed, draw, values in found:
+        assert torch.equal(values, gpu.emulated_draws(shape, seed)[draw].to(torch.bfloat16))
+
+
 def test_only_values_on_a_rounding_border_are_explained():
     exact = gpu.emulated_draws((32, 2), 42)
     drawn = exact.to(torch.bfloat16)
