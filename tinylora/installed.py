@@ -19,8 +19,11 @@ def strangers() -> str:
     )
 
 
-def outdated() -> dict[str, str]:
-    """Declared requirements, those of extras too, of which another version is here -> that one."""
+def unmet() -> dict[str, str]:
+    """Declared requirements that are not met -> the version that is here, or ``none``.
+
+    Those of extras count where the package is here.
+    """
     from importlib.metadata import PackageNotFoundError, requires, version
 
     from packaging.requirements import Requirement
@@ -28,8 +31,12 @@ def outdated() -> dict[str, str]:
     found = {}
     with suppress(PackageNotFoundError):  # run from a source tree
         for requirement in map(Requirement, requires(_OWN) or []):
-            with suppress(PackageNotFoundError):  # of an extra
+            of_extra = requirement.marker and not requirement.marker.evaluate({"extra": ""})
+            try:
                 here = version(requirement.name)
-                if not requirement.specifier.contains(here, prereleases=True):
-                    found[f"{requirement.name}{requirement.specifier}"] = here
+                is_met = requirement.specifier.contains(here, prereleases=True)
+            except PackageNotFoundError:
+                here, is_met = "none", bool(of_extra)
+            if not is_met:
+                found[f"{requirement.name}{requirement.specifier}"] = here
     return found

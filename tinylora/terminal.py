@@ -26,7 +26,7 @@ from rich.segment import Segment
 from rich.table import Table
 
 from tinylora.errors import NO_ROOM, TinyLoRAError
-from tinylora.installed import outdated, strangers
+from tinylora.installed import strangers, unmet
 from tinylora.models.find_model import Hub
 
 _CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -140,7 +140,7 @@ def command(
     except (typer.Exit, typer.Abort):
         raise
     except Exception as error:
-        if not (lacking := outdated()):
+        if not (lacking := unmet()):
             raise  # a bug of ours
         found = ", ".join(f"{wanted} (found {here})" for wanted, here in lacking.items())
         remedy = " ".join(map(shlex.quote, lacking))

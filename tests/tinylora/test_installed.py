@@ -1,6 +1,6 @@
 """Packages that are too old, or in the folders of ours."""
 
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 
 import pytest
 import typer
@@ -25,9 +25,15 @@ def app():
 
 @pytest.fixture
 def versions(monkeypatch):
-    """Packages that are there in other versions; empty: as they are."""
+    """Packages that are there in other versions, or not there (None); empty: as they are."""
     found = {}
-    monkeypatch.setattr("importlib.metadata.version", lambda name: found.get(name) or version(name))
+
+    def of(name):
+        if found.get(name, "") is None:
+            raise PackageNotFoundError(name)
+        return found.get(name) or version(name)
+
+    monkeypatch.setattr("importlib.metadata.version", of)
     return found
 
 
@@ -38,6 +44,13 @@ def test_a_failure_beside_older_libraries_says_which_are_needed(app, versions):
     assert failed.exit_code == 2 and '"UnmetRequirement"' in failed.stdout
     assert "transformers>=5.7 (found 4.57.6), peft>=0.20 (found 0.15.0)" in text
     assert "pip install" in text and "has no attribute 'new'" in text
+
+
+def test_a_failure_without_a_library_says_which_is_needed(app, versions):
+    versions |= {"transformers": None, "peft": None}  # the latter is of an extra
+    failed = CliRunner().invoke(app, ["work"])
+    text = " ".join(failed.stderr.split())
+    assert failed.exit_code == 2 and "this needs transformers>=5.7 (found none); pip" in text
 
 
 def test_a_failure_where_all_is_as_declared_is_shown_as_it_is(app, versions):
