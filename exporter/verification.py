@@ -237,10 +237,13 @@ def _check_digests(directory: Path, manifest: Mapping[str, Any]) -> Check:
 
 def _check(name: str, problems: Iterator[str]) -> Check:
     """What a search finds; a file that it cannot read is a problem too."""
+    found: list[str] = []
     try:
-        return Check(name, tuple(problems))
+        for problem in problems:
+            found.append(problem)  # what was found before an error stays
     except (ArtifactError, ArtifactMissingError, CheckpointError) as error:
-        return Check(name, (f"cannot be read: {error}",))
+        found.append(f"cannot be read: {error}")
+    return Check(name, tuple(found))
 
 
 def _tensor_problems(file: Path, layout: Format, recorded: Mapping[str, Any]) -> Iterator[str]:

@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from exporter import ExportRequest, export, verify
+from exporter.documents.warnings import LOST
 from exporter.errors import VerificationError
 
 
@@ -102,6 +103,16 @@ def test_an_adapter_that_would_not_attach_is_found(embedded):
     ):
         path.write_text(json.dumps(config | change))
         assert words in failed(embedded)["adapter would attach"]
+
+
+def test_a_lost_delta_is_said_beside_a_file_that_cannot_be_read(copy):
+    out = copy("nf4")
+    manifest = json.loads((out / "export_manifest.json").read_text())
+    manifest["warnings"] = [LOST]
+    (out / "export_manifest.json").write_text(json.dumps(manifest))
+    (out / "config.json").write_text("{")
+    lost, unreadable = verify(out, serves="transformers").checks[-1].problems
+    assert "the delta was lost" in lost and "config.json" in unreadable
 
 
 @pytest.mark.parametrize(("factor", "side"), [("lora_A", 0), ("lora_B", 1)])
