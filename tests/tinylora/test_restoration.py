@@ -147,7 +147,7 @@ def test_a_restored_model_can_be_cast(tiny_base, artifact, numerics):
     layer = model.get_submodule(restored.wrapped[0])
     with torch.no_grad():
         delta = layer.delta()
-        for dtype in (torch.float64, torch.bfloat16):
+        for dtype in (torch.float64, torch.bfloat16, torch.float16):
             model.to(dtype)
             assert torch.equal(layer.delta(), delta)
             assert model(IDS).logits.dtype == dtype

@@ -4,8 +4,9 @@
 trained.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import reduce
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -37,7 +38,10 @@ class TinyLoRAGlobalParams(nn.Module):
 
 
 class AdaptedLinear(nn.Module):
-    """A linear module, ``nn.Linear`` or ``Linear4bit`` and not changed, and its update."""
+    """A linear module, ``nn.Linear`` or ``Linear4bit`` and not changed, and its update.
+
+    Frozen parts of the update are buffers. They move with the model and stay fp32 if it is cast.
+    """
 
     in_features: int
     out_features: int
@@ -49,6 +53,15 @@ class AdaptedLinear(nn.Module):
         self.out_features = base_layer.out_features  # type: ignore[assignment]
         # a list, so that the shared holder is not registered once in every wrapper
         self._shared = [global_params]
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        frozen = dict(self._buffers)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for name, tensor in frozen.items():
+            moved = self._buffers[name]
+            assert tensor is not None and moved is not None, "every buffer is a tensor"
+            self._buffers[name] = tensor.to(moved.device)
+        return self
 
     @property
     def weight(self) -> Tensor:

@@ -88,8 +88,7 @@ class PeftTinyLoRALinear(AdaptedLinear):
         """B, R and A; R is differentiable in the module's own vector."""
         vector = self._shared[0].global_v
         own = (vector if vector.dim() == 1 else vector[self.group]).to(self.P.device).float()
-        core = (own @ self.P.float().flatten(-2)).view(self.P.shape[1:])
-        return self.B.float(), core, self.A.float()
+        return self.B, (own @ self.P.flatten(-2)).view(self.P.shape[1:]), self.A
 
 
 def draw_projection(seed: int, u: int, rank: int) -> Tensor:

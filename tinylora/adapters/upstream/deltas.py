@@ -66,8 +66,6 @@ def bf16_factors(factors: Factors) -> tuple[Tensor, Tensor, Tensor]:
 class TinyLoRALinear(AdaptedLinear):
     """A linear module and its TinyLoRA update: y = base(x) + x Vhᵀ Rᵀ (U S)ᵀ.
 
-    The model may be cast: U, S, Vh and P have values of bf16, and are computed with in fp32.
-
     ``projection`` is P of this module, ``[u, r, r]`` (full) or ``[u, r]`` (else); ``trainer``
     numerics form ΔW in bf16 as the trainer did.
     """
@@ -75,6 +73,7 @@ class TinyLoRALinear(AdaptedLinear):
     U: Tensor
     S: Tensor
     Vh: Tensor
+    US: Tensor
     P: Tensor
 
     def __init__(
@@ -90,21 +89,21 @@ class TinyLoRALinear(AdaptedLinear):
         self.formula = formula
         self.numerics = numerics
         device = self.weight.device
-        U, S, Vh = bf16_factors(factors)
-        for name, tensor in {"U": U, "S": S, "Vh": Vh, "P": projection}.items():
-            self.register_buffer(name, tensor.to(device).float(), persistent=False)
+        U, S, Vh = (t.to(device).float() for t in bf16_factors(factors))
+        P = projection.to(device).float()
+        for name, tensor in {"U": U, "S": S, "Vh": Vh, "US": U * S, "P": P}.items():
+            self.register_buffer(name, tensor, persistent=False)
 
     def matrices(self) -> tuple[Tensor, ...]:
         """U · diag(S), R and Vh."""
-        return self.U.float() * self.S.float(), self.core(), self.Vh.float()
+        return self.US, self.core(), self.Vh
 
     def delta(self) -> Tensor:
         """ΔW, fp32 ``[out, in]``, differentiable in the shared vector."""
         if self.numerics == "fp32":
             return super().delta()
-        U, S, Vh = (t.float() for t in (self.U, self.S, self.Vh))
-        left = left_factor(U, S, self.core(), self.numerics, self.formula)
-        return (left @ Vh).to(torch.bfloat16).float()
+        left = left_factor(self.U, self.S, self.core(), self.numerics, self.formula)
+        return (left @ self.Vh).to(torch.bfloat16).float()
 
     def forward(self, x: Tensor) -> Tensor:
         """``base(x) + x ΔWᵀ`` of ``[..., in]``, in the dtype of ``base(x)``."""
@@ -116,7 +115,7 @@ class TinyLoRALinear(AdaptedLinear):
     def core(self) -> Tensor:
         """R, fp32 ``[r, r]``, differentiable in the shared vector."""
         vector = self._shared[0].global_v.to(self.P.device).float()
-        return core_matrix(vector, self.P.float(), self.formula)
+        return core_matrix(vector, self.P, self.formula)
 
 
 class AdapterDeltas:
